@@ -1,0 +1,40 @@
+# The project's commands. Each sets up .venv by itself, once, and again only when pyproject.toml changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help bench test test-all check format wheels clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"zoo needs Python 3.11 or later; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+bench: $(STAMP)  ## measure the ResNet18 pairings; prints the table, writes results/resnet18.md
+	$(BIN)/zoo bench configs/resnet18.yaml --output results/resnet18.md
+
+test: check  ## lint, type-check, run the tests (without the slow ones)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: check  ## the same with the slow tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## format, lint, types and import layers alone
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## rewrite the files as `make check` wants them
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove .venv and what the tools leave behind (results stay)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

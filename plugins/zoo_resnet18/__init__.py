@@ -1,0 +1,30 @@
+"""The encoder `resnet18`: torchvision's, with six feature maps. The module itself is in `zoo_resnet18.encoder`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import zoo
+
+MAPS = (
+    zoo.FeatureMap(name="stem", channels=64, stride=2),
+    zoo.FeatureMap(name="pool", channels=64, stride=4),
+    zoo.FeatureMap(name="layer1", channels=64, stride=4),
+    zoo.FeatureMap(name="layer2", channels=128, stride=8),
+    zoo.FeatureMap(name="layer3", channels=256, stride=16),
+    zoo.FeatureMap(name="layer4", channels=512, stride=32),
+)
+
+
+@zoo.hookimpl
+def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
+    """Yield torchvision's ResNet18."""
+    yield zoo.EncoderSpec(
+        name="resnet18",
+        factory="zoo_resnet18.encoder:ResNet18Encoder",
+        pyramid=MAPS,
+        weights=("imagenet",),
+        source="He et al. 2016, Deep Residual Learning for Image Recognition (arXiv:1512.03385); torchvision",
+        licence="BSD-3-Clause",
+        canonical=True,
+    )

@@ -1,0 +1,69 @@
+"""torchvision's ResNet18 as an encoder: its own modules and state-dict keys, cut after the last map that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+import zoo
+from zoo_resnet18.weights import adapted_to_channels, load_state_dict, matched
+
+__all__ = ["ResNet18Encoder"]
+
+_MODULES_OF = {
+    "stem": ("conv1", "bn1", "relu"),
+    "pool": ("maxpool",),
+    "layer1": ("layer1",),
+    "layer2": ("layer2",),
+    "layer3": ("layer3",),
+    "layer4": ("layer4",),
+}
+IMAGENET = zoo.Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+class ResNet18Encoder(nn.Module):
+    """ResNet18 without its classifier (He et al. 2016, arXiv:1512.03385; torchvision's modules).
+
+    Shapes: (N, in_channels, H, W) -> the maps asked for, of stem (64, stride 2), pool (64, 4), layer1 (64, 4),
+    layer2 (128, 8), layer3 (256, 16), layer4 (512, 32).
+
+    Args:
+        maps: which of these to return, fine to coarse; no later stage is held.
+        in_channels: for other than 3 the first convolution is adapted, pretrained weights included.
+        weights: None, "imagenet" (torchvision's IMAGENET1K_V1), or the path of a `.pth` or `.safetensors` file with
+            a state dict in torchvision's key names.
+
+    Raises:
+        zoo.WeightsError: weights that are not to be had or do not fit.
+    """
+
+    def __init__(self, *, maps: Sequence[str], in_channels: int = 3, weights: str | None = None) -> None:
+        super().__init__()
+        self.maps = tuple(maps)
+        names = list(_MODULES_OF)
+        self._stages = tuple(names[: 1 + max(names.index(name) for name in maps)])
+        network = resnet18(weights=None)
+        if in_channels != 3:
+            network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+            nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        for stage in self._stages:
+            for name in _MODULES_OF[stage]:
+                self.add_module(name, network.get_submodule(name))
+        self.preprocessing = zoo.Preprocessing.identity(in_channels)
+        if weights is not None:
+            state = adapted_to_channels(load_state_dict(weights), in_channels)
+            self.load_state_dict(matched(state, self.state_dict(), weights))
+            self.preprocessing = IMAGENET.for_channels(in_channels)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
+        found = {}
+        x = image
+        for stage in self._stages:
+            for name in _MODULES_OF[stage]:
+                x = cast("Tensor", self.get_submodule(name)(x))
+            found[stage] = x
+        return [found[name] for name in self.maps]

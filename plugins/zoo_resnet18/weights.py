@@ -1,0 +1,102 @@
+"""ResNet18's weights from torchvision or a file, brought to the encoder's own keys and number of input channels."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.hub import get_dir
+from torchvision.models import ResNet18_Weights
+
+import zoo
+
+__all__ = ["adapted_to_channels", "load_state_dict", "matched"]
+
+StateDict = Mapping[str, Tensor]
+
+
+def load_state_dict(weights: str) -> StateDict:
+    """Return the state dict of `"imagenet"` or of a file; only tensors are read, never code."""
+    if weights == "imagenet":
+        return _imagenet()
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise zoo.WeightsError(
+            f"weights={weights!r} is neither a file nor a name that resnet18 knows. Give None, 'imagenet', or the path of "
+            "a .pth or .safetensors file with torchvision's key names."
+        )
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:
+        raise zoo.WeightsError(
+            f"{path} could not be read as {'safetensors' if path.suffix == '.safetensors' else 'a state dict (weights only)'}: "
+            f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else 'no message'}. "
+            "Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file."
+        ) from cause
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise zoo.WeightsError(f"{path} holds no state dict (names to tensors); save model.state_dict(), not the model.")
+    return state
+
+
+def matched(state: StateDict, wanted: StateDict, weights: str) -> dict[str, Tensor]:
+    """Return just the tensors that the encoder has, all of them; the classifier and cut stages may be there besides.
+
+    Raises:
+        zoo.WeightsError: a tensor is missing, of another shape, or unknown to ResNet18.
+    """
+    known = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.", "fc.")
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if not key.startswith(known)]
+    reshaped = [
+        f"{key}: found {tuple(state[key].shape)}, needed {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if missing or unexpected or reshaped:
+        raise zoo.WeightsError(
+            f"weights={weights!r} do not fit resnet18 (torchvision's key names): "
+            f"missing {_some(missing)}; unexpected {_some(unexpected)}; of another shape {_some(reshaped)}."
+        )
+    return {key: state.get(key, tensor) for key, tensor in wanted.items()}
+
+
+def adapted_to_channels(state: StateDict, in_channels: int) -> StateDict:
+    """Fit the first convolution to another number of input channels, as timm does.
+
+    For one channel the kernels of all channels are summed; for others they are repeated in turn and scaled, so that the
+    activations keep their size.
+    """
+    weight = state.get("conv1.weight")
+    if weight is None or weight.ndim != 4 or weight.shape[1] == in_channels:
+        return state
+    given = weight.shape[1]
+    if in_channels == 1:
+        adapted = weight.float().sum(dim=1, keepdim=True)
+    else:
+        repeated = weight.float().repeat(1, math.ceil(in_channels / given), 1, 1)[:, :in_channels]
+        adapted = repeated * (given / in_channels)
+    return {**state, "conv1.weight": adapted.to(weight.dtype)}
+
+
+def _imagenet() -> StateDict:
+    url = ResNet18_Weights.IMAGENET1K_V1.url
+    path = Path(get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    try:
+        state: StateDict = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as cause:
+        raise zoo.WeightsError(
+            f"weights='imagenet' could not be fetched from {url}: {cause}. Without a network, fetch that file elsewhere and "
+            f"put it at {path}, or pass its path as weights=."
+        ) from cause
+    return state
+
+
+def _some(entries: list[str]) -> str:
+    return f"{len(entries)} ({', '.join(entries[:3])}{', ...' if len(entries) > 3 else ''})" if entries else "none"

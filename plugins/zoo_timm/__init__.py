@@ -1,0 +1,54 @@
+"""timm's architectures as encoders, listed from a shipped index, so that neither timm nor torch is imported to list them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache, partial
+from importlib.resources import files
+from itertools import pairwise
+from typing import Any
+
+import zoo
+
+SOURCE = "timm (Wightman, huggingface/pytorch-image-models)"
+LICENCE = "Apache-2.0"
+
+
+@zoo.hookimpl
+def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
+    """Yield every architecture of the index; those that cannot be built yet say why when they are asked for."""
+    for name, entry in architectures().items():
+        yield zoo.EncoderSpec(
+            name=name,
+            factory="zoo_timm.encoder:TimmEncoder",
+            pyramid=partial(_pyramid, name, entry),
+            constants={"architecture": name},
+            weights=("default",),
+            source=SOURCE,
+            licence=LICENCE,
+        )
+
+
+@cache
+def architectures() -> dict[str, dict[str, Any]]:
+    """Return the index: each architecture's maps, as lists of name, channels and stride, fine to coarse."""
+    index = json.loads(files(__name__).joinpath("index.json").read_text(encoding="utf-8"))
+    entries: dict[str, dict[str, Any]] = index["architectures"]
+    return entries
+
+
+def _pyramid(name: str, entry: dict[str, Any], **_: Any) -> zoo.Pyramid:
+    if obstacle := _obstacle(entry):
+        raise zoo.NegotiationError(f"timm:{name} is listed, and cannot be paired yet: {obstacle}.")
+    return tuple(zoo.FeatureMap(name=name, channels=channels, stride=stride) for name, channels, stride in entry["maps"])
+
+
+def _obstacle(entry: dict[str, Any]) -> str | None:
+    """Return why an architecture is listed only: its maps are no ladder of doubling strides in NCHW."""
+    strides = [stride for _, _, stride in entry["maps"]]
+    if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
+        return f"its maps have strides {', '.join(map(str, strides))}, and no adapter for such a ladder exists"
+    if entry.get("layout", "NCHW") != "NCHW":
+        return f"its maps are {entry['layout']}, and nothing turns them into NCHW"
+    return None

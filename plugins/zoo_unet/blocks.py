@@ -1,0 +1,101 @@
+"""The pieces of a U-Net step: upsampling, the attention gate, and the two convolutions."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import zoo
+
+__all__ = ["AttentionGate", "BilinearUp", "DoubleConv", "TransposedUp", "make_norm"]
+
+NORMS = ("batch", "group", "none")
+
+
+def make_norm(norm: str, channels: int) -> nn.Module:
+    """Return a normalisation layer for (N, channels, H, W); groups hold 8 channels, or all where 8 do not divide them."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    if norm == "group":
+        return nn.GroupNorm(channels // 8 if channels % 8 == 0 else 1, channels)
+    if norm == "none":
+        return nn.Identity()
+    raise zoo.OptionError(f"norm is one of {', '.join(map(repr, NORMS))}; found {norm!r}.")
+
+
+class DoubleConv(nn.Sequential):
+    """Twice a 3x3 convolution, norm and ReLU: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, norm: str) -> None:
+        bias = norm == "none"
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=bias),
+            make_norm(norm, out_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=bias),
+            make_norm(norm, out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class TransposedUp(nn.Module):
+    """A 2x2 transposed convolution of stride 2, then a resize where the skip is of another size.
+
+    Shapes: (N, in_channels, h, w) -> (N, out_channels, H, W), where (H, W) is `size`, or (2h, 2w) without one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Upsample to twice the size, or to `size`."""
+        x = self.conv(x)
+        if size is not None and x.shape[-2:] != size:
+            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        return x
+
+
+class BilinearUp(nn.Module):
+    """Bilinear upsampling, channels unchanged: (N, C, h, w) -> (N, C, H, W), as `TransposedUp`."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = in_channels
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Upsample to twice the size, or to `size`."""
+        size = size or (2 * x.shape[-2], 2 * x.shape[-1])
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+class AttentionGate(nn.Module):
+    """The additive attention gate of Oktay et al. 2018 (arXiv:1804.03999), eq. 1 and 2, on the gating signal's grid.
+
+    The skip is brought to the gating signal's grid by a 2x2 convolution of stride 2 (as in the authors' repository,
+    ozan-oktay/Attention-Gated-Networks), both are mapped to the same width, added, rectified and mapped to one
+    coefficient a place in 0 to 1, which is resampled to the skip's grid and multiplied with it.
+
+    Shapes: skip (N, skip_channels, H, W), gating (N, gating_channels, about H/2, about W/2) -> (N, skip_channels, H, W).
+    """
+
+    def __init__(self, skip_channels: int, gating_channels: int) -> None:
+        super().__init__()
+        width = max(1, skip_channels // 2)
+        self.theta = nn.Conv2d(skip_channels, width, kernel_size=2, stride=2, bias=False)
+        self.phi = nn.Conv2d(gating_channels, width, kernel_size=1)
+        self.psi = nn.Conv2d(width, 1, kernel_size=1)
+
+    def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
+        """Return the attention coefficients on the skip's grid: (N, 1, H, W), each in 0 to 1."""
+        keys = self.theta(skip)
+        signal = self.phi(gating)
+        if signal.shape[-2:] != keys.shape[-2:]:
+            signal = F.interpolate(signal, size=keys.shape[-2:], mode="bilinear", align_corners=False)
+        scores = self.psi(F.relu(keys + signal)).sigmoid()
+        return F.interpolate(scores, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+
+    def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
+        """Return the skip, each place weighted by its coefficient."""
+        return skip * self.coefficients(skip, gating)

@@ -1,0 +1,85 @@
+"""Pair any image encoder with any segmentation decoder in one call, and measure which pairing to pick.
+
+The public face. Names are imported on first use, so that `import zoo` and what lists or negotiates stay free of torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.benchmark import bench as bench
+    from zoo.channel_list import from_channels as from_channels
+    from zoo.errors import AmbiguousIdError as AmbiguousIdError
+    from zoo.errors import ConfigError as ConfigError
+    from zoo.errors import InputError as InputError
+    from zoo.errors import NegotiationError as NegotiationError
+    from zoo.errors import OptionError as OptionError
+    from zoo.errors import PluginError as PluginError
+    from zoo.errors import RegistrationError as RegistrationError
+    from zoo.errors import StoreError as StoreError
+    from zoo.errors import UnknownIdError as UnknownIdError
+    from zoo.errors import WeightsError as WeightsError
+    from zoo.errors import ZooError as ZooError
+    from zoo.explanation import explain as explain
+    from zoo.hookspecs import hookimpl as hookimpl
+    from zoo.model import SegmentationModel as SegmentationModel
+    from zoo.model import build as build
+    from zoo.negotiation import Plan as Plan
+    from zoo.pairing import Pairing as Pairing
+    from zoo.planning import channels as channels
+    from zoo.planning import negotiate as negotiate
+    from zoo.pyramid import FeatureMap as FeatureMap
+    from zoo.pyramid import Needs as Needs
+    from zoo.pyramid import Pyramid as Pyramid
+    from zoo.registration import list_decoders as list_decoders
+    from zoo.registration import list_encoders as list_encoders
+    from zoo.registration import register_decoder as register_decoder
+    from zoo.registration import register_encoder as register_encoder
+    from zoo.specs import DecoderSpec as DecoderSpec
+    from zoo.specs import EncoderSpec as EncoderSpec
+    from zoo.specs import Option as Option
+    from zoo.specs import Preprocessing as Preprocessing
+
+    __version__: str
+
+_ERRORS = (
+    "AmbiguousIdError ConfigError InputError NegotiationError OptionError PluginError RegistrationError StoreError "
+    "UnknownIdError WeightsError ZooError"
+)
+_HOMES = {
+    "zoo.benchmark": "bench",
+    "zoo.channel_list": "from_channels",
+    "zoo.errors": _ERRORS,
+    "zoo.explanation": "explain",
+    "zoo.hookspecs": "hookimpl",
+    "zoo.model": "SegmentationModel build",
+    "zoo.negotiation": "Plan",
+    "zoo.pairing": "Pairing",
+    "zoo.planning": "channels negotiate",
+    "zoo.pyramid": "FeatureMap Needs Pyramid",
+    "zoo.registration": "list_decoders list_encoders register_decoder register_encoder",
+    "zoo.specs": "DecoderSpec EncoderSpec Option Preprocessing",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [*sorted(_HOME_OF), "__version__"]
+
+
+if not TYPE_CHECKING:  # a type checker reads the imports above, and so sees a name that is none
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("segmentation-zoo")
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'zoo' has no attribute {name!r}; it has: {', '.join(__all__)}")
+        value = getattr(importlib.import_module(_HOME_OF[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,45 @@
+"""The benchmark: trials of pairings measured side by side, kept in a store, shown as one table."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.benchmark.config import BenchConfig, load_config
+
+if TYPE_CHECKING:
+    from zoo.benchmark.table import Table
+
+__all__ = ["DEFAULT_STORE", "BenchConfig", "bench", "load_config"]
+
+DEFAULT_STORE = Path("results/zoo.sqlite")
+
+
+def bench(config: str | PathLike[str] | BenchConfig, *, store: str | PathLike[str] = DEFAULT_STORE) -> Table:
+    """Measure every pairing of a configuration side by side; a run that was interrupted goes on where it was.
+
+    Args:
+        config: the path of a YAML file, or the configuration itself.
+        store: the SQLite file that keeps each result as it comes; made if need be.
+
+    Returns:
+        The table; `print` shows it, `rows` holds its facts. A pairing that failed is a row with its error.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        ZooError: a plugin file or the store cannot be used.
+
+    Example:
+        >>> print(zoo.bench("configs/resnet18.yaml"))
+    """
+    from zoo.benchmark.progress import ConsoleWatcher
+    from zoo.benchmark.store import Store
+    from zoo.benchmark.sweep import run_sweep
+    from zoo.benchmark.table import table_of
+
+    wanted = config if isinstance(config, BenchConfig) else load_config(Path(config))
+    with closing(Store(Path(store))) as opened, ConsoleWatcher() as watcher:
+        run = run_sweep(wanted, opened, watcher)
+        return table_of(opened, run.id)

@@ -1,0 +1,107 @@
+"""What a trial costs without running it: parameters, FLOPs and the peak of live tensors, on the meta device."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from zoo.benchmark.steps import build_subject, make_step
+from zoo.benchmark.trial import Trial
+from zoo.errors import ZooError
+
+__all__ = ["LiveTensors", "StaticCost", "static_cost"]
+
+META = torch.device("meta")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticCost:
+    """Facts that follow from a trial alone.
+
+    Attributes:
+        parameters: all of them, trained or not.
+        flops: of one forward pass for one image; a multiply-add counts as two, and only convolutions, matrix products
+            and attention count (what `torch.utils.flop_counter` knows).
+        live_bytes: the most bytes that tensors hold at one time during a step: weights, input, activations, and in
+            training gradients and the optimizer's state. An allocator may need more.
+    """
+
+    parameters: int
+    flops: int
+    live_bytes: int
+
+
+def static_cost(trial: Trial) -> StaticCost:
+    """Return a trial's costs; on the meta device nothing is computed. What meta cannot run is run on the CPU.
+
+    Raises:
+        ZooError: the model cannot be built.
+        Exception: what running it on the CPU raises.
+    """
+    try:
+        return _cost_on(META, trial)
+    except ZooError:
+        raise
+    except Exception:  # noqa: BLE001 - a plugin's model may raise anything on meta, and still run
+        return _cost_on(torch.device("cpu"), trial)
+
+
+def _cost_on(device: torch.device, trial: Trial) -> StaticCost:
+    with device:
+        model = build_subject(trial.subject)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    single = make_step(model, replace(trial, batch=1, mode="inference"), device)
+    with FlopCounterMode(display=False) as counter:
+        single()
+    del single
+    step = make_step(model, trial, device)
+    with LiveTensors(model) as live:
+        step()
+        step()  # the second finds the optimizer's state in place, as every later one does
+    return StaticCost(parameters=parameters, flops=counter.get_total_flops(), live_bytes=live.peak)
+
+
+class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows every storage that is used while it is active, and keeps the largest sum of those alive at one time.
+
+    The weights and buffers of `model` count from the start, other tensors from their first use until they are freed.
+    Views share a storage and count once.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = 0
+        self.peak = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._follow([*model.parameters(), *model.buffers()])
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation; follow what it is given and what it returns."""
+        kwargs = kwargs or {}
+        self._follow([args, kwargs])
+        result = func(*args, **kwargs)
+        self._follow(result)
+        return result
+
+    def _follow(self, tree: Any) -> None:
+        for leaf in tree_leaves(tree):
+            if not isinstance(leaf, Tensor):
+                continue
+            storage = leaf.untyped_storage()
+            if storage in self._known:
+                continue
+            self._known.add(storage)
+            size = storage.nbytes()
+            self.live += size
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._released, size)
+
+    def _released(self, size: int) -> None:
+        self.live -= size

@@ -1,0 +1,115 @@
+"""Where a run takes place: device, processor, threads, versions, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo.discovery import OWN_DISTRIBUTION
+from zoo.errors import ConfigError
+from zoo.registry import default_registry
+
+__all__ = ["Environment", "choose_device", "describe_environment"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The facts that a measurement depends on beside the trial's own."""
+
+    device: str
+    device_name: str
+    processor: str
+    cores: int
+    threads: int
+    system: str
+    python: str
+    versions: tuple[tuple[str, str], ...]
+    commit: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"versions": dict(self.versions)}
+
+
+def choose_device(asked: str) -> torch.device:
+    """Return the accelerator where there is one, else the CPU; or the device asked for, tried.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if asked == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as cause:
+        reason = str(cause).splitlines()[0]
+        raise ConfigError(f"device {asked!r} cannot be used here: {reason}. Use 'auto', or 'cpu'.") from cause
+    return device
+
+
+def describe_environment(device: torch.device) -> Environment:
+    """Return the facts of this process and machine."""
+    processor = _processor()
+    name = processor if device.type == "cpu" else torch.get_device_module(device).get_device_name(device)
+    return Environment(
+        device=device.type,
+        device_name=name,
+        processor=processor,
+        cores=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        versions=_versions(),
+        commit=_commit(),
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file() and (match := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
+        return match.group(1).strip()
+    if platform.system() == "Darwin":
+        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
+        if asked.stdout.strip():
+            return asked.stdout.strip()
+    return platform.processor() or platform.machine() or "unknown processor"
+
+
+def _versions() -> tuple[tuple[str, str], ...]:
+    """Return the versions of this distribution, what it requires, and the distributions that bring plugins."""
+    required = [
+        re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requires(OWN_DISTRIBUTION) or () if "extra ==" not in line
+    ]
+    plugins = [plugin.distribution for plugin in default_registry().found]
+    found = {}
+    for name in {OWN_DISTRIBUTION, *required, *plugins}:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    found["torch"] = torch.__version__
+    return tuple(sorted(found.items()))
+
+
+def _commit() -> str:
+    """Return the checkout's commit, marked where files differ from it; empty outside a checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    git = ["git", "-C", str(root)]
+    try:
+        asked = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return asked.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

@@ -1,0 +1,173 @@
+"""The table as a terminal, a Markdown page, a spreadsheet or a program reads it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Literal, TypeAlias, get_args
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from zoo.benchmark.statistics import Estimate
+from zoo.benchmark.table import COLUMNS, Column, Row, Table
+
+__all__ = ["FORMATS", "Format", "render", "terminal_view"]
+
+Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
+FORMATS: tuple[str, ...] = get_args(Format)
+FULL_WIDTH = 190
+
+
+def render(table: Table, form: str) -> str:
+    """Return the table in one of `FORMATS`, or "text" for plain text that is as wide as it needs to be."""
+    renderers: dict[str, Callable[[Table], str]] = {
+        "table": _text,
+        "text": _text,
+        "markdown": _markdown,
+        "csv": _csv,
+        "json": _json,
+    }
+    return renderers[form](table)
+
+
+def terminal_view(table: Table, width: int) -> RenderableType:
+    """Return the table for a terminal: where it is narrow, columns with one value throughout move to the line above."""
+    shown, shared = list(COLUMNS), []
+    for column in COLUMNS:
+        values = {column.cell(row) for row in table.rows}
+        if len(values) == 1 and column.heading != "pairing" and _width(table, shown) > width:
+            shown.remove(column)
+            shared.append(f"{column.heading} {values.pop()}")
+    drawn = RichTable(title=_title(table), title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
+    for column in shown:
+        drawn.add_column(
+            column.heading,
+            justify="right" if column.is_number else "left",
+            no_wrap=column.is_number,
+            overflow="fold",
+        )
+    group: object = None
+    for row in table.rows:
+        if group not in (None, _group(row)):
+            drawn.add_section()
+        group = _group(row)
+        style = "red" if row.error else ("dim" if row.is_baseline else "")
+        drawn.add_row(*(Text(column.cell(row)) for column in shown), style=style)
+    lines = [f"All rows: {', '.join(shared)}."] if shared else []
+    lines += [*_failures(table), *_legend(table)]
+    return Group(drawn, *map(Text, lines))
+
+
+def _text(table: Table) -> str:
+    console = Console(file=io.StringIO(), width=FULL_WIDTH, color_system=None)
+    with console.capture() as captured:
+        console.print(terminal_view(table, FULL_WIDTH))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def _markdown(table: Table) -> str:
+    lines = [f"**{_title(table)}**", "", _cells([column.heading for column in COLUMNS])]
+    lines.append(_cells(["---:" if column.is_number else "---" for column in COLUMNS]))
+    lines += [_cells([_escaped(column.cell(row)) for column in COLUMNS]) for row in table.rows]
+    notes = [*_failures(table), *_legend(table)]
+    return "\n".join([*lines, "", *(f"- {_escaped(note)}" for note in notes)]) + "\n"
+
+
+def _csv(table: Table) -> str:
+    records = [_record(table, row) for row in table.rows]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return buffer.getvalue()
+
+
+def _json(table: Table) -> str:
+    facts = {"run": asdict(table.run), "rows": [_record(table, row) for row in table.rows]}
+    return json.dumps(facts, indent=2) + "\n"
+
+
+def _record(table: Table, row: Row) -> dict[str, Any]:
+    """Return a row as flat data; missing values are None."""
+    environment = table.run.environment
+    return {
+        "pairing": row.pairing,
+        "mode": row.mode,
+        "batch": row.batch,
+        "height": row.height,
+        "width": row.width,
+        "device": row.device,
+        "dtype": row.dtype,
+        **_fields("latency_ms", row.latency, 1e3),
+        "images_per_second": row.images_per_second,
+        **_fields("ratio_to_baseline", row.ratio, 1.0),
+        "is_tie": row.ratio.is_tie if row.ratio else None,
+        "is_baseline": row.is_baseline,
+        "peak_mib": None if row.peak_bytes is None else row.peak_bytes / 2**20,
+        "parameters": row.parameters,
+        "gflops": None if row.flops is None else row.flops / 1e9,
+        "rounds": row.rounds,
+        "error": row.error,
+        "device_name": environment["device_name"],
+        "threads": environment["threads"],
+        "torch": environment["versions"]["torch"],
+        "zoo": environment["versions"]["segmentation-zoo"],
+        "commit": environment["commit"],
+        "started": table.run.started,
+    }
+
+
+def _fields(name: str, estimate: Estimate | None, scale: float) -> dict[str, float | None]:
+    if estimate is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    return {name: estimate.median * scale, f"{name}_low": estimate.low * scale, f"{name}_high": estimate.high * scale}
+
+
+def _title(table: Table) -> str:
+    environment = table.run.environment
+    versions = environment["versions"]
+    threads = f", {environment['threads']} threads" if environment["device"] == "cpu" else ""
+    return (
+        f"{table.run.name}: {environment['device_name']} ({environment['device']}{threads}), torch {versions['torch']}, "
+        f"segmentation-zoo {versions['segmentation-zoo']}, {table.run.started[:10]}"
+    )
+
+
+def _legend(table: Table) -> list[str]:
+    notes = [f"{column.heading}: {column.legend}." for column in COLUMNS if column.legend]
+    is_cpu = table.run.environment["device"] == "cpu"
+    peak = (
+        "the most that live tensors hold during a step, from a pass of its own on meta; an allocator needs more"
+        if is_cpu
+        else "the most that the device's allocator held during a step, from a pass of its own"
+    )
+    return [*notes, f"peak MiB: {peak}.", f"Run {table.run.id} in {table.store}; input: {table.run.config['input']}."]
+
+
+def _failures(table: Table) -> list[str]:
+    return [f"FAILED {row.pairing}, {row.mode}, batch {row.batch}: {row.error}" for row in table.rows if row.error]
+
+
+def _group(row: Row) -> tuple[object, ...]:
+    return row.mode, row.batch, row.height, row.width, row.dtype
+
+
+def _width(table: Table, columns: list[Column]) -> int:
+    return sum(2 + max(len(column.heading), *(len(column.cell(row)) for row in table.rows)) for column in columns)
+
+
+def _cells(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escaped(text: str) -> str:
+    """Keep what plugins call themselves from being read as Markdown or HTML."""
+    for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(sign, written)
+    return text

@@ -1,0 +1,128 @@
+"""From entry points to plugin records: found without importing anything, then loaded one by one, each in isolation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import TypeVar
+
+import pluggy
+
+from zoo import hookspecs
+from zoo.errors import PluginError, RegistrationError
+from zoo.hookspecs import GROUP
+from zoo.specs import DecoderSpec, EncoderSpec
+
+__all__ = [
+    "CANONICAL_GROUP",
+    "OWN_DISTRIBUTION",
+    "FoundPlugin",
+    "PluginRecord",
+    "find_canonical",
+    "find_plugins",
+    "load_plugin",
+]
+
+OWN_DISTRIBUTION = "segmentation-zoo"
+CANONICAL_GROUP = "zoo.canonical"
+"""Entry points of this distribution only: a bare id and the module that has it, so that no other plugin is loaded for it."""
+
+_Spec = TypeVar("_Spec", EncoderSpec, DecoderSpec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPlugin:
+    """A plugin that an installed distribution announces; nothing of it is imported yet."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    entry_point: EntryPoint
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this project's own distribution ships the plugin."""
+        return self.distribution == OWN_DISTRIBUTION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginRecord:
+    """A plugin after the attempt to load it: its specs, or its error and none."""
+
+    found: FoundPlugin
+    encoders: tuple[EncoderSpec, ...] = ()
+    decoders: tuple[DecoderSpec, ...] = ()
+    load_seconds: float = 0.0
+    error: PluginError | None = None
+
+
+def find_plugins() -> tuple[FoundPlugin, ...]:
+    """Return every announced plugin, sorted by name and then distribution."""
+    found = [_found(entry_point) for entry_point in entry_points(group=GROUP)]
+    return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.distribution, plugin.module)))
+
+
+def find_canonical() -> dict[str, str]:
+    """Return this distribution's bare ids, each with the module of the plugin that has it."""
+    announced = (_found(entry_point) for entry_point in entry_points(group=CANONICAL_GROUP))
+    return {plugin.name: plugin.module for plugin in announced if plugin.is_own}
+
+
+def load_plugin(found: FoundPlugin) -> PluginRecord:
+    """Import a plugin and collect its specs, whole or not at all; what goes wrong becomes the record's error."""
+    began = time.perf_counter()
+    try:
+        encoders, decoders = _specs_of(found.name, found.entry_point.load())
+    except (Exception, SystemExit) as cause:  # noqa: BLE001 - no plugin may harm another
+        error = PluginError(
+            f"Plugin {found.name!r} ({found.distribution} {found.version}, module {found.module}) could not be loaded: "
+            f"{type(cause).__name__}: {cause}. Mend or uninstall that distribution; `zoo plugins` shows the state of all."
+        )
+        error.__cause__ = cause
+        return PluginRecord(found=found, error=error, load_seconds=time.perf_counter() - began)
+    return PluginRecord(found=found, encoders=encoders, decoders=decoders, load_seconds=time.perf_counter() - began)
+
+
+def _found(entry_point: EntryPoint) -> FoundPlugin:
+    dist = entry_point.dist
+    return FoundPlugin(
+        name=entry_point.name,
+        module=entry_point.value,
+        distribution=dist.name.lower().replace("_", "-") if dist else "unknown",
+        version=dist.version if dist else "",
+        entry_point=entry_point,
+    )
+
+
+def _specs_of(name: str, module: ModuleType) -> tuple[tuple[EncoderSpec, ...], tuple[DecoderSpec, ...]]:
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module, name)
+    manager.check_pending()
+    if not manager.get_hookcallers(module):
+        raise RegistrationError(
+            f"the module {module.__name__} implements no hook; mark zoo_encoders() or zoo_decoders() with @zoo.hookimpl"
+        )
+    encoders = _collected(_chained(manager.hook.zoo_encoders()), EncoderSpec)
+    decoders = _collected(_chained(manager.hook.zoo_decoders()), DecoderSpec)
+    return encoders, decoders
+
+
+def _chained(results: Sequence[Iterable[object]]) -> Iterator[object]:
+    for result in results:
+        yield from result
+
+
+def _collected(yielded: Iterator[object], kind: type[_Spec]) -> tuple[_Spec, ...]:
+    specs: dict[str, _Spec] = {}
+    for spec in yielded:
+        if not isinstance(spec, kind):
+            raise RegistrationError(f"its hook must yield zoo.{kind.__name__} entries, found {spec!r}")
+        if spec.name in specs and specs[spec.name] != spec:
+            raise RegistrationError(f"it yields two different specs under the name {spec.name!r}")
+        specs[spec.name] = spec
+    return tuple(specs.values())

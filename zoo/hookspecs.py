@@ -1,0 +1,27 @@
+"""The hooks that a plugin may implement; pluggy carries and validates them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from zoo.specs import DecoderSpec, EncoderSpec
+
+__all__ = ["GROUP", "hookimpl", "hookspec"]
+
+GROUP = "zoo"
+"""The entry point group that plugins are found through, and pluggy's project name."""
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def zoo_encoders() -> Iterable[EncoderSpec]:  # type: ignore[empty-body]
+    """Yield the encoders that this plugin gives."""
+
+
+@hookspec
+def zoo_decoders() -> Iterable[DecoderSpec]:  # type: ignore[empty-body]
+    """Yield the decoders that this plugin gives."""

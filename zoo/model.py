@@ -1,0 +1,233 @@
+"""The model: encoder, plan's adapters, decoder, head, at the input's own size; and `build`, which makes it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.adapters import build_adapters
+from zoo.errors import InputError, OptionError, PluginError, ZooError
+from zoo.negotiation import Plan
+from zoo.pairing import Pairing
+from zoo.planning import Resolved, resolve
+from zoo.registry import Entry
+from zoo.specs import Factory, Preprocessing
+
+__all__ = ["SegmentationModel", "build", "build_pairing"]
+
+
+class SegmentationModel(nn.Module):
+    """An encoder and a decoder joined by a plan; gives logits at the input's own size.
+
+    Shapes: `forward` takes (N, in_channels, H, W) for any H, W and returns (N, classes, H, W).
+
+    Attributes:
+        encoder: returns the plan's maps, fine to coarse.
+        adapters: one module a decoder input; the identity where nothing is inserted.
+        decoder: the maps in, one map out.
+        head: the decoder's map in, logits out.
+        pairing: what was asked for.
+        plan: what the negotiation made of it.
+        preprocessing: mean, std and value range of the weights in use.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, head: nn.Module, plan: Plan, pairing: Pairing) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.adapters = nn.ModuleList(build_adapters(route.adapters) for route in plan.routes)
+        self.decoder = decoder
+        self.head = head
+        self.plan = plan
+        self.pairing = pairing
+        preprocessing = getattr(encoder, "preprocessing", None)
+        self.preprocessing: Preprocessing = preprocessing or Preprocessing.identity(pairing.in_channels)
+        self._sources = tuple(plan.maps.index(route.source.name) for route in plan.routes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits of each pixel: (N, in_channels, H, W) -> (N, classes, H, W).
+
+        Raises:
+            InputError: the tensor is not of that shape, or its size is refused under `size_policy="error"`.
+        """
+        self._check(image)
+        height, width = image.shape[-2:]
+        image = self._fitted(image)
+        maps = self.encoder(image)
+        inputs = [adapter(maps[source]) for adapter, source in zip(self.adapters, self._sources, strict=True)]
+        logits: Tensor = self.head(self.decoder(inputs))
+        if logits.shape[-2:] != image.shape[-2:]:
+            logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        if self.pairing.size_policy == "resize" and image.shape[-2:] != (height, width):
+            return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+        return logits[..., :height, :width]
+
+    def _check(self, image: Tensor) -> None:
+        channels = self.pairing.in_channels
+        if image.ndim != 4 or image.shape[1] != channels:
+            raise InputError(
+                f"{self.pairing.encoder} x {self.pairing.decoder} takes images of shape (N, {channels}, H, W); "
+                f"found {tuple(image.shape)}. Add the batch axis, or build with in_channels= as your images have."
+            )
+
+    def _fitted(self, image: Tensor) -> Tensor:
+        """Bring H and W to multiples of the coarsest stride, as the size policy says."""
+        height, width = image.shape[-2:]
+        multiple = self.plan.size_multiple
+        bottom, right = -height % multiple, -width % multiple
+        if not (bottom or right):
+            return image
+        if self.pairing.size_policy == "error":
+            raise InputError(
+                f"{self.pairing.encoder} x {self.pairing.decoder} takes H and W that are multiples of {multiple}; found "
+                f"{height} x {width}. Build with size_policy='auto' to have images padded and logits cropped."
+            )
+        if self.pairing.size_policy == "resize":
+            return F.interpolate(image, size=(height + bottom, width + right), mode="bilinear", align_corners=False)
+        return F.pad(image, (0, right, 0, bottom))
+
+
+def build(
+    encoder: str,
+    decoder: str,
+    *,
+    classes: int = 1,
+    in_channels: int = 3,
+    weights: str | PathLike[str] | None = None,
+    levels: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    adapters: str = "auto",
+    size_policy: str = "auto",
+    encoder_options: Mapping[str, Any] | None = None,
+    decoder_options: Mapping[str, Any] | None = None,
+) -> SegmentationModel:
+    """Pair an encoder with a decoder; channels and strides are negotiated.
+
+    Args:
+        encoder: an encoder's id (`zoo list encoders`).
+        decoder: a decoder's id (`zoo list decoders`).
+        classes: the number of logits a pixel gets.
+        in_channels: the number of channels the image has.
+        weights: None for random ones, a name the encoder knows ("imagenet"), or a file's path.
+        levels: how many of the encoder's strides to use, counted from the finest; None for all.
+        image_size: (H, W) that the model will see, for encoders made for one size; None where it may vary.
+        adapters: "auto" inserts what the negotiation finds, "none" refuses to insert anything.
+        size_policy: "auto", "pad", "resize" or "error", for images whose size the encoder cannot take as it is.
+        encoder_options: keywords for the encoder.
+        decoder_options: keywords for the decoder.
+
+    Returns:
+        A plain `nn.Module`: (N, in_channels, H, W) -> (N, classes, H, W), in train mode.
+
+    Raises:
+        ZooError: an unknown id or option, a plan that cannot be made, weights that do not fit, or a plugin that failed.
+
+    Example:
+        >>> model = zoo.build("resnet18", "unet-basic", classes=3)
+    """
+    return build_pairing(
+        Pairing(
+            encoder,
+            decoder,
+            classes=classes,
+            in_channels=in_channels,
+            weights=None if weights is None else fspath(weights),
+            levels=levels,
+            image_size=image_size,
+            adapters=adapters,
+            size_policy=size_policy,
+            encoder_options=encoder_options or {},
+            decoder_options=decoder_options or {},
+        )
+    )
+
+
+def build_pairing(pairing: Pairing) -> SegmentationModel:
+    """Build the model of a pairing; raises as `build` does."""
+    resolved = resolve(pairing)
+    encoder = _encoder(resolved)
+    decoder = _decoder(resolved)
+    head = _head(decoder, resolved)
+    return SegmentationModel(encoder, decoder, head, resolved.plan, pairing)
+
+
+def _encoder(resolved: Resolved) -> nn.Module:
+    pairing = resolved.pairing
+    given = {"maps": resolved.plan.maps, "in_channels": pairing.in_channels, "weights": pairing.weights}
+    return _made(resolved.encoder, (), given, pairing.encoder_options)
+
+
+def _decoder(resolved: Resolved) -> nn.Module:
+    decoder = _made(resolved.decoder, (resolved.plan.pyramid,), {}, resolved.pairing.decoder_options)
+    for name in ("out_channels", "out_stride"):
+        if not isinstance(getattr(decoder, name, None), int | float):
+            raise PluginError(
+                f"The decoder {resolved.decoder.id} has no number as `{name}`; set self.{name} in its __init__, "
+                "so that the head can be made for it."
+            )
+    return decoder
+
+
+def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
+    classes = resolved.pairing.classes
+    make_head = getattr(decoder, "make_head", None)
+    if make_head is None:
+        return nn.Conv2d(int(decoder.out_channels), classes, kernel_size=1)  # type: ignore[arg-type]
+    head = make_head(classes)
+    if not isinstance(head, nn.Module):
+        raise PluginError(f"make_head of the decoder {resolved.decoder.id} must return an nn.Module; found {head!r}.")
+    return head
+
+
+def _made(entry: Entry[Any], arguments: tuple[Any, ...], given: dict[str, Any], options: Mapping[str, Any]) -> nn.Module:
+    """Call a plugin's factory; what it raises is the plugin's error, with its cause."""
+    try:
+        factory = _imported(entry.spec.factory)
+    except Exception as cause:
+        raise PluginError(
+            f"The factory {entry.spec.factory!r} of {entry.full_id} could not be imported: {type(cause).__name__}: {cause}."
+        ) from cause
+    given = {**given, **entry.spec.constants}
+    _check_accepted(entry, factory, len(arguments), given, options)
+    try:
+        module = factory(*arguments, **given, **options)
+    except ZooError:
+        raise
+    except Exception as cause:
+        raise PluginError(
+            f"The factory of {entry.full_id} raised {type(cause).__name__}: {cause} (options {dict(options)!r})."
+        ) from cause
+    if not isinstance(module, nn.Module):
+        raise PluginError(f"The factory of {entry.full_id} must return a torch.nn.Module; found {module!r}.")
+    return module
+
+
+def _imported(factory: Factory) -> Any:
+    if not isinstance(factory, str):
+        return factory
+    module_name, _, path = factory.partition(":")
+    target: Any = importlib.import_module(module_name)
+    for name in path.split("."):
+        target = getattr(target, name)
+    return target
+
+
+def _check_accepted(
+    entry: Entry[Any], factory: Any, num_arguments: int, given: dict[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Refuse an option that the factory has no keyword for, before it is called."""
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())[num_arguments:]
+    except (TypeError, ValueError):
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    accepted = [parameter.name for parameter in parameters if parameter.name not in given]
+    for name in options:
+        if name not in accepted:
+            raise OptionError(f"{entry.id} has no option {name!r}. Its options: {', '.join(accepted) or 'none'}.")

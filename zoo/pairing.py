@@ -1,0 +1,154 @@
+"""The one fact that build, bench, save and configurations share: which encoder, which decoder, with what options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import Any
+
+from zoo.errors import OptionError
+
+__all__ = ["ADAPTER_POLICIES", "SIZE_POLICIES", "Options", "Pairing"]
+
+ADAPTER_POLICIES = ("auto", "none")
+SIZE_POLICIES = ("auto", "pad", "resize", "error")
+
+
+class Options(Mapping[str, Any]):
+    """Keywords for a factory: a mapping that cannot change and can be hashed; lists in it become tuples."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        options = {} if options is None else options
+        if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+            raise OptionError(f"Options are a mapping of names to values, such as {{'norm': 'group'}}; found {options!r}.")
+        self._items = tuple(sorted((name, _frozen(value)) for name, value in options.items()))
+
+    def __getitem__(self, name: str) -> Any:
+        return dict(self._items)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(self._items)
+
+    def __repr__(self) -> str:
+        return f"Options({dict(self._items)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """An encoder id, a decoder id and their options.
+
+    Attributes:
+        encoder: an encoder's id, bare (`resnet18`) or full (`timm:resnet18`).
+        decoder: a decoder's id.
+        classes: the number of logits a pixel gets.
+        in_channels: the number of channels the image has.
+        weights: None for random ones, a name the encoder knows, or a file's path.
+        levels: how many of the encoder's strides to use, counted from the finest (smp's `encoder_depth`); None for all.
+        image_size: (H, W) that the model will see, for encoders made for one size; None where it may vary.
+        adapters: "auto" inserts what the negotiation finds, "none" refuses to insert anything.
+        size_policy: what happens to an image whose size the encoder cannot take as it is: "pad" (right and bottom, with
+            zeros, and crop the logits), "resize" (the image up, the logits back), "error"; "auto" pads.
+        encoder_options: keywords for the encoder's factory.
+        decoder_options: keywords for the decoder's factory.
+    """
+
+    encoder: str
+    decoder: str
+    _: KW_ONLY
+    classes: int = 1
+    in_channels: int = 3
+    weights: str | None = None
+    levels: int | None = None
+    image_size: tuple[int, int] | None = None
+    adapters: str = "auto"
+    size_policy: str = "auto"
+    encoder_options: Mapping[str, Any] = field(default_factory=Options)
+    decoder_options: Mapping[str, Any] = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        for name in ("encoder", "decoder"):
+            if not isinstance(getattr(self, name), str):
+                raise OptionError(f"{name} is asked for by its id, a string such as 'resnet18'; found {getattr(self, name)!r}.")
+        for name in ("classes", "in_channels"):
+            _check_count(name, getattr(self, name))
+        if self.levels is not None:
+            _check_count("levels", self.levels)
+        if self.weights is not None and not isinstance(self.weights, str):
+            raise OptionError(f"weights is None, a name or a file's path as a string; found {self.weights!r}.")
+        _check_choice("adapters", self.adapters, ADAPTER_POLICIES)
+        _check_choice("size_policy", self.size_policy, SIZE_POLICIES)
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", _size(self.image_size))
+        object.__setattr__(self, "encoder_options", Options(self.encoder_options))
+        object.__setattr__(self, "decoder_options", Options(self.decoder_options))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, as YAML and JSON hold it."""
+        return {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
+
+    def __str__(self) -> str:
+        options = {
+            entry.name: _plain(getattr(self, entry.name))
+            for entry in fields(self)
+            if entry.name not in ("encoder", "decoder") and getattr(self, entry.name) != _DEFAULTS[entry.name]
+        }
+        listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in options.items())
+        return f"{self.encoder} x {self.decoder}" + (f" ({listed})" if listed else "")
+
+
+_DEFAULTS = {
+    entry.name: entry.default if entry.default_factory is not Options else Options()
+    for entry in fields(Pairing)
+    if entry.name not in ("encoder", "decoder")
+}
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Options(value)
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(entry) for entry in value)
+    try:
+        hash(value)
+    except TypeError:
+        raise OptionError(
+            f"An option's value must be plain data (numbers, strings, lists, mappings); found {value!r}."
+        ) from None
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise OptionError(f"{name} must be a whole number of at least 1; found {value!r}.")
+
+
+def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise OptionError(f"{name} is one of {', '.join(map(repr, allowed))}; found {value!r}.")
+
+
+def _size(value: Any) -> tuple[int, int]:
+    try:
+        height, width = value
+    except (TypeError, ValueError):
+        raise OptionError(f"image_size is a pair (height, width), such as (256, 320); found {value!r}.") from None
+    _check_count("image_size's height", height)
+    _check_count("image_size's width", width)
+    return int(height), int(width)

@@ -1,0 +1,123 @@
+"""Facts about feature maps: what an encoder gives and what a decoder needs of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from zoo.errors import RegistrationError
+
+__all__ = ["FeatureMap", "Needs", "Pyramid", "check_pyramid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureMap:
+    """One tensor (N, channels, H/stride, W/stride) that an encoder gives.
+
+    Attributes:
+        name: what the encoder calls the map; unique within its pyramid.
+        channels: the size of the tensor's second axis.
+        stride: nominally, how many input pixels one feature pixel spans along an axis. It need not be whole
+            (crossvit's is 17.14), and no code may compute a size from it.
+    """
+
+    name: str
+    channels: int
+    stride: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise RegistrationError(f"A feature map needs a name; found {self.name!r}.")
+        if not isinstance(self.channels, int) or isinstance(self.channels, bool) or self.channels < 1:
+            raise RegistrationError(
+                f"Feature map {self.name!r}: channels must be a whole number >= 1, found {self.channels!r}."
+            )
+        if not isinstance(self.stride, int | float) or not math.isfinite(self.stride) or self.stride < 1:
+            raise RegistrationError(f"Feature map {self.name!r}: stride must be a number >= 1, found {self.stride!r}.")
+
+    @property
+    def level(self) -> int:
+        """The exponent of the power of two nearest to the stride: 0 for 1, 2 for 4, 4 for 14 and 17.14."""
+        return round(math.log2(self.stride))
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.channels} ch, stride {self.stride:g})"
+
+
+Pyramid: TypeAlias = tuple[FeatureMap, ...]
+"""Feature maps, fine to coarse."""
+
+
+def check_pyramid(maps: Sequence[FeatureMap], owner: str) -> Pyramid:
+    """Return `maps` as a tuple, or say what is wrong with `owner`'s pyramid.
+
+    Raises:
+        RegistrationError: no map, a name twice, something that is no `FeatureMap`, or maps not ordered fine to coarse.
+    """
+    pyramid = tuple(maps)
+    if not pyramid:
+        raise RegistrationError(f"{owner}: a pyramid needs at least one feature map.")
+    for entry in pyramid:
+        if not isinstance(entry, FeatureMap):
+            raise RegistrationError(f"{owner}: a pyramid holds zoo.FeatureMap entries, found {entry!r}.")
+    names = [entry.name for entry in pyramid]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RegistrationError(f"{owner}: feature map names must be unique, found more than once: {', '.join(twice)}.")
+    strides = [entry.stride for entry in pyramid]
+    if strides != sorted(strides):
+        raise RegistrationError(f"{owner}: feature maps must run fine to coarse, found strides {_listed(strides)}.")
+    return pyramid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a decoder asks of a pyramid; the defaults accept every pyramid.
+
+    Attributes:
+        min_levels: the fewest feature maps the decoder works with.
+        max_levels: the most it takes; of a longer pyramid it gets the coarsest.
+        strides: exact strides, e.g. (4, 8, 16, 32), one feature map each.
+        distinct_strides: of maps that share a stride only the last is taken; False takes all of them.
+        channels: one width for all maps; 1x1 projections are inserted where it differs.
+        output_stride: the coarsest stride the decoder wants (DeepLab's 8 or 16).
+    """
+
+    min_levels: int = 1
+    max_levels: int | None = None
+    strides: tuple[int, ...] | None = None
+    distinct_strides: bool = True
+    channels: int | None = None
+    output_stride: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.strides is not None:
+            object.__setattr__(self, "strides", tuple(self.strides))
+            if not self.strides or list(self.strides) != sorted(set(self.strides)) or self.strides[0] < 1:
+                raise RegistrationError(f"Needs: strides must rise, e.g. (4, 8, 16, 32); found {self.strides!r}.")
+        if self.min_levels < 1:
+            raise RegistrationError(f"Needs: min_levels must be at least 1, found {self.min_levels}.")
+        if self.max_levels is not None and self.max_levels < self.min_levels:
+            raise RegistrationError(f"Needs: max_levels ({self.max_levels}) is below min_levels ({self.min_levels}).")
+        for name in ("channels", "output_stride"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RegistrationError(f"Needs: {name} must be at least 1, found {value}.")
+
+    def __str__(self) -> str:
+        parts = [f"at least {self.min_levels} level{'s' if self.min_levels > 1 else ''}"]
+        if self.max_levels is not None:
+            parts.append(f"at most {self.max_levels} (the coarsest)")
+        if self.strides is not None:
+            parts.append(f"strides {_listed(self.strides)}")
+        parts.append("one map a stride" if self.distinct_strides else "all maps, strides may repeat")
+        if self.channels is not None:
+            parts.append(f"{self.channels} channels each")
+        if self.output_stride is not None:
+            parts.append(f"output stride {self.output_stride}")
+        return ", ".join(parts)
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)

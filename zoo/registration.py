@@ -1,0 +1,199 @@
+"""What a script or a notebook adds at run time, and the lists a person asks for."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from zoo.errors import PluginError, RegistrationError, ZooError
+from zoo.pyramid import FeatureMap, Needs, Pyramid
+from zoo.registry import Kind, default_registry
+from zoo.specs import DecoderSpec, EncoderSpec, Factory, Option, Spec
+
+__all__ = ["list_decoders", "list_encoders", "load_plugin_file", "register_decoder", "register_encoder"]
+
+_F = TypeVar("_F", bound="str | Callable[..., Any]")
+
+
+def list_encoders(pattern: str | None = None) -> list[str]:
+    """Return the ids of all encoders, sorted: bare for the project's own, else `plugin:name`.
+
+    Args:
+        pattern: a glob over names or full ids (`"convnext*"`), or a part of one (`"convnext"`); None for all.
+    """
+    return default_registry().ids("encoder", pattern)
+
+
+def list_decoders(pattern: str | None = None) -> list[str]:
+    """Return the ids of all decoders, sorted: bare for the project's own, else `plugin:name`.
+
+    Args:
+        pattern: a glob over names or full ids (`"unet-*"`), or a part of one (`"unet"`); None for all.
+    """
+    return default_registry().ids("decoder", pattern)
+
+
+@overload
+def register_decoder(
+    name: str,
+    factory: _F,
+    *,
+    needs: Needs | Callable[..., Needs] | None = ...,
+    options: Sequence[Option] = ...,
+    source: str = ...,
+    licence: str = ...,
+    replace: bool = ...,
+) -> _F: ...
+@overload
+def register_decoder(
+    name: str,
+    factory: None = None,
+    *,
+    needs: Needs | Callable[..., Needs] | None = ...,
+    options: Sequence[Option] = ...,
+    source: str = ...,
+    licence: str = ...,
+    replace: bool = ...,
+) -> Callable[[_F], _F]: ...
+def register_decoder(
+    name: str,
+    factory: Factory | None = None,
+    *,
+    needs: Needs | Callable[..., Needs] | None = None,
+    options: Sequence[Option] = (),
+    source: str = "",
+    licence: str = "",
+    replace: bool = False,
+) -> Any:
+    """Register a decoder for this process: a call, or a decorator where `factory` is left out.
+
+    Args:
+        name: the bare name; the full id becomes `local:name`.
+        factory: a class or function called as `factory(pyramid, **options)`, or `package.module:name` of one. What it
+            makes has `out_channels` and `out_stride`; its `forward(features)` takes a list of maps and returns one.
+        needs: what it asks of a pyramid; by default the factory's own attribute `needs`, else any pyramid will do.
+        options: the keywords it takes, for `zoo show`.
+        source: paper or repository.
+        licence: of the code, as an SPDX id.
+        replace: put this one in the place of another registered under the name.
+
+    Returns:
+        The factory, unchanged.
+
+    Raises:
+        RegistrationError: the name is taken, or something of the wrong kind was given.
+    """
+
+    def add(made_by: Factory) -> Factory:
+        wanted = needs if needs is not None else getattr(made_by, "needs", Needs())
+        spec = DecoderSpec(name=name, factory=made_by, needs=wanted, options=tuple(options), source=source, licence=licence)
+        return _registered("decoder", spec, replace)
+
+    return _call_or_decorator(name, factory, add)
+
+
+@overload
+def register_encoder(
+    name: str,
+    factory: _F,
+    *,
+    pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
+    options: Sequence[Option] = ...,
+    weights: Sequence[str] = ...,
+    source: str = ...,
+    licence: str = ...,
+    replace: bool = ...,
+) -> _F: ...
+@overload
+def register_encoder(
+    name: str,
+    factory: None = None,
+    *,
+    pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
+    options: Sequence[Option] = ...,
+    weights: Sequence[str] = ...,
+    source: str = ...,
+    licence: str = ...,
+    replace: bool = ...,
+) -> Callable[[_F], _F]: ...
+def register_encoder(
+    name: str,
+    factory: Factory | None = None,
+    *,
+    pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
+    options: Sequence[Option] = (),
+    weights: Sequence[str] = (),
+    source: str = "",
+    licence: str = "",
+    replace: bool = False,
+) -> Any:
+    """Register an encoder for this process: a call, or a decorator where `factory` is left out.
+
+    Args:
+        name: the bare name; the full id becomes `local:name`.
+        factory: called as `factory(maps=(names, ...), in_channels=..., weights=..., **options)`, or
+            `package.module:name` of such. What it makes returns just those maps, NCHW, fine to coarse.
+        pyramid: every map it can give, or a torch-free function of its options that returns them.
+        options: the keywords it takes besides, for `zoo show`.
+        weights: the names that `weights=` accepts beside a file's path.
+        source: paper or repository.
+        licence: of the code, as an SPDX id.
+        replace: put this one in the place of another registered under the name.
+
+    Returns:
+        The factory, unchanged.
+
+    Raises:
+        RegistrationError: the name is taken, or something of the wrong kind was given.
+    """
+
+    def add(made_by: Factory) -> Factory:
+        maps = pyramid if callable(pyramid) else tuple(pyramid)
+        spec = EncoderSpec(
+            name=name,
+            factory=made_by,
+            pyramid=maps,
+            options=tuple(options),
+            weights=tuple(weights),
+            source=source,
+            licence=licence,
+        )
+        return _registered("encoder", spec, replace)
+
+    return _call_or_decorator(name, factory, add)
+
+
+def load_plugin_file(path: Path) -> None:
+    """Run a Python file that registers encoders or decoders, as a configuration's `plugins:` names it.
+
+    Raises:
+        PluginError: the file is missing, or raised; the cause is kept.
+    """
+    if not path.is_file():
+        raise PluginError(f"The plugin file {path} does not exist; paths in a configuration are relative to its own folder.")
+    name = f"zoo_plugin_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"The plugin file {path} is no Python file; its name must end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ZooError:
+        raise
+    except (Exception, SystemExit) as cause:
+        raise PluginError(f"The plugin file {path} raised {type(cause).__name__}: {cause}.") from cause
+
+
+def _registered(kind: Kind, spec: Spec, replace: bool) -> Factory:
+    default_registry().register(kind, spec, replace=replace)
+    return spec.factory
+
+
+def _call_or_decorator(name: object, factory: Factory | None, add: Callable[[Factory], Factory]) -> Any:
+    if not isinstance(name, str):
+        raise RegistrationError(f"The first argument is the name to register under, a string; found {name!r}.")
+    return add if factory is None else add(factory)

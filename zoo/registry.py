@@ -1,0 +1,209 @@
+"""From an id to a spec: full ids, bare names, did-you-mean, and the one layer of run-time registrations."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
+
+from zoo.discovery import FoundPlugin, PluginRecord, find_canonical, find_plugins, load_plugin
+from zoo.errors import AmbiguousIdError, OptionError, RegistrationError, UnknownIdError
+from zoo.specs import DecoderSpec, EncoderSpec, Spec
+
+__all__ = ["LOCAL", "Entry", "Kind", "Registry", "default_registry"]
+
+Kind: TypeAlias = Literal["encoder", "decoder"]
+
+LOCAL = "local"
+"""What stands in front of the colon for what a script or notebook registers at run time."""
+
+_S = TypeVar("_S", EncoderSpec, DecoderSpec, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry(Generic[_S]):
+    """A spec with where it comes from."""
+
+    kind: Kind
+    plugin: str
+    distribution: str
+    version: str
+    spec: _S
+    is_canonical: bool = False
+
+    @property
+    def full_id(self) -> str:
+        """The id that is never ambiguous: `plugin:name`."""
+        return f"{self.plugin}:{self.spec.name}"
+
+    @property
+    def id(self) -> str:
+        """The shortest id that always works: the bare name where it is the project's own, else the full id."""
+        return self.spec.name if self.is_canonical else self.full_id
+
+
+class Registry:
+    """Every encoder and decoder that the installed plugins give, loaded as late as can be, and run-time additions."""
+
+    def __init__(self, found: tuple[FoundPlugin, ...], canonical: Mapping[str, str]) -> None:
+        self.found = found
+        self._canonical = canonical
+        self._records: dict[FoundPlugin, PluginRecord] = {}
+        self._local: dict[tuple[Kind, str], Entry[Any]] = {}
+
+    def encoder(self, id: str) -> Entry[EncoderSpec]:
+        """Return the encoder of this id; raises UnknownIdError, AmbiguousIdError or PluginError."""
+        return cast("Entry[EncoderSpec]", self._resolve("encoder", id))
+
+    def decoder(self, id: str) -> Entry[DecoderSpec]:
+        """Return the decoder of this id; raises UnknownIdError, AmbiguousIdError or PluginError."""
+        return cast("Entry[DecoderSpec]", self._resolve("decoder", id))
+
+    def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
+        """Return the ids of a kind, sorted; `pattern` is a glob or a part of the name."""
+        return sorted(entry.id for entry in self._entries(kind) if _matches(entry, pattern))
+
+    def records(self) -> list[PluginRecord]:
+        """Return every plugin, loaded."""
+        return [self._load(plugin) for plugin in self.found]
+
+    def broken(self) -> list[PluginRecord]:
+        """Return the plugins that could not be loaded."""
+        return [record for record in self.records() if record.error]
+
+    def register(self, kind: Kind, spec: Spec, *, replace: bool = False) -> None:
+        """Add a spec under `local:`; the same callable may register again, as a notebook cell run twice does.
+
+        Raises:
+            RegistrationError: the name is one of the project's own, or another callable has it and `replace` is false.
+        """
+        if spec.name in self._canonical:
+            raise RegistrationError(f"{spec.name!r} is one of zoo's own ids; register your {kind} under another name.")
+        old = self._local.get((kind, spec.name))
+        if old and not replace and _origin(old.spec.factory) != _origin(spec.factory):
+            raise RegistrationError(
+                f"A {kind} named {spec.name!r} is registered already, made by {_origin(old.spec.factory)}; this one is made by "
+                f"{_origin(spec.factory)}. Choose another name, or pass replace=True."
+            )
+        self._local[kind, spec.name] = Entry(kind=kind, plugin=LOCAL, distribution="", version="", spec=spec)
+
+    def _resolve(self, kind: Kind, id: str) -> Entry[Any]:
+        if not isinstance(id, str):
+            raise OptionError(f"An {kind} is asked for by its id, a string such as 'resnet18'; found {id!r}.")
+        matches = self._full_id_matches(kind, id) if ":" in id else self._bare_name_matches(kind, id)
+        if len(matches) == 1:
+            return matches[0]
+        if not matches:
+            raise UnknownIdError(self._unknown(kind, id))
+        if len({entry.full_id for entry in matches}) < len(matches):
+            owners = ", ".join(f"{entry.distribution} {entry.version}" for entry in matches)
+            raise AmbiguousIdError(f"Several distributions give a different {kind} as {id!r}: {owners}. Uninstall all but one.")
+        full_ids = ", ".join(sorted(entry.full_id for entry in matches))
+        raise AmbiguousIdError(f"Several plugins have {_a(kind)} named {id!r}. Ask for one by its full id: {full_ids}.")
+
+    def _full_id_matches(self, kind: Kind, id: str) -> list[Entry[Any]]:
+        plugin_name, _, name = id.partition(":")
+        if plugin_name == LOCAL:
+            return [entry for entry in [self._local.get((kind, name))] if entry]
+        plugins = [plugin for plugin in self.found if plugin.name == plugin_name]
+        if not plugins:
+            known = sorted({plugin.name for plugin in self.found} | {LOCAL})
+            hint = _did_you_mean(plugin_name, known)
+            raise UnknownIdError(f"No plugin named {plugin_name!r}, asked for as {id!r}. Installed: {', '.join(known)}.{hint}")
+        for plugin in plugins:
+            if error := self._load(plugin).error:
+                raise error
+        return _distinct(entry for plugin in plugins for entry in self._plugin_entries(kind, plugin) if entry.spec.name == name)
+
+    def _bare_name_matches(self, kind: Kind, name: str) -> list[Entry[Any]]:
+        if module := self._canonical.get(name):
+            for plugin in self.found:
+                if plugin.is_own and plugin.module == module:
+                    own = [
+                        entry for entry in self._plugin_entries(kind, plugin) if entry.spec.name == name and entry.is_canonical
+                    ]
+                    if own:
+                        return own
+        return _distinct(entry for entry in self._entries(kind) if entry.spec.name == name)
+
+    def _entries(self, kind: Kind) -> Iterator[Entry[Any]]:
+        for plugin in self.found:
+            yield from self._plugin_entries(kind, plugin)
+        for (local_kind, _), entry in self._local.items():
+            if local_kind == kind:
+                yield entry
+
+    def _plugin_entries(self, kind: Kind, plugin: FoundPlugin) -> Iterator[Entry[Any]]:
+        record = self._load(plugin)
+        specs: tuple[Spec, ...] = record.encoders if kind == "encoder" else record.decoders
+        for spec in specs:
+            is_canonical = spec.canonical and plugin.is_own and self._canonical.get(spec.name) == plugin.module
+            yield Entry(
+                kind=kind,
+                plugin=plugin.name,
+                distribution=plugin.distribution,
+                version=plugin.version,
+                spec=spec,
+                is_canonical=is_canonical,
+            )
+
+    def _load(self, plugin: FoundPlugin) -> PluginRecord:
+        if plugin not in self._records:
+            self._records[plugin] = load_plugin(plugin)
+        return self._records[plugin]
+
+    def _unknown(self, kind: Kind, id: str) -> str:
+        other: Kind = "decoder" if kind == "encoder" else "encoder"
+        known = sorted({name for entry in self._entries(kind) for name in (entry.spec.name, entry.full_id)})
+        message = f"No {kind} named {id!r} among the {len(self.ids(kind))} known.{_did_you_mean(id, known)}"
+        if any(id in (entry.spec.name, entry.full_id) for entry in self._entries(other)):
+            message += f" ({id!r} is {_a(other)}.)"
+        message += f" `zoo list {kind}s` shows them all."
+        if broken := self.broken():
+            message += f" {len(broken)} installed plugin(s) could not be loaded; `zoo plugins` says why."
+        return message
+
+
+@cache
+def default_registry() -> Registry:
+    """Return the registry of this process."""
+    return Registry(find_plugins(), find_canonical())
+
+
+def _matches(entry: Entry[Any], pattern: str | None) -> bool:
+    if pattern is None:
+        return True
+    if not any(sign in pattern for sign in "*?["):
+        pattern = f"*{pattern}*"
+    return any(fnmatchcase(name, pattern) for name in (entry.spec.name, entry.full_id))
+
+
+def _distinct(entries: Iterator[Entry[Any]]) -> list[Entry[Any]]:
+    """Drop a spec that one full id has twice, as when two distributions ship the very same one."""
+    kept: list[Entry[Any]] = []
+    for entry in entries:
+        if not any(entry.full_id == other.full_id and entry.spec == other.spec for other in kept):
+            kept.append(entry)
+    return kept
+
+
+def _origin(factory: str | Callable[..., Any]) -> str:
+    """Name what makes a factory the same one again after its cell, file or module ran twice."""
+    if isinstance(factory, str):
+        return factory
+    inner = getattr(factory, "origin", None)
+    if isinstance(inner, str):
+        return inner
+    return f"{getattr(factory, '__module__', '?')}:{getattr(factory, '__qualname__', repr(factory))}"
+
+
+def _did_you_mean(asked: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(asked, known, n=4, cutoff=0.7)
+    return f" Did you mean {', '.join(close)}?" if close else ""
+
+
+def _a(kind: Kind) -> str:
+    return "an encoder" if kind == "encoder" else "a decoder"
