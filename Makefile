@@ -1,6 +1,7 @@
 # The project's commands. Each sets up .venv by itself, once, and again only when pyproject.toml changes.
 PYTHON ?= python3
 VENV := .venv
+PYTHON_VERSION ?= 3.12
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -8,7 +9,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help bench test test-all check format wheels clean
 
 help:  ## list the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E "^[a-z-]+:.*##" $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"zoo needs Python 3.11 or later; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11 ...")'
@@ -35,6 +36,9 @@ check: $(STAMP)  ## format, lint, types and import layers alone
 format: $(STAMP)  ## rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+wheels: $(STAMP)  ## fetch what benchmarks/gpu.sh needs on a machine without a network: make wheels PYTHON_VERSION=3.12
+	$(BIN)/python benchmarks/wheels.py --python-version $(PYTHON_VERSION) --output wheels
 
 clean:  ## remove .venv and what the tools leave behind (results stay)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

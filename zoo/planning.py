@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from zoo import negotiation
 from zoo.errors import OptionError, PluginError, ZooError
@@ -16,6 +16,8 @@ from zoo.registry import Entry, Registry, default_registry
 from zoo.specs import DecoderSpec, EncoderSpec, Option
 
 __all__ = ["Resolved", "channels", "negotiate", "resolve"]
+
+_A = TypeVar("_A")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ def resolve(pairing: Pairing, registry: Registry | None = None) -> Resolved:
     encoder = registry.encoder(pairing.encoder)
     decoder = registry.decoder(pairing.decoder)
     pyramid = pyramid_of(encoder, pairing.encoder_options)
-    needs = _needs_of(decoder, pairing.decoder_options)
+    needs = needs_of(decoder, pairing.decoder_options)
     plan = negotiation.negotiate(
         pyramid, needs, encoder=encoder.id, decoder=decoder.id, levels=pairing.levels, adapters=pairing.adapters
     )
@@ -95,30 +97,26 @@ def check_options(owner: str, given: Mapping[str, Any], declared: Sequence[Optio
 
 def pyramid_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:
     """Return every map the encoder gives under these options."""
-    check_options(encoder.id, options, encoder.spec.options)
+    return _answered(encoder, "pyramid function", encoder.spec.pyramid_for, options)
+
+
+def needs_of(decoder: Entry[DecoderSpec], options: Mapping[str, Any]) -> Needs:
+    """Return what the decoder needs under these options."""
+    return _answered(decoder, "needs function", decoder.spec.needs_for, options)
+
+
+def _answered(entry: Entry[Any], what: str, function: Callable[[dict[str, Any]], _A], options: Mapping[str, Any]) -> _A:
+    """Ask a spec; what the plugin's own function raises is the plugin's error."""
+    check_options(entry.id, options, entry.spec.options)
     try:
-        return encoder.spec.pyramid_for(dict(options))
+        return function(dict(options))
     except ZooError:
         raise
     except Exception as cause:
-        raise PluginError(_raised(encoder, "pyramid function", options, cause)) from cause
-
-
-def _needs_of(decoder: Entry[DecoderSpec], options: Mapping[str, Any]) -> Needs:
-    check_options(decoder.id, options, decoder.spec.options)
-    try:
-        return decoder.spec.needs_for(dict(options))
-    except ZooError:
-        raise
-    except Exception as cause:
-        raise PluginError(_raised(decoder, "needs function", options, cause)) from cause
-
-
-def _raised(entry: Entry[Any], what: str, options: Mapping[str, Any], cause: Exception) -> str:
-    return (
-        f"The {what} of {entry.full_id} raised {type(cause).__name__}: {cause} (options {dict(options)!r}). "
-        "This is the plugin's error, not the negotiation's."
-    )
+        raise PluginError(
+            f"The {what} of {entry.full_id} raised {type(cause).__name__}: {cause} (options {dict(options)!r}). "
+            "This is the plugin's error, not the negotiation's."
+        ) from cause
 
 
 def _closest(name: str, known: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -174,7 +175,7 @@ def load_plugin_file(path: Path) -> None:
     """
     if not path.is_file():
         raise PluginError(f"The plugin file {path} does not exist; paths in a configuration are relative to its own folder.")
-    name = f"zoo_plugin_file_{path.stem}"
+    name = f"zoo_plugin_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"The plugin file {path} is no Python file; its name must end in .py.")

@@ -140,14 +140,14 @@ def _title(table: Table) -> str:
 
 
 def _legend(table: Table) -> list[str]:
-    notes = [f"{column.heading}: {column.legend}." for column in COLUMNS if column.legend]
+    notes = [f"{column.heading} = {column.legend}." for column in COLUMNS if column.legend]
     is_cpu = table.run.environment["device"] == "cpu"
     peak = (
         "the most that live tensors hold during a step, from a pass of its own on meta; an allocator needs more"
         if is_cpu
         else "the most that the device's allocator held during a step, from a pass of its own"
     )
-    return [*notes, f"peak MiB: {peak}.", f"Run {table.run.id} in {table.store}; input: {table.run.config['input']}."]
+    return [*notes, f"peak MiB = {peak}.", f"Run {table.run.id} in {table.store}; input: {table.run.config['input']}."]
 
 
 def _failures(table: Table) -> list[str]:

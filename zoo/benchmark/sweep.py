@@ -23,6 +23,7 @@ from zoo.benchmark.measure import (
 from zoo.benchmark.progress import Watcher
 from zoo.benchmark.store import Store, StoredRun
 from zoo.benchmark.trial import Trial, digest, groups_of, trials_of
+from zoo.errors import ZooError
 from zoo.registration import load_plugin_file
 
 __all__ = ["run_sweep"]
@@ -74,7 +75,10 @@ class _Sweep:
         return sum(len(stored.samples) for stored in self.store.trials(self.run))
 
     def count_costs(self, trials: list[Trial]) -> None:
-        """The static pass: it finds what cannot work at all before any time is spent on measuring."""
+        """The static pass: what cannot be built fails before any time is spent on measuring.
+
+        A model that is built and cannot run here may still run on the device; then its costs stay unknown.
+        """
         known = {stored.key: stored for stored in self.store.trials(self.run)}
         for trial in trials:
             if known[trial.key].cost or known[trial.key].error:
@@ -82,8 +86,10 @@ class _Sweep:
             self.watcher.advance(f"counting: {trial.subject}", 0)
             try:
                 self.store.add_cost(self.run, trial, static_cost(trial))
-            except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
+            except ZooError as cause:
                 self._fail(trial, cause)
+            except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
+                self.watcher.say(f"No costs for {_told(trial)}: {told_failure(cause).splitlines()[0]}")
 
     def measure(self, group: list[Trial]) -> None:
         """Measure one group's missing rounds; all its models are on the device at once, so that rounds interleave them."""

@@ -139,7 +139,12 @@ def _optional(value: float | None, scale: float, digits: int) -> str:
 
 COLUMNS = (
     Column(heading="pairing", cell=lambda row: row.pairing, is_number=False),
-    Column(heading="mode", cell=lambda row: row.mode, is_number=False, legend="training: forward, loss, backward, AdamW"),
+    Column(
+        heading="mode",
+        cell=lambda row: row.mode,
+        is_number=False,
+        legend="inference: forward; training: forward, loss, backward, AdamW",
+    ),
     Column(heading="batch", cell=lambda row: str(row.batch)),
     Column(heading="size", cell=lambda row: f"{row.height}x{row.width}"),
     Column(heading="device", cell=lambda row: row.device, is_number=False),

@@ -72,13 +72,13 @@ def digest(facts: Any) -> str:
 
 
 def trials_of(config: BenchConfig) -> list[Trial]:
-    """Return every trial of a run, the baseline first within each group."""
+    """Return every trial of a run, each once, the baseline first within each group."""
     subjects: list[Subject] = list(config.all_pairings())
     if config.baseline is not None:
         entry = config.baseline
         subjects.insert(0, Reference(name=entry.name, factory=entry.factory, options=Options(entry.options)))
     sides = [side if isinstance(side, tuple) else (side, side) for side in config.size]
-    return [
+    trials = (
         Trial(
             subject=subject,
             mode=mode,
@@ -96,7 +96,8 @@ def trials_of(config: BenchConfig) -> list[Trial]:
         for batch in config.batch
         for mode in config.modes
         for subject in subjects
-    ]
+    )
+    return list(dict.fromkeys(trials))
 
 
 def groups_of(trials: list[Trial]) -> list[list[Trial]]:
