@@ -1,0 +1,65 @@
+"""What the documents show is what runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import zoo
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+def test_every_python_snippet_of_a_document_runs_from_top_to_bottom(name, tmp_path):
+    snippets = blocks(ROOT / name, "python")
+    assert snippets
+    script = tmp_path / "document.py"
+    script.write_text("\n".join(snippets), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "torch.Size([2, 3, 225, 301])" in done.stdout or name == "README.md"
+
+
+@pytest.mark.parametrize("example", ["basic_decoder.py", "sum_decoder.py"])
+def test_the_tutorial_shows_the_example_files_as_they_are(example):
+    code = (ROOT / "docs/examples" / example).read_text(encoding="utf-8").split('"""\n\n', 1)[1]
+    assert any(code.strip() in block for block in blocks(ROOT / "docs/tutorial.md", "python"))
+
+
+def test_the_tutorial_shows_the_configuration_that_the_repository_holds():
+    (shown,) = blocks(ROOT / "docs/tutorial.md", "yaml")
+    assert yaml.safe_load(shown) == yaml.safe_load((ROOT / "configs/tutorial.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_relative_link_of_a_document_leads_somewhere(document):
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8"))
+    missing = [target for target in targets if not (document.parent / target).exists()]
+    assert not missing
+
+
+def test_the_architecture_page_names_every_module_of_the_core():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    modules = [path.name for path in (ROOT / "zoo").rglob("*.py") if not path.name.startswith("__")]
+    assert [name for name in modules if name not in page] == []
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_configuration_of_the_repository_is_valid(config):
+    from zoo.benchmark import load_config
+
+    assert load_config(config).all_pairings()
+
+
+def test_the_readme_names_every_decoder_of_the_project():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in zoo.list_decoders("unet:*") if f"`{name}`" not in readme] == []

@@ -1,0 +1,44 @@
+"""What a user installs holds all that runs, and its metadata says what is true."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_wheel_holds_the_core_the_plugins_and_their_data_and_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, ROOT]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for needed in ("zoo/py.typed", "zoo/benchmark/chelsea.jpg", "zoo_timm/index.json", "zoo_unet/decoders.py"):
+        assert needed in names
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"zoo", "zoo_resnet18", "zoo_timm", "zoo_unet"}
+
+
+def test_every_requirement_has_a_lower_bound_and_none_is_pinned():
+    requirements = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]
+    assert [line for line in requirements if ">=" not in line or "==" in line] == []
+
+
+def test_canonical_ids_are_announced_as_the_specs_say():
+    """The entry points spare loading other plugins; the specs are what they must agree with."""
+    announced = {point.name: point.value for point in entry_points(group="zoo.canonical")}
+    said = {}
+    for point in entry_points(group="zoo"):
+        if point.dist is None or point.dist.name != "segmentation-zoo":
+            continue
+        module = point.load()
+        hooks = [getattr(module, name) for name in ("zoo_encoders", "zoo_decoders") if hasattr(module, name)]
+        said |= {spec.name: point.value for hook in hooks for spec in hook() if spec.canonical}
+    assert announced == said
+
+
+def test_no_folder_of_plugins_bears_the_name_of_a_library():
+    for folder in (ROOT / "plugins").iterdir():
+        assert folder.name.startswith("zoo_")
