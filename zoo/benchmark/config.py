@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, OptionError
 from zoo.pairing import Pairing
 
 __all__ = ["BenchConfig", "PairingEntry", "ReferenceEntry", "Side", "load_config"]
@@ -120,7 +120,12 @@ def load_config(path: Path) -> BenchConfig:
     try:
         config = BenchConfig.model_validate(_tuples_for_sizes(content))
     except ValidationError as cause:
-        raise ConfigError("\n".join([f"{path} is no valid benchmark configuration:", *map(_told, cause.errors())])) from None
+        told = dict.fromkeys(_told(error, content) for error in cause.errors())
+        raise ConfigError("\n".join([f"{path} is no valid benchmark configuration:", *told])) from None
+    try:
+        config.all_pairings()
+    except OptionError as cause:
+        raise ConfigError(f"{path} is no valid benchmark configuration:\n  pairings: {cause}") from cause
     base = path.resolve().parent
     return config.model_copy(update={"plugins": [str(base / entry) for entry in config.plugins]})
 
@@ -143,11 +148,12 @@ def _tuples_for_sizes(content: dict[Any, Any]) -> dict[Any, Any]:
     return {**content, "size": [tuple(side) if isinstance(side, list) else side for side in content["size"]]}
 
 
-def _told(error: Any) -> str:
+def _told(error: Any, content: dict[Any, Any]) -> str:
     """Return one line for a person: the key, what was found and what is allowed."""
-    location = [
-        part for part in error["loc"] if not (isinstance(part, str) and part.startswith(("constrained", "tuple", "int")))
-    ]
+    location = list(error["loc"])
+    if location[:1] == ["size"] and len(location) > 1:
+        found = content["size"][location[1]]
+        return f"  size.{location[1]}: a side is a whole number of at least 1, or a pair [height, width]; found {found!r}."
     key = ".".join(str(part) for part in location) or "the file"
     if error["type"] == "extra_forbidden":
         allowed = _allowed_keys(location[:-1])
@@ -157,8 +163,8 @@ def _told(error: Any) -> str:
     if error["type"] == "missing":
         return f"  {key}: this key is required."
     message = str(error["msg"]).removeprefix("Value error, ")
-    found = "" if error["type"] == "value_error" else f"; found {error['input']!r}"
-    return f"  {key}: {message}{found}."
+    given = "" if error["type"] == "value_error" else f"; found {error['input']!r}"
+    return f"  {key}: {message}{given}."
 
 
 def _allowed_keys(location: Sequence[str | int]) -> list[str]:

@@ -19,6 +19,7 @@ from zoo.errors import ZooError
 __all__ = ["LiveTensors", "StaticCost", "static_cost"]
 
 META = torch.device("meta")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,42 +31,58 @@ class StaticCost:
         flops: of one forward pass for one image; a multiply-add counts as two, and only convolutions, matrix products
             and attention count (what `torch.utils.flop_counter` knows).
         live_bytes: the most bytes that tensors hold at one time during a step: weights, input, activations, and in
-            training gradients and the optimizer's state. An allocator may need more.
+            training gradients and the optimizer's state. An allocator may need more. None where only the device tells.
     """
 
     parameters: int
     flops: int
-    live_bytes: int
+    live_bytes: int | None
 
 
-def static_cost(trial: Trial) -> StaticCost:
+def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
     """Return a trial's costs; on the meta device nothing is computed. What meta cannot run is run on the CPU.
+
+    Autocast does nothing on meta, so a bfloat16 trial's live tensors are followed in a real run, where `device` is the
+    CPU; an accelerator has a counter of its own.
 
     Raises:
         ZooError: the model cannot be built.
         Exception: what running it on the CPU raises.
     """
     try:
-        return _cost_on(META, trial)
+        cost = _cost_on(META, trial)
     except ZooError:
         raise
     except Exception:  # noqa: BLE001 - a plugin's model may raise anything on meta, and still run
-        return _cost_on(torch.device("cpu"), trial)
+        return _cost_on(CPU, trial)
+    if trial.dtype == "float32":
+        return cost
+    return replace(cost, live_bytes=_live_bytes(_built(CPU, trial), CPU, trial) if device.type == "cpu" else None)
 
 
 def _cost_on(device: torch.device, trial: Trial) -> StaticCost:
-    with device:
-        model = build_subject(trial.subject)
+    model = _built(device, trial)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     single = make_step(model, replace(trial, batch=1, mode="inference"), device)
     with FlopCounterMode(display=False) as counter:
         single()
     del single
+    live_bytes = _live_bytes(model, device, trial)
+    return StaticCost(parameters=parameters, flops=counter.get_total_flops(), live_bytes=live_bytes)
+
+
+def _built(device: torch.device, trial: Trial) -> nn.Module:
+    with device:
+        return build_subject(trial.subject)
+
+
+def _live_bytes(model: nn.Module, device: torch.device, trial: Trial) -> int:
     step = make_step(model, trial, device)
-    with LiveTensors(model) as live:
+    live = LiveTensors(model)
+    with live:
         step()
         step()  # the second finds the optimizer's state in place, as every later one does
-    return StaticCost(parameters=parameters, flops=counter.get_total_flops(), live_bytes=live.peak)
+    return live.peak
 
 
 class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -77,8 +94,8 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = 0
-        self.peak = 0
+        self.live: int = 0
+        self.peak: int = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
         self._follow([*model.parameters(), *model.buffers()])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -51,6 +52,8 @@ def choose_device(asked: str) -> torch.device:
     try:
         device = torch.device(asked)
         torch.empty(1, device=device)
+        if device.type == "meta":
+            raise RuntimeError("nothing is computed on meta")
     except (RuntimeError, AssertionError, ImportError, NotImplementedError) as cause:
         reason = str(cause).splitlines()[0]
         raise ConfigError(f"device {asked!r} cannot be used here: {reason}. Use 'auto', or 'cpu'.") from cause
@@ -102,14 +105,17 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 
 def _commit() -> str:
-    """Return the checkout's commit, marked where files differ from it; empty outside a checkout."""
+    """Return the checkout's commit, with a hash of what differs from it; empty outside a checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return ""
     git = ["git", "-C", str(root)]
     try:
         asked = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        changes = subprocess.run([*git, "diff", "HEAD"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return asked.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+    if not status.stdout.strip():
+        return asked.stdout.strip()
+    return f"{asked.stdout.strip()}+{hashlib.sha256((status.stdout + changes.stdout).encode()).hexdigest()[:8]}"

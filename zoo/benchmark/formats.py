@@ -22,6 +22,7 @@ __all__ = ["FORMATS", "Format", "render", "terminal_view"]
 Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
 FULL_WIDTH = 190
+GROUP_HEADINGS = ("mode", "batch", "size", "device", "dtype")
 
 
 def render(table: Table, form: str) -> str:
@@ -37,28 +38,43 @@ def render(table: Table, form: str) -> str:
 
 
 def terminal_view(table: Table, width: int) -> RenderableType:
-    """Return the table for a terminal: where it is narrow, columns with one value throughout move to the line above."""
+    """Return the table for a terminal of this width.
+
+    Where it is narrow, columns with one value throughout move to a line below; where that is not enough, what the rows
+    of a group share becomes their heading, and intervals stand below their medians.
+    """
     shown, shared = list(COLUMNS), []
     for column in COLUMNS:
         values = {column.cell(row) for row in table.rows}
         if len(values) == 1 and column.heading != "pairing" and _width(table, shown) > width:
             shown.remove(column)
             shared.append(f"{column.heading} {values.pop()}")
-    drawn = RichTable(title=_title(table), title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
+    is_narrow = _width(table, shown) > width
+    told_by_group = [column for column in shown if column.heading in GROUP_HEADINGS] if is_narrow else []
+    shown = [column for column in shown if column not in told_by_group]
+    drawn = RichTable(
+        title=Text(_title(table)),
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0) if is_narrow else (0, 1),
+    )
     for column in shown:
-        drawn.add_column(
-            column.heading,
-            justify="right" if column.is_number else "left",
-            no_wrap=column.is_number,
-            overflow="fold",
-        )
+        heading = column.heading.replace(" ", "\n") if is_narrow else column.heading
+        drawn.add_column(Text(heading), justify="right" if column.is_number else "left", overflow="fold")
     group: object = None
     for row in table.rows:
-        if group not in (None, _group(row)):
-            drawn.add_section()
+        if group != _group(row):
+            if group is not None:
+                drawn.add_section()
+            if told_by_group:
+                said = ", ".join(f"{column.heading} {column.cell(row)}" for column in told_by_group)
+                drawn.add_row(Text(said, style="italic"))
         group = _group(row)
+        cells = [column.cell(row) for column in shown]
         style = "red" if row.error else ("dim" if row.is_baseline else "")
-        drawn.add_row(*(Text(column.cell(row)) for column in shown), style=style)
+        drawn.add_row(*(Text(cell.replace(" [", "\n[") if is_narrow else cell) for cell in cells), style=style)
     lines = [f"All rows: {', '.join(shared)}."] if shared else []
     lines += [*_failures(table), *_legend(table)]
     return Group(drawn, *map(Text, lines))
@@ -72,7 +88,7 @@ def _text(table: Table) -> str:
 
 
 def _markdown(table: Table) -> str:
-    lines = [f"**{_title(table)}**", "", _cells([column.heading for column in COLUMNS])]
+    lines = [f"**{_escaped(_title(table))}**", "", _cells([column.heading for column in COLUMNS])]
     lines.append(_cells(["---:" if column.is_number else "---" for column in COLUMNS]))
     lines += [_cells([_escaped(column.cell(row)) for column in COLUMNS]) for row in table.rows]
     notes = [*_failures(table), *_legend(table)]
@@ -159,7 +175,7 @@ def _group(row: Row) -> tuple[object, ...]:
 
 
 def _width(table: Table, columns: list[Column]) -> int:
-    return sum(2 + max(len(column.heading), *(len(column.cell(row)) for row in table.rows)) for column in columns)
+    return 2 + sum(3 + max(len(column.heading), *(len(column.cell(row)) for row in table.rows)) for column in columns)
 
 
 def _cells(cells: list[str]) -> str:

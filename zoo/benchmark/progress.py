@@ -71,4 +71,4 @@ class ConsoleWatcher:
 
     def say(self, line: str) -> None:
         """Print above the bar."""
-        self._progress.console.print(line, markup=False)
+        self._progress.console.print(line, markup=False, emoji=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from zoo.errors import StoreError
 __all__ = ["Store", "StoredRun", "StoredTrial"]
 
 SCHEMA_VERSION = 1
+APPLICATION_ID = 0x7A6F6F  # "zoo": what tells this store from any other SQLite file
 SCHEMA = """
 CREATE TABLE run (
     id INTEGER PRIMARY KEY,
@@ -92,9 +93,13 @@ class Store:
         with self._guarded():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
+            try:
+                self._migrate()
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA foreign_keys = ON")
+            except BaseException:
+                self._db.close()
+                raise
 
     def close(self) -> None:
         """Close the file."""
@@ -196,17 +201,26 @@ class Store:
         )
 
     def _migrate(self) -> None:
-        found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if found > SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path} was written by a later version of zoo (schema {found}, this one reads up to {SCHEMA_VERSION}); "
-                "upgrade segmentation-zoo, or give another --store."
-            )
-        if found < SCHEMA_VERSION:
-            with self._transaction():
+        """Make the tables of a new file; refuse what is another program's or a later version's."""
+        if self._pragma("application_id") == APPLICATION_ID and self._pragma("user_version") == SCHEMA_VERSION:
+            return
+        with self._transaction():
+            found = self._pragma("user_version")
+            if self._pragma("application_id") != APPLICATION_ID:
+                if found or self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    raise StoreError(f"{self.path} is a database of another program; give another --store.")
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif found > SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self.path} was written by a later version of zoo (schema {found}, this one reads up to "
+                    f"{SCHEMA_VERSION}); upgrade segmentation-zoo, or give another --store."
+                )
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

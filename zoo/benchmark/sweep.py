@@ -85,7 +85,7 @@ class _Sweep:
                 continue
             self.watcher.advance(f"counting: {trial.subject}", 0)
             try:
-                self.store.add_cost(self.run, trial, static_cost(trial))
+                self.store.add_cost(self.run, trial, static_cost(trial, self.device))
             except ZooError as cause:
                 self._fail(trial, cause)
             except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
@@ -105,6 +105,7 @@ class _Sweep:
         prepared = self._prepared(live)
         for number in missing:
             kept: list[Sample] = []
+            absent = len(group) - len(prepared)
             for outcome in measure_round(prepared, self.device, number=number, seed=self.config.seed):
                 if isinstance(outcome, Failure):
                     self._record(outcome)
@@ -113,7 +114,7 @@ class _Sweep:
                     kept.append(outcome)
                 self.watcher.advance(_told(outcome.trial))
             self.store.add_round(self.run, number, kept)
-            self.watcher.advance("failed", len(group) - len(kept))
+            self.watcher.advance("failed earlier", absent)
         del prepared
         gc.collect()
 
