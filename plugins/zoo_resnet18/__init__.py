@@ -23,6 +23,7 @@ def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
         name="resnet18",
         factory="zoo_resnet18.encoder:ResNet18Encoder",
         pyramid=MAPS,
+        options=(),
         weights=("imagenet",),
         source="He et al. 2016, Deep Residual Learning for Image Recognition (arXiv:1512.03385); torchvision",
         licence="BSD-3-Clause",

@@ -55,7 +55,9 @@ class ResNet18Encoder(nn.Module):
         self.preprocessing = zoo.Preprocessing.identity(in_channels)
         if weights is not None:
             state = adapted_to_channels(load_state_dict(weights), in_channels)
-            self.load_state_dict(matched(state, self.state_dict(), weights))
+            fitting = matched(state, self.state_dict(), weights)
+            if not network.conv1.weight.is_meta:  # on meta there is nothing to copy into
+                self.load_state_dict(fitting)
             self.preprocessing = IMAGENET.for_channels(in_channels)
 
     def forward(self, image: Tensor) -> list[Tensor]:

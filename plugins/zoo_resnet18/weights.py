@@ -9,11 +9,10 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.hub import get_dir
-from torchvision.models import ResNet18_Weights
+from torch.hub import download_url_to_file, get_dir
+from torchvision.models import ResNet18_Weights, resnet18
 
 import zoo
 
@@ -25,35 +24,26 @@ StateDict = Mapping[str, Tensor]
 def load_state_dict(weights: str) -> StateDict:
     """Return the state dict of `"imagenet"` or of a file; only tensors are read, never code."""
     if weights == "imagenet":
-        return _imagenet()
+        return _read(_imagenet())
     path = Path(weights).expanduser()
     if not path.is_file():
         raise zoo.WeightsError(
             f"weights={weights!r} is neither a file nor a name that resnet18 knows. Give None, 'imagenet', or the path of "
             "a .pth or .safetensors file with torchvision's key names."
         )
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:
-        raise zoo.WeightsError(
-            f"{path} could not be read as {'safetensors' if path.suffix == '.safetensors' else 'a state dict (weights only)'}: "
-            f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else 'no message'}. "
-            "Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file."
-        ) from cause
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise zoo.WeightsError(f"{path} holds no state dict (names to tensors); save model.state_dict(), not the model.")
-    return state
+    return _read(path)
 
 
 def matched(state: StateDict, wanted: StateDict, weights: str) -> dict[str, Tensor]:
     """Return just the tensors that the encoder has, all of them; the classifier and cut stages may be there besides.
 
     Raises:
-        zoo.WeightsError: a tensor is missing, of another shape, or unknown to ResNet18.
+        zoo.WeightsError: a tensor is missing, of another shape, or none of ResNet18's.
     """
-    known = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.", "fc.")
+    with torch.device("meta"):
+        known = resnet18().state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if not key.startswith(known)]
+    unexpected = [key for key in state if key not in known]
     reshaped = [
         f"{key}: found {tuple(state[key].shape)}, needed {tuple(wanted[key].shape)}"
         for key in wanted
@@ -68,33 +58,52 @@ def matched(state: StateDict, wanted: StateDict, weights: str) -> dict[str, Tens
 
 
 def adapted_to_channels(state: StateDict, in_channels: int) -> StateDict:
-    """Fit the first convolution to another number of input channels, as timm does.
+    """Fit a first convolution of three input channels to another number, as timm does.
 
-    For one channel the kernels of all channels are summed; for others they are repeated in turn and scaled, so that the
+    For one channel the kernels of all three are summed; for others they are repeated in turn and scaled, so that the
     activations keep their size.
     """
     weight = state.get("conv1.weight")
-    if weight is None or weight.ndim != 4 or weight.shape[1] == in_channels:
+    if in_channels == 3 or weight is None or weight.ndim != 4 or weight.shape[1] != 3:
         return state
-    given = weight.shape[1]
     if in_channels == 1:
         adapted = weight.float().sum(dim=1, keepdim=True)
     else:
-        repeated = weight.float().repeat(1, math.ceil(in_channels / given), 1, 1)[:, :in_channels]
-        adapted = repeated * (given / in_channels)
+        repeated = weight.float().repeat(1, math.ceil(in_channels / 3), 1, 1)[:, :in_channels]
+        adapted = repeated * (3 / in_channels)
     return {**state, "conv1.weight": adapted.to(weight.dtype)}
 
 
-def _imagenet() -> StateDict:
+def _imagenet() -> Path:
+    """Return the file of torchvision's weights, fetched into torch.hub's folder if it is not there."""
     url = ResNet18_Weights.IMAGENET1K_V1.url
     path = Path(get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
+        except (OSError, RuntimeError) as cause:
+            raise zoo.WeightsError(
+                f"weights='imagenet' could not be fetched from {url}: {cause}. Without a network, fetch that file elsewhere "
+                f"and put it at {path}, or pass its path as weights=."
+            ) from cause
+    return path
+
+
+def _read(path: Path) -> StateDict:
+    is_safetensors = path.suffix == ".safetensors"
     try:
-        state: StateDict = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as cause:
+        state = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as cause:
+        kind = "safetensors" if is_safetensors else "a state dict of tensors alone (a pickle that may hold code is not read)"
+        # What torch says of a refused pickle includes how to run its code; that is no advice to pass on.
+        reason = "" if isinstance(cause, pickle.UnpicklingError) else str(cause).partition("\n")[0]
         raise zoo.WeightsError(
-            f"weights='imagenet' could not be fetched from {url}: {cause}. Without a network, fetch that file elsewhere and "
-            f"put it at {path}, or pass its path as weights=."
+            f"{path} could not be read as {kind}: {type(cause).__name__}{reason and f': {reason}'}. "
+            "Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file."
         ) from cause
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) and isinstance(state[key], Tensor) for key in state):
+        raise zoo.WeightsError(f"{path} holds no state dict (names to tensors); save model.state_dict(), not the model.")
     return state
 
 

@@ -13,6 +13,8 @@ import zoo
 
 SOURCE = "timm (Wightman, huggingface/pytorch-image-models)"
 LICENCE = "Apache-2.0"
+CHANGES_MAPS = frozenset({"feature_cfg", "feature_cls", "features_only", "out_indices", "output_fmt", "output_stride"})
+"""Keywords of timm's that would make the declared maps untrue."""
 
 
 @zoo.hookimpl
@@ -32,21 +34,25 @@ def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
 
 @cache
 def architectures() -> dict[str, dict[str, Any]]:
-    """Return the index: each architecture's maps, as lists of name, channels and stride, fine to coarse."""
+    """Return the index: each architecture's maps, as lists of name, channels, stride and timm's out_index."""
     index = json.loads(files(__name__).joinpath("index.json").read_text(encoding="utf-8"))
     entries: dict[str, dict[str, Any]] = index["architectures"]
     return entries
 
 
-def _pyramid(name: str, entry: dict[str, Any], **_: Any) -> zoo.Pyramid:
+def _pyramid(architecture: str, entry: dict[str, Any], **options: Any) -> zoo.Pyramid:
+    if changing := sorted(CHANGES_MAPS.intersection(options)):
+        raise zoo.OptionError(
+            f"timm:{architecture} is paired with the maps it has by default; {changing[0]!r} would change them."
+        )
     if obstacle := _obstacle(entry):
-        raise zoo.NegotiationError(f"timm:{name} is listed, and cannot be paired yet: {obstacle}.")
-    return tuple(zoo.FeatureMap(name=name, channels=channels, stride=stride) for name, channels, stride in entry["maps"])
+        raise zoo.NegotiationError(f"timm:{architecture} is listed, and cannot be paired yet: {obstacle}.")
+    return tuple(zoo.FeatureMap(name=name, channels=channels, stride=stride) for name, channels, stride, _ in entry["maps"])
 
 
 def _obstacle(entry: dict[str, Any]) -> str | None:
     """Return why an architecture is listed only: its maps are no ladder of doubling strides in NCHW."""
-    strides = [stride for _, _, stride in entry["maps"]]
+    strides = [stride for _, _, stride, _ in entry["maps"]]
     if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
         return f"its maps have strides {', '.join(map(str, strides))}, and no adapter for such a ladder exists"
     if entry.get("layout", "NCHW") != "NCHW":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 import zoo
@@ -29,33 +30,25 @@ class TimmEncoder(nn.Module):
 
     Raises:
         zoo.WeightsError: weights that are not to be had or do not fit.
+        zoo.OptionError: a keyword that the architecture does not take.
     """
 
     def __init__(
-        self,
-        *,
-        architecture: str,
-        maps: Sequence[str],
-        in_channels: int = 3,
-        weights: str | None = None,
-        **options: Any,
+        self, *, architecture: str, maps: Sequence[str], in_channels: int = 3, weights: str | None = None, **options: Any
     ) -> None:
         super().__init__()
-        names = [name for name, _, _ in architectures()[architecture]["maps"]]
-        wanted: dict[str, Any] = {
-            "features_only": True,
-            "out_indices": tuple(names.index(name) for name in maps),
-            "in_chans": in_channels,
-        }
+        indices = {name: index for name, _, _, index in architectures()[architecture]["maps"]}
+        wanted = {"out_indices": tuple(indices[name] for name in maps), "in_chans": in_channels, **options}
         if weights is None:
-            self.network = timm.create_model(architecture, pretrained=False, **wanted, **options)
+            self.network = _made(architecture, wanted)
             self.preprocessing = zoo.Preprocessing.identity(in_channels)
-        else:
-            self.network = _pretrained(architecture, weights, **wanted, **options)
-            config: dict[str, Any] = self.network.pretrained_cfg  # type: ignore[assignment]
-            self.preprocessing = zoo.Preprocessing(mean=tuple(config["mean"]), std=tuple(config["std"])).for_channels(
-                in_channels
-            )
+            return
+        with torch.device("meta"):
+            _made(architecture, wanted)  # a wrong option is told apart from weights that do not fit
+        self.network = _from_hub(architecture, wanted) if weights == "default" else _from_file(architecture, weights, wanted)
+        config: dict[str, Any] = self.network.pretrained_cfg  # type: ignore[assignment]
+        preprocessing = zoo.Preprocessing(mean=tuple(config["mean"]), std=tuple(config["std"]))
+        self.preprocessing = preprocessing.for_channels(in_channels)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
@@ -63,20 +56,54 @@ class TimmEncoder(nn.Module):
         return maps
 
 
-def _pretrained(architecture: str, weights: str, **keywords: Any) -> Any:
-    overlay = None
-    if weights != "default":
-        if not Path(weights).is_file():
-            raise zoo.WeightsError(
-                f"weights={weights!r} is neither a file nor 'default'. Give None, 'default' (timm's own, from the hub), or "
-                "the path of a .pth or .safetensors file with timm's key names."
-            )
-        overlay = {"file": weights}
+def _made(architecture: str, wanted: dict[str, Any], **weights: Any) -> nn.Module:
     try:
-        return timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=overlay, **keywords)
+        network: nn.Module = timm.create_model(architecture, features_only=True, **weights, **wanted)
+    except TypeError as cause:
+        if "unexpected keyword" not in str(cause):
+            raise
+        raise zoo.OptionError(f"timm:{architecture} does not take every option given: {cause}.") from cause
+    return network
+
+
+def _from_hub(architecture: str, wanted: dict[str, Any]) -> nn.Module:
+    try:
+        return _made(architecture, wanted, pretrained=True)
     except Exception as cause:
-        where = "from the hub" if overlay is None else f"from {weights}"
         raise zoo.WeightsError(
-            f"timm could not load weights {where} into {architecture}: {type(cause).__name__}: {cause}. Without a network, "
-            "fetch the weights elsewhere and pass the file's path as weights=."
+            f"timm could not fetch the weights of {architecture}: {type(cause).__name__}: {cause}. Without a network, fetch "
+            "them elsewhere and pass the file's path as weights=."
         ) from cause
+
+
+def _from_file(architecture: str, weights: str, wanted: dict[str, Any]) -> nn.Module:
+    """Load a file through timm, and refuse what it leaves random.
+
+    Some of timm's families load without strictness, and would take another network's file in silence. What is equal
+    after two loads over different random weights came from the file.
+    """
+    if not Path(weights).is_file():
+        raise zoo.WeightsError(
+            f"weights={weights!r} is neither a file nor 'default'. Give None, 'default' (timm's own, from the hub), or the "
+            "path of a .pth or .safetensors file with timm's key names."
+        )
+    loads = []
+    for seed in (0, 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                loads.append(_made(architecture, wanted, pretrained=True, pretrained_cfg_overlay={"file": weights}))
+            except Exception as cause:
+                raise zoo.WeightsError(
+                    f"{weights} does not fit {architecture}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
+                    "It must hold a state dict with timm's key names, as torch.save(model.state_dict(), path) writes it."
+                ) from cause
+    network, other = loads
+    twins = other.state_dict()
+    left = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, twins[name])]
+    if left:
+        raise zoo.WeightsError(
+            f"{weights} does not fit {architecture}: it has nothing for {len(left)} tensors ({', '.join(left[:3])}, ...), "
+            "which would stay random. Pass weights of this architecture."
+        )
+    return network

@@ -1,4 +1,4 @@
-"""Writes index.json: every architecture of the installed timm with its maps (name, channels, stride) and their layout.
+"""Writes index.json: every architecture of the installed timm with its maps' name, channels, stride, out_index and layout.
 
 Run it when timm has a new version: `python -m zoo_timm.make_index` (four minutes; nothing is downloaded or computed).
 """
@@ -20,7 +20,10 @@ def describe(architecture: str) -> dict[str, Any]:
     with torch.device("meta"):
         model: Any = timm.create_model(architecture, features_only=True, pretrained=False)
     info = model.feature_info
-    maps = [list(entry) for entry in zip(info.module_name(), info.channels(), info.reduction(), strict=True)]
+    names = info.module_name()
+    if len(set(names)) < len(names):  # coat and crossvit give several maps from one module
+        names = [f"{name}.{index}" for index, name in enumerate(names)]
+    maps = [list(entry) for entry in zip(names, info.channels(), info.reduction(), info.out_indices, strict=True)]
     layout = getattr(model, "output_fmt", None)
     entry: dict[str, Any] = {"maps": maps}
     if layout is not None and str(layout.value) != "NCHW":

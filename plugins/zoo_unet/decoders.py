@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -77,7 +77,7 @@ class UNetBasic(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
             raise zoo.OptionError(f"dropout is a share from 0 up to, not including, 1; found {dropout!r}.")
         index_of = {feature_map.level: index for index, feature_map in enumerate(pyramid)}
         levels = range(pyramid[-1].level - 1, -1, -1)
@@ -122,10 +122,11 @@ class UNetAttention(UNetBasic):
 def _widths(channels: Sequence[int] | None, levels: Sequence[int]) -> list[int]:
     if channels is None:
         return [min(256, 16 * 2**level) for level in levels]
-    widths = list(channels)
-    if len(widths) != len(levels) or any(width < 1 for width in widths):
+    widths = list(channels) if isinstance(channels, Iterable) else [channels]
+    if len(widths) != len(levels) or not all(isinstance(width, int) and width >= 1 for width in widths):
         strides = ", ".join(str(2**level) for level in levels)
         raise zoo.OptionError(
-            f"channels needs {len(levels)} widths of at least 1, for the steps to strides {strides}; found {widths}."
+            f"channels needs {len(levels)} widths of at least 1, whole numbers, for the steps to strides {strides}; "
+            f"found {widths}."
         )
     return widths
