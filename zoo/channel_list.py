@@ -42,19 +42,29 @@ class ChannelListFactory:
     def __init__(self, decoder: Callable[..., nn.Module], defaults: dict[str, Any]) -> None:
         self.decoder = decoder
         self.defaults = defaults
-        count = _named_inputs(decoder)
-        self.needs = Needs(min_levels=count or 1, max_levels=count, distinct_strides=False)
+        fewest, most = _named_inputs(decoder)
+        self.needs = Needs(min_levels=fewest, max_levels=most, distinct_strides=False)
         self.origin = f"{decoder.__module__}:{getattr(decoder, '__qualname__', repr(decoder))}({_listed(defaults)})"
         self.__doc__ = decoder.__doc__
-        self.__signature__ = inspect.signature(decoder)
+        try:
+            self.__signature__ = inspect.signature(decoder)
+        except (TypeError, ValueError) as cause:
+            raise RegistrationError(f"zoo.from_channels wraps a decoder class; found {decoder!r}.") from cause
 
     def __call__(self, pyramid: Pyramid, **options: Any) -> ChannelListDecoder:
         """Build the wrapped decoder for the pyramid's channels, and measure on meta what it gives."""
         options = {**self.defaults, **options}
         channels = [feature_map.channels for feature_map in pyramid]
-        with torch.device("meta"):
-            out_channels, out_stride = _measured(self.decoder(channels, **options), pyramid, self.origin)
-        return ChannelListDecoder(self.decoder(channels, **options), out_channels, out_stride)
+        module = self.decoder(channels, **options)
+        try:
+            with torch.device("meta"):
+                twin = self.decoder(channels, **options)
+        except Exception as cause:
+            raise PluginError(
+                f"{self.origin} cannot be made on the meta device, where what it gives is measured: "
+                f"{type(cause).__name__}: {cause}. Let its __init__ read no tensor's value."
+            ) from cause
+        return ChannelListDecoder(module, *_measured(twin, pyramid, self.origin))
 
     def __repr__(self) -> str:
         return f"zoo.from_channels({self.origin})"
@@ -87,8 +97,8 @@ def _measured(module: nn.Module, pyramid: Pyramid, origin: str) -> tuple[int, fl
     except Exception as cause:
         shapes = ", ".join(str(tuple(entry.shape)) for entry in maps)
         raise PluginError(
-            f"{origin} raised {type(cause).__name__} for maps of shape {shapes}: {cause}. "
-            "Its forward gets the encoder's maps one by one, fine to coarse."
+            f"{origin} raised {type(cause).__name__} for meta tensors of shape {shapes}: {cause}. "
+            "Its forward gets the encoder's maps one by one, fine to coarse, and may read no tensor's value."
         ) from cause
     if not isinstance(output, Tensor) or output.ndim != 4:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -96,20 +106,16 @@ def _measured(module: nn.Module, pyramid: Pyramid, origin: str) -> tuple[int, fl
     return output.shape[1], size / output.shape[2]
 
 
-def _named_inputs(decoder: Callable[..., nn.Module]) -> int | None:
-    """Return how many maps `forward` names one by one; None where it takes any number (`*features`) or cannot be asked."""
+def _named_inputs(decoder: Callable[..., nn.Module]) -> tuple[int, int | None]:
+    """Return how many maps `forward` takes, at least and at most; None where it takes any number (`*features`)."""
     forward = getattr(decoder, "forward", None)
     if forward is None:
-        return None
+        return 1, None
     parameters = list(inspect.signature(forward).parameters.values())[1:]
-    if any(entry.kind is entry.VAR_POSITIONAL for entry in parameters):
-        return None
-    required = [
-        entry
-        for entry in parameters
-        if entry.default is entry.empty and entry.kind in (entry.POSITIONAL_ONLY, entry.POSITIONAL_OR_KEYWORD)
-    ]
-    return len(required) or None
+    named = [entry for entry in parameters if entry.kind in (entry.POSITIONAL_ONLY, entry.POSITIONAL_OR_KEYWORD)]
+    required = [entry for entry in named if entry.default is entry.empty]
+    takes_any = any(entry.kind is entry.VAR_POSITIONAL for entry in parameters)
+    return max(1, len(required)), None if takes_any else max(1, len(named))
 
 
 def _listed(options: dict[str, Any]) -> str:

@@ -55,8 +55,6 @@ def main() -> NoReturn:
         app()
     except ZooError as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("Interrupted. What was measured is kept; the same command goes on from there.", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
@@ -138,7 +136,12 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
         facts["feature maps"] = "\n".join(map(str, spec.pyramid_for({})))
     else:
         facts["needs"] = str(spec.needs_for({}))
-    facts["options"] = "\n".join(f"{option.name} = {option.default!r}: {option.summary}" for option in spec.options) or "none"
+    if spec.options is None:
+        facts["options"] = "not declared; the factory is asked when it is built"
+    else:
+        facts["options"] = (
+            "\n".join(f"{option.name} = {option.default!r}: {option.summary}" for option in spec.options) or "none"
+        )
     grid = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         grid.add_row(Text(name, style="bold"), Text(value))
@@ -193,13 +196,18 @@ def bench(
     ),
 ) -> None:
     """Measure every pairing of a configuration side by side, and print one table; an interrupted run goes on."""
-    import zoo
+    from zoo.benchmark import bench as run_bench
+    from zoo.benchmark import load_config
     from zoo.benchmark.formats import render, terminal_view
 
     form = format or _format_of(output)
+    wanted = load_config(config)
     if output is not None:
         _check_writable(output)
-    table = zoo.bench(config, store=store)
+    try:
+        table = run_bench(wanted, store=store)
+    except KeyboardInterrupt:
+        _fail("Interrupted. What was measured is kept; the same command goes on from there.", 130)
     if output is not None:
         output.write_text(render(table, form.value), encoding="utf-8")
     if output is None and form is not FormatName.table:

@@ -18,6 +18,7 @@ from zoo.specs import DecoderSpec, EncoderSpec
 
 __all__ = [
     "CANONICAL_GROUP",
+    "LOCAL",
     "OWN_DISTRIBUTION",
     "FoundPlugin",
     "PluginRecord",
@@ -29,6 +30,9 @@ __all__ = [
 OWN_DISTRIBUTION = "segmentation-zoo"
 CANONICAL_GROUP = "zoo.canonical"
 """Entry points of this distribution only: a bare id and the module that has it, so that no other plugin is loaded for it."""
+
+LOCAL = "local"
+"""What stands before the colon for what a script or notebook registers at run time; no plugin may be called so."""
 
 _Spec = TypeVar("_Spec", EncoderSpec, DecoderSpec)
 
@@ -88,17 +92,20 @@ def load_plugin(found: FoundPlugin) -> PluginRecord:
 
 
 def _found(entry_point: EntryPoint) -> FoundPlugin:
-    dist = entry_point.dist
+    metadata = entry_point.dist.metadata if entry_point.dist else None
+    stated = {key: metadata[key] for key in ("Name", "Version") if metadata and key in metadata}
     return FoundPlugin(
         name=entry_point.name,
         module=entry_point.value,
-        distribution=dist.name.lower().replace("_", "-") if dist else "unknown",
-        version=dist.version if dist else "",
+        distribution=stated.get("Name", "unknown").lower().replace("_", "-"),
+        version=stated.get("Version", ""),
         entry_point=entry_point,
     )
 
 
 def _specs_of(name: str, module: ModuleType) -> tuple[tuple[EncoderSpec, ...], tuple[DecoderSpec, ...]]:
+    if name == LOCAL or ":" in name:
+        raise RegistrationError(f"its entry point is called {name!r}; a plugin's name has no colon and is not {LOCAL!r}")
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(module, name)

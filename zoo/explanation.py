@@ -36,7 +36,7 @@ def explain(encoder: str, decoder: str, **options: Any) -> str:
 
 def plan_view(plan: Plan, pairing: Pairing) -> RenderableType:
     """Return the plan as something rich can print."""
-    table = Table(title=f"{plan.encoder} x {plan.decoder}", title_justify="left", title_style="bold", header_style="bold")
+    table = Table(title=Text(str(pairing)), title_justify="left", title_style="bold", header_style="bold")
     for heading in ("level", "source map", "channels", "stride", "adapter", "reason"):
         table.add_column(heading, justify="right" if heading in ("level", "channels", "stride") else "left", overflow="fold")
     for level, route in enumerate(plan.routes, start=1):
@@ -67,10 +67,6 @@ def plan_view(plan: Plan, pairing: Pairing) -> RenderableType:
 def size_note(plan: Plan, size_policy: str) -> str:
     """Return what happens to an image whose height or width is no multiple of the coarsest stride."""
     multiple = plan.size_multiple
-    what = {
-        "auto": "padded right and bottom with zeros, and the logits cropped",
-        "pad": "padded right and bottom with zeros, and the logits cropped",
-        "resize": "resized up (bilinear), and the logits resized back",
-        "error": "refused",
-    }[size_policy]
-    return f"Image size: any; if H or W is no multiple of {multiple} the image is {what} (size_policy={size_policy!r})."
+    done = {"resize": "resized up (bilinear), and the logits resized back", "error": "refused"}
+    what = done.get(size_policy, "padded right and bottom with zeros, and the logits cropped")
+    return f"Image size: where H or W is no multiple of {multiple}, the image is {what} (size_policy={size_policy!r})."

@@ -59,6 +59,11 @@ class SegmentationModel(nn.Module):
         height, width = image.shape[-2:]
         image = self._fitted(image)
         maps = self.encoder(image)
+        if len(maps) != len(self.plan.maps):
+            raise PluginError(
+                f"The encoder {self.pairing.encoder} was asked for {len(self.plan.maps)} maps ({', '.join(self.plan.maps)}) "
+                f"and returned {len(maps)}; its forward must return just the maps it was built for."
+            )
         inputs = [adapter(maps[source]) for adapter, source in zip(self.adapters, self._sources, strict=True)]
         logits: Tensor = self.head(self.decoder(inputs))
         if logits.shape[-2:] != image.shape[-2:]:
@@ -69,10 +74,11 @@ class SegmentationModel(nn.Module):
 
     def _check(self, image: Tensor) -> None:
         channels = self.pairing.in_channels
-        if image.ndim != 4 or image.shape[1] != channels:
+        if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != channels:
+            found = tuple(image.shape) if isinstance(image, Tensor) else repr(image)
             raise InputError(
                 f"{self.pairing.encoder} x {self.pairing.decoder} takes images of shape (N, {channels}, H, W); "
-                f"found {tuple(image.shape)}. Add the batch axis, or build with in_channels= as your images have."
+                f"found {found}. Add the batch axis, or build with in_channels= as your images have."
             )
 
     def _fitted(self, image: Tensor) -> Tensor:
@@ -136,13 +142,13 @@ def build(
             decoder,
             classes=classes,
             in_channels=in_channels,
-            weights=None if weights is None else fspath(weights),
+            weights=fspath(weights) if isinstance(weights, PathLike) else weights,
             levels=levels,
             image_size=image_size,
             adapters=adapters,
             size_policy=size_policy,
-            encoder_options=encoder_options or {},
-            decoder_options=decoder_options or {},
+            encoder_options={} if encoder_options is None else encoder_options,
+            decoder_options={} if decoder_options is None else decoder_options,
         )
     )
 
@@ -165,10 +171,11 @@ def _encoder(resolved: Resolved) -> nn.Module:
 def _decoder(resolved: Resolved) -> nn.Module:
     decoder = _made(resolved.decoder, (resolved.plan.pyramid,), {}, resolved.pairing.decoder_options)
     for name in ("out_channels", "out_stride"):
-        if not isinstance(getattr(decoder, name, None), int | float):
+        value = getattr(decoder, name, None)
+        if not isinstance(value, int | float) or value < 1:
             raise PluginError(
-                f"The decoder {resolved.decoder.id} has no number as `{name}`; set self.{name} in its __init__, "
-                "so that the head can be made for it."
+                f"The decoder {resolved.decoder.id} needs a number of at least 1 as `{name}`, and has {value!r}; "
+                f"set self.{name} in its __init__, so that the head can be made for it."
             )
     return decoder
 
@@ -178,7 +185,12 @@ def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
     make_head = getattr(decoder, "make_head", None)
     if make_head is None:
         return nn.Conv2d(int(decoder.out_channels), classes, kernel_size=1)  # type: ignore[arg-type]
-    head = make_head(classes)
+    try:
+        head = make_head(classes)
+    except ZooError:
+        raise
+    except Exception as cause:
+        raise PluginError(f"make_head of {resolved.decoder.full_id} raised {type(cause).__name__}: {cause}.") from cause
     if not isinstance(head, nn.Module):
         raise PluginError(f"make_head of the decoder {resolved.decoder.id} must return an nn.Module; found {head!r}.")
     return head
@@ -225,6 +237,9 @@ def _check_accepted(
         parameters = list(inspect.signature(factory).parameters.values())[num_arguments:]
     except (TypeError, ValueError):
         return
+    for name in options:
+        if name in given:
+            raise OptionError(f"{name!r} is no option of {entry.id}; zoo gives it itself.")
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
     accepted = [parameter.name for parameter in parameters if parameter.name not in given]

@@ -125,21 +125,25 @@ def negotiate(
     if needs.strides is not None:
         wanted = [round(math.log2(stride)) for stride in needs.strides]
         given = _strides(selection.kept)
-        problems += [f"stride {2**level} is needed and no feature map has it" for level in wanted if level not in given]
+        problems += [
+            f"stride {2**level} is needed and no feature map in play has it; choose another encoder"
+            for level in wanted
+            if level not in given
+        ]
         reason = f"the decoder takes strides {', '.join(map(str, needs.strides))}"
         selection = selection.without({entry: reason for entry in selection.kept if entry.level not in wanted})
     if needs.output_stride is not None:
         limit = needs.output_stride
         reason = f"the decoder wants no map coarser than stride {limit}"
-        selection = selection.without({entry: reason for entry in selection.kept if entry.stride > limit})
+        selection = selection.without({entry: reason for entry in selection.kept if entry.level > round(math.log2(limit))})
     if needs.max_levels is not None and len(selection.kept) > needs.max_levels:
         count = needs.max_levels
         reason = f"the decoder takes {count} map{'s' if count > 1 else ''}, the coarsest"
         selection = selection.without(dict.fromkeys(selection.kept[: len(selection.kept) - count], reason))
     if len(selection.kept) < needs.min_levels and not problems:
         problems.append(
-            f"the decoder needs at least {needs.min_levels} feature maps and {len(selection.kept)} are left; "
-            "choose a higher levels= or another encoder"
+            f"the decoder needs at least {needs.min_levels} feature maps and {len(selection.kept)} are left; choose "
+            + ("another encoder" if levels is None else "a higher levels=, or another encoder")
         )
     routes = tuple(_route(entry, selection, needs) for entry in selection.kept)
     if adapters == "none":
@@ -182,6 +186,8 @@ def _route(source: FeatureMap, selection: _Selection, needs: Needs) -> Route:
     rivals = [entry.name for entry in selection.dropped if entry.level == source.level]
     if rivals and needs.distinct_strides:
         reason = f"last of the maps at stride {source.stride:g} (others: {', '.join(rivals)})"
+    elif rivals:
+        reason = f"the coarsest wanted; {', '.join(rivals)} at stride {source.stride:g} left out"
     elif any(entry.level == source.level for entry in selection.kept if entry is not source):
         reason = f"one of several maps at stride {source.stride:g}; the decoder takes them all"
     else:

@@ -21,10 +21,7 @@ class Options(Mapping[str, Any]):
     __slots__ = ("_items",)
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
-        options = {} if options is None else options
-        if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-            raise OptionError(f"Options are a mapping of names to values, such as {{'norm': 'group'}}; found {options!r}.")
-        self._items = tuple(sorted((name, _frozen(value)) for name, value in options.items()))
+        self._items = tuple(sorted((name, _frozen(value)) for name, value in (options or {}).items()))
 
     def __getitem__(self, name: str) -> Any:
         return dict(self._items)[name]
@@ -88,8 +85,11 @@ class Pairing:
         _check_choice("size_policy", self.size_policy, SIZE_POLICIES)
         if self.image_size is not None:
             object.__setattr__(self, "image_size", _size(self.image_size))
-        object.__setattr__(self, "encoder_options", Options(self.encoder_options))
-        object.__setattr__(self, "decoder_options", Options(self.decoder_options))
+        for name in ("encoder_options", "decoder_options"):
+            options = getattr(self, name)
+            if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+                raise OptionError(f"{name} is a mapping of names to values, such as {{'norm': 'group'}}; found {options!r}.")
+            object.__setattr__(self, name, Options(options))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, as YAML and JSON hold it."""
@@ -117,13 +117,9 @@ def _frozen(value: Any) -> Any:
         return Options(value)
     if isinstance(value, list | tuple):
         return tuple(_frozen(entry) for entry in value)
-    try:
-        hash(value)
-    except TypeError:
-        raise OptionError(
-            f"An option's value must be plain data (numbers, strings, lists, mappings); found {value!r}."
-        ) from None
-    return value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise OptionError(f"An option's value must be plain data (numbers, strings, lists, mappings); found {value!r}.")
 
 
 def _plain(value: Any) -> Any:

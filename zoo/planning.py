@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import Any, TypeVar
 
 from zoo import negotiation
@@ -84,15 +85,19 @@ def make_pairing(encoder: str, decoder: str, options: Mapping[str, Any]) -> Pair
     for name in options:
         if name not in known:
             raise OptionError(f"A pairing has no option {name!r}.{_closest(name, known)} Options: {', '.join(known)}.")
-    return Pairing(encoder, decoder, **options)
+    plain = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in options.items()}
+    return Pairing(encoder, decoder, **plain)
 
 
-def check_options(owner: str, given: Mapping[str, Any], declared: Sequence[Option]) -> None:
-    """Refuse an option that a spec does not declare; a spec that declares none is asked only when built."""
+def check_options(owner: str, given: Mapping[str, Any], declared: Sequence[Option] | None) -> None:
+    """Refuse an option that a spec does not declare; where it declares nothing, its factory is asked when built."""
+    if declared is None:
+        return
     names = [option.name for option in declared]
     for name in given:
-        if names and name not in names:
-            raise OptionError(f"{owner} has no option {name!r}.{_closest(name, names)} Its options: {', '.join(names)}.")
+        if name not in names:
+            allowed = ", ".join(names) or "none"
+            raise OptionError(f"{owner} has no option {name!r}.{_closest(name, names)} Its options: {allowed}.")
 
 
 def pyramid_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:

@@ -56,6 +56,8 @@ def check_pyramid(maps: Sequence[FeatureMap], owner: str) -> Pyramid:
     Raises:
         RegistrationError: no map, a name twice, something that is no `FeatureMap`, or maps not ordered fine to coarse.
     """
+    if not isinstance(maps, Sequence):
+        raise RegistrationError(f"{owner}: a pyramid is a tuple of zoo.FeatureMap, found {maps!r}.")
     pyramid = tuple(maps)
     if not pyramid:
         raise RegistrationError(f"{owner}: a pyramid needs at least one feature map.")
@@ -92,7 +94,13 @@ class Needs:
     output_stride: int | None = None
 
     def __post_init__(self) -> None:
+        counts = {"min_levels": self.min_levels, "max_levels": self.max_levels, "channels": self.channels}
+        for name, value in {**counts, "output_stride": self.output_stride}.items():
+            if (value is not None or name == "min_levels") and (not isinstance(value, int) or isinstance(value, bool)):
+                raise RegistrationError(f"Needs: {name} must be a whole number, found {value!r}.")
         if self.strides is not None:
+            if not isinstance(self.strides, Sequence) or not all(isinstance(stride, int) for stride in self.strides):
+                raise RegistrationError(f"Needs: strides must be whole numbers, e.g. (4, 8, 16, 32); found {self.strides!r}.")
             object.__setattr__(self, "strides", tuple(self.strides))
             if not self.strides or list(self.strides) != sorted(set(self.strides)) or self.strides[0] < 1:
                 raise RegistrationError(f"Needs: strides must rise, e.g. (4, 8, 16, 32); found {self.strides!r}.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from zoo.errors import PluginError, RegistrationError, ZooError
-from zoo.pyramid import FeatureMap, Needs, Pyramid
+from zoo.pyramid import FeatureMap, Needs, Pyramid, check_pyramid
 from zoo.registry import Kind, default_registry
 from zoo.specs import DecoderSpec, EncoderSpec, Factory, Option, Spec
 
@@ -43,7 +43,7 @@ def register_decoder(
     factory: _F,
     *,
     needs: Needs | Callable[..., Needs] | None = ...,
-    options: Sequence[Option] = ...,
+    options: Sequence[Option] | None = ...,
     source: str = ...,
     licence: str = ...,
     replace: bool = ...,
@@ -54,7 +54,7 @@ def register_decoder(
     factory: None = None,
     *,
     needs: Needs | Callable[..., Needs] | None = ...,
-    options: Sequence[Option] = ...,
+    options: Sequence[Option] | None = ...,
     source: str = ...,
     licence: str = ...,
     replace: bool = ...,
@@ -64,7 +64,7 @@ def register_decoder(
     factory: Factory | None = None,
     *,
     needs: Needs | Callable[..., Needs] | None = None,
-    options: Sequence[Option] = (),
+    options: Sequence[Option] | None = None,
     source: str = "",
     licence: str = "",
     replace: bool = False,
@@ -90,7 +90,14 @@ def register_decoder(
 
     def add(made_by: Factory) -> Factory:
         wanted = needs if needs is not None else getattr(made_by, "needs", Needs())
-        spec = DecoderSpec(name=name, factory=made_by, needs=wanted, options=tuple(options), source=source, licence=licence)
+        spec = DecoderSpec(
+            name=name,
+            factory=made_by,
+            needs=wanted,
+            options=None if options is None else tuple(options),
+            source=source,
+            licence=licence,
+        )
         return _registered("decoder", spec, replace)
 
     return _call_or_decorator(name, factory, add)
@@ -102,7 +109,7 @@ def register_encoder(
     factory: _F,
     *,
     pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
-    options: Sequence[Option] = ...,
+    options: Sequence[Option] | None = ...,
     weights: Sequence[str] = ...,
     source: str = ...,
     licence: str = ...,
@@ -114,7 +121,7 @@ def register_encoder(
     factory: None = None,
     *,
     pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
-    options: Sequence[Option] = ...,
+    options: Sequence[Option] | None = ...,
     weights: Sequence[str] = ...,
     source: str = ...,
     licence: str = ...,
@@ -125,7 +132,7 @@ def register_encoder(
     factory: Factory | None = None,
     *,
     pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
-    options: Sequence[Option] = (),
+    options: Sequence[Option] | None = None,
     weights: Sequence[str] = (),
     source: str = "",
     licence: str = "",
@@ -152,13 +159,13 @@ def register_encoder(
     """
 
     def add(made_by: Factory) -> Factory:
-        maps = pyramid if callable(pyramid) else tuple(pyramid)
+        maps = pyramid if callable(pyramid) else check_pyramid(pyramid, f"Encoder {name!r}")
         spec = EncoderSpec(
             name=name,
             factory=made_by,
             pyramid=maps,
-            options=tuple(options),
-            weights=tuple(weights),
+            options=None if options is None else tuple(options),
+            weights=(weights,) if isinstance(weights, str) else tuple(weights),
             source=source,
             licence=licence,
         )
@@ -169,6 +176,8 @@ def register_encoder(
 
 def load_plugin_file(path: Path) -> None:
     """Run a Python file that registers encoders or decoders, as a configuration's `plugins:` names it.
+
+    A file that raises leaves nothing registered.
 
     Raises:
         PluginError: the file is missing, or raised; the cause is kept.
@@ -182,10 +191,13 @@ def load_plugin_file(path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with default_registry().whole_or_nothing():
+            spec.loader.exec_module(module)
     except ZooError:
+        del sys.modules[name]
         raise
     except (Exception, SystemExit) as cause:
+        del sys.modules[name]
         raise PluginError(f"The plugin file {path} raised {type(cause).__name__}: {cause}.") from cause
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
-from zoo.discovery import FoundPlugin, PluginRecord, find_canonical, find_plugins, load_plugin
+from zoo.discovery import LOCAL, FoundPlugin, PluginRecord, find_canonical, find_plugins, load_plugin
 from zoo.errors import AmbiguousIdError, OptionError, RegistrationError, UnknownIdError
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
 __all__ = ["LOCAL", "Entry", "Kind", "Registry", "default_registry"]
 
 Kind: TypeAlias = Literal["encoder", "decoder"]
-
-LOCAL = "local"
-"""What stands in front of the colon for what a script or notebook registers at run time."""
 
 _S = TypeVar("_S", EncoderSpec, DecoderSpec, covariant=True)
 
@@ -90,6 +88,16 @@ class Registry:
             )
         self._local[kind, spec.name] = Entry(kind=kind, plugin=LOCAL, distribution="", version="", spec=spec)
 
+    @contextmanager
+    def whole_or_nothing(self) -> Iterator[None]:
+        """Take back what was registered within, if something raises there."""
+        before = dict(self._local)
+        try:
+            yield
+        except BaseException:
+            self._local = before
+            raise
+
     def _resolve(self, kind: Kind, id: str) -> Entry[Any]:
         if not isinstance(id, str):
             raise OptionError(f"An {kind} is asked for by its id, a string such as 'resnet18'; found {id!r}.")
@@ -113,10 +121,13 @@ class Registry:
             known = sorted({plugin.name for plugin in self.found} | {LOCAL})
             hint = _did_you_mean(plugin_name, known)
             raise UnknownIdError(f"No plugin named {plugin_name!r}, asked for as {id!r}. Installed: {', '.join(known)}.{hint}")
-        for plugin in plugins:
-            if error := self._load(plugin).error:
-                raise error
-        return _distinct(entry for plugin in plugins for entry in self._plugin_entries(kind, plugin) if entry.spec.name == name)
+        matches = _distinct(
+            entry for plugin in plugins for entry in self._plugin_entries(kind, plugin) if entry.spec.name == name
+        )
+        errors = [record.error for record in map(self._load, plugins) if record.error]
+        if errors and not matches:
+            raise errors[0]
+        return matches
 
     def _bare_name_matches(self, kind: Kind, name: str) -> list[Entry[Any]]:
         if module := self._canonical.get(name):
@@ -197,7 +208,10 @@ def _origin(factory: str | Callable[..., Any]) -> str:
     inner = getattr(factory, "origin", None)
     if isinstance(inner, str):
         return inner
-    return f"{getattr(factory, '__module__', '?')}:{getattr(factory, '__qualname__', repr(factory))}"
+    name = getattr(factory, "__qualname__", repr(factory))
+    if name.endswith("<lambda>"):
+        name += f" (line {factory.__code__.co_firstlineno})"
+    return f"{getattr(factory, '__module__', '?')}:{name}"
 
 
 def _did_you_mean(asked: str, known: list[str]) -> str:

@@ -80,7 +80,7 @@ class EncoderSpec:
             whose `forward(image)` takes (N, in_channels, H, W) and returns just those maps, NCHW, fine to coarse.
             It holds no stage that none of these maps needs. It may have a `preprocessing` of the weights in use.
         pyramid: every map that the encoder can give: a tuple of `FeatureMap`, or a torch-free function of its options.
-        options: the keywords that the factory takes besides.
+        options: the keywords that the factory takes besides; None where they are not declared.
         constants: keywords that this spec always hands to its factory, so that one factory serves a family.
         weights: names that `weights=` accepts beside a file's path.
         source: paper or repository of the architecture.
@@ -91,7 +91,7 @@ class EncoderSpec:
     name: str
     factory: Factory
     pyramid: Pyramid | Callable[..., Pyramid]
-    options: tuple[Option, ...] = ()
+    options: tuple[Option, ...] | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
     weights: tuple[str, ...] = ()
     source: str = ""
@@ -100,6 +100,7 @@ class EncoderSpec:
 
     def __post_init__(self) -> None:
         _check_name_and_factory("EncoderSpec", self.name, self.factory)
+        _check_tuples("EncoderSpec", self.name, options=self.options, weights=self.weights)
         if not callable(self.pyramid):
             object.__setattr__(self, "pyramid", check_pyramid(self.pyramid, f"Encoder {self.name!r}"))
 
@@ -120,7 +121,7 @@ class DecoderSpec:
             `forward(features)` takes that pyramid's tensors as a list and returns one (N, out_channels, h, w).
             It may have `make_head(classes)`; otherwise the head is a 1x1 convolution.
         needs: a `Needs`, or a torch-free function of the decoder's options.
-        options: the keywords that the factory takes besides the pyramid.
+        options: the keywords that the factory takes besides the pyramid; None where they are not declared.
         constants: keywords that this spec always hands to its factory, so that one factory serves a family.
         source: paper or repository of the method.
         licence: of the code, as an SPDX id.
@@ -130,7 +131,7 @@ class DecoderSpec:
     name: str
     factory: Factory
     needs: Needs | Callable[..., Needs] = field(default_factory=Needs)
-    options: tuple[Option, ...] = ()
+    options: tuple[Option, ...] | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
@@ -138,6 +139,7 @@ class DecoderSpec:
 
     def __post_init__(self) -> None:
         _check_name_and_factory("DecoderSpec", self.name, self.factory)
+        _check_tuples("DecoderSpec", self.name, options=self.options)
         if not isinstance(self.needs, Needs) and not callable(self.needs):
             raise RegistrationError(f"Decoder {self.name!r}: needs must be a zoo.Needs or a function, found {self.needs!r}.")
 
@@ -164,3 +166,9 @@ def _check_name_and_factory(kind: str, name: object, factory: object) -> None:
             raise RegistrationError(f"{kind} {name!r}: a factory is written 'package.module:name'; found {factory!r}.")
     elif not callable(factory):
         raise RegistrationError(f"{kind} {name!r}: a factory is a callable or 'package.module:name'; found {factory!r}.")
+
+
+def _check_tuples(kind: str, name: str, **given: object) -> None:
+    for field_name, value in given.items():
+        if value is not None and not isinstance(value, tuple):
+            raise RegistrationError(f"{kind} {name!r}: {field_name} must be a tuple; found {value!r}.")
