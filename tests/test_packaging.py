@@ -12,13 +12,29 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def test_the_wheel_holds_the_core_the_plugins_and_their_data_and_nothing_else(tmp_path):
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, ROOT]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        tmp_path,
+        ROOT,
+    ]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     for needed in ("zoo/py.typed", "zoo/benchmark/chelsea.jpg", "zoo_timm/index.json", "zoo_unet/decoders.py"):
         assert needed in names
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"zoo", "zoo_resnet18", "zoo_timm", "zoo_unet"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
+        "zoo",
+        "zoo_resnet18",
+        "zoo_timm",
+        "zoo_unet",
+    }
 
 
 def test_every_requirement_has_a_lower_bound_and_none_is_pinned():

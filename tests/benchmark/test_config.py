@@ -1,0 +1,169 @@
+"""A run's YAML file: what it may say, and that every mistake is told with the file, the key and what is allowed."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+import zoo
+from zoo.benchmark import load_config
+
+VALID = {"name": "small", "encoders": "[resnet18]", "decoders": "[unet-basic]"}
+TOP_LEVEL_KEYS = ["name", "encoders", "pairings", "baseline", "modes", "batch", "size", "dtype", "input", "device", "rounds"]
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        path = tmp_path / "run.yaml"
+        path.write_text(dedent(text), encoding="utf-8")
+        return path
+
+    return write
+
+
+def valid_with(**lines):
+    return "".join(f"{key}: {value}\n" for key, value in (VALID | lines).items())
+
+
+def refusal(path):
+    with pytest.raises(zoo.ConfigError) as caught:
+        load_config(path)
+    return str(caught.value)
+
+
+def test_the_projects_own_configuration_names_the_three_unets_and_the_baseline(request):
+    config = load_config(request.config.rootpath / "configs/resnet18.yaml")
+    assert [str(pairing) for pairing in config.all_pairings()] == [
+        "resnet18 x unet-basic",
+        "resnet18 x unet-bilinear",
+        "resnet18 x unet-attention",
+    ]
+    assert config.baseline.factory == "segmentation_models_pytorch:Unet"
+    assert (config.modes, config.input) == (["inference", "training"], "image")
+    assert config.rounds >= 20
+
+
+def test_every_encoder_is_paired_with_every_decoder_and_further_pairings_follow_each_once(written):
+    config = load_config(
+        written(
+            """
+            name: crossed
+            encoders: [e1, e2]
+            decoders: [d1, d2]
+            classes: 7
+            pairings:
+              - {encoder: e1, decoder: d1}
+              - {encoder: e1, decoder: d1, levels: 2, decoder_options: {channels: [8, 4]}}
+            """
+        )
+    )
+    crossed = [zoo.Pairing(encoder, decoder, classes=7) for encoder in ("e1", "e2") for decoder in ("d1", "d2")]
+    single = zoo.Pairing("e1", "d1", classes=7, levels=2, decoder_options={"channels": (8, 4)})
+    assert config.all_pairings() == [*crossed, single]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "hint", "allowed"),
+    [
+        (valid_with(round="30"), "round", "'rounds'", TOP_LEVEL_KEYS),
+        (valid_with(encodrs="[a]"), "encodrs", "'encoders'", TOP_LEVEL_KEYS),
+        ("name: a\npairings: [{encoder: e, decoder: d, level: 2}]\n", "pairings.0.level", "'levels'", ["levels", "weights"]),
+        (valid_with(baseline="{name: b, factory: 'm:f', option: {}}"), "baseline.option", "'options'", ["name", "factory"]),
+    ],
+)
+def test_an_unknown_key_is_told_with_its_place_what_was_meant_and_what_is_allowed(written, text, key, hint, allowed):
+    path = written(text)
+    message = refusal(path)
+    assert str(path) in message
+    assert f"{key}: unknown key" in message
+    assert f"Did you mean {hint}" in message
+    assert all(name in message.partition("Allowed:")[2] for name in allowed)
+
+
+@pytest.mark.parametrize("key", ["interval", "integer", "tuples", "constrained_by"])
+def test_an_unknown_key_may_be_called_anything(written, key):
+    assert f"{key}: unknown key" in refusal(written(valid_with(**{key: "1"})))
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ({"rounds": "many"}, ("rounds", "integer", "'many'")),
+        ({"rounds": "true"}, ("rounds", "integer", "True")),
+        ({"rounds": "19"}, ("rounds", "20", "19")),
+        ({"encoders": "resnet18"}, ("encoders", "list", "'resnet18'")),
+        ({"batch": "4"}, ("batch", "list", "4")),
+        ({"batch": "[0]"}, ("batch.0", "greater than or equal to 1", "0")),
+        ({"batch": "[]"}, ("batch", "at least 1")),
+        ({"size": "256"}, ("size", "list", "256")),
+        ({"size": "[big]"}, ("size.0", "whole number", "[height, width]", "'big'")),
+        ({"size": "[[256]]"}, ("size.0", "[height, width]", "[256]")),
+        ({"size": "[[256, 0]]"}, ("size.0", "whole number of at least 1", "[256, 0]")),
+        ({"modes": "[infer]"}, ("modes.0", "'inference' or 'training'", "'infer'")),
+        ({"dtype": "[float16]"}, ("dtype.0", "'float32' or 'bfloat16'", "'float16'")),
+        ({"input": "video"}, ("input", "'image' or 'random'", "'video'")),
+        ({"classes": "0"}, ("classes", "greater than or equal to 1", "0")),
+        ({"name": "''"}, ("name", "at least 1 character")),
+        ({"baseline": "{name: b, factory: no_colon}"}, ("baseline.factory", "'no_colon'")),
+        ({"baseline": "{name: b}"}, ("baseline.factory", "required")),
+        ({"pairings": "[{encoder: e, decoder: d, adapters: some}]"}, ("pairings.0.adapters", "'auto' or 'none'", "'some'")),
+        ({"pairings": "[resnet18]"}, ("pairings.0", "'resnet18'")),
+        ({"5": "1"}, ("5", "string")),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key_what_was_found_and_what_is_allowed(written, lines, told):
+    path = written(valid_with(**lines))
+    message = refusal(path)
+    assert all(part in message for part in (str(path), *told)), message
+
+
+def test_all_mistakes_are_told_at_once(written):
+    message = refusal(written(valid_with(rounds="many", inputs="image", batch="[0]")))
+    assert all(key in message for key in ("rounds:", "inputs:", "batch.0:"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("encoders: [e]\ndecoders: [d]\n", "name: this key is required"),
+        ("name: a\nencoders: [e]\n", "encoders and decoders go together"),
+        ("name: a\ndecoders: [d]\n", "encoders and decoders go together"),
+        ("name: a\n", "nothing to measure"),
+        ("", "must hold keys and values"),
+        ("- name\n", "must hold keys and values"),
+        ("name: [a\n", "no valid YAML"),
+        ("name: !!python/object/apply:os.getcwd []\n", "no valid YAML"),
+        ("name: a\nrounds: 20\nname: b\n", "'name' stands twice, the second time in line 3"),
+        ("name: a\npairings:\n  - {encoder: e, decoder: d, encoder: f}\n", "'encoder' stands twice"),
+    ],
+)
+def test_a_file_that_is_no_run_is_told_with_what_it_lacks(written, text, told):
+    path = written(text)
+    message = refusal(path)
+    assert str(path) in message
+    assert told in message
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00\x80")
+    for path in (tmp_path / "missing.yaml", tmp_path, binary):
+        assert str(path) in refusal(path)
+
+
+def test_an_options_value_that_is_no_plain_data_is_told_with_the_file(written):
+    path = written("name: a\npairings: [{encoder: e, decoder: d, decoder_options: {channels: !!set {a, b}}}]\n")
+    assert str(path) in refusal(path)
+
+
+def test_a_size_is_a_side_or_height_and_width(written):
+    assert load_config(written(valid_with(size="[64, [48, 96]]"))).size == [64, (48, 96)]
+
+
+def test_plugin_files_are_relative_to_the_configurations_folder(written, tmp_path, monkeypatch):
+    path = written(valid_with(plugins="[mine.py, sub/other.py]"))
+    monkeypatch.chdir(tmp_path.parent)
+    relative = path.relative_to(tmp_path.parent)
+    assert load_config(relative).plugins == [str(tmp_path / "mine.py"), str(tmp_path / "sub/other.py")]

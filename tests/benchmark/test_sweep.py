@@ -1,0 +1,380 @@
+"""`zoo.bench`: every pairing measured side by side, failures as rows, raw samples in the store."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
+from textwrap import dedent
+
+import pytest
+import torch
+import yaml
+
+import zoo
+from zoo.benchmark import BenchConfig, bench
+from zoo.registry import default_registry
+
+ROUNDS = 20
+BASELINE = {"name": "conv", "factory": "torch.nn:Conv2d", "options": {"in_channels": 3, "out_channels": 1, "kernel_size": 1}}
+TUTORIAL = """
+    import torch
+    from torch import nn
+
+    import zoo
+
+    class BasicDecoder(nn.Module):
+        def __init__(self, in_channels_list, out_channels):
+            super().__init__()
+            self.up1 = nn.ConvTranspose2d(in_channels_list[-1], out_channels, 2, stride=2)
+            self.conv1 = nn.Conv2d(out_channels + in_channels_list[-2], out_channels, 3, padding=1)
+            self.up2 = nn.ConvTranspose2d(out_channels, out_channels, 2, stride=2)
+            self.conv2 = nn.Conv2d(out_channels + in_channels_list[-3], out_channels, 3, padding=1)
+
+        def forward(self, x1, x2, x3, x4, x5, x6):
+            x = self.conv1(torch.cat([self.up1(x6), x5], dim=1))
+            return self.conv2(torch.cat([self.up2(x), x4], dim=1))
+
+    zoo.register_decoder("basic", zoo.from_channels(BasicDecoder, out_channels=32))
+"""
+TINY = """
+    import time
+
+    from torch import nn
+
+    import zoo
+
+    class TinyEncoder(nn.Module):
+        def __init__(self, maps, in_channels, weights):
+            super().__init__()
+            self.fine = nn.Conv2d(in_channels, 8, 2, stride=2)
+            self.coarse = nn.Conv2d(8, 8, 2, stride=2)
+
+        def forward(self, x):
+            fine = self.fine(x)
+            return [fine, self.coarse(fine)]
+
+    PYRAMID = [zoo.FeatureMap(name=f"map{stride}", channels=8, stride=stride) for stride in (2, 4)]
+    zoo.register_encoder("tiny", TinyEncoder, pyramid=PYRAMID)
+
+    class Finest(nn.Module):
+        def __init__(self, pyramid):
+            super().__init__()
+            self.out_channels, self.out_stride = pyramid[0].channels, pyramid[0].stride
+            self.calls = 0
+
+        def forward(self, features):
+            self.check(features[0])
+            return features[0]
+
+    @zoo.register_decoder("never-built")
+    class NeverBuilt(Finest):
+        def __init__(self, pyramid):
+            raise OSError("no blueprint")
+
+    @zoo.register_decoder("never-runs")
+    class NeverRuns(Finest):
+        def check(self, x):
+            raise ValueError("no way forward")
+
+    @zoo.register_decoder("never-trains")
+    class NeverTrains(Finest):
+        def check(self, x):
+            if self.training:
+                raise ArithmeticError("no gradient\\nin sight")
+
+    @zoo.register_decoder("tires")
+    class Tires(Finest):
+        def check(self, x):
+            if x.device.type == "cpu":
+                self.calls += 1
+                time.sleep(0.015)
+            if self.calls == 9:
+                raise TimeoutError("the ninth call")
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small operations on several threads take ten times as long where other processes want the cores too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run(tmp_path, fresh_registry):
+    """Return a function that measures a small configuration, and gives the table."""
+
+    (tmp_path / "tiny.py").write_text(dedent(TINY), encoding="utf-8")
+
+    def measure(store="store.sqlite", **facts):
+        return measured(tmp_path, tmp_path / store, **facts)
+
+    return measure
+
+
+def measured(folder, store, **facts):
+    shared = {
+        "name": "small",
+        "plugins": ["tiny.py"],
+        "modes": ["inference"],
+        "size": [32],
+        "device": "cpu",
+        "rounds": ROUNDS,
+        "warmup": 1,
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(shared | facts), encoding="utf-8")
+    return zoo.bench(path, store=store)
+
+
+def pairing(decoder, encoder="tiny"):
+    return {"encoder": encoder, "decoder": decoder}
+
+
+def samples(store):
+    """Return what the sample table holds, in the order in which it came."""
+    asked = """
+        SELECT sample.run, json_extract(facts, '$.mode'), coalesce(json_extract(facts, '$.subject.reference'),
+               json_extract(facts, '$.subject.decoder')), round, slot, calls, seconds
+        FROM sample JOIN trial ON trial.run = sample.run AND trial.key = sample.trial ORDER BY sample.rowid
+    """
+    with closing(sqlite3.connect(store)) as database:
+        return database.execute(asked).fetchall()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module")
+def table(folder, one_thread):
+    """One run with sound pairings and all that can go wrong, measured once for many tests."""
+    (folder / "tiny.py").write_text(dedent(TINY), encoding="utf-8")
+    decoders = ["unet-basic", "unet-bilinear", "never-built", "never-runs", "never-trains", "tires", "absent"]
+    default_registry.cache_clear()
+    yield measured(
+        folder,
+        folder / "store.sqlite",
+        plugins=["tiny.py"],
+        pairings=[*map(pairing, decoders), pairing("unet-basic", encoder="resnt18")],
+        baseline=BASELINE,
+        modes=["inference", "training"],
+        size=[64],
+    )
+    default_registry.cache_clear()
+
+
+@pytest.fixture
+def row(table):
+    """Return a function that gives the one row of a mode whose name holds a text."""
+
+    def only(mode, text):
+        (found,) = (row for row in table.rows if row.mode == mode and text in row.pairing)
+        return found
+
+    return only
+
+
+MODES = pytest.mark.parametrize("mode", ["inference", "training"])
+SOUND = ("conv", "tiny x unet-basic", "tiny x unet-bilinear")
+
+
+def test_there_is_a_row_for_every_trial_the_baseline_first_in_each_mode(table):
+    assert [row.mode for row in table.rows] == ["inference"] * 9 + ["training"] * 9
+    assert [index for index, row in enumerate(table.rows) if row.is_baseline] == [0, 9]
+    assert [row.pairing for row in table.rows[:9]] == [row.pairing for row in table.rows[9:]]
+
+
+@MODES
+@pytest.mark.parametrize("text", SOUND)
+def test_a_sound_row_has_every_fact(row, mode, text):
+    found = row(mode, text)
+    assert found.error is None
+    assert found.rounds == ROUNDS
+    assert (found.batch, found.height, found.width, found.device, found.dtype) == (1, 64, 64, "cpu", "float32")
+    assert 0 < found.latency.low <= found.latency.median <= found.latency.high
+    assert found.images_per_second == pytest.approx(1 / found.latency.median)
+    assert found.ratio.low <= found.ratio.median <= found.ratio.high
+    assert min(found.peak_bytes, found.parameters, found.flops) > 0
+
+
+@MODES
+def test_the_baseline_is_compared_with_itself_and_what_does_far_more_is_slower(row, mode):
+    baseline = row(mode, "conv").ratio
+    assert (baseline.low, baseline.median, baseline.high) == (1, 1, 1)
+    assert row(mode, "tiny x unet-basic").ratio.low > 1
+
+
+def test_ratios_and_medians_follow_from_the_raw_samples(table, folder, row):
+    seconds = defaultdict(dict)
+    for _, mode, name, number, _, _, value in samples(folder / "store.sqlite"):
+        seconds[mode, name][number] = value
+    mine, base = seconds["training", "unet-bilinear"], seconds["training", "conv"]
+    found = row("training", "unet-bilinear")
+    assert found.latency.low == sorted(mine.values())[5]
+    assert found.latency.high == sorted(mine.values())[14]
+    assert found.ratio.high == sorted(mine[number] / base[number] for number in range(ROUNDS))[14]
+
+
+def test_training_holds_more_memory_than_inference_for_the_same_parameters_and_flops(row):
+    inference, training = (row(mode, "tiny x unet-basic") for mode in ("inference", "training"))
+    assert training.peak_bytes > 2 * inference.peak_bytes
+    assert (training.parameters, training.flops) == (inference.parameters, inference.flops)
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "told"),
+    [
+        ("inference", "never-built", ["PluginError", "no blueprint"]),
+        ("training", "never-built", ["PluginError", "no blueprint"]),
+        ("inference", "never-runs", ["ValueError", "no way forward"]),
+        ("training", "never-runs", ["ValueError", "no way forward"]),
+        ("training", "never-trains", ["ArithmeticError", "no gradient\nin sight"]),
+        ("inference", "absent", ["UnknownIdError", "No decoder named 'absent'"]),
+        ("training", "resnt18", ["UnknownIdError", "resnet18"]),
+        ("inference", "tires", ["TimeoutError", "the ninth call"]),
+    ],
+)
+def test_what_failed_is_a_row_with_its_error(row, mode, text, told):
+    found = row(mode, text)
+    assert all(part in found.error for part in told)
+    assert (found.latency, found.ratio, found.images_per_second) == (None, None, None)
+
+
+def test_what_fails_in_training_alone_is_measured_in_inference(row):
+    found = row("inference", "never-trains")
+    assert (found.error, found.rounds) == (None, ROUNDS)
+
+
+def test_the_store_has_as_many_raw_samples_as_rounds(table, folder):
+    counts = defaultdict(list)
+    for run, mode, name, number, *_, seconds in samples(folder / "store.sqlite"):
+        assert run == table.run.id
+        assert seconds > 0
+        counts[mode, name].append(number)
+    for mode in ("inference", "training"):
+        for name in ("conv", "unet-basic", "unet-bilinear"):
+            assert counts[mode, name] == list(range(ROUNDS))
+        assert not {"never-built", "never-runs", "absent"} & {name for kept, name in counts if kept == mode}
+
+
+def test_trials_are_interleaved_round_by_round_in_an_order_that_changes(table, folder):
+    orders = defaultdict(list)
+    previous = {}
+    for _, mode, name, number, slot, *_ in samples(folder / "store.sqlite"):
+        assert number >= previous.get(mode, 0)
+        previous[mode] = number
+        orders[mode, number].append((slot, name))
+    for mode in ("inference", "training"):
+        sequences = [tuple(name for _, name in sorted(orders[mode, number])) for number in range(ROUNDS)]
+        assert len(set(sequences)) > ROUNDS // 2
+        assert len({sequence[0] for sequence in sequences}) > 1
+
+
+def test_what_fails_halfway_keeps_its_samples_and_the_rest_goes_on(row, folder):
+    failed = row("inference", "tires")
+    assert failed.rounds == 6
+    assert "TimeoutError" in failed.error
+    kept = [number for _, mode, name, number, *_ in samples(folder / "store.sqlite") if (mode, name) == ("inference", "tires")]
+    assert kept == list(range(6))
+
+
+def test_a_decoder_as_tutorials_write_it_is_a_row_and_builds_with_any_number_of_classes(run, tmp_path):
+    (tmp_path / "tutorial.py").write_text(dedent(TUTORIAL), encoding="utf-8")
+    table = run(plugins=["tutorial.py"], encoders=["resnet18"], decoders=["basic", "unet-basic"], size=[64])
+    assert [(row.pairing, row.rounds, row.error) for row in table.rows] == [
+        ("resnet18 x basic", ROUNDS, None),
+        ("resnet18 x unet-basic", ROUNDS, None),
+    ]
+    model = zoo.build("resnet18", "basic", classes=19)
+    assert model(torch.rand(2, 3, 225, 301)).shape == (2, 19, 225, 301)
+    last_layer = 19 * (32 + 1) - (32 + 1)
+    assert table.rows[0].parameters == sum(parameter.numel() for parameter in model.parameters()) - last_layer
+
+
+def test_the_order_follows_the_seed(run, tmp_path):
+    facts = {"pairings": [pairing("unet-basic"), pairing("unet-bilinear"), pairing("unet-attention")]}
+    orders = []
+    for number, seed in enumerate((1, 1, 2)):
+        run(f"{number}.sqlite", seed=seed, **facts)
+        orders.append([(name, turn, slot) for _, _, name, turn, slot, *_ in samples(tmp_path / f"{number}.sqlite")])
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_a_run_that_is_complete_is_followed_by_another(run, tmp_path):
+    first, second = (run(pairings=[pairing("unet-basic")]) for _ in range(2))
+    assert first.run.id != second.run.id
+    assert first.run.finished is not None
+    counts = [kept[0] for kept in samples(tmp_path / "store.sqlite")]
+    assert [counts.count(table.run.id) for table in (first, second)] == [ROUNDS, ROUNDS]
+
+
+def test_trials_of_other_batches_sizes_and_dtypes_are_compared_with_the_baseline_of_their_own(run):
+    table = run(pairings=[pairing("unet-basic")], baseline=BASELINE, batch=[1, 2], size=[32, [32, 64]], dtype=["bfloat16"])
+    assert [(row.batch, row.height, row.width, row.dtype, row.is_baseline) for row in table.rows] == [
+        (batch, 32, width, "bfloat16", is_baseline) for width in (32, 64) for batch in (1, 2) for is_baseline in (True, False)
+    ]
+    assert all(row.ratio and row.rounds == ROUNDS for row in table.rows)
+
+
+def test_without_a_baseline_or_with_a_broken_one_there_are_no_ratios_but_the_rest(run):
+    without = run(pairings=[pairing("unet-basic")])
+    broken = run(pairings=[pairing("unet-basic")], baseline=BASELINE | {"factory": "torch.nn:NoSuchThing"})
+    assert [row.ratio for row in without.rows] == [None]
+    assert [row.ratio for row in broken.rows] == [None, None]
+    assert "NoSuchThing" in broken.rows[0].error
+    assert broken.rows[1].rounds == ROUNDS
+    assert not math.isnan(broken.rows[1].latency.median)
+
+
+def test_a_configuration_in_memory_will_do_and_random_input_and_several_classes(tmp_path, fresh_registry):
+    (tmp_path / "tiny.py").write_text(dedent(TINY), encoding="utf-8")
+    facts = {"name": "memory", "plugins": [str(tmp_path / "tiny.py")], "pairings": [pairing("unet-basic")]}
+    config = BenchConfig.model_validate(facts | {"size": [32], "device": "cpu", "input": "random", "classes": 4})
+    table = bench(config, store=tmp_path / "store.sqlite")
+    assert [(row.mode, row.rounds, row.error) for row in table.rows] == [("inference", 20, None), ("training", 20, None)]
+
+
+def test_the_table_says_where_it_was_measured(table):
+    environment = table.run.environment
+    assert environment["device"] == "cpu"
+    assert environment["threads"] == torch.get_num_threads()
+    assert environment["versions"]["torch"] == torch.__version__
+    assert {"segmentation-zoo", "timm", "torchvision", "segmentation-models-pytorch"} <= environment["versions"].keys()
+    assert environment["processor"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")
+def test_a_device_that_is_not_there_is_told_before_anything_is_measured(run):
+    with pytest.raises(zoo.ConfigError, match="'cuda'") as caught:
+        run(pairings=[pairing("unet-basic")], device="cuda")
+    assert "'cpu'" in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["toaster", "meta", ""])
+def test_a_device_on_which_nothing_can_be_measured_is_told(run, device):
+    with pytest.raises(zoo.ConfigError, match="device") as caught:
+        run(pairings=[pairing("unet-basic")], device=device)
+    assert "'auto'" in str(caught.value)
+
+
+@pytest.mark.parametrize(("source", "told"), [(None, "does not exist"), ("1 / 0", "ZeroDivisionError"), ("def", "SyntaxError")])
+def test_a_plugin_file_that_cannot_be_used_is_told_before_anything_is_measured(run, tmp_path, source, told):
+    if source is not None:
+        (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+    with pytest.raises(zoo.PluginError, match=told) as caught:
+        run(plugins=["mine.py"], pairings=[pairing("unet-basic")])
+    assert str(tmp_path / "mine.py") in str(caught.value)
+
+
+def test_plugin_files_of_one_name_in_two_folders_do_not_replace_each_other(run, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(dedent(TUTORIAL), encoding="utf-8")
+    with pytest.raises(zoo.RegistrationError, match="'basic' is registered already"):
+        run(plugins=["a/mine.py", "b/mine.py"], pairings=[pairing("basic", encoder="resnet18")])

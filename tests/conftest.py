@@ -1,0 +1,62 @@
+"""Fixtures for every test: a registry of one's own, and real distributions for it to discover."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from textwrap import dedent
+
+import pytest
+from hypothesis import settings
+
+from zoo.registry import default_registry
+
+settings.register_profile("zoo", deadline=None, derandomize=True, database=None)
+settings.load_profile("zoo")
+
+
+@pytest.fixture
+def one_thread():
+    """Small tensors are computed faster so where other processes have the cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def fresh_registry():
+    """What a test registers or installs is gone after it."""
+    default_registry.cache_clear()
+    yield
+    default_registry.cache_clear()
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch, fresh_registry):
+    """Return a function that installs a distribution: entry points by group, and the source of each module."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    installed = set()
+
+    def put(distribution, entry_points, modules, *, metadata=True):
+        info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        if metadata:
+            info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        lines = []
+        for group, entries in entry_points.items():
+            lines += [f"[{group}]", *(f"{name} = {module}" for name, module in entries.items())]
+        info.joinpath("entry_points.txt").write_text("\n".join(lines))
+        for module, source in modules.items():
+            site.joinpath(f"{module}.py").write_text(dedent(source))
+            installed.add(module)
+        importlib.invalidate_caches()
+        default_registry.cache_clear()
+
+    yield put
+    for module in installed:
+        sys.modules.pop(module, None)

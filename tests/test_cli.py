@@ -1,0 +1,259 @@
+"""The command line: what each command prints, and that a user's mistake is one message and exit status 2."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import zoo
+from zoo.cli import main
+
+CONFIG = """
+name: small
+pairings:
+  - {encoder: resnet18, decoder: unet-basic, levels: 2}
+baseline: {name: conv, factory: "torch.nn:Conv2d", options: {in_channels: 3, out_channels: 1, kernel_size: 1}}
+modes: [inference]
+size: [32]
+device: cpu
+rounds: 20
+"""
+ROWS = ["conv", "resnet18 x unet-basic (levels=2)"]
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path, fresh_registry):
+    """Return a function that runs a command line in an empty folder: its exit status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(CONFIG, encoding="utf-8")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return (stop.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def one_thread():
+    """Small operations on several threads take ten times as long where other processes want the cores too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_list_prints_one_id_a_line_and_nothing_else(cli):
+    assert cli("list", "decoders") == (0, "unet-attention\nunet-basic\nunet-bilinear\n", "")
+    status, out, err = cli("list", "encoders")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == zoo.list_encoders()
+    assert {"resnet18", "timm:resnet18"} <= set(out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"), [("*-basic", ["unet-basic"]), ("bilin", ["unet-bilinear"]), ("unet:*", None), ("unet", None)]
+)
+def test_list_takes_a_glob_or_a_part_of_the_name(cli, pattern, expected):
+    status, out, _ = cli("list", "decoders", pattern)
+    assert status == 0
+    assert out.splitlines() == (expected or ["unet-attention", "unet-basic", "unet-bilinear"])
+
+
+def test_show_tells_what_is_known_of_an_encoder(cli):
+    status, out, _ = cli("show", "resnet18")
+    assert status == 0
+    assert all(part in out for part in ("torchvision:resnet18", "encoder", "segmentation-zoo", "imagenet", "layer4", "512"))
+
+
+def test_show_tells_what_is_known_of_a_decoder(cli):
+    status, out, _ = cli("show", "unet-attention")
+    assert status == 0
+    assert all(
+        part in out for part in ("unet:unet-attention", "decoder", "Oktay", "Apache-2.0", "at least 2", "norm", "dropout")
+    )
+
+
+def test_explain_shows_each_level_with_its_source_and_reason(cli):
+    status, out, err = cli("explain", "resnet18", "unet-basic")
+    assert (status, err) == (0, "")
+    assert all(part in out for part in ("stem", "layer1", "layer2", "layer3", "layer4", "512", "32", "last"))
+
+
+def test_explain_takes_levels_and_options(cli):
+    options = ["--levels", 2, "--decoder-option", "norm=group", "--decoder-option", "channels=[8, 4]"]
+    status, out, _ = cli("explain", "resnet18", "unet-basic", *options)
+    assert status == 0
+    levels = {line.split()[3]: line for line in out.splitlines() if "layer" in line}
+    assert ["not used" in levels[f"layer{number}"] for number in (1, 2, 3, 4)] == [False, True, True, True]
+
+
+def test_plugins_shows_what_each_gives(cli):
+    status, out, _ = cli("plugins")
+    assert status == 0
+    rows = {line.split()[1]: line.split() for line in out.splitlines() if "segmentation-zoo" in line}
+    assert {"timm", "torchvision", "unet"} <= rows.keys()
+    assert all("ok" in row for row in rows.values())
+    assert "3" in rows["unet"]
+
+
+def test_a_broken_plugin_is_told_and_harms_no_other(cli, install):
+    install("broken-dist", {"zoo": {"broken": "broken_hooks"}}, {"broken_hooks": "raise OSError('torn [in] two')"})
+    status, out, err = cli("plugins")
+    assert status == 0
+    assert "failed" in out
+    assert "torn [in] two" in out + err
+    status, out, err = cli("list", "decoders")
+    assert (status, out.splitlines()) == (0, ["unet-attention", "unet-basic", "unet-bilinear"])
+    assert "zoo plugins" in err
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_names_every_command(cli, option):
+    status, out, _ = cli(option)
+    assert status == 0
+    assert all(command in out for command in ("list", "show", "explain", "bench", "plugins", "--version"))
+
+
+@pytest.mark.parametrize("command", ["list", "show", "explain", "bench", "plugins"])
+def test_every_command_has_a_help_of_its_own(cli, command):
+    status, out, _ = cli(command, "--help")
+    assert status == 0
+    assert f"zoo {command}" in out
+
+
+def test_version_is_that_of_the_distribution(cli):
+    assert cli("--version") == (0, f"segmentation-zoo {zoo.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["show", "resnt18"], "resnet18"),
+        (["show", "no-such-thing"], "no-such-thing"),
+        (["explain", "resnt18", "unet-basic"], "resnet18"),
+        (["explain", "resnet18", "unet-basik"], "unet-basic"),
+        (["explain", "resnet18", "unet-basic", "--decoder-option", "nrm=group"], "norm"),
+        (["explain", "resnet18", "unet-basic", "--decoder-option", "norm"], "NAME=VALUE"),
+        (["explain", "resnet18", "unet-basic", "--encoder-option", "=1"], "NAME=VALUE"),
+        (["explain", "resnet18", "unet-basic", "--decoder-option", "norm=["], "norm=["),
+        (["explain", "resnet18", "unet-basic", "--levels", "0"], "levels"),
+        (["explain", "resnet18", "unet-basic", "--levels", "two"], "--levels"),
+        (["explain", "resnet18", "unet-basic", "--adapters", "some"], "adapters"),
+        (["explain", "resnet18", "unet-basic", "--no-such-option"], "--no-such-option"),
+        (["explain", "resnet18"], "decoder"),
+        (["list", "heads"], "decoders"),
+        (["list", "decoders", "no*such"], "no*such"),
+        (["frobnicate"], "frobnicate"),
+        (["bench"], "config"),
+        (["bench", "absent.yaml"], "absent.yaml"),
+        (["bench", "."], "."),
+        (["bench", "small.yaml", "--format", "xml"], "markdown"),
+        (["bench", "small.yaml", "--output", "table.xyz"], "table.xyz"),
+        (["bench", "small.yaml", "--output", "."], "suffix"),
+        (["bench", "small.yaml", "--output", ".", "--format", "csv"], "directory"),
+        (["bench", "small.yaml", "--output", "small.yaml/table.csv"], "small.yaml/table.csv"),
+        (["bench", "small.yaml", "--store", "."], "--store"),
+        (["bench", "small.yaml", "--store", "small.yaml"], "small.yaml"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_status_2(cli, arguments, told):
+    status, out, err = cli(*arguments)
+    assert (status, out) == (2, "")
+    assert told in err
+    assert err.count("Error") == 1
+    assert "Traceback" not in err
+
+
+def test_an_error_keeps_brackets_as_they_were_typed(cli):
+    assert "[bold]x[/y]" in cli("show", "[bold]x[/y]")[2]
+
+
+def test_a_mistake_in_the_configuration_leaves_no_empty_output_behind(cli, tmp_path):
+    assert cli("bench", "absent.yaml", "--output", "results/table.csv")[0] == 2
+    assert not (tmp_path / "results/table.csv").exists()
+
+
+def test_bench_prints_the_table_and_keeps_the_results_under_results(cli, tmp_path, one_thread):
+    status, out, err = cli("bench", "small.yaml")
+    assert (status, err) == (0, "")
+    assert all(part in out for part in ("pairing", "latency ms", "GFLOPs", "1 (baseline)", *ROWS))
+    assert (tmp_path / "results/zoo.sqlite").is_file()
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "markdown"])
+def test_bench_prints_another_format_alone_on_stdout(cli, tmp_path, one_thread, form):
+    status, out, _ = cli("bench", "small.yaml", "--format", form, "--store", "kept/here.sqlite")
+    assert status == 0
+    assert (tmp_path / "kept/here.sqlite").is_file()
+    assert not (tmp_path / "results").exists()
+    if form == "csv":
+        assert [row["pairing"] for row in csv.DictReader(io.StringIO(out))] == ROWS
+    elif form == "json":
+        assert [row["pairing"] for row in json.loads(out)["rows"]] == ROWS
+    else:
+        assert out.startswith("**small")
+        assert sum(line.startswith("|") for line in out.splitlines()) == 2 + len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "begins"),
+    [
+        ("table.csv", (), "pairing,mode"),
+        ("table.md", (), "**small"),
+        ("table.out", ("--format", "json"), "{"),
+    ],
+)
+def test_output_writes_the_file_as_its_suffix_says_and_prints_the_table(cli, tmp_path, one_thread, name, options, begins):
+    status, out, err = cli("bench", "small.yaml", "--output", f"new/{name}", *options)
+    assert status == 0
+    written = (tmp_path / "new" / name).read_text(encoding="utf-8")
+    assert written.startswith(begins)
+    assert all(pairing in written and pairing in out for pairing in ROWS)
+    assert "latency ms" in out
+    assert f"new/{name}" in err
+
+
+def test_a_pairing_that_fails_is_a_row_and_no_failure_of_the_command(cli, tmp_path, one_thread):
+    (tmp_path / "small.yaml").write_text(CONFIG.replace("decoder: unet-basic", "decoder: unet-basik"), encoding="utf-8")
+    status, out, err = cli("bench", "small.yaml", "--format", "csv")
+    assert status == 0
+    failed = list(csv.DictReader(io.StringIO(out)))[1]
+    assert "unet-basic" in failed["error"]
+    assert "FAILED" in err
+
+
+def in_a_process(*arguments, **options):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.mark.parametrize("arguments", [("list", "decoders"), ("list", "encoders"), ("explain", "resnet18", "unet-basic")])
+def test_what_lists_and_explains_does_not_import_torch(arguments):
+    code = "import sys, zoo.cli\ntry: zoo.cli.main()\nfinally: print('torch' in sys.modules, file=sys.stderr)"
+    done = in_a_process("-c", code, *arguments)
+    assert (done.returncode, done.stderr) == (0, "False\n")
+
+
+def test_the_module_is_the_command():
+    done = in_a_process("-m", "zoo", "show", "resnt18")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "resnet18" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_gone_ends_a_list_in_silence():
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "zoo", "list", "encoders"]
+    process = subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    os.close(reading)
+    assert process.communicate(timeout=300)[1] == ""

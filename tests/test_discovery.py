@@ -1,0 +1,186 @@
+"""Plugins found through entry points of real distributions, each isolated from the others."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import zoo
+from zoo.discovery import find_canonical, find_plugins, load_plugin
+from zoo.registry import default_registry
+
+GOOD = """
+    import zoo
+
+    @zoo.hookimpl
+    def zoo_encoders():
+        yield zoo.EncoderSpec(
+            name="tiny", factory="good_parts:Tiny", pyramid=(zoo.FeatureMap(name="a", channels=4, stride=2),)
+        )
+
+    @zoo.hookimpl
+    def zoo_decoders():
+        yield zoo.DecoderSpec(name="sum", factory="good_parts:Sum", needs=zoo.Needs(channels=8))
+"""
+GOOD_PARTS = """
+    import torch.nn.functional as F
+    from torch import nn
+
+    class Tiny(nn.Module):
+        def __init__(self, *, maps, in_channels, weights):
+            super().__init__()
+            self.conv = nn.Conv2d(in_channels, 4, 3, stride=2, padding=1)
+
+        def forward(self, image):
+            return [self.conv(image)]
+
+    class Sum(nn.Module):
+        def __init__(self, pyramid):
+            super().__init__()
+            self.out_channels, self.out_stride = pyramid[0].channels, pyramid[0].stride
+
+        def forward(self, features):
+            return sum(F.interpolate(x, size=features[0].shape[-2:]) for x in features)
+"""
+HOOK = """
+    import zoo
+
+    @zoo.hookimpl
+    def {hook}():
+        yield zoo.DecoderSpec(name="first", factory="a:B")
+        {then}
+"""
+BROKEN = {
+    "raises on import": ("raise ValueError('not today')", ValueError, "not today"),
+    "exits on import": ("raise SystemExit('leaving')", SystemExit, "leaving"),
+    "cannot be parsed": ("def broken(:", SyntaxError, "SyntaxError"),
+    "needs what is not installed": ("import no_such_module_at_all", ModuleNotFoundError, "no_such_module_at_all"),
+    "yields another type": (
+        HOOK.format(hook="zoo_decoders", then="yield 'text'"),
+        zoo.RegistrationError,
+        "DecoderSpec.*'text'",
+    ),
+    "yields a decoder as an encoder": (HOOK.format(hook="zoo_encoders", then=""), zoo.RegistrationError, "EncoderSpec"),
+    "yields one name twice": (
+        HOOK.format(hook="zoo_decoders", then="yield zoo.DecoderSpec(name='first', factory='other:B')"),
+        zoo.RegistrationError,
+        "two different specs under the name 'first'",
+    ),
+    "yields one and raises": (HOOK.format(hook="zoo_decoders", then="raise KeyError('late')"), KeyError, "late"),
+    "misspells its hook": (HOOK.format(hook="zoo_decodrs", then=""), Exception, "zoo_decodrs"),
+    "takes an argument that the hook has not": (
+        "import zoo\n@zoo.hookimpl\ndef zoo_decoders(pattern): return []",
+        Exception,
+        "pattern",
+    ),
+    "has no hook": ("import zoo\ndef zoo_decoders(): return []", zoo.RegistrationError, "implements no hook.*hookimpl"),
+    "yields a spec that is wrong": (
+        HOOK.format(hook="zoo_decoders", then="yield zoo.DecoderSpec(name='two words', factory='a:B')"),
+        zoo.RegistrationError,
+        "two words",
+    ),
+}
+
+
+@pytest.fixture
+def good(install):
+    install("good-dist", {"zoo": {"good": "good_hooks"}}, {"good_hooks": GOOD, "good_parts": GOOD_PARTS})
+
+
+@pytest.fixture(params=BROKEN.values(), ids=BROKEN.keys())
+def broken(request, install):
+    source, cause, found = request.param
+    install("broken-dist", {"zoo": {"broken": "broken_hooks"}}, {"broken_hooks": source})
+    return cause, found
+
+
+def test_the_projects_own_plugins_are_found_sorted_and_not_imported(good):
+    names = [plugin.name for plugin in find_plugins()]
+    assert names == sorted(names)
+    assert set(names) >= {"good", "timm", "torchvision", "unet"}
+    assert {plugin.name for plugin in find_plugins() if plugin.is_own} >= {"timm", "torchvision", "unet"}
+    assert "good_hooks" not in sys.modules
+
+
+def test_every_own_plugin_loads():
+    own = [record for record in default_registry().records() if record.found.is_own]
+    assert all(record.encoders or record.decoders for record in own)
+
+
+def test_an_installed_plugin_is_listed_and_builds_with_the_projects_own(good):
+    assert "good:sum" in zoo.list_decoders()
+    assert "good:tiny" in zoo.list_encoders()
+    assert "good_parts" not in sys.modules
+    model = zoo.build("resnet18", "good:sum")
+    assert type(model.decoder).__module__ == "good_parts"
+    assert [route.output.channels for route in model.plan.routes] == [8] * 5
+    assert type(zoo.build("tiny", "sum").encoder).__name__ == "Tiny"
+
+
+def test_a_plugin_record_says_where_it_comes_from(good):
+    [record] = [record for record in default_registry().records() if record.found.name == "good"]
+    assert (record.found.distribution, record.found.version, record.found.module) == ("good-dist", "1.0", "good_hooks")
+    assert not record.found.is_own
+    assert record.error is None
+
+
+def test_a_broken_plugin_is_one_record_with_its_error_and_leaves_nothing(broken):
+    cause, found = broken
+    [record] = default_registry().broken()
+    assert record.found.name == "broken"
+    assert (record.encoders, record.decoders) == ((), ())
+    assert isinstance(record.error.__cause__, cause)
+    with pytest.raises(zoo.PluginError, match=f"'broken' \\(broken-dist 1.0, module broken_hooks\\)(?s:.)*{found}"):
+        raise record.error
+
+
+def test_a_broken_plugin_harms_no_other(broken):
+    assert not any(name.startswith("broken:") for name in zoo.list_encoders() + zoo.list_decoders())
+    assert "timm:resnet18" in zoo.list_encoders("resnet18")
+    assert zoo.build("resnet18", "unet-basic", levels=2).plan.maps == ("stem", "layer1")
+
+
+def test_asking_for_what_a_broken_plugin_has_raises_its_error_each_time(broken):
+    cause, _ = broken
+    for _ in range(2):
+        with pytest.raises(zoo.PluginError, match="'broken'") as caught:
+            zoo.build("resnet18", "broken:first")
+        assert isinstance(caught.value.__cause__, cause)
+
+
+def test_an_unknown_name_mentions_the_plugins_that_could_not_be_loaded(broken):
+    with pytest.raises(zoo.UnknownIdError, match=r"1 installed plugin\(s\) could not be loaded.*`zoo plugins`"):
+        zoo.build("resnet18", "first")
+
+
+def test_a_broken_plugin_does_not_hide_another_of_the_same_entry_point_name(install):
+    install("broken-dist", {"zoo": {"torchvision": "broken_hooks"}}, {"broken_hooks": "raise ValueError('not today')"})
+    assert zoo.negotiate("torchvision:resnet18", "unet-basic").maps[0] == "stem"
+    with pytest.raises(zoo.PluginError, match="not today"):
+        zoo.negotiate("torchvision:resnet19", "unet-basic")
+
+
+def test_an_installation_without_metadata_harms_nothing(install):
+    install("halfgone-dist", {"zoo": {"halfgone": "halfgone_hooks"}}, {}, metadata=False)
+    assert zoo.negotiate("resnet18", "unet-basic").maps[0] == "stem"
+    assert "timm:resnet18" in zoo.list_encoders("resnet18")
+
+
+def test_only_this_distribution_says_what_is_canonical(install):
+    install("greedy-dist", {"zoo.canonical": {"resnet18": "greedy_hooks", "mine": "greedy_hooks"}}, {})
+    assert find_canonical() == {
+        "resnet18": "zoo_resnet18",
+        "unet-attention": "zoo_unet",
+        "unet-basic": "zoo_unet",
+        "unet-bilinear": "zoo_unet",
+    }
+
+
+@pytest.mark.parametrize("name", ["local", "a:b"])
+def test_a_plugin_whose_name_no_id_can_have_is_a_record_with_its_error(install, name):
+    install(
+        "odd", {"zoo": {name: "odd_name"}}, {"odd_name": "import zoo\n\n@zoo.hookimpl\ndef zoo_decoders():\n    return []\n"}
+    )
+    (record,) = [record for record in map(load_plugin, find_plugins()) if record.found.distribution == "odd"]
+    assert "a plugin's name has no colon and is not 'local'" in str(record.error)

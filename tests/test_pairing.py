@@ -1,0 +1,136 @@
+"""The pairing: one frozen fact that build, bench, save and configurations share."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+
+import pytest
+
+import zoo
+
+FULL = {
+    "classes": 19,
+    "in_channels": 4,
+    "weights": "imagenet",
+    "levels": 3,
+    "image_size": (225, 301),
+    "adapters": "none",
+    "size_policy": "resize",
+    "encoder_options": {"drop_path_rate": 0.1},
+    "decoder_options": {"norm": "group", "channels": (64, 32), "nested": {"a": (1, (2, 3))}},
+}
+
+
+def full(**changes):
+    return zoo.Pairing("resnet18", "unet-basic", **{**FULL, **changes})
+
+
+def test_a_pairing_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        full().classes = 2
+    with pytest.raises(TypeError):
+        full().decoder_options["norm"] = "none"
+
+
+def test_pairings_of_equal_options_are_equal_and_hash_alike():
+    same = full(decoder_options={"nested": {"a": [1, [2, 3]]}, "channels": [64, 32], "norm": "group"})
+    assert same == full()
+    assert hash(same) == hash(full())
+    assert len({same, full(), full(classes=2)}) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in FULL if name != "classes"])
+def test_pairings_that_differ_in_one_option_are_not_equal(name):
+    default = getattr(zoo.Pairing("resnet18", "unet-basic"), name)
+    assert full(**{name: default}) != full()
+
+
+def test_lists_in_options_become_tuples():
+    given = {"channels": [64, 32], "nested": {"a": [1, [2]]}}
+    options = full(decoder_options=given).decoder_options
+    assert options["channels"] == (64, 32)
+    assert options["nested"]["a"] == (1, (2,))
+    assert given == {"channels": [64, 32], "nested": {"a": [1, [2]]}}
+
+
+def test_a_list_changed_afterwards_changes_no_pairing():
+    channels = [64, 32]
+    pairing = full(decoder_options={"channels": channels})
+    channels.append(16)
+    assert pairing.decoder_options["channels"] == (64, 32)
+
+
+@pytest.mark.parametrize("pairing", [zoo.Pairing("resnet18", "unet-basic"), full()])
+def test_a_pairing_survives_pickle_and_json(pairing):
+    assert pickle.loads(pickle.dumps(pairing)) == pairing
+    assert zoo.Pairing(**json.loads(json.dumps(pairing.as_dict()))) == pairing
+
+
+def test_a_pairing_reads_as_its_ids_and_what_differs_from_the_defaults():
+    assert str(zoo.Pairing("resnet18", "unet-basic")) == "resnet18 x unet-basic"
+    assert str(zoo.Pairing("resnet18", "unet-basic", levels=3, decoder_options={"norm": "group"})) == (
+        'resnet18 x unet-basic (levels=3, decoder_options={"norm": "group"})'
+    )
+
+
+def test_options_are_given_by_keyword_only():
+    with pytest.raises(TypeError):
+        zoo.Pairing("resnet18", "unet-basic", 19)
+    with pytest.raises(TypeError):
+        zoo.build("resnet18", "unet-basic", 19)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("classes", 0, "classes must be a whole number of at least 1; found 0"),
+        ("classes", 1.5, "whole number of at least 1; found 1.5"),
+        ("classes", True, "whole number of at least 1; found True"),
+        ("in_channels", 0, "in_channels must be a whole number of at least 1; found 0"),
+        ("in_channels", "3", "whole number of at least 1; found '3'"),
+        ("levels", 0, "levels must be a whole number of at least 1; found 0"),
+        ("weights", 3, "weights is None, a name or a file's path.*found 3"),
+        ("image_size", 256, r"a pair \(height, width\).*found 256"),
+        ("image_size", (256,), r"a pair \(height, width\).*found \(256,\)"),
+        ("image_size", (256, 0), "image_size's width must be a whole number of at least 1; found 0"),
+        ("image_size", ("256", 256), "image_size's height must be a whole number of at least 1; found '256'"),
+        ("adapters", "all", "adapters is one of 'auto', 'none'; found 'all'"),
+        ("size_policy", "crop", "size_policy is one of 'auto', 'pad', 'resize', 'error'; found 'crop'"),
+        ("encoder_options", ["a"], "mapping of names to values"),
+        ("decoder_options", {3: "a"}, "mapping of names to values"),
+        ("decoder_options", {"a": {1, 2}}, "plain data"),
+        ("decoder_options", {"a": object}, "plain data"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_is_allowed(name, value, allowed):
+    with pytest.raises(zoo.OptionError, match=allowed):
+        full(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("weights", 3, "weights is None, a name or a file's path"),
+        ("image_size", (256, 0), "image_size's width must be a whole number"),
+        ("image_size", 256, r"a pair \(height, width\)"),
+        ("levels", "2", "levels must be a whole number"),
+        ("encoder_options", [], "mapping of names to values"),
+    ],
+)
+def test_build_refuses_a_wrong_value_likewise(name, value, allowed):
+    with pytest.raises(zoo.OptionError, match=allowed):
+        zoo.build("resnet18", "unet-basic", **{name: value})
+
+
+@pytest.mark.parametrize("ids", [(None, "unet-basic"), ("resnet18", 3)])
+def test_an_id_is_a_string(ids):
+    with pytest.raises(zoo.OptionError, match="by its id, a string such as 'resnet18'"):
+        zoo.Pairing(*ids)
+
+
+@pytest.mark.parametrize("asks", [zoo.explain, zoo.negotiate])
+def test_an_unknown_option_is_refused_with_the_nearest_known(asks):
+    with pytest.raises(zoo.OptionError, match=r"no option 'level'\. Did you mean 'levels'\?"):
+        asks("resnet18", "unet-basic", level=3)

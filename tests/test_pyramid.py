@@ -1,0 +1,149 @@
+"""Facts about feature maps, needs and specs: they validate themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickle
+
+import pytest
+
+import zoo
+
+STEM = zoo.FeatureMap(name="stem", channels=64, stride=2)
+DEEP = zoo.FeatureMap(name="deep", channels=512, stride=32)
+
+
+def facts(**changes):
+    return {"name": "x", "channels": 8, "stride": 4, **changes}
+
+
+def spec(**changes):
+    return {"name": "x", "factory": "package.module:Name", **changes}
+
+
+@pytest.mark.parametrize(
+    ("stride", "level"), [(1, 0), (2, 1), (4, 2), (7, 3), (12, 4), (14, 4), (17.14, 4), (32, 5), (37.4, 5), (40, 5)]
+)
+def test_the_level_of_a_map_is_that_of_the_nearest_power_of_two(stride, level):
+    assert zoo.FeatureMap(**facts(stride=stride)).level == level
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"name": ""}, "needs a name"),
+        ({"name": 3}, "needs a name; found 3"),
+        ({"channels": 0}, "'x': channels.*found 0"),
+        ({"channels": 2.5}, "'x': channels.*found 2.5"),
+        ({"channels": True}, "'x': channels.*found True"),
+        ({"stride": 0.5}, "'x': stride.*found 0.5"),
+        ({"stride": math.nan}, "'x': stride.*found nan"),
+        ({"stride": math.inf}, "'x': stride.*found inf"),
+        ({"stride": "4"}, "'x': stride.*found '4'"),
+    ],
+)
+def test_a_feature_map_says_what_is_wrong_with_it(changes, found):
+    with pytest.raises(zoo.RegistrationError, match=found):
+        zoo.FeatureMap(**facts(**changes))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ({"min_levels": 0}, "min_levels.*found 0"),
+        ({"min_levels": "2"}, "min_levels.*found '2'"),
+        ({"min_levels": 3, "max_levels": 2}, r"max_levels \(2\) is below min_levels \(3\)"),
+        ({"max_levels": "4"}, "max_levels"),
+        ({"strides": ()}, r"strides.*found \(\)"),
+        ({"strides": (8, 4)}, r"strides must rise.*\(8, 4\)"),
+        ({"strides": (4, 4)}, r"strides must rise.*\(4, 4\)"),
+        ({"strides": (0, 4)}, r"strides.*\(0, 4\)"),
+        ({"strides": 4}, "strides.*4"),
+        ({"strides": ("4",)}, "strides.*'4'"),
+        ({"channels": 0}, "channels.*found 0"),
+        ({"channels": 2.5}, "channels.*found 2.5"),
+        ({"output_stride": 0}, "output_stride.*found 0"),
+        ({"output_stride": "8"}, "output_stride.*'8'"),
+    ],
+)
+def test_needs_say_what_is_wrong_with_them(wrong, found):
+    with pytest.raises(zoo.RegistrationError, match=found):
+        zoo.Needs(**wrong)
+
+
+def test_strides_given_as_a_list_become_a_tuple():
+    assert zoo.Needs(strides=[4, 8]) == zoo.Needs(strides=(4, 8))
+    assert hash(zoo.Needs(strides=[4, 8])) == hash(zoo.Needs(strides=(4, 8)))
+
+
+@pytest.mark.parametrize(
+    ("pyramid", "found"),
+    [
+        ((), "'x'.*at least one feature map"),
+        ((STEM, "deep"), "'x'.*zoo.FeatureMap.*found 'deep'"),
+        ((STEM, STEM), "'x'.*unique.*stem"),
+        ((DEEP, STEM), "'x'.*fine to coarse.*32, 2"),
+        (5, "'x'.*5"),
+    ],
+)
+def test_an_encoder_spec_says_what_is_wrong_with_its_pyramid(pyramid, found):
+    with pytest.raises(zoo.RegistrationError, match=found):
+        zoo.EncoderSpec(**spec(pyramid=pyramid))
+
+
+def test_a_pyramid_given_as_a_list_becomes_a_tuple():
+    assert zoo.EncoderSpec(**spec(pyramid=[STEM, DEEP])).pyramid == (STEM, DEEP)
+
+
+def test_a_pyramid_function_is_checked_when_it_is_asked():
+    encoder = zoo.EncoderSpec(**spec(pyramid=lambda deep=True: (STEM, DEEP) if deep else (DEEP, STEM)))
+    assert encoder.pyramid_for({}) == (STEM, DEEP)
+    with pytest.raises(zoo.RegistrationError, match="fine to coarse"):
+        encoder.pyramid_for({"deep": False})
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a:b", "-x", None, "é"])
+@pytest.mark.parametrize("kind", [zoo.DecoderSpec, lambda **given: zoo.EncoderSpec(pyramid=(STEM,), **given)])
+def test_a_spec_refuses_a_name_that_cannot_be_an_id(kind, name):
+    with pytest.raises(zoo.RegistrationError, match=f"found {name!r}"):
+        kind(**spec(name=name))
+
+
+@pytest.mark.parametrize("factory", ["module", "module:", ":Name", "not a module:Name", 7, None])
+def test_a_spec_refuses_a_factory_that_cannot_be_called_or_imported(factory):
+    with pytest.raises(zoo.RegistrationError, match=f"'x': a factory is .*found {factory!r}"):
+        zoo.DecoderSpec(**spec(factory=factory))
+
+
+def test_a_decoder_spec_refuses_needs_that_are_none():
+    with pytest.raises(zoo.RegistrationError, match=r"'x': needs must be a zoo\.Needs.*found 4"):
+        zoo.DecoderSpec(**spec(needs=4))
+    with pytest.raises(zoo.RegistrationError, match=r"'x'.*must return a zoo\.Needs, found None"):
+        zoo.DecoderSpec(**spec(needs=lambda: None)).needs_for({})
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "found"),
+    [((), (), "one mean and one std"), ((0.5,), (0.2, 0.2), "one mean and one std"), ((0.5,), (0.0,), "std must be above 0")],
+)
+def test_preprocessing_says_what_is_wrong_with_it(mean, std, found):
+    with pytest.raises(zoo.RegistrationError, match=found):
+        zoo.Preprocessing(mean=mean, std=std)
+
+
+def test_preprocessing_follows_the_adaptation_of_the_first_convolution():
+    colour = zoo.Preprocessing(mean=(0.1, 0.2, 0.6), std=(1.0, 2.0, 3.0))
+    assert colour.for_channels(3) is colour
+    assert colour.for_channels(1).mean == pytest.approx((0.3,))
+    assert colour.for_channels(1).std == pytest.approx((2.0,))
+    assert colour.for_channels(4).mean == (0.1, 0.2, 0.6, 0.1)
+    assert colour.for_channels(4).std == (1.0, 2.0, 3.0, 1.0)
+    assert zoo.Preprocessing.identity(2) == zoo.Preprocessing(mean=(0.0, 0.0), std=(1.0, 1.0))
+
+
+@pytest.mark.parametrize("fact", [STEM, zoo.Needs(strides=(4, 8), channels=32), zoo.Preprocessing.identity(3)])
+def test_facts_are_frozen_and_survive_pickling(fact):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(fact, dataclasses.fields(fact)[0].name, 5)
+    assert pickle.loads(pickle.dumps(fact)) == fact
