@@ -63,3 +63,11 @@ def test_every_configuration_of_the_repository_is_valid(config):
 def test_the_readme_names_every_decoder_of_the_project():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [name for name in zoo.list_decoders("unet:*") if f"`{name}`" not in readme] == []
+
+
+def test_the_readmes_table_is_the_measured_one():
+    shown = re.search(
+        r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert shown
+    assert shown.group(2).strip() in (ROOT / shown.group(1)).read_text(encoding="utf-8")

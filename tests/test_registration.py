@@ -382,7 +382,5 @@ def test_a_plugin_file_that_raises_leaves_nothing_registered(tmp_path):
 
 def test_one_name_of_weights_need_not_be_in_a_tuple():
     maps = [zoo.FeatureMap(name="a", channels=1, stride=2)]
-    zoo.register_encoder(
-        "named", "package.module:name", pyramid=[zoo.FeatureMap(name="a", channels=1, stride=2)], weights="mine"
-    )
+    zoo.register_encoder("named", "package.module:name", pyramid=maps, weights="mine")
     assert default_registry().encoder("named").spec.weights == ("mine",)
