@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the ResNet18 pairings on a bare machine: an accelerator, Python, torch, torchvision and timm, but no network.
-# From this checkout and a folder of wheels (made by `make wheels` on a machine with a network); about five minutes.
+# From this checkout and a folder of wheels (made by `make wheels` on a machine with a network).
 #
 #   benchmarks/gpu.sh [--wheels DIR] [--config FILE] [--output FILE.csv] [--python PYTHON]
 #

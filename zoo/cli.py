@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from enum import StrEnum
@@ -50,7 +51,7 @@ SUFFIXES = {".md": FormatName.markdown, ".csv": FormatName.csv, ".json": FormatN
 
 
 def main() -> NoReturn:
-    """Run the command line; the entry point of the `zoo` script."""
+    """Run the command line."""
     try:
         app()
     except ZooError as error:
@@ -200,6 +201,7 @@ def bench(
     from zoo.benchmark import load_config
     from zoo.benchmark.formats import render, terminal_view
 
+    gc.enable()  # switched off by the `zoo` script for a quick start
     form = format or _format_of(output)
     wanted = load_config(config)
     if output is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import cache, partial
-from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import zoo
@@ -35,7 +35,7 @@ def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
 @cache
 def architectures() -> dict[str, dict[str, Any]]:
     """Return the index: each architecture's maps, as lists of name, channels, stride and timm's out_index."""
-    index = json.loads(files(__name__).joinpath("index.json").read_text(encoding="utf-8"))
+    index = json.loads(Path(__file__).with_name("index.json").read_bytes())
     entries: dict[str, dict[str, Any]] = index["architectures"]
     return entries
 
