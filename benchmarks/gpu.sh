@@ -14,16 +14,19 @@ config=$root/configs/gpu.yaml
 output=$root/benchmarks/results/gpu.csv
 python=python3
 
+usage() {
+    echo "gpu.sh: $1; it takes --wheels DIR, --config FILE, --output FILE.csv, --python PYTHON" >&2
+    exit 2
+}
+
 while (($#)); do
+    (($# > 1)) || usage "$1 has no value"
     case $1 in
         --wheels) wheels=$2 ;;
         --config) config=$2 ;;
         --output) output=$2 ;;
         --python) python=$2 ;;
-        *)
-            echo "gpu.sh: unknown argument $1; it takes --wheels DIR, --config FILE, --output FILE.csv, --python PYTHON" >&2
-            exit 2
-            ;;
+        *) usage "unknown argument $1" ;;
     esac
     shift 2
 done
@@ -56,4 +59,4 @@ install=("$python" -m pip --python "$work/env/bin/python" install --quiet --no-i
 "${install[@]}" --no-build-isolation --editable "$root"
 
 mkdir -p "$(dirname "$output")"
-"$work/env/bin/python" -m zoo bench "$config" --store "$work/zoo.sqlite" --output "$output"
+"$work/env/bin/python" -m zoo bench "$config" --store "${output%.csv}.sqlite" --output "$output"

@@ -257,3 +257,31 @@ def test_a_reader_that_has_gone_ends_a_list_in_silence():
     os.close(writing)
     os.close(reading)
     assert process.communicate(timeout=300)[1] == ""
+
+
+def test_an_unknown_id_is_searched_among_encoders_and_decoders(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["zoo", "show", "unet-bsic"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "unet-basic" in capsys.readouterr().err
+
+
+def test_what_cannot_be_paired_yet_is_shown_with_the_reason(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["zoo", "show", "timm:vit_tiny_patch16_224"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Apache-2.0" in shown
+    assert "cannot be paired yet: its maps have strides 16, 16, 16" in shown
+
+
+def test_a_benchmark_in_which_everything_failed_ends_with_status_1(tmp_path, capsys, monkeypatch):
+    config = tmp_path / "run.yaml"
+    config.write_text("name: none\nencoders: [resnet18]\ndecoders: [no-such-decoder]\nsize: [32]\n")
+    monkeypatch.setattr(sys, "argv", ["zoo", "bench", str(config), "--store", str(tmp_path / "zoo.sqlite")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    assert "No decoder named 'no-such-decoder'" in capsys.readouterr().out

@@ -253,3 +253,24 @@ def test_an_encoder_that_returns_too_few_maps_is_named(fresh_registry):
 
 def test_weights_may_be_a_path_object_everywhere(tmp_path):
     assert zoo.negotiate("resnet18", "unet-basic", weights=tmp_path / "file.pth") == zoo.negotiate("resnet18", "unet-basic")
+
+
+def test_pixels_that_are_no_floating_point_numbers_are_an_input_error():
+    with torch.device("meta"):
+        model = zoo.build("resnet18", "unet-basic", levels=2)
+        with pytest.raises(zoo.InputError, match=r"floating-point.*uint8.*preprocessing"):
+            model(torch.empty(1, 3, 32, 32, dtype=torch.uint8))
+
+
+def test_the_image_size_is_told_to_an_encoder_that_asks_for_it(fresh_registry):
+    class Sized(nn.Module):
+        def __init__(self, *, maps, in_channels, weights, image_size=(32, 32)):
+            super().__init__()
+            self.image_size = image_size
+
+    pyramid = [zoo.FeatureMap(name=f"map{stride}", channels=4, stride=stride) for stride in (2, 4)]
+    zoo.register_encoder("sized", Sized, pyramid=pyramid)
+    assert zoo.build("sized", "unet-basic", image_size=(96, 64)).encoder.image_size == (96, 64)
+    assert zoo.build("sized", "unet-basic").encoder.image_size == (32, 32)
+    with pytest.raises(zoo.OptionError, match="image_size"):
+        zoo.build("sized", "unet-basic", image_size=(96, 64), encoder_options={"image_size": (1, 1)})

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import zoo
-from zoo.registration import load_plugin_file
+from zoo.plugin_files import load_plugin_file
 from zoo.registry import default_registry
 
 pytestmark = pytest.mark.usefixtures("fresh_registry", "one_thread")

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.benchmark import BenchConfig as BenchConfig
     from zoo.benchmark import bench as bench
     from zoo.channel_list import from_channels as from_channels
     from zoo.errors import AmbiguousIdError as AmbiguousIdError
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
     from zoo.pyramid import FeatureMap as FeatureMap
     from zoo.pyramid import Needs as Needs
     from zoo.pyramid import Pyramid as Pyramid
-    from zoo.registration import list_decoders as list_decoders
-    from zoo.registration import list_encoders as list_encoders
     from zoo.registration import register_decoder as register_decoder
     from zoo.registration import register_encoder as register_encoder
+    from zoo.registry import list_decoders as list_decoders
+    from zoo.registry import list_encoders as list_encoders
     from zoo.specs import DecoderSpec as DecoderSpec
     from zoo.specs import EncoderSpec as EncoderSpec
     from zoo.specs import Option as Option
@@ -49,7 +50,7 @@ _ERRORS = (
     "UnknownIdError WeightsError ZooError"
 )
 _HOMES = {
-    "zoo.benchmark": "bench",
+    "zoo.benchmark": "BenchConfig bench",
     "zoo.channel_list": "from_channels",
     "zoo.errors": _ERRORS,
     "zoo.explanation": "explain",
@@ -59,7 +60,8 @@ _HOMES = {
     "zoo.pairing": "Pairing",
     "zoo.planning": "channels negotiate",
     "zoo.pyramid": "FeatureMap Needs Pyramid",
-    "zoo.registration": "list_decoders list_encoders register_decoder register_encoder",
+    "zoo.registration": "register_decoder register_encoder",
+    "zoo.registry": "list_decoders list_encoders",
     "zoo.specs": "DecoderSpec EncoderSpec Option Preprocessing",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from zoo.errors import OptionError, UnknownIdError, ZooError
+from zoo.errors import NegotiationError, OptionError, UnknownIdError, ZooError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,17 +112,11 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
     from rich.table import Table
     from rich.text import Text
 
+    from zoo.planning import needs_of, pyramid_of
     from zoo.registry import default_registry
     from zoo.specs import EncoderSpec
 
-    registry = default_registry()
-    try:
-        entry: Any = registry.encoder(id)
-    except UnknownIdError as not_an_encoder:
-        try:
-            entry = registry.decoder(id)
-        except UnknownIdError:
-            raise not_an_encoder from None
+    entry: Any = default_registry().either(id)
     spec = entry.spec
     facts = {
         "id": entry.id,
@@ -134,9 +128,12 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
     }
     if isinstance(spec, EncoderSpec):
         facts["weights"] = ", ".join(("None", *map(repr, spec.weights), "a file's path"))
-        facts["feature maps"] = "\n".join(map(str, spec.pyramid_for({})))
+        try:
+            facts["feature maps"] = "\n".join(map(str, pyramid_of(entry, {})))
+        except NegotiationError as reason:
+            facts["feature maps"] = str(reason)
     else:
-        facts["needs"] = str(spec.needs_for({}))
+        facts["needs"] = str(needs_of(entry, {}))
     if spec.options is None:
         facts["options"] = "not declared; the factory is asked when it is built"
     else:
@@ -196,7 +193,10 @@ def bench(
         "results/zoo.sqlite"
     ),
 ) -> None:
-    """Measure every pairing of a configuration side by side, and print one table; an interrupted run goes on."""
+    """Measure every pairing of a configuration side by side, and print one table; an interrupted run goes on.
+
+    A pairing that fails is a row with its error. Exit status 1: every one failed.
+    """
     from zoo.benchmark import bench as run_bench
     from zoo.benchmark import load_config
     from zoo.benchmark.formats import render, terminal_view
@@ -211,7 +211,10 @@ def bench(
     except KeyboardInterrupt:
         _fail("Interrupted. What was measured is kept; the same command goes on from there.", 130)
     if output is not None:
-        output.write_text(render(table, form.value), encoding="utf-8")
+        try:
+            output.write_text(render(table, form.value), encoding="utf-8")
+        except OSError as cause:
+            raise OptionError(f"--output {output} cannot be written: {cause.strerror}. The results are in {store}.") from cause
     if output is None and form is not FormatName.table:
         typer.echo(render(table, form.value), nl=False)
         return
@@ -219,6 +222,8 @@ def bench(
     console.print(terminal_view(table, console.width))
     if output is not None:
         typer.echo(f"Written to {output}.", err=True)
+    if all(row.error for row in table.rows):
+        raise typer.Exit(1)
 
 
 @app.command()

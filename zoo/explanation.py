@@ -60,7 +60,7 @@ def plan_view(plan: Plan, pairing: Pairing) -> RenderableType:
             entry.reason,
         )
         table.add_row(*map(Text, facts), style="dim")
-    lines = [f"Adapters add {plan.adapter_parameters:,} parameters.", size_note(plan, pairing.size_policy), *plan.notes]
+    lines = [f"Adapters add {plan.adapter_parameters:,} parameters.", size_note(plan, pairing.size_policy)]
     return Group(table, *map(Text, lines))
 
 

@@ -81,6 +81,12 @@ class SegmentationModel(nn.Module):
                 f"found {found}. Add the batch axis, or build with in_channels= as your images have."
             )
 
+        if not image.is_floating_point():
+            raise InputError(
+                f"{self.pairing.encoder} x {self.pairing.decoder} takes floating-point images; found {image.dtype}. Bring them "
+                "to model.preprocessing's value range, subtract its mean and divide by its std."
+            )
+
     def _fitted(self, image: Tensor) -> Tensor:
         """Bring H and W to multiples of the coarsest stride, as the size policy says."""
         height, width = image.shape[-2:]
@@ -121,7 +127,8 @@ def build(
         in_channels: the number of channels the image has.
         weights: None for random ones, a name the encoder knows ("imagenet"), or a file's path.
         levels: how many of the encoder's strides to use, counted from the finest; None for all.
-        image_size: (H, W) that the model will see, for encoders made for one size; None where it may vary.
+        image_size: (H, W) that the model will see, for encoders that are made for one size: handed to a factory that has
+            such a keyword; the others work at any size, and it changes nothing. None where it may vary.
         adapters: "auto" inserts what the negotiation finds, "none" refuses to insert anything.
         size_policy: "auto", "pad", "resize" or "error", for images whose size the encoder cannot take as it is.
         encoder_options: keywords for the encoder.
@@ -165,7 +172,8 @@ def build_pairing(pairing: Pairing) -> SegmentationModel:
 def _encoder(resolved: Resolved) -> nn.Module:
     pairing = resolved.pairing
     given = {"maps": resolved.plan.maps, "in_channels": pairing.in_channels, "weights": pairing.weights}
-    return _made(resolved.encoder, (), given, pairing.encoder_options)
+    offered = {} if pairing.image_size is None else {"image_size": pairing.image_size}
+    return _made(resolved.encoder, (), given, pairing.encoder_options, offered)
 
 
 def _decoder(resolved: Resolved) -> nn.Module:
@@ -196,18 +204,29 @@ def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
     return head
 
 
-def _made(entry: Entry[Any], arguments: tuple[Any, ...], given: dict[str, Any], options: Mapping[str, Any]) -> nn.Module:
-    """Call a plugin's factory; what it raises is the plugin's error, with its cause."""
+def _made(
+    entry: Entry[Any],
+    arguments: tuple[Any, ...],
+    given: dict[str, Any],
+    options: Mapping[str, Any],
+    offered: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Call a plugin's factory; what it raises is the plugin's error, with its cause.
+
+    `given` is what every factory of its kind takes, `offered` what it gets only where its signature names it.
+    """
     try:
         factory = _imported(entry.spec.factory)
     except Exception as cause:
         raise PluginError(
             f"The factory {entry.spec.factory!r} of {entry.full_id} could not be imported: {type(cause).__name__}: {cause}."
         ) from cause
-    given = {**given, **entry.spec.constants}
-    _check_accepted(entry, factory, len(arguments), given, options)
+    named = _keywords(factory, len(arguments))
+    keywords = {**given, **entry.spec.constants}
+    keywords |= {name: value for name, value in (offered or {}).items() if named and name in named}
+    _check_accepted(entry, named, keywords, options)
     try:
-        module = factory(*arguments, **given, **options)
+        module = factory(*arguments, **keywords, **options)
     except ZooError:
         raise
     except Exception as cause:
@@ -229,20 +248,24 @@ def _imported(factory: Factory) -> Any:
     return target
 
 
+def _keywords(factory: Any, num_arguments: int) -> dict[str, inspect.Parameter] | None:
+    """Return a factory's parameters behind its positional arguments; None where it has no signature to read."""
+    try:
+        return dict(list(inspect.signature(factory).parameters.items())[num_arguments:])
+    except (TypeError, ValueError):
+        return None
+
+
 def _check_accepted(
-    entry: Entry[Any], factory: Any, num_arguments: int, given: dict[str, Any], options: Mapping[str, Any]
+    entry: Entry[Any], named: dict[str, inspect.Parameter] | None, keywords: dict[str, Any], options: Mapping[str, Any]
 ) -> None:
     """Refuse an option that the factory has no keyword for, before it is called."""
-    try:
-        parameters = list(inspect.signature(factory).parameters.values())[num_arguments:]
-    except (TypeError, ValueError):
-        return
     for name in options:
-        if name in given:
+        if name in keywords:
             raise OptionError(f"{name!r} is no option of {entry.id}; zoo gives it itself.")
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    if named is None or any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values()):
         return
-    accepted = [parameter.name for parameter in parameters if parameter.name not in given]
+    accepted = [name for name in named if name not in keywords]
     for name in options:
         if name not in accepted:
             raise OptionError(f"{entry.id} has no option {name!r}. Its options: {', '.join(accepted) or 'none'}.")

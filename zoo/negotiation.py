@@ -61,7 +61,6 @@ class Plan:
     decoder: str
     routes: tuple[Route, ...]
     unused: tuple[Unused, ...] = ()
-    notes: tuple[str, ...] = ()
 
     @property
     def maps(self) -> tuple[str, ...]:
@@ -112,7 +111,7 @@ def negotiate(
     """
     selection = _Selection(kept=tuple(pyramid))
     problems: list[str] = []
-    if needs.distinct_strides:
+    if needs.distinct_strides or needs.strides is not None:
         selection = selection.without(_earlier_of_one_stride(selection.kept))
     if levels is not None:
         strides = _strides(selection.kept)
@@ -172,7 +171,7 @@ class _Selection:
 def _earlier_of_one_stride(maps: Sequence[FeatureMap]) -> dict[FeatureMap, str]:
     last = {entry.level: entry for entry in maps}
     return {
-        entry: f"shares stride {entry.stride:g} with {last[entry.level].name}, which comes later"
+        entry: f"shares stride {last[entry.level].stride:g} with {last[entry.level].name}, which comes later"
         for entry in maps
         if last[entry.level] is not entry
     }

@@ -13,7 +13,7 @@ from zoo.errors import OptionError, PluginError, ZooError
 from zoo.negotiation import Plan
 from zoo.pairing import Pairing
 from zoo.pyramid import Needs, Pyramid
-from zoo.registry import Entry, Registry, default_registry
+from zoo.registry import Entry, default_registry
 from zoo.specs import DecoderSpec, EncoderSpec, Option
 
 __all__ = ["Resolved", "channels", "negotiate", "resolve"]
@@ -31,7 +31,7 @@ class Resolved:
     plan: Plan
 
 
-def resolve(pairing: Pairing, registry: Registry | None = None) -> Resolved:
+def resolve(pairing: Pairing) -> Resolved:
     """Find both sides of a pairing and negotiate.
 
     Raises:
@@ -39,7 +39,7 @@ def resolve(pairing: Pairing, registry: Registry | None = None) -> Resolved:
         OptionError: an option that a spec does not declare.
         NegotiationError: the two do not fit.
     """
-    registry = registry or default_registry()
+    registry = default_registry()
     encoder = registry.encoder(pairing.encoder)
     decoder = registry.decoder(pairing.decoder)
     pyramid = pyramid_of(encoder, pairing.encoder_options)

@@ -80,7 +80,7 @@ class Needs:
     Attributes:
         min_levels: the fewest feature maps the decoder works with.
         max_levels: the most it takes; of a longer pyramid it gets the coarsest.
-        strides: exact strides, e.g. (4, 8, 16, 32), one feature map each.
+        strides: exact strides, powers of two such as (4, 8, 16, 32), one feature map each.
         distinct_strides: of maps that share a stride only the last is taken; False takes all of them.
         channels: one width for all maps; 1x1 projections are inserted where it differs.
         output_stride: the coarsest stride the decoder wants (DeepLab's 8 or 16).
@@ -102,8 +102,11 @@ class Needs:
             if not isinstance(self.strides, Sequence) or not all(isinstance(stride, int) for stride in self.strides):
                 raise RegistrationError(f"Needs: strides must be whole numbers, e.g. (4, 8, 16, 32); found {self.strides!r}.")
             object.__setattr__(self, "strides", tuple(self.strides))
-            if not self.strides or list(self.strides) != sorted(set(self.strides)) or self.strides[0] < 1:
-                raise RegistrationError(f"Needs: strides must rise, e.g. (4, 8, 16, 32); found {self.strides!r}.")
+            powers = bool(self.strides) and all(stride >= 1 and stride.bit_count() == 1 for stride in self.strides)
+            if not powers or list(self.strides) != sorted(set(self.strides)):
+                raise RegistrationError(
+                    f"Needs: strides must be powers of two that rise, e.g. (4, 8, 16, 32); found {self.strides!r}."
+                )
         if self.min_levels < 1:
             raise RegistrationError(f"Needs: min_levels must be at least 1, found {self.min_levels}.")
         if self.max_levels is not None and self.max_levels < self.min_levels:

@@ -1,40 +1,18 @@
-"""What a script or a notebook adds at run time, and the lists a person asks for."""
+"""What a script or a notebook adds at run time: encoders and decoders, by a call or a decorator."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from zoo.errors import PluginError, RegistrationError, ZooError
+from zoo.errors import RegistrationError
 from zoo.pyramid import FeatureMap, Needs, Pyramid, check_pyramid
 from zoo.registry import Kind, default_registry
 from zoo.specs import DecoderSpec, EncoderSpec, Factory, Option, Spec
 
-__all__ = ["list_decoders", "list_encoders", "load_plugin_file", "register_decoder", "register_encoder"]
+__all__ = ["register_decoder", "register_encoder"]
 
 _F = TypeVar("_F", bound="str | Callable[..., Any]")
-
-
-def list_encoders(pattern: str | None = None) -> list[str]:
-    """Return the ids of all encoders, sorted: bare for the project's own, else `plugin:name`.
-
-    Args:
-        pattern: a glob over names or full ids (`"convnext*"`), or a part of one (`"convnext"`); None for all.
-    """
-    return default_registry().ids("encoder", pattern)
-
-
-def list_decoders(pattern: str | None = None) -> list[str]:
-    """Return the ids of all decoders, sorted: bare for the project's own, else `plugin:name`.
-
-    Args:
-        pattern: a glob over names or full ids (`"unet-*"`), or a part of one (`"unet"`); None for all.
-    """
-    return default_registry().ids("decoder", pattern)
 
 
 @overload
@@ -172,33 +150,6 @@ def register_encoder(
         return _registered("encoder", spec, replace)
 
     return _call_or_decorator(name, factory, add)
-
-
-def load_plugin_file(path: Path) -> None:
-    """Run a Python file that registers encoders or decoders, as a configuration's `plugins:` names it.
-
-    A file that raises leaves nothing registered.
-
-    Raises:
-        PluginError: the file is missing, or raised; the cause is kept.
-    """
-    if not path.is_file():
-        raise PluginError(f"The plugin file {path} does not exist; paths in a configuration are relative to its own folder.")
-    name = f"zoo_plugin_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"The plugin file {path} is no Python file; its name must end in .py.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        with default_registry().whole_or_nothing():
-            spec.loader.exec_module(module)
-    except ZooError:
-        del sys.modules[name]
-        raise
-    except (Exception, SystemExit) as cause:
-        del sys.modules[name]
-        raise PluginError(f"The plugin file {path} raised {type(cause).__name__}: {cause}.") from cause
 
 
 def _registered(kind: Kind, spec: Spec, replace: bool) -> Factory:

@@ -14,7 +14,7 @@ from zoo.discovery import LOCAL, FoundPlugin, PluginRecord, find_canonical, find
 from zoo.errors import AmbiguousIdError, OptionError, RegistrationError, UnknownIdError
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
-__all__ = ["LOCAL", "Entry", "Kind", "Registry", "default_registry"]
+__all__ = ["Entry", "Kind", "Registry", "default_registry", "list_decoders", "list_encoders"]
 
 Kind: TypeAlias = Literal["encoder", "decoder"]
 
@@ -59,6 +59,16 @@ class Registry:
     def decoder(self, id: str) -> Entry[DecoderSpec]:
         """Return the decoder of this id; raises UnknownIdError, AmbiguousIdError or PluginError."""
         return cast("Entry[DecoderSpec]", self._resolve("decoder", id))
+
+    def either(self, id: str) -> Entry[EncoderSpec] | Entry[DecoderSpec]:
+        """Return the encoder or decoder of this id; raises as `encoder` and `decoder` do, naming what is close of both."""
+        try:
+            return self.encoder(id)
+        except UnknownIdError as no_encoder:
+            try:
+                return self.decoder(id)
+            except UnknownIdError as no_decoder:
+                raise UnknownIdError(f"{no_encoder}\n{no_decoder}") from None
 
     def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
         """Return the ids of a kind, sorted; `pattern` is a glob or a part of the name."""
@@ -182,6 +192,24 @@ class Registry:
 def default_registry() -> Registry:
     """Return the registry of this process."""
     return Registry(find_plugins(), find_canonical())
+
+
+def list_encoders(pattern: str | None = None) -> list[str]:
+    """Return the ids of all encoders, sorted: bare for the project's own, else `plugin:name`.
+
+    Args:
+        pattern: a glob over names or full ids (`"convnext*"`), or a part of one (`"convnext"`); None for all.
+    """
+    return default_registry().ids("encoder", pattern)
+
+
+def list_decoders(pattern: str | None = None) -> list[str]:
+    """Return the ids of all decoders, sorted: bare for the project's own, else `plugin:name`.
+
+    Args:
+        pattern: a glob over names or full ids (`"unet-*"`), or a part of one (`"unet"`); None for all.
+    """
+    return default_registry().ids("decoder", pattern)
 
 
 def _matches(entry: Entry[Any], pattern: str | None) -> bool:

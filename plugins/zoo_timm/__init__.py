@@ -15,6 +15,10 @@ SOURCE = "timm (Wightman, huggingface/pytorch-image-models)"
 LICENCE = "Apache-2.0"
 CHANGES_MAPS = frozenset({"feature_cfg", "feature_cls", "features_only", "out_indices", "output_fmt", "output_stride"})
 """Keywords of timm's that would make the declared maps untrue."""
+GIVEN_BY_ZOO = frozenset(
+    {"cache_dir", "checkpoint_path", "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
+)
+"""Keywords of timm's for what `zoo.build` has keywords of its own: in_channels, classes, weights."""
 
 
 @zoo.hookimpl
@@ -44,6 +48,10 @@ def _pyramid(architecture: str, entry: dict[str, Any], **options: Any) -> zoo.Py
     if changing := sorted(CHANGES_MAPS.intersection(options)):
         raise zoo.OptionError(
             f"timm:{architecture} is paired with the maps it has by default; {changing[0]!r} would change them."
+        )
+    if given := sorted(GIVEN_BY_ZOO.intersection(options)):
+        raise zoo.OptionError(
+            f"timm:{architecture}: {given[0]!r} is no encoder option; zoo.build has in_channels, classes and weights for it."
         )
     if obstacle := _obstacle(entry):
         raise zoo.NegotiationError(f"timm:{architecture} is listed, and cannot be paired yet: {obstacle}.")

@@ -82,17 +82,19 @@ def _from_file(architecture: str, weights: str, wanted: dict[str, Any]) -> nn.Mo
     Some of timm's families load without strictness, and would take another network's file in silence. What is equal
     after two loads over different random weights came from the file.
     """
-    if not Path(weights).is_file():
+    path = Path(weights).expanduser()
+    if not path.is_file():
         raise zoo.WeightsError(
             f"weights={weights!r} is neither a file nor 'default'. Give None, 'default' (timm's own, from the hub), or the "
             "path of a .pth or .safetensors file with timm's key names."
         )
+    _check_holds_tensors_alone(path)
     loads = []
     for seed in (0, 1):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                loads.append(_made(architecture, wanted, pretrained=True, pretrained_cfg_overlay={"file": weights}))
+                loads.append(_made(architecture, wanted, pretrained=True, pretrained_cfg_overlay={"file": str(path)}))
             except Exception as cause:
                 raise zoo.WeightsError(
                     f"{weights} does not fit {architecture}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
@@ -107,3 +109,16 @@ def _from_file(architecture: str, weights: str, wanted: dict[str, Any]) -> nn.Mo
             "which would stay random. Pass weights of this architecture."
         )
     return network
+
+
+def _check_holds_tensors_alone(path: Path) -> None:
+    """Refuse a pickle that may hold code; not every version of timm does."""
+    if path.suffix == ".safetensors":
+        return
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except Exception as cause:
+        raise zoo.WeightsError(
+            f"{path} could not be read as tensors alone (a pickle that may hold code is not read): {type(cause).__name__}. "
+            "Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file."
+        ) from cause

@@ -167,3 +167,14 @@ def test_plugin_files_are_relative_to_the_configurations_folder(written, tmp_pat
     monkeypatch.chdir(tmp_path.parent)
     relative = path.relative_to(tmp_path.parent)
     assert load_config(relative).plugins == [str(tmp_path / "mine.py"), str(tmp_path / "sub/other.py")]
+
+
+def test_merge_keys_work_and_a_pairing_may_tell_its_image_size(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "name: merged\npairings:\n  - &one {encoder: resnet18, decoder: unet-basic, image_size: [64, 96]}\n"
+        "  - {<<: *one, decoder: unet-bilinear}\n"
+    )
+    first, second = load_config(path).all_pairings()
+    assert (first.image_size, second.image_size) == ((64, 96), (64, 96))
+    assert second.decoder == "unet-bilinear"

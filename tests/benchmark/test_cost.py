@@ -154,3 +154,28 @@ def test_a_reference_that_gives_no_model_is_told_by_its_name(factory, told):
     with pytest.raises(zoo.ConfigError, match="peer") as caught:
         static_cost(trial)
     assert told in str(caught.value)
+
+
+def test_a_model_that_reads_a_value_while_it_is_made_is_costed_on_the_cpu(fresh_registry):
+    class Reading(nn.Module):
+        def __init__(self, pyramid):
+            super().__init__()
+            self.scale = torch.linspace(0, 1, 3)[1].item()
+            self.out_channels, self.out_stride = pyramid[0].channels, pyramid[0].stride
+
+        def forward(self, features):
+            return features[0] * self.scale
+
+    zoo.register_decoder("reading", Reading)
+    trial = Trial(
+        subject=zoo.Pairing("resnet18", "reading", levels=1),
+        mode="inference",
+        batch=1,
+        height=32,
+        width=32,
+        dtype="float32",
+        input="random",
+        classes=1,
+        in_channels=3,
+    )
+    assert static_cost(trial).parameters == 64 * 3 * 49 + 2 * 64 + 64 + 1

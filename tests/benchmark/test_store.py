@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,10 @@ def begin(store, config=CONFIG, environment=ENVIRONMENT):
 
 def samples_of(seconds, *trials):
     return [Sample(trial=trial, slot=slot, calls=3, seconds=seconds) for slot, trial in enumerate(trials)]
+
+
+def started(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def set_owner(path, owner):
@@ -112,7 +117,7 @@ def test_a_run_of_a_living_process_is_left_to_it_and_goes_on_once_that_is_dead(s
     first = begin(store).id
     other = subprocess.Popen(["sleep", "600"])
     try:
-        set_owner(path, f"{socket.gethostname()}:{other.pid}")
+        set_owner(path, f"{socket.gethostname()}:{other.pid}:{started(other.pid)}")
         second = begin(store)
         assert not second.is_resumed
         assert second.id != first
@@ -126,7 +131,7 @@ def test_a_run_of_a_living_process_is_left_to_it_and_goes_on_once_that_is_dead(s
 
 def test_a_run_of_another_machine_is_taken_to_be_gone(store, path):
     first = begin(store).id
-    set_owner(path, f"elsewhere.example:{os.getppid()}")
+    set_owner(path, f"elsewhere.example:{os.getppid()}:{started(os.getppid())}")
     assert begin(store).id == first
 
 
@@ -196,3 +201,9 @@ def test_many_may_open_one_new_store_at_once(path):
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(opened, range(8))) == list(range(1, 9))
+
+
+def test_a_process_that_only_has_the_number_of_the_one_that_measured_is_not_taken_for_it(store, path):
+    first = begin(store).id
+    set_owner(path, f"{socket.gethostname()}:{os.getppid()}:1")
+    assert begin(store).id == first

@@ -161,3 +161,16 @@ def test_an_option_that_timm_has_not_is_named_and_not_blamed_on_the_weights(fold
     with pytest.raises(zoo.ZooError, match=rf"timm:{SMALL}.*drop_pathrate") as caught:
         zoo.build(f"timm:{SMALL}", "unet-basic", weights=weights, encoder_options={"drop_pathrate": 0.2})
     assert not isinstance(caught.value, zoo.WeightsError)
+
+
+@pytest.mark.parametrize("option", ["in_chans", "pretrained", "num_classes", "out_indices", "output_stride"])
+def test_a_keyword_of_timms_that_would_belie_the_plan_is_refused(option):
+    with pytest.raises(zoo.OptionError, match=rf"timm:resnet18.*{option}"):
+        zoo.build("timm:resnet18", "unet-basic", encoder_options={option: 1})
+
+
+def test_a_pickle_that_may_hold_code_is_refused(tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save(torch.nn.Conv2d(1, 1, 1), path)
+    with pytest.raises(zoo.WeightsError, match=r"may hold code is not read"):
+        zoo.build("timm:resnet18", "unet-basic", weights=path)

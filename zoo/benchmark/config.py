@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from zoo.errors import ConfigError, OptionError
 from zoo.pairing import Pairing
@@ -16,7 +16,11 @@ from zoo.pairing import Pairing
 __all__ = ["BenchConfig", "PairingEntry", "ReferenceEntry", "Side", "load_config"]
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
-Side: TypeAlias = Count | tuple[Count, Count]
+Size: TypeAlias = Annotated[
+    tuple[Count, Count], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
+]
+"""YAML has lists only; strict pydantic wants a pair to be a tuple."""
+Side: TypeAlias = Count | Size
 
 
 class _Strict(BaseModel):
@@ -30,6 +34,7 @@ class PairingEntry(_Strict):
     decoder: str
     weights: str | None = None
     levels: Count | None = None
+    image_size: Size | None = None
     adapters: Literal["auto", "none"] = "auto"
     size_policy: Literal["auto", "pad", "resize", "error"] = "auto"
     encoder_options: dict[str, Any] = {}
@@ -118,7 +123,7 @@ def load_config(path: Path) -> BenchConfig:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold keys and values, such as 'name: my-run'; found {type(content).__name__}.")
     try:
-        config = BenchConfig.model_validate(_tuples_for_sizes(content))
+        config = BenchConfig.model_validate(content)
     except ValidationError as cause:
         told = dict.fromkeys(_told(error, content) for error in cause.errors())
         raise ConfigError("\n".join([f"{path} is no valid benchmark configuration:", *told])) from None
@@ -134,18 +139,13 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML that refuses a key given twice, where the standard loader silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, (key, (key_node, _)) in enumerate(zip(keys, node.value, strict=True)):
-            if key in keys[:position]:
-                raise yaml.YAMLError(f"the key {key!r} stands twice, the second time in line {key_node.start_mark.line + 1}")
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise yaml.YAMLError(f"the key {key.value!r} stands twice, the second time in line {key.start_mark.line + 1}")
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
-
-
-def _tuples_for_sizes(content: dict[Any, Any]) -> dict[Any, Any]:
-    """YAML has lists only; strict pydantic wants a pair to be a tuple."""
-    if not isinstance(content.get("size"), list):
-        return content
-    return {**content, "size": [tuple(side) if isinstance(side, list) else side for side in content["size"]]}
 
 
 def _told(error: Any, content: dict[Any, Any]) -> str:

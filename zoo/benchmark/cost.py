@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.benchmark.steps import build_subject, make_step
 from zoo.benchmark.trial import Trial
-from zoo.errors import ZooError
 
 __all__ = ["LiveTensors", "StaticCost", "static_cost"]
 
@@ -46,13 +45,11 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
     CPU; an accelerator has a counter of its own.
 
     Raises:
-        ZooError: the model cannot be built.
+        ZooError: the model cannot be built, not even on the CPU.
         Exception: what running it on the CPU raises.
     """
     try:
         cost = _cost_on(META, trial)
-    except ZooError:
-        raise
     except Exception:  # noqa: BLE001 - a plugin's model may raise anything on meta, and still run
         return _cost_on(CPU, trial)
     if trial.dtype == "float32":

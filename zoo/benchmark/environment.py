@@ -63,7 +63,8 @@ def choose_device(asked: str) -> torch.device:
 def describe_environment(device: torch.device) -> Environment:
     """Return the facts of this process and machine."""
     processor = _processor()
-    name = processor if device.type == "cpu" else torch.get_device_module(device).get_device_name(device)
+    named = None if device.type == "cpu" else getattr(torch.get_device_module(device), "get_device_name", None)
+    name = named(device) if named else processor  # Apple's MPS has no name of its own
     return Environment(
         device=device.type,
         device_name=name,
@@ -105,17 +106,24 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 
 def _commit() -> str:
-    """Return the checkout's commit, with a hash of what differs from it; empty outside a checkout."""
+    """Return the checkout's commit, with a hash of what differs from it in the code; empty outside a checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return ""
-    git = ["git", "-C", str(root)]
+    code = ("--", "zoo", "plugins")
     try:
-        asked = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
-        changes = subprocess.run([*git, "diff", "HEAD"], capture_output=True, text=True, check=True)
+        commit = _git(root, "rev-parse", "--short=12", "HEAD").strip()
+        changes = _git(root, "diff", "HEAD", *code)
+        untracked = _git(root, "ls-files", "--others", "--exclude-standard", *code).splitlines()
     except (OSError, subprocess.CalledProcessError):
         return ""
-    if not status.stdout.strip():
-        return asked.stdout.strip()
-    return f"{asked.stdout.strip()}+{hashlib.sha256((status.stdout + changes.stdout).encode()).hexdigest()[:8]}"
+    if not changes and not untracked:
+        return commit
+    hashed = hashlib.sha256(changes.encode())
+    for name in untracked:
+        hashed.update(name.encode() + (root / name).read_bytes())
+    return f"{commit}+{hashed.hexdigest()[:8]}"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout

@@ -26,14 +26,8 @@ GROUP_HEADINGS = ("mode", "batch", "size", "device", "dtype")
 
 
 def render(table: Table, form: str) -> str:
-    """Return the table in one of `FORMATS`, or "text" for plain text that is as wide as it needs to be."""
-    renderers: dict[str, Callable[[Table], str]] = {
-        "table": _text,
-        "text": _text,
-        "markdown": _markdown,
-        "csv": _csv,
-        "json": _json,
-    }
+    """Return the table in one of `FORMATS`."""
+    renderers: dict[str, Callable[[Table], str]] = {"table": _text, "markdown": _markdown, "csv": _csv, "json": _json}
     return renderers[form](table)
 
 
@@ -65,13 +59,13 @@ def terminal_view(table: Table, width: int) -> RenderableType:
         drawn.add_column(Text(heading), justify="right" if column.is_number else "left", overflow="fold")
     group: object = None
     for row in table.rows:
-        if group != _group(row):
+        if group != row.group:
             if group is not None:
                 drawn.add_section()
             if told_by_group:
                 said = ", ".join(f"{column.heading} {column.cell(row)}" for column in told_by_group)
                 drawn.add_row(Text(said, style="italic"))
-        group = _group(row)
+        group = row.group
         cells = [column.cell(row) for column in shown]
         style = "red" if row.error else ("dim" if row.is_baseline else "")
         drawn.add_row(*(Text(cell.replace(" [", "\n[") if is_narrow else cell) for cell in cells), style=style)
@@ -157,21 +151,16 @@ def _title(table: Table) -> str:
 
 def _legend(table: Table) -> list[str]:
     notes = [f"{column.heading} = {column.legend}." for column in COLUMNS if column.legend]
-    is_cpu = table.run.environment["device"] == "cpu"
     peak = (
-        "the most that live tensors hold during a step, from a pass of its own on meta; an allocator needs more"
-        if is_cpu
-        else "the most that the device's allocator held during a step, from a pass of its own"
+        "the most that the device's allocator held during a step, with no other model on it"
+        if any(row.is_device_peak for row in table.rows)
+        else "the most that live tensors hold during a step, from a pass of its own; an allocator needs more"
     )
     return [*notes, f"peak MiB = {peak}.", f"Run {table.run.id} in {table.store}; input: {table.run.config['input']}."]
 
 
 def _failures(table: Table) -> list[str]:
     return [f"FAILED {row.pairing}, {row.mode}, batch {row.batch}: {row.error}" for row in table.rows if row.error]
-
-
-def _group(row: Row) -> tuple[object, ...]:
-    return row.mode, row.batch, row.height, row.width, row.dtype
 
 
 def _width(table: Table, columns: list[Column]) -> int:

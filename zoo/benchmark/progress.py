@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere, or nothing."""
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["ConsoleWatcher", "SilentWatcher", "Watcher"]
+__all__ = ["ConsoleWatcher", "Watcher"]
 
 
 class Watcher(Protocol):
@@ -23,19 +23,6 @@ class Watcher(Protocol):
 
     def say(self, line: str) -> None:
         """Tell a fact that is worth a line of its own."""
-
-
-class SilentWatcher:
-    """Tells nothing."""
-
-    def begin(self, total: int) -> None:
-        """Tell nothing."""
-
-    def advance(self, what: str, count: int = 1) -> None:
-        """Tell nothing."""
-
-    def say(self, line: str) -> None:
-        """Tell nothing."""
 
 
 class ConsoleWatcher:

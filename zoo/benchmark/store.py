@@ -29,7 +29,7 @@ CREATE TABLE run (
     identity TEXT NOT NULL,        -- hash of the configuration and the environment: what a resumed run must share
     config TEXT NOT NULL,          -- JSON
     environment TEXT NOT NULL,     -- JSON
-    owner TEXT NOT NULL,           -- host:pid of the process that measures it
+    owner TEXT NOT NULL,           -- host:pid:start of the process that measures it
     started TEXT NOT NULL,
     finished TEXT
 );
@@ -244,12 +244,12 @@ class Store:
 
 
 def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
 
 
 def _is_alive(owner: str) -> bool:
     """Whether another process on this machine still measures; one on another machine is taken to be gone."""
-    host, _, pid = owner.rpartition(":")
+    host, pid, started = owner.rsplit(":", 2)
     if host != socket.gethostname() or int(pid) == os.getpid():
         return False
     try:
@@ -257,8 +257,16 @@ def _is_alive(owner: str) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    """Return when a process began, in the kernel's ticks, to tell it from a later one of the same number; else ''."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def _now() -> str:

@@ -24,7 +24,7 @@ from zoo.benchmark.progress import Watcher
 from zoo.benchmark.store import Store, StoredRun
 from zoo.benchmark.trial import Trial, digest, groups_of, trials_of
 from zoo.errors import ZooError
-from zoo.registration import load_plugin_file
+from zoo.plugin_files import load_plugin_file
 
 __all__ = ["run_sweep"]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from zoo.benchmark.statistics import Estimate, estimate_median, estimate_ratio
 from zoo.benchmark.store import Store, StoredRun, StoredTrial
+from zoo.benchmark.trial import GROUP_FACTS
 from zoo.pairing import Pairing
 
 __all__ = ["COLUMNS", "Column", "Row", "Table", "table_of"]
@@ -19,7 +20,8 @@ class Row:
 
     Attributes:
         ratio: the latency over the baseline's, of pairs measured in the same round: below 1 is faster.
-        peak_bytes: on an accelerator what its allocator held, else the peak of live tensors.
+        peak_bytes: what an accelerator's allocator held, else the peak of live tensors.
+        is_device_peak: which of the two it is.
         flops: of one forward pass for one image, a multiply-add counted as two.
     """
 
@@ -34,10 +36,16 @@ class Row:
     ratio: Estimate | None
     rounds: int
     peak_bytes: int | None
+    is_device_peak: bool
     parameters: int | None
     flops: int | None
     error: str | None
     is_baseline: bool
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """What the rows that are compared with one another share."""
+        return tuple(getattr(self, name) for name in GROUP_FACTS)
 
     @property
     def images_per_second(self) -> float | None:
@@ -56,7 +64,7 @@ class Table:
     def __str__(self) -> str:
         from zoo.benchmark.formats import render
 
-        return render(self, "text")
+        return render(self, "table")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +104,7 @@ def _row(trial: StoredTrial, baseline: StoredTrial | None, device: str) -> Row:
         ratio=_ratio(trial, baseline) if is_measured else None,
         rounds=len(samples),
         peak_bytes=peak,
+        is_device_peak=trial.device_bytes is not None,
         parameters=trial.cost.parameters if trial.cost else None,
         flops=trial.cost.flops if trial.cost else None,
         error=trial.error,
@@ -113,7 +122,7 @@ def _ratio(trial: StoredTrial, baseline: StoredTrial | None) -> Estimate | None:
 
 
 def _group(facts: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(facts[name] for name in ("mode", "batch", "height", "width", "dtype"))
+    return tuple(facts[name] for name in GROUP_FACTS)
 
 
 def _name(subject: dict[str, Any]) -> str:
@@ -129,7 +138,7 @@ def _estimate(estimate: Estimate | None, scale: float = 1.0, digits: int = 1) ->
 
 def _ratio_cell(row: Row) -> str:
     if row.is_baseline:
-        return "1 (baseline)"
+        return "-" if row.error else "1 (baseline)"
     return _estimate(row.ratio, digits=2) + (" tie" if row.ratio and row.ratio.is_tie else "")
 
 
@@ -156,7 +165,7 @@ COLUMNS = (
     ),
     Column(heading="images/s", cell=lambda row: _optional(row.images_per_second, 1, 1)),
     Column(
-        heading="x baseline",
+        heading="time / baseline",
         cell=_ratio_cell,
         legend="latency over the baseline's in the same round, median and 95 % interval; below 1 is faster; 'tie' unless "
         "the interval lies outside 0.98 to 1.02",

@@ -11,9 +11,12 @@ from typing import Any, Literal, TypeAlias
 from zoo.benchmark.config import BenchConfig
 from zoo.pairing import Options, Pairing
 
-__all__ = ["Mode", "Reference", "Subject", "Trial", "digest", "groups_of", "trials_of"]
+__all__ = ["GROUP_FACTS", "Mode", "Reference", "Subject", "Trial", "digest", "groups_of", "trials_of"]
 
 Mode: TypeAlias = Literal["inference", "training"]
+
+GROUP_FACTS = ("mode", "batch", "height", "width", "dtype")
+"""The facts that trials share which are measured in one interleaved group and compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +54,9 @@ class Trial:
     is_baseline: bool = False
 
     @property
-    def group(self) -> tuple[Mode, int, int, int, str]:
+    def group(self) -> tuple[object, ...]:
         """What trials must share to be measured in one interleaved group and compared."""
-        return self.mode, self.batch, self.height, self.width, self.dtype
+        return tuple(getattr(self, name) for name in GROUP_FACTS)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, all that defines the trial."""

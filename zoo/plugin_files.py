@@ -1,0 +1,40 @@
+"""Python files that register encoders or decoders, as a configuration names them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from zoo.errors import PluginError, ZooError
+from zoo.registry import default_registry
+
+__all__ = ["load_plugin_file"]
+
+
+def load_plugin_file(path: Path) -> None:
+    """Run a Python file that registers encoders or decoders, as a configuration's `plugins:` names it.
+
+    A file that raises leaves nothing registered.
+
+    Raises:
+        PluginError: the file is missing, or raised; the cause is kept.
+    """
+    if not path.is_file():
+        raise PluginError(f"The plugin file {path} does not exist; paths in a configuration are relative to its own folder.")
+    name = f"zoo_plugin_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"The plugin file {path} is no Python file; its name must end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with default_registry().whole_or_nothing():
+            spec.loader.exec_module(module)
+    except ZooError:
+        del sys.modules[name]
+        raise
+    except (Exception, SystemExit) as cause:
+        del sys.modules[name]
+        raise PluginError(f"The plugin file {path} raised {type(cause).__name__}: {cause}.") from cause
