@@ -16,6 +16,7 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m compileall -q zoo plugins  # pip compiles what it copies, and an editable install copies nothing
 	@touch $@
 
 bench: $(STAMP)  ## measure the ResNet18 pairings; prints the table, writes results/resnet18.md

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import zoo
-from zoo.discovery import find_canonical, find_plugins, load_plugin
+from zoo.discovery import find_plugins, load_plugin
 from zoo.registry import default_registry
 
 GOOD = """
@@ -96,10 +96,10 @@ def broken(request, install):
 
 
 def test_the_projects_own_plugins_are_found_sorted_and_not_imported(good):
-    names = [plugin.name for plugin in find_plugins()]
+    names = [plugin.name for plugin in find_plugins()[0]]
     assert names == sorted(names)
     assert set(names) >= {"good", "timm", "torchvision", "unet"}
-    assert {plugin.name for plugin in find_plugins() if plugin.is_own} >= {"timm", "torchvision", "unet"}
+    assert {plugin.name for plugin in find_plugins()[0] if plugin.is_own} >= {"timm", "torchvision", "unet"}
     assert "good_hooks" not in sys.modules
 
 
@@ -169,7 +169,7 @@ def test_an_installation_without_metadata_harms_nothing(install):
 
 def test_only_this_distribution_says_what_is_canonical(install):
     install("greedy-dist", {"zoo.canonical": {"resnet18": "greedy_hooks", "mine": "greedy_hooks"}}, {})
-    assert find_canonical() == {
+    assert find_plugins()[1] == {
         "resnet18": "zoo_resnet18",
         "unet-attention": "zoo_unet",
         "unet-basic": "zoo_unet",
@@ -182,5 +182,5 @@ def test_a_plugin_whose_name_no_id_can_have_is_a_record_with_its_error(install, 
     install(
         "odd", {"zoo": {name: "odd_name"}}, {"odd_name": "import zoo\n\n@zoo.hookimpl\ndef zoo_decoders():\n    return []\n"}
     )
-    (record,) = [record for record in map(load_plugin, find_plugins()) if record.found.distribution == "odd"]
+    (record,) = [record for record in map(load_plugin, find_plugins()[0]) if record.found.distribution == "odd"]
     assert "a plugin's name has no colon and is not 'local'" in str(record.error)

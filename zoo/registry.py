@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
-from zoo.discovery import LOCAL, FoundPlugin, PluginRecord, find_canonical, find_plugins, load_plugin
+from zoo.discovery import LOCAL, FoundPlugin, PluginRecord, find_plugins, load_plugin
 from zoo.errors import AmbiguousIdError, OptionError, RegistrationError, UnknownIdError
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
@@ -191,7 +190,7 @@ class Registry:
 @cache
 def default_registry() -> Registry:
     """Return the registry of this process."""
-    return Registry(find_plugins(), find_canonical())
+    return Registry(*find_plugins())
 
 
 def list_encoders(pattern: str | None = None) -> list[str]:
@@ -243,6 +242,8 @@ def _origin(factory: str | Callable[..., Any]) -> str:
 
 
 def _did_you_mean(asked: str, known: list[str]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(asked, known, n=4, cutoff=0.7)
     return f" Did you mean {', '.join(close)}?" if close else ""
 
