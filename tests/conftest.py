@@ -15,9 +15,9 @@ settings.register_profile("zoo", deadline=None, derandomize=True, database=None)
 settings.load_profile("zoo")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread():
-    """Small tensors are computed faster so where other processes have the cores."""
+    """Small operations on several threads take ten times as long where other processes want the cores too."""
     import torch
 
     before = torch.get_num_threads()

@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 import zoo
 from zoo.cli import main
@@ -41,15 +40,6 @@ def cli(monkeypatch, capsys, tmp_path, fresh_registry):
         return (stop.value.code or 0, *capsys.readouterr())
 
     return run
-
-
-@pytest.fixture
-def one_thread():
-    """Small operations on several threads take ten times as long where other processes want the cores too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_list_prints_one_id_a_line_and_nothing_else(cli):

@@ -198,3 +198,9 @@ def test_no_cell_is_lost_however_narrow_the_terminal(table_with, width, modes):
     words = text.split()
     for cell in {cell for cells in [heading, *rows] for cell in cells}:
         assert all(word in words or f"{word}," in words or f"{word}." in words for word in cell.split()), cell
+
+
+def test_a_baseline_that_failed_is_compared_with_nothing(table_with):
+    table = table_with(failed=["peer"])
+    assert "(baseline)" not in render(table, "markdown")
+    assert [row.ratio for row in table.rows] == [None] * 6

@@ -95,13 +95,7 @@ TINY = """
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small operations on several threads take ten times as long where other processes want the cores too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

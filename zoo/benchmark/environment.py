@@ -18,7 +18,7 @@ from zoo.discovery import OWN_DISTRIBUTION
 from zoo.errors import ConfigError
 from zoo.registry import default_registry
 
-__all__ = ["Environment", "choose_device", "describe_environment"]
+__all__ = ["Environment", "choose_device", "code_version", "describe_environment"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def describe_environment(device: torch.device) -> Environment:
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         versions=_versions(),
-        commit=_commit(),
+        commit=code_version(),
     )
 
 
@@ -105,9 +105,8 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found.items()))
 
 
-def _commit() -> str:
+def code_version(root: Path = Path(__file__).parents[2]) -> str:
     """Return the checkout's commit, with a hash of what differs from it in the code; empty outside a checkout."""
-    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return ""
     code = ("--", "zoo", "plugins")
