@@ -10,12 +10,38 @@ from torch import nn
 
 import zoo
 
+PADDED = "the image is padded right and bottom with zeros, and the logits cropped"
+COST = "up to 31 more rows and columns to compute"
 SIZE_NOTES = {
-    "auto": "no multiple of 32, the image is padded right and bottom with zeros, and the logits cropped",
-    "pad": "no multiple of 32, the image is padded right and bottom with zeros, and the logits cropped",
-    "resize": "no multiple of 32, the image is resized up (bilinear), and the logits resized back",
-    "error": "no multiple of 32, the image is refused",
+    "auto": f"{PADDED} (size_policy='auto'): {COST}.",
+    "pad": f"{PADDED} (size_policy='pad'): {COST}.",
+    "resize": f"the image is resized (bilinear), and the logits resized back (size_policy='resize'): {COST}.",
+    "error": "the image is refused (size_policy='error').",
 }
+
+
+def given(*strides, channels=8):
+    return [
+        zoo.FeatureMap(name=f"map{index}", channels=channels, stride=stride) for index, stride in enumerate(strides, start=1)
+    ]
+
+
+def told(*asked, **options):
+    """Return what is explained on one line, as it was before the lines were broken."""
+    return " ".join(zoo.explain(*asked, **options).split())
+
+
+def column(text, heading):
+    """Return the cells of a column from the first level on, each put together again where it was broken."""
+    first, *body = rows(text)
+    index = first.index(heading)
+    cells = []
+    for row in body:
+        if row[0]:
+            cells.append(row[index])
+        else:
+            cells[-1] = f"{cells[-1]} {row[index]}".strip()
+    return cells
 
 
 def rows(text):
@@ -66,8 +92,8 @@ def test_an_adapter_is_shown_with_what_it_adds():
 
 @pytest.mark.parametrize("policy", SIZE_NOTES)
 def test_what_happens_to_other_image_sizes_is_said(policy):
-    text = " ".join(zoo.explain("resnet18", "unet-basic", size_policy=policy).split())
-    assert f"{SIZE_NOTES[policy]} (size_policy='{policy}')." in text
+    text = told("resnet18", "unet-basic", size_policy=policy)
+    assert f"Image size: Where H or W is no multiple of 32, {SIZE_NOTES[policy]}" in text
 
 
 def test_what_is_explained_is_what_is_built():
@@ -82,3 +108,132 @@ def test_what_cannot_be_built_cannot_be_explained():
         zoo.explain("resnet18", "unet-basic", levels=6)
     with pytest.raises(zoo.UnknownIdError, match="resnet18"):
         zoo.explain("resnt18", "unet-basic")
+
+
+@pytest.fixture
+def vit(fresh_registry):
+    sizes = zoo.ImageSizes(multiple=16, fixed=(224, 224), adapts=True)
+    zoo.register_encoder("vit", "package.module:name", pyramid=given(*[16] * 12, channels=192), sizes=sizes)
+
+
+def test_a_pyramid_made_from_one_map_is_shown_level_by_level_with_what_it_adds(vit):
+    text = zoo.explain("vit", "unet-basic")
+    plan = zoo.negotiate("vit", "unet-basic")
+    assert column(text, "source map") == ["map12"] * 4 + ["11 maps from map1 to map11"]
+    assert column(text, "adapter") == [*map(str, plan.adapters), "not used"]
+    assert [cell.partition(" 192")[0] for cell in column(text, "adapter")[:4]] == [
+        "simple feature pyramid level x4",
+        "simple feature pyramid level x2",
+        "simple feature pyramid level",
+        "simple feature pyramid level /2",
+    ]
+    assert column(text, "reason")[0] == "the encoder has no stride 4; the nearest map is at 16"
+    assert "the encoder's only stride, 16" in column(text, "reason")[2]
+    assert f"Adapters add {plan.adapter_parameters:,} parameters." in text
+
+
+def test_maps_chosen_among_those_of_one_stride_are_shown_and_the_others_left_with_the_reason(fresh_registry):
+    zoo.register_encoder("blocks", "package.module:name", pyramid=given(*[16] * 12))
+    zoo.register_decoder("dpt", "a.b:c", needs=zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False))
+    text = zoo.explain("blocks", "dpt")
+    assert column(text, "source map")[:4] == ["map3", "map6", "map9", "map12"]
+    assert "evenly spaced" in column(text, "reason")[-1]
+    assert "12 maps at this stride" in column(text, "reason")[-1]
+
+
+def test_a_filled_stride_is_shown_with_its_source_and_why(fresh_registry):
+    zoo.register_encoder("gap", "package.module:name", pyramid=given(4, 16))
+    zoo.register_decoder("three", "package.module:name", needs=zoo.Needs(strides=(4, 8, 16), channels=8))
+    text = zoo.explain("gap", "three")
+    assert column(text, "adapter") == ["none", "learned downsampling /2 8 -> 8 (+584 parameters)", "none"]
+    assert column(text, "reason")[1] == "stride 8 is missing in the ladder; the nearest map, of two the finer, is at 4"
+    assert "Adapters add 584 parameters." in text
+
+
+@pytest.mark.parametrize(
+    ("strides", "steps"),
+    [
+        ((4, 8), "(stride 4) unet-basic takes 2 learned upsampling steps more, to stride 2, 1;"),
+        ((2, 4), "(stride 2) unet-basic takes 1 learned upsampling step more, to stride 1;"),
+        ((8, 16), "(stride 8) unet-basic takes 3 learned upsampling steps more, to stride 4, 2, 1;"),
+    ],
+)
+def test_what_a_decoder_learns_beyond_the_finest_map_is_said(fresh_registry, strides, steps):
+    zoo.register_encoder("ladder", "package.module:name", pyramid=given(*strides))
+    assert f"Output: from the finest map {steps} the logits are not interpolated." in told("ladder", "unet-basic")
+
+
+def test_a_decoder_that_begins_at_the_images_resolution_ends_there(fresh_registry):
+    zoo.register_encoder("ladder", "package.module:name", pyramid=given(1, 2))
+    text = told("ladder", "unet-basic")
+    assert "ends at the finest map (stride 1); the logits are not interpolated" in text
+    assert "learned upsampling" not in text
+
+
+@pytest.mark.parametrize(("out_stride", "note"), [(4, True), (8, True), (None, False)])
+def test_logits_that_are_interpolated_are_said_to_be(fresh_registry, out_stride, note):
+    zoo.register_decoder("coarse", nn.Identity, out_stride=out_stride)
+    text = told("resnet18", "coarse")
+    assert (f"Output: the logits come at stride {out_stride} and are resized (bilinear) to the image." in text) == note
+    assert ("Output:" in text) == note
+
+
+def test_logits_are_not_said_to_be_taken_as_they_are_where_the_strides_are_no_powers_of_two(fresh_registry):
+    zoo.register_encoder("patches", "package.module:name", pyramid=given(14))
+    assert "the logits are not interpolated" not in told("patches", "unet-basic")
+
+
+@pytest.fixture
+def dilation(fresh_registry):
+    def pyramid(output_stride=32):
+        return tuple(zoo.FeatureMap(name=f"s{at}", channels=8, stride=min(at, output_stride)) for at in (4, 8, 16, 32))
+
+    zoo.register_encoder("dilating", "package.module:name", pyramid=pyramid, output_strides=(8, 16))
+    for stride in (8, 16, 32):
+        zoo.register_decoder(f"wants{stride}", "package.module:name", needs=zoo.Needs(output_stride=stride))
+
+
+@pytest.mark.parametrize(("stride", "maps"), [(8, ["s4", "s32"]), (16, ["s4", "s8", "s32"])])
+def test_an_encoder_that_is_dilated_for_the_decoder_is_said_to_be(dilation, stride, maps):
+    decoder = f"wants{stride}"
+    text = told("dilating", decoder)
+    assert f"is built with output_stride={stride} (dilated)." in text
+    assert f"{decoder} wants output stride {stride};" in text
+    assert "cannot dilate" not in text
+    assert column(zoo.explain("dilating", decoder), "source map")[: len(maps)] == maps
+
+
+def test_an_encoder_that_cannot_dilate_is_said_not_to(dilation):
+    text = told("resnet18", "wants8")
+    assert "wants8 wants output stride 8; resnet18 cannot dilate to it" in text
+    assert "the decoder wants no map coarser than stride 8" in text
+
+
+def test_an_encoder_that_may_not_be_dilated_is_said_to_be_able_to(dilation):
+    text = told("dilating", "wants8", adapters="none")
+    assert "could dilate to it, and adapters='none' forbids it: no coarser map is used." in text
+
+
+def test_an_encoder_that_is_told_how_far_to_dilate_is_not_told_otherwise(dilation):
+    text = told("dilating", "wants8", encoder_options={"output_stride": 16})
+    assert "dilate" not in text
+    assert "no map coarser than stride 8" in text
+
+
+def test_an_encoder_that_need_not_dilate_is_not_said_to_be_unable_to(dilation):
+    assert "cannot dilate" not in told("resnet18", "wants32")
+
+
+def test_what_happens_to_images_of_an_encoder_of_one_size_is_said(vit):
+    assert (
+        "Image size: A smaller image is padded right and bottom with zeros, and the logits cropped; a larger one is resized "
+        "(bilinear), and the logits resized back, and loses detail (size_policy='auto'): the encoder takes no other size as it "
+        "is made, every image costs as much as one of 224x224; build with image_size=(H, W) to keep larger ones' detail."
+    ) in told("vit", "unet-basic")
+
+
+def test_the_size_that_an_encoder_is_made_for_is_said_with_what_it_costs(vit):
+    text = told("vit", "unet-basic", image_size=(300, 400))
+    assert "Image size: The encoder is made for 304x400, which holds 300x400 at 1% more pixels." in text
+    text = told("vit", "unet-basic", image_size=(320, 320), size_policy="error")
+    assert "The encoder is made for 320x320. An image that is not 320x320 is refused (size_policy='error')." in text

@@ -28,6 +28,97 @@ class Sum(nn.Module):
         return sum(F.interpolate(x, size=features[0].shape[-2:]) for x in features)
 
 
+class OneSize(nn.Module):
+    """Gives maps of strides 4 and 8 of images of one size only, as an encoder with position embeddings does."""
+
+    PYRAMID = tuple(zoo.FeatureMap(name=f"map{stride}", channels=stride, stride=stride) for stride in (4, 8))
+
+    def __init__(self, *, maps, in_channels, weights, image_size=(32, 48)):
+        super().__init__()
+        self.maps, self.image_size = maps, image_size
+        self.position = nn.Parameter(torch.randn(4, image_size[0] // 4, image_size[1] // 4))
+        self.fine = nn.Conv2d(in_channels, 4, 4, stride=4)
+        self.coarse = nn.Conv2d(4, 8, 2, stride=2)
+
+    def forward(self, image):
+        assert image.shape[-2:] == self.image_size
+        fine = self.fine(image) + self.position
+        return [{"map4": fine, "map8": self.coarse(fine)}[name] for name in self.maps]
+
+
+class Patches(nn.Module):
+    """Gives one map of stride 14, as a ViT does."""
+
+    PYRAMID = (zoo.FeatureMap(name="patches", channels=12, stride=14),)
+
+    def __init__(self, *, maps, in_channels, weights):
+        super().__init__()
+        assert maps == ("patches",)
+        self.embed = nn.Conv2d(in_channels, 12, 14, stride=14)
+
+    def forward(self, image):
+        return [self.embed(image)]
+
+
+class Dilating(nn.Module):
+    """Gives maps of strides 4 to 32, or no coarser than `output_stride`."""
+
+    def __init__(self, *, maps, in_channels, weights, output_stride=32):
+        super().__init__()
+        self.maps, self.output_stride = maps, output_stride
+        self.stem = nn.Conv2d(in_channels, 4, 4, stride=4)
+        self.stages = nn.ModuleList(
+            nn.Conv2d(4, 4, 3, padding=1, stride=2)
+            if stride <= output_stride
+            else nn.Conv2d(4, 4, 3, padding=stride // output_stride, dilation=stride // output_stride)
+            for stride in (8, 16, 32)
+        )
+
+    @staticmethod
+    def pyramid(output_stride=32):
+        return tuple(
+            zoo.FeatureMap(name=f"stage{index}", channels=4, stride=min(output_stride, 4 * 2**index)) for index in range(4)
+        )
+
+    def forward(self, image):
+        maps = [self.stem(image)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return [given for index, given in enumerate(maps) if f"stage{index}" in self.maps]
+
+
+class Coarsest(nn.Module):
+    needs = zoo.Needs(max_levels=1, output_stride=8)
+
+    def __init__(self, pyramid):
+        super().__init__()
+        self.out_channels, self.out_stride = pyramid[-1].channels, pyramid[-1].stride
+
+    def forward(self, features):
+        self.seen = features[-1].shape[-2:]
+        return features[-1]
+
+
+@pytest.fixture
+def one_size(fresh_registry):
+    torch.manual_seed(0)
+    sizes = zoo.ImageSizes(multiple=8, fixed=(32, 48), adapts=True)
+    zoo.register_encoder("one-size", OneSize, pyramid=OneSize.PYRAMID, sizes=sizes)
+
+
+@pytest.fixture
+def patches(fresh_registry):
+    torch.manual_seed(0)
+    zoo.register_encoder("patches", Patches, pyramid=Patches.PYRAMID)
+
+
+@pytest.fixture
+def dilating(fresh_registry):
+    torch.manual_seed(0)
+    zoo.register_encoder("dilating", Dilating, pyramid=Dilating.pyramid, output_strides=(8, 16))
+    zoo.register_decoder("coarsest", Coarsest)
+
+
 @pytest.fixture(scope="module", params=DECODERS)
 def model(request):
     torch.manual_seed(0)
@@ -41,7 +132,19 @@ def basic():
 
 
 def by_hand(model, image):
-    return model.head(model.decoder(model.encoder(image)))
+    given = dict(zip(model.plan.maps, model.encoder(image), strict=True))
+    inputs = [adapter(given[route.source.name]) for adapter, route in zip(model.adapters, model.plan.routes, strict=True)]
+    return model.head(model.decoder(inputs))
+
+
+def padded(image, height, width):
+    larger = torch.zeros(*image.shape[:-2], height, width)
+    larger[..., : image.shape[-2], : image.shape[-1]] = image
+    return larger
+
+
+def resized(image, height, width):
+    return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
 
 
 @pytest.mark.parametrize("size", [(225, 301), (33, 47), (256, 256), (32, 32), (64, 33)])
@@ -107,10 +210,8 @@ def test_an_image_of_a_fitting_size_is_taken_as_it_is(policy):
 def test_padding_adds_zeros_right_and_bottom_and_crops_the_logits(policy):
     model = zoo.build("resnet18", "unet-basic", size_policy=policy).eval()
     image = torch.rand(1, 3, 33, 47)
-    padded = torch.zeros(1, 3, 64, 64)
-    padded[..., :33, :47] = image
     with torch.no_grad():
-        assert torch.equal(model(image), by_hand(model, padded)[..., :33, :47])
+        assert torch.equal(model(image), by_hand(model, padded(image, 64, 64))[..., :33, :47])
 
 
 def test_padding_is_to_the_coarsest_stride_in_use_only():
@@ -124,8 +225,7 @@ def test_resizing_brings_the_image_up_and_the_logits_back():
     model = zoo.build("resnet18", "unet-basic", size_policy="resize").eval()
     image = torch.rand(1, 3, 33, 47)
     with torch.no_grad():
-        logits = by_hand(model, F.interpolate(image, size=(64, 64), mode="bilinear", align_corners=False))
-        assert torch.equal(model(image), F.interpolate(logits, size=(33, 47), mode="bilinear", align_corners=False))
+        assert torch.equal(model(image), resized(by_hand(model, resized(image, 64, 64)), 33, 47))
 
 
 def test_a_size_that_does_not_fit_is_refused_where_asked():
@@ -218,7 +318,7 @@ def test_the_plans_projections_are_the_models_adapters():
 @pytest.mark.usefixtures("fresh_registry")
 def test_with_no_adapters_allowed_a_decoder_of_one_width_is_refused():
     zoo.register_decoder("sum", Sum)
-    with pytest.raises(zoo.NegotiationError, match=r"layer2 \(128 ch, stride 8\) would need 1x1 convolution 128 -> 32"):
+    with pytest.raises(zoo.NegotiationError, match=r"layer2 \(128 ch, stride 8\) .*would need .*1x1 convolution 128 -> 32"):
         zoo.build("resnet18", "sum", adapters="none")
     assert zoo.build("resnet18", "unet-basic", levels=2, adapters="none").plan.adapter_parameters == 0
 
@@ -262,15 +362,191 @@ def test_pixels_that_are_no_floating_point_numbers_are_an_input_error():
             model(torch.empty(1, 3, 32, 32, dtype=torch.uint8))
 
 
-def test_the_image_size_is_told_to_an_encoder_that_asks_for_it(fresh_registry):
-    class Sized(nn.Module):
-        def __init__(self, *, maps, in_channels, weights, image_size=(32, 32)):
-            super().__init__()
-            self.image_size = image_size
-
-    pyramid = [zoo.FeatureMap(name=f"map{stride}", channels=4, stride=stride) for stride in (2, 4)]
-    zoo.register_encoder("sized", Sized, pyramid=pyramid)
-    assert zoo.build("sized", "unet-basic", image_size=(96, 64)).encoder.image_size == (96, 64)
-    assert zoo.build("sized", "unet-basic").encoder.image_size == (32, 32)
+def test_the_image_size_is_told_to_an_encoder_that_adapts(one_size):
+    assert zoo.build("one-size", "unet-basic", image_size=(96, 64)).encoder.image_size == (96, 64)
+    assert zoo.build("one-size", "unet-basic", image_size=(90, 57)).encoder.image_size == (96, 64)
+    assert zoo.build("one-size", "unet-basic").encoder.image_size == (32, 48)
     with pytest.raises(zoo.OptionError, match="image_size"):
-        zoo.build("sized", "unet-basic", image_size=(96, 64), encoder_options={"image_size": (1, 1)})
+        zoo.build("one-size", "unet-basic", image_size=(96, 64), encoder_options={"image_size": (1, 1)})
+
+
+@pytest.mark.parametrize("sizes", [zoo.ImageSizes(), zoo.ImageSizes(multiple=8, fixed=(32, 48))])
+def test_the_image_size_is_not_told_to_an_encoder_that_does_not_adapt(fresh_registry, sizes):
+    zoo.register_encoder("one-size", OneSize, pyramid=OneSize.PYRAMID, sizes=sizes)
+    assert zoo.build("one-size", "unet-basic", image_size=(96, 64)).encoder.image_size == (32, 48)
+
+
+def test_an_encoder_that_adapts_and_cannot_be_told_an_image_size_is_the_plugins_error(fresh_registry):
+    sizes = zoo.ImageSizes(fixed=(28, 28), adapts=True)
+    zoo.register_encoder("patches", Patches, pyramid=Patches.PYRAMID, sizes=sizes)
+    with pytest.raises(zoo.PluginError, match=r"factory of local:patches raised TypeError.*image_size"):
+        zoo.build("patches", "unet-basic", image_size=(28, 28))
+
+
+ONE_SIZE_CASES = {
+    (32, 48): dict.fromkeys(("auto", "pad", "resize", "error"), "as is"),
+    (20, 48): {"auto": "pad", "pad": "pad", "resize": "resize", "error": "refuse"},
+    (31, 5): {"auto": "pad", "pad": "pad", "resize": "resize", "error": "refuse"},
+    (33, 40): {"auto": "resize", "pad": "refuse", "resize": "resize", "error": "refuse"},
+    (75, 101): {"auto": "resize", "pad": "refuse", "resize": "resize", "error": "refuse"},
+}
+
+
+@pytest.mark.parametrize("policy", ["auto", "pad", "resize", "error"])
+@pytest.mark.parametrize("image_size", [None, (32, 48), (27, 41)])
+def test_an_encoder_of_one_size_sees_it_and_the_logits_have_the_images(one_size, policy, image_size):
+    model = zoo.build("one-size", "unet-basic", classes=2, size_policy=policy, image_size=image_size).eval()
+    assert model.encoder.image_size == (32, 48)
+    done = {
+        "as is": lambda image: by_hand(model, image),
+        "pad": lambda image: by_hand(model, padded(image, 32, 48))[..., : image.shape[-2], : image.shape[-1]],
+        "resize": lambda image: resized(by_hand(model, resized(image, 32, 48)), *image.shape[-2:]),
+    }
+    for size, by_policy in ONE_SIZE_CASES.items():
+        image = torch.rand(2, 3, *size)
+        if by_policy[policy] == "refuse":
+            with pytest.raises(zoo.InputError, match=rf"these sizes: 32x48; found {size[0]} x {size[1]}\. Build with"):
+                model(image)
+            continue
+        with torch.no_grad():
+            logits = model(image)
+            assert logits.shape == (2, 2, *size)
+            assert torch.equal(logits, done[by_policy[policy]](image))
+
+
+def test_an_encoder_made_for_a_larger_size_takes_a_larger_image_without_resizing(one_size):
+    model = zoo.build("one-size", "unet-basic", image_size=(60, 90)).eval()
+    assert model.encoder.image_size == (64, 96)
+    image = torch.rand(1, 3, 60, 90)
+    with torch.no_grad():
+        assert torch.equal(model(image), by_hand(model, padded(image, 64, 96))[..., :60, :90])
+        assert model(torch.rand(1, 3, 200, 30)).shape == (1, 1, 200, 30)
+
+
+def test_an_encoder_of_one_size_trains_on_images_of_another(one_size):
+    model = zoo.build("one-size", "unet-basic")
+    model(torch.rand(2, 3, 30, 50)).square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_an_image_is_brought_to_what_an_encoder_of_several_rules_takes(fresh_registry):
+    seen = []
+
+    class Picky(Patches):
+        def forward(self, image):
+            seen.append(tuple(image.shape[-2:]))
+            return super().forward(image)
+
+    sizes = zoo.ImageSizes(multiple=4, minimum=50, square=True)
+    zoo.register_encoder("picky", Picky, pyramid=Patches.PYRAMID, sizes=sizes)
+    model = zoo.build("picky", "unet-basic").eval()
+    for size in ((3, 7), (56, 57), (84, 84)):
+        assert model(torch.rand(1, 3, *size)).shape == (1, 1, *size)
+    assert seen == [(56, 56), (84, 84), (84, 84)]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("levels", [None, 2, 3])
+def test_an_encoder_of_one_map_serves_every_unet_at_full_resolution(patches, decoder, levels):
+    model = zoo.build("patches", decoder, classes=2, levels=levels)
+    assert [entry.stride for entry in model.plan.pyramid] == [3.5, 7, 14, 28][:levels]
+    added = sum(parameter.numel() for parameter in model.adapters.parameters())
+    assert added == model.plan.adapter_parameters > 0
+    logits = model(torch.rand(2, 3, 30, 45))
+    assert logits.shape == (2, 2, 30, 45)
+    F.cross_entropy(logits, torch.randint(2, (2, 30, 45))).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("decoder", ["unet-basic", "unet-bilinear"])
+def test_an_image_of_one_patch_is_enough(patches, decoder):
+    model = zoo.build("patches", decoder).eval()
+    for size in ((14, 14), (1, 1)):
+        assert model(torch.rand(1, 3, *size)).shape == (1, 1, *size)
+
+
+def test_an_image_of_one_patch_is_enough_for_attention(patches):
+    model = zoo.build("patches", "unet-attention").eval()
+    assert model(torch.rand(1, 3, 14, 14)).shape == (1, 1, 14, 14)
+
+
+def test_a_pyramid_made_from_one_map_exports_and_pickles(patches):
+    model = zoo.build("patches", "unet-basic").eval()
+    image = torch.rand(1, 3, 30, 45)
+    with torch.no_grad():
+        expected = model(image)
+        torch.testing.assert_close(torch.export.export(model, (image,)).module()(image), expected)
+    again = zoo.build("patches", "unet-basic").eval()
+    again.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again(image), expected)
+        assert torch.equal(pickle.loads(pickle.dumps(model))(image), expected)
+
+
+def test_without_adapters_an_encoder_of_one_map_is_refused_with_every_level(patches):
+    with pytest.raises(zoo.NegotiationError) as caught:
+        zoo.build("patches", "unet-basic", adapters="none")
+    for level, stride in enumerate((4, 8, 16, 32), start=1):
+        assert f"level {level} (stride {stride}): " in str(caught.value)
+
+
+def test_a_filled_stride_is_computed_and_learns(fresh_registry):
+    class Gap(nn.Module):
+        def __init__(self, *, maps, in_channels, weights):
+            super().__init__()
+            self.fine = nn.Conv2d(in_channels, 6, 4, stride=4)
+            self.coarse = nn.Conv2d(6, 6, 4, stride=4)
+
+        def forward(self, image):
+            fine = self.fine(image)
+            return [fine, self.coarse(fine)]
+
+    maps = [zoo.FeatureMap(name=f"map{stride}", channels=6, stride=stride) for stride in (4, 16)]
+    zoo.register_encoder("gap", Gap, pyramid=maps)
+    zoo.register_decoder("sum", Sum, needs=zoo.Needs(strides=(4, 8, 16)))
+    model = zoo.build("gap", "sum")
+    assert [adapter.kind for adapter in model.plan.adapters] == ["fill"]
+    image = torch.rand(1, 3, 33, 47)
+    logits = model(image)
+    assert logits.shape == (1, 1, 33, 47)
+    logits.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    with torch.no_grad():
+        larger = resized(by_hand(model, padded(image, 48, 48)), 48, 48)
+        assert torch.equal(logits, larger[..., :33, :47])
+
+
+def test_an_encoder_that_can_dilate_is_given_the_output_stride_that_the_decoder_wants(dilating):
+    model = zoo.build("dilating", "coarsest")
+    assert model.encoder.output_stride == 8
+    assert model.plan.encoder_options == {"output_stride": 8}
+    assert model.pairing.encoder_options == {}
+    assert model.plan.maps == ("stage3",)
+    assert model.plan.sizes.sizes.multiple == 8
+    assert model(torch.rand(1, 3, 35, 47)).shape == (1, 1, 35, 47)
+    assert model.decoder.seen == (5, 6)
+    assert model.plan.notes[0].endswith("dilating is built with output_stride=8 (dilated).")
+
+
+def test_an_encoder_that_cannot_dilate_gives_its_coarsest_map_up_to_the_output_stride(dilating):
+    model = zoo.build("resnet18", "coarsest")
+    assert model.plan.maps == ("layer2",)
+    assert model.plan.encoder_options == {}
+    assert "resnet18 cannot dilate to it" in model.plan.notes[0]
+    assert model(torch.rand(1, 3, 33, 47)).shape == (1, 1, 33, 47)
+    assert model.decoder.seen == (5, 6)
+
+
+def test_what_is_asked_of_the_encoder_goes_before_what_the_decoder_wants(dilating):
+    model = zoo.build("dilating", "coarsest", encoder_options={"output_stride": 16})
+    assert model.encoder.output_stride == 16
+    assert model.plan.encoder_options == {}
+    assert model.plan.maps == ("stage1",)
+
+
+def test_without_adapters_an_encoder_is_not_dilated_and_the_plan_says_so(dilating):
+    model = zoo.build("dilating", "coarsest", adapters="none")
+    assert (model.encoder.output_stride, model.plan.maps) == (32, ("stage1",))
+    assert "could dilate to it, and adapters='none' forbids it" in model.plan.notes[0]

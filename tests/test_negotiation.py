@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import re
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -33,15 +37,15 @@ pyramids = st.builds(
 
 @st.composite
 def any_needs(draw):
-    min_levels = draw(st.integers(1, 3))
+    min_levels = draw(st.integers(1, 5))
     strides = draw(st.none() | st.sets(st.sampled_from((2, 4, 8, 16, 32)), min_size=1, max_size=3))
     return zoo.Needs(
         min_levels=min_levels,
-        max_levels=draw(st.none() | st.integers(min_levels, 5)),
+        max_levels=draw(st.none() | st.integers(min_levels, 6)),
         strides=None if strides is None else tuple(sorted(strides)),
         distinct_strides=draw(st.booleans()),
         channels=draw(st.none() | st.integers(1, 64)),
-        output_stride=draw(st.none() | st.sampled_from((8, 16, 32))),
+        output_stride=draw(st.none() | st.sampled_from([at for at in (8, 16, 32) if at >= max(strides or [1])])),
     )
 
 
@@ -56,43 +60,176 @@ def refusal(*asked, **options):
 
 
 def levels_of(made):
-    return [route.source.level for route in made.routes]
+    return [route.output.level for route in made.routes]
 
 
 def names_of(made):
     return [route.source.name for route in made.routes]
 
 
-@given(pyramids, any_needs(), st.none() | st.integers(1, 7), st.sampled_from(["auto", "none"]))
-def test_any_plan_keeps_every_promise(pyramid, needs, levels, adapters):
-    try:
-        made = plan(pyramid, needs, levels=levels, adapters=adapters)
-    except zoo.NegotiationError:
-        assume(False)
-    routed = [route.source for route in made.routes]
-    unused = [entry.source for entry in made.unused]
+def kinds_of(made):
+    return ["+".join(adapter.kind for adapter in route.adapters) or "as it is" for route in made.routes]
 
-    assert routed == [entry for entry in pyramid if entry in routed]
-    assert unused == [entry for entry in pyramid if entry not in routed]
-    assert all(entry.reason for entry in (*made.routes, *made.unused))
-    assert made.maps == tuple(entry.name for entry in routed)
-    assert made.pyramid == tuple(route.output for route in made.routes)
-    if needs.distinct_strides:
-        assert len(set(levels_of(made))) == len(routed)
+
+def steps_of(made):
+    return [sum(adapter.steps for adapter in route.adapters) for route in made.routes]
+
+
+anything = given(pyramids, any_needs(), st.none() | st.integers(1, 7))
+
+
+def planned(pyramid, needs, levels, **options):
+    try:
+        return plan(pyramid, needs, levels=levels, **options)
+    except zoo.NegotiationError:
+        return assume(False)
+
+
+def limit_of(needs):
+    return math.inf if needs.output_stride is None else round(math.log2(needs.output_stride))
+
+
+def levels_wanted(needs):
+    """Return the levels that a decoder of exact strides gets."""
+    wanted = [round(math.log2(stride)) for stride in needs.strides if stride <= 2 ** limit_of(needs)]
+    return wanted[-(needs.max_levels or len(wanted)) :]
+
+
+def takes_every_map(needs):
+    return not needs.distinct_strides and needs.strides is None
+
+
+@anything
+def test_any_plan_meets_the_decoders_needs(pyramid, needs, levels):
+    made = planned(pyramid, needs, levels)
+    got = levels_of(made)
+
+    assert needs.min_levels <= len(got) <= (needs.max_levels or len(got))
+    assert max(got) <= limit_of(needs)
+    if takes_every_map(needs):
+        assert got == sorted(got)
+    else:
+        assert got == sorted(set(got))
     if needs.channels is not None:
         assert {entry.channels for entry in made.pyramid} == {needs.channels}
-    if needs.strides is not None and needs.max_levels is None and needs.output_stride is None:
-        assert {2**level for level in levels_of(made)} == set(needs.strides)
-    assert needs.min_levels <= len(routed) <= (needs.max_levels or len(routed))
-    assert levels is None or len(set(levels_of(made))) <= levels
-    for route in made.routes:
-        assert len(route.adapters) == (route.source.channels != route.output.channels)
-        assert route.output.stride == route.source.stride
-    assert made.adapter_parameters == sum(
-        (route.source.channels + 1) * route.output.channels for route in made.routes if route.adapters
-    )
-    assert adapters == "auto" or not made.adapter_parameters
-    assert made == plan(pyramid, needs, levels=levels, adapters=adapters)
+    if needs.strides is not None:
+        assert got == levels_wanted(needs)
+    elif levels is not None:
+        assert len(set(got)) <= levels
+
+
+@given(pyramids, any_needs())
+def test_no_encoder_is_refused_by_a_decoder_of_four_levels_or_fewer_that_takes_one_map_a_stride(pyramid, needs):
+    possible = min(4, needs.max_levels or 4) if needs.strides is None else len(levels_wanted(needs))
+    needs = dataclasses.replace(needs, distinct_strides=True, min_levels=max(1, min(needs.min_levels, possible)))
+    assume(possible)
+    assert plan(pyramid, needs).routes
+
+
+@anything
+def test_any_plan_accounts_for_every_map_and_gives_every_reason(pyramid, needs, levels):
+    made = planned(pyramid, needs, levels)
+    sources = {route.source for route in made.routes}
+
+    assert made.maps == tuple(entry.name for entry in pyramid if entry in sources)
+    assert [entry.source for entry in made.unused] == [entry for entry in pyramid if entry not in sources]
+    assert all(entry.reason for entry in (*made.routes, *made.unused))
+    assert made.pyramid == tuple(route.output for route in made.routes)
+    assert made.adapters == tuple(adapter for route in made.routes for adapter in route.adapters)
+    assert made.adapter_parameters == sum(adapter.parameters for adapter in made.adapters)
+
+
+@anything
+def test_any_adapter_leads_from_its_source_to_its_output(pyramid, needs, levels):
+    for route in planned(pyramid, needs, levels).routes:
+        if not route.adapters:
+            assert route.output == route.source
+            continue
+        [adapter] = route.adapters
+        assert (adapter.in_channels, adapter.out_channels) == (route.source.channels, route.output.channels)
+        assert adapter.steps == route.source.level - route.output.level
+        assert route.output.stride == max(1, route.source.stride / 2**adapter.steps)
+        assert adapter.parameters > 0
+        assert str(adapter).endswith(f"{adapter.in_channels} -> {adapter.out_channels} (+{adapter.parameters:,} parameters)")
+        if adapter.kind == "project":
+            assert (adapter.steps, route.output.name) == (0, route.source.name)
+            assert route.source.channels != route.output.channels == needs.channels
+        elif needs.channels is None:
+            assert adapter.out_channels == (route.source.channels if adapter.kind == "fill" else 256)
+
+
+@anything
+def test_any_map_that_the_encoder_gives_is_preferred_to_one_that_is_made(pyramid, needs, levels):
+    made = planned(pyramid, needs, levels)
+    given_levels = {entry.level for entry in pyramid}
+    last = {entry.level: entry for entry in pyramid}
+    kinds = kinds_of(made)
+
+    if takes_every_map(needs):
+        assert set(kinds) <= {"as it is", "project"}
+        return
+    if len(given_levels) == 1 and len(kinds) > 1:
+        assert set(kinds) == {"synthesise"}
+        assert made.maps == (pyramid[-1].name,)
+        return
+    for route, kind in zip(made.routes, kinds, strict=True):
+        level = route.output.level
+        nearest = min(given_levels, key=lambda other: (abs(other - level), other))
+        assert route.source == last[nearest]
+        if level in given_levels:
+            assert kind in ("as it is", "project")
+        elif min(given_levels) < level < max(given_levels):
+            assert kind == "fill"
+        else:
+            assert kind == "synthesise"
+
+
+@anything
+def test_nothing_is_made_where_the_encoder_gives_enough(pyramid, needs, levels):
+    assume(needs.strides is None)
+    made = planned(pyramid, needs, levels)
+    usable = [level for level in sorted({entry.level for entry in pyramid})[:levels] if level <= limit_of(needs)]
+    if len(usable) >= max(needs.min_levels, levels or 1):
+        assert set(kinds_of(made)) <= {"as it is", "project"}
+
+
+@anything
+def test_without_adapters_the_plan_is_the_same_or_refused_with_each_level_that_needs_one(pyramid, needs, levels):
+    made = planned(pyramid, needs, levels)
+    if not made.adapters:
+        assert plan(pyramid, needs, levels=levels, adapters="none") == made
+        return
+    problems = refusal(pyramid, needs, levels=levels, adapters="none").split("Problem: ")[1:]
+    changed = [(number, route) for number, route in enumerate(made.routes, start=1) if route.adapters]
+    assert len(problems) == len(changed)
+    for problem, (number, route) in zip(problems, changed, strict=True):
+        assert problem.startswith(f"level {number} (stride {2**route.output.level}): ")
+        assert str(route.adapters[0]) in problem
+        assert route.source.name in problem
+        assert "adapters='auto'" in problem
+
+
+@anything
+def test_one_question_always_gets_one_answer(pyramid, needs, levels):
+    assert planned(pyramid, needs, levels) == plan(pyramid, needs, levels=levels)
+
+
+def levels_offered(*asked, levels):
+    """Return how many levels a refusal tells to ask for at most; None where there is no such refusal."""
+    try:
+        plan(*asked, levels=levels)
+    except zoo.NegotiationError as error:
+        offered = re.search(r"ask for at most (\d+)", str(error))
+        return offered and int(offered[1])
+    return None
+
+
+@given(pyramids, any_needs(), st.integers(4, 9))
+def test_as_many_levels_as_a_refusal_offers_are_not_too_many(pyramid, needs, levels):
+    offered = levels_offered(pyramid, needs, levels=levels)
+    if offered is not None:
+        assert 1 <= offered < levels
+        assert levels_offered(pyramid, needs, levels=offered) is None
 
 
 @given(pyramids, any_needs(), st.none() | st.integers(1, 7), st.sampled_from(["auto", "none"]))
@@ -171,11 +308,25 @@ def test_exact_strides_are_matched_by_the_nearest_power_of_two():
     assert names_of(plan(pyramid_of(7, 14, 37.4), zoo.Needs(strides=(8, 16, 32)))) == ["map1", "map2", "map3"]
 
 
-def test_every_missing_stride_is_named():
-    message = refusal(pyramid_of(4, 8, 16), zoo.Needs(strides=(2, 4, 32)))
-    assert "stride 2 is needed" in message
-    assert "stride 32 is needed" in message
-    assert "stride 4 is needed" not in message
+def test_exact_strides_that_the_encoder_does_not_give_are_made():
+    made = plan(pyramid_of(4, 8, 32), zoo.Needs(strides=(2, 4, 16, 64)))
+    assert kinds_of(made) == ["synthesise", "as it is", "fill", "synthesise"]
+    assert names_of(made) == ["map1", "map1", "map2", "map3"]
+    assert steps_of(made) == [1, 0, -1, -1]
+    assert [entry.stride for entry in made.pyramid] == [2, 4, 16, 64]
+    assert made.maps == ("map1", "map2", "map3")
+
+
+def test_without_adapters_every_missing_stride_is_named():
+    message = refusal(pyramid_of(4, 8, 16), zoo.Needs(strides=(2, 4, 32)), adapters="none")
+    assert "level 1 (stride 2): the encoder gives no map at stride 2" in message
+    assert "level 3 (stride 32): the encoder gives no map at stride 32" in message
+    assert message.count("Problem") == 2
+
+
+def test_exact_strides_that_levels_leaves_out_are_refused():
+    message = refusal(pyramid_of(4, 8, 16), zoo.Needs(strides=(4, 16)), levels=2)
+    assert "stride 16 is needed and levels=2 leaves it out; choose a higher levels=" in message
 
 
 @pytest.mark.parametrize(("limit", "coarsest"), [(8, "map4"), (16, "map5"), (32, "map6")])
@@ -189,7 +340,7 @@ def test_an_output_stride_is_matched_by_the_nearest_power_of_two():
     assert names_of(plan(pyramid_of(8, 17.14, 32), zoo.Needs(output_stride=16))) == ["map1", "map2"]
 
 
-def test_too_few_levels_are_refused():
+def test_fewer_levels_than_the_decoder_needs_are_refused():
     message = refusal(LADDER, zoo.Needs(min_levels=3), levels=2)
     assert "at least 3 feature maps and 2 are left" in message
     assert "choose a higher levels=" in message
@@ -215,7 +366,145 @@ def test_with_no_adapters_allowed_every_map_that_needs_one_is_named():
     ("strides", "multiple"), [((2, 4, 8, 16, 32), 32), ((2, 4), 4), ((14,), 14), ((12, 17.14), 32), ((37.4,), 64)]
 )
 def test_the_size_multiple_follows_the_coarsest_map_used(strides, multiple):
-    assert plan(pyramid_of(*strides)).size_multiple == multiple
+    assert plan(pyramid_of(*strides)).sizes.sizes.multiple == multiple
+
+
+def test_the_size_multiple_is_that_of_the_encoders_maps_not_of_those_made_from_them():
+    made = plan(pyramid_of(14), zoo.Needs(min_levels=2))
+    assert made.pyramid[-1].stride == 28
+    assert made.sizes.sizes.multiple == 14
+
+
+def test_the_size_plan_heeds_both_the_maps_and_the_encoder():
+    made = plan(pyramid_of(4, 8), sizes=zoo.ImageSizes(multiple=14, minimum=42, square=True), size_policy="resize")
+    assert made.sizes.sizes == zoo.ImageSizes(multiple=56, minimum=42, square=True)
+    assert (made.sizes.policy, made.sizes.image_size) == ("resize", None)
+
+
+@pytest.mark.parametrize("stride", [7, 8, 12, 14, 16, 17.14, 32])
+def test_a_single_stride_becomes_the_simple_feature_pyramid_of_strides_4_to_32(stride):
+    made = plan(pyramid_of(stride, stride), zoo.Needs(min_levels=2))
+    assert levels_of(made) == [2, 3, 4, 5]
+    assert set(kinds_of(made)) == {"synthesise"}
+    assert made.maps == ("map2",)
+    exponent = made.routes[0].source.level
+    assert steps_of(made) == [exponent - 2, exponent - 3, exponent - 4, exponent - 5]
+    assert [entry.stride for entry in made.pyramid] == [stride / 2**steps for steps in steps_of(made)]
+    assert {entry.channels for entry in made.pyramid} == {256}
+    assert "the encoder's only stride" in made.routes[exponent - 2].reason
+
+
+def test_a_single_stride_is_taken_as_it_is_where_one_level_is_enough():
+    assert kinds_of(plan(pyramid_of(16, 16))) == ["as it is"]
+    assert kinds_of(plan(pyramid_of(16), zoo.Needs(strides=(16,)))) == ["as it is"]
+    assert kinds_of(plan(pyramid_of(16), adapters="none")) == ["as it is"]
+
+
+@pytest.mark.parametrize(("levels", "strides"), [(2, [4, 8]), (3, [4, 8, 16]), (4, [4, 8, 16, 32])])
+def test_levels_of_a_single_stride_count_the_finest_of_the_pyramid_made_from_it(levels, strides):
+    made = plan(pyramid_of(16), zoo.Needs(min_levels=2), levels=levels)
+    assert [entry.stride for entry in made.pyramid] == strides
+
+
+def test_more_levels_than_the_pyramid_made_from_a_single_stride_has_are_refused():
+    assert "ask for at most 4" in refusal(pyramid_of(16), levels=5)
+
+
+def test_a_decoders_width_is_the_width_of_the_pyramid_that_is_made_for_it():
+    made = plan(pyramid_of(16), zoo.Needs(strides=(8, 16, 32), channels=24))
+    assert kinds_of(made) == ["synthesise"] * 3
+    assert {adapter.out_channels for adapter in made.adapters} == {24}
+
+
+def test_without_adapters_a_single_stride_is_refused_once_with_every_level():
+    message = refusal(pyramid_of(16), zoo.Needs(min_levels=2, channels=8), adapters="none")
+    problems = message.split("Problem: ")[1:]
+    assert len(problems) == 4
+    for number, (problem, stride) in enumerate(zip(problems, (4, 8, 16, 32), strict=True), start=1):
+        assert problem.startswith(f"level {number} (stride {stride}): ")
+        missing = "alone is no pyramid" if stride == 16 else f"gives no map at stride {stride};"
+        assert missing in problem
+        assert "simple feature pyramid level" in problem
+        assert "8 -> 8 (+" in problem
+        assert "map1" in problem
+
+
+def test_a_gap_is_filled_before_anything_is_synthesised():
+    made = plan(pyramid_of(4, 16), zoo.Needs(min_levels=3))
+    assert kinds_of(made) == ["as it is", "fill", "as it is"]
+    assert levels_of(made) == [2, 3, 4]
+    made = plan(pyramid_of(4, 16), zoo.Needs(min_levels=4))
+    assert kinds_of(made) == ["as it is", "fill", "as it is", "synthesise"]
+    assert levels_of(made) == [2, 3, 4, 5]
+
+
+def test_a_gap_is_left_where_the_decoder_has_enough_levels():
+    assert levels_of(plan(pyramid_of(4, 16), zoo.Needs(min_levels=2))) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("strides", "source", "steps"), [((4, 16), "map1", -1), ((2, 16), "map2", 1), ((4, 32), "map1", -1), ((2, 32), "map1", -2)]
+)
+def test_a_filled_stride_comes_from_the_nearest_map_of_two_the_finer(strides, source, steps):
+    made = plan(pyramid_of(*strides), zoo.Needs(strides=(8,)))
+    assert (names_of(made), kinds_of(made), steps_of(made)) == ([source], ["fill"], [steps])
+    assert made.pyramid[0].channels == made.routes[0].source.channels
+    assert "stride 8 is missing" in made.routes[0].reason
+
+
+def test_finer_strides_are_synthesised_where_nothing_else_gives_enough_levels():
+    made = plan(pyramid_of(4, 8, 16, 32), zoo.Needs(min_levels=6))
+    assert [entry.stride for entry in made.pyramid] == [1, 2, 4, 8, 16, 32]
+    assert kinds_of(made) == ["synthesise"] * 2 + ["as it is"] * 4
+    assert "at least 7" in refusal(pyramid_of(4, 8, 16, 32), zoo.Needs(min_levels=7))
+
+
+def test_an_output_stride_finer_than_every_map_is_synthesised():
+    made = plan(pyramid_of(16, 32), zoo.Needs(output_stride=8, max_levels=1))
+    assert (levels_of(made), kinds_of(made), names_of(made)) == ([3], ["synthesise"], ["map1"])
+
+
+@pytest.mark.parametrize(
+    ("count", "taken"), [(4, [1, 2, 3, 4]), (5, [1, 2, 3, 5]), (8, [2, 4, 6, 8]), (12, [3, 6, 9, 12]), (24, [6, 12, 18, 24])]
+)
+def test_four_of_the_maps_of_one_stride_are_taken_evenly_spaced(count, taken):
+    made = plan(pyramid_of(*[16] * count), zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False))
+    assert names_of(made) == [f"map{number}" for number in taken]
+    assert kinds_of(made) == ["as it is"] * 4
+    assert len(made.unused) == count - 4
+    assert all(f"4 of the {count} maps at this stride, evenly spaced" in entry.reason for entry in made.unused)
+    if count > 4:
+        assert all("chosen among the maps at stride 16" in route.reason for route in made.routes)
+
+
+def test_of_maps_of_several_strides_the_last_four_are_taken():
+    needs = zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False)
+    assert names_of(plan(LADDER, needs)) == ["map3", "map4", "map5", "map6"]
+
+
+def test_too_few_maps_of_one_stride_are_refused():
+    message = refusal(pyramid_of(16, 16, 16), zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False))
+    assert "at least 4 feature maps and 3 are left; choose another encoder" in message
+
+
+def test_more_levels_than_given_keep_the_given_and_add_the_nearest():
+    made = plan(pyramid_of(16, 64), levels=4)
+    assert [entry.stride for entry in made.pyramid] == [8, 16, 32, 64]
+    assert made.unused == ()
+    [left] = plan(pyramid_of(16, 64), zoo.Needs(), levels=1).unused
+    assert left.reason == "levels=1 keeps the 1 finest strides"
+
+
+def test_levels_are_heeded_where_exact_strides_are_made():
+    assert "levels=2" in refusal(pyramid_of(16), zoo.Needs(strides=(4, 8, 16, 32)), levels=2)
+
+
+def test_more_levels_than_the_pyramid_has_are_refused_whatever_the_decoder_needs():
+    assert "ask for at most 4" in refusal(pyramid_of(16), zoo.Needs(min_levels=2), levels=5)
+
+
+def test_an_output_stride_of_1_is_met():
+    assert levels_of(plan(pyramid_of(16), zoo.Needs(output_stride=1))) == [0]
 
 
 def test_resnet18_gives_a_unet_five_of_its_six_maps():

@@ -189,7 +189,46 @@ def test_wrong_arguments_of_a_registration_are_named():
         zoo.register_encoder("tiny", Tiny, pyramid=())
     with pytest.raises(zoo.RegistrationError, match=r"'tiny'.*5"):
         zoo.register_encoder("tiny", Tiny, pyramid=5)
+    with pytest.raises(zoo.RegistrationError, match=r"'tiny': sizes must be a zoo\.ImageSizes or a function, found 224"):
+        zoo.register_encoder("tiny", Tiny, pyramid=MAPS, sizes=224)
     assert not zoo.list_decoders("local:*")
+    assert not zoo.list_encoders("local:*")
+
+
+def test_the_sizes_that_an_encoder_takes_reach_the_plan():
+    zoo.register_encoder("tiny", Tiny, pyramid=MAPS, sizes=zoo.ImageSizes(multiple=6))
+    assert zoo.negotiate("tiny", "unet-basic").sizes.sizes == zoo.ImageSizes(multiple=12)
+    assert zoo.negotiate("tiny", "unet-basic", size_policy="resize").sizes.policy == "resize"
+
+
+def test_the_sizes_may_be_a_function_of_the_encoders_options():
+    def sizes(width=4):
+        return zoo.ImageSizes(fixed=(width, width))
+
+    zoo.register_encoder("tiny", Tiny, pyramid=lambda width=4: MAPS, sizes=sizes)
+    assert zoo.negotiate("tiny", "unet-basic").sizes.sizes.fixed == (4, 4)
+    assert zoo.negotiate("tiny", "unet-basic", encoder_options={"width": 6}).sizes.sizes.fixed == (6, 6)
+
+
+def test_the_output_strides_reach_the_spec():
+    zoo.register_encoder("tiny", Tiny, pyramid=lambda output_stride=4: MAPS, output_strides=[2, 4])
+    assert default_registry().encoder("tiny").spec.output_strides == (2, 4)
+    zoo.register_encoder(
+        "by-function", Tiny, pyramid=lambda width=4, output_stride=4: MAPS, output_strides=lambda width=4: (width,)
+    )
+    spec = default_registry().encoder("by-function").spec
+    assert (spec.output_strides_for({}), spec.output_strides_for({"width": 2})) == ((4,), (2,))
+
+
+def test_the_stride_that_a_decoder_ends_at_reaches_the_spec():
+    zoo.register_decoder("sum", Sum, out_stride=4)
+    assert default_registry().decoder("sum").spec.out_stride == 4
+    assert "stride 4 and are resized" in " ".join(zoo.explain("resnet18", "sum").split())
+
+
+def test_output_strides_without_a_pyramid_for_each_are_refused():
+    with pytest.raises(zoo.RegistrationError, match="output_strides"):
+        zoo.register_encoder("tiny", Tiny, pyramid=MAPS, output_strides=(2,))
 
 
 def failing(pyramid):
@@ -240,6 +279,24 @@ def test_a_needs_function_that_raises_is_the_plugins_error():
     with pytest.raises(zoo.PluginError, match="needs function of local:sum raised KeyError") as caught:
         zoo.negotiate("resnet18", "sum")
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("what", ["sizes", "output_strides", "pyramid"])
+def test_a_function_of_the_encoders_options_that_raises_is_the_plugins_error(what):
+    def raising(**_):
+        raise KeyError("which?")
+
+    zoo.register_encoder("tiny", Tiny, **{"pyramid": lambda **_: MAPS, "output_strides": (2,), what: raising})
+    zoo.register_decoder("sum", Sum, needs=zoo.Needs(channels=8, output_stride=2))
+    with pytest.raises(zoo.PluginError, match=rf"{what} function of local:tiny raised KeyError: 'which\?'") as caught:
+        zoo.negotiate("tiny", "sum")
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_function_of_the_sizes_that_gives_something_else_is_told_so():
+    zoo.register_encoder("tiny", Tiny, pyramid=MAPS, sizes=lambda: 224)
+    with pytest.raises(zoo.RegistrationError, match=r"'tiny': its sizes function must return a zoo\.ImageSizes, found 224"):
+        zoo.negotiate("tiny", "unet-basic")
 
 
 @pytest.mark.parametrize("factory", ["no_such_module:Decoder", "zoo_unet.decoders:NoSuchDecoder"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import torch.nn.functional as F
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from zoo.adapters import build_adapters
 from zoo.errors import InputError, OptionError, PluginError, ZooError
-from zoo.negotiation import Plan
 from zoo.pairing import Pairing
-from zoo.planning import Resolved, resolve
+from zoo.plan import Plan
+from zoo.planning import EncoderLike, Resolved, asked, resolve
 from zoo.registry import Entry
 from zoo.specs import Factory, Preprocessing
 
@@ -57,7 +57,16 @@ class SegmentationModel(nn.Module):
         """
         self._check(image)
         height, width = image.shape[-2:]
-        image = self._fitted(image)
+        done, (fitted_height, fitted_width) = self.plan.sizes.fit(height, width)
+        if done == "refuse":
+            raise InputError(
+                f"{self.pairing.encoder} x {self.pairing.decoder} takes images of these sizes: {self.plan.sizes.takes}; found "
+                f"{height} x {width}. Build with size_policy='auto', or with image_size= for an encoder made for one size."
+            )
+        if done == "pad":
+            image = F.pad(image, (0, fitted_width - width, 0, fitted_height - height))
+        elif done == "resize":
+            image = F.interpolate(image, size=(fitted_height, fitted_width), mode="bilinear", align_corners=False)
         maps = self.encoder(image)
         if len(maps) != len(self.plan.maps):
             raise PluginError(
@@ -68,7 +77,7 @@ class SegmentationModel(nn.Module):
         logits: Tensor = self.head(self.decoder(inputs))
         if logits.shape[-2:] != image.shape[-2:]:
             logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
-        if self.pairing.size_policy == "resize" and image.shape[-2:] != (height, width):
+        if done == "resize":
             return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
         return logits[..., :height, :width]
 
@@ -87,25 +96,9 @@ class SegmentationModel(nn.Module):
                 "to model.preprocessing's value range, subtract its mean and divide by its std."
             )
 
-    def _fitted(self, image: Tensor) -> Tensor:
-        """Bring H and W to multiples of the coarsest stride, as the size policy says."""
-        height, width = image.shape[-2:]
-        multiple = self.plan.size_multiple
-        bottom, right = -height % multiple, -width % multiple
-        if not (bottom or right):
-            return image
-        if self.pairing.size_policy == "error":
-            raise InputError(
-                f"{self.pairing.encoder} x {self.pairing.decoder} takes H and W that are multiples of {multiple}; found "
-                f"{height} x {width}. Build with size_policy='auto' to have images padded and logits cropped."
-            )
-        if self.pairing.size_policy == "resize":
-            return F.interpolate(image, size=(height + bottom, width + right), mode="bilinear", align_corners=False)
-        return F.pad(image, (0, right, 0, bottom))
-
 
 def build(
-    encoder: str,
+    encoder: EncoderLike,
     decoder: str,
     *,
     classes: int = 1,
@@ -121,16 +114,19 @@ def build(
     """Pair an encoder with a decoder; channels and strides are negotiated.
 
     Args:
-        encoder: an encoder's id (`zoo list encoders`).
+        encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found: they are
+            measured (`zoo.probe`), and the model shares the module's parameters and keeps its modes.
         decoder: a decoder's id (`zoo list decoders`).
         classes: the number of logits a pixel gets.
         in_channels: the number of channels the image has.
         weights: None for random ones, a name the encoder knows ("imagenet"), or a file's path.
         levels: how many of the encoder's strides to use, counted from the finest; None for all.
-        image_size: (H, W) that the model will see, for encoders that are made for one size: handed to a factory that has
-            such a keyword; the others work at any size, and it changes nothing. None where it may vary.
+        image_size: (H, W) that the model will see: an encoder that is made for one size is made for it (position
+            embeddings, windows); the others work at any size, and it changes nothing. None where it may vary.
         adapters: "auto" inserts what the negotiation finds, "none" refuses to insert anything.
-        size_policy: "auto", "pad", "resize" or "error", for images whose size the encoder cannot take as it is.
+        size_policy: for images whose size the encoder cannot take as it is: "pad" them (and crop the logits), "resize" them
+            (and the logits back), or "error"; "auto" pads where it can and resizes what is larger than the one size an
+            encoder takes.
         encoder_options: keywords for the encoder.
         decoder_options: keywords for the decoder.
 
@@ -143,37 +139,38 @@ def build(
     Example:
         >>> model = zoo.build("resnet18", "unet-basic", classes=3)
     """
-    return build_pairing(
-        Pairing(
-            encoder,
-            decoder,
-            classes=classes,
-            in_channels=in_channels,
-            weights=fspath(weights) if isinstance(weights, PathLike) else weights,
-            levels=levels,
-            image_size=image_size,
-            adapters=adapters,
-            size_policy=size_policy,
-            encoder_options={} if encoder_options is None else encoder_options,
-            decoder_options={} if decoder_options is None else decoder_options,
-        )
-    )
+    options = {
+        "classes": classes,
+        "in_channels": in_channels,
+        "weights": weights,
+        "levels": levels,
+        "image_size": image_size,
+        "adapters": adapters,
+        "size_policy": size_policy,
+        "encoder_options": {} if encoder_options is None else encoder_options,
+        "decoder_options": {} if decoder_options is None else decoder_options,
+    }
+    return _built(resolve(*asked(encoder, decoder, options)))
 
 
 def build_pairing(pairing: Pairing) -> SegmentationModel:
     """Build the model of a pairing; raises as `build` does."""
-    resolved = resolve(pairing)
+    return _built(resolve(pairing))
+
+
+def _built(resolved: Resolved) -> SegmentationModel:
     encoder = _encoder(resolved)
     decoder = _decoder(resolved)
     head = _head(decoder, resolved)
-    return SegmentationModel(encoder, decoder, head, resolved.plan, pairing)
+    return SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing)
 
 
 def _encoder(resolved: Resolved) -> nn.Module:
     pairing = resolved.pairing
     given = {"maps": resolved.plan.maps, "in_channels": pairing.in_channels, "weights": pairing.weights}
-    offered = {} if pairing.image_size is None else {"image_size": pairing.image_size}
-    return _made(resolved.encoder, (), given, pairing.encoder_options, offered)
+    if resolved.plan.sizes.image_size is not None:
+        given["image_size"] = resolved.plan.sizes.image_size
+    return _made(resolved.encoder, (), given, {**pairing.encoder_options, **resolved.plan.encoder_options})
 
 
 def _decoder(resolved: Resolved) -> nn.Module:
@@ -209,12 +206,8 @@ def _made(
     arguments: tuple[Any, ...],
     given: dict[str, Any],
     options: Mapping[str, Any],
-    offered: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Call a plugin's factory; what it raises is the plugin's error, with its cause.
-
-    `given` is what every factory of its kind takes, `offered` what it gets only where its signature names it.
-    """
+    """Call a plugin's factory; what it raises is the plugin's error, with its cause."""
     try:
         factory = _imported(entry.spec.factory)
     except Exception as cause:
@@ -223,7 +216,6 @@ def _made(
         ) from cause
     named = _keywords(factory, len(arguments))
     keywords = {**given, **entry.spec.constants}
-    keywords |= {name: value for name, value in (offered or {}).items() if named and name in named}
     _check_accepted(entry, named, keywords, options)
     try:
         module = factory(*arguments, **keywords, **options)

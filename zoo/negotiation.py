@@ -3,85 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zoo.errors import NegotiationError
+from zoo.plan import Adapter, Plan, Route, Unused
 from zoo.pyramid import FeatureMap, Needs, Pyramid
+from zoo.sizes import ImageSizes, Size, plan_sizes
 
-__all__ = ["Adapter", "Plan", "Route", "Unused", "negotiate"]
+__all__ = ["negotiate"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapter:
-    """A small module between an encoder's feature map and a decoder's input.
-
-    Attributes:
-        kind: "project", a 1x1 convolution to another width.
-        in_channels: channels that go in.
-        out_channels: channels that come out.
-    """
-
-    kind: str
-    in_channels: int
-    out_channels: int
-
-    @property
-    def parameters(self) -> int:
-        """How many parameters the module adds."""
-        return (self.in_channels + 1) * self.out_channels
-
-    def __str__(self) -> str:
-        return f"1x1 convolution {self.in_channels} -> {self.out_channels} (+{self.parameters:,} parameters)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One decoder input: the encoder's map it comes from, what is put between, and why."""
-
-    source: FeatureMap
-    output: FeatureMap
-    adapters: tuple[Adapter, ...] = ()
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unused:
-    """A map that the encoder could give and the plan leaves out, and why."""
-
-    source: FeatureMap
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The outcome of a negotiation: which feature map goes through which adapters to which decoder input."""
-
-    encoder: str
-    decoder: str
-    routes: tuple[Route, ...]
-    unused: tuple[Unused, ...] = ()
-
-    @property
-    def maps(self) -> tuple[str, ...]:
-        """The names of the maps that the encoder is built to give, fine to coarse."""
-        return tuple(dict.fromkeys(route.source.name for route in self.routes))
-
-    @property
-    def pyramid(self) -> Pyramid:
-        """What the decoder is built for."""
-        return tuple(route.output for route in self.routes)
-
-    @property
-    def size_multiple(self) -> int:
-        """What H and W are brought to a multiple of: the coarsest stride, as a power of two or as the whole number it is."""
-        coarsest = max(route.source.stride for route in self.routes)
-        return int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
-
-    @property
-    def adapter_parameters(self) -> int:
-        """How many parameters all adapters add."""
-        return sum(adapter.parameters for route in self.routes for adapter in route.adapters)
+SYNTHESISED = range(2, 6)
+"""The levels (strides 4, 8, 16, 32) of the pyramid that is made from a single stride, as in ViTDet."""
+SYNTHESISED_CHANNELS = 256
+"""The width of that pyramid where the decoder names none, as in ViTDet."""
 
 
 def negotiate(
@@ -92,11 +27,16 @@ def negotiate(
     decoder: str,
     levels: int | None = None,
     adapters: str = "auto",
+    sizes: ImageSizes = ImageSizes(),  # noqa: B008 - a frozen fact
+    image_size: Size | None = None,
+    size_policy: str = "auto",
 ) -> Plan:
     """Match what an encoder gives with what a decoder needs, in a fixed order of preference.
 
-    Maps are selected first (one a stride, the last of equals; then the `levels` finest; then the decoder's exact strides;
-    then the coarsest `max_levels`); what is left is projected to the decoder's width where it asks for one.
+    Maps are selected first: one a stride, the last of equals; the `levels` finest strides; the decoder's exact strides;
+    the coarsest `max_levels`. What is selected is projected to the decoder's width where it asks for one. A stride that is
+    missing between two others is filled, learned; strides beyond the encoder's are synthesised, and from an encoder of a
+    single stride the pyramid of strides 4 to 32 is. The source of a missing stride is the nearest map, of two the finer.
 
     Args:
         pyramid: every map the encoder can give, fine to coarse.
@@ -105,67 +45,161 @@ def negotiate(
         decoder: the decoder's id, likewise.
         levels: how many strides to use, counted from the finest; None for all.
         adapters: "auto", or "none" to insert nothing.
+        sizes: the image sizes that the encoder takes.
+        image_size: the (H, W) that the model will see; None where it may vary.
+        size_policy: "auto", "pad", "resize" or "error".
 
     Raises:
         NegotiationError: nothing fits; the message names the encoder, the decoder, each level and what would fix it.
     """
-    selection = _Selection(kept=tuple(pyramid))
-    problems: list[str] = []
-    if needs.distinct_strides or needs.strides is not None:
-        selection = selection.without(_earlier_of_one_stride(selection.kept))
-    if levels is not None:
-        strides = _strides(selection.kept)
-        if levels > len(strides):
-            problems.append(
-                f"levels={levels} asks for {levels} strides, the encoder gives {len(strides)}; ask for at most {len(strides)}"
-            )
-        reason = f"levels={levels} keeps the {levels} finest strides"
-        selection = selection.without({entry: reason for entry in selection.kept if entry.level not in strides[:levels]})
-    if needs.strides is not None:
-        wanted = [round(math.log2(stride)) for stride in needs.strides]
-        given = _strides(selection.kept)
-        problems += [
-            f"stride {2**level} is needed and no feature map in play has it; choose another encoder"
-            for level in wanted
-            if level not in given
-        ]
-        reason = f"the decoder takes strides {', '.join(map(str, needs.strides))}"
-        selection = selection.without({entry: reason for entry in selection.kept if entry.level not in wanted})
-    if needs.output_stride is not None:
-        limit = needs.output_stride
-        reason = f"the decoder wants no map coarser than stride {limit}"
-        selection = selection.without({entry: reason for entry in selection.kept if entry.level > round(math.log2(limit))})
-    if needs.max_levels is not None and len(selection.kept) > needs.max_levels:
-        count = needs.max_levels
-        reason = f"the decoder takes {count} map{'s' if count > 1 else ''}, the coarsest"
-        selection = selection.without(dict.fromkeys(selection.kept[: len(selection.kept) - count], reason))
-    if len(selection.kept) < needs.min_levels and not problems:
-        problems.append(
-            f"the decoder needs at least {needs.min_levels} feature maps and {len(selection.kept)} are left; choose "
-            + ("another encoder" if levels is None else "a higher levels=, or another encoder")
-        )
-    routes = tuple(_route(entry, selection, needs) for entry in selection.kept)
+    choice = _choose(pyramid, needs, levels)
+    routes = tuple(_route(rung, choice, needs) for rung in choice.rungs)
+    problems = list(choice.problems)
     if adapters == "none":
-        problems += [
-            f"{route.source} would need {route.adapters[0]}; allow it with adapters='auto'"
-            for route in routes
-            if route.adapters
-        ]
+        problems += [_inserted(level, route) for level, route in enumerate(routes, start=1) if route.adapters]
     if problems:
-        raise NegotiationError(_refusal(encoder, decoder, pyramid, needs, selection, problems))
-    unused = tuple(Unused(source=entry, reason=selection.dropped[entry]) for entry in pyramid if entry in selection.dropped)
-    return Plan(encoder=encoder, decoder=decoder, routes=routes, unused=unused)
+        raise NegotiationError(_refusal(encoder, decoder, pyramid, needs, choice, problems))
+    coarsest = max(route.source.stride for route in routes)
+    multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
+    return Plan(
+        encoder=encoder,
+        decoder=decoder,
+        routes=routes,
+        unused=tuple(Unused(source=entry, reason=choice.dropped[entry]) for entry in pyramid if entry in choice.dropped),
+        sizes=plan_sizes(sizes, size_multiple=multiple, image_size=image_size, policy=size_policy),
+    )
 
 
-class _Selection:
-    """The maps still in play, and why each of the others is not."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rung:
+    """One decoder input before its adapters are planned: the level it is to have and the map it is made from."""
 
-    def __init__(self, kept: Pyramid, dropped: dict[FeatureMap, str] | None = None) -> None:
-        self.kept = kept
-        self.dropped = dropped or {}
+    level: int
+    source: FeatureMap
+    how: str  # "select", "fill" or "synthesise"
 
-    def without(self, reasons: dict[FeatureMap, str]) -> _Selection:
-        return _Selection(tuple(entry for entry in self.kept if entry not in reasons), self.dropped | reasons)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    rungs: tuple[_Rung, ...]
+    dropped: Mapping[FeatureMap, str]
+    problems: Sequence[str]
+
+
+def _choose(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
+    if not needs.distinct_strides and needs.strides is None:
+        return _choose_every_map(pyramid, needs, levels)
+    dropped = _earlier_of_one_stride(pyramid)
+    at = {entry.level: entry for entry in pyramid if entry not in dropped}
+    wanted, problems = (_ladder if needs.strides is None else _exact)(sorted(at), needs, levels)
+    if needs.max_levels is not None:
+        wanted = wanted[-needs.max_levels :]
+    if not problems and (not wanted or len(wanted) < needs.min_levels):
+        problems.append(_too_few(len(wanted), needs, levels))
+    rungs = tuple(_rung(level, at, wanted) for level in wanted)
+    sources = {rung.source for rung in rungs}
+    for level, entry in at.items():
+        if entry not in sources:
+            dropped[entry] = _reason_against(level, needs, levels if wanted and level > wanted[-1] else None)
+    return _Choice(rungs=rungs, dropped=dropped, problems=problems)
+
+
+def _exact(given: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
+    """Return the levels of the strides that the decoder names; and what `levels` leaves out of them."""
+    wanted = [round(math.log2(stride)) for stride in needs.strides or ()]
+    lost: list[int] = []
+    if levels is not None:
+        coarsest = given[levels - 1] if levels < len(given) else 99
+        lost = [level for index, level in enumerate(wanted) if index >= levels or level > coarsest]
+    return wanted, [f"stride {2**level} is needed and levels={levels} leaves it out; choose a higher levels=" for level in lost]
+
+
+def _ladder(given: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
+    """Return the levels to have, fine to coarse, `levels` of them where that many can be; and what is wrong with `levels`."""
+    limit = _limit(needs)
+    ladder = [level for level in given[:levels] if level <= limit]
+    least = max(needs.min_levels, levels or 1)
+    for missing in _missing(ladder, given, least > needs.min_levels, limit):
+        if len(ladder) >= least:
+            break
+        ladder = sorted({*ladder, *missing})
+    if levels is not None and len(ladder) < levels and len(given) < levels:
+        made = f", and {len(ladder)} can be made of them" if len(ladder) > len(given) else ""
+        most = max(len(ladder), len(given))
+        return ladder, [
+            f"levels={levels} asks for {levels} strides, the encoder gives {len(given)}{made}; ask for at most {most}"
+        ]
+    return ladder[:levels], []
+
+
+def _missing(ladder: list[int], given: list[int], only_usual: bool, limit: int) -> Iterator[list[int]]:
+    """Yield what makes a ladder longer, the best first, to the usual strides 4 to 32 and, unless `only_usual`, beyond.
+
+    From one stride these four are made at once. Else it is the gaps, then ever finer strides, then ever coarser ones.
+    """
+    usual = [level for level in SYNTHESISED if level <= limit]
+    if len(given) == 1:
+        yield usual
+        finest, coarsest = min([*usual, *ladder, limit + 1]), 99
+    else:
+        yield from ([level] for level in range(ladder[0], ladder[-1]) if level not in ladder) if ladder else ()
+        finest, coarsest = (ladder[0], ladder[-1]) if ladder else (limit + 1, limit)
+        yield from ([level] for level in reversed(usual) if level < finest)
+        yield from ([level] for level in usual if level > coarsest)
+        finest = min(finest, SYNTHESISED[0])
+    if not only_usual:
+        yield from ([level] for level in range(finest - 1, -1, -1) if level <= limit)
+
+
+def _rung(level: int, at: Mapping[int, FeatureMap], wanted: Sequence[int]) -> _Rung:
+    if len(at) == 1 and len(wanted) > 1:
+        return _Rung(level=level, source=next(iter(at.values())), how="synthesise")
+    if level in at:
+        return _Rung(level=level, source=at[level], how="select")
+    nearest = min(at, key=lambda other: (abs(other - level), other))
+    how = "fill" if min(at) < level < max(at) else "synthesise"
+    return _Rung(level=level, source=at[nearest], how=how)
+
+
+def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
+    """Choose for a decoder that takes maps of one stride together."""
+    problems = []
+    given = sorted({entry.level for entry in pyramid})
+    if levels is not None and levels > len(given):
+        problems.append(
+            f"levels={levels} asks for {levels} strides, the encoder gives {len(given)}; ask for at most {len(given)}"
+        )
+    cut = given[:levels]
+    kept = [entry for entry in pyramid if entry.level in cut and entry.level <= _limit(needs)]
+    dropped = {
+        entry: _reason_against(entry.level, needs, levels if entry.level not in cut else None)
+        for entry in pyramid
+        if entry not in kept
+    }
+    count = needs.max_levels
+    if count is not None and len(kept) > count:
+        if len({entry.level for entry in kept}) == 1:
+            taken = {len(kept) * (index + 1) // count - 1 for index in range(count)}
+            reason = f"the decoder takes {count} of the {len(kept)} maps at this stride, evenly spaced, the last included"
+        else:
+            taken = set(range(len(kept) - count, len(kept)))
+            reason = _reason_against(kept[0].level, needs, None)
+        dropped |= {entry: reason for index, entry in enumerate(kept) if index not in taken}
+        kept = [entry for index, entry in enumerate(kept) if index in taken]
+    if not problems and (not kept or len(kept) < needs.min_levels):
+        problems.append(_too_few(len(kept), needs, levels))
+    rungs = tuple(_Rung(level=entry.level, source=entry, how="select") for entry in kept)
+    return _Choice(rungs=rungs, dropped=dropped, problems=problems)
+
+
+def _limit(needs: Needs) -> int:
+    return 99 if needs.output_stride is None else round(math.log2(needs.output_stride))
+
+
+def _too_few(count: int, needs: Needs, levels: int | None) -> str:
+    return f"the decoder needs at least {needs.min_levels} feature maps and {count} are left; choose " + (
+        "another encoder" if levels is None else "a higher levels=, or another encoder"
+    )
 
 
 def _earlier_of_one_stride(maps: Sequence[FeatureMap]) -> dict[FeatureMap, str]:
@@ -177,35 +211,78 @@ def _earlier_of_one_stride(maps: Sequence[FeatureMap]) -> dict[FeatureMap, str]:
     }
 
 
-def _strides(maps: Sequence[FeatureMap]) -> list[int]:
-    return sorted({entry.level for entry in maps})
+def _reason_against(level: int, needs: Needs, levels: int | None) -> str:
+    if levels is not None:
+        return f"levels={levels} keeps the {levels} finest strides"
+    if needs.strides is not None:
+        return f"the decoder takes strides {', '.join(map(str, needs.strides))}"
+    if level > _limit(needs):
+        return f"the decoder wants no map coarser than stride {needs.output_stride}"
+    count = needs.max_levels
+    if count is None:
+        return "the decoder's other maps are nearer to other strides"
+    return f"the decoder takes {count} map{'s' if count != 1 else ''}, the coarsest"
 
 
-def _route(source: FeatureMap, selection: _Selection, needs: Needs) -> Route:
-    rivals = [entry.name for entry in selection.dropped if entry.level == source.level]
-    if rivals and needs.distinct_strides:
-        reason = f"last of the maps at stride {source.stride:g} (others: {', '.join(rivals)})"
-    elif rivals:
-        reason = f"the coarsest wanted; {', '.join(rivals)} at stride {source.stride:g} left out"
-    elif any(entry.level == source.level for entry in selection.kept if entry is not source):
-        reason = f"one of several maps at stride {source.stride:g}; the decoder takes them all"
+def _route(rung: _Rung, choice: _Choice, needs: Needs) -> Route:
+    source = rung.source
+    if rung.how == "select":
+        reason = _reason_for(rung, choice, needs)
+        if needs.channels is None or needs.channels == source.channels:
+            return Route(source=source, output=source, reason=reason)
+        adapter = Adapter(kind="project", in_channels=source.channels, out_channels=needs.channels)
+        output = replace(source, channels=needs.channels)
+        return Route(
+            source=source, output=output, adapters=(adapter,), reason=f"{reason}; the decoder wants {needs.channels} channels"
+        )
+    steps = source.level - rung.level
+    default = source.channels if rung.how == "fill" else SYNTHESISED_CHANNELS
+    adapter = Adapter(kind=rung.how, in_channels=source.channels, out_channels=needs.channels or default, steps=steps)
+    stride = max(1.0, source.stride / 2**steps)
+    output = FeatureMap(name=f"{source.name}/stride{stride:g}", channels=adapter.out_channels, stride=stride)
+    if rung.how == "fill":
+        reason = f"stride {2**rung.level} is missing in the ladder; the nearest map, of two the finer, is at {source.stride:g}"
+    elif steps:
+        reason = f"the encoder has no stride {2**rung.level}; the nearest map is at {source.stride:g}"
     else:
-        reason = f"the only map at stride {source.stride:g}"
-    if needs.channels is None or needs.channels == source.channels:
-        return Route(source=source, output=source, reason=reason)
-    project = Adapter(kind="project", in_channels=source.channels, out_channels=needs.channels)
-    return Route(
-        source=source,
-        output=replace(source, channels=needs.channels),
-        adapters=(project,),
-        reason=f"{reason}; the decoder wants {needs.channels} channels",
+        reason = f"the encoder's only stride, {source.stride:g}; a level of its own in the pyramid made from it"
+    return Route(source=source, output=output, adapters=(adapter,), reason=reason)
+
+
+def _reason_for(rung: _Rung, choice: _Choice, needs: Needs) -> str:
+    stride = f"stride {rung.source.stride:g}"
+    rivals = [entry.name for entry in choice.dropped if entry.level == rung.source.level]
+    if rivals and needs.distinct_strides:
+        return f"last of the maps at {stride} (others: {_some(rivals)})"
+    if rivals:
+        return f"chosen among the maps at {stride}; left out: {_some(rivals)}"
+    if sum(other.level == rung.level for other in choice.rungs) > 1:
+        return f"one of several maps at {stride}; the decoder takes them all"
+    return f"the only map at {stride}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:2])} ... {names[-1]}"
+
+
+def _inserted(level: int, route: Route) -> str:
+    adapter = route.adapters[0]
+    if adapter.kind == "project":
+        missing = f"{route.source} has not the decoder's {adapter.out_channels} channels"
+    elif adapter.steps:
+        missing = f"the encoder gives no map at stride {2**route.output.level}"
+    else:
+        missing = f"{route.source} alone is no pyramid"
+    return (
+        f"level {level} (stride {2**route.output.level}): {missing}; it would need a {adapter} after {route.source.name}; "
+        "allow it with adapters='auto'"
     )
 
 
-def _refusal(encoder: str, decoder: str, pyramid: Pyramid, needs: Needs, selection: _Selection, problems: Sequence[str]) -> str:
+def _refusal(encoder: str, decoder: str, pyramid: Pyramid, needs: Needs, choice: _Choice, problems: Sequence[str]) -> str:
     lines = [f"{encoder} cannot serve {decoder} as asked.", f"  {decoder} needs: {needs}", f"  {encoder} gives:"]
     for entry in pyramid:
-        state = "unused: " + selection.dropped[entry] if entry in selection.dropped else "usable"
+        state = "unused: " + choice.dropped[entry] if entry in choice.dropped else "usable"
         lines.append(f"    {entry}: {state}")
     lines += [f"  Problem: {problem}." for problem in problems]
     return "\n".join(lines)

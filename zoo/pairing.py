@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
 
 from zoo.errors import OptionError
+from zoo.options import Options, plain
 
-__all__ = ["ADAPTER_POLICIES", "SIZE_POLICIES", "Options", "Pairing"]
+__all__ = ["ADAPTER_POLICIES", "SIZE_POLICIES", "Pairing"]
 
 ADAPTER_POLICIES = ("auto", "none")
 SIZE_POLICIES = ("auto", "pad", "resize", "error")
-
-
-class Options(Mapping[str, Any]):
-    """Keywords for a factory: a mapping that cannot change and can be hashed; lists in it become tuples."""
-
-    __slots__ = ("_items",)
-
-    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
-        self._items = tuple(sorted((name, _frozen(value)) for name, value in (options or {}).items()))
-
-    def __getitem__(self, name: str) -> Any:
-        return dict(self._items)[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name, _ in self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __hash__(self) -> int:
-        return hash(self._items)
-
-    def __repr__(self) -> str:
-        return f"Options({dict(self._items)!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +30,8 @@ class Pairing:
         image_size: (H, W) that the model will see, for encoders made for one size; None where it may vary.
         adapters: "auto" inserts what the negotiation finds, "none" refuses to insert anything.
         size_policy: what happens to an image whose size the encoder cannot take as it is: "pad" (right and bottom, with
-            zeros, and crop the logits), "resize" (the image up, the logits back), "error"; "auto" pads.
+            zeros, and crop the logits), "resize" (the image, and the logits back), "error"; "auto" pads where it can,
+            and resizes what is larger than the one size that an encoder takes.
         encoder_options: keywords for the encoder's factory.
         decoder_options: keywords for the decoder's factory.
     """
@@ -93,11 +71,11 @@ class Pairing:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, as YAML and JSON hold it."""
-        return {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
+        return {entry.name: plain(getattr(self, entry.name)) for entry in fields(self)}
 
     def __str__(self) -> str:
         options = {
-            entry.name: _plain(getattr(self, entry.name))
+            entry.name: plain(getattr(self, entry.name))
             for entry in fields(self)
             if entry.name not in ("encoder", "decoder") and getattr(self, entry.name) != _DEFAULTS[entry.name]
         }
@@ -110,24 +88,6 @@ _DEFAULTS = {
     for entry in fields(Pairing)
     if entry.name not in ("encoder", "decoder")
 }
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return Options(value)
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(entry) for entry in value)
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise OptionError(f"An option's value must be plain data (numbers, strings, lists, mappings); found {value!r}.")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(entry) for entry in value]
-    return value
 
 
 def _check_count(name: str, value: object) -> None:

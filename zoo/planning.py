@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from zoo import negotiation
 from zoo.errors import OptionError, PluginError, ZooError
-from zoo.negotiation import Plan
+from zoo.options import Options
 from zoo.pairing import Pairing
+from zoo.plan import Plan
 from zoo.pyramid import Needs, Pyramid
 from zoo.registry import Entry, default_registry
+from zoo.sizes import ImageSizes
 from zoo.specs import DecoderSpec, EncoderSpec, Option
 
-__all__ = ["Resolved", "channels", "negotiate", "resolve"]
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+__all__ = ["EncoderLike", "Resolved", "asked", "channels", "make_pairing", "negotiate", "resolve"]
+
+EncoderLike: TypeAlias = "str | Module"
+"""An encoder's id, or any module."""
 
 _A = TypeVar("_A")
 
@@ -31,8 +40,12 @@ class Resolved:
     plan: Plan
 
 
-def resolve(pairing: Pairing) -> Resolved:
+def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None) -> Resolved:
     """Find both sides of a pairing and negotiate.
+
+    Args:
+        pairing: what was asked for.
+        encoder: the encoder, where it is a module that no registry knows; None to look its id up.
 
     Raises:
         UnknownIdError: or AmbiguousIdError, PluginError: an id cannot be resolved.
@@ -40,42 +53,110 @@ def resolve(pairing: Pairing) -> Resolved:
         NegotiationError: the two do not fit.
     """
     registry = default_registry()
-    encoder = registry.encoder(pairing.encoder)
+    encoder = encoder or registry.encoder(pairing.encoder)
     decoder = registry.decoder(pairing.decoder)
-    pyramid = pyramid_of(encoder, pairing.encoder_options)
     needs = needs_of(decoder, pairing.decoder_options)
+    dilation, note = _dilation(encoder, decoder, needs, pairing)
+    options = {**pairing.encoder_options, **dilation}
     plan = negotiation.negotiate(
-        pyramid, needs, encoder=encoder.id, decoder=decoder.id, levels=pairing.levels, adapters=pairing.adapters
+        pyramid_of(encoder, options),
+        needs,
+        encoder=encoder.id,
+        decoder=decoder.id,
+        levels=pairing.levels,
+        adapters=pairing.adapters,
+        sizes=sizes_of(encoder, options),
+        image_size=pairing.image_size,
+        size_policy=pairing.size_policy,
     )
+    notes = (note, _output_note(decoder, plan))
+    plan = replace(plan, encoder_options=Options(dilation), notes=tuple(note for note in notes if note))
     return Resolved(pairing=pairing, encoder=encoder, decoder=decoder, plan=plan)
 
 
-def negotiate(encoder: str, decoder: str, **options: Any) -> Plan:
+def _dilation(
+    encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], needs: Needs, pairing: Pairing
+) -> tuple[dict[str, Any], str]:
+    """Hand the output stride that a decoder wants to an encoder that can dilate; and say what was decided."""
+    wanted = needs.output_stride
+    if wanted is None or "output_stride" in pairing.encoder_options:
+        return {}, ""
+    if all(2**entry.level <= wanted for entry in pyramid_of(encoder, pairing.encoder_options)):
+        return {}, ""
+    wish = f"{decoder.id} wants output stride {wanted}"
+    if wanted not in _answered(encoder, "output_strides function", encoder.spec.output_strides_for, pairing.encoder_options):
+        return {}, f"{wish}; {encoder.id} cannot dilate to it, and none of its coarser maps is used."
+    if pairing.adapters == "none":
+        return {}, f"{wish}; {encoder.id} could dilate to it, and adapters='none' forbids it: no coarser map is used."
+    return {"output_stride": wanted}, f"{wish}; {encoder.id} is built with output_stride={wanted} (dilated)."
+
+
+def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
+    """Say how the output comes to the image's resolution."""
+    finest, stride = plan.pyramid[0], decoder.spec.out_stride
+    if stride is None:
+        return ""
+    if stride > 1:
+        return f"Output: the logits come at stride {stride} and are resized (bilinear) to the image."
+    left = finest.stride / 2**finest.level
+    ending = "the logits are not interpolated" if left == 1 else f"the logits are then resized (bilinear) by {left:.3g}"
+    if finest.level == 0:
+        return f"Output: {decoder.id} ends at the finest map (stride {finest.stride:g}); {ending}."
+    steps = ", ".join(f"{finest.stride / 2**step:g}" for step in range(1, finest.level + 1))
+    return (
+        f"Output: from the finest map (stride {finest.stride:g}) {decoder.id} takes {finest.level} learned upsampling "
+        f"step{'s' if finest.level > 1 else ''} more, to stride {steps}; {ending}."
+    )
+
+
+def asked(encoder: EncoderLike, decoder: str, options: Mapping[str, Any]) -> tuple[Pairing, Entry[EncoderSpec] | None]:
+    """Return the pairing of what was asked for, and the encoder where it is a module; it is then probed."""
+    if not _is_module(encoder):
+        return make_pairing(cast("str", encoder), decoder, options), None
+    entry = _probed(encoder, options.get("in_channels", 3))
+    return make_pairing(entry.full_id, decoder, options), entry
+
+
+def _is_module(encoder: EncoderLike) -> bool:
+    named = (getattr(encoder, name, None) for name in ("forward", "named_modules"))
+    return not isinstance(encoder, str | type) and all(map(callable, named))
+
+
+def _probed(module: EncoderLike, in_channels: int) -> Entry[EncoderSpec]:
+    # By name: whoever holds a module has imported torch, and nobody else is to import it for this.
+    probe = importlib.import_module("zoo.probe").probe
+    return Entry(kind="encoder", plugin="module", distribution="", version="", spec=probe(module, in_channels=in_channels))
+
+
+def negotiate(encoder: EncoderLike, decoder: str, **options: Any) -> Plan:
     """Return the plan of a pairing, without building or importing either side (`zoo.negotiate`).
 
     Args:
-        encoder: an encoder's id.
+        encoder: an encoder's id, or any `nn.Module`, which is then probed.
         decoder: a decoder's id.
         options: as for `zoo.build`: `levels`, `adapters`, `encoder_options`, `decoder_options`, ...
 
     Raises:
         ZooError: as `zoo.build` does before it builds.
     """
-    return resolve(make_pairing(encoder, decoder, options)).plan
+    return resolve(*asked(encoder, decoder, options)).plan
 
 
-def channels(encoder: str, **options: Any) -> list[int]:
+def channels(encoder: EncoderLike, **options: Any) -> list[int]:
     """Return the channels of every map the encoder can give, fine to coarse, as tutorials pass them to a decoder.
 
     Args:
-        encoder: an encoder's id.
+        encoder: an encoder's id, or any `nn.Module`, which is then probed.
         options: the encoder's own options.
 
     Example:
         >>> zoo.channels("resnet18")
         [64, 64, 64, 128, 256, 512]
     """
-    entry = default_registry().encoder(encoder)
+    if _is_module(encoder):
+        entry = _probed(encoder, options.pop("in_channels", 3))
+    else:
+        entry = default_registry().encoder(cast("str", encoder))
     return [feature_map.channels for feature_map in pyramid_of(entry, options)]
 
 
@@ -108,6 +189,11 @@ def pyramid_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyram
 def needs_of(decoder: Entry[DecoderSpec], options: Mapping[str, Any]) -> Needs:
     """Return what the decoder needs under these options."""
     return _answered(decoder, "needs function", decoder.spec.needs_for, options)
+
+
+def sizes_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> ImageSizes:
+    """Return the image sizes that the encoder takes under these options."""
+    return _answered(encoder, "sizes function", encoder.spec.sizes_for, options)
 
 
 def _answered(entry: Entry[Any], what: str, function: Callable[[dict[str, Any]], _A], options: Mapping[str, Any]) -> _A:

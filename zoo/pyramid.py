@@ -111,6 +111,10 @@ class Needs:
             raise RegistrationError(f"Needs: min_levels must be at least 1, found {self.min_levels}.")
         if self.max_levels is not None and self.max_levels < self.min_levels:
             raise RegistrationError(f"Needs: max_levels ({self.max_levels}) is below min_levels ({self.min_levels}).")
+        if self.strides is not None and self.output_stride is not None and self.strides[-1] > self.output_stride:
+            raise RegistrationError(
+                f"Needs: stride {self.strides[-1]} is coarser than output_stride={self.output_stride}; name strides up to that."
+            )
         for name in ("channels", "output_stride"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 from zoo.errors import RegistrationError
 from zoo.pyramid import FeatureMap, Needs, Pyramid, check_pyramid
 from zoo.registry import Kind, default_registry
+from zoo.sizes import ImageSizes
 from zoo.specs import DecoderSpec, EncoderSpec, Factory, Option, Spec
 
 __all__ = ["register_decoder", "register_encoder"]
@@ -22,6 +23,7 @@ def register_decoder(
     *,
     needs: Needs | Callable[..., Needs] | None = ...,
     options: Sequence[Option] | None = ...,
+    out_stride: int | None = ...,
     source: str = ...,
     licence: str = ...,
     replace: bool = ...,
@@ -33,6 +35,7 @@ def register_decoder(
     *,
     needs: Needs | Callable[..., Needs] | None = ...,
     options: Sequence[Option] | None = ...,
+    out_stride: int | None = ...,
     source: str = ...,
     licence: str = ...,
     replace: bool = ...,
@@ -43,6 +46,7 @@ def register_decoder(
     *,
     needs: Needs | Callable[..., Needs] | None = None,
     options: Sequence[Option] | None = None,
+    out_stride: int | None = None,
     source: str = "",
     licence: str = "",
     replace: bool = False,
@@ -55,6 +59,7 @@ def register_decoder(
             makes has `out_channels` and `out_stride`; its `forward(features)` takes a list of maps and returns one.
         needs: what it asks of a pyramid; by default the factory's own attribute `needs`, else any pyramid will do.
         options: the keywords it takes, for `zoo show`.
+        out_stride: the stride of the map it gives, where that is always the same, for `zoo explain`.
         source: paper or repository.
         licence: of the code, as an SPDX id.
         replace: put this one in the place of another registered under the name.
@@ -72,6 +77,7 @@ def register_decoder(
             name=name,
             factory=made_by,
             needs=wanted,
+            out_stride=out_stride,
             options=None if options is None else tuple(options),
             source=source,
             licence=licence,
@@ -87,6 +93,8 @@ def register_encoder(
     factory: _F,
     *,
     pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
+    sizes: ImageSizes | Callable[..., ImageSizes] = ...,
+    output_strides: tuple[int, ...] | list[int] | Callable[..., tuple[int, ...]] = ...,
     options: Sequence[Option] | None = ...,
     weights: Sequence[str] = ...,
     source: str = ...,
@@ -99,6 +107,8 @@ def register_encoder(
     factory: None = None,
     *,
     pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
+    sizes: ImageSizes | Callable[..., ImageSizes] = ...,
+    output_strides: tuple[int, ...] | list[int] | Callable[..., tuple[int, ...]] = ...,
     options: Sequence[Option] | None = ...,
     weights: Sequence[str] = ...,
     source: str = ...,
@@ -110,6 +120,8 @@ def register_encoder(
     factory: Factory | None = None,
     *,
     pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
+    sizes: ImageSizes | Callable[..., ImageSizes] = ImageSizes(),  # noqa: B008 - a frozen fact
+    output_strides: tuple[int, ...] | list[int] | Callable[..., tuple[int, ...]] = (),
     options: Sequence[Option] | None = None,
     weights: Sequence[str] = (),
     source: str = "",
@@ -123,6 +135,8 @@ def register_encoder(
         factory: called as `factory(maps=(names, ...), in_channels=..., weights=..., **options)`, or
             `package.module:name` of such. What it makes returns just those maps, NCHW, fine to coarse.
         pyramid: every map it can give, or a torch-free function of its options that returns them.
+        sizes: which image sizes it takes, or a torch-free function of its options; by default any.
+        output_strides: what its option `output_stride` can ask for, where it can dilate.
         options: the keywords it takes besides, for `zoo show`.
         weights: the names that `weights=` accepts beside a file's path.
         source: paper or repository.
@@ -142,6 +156,8 @@ def register_encoder(
             name=name,
             factory=made_by,
             pyramid=maps,
+            sizes=sizes,
+            output_strides=tuple(output_strides) if isinstance(output_strides, list) else output_strides,
             options=None if options is None else tuple(options),
             weights=(weights,) if isinstance(weights, str) else tuple(weights),
             source=source,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from zoo.errors import RegistrationError
 from zoo.pyramid import Needs, Pyramid, check_pyramid
+from zoo.sizes import ImageSizes
 
 __all__ = ["DecoderSpec", "EncoderSpec", "Factory", "Option", "Preprocessing", "Spec"]
 
@@ -82,7 +83,13 @@ class EncoderSpec:
         pyramid: every map that the encoder can give: a tuple of `FeatureMap`, or a torch-free function of its options.
         options: the keywords that the factory takes besides; None where they are not declared.
         constants: keywords that this spec always hands to its factory, so that one factory serves a family.
+        sizes: which image sizes it takes: an `ImageSizes`, or a torch-free function of its options. Where `adapts` is set,
+            the factory is given `image_size=(H, W)`.
+        output_strides: the coarsest strides that its option `output_stride` can ask for (dilated convolutions in place of
+            strided ones), or a torch-free function of its options; `pyramid` is then a function that takes this option.
         weights: names that `weights=` accepts beside a file's path.
+        tags: names of pretrained weights that may follow the name after a dot (`resnet50.a1_in1k`); the factory is then
+            given `tag=`. A tag chooses which weights; `weights=None` still loads none.
         source: paper or repository of the architecture.
         licence: of the code, as an SPDX id.
         canonical: the bare name is the project's own; honoured from this distribution only.
@@ -93,22 +100,58 @@ class EncoderSpec:
     pyramid: Pyramid | Callable[..., Pyramid]
     options: tuple[Option, ...] | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
+    sizes: ImageSizes | Callable[..., ImageSizes] = field(default_factory=ImageSizes)
+    output_strides: tuple[int, ...] | Callable[..., tuple[int, ...]] = ()
     weights: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     source: str = ""
     licence: str = ""
     canonical: bool = False
 
     def __post_init__(self) -> None:
         _check_name_and_factory("EncoderSpec", self.name, self.factory)
-        _check_tuples("EncoderSpec", self.name, options=self.options, weights=self.weights)
+        _check_tuples("EncoderSpec", self.name, options=self.options, weights=self.weights, tags=self.tags)
+        if self.output_strides:
+            self._check_output_strides()
+        if not isinstance(self.sizes, ImageSizes) and not callable(self.sizes):
+            raise RegistrationError(
+                f"Encoder {self.name!r}: sizes must be a zoo.ImageSizes or a function, found {self.sizes!r}."
+            )
         if not callable(self.pyramid):
             object.__setattr__(self, "pyramid", check_pyramid(self.pyramid, f"Encoder {self.name!r}"))
+
+    def _check_output_strides(self) -> None:
+        if not callable(self.output_strides):
+            _check_tuples("EncoderSpec", self.name, output_strides=self.output_strides)
+            for stride in self.output_strides:
+                _check_stride(f"EncoderSpec {self.name!r}: an output stride", stride)
+        if not callable(self.pyramid):
+            raise RegistrationError(
+                f"Encoder {self.name!r} has output_strides, so its pyramid must be a function that takes output_stride=None."
+            )
+        if self.options is not None and "output_stride" not in [option.name for option in self.options]:
+            raise RegistrationError(f"Encoder {self.name!r} has output_strides; declare the option 'output_stride' as well.")
 
     def pyramid_for(self, options: dict[str, Any]) -> Pyramid:
         """Return the maps that the encoder gives under these options."""
         if callable(self.pyramid):
             return check_pyramid(self.pyramid(**options), f"Encoder {self.name!r}")
         return self.pyramid
+
+    def sizes_for(self, options: dict[str, Any]) -> ImageSizes:
+        """Return the image sizes that the encoder takes under these options."""
+        sizes = self.sizes(**options) if callable(self.sizes) else self.sizes
+        if not isinstance(sizes, ImageSizes):
+            raise RegistrationError(f"Encoder {self.name!r}: its sizes function must return a zoo.ImageSizes, found {sizes!r}.")
+        return sizes
+
+    def output_strides_for(self, options: dict[str, Any]) -> tuple[int, ...]:
+        """Return the output strides that the encoder can be dilated to."""
+        return tuple(self.output_strides(**options) if callable(self.output_strides) else self.output_strides)
+
+    def tagged(self, tag: str) -> EncoderSpec:
+        """Return the same encoder with the weights of this tag."""
+        return replace(self, name=f"{self.name}.{tag}", constants={**self.constants, "tag": tag}, tags=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +165,8 @@ class DecoderSpec:
             It may have `make_head(classes)`; otherwise the head is a 1x1 convolution.
         needs: a `Needs`, or a torch-free function of the decoder's options.
         options: the keywords that the factory takes besides the pyramid; None where they are not declared.
+        out_stride: the stride of the map it gives, whatever pyramid it gets; None where it is not declared. A decoder
+            that declares 1 brings the coarsest map to the image's resolution by itself.
         constants: keywords that this spec always hands to its factory, so that one factory serves a family.
         source: paper or repository of the method.
         licence: of the code, as an SPDX id.
@@ -132,6 +177,7 @@ class DecoderSpec:
     factory: Factory
     needs: Needs | Callable[..., Needs] = field(default_factory=Needs)
     options: tuple[Option, ...] | None = None
+    out_stride: int | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
@@ -140,6 +186,8 @@ class DecoderSpec:
     def __post_init__(self) -> None:
         _check_name_and_factory("DecoderSpec", self.name, self.factory)
         _check_tuples("DecoderSpec", self.name, options=self.options)
+        if self.out_stride is not None:
+            _check_stride(f"DecoderSpec {self.name!r}: out_stride", self.out_stride)
         if not isinstance(self.needs, Needs) and not callable(self.needs):
             raise RegistrationError(f"Decoder {self.name!r}: needs must be a zoo.Needs or a function, found {self.needs!r}.")
 
@@ -166,6 +214,11 @@ def _check_name_and_factory(kind: str, name: object, factory: object) -> None:
             raise RegistrationError(f"{kind} {name!r}: a factory is written 'package.module:name'; found {factory!r}.")
     elif not callable(factory):
         raise RegistrationError(f"{kind} {name!r}: a factory is a callable or 'package.module:name'; found {factory!r}.")
+
+
+def _check_stride(what: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise RegistrationError(f"{what} is a whole number of at least 1; found {value!r}.")
 
 
 def _check_tuples(kind: str, name: str, **given: object) -> None:

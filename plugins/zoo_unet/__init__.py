@@ -32,6 +32,7 @@ def zoo_decoders() -> Iterator[zoo.DecoderSpec]:
             factory=f"zoo_unet.decoders:{factory}",
             needs=zoo.Needs(min_levels=2),
             options=OPTIONS,
+            out_stride=1,
             source=source,
             licence="Apache-2.0",
             canonical=True,

@@ -80,7 +80,8 @@ def transposed(x, step):
 
 
 def gated(skip, gating, step):
-    keys = F.conv2d(skip, step["gate.theta.weight"], stride=2)
+    even = F.pad(skip, (0, skip.shape[-1] % 2, 0, skip.shape[-2] % 2))
+    keys = F.conv2d(even, step["gate.theta.weight"], stride=2)
     signal = F.conv2d(gating, step["gate.phi.weight"], step["gate.phi.bias"])
     scores = F.conv2d((keys + resized(signal, keys.shape[2:])).clamp(min=0), step["gate.psi.weight"], step["gate.psi.bias"])
     return skip * resized(1 / (1 + torch.exp(-scores)), skip.shape[2:])

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from zoo.benchmark.config import BenchConfig
-from zoo.pairing import Options, Pairing
+from zoo.options import Options
+from zoo.pairing import Pairing
 
 __all__ = ["GROUP_FACTS", "Mode", "Reference", "Subject", "Trial", "digest", "groups_of", "trials_of"]
 

@@ -1,0 +1,181 @@
+"""Which image sizes an encoder takes, and what a plan does with an image of another size. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from zoo.errors import RegistrationError
+
+__all__ = ["ImageSizes", "Size", "SizePlan", "plan_sizes"]
+
+Size: TypeAlias = tuple[int, int]
+"""Height and width, in pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSizes:
+    """Which heights and widths an encoder takes; the defaults take any.
+
+    Attributes:
+        multiple: H and W must be multiples of it (a patch, a window, a stage that adds maps of two sizes).
+        minimum: H and W must be at least this.
+        square: H and W must be equal.
+        fixed: the one (H, W) that it takes when it is made without an `image_size`; None for an encoder that takes any.
+        adapts: its factory has an `image_size` keyword, and makes an encoder for that size.
+    """
+
+    multiple: int = 1
+    minimum: int = 1
+    square: bool = False
+    fixed: Size | None = None
+    adapts: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = {"multiple": self.multiple, "minimum": self.minimum}
+        if self.fixed is not None:
+            if not isinstance(self.fixed, tuple) or len(self.fixed) != 2:
+                raise RegistrationError(f"ImageSizes: fixed must be a pair (height, width); found {self.fixed!r}.")
+            numbers |= {"fixed height": self.fixed[0], "fixed width": self.fixed[1]}
+        for name, value in numbers.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise RegistrationError(f"ImageSizes: {name} must be a whole number of at least 1; found {value!r}.")
+
+    def holding(self, size: Size) -> Size:
+        """Return the smallest size that the encoder can be made for and that holds `size`."""
+        least = _up(self.minimum, self.multiple)
+        height, width = (max(_up(length, self.multiple), least) for length in size)
+        return (max(height, width),) * 2 if self.square else (height, width)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.fixed is not None:
+            parts.append(f"{_text(self.fixed)} only")
+            if self.adapts:
+                parts.append("or the size it is made for (image_size)")
+        elif self.multiple == 1 and self.minimum == 1 and not self.square:
+            parts.append("any")
+        if self.multiple > 1 and (self.fixed is None or self.adapts):
+            parts.append(f"multiples of {self.multiple}")
+        if self.minimum > 1:
+            parts.append(f"at least {self.minimum}")
+        if self.square:
+            parts.append("square")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizePlan:
+    """What the model does with an image whose size its encoder does not take as it is.
+
+    Attributes:
+        policy: what was asked for: "auto", "pad", "resize" or "error".
+        sizes: what the encoder takes as it is built for this plan, its coarsest stride included.
+        image_size: the size that the encoder's factory is given; None for none.
+        asked: the image size the pairing named; None where it may vary.
+    """
+
+    policy: str = "auto"
+    sizes: ImageSizes = ImageSizes()
+    image_size: Size | None = None
+    asked: Size | None = None
+
+    def fit(self, height: int, width: int) -> tuple[Literal["as is", "pad", "resize", "refuse"], Size]:
+        """Return what happens to an image of this size, and the size that the encoder then sees."""
+        sizes = self.sizes
+        if sizes.fixed is not None:
+            target, larger = sizes.fixed, height > sizes.fixed[0] or width > sizes.fixed[1]
+        elif sizes.minimum <= sizes.multiple and not sizes.square:  # no choice of the larger, which an export would freeze
+            target, larger = (_up(height, sizes.multiple), _up(width, sizes.multiple)), False
+        else:
+            target, larger = sizes.holding((height, width)), False
+        if target == (height, width):
+            return "as is", target
+        if self.policy == "error" or (self.policy == "pad" and larger):
+            return "refuse", target
+        return ("resize" if self.policy == "resize" or larger else "pad"), target
+
+    @property
+    def takes(self) -> str:
+        """The sizes that the encoder of this plan takes as they are, as text."""
+        return _text(self.sizes.fixed) if self.sizes.fixed else str(self.sizes)
+
+    @property
+    def note(self) -> str:
+        """What happens to images, why, and what it costs."""
+        notes = [self._made_for(), self._otherwise()]
+        return " ".join(note[0].upper() + note[1:] for note in notes if note)
+
+    def _made_for(self) -> str:
+        if self.image_size is None:
+            if self.asked is not None and self.sizes.fixed not in (None, self.asked):
+                return f"the encoder cannot be made for {_text(self.asked)}."
+            return ""
+        text = f"the encoder is made for {_text(self.image_size)}"
+        if self.asked is not None and self.asked != self.image_size:
+            text += f", which holds {_text(self.asked)} at {_share(self.image_size, self.asked)} more pixels"
+        return text + "."
+
+    def _otherwise(self) -> str:
+        sizes, policy = self.sizes, f"(size_policy={self.policy!r})"
+        padded = "padded right and bottom with zeros, and the logits cropped"
+        resized = "resized (bilinear), and the logits resized back"
+        if sizes.fixed is not None:
+            where = f"an image that is not {_text(sizes.fixed)}"
+            if self.policy == "error":
+                return f"{where} is refused {policy}."
+            if self.policy == "pad":
+                return f"a smaller image is {padded}; a larger one is refused {policy}."
+            cost = f"every image costs as much as one of {_text(sizes.fixed)}"
+            way_out = "; build with image_size=(H, W) to keep larger ones' detail" if sizes.adapts else ""
+            if self.policy == "resize":
+                return f"{where} is {resized} {policy}: {cost}{way_out}."
+            return (
+                f"a smaller image is {padded}; a larger one is {resized}, and loses detail {policy}: the encoder takes no "
+                f"other size as it is made, {cost}{way_out}."
+            )
+        if sizes.multiple == 1 and sizes.minimum == 1 and not sizes.square:
+            return "any H and W are taken as they are."
+        done = {"resize": resized, "error": "refused"}.get(self.policy, padded)
+        where = f"where H or W is no multiple of {sizes.multiple}"
+        if sizes.minimum > sizes.multiple:
+            where += f" or below {_up(sizes.minimum, sizes.multiple)}"
+        if sizes.square:
+            where += ", or they differ"
+        cost = ""
+        if self.policy != "error":
+            few = sizes.minimum <= sizes.multiple and not sizes.square
+            count = f"up to {sizes.multiple - 1} more rows and columns" if few else "the added rows and columns are"
+            cost = f": {count} to compute" if few else f": {count} computed as well"
+        return f"{where}, the image is {done} {policy}{cost}."
+
+
+def plan_sizes(sizes: ImageSizes, *, size_multiple: int, image_size: Size | None, policy: str) -> SizePlan:
+    """Return the size plan of an encoder whose coarsest map in use has the stride `size_multiple`.
+
+    Args:
+        sizes: what the encoder takes.
+        size_multiple: what H and W are brought to a multiple of for the maps' sake.
+        image_size: the (H, W) that the model will see; an encoder that adapts is made for the smallest size holding it.
+        policy: "auto", "pad", "resize" or "error".
+    """
+    if sizes.fixed is None:
+        sizes = replace(sizes, multiple=math.lcm(sizes.multiple, size_multiple))
+    if image_size is None or not sizes.adapts:
+        return SizePlan(policy=policy, sizes=sizes, asked=image_size)
+    made_for = sizes.holding(image_size)
+    built = replace(sizes, fixed=None if sizes.fixed is None else made_for)
+    return SizePlan(policy=policy, sizes=built, image_size=made_for, asked=image_size)
+
+
+def _up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _share(larger: Size, smaller: Size) -> str:
+    return f"{larger[0] * larger[1] / (smaller[0] * smaller[1]) - 1:.0%}"
