@@ -1,0 +1,500 @@
+"""The probe: the pyramid of any module, and an encoder that computes just that."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+from collections import OrderedDict
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision.models as models
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+import zoo
+from zoo.probe import probe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+STRIDES = {
+    "mobilenet_v3_small": {"features.0": 2, "features.1": 4, "features.3": 8, "features.8": 16, "features.12": 32},
+    "resnet18": {"relu": 2, "layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32},
+    "swin_t": {"features.1": 4, "features.3": 8, "features.5": 16, "permute": 32},
+    "densenet121": {
+        "features.relu0": 2, "features.denseblock1": 4, "features.denseblock2": 8, "features.denseblock3": 16, "relu": 32,
+    },
+    "vgg11": {"features.1": 1, "features.4": 2, "features.9": 4, "features.14": 8, "features.19": 16, "features.20": 32},
+}  # fmt: skip
+
+
+def conv(in_channels, out_channels, stride=2):
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+
+
+class Functional(nn.Module):
+    """Pools by functions, and classifies at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.classifier = conv(3, 4, 1), conv(4, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, image):
+        x = F.max_pool2d(F.relu(self.first((image - 0.5) / 0.25)), 2)
+        x = F.avg_pool2d(self.second(x), 2)
+        return self.classifier(x.mean((2, 3)))
+
+
+class Listed(nn.Module):
+    """Returns its maps as a list, the coarsest too."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = conv(3, 4), conv(4, 6), conv(6, 8)
+
+    def forward(self, image):
+        one = self.one(image)
+        two = self.two(one)
+        return [one, two, self.three(two)]
+
+
+class Branching(nn.Module):
+    """Decides by the data, so that torch.fx cannot trace it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.stage, self.last = conv(3, 4), conv(4, 8), conv(8, 16)
+        self.side, self.classifier = conv(4, 2), nn.Linear(16, 3)
+
+    def forward(self, image):
+        x = self.stem(image)
+        self.side(x)
+        if x.shape[1] > 2 and image.shape[-1] % 2 == 0:
+            x = x * 2
+        x = self.last(F.relu(self.stage(x)))
+        return self.classifier(x.mean((2, 3)))
+
+
+class BranchingDict(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fine, self.coarse = conv(3, 4), conv(4, 8)
+
+    def forward(self, image):
+        fine = self.fine(image)
+        return {"fine": fine if image.shape[-1] > 1 else -fine, "coarse": self.coarse(fine)}
+
+
+class FixedSize(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = conv(3, 4)
+
+    def forward(self, image):
+        assert image.shape[-2:] == (64, 64), "made for 64 x 64"
+        return self.conv(image)
+
+
+def made(name):
+    torch.manual_seed(0)
+    return getattr(models, name)(weights=None)
+
+
+def encoder_of(spec, names=None, **given):
+    names = [feature_map.name for feature_map in spec.pyramid] if names is None else names
+    return spec.factory(**{"maps": names, "in_channels": 3, "weights": None, **given})
+
+
+def seen_by_hooks(module, names, image):
+    """What the module itself computes at these submodules, and before they change in place."""
+    found = {}
+    handles = [
+        module.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: found.update({name: output.clone()}))
+        for name in names
+    ]
+    with torch.no_grad():
+        module(image)
+    for handle in handles:
+        handle.remove()
+    return [found[name] for name in names]
+
+
+@pytest.fixture(scope="module", params=STRIDES)
+def network(request):
+    module = made(request.param).eval()
+    return module, probe(module), STRIDES[request.param]
+
+
+def test_the_maps_are_the_last_of_each_stride_at_module_boundaries(network):
+    _, spec, strides = network
+    assert {feature_map.name: feature_map.stride for feature_map in spec.pyramid} == strides
+    assert isinstance(spec, zoo.EncoderSpec)
+    assert spec.options == ()
+
+
+def test_maps_are_what_the_module_computes_in_nchw(network):
+    module, spec, strides = network
+    image = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        maps = encoder_of(spec)(image)
+    for feature_map, x in zip(spec.pyramid, maps, strict=True):
+        size = (64 // strides[feature_map.name], 96 // strides[feature_map.name])
+        assert x.shape == (2, feature_map.channels, *size), feature_map
+    modules = dict(module.named_modules())
+    names = [name for name in strides if name in modules and not (name == "relu" and strides[name] == 32)]
+    for name, expected in zip(names, seen_by_hooks(module, names, image), strict=True):
+        x = maps[list(strides).index(name)]
+        torch.testing.assert_close(x, expected if x.shape == expected.shape else expected.permute(0, 3, 1, 2))
+
+
+def test_every_parameter_of_the_encoder_gets_a_gradient(network):
+    module, spec, _ = network
+    for names in (None, [feature_map.name for feature_map in spec.pyramid][1:3]):
+        encoder = copy.deepcopy(encoder_of(spec, names)).train()
+        sum(x.sum() for x in encoder(torch.rand(2, 3, 64, 96))).backward()
+        assert [name for name, parameter in encoder.named_parameters() if parameter.grad is None] == []
+    assert len(list(encoder.parameters())) < len(list(module.parameters()))
+
+
+def test_the_encoder_pickles_and_copies(network):
+    _, spec, _ = network
+    encoder = encoder_of(spec)
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = encoder(image)
+        for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
+            assert all(torch.equal(x, y) for x, y in zip(other(image), expected, strict=True))
+
+
+@pytest.mark.parametrize("name", ["resnet18"])
+def test_the_encoder_exports(name):
+    encoder = encoder_of(probe(made(name).eval()))
+    image = torch.rand(1, 3, 64, 96)
+    exported = torch.export.export(encoder, (image,)).module()
+    with torch.no_grad():
+        for x, y in zip(exported(image), encoder(image), strict=True):
+            torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("kind", ["mobilenet_v3_small", Branching, Functional, Listed])
+def test_the_probe_leaves_the_module_and_the_random_state_as_they_were(kind):
+    module = made(kind) if isinstance(kind, str) else kind()
+    next(module.children()).eval()
+    next(module.parameters()).requires_grad = False
+    list(module.parameters())[-1].grad = grad = torch.ones_like(list(module.parameters())[-1])
+    state = {name: value.clone() for name, value in module.state_dict(keep_vars=False).items()}
+    modes = [submodule.training for submodule in module.modules()]
+    attributes = [list(vars(submodule)) for submodule in module.modules()]
+    wanted = [parameter.requires_grad for parameter in module.parameters()]
+    identities = [id(value) for value in (*module.modules(), *module.parameters(), *module.buffers())]
+    torch.manual_seed(1)
+    random.seed(1)
+    before = torch.get_rng_state(), random.getstate()
+
+    encoder_of(probe(module))
+
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert modes == [submodule.training for submodule in module.modules()]
+    assert attributes == [list(vars(submodule)) for submodule in module.modules()]
+    assert wanted == [parameter.requires_grad for parameter in module.parameters()]
+    assert identities == [id(value) for value in (*module.modules(), *module.parameters(), *module.buffers())]
+    assert list(module.parameters())[-1].grad is grad
+    assert not any(submodule._forward_hooks or submodule._forward_pre_hooks for submodule in module.modules())
+    after = module.state_dict()
+    assert list(after) == list(state)
+    assert all(torch.equal(after[name], state[name]) for name in state)
+
+
+def test_the_encoder_shares_the_modules_weights_and_modes():
+    module = made("resnet18").train()
+    module.layer1.eval()
+    encoder = encoder_of(probe(module))
+    assert encoder.get_submodule("layer1.0.bn1") is module.layer1[0].bn1
+    assert (encoder.training, encoder.layer1.training, encoder.layer2.training) == (True, False, True)
+    assert not hasattr(encoder, "fc")
+
+
+def test_modes_are_obeyed_after_the_probe():
+    module = made("swin_t").eval()  # its stochastic depth acts in train mode only
+    encoder = encoder_of(probe(module))
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(encoder.eval()(image)[-1], encoder(image)[-1])
+        assert not torch.equal(encoder.train()(image)[-1], encoder(image)[-1])
+
+
+def test_a_mode_that_the_modules_own_forward_reads_is_obeyed():
+    class Drops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = conv(3, 4), conv(4, 8)
+
+        def forward(self, image):
+            return self.two(F.dropout(self.one(image), 0.5, training=self.training))
+
+    encoder = encoder_of(probe(Drops()))
+    image = torch.rand(1, 3, 32, 48)
+    assert not torch.equal(encoder.train()(image)[1], encoder(image)[1])
+    assert torch.equal(encoder.eval()(image)[1], encoder(image)[1])
+
+
+def test_what_a_forward_keeps_on_the_module_is_put_back():
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.calls, self.kept = conv(3, 4), 0, []
+
+        def forward(self, image):
+            self.calls += 1
+            self.kept.append(self.conv(image))
+            return self.kept[-1]
+
+    module = Keeps()
+    encoder_of(probe(module))
+    assert (module.calls, module.kept) == (0, [])
+
+
+def test_a_sequential_of_ones_own_is_probed():
+    module = nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 16), nn.BatchNorm2d(16), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    spec = probe(module)
+    assert spec.name == "Sequential"
+    assert spec.pyramid == (
+        zoo.FeatureMap(name="1", channels=8, stride=2),
+        zoo.FeatureMap(name="3", channels=16, stride=4),
+    )
+    image = torch.rand(2, 3, 32, 48)
+    expected = module[:4].eval()(image)
+    assert torch.equal(encoder_of(spec, ["3"])(image)[0], expected)
+    assert [name for name, _ in encoder_of(spec, ["1"]).named_children()] == ["0", "1"]
+
+
+def test_functional_pooling_counts_where_it_is_called_and_the_image_is_no_map():
+    module = Functional()
+    spec = probe(module)
+    assert [(entry.channels, entry.stride) for entry in spec.pyramid] == [(4, 1), (8, 2), (8, 4)]
+    image = torch.rand(2, 3, 16, 24)
+    x = F.relu(module.first((image - 0.5) / 0.25))
+    y = module.second(F.max_pool2d(x, 2))
+    for found, expected in zip(encoder_of(spec)(image), (x, y, F.avg_pool2d(y, 2)), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_a_list_that_forward_returns_is_the_pyramid():
+    module = Listed()
+    spec = probe(module)
+    assert [(entry.name, entry.channels, entry.stride) for entry in spec.pyramid] == [
+        ("map0", 4, 2), ("map1", 6, 4), ("map2", 8, 8),
+    ]  # fmt: skip
+    image = torch.rand(1, 3, 32, 48)
+    assert all(torch.equal(x, y) for x, y in zip(encoder_of(spec)(image), module(image), strict=True))
+    assert [name for name, _ in encoder_of(spec, ["map0", "map1"]).named_children()] == ["one", "two"]
+
+
+def test_a_dict_that_forward_returns_is_the_pyramid():
+    module = create_feature_extractor(made("resnet18").eval(), {"layer2": "middle", "layer4": "last"})
+    spec = probe(module)
+    assert [str(entry) for entry in spec.pyramid] == ["middle (128 ch, stride 8)", "last (512 ch, stride 32)"]
+    encoder = encoder_of(spec, ["middle"])
+    assert not hasattr(encoder, "layer3")
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(encoder(image)[0], module(image)["middle"])
+
+
+def test_channels_last_maps_come_out_channels_first():
+    module = create_feature_extractor(made("swin_t").eval(), {"features.1": "a", "features.7": "b"})
+    spec = probe(module)
+    assert [(entry.channels, entry.stride) for entry in spec.pyramid] == [(96, 4), (768, 32)]
+    image = torch.rand(1, 3, 768, 384)  # here H of the first map is its C twice over, and W is C
+    with torch.no_grad():
+        assert torch.equal(encoder_of(spec, ["a"])(image)[0], module(image)["a"].permute(0, 3, 1, 2))
+
+
+def test_an_untraceable_module_is_run_as_it_is_up_to_the_last_map():
+    module = Branching()
+    spec = probe(module)
+    assert [str(entry) for entry in spec.pyramid] == [
+        "stem (4 ch, stride 2)",
+        "stage (8 ch, stride 4)",
+        "last (16 ch, stride 8)",
+    ]
+    image = torch.rand(1, 3, 32, 48)
+    expected = seen_by_hooks(module, ["stem", "stage", "last"], image)
+    encoder = encoder_of(spec)
+    for other in (encoder, copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
+        assert all(torch.equal(x, y) for x, y in zip(other(image), expected, strict=True))
+    assert not any(submodule._forward_hooks for submodule in encoder.modules())
+
+
+def test_an_untraceable_modules_encoder_drops_what_its_maps_do_not_need():
+    module = Branching()
+    image = torch.rand(2, 3, 32, 48)
+    logits = module(image)
+    encoder = encoder_of(probe(module), ["stem", "stage"])
+    assert {name.removeprefix("module.") for name, _ in encoder.named_parameters()} == {
+        "stem.weight", "stem.bias", "stage.weight", "stage.bias",
+    }  # fmt: skip
+    sum(x.sum() for x in encoder(image)).backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+    assert encoder.module.stem.weight is module.stem.weight
+    assert torch.equal(module(image), logits)
+    assert len(list(module.parameters())) == 10
+
+
+def test_an_untraceable_module_that_returns_a_dict_keeps_its_keys():
+    module = BranchingDict()
+    spec = probe(module)
+    assert [entry.name for entry in spec.pyramid] == ["fine", "coarse"]
+    image = torch.rand(1, 3, 32, 48)
+    assert all(torch.equal(x, module(image)[name]) for x, name in zip(encoder_of(spec)(image), ["fine", "coarse"], strict=True))
+    assert [name for name, _ in encoder_of(spec, ["fine"]).named_parameters()] == ["module.fine.weight", "module.fine.bias"]
+
+
+def test_an_untraceable_modules_encoder_exports_and_compiles_without_a_whole_graph():
+    encoder = encoder_of(probe(Branching()))
+    image = torch.rand(1, 3, 32, 48)
+    expected = encoder(image)
+    exported = torch.export.export(encoder, (image,), strict=False).module()
+    assert all(torch.allclose(x, y) for x, y in zip(exported(image), expected, strict=True))
+    compiled = torch.compile(encoder, backend="eager")
+    assert all(torch.allclose(x, y) for x, y in zip(compiled(image), expected, strict=True))
+
+
+def test_a_submodule_that_cannot_be_traced_stays_whole_in_the_graph():
+    class Stage(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv(4, 8)
+
+        def forward(self, x):
+            return self.conv(x) if x.shape[-1] > 1 else x
+
+    module = nn.Sequential(OrderedDict(stem=conv(3, 4), stage=Stage(), last=conv(8, 8)))
+    encoder = encoder_of(probe(module))
+    assert isinstance(encoder, torch.fx.GraphModule)
+    assert encoder.stage is module.stage
+
+
+def test_what_a_forward_computes_from_its_parameters_stays_trainable():
+    class Standardised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.rand(4, 3, 3, 3))
+            self.register_buffer("scale", torch.tensor(2.0))
+
+        def forward(self, image):
+            return F.conv2d(image, (self.weight - self.weight.mean()) * (self.scale + 1), stride=2, padding=1)
+
+    module = Standardised()
+    encoder = encoder_of(probe(module))
+    image = torch.rand(1, 3, 16, 24)
+    with torch.no_grad():
+        module.weight.add_(torch.rand(4, 3, 3, 3))
+        module.scale.add_(1)
+    assert torch.equal(encoder(image)[0], module(image))
+
+
+def test_a_forward_that_takes_another_way_for_a_proxy_is_not_believed():
+    class Asks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = conv(3, 4), conv(4, 8)
+
+        def forward(self, image):
+            x = self.one(image)
+            return self.two(x.relu() if isinstance(x, torch.Tensor) else x)
+
+    module = Asks()
+    image = torch.rand(1, 3, 32, 48)
+    assert torch.equal(encoder_of(probe(module))(image)[-1], module(image))
+
+
+def test_a_wrapped_module_is_asked_for_plain():
+    with pytest.raises(zoo.PluginError, match=r"DataParallel hides.*plain module"):
+        probe(nn.DataParallel(Listed()))
+
+
+def test_a_change_in_place_that_nobody_returns_is_kept():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = conv(3, 4), conv(4, 8)
+
+        def forward(self, image):
+            x = self.one(image)
+            x[:, :2].mul_(3)
+            x.add_(1)
+            return self.two(x)
+
+    module = InPlace()
+    spec = probe(module)
+    image = torch.rand(1, 3, 16, 24)
+    assert torch.equal(encoder_of(spec)(image)[-1], module(image))
+
+
+def test_preprocessing_is_handed_on():
+    module = nn.Sequential(conv(1, 4), conv(4, 8))
+    module.preprocessing = zoo.Preprocessing.identity(1)
+    encoder = encoder_of(probe(module, in_channels=1), in_channels=1)
+    assert encoder.preprocessing is module.preprocessing
+    assert pickle.loads(pickle.dumps(encoder)).preprocessing == module.preprocessing
+
+
+def test_a_module_on_the_meta_device_is_probed_there():
+    with torch.device("meta"):
+        module = models.resnet18()
+    assert [entry.channels for entry in probe(module).pyramid] == [64, 64, 128, 256, 512]
+
+
+def test_a_module_that_meta_cannot_run_is_measured_on_small_images():
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = conv(3, 4), conv(4, 8)
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, image):
+            x = self.norm(self.one(image))
+            return self.two(x * (2 if x.mean().item() > 0 else 1))
+
+    module = Reads()
+    spec = probe(module)
+    assert [(entry.name, entry.stride) for entry in spec.pyramid] == [("norm", 2), ("two", 4)]
+    assert module.norm.num_batches_tracked == 0
+    assert {name for name, _ in encoder_of(spec, ["norm"]).named_children()} == {"module"}
+
+
+def test_other_channels_weights_or_maps_are_refused():
+    spec = probe(nn.Sequential(conv(3, 4)))
+    with pytest.raises(zoo.OptionError, match="Sequential takes images of 3 channels, and was asked for 4"):
+        encoder_of(spec, in_channels=4)
+    with pytest.raises(zoo.WeightsError, match=r"brings its own weights.*found 'imagenet'"):
+        encoder_of(spec, weights="imagenet")
+    with pytest.raises(zoo.OptionError, match=r"gives no map layer9\. Its maps: 0"):
+        encoder_of(spec, ["layer9"])
+
+
+def test_a_module_of_other_channels_is_told_with_what_it_was_asked():
+    with pytest.raises(
+        zoo.PluginError, match=r"Sequential raised.*\(4 channels\)(?s:.)*512 x 768(?s:.)*in_channels="
+    ) as caught:
+        probe(nn.Sequential(conv(3, 4)), in_channels=4)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_module_made_for_one_size_is_told_so():
+    with pytest.raises(zoo.PluginError, match=r"made for 64 x 64(?s:.)*It takes 64 x 64 images.*one size"):
+        probe(FixedSize())
+
+
+def test_a_module_without_maps_is_told_so():
+    with pytest.raises(zoo.NegotiationError, match=r"Sequential was probed.*512 x 768 and 1024 x 1536.*no feature map"):
+        probe(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)))
+
+
+def test_lazy_parameters_are_told():
+    with pytest.raises(zoo.PluginError, match=r"lazy parameters.*call it once"):
+        probe(nn.Sequential(nn.LazyConv2d(4, 3)))

@@ -1,0 +1,324 @@
+"""Encoders cut out of a module: a graph that computes only what its maps need, or the module itself with its maps recorded."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from zoo.errors import PluginError
+
+__all__ = ["Place", "RecordedEncoder", "Traced", "cut", "differing_scopes", "named_tensors", "recorded", "trace"]
+
+_ROOT = "module"  # where the traced module lies in the holder that is traced
+_IN_PLACE = {operator.setitem, operator.iadd, operator.isub, operator.imul, operator.itruediv}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a tensor appears in one call of a module: the submodule, which of its calls, and the key in what it returns."""
+
+    path: str
+    call: int
+    key: str
+
+
+def named_tensors(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor in nested lists, tuples and dicts, each with its dotted key."""
+    if isinstance(output, Tensor):
+        yield name, output
+    elif isinstance(output, dict | list | tuple):
+        items: Iterable[tuple[Any, Any]] = output.items() if isinstance(output, dict) else enumerate(output)
+        for key, value in items:
+            yield from named_tensors(value, f"{name}.{key}" if name else str(key))
+
+
+@contextmanager
+def recorded(module: nn.Module, paths: Iterable[str], put: Callable[[Place, Tensor], None]) -> Iterator[None]:
+    """Tell `put` of each tensor that the submodules return, by temporary hooks that are gone afterwards."""
+    calls: Counter[str] = Counter()
+
+    def hook_of(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(submodule: nn.Module, arguments: Any, output: Any) -> None:
+            calls[path] += 1
+            for key, tensor in named_tensors(output):
+                put(Place(path=path, call=calls[path], key=key), tensor)
+
+        return hook
+
+    handles = []
+    try:
+        for path in dict.fromkeys(paths):
+            handles.append(module.get_submodule(path).register_forward_hook(hook_of(path)))  # noqa: PERF401 (removed if one fails)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _AllFound(BaseException):
+    """Ends a forward pass early; no `except Exception` in the module's code may take it for an error."""
+
+
+class RecordedEncoder(nn.Module):
+    """A module that torch.fx cannot trace, run as it is up to its last map; the maps are what its submodules return.
+
+    Hooks are on the submodules only while `forward` runs, and results in its locals; two threads must not run it at once.
+    It pickles and copies where the module does. `torch.compile` leaves it eager, and `fullgraph=True` it cannot.
+    `torch.export.export` with strict=False takes it where it takes the module and runs it to its end, so that the
+    maps must include one from its last stage; with strict=True it cannot.
+    """
+
+    def __init__(self, module: nn.Module, places: Sequence[Place], channels_last: Sequence[bool]) -> None:
+        super().__init__()
+        self.module = module
+        self.places = tuple(places)
+        self.channels_last = tuple(channels_last)
+        self.training = module.training
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the maps, NCHW, fine to coarse.
+
+        Raises:
+            PluginError: the module took a way on which one of the maps does not appear.
+        """
+        found: dict[Place, Tensor] = {}
+        wanted = set(self.places)
+
+        def put(place: Place, tensor: Tensor) -> None:
+            if place in wanted:
+                found[place] = tensor
+                if len(found) == len(wanted) and not torch.compiler.is_compiling():  # export keeps count of calls that return
+                    raise _AllFound
+
+        with recorded(self.module, (place.path for place in self.places), put), suppress(_AllFound):
+            self.module(image)
+        if missing := [place.path for place in self.places if place not in found]:
+            raise PluginError(
+                f"{type(self.module).__name__} gave no map at {', '.join(missing)} for an image of shape {tuple(image.shape)}, "
+                "and gave one when it was probed. Its forward must call the same submodules for every image."
+            )
+        maps = (found[place] for place in self.places)
+        return [x.permute(0, 3, 1, 2) if last else x for x, last in zip(maps, self.channels_last, strict=True)]
+
+
+@dataclass(slots=True, kw_only=True)
+class Traced:
+    """A module's whole graph, and the names that its values go by.
+
+    Attributes:
+        module: the graph with the modules it calls, shared with the traced one.
+        names: (name, depth, node) as they were computed: depth 1 is what the module's own forward calls.
+        scopes: the path of the module whose forward made the node.
+    """
+
+    module: fx.GraphModule
+    names: list[tuple[str, int, fx.Node]] = field(default_factory=list)
+    scopes: dict[fx.Node, str] = field(default_factory=dict)
+
+    def returned(self) -> dict[str, fx.Node]:
+        """Return the nodes that the module itself returns, by their keys."""
+        found: dict[str, fx.Node] = {}
+
+        def collect(value: Any, name: str) -> None:
+            if isinstance(value, fx.Node):
+                found[name] = value
+            elif isinstance(value, dict | list | tuple):
+                for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                    collect(item, f"{name}.{key}" if name else str(key))
+
+        collect(self.module.graph.output_node().args[0], "")
+        return found
+
+
+class _Holder(nn.Module):
+    """Calls the module as a user does, and takes the constants that fx would put on it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, image: Tensor) -> Any:
+        return self.module(image)
+
+
+class _UntraceableError(Exception):
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True  # else what a forward computes from its buffers alone would become a constant
+
+    def __init__(self, leaves: set[str]) -> None:
+        super().__init__()
+        self.leaves = leaves
+        self.named: list[tuple[str, int, fx.Node]] = []
+        self.scopes: dict[fx.Node, str] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if module_qualified_name == _ROOT:
+            return False
+        hooked = bool(m._forward_hooks or m._forward_pre_hooks)  # a graph would leave them out
+        return hooked or module_qualified_name in self.leaves or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = self.path_of_module(m)
+        try:
+            returned = super().call_module(m, forward, args, kwargs)
+        except _UntraceableError:
+            raise
+        except Exception as cause:
+            raise _UntraceableError(path) from cause
+        if isinstance(returned, fx.Proxy) and path != _ROOT and not self.is_leaf_module(m, path):
+            self.named.append((path, path.count("."), returned.node))
+        return returned
+
+    def create_proxy(self, kind: str, *arguments: Any, **keywords: Any) -> fx.Proxy:
+        proxy = super().create_proxy(kind, *arguments, **keywords)
+        node, scope = proxy.node, self.scope.module_path
+        self.scopes[node] = scope
+        if kind == "call_module":
+            self.named.append((str(node.target), scope.count("."), node))
+        elif kind.startswith("call_"):
+            self.named.append((f"{scope}.{node.name}", scope.count(".") + 1, node))
+        return proxy
+
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, Tensor) and a.requires_grad and not isinstance(a, nn.Parameter):
+            raise TypeError("a value computed from parameters outside the graph would become a constant")
+        return super().create_arg(a)
+
+
+def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
+    """Return the module's graph, or None where its own forward cannot be traced.
+
+    A submodule that cannot be traced stays a module that the graph calls; it and those of its class are added to `leaves`.
+    """
+    paths = {f"{_ROOT}.{path}": submodule for path, submodule in module.named_modules() if path}
+    while True:
+        holder = _Holder(module)
+        tracer = _Tracer(leaves)
+        random_state = torch.get_rng_state()
+        try:
+            graph = tracer.trace(holder)
+        except _UntraceableError as error:
+            if error.path not in paths or error.path in leaves:
+                return None
+            leaves |= {path for path, submodule in paths.items() if type(submodule) is type(paths[error.path])}
+            continue
+        except Exception:  # noqa: BLE001 (whatever the module's code makes of a proxy: it then runs as it is)
+            return None
+        if not torch.equal(random_state, torch.get_rng_state()):
+            return None  # a random tensor was drawn, and would be the same in every call
+        return Traced(module=fx.GraphModule(holder, graph), names=_unique(tracer.named), scopes=tracer.scopes)
+
+
+def _unique(named: list[tuple[str, int, fx.Node]]) -> list[tuple[str, int, fx.Node]]:
+    seen: Counter[str] = Counter()
+    unique = []
+    for path, depth, node in named:
+        name = path.removeprefix(f"{_ROOT}.")
+        unique.append((f"{name}_{seen[name]}" if seen[name] else name, depth, node))
+        seen[name] += 1
+    return unique
+
+
+def _needed(graph: fx.Graph, chosen: Iterable[fx.Node]) -> list[fx.Node]:
+    """Return the image and what the chosen nodes are computed from, in-place changes to it included."""
+    needed = set(chosen)
+    for node in reversed(graph.nodes):
+        if node.op == "output":
+            continue
+        if node in needed or (_is_in_place(node) and _changed(node) & needed and _before(node, needed)):
+            needed |= {node, *node.all_input_nodes}
+    return [node for node in graph.nodes if node in needed or node.op == "placeholder"]
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(node.graph.owning_module.get_submodule(str(node.target)), "inplace", False))  # type: ignore[union-attr]
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    called = node.op in ("call_function", "call_method")
+    return called and (node.target in _IN_PLACE or bool(node.kwargs.get("inplace")) or (name[-1:] == "_" and name[-2:] != "__"))
+
+
+def _changed(node: fx.Node) -> set[fx.Node]:
+    """Return what an in-place node changes: its first argument, and what that may be a view of."""
+    changed = set()
+    base = node.args[0] if node.args else None
+    while isinstance(base, fx.Node) and base not in changed:
+        changed.add(base)
+        base = base.args[0] if base.op in ("call_function", "call_method") and base.args else None
+    return changed
+
+
+def _before(node: fx.Node, needed: set[fx.Node]) -> bool:
+    return any(node < other for other in needed)
+
+
+def cut(traced: Traced, nodes: Sequence[fx.Node], channels_last: Sequence[bool], original: nn.Module) -> fx.GraphModule:
+    """Return a plain graph module that gives just these nodes, NCHW, and holds just what they need.
+
+    Its modules are the original's own, under their own names; containers are new.
+    """
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    root = nn.Module()
+    for node in _needed(traced.module.graph, nodes):
+        copies[node] = graph.node_copy(node, lambda other: copies[other])
+        if node.op in ("get_attr", "call_module"):
+            target = str(node.target)
+            copies[node].target = target.removeprefix(f"{_ROOT}.")
+            _place(root, str(copies[node].target), operator.attrgetter(target)(traced.module))
+    maps = [copies[node] for node in nodes]
+    graph.output(
+        [graph.call_method("permute", (x, 0, 3, 1, 2)) if last else x for x, last in zip(maps, channels_last, strict=True)]
+    )
+    encoder = fx.GraphModule(root, graph, class_name=f"{type(original).__name__}Encoder")
+    originals = dict(original.named_modules())
+    for path, submodule in encoder.named_modules():
+        if path in originals and submodule is not originals[path]:  # a new container
+            submodule.training = originals[path].training
+    return encoder
+
+
+def _place(root: nn.Module, target: str, value: Any) -> None:
+    *path, name = target.split(".")
+    for step in path:
+        if not hasattr(root, step):
+            root.add_module(step, nn.Module())
+        root = getattr(root, step)
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not hasattr(root, name):
+        root.register_buffer(name, value)
+    elif not hasattr(root, name):
+        setattr(root, name, value)
+
+
+def differing_scopes(first: Traced, firsts: Sequence[fx.Node], second: Traced, seconds: Sequence[fx.Node]) -> set[str] | None:
+    """Return the paths of modules whose own code ran differently in two traces; None where they cannot be told."""
+    one, other = _signatures(first, firsts), _signatures(second, seconds)
+    if one == other:
+        return set()
+    scopes = {entry[0] for entry in [*one, *other]}
+    differing = {scope for scope in scopes if [e[:4] for e in one if e[0] == scope] != [e[:4] for e in other if e[0] == scope]}
+    return differing if differing and not differing & {"", _ROOT} else None
+
+
+def _signatures(traced: Traced, chosen: Sequence[fx.Node]) -> list[tuple[str, str, str, str, tuple[int, ...]]]:
+    needed = _needed(traced.module.graph, chosen)
+    index = {node: number for number, node in enumerate(needed)}
+    signatures = []
+    for node in needed:
+        constants = fx.node.map_arg((node.args, node.kwargs), lambda _: None)
+        inputs = tuple(index[other] for other in node.all_input_nodes)
+        signatures.append((traced.scopes.get(node, ""), node.op, str(node.target), repr(constants), inputs))
+    return signatures

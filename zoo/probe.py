@@ -1,0 +1,350 @@
+"""The pyramid of any nn.Module: its maps measured at two image sizes, and the encoder that gives them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from zoo.errors import NegotiationError, OptionError, PluginError, WeightsError
+from zoo.extraction import Place, RecordedEncoder, Traced, cut, differing_scopes, named_tensors, recorded, trace
+from zoo.measurement import META_SIZES, REAL_SIZES, Layout, layout_of, run, set_modes, untouched
+from zoo.pruning import pruned
+from zoo.pyramid import FeatureMap
+from zoo.specs import EncoderSpec, Preprocessing
+
+__all__ = ["ProbedFactory", "probe"]
+
+_FIXED_SIZES = (224, 256, 384, 299, 518, 128, 64, 32)
+_TRUNK_LEVELS = 3  # a block shows two where it strides: what it expands at the finer one, and its output
+
+
+def probe(module: nn.Module, *, in_channels: int = 3) -> EncoderSpec:
+    """Measure the feature maps that a module computes, and return it as an encoder spec.
+
+    Where its forward returns several maps, it is those. Otherwise it is the last map at each power-of-two stride, taken
+    from the shallowest depth of modules that shows the stride. Two images that differ in H and in W tell the spatial axes,
+    so NHWC maps are known for what they are. All runs on the meta device, or on small images where the module cannot;
+    its modes, buffers, gradients, hooks and the random state stay as they were.
+
+    The factory's encoder shares the module's own submodules and weights. It is a plain `torch.fx.GraphModule` where the
+    module's forward can be traced, else a `RecordedEncoder`, whose docstring says what that cannot do.
+
+    Args:
+        module: takes one image batch (N, in_channels, H, W), at any H and W. If its `preprocessing` is a
+            `zoo.Preprocessing`, the encoder has it too.
+        in_channels: how many channels its images have.
+
+    Raises:
+        PluginError: the module raised for each size tried, takes one image size only, or has lazy parameters.
+        NegotiationError: nothing that it computes is a feature map.
+    """
+    owner = type(module).__name__
+    if isinstance(module, torch.jit.ScriptModule | nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise PluginError(f"{owner} hides the modules inside; give the plain module that it was made from.")
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
+        raise PluginError(f"{owner} has lazy parameters without a shape; call it once on an image before it is probed.")
+    with untouched(module):
+        return _Probe(module, in_channels).spec()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sighting:
+    """One name of one map; `value` tells which map it is, `source` where an encoder finds it."""
+
+    name: str
+    depth: int
+    value: Any
+    source: Any
+    layout: Layout
+
+    @property
+    def level(self) -> int:
+        return round(math.log2(self.layout.stride))
+
+    def as_map(self) -> FeatureMap:
+        return FeatureMap(name=self.name, channels=self.layout.channels, stride=self.layout.stride)
+
+
+class ProbedFactory:
+    """Makes a probed module's encoder; its keywords are what every encoder factory takes."""
+
+    def __init__(self, module: nn.Module, in_channels: int, maps: Sequence[_Sighting], traced: Traced | None) -> None:
+        self.module = module
+        self.in_channels = in_channels
+        self._sightings = {sighting.name: sighting for sighting in maps}
+        self._traced = traced
+
+    def __call__(self, *, maps: Sequence[str], in_channels: int = 3, weights: Any = None) -> nn.Module:
+        """Return the encoder of these maps; it shares the module's parameters.
+
+        Raises:
+            OptionError: other channels than the module was probed with, or a map it does not give.
+            WeightsError: weights other than None.
+        """
+        owner = type(self.module).__name__
+        if weights is not None:
+            raise WeightsError(f"{owner} is a module and brings its own weights; weights= must be None, found {weights!r}.")
+        if in_channels != self.in_channels:
+            raise OptionError(
+                f"{owner} takes images of {self.in_channels} channels, and was asked for {in_channels}; pass "
+                f"in_channels={self.in_channels}, or change the module's first layer."
+            )
+        if unknown := [name for name in maps if name not in self._sightings]:
+            raise OptionError(f"{owner} gives no map {', '.join(unknown)}. Its maps: {', '.join(self._sightings)}.")
+        chosen = [self._sightings[name] for name in maps]
+        sources = [sighting.source for sighting in chosen]
+        channels_last = [sighting.layout.channels_last for sighting in chosen]
+        encoder: nn.Module
+        with untouched(self.module):
+            if self._traced is not None:
+                encoder = cut(self._traced, sources, channels_last, self.module)
+            else:
+                encoder = RecordedEncoder(self.module, sources, channels_last)
+            encoder = pruned(encoder, self.in_channels)
+        preprocessing = getattr(self.module, "preprocessing", None)
+        if isinstance(preprocessing, Preprocessing):
+            encoder.preprocessing = preprocessing  # type: ignore[assignment]
+        return encoder
+
+
+class _Probe:
+    """One module under measurement."""
+
+    def __init__(self, module: nn.Module, in_channels: int) -> None:
+        self.module = module
+        self.owner = type(module).__name__
+        self.in_channels = in_channels
+        self.places: list[dict[Place, Tensor]] = []
+        self.outputs: list[dict[str, Tensor]] = []
+        self.on_meta, self.sizes = self._working_sizes()
+
+    def spec(self) -> EncoderSpec:
+        returned = self._returned()
+        traced, maps = self._traced_maps(returned)
+        recorded_maps = returned or self._selected(self._recorded_sightings())
+        if traced is None or not _cover(maps, recorded_maps):
+            traced, maps = None, recorded_maps
+        if not maps:
+            tried = " and ".join(f"{height} x {width}" for height, width in self.sizes)
+            raise NegotiationError(
+                f"{self.owner} was probed with images of {self.in_channels} channels at {tried}, and computes no feature map: "
+                "no 4-D tensor that depends on its parameters has two axes that grow with H and W."
+            )
+        maps = sorted(maps, key=lambda sighting: sighting.layout.stride)
+        name = re.sub(r"[^A-Za-z0-9_.+-]", "-", self.owner).lstrip("_.+-") or "module"
+        return EncoderSpec(
+            name=name,
+            factory=ProbedFactory(self.module, self.in_channels, maps, traced),
+            pyramid=tuple(sighting.as_map() for sighting in maps),
+            options=(),
+        )
+
+    def _working_sizes(self) -> tuple[bool, tuple[tuple[int, int], ...]]:
+        """Find two sizes that the module takes, and keep what it computes at them."""
+        is_meta = any(parameter.is_meta for parameter in self.module.parameters())
+        real = [] if is_meta else [(False, sizes) for sizes in REAL_SIZES]
+        failures: list[str] = []
+        cause: Exception | None = None
+        set_modes(self.module, training=False)
+        for on_meta, sizes in [*((True, sizes) for sizes in META_SIZES), *real]:
+            self.places, self.outputs = [], []
+            try:
+                for size in sizes:
+                    found: dict[Place, Tensor] = {}
+                    paths = [path for path, _ in self.module.named_modules()]
+                    with recorded(self.module, paths, found.__setitem__):
+                        output = run(self.module, size, self.in_channels, on_meta=on_meta)[0]
+                    self.places.append(found)
+                    self.outputs.append(dict(named_tensors(output)))
+            except Exception as error:  # noqa: BLE001 (the module's own code: told below, with its cause)
+                where = "on the meta device" if on_meta else "on its own device"
+                failures.append(f"  {size[0]} x {size[1]} {where}: {type(error).__name__}: {str(error)[:200]}")
+                cause = error
+            else:
+                return on_meta, sizes
+        raise PluginError(self._refusal(failures)) from cause
+
+    def _refusal(self, failures: list[str]) -> str:
+        asked = f"{self.owner} raised for every image size it was probed with ({self.in_channels} channels):\n"
+        for side in _FIXED_SIZES:
+            try:
+                run(self.module, (side, side), self.in_channels, on_meta=True)
+            except Exception:  # noqa: BLE001 (one more size that it refuses)
+                continue
+            advice = (
+                f"It takes {side} x {side} images, so it seems to be made for one size, and a pyramid cannot be measured. "
+                "Make it with an option for other sizes (timm: dynamic_img_size=True), or register it by "
+                "zoo.register_encoder with its pyramid written down."
+            )
+            break
+        else:
+            advice = "Check in_channels=, and that its forward takes one tensor (N, in_channels, H, W)."
+        return asked + "\n".join(failures) + f"\n{advice}"
+
+    def _layout(self, tensors: Sequence[Tensor | None], *, learned: bool) -> Layout | None:
+        first, second = tensors
+        if first is None or second is None or (learned and not first.requires_grad):
+            return None
+        return layout_of(first, second, self.sizes)
+
+    def _has_parameters(self) -> bool:
+        return next(self.module.parameters(), None) is not None
+
+    def _returned(self) -> list[_Sighting]:
+        """Return the maps that forward itself returns, if it returns several."""
+        first, second = self.outputs
+        maps = []
+        for key, tensor in first.items():
+            layout = self._layout((tensor, second.get(key)), learned=False)
+            if layout is not None:
+                places = [place for place, seen in self.places[0].items() if seen is tensor and place.path]
+                source = places[-1] if places else Place(path="", call=1, key=key)
+                maps.append(
+                    _Sighting(name=f"map{key}" if key.isdigit() else key, depth=1, value=key, source=source, layout=layout)
+                )
+        return maps if len(maps) > 1 else []
+
+    def _recorded_sightings(self) -> list[_Sighting]:
+        """Return what the submodules were seen to return."""
+        first, second = self.places
+        sightings: list[_Sighting] = []
+        for place, tensor in first.items():
+            layout = self._layout((tensor, second.get(place)), learned=self._has_parameters())
+            if layout is not None and (place.path or id(tensor) not in {sighting.value for sighting in sightings}):
+                name = ".".join(part for part in (place.path, place.key) if part) or "output"
+                name = name if place.call == 1 else f"{name}_{place.call - 1}"
+                depth = place.path.count(".") + 1
+                sightings.append(_Sighting(name=name, depth=depth, value=id(tensor), source=place, layout=layout))
+        return sightings
+
+    def _traced_maps(self, returned: list[_Sighting]) -> tuple[Traced | None, list[_Sighting]]:
+        """Trace until train and eval mode agree on what leads to the maps; modules that differ stay modules."""
+        leaves: set[str] = set()
+        for _ in range(8):
+            set_modes(self.module, training=False)
+            in_eval = trace(self.module, leaves)
+            set_modes(self.module, training=True)
+            in_train = None if in_eval is None else trace(self.module, leaves)
+            set_modes(self.module, training=False)
+            if in_eval is None or in_train is None:
+                return None, []
+            maps = self._of_graph(in_eval, returned)
+            if maps is None:
+                return None, []
+            names = {name: node for name, _, node in in_train.names}
+            of_eval = {node: name for name, _, node in in_eval.names}
+            sources = [sighting.source for sighting in maps]
+            partners = [names[of_eval[node]] for node in sources if of_eval[node] in names]
+            if len(partners) < len(sources):
+                sources, partners = [*in_eval.scopes], [*in_train.scopes]
+            differing = differing_scopes(in_eval, sources, in_train, partners)
+            if differing is None:
+                return None, []
+            if not differing:
+                return (in_eval, maps) if self._computes_the_same(in_eval) else (None, [])
+            leaves |= differing
+        return None, []
+
+    def _computes_the_same(self, traced: Traced) -> bool:
+        """Whether the graph gives what the module gives: fx shows a forward proxies, which may send it another way."""
+        if any(parameter.is_meta for parameter in self.module.parameters()):
+            return True
+        results = []
+        try:
+            for module in (self.module, traced.module):
+                torch.default_generator.manual_seed(0)
+                output, _ = run(module, REAL_SIZES[0][0], self.in_channels, on_meta=False)
+                results.append([tensor for _, tensor in named_tensors(output)])
+        except Exception:  # noqa: BLE001 (an image too small for it: there is nothing to compare)
+            return len(results) == 0
+        ours, theirs = results
+        return len(ours) == len(theirs) and all(
+            one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True)
+            for one, other in zip(ours, theirs, strict=True)
+        )
+
+    def _of_graph(self, traced: Traced, returned: list[_Sighting]) -> list[_Sighting] | None:
+        """Return the maps as nodes of the graph; None where the graph does not compute what the module does."""
+        first: dict[fx.Node, Tensor] = {}
+        second: dict[fx.Node, Tensor] = {}
+        try:
+            for size, seen in zip(self.sizes, (first, second), strict=True):
+                run(_Observed(traced.module, seen), size, self.in_channels, on_meta=self.on_meta)
+        except Exception:  # noqa: BLE001 (the graph of a module that fx misread: the module then runs as it is)
+            return None
+        nodes = traced.returned()
+        if returned:
+            if any(not isinstance(sighting.value, str) or sighting.value not in nodes for sighting in returned):
+                return None
+            maps = []
+            for sighting in returned:
+                node = nodes[sighting.value]
+                layout = self._layout((first.get(node), second.get(node)), learned=False)
+                if layout != sighting.layout or node not in {entry for _, _, entry in traced.names}:
+                    return None
+                maps.append(_Sighting(name=sighting.name, depth=1, value=node, source=node, layout=layout))
+            return maps
+        learned = self._has_parameters()
+        sightings = []
+        for name, depth, node in traced.names:
+            layout = self._layout((first.get(node), second.get(node)), learned=learned)
+            if layout is not None:
+                sightings.append(_Sighting(name=name, depth=depth, value=node, source=node, layout=layout))
+        return self._selected(sightings)
+
+    def _selected(self, sightings: Sequence[_Sighting]) -> list[_Sighting]:
+        """Return the last map at each level, at the shallowest depth that shows the level, fine to coarse.
+
+        A module that shows three levels or more is a trunk, not a stage: what it calls counts in its place.
+        """
+        levels: defaultdict[str, set[int]] = defaultdict(set)
+        for sighting in sightings:
+            for above in _above(sighting.name):
+                levels[above].add(sighting.level)
+        trunks = {path for path, shown in levels.items() if len(shown) >= _TRUNK_LEVELS}
+        chosen: dict[int, tuple[int, _Sighting]] = {}
+        for sighting in sightings:
+            repeats = sighting.name in trunks and sighting.level in chosen and chosen[sighting.level][1].value == sighting.value
+            depth = sighting.depth - sum(above in trunks for above in _above(sighting.name))
+            if not repeats and (sighting.level not in chosen or depth <= chosen[sighting.level][0]):
+                chosen[sighting.level] = depth, sighting
+        return sorted((sighting for _, sighting in chosen.values()), key=lambda sighting: sighting.layout.stride)
+
+
+def _above(name: str) -> list[str]:
+    """Return the paths of what holds this: `a` and `a.b` for `a.b.c`."""
+    steps = name.split(".")
+    return [".".join(steps[:end]) for end in range(1, len(steps))]
+
+
+def _cover(maps: Sequence[_Sighting], others: Sequence[_Sighting]) -> bool:
+    """Whether a graph shows each level that the module's own calls show."""
+    return {entry.level for entry in maps} >= {entry.level for entry in others}
+
+
+class _Observed(nn.Module):
+    """Runs a graph node by node, and keeps each tensor."""
+
+    def __init__(self, graph: fx.GraphModule, seen: dict[fx.Node, Tensor]) -> None:
+        super().__init__()
+        self.graph = graph
+        self.seen = seen
+
+    def forward(self, image: Tensor) -> Any:
+        seen = self.seen
+
+        class Interpreter(fx.Interpreter):
+            def run_node(self, n: fx.Node) -> Any:
+                value = super().run_node(n)
+                if isinstance(value, Tensor):
+                    seen[n] = value
+                return value
+
+        return Interpreter(self.graph).run(image)

@@ -1,0 +1,108 @@
+"""An encoder without the parameters that none of its maps has a gradient for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from zoo.measurement import META_SIZES, REAL_SIZES, run, set_modes, untouched
+
+__all__ = ["pruned"]
+
+
+def pruned(encoder: nn.Module, in_channels: int) -> nn.Module:
+    """Return the encoder without parameters that get no gradient from its maps, in train mode or in eval mode."""
+    called: set[str] = set()
+    reached: set[str] = set()
+    runs = [(size, on_meta) for on_meta, pairs in ((True, META_SIZES), (False, REAL_SIZES)) for size, _ in pairs]
+    with untouched(encoder):
+        for training in (False, True):
+            set_modes(encoder, training=training)
+            for size, on_meta in runs:
+                try:
+                    with _noted(encoder, called):
+                        maps, stand_ins = run(encoder, size, in_channels, on_meta=on_meta)
+                except Exception:  # noqa: BLE001 (a size or a device that it refuses; the next is tried)
+                    continue
+                names = {id(tensor): name for name, tensor in stand_ins.items()}
+                reached |= {names[id(leaf)] for leaf in _leaves(maps) if id(leaf) in names}
+                break
+    unused = [name for name, _ in encoder.named_parameters() if name not in reached]
+    return _without(encoder, unused, called) if unused and reached else encoder
+
+
+def _leaves(maps: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the leaf tensors that the maps' gradients flow to."""
+    waiting: list[Any] = [tensor.grad_fn for tensor in maps]
+    seen = set()
+    while waiting:
+        function = waiting.pop()
+        if function is None or function in seen:
+            continue
+        seen.add(function)
+        if hasattr(function, "variable"):
+            yield function.variable
+        waiting.extend(following for following, _ in function.next_functions)
+
+
+@contextmanager
+def _noted(module: nn.Module, called: set[str]) -> Iterator[None]:
+    """Add the path of each submodule that is called."""
+    handles = []
+    try:
+        for path, submodule in module.named_modules():
+            if path:
+                handles.append(submodule.register_forward_pre_hook(lambda *_, path=path: called.add(path)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _without(encoder: nn.Module, unused: Iterable[str], called: set[str]) -> nn.Module:
+    """Return the encoder without the parameters named, as a copy that shares all the others.
+
+    A submodule that is never called becomes the identity; what is called keeps its values, as buffers.
+    """
+    dead = set(unused)
+    top = _shallow(encoder)
+    owned = {"": top}
+    dropped: list[str] = []
+
+    def own(path: str) -> nn.Module:
+        if path not in owned:
+            parent, _, name = path.rpartition(".")
+            owned[path] = _shallow(top.get_submodule(path))
+            own(parent)._modules[name] = owned[path]
+        return owned[path]
+
+    def is_idle(path: str) -> bool:
+        held = {f"{path}.{name}" for name, _ in top.get_submodule(path).named_parameters(remove_duplicate=False)}
+        return held <= dead and not any(f"{other}.".startswith(f"{path}.") for other in called)
+
+    for full in sorted(dead):
+        if any(full.startswith(f"{path}.") for path in dropped):
+            continue
+        path, _, name = full.rpartition(".")
+        steps = path.split(".")
+        idle = [above for above in (".".join(steps[: end + 1]) for end in range(len(steps))) if above and is_idle(above)]
+        if idle:
+            parent, _, step = idle[0].rpartition(".")
+            own(parent)._modules[step] = nn.Identity()
+            dropped.append(idle[0])
+        else:
+            module = own(path)
+            value = module._parameters.pop(name)
+            module.register_buffer(name, None if value is None else value.detach())
+    return top
+
+
+def _shallow(module: nn.Module) -> nn.Module:
+    twin = copy.copy(module)
+    for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
+        twin.__dict__[name] = copy.copy(module.__dict__[name])
+    return twin
