@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
@@ -49,6 +49,7 @@ class Registry:
         self.found = found
         self._canonical = canonical
         self._records: dict[FoundPlugin, PluginRecord] = {}
+        self._by_name: dict[tuple[Kind, FoundPlugin], dict[str, list[Entry[Any]]]] = {}
         self._local: dict[tuple[Kind, str], Entry[Any]] = {}
 
     def encoder(self, id: str) -> Entry[EncoderSpec]:
@@ -72,6 +73,18 @@ class Registry:
     def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
         """Return the ids of a kind, sorted; `pattern` is a glob or a part of the name."""
         return sorted(entry.id for entry in self._entries(kind) if _matches(entry, pattern))
+
+    def matching(self, kind: Kind, pattern: str | None = None) -> list[Entry[Any]]:
+        """Return the entries of `ids`, one an id.
+
+        Raises:
+            UnknownIdError: the pattern matches nothing.
+        """
+        entries = {entry.id: entry for entry in self._entries(kind) if _matches(entry, pattern)}
+        if pattern and not entries:
+            message = f"No {kind} matches {pattern!r}. `zoo list {kind}s` shows all."
+            raise UnknownIdError(message + self._broken_hint())
+        return [entries[id] for id in sorted(entries)]
 
     def records(self) -> list[PluginRecord]:
         """Return every plugin, loaded."""
@@ -130,9 +143,7 @@ class Registry:
             known = sorted({plugin.name for plugin in self.found} | {LOCAL})
             hint = _did_you_mean(plugin_name, known)
             raise UnknownIdError(f"No plugin named {plugin_name!r}, asked for as {id!r}. Installed: {', '.join(known)}.{hint}")
-        matches = _distinct(
-            entry for plugin in plugins for entry in self._plugin_entries(kind, plugin) if entry.spec.name == name
-        )
+        matches = _distinct(entry for plugin in plugins for entry in self._named(kind, plugin, name))
         errors = [record.error for record in map(self._load, plugins) if record.error]
         if errors and not matches:
             raise errors[0]
@@ -142,12 +153,11 @@ class Registry:
         if module := self._canonical.get(name):
             for plugin in self.found:
                 if plugin.is_own and plugin.module == module:
-                    own = [
-                        entry for entry in self._plugin_entries(kind, plugin) if entry.spec.name == name and entry.is_canonical
-                    ]
+                    own = [entry for entry in self._named(kind, plugin, name) if entry.is_canonical]
                     if own:
                         return own
-        return _distinct(entry for entry in self._entries(kind) if entry.spec.name == name)
+        local = [entry for entry in [self._local.get((kind, name))] if entry]
+        return _distinct([*(entry for plugin in self.found for entry in self._named(kind, plugin, name)), *local])
 
     def _entries(self, kind: Kind) -> Iterator[Entry[Any]]:
         for plugin in self.found:
@@ -155,6 +165,19 @@ class Registry:
         for (local_kind, _), entry in self._local.items():
             if local_kind == kind:
                 yield entry
+
+    def _named(self, kind: Kind, plugin: FoundPlugin, name: str) -> Iterator[Entry[Any]]:
+        """Yield a plugin's entries of this name; `architecture.tag` is an entry of that tag's own."""
+        if (kind, plugin) not in self._by_name:
+            by_name = self._by_name.setdefault((kind, plugin), {})
+            for entry in self._plugin_entries(kind, plugin):
+                by_name.setdefault(entry.spec.name, []).append(entry)
+        by_name = self._by_name[kind, plugin]
+        yield from by_name.get(name, ())
+        stem, _, tag = name.partition(".")
+        for entry in by_name.get(stem, ()) if tag else ():
+            if tag in getattr(entry.spec, "tags", ()):
+                yield replace(entry, spec=entry.spec.tagged(tag))
 
     def _plugin_entries(self, kind: Kind, plugin: FoundPlugin) -> Iterator[Entry[Any]]:
         record = self._load(plugin)
@@ -181,10 +204,16 @@ class Registry:
         message = f"No {kind} named {id!r} among the {len(self.ids(kind))} known.{_did_you_mean(id, known)}"
         if any(id in (entry.spec.name, entry.full_id) for entry in self._entries(other)):
             message += f" ({id!r} is {_a(other)}.)"
+        stem, _, tag = id.partition(".")
+        for entry in self._entries(kind):
+            if tag and stem in (entry.spec.name, entry.full_id) and (tags := getattr(entry.spec, "tags", ())):
+                message += f" {entry.full_id} has the tags {', '.join(tags)}."
         message += f" `zoo list {kind}s` shows them all."
-        if broken := self.broken():
-            message += f" {len(broken)} installed plugin(s) could not be loaded; `zoo plugins` says why."
-        return message
+        return message + self._broken_hint()
+
+    def _broken_hint(self) -> str:
+        broken = self.broken()
+        return f" {len(broken)} installed plugin(s) could not be loaded; `zoo plugins` says why." if broken else ""
 
 
 @cache
@@ -219,7 +248,7 @@ def _matches(entry: Entry[Any], pattern: str | None) -> bool:
     return any(fnmatchcase(name, pattern) for name in (entry.spec.name, entry.full_id))
 
 
-def _distinct(entries: Iterator[Entry[Any]]) -> list[Entry[Any]]:
+def _distinct(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
     """Drop a spec that one full id has twice, as when two distributions ship the very same one."""
     kept: list[Entry[Any]] = []
     for entry in entries:

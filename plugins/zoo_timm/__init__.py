@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from functools import cache, partial
-from itertools import pairwise
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import zoo
+from zoo_timm.index import Architecture, index
 
 SOURCE = "timm (Wightman, huggingface/pytorch-image-models)"
 LICENCE = "Apache-2.0"
-CHANGES_MAPS = frozenset({"feature_cfg", "feature_cls", "features_only", "out_indices", "output_fmt", "output_stride"})
-"""Keywords of timm's that would make the declared maps untrue."""
+CHANGES_OUTPUT = frozenset({"feature_cfg", "feature_cls", "features_only", "out_indices", "output_fmt"})
+"""Keywords of timm's for which maps are returned and how: the plan chooses these."""
 GIVEN_BY_ZOO = frozenset(
     {"cache_dir", "checkpoint_path", "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 )
@@ -23,46 +22,53 @@ GIVEN_BY_ZOO = frozenset(
 
 @zoo.hookimpl
 def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
-    """Yield every architecture of the index; those that cannot be built yet say why when they are asked for."""
-    for name, entry in architectures().items():
+    """Yield every architecture of timm."""
+    for name, tags in index().tags.items():
         yield zoo.EncoderSpec(
             name=name,
             factory="zoo_timm.encoder:TimmEncoder",
-            pyramid=partial(_pyramid, name, entry),
+            pyramid=partial(_pyramid, name),
+            sizes=partial(_sizes, name),
+            output_strides=partial(_output_strides, name),
             constants={"architecture": name},
             weights=("default",),
+            tags=tags,
             source=SOURCE,
             licence=LICENCE,
         )
 
 
-@cache
-def architectures() -> dict[str, dict[str, Any]]:
-    """Return the index: each architecture's maps, as lists of name, channels, stride and timm's out_index."""
-    index = json.loads(Path(__file__).with_name("index.json").read_bytes())
-    entries: dict[str, dict[str, Any]] = index["architectures"]
-    return entries
-
-
-def _pyramid(architecture: str, entry: dict[str, Any], **options: Any) -> zoo.Pyramid:
-    if changing := sorted(CHANGES_MAPS.intersection(options)):
-        raise zoo.OptionError(
-            f"timm:{architecture} is paired with the maps it has by default; {changing[0]!r} would change them."
-        )
+def _pyramid(name: str, **options: Any) -> zoo.Pyramid:
+    if changing := sorted(CHANGES_OUTPUT.intersection(options)):
+        raise zoo.OptionError(f"timm:{name}: {changing[0]!r} is no encoder option; the plan chooses the maps.")
     if given := sorted(GIVEN_BY_ZOO.intersection(options)):
         raise zoo.OptionError(
-            f"timm:{architecture}: {given[0]!r} is no encoder option; zoo.build has in_channels, classes and weights for it."
+            f"timm:{name}: {given[0]!r} is no encoder option; zoo.build has in_channels, classes and weights for it."
         )
-    if obstacle := _obstacle(entry):
-        raise zoo.NegotiationError(f"timm:{architecture} is listed, and cannot be paired yet: {obstacle}.")
-    return tuple(zoo.FeatureMap(name=name, channels=channels, stride=stride) for name, channels, stride, _ in entry["maps"])
+    architecture = index()[name]
+    coarsest = options.get("output_stride", 32)
+    if coarsest not in (32, *architecture.output_strides):
+        able = ", ".join(map(str, architecture.output_strides))
+        raise zoo.OptionError(
+            f"timm:{name} cannot be dilated to output_stride={coarsest!r}; "
+            + (f"it can to {able}." if able else "it has no such option. Leave it out, or choose another encoder.")
+        )
+    if "output_stride" not in options:
+        return architecture.pyramid
+    return tuple(replace(entry, stride=min(entry.stride, coarsest)) for entry in architecture.pyramid)
 
 
-def _obstacle(entry: dict[str, Any]) -> str | None:
-    """Return why an architecture is listed only: its maps are no ladder of doubling strides in NCHW."""
-    strides = [stride for _, _, stride, _ in entry["maps"]]
-    if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
-        return f"its maps have strides {', '.join(map(str, strides))}, and no adapter for such a ladder exists"
-    if entry.get("layout", "NCHW") != "NCHW":
-        return f"its maps are {entry['layout']}, and nothing turns them into NCHW"
-    return None
+def _sizes(name: str, **options: Any) -> zoo.ImageSizes:
+    """Return the sizes it takes; timm's own `img_size` and `dynamic_img_size` are heeded."""
+    architecture: Architecture = index()[name]
+    sizes, size = architecture.sizes, options.get("img_size")
+    if architecture.is_dynamic and options.get("dynamic_img_size") is False:
+        sizes = replace(sizes, fixed=architecture.size)
+    if size is None:
+        return sizes
+    made_for = (size, size) if isinstance(size, int) else tuple(size)
+    return replace(sizes, fixed=None if sizes.fixed is None else made_for, adapts=False)
+
+
+def _output_strides(name: str, **_: Any) -> tuple[int, ...]:
+    return index()[name].output_strides

@@ -1,9 +1,8 @@
-"""Any timm architecture as an encoder, through timm's own `features_only` networks."""
+"""Any timm architecture as an encoder, through timm's own `forward_intermediates`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -11,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo_timm import architectures
+from zoo_timm.index import Architecture, index
+from zoo_timm.pruning import make_buffers, unused_parameters
+from zoo_timm.weights import from_file, from_hub
 
 __all__ = ["TimmEncoder"]
 
@@ -23,102 +24,109 @@ class TimmEncoder(nn.Module):
 
     Args:
         architecture: timm's name.
+        tag: the name of one of its pretrained weights; None for timm's default.
         maps: names of the maps to return (timm's module names), fine to coarse; later stages are dropped.
         in_channels: for other than 3 timm adapts the first convolution, pretrained weights included.
         weights: None, "default" (timm's own pretrained weights, from the hub), or the path of a file that timm can read.
+        image_size: the (H, W) that position embeddings and windows are made for; None for the weights' own.
         options: timm's own keywords, such as `drop_path_rate`.
 
     Raises:
         zoo.WeightsError: weights that are not to be had or do not fit.
-        zoo.OptionError: a keyword that the architecture does not take.
+        zoo.OptionError: a keyword that the architecture does not take, or that changes its maps.
     """
 
     def __init__(
-        self, *, architecture: str, maps: Sequence[str], in_channels: int = 3, weights: str | None = None, **options: Any
+        self,
+        *,
+        architecture: str,
+        maps: Sequence[str],
+        tag: str | None = None,
+        in_channels: int = 3,
+        weights: str | None = None,
+        image_size: tuple[int, int] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
-        indices = {name: index for name, _, _, index in architectures()[architecture]["maps"]}
-        wanted = {"out_indices": tuple(indices[name] for name in maps), "in_chans": in_channels, **options}
+        facts = index()[architecture]
+        wanted = _keywords(facts, in_channels, image_size, options)
+        name = architecture if tag is None else f"{architecture}.{tag}"
+        network: Any
         if weights is None:
-            self.network = _made(architecture, wanted)
-            self.preprocessing = zoo.Preprocessing.identity(in_channels)
-            return
-        with torch.device("meta"):
-            _made(architecture, wanted)  # a wrong option is told apart from weights that do not fit
-        self.network = _from_hub(architecture, wanted) if weights == "default" else _from_file(architecture, weights, wanted)
-        config: dict[str, Any] = self.network.pretrained_cfg  # type: ignore[assignment]
-        preprocessing = zoo.Preprocessing(mean=tuple(config["mean"]), std=tuple(config["std"]))
-        self.preprocessing = preprocessing.for_channels(in_channels)
+            network = _made(name, wanted)
+        else:
+            _on_meta(name, wanted)  # a wrong option is told apart from weights that do not fit
+            network = (from_hub if weights == "default" else from_file)(name, weights, lambda **how: _made(name, wanted, **how))
+        _check_maps(network, facts, options)
+        chosen = sorted(facts.indices[map_name] for map_name in maps)
+        self._indices = network.prune_intermediate_layers(chosen, prune_norm=True)
+        self._order = tuple(chosen.index(facts.indices[map_name]) for map_name in maps)
+        if facts.leaves_unused:
+            twin = _on_meta(name, wanted)
+            twin.prune_intermediate_layers(chosen, prune_norm=True)
+            make_buffers(network, _unused(twin, chosen, image_size or facts.size, in_channels))
+        self.network = network
+        config: dict[str, Any] = network.pretrained_cfg
+        self.preprocessing = zoo.Preprocessing.identity(in_channels)
+        if weights is not None:
+            trained = zoo.Preprocessing(mean=tuple(config["mean"]), std=tuple(config["std"]))
+            self.preprocessing = trained.for_channels(in_channels)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
-        maps: list[Tensor] = self.network(image)
-        return maps
+        found = self.network.forward_intermediates(image, indices=self._indices, intermediates_only=True)
+        return [found[position] for position in self._order]
 
 
-def _made(architecture: str, wanted: dict[str, Any], **weights: Any) -> nn.Module:
+def _keywords(
+    facts: Architecture, in_channels: int, image_size: tuple[int, int] | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return timm's keywords for what was asked."""
+    wanted: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0}
+    if facts.is_dynamic:
+        wanted["dynamic_img_size"] = True
+    if image_size is not None:
+        wanted["img_size"] = image_size
+    return {**wanted, **options}
+
+
+def _made(name: str, wanted: dict[str, Any], **weights: Any) -> nn.Module:
     try:
-        network: nn.Module = timm.create_model(architecture, features_only=True, **weights, **wanted)
+        network: nn.Module = timm.create_model(name, **weights, **wanted)
     except TypeError as cause:
         if "unexpected keyword" not in str(cause):
             raise
-        raise zoo.OptionError(f"timm:{architecture} does not take every option given: {cause}.") from cause
+        raise zoo.OptionError(f"timm:{name} does not take every option given: {cause}.") from cause
     return network
 
 
-def _from_hub(architecture: str, wanted: dict[str, Any]) -> nn.Module:
-    try:
-        return _made(architecture, wanted, pretrained=True)
-    except Exception as cause:
-        raise zoo.WeightsError(
-            f"timm could not fetch the weights of {architecture}: {type(cause).__name__}: {cause}. Without a network, fetch "
-            "them elsewhere and pass the file's path as weights=."
-        ) from cause
+def _on_meta(name: str, wanted: dict[str, Any]) -> Any:
+    with torch.device("meta"):
+        return _made(name, wanted)
 
 
-def _from_file(architecture: str, weights: str, wanted: dict[str, Any]) -> nn.Module:
-    """Load a file through timm, and refuse what it leaves random.
-
-    Some of timm's families load without strictness, and would take another network's file in silence. What is equal
-    after two loads over different random weights came from the file.
-    """
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise zoo.WeightsError(
-            f"weights={weights!r} is neither a file nor 'default'. Give None, 'default' (timm's own, from the hub), or the "
-            "path of a .pth or .safetensors file with timm's key names."
-        )
-    _check_holds_tensors_alone(path)
-    loads = []
-    for seed in (0, 1):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                loads.append(_made(architecture, wanted, pretrained=True, pretrained_cfg_overlay={"file": str(path)}))
-            except Exception as cause:
-                raise zoo.WeightsError(
-                    f"{weights} does not fit {architecture}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
-                    "It must hold a state dict with timm's key names, as torch.save(model.state_dict(), path) writes it."
-                ) from cause
-    network, other = loads
-    twins = other.state_dict()
-    left = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, twins[name])]
-    if left:
-        raise zoo.WeightsError(
-            f"{weights} does not fit {architecture}: it has nothing for {len(left)} tensors ({', '.join(left[:3])}, ...), "
-            "which would stay random. Pass weights of this architecture."
-        )
-    return network
-
-
-def _check_holds_tensors_alone(path: Path) -> None:
-    """Refuse a pickle that may hold code; not every version of timm does."""
-    if path.suffix == ".safetensors":
+def _check_maps(network: Any, facts: Architecture, options: dict[str, Any]) -> None:
+    """Refuse options, such as `patch_size`, under which the network gives other maps than those it is paired with."""
+    if not options:
         return
+    usual = _on_meta(facts.name, {"num_classes": 0})
+    limit = options.get("output_stride", 32)
+
+    def maps_of(network: Any) -> list[tuple[int, float]]:
+        info = network.feature_info
+        return [(entry["num_chs"], entry["reduction"]) for entry in (info.info if hasattr(info, "info") else info)]
+
+    expected = [(channels, min(stride, limit) if "output_stride" in options else stride) for channels, stride in maps_of(usual)]
+    if maps_of(network) != expected:
+        raise zoo.OptionError(
+            f"timm:{facts.name} is paired with maps of these channels and strides: {expected}; with the options {options!r} "
+            f"they are {maps_of(network)}. Leave out what changes them, or register an encoder of your own."
+        )
+
+
+def _unused(twin: Any, chosen: list[int], size: tuple[int, int], in_channels: int) -> list[str]:
+    """Return what timm's pruning left although none of the chosen maps needs it."""
     try:
-        torch.load(path, map_location="meta", weights_only=True)
-    except Exception as cause:
-        raise zoo.WeightsError(
-            f"{path} could not be read as tensors alone (a pickle that may hold code is not read): {type(cause).__name__}. "
-            "Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file."
-        ) from cause
+        return unused_parameters(twin.eval(), torch.zeros(1, in_channels, *size, device="meta"), chosen)
+    except (RuntimeError, NotImplementedError):  # a network that asks for numbers, gemma4
+        return []

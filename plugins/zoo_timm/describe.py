@@ -1,0 +1,201 @@
+"""Measures what the index holds of one timm architecture: its maps, the image sizes it takes, how far it dilates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+from zoo_timm.pruning import unused_parameters
+
+__all__ = ["describe"]
+
+Size = tuple[int, int]
+OUTPUT_STRIDES = (8, 16)
+WIDE = (5, 7)
+"""H and W of a trial, in units of the multiple that is tried: non-square, and of odd numbers."""
+
+
+def describe(architecture: str) -> dict[str, Any]:
+    """Return the facts of one architecture, measured on the meta device (real tensors where that fails).
+
+    Keys: `maps`, a list of [name, channels, stride, timm's index] or, for maps of one kind whose names end in rising
+    numbers, [name, channels, stride, timm's first index, count]; `size`, the (height, width) that timm's weights are for,
+    and, where they differ from their defaults, the fields of `zoo.ImageSizes`; `dynamic`, where timm's `dynamic_img_size`
+    makes an architecture of a fixed size take others; `output_strides`; `unused`, where timm's pruning leaves parameters
+    that no map needs.
+    """
+    return _Trial(architecture).entry()
+
+
+class _Trial:
+    """One architecture, made and run again and again."""
+
+    def __init__(self, architecture: str) -> None:
+        self.architecture = architecture
+        self.network = self.made()
+        self.own: Size = tuple(self.network.pretrained_cfg["input_size"][1:])
+        shapes = [tuple(tensor.shape[2:]) for tensor in self.maps(self.network, self.own)]
+        declared = _feature_info(self.network)
+        if len(shapes) != len(declared):
+            raise ValueError(f"{architecture} declares {len(declared)} maps and gives {len(shapes)}")
+        self.info = [
+            {**entry, "reduction": _stride(entry["reduction"], self.own[0], shape[0])}
+            for entry, shape in zip(declared, shapes, strict=True)
+        ]
+        coarsest = max(entry["reduction"] for entry in self.info)
+        self.multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
+
+    def entry(self) -> dict[str, Any]:
+        """Return what the index holds."""
+        if not self.runs(self.network, self.own):
+            raise ValueError(f"{self.architecture} gives other maps than timm declares")
+        entry: dict[str, Any] = {"maps": _counted(self.info), "size": self.own, **self.sizes()}
+        if self.multiple == 32 and (strides := [stride for stride in OUTPUT_STRIDES if self.dilates(stride)]):
+            entry["output_strides"] = strides
+        if any(map(self.leaves_unused, _selections(self.info))):
+            entry["unused"] = True
+        return entry
+
+    def made(self, **options: Any) -> Any:
+        """Return the architecture without its classifier, on the meta device, in eval mode."""
+        with torch.device("meta"):
+            return timm.create_model(self.architecture, num_classes=0, **options).eval()
+
+    def tried(self, **options: Any) -> Any | None:
+        """Return the same, or None where the architecture refuses the options."""
+        try:
+            return self.made(**options)
+        except Exception:  # noqa: BLE001 - timm's families refuse in many ways
+            return None
+
+    def maps(self, network: Any, size: Size) -> list[Tensor]:
+        """Return every map of an image of this size."""
+        image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *size, device=next(network.parameters()).device)
+        try:
+            with torch.no_grad():
+                return network.forward_intermediates(image, intermediates_only=True)  # type: ignore[no-any-return]
+        except (RuntimeError, NotImplementedError) as cause:
+            if "meta" not in str(cause) or not image.is_meta:
+                raise
+        network.to_empty(device="cpu")  # what asks for numbers gets zeros
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.data.zero_()
+        return self.maps(network, size)
+
+    def runs(self, network: Any | None, size: Size, limit: int = 99) -> bool:
+        """Tell whether a network gives just its maps at this size, none coarser than the stride `limit`."""
+        if network is None:
+            return False
+        try:
+            shapes = [tuple(tensor.shape[1:]) for tensor in self.maps(network, size)]
+        except Exception:  # noqa: BLE001 - as above
+            return False
+        if [shape[0] for shape in shapes] != [entry["num_chs"] for entry in self.info]:
+            return False
+        if not all(len(shape) == 3 and min(shape) >= 1 for shape in shapes):
+            return False
+        # An architecture that brings each image to its own size (crossvit) gives maps that do not follow the image's.
+        return all(
+            abs(found - length / min(limit, entry["reduction"])) <= 4 + 0.05 * length / min(limit, entry["reduction"])
+            for shape, entry in zip(shapes, self.info, strict=True)
+            for found, length in zip(shape[1:], size, strict=True)
+        )
+
+    def sizes(self) -> dict[str, Any]:
+        """Return which image sizes the architecture takes."""
+        found: dict[str, Any] = {}
+        multiple, network = self.multiple, self.network
+        wide = (WIDE[0] * multiple, WIDE[1] * multiple)
+        if not self.runs(network, wide):
+            network = self.tried(dynamic_img_size=True)
+            if not self.runs(network, wide):
+                return {"fixed": self.own} | self.adaptation()
+            found["dynamic"] = True
+            made_for = self.tried(dynamic_img_size=True, img_size=wide)
+            if self.runs(made_for, wide) and self.runs(made_for, (9 * multiple, 7 * multiple)):
+                found["adapts"] = True
+        if not self.runs(network, (wide[0] + 1, wide[1] + 3)):
+            found["multiple"] = multiple
+        minimum = next(count for count in range(1, 99) if self.runs(network, (count * multiple,) * 2)) * multiple
+        if minimum > multiple:
+            found["minimum"] = minimum
+        return found
+
+    def adaptation(self) -> dict[str, Any]:
+        """Return for which sizes an architecture of a fixed size can be made."""
+        factors = [1, 2, 4, 3, 7, 14]
+        candidates = dict.fromkeys([*(factor * self.multiple for factor in factors), *self.own])
+        for square in (False, True):
+            for candidate in candidates:
+                trial = (WIDE[0] * candidate, (WIDE[0] if square else WIDE[1]) * candidate)
+                if not self.runs(self.tried(img_size=trial), trial):
+                    continue
+                found: dict[str, Any] = {"adapts": True, "multiple": candidate}
+                squares = ((count * candidate,) * 2 for count in range(1, 99))
+                minimum = next(size[0] for size in squares if self.runs(self.tried(img_size=size), size))
+                if minimum > candidate:
+                    found["minimum"] = minimum
+                return found | ({"square": True} if square else {})
+        return {}
+
+    def dilates(self, output_stride: int) -> bool:
+        """Tell whether the architecture can be made with no map coarser than this."""
+        dilated = self.tried(output_stride=output_stride)
+        if dilated is None or max(entry["reduction"] for entry in _feature_info(dilated)) > output_stride:
+            return False
+        return self.runs(dilated, (160, 224), limit=output_stride)
+
+    def leaves_unused(self, selection: list[int]) -> bool:
+        """Tell whether timm's pruning for these maps leaves parameters that none of them needs."""
+        network = self.made()
+        network.prune_intermediate_layers(selection, prune_norm=True)
+        image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *self.own, device="meta")
+        try:
+            return bool(unused_parameters(network, image, selection))
+        except (RuntimeError, NotImplementedError):  # what needs real tensors
+            return True
+
+
+def _feature_info(network: Any) -> list[dict[str, Any]]:
+    """Return what timm says of a network's feature maps: dicts with `module`, `num_chs` and `reduction`."""
+    info = network.feature_info
+    return [dict(entry) for entry in (info.info if hasattr(info, "info") else info)]
+
+
+def _stride(declared: float, length: int, found: int) -> float:
+    """Return the declared stride, or the measured one where the two are not of one power of two (tresnet's stem)."""
+    measured = length / found
+    return declared if abs(math.log2(measured / declared)) < 0.6 else round(measured)
+
+
+def _selections(info: list[dict[str, Any]]) -> Iterator[list[int]]:
+    """Yield the last map of each stride, and of the two finest strides alone."""
+    last = {round(math.log2(entry["reduction"])): index for index, entry in enumerate(info)}
+    yield sorted(last.values())
+    yield sorted(last.values())[:2]
+
+
+def _counted(info: list[dict[str, Any]]) -> list[list[Any]]:
+    """Return the maps, runs of one kind as one entry."""
+    names = [str(entry["module"] or f"map{index}") for index, entry in enumerate(info)]
+    if len(set(names)) < len(names):  # coat and crossvit give several maps from one module
+        names = [f"{name}.{index}" for index, name in enumerate(names)]
+    order = sorted(range(len(info)), key=lambda index: info[index]["reduction"])
+    maps: list[list[Any]] = []
+    for index in order:
+        name, channels, stride = names[index], info[index]["num_chs"], info[index]["reduction"]
+        stem, _, number = name.rpartition(".")
+        if maps and number.isdigit():
+            first, *facts, start, count = [*maps[-1], 1][:5]
+            first_stem, _, first_number = first.rpartition(".")
+            follows = first_stem == stem and first_number.isdigit() and int(number) == int(first_number) + count
+            if follows and facts == [channels, stride] and index == start + count:
+                maps[-1] = [first, channels, stride, start, count + 1]
+                continue
+        maps.append([name, channels, stride, index])
+    return maps

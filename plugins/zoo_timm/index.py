@@ -1,0 +1,152 @@
+"""What is known of timm's architectures without importing timm: the shipped index, or, for another version, a cache."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import zoo
+
+__all__ = ["Architecture", "Index", "index"]
+
+SHIPPED = Path(__file__).with_name("index.json")
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """The facts of one architecture.
+
+    Attributes:
+        name: timm's name.
+        pyramid: every map it can give.
+        indices: timm's index of each map, by its name.
+        size: the (height, width) that timm's weights are for.
+        sizes: which image sizes it takes, with timm's `dynamic_img_size` where that helps.
+        is_dynamic: whether it does.
+        output_strides: the output strides that it can be dilated to.
+        leaves_unused: timm's pruning leaves parameters that no map needs.
+    """
+
+    name: str
+    pyramid: zoo.Pyramid
+    indices: Mapping[str, int]
+    size: tuple[int, int]
+    sizes: zoo.ImageSizes
+    is_dynamic: bool
+    output_strides: tuple[int, ...]
+    leaves_unused: bool
+
+    @classmethod
+    def of(cls, name: str, entry: Entry) -> Architecture:
+        """Return the facts that an entry of the index holds."""
+        maps = [one for several in entry["maps"] for one in _each(*several)]
+        facts = {key: entry[key] for key in ("multiple", "minimum", "square", "adapts") if key in entry}
+        if "fixed" in entry:
+            facts["fixed"] = tuple(entry["fixed"])
+        return cls(
+            name=name,
+            pyramid=tuple(zoo.FeatureMap(name=map_name, channels=width, stride=stride) for map_name, width, stride, _ in maps),
+            indices={map_name: index for map_name, _, _, index in maps},
+            size=tuple(entry["size"]),
+            sizes=zoo.ImageSizes(**facts),
+            is_dynamic=entry.get("dynamic", False),
+            output_strides=tuple(entry.get("output_strides", ())),
+            leaves_unused=entry.get("unused", False),
+        )
+
+
+class Index:
+    """Every architecture of one version of timm: names and tags at once, facts when they are asked for.
+
+    Args:
+        tags: the names of pretrained weights of each architecture, by its name.
+        entry: returns one architecture's entry.
+    """
+
+    def __init__(self, tags: Mapping[str, tuple[str, ...]], entry: Callable[[str], Entry]) -> None:
+        self.tags = tags
+        self._entry = entry
+        self._known: dict[str, Architecture] = {}
+
+    def __getitem__(self, name: str) -> Architecture:
+        if name not in self._known:
+            self._known[name] = Architecture.of(name, self._entry(name))
+        return self._known[name]
+
+    @classmethod
+    def shipped(cls) -> Index:
+        """Return the index that comes with this plugin."""
+        entries = _shipped()["architectures"]
+        return cls({name: tuple(entry.get("tags", ())) for name, entry in entries.items()}, entries.__getitem__)
+
+    @classmethod
+    def probed(cls, folder: Path) -> Index:
+        """Return the index of the installed timm; what is not in `folder` yet is asked of timm itself, and put there."""
+        listed = _cached(folder / "tags.json", _tags_of_timm)
+        return cls(
+            {name: tuple(tags) for name, tags in listed.items()}, lambda name: _cached(folder / f"{name}.json", _describe, name)
+        )
+
+
+@cache
+def index() -> Index:
+    """Return the index of the timm that is installed."""
+    installed = version("timm")
+    if installed == _shipped()["timm"]:
+        return Index.shipped()
+    from platformdirs import user_cache_path
+
+    return Index.probed(user_cache_path("segmentation-zoo") / f"timm-{installed}")
+
+
+@cache
+def _shipped() -> dict[str, Any]:
+    return json.loads(SHIPPED.read_bytes())  # type: ignore[no-any-return]
+
+
+def _each(name: str, channels: int, stride: float, index: int, count: int = 1) -> list[tuple[str, int, float, int]]:
+    """Return the maps that one entry stands for: names that end in rising numbers."""
+    if count == 1:
+        return [(name, channels, stride, index)]
+    stem, _, number = name.rpartition(".")
+    return [(f"{stem}.{int(number) + step}", channels, stride, index + step) for step in range(count)]
+
+
+def _tags_of_timm() -> dict[str, list[str]]:
+    import timm
+
+    tags: dict[str, list[str]] = {name: [] for name in timm.list_models()}
+    for name in timm.list_pretrained():
+        architecture, _, tag = name.partition(".")
+        tags[architecture].append(tag)
+    return tags
+
+
+def _describe(name: str) -> Entry:
+    from zoo_timm.describe import describe
+
+    return describe(name)
+
+
+def _cached(path: Path, ask: Callable[..., Any], *arguments: str) -> Any:
+    """Return what a file holds, or ask and keep the answer; a cache that cannot be read or written costs time only."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        answer = json.loads(json.dumps(ask(*arguments)))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
+            json.dump(answer, file)
+        Path(file.name).replace(path)
+    except OSError:
+        pass
+    return answer

@@ -1,0 +1,38 @@
+"""Finds the parameters that no chosen map depends on, and makes buffers of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["make_buffers", "unused_parameters"]
+
+
+def unused_parameters(network: Any, image: Tensor, indices: Sequence[int]) -> list[str]:
+    """Return the names of the parameters that the maps of these indices do not depend on."""
+    with torch.enable_grad():
+        maps = network.forward_intermediates(image, indices=list(indices), intermediates_only=True)
+    reached: set[int] = set()
+    waiting = [entry.grad_fn for entry in maps]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if hasattr(node, "variable"):
+            reached.add(id(node.variable))
+        following = {upstream for upstream, _ in node.next_functions if upstream is not None} - seen
+        seen |= following
+        waiting += following
+    return [name for name, parameter in network.named_parameters() if id(parameter) not in reached]
+
+
+def make_buffers(network: nn.Module, names: Sequence[str]) -> None:
+    """Turn parameters into buffers of the same names: the state dict and the output stay, no optimiser waits for them."""
+    for name in names:
+        owner_name, _, leaf = name.rpartition(".")
+        owner = network.get_submodule(owner_name)
+        tensor = owner._parameters.pop(leaf)
+        if tensor is not None:
+            owner.register_buffer(leaf, tensor.detach())
