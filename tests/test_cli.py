@@ -111,10 +111,10 @@ def test_a_broken_plugin_is_told_and_harms_no_other(cli, install):
 def test_help_names_every_command(cli, option):
     status, out, _ = cli(option)
     assert status == 0
-    assert all(command in out for command in ("list", "show", "explain", "bench", "plugins", "--version"))
+    assert all(command in out for command in ("list", "show", "explain", "matrix", "bench", "plugins", "--version"))
 
 
-@pytest.mark.parametrize("command", ["list", "show", "explain", "bench", "plugins"])
+@pytest.mark.parametrize("command", ["list", "show", "explain", "matrix", "bench", "plugins"])
 def test_every_command_has_a_help_of_its_own(cli, command):
     status, out, _ = cli(command, "--help")
     assert status == 0
@@ -257,20 +257,23 @@ def test_an_unknown_id_is_searched_among_encoders_and_decoders(capsys, monkeypat
     assert "unet-basic" in capsys.readouterr().err
 
 
-def test_what_cannot_be_paired_yet_is_shown_with_the_reason(capsys, monkeypatch):
+def test_an_encoder_is_shown_with_its_maps_image_sizes_and_tags(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["zoo", "show", "timm:vit_tiny_patch16_224"])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Apache-2.0" in shown
-    assert "cannot be paired yet: its maps have strides 16, 16, 16" in shown
+    assert "blocks.0 (192 ch, stride 16) blocks.1 (192 ch, stride 16)" in shown
+    assert "image sizes multiples of 16" in shown
+    assert "augreg_in21k" in shown
 
 
-def test_a_benchmark_in_which_everything_failed_ends_with_status_1(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_a_benchmark_in_which_everything_failed_ends_with_status_1(tmp_path, capsys, monkeypatch, form):
     config = tmp_path / "run.yaml"
     config.write_text("name: none\nencoders: [resnet18]\ndecoders: [no-such-decoder]\nsize: [32]\n")
-    monkeypatch.setattr(sys, "argv", ["zoo", "bench", str(config), "--store", str(tmp_path / "zoo.sqlite")])
+    monkeypatch.setattr(sys, "argv", ["zoo", "bench", str(config), "--store", str(tmp_path / "zoo.sqlite"), "-f", form])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 1

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from zoo.benchmark import BenchConfig as BenchConfig
     from zoo.benchmark import bench as bench
     from zoo.channel_list import from_channels as from_channels
+    from zoo.compatibility import CompatibilityMatrix as CompatibilityMatrix
+    from zoo.compatibility import matrix as matrix
     from zoo.errors import AmbiguousIdError as AmbiguousIdError
     from zoo.errors import ConfigError as ConfigError
     from zoo.errors import InputError as InputError
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from zoo.hookspecs import hookimpl as hookimpl
     from zoo.model import SegmentationModel as SegmentationModel
     from zoo.model import build as build
-    from zoo.negotiation import Plan as Plan
     from zoo.pairing import Pairing as Pairing
+    from zoo.plan import Plan as Plan
     from zoo.planning import channels as channels
     from zoo.planning import negotiate as negotiate
     from zoo.pyramid import FeatureMap as FeatureMap
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from zoo.registration import register_encoder as register_encoder
     from zoo.registry import list_decoders as list_decoders
     from zoo.registry import list_encoders as list_encoders
+    from zoo.sizes import ImageSizes as ImageSizes
     from zoo.specs import DecoderSpec as DecoderSpec
     from zoo.specs import EncoderSpec as EncoderSpec
     from zoo.specs import Option as Option
@@ -52,16 +55,18 @@ _ERRORS = (
 _HOMES = {
     "zoo.benchmark": "BenchConfig bench",
     "zoo.channel_list": "from_channels",
+    "zoo.compatibility": "CompatibilityMatrix matrix",
     "zoo.errors": _ERRORS,
     "zoo.explanation": "explain",
     "zoo.hookspecs": "hookimpl",
     "zoo.model": "SegmentationModel build",
-    "zoo.negotiation": "Plan",
+    "zoo.plan": "Plan",
     "zoo.pairing": "Pairing",
     "zoo.planning": "channels negotiate",
     "zoo.pyramid": "FeatureMap Needs Pyramid",
     "zoo.registration": "register_decoder register_encoder",
     "zoo.registry": "list_decoders list_encoders",
+    "zoo.sizes": "ImageSizes",
     "zoo.specs": "DecoderSpec EncoderSpec Option Preprocessing",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

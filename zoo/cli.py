@@ -1,4 +1,4 @@
-"""The command line: `zoo list`, `show`, `explain`, `bench`, `plugins`. A user's mistake is one message and exit status 2."""
+"""The command line, one function a command. A user's mistake is one message and exit status 2."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from zoo.errors import NegotiationError, OptionError, UnknownIdError, ZooError
+from zoo.errors import OptionError, ZooError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Callable
+
+    from rich.console import Console, RenderableType
+
+    from zoo.pairing import Pairing
 
 __all__ = ["app", "main"]
 
@@ -39,7 +43,7 @@ class KindName(StrEnum):
 
 
 class FormatName(StrEnum):
-    """How `zoo bench` writes the table."""
+    """How `zoo bench` and `zoo matrix` write their table."""
 
     table = "table"
     markdown = "markdown"
@@ -97,13 +101,10 @@ def list_ids(
     from zoo.registry import default_registry
 
     registry = default_registry()
-    ids = registry.ids("encoder" if kind is KindName.encoders else "decoder", pattern)
-    for id in ids:
-        typer.echo(id)
+    for entry in registry.matching("encoder" if kind is KindName.encoders else "decoder", pattern):
+        typer.echo(entry.id)
     if broken := registry.broken():
         typer.echo(f"({len(broken)} plugin(s) could not be loaded; `zoo plugins` says why.)", err=True)
-    if pattern and not ids:
-        raise UnknownIdError(f"No {kind.value.removesuffix('s')} matches {pattern!r}. `zoo list {kind.value}` shows all.")
 
 
 @app.command()
@@ -112,7 +113,7 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
     from rich.table import Table
     from rich.text import Text
 
-    from zoo.planning import needs_of, pyramid_of
+    from zoo.planning import needs_of, pyramid_of, sizes_of
     from zoo.registry import default_registry
     from zoo.specs import EncoderSpec
 
@@ -128,10 +129,12 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
     }
     if isinstance(spec, EncoderSpec):
         facts["weights"] = ", ".join(("None", *map(repr, spec.weights), "a file's path"))
-        try:
-            facts["feature maps"] = "\n".join(map(str, pyramid_of(entry, {})))
-        except NegotiationError as reason:
-            facts["feature maps"] = str(reason)
+        if spec.tags:
+            facts["tags"] = ", ".join(spec.tags)
+        facts["feature maps"] = "\n".join(map(str, pyramid_of(entry, {})))
+        facts["image sizes"] = str(sizes_of(entry, {}))
+        if strides := spec.output_strides_for({}):
+            facts["output strides"] = f"{', '.join(map(str, strides))} (option output_stride)"
     else:
         facts["needs"] = str(needs_of(entry, {}))
     if spec.options is None:
@@ -146,37 +149,61 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
     _console().print(grid)
 
 
+EncoderArgument = Annotated[str, typer.Argument(help="An encoder's id.", show_default=False)]
+DecoderArgument = Annotated[str, typer.Argument(help="A decoder's id.", show_default=False)]
+LevelsOption = Annotated[int | None, typer.Option(help="How many strides to use, counted from the finest.", show_default="all")]
+ImageSizeOption = Annotated[
+    str | None, typer.Option(metavar="HxW", help="The image size that the model will see.", show_default="may vary")
+]
+AdaptersOption = Annotated[str, typer.Option(help="'auto', or 'none' to insert nothing.")]
+SizePolicyOption = Annotated[str, typer.Option(help="'auto', 'pad', 'resize' or 'error'.")]
+EncoderOptions = Annotated[
+    list[str] | None,
+    typer.Option("--encoder-option", metavar="NAME=VALUE", help="An option of the encoder; may be repeated."),
+]
+DecoderOptions = Annotated[
+    list[str] | None,
+    typer.Option("--decoder-option", metavar="NAME=VALUE", help="An option of the decoder; may be repeated."),
+]
+
+
 @app.command()
 def explain(
-    encoder: Annotated[str, typer.Argument(help="An encoder's id.", show_default=False)],
-    decoder: Annotated[str, typer.Argument(help="A decoder's id.", show_default=False)],
-    levels: Annotated[
-        int | None, typer.Option(help="How many strides to use, counted from the finest.", show_default="all")
-    ] = None,
-    adapters: Annotated[str, typer.Option(help="'auto', or 'none' to insert nothing.")] = "auto",
-    size_policy: Annotated[str, typer.Option(help="'auto', 'pad', 'resize' or 'error'.")] = "auto",
-    encoder_option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the encoder; may be repeated.")
-    ] = None,
-    decoder_option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the decoder; may be repeated.")
-    ] = None,
+    encoder: EncoderArgument,
+    decoder: DecoderArgument,
+    levels: LevelsOption = None,
+    image_size: ImageSizeOption = None,
+    adapters: AdaptersOption = "auto",
+    size_policy: SizePolicyOption = "auto",
+    encoder_options: EncoderOptions = None,
+    decoder_options: DecoderOptions = None,
 ) -> None:
     """Show the plan of a pairing: which feature map goes where, through what, and why."""
     from zoo.explanation import plan_view
-    from zoo.pairing import Pairing
     from zoo.planning import resolve
 
-    pairing = Pairing(
-        encoder,
-        decoder,
-        levels=levels,
-        adapters=adapters,
-        size_policy=size_policy,
-        encoder_options=_options(encoder_option),
-        decoder_options=_options(decoder_option),
-    )
+    pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
     _console().print(plan_view(resolve(pairing).plan, pairing))
+
+
+@app.command()
+def negotiate(
+    encoder: EncoderArgument,
+    decoder: DecoderArgument,
+    levels: LevelsOption = None,
+    image_size: ImageSizeOption = None,
+    adapters: AdaptersOption = "auto",
+    size_policy: SizePolicyOption = "auto",
+    encoder_options: EncoderOptions = None,
+    decoder_options: DecoderOptions = None,
+) -> None:
+    """Print the plan of a pairing as JSON, for a program to read."""
+    import json
+
+    from zoo.planning import resolve
+
+    pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
+    typer.echo(json.dumps(resolve(pairing).plan.as_dict(), indent=2))
 
 
 @app.command()
@@ -210,19 +237,63 @@ def bench(
         table = run_bench(wanted, store=store)
     except KeyboardInterrupt:
         _fail("Interrupted. What was measured is kept; the same command goes on from there.", 130)
-    if output is not None:
-        try:
-            output.write_text(render(table, form.value), encoding="utf-8")
-        except OSError as cause:
-            raise OptionError(f"--output {output} cannot be written: {cause.strerror}. The results are in {store}.") from cause
-    if output is None and form is not FormatName.table:
-        typer.echo(render(table, form.value), nl=False)
-        return
-    console = _console()
-    console.print(terminal_view(table, console.width))
-    if output is not None:
-        typer.echo(f"Written to {output}.", err=True)
+    _show_table(
+        form,
+        output,
+        render=lambda name: render(table, name),
+        view=lambda width: terminal_view(table, width),
+        kept=f"The results are in {store}.",
+    )
     if all(row.error for row in table.rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def matrix(
+    encoders: Annotated[
+        str | None, typer.Option(help="A glob ('convnext*') or a part of the name ('convnext').", show_default="all")
+    ] = None,
+    decoders: Annotated[
+        str | None, typer.Option(help="A glob ('unet-*') or a part of the name ('unet').", show_default="all")
+    ] = None,
+    format: Annotated[
+        FormatName | None,
+        typer.Option("--format", "-f", help="How to write the matrix.", show_default="table, or by --output's suffix"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the matrix to this file.", show_default=False)
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many processes build at a time.")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Build all again, also what is known.")] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="The SQLite file that keeps each outcome as it comes.", show_default="in the user's cache folder"),
+    ] = None,
+) -> None:
+    """Build every encoder with every decoder on the meta device, and show which pairings work, and through which adapters.
+
+    A pairing that fails is a cell with its error. What is known from an earlier run is not built again. Exit status 1: every
+    one failed.
+    """
+    from zoo.compatibility import matrix as run_matrix
+    from zoo.compatibility.formats import render, terminal_view
+
+    gc.enable()  # switched off by the `zoo` script for a quick start
+    form = format or _format_of(output)
+    if output is not None:
+        _check_writable(output)
+    try:
+        found = run_matrix(encoders, decoders, jobs=jobs, fresh=fresh, cache=cache)
+    except KeyboardInterrupt:
+        _fail("Interrupted. What was built is kept; the same command goes on from there.", 130)
+    _show_table(
+        form,
+        output,
+        render=lambda name: render(found, name),
+        view=lambda width: terminal_view(found, width),
+        kept="What was built is kept; the same command builds nothing again.",
+    )
+    if not any(cell.is_ok for cell in found.cells):
         raise typer.Exit(1)
 
 
@@ -255,6 +326,39 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
 
+def _pairing(
+    encoder: str,
+    decoder: str,
+    levels: int | None,
+    image_size: str | None,
+    adapters: str,
+    size_policy: str,
+    encoder_options: list[str] | None,
+    decoder_options: list[str] | None,
+) -> Pairing:
+    from zoo.pairing import Pairing
+
+    return Pairing(
+        encoder,
+        decoder,
+        levels=levels,
+        image_size=_size(image_size),
+        adapters=adapters,
+        size_policy=size_policy,
+        encoder_options=_options(encoder_options),
+        decoder_options=_options(decoder_options),
+    )
+
+
+def _size(given: str | None) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    height, _, width = given.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise OptionError(f"--image-size is written HEIGHTxWIDTH, such as 256x320; found {given!r}.")
+    return int(height), int(width)
+
+
 def _options(given: list[str] | None) -> dict[str, Any]:
     import yaml
 
@@ -278,6 +382,29 @@ def _format_of(output: Path | None) -> FormatName:
             f"--output {output}: the suffix says no format. Use one of {', '.join(SUFFIXES)}, or give --format as well."
         )
     return SUFFIXES[output.suffix]
+
+
+def _show_table(
+    form: FormatName,
+    output: Path | None,
+    *,
+    render: Callable[[str], str],
+    view: Callable[[int], RenderableType],
+    kept: str,
+) -> None:
+    """Write the table to the output file, and show it on the terminal; a format without a file goes to stdout alone."""
+    if output is None and form is not FormatName.table:
+        typer.echo(render(form.value), nl=False)
+        return
+    if output is not None:
+        try:
+            output.write_text(render(form.value), encoding="utf-8")
+        except OSError as cause:
+            raise OptionError(f"--output {output} cannot be written: {cause.strerror}. {kept}") from cause
+    console = _console()
+    console.print(view(console.width))
+    if output is not None:
+        typer.echo(f"Written to {output}.", err=True)
 
 
 def _check_writable(output: Path) -> None:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from zoo.benchmark.statistics import Estimate
 from zoo.benchmark.table import COLUMNS, Column, Row, Table
+from zoo.markdown import escaped, table_row
 
 __all__ = ["FORMATS", "Format", "render", "terminal_view"]
 
@@ -82,11 +83,11 @@ def _text(table: Table) -> str:
 
 
 def _markdown(table: Table) -> str:
-    lines = [f"**{_escaped(_title(table))}**", "", _cells([column.heading for column in COLUMNS])]
-    lines.append(_cells(["---:" if column.is_number else "---" for column in COLUMNS]))
-    lines += [_cells([_escaped(column.cell(row)) for column in COLUMNS]) for row in table.rows]
+    lines = [f"**{escaped(_title(table))}**", "", table_row([column.heading for column in COLUMNS])]
+    lines.append(table_row(["---:" if column.is_number else "---" for column in COLUMNS]))
+    lines += [table_row([escaped(column.cell(row)) for column in COLUMNS]) for row in table.rows]
     notes = [*_failures(table), *_legend(table)]
-    return "\n".join([*lines, "", *(f"- {_escaped(note)}" for note in notes)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in notes)]) + "\n"
 
 
 def _csv(table: Table) -> str:
@@ -165,14 +166,3 @@ def _failures(table: Table) -> list[str]:
 
 def _width(table: Table, columns: list[Column]) -> int:
     return 2 + sum(3 + max(len(column.heading), *(len(column.cell(row)) for row in table.rows)) for column in columns)
-
-
-def _cells(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _escaped(text: str) -> str:
-    """Keep what plugins call themselves from being read as Markdown or HTML."""
-    for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(sign, written)
-    return text
