@@ -1,0 +1,288 @@
+"""Builds and runs every timm architecture with every decoder of the project, and smp's U-Net beside it; writes a CSV file.
+
+    python benchmarks/coverage.py                        # all of timm: about an hour on two cores
+    python benchmarks/coverage.py --encoders 'convnext*' # some of it
+
+Each pairing is built on the meta device (shapes without numbers; with real tensors, in a process of its own, where an
+architecture asks for numbers) and run at the architecture's own size and at 225x301, built with `image_size=(225, 301)`.
+Passed is what gives one logit map of just the image's size. smp.Unet is built and run on meta as well: at the
+architecture's own size rounded up to a multiple of 32, and at 225x301. An interrupted run goes on where it stopped (rows are
+kept in results/ as they come); other versions or another code of zoo are measured anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from fnmatch import fnmatch
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+ODD = (225, 301)
+DECODERS = ("unet-basic", "unet-bilinear", "unet-attention")
+PEER = "smp.Unet"
+CHUNK = 120
+"""How many architectures a pool of processes measures before it is replaced, so that its memory stays bounded."""
+FIELDS = (
+    "architecture", "family", "decoder", "size", "ok", "device", "image_size_given", "size_policy", "encoder_sees", "maps",
+    "strides", "adapters", "adapter_parameters", "parameters", "error",
+)  # fmt: skip
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+KEPT = ROOT / "results"
+
+Size = tuple[int, int]
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure what is not known yet; print the summary, and write it with the rows where it is all of timm."""
+    arguments = _arguments()
+    if arguments.one:
+        json.dump(list(_rows_of(arguments.one, arguments.device)), sys.stdout)
+        return
+    import timm
+
+    everything = timm.list_models()
+    names = [name for name in everything if any(fnmatch(name, glob) for glob in arguments.encoders)]
+    rows = _measured_rows(names, arguments.processes)
+    summary = _summary(rows, names)
+    output: Path | None = arguments.output
+    if output is None and names == everything:
+        output = RESULTS / f"coverage-timm-{timm.__version__}.csv"
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _write(output, rows)
+        output.with_suffix(".md").write_text(summary, encoding="utf-8")
+    print(summary)
+
+
+def _measured_rows(names: list[str], processes: int) -> list[Row]:
+    """Return every row of these architectures; what is measured goes to a file as it comes, and is not measured again."""
+    kept = KEPT / f"coverage-{_stamp()}.csv"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    done = _read(kept)
+    left = [name for name in names if name not in done]
+    start = time.perf_counter()
+    with kept.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        for first in range(0, len(left), CHUNK):
+            with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
+                jobs = {pool.submit(_measured, name): name for name in left[first : first + CHUNK]}
+                for job in as_completed(jobs):
+                    done[jobs[job]] = job.result()
+                    writer.writerows(job.result())
+                    file.flush()
+            measured = min(first + CHUNK, len(left))
+            print(f"{measured} of {len(left)} in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    return [row for name in names for row in done[name]]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoders", nargs="+", default=["*"], metavar="GLOB", help="which of timm's architectures")
+    parser.add_argument(
+        "--output", type=Path, help="a CSV file (default, for all of timm: benchmarks/results/coverage-timm-VERSION.csv)"
+    )
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--device", default="meta", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _measured(name: str) -> list[Row]:
+    """Return an architecture's rows; those that meta could not run are run with real tensors in a process of their own."""
+    rows = list(_rows_of(name, "meta"))
+    if any("meta tensor" in row["error"] for row in rows):
+        command = [sys.executable, __file__, "--one", name, "--device", "cpu"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode == 0:
+            return json.loads(answer.stdout)  # type: ignore[no-any-return]
+        rows = [{**row, "error": f"{row['error']}; with real tensors: exit status {answer.returncode}"} for row in rows]
+    return rows
+
+
+def _rows_of(name: str, device: str) -> Iterator[Row]:
+    """Yield a row a decoder and size, the project's decoders first."""
+    import timm
+
+    warnings.simplefilter("ignore")
+    own: Size = tuple(timm.get_pretrained_cfg(name).input_size[1:])
+    family = timm.model_entrypoint(name).__module__.rpartition(".")[2]
+    facts = {"architecture": name, "family": family, "device": device}
+    for decoder in DECODERS:
+        model: Any = None
+        for size in (own, ODD):
+            row: Row = {**dict.fromkeys(FIELDS, ""), **facts, "decoder": decoder, "size": _text(size)}
+            try:
+                model, more = _paired(name, decoder, size, None if size == own else model, device, own)
+                row |= more
+            except Exception as error:  # noqa: BLE001 - every failure is a row
+                row |= {"ok": 0, "error": _error(error)}
+            yield row
+    model = None
+    for size in (tuple(-(-length // 32) * 32 for length in own), ODD):
+        row = {**dict.fromkeys(FIELDS, ""), **facts, "decoder": PEER, "size": _text(size), "size_policy": "none"}
+        try:
+            model = model or _peer(name, device)
+            row |= _run_peer(model, size, device)
+        except Exception as error:  # noqa: BLE001 - likewise
+            row |= {"ok": 0, "error": _error(error)}
+        yield row
+
+
+def _paired(name: str, decoder: str, size: Size, model: Any, device: str, own: Size) -> tuple[Any, Row]:
+    """Build the pairing for a size, or take the model of the other size where an `image_size` changes nothing; run it."""
+    import torch
+
+    import zoo
+
+    given = None if size == own else size
+    plan = zoo.negotiate(f"timm:{name}", decoder, image_size=given)
+    if model is None or plan.sizes.image_size is not None:
+        with torch.device(device):
+            model = zoo.build(f"timm:{name}", decoder, image_size=given).eval()
+    shapes: list[tuple[int, ...]] = []
+    hook = model.encoder.register_forward_hook(lambda *call: shapes.extend(tuple(tensor.shape[-2:]) for tensor in call[-1]))
+    with torch.no_grad():
+        logits = model(torch.zeros(1, 3, *size, device=device))
+    hook.remove()
+    policy, sees = plan.sizes.fit(*size)
+    kinds = Counter(adapter.kind for adapter in plan.adapters)
+    return model, {
+        "ok": int(tuple(logits.shape) == (1, 1, *size)),
+        "image_size_given": "" if plan.sizes.image_size is None else _text(plan.sizes.image_size),
+        "size_policy": policy,
+        "encoder_sees": _text(sees),
+        "maps": " ".join(plan.maps),
+        "strides": " ".join(f"{sees[0] / height:.4g}" for height, _ in dict.fromkeys(shapes)),
+        "adapters": " ".join(f"{kind}:{count}" for kind, count in sorted(kinds.items())),
+        "adapter_parameters": plan.adapter_parameters,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "error": "" if tuple(logits.shape) == (1, 1, *size) else f"logits of shape {tuple(logits.shape)}",
+    }
+
+
+def _peer(name: str, device: str) -> Any:
+    import segmentation_models_pytorch as smp
+    import torch
+
+    with torch.device(device):
+        return smp.Unet(f"tu-{name}", encoder_weights=None).eval()
+
+
+def _run_peer(model: Any, size: Size, device: str) -> Row:
+    import torch
+
+    with torch.no_grad():
+        shape = tuple(model(torch.zeros(1, 3, *size, device=device)).shape)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {
+        "ok": int(shape == (1, 1, *size)),
+        "parameters": parameters,
+        "error": "" if shape[2:] == size else f"logits {shape}",
+    }
+
+
+def _versions() -> str:
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "segmentation-models-pytorch"))
+
+
+def _stamp() -> str:
+    """Return, in short, what the rows depend on: the versions in use and the project's own code."""
+    digest = hashlib.sha256(_versions().encode())
+    for path in sorted([*ROOT.glob("zoo/*.py"), *ROOT.glob("plugins/zoo_[tu]*/*.*"), Path(__file__)]):
+        if path.suffix in (".py", ".json") and path.name not in ("cli.py", "registry.py", "discovery.py"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _read(kept: Path) -> dict[str, list[Row]]:
+    """Return the rows by architecture that an earlier run left whole; without those it was stopped in."""
+    found: dict[str, list[Row]] = {}
+    if kept.exists():
+        with kept.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["architecture"], []).append(row)
+    whole = 2 * (len(DECODERS) + 1)
+    found = {name: rows for name, rows in found.items() if len(rows) == whole and None not in rows[-1].values()}
+    _write(kept, [row for rows in found.values() for row in rows])
+    return found
+
+
+def _write(output: Path, rows: list[Row]) -> None:
+    with output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _summary(rows: list[Row], names: list[str]) -> str:
+    ours = [row for row in rows if row["decoder"] != PEER]
+    lines = [f"# Coverage of timm: {len(names)} architectures", "", f"Measured with {_versions()}.", ""]
+    lines += ["| decoder | own size | 225x301 | both |", "| --- | --- | --- | --- |"]
+    for decoder in (*DECODERS, PEER):
+        passed = {
+            at: {row["architecture"] for row in rows if row["decoder"] == decoder and _at(row) == at and _ok(row)}
+            for at in "oh"
+        }
+        counts = (len(passed["o"]), len(passed["h"]), len(passed["o"] & passed["h"]))
+        lines.append(f"| {decoder} | " + " | ".join(f"{count} of {len(names)}" for count in counts) + " |")
+    lines += ["", "smp.Unet's own size is rounded up to a multiple of 32.", ""]
+    failed = [row for row in ours if not _ok(row)]
+    lines += [f"## Failed: {len(failed)} of {len(ours)}", ""]
+    lines += [f"- {row['architecture']} x {row['decoder']} at {row['size']}: {row['error']}" for row in failed]
+    lines += ["" if failed else "None.", "", "## Image sizes at 225x301", ""]
+    families = {row["family"] for row in ours}
+    for policy in ("as is", "pad", "resize"):
+        of_policy = [row for row in ours if row["size_policy"] == policy and _at(row) == "h"]
+        architectures = {row["architecture"] for row in of_policy}
+        lines.append(f"- {policy}: {len(architectures)} architectures of {len({row['family'] for row in of_policy})} families")
+    resized = {row["architecture"]: row for row in ours if row["size_policy"] == "resize"}
+    shown = {row["family"] for row in resized.values()}
+    lines += ["", f"Resized, because timm makes them for one size only ({len(shown)} of {len(families)} families):", ""]
+    lines += [f"- {name} ({row['family']}): made for {row['encoder_sees']}" for name, row in sorted(resized.items())] or [
+        "- none"
+    ]
+    lines += ["", "## Adapters (unet-basic, own size)", ""]
+    adapters = Counter(row["adapters"] or "none" for row in ours if row["decoder"] == DECODERS[0] and _at(row) == "o")
+    lines += [f"- {kinds}: {count} architectures" for kinds, count in adapters.most_common()]
+    return "\n".join(lines) + "\n"
+
+
+def _at(row: Row) -> str:
+    """Return "h" for the odd size that all architectures share, else "o"."""
+    return "h" if row["size"] == _text(ODD) else "o"
+
+
+def _ok(row: Row) -> bool:
+    return str(row["ok"]) == "1"
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _error(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+if __name__ == "__main__":
+    main()
