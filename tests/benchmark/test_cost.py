@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -179,3 +181,30 @@ def test_a_model_that_reads_a_value_while_it_is_made_is_costed_on_the_cpu(fresh_
         in_channels=3,
     )
     assert static_cost(trial).parameters == 64 * 3 * 49 + 2 * 64 + 64 + 1
+
+
+class OneSize(nn.Module):
+    """Made for one image size, and refuses all others."""
+
+    def __init__(self, *, maps, in_channels, weights, image_size=(SIDE, SIDE)):
+        super().__init__()
+        self.image_size = image_size
+        self.conv = nn.Conv2d(in_channels, 8, 4, stride=4)
+
+    def forward(self, image):
+        assert tuple(image.shape[-2:]) == self.image_size
+        return [self.conv(image)]
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_an_encoder_made_for_one_size_is_measured_at_the_trials_and_not_at_its_own():
+    sizes = zoo.ImageSizes(fixed=(SIDE, SIDE), multiple=4, adapts=True)
+    maps = (zoo.FeatureMap(name="patches", channels=8, stride=4),)
+    zoo.register_encoder("one-size", OneSize, pyramid=maps, sizes=sizes)
+
+    def cost(side, **options):
+        pairing = zoo.Pairing("one-size", "unet-basic", **options)
+        return static_cost(replace(trial_of("two_layers", batch=1, side=side), subject=pairing))
+
+    assert cost(2 * SIDE).flops == pytest.approx(4 * cost(SIDE).flops)
+    assert cost(2 * SIDE, image_size=(SIDE, SIDE)).flops == cost(SIDE).flops

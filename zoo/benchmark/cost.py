@@ -70,7 +70,7 @@ def _cost_on(device: torch.device, trial: Trial) -> StaticCost:
 
 def _built(device: torch.device, trial: Trial) -> nn.Module:
     with device:
-        return build_subject(trial.subject)
+        return build_subject(trial)
 
 
 def _live_bytes(model: nn.Module, device: torch.device, trial: Trial) -> int:

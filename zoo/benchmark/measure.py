@@ -54,7 +54,7 @@ def prepare(trial: Trial, device: torch.device, *, warmup: int, seed: int) -> Pr
         Exception: whatever building or running the model raises.
     """
     torch.manual_seed(seed)
-    step = make_step(build_subject(trial.subject), trial, device)
+    step = make_step(build_subject(trial), trial, device)
     for _ in range(warmup):
         step()
     calls = max(1, math.ceil(SLOT_SECONDS / max(_timed(step, 1, device), 1e-9)))
@@ -88,7 +88,7 @@ def peak_memory(trial: Trial, device: torch.device, *, seed: int) -> int | None:
     backend.empty_cache()
     before = backend.memory_allocated(device)
     torch.manual_seed(seed)
-    step = make_step(build_subject(trial.subject), trial, device)
+    step = make_step(build_subject(trial), trial, device)
     step()
     reset(device)
     step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.benchmark.inputs import image_batch, label_batch
-from zoo.benchmark.trial import Reference, Subject, Trial
+from zoo.benchmark.trial import Reference, Trial
 from zoo.errors import ConfigError
 from zoo.model import build_pairing
 from zoo.specs import Preprocessing
@@ -23,15 +24,16 @@ Step: TypeAlias = Callable[[], Any]
 """One call of what is measured, everything it needs bound to it."""
 
 
-def build_subject(subject: Subject) -> nn.Module:
-    """Return the model of a pairing or a reference.
+def build_subject(trial: Trial) -> nn.Module:
+    """Return the model of a trial's pairing or reference; an encoder made for one image size is made for the trial's.
 
     Raises:
         ZooError: the pairing cannot be built.
         ConfigError: the reference's factory cannot be imported or gives no module.
     """
+    subject = trial.subject
     if not isinstance(subject, Reference):
-        return build_pairing(subject)
+        return build_pairing(replace(subject, image_size=subject.image_size or (trial.height, trial.width)))
     module_name, _, name = subject.factory.partition(":")
     try:
         model = getattr(importlib.import_module(module_name), name)(**subject.options)
