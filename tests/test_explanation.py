@@ -120,7 +120,8 @@ def test_a_pyramid_made_from_one_map_is_shown_level_by_level_with_what_it_adds(v
     text = zoo.explain("vit", "unet-basic")
     plan = zoo.negotiate("vit", "unet-basic")
     assert column(text, "source map") == ["map12"] * 4 + ["11 maps from map1 to map11"]
-    assert column(text, "adapter") == [*map(str, plan.adapters), "not used"]
+    given_at = [", to stride 4", ", to stride 8", "", ", to stride 32"]
+    assert column(text, "adapter") == [*(f"{one}{at}" for one, at in zip(plan.adapters, given_at, strict=True)), "not used"]
     assert [cell.partition(" 192")[0] for cell in column(text, "adapter")[:4]] == [
         "simple feature pyramid level x4",
         "simple feature pyramid level x2",
@@ -145,7 +146,7 @@ def test_a_filled_stride_is_shown_with_its_source_and_why(fresh_registry):
     zoo.register_encoder("gap", "package.module:name", pyramid=given(4, 16))
     zoo.register_decoder("three", "package.module:name", needs=zoo.Needs(strides=(4, 8, 16), channels=8))
     text = zoo.explain("gap", "three")
-    assert column(text, "adapter") == ["none", "learned downsampling /2 8 -> 8 (+584 parameters)", "none"]
+    assert column(text, "adapter") == ["none", "learned downsampling /2 8 -> 8 (+584 parameters), to stride 8", "none"]
     assert column(text, "reason")[1] == "stride 8 is missing in the ladder; the nearest map, of two the finer, is at 4"
     assert "Adapters add 584 parameters." in text
 

@@ -43,6 +43,8 @@ def plan_view(plan: Plan, pairing: Pairing) -> RenderableType:
         table.add_column(heading, justify="right" if heading in ("level", "channels", "stride") else "left", overflow="fold")
     for level, route in enumerate(plan.routes, start=1):
         adapters = "; ".join(map(str, route.adapters)) or "none"
+        if route.output.stride != route.source.stride:
+            adapters += f", to stride {route.output.stride:g}"
         table.add_row(*map(Text, (str(level), route.source.name, *_facts(route.source), adapters, route.reason)))
     for (channels, stride, reason), alike in groupby(plan.unused, key=lambda entry: (*_facts(entry.source), entry.reason)):
         names = [entry.source.name for entry in alike]

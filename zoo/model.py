@@ -59,10 +59,7 @@ class SegmentationModel(nn.Module):
         height, width = image.shape[-2:]
         done, (fitted_height, fitted_width) = self.plan.sizes.fit(height, width)
         if done == "refuse":
-            raise InputError(
-                f"{self.pairing.encoder} x {self.pairing.decoder} takes images of these sizes: {self.plan.sizes.takes}; found "
-                f"{height} x {width}. Build with size_policy='auto', or with image_size= for an encoder made for one size."
-            )
+            raise InputError(f"{self.pairing.encoder} x {self.pairing.decoder} takes {self.plan.sizes.refusal(height, width)}")
         if done == "pad":
             image = F.pad(image, (0, fitted_width - width, 0, fitted_height - height))
         elif done == "resize":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from zoo.errors import NegotiationError
 from zoo.plan import Adapter, Plan, Route, Unused
@@ -204,23 +205,23 @@ def _too_few(count: int, needs: Needs, levels: int | None) -> str:
 
 def _earlier_of_one_stride(maps: Sequence[FeatureMap]) -> dict[FeatureMap, str]:
     last = {entry.level: entry for entry in maps}
-    return {
-        entry: f"shares stride {last[entry.level].stride:g} with {last[entry.level].name}, which comes later"
-        for entry in maps
-        if last[entry.level] is not entry
-    }
+    return {entry: _passed_over(entry, last[entry.level]) for entry in maps if last[entry.level] is not entry}
+
+
+def _passed_over(entry: FeatureMap, later: FeatureMap) -> str:
+    if entry.stride == later.stride:
+        return f"shares stride {entry.stride:g} with {later.name}, which comes later"
+    return f"is nearest to stride {2**entry.level}, as is {later.name} (stride {later.stride:g}), which comes later"
 
 
 def _reason_against(level: int, needs: Needs, levels: int | None) -> str:
     if levels is not None:
-        return f"levels={levels} keeps the {levels} finest strides"
+        return f"levels={levels} keeps the {f'{levels} finest strides' if levels > 1 else 'finest stride'}"
     if needs.strides is not None:
         return f"the decoder takes strides {', '.join(map(str, needs.strides))}"
     if level > _limit(needs):
         return f"the decoder wants no map coarser than stride {needs.output_stride}"
     count = needs.max_levels
-    if count is None:
-        return "the decoder's other maps are nearer to other strides"
     return f"the decoder takes {count} map{'s' if count != 1 else ''}, the coarsest"
 
 
@@ -281,8 +282,12 @@ def _inserted(level: int, route: Route) -> str:
 
 def _refusal(encoder: str, decoder: str, pyramid: Pyramid, needs: Needs, choice: _Choice, problems: Sequence[str]) -> str:
     lines = [f"{encoder} cannot serve {decoder} as asked.", f"  {decoder} needs: {needs}", f"  {encoder} gives:"]
-    for entry in pyramid:
-        state = "unused: " + choice.dropped[entry] if entry in choice.dropped else "usable"
-        lines.append(f"    {entry}: {state}")
+    for state, alike in groupby(pyramid, key=lambda entry: choice.dropped.get(entry)):
+        entries = list(alike)
+        text = "usable" if state is None else f"unused: {state}"
+        if len(entries) > 3 and state is not None:
+            lines.append(f"    {len(entries)} maps from {entries[0]} to {entries[-1]}: {text}")
+        else:
+            lines += [f"    {entry}: {text}" for entry in entries]
     lines += [f"  Problem: {problem}." for problem in problems]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from zoo.options import Options
 from zoo.pairing import Pairing
 from zoo.plan import Plan
 from zoo.pyramid import Needs, Pyramid
-from zoo.registry import Entry, default_registry
+from zoo.registry import MODULE, Entry, default_registry
 from zoo.sizes import ImageSizes
 from zoo.specs import DecoderSpec, EncoderSpec, Option
 
@@ -26,6 +26,9 @@ __all__ = ["EncoderLike", "Resolved", "asked", "channels", "make_pairing", "nego
 
 EncoderLike: TypeAlias = "str | Module"
 """An encoder's id, or any module."""
+
+GIVEN = ("image_size", "in_channels", "maps", "weights")
+"""What every encoder's factory is given, and no option can be named."""
 
 _A = TypeVar("_A")
 
@@ -55,10 +58,22 @@ def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None) -> Reso
     registry = default_registry()
     encoder = encoder or registry.encoder(pairing.encoder)
     decoder = registry.decoder(pairing.decoder)
+    dilation = _dilation(encoder, decoder, pairing)
+    plan = _negotiated(encoder, decoder, pairing, dilation)
+    if dilation and not _is_dilated(encoder, pairing, plan):
+        dilation = {}
+        plan = _negotiated(encoder, decoder, pairing, dilation)
+    notes = (_dilation_note(encoder, decoder, pairing, plan, dilation), _output_note(decoder, plan))
+    plan = replace(plan, encoder_options=Options(dilation), notes=tuple(note for note in notes if note))
+    return Resolved(pairing=pairing, encoder=encoder, decoder=decoder, plan=plan)
+
+
+def _negotiated(
+    encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, dilation: Mapping[str, Any]
+) -> Plan:
     needs = needs_of(decoder, pairing.decoder_options)
-    dilation, note = _dilation(encoder, decoder, needs, pairing)
     options = {**pairing.encoder_options, **dilation}
-    plan = negotiation.negotiate(
+    return negotiation.negotiate(
         pyramid_of(encoder, options),
         needs,
         encoder=encoder.id,
@@ -69,26 +84,42 @@ def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None) -> Reso
         image_size=pairing.image_size,
         size_policy=pairing.size_policy,
     )
-    notes = (note, _output_note(decoder, plan))
-    plan = replace(plan, encoder_options=Options(dilation), notes=tuple(note for note in notes if note))
-    return Resolved(pairing=pairing, encoder=encoder, decoder=decoder, plan=plan)
 
 
-def _dilation(
-    encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], needs: Needs, pairing: Pairing
-) -> tuple[dict[str, Any], str]:
-    """Hand the output stride that a decoder wants to an encoder that can dilate; and say what was decided."""
-    wanted = needs.output_stride
+def _dilation(encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing) -> dict[str, Any]:
+    """Return the option that hands the output stride which a decoder wants to an encoder that can dilate."""
+    wanted = needs_of(decoder, pairing.decoder_options).output_stride
+    if wanted is None or pairing.adapters == "none" or "output_stride" in pairing.encoder_options:
+        return {}
+    return {"output_stride": wanted} if wanted in _able(encoder, pairing) else {}
+
+
+def _able(encoder: Entry[EncoderSpec], pairing: Pairing) -> tuple[int, ...]:
+    return _answered(encoder, "output_strides function", encoder.spec.output_strides_for, pairing.encoder_options)
+
+
+def _is_dilated(encoder: Entry[EncoderSpec], pairing: Pairing, plan: Plan) -> bool:
+    """Whether a map in use is a finer one than it would be without dilation."""
+    usual = {entry.name: entry.stride for entry in pyramid_of(encoder, pairing.encoder_options)}
+    return any(route.source.stride < usual.get(route.source.name, 0) for route in plan.routes)
+
+
+def _dilation_note(
+    encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, plan: Plan, dilation: Mapping[str, Any]
+) -> str:
+    wanted = needs_of(decoder, pairing.decoder_options).output_stride
     if wanted is None or "output_stride" in pairing.encoder_options:
-        return {}, ""
-    if all(2**entry.level <= wanted for entry in pyramid_of(encoder, pairing.encoder_options)):
-        return {}, ""
+        return ""
     wish = f"{decoder.id} wants output stride {wanted}"
-    if wanted not in _answered(encoder, "output_strides function", encoder.spec.output_strides_for, pairing.encoder_options):
-        return {}, f"{wish}; {encoder.id} cannot dilate to it, and none of its coarser maps is used."
-    if pairing.adapters == "none":
-        return {}, f"{wish}; {encoder.id} could dilate to it, and adapters='none' forbids it: no coarser map is used."
-    return {"output_stride": wanted}, f"{wish}; {encoder.id} is built with output_stride={wanted} (dilated)."
+    if dilation:
+        return f"{wish}; {encoder.id} is built with output_stride={wanted} (dilated)."
+    if all(2**entry.level <= wanted for entry in pyramid_of(encoder, pairing.encoder_options)) or pairing.levels is not None:
+        return ""
+    if wanted in _able(encoder, pairing):
+        return f"{wish}; {encoder.id} could dilate to it, and adapters='none' forbids it: no coarser map is used."
+    made = any(2**route.source.level > wanted for route in plan.routes)
+    rest = "what it gets is made from a coarser map" if made else "none of its coarser maps is used"
+    return f"{wish}; {encoder.id} cannot dilate to it: {rest}."
 
 
 def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
@@ -100,6 +131,8 @@ def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
         return f"Output: the logits come at stride {stride} and are resized (bilinear) to the image."
     left = finest.stride / 2**finest.level
     ending = "the logits are not interpolated" if left == 1 else f"the logits are then resized (bilinear) by {left:.3g}"
+    if not decoder.spec.upsamples_learned:
+        return f"Output: {decoder.id} ends at stride 1 by itself."
     if finest.level == 0:
         return f"Output: {decoder.id} ends at the finest map (stride {finest.stride:g}); {ending}."
     steps = ", ".join(f"{finest.stride / 2**step:g}" for step in range(1, finest.level + 1))
@@ -113,8 +146,10 @@ def asked(encoder: EncoderLike, decoder: str, options: Mapping[str, Any]) -> tup
     """Return the pairing of what was asked for, and the encoder where it is a module; it is then probed."""
     if not _is_module(encoder):
         return make_pairing(cast("str", encoder), decoder, options), None
-    entry = _probed(encoder, options.get("in_channels", 3))
-    return make_pairing(entry.full_id, decoder, options), entry
+    pairing = make_pairing(f"{MODULE}:{type(encoder).__name__}", decoder, options)
+    default_registry().decoder(decoder)  # what is wrong with the rest is told before the probe's seconds
+    entry = _probed(encoder, pairing.in_channels)
+    return replace(pairing, encoder=entry.full_id), entry
 
 
 def _is_module(encoder: EncoderLike) -> bool:
@@ -125,7 +160,7 @@ def _is_module(encoder: EncoderLike) -> bool:
 def _probed(module: EncoderLike, in_channels: int) -> Entry[EncoderSpec]:
     # By name: whoever holds a module has imported torch, and nobody else is to import it for this.
     probe = importlib.import_module("zoo.probe").probe
-    return Entry(kind="encoder", plugin="module", distribution="", version="", spec=probe(module, in_channels=in_channels))
+    return Entry(kind="encoder", plugin=MODULE, distribution="", version="", spec=probe(module, in_channels=in_channels))
 
 
 def negotiate(encoder: EncoderLike, decoder: str, **options: Any) -> Plan:
@@ -183,6 +218,9 @@ def check_options(owner: str, given: Mapping[str, Any], declared: Sequence[Optio
 
 def pyramid_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:
     """Return every map the encoder gives under these options."""
+    if given := sorted({*GIVEN, *encoder.spec.constants}.intersection(options)):
+        keyword = f"; zoo.build has a keyword {given[0]!r} of its own" if given[0] in GIVEN else ""
+        raise OptionError(f"{given[0]!r} is no option of {encoder.id}: zoo gives it itself{keyword}.")
     return _answered(encoder, "pyramid function", encoder.spec.pyramid_for, options)
 
 

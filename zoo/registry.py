@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
+from itertools import chain
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 from zoo.discovery import LOCAL, FoundPlugin, PluginRecord, find_plugins, load_plugin
@@ -16,6 +17,9 @@ from zoo.specs import DecoderSpec, EncoderSpec, Spec
 __all__ = ["Entry", "Kind", "Registry", "default_registry", "list_decoders", "list_encoders"]
 
 Kind: TypeAlias = Literal["encoder", "decoder"]
+
+MODULE = "module"
+"""What stands for a plugin's name in the id of a module that is in no registry."""
 
 _S = TypeVar("_S", EncoderSpec, DecoderSpec, covariant=True)
 
@@ -71,8 +75,8 @@ class Registry:
                 raise UnknownIdError(f"{no_encoder}\n{no_decoder}") from None
 
     def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
-        """Return the ids of a kind, sorted; `pattern` is a glob or a part of the name."""
-        return sorted(entry.id for entry in self._entries(kind) if _matches(entry, pattern))
+        """Return the ids of a kind, sorted; `pattern` is a glob or a part of the name, with a dot in it of tags as well."""
+        return sorted(self._matching(kind, pattern))
 
     def matching(self, kind: Kind, pattern: str | None = None) -> list[Entry[Any]]:
         """Return the entries of `ids`, one an id.
@@ -80,11 +84,17 @@ class Registry:
         Raises:
             UnknownIdError: the pattern matches nothing.
         """
-        entries = {entry.id: entry for entry in self._entries(kind) if _matches(entry, pattern)}
+        entries = self._matching(kind, pattern)
         if pattern and not entries:
             message = f"No {kind} matches {pattern!r}. `zoo list {kind}s` shows all."
             raise UnknownIdError(message + self._broken_hint())
         return [entries[id] for id in sorted(entries)]
+
+    def _matching(self, kind: Kind, pattern: str | None) -> dict[str, Entry[Any]]:
+        entries: Iterable[Entry[Any]] = self._entries(kind)
+        if pattern is not None and "." in pattern:
+            entries = chain.from_iterable((entry, *_tagged(entry)) for entry in entries)
+        return {entry.id: entry for entry in entries if _matches(entry, pattern)}
 
     def records(self) -> list[PluginRecord]:
         """Return every plugin, loaded."""
@@ -136,6 +146,8 @@ class Registry:
 
     def _full_id_matches(self, kind: Kind, id: str) -> list[Entry[Any]]:
         plugin_name, _, name = id.partition(":")
+        if plugin_name == MODULE:
+            raise UnknownIdError(f"{id!r} stands for a module that was given in an id's place; give the module itself again.")
         if plugin_name == LOCAL:
             return [entry for entry in [self._local.get((kind, name))] if entry]
         plugins = [plugin for plugin in self.found if plugin.name == plugin_name]
@@ -176,8 +188,7 @@ class Registry:
         yield from by_name.get(name, ())
         stem, _, tag = name.partition(".")
         for entry in by_name.get(stem, ()) if tag else ():
-            if tag in getattr(entry.spec, "tags", ()):
-                yield replace(entry, spec=entry.spec.tagged(tag))
+            yield from (tagged for tagged in _tagged(entry) if tagged.spec.name == name)
 
     def _plugin_entries(self, kind: Kind, plugin: FoundPlugin) -> Iterator[Entry[Any]]:
         record = self._load(plugin)
@@ -246,6 +257,10 @@ def _matches(entry: Entry[Any], pattern: str | None) -> bool:
     if not any(sign in pattern for sign in "*?["):
         pattern = f"*{pattern}*"
     return any(fnmatchcase(name, pattern) for name in (entry.spec.name, entry.full_id))
+
+
+def _tagged(entry: Entry[Any]) -> Iterator[Entry[Any]]:
+    return (replace(entry, spec=entry.spec.tagged(tag)) for tag in getattr(entry.spec, "tags", ()))
 
 
 def _distinct(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from zoo.errors import RegistrationError
+from zoo.errors import OptionError, RegistrationError
 
 __all__ = ["ImageSizes", "Size", "SizePlan", "plan_sizes"]
 
@@ -96,10 +96,15 @@ class SizePlan:
             return "refuse", target
         return ("resize" if self.policy == "resize" or larger else "pad"), target
 
-    @property
-    def takes(self) -> str:
-        """The sizes that the encoder of this plan takes as they are, as text."""
-        return _text(self.sizes.fixed) if self.sizes.fixed else str(self.sizes)
+    def refusal(self, height: int, width: int) -> str:
+        """Return which sizes are taken, and what to do about one that is refused."""
+        takes = _text(self.sizes.fixed) if self.sizes.fixed else str(self.sizes)
+        if self.policy == "pad":
+            takes = f"up to {takes}"
+        advice = "size_policy='auto' pads and resizes"
+        if self.sizes.adapts and self.asked is None:
+            advice += ", image_size=(H, W) makes the encoder for another size"
+        return f"images of {takes} (size_policy={self.policy!r}); found {height} x {width}. Build anew: {advice}."
 
     @property
     def note(self) -> str:
@@ -110,7 +115,7 @@ class SizePlan:
     def _made_for(self) -> str:
         if self.image_size is None:
             if self.asked is not None and self.sizes.fixed not in (None, self.asked):
-                return f"the encoder cannot be made for {_text(self.asked)}."
+                return f"image_size={_text(self.asked)} changes nothing: the encoder is made for {_text(self.sizes.fixed)}."
             return ""
         text = f"the encoder is made for {_text(self.image_size)}"
         if self.asked is not None and self.asked != self.image_size:
@@ -128,7 +133,8 @@ class SizePlan:
             if self.policy == "pad":
                 return f"a smaller image is {padded}; a larger one is refused {policy}."
             cost = f"every image costs as much as one of {_text(sizes.fixed)}"
-            way_out = "; build with image_size=(H, W) to keep larger ones' detail" if sizes.adapts else ""
+            can_be_told = sizes.adapts and self.asked is None
+            way_out = "; build with image_size=(H, W) to keep larger ones' detail" if can_be_told else ""
             if self.policy == "resize":
                 return f"{where} is {resized} {policy}: {cost}{way_out}."
             return (
@@ -159,22 +165,29 @@ def plan_sizes(sizes: ImageSizes, *, size_multiple: int, image_size: Size | None
         size_multiple: what H and W are brought to a multiple of for the maps' sake.
         image_size: the (H, W) that the model will see; an encoder that adapts is made for the smallest size holding it.
         policy: "auto", "pad", "resize" or "error".
+
+    Raises:
+        OptionError: `image_size` is one that the policy refuses.
     """
     if sizes.fixed is None:
         sizes = replace(sizes, multiple=math.lcm(sizes.multiple, size_multiple))
     if image_size is None or not sizes.adapts:
-        return SizePlan(policy=policy, sizes=sizes, asked=image_size)
-    made_for = sizes.holding(image_size)
-    built = replace(sizes, fixed=None if sizes.fixed is None else made_for)
-    return SizePlan(policy=policy, sizes=built, image_size=made_for, asked=image_size)
+        plan = SizePlan(policy=policy, sizes=sizes, asked=image_size)
+    else:
+        made_for = sizes.holding(image_size)
+        built = replace(sizes, fixed=None if sizes.fixed is None else made_for)
+        plan = SizePlan(policy=policy, sizes=built, image_size=made_for, asked=image_size)
+    if image_size is not None and plan.fit(*image_size)[0] == "refuse":
+        raise OptionError(f"image_size={_text(image_size)} is refused: the model would take {plan.refusal(*image_size)}")
+    return plan
 
 
 def _up(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"
+def _text(size: Size | None) -> str:
+    return "any size" if size is None else f"{size[0]}x{size[1]}"
 
 
 def _share(larger: Size, smaller: Size) -> str:

@@ -167,6 +167,7 @@ class DecoderSpec:
         options: the keywords that the factory takes besides the pyramid; None where they are not declared.
         out_stride: the stride of the map it gives, whatever pyramid it gets; None where it is not declared. A decoder
             that declares 1 brings the coarsest map to the image's resolution by itself.
+        upsamples_learned: it does so in steps of two with learned convolutions in each.
         constants: keywords that this spec always hands to its factory, so that one factory serves a family.
         source: paper or repository of the method.
         licence: of the code, as an SPDX id.
@@ -178,6 +179,7 @@ class DecoderSpec:
     needs: Needs | Callable[..., Needs] = field(default_factory=Needs)
     options: tuple[Option, ...] | None = None
     out_stride: int | None = None
+    upsamples_learned: bool = False
     constants: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     licence: str = ""

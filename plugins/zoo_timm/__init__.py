@@ -8,12 +8,16 @@ from functools import partial
 from typing import Any
 
 import zoo
-from zoo_timm.index import Architecture, index
+from zoo_timm.index import Architecture, index, sides
 
 SOURCE = "timm (Wightman, huggingface/pytorch-image-models)"
 LICENCE = "Apache-2.0"
 CHANGES_OUTPUT = frozenset({"feature_cfg", "feature_cls", "features_only", "out_indices", "output_fmt"})
 """Keywords of timm's for which maps are returned and how: the plan chooses these."""
+CHANGES_MAPS = frozenset(
+    {"channels", "depth", "depths", "dims", "embed_dim", "embed_dims", "layers", "patch_size", "strides", "width_factor"}
+)
+"""Keywords under which the maps have other channels or strides; others that do are found when the network is made."""
 GIVEN_BY_ZOO = frozenset(
     {"cache_dir", "checkpoint_path", "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 )
@@ -30,45 +34,55 @@ def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
             pyramid=partial(_pyramid, name),
             sizes=partial(_sizes, name),
             output_strides=partial(_output_strides, name),
-            constants={"architecture": name},
-            weights=("default",),
+            constants={"architecture": name, "tag": None},
+            weights=("default",) if tags else (),
             tags=tags,
             source=SOURCE,
             licence=LICENCE,
         )
 
 
-def _pyramid(name: str, **options: Any) -> zoo.Pyramid:
+def _pyramid(name: str, /, **options: Any) -> zoo.Pyramid:
     if changing := sorted(CHANGES_OUTPUT.intersection(options)):
         raise zoo.OptionError(f"timm:{name}: {changing[0]!r} is no encoder option; the plan chooses the maps.")
+    if changing := sorted(CHANGES_MAPS.intersection(options)):
+        raise zoo.OptionError(
+            f"timm:{name} is paired with the maps that it has by default; {changing[0]!r} would change them. Choose another "
+            "architecture, or register an encoder of your own."
+        )
     if given := sorted(GIVEN_BY_ZOO.intersection(options)):
         raise zoo.OptionError(
             f"timm:{name}: {given[0]!r} is no encoder option; zoo.build has in_channels, classes and weights for it."
         )
     architecture = index()[name]
-    coarsest = options.get("output_stride", 32)
-    if coarsest not in (32, *architecture.output_strides):
+    coarsest = options.get("output_stride")
+    if coarsest is None:
+        return architecture.pyramid
+    if coarsest not in architecture.output_strides and not (coarsest == 32 and architecture.output_strides):
         able = ", ".join(map(str, architecture.output_strides))
         raise zoo.OptionError(
             f"timm:{name} cannot be dilated to output_stride={coarsest!r}; "
             + (f"it can to {able}." if able else "it has no such option. Leave it out, or choose another encoder.")
         )
-    if "output_stride" not in options:
-        return architecture.pyramid
     return tuple(replace(entry, stride=min(entry.stride, coarsest)) for entry in architecture.pyramid)
 
 
-def _sizes(name: str, **options: Any) -> zoo.ImageSizes:
+def _sizes(name: str, /, **options: Any) -> zoo.ImageSizes:
     """Return the sizes it takes; timm's own `img_size` and `dynamic_img_size` are heeded."""
     architecture: Architecture = index()[name]
-    sizes, size = architecture.sizes, options.get("img_size")
+    sizes = architecture.sizes
     if architecture.is_dynamic and options.get("dynamic_img_size") is False:
         sizes = replace(sizes, fixed=architecture.size)
-    if size is None:
+    if options.get("img_size") is None:
         return sizes
-    made_for = (size, size) if isinstance(size, int) else tuple(size)
+    made_for = sides(options["img_size"])
+    if sizes.adapts and made_for != (able := sizes.holding(made_for)):
+        raise zoo.OptionError(
+            f"timm:{name} cannot be made for img_size={made_for}, which holds no whole number of its windows or patches; "
+            f"give {able}, or image_size={made_for} to zoo.build, which finds it."
+        )
     return replace(sizes, fixed=None if sizes.fixed is None else made_for, adapts=False)
 
 
-def _output_strides(name: str, **_: Any) -> tuple[int, ...]:
+def _output_strides(name: str, /, **_: Any) -> tuple[int, ...]:
     return index()[name].output_strides

@@ -129,7 +129,8 @@ class _Trial:
     def adaptation(self) -> dict[str, Any]:
         """Return for which sizes an architecture of a fixed size can be made."""
         factors = [1, 2, 4, 3, 7, 14]
-        candidates = dict.fromkeys([*(factor * self.multiple for factor in factors), *self.own])
+        parts = [side // part for part in (4, 2, 1) for side in self.own if side % part == 0]
+        candidates = dict.fromkeys([*(factor * self.multiple for factor in factors), *parts])
         for square in (False, True):
             for candidate in candidates:
                 trial = (WIDE[0] * candidate, (WIDE[0] if square else WIDE[1]) * candidate)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo_timm.index import Architecture, index
+from zoo_timm.index import Architecture, index, sides
 from zoo_timm.pruning import make_buffers, unused_parameters
 from zoo_timm.weights import from_file, from_hub
 
@@ -56,15 +56,13 @@ class TimmEncoder(nn.Module):
             network = _made(name, wanted)
         else:
             _on_meta(name, wanted)  # a wrong option is told apart from weights that do not fit
-            network = (from_hub if weights == "default" else from_file)(name, weights, lambda **how: _made(name, wanted, **how))
+            network = _pretrained(name, weights, wanted)
         _check_maps(network, facts, options)
         chosen = sorted(facts.indices[map_name] for map_name in maps)
         self._indices = network.prune_intermediate_layers(chosen, prune_norm=True)
         self._order = tuple(chosen.index(facts.indices[map_name]) for map_name in maps)
         if facts.leaves_unused:
-            twin = _on_meta(name, wanted)
-            twin.prune_intermediate_layers(chosen, prune_norm=True)
-            make_buffers(network, _unused(twin, chosen, image_size or facts.size, in_channels))
+            make_buffers(network, _unused(name, wanted, chosen, facts))
         self.network = network
         config: dict[str, Any] = network.pretrained_cfg
         self.preprocessing = zoo.Preprocessing.identity(in_channels)
@@ -100,6 +98,17 @@ def _made(name: str, wanted: dict[str, Any], **weights: Any) -> nn.Module:
     return network
 
 
+def _pretrained(name: str, weights: str, wanted: dict[str, Any]) -> nn.Module:
+    def make(**how: Any) -> nn.Module:
+        return _made(name, wanted, **how)
+
+    if weights != "default":
+        return from_file(name, weights, make)
+    if not index().tags[name.partition(".")[0]]:
+        raise zoo.WeightsError(f"timm has no pretrained weights for {name}. Give None, or the path of a file.")
+    return from_hub(name, make)
+
+
 def _on_meta(name: str, wanted: dict[str, Any]) -> Any:
     with torch.device("meta"):
         return _made(name, wanted)
@@ -124,9 +133,19 @@ def _check_maps(network: Any, facts: Architecture, options: dict[str, Any]) -> N
         )
 
 
-def _unused(twin: Any, chosen: list[int], size: tuple[int, int], in_channels: int) -> list[str]:
-    """Return what timm's pruning left although none of the chosen maps needs it."""
+def _unused(name: str, wanted: dict[str, Any], chosen: list[int], facts: Architecture) -> list[str]:
+    """Return what timm's pruning leaves although none of the chosen maps needs it."""
+    height, width = sides(wanted.get("img_size", facts.size))
+    image = torch.zeros(1, wanted["in_chans"], height, width, device="meta")
+    twin = _on_meta(name, wanted)
+    twin.prune_intermediate_layers(chosen, prune_norm=True)
     try:
-        return unused_parameters(twin.eval(), torch.zeros(1, in_channels, *size, device="meta"), chosen)
-    except (RuntimeError, NotImplementedError):  # a network that asks for numbers, gemma4
-        return []
+        return unused_parameters(twin.eval(), image, chosen)
+    except (RuntimeError, NotImplementedError) as cause:
+        if "meta tensor" not in str(cause):
+            raise
+    side = 4 * facts.sizes.multiple  # a network that asks for numbers (gemma4) takes small images, too
+    with torch.device("cpu"):
+        real: Any = _made(name, wanted)
+        real.prune_intermediate_layers(chosen, prune_norm=True)
+        return unused_parameters(real.eval(), torch.zeros(1, wanted["in_chans"], side, side), chosen)

@@ -13,9 +13,12 @@ from typing import Any
 
 import zoo
 
-__all__ = ["Architecture", "Index", "index"]
+__all__ = ["Architecture", "Index", "index", "sides"]
 
 SHIPPED = Path(__file__).with_name("index.json")
+
+FORMAT = 1
+"""Raised when what an entry holds, or how it is found, changes: what was kept before is then asked anew."""
 
 Entry = Mapping[str, Any]
 
@@ -104,7 +107,19 @@ def index() -> Index:
         return Index.shipped()
     from platformdirs import user_cache_path
 
-    return Index.probed(user_cache_path("segmentation-zoo") / f"timm-{installed}")
+    return Index.probed(user_cache_path("segmentation-zoo") / f"timm-{installed}-format-{FORMAT}")
+
+
+def sides(size: Any) -> tuple[int, int]:
+    """Return timm's `img_size`, one number or two, as (height, width).
+
+    Raises:
+        zoo.OptionError: it is neither.
+    """
+    pair = (size, size) if isinstance(size, int) else size
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
+        raise zoo.OptionError(f"img_size is a whole number or a pair (height, width); found {size!r}.")
+    return pair[0], pair[1]
 
 
 @cache

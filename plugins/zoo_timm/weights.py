@@ -1,12 +1,14 @@
-"""timm's pretrained weights, from the hub or from a file, with nothing left random in silence."""
+"""timm's pretrained weights, from the hub or from a file, with nothing left as it was made in silence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from timm.models import load_state_dict
+from torch import Tensor, nn
 
 import zoo
 
@@ -15,7 +17,7 @@ __all__ = ["from_file", "from_hub"]
 Make = Callable[..., nn.Module]
 
 
-def from_hub(name: str, weights: str, make: Make) -> nn.Module:
+def from_hub(name: str, make: Make) -> nn.Module:
     """Return the network that `make(pretrained=True)` fetches the weights for."""
     try:
         return make(pretrained=True)
@@ -27,10 +29,10 @@ def from_hub(name: str, weights: str, make: Make) -> nn.Module:
 
 
 def from_file(name: str, weights: str, make: Make) -> nn.Module:
-    """Load a file through timm, and refuse what it leaves random.
+    """Load a file through timm, which brings old key names and other sizes to the network's, and refuse what it leaves out.
 
-    Some of timm's families load without strictness, and would take another network's file in silence. What is equal
-    after two loads over different random weights came from the file.
+    timm loads a network without a classifier without strictness. So the file is loaded twice, the second time with other
+    numbers: a parameter that is the same after both did not come from the file.
     """
     path = Path(weights).expanduser()
     if not path.is_file():
@@ -38,37 +40,52 @@ def from_file(name: str, weights: str, make: Make) -> nn.Module:
             f"weights={weights!r} is neither a file nor 'default'. Give None, 'default' (timm's own, from the hub), or the "
             "path of a .pth or .safetensors file with timm's key names."
         )
-    _check_holds_tensors_alone(path)
-    loads = []
-    for seed in (0, 1):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                loads.append(make(pretrained=True, pretrained_cfg_overlay={"file": str(path)}))
-            except Exception as cause:
-                raise zoo.WeightsError(
-                    f"{weights} does not fit {name}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
-                    "It must hold a state dict with timm's key names, as torch.save(model.state_dict(), path) writes it."
-                ) from cause
-    network, other = loads
+    state = _read(path)
+    network, other = (
+        _loaded(name, weights, make, numbers) for numbers in (state, {key: _changed(value) for key, value in state.items()})
+    )
     twins = other.state_dict()
-    left = [key for key, tensor in network.state_dict().items() if not torch.equal(tensor, twins[key])]
+    left = [key for key, tensor in _trained(network).items() if torch.equal(tensor, twins[key])]
     if left:
         raise zoo.WeightsError(
             f"{weights} does not fit {name}: it has nothing for {len(left)} tensors ({', '.join(left[:3])}, ...), "
-            "which would stay random. Pass weights of this architecture."
+            "which would stay as they were made. Pass weights of this architecture."
         )
     return network
 
 
-def _check_holds_tensors_alone(path: Path) -> None:
-    """Refuse a pickle that may hold code; not every version of timm does."""
-    if path.suffix == ".safetensors":
-        return
+def _read(path: Path) -> dict[str, Tensor]:
+    """Return a file's tensors; a pickle that may hold code is refused."""
     try:
-        torch.load(path, map_location="meta", weights_only=True)
+        state: dict[str, Any] = load_state_dict(str(path), weights_only=True)
     except Exception as cause:
         raise zoo.WeightsError(
             f"{path} could not be read as tensors alone (a pickle that may hold code is not read): {type(cause).__name__}. "
             "Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file."
         ) from cause
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _loaded(name: str, weights: str, make: Make, state: dict[str, Tensor]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            network = make(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)})
+        except Exception as cause:
+            raise zoo.WeightsError(
+                f"{weights} does not fit {name}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
+                "It must hold a state dict with timm's key names, as torch.save(model.state_dict(), path) writes it."
+            ) from cause
+    config: Any = network.pretrained_cfg
+    config.pop("state_dict", None)  # timm would keep the file's tensors beside the network's
+    return network
+
+
+def _changed(tensor: Tensor) -> Tensor:
+    return ~tensor if tensor.dtype == torch.bool else tensor + 1
+
+
+def _trained(network: nn.Module) -> dict[str, Tensor]:
+    """Return what training makes: parameters and running statistics."""
+    running = {key: value for key, value in network.named_buffers() if key.endswith(("running_mean", "running_var"))}
+    return {**dict(network.named_parameters()), **running}

@@ -33,6 +33,7 @@ def zoo_decoders() -> Iterator[zoo.DecoderSpec]:
             needs=zoo.Needs(min_levels=2),
             options=OPTIONS,
             out_stride=1,
+            upsamples_learned=True,
             source=source,
             licence="Apache-2.0",
             canonical=True,

@@ -311,8 +311,48 @@ def test_timms_own_img_size_is_heeded():
 
 
 def test_an_option_that_changes_the_maps_is_refused():
-    with pytest.raises(zoo.OptionError, match=r"patch_size.*they are"), torch.device("meta"):
-        zoo.build("timm:vit_tiny_patch16_224", "unet-basic", encoder_options={"patch_size": 8})
+    with pytest.raises(zoo.OptionError, match=r"'patch_size' would change them"):
+        zoo.negotiate("timm:vit_tiny_patch16_224", "unet-basic", encoder_options={"patch_size": 8})
+    with pytest.raises(zoo.OptionError, match=r"stem_width.*they are"), torch.device("meta"):
+        zoo.build("timm:resnet18", "unet-basic", encoder_options={"stem_width": 16, "stem_type": "deep"})
+
+
+@pytest.mark.parametrize("dropped", ["bn1.weight", "layer1.0.bn1.running_var", "layer4.0.conv1.weight"])
+def test_a_file_without_one_of_the_networks_tensors_is_refused(tmp_path, dropped):
+    state = timm.create_model("test_resnet").state_dict()
+    assert dropped in state
+    torch.save({name: value for name, value in state.items() if name != dropped}, tmp_path / "short.pth")
+    with pytest.raises(zoo.WeightsError, match=rf"has nothing for 1 tensors \({dropped}"):
+        zoo.build("timm:test_resnet", "unet-basic", weights=tmp_path / "short.pth")
+
+
+@pytest.mark.parametrize("size", ["a", (225, 301), (96,), 0])
+def test_an_img_size_that_cannot_be_is_an_option_error(size):
+    with pytest.raises(zoo.OptionError, match="img_size"):
+        zoo.negotiate("timm:beit_base_patch16_224", "unet-basic", encoder_options={"img_size": size})
+
+
+@pytest.mark.parametrize("option", ["image_size", "maps", "weights", "architecture", "tag", "name"])
+def test_what_zoo_gives_itself_is_no_encoder_option(option):
+    with pytest.raises(zoo.OptionError, match=option), torch.device("meta"):
+        zoo.build("timm:beit_base_patch16_224", "unet-basic", encoder_options={option: "x"})
+
+
+def test_img_size_reaches_a_network_whose_unused_parameters_are_looked_for():
+    with torch.device("meta"):
+        model = zoo.build("timm:coat_tiny", "unet-basic", encoder_options={"img_size": 256}).eval()
+        assert model(torch.empty(1, 3, 256, 256)).shape == (1, 1, 256, 256)
+
+
+def test_default_weights_are_offered_only_where_timm_has_some():
+    assert not index().tags["beit3_giant_patch14_224"]
+    with pytest.raises(zoo.WeightsError, match="no pretrained weights"), torch.device("meta"):
+        zoo.build("timm:beit3_giant_patch14_224", "unet-basic", weights="default")
+
+
+def test_tags_are_listed_where_the_pattern_has_a_dot():
+    assert "timm:resnet50.a1_in1k" in zoo.list_encoders("resnet50.a1*")
+    assert "timm:resnet50.a1_in1k" not in zoo.list_encoders("resnet50*")
 
 
 def test_a_tag_chooses_the_weights_and_loads_none_by_itself(tmp_path):
@@ -341,10 +381,10 @@ def test_another_version_of_timm_is_probed_and_kept(tmp_path, monkeypatch):
     finally:
         index.cache_clear()
     assert plan == zoo.negotiate("timm:test_vit", "unet-basic")
-    kept = sorted(path.name for path in (tmp_path / "timm-0.0.1").iterdir())
+    kept = sorted(path.name for path in (tmp_path / "timm-0.0.1-format-1").iterdir())
     assert kept == ["tags.json", "test_vit.json"]
-    again = Index.probed(tmp_path / "timm-0.0.1")
-    (tmp_path / "timm-0.0.1" / "test_vit.json").write_text("{")  # cut short
+    again = Index.probed(tmp_path / "timm-0.0.1-format-1")
+    (tmp_path / "timm-0.0.1-format-1" / "test_vit.json").write_text("{")  # cut short
     assert again["test_vit"] == Index.shipped()["test_vit"]
 
 
