@@ -54,7 +54,7 @@ def test_the_maps_of_each_family_are_timms_own(architecture):
     network = timm.create_model(architecture, num_classes=0).eval()
     network.load_state_dict(model.encoder.network.state_dict(), strict=False)
     size = network.pretrained_cfg["input_size"][1:]
-    image = torch.rand(1, 3, *(size if max(size) <= 384 else (192, 256)))
+    image = torch.rand(1, 3, *(size if max(size) <= 384 else model.plan.sizes.fit(192, 256)[1]))
     with torch.no_grad():
         found = model.encoder.eval()(image)
         expected = network.forward_intermediates(image, intermediates_only=True)
