@@ -82,10 +82,7 @@ class _Trial:
         except (RuntimeError, NotImplementedError) as cause:
             if "meta" not in str(cause) or not image.is_meta:
                 raise
-        network.to_empty(device="cpu")  # what asks for numbers gets zeros
-        for tensor in (*network.parameters(), *network.buffers()):
-            tensor.data.zero_()
-        return self.maps(network, size)
+        return self.maps(_real(network), size)
 
     def runs(self, network: Any | None, size: Size, limit: int = 99) -> bool:
         """Tell whether a network gives just its maps at this size, none coarser than the stride `limit`."""
@@ -158,8 +155,19 @@ class _Trial:
         image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *self.own, device="meta")
         try:
             return bool(unused_parameters(network, image, selection))
-        except (RuntimeError, NotImplementedError):  # what needs real tensors
-            return True
+        except (RuntimeError, NotImplementedError) as cause:
+            if "meta" not in str(cause):
+                raise
+        side = 12 * self.multiple  # gemma4_vit_*_enc pools by three
+        return bool(unused_parameters(_real(network), torch.zeros(1, image.shape[1], side, side), selection))
+
+
+def _real(network: Any) -> Any:
+    """Give a network on the meta device that asks for numbers zeros on the CPU."""
+    network.to_empty(device="cpu")
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data.zero_()
+    return network
 
 
 def _feature_info(network: Any) -> list[dict[str, Any]]:

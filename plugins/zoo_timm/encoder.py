@@ -144,8 +144,7 @@ def _unused(name: str, wanted: dict[str, Any], chosen: list[int], facts: Archite
     except (RuntimeError, NotImplementedError) as cause:
         if "meta tensor" not in str(cause):
             raise
-    side = 4 * facts.sizes.multiple  # a network that asks for numbers (gemma4) takes small images, too
-    with torch.device("cpu"):
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         real: Any = _made(name, wanted)
         real.prune_intermediate_layers(chosen, prune_norm=True)
-        return unused_parameters(real.eval(), torch.zeros(1, wanted["in_chans"], side, side), chosen)
+        return unused_parameters(real.eval(), torch.zeros(1, wanted["in_chans"], height, width), chosen)
