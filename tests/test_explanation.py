@@ -210,6 +210,13 @@ def test_an_encoder_that_cannot_dilate_is_said_not_to(dilation):
     assert "the decoder wants no map coarser than stride 8" in text
 
 
+def test_an_encoder_of_which_no_map_in_use_would_be_dilated_is_not_and_nothing_is_said_of_it(dilation):
+    text = told("dilating", "wants8", levels=1)
+    assert "wants output stride" not in text
+    assert "forbids" not in text
+    assert not zoo.negotiate("dilating", "wants8", levels=1).encoder_options
+
+
 def test_an_encoder_that_may_not_be_dilated_is_said_to_be_able_to(dilation):
     text = told("dilating", "wants8", adapters="none")
     assert "could dilate to it, and adapters='none' forbids it: no coarser map is used." in text

@@ -113,7 +113,7 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
     from rich.table import Table
     from rich.text import Text
 
-    from zoo.planning import needs_of, pyramid_of, sizes_of
+    from zoo.planning import needs_of, output_strides_of, pyramid_of, sizes_of
     from zoo.registry import default_registry
     from zoo.specs import EncoderSpec
 
@@ -133,7 +133,7 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
             facts["tags"] = ", ".join(spec.tags)
         facts["feature maps"] = "\n".join(map(str, pyramid_of(entry, {})))
         facts["image sizes"] = str(sizes_of(entry, {}))
-        if strides := spec.output_strides_for({}):
+        if strides := output_strides_of(entry, {}):
             facts["output strides"] = f"{', '.join(map(str, strides))} (option output_stride)"
     else:
         facts["needs"] = str(needs_of(entry, {}))

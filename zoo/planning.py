@@ -58,21 +58,23 @@ def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None) -> Reso
     registry = default_registry()
     encoder = encoder or registry.encoder(pairing.encoder)
     decoder = registry.decoder(pairing.decoder)
-    dilation = _dilation(encoder, decoder, pairing)
-    plan = _negotiated(encoder, decoder, pairing, dilation)
-    if dilation and not _is_dilated(encoder, pairing, plan):
-        dilation = {}
-        plan = _negotiated(encoder, decoder, pairing, dilation)
-    notes = (_dilation_note(encoder, decoder, pairing, plan, dilation), _output_note(decoder, plan))
-    plan = replace(plan, encoder_options=Options(dilation), notes=tuple(note for note in notes if note))
-    return Resolved(pairing=pairing, encoder=encoder, decoder=decoder, plan=plan)
+    needs = needs_of(decoder, pairing.decoder_options)
+    if needs.output_stride is None or "output_stride" in pairing.encoder_options:
+        plan, note = _negotiated(encoder, decoder, pairing, pairing.encoder_options, needs), ""
+    else:
+        plan, note = _dilated_if_wanted(encoder, decoder, pairing, needs, needs.output_stride)
+    notes = (note, _output_note(decoder, plan))
+    return Resolved(
+        pairing=pairing,
+        encoder=encoder,
+        decoder=decoder,
+        plan=replace(plan, notes=tuple(note for note in notes if note)),
+    )
 
 
 def _negotiated(
-    encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, dilation: Mapping[str, Any]
+    encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, options: Mapping[str, Any], needs: Needs
 ) -> Plan:
-    needs = needs_of(decoder, pairing.decoder_options)
-    options = {**pairing.encoder_options, **dilation}
     return negotiation.negotiate(
         pyramid_of(encoder, options),
         needs,
@@ -86,40 +88,34 @@ def _negotiated(
     )
 
 
-def _dilation(encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing) -> dict[str, Any]:
-    """Return the option that hands the output stride which a decoder wants to an encoder that can dilate."""
-    wanted = needs_of(decoder, pairing.decoder_options).output_stride
-    if wanted is None or pairing.adapters == "none" or "output_stride" in pairing.encoder_options:
-        return {}
-    return {"output_stride": wanted} if wanted in _able(encoder, pairing) else {}
-
-
-def _able(encoder: Entry[EncoderSpec], pairing: Pairing) -> tuple[int, ...]:
-    return _answered(encoder, "output_strides function", encoder.spec.output_strides_for, pairing.encoder_options)
-
-
-def _is_dilated(encoder: Entry[EncoderSpec], pairing: Pairing, plan: Plan) -> bool:
-    """Whether a map in use is a finer one than it would be without dilation."""
-    usual = {entry.name: entry.stride for entry in pyramid_of(encoder, pairing.encoder_options)}
-    return any(route.source.stride < usual.get(route.source.name, 0) for route in plan.routes)
-
-
-def _dilation_note(
-    encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, plan: Plan, dilation: Mapping[str, Any]
-) -> str:
-    wanted = needs_of(decoder, pairing.decoder_options).output_stride
-    if wanted is None or "output_stride" in pairing.encoder_options:
-        return ""
+def _dilated_if_wanted(
+    encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, needs: Needs, wanted: int
+) -> tuple[Plan, str]:
+    """Hand the output stride that a decoder wants to an encoder that can dilate; return the plan and what was decided."""
     wish = f"{decoder.id} wants output stride {wanted}"
-    if dilation:
-        return f"{wish}; {encoder.id} is built with output_stride={wanted} (dilated)."
-    if all(2**entry.level <= wanted for entry in pyramid_of(encoder, pairing.encoder_options)) or pairing.levels is not None:
-        return ""
-    if wanted in _able(encoder, pairing):
-        return f"{wish}; {encoder.id} could dilate to it, and adapters='none' forbids it: no coarser map is used."
+    able = output_strides_of(encoder, pairing.encoder_options)
+    usual = pyramid_of(encoder, pairing.encoder_options)
+    if wanted in able and pairing.adapters == "auto":
+        dilation = {"output_stride": wanted}
+        plan = _negotiated(encoder, decoder, pairing, {**pairing.encoder_options, **dilation}, needs)
+        if _is_dilated(plan, usual):
+            note = f"{wish}; {encoder.id} is built with output_stride={wanted} (dilated)."
+            return replace(plan, encoder_options=Options(dilation)), note
+    plan = _negotiated(encoder, decoder, pairing, pairing.encoder_options, needs)
+    if all(2**entry.level <= wanted for entry in usual):
+        return plan, ""
+    if wanted in able:
+        forbidden = f"{wish}; {encoder.id} could dilate to it, and adapters='none' forbids it: no coarser map is used."
+        return plan, forbidden if pairing.adapters == "none" else ""
     made = any(2**route.source.level > wanted for route in plan.routes)
     rest = "what it gets is made from a coarser map" if made else "none of its coarser maps is used"
-    return f"{wish}; {encoder.id} cannot dilate to it: {rest}."
+    return plan, f"{wish}; {encoder.id} cannot dilate to it: {rest}."
+
+
+def _is_dilated(plan: Plan, usual: Pyramid) -> bool:
+    """Whether a map in use is finer than it would be without dilation."""
+    strides = {entry.name: entry.stride for entry in usual}
+    return any(route.source.stride < strides.get(route.source.name, 0) for route in plan.routes)
 
 
 def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
@@ -232,6 +228,11 @@ def needs_of(decoder: Entry[DecoderSpec], options: Mapping[str, Any]) -> Needs:
 def sizes_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> ImageSizes:
     """Return the image sizes that the encoder takes under these options."""
     return _answered(encoder, "sizes function", encoder.spec.sizes_for, options)
+
+
+def output_strides_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the output strides that the encoder can be dilated to under these options."""
+    return _answered(encoder, "output_strides function", encoder.spec.output_strides_for, options)
 
 
 def _answered(entry: Entry[Any], what: str, function: Callable[[dict[str, Any]], _A], options: Mapping[str, Any]) -> _A:
