@@ -90,7 +90,7 @@ class AttentionGate(nn.Module):
     def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
         """Return the attention coefficients on the skip's grid: (N, 1, H, W), each in 0 to 1."""
         odd = (0, skip.shape[-1] % 2, 0, skip.shape[-2] % 2)  # a last row or column gets a place of its own
-        keys = self.theta(F.pad(skip, odd))
+        keys = self.theta(F.pad(skip, odd) if any(odd) else skip)  # a padding by nothing would be a copy
         signal = self.phi(gating)
         if signal.shape[-2:] != keys.shape[-2:]:
             signal = F.interpolate(signal, size=keys.shape[-2:], mode="bilinear", align_corners=False)
