@@ -31,9 +31,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-WIDE = 190
-"""How wide a table may be where it goes to a file or a pipe, which have no width of their own."""
-
 
 class KindName(StrEnum):
     """What `zoo list` lists."""
@@ -322,8 +319,10 @@ def _console() -> Console:
     """Return a console of the terminal's width, or wide enough for whole tables where there is no terminal."""
     from rich.console import Console
 
+    from zoo.rendering import FULL_WIDTH
+
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+    return console if console.is_terminal else Console(highlight=False, width=FULL_WIDTH)
 
 
 def _pairing(

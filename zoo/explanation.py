@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from itertools import groupby
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +13,7 @@ from zoo.pairing import Pairing
 from zoo.plan import Plan
 from zoo.planning import EncoderLike, asked, resolve
 from zoo.pyramid import FeatureMap
+from zoo.rendering import plain_text
 
 __all__ = ["explain", "plan_view"]
 
@@ -30,10 +30,7 @@ def explain(encoder: EncoderLike, decoder: str, **options: Any) -> str:
         ZooError: as `zoo.build` does before it builds.
     """
     pairing, entry = asked(encoder, decoder, options)
-    console = Console(file=io.StringIO(), width=120, color_system=None)
-    with console.capture() as captured:
-        console.print(plan_view(resolve(pairing, entry).plan, pairing))
-    return captured.get().rstrip()
+    return plain_text(plan_view(resolve(pairing, entry).plan, pairing), width=120).rstrip()
 
 
 def plan_view(plan: Plan, pairing: Pairing) -> RenderableType:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Literal, TypeAlias, get_args
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from zoo.benchmark.statistics import Estimate
 from zoo.benchmark.table import COLUMNS, Column, Row, Table
-from zoo.markdown import escaped, table_row
+from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
 
 __all__ = ["FORMATS", "Format", "render", "terminal_view"]
 
 Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
-FULL_WIDTH = 190
 GROUP_HEADINGS = ("mode", "batch", "size", "device", "dtype")
 
 
@@ -76,10 +73,7 @@ def terminal_view(table: Table, width: int) -> RenderableType:
 
 
 def _text(table: Table) -> str:
-    console = Console(file=io.StringIO(), width=FULL_WIDTH, color_system=None)
-    with console.capture() as captured:
-        console.print(terminal_view(table, FULL_WIDTH))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+    return plain_text(terminal_view(table, FULL_WIDTH))
 
 
 def _markdown(table: Table) -> str:
@@ -92,11 +86,7 @@ def _markdown(table: Table) -> str:
 
 def _csv(table: Table) -> str:
     records = [_record(table, row) for row in table.rows]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return buffer.getvalue()
+    return csv_text(records)
 
 
 def _json(table: Table) -> str:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from zoo.compatibility.cells import CLASSES, Cell, CompatibilityMatrix
-from zoo.markdown import escaped, table_row
+from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
 
 __all__ = ["render", "terminal_view"]
 
-FULL_WIDTH = 190
 CORNER = "encoder"
 
 
@@ -70,10 +67,7 @@ def _shares(matrix: CompatibilityMatrix, width: int) -> Iterator[list[str]]:
 
 
 def _text(matrix: CompatibilityMatrix) -> str:
-    console = Console(file=io.StringIO(), width=FULL_WIDTH, color_system=None)
-    with console.capture() as captured:
-        console.print(terminal_view(matrix, FULL_WIDTH))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+    return plain_text(terminal_view(matrix, FULL_WIDTH))
 
 
 def _markdown(matrix: CompatibilityMatrix) -> str:
@@ -90,11 +84,7 @@ def _csv(matrix: CompatibilityMatrix) -> str:
     records = [
         {**_record(cell), "maps": " ".join(cell.maps), "adapters": cell.inserted, "error": cell.reason} for cell in matrix.cells
     ]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return buffer.getvalue()
+    return csv_text(records)
 
 
 def _json(matrix: CompatibilityMatrix) -> str:
@@ -130,7 +120,7 @@ def _notes(matrix: CompatibilityMatrix) -> list[str]:
     notes = [f"FAILED {cell.encoder} x {cell.decoder}: {cell.reason}" for cell in matrix.cells if not cell.is_ok]
     notes.append(
         f"{working} of {len(matrix.cells)} pairings work: built for {CLASSES} classes and run on one image, on the meta "
-        "device, where nothing is computed."
+        "device (with numbers where a model asks for them)."
     )
     if any(cell.adapters for cell in matrix.cells):
         notes.append("+ = the parameters of the adapters that the plan inserts; `zoo explain ENCODER DECODER` says why.")
