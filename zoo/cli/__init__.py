@@ -1,0 +1,8 @@
+"""The command line: each module here adds its commands to one application."""
+
+from __future__ import annotations
+
+from zoo.cli import ids, plans, tables  # noqa: F401 - each adds its commands
+from zoo.cli.application import app, main
+
+__all__ = ["app", "main"]

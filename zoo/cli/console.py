@@ -1,0 +1,84 @@
+"""What the commands share on their way to the terminal or a file: the console, the formats, a table shown and written."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from zoo.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console, RenderableType
+
+__all__ = ["FormatName", "check_writable", "console", "format_of", "show_table"]
+
+
+class FormatName(StrEnum):
+    """How `zoo bench` and `zoo matrix` write their table."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
+SUFFIXES = {".md": FormatName.markdown, ".csv": FormatName.csv, ".json": FormatName.json, ".txt": FormatName.table}
+
+
+def console() -> Console:
+    """Return a console of the terminal's width, or wide enough for whole tables where there is no terminal."""
+    from rich.console import Console
+
+    from zoo.rendering import FULL_WIDTH
+
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=FULL_WIDTH)
+
+
+def format_of(output: Path | None) -> FormatName:
+    """Return the format that an output file's suffix names; the table where there is no file."""
+    if output is None:
+        return FormatName.table
+    if output.suffix not in SUFFIXES:
+        raise OptionError(
+            f"--output {output}: the suffix says no format. Use one of {', '.join(SUFFIXES)}, or give --format as well."
+        )
+    return SUFFIXES[output.suffix]
+
+
+def show_table(
+    form: FormatName,
+    output: Path | None,
+    *,
+    render: Callable[[str], str],
+    view: Callable[[int], RenderableType],
+    kept: str,
+) -> None:
+    """Write the table to the output file, and show it on the terminal; a format without a file goes to stdout alone."""
+    if output is None and form is not FormatName.table:
+        typer.echo(render(form.value), nl=False)
+        return
+    if output is not None:
+        try:
+            output.write_text(render(form.value), encoding="utf-8")
+        except OSError as cause:
+            raise OptionError(f"--output {output} cannot be written: {cause.strerror}. {kept}") from cause
+    screen = console()
+    screen.print(view(screen.width))
+    if output is not None:
+        typer.echo(f"Written to {output}.", err=True)
+
+
+def check_writable(output: Path) -> None:
+    """Find out before an hour of measuring, not after it."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with output.open("a", encoding="utf-8"):
+            pass
+    except OSError as cause:
+        raise OptionError(f"--output {output} cannot be written: {cause.strerror}.") from cause

@@ -1,0 +1,120 @@
+"""The commands that show a pairing's plan: explain, negotiate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.application import app
+from zoo.cli.console import console
+from zoo.errors import OptionError
+
+if TYPE_CHECKING:
+    from zoo.pairing import Pairing
+
+__all__: list[str] = []
+
+EncoderArgument = Annotated[str, typer.Argument(help="An encoder's id.", show_default=False)]
+DecoderArgument = Annotated[str, typer.Argument(help="A decoder's id.", show_default=False)]
+LevelsOption = Annotated[int | None, typer.Option(help="How many strides to use, counted from the finest.", show_default="all")]
+ImageSizeOption = Annotated[
+    str | None, typer.Option(metavar="HxW", help="The image size that the model will see.", show_default="may vary")
+]
+AdaptersOption = Annotated[str, typer.Option(help="'auto', or 'none' to insert nothing.")]
+SizePolicyOption = Annotated[str, typer.Option(help="'auto', 'pad', 'resize' or 'error'.")]
+EncoderOptions = Annotated[
+    list[str] | None,
+    typer.Option("--encoder-option", metavar="NAME=VALUE", help="An option of the encoder; may be repeated."),
+]
+DecoderOptions = Annotated[
+    list[str] | None,
+    typer.Option("--decoder-option", metavar="NAME=VALUE", help="An option of the decoder; may be repeated."),
+]
+
+
+@app.command()
+def explain(
+    encoder: EncoderArgument,
+    decoder: DecoderArgument,
+    levels: LevelsOption = None,
+    image_size: ImageSizeOption = None,
+    adapters: AdaptersOption = "auto",
+    size_policy: SizePolicyOption = "auto",
+    encoder_options: EncoderOptions = None,
+    decoder_options: DecoderOptions = None,
+) -> None:
+    """Show the plan of a pairing: which feature map goes where, through what, and why."""
+    from zoo.explanation import plan_view
+    from zoo.planning import resolve
+
+    pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
+    console().print(plan_view(resolve(pairing).plan, pairing))
+
+
+@app.command()
+def negotiate(
+    encoder: EncoderArgument,
+    decoder: DecoderArgument,
+    levels: LevelsOption = None,
+    image_size: ImageSizeOption = None,
+    adapters: AdaptersOption = "auto",
+    size_policy: SizePolicyOption = "auto",
+    encoder_options: EncoderOptions = None,
+    decoder_options: DecoderOptions = None,
+) -> None:
+    """Print the plan of a pairing as JSON, for a program to read."""
+    import json
+
+    from zoo.planning import resolve
+
+    pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
+    typer.echo(json.dumps(resolve(pairing).plan.as_dict(), indent=2))
+
+
+def _pairing(
+    encoder: str,
+    decoder: str,
+    levels: int | None,
+    image_size: str | None,
+    adapters: str,
+    size_policy: str,
+    encoder_options: list[str] | None,
+    decoder_options: list[str] | None,
+) -> Pairing:
+    from zoo.pairing import Pairing
+
+    return Pairing(
+        encoder,
+        decoder,
+        levels=levels,
+        image_size=_size(image_size),
+        adapters=adapters,
+        size_policy=size_policy,
+        encoder_options=_options(encoder_options),
+        decoder_options=_options(decoder_options),
+    )
+
+
+def _size(given: str | None) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    height, _, width = given.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise OptionError(f"--image-size is written HEIGHTxWIDTH, such as 256x320; found {given!r}.")
+    return int(height), int(width)
+
+
+def _options(given: list[str] | None) -> dict[str, Any]:
+    import yaml
+
+    options = {}
+    for entry in given or ():
+        name, sign, value = entry.partition("=")
+        if not sign or not name:
+            raise OptionError(f"An option is written NAME=VALUE, such as norm=group; found {entry!r}.")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError as cause:
+            raise OptionError(f"The value of {entry!r} is no plain YAML value: {' '.join(str(cause).split())}.") from cause
+    return options

@@ -1,0 +1,105 @@
+"""The commands that run many pairings and print one table: bench, matrix."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.application import app, fail
+from zoo.cli.console import FormatName, check_writable, format_of, show_table
+
+__all__: list[str] = []
+
+
+@app.command()
+def bench(
+    config: Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)],
+    format: Annotated[
+        FormatName | None,
+        typer.Option("--format", "-f", help="How to write the table.", show_default="table, or by --output's suffix"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the table to this file.", show_default=False)
+    ] = None,
+    store: Annotated[Path, typer.Option(help="The SQLite file that keeps each result as it comes.")] = Path(
+        "results/zoo.sqlite"
+    ),
+) -> None:
+    """Measure every pairing of a configuration side by side, and print one table; an interrupted run goes on.
+
+    A pairing that fails is a row with its error. Exit status 1: every one failed.
+    """
+    from zoo.benchmark import bench as run_bench
+    from zoo.benchmark import load_config
+    from zoo.benchmark.formats import render, terminal_view
+
+    gc.enable()  # switched off by the `zoo` script for a quick start
+    form = format or format_of(output)
+    wanted = load_config(config)
+    if output is not None:
+        check_writable(output)
+    try:
+        table = run_bench(wanted, store=store)
+    except KeyboardInterrupt:
+        fail("Interrupted. What was measured is kept; the same command goes on from there.", 130)
+    show_table(
+        form,
+        output,
+        render=lambda name: render(table, name),
+        view=lambda width: terminal_view(table, width),
+        kept=f"The results are in {store}.",
+    )
+    if all(row.error for row in table.rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def matrix(
+    encoders: Annotated[
+        str | None, typer.Option(help="A glob ('convnext*') or a part of the name ('convnext').", show_default="all")
+    ] = None,
+    decoders: Annotated[
+        str | None, typer.Option(help="A glob ('unet-*') or a part of the name ('unet').", show_default="all")
+    ] = None,
+    format: Annotated[
+        FormatName | None,
+        typer.Option("--format", "-f", help="How to write the matrix.", show_default="table, or by --output's suffix"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the matrix to this file.", show_default=False)
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many processes build at a time.")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Build all again, also what is known.")] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="The SQLite file that keeps each outcome as it comes.", show_default="in the user's cache folder"),
+    ] = None,
+) -> None:
+    """Build every encoder with every decoder on the meta device, and show which pairings work, and through which adapters.
+
+    A pairing that fails is a cell with its error. What is known from an earlier run is not built again. Exit status 1: every
+    one failed.
+    """
+    from zoo.compatibility import matrix as run_matrix
+    from zoo.compatibility.formats import render, terminal_view
+
+    gc.enable()  # switched off by the `zoo` script for a quick start
+    form = format or format_of(output)
+    if output is not None:
+        check_writable(output)
+    try:
+        found = run_matrix(encoders, decoders, jobs=jobs, fresh=fresh, cache=cache)
+    except KeyboardInterrupt:
+        fail("Interrupted. What was built is kept; the same command goes on from there.", 130)
+    show_table(
+        form,
+        output,
+        render=lambda name: render(found, name),
+        view=lambda width: terminal_view(found, width),
+        kept="What was built is kept; the same command builds nothing again.",
+    )
+    if not any(cell.is_ok for cell in found.cells):
+        raise typer.Exit(1)
