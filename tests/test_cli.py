@@ -93,7 +93,36 @@ def test_plugins_shows_what_each_gives(cli):
     rows = {line.split()[1]: line.split() for line in out.splitlines() if "segmentation-zoo" in line}
     assert {"timm", "torchvision", "unet"} <= rows.keys()
     assert all("ok" in row for row in rows.values())
-    assert "3" in rows["unet"]
+    assert "3 decoders (unet-basic, unet-bilinear, unet-attention)" in out
+    assert "1,371 encoders" in out
+
+
+def test_list_shows_a_table_of_the_columns_asked_for(cli):
+    status, out, _ = cli("list", "encoders", "resnet18", "--columns", "id,licence,distribution")
+    assert status == 0
+    assert any("BSD-3-Clause" in line and "segmentation-zoo 0.1.0" in line for line in out.splitlines() if " resnet18 " in line)
+    status, out, err = cli("list", "encoders", "--columns", "id,licens")
+    assert (status, out) == (2, "")
+    assert "no column 'licens'" in err
+    assert "weights-licence" in err
+
+
+def test_plugins_check_tells_by_its_exit_status_whether_any_is_broken(cli, install):
+    assert cli("plugins", "--check")[0] == 0
+    install("broken-dist", {"zoo": {"broken": "broken_hooks"}}, {"broken_hooks": "raise OSError('torn')"})
+    assert cli("plugins")[0] == 0
+    status, out, _ = cli("plugins", "--check")
+    assert status == 1
+    assert "torn" in out
+
+
+def test_plugins_shows_what_is_switched_off(cli, install, monkeypatch):
+    install("quiet-dist", {"zoo": {"quiet": "quiet_hooks"}}, {"quiet_hooks": "raise OSError('not to be imported')"})
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    status, out, _ = cli("plugins", "--check")
+    assert status == 0
+    assert any("quiet-dist" in line and "disabled" in line for line in out.splitlines())
+    assert "quiet: switched off by the environment variable ZOO_PLUGINS" in out
 
 
 def test_a_broken_plugin_is_told_and_harms_no_other(cli, install):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from textwrap import dedent
 
 import pytest
 
 import zoo
-from zoo.discovery import find_plugins, load_plugin
+from zoo.discovery import find_plugins, load_plugins
 from zoo.registry import default_registry
 
 GOOD = """
@@ -182,5 +183,82 @@ def test_a_plugin_whose_name_no_id_can_have_is_a_record_with_its_error(install, 
     install(
         "odd", {"zoo": {name: "odd_name"}}, {"odd_name": "import zoo\n\n@zoo.hookimpl\ndef zoo_decoders():\n    return []\n"}
     )
-    (record,) = [record for record in map(load_plugin, find_plugins()[0]) if record.found.distribution == "odd"]
+    (record,) = [record for record in load_plugins(find_plugins()[0]) if record.found.distribution == "odd"]
     assert "a plugin's name has no colon and is not 'local'" in str(record.error)
+
+
+@pytest.fixture
+def two(install, monkeypatch):
+    """Two foreign plugins, and a function that sets an environment variable for a fresh registry."""
+    for name in ("red", "blue"):
+        source = HOOK.format(hook="zoo_decoders", then="").replace('"first"', f'"{name}-decoder"')
+        install(f"{name}-dist", {"zoo": {name: f"{name}_hooks"}}, {f"{name}_hooks": f"print('hello')\n{dedent(source)}"})
+
+    def set_to(variable, value):
+        monkeypatch.setenv(variable, value)
+        default_registry.cache_clear()
+
+    return set_to
+
+
+def foreign():
+    return [name for name in zoo.list_decoders() if "red" in name or "blue" in name]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "left"),
+    [
+        ("ZOO_PLUGINS", "", []),
+        ("ZOO_PLUGINS", "red", ["red:red-decoder"]),
+        ("ZOO_PLUGINS", " blue-dist , no-such", ["blue:blue-decoder"]),
+        ("ZOO_DISABLE_PLUGINS", "", ["blue:blue-decoder", "red:red-decoder"]),
+        ("ZOO_DISABLE_PLUGINS", "red-dist", ["blue:blue-decoder"]),
+        ("ZOO_DISABLE_PLUGINS", "red,blue", []),
+    ],
+)
+def test_the_environment_says_which_plugins_are_imported(two, variable, value, left):
+    two(variable, value)
+    assert foreign() == left
+    assert [name for name in ("red", "blue") if f"{name}_hooks" in sys.modules] == [
+        name for name in ("red", "blue") if f"{name}:{name}-decoder" in left
+    ]
+    assert zoo.negotiate("resnet18", "unet-basic").maps[0] == "stem"
+
+
+def test_asking_for_a_plugin_that_is_switched_off_says_by_what(two):
+    two("ZOO_PLUGINS", "blue")
+    with pytest.raises(zoo.PluginError, match=r"'red:red-decoder' was asked for.*red-dist.*switched off.*ZOO_PLUGINS"):
+        zoo.negotiate("resnet18", "red:red-decoder")
+    with pytest.raises(zoo.UnknownIdError, match=r"1 installed plugin\(s\) are switched off"):
+        zoo.negotiate("resnet18", "red-decoder")
+
+
+def test_the_projects_own_plugins_can_be_switched_off_by_name(two):
+    two("ZOO_DISABLE_PLUGINS", "unet")
+    with pytest.raises(zoo.PluginError, match=r"'unet-basic' was asked for.*ZOO_DISABLE_PLUGINS"):
+        zoo.negotiate("resnet18", "unet-basic")
+    assert "resnet18" in zoo.list_encoders()
+
+
+def test_what_a_plugin_prints_on_import_goes_to_stderr(two, capsys):
+    zoo.list_decoders()
+    assert capsys.readouterr() == ("", "hello\nhello\n")
+
+
+@pytest.mark.parametrize(
+    ("stated", "found"),
+    [("99", "made for plugin API 99, and this version of zoo has 1; upgrade segmentation-zoo"), ("'2'", "found '2'")],
+)
+def test_a_plugin_made_for_a_later_api_is_refused_even_if_it_has_hooks_of_that_one(install, stated, found):
+    source = f"zoo_api = {stated}\n{dedent(HOOK.format(hook='zoo_losses', then=''))}"
+    install("later-dist", {"zoo": {"later": "later_hooks"}}, {"later_hooks": source})
+    (record,) = default_registry().broken()
+    assert found in str(record.error)
+
+
+@pytest.mark.parametrize("stated", ["", "zoo_api = 1"])
+def test_a_plugin_made_for_this_api_or_an_earlier_one_works(install, monkeypatch, stated):
+    monkeypatch.setattr("zoo.discovery.API_VERSION", 2)
+    source = f"{stated}\n{dedent(HOOK.format(hook='zoo_decoders', then=''))}"
+    install("older-dist", {"zoo": {"older": "older_hooks"}}, {"older_hooks": source})
+    assert "older:first" in zoo.list_decoders()

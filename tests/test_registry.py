@@ -68,13 +68,37 @@ def test_the_one_who_claims_a_canonical_name_is_there_under_its_full_id(impostor
     assert (plan.encoder, plan.maps) == ("aaa:resnet18", ("fake", "fake2"))
 
 
-@pytest.mark.parametrize("id", ["star", "shared:star"])
-def test_two_distributions_with_different_specs_under_one_full_id_are_both_named(install, id):
+@pytest.fixture
+def clash(install):
     for name in ("alpha", "beta"):
         source = DECODER.format(factory=f"{name}:Star")
         install(f"{name}-dist", {"zoo": {"shared": f"{name}_hooks"}}, {f"{name}_hooks": source})
-    with pytest.raises(zoo.AmbiguousIdError, match=r"'.*star': alpha-dist 1\.0, beta-dist 1\.0\. Uninstall all but one"):
-        zoo.negotiate("resnet18", id)
+
+
+def test_two_distributions_with_different_specs_under_one_full_id_are_both_refused_and_named(clash):
+    with pytest.raises(zoo.PluginError, match=r"(?s)alpha-dist.*'shared:star'.*beta-dist 1\.0"):
+        zoo.negotiate("resnet18", "shared:star")
+    errors = [str(record.error) for record in default_registry().broken()]
+    assert len(errors) == 2
+    assert all("alpha-dist" in error and "beta-dist" in error for error in errors)
+    with pytest.raises(zoo.UnknownIdError, match=r"2 installed plugin\(s\) could not be loaded"):
+        zoo.negotiate("resnet18", "star")
+
+
+def test_switching_one_side_of_a_clash_off_brings_the_other_back(clash, monkeypatch):
+    monkeypatch.setenv("ZOO_DISABLE_PLUGINS", "beta-dist")
+    default_registry.cache_clear()
+    assert zoo.negotiate("resnet18", "shared:star").decoder == "shared:star"
+
+
+def test_no_other_distribution_takes_an_id_of_the_projects_own(install):
+    source = DECODER.format(factory="foreign:Star").replace('"star"', '"unet-basic"')
+    install("foreign-dist", {"zoo": {"unet": "foreign_hooks"}}, {"foreign_hooks": source})
+    assert zoo.negotiate("resnet18", "unet:unet-basic").decoder == "unet-basic"
+    (broken,) = default_registry().broken()
+    assert broken.found.distribution == "foreign-dist"
+    assert "'unet:unet-basic'" in str(broken.error)
+    assert "stays segmentation-zoo's" in str(broken.error)
 
 
 def test_two_distributions_with_the_very_same_spec_are_no_conflict(install):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zoo.errors import WeightsError as WeightsError
     from zoo.errors import ZooError as ZooError
     from zoo.explanation import explain as explain
+    from zoo.hookspecs import API_VERSION as API_VERSION
     from zoo.hookspecs import hookimpl as hookimpl
     from zoo.model import SegmentationModel as SegmentationModel
     from zoo.model import build as build
@@ -58,7 +59,7 @@ _HOMES = {
     "zoo.compatibility": "CompatibilityMatrix matrix",
     "zoo.errors": _ERRORS,
     "zoo.explanation": "explain",
-    "zoo.hookspecs": "hookimpl",
+    "zoo.hookspecs": "API_VERSION hookimpl",
     "zoo.model": "SegmentationModel build",
     "zoo.plan": "Plan",
     "zoo.pairing": "Pairing",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stdout
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib.metadata import Distribution, EntryPoint, entry_points
+from itertools import combinations
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pluggy
 
 from zoo import hookspecs
 from zoo.errors import PluginError, RegistrationError
-from zoo.hookspecs import GROUP
-from zoo.specs import DecoderSpec, EncoderSpec
+from zoo.hookspecs import API_VERSION, GROUP
+from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
 __all__ = [
     "CANONICAL_GROUP",
@@ -22,9 +27,15 @@ __all__ = [
     "OWN_DISTRIBUTION",
     "FoundPlugin",
     "PluginRecord",
+    "are_same",
     "find_plugins",
-    "load_plugin",
+    "load_plugins",
 ]
+
+ALLOWED = "ZOO_PLUGINS"
+"""The environment variable that names the foreign plugins, or their distributions, that may be imported; empty for none."""
+DISABLED = "ZOO_DISABLE_PLUGINS"
+"""The environment variable that names the plugins, or their distributions, that may not."""
 
 OWN_DISTRIBUTION = "segmentation-zoo"
 CANONICAL_GROUP = "zoo.canonical"
@@ -38,18 +49,26 @@ _Spec = TypeVar("_Spec", EncoderSpec, DecoderSpec)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundPlugin:
-    """A plugin that an installed distribution announces; nothing of it is imported yet."""
+    """A plugin that an installed distribution announces; nothing of it is imported yet.
+
+    Attributes:
+        disabled_by: the environment variable that says it is not to be imported; empty where none does.
+    """
 
     name: str
     module: str
     distribution: str
     version: str
     entry_point: EntryPoint
+    disabled_by: str = ""
 
     @property
     def is_own(self) -> bool:
         """Whether this project's own distribution ships the plugin."""
         return self.distribution == OWN_DISTRIBUTION
+
+    def __str__(self) -> str:
+        return f"plugin {self.name!r} ({self.distribution} {self.version}, module {self.module})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +80,16 @@ class PluginRecord:
     decoders: tuple[DecoderSpec, ...] = ()
     load_seconds: float = 0.0
     error: PluginError | None = None
+
+    @property
+    def status(self) -> str:
+        """In a word: "ok", "failed" or "disabled"."""
+        return "failed" if self.error else "disabled" if self.found.disabled_by else "ok"
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """What it gives, encoders first."""
+        return (*self.encoders, *self.decoders)
 
 
 def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
@@ -82,6 +111,7 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
             distribution=name,
             version=version,
             entry_point=entry_point,
+            disabled_by=_disabled_by(entry_point.name, name),
         )
 
     plugins = sorted(
@@ -91,19 +121,92 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
     return tuple(plugins), canonical
 
 
-def load_plugin(found: FoundPlugin) -> PluginRecord:
-    """Import a plugin and collect its specs, whole or not at all; what goes wrong becomes the record's error."""
+def load_plugins(namesakes: Sequence[FoundPlugin]) -> list[PluginRecord]:
+    """Import the plugins of one name and collect their specs, each whole or not at all; what goes wrong is a record's error.
+
+    Several distributions may announce one name. Where two of them give different specs under one full id, neither is taken,
+    since nothing says which is meant; but no other distribution takes this project's ids from it.
+    """
+    records = [_loaded(found) for found in namesakes]
+    errors: dict[int, PluginError] = {}
+    for first, second in combinations(range(len(records)), 2):
+        if clash := _clash(records[first], records[second]):
+            for index, other in ((first, second), (second, first)):
+                if not records[index].found.is_own:
+                    errors.setdefault(index, _clash_error(records[index].found, records[other].found, clash))
+    return [
+        replace(record, encoders=(), decoders=(), error=errors[index]) if index in errors else record
+        for index, record in enumerate(records)
+    ]
+
+
+def are_same(first: Spec, second: Spec) -> bool:
+    """Tell whether two specs say the same; a `partial` made twice of the same parts is the same."""
+    if type(first) is not type(second):
+        return False
+    return all(_parts(getattr(first, entry.name)) == _parts(getattr(second, entry.name)) for entry in fields(first))
+
+
+def _parts(value: Any) -> Any:
+    return (value.func, value.args, value.keywords) if isinstance(value, partial) else value
+
+
+def _loaded(found: FoundPlugin) -> PluginRecord:
+    if found.disabled_by:
+        return PluginRecord(found=found)
     began = time.perf_counter()
     try:
-        encoders, decoders = _specs_of(found.name, found.entry_point.load())
+        with redirect_stdout(sys.stderr):  # what a plugin prints is not part of what a command prints
+            encoders, decoders = _specs_of(found.name, found.entry_point.load())
     except (Exception, SystemExit) as cause:  # noqa: BLE001 - no plugin may harm another
         error = PluginError(
-            f"Plugin {found.name!r} ({found.distribution} {found.version}, module {found.module}) could not be loaded: "
-            f"{type(cause).__name__}: {cause}. Mend or uninstall that distribution; `zoo plugins` shows the state of all."
+            f"{_capital(found)} could not be loaded: {type(cause).__name__}: {cause}. "
+            "Mend or uninstall that distribution; `zoo plugins` shows the state of all."
         )
         error.__cause__ = cause
         return PluginRecord(found=found, error=error, load_seconds=time.perf_counter() - began)
     return PluginRecord(found=found, encoders=encoders, decoders=decoders, load_seconds=time.perf_counter() - began)
+
+
+def _clash(first: PluginRecord, second: PluginRecord) -> str:
+    """Return the full id under which two plugins give different specs; empty where there is none."""
+    for mine in first.specs:
+        for theirs in second.specs:
+            if type(mine) is type(theirs) and mine.name == theirs.name and not are_same(mine, theirs):
+                return f"{first.found.name}:{mine.name}"
+    return ""
+
+
+def _clash_error(found: FoundPlugin, other: FoundPlugin, id: str) -> PluginError:
+    kept = f"; {id} stays {other.distribution}'s" if other.is_own else ""
+    cause = RegistrationError(
+        f"it gives {id!r}, and so does, with another spec, {other.distribution} {other.version} (module {other.module}){kept}"
+    )
+    error = PluginError(
+        f"{_capital(found)} could not be loaded: {type(cause).__name__}: {cause}. Uninstall one of {found.distribution} and "
+        f"{other.distribution}, switch one off by {DISABLED}, or ask its author to name its entry point otherwise."
+    )
+    error.__cause__ = cause
+    return error
+
+
+def _capital(found: FoundPlugin) -> str:
+    text = str(found)
+    return text[0].upper() + text[1:]
+
+
+def _disabled_by(name: str, distribution: str) -> str:
+    """Return which environment variable keeps a plugin from being imported."""
+    if not {name, distribution}.isdisjoint(_names(os.environ.get(DISABLED, ""))):
+        return DISABLED
+    allowed = os.environ.get(ALLOWED)
+    if allowed is None or distribution == OWN_DISTRIBUTION or not {name, distribution}.isdisjoint(_names(allowed)):
+        return ""
+    return ALLOWED
+
+
+def _names(listed: str) -> set[str]:
+    return {name.strip() for name in listed.split(",") if name.strip()}
 
 
 def _stated(dist: Distribution | None) -> tuple[str, str]:
@@ -116,6 +219,13 @@ def _stated(dist: Distribution | None) -> tuple[str, str]:
 def _specs_of(name: str, module: ModuleType) -> tuple[tuple[EncoderSpec, ...], tuple[DecoderSpec, ...]]:
     if name == LOCAL or ":" in name:
         raise RegistrationError(f"its entry point is called {name!r}; a plugin's name has no colon and is not {LOCAL!r}")
+    made_for = getattr(module, "zoo_api", 1)
+    if not isinstance(made_for, int) or made_for < 1:
+        raise RegistrationError(f"its zoo_api must be a whole number of at least 1, found {made_for!r}")
+    if made_for > API_VERSION:
+        raise RegistrationError(
+            f"it is made for plugin API {made_for}, and this version of zoo has {API_VERSION}; upgrade {OWN_DISTRIBUTION}"
+        )
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(module, name)
@@ -139,7 +249,7 @@ def _collected(yielded: Iterator[object], kind: type[_Spec]) -> tuple[_Spec, ...
     for spec in yielded:
         if not isinstance(spec, kind):
             raise RegistrationError(f"its hook must yield zoo.{kind.__name__} entries, found {spec!r}")
-        if spec.name in specs and specs[spec.name] != spec:
+        if spec.name in specs and not are_same(specs[spec.name], spec):
             raise RegistrationError(f"it yields two different specs under the name {spec.name!r}")
         specs[spec.name] = spec
     return tuple(specs.values())

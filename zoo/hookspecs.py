@@ -8,7 +8,12 @@ import pluggy
 
 from zoo.specs import DecoderSpec, EncoderSpec
 
-__all__ = ["GROUP", "hookimpl", "hookspec"]
+__all__ = ["API_VERSION", "GROUP", "hookimpl", "hookspec"]
+
+API_VERSION = 1
+"""The version of what plugins and zoo say to each other: these hooks and the specs. A plugin states the one it was made for
+as its module's `zoo_api`; one that states none was made for the first. A later one than this is refused, an earlier one works
+as far as it can."""
 
 GROUP = "zoo"
 """The entry point group that plugins are found through, and pluggy's project name."""

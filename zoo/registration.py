@@ -99,6 +99,7 @@ def register_encoder(
     weights: Sequence[str] = ...,
     source: str = ...,
     licence: str = ...,
+    weights_licence: str | Callable[[str], str] = ...,
     replace: bool = ...,
 ) -> _F: ...
 @overload
@@ -113,6 +114,7 @@ def register_encoder(
     weights: Sequence[str] = ...,
     source: str = ...,
     licence: str = ...,
+    weights_licence: str | Callable[[str], str] = ...,
     replace: bool = ...,
 ) -> Callable[[_F], _F]: ...
 def register_encoder(
@@ -126,6 +128,7 @@ def register_encoder(
     weights: Sequence[str] = (),
     source: str = "",
     licence: str = "",
+    weights_licence: str | Callable[[str], str] = "",
     replace: bool = False,
 ) -> Any:
     """Register an encoder for this process: a call, or a decorator where `factory` is left out.
@@ -141,6 +144,7 @@ def register_encoder(
         weights: the names that `weights=` accepts beside a file's path.
         source: paper or repository.
         licence: of the code, as an SPDX id.
+        weights_licence: of the weights: one text, or a torch-free function that returns it for one of `weights`.
         replace: put this one in the place of another registered under the name.
 
     Returns:
@@ -162,6 +166,7 @@ def register_encoder(
             weights=(weights,) if isinstance(weights, str) else tuple(weights),
             source=source,
             licence=licence,
+            weights_licence=weights_licence,
         )
         return _registered("encoder", spec, replace)
 

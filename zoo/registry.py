@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -10,8 +10,8 @@ from functools import cache
 from itertools import chain
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
-from zoo.discovery import LOCAL, FoundPlugin, PluginRecord, find_plugins, load_plugin
-from zoo.errors import AmbiguousIdError, OptionError, RegistrationError, UnknownIdError
+from zoo.discovery import LOCAL, FoundPlugin, PluginRecord, are_same, find_plugins, load_plugins
+from zoo.errors import AmbiguousIdError, OptionError, PluginError, RegistrationError, UnknownIdError
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
 __all__ = ["Entry", "Kind", "Registry", "default_registry", "list_decoders", "list_encoders"]
@@ -138,9 +138,6 @@ class Registry:
             return matches[0]
         if not matches:
             raise UnknownIdError(self._unknown(kind, id))
-        if len({entry.full_id for entry in matches}) < len(matches):
-            owners = ", ".join(f"{entry.distribution} {entry.version}" for entry in matches)
-            raise AmbiguousIdError(f"Several distributions give a different {kind} as {id!r}: {owners}. Uninstall all but one.")
         full_ids = ", ".join(sorted(entry.full_id for entry in matches))
         raise AmbiguousIdError(f"Several plugins have {_a(kind)} named {id!r}. Ask for one by its full id: {full_ids}.")
 
@@ -156,15 +153,26 @@ class Registry:
             hint = _did_you_mean(plugin_name, known)
             raise UnknownIdError(f"No plugin named {plugin_name!r}, asked for as {id!r}. Installed: {', '.join(known)}.{hint}")
         matches = _distinct(entry for plugin in plugins for entry in self._named(kind, plugin, name))
-        errors = [record.error for record in map(self._load, plugins) if record.error]
-        if errors and not matches:
-            raise errors[0]
+        if not matches:
+            self._raise_unusable(plugins, id)
         return matches
+
+    def _raise_unusable(self, plugins: Sequence[FoundPlugin], id: str) -> None:
+        """Raise why a plugin that was asked for by name gives nothing."""
+        for plugin in plugins:
+            if plugin.disabled_by:
+                raise PluginError(
+                    f"{id!r} was asked for, and its {plugin} is switched off by the environment variable {plugin.disabled_by}; "
+                    "change the variable and start Python anew."
+                )
+            if error := self._load(plugin).error:
+                raise error
 
     def _bare_name_matches(self, kind: Kind, name: str) -> list[Entry[Any]]:
         if module := self._canonical.get(name):
             for plugin in self.found:
                 if plugin.is_own and plugin.module == module:
+                    self._raise_unusable([plugin], name)
                     own = [entry for entry in self._named(kind, plugin, name) if entry.is_canonical]
                     if own:
                         return own
@@ -206,7 +214,8 @@ class Registry:
 
     def _load(self, plugin: FoundPlugin) -> PluginRecord:
         if plugin not in self._records:
-            self._records[plugin] = load_plugin(plugin)
+            namesakes = [other for other in self.found if other.name == plugin.name]
+            self._records.update(zip(namesakes, load_plugins(namesakes), strict=True))
         return self._records[plugin]
 
     def _unknown(self, kind: Kind, id: str) -> str:
@@ -223,8 +232,11 @@ class Registry:
         return message + self._broken_hint()
 
     def _broken_hint(self) -> str:
-        broken = self.broken()
-        return f" {len(broken)} installed plugin(s) could not be loaded; `zoo plugins` says why." if broken else ""
+        hints = {
+            "could not be loaded": len(self.broken()),
+            "are switched off": sum(bool(plugin.disabled_by) for plugin in self.found),
+        }
+        return "".join(f" {n} installed plugin(s) {what}; `zoo plugins` says why." for what, n in hints.items() if n)
 
 
 @cache
@@ -267,7 +279,7 @@ def _distinct(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
     """Drop a spec that one full id has twice, as when two distributions ship the very same one."""
     kept: list[Entry[Any]] = []
     for entry in entries:
-        if not any(entry.full_id == other.full_id and entry.spec == other.spec for other in kept):
+        if not any(entry.full_id == other.full_id and are_same(entry.spec, other.spec) for other in kept):
             kept.append(entry)
     return kept
 

@@ -91,7 +91,9 @@ class EncoderSpec:
         tags: names of pretrained weights that may follow the name after a dot (`resnet50.a1_in1k`); the factory is then
             given `tag=`. A tag chooses which weights; `weights=None` still loads none.
         source: paper or repository of the architecture.
-        licence: of the code, as an SPDX id.
+        licence: of the code, as an SPDX id (`LicenseRef-...` for one that SPDX does not list).
+        weights_licence: of the weights, where it is known: one text for all, or a torch-free function that returns it for
+            one of `weights` or `tags`; "" where it is not known.
         canonical: the bare name is the project's own; honoured from this distribution only.
     """
 
@@ -106,11 +108,16 @@ class EncoderSpec:
     tags: tuple[str, ...] = ()
     source: str = ""
     licence: str = ""
+    weights_licence: str | Callable[[str], str] = ""
     canonical: bool = False
 
     def __post_init__(self) -> None:
         _check_name_and_factory("EncoderSpec", self.name, self.factory)
         _check_tuples("EncoderSpec", self.name, options=self.options, weights=self.weights, tags=self.tags)
+        if not isinstance(self.weights_licence, str) and not callable(self.weights_licence):
+            raise RegistrationError(
+                f"Encoder {self.name!r}: weights_licence must be a text or a function, found {self.weights_licence!r}."
+            )
         if self.output_strides:
             self._check_output_strides()
         if not isinstance(self.sizes, ImageSizes) and not callable(self.sizes):
@@ -151,7 +158,15 @@ class EncoderSpec:
 
     def tagged(self, tag: str) -> EncoderSpec:
         """Return the same encoder with the weights of this tag."""
-        return replace(self, name=f"{self.name}.{tag}", constants={**self.constants, "tag": tag}, tags=())
+        licence = self.licence_of_weights(tag)
+        constants = {**self.constants, "tag": tag}
+        return replace(self, name=f"{self.name}.{tag}", constants=constants, tags=(), weights_licence=licence)
+
+    def licence_of_weights(self, weights: str | None) -> str:
+        """Return the licence of the weights of this name or tag; "" for random ones, a file's, and where it is not known."""
+        if weights not in (*self.weights, *self.tags) or weights is None:
+            return ""
+        return self.weights_licence if isinstance(self.weights_licence, str) else self.weights_licence(weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
