@@ -112,7 +112,7 @@ def test_any_plan_meets_the_decoders_needs(pyramid, needs, levels):
         assert got == sorted(set(got))
     if needs.channels is not None:
         assert {entry.channels for entry in made.pyramid} == {needs.channels}
-    if needs.strides is not None:
+    if needs.strides is not None and levels is None:
         assert got == levels_wanted(needs)
     elif levels is not None:
         assert len(set(got)) <= levels
@@ -327,6 +327,27 @@ def test_without_adapters_every_missing_stride_is_named():
 def test_exact_strides_that_levels_leaves_out_are_refused():
     message = refusal(pyramid_of(4, 8, 16), zoo.Needs(strides=(4, 16)), levels=2)
     assert "stride 16 is needed and levels=2 leaves it out; choose a higher levels=" in message
+
+
+@pytest.mark.parametrize(
+    ("strides", "levels", "got"),
+    [
+        ((4, 8, 16, 32), 4, [2, 3, 4]),
+        ((4, 8, 16, 32), 3, [2, 3]),
+        ((4, 16), 4, [2, 4]),
+        ((4, 16), 3, [2, 3]),
+        ((4, 8, 16, 32), None, [2, 3, 4, 5]),
+    ],
+)
+def test_a_decoder_that_works_with_fewer_of_its_strides_gets_the_coarsest_left_in_a_coarser_ones_place(strides, levels, got):
+    made = plan(pyramid_of(2, 4, 8, 16, 32), zoo.Needs(strides=strides, min_levels=1), levels=levels)
+    assert (levels_of(made), set(kinds_of(made))) == (got, {"as it is"})
+
+
+def test_fewer_of_its_strides_than_a_decoder_works_with_are_refused():
+    needs = zoo.Needs(strides=(4, 8, 16, 32), min_levels=3)
+    assert levels_of(plan(pyramid_of(2, 4, 8, 16, 32), needs, levels=4)) == [2, 3, 4]
+    assert "stride 16 is needed and levels=3 leaves it out" in refusal(pyramid_of(2, 4, 8, 16, 32), needs, levels=3)
 
 
 @pytest.mark.parametrize(("limit", "coarsest"), [(8, "map4"), (16, "map5"), (32, "map6")])

@@ -148,3 +148,9 @@ def test_facts_are_frozen_and_survive_pickling(fact):
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(fact, dataclasses.fields(fact)[0].name, 5)
     assert pickle.loads(pickle.dumps(fact)) == fact
+
+
+def test_the_fewest_levels_are_by_default_one_or_all_strides_that_are_named():
+    assert zoo.Needs().min_levels == 1
+    assert zoo.Needs(strides=(4, 8, 16)).min_levels == 3
+    assert zoo.Needs(strides=(4, 8, 16), min_levels=2).min_levels == 2

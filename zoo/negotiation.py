@@ -106,12 +106,18 @@ def _choose(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
 
 
 def _exact(given: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
-    """Return the levels of the strides that the decoder names; and what `levels` leaves out of them."""
+    """Return the levels of the strides that the decoder names; and what `levels` leaves out of them.
+
+    A decoder that works with fewer gets the coarsest that is left in the place of a coarser one.
+    """
     wanted = [round(math.log2(stride)) for stride in needs.strides or ()]
-    lost: list[int] = []
-    if levels is not None:
-        coarsest = given[levels - 1] if levels < len(given) else 99
-        lost = [level for index, level in enumerate(wanted) if index >= levels or level > coarsest]
+    if levels is None:
+        return wanted, []
+    coarsest = given[levels - 1] if levels < len(given) else 99
+    left = sorted({min(level, coarsest) for level in wanted})[:levels]
+    if left == wanted or (needs.min_levels <= len(left) and needs.min_levels < len(wanted)):
+        return left, []
+    lost = [level for index, level in enumerate(wanted) if index >= levels or level > coarsest]
     return wanted, [f"stride {2**level} is needed and levels={levels} leaves it out; choose a higher levels=" for level in lost]
 
 

@@ -78,7 +78,9 @@ class Needs:
     """What a decoder asks of a pyramid; the defaults accept every pyramid.
 
     Attributes:
-        min_levels: the fewest feature maps the decoder works with.
+        min_levels: the fewest feature maps the decoder works with; by default 1, and all of `strides` where these are named.
+            With `strides` and fewer `min_levels`, a pairing's `levels` may leave some out: in a coarser one's place comes the
+            coarsest map that is left.
         max_levels: the most it takes; of a longer pyramid it gets the coarsest.
         strides: exact strides, powers of two such as (4, 8, 16, 32), one feature map each.
         distinct_strides: of maps that share a stride only the last is taken; False takes all of them.
@@ -86,7 +88,7 @@ class Needs:
         output_stride: the coarsest stride the decoder wants (DeepLab's 8 or 16).
     """
 
-    min_levels: int = 1
+    min_levels: int = None  # type: ignore[assignment] # a number once it is made: it depends on `strides`
     max_levels: int | None = None
     strides: tuple[int, ...] | None = None
     distinct_strides: bool = True
@@ -94,6 +96,9 @@ class Needs:
     output_stride: int | None = None
 
     def __post_init__(self) -> None:
+        if self.min_levels is None:
+            named = self.strides if isinstance(self.strides, Sequence) else ()
+            object.__setattr__(self, "min_levels", max(1, len(named)))
         counts = {"min_levels": self.min_levels, "max_levels": self.max_levels, "channels": self.channels}
         for name, value in {**counts, "output_stride": self.output_stride}.items():
             if (value is not None or name == "min_levels") and (not isinstance(value, int) or isinstance(value, bool)):
