@@ -45,6 +45,7 @@ def any_needs(draw):
         strides=None if strides is None else tuple(sorted(strides)),
         distinct_strides=draw(st.booleans()),
         channels=draw(st.none() | st.integers(1, 64)),
+        finest_stride=draw(st.sampled_from((1, 1, 1, 2) if strides else (1, 1, 2, 4))),
         output_stride=draw(st.none() | st.sampled_from([at for at in (8, 16, 32) if at >= max(strides or [1])])),
     )
 
@@ -95,6 +96,10 @@ def levels_wanted(needs):
     return wanted[-(needs.max_levels or len(wanted)) :]
 
 
+def usable(pyramid, needs):
+    return tuple(entry for entry in pyramid if 2**entry.level >= needs.finest_stride)
+
+
 def takes_every_map(needs):
     return not needs.distinct_strides and needs.strides is None
 
@@ -123,6 +128,7 @@ def test_no_encoder_is_refused_by_a_decoder_of_four_levels_or_fewer_that_takes_o
     possible = min(4, needs.max_levels or 4) if needs.strides is None else len(levels_wanted(needs))
     needs = dataclasses.replace(needs, distinct_strides=True, min_levels=max(1, min(needs.min_levels, possible)))
     assume(possible)
+    assume(usable(pyramid, needs) and needs.finest_stride < 4)
     assert plan(pyramid, needs).routes
 
 
@@ -161,6 +167,7 @@ def test_any_adapter_leads_from_its_source_to_its_output(pyramid, needs, levels)
 @anything
 def test_any_map_that_the_encoder_gives_is_preferred_to_one_that_is_made(pyramid, needs, levels):
     made = planned(pyramid, needs, levels)
+    pyramid = usable(pyramid, needs)
     given_levels = {entry.level for entry in pyramid}
     last = {entry.level: entry for entry in pyramid}
     kinds = kinds_of(made)
@@ -188,8 +195,8 @@ def test_any_map_that_the_encoder_gives_is_preferred_to_one_that_is_made(pyramid
 def test_nothing_is_made_where_the_encoder_gives_enough(pyramid, needs, levels):
     assume(needs.strides is None)
     made = planned(pyramid, needs, levels)
-    usable = [level for level in sorted({entry.level for entry in pyramid})[:levels] if level <= limit_of(needs)]
-    if len(usable) >= max(needs.min_levels, levels or 1):
+    given = sorted({entry.level for entry in usable(pyramid, needs)})[:levels]
+    if len([level for level in given if level <= limit_of(needs)]) >= max(needs.min_levels, levels or 1):
         assert set(kinds_of(made)) <= {"as it is", "project"}
 
 
@@ -348,6 +355,18 @@ def test_fewer_of_its_strides_than_a_decoder_works_with_are_refused():
     needs = zoo.Needs(strides=(4, 8, 16, 32), min_levels=3)
     assert levels_of(plan(pyramid_of(2, 4, 8, 16, 32), needs, levels=4)) == [2, 3, 4]
     assert "stride 16 is needed and levels=3 leaves it out" in refusal(pyramid_of(2, 4, 8, 16, 32), needs, levels=3)
+
+
+def test_a_map_finer_than_the_decoder_takes_is_left_out_before_levels_are_counted():
+    made = plan(pyramid_of(1, 2, 4, 8, 16, 32), zoo.Needs(finest_stride=2), levels=4)
+    assert levels_of(made) == [1, 2, 3, 4]
+    assert made.unused[0].reason == "the decoder takes no map finer than stride 2"
+    assert levels_of(plan(pyramid_of(1, 16), zoo.Needs(finest_stride=2, min_levels=2))) == [2, 3, 4, 5]
+
+
+def test_an_encoder_of_finer_maps_alone_is_refused():
+    message = refusal(pyramid_of(1, 2), zoo.Needs(finest_stride=4))
+    assert "every map is finer than stride 4, the finest that the decoder takes; choose another encoder" in message
 
 
 @pytest.mark.parametrize(("limit", "coarsest"), [(8, "map4"), (16, "map5"), (32, "map6")])

@@ -51,6 +51,10 @@ def test_a_feature_map_says_what_is_wrong_with_it(changes, found):
 @pytest.mark.parametrize(
     ("wrong", "found"),
     [
+        ({"finest_stride": 3}, "finest_stride must be a power of two, found 3"),
+        ({"finest_stride": None}, "finest_stride must be a power of two, found None"),
+        ({"finest_stride": 4, "strides": (2, 8)}, "stride 2 is finer than finest_stride=4"),
+        ({"finest_stride": 16, "output_stride": 8}, "output_stride=8 is finer than finest_stride=16"),
         ({"min_levels": 0}, "min_levels.*found 0"),
         ({"min_levels": "2"}, "min_levels.*found '2'"),
         ({"min_levels": 3, "max_levels": 2}, r"max_levels \(2\) is below min_levels \(3\)"),

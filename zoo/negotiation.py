@@ -88,6 +88,21 @@ class _Choice:
 
 
 def _choose(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
+    finest = _finest(needs)
+    usable = tuple(entry for entry in pyramid if entry.level >= finest)
+    too_fine = {
+        entry: f"the decoder takes no map finer than stride {needs.finest_stride}" for entry in pyramid if entry.level < finest
+    }
+    if not usable:
+        problem = (
+            f"every map is finer than stride {needs.finest_stride}, the finest that the decoder takes; choose another encoder"
+        )
+        return _Choice(rungs=(), dropped=too_fine, problems=[problem])
+    choice = _choose_usable(usable, needs, levels)
+    return replace(choice, dropped={**too_fine, **choice.dropped})
+
+
+def _choose_usable(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
     if not needs.distinct_strides and needs.strides is None:
         return _choose_every_map(pyramid, needs, levels)
     dropped = _earlier_of_one_stride(pyramid)
@@ -126,7 +141,7 @@ def _ladder(given: list[int], needs: Needs, levels: int | None) -> tuple[list[in
     limit = _limit(needs)
     ladder = [level for level in given[:levels] if level <= limit]
     least = max(needs.min_levels, levels or 1)
-    for missing in _missing(ladder, given, least > needs.min_levels, limit):
+    for missing in _missing(ladder, given, least > needs.min_levels, range(_finest(needs), limit + 1)):
         if len(ladder) >= least:
             break
         ladder = sorted({*ladder, *missing})
@@ -139,23 +154,23 @@ def _ladder(given: list[int], needs: Needs, levels: int | None) -> tuple[list[in
     return ladder[:levels], []
 
 
-def _missing(ladder: list[int], given: list[int], only_usual: bool, limit: int) -> Iterator[list[int]]:
+def _missing(ladder: list[int], given: list[int], only_usual: bool, allowed: range) -> Iterator[list[int]]:
     """Yield what makes a ladder longer, the best first, to the usual strides 4 to 32 and, unless `only_usual`, beyond.
 
     From one stride these four are made at once. Else it is the gaps, then ever finer strides, then ever coarser ones.
     """
-    usual = [level for level in SYNTHESISED if level <= limit]
+    usual = [level for level in SYNTHESISED if level in allowed]
     if len(given) == 1:
         yield usual
-        finest, coarsest = min([*usual, *ladder, limit + 1]), 99
+        finest, coarsest = min([*usual, *ladder, allowed.stop]), 99
     else:
         yield from ([level] for level in range(ladder[0], ladder[-1]) if level not in ladder) if ladder else ()
-        finest, coarsest = (ladder[0], ladder[-1]) if ladder else (limit + 1, limit)
+        finest, coarsest = (ladder[0], ladder[-1]) if ladder else (allowed.stop, allowed.stop - 1)
         yield from ([level] for level in reversed(usual) if level < finest)
         yield from ([level] for level in usual if level > coarsest)
         finest = min(finest, SYNTHESISED[0])
     if not only_usual:
-        yield from ([level] for level in range(finest - 1, -1, -1) if level <= limit)
+        yield from ([level] for level in range(finest - 1, -1, -1) if level in allowed)
 
 
 def _rung(level: int, at: Mapping[int, FeatureMap], wanted: Sequence[int]) -> _Rung:
@@ -197,6 +212,10 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
         problems.append(_too_few(len(kept), needs, levels))
     rungs = tuple(_Rung(level=entry.level, source=entry, how="select") for entry in kept)
     return _Choice(rungs=rungs, dropped=dropped, problems=problems)
+
+
+def _finest(needs: Needs) -> int:
+    return needs.finest_stride.bit_length() - 1
 
 
 def _limit(needs: Needs) -> int:

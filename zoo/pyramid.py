@@ -85,18 +85,20 @@ class Needs:
         strides: exact strides, powers of two such as (4, 8, 16, 32), one feature map each.
         distinct_strides: of maps that share a stride only the last is taken; False takes all of them.
         channels: one width for all maps; 1x1 projections are inserted where it differs.
+        finest_stride: the finest stride the decoder takes, a power of two: finer maps are left out before anything is counted.
         output_stride: the coarsest stride the decoder wants (DeepLab's 8 or 16).
     """
 
-    min_levels: int = None  # type: ignore[assignment] # a number once it is made: it depends on `strides`
+    min_levels: int = -1  # stands for the default until it is made: that depends on `strides`
     max_levels: int | None = None
     strides: tuple[int, ...] | None = None
     distinct_strides: bool = True
     channels: int | None = None
+    finest_stride: int = 1
     output_stride: int | None = None
 
     def __post_init__(self) -> None:
-        if self.min_levels is None:
+        if self.min_levels == -1:
             named = self.strides if isinstance(self.strides, Sequence) else ()
             object.__setattr__(self, "min_levels", max(1, len(named)))
         counts = {"min_levels": self.min_levels, "max_levels": self.max_levels, "channels": self.channels}
@@ -124,6 +126,13 @@ class Needs:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RegistrationError(f"Needs: {name} must be at least 1, found {value}.")
+        finest = self.finest_stride
+        if not isinstance(finest, int) or isinstance(finest, bool) or finest < 1 or finest.bit_count() != 1:
+            raise RegistrationError(f"Needs: finest_stride must be a power of two, found {finest!r}.")
+        if self.strides is not None and self.strides[0] < finest:
+            raise RegistrationError(f"Needs: stride {self.strides[0]} is finer than finest_stride={finest}; name coarser ones.")
+        if self.output_stride is not None and self.output_stride < finest:
+            raise RegistrationError(f"Needs: output_stride={self.output_stride} is finer than finest_stride={finest}.")
 
     def __str__(self) -> str:
         parts = [f"at least {self.min_levels} level{'s' if self.min_levels > 1 else ''}"]
@@ -134,6 +143,8 @@ class Needs:
         parts.append("one map a stride" if self.distinct_strides else "all maps, strides may repeat")
         if self.channels is not None:
             parts.append(f"{self.channels} channels each")
+        if self.finest_stride > 1:
+            parts.append(f"none finer than stride {self.finest_stride}")
         if self.output_stride is not None:
             parts.append(f"output stride {self.output_stride}")
         return ", ".join(parts)
