@@ -43,12 +43,13 @@ class Resolved:
     plan: Plan
 
 
-def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None) -> Resolved:
+def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder: Entry[DecoderSpec] | None = None) -> Resolved:
     """Find both sides of a pairing and negotiate.
 
     Args:
         pairing: what was asked for.
         encoder: the encoder, where it is a module that no registry knows; None to look its id up.
+        decoder: the decoder, likewise.
 
     Raises:
         UnknownIdError: or AmbiguousIdError, PluginError: an id cannot be resolved.
@@ -57,7 +58,7 @@ def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None) -> Reso
     """
     registry = default_registry()
     encoder = encoder or registry.encoder(pairing.encoder)
-    decoder = registry.decoder(pairing.decoder)
+    decoder = decoder or registry.decoder(pairing.decoder)
     needs = needs_of(decoder, pairing.decoder_options)
     if needs.output_stride is None or "output_stride" in pairing.encoder_options:
         plan, note = _negotiated(encoder, decoder, pairing, pairing.encoder_options, needs), ""

@@ -1,9 +1,9 @@
-"""An encoder without the parameters that none of its maps has a gradient for."""
+"""Which parameters no output has a gradient for, and an encoder without them."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from zoo.measurement import META_SIZES, REAL_SIZES, run, set_modes, untouched
 
-__all__ = ["pruned"]
+__all__ = ["pruned", "unused_parameters"]
 
 
 def pruned(encoder: nn.Module, in_channels: int) -> nn.Module:
     """Return the encoder without parameters that get no gradient from its maps, in train mode or in eval mode."""
     called: set[str] = set()
-    reached: set[str] = set()
+    all_names = [name for name, _ in encoder.named_parameters()]
+    unused = all_names
     runs = [(size, on_meta) for on_meta, pairs in ((True, META_SIZES), (False, REAL_SIZES)) for size, _ in pairs]
     with untouched(encoder):
         for training in (False, True):
@@ -28,16 +29,34 @@ def pruned(encoder: nn.Module, in_channels: int) -> nn.Module:
                         maps, stand_ins = run(encoder, size, in_channels, on_meta=on_meta)
                 except Exception:  # noqa: BLE001 (a size or a device that it refuses; the next is tried)
                     continue
-                names = {id(tensor): name for name, tensor in stand_ins.items()}
-                reached |= {names[id(leaf)] for leaf in _leaves(maps) if id(leaf) in names}
+                still = set(unused_parameters(encoder, maps, stand_ins))
+                unused = [name for name in unused if name in still]
                 break
-    unused = [name for name, _ in encoder.named_parameters() if name not in reached]
-    return _without(encoder, unused, called) if unused and reached else encoder
+    return _without(encoder, unused, called) if unused and unused != all_names else encoder
 
 
-def _leaves(maps: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Yield the leaf tensors that the maps' gradients flow to."""
-    waiting: list[Any] = [tensor.grad_fn for tensor in maps]
+def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> list[str]:
+    """Return the names of a module's parameters that none of the outputs' gradients reach.
+
+    Such parameters cost memory and time, and `DistributedDataParallel` waits for their gradients. What is looked at is
+    the graph that autograd kept of the run, so that a gradient that happens to be zero counts; nothing is computed.
+
+    Args:
+        module: whose parameters are meant; one that is shared is named once.
+        outputs: what a run of it gave, with gradients enabled.
+        stand_ins: what stood for the parameters in that run, by name, as `torch.func.functional_call` takes it; None
+            where the module ran with its own.
+    """
+    reached = {id(leaf) for leaf in _leaves(outputs)}
+    used = module.named_parameters() if stand_ins is None else stand_ins.items()
+    return [name for name, tensor in used if id(tensor) not in reached]
+
+
+def _leaves(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield the leaf tensors that the outputs' gradients flow to; an output that is a leaf itself among them."""
+    outputs = list(outputs)
+    yield from (tensor for tensor in outputs if tensor.grad_fn is None and tensor.requires_grad)
+    waiting: list[Any] = [tensor.grad_fn for tensor in outputs]
     seen = set()
     while waiting:
         function = waiting.pop()

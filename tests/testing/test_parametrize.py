@@ -1,0 +1,149 @@
+"""`parametrize_with_checks` in a pytest run of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+import zoo
+from zoo.testing import parametrize_with_checks
+
+HERE = Path(__file__).parent
+HEAD = """
+    import sys
+    sys.path.insert(0, {here!r})
+    import zoo
+    from planted_decoders import FAULTY, Sum, register
+    from zoo.testing import parametrize_with_checks
+
+    import torch
+    torch.set_num_threads(1)
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(code, *arguments):
+        file = tmp_path / "test_it.py"
+        file.write_text(dedent(HEAD).format(here=str(HERE)) + dedent(code), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, *arguments, file]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_each_check_is_a_test_with_a_readable_id(run):
+    code, output = run(
+        """
+        id = register(Sum)
+
+        @parametrize_with_checks(["unet-basic", id])
+        def test_conformance(check):
+            check()
+        """,
+        "-v",
+        "-k",
+        "eval_is_deterministic or make_head_gives_classes",
+    )
+    assert code == 0, output
+    assert "test_conformance[unet-basic-eval_is_deterministic] PASSED" in output
+    assert "test_conformance[local:Sum-eval_is_deterministic] PASSED" in output
+    assert "test_conformance[unet-basic-make_head_gives_classes] SKIPPED" in output
+    assert "compiles" not in output
+
+
+def test_an_expected_failure_is_a_strict_xfail(run):
+    code, output = run(
+        """
+        id = register(FAULTY["IgnoresASkipSum"])
+        reasons = {(id, "every_map_matters"): "known", "batch_is_kept": "it is not"}
+
+        @parametrize_with_checks([id], expected_failures=reasons)
+        def test_conformance(check):
+            check()
+        """,
+        "-v",
+        "-k",
+        "every_map_matters or batch_is_kept",
+    )
+    assert code == 1, output
+    assert "1 failed, 21 deselected, 1 xfailed" in output
+    assert "every_map_matters] XFAIL" in output
+    assert "batch_is_kept] FAILED" in output
+    assert "[XPASS(strict)] it is not" in output
+
+
+def test_a_failure_shows_the_error_of_that_check_alone(run):
+    code, output = run(
+        """
+        id = register(FAULTY["WrongOutStrideSum"])
+
+        @parametrize_with_checks([id])
+        def test_conformance(check):
+            check()
+        """,
+        "-k",
+        "out_stride_is_as_declared",
+    )
+    assert code == 1
+    assert "ConformanceError: The decoder local:WrongOutStrideSum fails 1 of 1 checks." in output
+    assert "what to do: set self.out_stride" in output
+
+
+def checks_of(mark):
+    return [parameter.values[0] for parameter in mark.args[1]]
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_an_id_of_both_kinds_is_checked_as_both():
+    zoo.register_decoder("twofold", object)
+    zoo.register_encoder("twofold", object, pyramid=[zoo.FeatureMap(name="x", channels=1, stride=2)])
+    mark = parametrize_with_checks(["local:twofold"])
+    assert {check.kind for check in checks_of(mark)} == {"encoder", "decoder"}
+    ids = [parameter.id for parameter in mark.args[1]]
+    assert len(set(ids)) == len(ids)
+    assert "local:twofold-decoder-eval_is_deterministic" in ids
+
+
+def test_compiling_is_a_test_where_it_is_asked_for():
+    names = [check.name for check in checks_of(parametrize_with_checks(["resnet18"], compile=True))]
+    assert "compiles" in names
+    assert "compiles" not in [check.name for check in checks_of(parametrize_with_checks(["resnet18"]))]
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected_failures", "error", "message"),
+    [
+        ([], None, zoo.OptionError, "no id"),
+        ("resnet18", None, zoo.OptionError, r"Write \['resnet18'\]"),
+        (["resnet18", "resnet18"], None, zoo.OptionError, "an id twice: resnet18"),
+        (["resnet81"], None, zoo.UnknownIdError, "resnet18"),
+        (["resnet18"], {"no_such_check": "why"}, zoo.OptionError, "'no_such_check', which is no check of resnet18"),
+        (["resnet18"], {("unet-basic", "exports"): "why"}, zoo.OptionError, "which is no check of resnet18"),
+        (["resnet18"], {"compiles": "why"}, zoo.OptionError, "which is no check"),
+        (["resnet18"], {"exports": ""}, zoo.OptionError, "must be the reason"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(ids, expected_failures, error, message):
+    with pytest.raises(error, match=message):
+        parametrize_with_checks(ids, expected_failures=expected_failures)
+
+
+@pytest.mark.parametrize("missing", ["hypothesis", "pytest"])
+def test_a_missing_library_is_named_with_what_installs_it(missing):
+    code = f"import sys; sys.modules[{missing!r}] = None\nfrom zoo.testing import parametrize_with_checks as p\np(['resnet18'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (
+        f'ZooError: zoo.testing needs {missing}, which is not installed: pip install "segmentation-zoo[testing]"' in done.stderr
+    )
+
+
+def test_the_kit_itself_imports_neither_pytest_nor_hypothesis():
+    code = "import sys, zoo.testing; print({'pytest', 'hypothesis'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

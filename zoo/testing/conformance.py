@@ -1,0 +1,106 @@
+"""Every check of an encoder or a decoder, run one after the other: `check_encoder`, `check_decoder`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zoo.registry import Kind
+from zoo.testing.copy_checks import COPY_CHECKS, compiles
+from zoo.testing.decoder_checks import DECODER_CHECKS
+from zoo.testing.decoder_subject import DecoderSubject
+from zoo.testing.encoder_checks import ENCODER_CHECKS
+from zoo.testing.encoder_subject import EncoderSubject
+from zoo.testing.module_checks import MODULE_CHECKS
+from zoo.testing.report import Finding, NotApplicable, Outcome, Report, raise_if_failed
+from zoo.testing.surroundings import needed, undisturbed
+from zoo.testing.wording import first_line
+
+__all__ = ["check_decoder", "check_encoder", "checks_of", "outcome_of", "subject_of"]
+
+
+def check_encoder(id: str, *, options: Mapping[str, Any] | None = None, compile: bool = False) -> Report:
+    """Run every check of the contract on an encoder.
+
+    Args:
+        id: as for `zoo.build`; what is registered at run time as well.
+        options: keywords for the encoder.
+        compile: also run `torch.compile`, which takes some seconds.
+
+    Returns:
+        The report; `print` says how many checks ran and which did not apply.
+
+    Raises:
+        ConformanceError: one or more checks failed, or none ran; the message lists each.
+        ZooError: the id or an option is unknown, or a library that the kit needs is missing.
+
+    Example:
+        >>> print(check_encoder("resnet18"))
+        22 checks ran on resnet18, all passed; 1 skipped:
+          compiles: asked for by compile=True
+    """
+    return _checked("encoder", id, options, compile)
+
+
+def check_decoder(id: str, *, options: Mapping[str, Any] | None = None, compile: bool = False) -> Report:
+    """Run every check of the contract on a decoder, for synthetic pyramids of many kinds.
+
+    Arguments, result and errors as for `check_encoder`.
+    """
+    needed("hypothesis")
+    return _checked("decoder", id, options, compile)
+
+
+def checks_of(kind: Kind) -> dict[str, Callable[[Any], None]]:
+    """Return the checks of a kind by name, in the order they run."""
+    own: tuple[Callable[[Any], None], ...] = ENCODER_CHECKS if kind == "encoder" else DECODER_CHECKS
+    return {check.__name__: check for check in (*own, *MODULE_CHECKS, *COPY_CHECKS)}
+
+
+def subject_of(kind: Kind, id: str, options: Mapping[str, Any] | None = None) -> EncoderSubject | DecoderSubject:
+    """Return what the checks look at."""
+    return EncoderSubject(id, options) if kind == "encoder" else DecoderSubject(id, options)
+
+
+def outcome_of(check: Callable[[Any], None], subject: Any) -> Outcome:
+    """Run one check; whatever the code under test raises is that check's failure, with its cause."""
+    name = check.__name__
+    try:
+        with undisturbed():
+            check(subject)
+    except NotApplicable as reason:
+        return Outcome(check=name, status="skipped", reason=str(reason))
+    except Finding as finding:
+        cause = finding.__cause__ or finding
+        return Outcome(
+            check=name,
+            status="failed",
+            expected=finding.expected,
+            found=finding.found,
+            remedy=finding.remedy,
+            cause=cause,
+        )
+    except (Exception, SystemExit) as cause:  # noqa: BLE001 - a plugin's code may raise anything
+        return Outcome(
+            check=name,
+            status="failed",
+            expected=(check.__doc__ or name).strip().splitlines()[0],
+            found=first_line(cause),
+            remedy="see the traceback of the cause, which is kept",
+            cause=cause,
+        )
+    return Outcome(check=name, status="passed")
+
+
+def _checked(kind: Kind, id: str, options: Mapping[str, Any] | None, compile: bool) -> Report:
+    with undisturbed():
+        subject = subject_of(kind, id, options)
+    outcomes = tuple(
+        outcome_of(check, subject)
+        if compile or check is not compiles
+        else Outcome(check=name, status="skipped", reason="asked for by compile=True")
+        for name, check in checks_of(kind).items()
+    )
+    report = Report(id=id, kind=kind, outcomes=outcomes)
+    raise_if_failed(report)
+    return report

@@ -1,0 +1,278 @@
+"""Checks of a decoder's own contract: any valid pyramid in, one map of the declared channels and stride out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import NegotiationError
+from zoo.measurement import layout_of
+from zoo.plan import Plan
+from zoo.pruning import unused_parameters
+from zoo.sizes import Size
+from zoo.testing.decoder_subject import SIZE, DecoderSubject
+from zoo.testing.report import Finding, NotApplicable
+from zoo.testing.subject import on_meta_or_real
+from zoo.testing.surroundings import needed, seed, seeded
+from zoo.testing.synthetic import plans
+from zoo.testing.wording import some
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["DECODER_CHECKS"]
+
+WHOLE_SIZES = ((128, 256), (256, 384))
+ODD_SIZES = ((65, 97), (225, 301), (37, 53))
+MAX_EXAMPLES = 20
+
+
+def any_valid_pyramid_works(subject: DecoderSubject) -> None:
+    """Whatever pyramid the negotiation lets through, the decoder builds for it and gives the declared channels and stride."""
+    hypothesis: Any = needed("hypothesis")
+    sizes = hypothesis.strategies.sampled_from((WHOLE_SIZES[0], ODD_SIZES[0]))
+
+    @hypothesis.settings(  # type: ignore[untyped-decorator]
+        max_examples=MAX_EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=[hypothesis.Phase.generate],
+        print_blob=False,
+    )
+    @hypothesis.given(_plans(subject), sizes)  # type: ignore[untyped-decorator]
+    def check(plan: Plan, size: Size) -> None:
+        try:
+            _check_shape(subject, plan, size)
+        except Finding as finding:
+            maps = ", ".join(map(str, plan.pyramid))
+            finding.found += f"; for the pyramid {maps}, at an image of {size[0]} x {size[1]}"
+            raise
+
+    check()
+
+
+def out_channels_are_as_declared(subject: DecoderSubject) -> None:
+    """`out_channels` is how many channels the output has: the head is made for them."""
+    for plan in subject.plans[:3]:
+        declared, shape = _declared_and_shape(subject, plan, "out_channels", SIZE)
+        if shape[1] != declared:
+            raise Finding(
+                expected=f"{declared} channels (its out_channels) on the second axis of the output",
+                found=f"{shape[1]}, of the shape {shape}",
+                remedy="set self.out_channels in __init__ to the channels that forward returns",
+            )
+
+
+def out_stride_is_as_declared(subject: DecoderSubject) -> None:
+    """`out_stride` is how many image pixels one output pixel spans, and the spec says the same."""
+    for plan in subject.plans[:4]:
+        for size in WHOLE_SIZES:
+            declared, shape = _declared_and_shape(subject, plan, "out_stride", size)
+            if not all(_is_near(length, whole, plan, declared) for length, whole in zip(shape[2:], size, strict=True)):
+                raise Finding(
+                    expected=f"about {size[0] / declared:g} x {size[1] / declared:g} places, at out_stride {declared:g}, for "
+                    f"an image of {size[0]} x {size[1]}",
+                    found=f"the shape {shape}",
+                    remedy="set self.out_stride in __init__ to the stride of what forward returns, often pyramid[0].stride",
+                )
+        told = subject.entry.spec.out_stride
+        if told is not None and told != declared:
+            raise Finding(
+                expected=f"an instance's out_stride to be the spec's, {told}",
+                found=f"{declared:g}",
+                remedy="correct one of the two, or leave out_stride= out of the spec if it depends on the pyramid",
+            )
+
+
+def output_is_nchw(subject: DecoderSubject) -> None:
+    """The output is (N, C, H, W): between images that differ in H and in W, it is the last two axes that move."""
+    plan = subject.plans[0]
+
+    def shapes(_: str) -> list[tuple[int, ...]]:
+        module = subject.built(plan=plan).eval()
+        return [subject.shape(module, plan, size) for size in WHOLE_SIZES]
+
+    first, second = (torch.empty(shape, device="meta") for shape in on_meta_or_real(shapes))
+    layout = layout_of(first, second, WHOLE_SIZES)
+    seen = f"{tuple(first.shape)} and {tuple(second.shape)} for images of {WHOLE_SIZES[0]} and {WHOLE_SIZES[1]}"
+    if layout is not None and layout.channels_last:
+        raise Finding(
+            expected="the output as (N, C, H, W)",
+            found=f"(N, H, W, C): {seen}",
+            remedy="return x.permute(0, 3, 1, 2)",
+        )
+    if layout is None:
+        raise Finding(
+            expected="an output whose last two axes grow with the image",
+            found=seen,
+            remedy="return a map (N, C, H, W) of the maps' own size, not of a fixed one",
+        )
+
+
+def odd_sizes_work(subject: DecoderSubject) -> None:
+    """Maps whose sizes are no exact doubles, of images that are not square: no size is written into the code."""
+    for size in ODD_SIZES:
+        for plan in subject.plans[:2]:
+            if size == ODD_SIZES[0]:
+                _check_shape_of(subject, subject.built(plan=plan).eval(), plan, size)
+            else:
+                _check_shape(subject, plan, size)
+
+
+def every_map_matters(subject: DecoderSubject) -> None:
+    """The output depends on each map of the pyramid: none is computed for nothing."""
+    for plan in subject.plans[:2]:
+        module = subject.built(plan=plan).eval()
+        reached = [False] * len(plan.routes)
+        for number in range(3):
+            given = [entry.requires_grad_() for entry in subject.features(plan, seed=number)]
+            output = subject.outputs(module, given)[0]
+            if output.requires_grad:
+                weights = torch.randn(output.shape, generator=seeded(number))
+                gradients = torch.autograd.grad((output * weights).sum(), given, allow_unused=True)
+                reached = [was or _is_felt(gradient) for was, gradient in zip(reached, gradients, strict=True)]
+            if all(reached):
+                break
+        if ignored := [str(entry) for entry, was in zip(plan.pyramid, reached, strict=True) if not was]:
+            raise Finding(
+                expected=f"a gradient for each of the {len(reached)} maps",
+                found=f"none for {some(ignored)}: the output does not depend on it",
+                remedy="use every map the decoder is given, or say in its needs which it takes (strides=, max_levels=)",
+            )
+
+
+def no_parameter_is_unused(subject: DecoderSubject) -> None:
+    """The output's gradients reach every parameter, in train mode or in eval mode."""
+    unused: set[str] | None = None
+    for training in (True, False):
+        module = subject.built().train(training)
+        output: Tensor = subject.outputs(module, subject.inputs())[0]
+        make_head = getattr(module, "make_head", None)
+        if make_head is not None:
+            output = make_head(3)(output)
+        names = set(unused_parameters(module, [output]))
+        unused = names if unused is None else unused & names
+    if unused:
+        raise Finding(
+            expected="gradients that reach every parameter",
+            found=f"unused: {some(sorted(unused))}",
+            remedy="build no layer that forward does not call; unused parameters cost memory and stop distributed training",
+        )
+
+
+def model_gives_logits(subject: DecoderSubject) -> None:
+    """Built the way `zoo.build` does, it gives logits of any image's own size."""
+    for plan in subject.plans[:2]:
+        model = subject.model(classes=3, plan=plan).eval()
+        for size in (SIZE, ODD_SIZES[0]):
+            with torch.no_grad():
+                found = tuple(model(torch.rand(2, 3, *size, generator=seeded(0))).shape)
+            if found != (2, 3, *size):
+                raise Finding(
+                    expected=f"logits of shape {(2, 3, *size)} for 3 classes",
+                    found=str(found),
+                    remedy="give (N, out_channels, h, w) and let the head make the logits",
+                )
+
+
+def make_head_gives_classes(subject: DecoderSubject) -> None:
+    """`make_head(classes)`, where there is one, makes a module that gives as many channels."""
+    module = subject.module
+    make_head = getattr(module, "make_head", None)
+    if make_head is None:
+        raise NotApplicable("it has no make_head; the head is a 1x1 convolution")
+    with torch.no_grad():
+        output = subject.outputs(module, subject.inputs())[0]
+        for classes in (1, 5):
+            seed(0)
+            head = make_head(classes)
+            logits = head.eval()(output) if isinstance(head, nn.Module) else head
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else repr(logits)
+            if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[:2] != (2, classes):
+                raise Finding(
+                    expected=f"make_head({classes}) returns a module whose output is (N, {classes}, h, w)",
+                    found=str(found),
+                    remedy="let the head's last layer have `classes` channels",
+                )
+
+
+def _plans(subject: DecoderSubject) -> SearchStrategy[Plan]:
+    try:
+        return plans(subject.needs)
+    except NegotiationError as cause:
+        raise Finding(
+            expected="needs that some pyramid meets",
+            found=f"{subject.needs}, which none of the synthetic pyramids does",
+            remedy="loosen the needs; min_levels, max_levels and strides must go together",
+        ) from cause
+
+
+def _check_shape(subject: DecoderSubject, plan: Plan, size: Size) -> None:
+    """Build for a plan and run, on the meta device where that works."""
+
+    def attempt(_: str) -> None:
+        _check_shape_of(subject, subject.built(plan=plan).eval(), plan, size)
+
+    on_meta_or_real(attempt)
+
+
+def _check_shape_of(subject: DecoderSubject, module: nn.Module, plan: Plan, size: Size) -> None:
+    shape = subject.shape(module, plan, size)
+    channels, stride = (_declared(module, name) for name in ("out_channels", "out_stride"))
+    near = [_is_near(length, whole, plan, stride) for length, whole in zip(shape[2:], size, strict=False)]
+    if shape[:2] != (2, channels) or not all(near):
+        raise Finding(
+            expected=f"(2, {channels:g}, about {size[0] / stride:g}, about {size[1] / stride:g}) for an image of {size}",
+            found=str(shape),
+            remedy="take every size from the maps (F.interpolate(x, size=skip.shape[-2:])), and declare what forward returns",
+        )
+
+
+def _declared_and_shape(subject: DecoderSubject, plan: Plan, name: str, size: Size) -> tuple[float, tuple[int, ...]]:
+    def attempt(_: str) -> tuple[float, tuple[int, ...]]:
+        module = subject.built(plan=plan).eval()
+        return _declared(module, name), subject.shape(module, plan, size)
+
+    return on_meta_or_real(attempt)
+
+
+def _declared(module: nn.Module, name: str) -> float:
+    value = getattr(module, name, None)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
+        raise Finding(
+            expected=f"a number of at least 1 as {name}",
+            found=repr(value),
+            remedy=f"set self.{name} in __init__",
+        )
+    return value
+
+
+def _is_near(found: int, image: int, plan: Plan, stride: float) -> bool:
+    """Tell whether a length is what an image's side comes to at this stride, rounded as the maps are."""
+    coarsest = max(2**route.output.level for route in plan.routes)
+    odd = 2 ** max(abs(math.log2(route.output.stride) - route.output.level) for route in plan.routes)
+    least = math.floor(image / stride / odd) - 1
+    most = math.ceil(math.ceil(image / coarsest) * coarsest / stride * odd) + 1
+    return bool(max(1, least) <= found <= most)
+
+
+def _is_felt(gradient: Tensor | None) -> bool:
+    return gradient is not None and bool((gradient != 0).any())
+
+
+DECODER_CHECKS = (
+    any_valid_pyramid_works,
+    out_channels_are_as_declared,
+    out_stride_is_as_declared,
+    output_is_nchw,
+    odd_sizes_work,
+    every_map_matters,
+    no_parameter_is_unused,
+    model_gives_logits,
+    make_head_gives_classes,
+)

@@ -1,0 +1,107 @@
+"""A decoder under test: built for synthetic pyramids, by its factory and the way `zoo.build` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.model import SegmentationModel, build_pairing
+from zoo.options import Options
+from zoo.pairing import Pairing
+from zoo.plan import Plan
+from zoo.planning import needs_of
+from zoo.pyramid import Pyramid
+from zoo.registry import Kind, default_registry
+from zoo.sizes import Size
+from zoo.testing.report import Finding
+from zoo.testing.stubs import stub_encoder
+from zoo.testing.subject import called, facts_of, made
+from zoo.testing.synthetic import features, usual_plans
+
+__all__ = ["DecoderSubject"]
+
+SIZE, OTHER_SIZE = (64, 96), (96, 160)
+
+
+class DecoderSubject:
+    """A decoder by its id, with the options that it is checked with."""
+
+    kind: Kind = "decoder"
+
+    def __init__(self, id: str, options: Mapping[str, Any] | None = None) -> None:
+        self.id = id
+        self.entry = default_registry().decoder(id)
+        self.options = Options(options)
+        self.first_seen = facts_of(self.entry)
+        self.needs = needs_of(self.entry, self.options)
+
+    @cached_property
+    def plans(self) -> list[Plan]:
+        """The plans of all synthetic pyramids that meet the needs, the most usual first."""
+        return usual_plans(self.needs)
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """One build for the most usual pyramid, in eval mode."""
+        return self.built().eval()
+
+    @cached_property
+    def trainee(self) -> nn.Module:
+        """Another, for train mode."""
+        return self.built().train()
+
+    @cached_property
+    def whole(self) -> SegmentationModel:
+        """One model, the way `zoo.build` makes it."""
+        return self.model().eval()
+
+    def built(self, options: Mapping[str, Any] | None = None, *, seed: int = 0, plan: Plan | None = None) -> nn.Module:
+        """Build anew for a plan's pyramid, by default the most usual one's."""
+        chosen = self.options if options is None else options
+        return made(self.entry, seed, (plan or self.plans[0]).pyramid, **self.entry.spec.constants, **chosen)
+
+    def built_otherwise(self) -> nn.Module:
+        """Build for the least usual pyramid."""
+        return self.built(plan=self.plans[-1])
+
+    def model(self, classes: int = 3, plan: Plan | None = None) -> SegmentationModel:
+        """Build a model with a stub encoder that gives the maps a plan starts from."""
+        encoder = stub_encoder(_source(plan or self.plans[0]))
+        pairing = Pairing(encoder.full_id, self.id, classes=classes, decoder_options=self.options)
+        return build_pairing(pairing, encoder)
+
+    def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
+        """Return random maps of the most usual pyramid."""
+        return features(self.plans[0], OTHER_SIZE if other else SIZE, batch, seed=seed)
+
+    def features(self, plan: Plan, seed: int = 0) -> list[Tensor]:
+        """Return random maps of a plan's pyramid."""
+        return features(plan, SIZE, seed=seed)
+
+    def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+        """Run a build; returns its one map, in a list."""
+        output = called(module, list(inputs))
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+            raise Finding(
+                expected="forward(features) returns one tensor (N, out_channels, h, w)",
+                found=found,
+                remedy="return the one map that the head is to see",
+            )
+        return [output]
+
+    def shape(self, module: nn.Module, plan: Plan, size: Size, batch: int = 2) -> tuple[int, ...]:
+        """Return the shape that a build gives for an image of this size; maps are on the device of the call."""
+        device = str(torch.get_default_device())
+        with torch.no_grad():
+            return tuple(self.outputs(module, features(plan, size, batch, device=device))[0].shape)
+
+
+def _source(plan: Plan) -> Pyramid:
+    sources = {route.source.name: route.source for route in plan.routes}
+    sources |= {entry.source.name: entry.source for entry in plan.unused}
+    return tuple(sorted(sources.values(), key=lambda entry: (entry.stride, entry.name)))

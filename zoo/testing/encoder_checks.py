@@ -1,0 +1,236 @@
+"""Checks of an encoder's own contract: just the maps asked for, as declared, and nothing that none of them needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ZooError
+from zoo.measurement import META_SIZES, layout_of
+from zoo.pruning import unused_parameters
+from zoo.pyramid import FeatureMap
+from zoo.sizes import Size
+from zoo.testing.encoder_subject import EncoderSubject
+from zoo.testing.report import Finding, NotApplicable
+from zoo.testing.snapshots import same
+from zoo.testing.subject import on_meta_or_real
+from zoo.testing.surroundings import seeded
+from zoo.testing.wording import some
+
+__all__ = ["ENCODER_CHECKS"]
+
+ODD_SIZE = (165, 227)
+
+
+def channels_are_as_declared(subject: EncoderSubject) -> None:
+    """Each map has the channels that the pyramid declares."""
+    size = _two_sizes(subject)[0]
+    for fact, tensor in _paired(subject, _maps(subject, size)):
+        if tensor.ndim != 4 or tensor.shape[1] != fact.channels:
+            raise Finding(
+                expected=f"{fact.channels} channels on the second axis of {fact.name}",
+                found=f"the shape {tuple(tensor.shape)} for an image of {_text(size)}",
+                remedy="correct the pyramid of the spec, or return (N, C, H, W)",
+            )
+
+
+def strides_are_as_declared(subject: EncoderSubject) -> None:
+    """Each map shrinks the image as the pyramid declares, to the nearest power of two."""
+    small, large = _two_sizes(subject)
+    firsts = _maps(subject, small)
+    seconds = firsts if large is None else _maps(subject, large)
+    for (fact, first), (_, second) in zip(_paired(subject, firsts), _paired(subject, seconds), strict=True):
+        layout = None if large is None else layout_of(first, second, (small, large))
+        # Where there is one size alone, or a map follows the image only roughly, the areas tell.
+        found = math.sqrt(math.prod(large or small) / math.prod(second.shape[2:])) if layout is None else layout.stride
+        if abs(math.log2(found / fact.stride)) > 0.6:
+            raise Finding(
+                expected=f"{fact.name} at stride {fact.stride:g}",
+                found=f"stride {found:.3g}: {tuple(second.shape)} for an image of {_text(large or small)}",
+                remedy="correct the stride in the spec's pyramid, or return another map",
+            )
+
+
+def maps_are_nchw(subject: EncoderSubject) -> None:
+    """Each map is (N, C, H, W): between images that differ in H and in W, it is the last two axes that move."""
+    small, large = _two_sizes(subject)
+    if large is None:
+        raise NotApplicable(f"it takes images of {_text(small)} alone, and a layout is never guessed from one shape")
+    for (fact, first), (_, second) in zip(
+        _paired(subject, _maps(subject, small)), _paired(subject, _maps(subject, large)), strict=True
+    ):
+        layout = layout_of(first, second, (small, large))
+        if layout is not None and layout.channels_last:
+            raise Finding(
+                expected=f"{fact.name} as (N, C, H, W)",
+                found=f"(N, H, W, C): {tuple(first.shape)} for {_text(small)}, {tuple(second.shape)} for {_text(large)}",
+                remedy="return x.permute(0, 3, 1, 2)",
+            )
+
+
+def odd_sizes_work(subject: EncoderSubject) -> None:
+    """An image that is not square, of sides as odd as the spec's sizes allow, gives maps of its own size."""
+    size = subject.sizes.holding(ODD_SIZE) if subject.sizes.fixed is None or subject.sizes.adapts else subject.size
+    for fact, tensor in _paired(subject, _maps(subject, size)):
+        expected = [length / fact.stride for length in size]
+        near = [abs(found - length) <= 4 + 0.1 * length for found, length in zip(tensor.shape[2:], expected, strict=False)]
+        if tensor.ndim != 4 or not all(near):
+            raise Finding(
+                expected=f"{fact.name} of about {expected[0]:.4g} x {expected[1]:.4g} places for an image of {_text(size)}",
+                found=f"the shape {tuple(tensor.shape)}",
+                remedy="take every size from the image, or say in the spec which sizes work (sizes=zoo.ImageSizes(...))",
+            )
+
+
+def each_map_comes_alone(subject: EncoderSubject) -> None:
+    """A selection of maps is just those maps, and the same numbers as when all are asked for."""
+    whole = subject.module
+    state = whole.state_dict()
+    with torch.no_grad():
+        given = subject.outputs(whole, subject.inputs())
+    _check_count(len(given), subject.names)
+    everything = dict(zip(subject.names, given, strict=True))
+    for maps in _selections(subject.names):
+
+        def compare(_: str, maps: tuple[str, ...] = maps) -> None:
+            part = subject.built(maps=maps).eval()
+            own = part.state_dict()
+            common = {name: state[name] for name in own if name in state and state[name].shape == own[name].shape}
+            part.load_state_dict(common, strict=False, assign=True)  # made on meta, it needs no weights of its own
+            with torch.no_grad(), torch.device("cpu"):
+                found = subject.outputs(part, subject.inputs())
+            _check_count(len(found), maps)
+            for name, tensor in zip(maps, found, strict=True):
+                _check_alike(name, maps, tensor, everything[name], weights_too=len(common) == len(own))
+
+        on_meta_or_real(compare)
+
+
+def no_parameter_is_unused(subject: EncoderSubject) -> None:
+    """A build holds no parameter that none of its maps needs, whichever maps are chosen."""
+    for maps in (subject.names, *_selections(subject.names)):
+
+        def found(device: str, maps: tuple[str, ...] = maps) -> set[str]:
+            unused: set[str] | None = None
+            module = subject.built(maps=maps)
+            for training in (False, True):
+                with torch.enable_grad():
+                    image = torch.zeros(2, 3, *subject.size, device=device)
+                    names = set(unused_parameters(module, subject.outputs(module.train(training), [image])))
+                unused = names if unused is None else unused & names
+                if not unused:
+                    break
+            return unused or set()
+
+        if unused := sorted(on_meta_or_real(found)):
+            raise Finding(
+                expected=f"gradients of the maps {some(list(maps))} that reach every parameter",
+                found=f"unused: {some(unused)}",
+                remedy="leave out the stages, norms and classifiers that no chosen map needs",
+            )
+
+
+def takes_other_input_channels(subject: EncoderSubject) -> None:
+    """It is built for images of 1 and of 4 channels as well, or says with a zoo.ZooError that it cannot be."""
+    for in_channels in (1, 4):
+
+        def maps(_: str, in_channels: int = in_channels) -> list[Tensor]:
+            module = subject.built(in_channels=in_channels).eval()
+            return subject.shapes(module, subject.size, in_channels=in_channels)
+
+        try:
+            found = on_meta_or_real(maps)
+        except ZooError as refusal:
+            raise NotApplicable(f"in_channels={in_channels} is refused: {refusal}") from refusal
+        for fact, tensor in _paired(subject, found):
+            if tensor.ndim != 4 or tensor.shape[1] != fact.channels:
+                raise Finding(
+                    expected=f"{fact} with in_channels={in_channels}",
+                    found=f"the shape {tuple(tensor.shape)}",
+                    remedy="let in_channels change the first layer alone",
+                )
+
+
+def model_gives_logits(subject: EncoderSubject) -> None:
+    """Built the way `zoo.build` does, it gives logits of any image's own size."""
+    model = subject.whole
+    size = (subject.size[0] - 3, subject.size[1] - 1)
+    with torch.no_grad():
+        found = tuple(model(torch.rand(1, 3, *size, generator=seeded(0))).shape)
+    if found != (1, 3, *size):
+        raise Finding(
+            expected=f"logits of shape {(1, 3, *size)} for 3 classes",
+            found=str(found),
+            remedy="return the maps that were asked for, fine to coarse",
+        )
+
+
+def _two_sizes(subject: EncoderSubject) -> tuple[Size, Size | None]:
+    """Return two sizes at which the maps are looked at: large ones where any will do, since only shapes are computed."""
+    takes_them = not subject.is_of_one_size and tuple(map(subject.taken, META_SIZES[0])) == META_SIZES[0]
+    if takes_them and all(tensor.is_meta for tensor in _maps(subject, subject.size)):
+        return META_SIZES[0]
+    return subject.size, subject.other_size
+
+
+def _maps(subject: EncoderSubject, size: Size) -> list[Tensor]:
+    """Return the maps of an image of this size, on meta where that works; computed once."""
+    if size not in subject.seen:
+        subject.seen[size] = on_meta_or_real(lambda _: subject.shapes(subject.built(size=size).eval(), size))
+    return subject.seen[size]
+
+
+def _paired(subject: EncoderSubject, maps: list[Tensor]) -> list[tuple[FeatureMap, Tensor]]:
+    _check_count(len(maps), subject.names)
+    return list(zip(subject.pyramid, maps, strict=True))
+
+
+def _check_count(found: int, names: Sequence[str]) -> None:
+    if found != len(names):
+        raise Finding(
+            expected=f"{len(names)} maps, those asked for: {some(list(names))}",
+            found=f"{found} maps",
+            remedy="return one tensor a name in maps=, and no other",
+        )
+
+
+def _check_alike(name: str, maps: Sequence[str], found: Tensor, expected: Tensor, *, weights_too: bool) -> None:
+    """Compare a map with the same one when all are asked for; its values as well, where both have the same weights."""
+    is_alike = found.shape == expected.shape and not found.is_meta
+    if not is_alike or (weights_too and not _close(found, expected)):
+        raise Finding(
+            expected=f"{name} when {some(maps)} is asked for, the same as when all maps are",
+            found="other values" if is_alike else f"{tuple(found.shape)} and {tuple(expected.shape)}",
+            remedy="return the maps by name, in the order of maps=, whatever else is computed",
+        )
+
+
+def _selections(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the finest map, the coarsest, and two together; the whole is another matter."""
+    if len(names) == 1:
+        return [names]
+    chosen = [names[:1], names[-1:], (names[0], names[max(1, len(names) // 2)])]
+    return list(dict.fromkeys(entry for entry in chosen if entry != names))
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return same(one, other) or torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
+def _text(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
+
+
+ENCODER_CHECKS = (
+    channels_are_as_declared,
+    strides_are_as_declared,
+    maps_are_nchw,
+    odd_sizes_work,
+    each_map_comes_alone,
+    no_parameter_is_unused,
+    takes_other_input_channels,
+    model_gives_logits,
+)

@@ -1,0 +1,140 @@
+"""An encoder under test: built for a selection of its maps and a size it takes, by its factory and as `zoo.build` does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.model import SegmentationModel, build_pairing
+from zoo.options import Options
+from zoo.pairing import Pairing
+from zoo.planning import pyramid_of, sizes_of
+from zoo.registry import Kind, default_registry
+from zoo.sizes import Size, SizePlan, plan_sizes
+from zoo.testing.report import Finding
+from zoo.testing.stubs import stub_decoder
+from zoo.testing.subject import called, facts_of, made
+from zoo.testing.surroundings import seeded
+
+__all__ = ["EncoderSubject"]
+
+SIZES = ((64, 96), (96, 160), (128, 224), (256, 288), (320, 448), (512, 704))
+"""Tried from the smallest: an encoder's first size, and another that is larger along both axes."""
+
+
+class EncoderSubject:
+    """An encoder by its id, with the options that it is checked with."""
+
+    kind: Kind = "encoder"
+
+    def __init__(self, id: str, options: Mapping[str, Any] | None = None) -> None:
+        self.id = id
+        self.entry = default_registry().encoder(id)
+        self.options = Options(options)
+        self.first_seen = facts_of(self.entry)
+        self.pyramid = pyramid_of(self.entry, self.options)
+        self.sizes = sizes_of(self.entry, self.options)
+        self.seen: dict[Size, list[Tensor]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all maps, fine to coarse."""
+        return tuple(entry.name for entry in self.pyramid)
+
+    @cached_property
+    def size(self) -> Size:
+        """The smallest size for which it is built and run."""
+        return self.taken(SIZES[0])
+
+    @cached_property
+    def other_size(self) -> Size | None:
+        """A size larger along both axes, for which it may have to be built anew; None where there is but one."""
+        larger = (self.taken(size) for size in SIZES[1:])
+        return next((size for size in larger if size[0] > self.size[0] and size[1] > self.size[1]), None)
+
+    @property
+    def is_of_one_size(self) -> bool:
+        """Whether a build takes images of one size alone."""
+        return self.sizes.fixed is not None
+
+    def plan(self, size: Size) -> SizePlan:
+        """Return what a model does with an image of this size."""
+        coarsest = max(entry.stride for entry in self.pyramid)
+        multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
+        asked = size if self.sizes.adapts else None
+        return plan_sizes(self.sizes, size_multiple=multiple, image_size=asked, policy="auto")
+
+    def taken(self, size: Size) -> Size:
+        """Return the size that the encoder sees of an image of this size."""
+        return self.plan(size).fit(*size)[1]
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """One build with all maps, in eval mode."""
+        return self.built().eval()
+
+    @cached_property
+    def trainee(self) -> nn.Module:
+        """Another, for train mode."""
+        return self.built().train()
+
+    @cached_property
+    def whole(self) -> SegmentationModel:
+        """One model, the way `zoo.build` makes it."""
+        return self.model().eval()
+
+    def built(
+        self,
+        options: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        maps: Sequence[str] | None = None,
+        in_channels: int = 3,
+        size: Size | None = None,
+    ) -> nn.Module:
+        """Build anew for these maps, by default all, and this size."""
+        given: dict[str, Any] = {"maps": tuple(maps or self.names), "in_channels": in_channels, "weights": None}
+        if self.sizes.adapts:
+            given["image_size"] = self.plan(size or self.size).image_size
+        return made(self.entry, seed, **given, **self.entry.spec.constants, **(self.options if options is None else options))
+
+    def built_otherwise(self) -> nn.Module:
+        """Build with the finest map alone and another number of input channels."""
+        return self.built(maps=self.names[:1], in_channels=2)
+
+    def model(self, classes: int = 3) -> SegmentationModel:
+        """Build a model with a stub decoder."""
+        decoder = stub_decoder()
+        size = self.size if self.sizes.adapts else None
+        pairing = Pairing(self.id, decoder.full_id, classes=classes, encoder_options=self.options, image_size=size)
+        return build_pairing(pairing, decoder=decoder)
+
+    def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
+        """Return a random image in a list, of the first size; `other` is larger where a build takes several sizes."""
+        size = self.other_size if other and not self.is_of_one_size else None
+        return [torch.rand(batch, 3, *(size or self.size), generator=seeded(seed))]
+
+    def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+        """Run a build; returns its maps."""
+        return maps_in(called(module, inputs[0]))
+
+    def shapes(self, module: nn.Module, size: Size, batch: int = 2, in_channels: int = 3) -> list[Tensor]:
+        """Return the maps of an image of this size, on the device of the call."""
+        with torch.no_grad():
+            return maps_in(called(module, torch.zeros(batch, in_channels, *size, device=torch.get_default_device())))
+
+
+def maps_in(output: Any) -> list[Tensor]:
+    """Return an encoder's output, or say that it is no list of tensors."""
+    if not isinstance(output, list | tuple) or not all(isinstance(entry, Tensor) for entry in output):
+        raise Finding(
+            expected="forward(image) returns a list of tensors, one a map asked for",
+            found=type(output).__name__,
+            remedy="return the maps as a list, fine to coarse",
+        )
+    return list(output)

@@ -1,0 +1,230 @@
+"""Checks that hold for both kinds: determinism, no state between calls, training, and builds that leave no trace."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.batch_norms import is_for_want_of_values
+from zoo.errors import ZooError
+from zoo.testing.report import Finding, NotApplicable
+from zoo.testing.snapshots import difference, distance, same, scale, snapshot, state_of
+from zoo.testing.subject import Subject, factory_of, on_meta_or_real
+from zoo.testing.surroundings import seeded
+from zoo.testing.wording import some
+
+__all__ = ["MODULE_CHECKS"]
+
+
+def eval_is_deterministic(subject: Subject) -> None:
+    """In eval mode the same input gives the same output, bit for bit, whatever the random state."""
+    module = subject.module
+    with torch.no_grad():
+        first = subject.outputs(module, subject.inputs())
+        second = [entry.clone() for entry in first]
+        torch.rand(1)
+        again = _outputs_unseeded(subject, module)
+    if not same(second, again):
+        raise Finding(
+            expected="the same output, bit for bit, when eval mode gets the same input twice",
+            found=f"outputs that differ by up to {distance(second, again)}",
+            remedy="draw nothing at random in eval mode (look at self.training, or use torch.nn's own dropout)",
+        )
+
+
+def eval_keeps_no_state(subject: Subject) -> None:
+    """Forwards in eval mode leave no trace: what came between changes no later output, no buffer, no attribute."""
+    module = subject.module
+    with torch.no_grad():
+        weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        first = [entry.clone() for entry in subject.outputs(module, subject.inputs())]
+        before = {**snapshot(module), **weights}  # what is no weight may be computed at the first call, and kept
+        subject.outputs(module, subject.inputs(3, other=True, seed=1))
+        after = snapshot(module)
+        again = subject.outputs(module, subject.inputs())
+    if not same(first, again):
+        raise Finding(
+            expected="the same output for the same input, after another input (of other size and batch) came between",
+            found=f"outputs that differ by up to {distance(first, again)}: the module remembers what it saw",
+            remedy="keep nothing between calls; compute from the input what depends on it",
+        )
+    if changed := difference(before, after):
+        raise Finding(
+            expected="parameters, buffers and attributes as they were before the forwards in eval mode",
+            found=f"changed: {some(changed)}",
+            remedy="use local variables; a module that keeps tensors of a call holds their memory and cannot be exported",
+        )
+
+
+def inputs_are_not_modified(subject: Subject) -> None:
+    """The input is as it was after a forward, in train mode and in eval mode: another branch may need it too."""
+    for module in (subject.module, subject.trainee):
+        given = subject.inputs()
+        expected = [entry.clone() for entry in given]
+        with torch.no_grad():
+            subject.outputs(module, given)
+        if not same(expected, given):
+            raise Finding(
+                expected="a forward leaves its input as it was",
+                found="an input tensor was changed in place" + (" in train mode" if module.training else ""),
+                remedy="apply no in-place operation (add_, relu_, inplace=True) to what comes in; take a new tensor first",
+            )
+
+
+def batch_is_kept(subject: Subject) -> None:
+    """A batch of N images gives N maps, each its own: none sees another."""
+    with torch.no_grad():
+        whole = subject.outputs(subject.module, subject.inputs(3))
+        for batch in (1, 2):
+            part = subject.outputs(subject.module, [entry[:batch] for entry in subject.inputs(3)])
+            expected = [(batch, *entry.shape[1:]) for entry in whole]
+            found = [tuple(entry.shape) for entry in part]
+            if found != expected:
+                raise Finding(
+                    expected=f"shapes {expected} for a batch of {batch}, as for a batch of 3 (N, C, h, w)",
+                    found=str(found),
+                    remedy="keep the first axis; reshape with x.shape[0] or flatten(1), never with a number of your own",
+                )
+            if not all(
+                torch.allclose(one, many[:batch], rtol=1e-3, atol=1e-3 * scale(many))
+                for one, many in zip(part, whole, strict=True)
+            ):
+                raise Finding(
+                    expected="an image's map in eval mode whatever else is in its batch",
+                    found=f"a batch of {batch} gives other values than the same images in a batch of 3",
+                    remedy="let no operation but a norm in train mode go across the first axis",
+                )
+
+
+def gradients_are_finite(subject: Subject) -> None:
+    """A backward pass in train mode leaves finite gradients in every parameter that has one."""
+    module = subject.trainee
+    module.zero_grad(set_to_none=True)
+    backward(subject.outputs(module, subject.inputs()))
+    bad = [name for name, entry in module.named_parameters() if entry.grad is not None and not entry.grad.isfinite().all()]
+    if bad:
+        raise Finding(
+            expected="finite gradients, with random weights and inputs of mean 0 and variance 1",
+            found=f"NaN or infinite gradients of {some(bad)}",
+            remedy="look for a division, log or sqrt at 0 and add an epsilon",
+        )
+
+
+def training_takes_a_batch_of_one(subject: Subject) -> None:
+    """In train mode a batch of one image is learned from, or refused in words that say what to do.
+
+    A norm that gets a single value a channel is such a refusal: `SegmentationModel` names the layer and the remedies.
+    """
+    try:
+        backward(subject.outputs(subject.trainee, subject.inputs(1, other=True)))
+    except ZooError:
+        return
+    except ValueError as cause:
+        if not is_for_want_of_values(cause):
+            raise
+
+
+def building_twice_gives_the_same(subject: Subject) -> None:
+    """The same seed builds the same weights, whatever was built before."""
+    first = state_of(subject.built())  # one that has not run: a forward may fill in buffers
+    on_meta_or_real(lambda _: subject.built_otherwise())
+    second = state_of(subject.built())
+    if changed := difference(first, second):
+        raise Finding(
+            expected="the same names, shapes and values from the same seed, after another build came between",
+            found=f"differing: {some(changed)}",
+            remedy="let a build depend on its arguments alone: no list or dict as a default value, no class attribute that is "
+            "changed, no generator of one's own",
+        )
+
+
+def options_are_not_edited(subject: Subject) -> None:
+    """What the factory is given, and its own defaults, are as they were after a build."""
+    declared = {option.name: option.default for option in subject.entry.spec.options or ()}
+    given = {name: _mutable(value) for name, value in {**declared, **subject.options}.items()}
+    before, defaults = copy.deepcopy(given), _defaults(subject)
+    on_meta_or_real(lambda _: subject.built(given))
+    changed = [name for name in before if not same(before[name], given.get(name))]
+    changed += [name for name, text in _defaults(subject).items() if text != defaults.get(name)]
+    if changed or list(before) != list(given):
+        raise Finding(
+            expected="options and default values as they were before the build",
+            found=f"changed in place: {some(changed or list(given))}",
+            remedy="copy a list or dict before changing it (list(channels), [*channels])",
+        )
+
+
+def registry_entry_is_not_edited(subject: Subject) -> None:
+    """A build and a run leave the registry's entry as it was: the next build starts from the same facts."""
+    with torch.no_grad():
+        subject.outputs(getattr(subject.whole, subject.kind), subject.inputs())
+    spec, (text, constants) = subject.entry.spec, subject.first_seen
+    if repr(spec) != text or not same(constants, dict(spec.constants)):
+        raise Finding(
+            expected=f"the registry's entry as it was: {text}",
+            found=repr(spec),
+            remedy="copy what the spec's constants, options and needs hold before changing it",
+        )
+
+
+def documentation_names_source_and_shapes(subject: Subject) -> None:
+    """The spec names a source and a licence, the factory's docstring the shapes."""
+    spec = subject.entry.spec
+    factory: Any = factory_of(subject.entry)
+    factory = getattr(factory, "func", factory)  # a functools.partial
+    text = (factory.__doc__ or "") + (getattr(getattr(factory, "forward", None), "__doc__", "") or "")
+    missing = [f"spec.{name} is empty" for name in ("source", "licence") if not getattr(spec, name).strip()]
+    if "Shapes" not in text and "(N," not in text:
+        missing.append("the factory's docstring says nothing of shapes")
+    if missing:
+        raise Finding(
+            expected="source= (paper or repository), licence= (an SPDX id), and a docstring that tells the shapes",
+            found="; ".join(missing),
+            remedy='give both to the spec, and write a line such as "Shapes: (N, C, H, W) -> (N, out_channels, H, W)."',
+        )
+
+
+def backward(outputs: list[Tensor]) -> None:
+    """Run the backward pass of a random weighting of all outputs, which no norm in train mode cancels."""
+    loss = sum((entry * torch.randn(entry.shape, generator=seeded(7))).sum() for entry in outputs)
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        raise NotApplicable("no output has a gradient: there is nothing to learn")
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _outputs_unseeded(subject: Subject, module: nn.Module) -> list[Tensor]:
+    """Run without the fixed seed that other checks run from."""
+    given = subject.inputs()
+    output = module(given if subject.kind == "decoder" else given[0])
+    return [output] if isinstance(output, Tensor) else list(output)
+
+
+def _mutable(value: Any) -> Any:
+    return [_mutable(entry) for entry in value] if isinstance(value, list | tuple) else copy.deepcopy(value)
+
+
+def _defaults(subject: Subject) -> dict[str, str]:
+    """Return the default values in the factory's own signature, as text."""
+    try:
+        parameters = inspect.signature(factory_of(subject.entry)).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {f"the default of {name}": repr(entry.default) for name, entry in parameters.items()}
+
+
+MODULE_CHECKS = (
+    batch_is_kept,
+    inputs_are_not_modified,
+    eval_is_deterministic,
+    eval_keeps_no_state,
+    gradients_are_finite,
+    training_takes_a_batch_of_one,
+    building_twice_gives_the_same,
+    options_are_not_edited,
+    registry_entry_is_not_edited,
+    documentation_names_source_and_shapes,
+)

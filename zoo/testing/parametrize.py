@@ -1,0 +1,134 @@
+"""The checks as pytest's own tests: `parametrize_with_checks`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import OptionError, UnknownIdError
+from zoo.registry import Kind, default_registry
+from zoo.testing.conformance import checks_of, outcome_of, subject_of
+from zoo.testing.report import Report, raise_if_failed
+from zoo.testing.surroundings import needed
+
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["BoundCheck", "parametrize_with_checks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundCheck:
+    """One check of one encoder or decoder; calling it runs it.
+
+    Attributes:
+        id: what is checked.
+        kind: "encoder" or "decoder".
+        name: the check's name.
+    """
+
+    id: str
+    kind: Kind
+    name: str
+
+    def __call__(self) -> None:
+        """Run the check.
+
+        Raises:
+            ConformanceError: it failed.
+        """
+        outcome = outcome_of(checks_of(self.kind)[self.name], subject_of(self.kind, self.id))
+        if outcome.status == "skipped":
+            needed("pytest").skip(outcome.reason)
+        raise_if_failed(Report(id=self.id, kind=self.kind, outcomes=(outcome,)))
+
+    def __str__(self) -> str:
+        return f"{self.id}-{self.name}"
+
+
+def parametrize_with_checks(
+    ids: Sequence[str],
+    *,
+    expected_failures: Mapping[str | tuple[str, str], str] | None = None,
+    compile: bool = False,
+) -> pytest.MarkDecorator:
+    """Make a pytest test of every check of these encoders and decoders.
+
+    Args:
+        ids: as for `zoo.build`; an id that is both an encoder's and a decoder's is checked as both.
+        expected_failures: the reason, by a check's name or by a pair (id, check's name). Such a test is a strict xfail: the
+            day it passes, the suite says so.
+        compile: also run `torch.compile`.
+
+    Returns:
+        A decorator for a test function of one argument, `check`, which calls it.
+
+    Raises:
+        OptionError: no id, an id twice, or an expected failure that is no check of these ids.
+        UnknownIdError: no encoder and no decoder has this id.
+        ZooError: pytest or hypothesis is not installed.
+
+    Example:
+        >>> @parametrize_with_checks(["local:mine"])
+        ... def test_conformance(check):
+        ...     check()
+    """
+    library: Any = needed("pytest")
+    needed("hypothesis")
+    if isinstance(ids, str):
+        raise OptionError(f"parametrize_with_checks takes a list of ids; found the string {ids!r}. Write [{ids!r}].")
+    if not ids:
+        raise OptionError("parametrize_with_checks was given no id, and would check nothing; name at least one.")
+    if twice := sorted({id for id in ids if list(ids).count(id) > 1}):
+        raise OptionError(f"parametrize_with_checks was given an id twice: {', '.join(twice)}. Name each once.")
+    checks = [check for id in ids for check in _bound(id, compile)]
+    expected = _reasons(checks, expected_failures or {})
+    both = {check.id for check in checks if check.kind == "encoder"} & {check.id for check in checks if check.kind == "decoder"}
+    parameters = [
+        library.param(
+            check,
+            id=f"{check.id}-{check.kind}-{check.name}" if check.id in both else str(check),
+            marks=[library.mark.xfail(reason=expected[check], strict=True)] if check in expected else [],
+        )
+        for check in checks
+    ]
+    mark: pytest.MarkDecorator = library.mark.parametrize("check", parameters)
+    return mark
+
+
+def _bound(id: str, compile: bool) -> Iterator[BoundCheck]:
+    for kind in _kinds(id):
+        for name in checks_of(kind):
+            if compile or name != "compiles":
+                yield BoundCheck(id=id, kind=kind, name=name)
+
+
+def _kinds(id: str) -> list[Kind]:
+    registry = default_registry()
+    default_registry().either(id)  # says what is close, of both kinds
+    kinds: list[Kind] = []
+    for kind in ("encoder", "decoder"):
+        try:
+            getattr(registry, kind)(id)
+        except UnknownIdError:
+            continue
+        kinds.append(kind)
+    return kinds
+
+
+def _reasons(checks: Sequence[BoundCheck], given: Mapping[Any, str]) -> dict[BoundCheck, str]:
+    """Return the reasons by check; an entry that is no check of these ids is a mistake, never passed over."""
+    found: dict[BoundCheck, str] = {}
+    for key, reason in given.items():
+        meant = [check for check in checks if key in (check.name, (check.id, check.name))]
+        if not meant:
+            names = ", ".join(dict.fromkeys(check.name for check in checks))
+            raise OptionError(
+                f"expected_failures names {key!r}, which is no check of {', '.join(dict.fromkeys(c.id for c in checks))}. "
+                f"Use a check's name or (id, name); the checks: {names}."
+            )
+        if not isinstance(reason, str) or not reason.strip():
+            raise OptionError(f"expected_failures[{key!r}] must be the reason, a string; found {reason!r}.")
+        found |= dict.fromkeys(meant, reason)
+    return found

@@ -1,0 +1,125 @@
+"""What the checks of one encoder or decoder came to: outcomes, the report of them, and the error that lists what failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zoo.errors import ZooError
+from zoo.registry import Kind
+
+__all__ = ["ConformanceError", "Finding", "NotApplicable", "Outcome", "Report", "raise_if_failed"]
+
+
+class Finding(Exception):  # noqa: N818 - a check's verdict; the error that a caller sees is ConformanceError
+    """Raised by a check: what was expected, what was found, what to do."""
+
+    def __init__(self, *, expected: str, found: str, remedy: str) -> None:
+        super().__init__(f"expected {expected}; found {found}")
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy
+
+
+class NotApplicable(Exception):  # noqa: N818 - no error: the check has nothing to say
+    """Raised by a check that has nothing to look at; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one check came to.
+
+    Attributes:
+        check: the check's name.
+        status: "passed", "failed", or "skipped" for a check that does not apply.
+        reason: why it was skipped.
+        expected: what the contract asks for, where it failed.
+        found: what there was instead.
+        remedy: what to do about it.
+        cause: the exception behind it.
+    """
+
+    check: str
+    status: Literal["passed", "failed", "skipped"]
+    reason: str = ""
+    expected: str = ""
+    found: str = ""
+    remedy: str = ""
+    cause: BaseException | None = None
+
+    def __str__(self) -> str:
+        if self.status != "failed":
+            return f"{self.check}: {self.status}" + (f" ({self.reason})" if self.reason else "")
+        return f"{self.check}\n  expected: {self.expected}\n  found: {self.found}\n  what to do: {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Every check of one encoder or decoder; `str()` says how many ran.
+
+    Attributes:
+        id: what was checked.
+        kind: "encoder" or "decoder".
+        outcomes: one a check, in the order they ran.
+    """
+
+    id: str
+    kind: Kind
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def ran(self) -> tuple[str, ...]:
+        """The names of the checks that ran."""
+        return tuple(outcome.check for outcome in self.outcomes if outcome.status != "skipped")
+
+    @property
+    def skipped(self) -> tuple[Outcome, ...]:
+        """The checks that did not apply, each with its reason."""
+        return tuple(outcome for outcome in self.outcomes if outcome.status == "skipped")
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The checks that failed."""
+        return tuple(outcome for outcome in self.outcomes if outcome.status == "failed")
+
+    def __str__(self) -> str:
+        count = len(self.ran)
+        verdict = f"{len(self.failed)} failed" if self.failed else "all passed" if count else "which proves nothing"
+        lines = [f"{count} check{'' if count == 1 else 's'} ran on {self.id}, {verdict}"]
+        if self.skipped:
+            lines[0] += f"; {len(self.skipped)} skipped:"
+            lines += [f"  {outcome.check}: {outcome.reason}" for outcome in self.skipped]
+        return "\n".join(lines)
+
+
+class ConformanceError(ZooError, AssertionError):
+    """An encoder or decoder breaks its contract; the message lists every check that failed.
+
+    Attributes:
+        report: every check of the run.
+        failures: those that failed, each with its cause.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
+        self.report = report
+        self.failures = report.failed
+
+    def __str__(self) -> str:
+        report = self.report
+        name = f"The {report.kind} {report.id}"
+        if not report.ran:
+            skipped = "".join(f"\n  {outcome}" for outcome in report.skipped)
+            return f"{name}: expected at least one check to run, found none. Choose checks that apply.{skipped}"
+        lines = [f"{name} fails {len(self.failures)} of {len(report.ran)} checks."]
+        lines += [f"- {outcome}".replace("\n", "\n  ") for outcome in self.failures]
+        return "\n".join(lines)
+
+
+def raise_if_failed(report: Report) -> None:
+    """Raise what is wrong with a report, its causes kept: the failure's own, or a group of several."""
+    if report.ran and not report.failed:
+        return
+    causes = [outcome.cause for outcome in report.failed if outcome.cause is not None]
+    cause = causes[0] if len(causes) == 1 else BaseExceptionGroup("what the checks raised", causes) if causes else None
+    raise ConformanceError(report) from cause

@@ -1,0 +1,78 @@
+"""A module's state as it was: its tensors and plain attributes, to be compared with what they are later."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["difference", "distance", "same", "scale", "snapshot", "state_of"]
+
+MACHINERY = frozenset(vars(nn.Module()))
+"""What every module has; parameters, buffers and submodules are looked at by name."""
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return copies of everything in the state dict, and of the buffers that are not in it."""
+    return {name: tensor.detach().clone() for name, tensor in {**dict(module.named_buffers()), **module.state_dict()}.items()}
+
+
+def snapshot(module: nn.Module) -> dict[str, Any]:
+    """Return copies of a module's tensors and of the plain attributes of each of its submodules, by dotted name."""
+    found: dict[str, Any] = dict(state_of(module))
+    for path, submodule in module.named_modules():
+        for name, value in vars(submodule).items():
+            if name not in MACHINERY:
+                found[f"{path}.{name}".lstrip(".")] = _copied(value)
+    return found
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return the names whose values differ, or that only one of the two has."""
+    return [
+        name for name in {**before, **after} if name not in before or name not in after or not same(before[name], after[name])
+    ]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Compare two values down to the bits of their tensors."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        return one.is_meta or torch.equal(one, other) or bool(torch.equal(one.isnan(), other.isnan()) and _alike(one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return list(one) == list(other) and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and type(one) is type(other):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, PLAIN) or isinstance(other, PLAIN):
+        return type(one) is type(other) and (one == other or (one != one and other != other))
+    return True  # an object of another kind, which a copy of has no equality to rely on
+
+
+def scale(tensor: Tensor) -> float:
+    """Return the largest magnitude."""
+    return float(tensor.abs().max()) if tensor.numel() else 0.0
+
+
+def distance(one: list[Tensor], other: list[Tensor]) -> str:
+    """Return the largest difference between two lists of maps, as text."""
+    pairs = [(first, second) for first, second in zip(one, other, strict=False) if first.shape == second.shape]
+    return f"{max((float((first - second).abs().max()) for first, second in pairs), default=0.0):.3g}"
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one[~one.isnan()], other[~other.isnan()])
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {name: _copied(entry) for name, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_copied, value))
+    return copy.copy(value) if isinstance(value, set | bytearray) else value

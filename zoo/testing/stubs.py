@@ -1,0 +1,70 @@
+"""The simplest encoder and the simplest decoder: what the other side is built into a model with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.pyramid import FeatureMap, Pyramid
+from zoo.registry import MODULE, Entry
+from zoo.specs import DecoderSpec, EncoderSpec
+
+__all__ = ["StubDecoder", "StubEncoder", "stub_decoder", "stub_encoder"]
+
+
+class StubEncoder(nn.Module):
+    """One 1x1 convolution a map, at the map's stride.
+
+    Shapes: (N, in_channels, H, W) -> for each map (N, C, H/stride, W/stride), rounded up.
+    """
+
+    def __init__(self, *, maps: Sequence[str], in_channels: int, weights: str | None, pyramid: Pyramid) -> None:
+        super().__init__()
+        facts = {entry.name: entry for entry in pyramid}
+        self.convs = nn.ModuleList(_sampled(in_channels, facts[name]) for name in maps)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the maps asked for."""
+        return [conv(image) for conv in self.convs]
+
+
+class StubDecoder(nn.Module):
+    """Every map projected to one width and resized to the finest, and their sum.
+
+    Shapes: a list of maps (N, C_i, h_i, w_i), fine to coarse -> (N, 8, h_0, w_0).
+    """
+
+    def __init__(self, pyramid: Pyramid) -> None:
+        super().__init__()
+        self.out_channels, self.out_stride = 8, pyramid[0].stride
+        self.convs = nn.ModuleList(nn.Conv2d(entry.channels, 8, kernel_size=1) for entry in pyramid)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the sum at the finest map's size."""
+        maps = [conv(feature) for conv, feature in zip(self.convs, features, strict=True)]
+        for entry in maps[1:]:
+            maps[0] = maps[0] + F.interpolate(entry, size=maps[0].shape[-2:])
+        result: Tensor = maps[0]
+        return result
+
+
+def stub_encoder(pyramid: Pyramid) -> Entry[EncoderSpec]:
+    """Return an encoder of this pyramid, which no registry knows."""
+    spec = EncoderSpec(name="StubEncoder", factory=StubEncoder, pyramid=pyramid, constants={"pyramid": pyramid})
+    return _entry("encoder", spec)
+
+
+def stub_decoder() -> Entry[DecoderSpec]:
+    """Return a decoder for any pyramid, which no registry knows."""
+    return _entry("decoder", DecoderSpec(name="StubDecoder", factory=StubDecoder))
+
+
+def _entry(kind: Any, spec: Any) -> Entry[Any]:
+    return Entry(kind=kind, plugin=MODULE, distribution="", version="", spec=spec)
+
+
+def _sampled(in_channels: int, facts: FeatureMap) -> nn.Module:
+    return nn.Conv2d(in_channels, facts.channels, kernel_size=1, stride=max(1, round(facts.stride)))
