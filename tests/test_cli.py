@@ -43,7 +43,8 @@ def cli(monkeypatch, capsys, tmp_path, fresh_registry):
 
 
 def test_list_prints_one_id_a_line_and_nothing_else(cli):
-    assert cli("list", "decoders") == (0, "unet-attention\nunet-basic\nunet-bilinear\n", "")
+    assert cli("list", "decoders", "unet-*") == (0, "unet-attention\nunet-basic\nunet-bilinear\n", "")
+    assert cli("list", "decoders")[1].splitlines() == zoo.list_decoders()
     status, out, err = cli("list", "encoders")
     assert (status, err) == (0, "")
     assert out.splitlines() == zoo.list_encoders()
@@ -51,7 +52,7 @@ def test_list_prints_one_id_a_line_and_nothing_else(cli):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "expected"), [("*-basic", ["unet-basic"]), ("bilin", ["unet-bilinear"]), ("unet:*", None), ("unet", None)]
+    ("pattern", "expected"), [("*-basic", ["unet-basic"]), ("bilin", ["unet-bilinear"]), ("unet:*", None), ("unet-", None)]
 )
 def test_list_takes_a_glob_or_a_part_of_the_name(cli, pattern, expected):
     status, out, _ = cli("list", "decoders", pattern)
@@ -131,7 +132,7 @@ def test_a_broken_plugin_is_told_and_harms_no_other(cli, install):
     assert status == 0
     assert "failed" in out
     assert "torn [in] two" in out + err
-    status, out, err = cli("list", "decoders")
+    status, out, err = cli("list", "decoders", "unet:*")
     assert (status, out.splitlines()) == (0, ["unet-attention", "unet-basic", "unet-bilinear"])
     assert "zoo plugins" in err
 

@@ -27,11 +27,19 @@ def test_the_wheel_holds_the_core_the_plugins_and_their_data_and_nothing_else(tm
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for needed in ("zoo/py.typed", "zoo/benchmark/chelsea.jpg", "zoo_timm/index.json", "zoo_unet/decoders.py"):
+    for needed in (
+        "zoo/py.typed",
+        "zoo/benchmark/chelsea.jpg",
+        "zoo_timm/index.json",
+        "zoo_timm/licences.json",
+        "zoo_smp/index.json",
+        "zoo_unet/decoders.py",
+    ):
         assert needed in names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
         "zoo",
         "zoo_resnet18",
+        "zoo_smp",
         "zoo_timm",
         "zoo_unet",
     }

@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from zoo.explanation import explain as explain
     from zoo.hookspecs import API_VERSION as API_VERSION
     from zoo.hookspecs import hookimpl as hookimpl
+    from zoo.licences import Licences as Licences
     from zoo.model import SegmentationModel as SegmentationModel
     from zoo.model import build as build
     from zoo.pairing import Pairing as Pairing
     from zoo.plan import Plan as Plan
     from zoo.planning import channels as channels
     from zoo.planning import negotiate as negotiate
+    from zoo.pruning import pruned as pruned
+    from zoo.pruning import unused_parameters as unused_parameters
     from zoo.pyramid import FeatureMap as FeatureMap
     from zoo.pyramid import Needs as Needs
     from zoo.pyramid import Pyramid as Pyramid
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from zoo.specs import EncoderSpec as EncoderSpec
     from zoo.specs import Option as Option
     from zoo.specs import Preprocessing as Preprocessing
+    from zoo_smp.takeover import from_smp as from_smp
 
     __version__: str
 
@@ -60,15 +64,18 @@ _HOMES = {
     "zoo.errors": _ERRORS,
     "zoo.explanation": "explain",
     "zoo.hookspecs": "API_VERSION hookimpl",
+    "zoo.licences": "Licences",
     "zoo.model": "SegmentationModel build",
     "zoo.plan": "Plan",
     "zoo.pairing": "Pairing",
     "zoo.planning": "channels negotiate",
     "zoo.pyramid": "FeatureMap Needs Pyramid",
+    "zoo.pruning": "pruned unused_parameters",
     "zoo.registration": "register_decoder register_encoder",
     "zoo.registry": "list_decoders list_encoders",
     "zoo.sizes": "ImageSizes",
     "zoo.specs": "DecoderSpec EncoderSpec Option Preprocessing",
+    "zoo_smp.takeover": "from_smp",  # of the face alone: below it the core names no plugin
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

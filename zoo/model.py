@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.adapters import build_adapters
+from zoo.batch_norms import is_for_want_of_values, told_want_of_values
 from zoo.errors import InputError, OptionError, PluginError, ZooError
+from zoo.licences import Licences, licences_of
 from zoo.pairing import Pairing
 from zoo.plan import Plan
 from zoo.planning import EncoderLike, Resolved, asked, resolve
 from zoo.registry import Entry
-from zoo.specs import Factory, Preprocessing
+from zoo.specs import DecoderSpec, EncoderSpec, Factory, Preprocessing
 
 __all__ = ["SegmentationModel", "build", "build_pairing"]
 
@@ -35,9 +37,18 @@ class SegmentationModel(nn.Module):
         pairing: what was asked for.
         plan: what the negotiation made of it.
         preprocessing: mean, std and value range of the weights in use.
+        licences: of the encoder's and the decoder's code, and of the weights in use.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, head: nn.Module, plan: Plan, pairing: Pairing) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        head: nn.Module,
+        plan: Plan,
+        pairing: Pairing,
+        licences: Licences = Licences(),  # noqa: B008 - a frozen fact
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.adapters = nn.ModuleList(build_adapters(route.adapters) for route in plan.routes)
@@ -45,6 +56,7 @@ class SegmentationModel(nn.Module):
         self.head = head
         self.plan = plan
         self.pairing = pairing
+        self.licences = licences
         preprocessing = getattr(encoder, "preprocessing", None)
         self.preprocessing: Preprocessing = preprocessing or Preprocessing.identity(pairing.in_channels)
         self._sources = tuple(plan.maps.index(route.source.name) for route in plan.routes)
@@ -53,7 +65,8 @@ class SegmentationModel(nn.Module):
         """Return the logits of each pixel: (N, in_channels, H, W) -> (N, classes, H, W).
 
         Raises:
-            InputError: the tensor is not of that shape, or its size is refused under `size_policy="error"`.
+            InputError: the tensor is not of that shape, its size is refused under `size_policy="error"`, or, in train mode,
+                batch and size leave a norm a single value a channel.
         """
         self._check(image)
         height, width = image.shape[-2:]
@@ -64,6 +77,20 @@ class SegmentationModel(nn.Module):
             image = F.pad(image, (0, fitted_width - width, 0, fitted_height - height))
         elif done == "resize":
             image = F.interpolate(image, size=(fitted_height, fitted_width), mode="bilinear", align_corners=False)
+        try:
+            logits = self._logits(image)
+        except ValueError as cause:
+            if not is_for_want_of_values(cause):
+                raise
+            raise InputError(told_want_of_values(self, cause, tuple(image.shape))) from cause
+        if logits.shape[-2:] != image.shape[-2:]:
+            logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        if done == "resize":
+            return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+        return logits[..., :height, :width]
+
+    def _logits(self, image: Tensor) -> Tensor:
+        """Return the head's logits, at whatever resolution it gives them, for an image of a size that the encoder takes."""
         maps = self.encoder(image)
         if len(maps) != len(self.plan.maps):
             raise PluginError(
@@ -72,11 +99,7 @@ class SegmentationModel(nn.Module):
             )
         inputs = [adapter(maps[source]) for adapter, source in zip(self.adapters, self._sources, strict=True)]
         logits: Tensor = self.head(self.decoder(inputs))
-        if logits.shape[-2:] != image.shape[-2:]:
-            logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
-        if done == "resize":
-            return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
-        return logits[..., :height, :width]
+        return logits
 
     def _check(self, image: Tensor) -> None:
         channels = self.pairing.in_channels
@@ -150,16 +173,19 @@ def build(
     return _built(resolve(*asked(encoder, decoder, options)))
 
 
-def build_pairing(pairing: Pairing) -> SegmentationModel:
-    """Build the model of a pairing; raises as `build` does."""
-    return _built(resolve(pairing))
+def build_pairing(
+    pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder: Entry[DecoderSpec] | None = None
+) -> SegmentationModel:
+    """Build the model of a pairing; a side that is given is one that no registry knows. Raises as `build` does."""
+    return _built(resolve(pairing, encoder, decoder))
 
 
 def _built(resolved: Resolved) -> SegmentationModel:
     encoder = _encoder(resolved)
     decoder = _decoder(resolved)
     head = _head(decoder, resolved)
-    return SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing)
+    licences = licences_of(resolved.encoder, resolved.decoder, resolved.pairing.weights)
+    return SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing, licences)
 
 
 def _encoder(resolved: Resolved) -> nn.Module:

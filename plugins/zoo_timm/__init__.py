@@ -39,6 +39,7 @@ def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
             tags=tags,
             source=SOURCE,
             licence=LICENCE,
+            weights_licence=partial(_weights_licence, name),
         )
 
 
@@ -86,3 +87,9 @@ def _sizes(name: str, /, **options: Any) -> zoo.ImageSizes:
 
 def _output_strides(name: str, /, **_: Any) -> tuple[int, ...]:
     return index()[name].output_strides
+
+
+def _weights_licence(name: str, weights: str, /) -> str:
+    from zoo_timm.licences import licence_of_weights
+
+    return licence_of_weights(name, weights)

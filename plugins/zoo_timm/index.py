@@ -13,7 +13,7 @@ from typing import Any
 
 import zoo
 
-__all__ = ["Architecture", "Index", "index", "sides"]
+__all__ = ["Architecture", "Index", "cached", "folder_of", "index", "sides"]
 
 SHIPPED = Path(__file__).with_name("index.json")
 
@@ -93,9 +93,9 @@ class Index:
     @classmethod
     def probed(cls, folder: Path) -> Index:
         """Return the index of the installed timm; what is not in `folder` yet is asked of timm itself, and put there."""
-        listed = _cached(folder / "tags.json", _tags_of_timm)
+        listed = cached(folder / "tags.json", _tags_of_timm)
         return cls(
-            {name: tuple(tags) for name, tags in listed.items()}, lambda name: _cached(folder / f"{name}.json", _describe, name)
+            {name: tuple(tags) for name, tags in listed.items()}, lambda name: cached(folder / f"{name}.json", _describe, name)
         )
 
 
@@ -105,9 +105,14 @@ def index() -> Index:
     installed = version("timm")
     if installed == _shipped()["timm"]:
         return Index.shipped()
+    return Index.probed(folder_of(installed))
+
+
+def folder_of(installed: str) -> Path:
+    """Return where the answers of this version of timm are kept."""
     from platformdirs import user_cache_path
 
-    return Index.probed(user_cache_path("segmentation-zoo") / f"timm-{installed}-format-{FORMAT}")
+    return user_cache_path("segmentation-zoo") / f"timm-{installed}-format-{FORMAT}"
 
 
 def sides(size: Any) -> tuple[int, int]:
@@ -151,7 +156,7 @@ def _describe(name: str) -> Entry:
     return describe(name)
 
 
-def _cached(path: Path, ask: Callable[..., Any], *arguments: str) -> Any:
+def cached(path: Path, ask: Callable[..., Any], *arguments: str) -> Any:
     """Return what a file holds, or ask and keep the answer; a cache that cannot be read or written costs time only."""
     try:
         return json.loads(path.read_bytes())

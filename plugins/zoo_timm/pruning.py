@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import zoo
+
 __all__ = ["make_buffers", "unused_parameters"]
 
 
@@ -15,17 +17,7 @@ def unused_parameters(network: Any, image: Tensor, indices: Sequence[int]) -> li
     """Return the names of the parameters that the maps of these indices do not depend on."""
     with torch.enable_grad():
         maps = network.forward_intermediates(image, indices=list(indices), intermediates_only=True)
-    reached: set[int] = set()
-    waiting = [entry.grad_fn for entry in maps]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        if hasattr(node, "variable"):
-            reached.add(id(node.variable))
-        following = {upstream for upstream, _ in node.next_functions if upstream is not None} - seen
-        seen |= following
-        waiting += following
-    return [name for name, parameter in network.named_parameters() if id(parameter) not in reached]
+    return zoo.unused_parameters(network, maps)
 
 
 def make_buffers(network: nn.Module, names: Sequence[str]) -> None:

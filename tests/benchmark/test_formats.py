@@ -24,7 +24,7 @@ from zoo.benchmark.trial import Reference, Trial, trials_of
 
 ROUNDS = 20
 HEADINGS = ["pairing", "mode", "batch", "size", "device", "dtype", "latency", "images/s", "baseline", "peak"]
-HEADINGS += ["params", "GFLOPs", "rounds"]
+HEADINGS += ["params", "GFLOPs", "licences", "rounds"]
 HOSTILE = "a|b <script>alert(1)</script> & [bold]c[/nope]"
 ERROR = 'ValueError: sizes | differ, "quoted"\n<b>second</b> line'
 
@@ -182,7 +182,7 @@ def test_a_run_in_which_everything_failed_is_still_a_table(table_with):
 def test_a_narrow_terminal_has_the_constant_columns_in_a_line_of_their_own(table_with):
     table = table_with()
     shared = "All rows: batch 1, size 64x64, device cpu, dtype float32"
-    narrow, wide = (" ".join(drawn(table, width).split()) for width in (80, 190))
+    narrow, wide = (" ".join(drawn(table, width).split()) for width in (80, 230))
     assert shared in narrow
     assert "All rows:" not in wide
     assert all(heading in wide.partition("peer")[0] for heading in HEADINGS)

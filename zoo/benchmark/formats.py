@@ -113,6 +113,7 @@ def _record(table: Table, row: Row) -> dict[str, Any]:
         "peak_mib": None if row.peak_bytes is None else row.peak_bytes / 2**20,
         "parameters": row.parameters,
         "gflops": None if row.flops is None else row.flops / 1e9,
+        "licences": row.licences or None,
         "rounds": row.rounds,
         "error": row.error,
         "device_name": environment["device_name"],

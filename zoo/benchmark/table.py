@@ -9,7 +9,10 @@ from typing import Any
 from zoo.benchmark.statistics import Estimate, estimate_median, estimate_ratio
 from zoo.benchmark.store import Store, StoredRun, StoredTrial
 from zoo.benchmark.trial import GROUP_FACTS
+from zoo.errors import ZooError
+from zoo.licences import licences_of
 from zoo.pairing import Pairing
+from zoo.registry import default_registry
 
 __all__ = ["COLUMNS", "Column", "Row", "Table", "table_of"]
 
@@ -23,6 +26,7 @@ class Row:
         peak_bytes: what an accelerator's allocator held, else the peak of live tensors.
         is_device_peak: which of the two it is.
         flops: of one forward pass for one image, a multiply-add counted as two.
+        licences: of the encoder's and the decoder's code, and of pretrained weights; "" for what is no pairing.
     """
 
     pairing: str
@@ -41,6 +45,7 @@ class Row:
     flops: int | None
     error: str | None
     is_baseline: bool
+    licences: str
 
     @property
     def group(self) -> tuple[object, ...]:
@@ -109,6 +114,7 @@ def _row(trial: StoredTrial, baseline: StoredTrial | None, device: str) -> Row:
         flops=trial.cost.flops if trial.cost else None,
         error=trial.error,
         is_baseline=facts["is_baseline"],
+        licences=_licences(facts["subject"]),
     )
 
 
@@ -127,6 +133,17 @@ def _group(facts: dict[str, Any]) -> tuple[Any, ...]:
 
 def _name(subject: dict[str, Any]) -> str:
     return str(subject["reference"]) if "reference" in subject else str(Pairing(**subject))
+
+
+def _licences(subject: dict[str, Any]) -> str:
+    """Return the licences of a pairing's parts, as far as its ids are known in this process."""
+    if "reference" in subject:
+        return ""
+    pairing, registry = Pairing(**subject), default_registry()
+    try:
+        return str(licences_of(registry.encoder(pairing.encoder), registry.decoder(pairing.decoder), pairing.weights))
+    except ZooError:
+        return ""
 
 
 def _estimate(estimate: Estimate | None, scale: float = 1.0, digits: int = 1) -> str:
@@ -176,6 +193,12 @@ COLUMNS = (
         heading="GFLOPs",
         cell=lambda row: _optional(row.flops, 1e-9, 2),
         legend="one forward pass, one image; a multiply-add is two; interpolation, norms and activations are not counted",
+    ),
+    Column(
+        heading="licences",
+        cell=lambda row: row.licences or "-",
+        is_number=False,
+        legend="of the encoder's and the decoder's code, once where they are the same, and of pretrained weights",
     ),
     Column(heading="rounds", cell=lambda row: str(row.rounds), legend="interleaved; no round is dropped"),
 )

@@ -1,0 +1,120 @@
+"""smp's decoders with atrous spatial pyramid pooling: DeepLabV3 and DeepLabV3+."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3Decoder, DeepLabV3PlusDecoder
+from torch import Tensor, nn
+
+import zoo
+from zoo_smp.ladder import IMAGE, finished, make_head, on_exact_ladder
+
+__all__ = ["DeepLabV3", "DeepLabV3Plus"]
+
+RATES = (12, 24, 36)
+
+
+class DeepLabV3(DeepLabV3Decoder):  # type: ignore[misc]
+    """smp's DeepLabV3 decoder (Chen et al. 2017, arXiv:1706.05587; segmentation_models_pytorch).
+
+    Shapes: one map (N, C, H/stride, W/stride) in a list -> (N, channels, H/stride, W/stride).
+
+    Args:
+        pyramid: the one map's facts, of the output stride.
+        channels: the width of every branch, and of what it returns.
+        output_stride: 8 or 16; what the encoder is asked for (it is dilated where it can be).
+        atrous_rates: the three dilations.
+        separable: depthwise separable convolutions in the branches.
+        dropout: the share dropped after the branches are joined, in training.
+        norm: "batch" or "group".
+    """
+
+    def __init__(
+        self,
+        pyramid: zoo.Pyramid,
+        *,
+        channels: int = 256,
+        output_stride: int = 8,
+        atrous_rates: Sequence[int] = RATES,
+        separable: bool = False,
+        dropout: float = 0.5,
+        norm: str = "batch",
+    ) -> None:
+        check_rates(atrous_rates)
+        super().__init__(pyramid[-1].channels, channels, tuple(atrous_rates), separable, dropout)
+        self.out_channels, self.out_stride = channels, pyramid[-1].stride
+        finished(self, norm)
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head: (N, channels, h, w) -> (N, classes, H, W)."""
+        return make_head(self.out_channels, classes, self.out_stride, kernel_size=1)
+
+
+class DeepLabV3Plus(DeepLabV3PlusDecoder):  # type: ignore[misc]
+    """smp's DeepLabV3+ decoder (Chen et al. 2018, arXiv:1802.02611; segmentation_models_pytorch).
+
+    Shapes: two maps (N, C_i, H/stride_i, W/stride_i), fine and coarse -> (N, channels, H/stride_0, W/stride_0).
+
+    Args:
+        pyramid: the two maps' facts: stride 4, and the output stride.
+        channels: the width of every branch, and of what it returns.
+        output_stride: 8 or 16; what the encoder is asked for (it is dilated where it can be).
+        atrous_rates: the three dilations.
+        separable: depthwise separable convolutions in the branches.
+        dropout: the share dropped after the branches are joined, in training.
+        norm: "batch" or "group".
+
+    Raises:
+        zoo.OptionError: there is one map only, as `levels=2` leaves it.
+    """
+
+    def __init__(
+        self,
+        pyramid: zoo.Pyramid,
+        *,
+        channels: int = 256,
+        output_stride: int = 16,
+        atrous_rates: Sequence[int] = RATES,
+        separable: bool = True,
+        dropout: float = 0.5,
+        norm: str = "batch",
+    ) -> None:
+        check_rates(atrous_rates)
+        if len(pyramid) != 2:
+            raise zoo.OptionError(
+                "smp:deeplabv3plus joins a fine and a coarse map, and levels= leaves it one stride; choose a higher levels=."
+            )
+        fine, coarse = pyramid
+        # given as smp's encoders list them: image, stride 2, the fine map ... the coarse one
+        super().__init__(
+            encoder_channels=[IMAGE, 0, fine.channels, coarse.channels],
+            encoder_depth=3,
+            out_channels=channels,
+            atrous_rates=tuple(atrous_rates),
+            output_stride=output_stride,
+            aspp_separable=separable,
+            aspp_dropout=dropout,
+        )
+        self._levels = (fine.level, coarse.level)
+        self.up = nn.Upsample(scale_factor=2 ** (coarse.level - fine.level), mode="bilinear", align_corners=True)
+        self.out_channels, self.out_stride = channels, fine.stride
+        finished(self, norm)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map at the fine map's resolution: (N, channels, H/stride_0, W/stride_0)."""
+        fine, coarse = on_exact_ladder(features, self._levels, self._levels[-1])
+        return super().forward([fine, fine, fine, coarse])  # type: ignore[no-any-return]
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head: (N, channels, h, w) -> (N, classes, H, W)."""
+        return make_head(self.out_channels, classes, self.out_stride, kernel_size=1)
+
+
+def check_rates(atrous_rates: Sequence[int]) -> None:
+    """Refuse anything but three dilations."""
+    rates = list(atrous_rates) if isinstance(atrous_rates, list | tuple) else [atrous_rates]
+    if len(rates) != 3 or not all(isinstance(rate, int) and rate >= 1 for rate in rates):
+        raise zoo.OptionError(
+            f"atrous_rates are three whole numbers of at least 1, such as (12, 24, 36); found {atrous_rates!r}."
+        )

@@ -1,0 +1,225 @@
+"""smp's decoders that fuse the levels at one resolution: FPN, PAN, SegFormer's, DPT's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from segmentation_models_pytorch.base.initialization import initialize_head
+from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead
+from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
+from segmentation_models_pytorch.decoders.pan.decoder import PANDecoder
+from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
+from torch import Tensor, nn
+
+import zoo
+from zoo_smp.ladder import IMAGE, finished, make_head, on_exact_ladder
+
+__all__ = ["DPT", "FPN", "PAN", "Segformer"]
+
+FULL = 4
+"""The levels that smp's FPN has."""
+
+
+class FPN(FPNDecoder):  # type: ignore[misc]
+    """smp's FPN decoder (Kirillov et al. 2019, Panoptic FPN, arXiv:1901.02446; segmentation_models_pytorch).
+
+    Shapes: two to four maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H/stride_0, W/stride_0).
+
+    Args:
+        pyramid: the maps' facts, fine to coarse.
+        channels: the width of the pyramid within.
+        segmentation_channels: the width of each level's branch.
+        merge: "add" or "cat": how the branches are joined.
+        dropout: the share of channels that is dropped at the end, in training.
+        interpolation: how a map is upsampled on the way down, "nearest" or "bilinear".
+    """
+
+    def __init__(
+        self,
+        pyramid: zoo.Pyramid,
+        *,
+        channels: int = 256,
+        segmentation_channels: int = 128,
+        merge: str = "add",
+        dropout: float = 0.2,
+        interpolation: str = "nearest",
+    ) -> None:
+        if merge not in ("add", "cat"):
+            raise zoo.OptionError(f"merge is 'add' or 'cat'; found {merge!r}.")
+        if segmentation_channels % 32:
+            raise zoo.OptionError(f"segmentation_channels is a multiple of 32, for its norms; found {segmentation_channels}.")
+        missing = FULL - len(pyramid)
+        super().__init__(
+            encoder_channels=[1] * missing + [entry.channels for entry in pyramid],
+            encoder_depth=3,
+            pyramid_channels=channels,
+            segmentation_channels=segmentation_channels,
+            dropout=dropout,
+            merge_policy=merge,
+            interpolation_mode=interpolation,
+        )
+        self._laterals = ("p4", "p3", "p2")[: FULL - 1 - missing]
+        for unused in ("p4", "p3", "p2")[FULL - 1 - missing :]:
+            delattr(self, unused)
+        self.seg_blocks: nn.ModuleList = self.seg_blocks[missing:]  # the first doubles most often
+        if merge == "cat":
+            self.out_channels = segmentation_channels * len(pyramid)
+        self._steps = tuple(range(len(pyramid)))  # smp doubles once from map to map, whatever lies between them
+        self.out_stride = pyramid[-1].stride / 2 ** self._steps[-1]
+        finished(self)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map at the finest map's resolution: (N, out_channels, H/stride_0, W/stride_0)."""
+        *skips, coarse = on_exact_ladder(features, self._steps, self._steps[-1])
+        x = self.p5(coarse)
+        branches = [self.seg_blocks[0](x)]
+        for lateral, skip, branch in zip(self._laterals, reversed(skips), self.seg_blocks[1:], strict=True):
+            x = getattr(self, lateral)(x, skip)
+            branches.append(branch(x))
+        return self.dropout(self.merge(branches))  # type: ignore[no-any-return]
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head: (N, out_channels, h, w) -> (N, classes, H, W)."""
+        return make_head(self.out_channels, classes, self.out_stride, kernel_size=1)
+
+
+class PAN(PANDecoder):  # type: ignore[misc]
+    """smp's PAN decoder (Li et al. 2018, Pyramid Attention Network, arXiv:1805.10180; segmentation_models_pytorch).
+
+    Shapes: two to four maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/stride_0, W/stride_0).
+
+    Args:
+        pyramid: the maps' facts, fine to coarse; strides may repeat (those of a dilated encoder do).
+        channels: the width of every map within, and of what it returns.
+        output_stride: 16, which the encoder is asked for (it is dilated where it can be), or 32.
+        interpolation: how a map is upsampled, "bilinear" or "nearest".
+        norm: "batch" or "group".
+    """
+
+    SMALLEST = 8
+    """Places along an axis that its attention halves three times."""
+
+    def __init__(
+        self,
+        pyramid: zoo.Pyramid,
+        *,
+        channels: int = 32,
+        output_stride: int = 16,
+        interpolation: str = "bilinear",
+        norm: str = "batch",
+    ) -> None:
+        super().__init__(
+            encoder_channels=[IMAGE, 0, *(entry.channels for entry in pyramid)],
+            encoder_depth=len(pyramid) + 1,
+            decoder_channels=channels,
+            interpolation_mode=interpolation,
+        )
+        # a group norm of the one channel that the attention has wants more than one place at the end of the halvings
+        self._least = 2 * self.SMALLEST if norm == "group" else self.SMALLEST
+        self.out_channels, self.out_stride = channels, pyramid[0].stride
+        finished(self, norm)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map at the finest map's size: (N, channels, H/stride_0, W/stride_0)."""
+        coarse = features[-1]
+        height, width = coarse.shape[-2:]
+        missing = (0, max(0, self._least - width), 0, max(0, self._least - height))
+        out = self.fpa(F.pad(coarse, missing) if any(missing) else coarse)[..., :height, :width]
+        for index in range(len(features) - 2, -1, -1):
+            out = getattr(self, f"gau{index + 1}")(features[index], out)
+        return out  # type: ignore[no-any-return]
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head: (N, channels, h, w) -> (N, classes, H, W)."""
+        return make_head(self.out_channels, classes, self.out_stride, kernel_size=3)
+
+
+class Segformer(SegformerDecoder):  # type: ignore[misc]
+    """smp's SegFormer decoder (Xie et al. 2021, arXiv:2105.15203; segmentation_models_pytorch).
+
+    Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/4, W/4).
+
+    Args:
+        pyramid: the maps' facts, fine to coarse, strides 2 and coarser.
+        channels: the width that every map is brought to, and of what it returns.
+        norm: "batch" or "group".
+    """
+
+    LEVEL = 2
+    """That of stride 4, at which the maps are joined."""
+
+    def __init__(self, pyramid: zoo.Pyramid, *, channels: int = 256, norm: str = "batch") -> None:
+        super().__init__(
+            encoder_channels=[IMAGE, *(entry.channels for entry in pyramid)], encoder_depth=5, segmentation_channels=channels
+        )
+        self._steps = pyramid[-1].level - self.LEVEL
+        self.out_channels, self.out_stride = channels, pyramid[-1].stride / 2**self._steps
+        finished(self, norm)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map at stride 4: (N, channels, H/4, W/4)."""
+        coarse = features[-1]
+        height, width = (side << (self._steps + self.LEVEL) for side in coarse.shape[-2:])
+        image = coarse.new_empty(coarse.shape[0], 0, height, width)  # smp asks the image for its size alone
+        return super().forward([image, *features])  # type: ignore[no-any-return]
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head: (N, channels, h, w) -> (N, classes, H, W)."""
+        return make_head(self.out_channels, classes, self.out_stride, kernel_size=1)
+
+
+class DPT(DPTDecoder):  # type: ignore[misc]
+    """smp's DPT decoder (Ranftl et al. 2021, arXiv:2103.13413; segmentation_models_pytorch).
+
+    Maps alone are given to it: a class token is not read out.
+
+    Shapes: four maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/2, W/2).
+
+    Args:
+        pyramid: the four maps' facts, fine to coarse; strides may repeat (those of a vision transformer do).
+        channels: the width at which the levels are fused, and of what it returns.
+        intermediate_channels: the four widths before that.
+        readout: "ignore", or "cat" for one more linear layer on each map.
+        norm: "batch" or "group".
+    """
+
+    LEVELS = (2, 3, 4, 5)
+    """Those that the four maps are brought to."""
+
+    def __init__(
+        self,
+        pyramid: zoo.Pyramid,
+        *,
+        channels: int = 256,
+        intermediate_channels: Sequence[int] = (256, 512, 1024, 1024),
+        readout: str = "ignore",
+        norm: str = "batch",
+    ) -> None:
+        if readout not in ("ignore", "cat"):
+            raise zoo.OptionError(f"readout is 'ignore' or 'cat'; found {readout!r}.")
+        if not isinstance(intermediate_channels, list | tuple) or len(intermediate_channels) != len(self.LEVELS):
+            raise zoo.OptionError(f"intermediate_channels are four widths; found {intermediate_channels!r}.")
+        levels = tuple(entry.level for entry in pyramid)
+        super().__init__(
+            encoder_out_channels=[entry.channels for entry in pyramid],
+            encoder_output_strides=[2**level for level in levels],
+            encoder_has_prefix_tokens=False,
+            readout=readout,
+            intermediate_channels=intermediate_channels,
+            fusion_channels=channels,
+        )
+        self._levels = levels
+        self.out_channels, self.out_stride = channels, pyramid[-1].stride / 2 ** (pyramid[-1].level - 1)
+        finished(self, norm)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map at stride 2: (N, channels, H/2, W/2)."""
+        exact = on_exact_ladder(features, self._levels, max(self._levels[-1], self.LEVELS[-1]))
+        return super().forward(exact, [None] * len(exact))  # type: ignore[no-any-return]
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head, which doubles the resolution: (N, channels, H/2, W/2) -> (N, classes, H, W)."""
+        head: nn.Module = DPTSegmentationHead(self.out_channels, classes)
+        initialize_head(head)
+        return head

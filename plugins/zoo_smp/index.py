@@ -1,0 +1,99 @@
+"""What is known of smp's encoders without importing smp or torch: the shipped index, and the licences of code and weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import zoo
+
+__all__ = ["Architecture", "index"]
+
+SHIPPED = Path(__file__).with_name("index.json")
+
+NVIDIA = "LicenseRef-NVIDIA-SegFormer (non-commercial)"
+APPLE = "LicenseRef-Apple-MobileOne"
+CC_BY_NC = "CC-BY-NC-4.0 (non-commercial)"
+
+SOURCES = {
+    "densenet": "Huang et al. 2017, Densely Connected Convolutional Networks (arXiv:1608.06993)",
+    "dpn": "Chen et al. 2017, Dual Path Networks (arXiv:1707.01629)",
+    "efficientnet": "Tan and Le 2019, EfficientNet (arXiv:1905.11946)",
+    "inceptionresnetv2": "Szegedy et al. 2017, Inception-v4, Inception-ResNet (arXiv:1602.07261)",
+    "inceptionv4": "Szegedy et al. 2017, Inception-v4, Inception-ResNet (arXiv:1602.07261)",
+    "mix_transformer": "Xie et al. 2021, SegFormer (arXiv:2105.15203)",
+    "mobilenet": "Sandler et al. 2018, MobileNetV2 (arXiv:1801.04381)",
+    "mobileone": "Vasu et al. 2023, MobileOne (arXiv:2206.04040)",
+    "resnet": "He et al. 2016, Deep Residual Learning (arXiv:1512.03385); Xie et al. 2017, ResNeXt (arXiv:1611.05431)",
+    "senet": "Hu et al. 2018, Squeeze-and-Excitation Networks (arXiv:1709.01507)",
+    "timm_efficientnet": "Tan and Le 2019, EfficientNet (arXiv:1905.11946)",
+    "timm_sknet": "Li et al. 2019, Selective Kernel Networks (arXiv:1903.06586)",
+    "vgg": "Simonyan and Zisserman 2015, VGG (arXiv:1409.1556)",
+    "xception": "Chollet 2017, Xception (arXiv:1610.02357)",
+}
+"""By smp's module; each is followed by the package itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """The facts of one of smp's encoders.
+
+    Attributes:
+        module: smp's module that has it.
+        channels: by level: those of stride 1, 2, 4, 8, 16, 32; 0 where it gives no map.
+        dilates: it can be dilated to output stride 8 or 16.
+        leaves_unused: at its full depth it has parameters that no map needs.
+        weights: names of its pretrained weights.
+    """
+
+    module: str
+    channels: tuple[int, ...]
+    dilates: bool
+    leaves_unused: bool
+    weights: tuple[str, ...]
+
+    def pyramid(self, output_stride: int = 32) -> zoo.Pyramid:
+        """Return the maps it gives, `stage0` at the image's resolution where it has such a one."""
+        return tuple(
+            zoo.FeatureMap(name=f"stage{level}", channels=width, stride=min(2**level, output_stride))
+            for level, width in enumerate(self.channels)
+            if width
+        )
+
+    @property
+    def source(self) -> str:
+        """The paper, and where the code is from."""
+        return f"{SOURCES[self.module]}; segmentation_models_pytorch"
+
+    @property
+    def licence(self) -> str:
+        """The licence of the code: smp's own, but for what it took over under another."""
+        return {"mix_transformer": NVIDIA, "mobileone": APPLE}.get(self.module, "MIT")
+
+    def weights_licence(self, weights: str) -> str:
+        """Return the licence of these weights, "" where it is not known."""
+        if self.module == "mix_transformer":
+            return NVIDIA
+        if weights in ("instagram", "ssl", "swsl"):  # facebookresearch: WSL-Images, semi-supervised-ImageNet1K-models
+            return CC_BY_NC
+        if self.module in ("efficientnet", "timm_efficientnet"):  # tensorflow/tpu
+            return "Apache-2.0"
+        return ""
+
+
+@cache
+def index() -> Mapping[str, Architecture]:
+    """Return every encoder that is smp's own, by name, as of the version of smp that the index was made with."""
+    return {
+        name: Architecture(
+            module=entry["module"],
+            channels=tuple(entry["channels"]),
+            dilates=entry["dilates"],
+            leaves_unused=entry["unused"],
+            weights=tuple(entry["weights"]),
+        )
+        for name, entry in json.loads(SHIPPED.read_bytes())["encoders"].items()
+    }

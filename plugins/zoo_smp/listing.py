@@ -1,0 +1,208 @@
+"""smp's twelve decoders as specs. Torch-free; the modules themselves are imported when one is built."""
+
+from __future__ import annotations
+
+import zoo
+
+__all__ = ["DECODERS"]
+
+SMP = "segmentation_models_pytorch"
+MIT = "MIT"
+BSD = "BSD-3-Clause"
+
+CHANNELS = zoo.Option(
+    name="channels",
+    default=None,
+    summary="width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last",
+)
+NORM = zoo.Option(name="norm", default="batch", summary="'batch', or 'group' (8 channels a group at the least)")
+ATTENTION = zoo.Option(name="attention", default=None, summary="None, or 'scse'")
+NEAREST = zoo.Option(name="interpolation", default="nearest", summary="how a map is upsampled: 'nearest' or 'bilinear'")
+CENTER = zoo.Option(name="center", default=False, summary="two more convolutions on the coarsest map (smp: for VGG)")
+RATES = zoo.Option(name="atrous_rates", default=(12, 24, 36), summary="the three dilations")
+DROPOUT = "share dropped, in training"
+
+STEPWISE = zoo.Needs(min_levels=2, finest_stride=2)
+
+
+def _width(default: int) -> zoo.Option:
+    return zoo.Option(name="channels", default=default, summary="width of what it returns")
+
+
+def _dropout(default: float) -> zoo.Option:
+    return zoo.Option(name="dropout", default=default, summary=DROPOUT)
+
+
+def _output_stride(default: int, summary: str) -> zoo.Option:
+    return zoo.Option(name="output_stride", default=default, summary=summary)
+
+
+def _deeplabv3(output_stride: int = 8, **_: object) -> zoo.Needs:
+    _check_output_stride("deeplabv3", output_stride, (8, 16))
+    return zoo.Needs(strides=(output_stride,), output_stride=output_stride)
+
+
+def _deeplabv3plus(output_stride: int = 16, **_: object) -> zoo.Needs:
+    _check_output_stride("deeplabv3plus", output_stride, (8, 16))
+    return zoo.Needs(strides=(4, output_stride), min_levels=1, output_stride=output_stride)
+
+
+def _pan(output_stride: int = 16, **_: object) -> zoo.Needs:
+    _check_output_stride("pan", output_stride, (16, 32))
+    if output_stride == 32:
+        return zoo.Needs(strides=(4, 8, 16, 32), min_levels=2)
+    return zoo.Needs(min_levels=2, max_levels=4, distinct_strides=False, finest_stride=2, output_stride=16)
+
+
+def _check_output_stride(name: str, found: object, allowed: tuple[int, ...]) -> None:
+    if found not in allowed:
+        raise zoo.OptionError(f"smp:{name} has output_stride {' or '.join(map(str, allowed))}; found {found!r}.")
+
+
+DECODERS = (
+    zoo.DecoderSpec(
+        name="unet",
+        factory="zoo_smp.unet:Unet",
+        needs=STEPWISE,
+        options=(
+            CHANNELS,
+            zoo.Option(name="norm", default="batch", summary="'batch', 'group' (8 channels a group at the least) or 'none'"),
+            ATTENTION,
+            NEAREST,
+            CENTER,
+        ),
+        out_stride=1,
+        upsamples_learned=True,
+        source=f"Ronneberger et al. 2015, U-Net (arXiv:1505.04597), as {SMP} has it",
+        licence="Apache-2.0",
+    ),
+    zoo.DecoderSpec(
+        name="unetplusplus",
+        factory="zoo_smp.stepwise:UnetPlusPlus",
+        needs=STEPWISE,
+        options=(CHANNELS, NORM, ATTENTION, NEAREST, CENTER),
+        out_stride=1,
+        upsamples_learned=True,
+        source=f"Zhou et al. 2018, UNet++ (arXiv:1807.10165); {SMP}",
+        licence=MIT,
+    ),
+    zoo.DecoderSpec(
+        name="manet",
+        factory="zoo_smp.stepwise:MAnet",
+        needs=STEPWISE,
+        options=(
+            CHANNELS,
+            NORM,
+            zoo.Option(name="pab_channels", default=64, summary="width of the position-wise attention"),
+            NEAREST,
+        ),
+        out_stride=1,
+        upsamples_learned=True,
+        source=f"Fan et al. 2020, MA-Net (IEEE Access 8); {SMP}",
+        licence=MIT,
+    ),
+    zoo.DecoderSpec(
+        name="linknet",
+        factory="zoo_smp.stepwise:Linknet",
+        needs=STEPWISE,
+        options=(NORM,),
+        out_stride=1,
+        upsamples_learned=True,
+        source=f"Chaurasia and Culurciello 2017, LinkNet (arXiv:1707.03718); {SMP}",
+        licence=MIT,
+    ),
+    zoo.DecoderSpec(
+        name="fpn",
+        factory="zoo_smp.fusing:FPN",
+        needs=zoo.Needs(min_levels=2, max_levels=4, finest_stride=2),
+        options=(
+            zoo.Option(name="channels", default=256, summary="width of the pyramid within"),
+            zoo.Option(name="segmentation_channels", default=128, summary="width of each level's branch"),
+            zoo.Option(name="merge", default="add", summary="how the branches are joined: 'add' or 'cat'"),
+            _dropout(0.2),
+            NEAREST,
+        ),
+        source=f"Kirillov et al. 2019, Panoptic Feature Pyramid Networks (arXiv:1901.02446); {SMP}",
+        licence=MIT,
+    ),
+    zoo.DecoderSpec(
+        name="pspnet",
+        factory="zoo_smp.pooled:PSPNet",
+        needs=zoo.Needs(strides=(8,)),
+        options=(_width(512), NORM, _dropout(0.2)),
+        source=f"Zhao et al. 2017, Pyramid Scene Parsing Network (arXiv:1612.01105); {SMP}",
+        licence=MIT,
+    ),
+    zoo.DecoderSpec(
+        name="pan",
+        factory="zoo_smp.fusing:PAN",
+        needs=_pan,
+        options=(
+            _width(32),
+            _output_stride(16, "16 (the encoder is dilated where it can be) or 32"),
+            zoo.Option(name="interpolation", default="bilinear", summary="how a map is upsampled: 'bilinear' or 'nearest'"),
+            NORM,
+        ),
+        source=f"Li et al. 2018, Pyramid Attention Network (arXiv:1805.10180); {SMP}",
+        licence=MIT,
+    ),
+    zoo.DecoderSpec(
+        name="deeplabv3",
+        factory="zoo_smp.atrous:DeepLabV3",
+        needs=_deeplabv3,
+        options=(
+            _width(256),
+            _output_stride(8, "8 or 16; the encoder is dilated where it can be"),
+            RATES,
+            zoo.Option(name="separable", default=False, summary="depthwise separable convolutions in the branches"),
+            _dropout(0.5),
+            NORM,
+        ),
+        source=f"Chen et al. 2017, DeepLabV3 (arXiv:1706.05587); {SMP}",
+        licence=BSD,
+    ),
+    zoo.DecoderSpec(
+        name="deeplabv3plus",
+        factory="zoo_smp.atrous:DeepLabV3Plus",
+        needs=_deeplabv3plus,
+        options=(
+            _width(256),
+            _output_stride(16, "8 or 16; the encoder is dilated where it can be"),
+            RATES,
+            zoo.Option(name="separable", default=True, summary="depthwise separable convolutions in the branches"),
+            _dropout(0.5),
+            NORM,
+        ),
+        source=f"Chen et al. 2018, DeepLabV3+ (arXiv:1802.02611); {SMP}",
+        licence=BSD,
+    ),
+    zoo.DecoderSpec(
+        name="upernet",
+        factory="zoo_smp.pooled:UPerNet",
+        needs=zoo.Needs(strides=(4, 8, 16, 32), min_levels=2),
+        options=(_width(256), NORM),
+        source=f"Xiao et al. 2018, Unified Perceptual Parsing (arXiv:1807.10221); {SMP}",
+        licence=MIT,
+    ),
+    zoo.DecoderSpec(
+        name="segformer",
+        factory="zoo_smp.fusing:Segformer",
+        needs=STEPWISE,
+        options=(_width(256), NORM),
+        source=f"Xie et al. 2021, SegFormer (arXiv:2105.15203); {SMP}",
+        licence=MIT,
+    ),
+    zoo.DecoderSpec(
+        name="dpt",
+        factory="zoo_smp.fusing:DPT",
+        needs=zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False, finest_stride=2),
+        options=(
+            zoo.Option(name="channels", default=256, summary="width at which the levels are fused, and of what it returns"),
+            zoo.Option(name="intermediate_channels", default=(256, 512, 1024, 1024), summary="the four widths before that"),
+            zoo.Option(name="readout", default="ignore", summary="'ignore', or 'cat' for one more linear layer on each map"),
+            NORM,
+        ),
+        source=f"Ranftl et al. 2021, Vision Transformers for Dense Prediction (arXiv:2103.13413); {SMP}",
+        licence=MIT,
+    ),
+)

@@ -1,0 +1,118 @@
+"""smp's decoders that pool the coarsest map to grids of a few places: PSPNet and UPerNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.decoders.pspnet.decoder import PSPDecoder
+from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
+from torch import Tensor, nn
+
+import zoo
+from zoo_smp.ladder import IMAGE, finished, make_head
+
+__all__ = ["AdaptiveAvgPool", "PSPNet", "UPerNet"]
+
+
+BRANCHES = 4
+"""Grids of 1, 2, 3 and 6 places along an axis."""
+
+
+class AdaptiveAvgPool(nn.Module):
+    """`nn.AdaptiveAvgPool2d(size)` whose export is right for images of every size: (N, C, H, W) -> (N, C, size, size).
+
+    Exporters write a pooling window for the one size that they saw. In a graph this is two matrix products, whose weights
+    follow from H and W.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool each map to size x size places."""
+        if not (torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()):
+            return F.adaptive_avg_pool2d(x, self.size)
+        return self._shares(x.shape[-2], x) @ x @ self._shares(x.shape[-1], x).transpose(0, 1)
+
+    def _shares(self, length: int, like: Tensor) -> Tensor:
+        """Return (size, length): what each place weighs in each of the `size` stretches, which may overlap."""
+        stretch = torch.arange(self.size, device=like.device).unsqueeze(1)
+        place = torch.arange(length, device=like.device).unsqueeze(0)
+        begin = (stretch * length).div(self.size, rounding_mode="floor")
+        end = ((stretch + 1) * length + self.size - 1).div(self.size, rounding_mode="floor")
+        inside = ((place >= begin) & (place < end)).to(like.dtype)
+        return inside / inside.sum(dim=1, keepdim=True)
+
+
+class PooledBranch(nn.Module):
+    """A branch of smp's PSPNet: pool, 1x1 convolution, back to the map's size: (N, C, H, W) -> (N, C / 4, H, W)."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.pool = nn.Sequential(AdaptiveAvgPool(block.pool_size), block.pool[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the branch's map at the size of what it was given."""
+        return F.interpolate(self.pool(x), size=x.shape[-2:], mode="bilinear", align_corners=True)
+
+
+class PSPNet(PSPDecoder):  # type: ignore[misc]
+    """smp's PSPNet decoder (Zhao et al. 2017, arXiv:1612.01105; segmentation_models_pytorch).
+
+    Shapes: one map (N, C, H/stride, W/stride) in a list -> (N, out_channels, H/stride, W/stride).
+
+    Args:
+        pyramid: the one map's facts, stride 8.
+        channels: `out_channels`.
+        norm: "batch" or "group".
+        dropout: the share of channels that is dropped at the end, in training.
+    """
+
+    def __init__(self, pyramid: zoo.Pyramid, *, channels: int = 512, norm: str = "batch", dropout: float = 0.2) -> None:
+        given = pyramid[-1].channels
+        width = -(-given // BRANCHES) * BRANCHES  # smp gives each branch a whole share of the channels
+        super().__init__(encoder_channels=[width], out_channels=channels, dropout=dropout)
+        self.widened = nn.Identity() if width == given else nn.Conv2d(given, width, kernel_size=1)
+        self.psp.blocks = nn.ModuleList(PooledBranch(block) for block in self.psp.blocks)
+        self.out_channels, self.out_stride = channels, pyramid[-1].stride
+        finished(self, norm)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map at the size of the one given: (N, out_channels, H/stride, W/stride)."""
+        return super().forward([self.widened(features[-1])])  # type: ignore[no-any-return]
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head: (N, out_channels, h, w) -> (N, classes, H, W)."""
+        return make_head(self.out_channels, classes, self.out_stride, kernel_size=3)
+
+
+class UPerNet(UPerNetDecoder):  # type: ignore[misc]
+    """smp's UPerNet decoder (Xiao et al. 2018, arXiv:1807.10221; segmentation_models_pytorch).
+
+    Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/stride_0, W/stride_0).
+
+    Args:
+        pyramid: the maps' facts, fine to coarse, strides 4 to 32.
+        channels: the width of every map within, and of what it returns.
+        norm: "batch" or "group".
+    """
+
+    def __init__(self, pyramid: zoo.Pyramid, *, channels: int = 256, norm: str = "batch") -> None:
+        super().__init__(encoder_channels=[IMAGE, 0, *(entry.channels for entry in pyramid)], decoder_channels=channels)
+        for block in self.psp.blocks:
+            block[0] = AdaptiveAvgPool(block[0].output_size)
+        self.out_channels, self.out_stride = channels, pyramid[0].stride
+        finished(self, norm)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map at the finest map's size: (N, channels, H/stride_0, W/stride_0)."""
+        skipped = features[0]  # in the place of the image and of the map at stride 2
+        return super().forward([skipped, skipped, *features])  # type: ignore[no-any-return]
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head: (N, channels, h, w) -> (N, classes, H, W)."""
+        return make_head(self.out_channels, classes, self.out_stride, kernel_size=1)

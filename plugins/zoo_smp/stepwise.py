@@ -1,0 +1,167 @@
+"""smp's decoders that go up in steps of two to the image's resolution, beside its U-Net: U-Net++, MA-Net, LinkNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.decoders.linknet.decoder import LinknetDecoder
+from segmentation_models_pytorch.decoders.manet.decoder import MAnetDecoder
+from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPlusDecoder
+from torch import Tensor, nn
+
+import zoo
+from zoo_smp.ladder import Ladder, finished, make_head, step_widths
+
+__all__ = ["Linknet", "MAnet", "UnetPlusPlus"]
+
+PREFINAL = 32
+"""The channels that LinkNet ends with."""
+NARROWEST = 4
+"""The fewest channels of which its steps, which work on a quarter of them, leave any."""
+
+
+class Stepwise:
+    """What the three have in common: they are given a map a level, end at the image's resolution, and have smp's head."""
+
+    head_kernel_size = 3
+    _ladder: Ladder
+    out_channels: int
+    out_stride: int
+
+    def _finish(self, ladder: Ladder, out_channels: int, norm: str) -> None:
+        self._ladder = ladder
+        self.out_channels, self.out_stride = out_channels, 1
+        finished(cast("nn.Module", self), norm)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map at the image's resolution: (N, out_channels, H, W)."""
+        return super().forward(self._ladder.filled(features))  # type: ignore[misc, no-any-return]
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head: (N, out_channels, H, W) -> (N, classes, H, W)."""
+        return make_head(self.out_channels, classes, self.out_stride, kernel_size=self.head_kernel_size)
+
+
+class DenseStep(nn.Module):
+    """A step of smp's U-Net++, also for maps without channels, which stand for levels that a pyramid does not have."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.conv1, self.attention1 = block.conv1, block.attention1
+        self.conv2, self.attention2 = block.conv2, block.attention2
+        self._interpolation = block.interpolation_mode
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Take one step: (N, C, h, w), (N, skip channels, 2h, 2w) -> (N, out channels, 2h, 2w)."""
+        if self.conv1 is None:
+            return x.new_empty(x.shape[0], 0, 2 * x.shape[2], 2 * x.shape[3])
+        parts = [F.interpolate(x, scale_factor=2.0, mode=self._interpolation)] if x.shape[1] else []
+        if skip is not None:
+            joined = torch.cat([*parts, skip], dim=1)
+            parts = [self.attention1(joined)]
+        return self.attention2(self.conv2(self.conv1(parts[0])))  # type: ignore[no-any-return]
+
+
+class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
+    """smp's U-Net++ decoder (Zhou et al. 2018, arXiv:1807.10165; segmentation_models_pytorch).
+
+    Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
+
+    Args:
+        pyramid: the maps' facts, fine to coarse, strides 2 and coarser.
+        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last.
+        norm: "batch" or "group".
+        attention: None, or "scse" (Roy et al. 2018, arXiv:1803.02579).
+        interpolation: how a map is upsampled, "nearest" or "bilinear".
+        center: two more convolutions on the coarsest map (smp has them for VGG).
+    """
+
+    def __init__(
+        self,
+        pyramid: zoo.Pyramid,
+        *,
+        channels: Sequence[int] | None = None,
+        norm: str = "batch",
+        attention: str | None = None,
+        interpolation: str = "nearest",
+        center: bool = False,
+    ) -> None:
+        ladder = Ladder(pyramid)
+        widths = step_widths(channels, ladder.coarsest)
+        super().__init__(
+            encoder_channels=ladder.channels,
+            decoder_channels=widths,
+            n_blocks=ladder.coarsest,
+            attention_type=attention,
+            interpolation_mode=interpolation,
+            center=center,
+        )
+        self.blocks: nn.ModuleDict = nn.ModuleDict({name: DenseStep(block) for name, block in self.blocks.items()})
+        self.blocks[f"x_0_{self.depth}"].attention1 = nn.Identity()  # of a concatenation, and the last step has none
+        self._finish(ladder, widths[-1], norm)
+
+
+class MAnet(Stepwise, MAnetDecoder):  # type: ignore[misc]
+    """smp's MA-Net decoder (Fan et al. 2020, MA-Net, IEEE Access 8; segmentation_models_pytorch).
+
+    Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W). Its attention over
+    all places of the coarsest map takes memory by the square of their number.
+
+    Args:
+        pyramid: the maps' facts, fine to coarse, strides 2 and coarser.
+        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last.
+        norm: "batch" or "group".
+        pab_channels: the width of the position-wise attention.
+        interpolation: how a map is upsampled, "nearest" or "bilinear".
+    """
+
+    def __init__(
+        self,
+        pyramid: zoo.Pyramid,
+        *,
+        channels: Sequence[int] | None = None,
+        norm: str = "batch",
+        pab_channels: int = 64,
+        interpolation: str = "nearest",
+    ) -> None:
+        ladder = Ladder(pyramid)
+        widths = step_widths(channels, ladder.coarsest)
+        super().__init__(
+            encoder_channels=ladder.channels,
+            decoder_channels=widths,
+            n_blocks=ladder.coarsest,
+            pab_channels=pab_channels,
+            interpolation_mode=interpolation,
+        )
+        self._finish(ladder, widths[-1], norm)
+
+
+class Linknet(Stepwise, LinknetDecoder):  # type: ignore[misc]
+    """smp's LinkNet decoder (Chaurasia and Culurciello 2017, arXiv:1707.03718; segmentation_models_pytorch).
+
+    Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, 32, H, W).
+
+    Args:
+        pyramid: the maps' facts, fine to coarse, strides 2 and coarser.
+        norm: "batch" or "group".
+    """
+
+    head_kernel_size = 1
+
+    def __init__(self, pyramid: zoo.Pyramid, *, norm: str = "batch") -> None:
+        wide = tuple(replace(entry, channels=max(entry.channels, NARROWEST)) for entry in pyramid)
+        ladder = Ladder(wide)
+        super().__init__(encoder_channels=ladder.channels, prefinal_channels=PREFINAL, n_blocks=ladder.coarsest)
+        self.widened = nn.ModuleList(
+            nn.Identity() if given == used else nn.Conv2d(given.channels, used.channels, kernel_size=1)
+            for given, used in zip(pyramid, wide, strict=True)
+        )
+        self._finish(ladder, PREFINAL, norm)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map at the image's resolution: (N, 32, H, W)."""
+        return super().forward([widen(x) for widen, x in zip(self.widened, features, strict=True)])

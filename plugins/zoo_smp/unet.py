@@ -1,0 +1,122 @@
+"""smp's U-Net, written anew: nearest upsampling, concatenation, two 3x3 convolutions; smp's state-dict keys and output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.base.initialization import initialize_decoder
+from segmentation_models_pytorch.base.modules import Attention
+from torch import Tensor, nn
+
+import zoo
+from zoo_smp.ladder import make_head, step_widths
+from zoo_unet.blocks import make_norm
+
+__all__ = ["Unet"]
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+
+class ConvNormReLU(nn.Sequential):
+    """A 3x3 convolution, norm and ReLU: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, norm: str) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=norm == "none"),
+            make_norm(norm, out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Step(nn.Module):
+    """One step up: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W)."""
+
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, *, norm: str, attention: str | None, interpolation: str
+    ) -> None:
+        super().__init__()
+        joined = in_channels + skip_channels
+        self.conv1 = ConvNormReLU(joined, out_channels, norm=norm)
+        # smp applies its first attention to a concatenation alone
+        self.attention1 = Attention(attention if skip_channels else None, in_channels=joined)
+        self.conv2 = ConvNormReLU(out_channels, out_channels, norm=norm)
+        self.attention2 = Attention(attention, in_channels=out_channels)
+        self._interpolation = interpolation
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        """Take one step towards the image's resolution."""
+        if skip is None:
+            x = F.interpolate(x, scale_factor=2.0, mode=self._interpolation)
+        else:
+            x = F.interpolate(x, size=skip.shape[-2:], mode=self._interpolation)
+            x = self.attention1(torch.cat([x, skip], dim=1))
+        return self.attention2(self.conv2(self.conv1(x)))  # type: ignore[no-any-return]
+
+
+class Unet(nn.Module):
+    """The U-Net decoder of segmentation_models_pytorch (Iakubovskii; after Ronneberger et al. 2015, arXiv:1505.04597).
+
+    With smp's weights it gives smp's output; its state dict has smp's keys. There is one step a factor of two from the
+    coarsest map to the image's resolution, without a skip where the pyramid has no map.
+
+    Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
+
+    Args:
+        pyramid: the maps' facts, fine to coarse, strides 2 and coarser.
+        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last.
+        norm: "batch", "group" or "none".
+        attention: None, or "scse" (Roy et al. 2018, arXiv:1803.02579).
+        interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
+        center: two more convolutions on the coarsest map (smp has them for VGG).
+
+    Raises:
+        zoo.OptionError: a wrong number of widths, or a value that an option does not have.
+    """
+
+    def __init__(
+        self,
+        pyramid: zoo.Pyramid,
+        *,
+        channels: Sequence[int] | None = None,
+        norm: str = "batch",
+        attention: str | None = None,
+        interpolation: str = "nearest",
+        center: bool = False,
+    ) -> None:
+        super().__init__()
+        if interpolation not in INTERPOLATIONS:
+            raise zoo.OptionError(f"interpolation is one of {', '.join(map(repr, INTERPOLATIONS))}; found {interpolation!r}.")
+        if attention not in (None, "scse"):
+            raise zoo.OptionError(f"attention is None or 'scse'; found {attention!r}.")
+        index_of = {entry.level: index for index, entry in enumerate(pyramid)}
+        levels = range(pyramid[-1].level - 1, -1, -1)
+        self._skips = tuple(index_of.get(level) for level in levels)
+        width = pyramid[-1].channels
+        self.center = (
+            nn.Sequential(ConvNormReLU(width, width, norm=norm), ConvNormReLU(width, width, norm=norm))
+            if center
+            else nn.Identity()
+        )
+        self.blocks = nn.ModuleList()
+        for skip, out_channels in zip(self._skips, step_widths(channels, len(levels)), strict=True):
+            skip_channels = 0 if skip is None else pyramid[skip].channels
+            self.blocks.append(
+                Step(width, skip_channels, out_channels, norm=norm, attention=attention, interpolation=interpolation)
+            )
+            width = out_channels
+        self.out_channels = width
+        self.out_stride = 1
+        initialize_decoder(self)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map at the image's resolution: (N, out_channels, H, W)."""
+        x: Tensor = self.center(features[-1])
+        for block, skip in zip(self.blocks, self._skips, strict=True):
+            x = block(x, None if skip is None else features[skip])
+        return x
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head, a 3x3 convolution: (N, out_channels, H, W) -> (N, classes, H, W)."""
+        return make_head(self.out_channels, classes, self.out_stride, kernel_size=3)

@@ -1,0 +1,379 @@
+"""smp's encoders and decoders as plugins: smp's own output, any size, any levels, and models taken over from smp."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+import zoo
+from zoo_smp.encoder import make_network
+from zoo_smp.index import index
+from zoo_smp.make_index import describe
+from zoo_smp.pooled import AdaptiveAvgPool
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MODELS = {
+    "unet": smp.Unet,
+    "unetplusplus": smp.UnetPlusPlus,
+    "manet": smp.MAnet,
+    "linknet": smp.Linknet,
+    "fpn": smp.FPN,
+    "pspnet": smp.PSPNet,
+    "pan": smp.PAN,
+    "deeplabv3": smp.DeepLabV3,
+    "deeplabv3plus": smp.DeepLabV3Plus,
+    "upernet": smp.UPerNet,
+    "segformer": smp.Segformer,
+}
+DECODERS = (*MODELS, "dpt")
+ONE_OF_EACH_FAMILY = (
+    "resnet18", "dpn68", "vgg11_bn", "se_resnet50", "densenet121", "inceptionresnetv2", "inceptionv4", "efficientnet-b0",
+    "mobilenet_v2", "xception", "timm-efficientnet-b0", "timm-skresnet18", "mit_b0", "mobileone_s0",
+)  # fmt: skip
+
+
+def made_by_smp(model, encoder="resnet18", **options):
+    """Return a model of smp's whose norms have the statistics of something."""
+    torch.manual_seed(0)
+    made = model(encoder, encoder_weights=None, **options)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    return made.eval()
+
+
+def largest_error(found, expected):
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1))
+
+
+def test_the_twelve_decoders_and_smps_own_encoders_are_listed_without_torch_or_smp():
+    code = (
+        "import sys, zoo\n"
+        "assert len(zoo.list_decoders('smp:*')) == 12 and 'smp:mit_b0' in zoo.list_encoders('smp:*')\n"
+        "zoo.negotiate('smp:mit_b0', 'smp:fpn'); zoo.explain('resnet18', 'smp:deeplabv3')\n"
+        "assert not {'torch', 'segmentation_models_pytorch', 'timm'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_with_smps_weights_a_decoder_gives_smps_own_output(name):
+    theirs = made_by_smp(MODELS[name], classes=3)
+    ours = zoo.from_smp(theirs)
+    image = torch.randn(2, 3, 256, 288)
+    with torch.no_grad():
+        assert largest_error(ours(image), theirs(image)) < 1e-5
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_with_smps_weights_a_decoder_learns_what_smps_does(name):
+    theirs = made_by_smp(MODELS[name])
+    ours = zoo.from_smp(theirs)
+    image = torch.randn(1, 3, *((256, 256) if name == "pan" else (96, 96)))
+    for model in (ours, theirs):
+        model(image).square().mean().backward()
+    found, expected = ours.encoder.network.conv1.weight.grad, theirs.encoder.conv1.weight.grad
+    assert largest_error(found, expected) < 1e-4
+
+
+def test_smps_dpt_gives_its_own_output_where_it_reads_no_class_token():
+    theirs = made_by_smp(smp.DPT, "tu-vit_tiny_patch16_224", decoder_readout="ignore", classes=2)
+    image = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        assert largest_error(zoo.from_smp(theirs)(image), theirs(image)) < 1e-5
+
+
+@pytest.mark.parametrize("levels", [5, 4, 3])
+def test_the_unet_has_smps_state_dict_keys(levels):
+    theirs = smp.Unet("resnet18", encoder_weights=None, encoder_depth=levels, decoder_channels=(256, 128, 64, 32, 16)[-levels:])
+    with torch.device("meta"):
+        ours = zoo.build("resnet18", "smp:unet", levels=levels)
+    assert ours.decoder.state_dict().keys() == theirs.decoder.state_dict().keys()
+    assert ours.head.state_dict().keys() == theirs.segmentation_head.state_dict().keys()
+
+
+@pytest.mark.parametrize("levels", [None, 4, 3])
+@pytest.mark.parametrize("name", DECODERS)
+def test_any_image_size_and_any_number_of_levels_work_with_every_decoder(name, levels):
+    model = zoo.build("resnet18", f"smp:{name}", classes=2, levels=levels).eval()
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, 65, 97)).shape == (1, 2, 65, 97)
+        assert model(torch.rand(2, 3, 33, 31)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_batch_of_one_trains_or_is_refused_with_the_layer_and_a_remedy_that_helps(name):
+    image = torch.rand(1, 3, 64, 64)
+    model = zoo.build("resnet18", f"smp:{name}")
+    if name not in ("pan", "deeplabv3", "deeplabv3plus", "upernet"):
+        model(image).mean().backward()
+        return
+    with pytest.raises(zoo.InputError, match=r"^decoder\..*\(BatchNorm2d\).*batch of two.*\{'norm': 'group'\}") as caught:
+        model(image)
+    layer = str(caught.value).split(" ")[0]
+    assert isinstance(model.get_submodule(layer), nn.BatchNorm2d)
+    zoo.build("resnet18", f"smp:{name}", decoder_options={"norm": "group"})(image).mean().backward()
+    model(torch.rand(2, 3, 64, 64)).mean().backward()
+
+
+def test_an_encoders_norm_that_gets_one_value_is_named_too():
+    with pytest.raises(zoo.InputError, match=r"^encoder\.layer4\.0\.bn1 .*larger images.*model\.encoder\.eval\(\)"):
+        zoo.build("resnet18", "unet-basic")(torch.rand(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("encoder", ["timm:vit_tiny_patch16_224", "timm:convnext_atto", "timm:cspdarknet53", "smp:mit_b0"])
+@pytest.mark.parametrize("name", DECODERS)
+def test_encoders_that_smp_refuses_or_fills_with_empty_maps_work(name, encoder):
+    if encoder == "smp:mit_b0":
+        encoder, size = "smp:mit_b0", (64, 96)
+    else:
+        size = (65, 97)
+    with torch.device("meta"):
+        model = zoo.build(encoder, f"smp:{name}", classes=2).eval()
+        assert model(torch.rand(1, 3, *size)).shape == (1, 2, *size)
+    assert all(parameter.numel() for parameter in model.parameters())
+
+
+def test_a_dilated_encoder_is_asked_for_where_it_can_be():
+    plan = zoo.negotiate("smp:resnet18", "smp:deeplabv3")
+    assert plan.encoder_options["output_stride"] == 8
+    assert plan.maps == ("stage5",)
+    assert zoo.negotiate("smp:resnet18", "smp:pan").pyramid[-1].stride == 16
+    assert "output stride 8" in str(zoo.explain("smp:vgg11", "smp:deeplabv3"))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "options", "found"),
+    [
+        ("smp:unet", {"channels": [8, 8]}, r"channels needs 5 widths.*\(8, 8\)"),
+        ("smp:unet", {"attention": "cbam"}, "attention is None or 'scse'; found 'cbam'"),
+        ("smp:unet", {"interpolation": "area"}, "interpolation is one of"),
+        ("smp:manet", {"norm": "layer"}, "norm is one of 'batch', 'group'; found 'layer'"),
+        ("smp:pan", {"output_stride": 8}, "output_stride 16 or 32; found 8"),
+        ("smp:deeplabv3", {"output_stride": 32}, "output_stride 8 or 16; found 32"),
+        ("smp:deeplabv3plus", {"atrous_rates": [6, 12]}, "atrous_rates are three"),
+        ("smp:fpn", {"merge": "max"}, "merge is 'add' or 'cat'; found 'max'"),
+        ("smp:fpn", {"segmentation_channels": 40}, "multiple of 32"),
+        ("smp:dpt", {"readout": "add"}, "readout is 'ignore' or 'cat'"),
+        ("smp:dpt", {"intermediate_channels": [8, 8]}, "four widths"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_is_allowed(decoder, options, found):
+    with torch.device("meta"), pytest.raises(zoo.OptionError, match=found):
+        zoo.build("resnet18", decoder, decoder_options=options)
+
+
+def test_one_stride_is_too_few_for_deeplabv3plus():
+    with torch.device("meta"), pytest.raises(zoo.OptionError, match="choose a higher levels="):
+        zoo.build("resnet18", "smp:deeplabv3plus", levels=2)
+
+
+@pytest.mark.parametrize(("size", "length"), [(1, 5), (2, 7), (3, 8), (6, 4), (6, 17)])
+def test_pooling_by_products_is_adaptive_pooling(size, length):
+    x = torch.randn(2, 3, length, 2 * length + 1)
+    pool = AdaptiveAvgPool(size)
+    found = pool._shares(length, x) @ x @ pool._shares(2 * length + 1, x).transpose(0, 1)
+    torch.testing.assert_close(found, F.adaptive_avg_pool2d(x, size))
+    torch.testing.assert_close(pool(x), F.adaptive_avg_pool2d(x, size))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pspnet", "upernet"])
+def test_an_onnx_export_with_dynamic_sizes_is_right_at_another_size(name, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = zoo.build("resnet18", f"smp:{name}", classes=2).eval()
+    dynamic = {"image": {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}}
+    with pytest.warns():  # the exporter's own
+        program = torch.onnx.export(model, (torch.randn(2, 3, 128, 160),), dynamo=True, dynamic_shapes=dynamic, verbose=False)
+    program.save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for size in ((128, 160), (192, 224), (64, 96), (160, 128)):
+        image = torch.randn(1, 3, *size)
+        (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+        with torch.no_grad():
+            assert largest_error(torch.from_numpy(found), model(image)) < 1e-4
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
+def test_an_encoder_gives_smps_own_maps_without_the_image_and_the_empty_ones(name):
+    maps = tuple(entry.name for entry in index()[name].pyramid())
+    torch.manual_seed(0)
+    model = zoo.build(f"smp:{name}", "smp:unet", in_channels=4).eval()
+    torch.manual_seed(0)
+    theirs = make_network(name, depth=5, in_channels=4).eval()
+    image = torch.randn(1, 4, 64, 96)
+    with torch.no_grad():
+        found, expected = model.encoder(image), theirs(image)
+    expected = [tensor for tensor in expected if tensor.shape[1] not in (0, 4) and tensor.shape[2] < 64]
+    assert model.plan.maps == tuple(entry for entry in maps if entry != "stage0")
+    assert all(torch.equal(mine, their) for mine, their in zip(found, expected, strict=True))
+    assert all(parameter.requires_grad for parameter in model.encoder.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mit_b0", "efficientnet-b0", "vgg11"])
+@pytest.mark.parametrize("levels", [2, 4])
+def test_an_encoder_holds_no_parameter_that_no_map_needs(name, levels):
+    model = zoo.build(f"smp:{name}", "smp:unet", levels=levels)
+    model(torch.rand(2, 3, 64, 64)).square().mean().backward()
+    assert [entry for entry, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
+def test_the_index_holds_what_a_fresh_build_shows(name):
+    entry, architecture = describe(name), index()[name]
+    assert (tuple(entry["channels"]), entry["dilates"], entry["unused"]) == (
+        architecture.channels,
+        architecture.dilates,
+        architecture.leaves_unused,
+    )
+    assert (entry["module"], tuple(entry["weights"])) == (architecture.module, architecture.weights)
+
+
+def test_the_index_names_just_the_encoders_that_smp_has():
+    assert set(index()) == set(smp.encoders.get_encoder_names())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_an_encoders_weights_come_from_a_file(tmp_path, suffix):
+    state = make_network("resnet18", depth=5).state_dict()
+    path = tmp_path / f"weights{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    model = zoo.build("smp:resnet18", "smp:fpn", weights=path)
+    assert torch.equal(model.encoder.network.conv1.weight, state["conv1.weight"])
+
+
+def test_weights_that_are_not_there_or_do_not_fit_are_told(tmp_path):
+    with pytest.raises(zoo.WeightsError, match=r"neither one of its weights \('imagenet', 'ssl', 'swsl'\) nor a file"):
+        zoo.build("smp:resnet18", "smp:unet", weights="imagenett")
+    path = tmp_path / "other.safetensors"
+    save_file(make_network("resnet34", depth=5).state_dict(), path)
+    with pytest.raises(zoo.WeightsError, match=r"does not fit smp:resnet18"):
+        zoo.build("smp:resnet18", "smp:unet", weights=path)
+    path = tmp_path / "code.pth"
+    torch.save(nn.Linear(1, 1), path)
+    with pytest.raises(zoo.WeightsError, match="no file of tensors"):
+        zoo.build("smp:resnet18", "smp:unet", weights=path)
+
+
+def test_weights_that_the_hub_does_not_give_are_told(monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", unreachable)
+    with pytest.raises(zoo.WeightsError, match=r"'imagenet' of smp:resnet18 could not be fetched.*no route to the hub"):
+        zoo.build("smp:resnet18", "smp:unet", weights="imagenet")
+
+
+def test_the_licences_of_code_and_weights_are_known():
+    registry = zoo.registry.default_registry()
+    assert "non-commercial" in registry.encoder("smp:mit_b0").spec.licence
+    assert "non-commercial" in registry.encoder("smp:mit_b0").spec.licence_of_weights("imagenet")
+    resnet = registry.encoder("smp:resnet50").spec
+    assert (resnet.licence, resnet.licence_of_weights("imagenet"), resnet.licence_of_weights("swsl")) == (
+        "MIT",
+        "",
+        "CC-BY-NC-4.0 (non-commercial)",
+    )
+    assert registry.decoder("smp:deeplabv3").spec.licence == "BSD-3-Clause"
+
+
+@pytest.mark.parametrize(
+    ("model", "encoder", "options", "pairing"),
+    [
+        (smp.Unet, "mit_b0", {}, "smp:mit_b0 x smp:unet"),
+        (smp.UnetPlusPlus, "mobileone_s0", {"decoder_attention_type": "scse"}, "smp:mobileone_s0 x smp:unetplusplus"),
+        (smp.Unet, "vgg11", {}, "smp:vgg11 x smp:unet"),
+        (smp.Unet, "resnet18", {"encoder_depth": 3, "decoder_channels": (64, 32, 16), "in_channels": 4}, "smp:resnet18"),
+        (smp.Unet, "resnet18", {"decoder_attention_type": "scse"}, "smp:resnet18 x smp:unet"),
+        (smp.Unet, "tu-convnext_atto", {}, "timm:convnext_atto x smp:unet"),
+        (smp.PSPNet, "tu-convnext_atto", {}, "timm:convnext_atto x smp:pspnet"),
+        (smp.Unet, "tu-swin_tiny_patch4_window7_224", {}, "timm:swin_tiny_patch4_window7_224"),
+        (smp.DeepLabV3Plus, "resnet18", {"encoder_output_stride": 8}, "smp:resnet18 x smp:deeplabv3plus"),
+        (smp.UPerNet, "resnet18", {"encoder_depth": 4}, "smp:resnet18 x smp:upernet"),
+    ],
+)
+def test_a_model_of_smps_is_taken_over_whatever_it_was_made_with(model, encoder, options, pairing):
+    theirs = made_by_smp(model, encoder, **options)
+    ours = zoo.from_smp(theirs)
+    assert str(ours.pairing).startswith(pairing)
+    size = 224 if "224" in encoder else 256
+    image = torch.randn(1, theirs.encoder.out_channels[0] if not encoder.startswith("vgg") else 3, size, size)
+    with torch.no_grad():
+        assert largest_error(ours(image), theirs(image)) < 1e-5
+    assert zoo.build(ours.pairing.encoder, ours.pairing.decoder, **pairing_options(ours)).decoder is not ours.decoder
+
+
+def pairing_options(model):
+    facts = model.pairing.as_dict()
+    return {name: value for name, value in facts.items() if name not in ("encoder", "decoder")}
+
+
+def test_what_is_taken_over_is_a_copy_in_the_same_mode_and_takes_any_size():
+    theirs = made_by_smp(smp.Unet).double().train()
+    before = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
+    mean = zoo.Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
+    state = torch.get_rng_state()
+    ours = zoo.from_smp(theirs, preprocessing=mean)
+    assert ours.training
+    assert theirs.training
+    assert ours.preprocessing is mean
+    assert ours(torch.rand(2, 3, 65, 97, dtype=torch.double)).shape == (2, 1, 65, 97)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in theirs.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+    with torch.no_grad():
+        ours.head[0].weight.zero_()
+    assert theirs.segmentation_head[0].weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"activation": "sigmoid"}, "the activation 'sigmoid'"),
+        ({"aux_params": {"classes": 2}}, "the auxiliary classifier"),
+    ],
+)
+def test_what_a_taken_over_model_leaves_out_is_told(options, told):
+    theirs = made_by_smp(smp.Unet, **options)
+    with pytest.warns(UserWarning, match=told):
+        ours = zoo.from_smp(theirs)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = theirs(image)
+        found = ours(image)
+    if "activation" in options:
+        assert largest_error(found.sigmoid(), expected) < 1e-5
+    else:
+        assert largest_error(found, expected[0]) < 1e-5
+
+
+def test_what_cannot_be_taken_over_is_refused_with_why():
+    with pytest.raises(zoo.OptionError, match=r"made by segmentation_models_pytorch.*found torch\.nn\.modules\.conv\.Conv2d"):
+        zoo.from_smp(nn.Conv2d(1, 1, 1))
+    with pytest.raises(zoo.OptionError, match=r"class token.*'cat'"):
+        zoo.from_smp(smp.DPT("tu-vit_tiny_patch16_224", encoder_weights=None))
+    changed = made_by_smp(smp.Unet)
+    changed.decoder.blocks[0].conv1[0] = nn.Conv2d(8, 8, 1)
+    with pytest.raises(zoo.WeightsError, match=r"the decoder of smp's Unet\('resnet18'\) does not fit"):
+        zoo.from_smp(changed)
+    changed = made_by_smp(smp.Unet)
+    changed.decoder.forward = lambda features: torch.zeros(1, 16, *features[0].shape[2:])
+    with pytest.raises(zoo.WeightsError, match="gives another output"):
+        zoo.from_smp(changed)
+    with pytest.raises(zoo.WeightsError, match="gives another output"):
+        zoo.from_smp(made_by_smp(smp.FPN, encoder_depth=4))  # smp's own output is of another size than the image
+
+
+def test_four_levels_of_an_fpn_give_the_images_size_where_smps_give_another():
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert made_by_smp(smp.FPN, encoder_depth=4)(image).shape[2:] != image.shape[2:]
+        assert zoo.build("smp:resnet18", "smp:fpn", levels=4)(image).shape[2:] == image.shape[2:]
