@@ -1,19 +1,23 @@
-"""Builds and runs every timm architecture with every decoder of the project, and smp's U-Net beside it; writes a CSV file.
+"""Builds and runs every timm architecture with many decoders, and smp's own models beside them; writes a CSV file.
 
-    python benchmarks/coverage.py                        # all of timm: about an hour on two cores
+    python benchmarks/coverage.py                        # all of timm with the three U-Nets: about an hour on two cores
+    python benchmarks/coverage.py --decoders smp         # all of timm with smp's twelve decoders, likewise
     python benchmarks/coverage.py --encoders 'convnext*' # some of it
 
 Each pairing is built on the meta device (shapes without numbers; with real tensors, in a process of its own, where an
 architecture asks for numbers) and run at the architecture's own size and at 225x301, built with `image_size=(225, 301)`.
-Passed is what gives one logit map of just the image's size. smp.Unet is built and run on meta as well: at the
-architecture's own size rounded up to a multiple of 32, and at 225x301. An interrupted run goes on where it stopped (rows are
-kept in results/ as they come); other versions or another code of zoo are measured anew.
+Passed is what gives one logit map of just the image's size. An architecture is made once for all decoders that want the same
+maps of it. smp's models are built and run on meta as well, at the architecture's own size rounded up to a multiple of 32, and
+at 225x301: smp.Unet with every architecture; with `--decoders smp` all twelve with the first architecture of each family, and
+only these at 225x301. An interrupted run goes on where it stopped (rows are kept in results/ as they come); other versions or
+another code of zoo are measured anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import hashlib
 import json
 import subprocess
@@ -30,8 +34,16 @@ from pathlib import Path
 from typing import Any
 
 ODD = (225, 301)
-DECODERS = ("unet-basic", "unet-bilinear", "unet-attention")
-PEER = "smp.Unet"
+SMP = {
+    "unet": "Unet", "unetplusplus": "UnetPlusPlus", "manet": "MAnet", "linknet": "Linknet", "fpn": "FPN", "pspnet": "PSPNet",
+    "pan": "PAN", "deeplabv3": "DeepLabV3", "deeplabv3plus": "DeepLabV3Plus", "upernet": "UPerNet", "segformer": "Segformer",
+    "dpt": "DPT",
+}  # fmt: skip
+SETS = {
+    "unet": (("unet-basic", "unet-bilinear", "unet-attention"), ("Unet",)),
+    "smp": (tuple(f"smp:{name}" for name in SMP), tuple(SMP.values())),
+}
+"""By name: the decoders, and the models of smp's that are run beside them."""
 CHUNK = 120
 """How many architectures a pool of processes measures before it is replaced, so that its memory stays bounded."""
 FIELDS = (
@@ -50,17 +62,18 @@ def main() -> None:
     """Measure what is not known yet; print the summary, and write it with the rows where it is all of timm."""
     arguments = _arguments()
     if arguments.one:
-        json.dump(list(_rows_of(arguments.one, arguments.device)), sys.stdout)
+        json.dump(list(_rows_of(arguments.one, arguments.decoders, arguments.device)), sys.stdout)
         return
     import timm
 
     everything = timm.list_models()
     names = [name for name in everything if any(fnmatch(name, glob) for glob in arguments.encoders)]
-    rows = _measured_rows(names, arguments.processes)
-    summary = _summary(rows, names)
+    rows = _measured_rows(names, arguments.decoders, arguments.processes)
+    summary = _summary(rows, names, arguments.decoders)
     output: Path | None = arguments.output
     if output is None and names == everything:
-        output = RESULTS / f"coverage-timm-{timm.__version__}.csv"
+        stem = "coverage" if arguments.decoders == "unet" else f"coverage-{arguments.decoders}"
+        output = RESULTS / f"{stem}-timm-{timm.__version__}.csv"
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         _write(output, rows)
@@ -68,18 +81,18 @@ def main() -> None:
     print(summary)
 
 
-def _measured_rows(names: list[str], processes: int) -> list[Row]:
+def _measured_rows(names: list[str], decoders: str, processes: int) -> list[Row]:
     """Return every row of these architectures; what is measured goes to a file as it comes, and is not measured again."""
-    kept = KEPT / f"coverage-{_stamp()}.csv"
+    kept = KEPT / f"coverage-{decoders}-{_stamp()}.csv"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    done = _read(kept)
+    done = _read(kept, decoders)
     left = [name for name in names if name not in done]
     start = time.perf_counter()
     with kept.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, FIELDS)
         for first in range(0, len(left), CHUNK):
             with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
-                jobs = {pool.submit(_measured, name): name for name in left[first : first + CHUNK]}
+                jobs = {pool.submit(_measured, name, decoders): name for name in left[first : first + CHUNK]}
                 for job in as_completed(jobs):
                     done[jobs[job]] = job.result()
                     writer.writerows(job.result())
@@ -92,6 +105,7 @@ def _measured_rows(names: list[str], processes: int) -> list[Row]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", default=["*"], metavar="GLOB", help="which of timm's architectures")
+    parser.add_argument("--decoders", choices=SETS, default="unet", help="which decoders, and models of smp's beside them")
     parser.add_argument(
         "--output", type=Path, help="a CSV file (default, for all of timm: benchmarks/results/coverage-timm-VERSION.csv)"
     )
@@ -107,11 +121,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _measured(name: str) -> list[Row]:
+def _measured(name: str, decoders: str) -> list[Row]:
     """Return an architecture's rows; those that meta could not run are run with real tensors in a process of their own."""
-    rows = list(_rows_of(name, "meta"))
+    rows = list(_rows_of(name, decoders, "meta"))
     if any("meta tensor" in row["error"] for row in rows):
-        command = [sys.executable, __file__, "--one", name, "--device", "cpu"]
+        command = [sys.executable, __file__, "--one", name, "--decoders", decoders, "--device", "cpu"]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode == 0:
             return json.loads(answer.stdout)  # type: ignore[no-any-return]
@@ -119,17 +133,18 @@ def _measured(name: str) -> list[Row]:
     return rows
 
 
-def _rows_of(name: str, device: str) -> Iterator[Row]:
+def _rows_of(name: str, decoders: str, device: str) -> Iterator[Row]:
     """Yield a row a decoder and size, the project's decoders first."""
     import timm
 
     warnings.simplefilter("ignore")
+    _share_encoders()
     own: Size = tuple(timm.get_pretrained_cfg(name).input_size[1:])
-    family = timm.model_entrypoint(name).__module__.rpartition(".")[2]
-    facts = {"architecture": name, "family": family, "device": device}
-    for decoder in DECODERS:
+    sizes = (own, ODD) if decoders == "unet" or _is_first_of_family(name) else (own,)
+    facts = {"architecture": name, "family": _family(name), "device": device}
+    for decoder in SETS[decoders][0]:
         model: Any = None
-        for size in (own, ODD):
+        for size in sizes:
             row: Row = {**dict.fromkeys(FIELDS, ""), **facts, "decoder": decoder, "size": _text(size)}
             try:
                 model, more = _paired(name, decoder, size, None if size == own else model, device, own)
@@ -137,15 +152,84 @@ def _rows_of(name: str, device: str) -> Iterator[Row]:
             except Exception as error:  # noqa: BLE001 - every failure is a row
                 row |= {"ok": 0, "error": _error(error)}
             yield row
-    model = None
-    for size in (tuple(-(-length // 32) * 32 for length in own), ODD):
-        row = {**dict.fromkeys(FIELDS, ""), **facts, "decoder": PEER, "size": _text(size), "size_policy": "none"}
-        try:
-            model = model or _peer(name, device)
-            row |= _run_peer(model, size, device)
-        except Exception as error:  # noqa: BLE001 - likewise
-            row |= {"ok": 0, "error": _error(error)}
-        yield row
+    for peer in _peers(name, decoders):
+        model = None
+        for size in (tuple(-(-length // 32) * 32 for length in own), ODD):
+            row = {**dict.fromkeys(FIELDS, ""), **facts, "decoder": f"smp.{peer}", "size": _text(size), "size_policy": "none"}
+            try:
+                model = model or _peer(peer, name, device)
+                row |= _run_peer(model, size, device)
+            except Exception as error:  # noqa: BLE001 - likewise
+                row |= {"ok": 0, "error": _error(error)}
+            yield row
+
+
+def _share_encoders() -> None:
+    """Make each encoder once for all decoders that want the same of it, and run it once a size: meta tensors hold nothing."""
+    import torch
+
+    import zoo_timm.encoder
+
+    _spare_initial_values()
+    real = getattr(zoo_timm.encoder.TimmEncoder, "real", zoo_timm.encoder.TimmEncoder)
+    made = functools.lru_cache(maxsize=12)(functools.partial(_Shared, real))
+
+    def shared(**wanted: Any) -> Any:
+        return made(**wanted).encoder if torch.get_default_device().type == "meta" else real(**wanted)
+
+    shared.real = real  # type: ignore[attr-defined]
+    zoo_timm.encoder.TimmEncoder = shared  # type: ignore[assignment, misc]
+
+
+def _spare_initial_values() -> None:
+    """Leave out timm's truncated normal distribution for meta tensors, which hold no values: it took most of the time."""
+    import timm.layers.weight_init as init
+
+    draw = getattr(init._trunc_normal_, "draw", init._trunc_normal_)
+
+    def spared(tensor: Any, *args: Any) -> Any:
+        return tensor if tensor.is_meta else draw(tensor, *args)
+
+    spared.draw = draw  # type: ignore[attr-defined]
+    init._trunc_normal_ = spared
+
+
+class _Shared:
+    """An encoder that remembers what it gave for an image's shape."""
+
+    def __init__(self, factory: Any, **wanted: Any) -> None:
+        self.encoder = factory(**wanted)
+        forward, given = self.encoder.forward, {}
+
+        def remembered(image: Any) -> Any:
+            if image.shape not in given:
+                given[image.shape] = forward(image)
+            return given[image.shape]
+
+        self.encoder.forward = remembered
+
+
+def _family(name: str) -> str:
+    import timm
+
+    return timm.model_entrypoint(name).__module__.rpartition(".")[2]
+
+
+def _peers(name: str, decoders: str) -> tuple[str, ...]:
+    """Return which of smp's models are run with an architecture: of twelve with the first of its family alone."""
+    peers = SETS[decoders][1]
+    return peers if len(peers) == 1 or _is_first_of_family(name) else ()
+
+
+@functools.cache
+def _firsts() -> dict[str, str]:
+    import timm
+
+    return {_family(name): name for name in reversed(timm.list_models())}
+
+
+def _is_first_of_family(name: str) -> bool:
+    return _firsts()[_family(name)] == name
 
 
 def _paired(name: str, decoder: str, size: Size, model: Any, device: str, own: Size) -> tuple[Any, Row]:
@@ -180,12 +264,12 @@ def _paired(name: str, decoder: str, size: Size, model: Any, device: str, own: S
     }
 
 
-def _peer(name: str, device: str) -> Any:
+def _peer(peer: str, name: str, device: str) -> Any:
     import segmentation_models_pytorch as smp
     import torch
 
     with torch.device(device):
-        return smp.Unet(f"tu-{name}", encoder_weights=None).eval()
+        return getattr(smp, peer)(f"tu-{name}", encoder_weights=None).eval()
 
 
 def _run_peer(model: Any, size: Size, device: str) -> Row:
@@ -208,23 +292,29 @@ def _versions() -> str:
 def _stamp() -> str:
     """Return, in short, what the rows depend on: the versions in use and the project's own code."""
     digest = hashlib.sha256(_versions().encode())
-    for path in sorted([*ROOT.glob("zoo/*.py"), *ROOT.glob("plugins/zoo_[tu]*/*.*"), Path(__file__)]):
+    for path in sorted([*ROOT.glob("zoo/*.py"), *ROOT.glob("plugins/zoo_[stu]*/*.*"), Path(__file__)]):
         if path.suffix in (".py", ".json") and path.name not in ("cli.py", "registry.py", "discovery.py"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _read(kept: Path) -> dict[str, list[Row]]:
+def _read(kept: Path, decoders: str) -> dict[str, list[Row]]:
     """Return the rows by architecture that an earlier run left whole; without those it was stopped in."""
     found: dict[str, list[Row]] = {}
     if kept.exists():
         with kept.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 found.setdefault(row["architecture"], []).append(row)
-    whole = 2 * (len(DECODERS) + 1)
-    found = {name: rows for name, rows in found.items() if len(rows) == whole and None not in rows[-1].values()}
+    found = {
+        name: rows for name, rows in found.items() if len(rows) == _num_rows(name, decoders) and None not in rows[-1].values()
+    }
     _write(kept, [row for rows in found.values() for row in rows])
     return found
+
+
+def _num_rows(name: str, decoders: str) -> int:
+    sizes = 2 if decoders == "unet" or _is_first_of_family(name) else 1
+    return sizes * len(SETS[decoders][0]) + 2 * len(_peers(name, decoders))
 
 
 def _write(output: Path, rows: list[Row]) -> None:
@@ -234,26 +324,35 @@ def _write(output: Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
-def _summary(rows: list[Row], names: list[str]) -> str:
-    ours = [row for row in rows if row["decoder"] != PEER]
+def _summary(rows: list[Row], names: list[str], decoders: str) -> str:
+    ids, peers = SETS[decoders]
+    ours = [row for row in rows if row["decoder"] in ids]
     lines = [f"# Coverage of timm: {len(names)} architectures", "", f"Measured with {_versions()}.", ""]
     lines += ["| decoder | own size | 225x301 | both |", "| --- | --- | --- | --- |"]
-    for decoder in (*DECODERS, PEER):
-        passed = {
-            at: {row["architecture"] for row in rows if row["decoder"] == decoder and _at(row) == at and _ok(row)}
-            for at in "oh"
-        }
-        counts = (len(passed["o"]), len(passed["h"]), len(passed["o"] & passed["h"]))
-        lines.append(f"| {decoder} | " + " | ".join(f"{count} of {len(names)}" for count in counts) + " |")
+    for decoder in (*ids, *(f"smp.{peer}" for peer in peers)):
+        of_decoder = [row for row in rows if row["decoder"] == decoder]
+        run = {at: {row["architecture"] for row in of_decoder if _at(row) == at} for at in "oh"}
+        passed = {at: {row["architecture"] for row in of_decoder if _at(row) == at and _ok(row)} for at in "oh"}
+        counts = {"o": (passed["o"], run["o"]), "h": (passed["h"], run["h"])}
+        counts["both"] = (passed["o"] & passed["h"], run["o"] & run["h"])
+        lines.append(f"| {decoder} | " + " | ".join(f"{len(good)} of {len(all_)}" for good, all_ in counts.values()) + " |")
+    for what, among in (("the project's", ours), ("smp's own", [row for row in rows if row["decoder"] not in ids])):
+        at_own = [row for row in among if _at(row) == "o"]
+        passing = sum(map(_ok, at_own))
+        lines += ["", f"At own size, {what}: {passing} of {len(at_own)} pairs ({passing / max(1, len(at_own)):.1%})."]
     lines += [
         "",
         "Passed: one logit map of just the image's size. At 225x301 the project's models are built with "
-        "`image_size=(225, 301)`, which smp.Unet has not. smp.Unet's own size is rounded up to a multiple of 32.",
+        "`image_size=(225, 301)`, which smp's have not. smp's own size is rounded up to a multiple of 32."
+        + (" smp's own models, and 225x301, were run with the first architecture of each family." if len(peers) > 1 else ""),
         "",
     ]
     failed = [row for row in ours if not _ok(row)]
     lines += [f"## Failed: {len(failed)} of {len(ours)}", ""]
-    lines += [f"- {row['architecture']} x {row['decoder']} at {row['size']}: {row['error']}" for row in failed]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in failed:
+        reasons.setdefault((row["decoder"], _reason(row)), []).append(f"{row['architecture']} at {row['size']}")
+    lines += [f"- {decoder} ({len(where)}): {reason}: {', '.join(where)}" for (decoder, reason), where in reasons.items()]
     lines += ["" if failed else "None.", "", "## Image sizes at 225x301", ""]
     families = {row["family"] for row in ours}
     for policy in ("as is", "pad", "resize"):
@@ -266,10 +365,18 @@ def _summary(rows: list[Row], names: list[str]) -> str:
     lines += [f"- {name} ({row['family']}): made for {row['encoder_sees']}" for name, row in sorted(resized.items())] or [
         "- none"
     ]
-    lines += ["", "## Adapters (unet-basic, own size)", ""]
-    adapters = Counter(row["adapters"] or "none" for row in ours if row["decoder"] == DECODERS[0] and _at(row) == "o")
-    lines += [f"- {kinds}: {count} architectures" for kinds, count in adapters.most_common()]
+    for decoder in ids if len(peers) > 1 else ids[:1]:
+        of_decoder = [row for row in ours if row["decoder"] == decoder and _at(row) == "o" and _ok(row)]
+        lines += ["", f"## Adapters ({decoder}, own size)", ""]
+        adapters = Counter(row["adapters"] or "none" for row in of_decoder)
+        lines += [f"- {kinds}: {count} architectures" for kinds, count in adapters.most_common()]
     return "\n".join(lines) + "\n"
+
+
+def _reason(row: Row) -> str:
+    """Return the problem that a negotiation names, else the whole error."""
+    _, found, problem = row["error"].partition("Problem: ")
+    return problem.rstrip(".") if found else row["error"]
 
 
 def _at(row: Row) -> str:
@@ -286,7 +393,8 @@ def _text(size: Size) -> str:
 
 
 def _error(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 400 else f"{text[:100]} ... {text[-300:]}"
 
 
 if __name__ == "__main__":
