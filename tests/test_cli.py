@@ -141,10 +141,10 @@ def test_a_broken_plugin_is_told_and_harms_no_other(cli, install):
 def test_help_names_every_command(cli, option):
     status, out, _ = cli(option)
     assert status == 0
-    assert all(command in out for command in ("list", "show", "explain", "matrix", "bench", "plugins", "--version"))
+    assert all(command in out for command in ("list", "show", "explain", "matrix", "bench", "plugins", "new", "--version"))
 
 
-@pytest.mark.parametrize("command", ["list", "show", "explain", "matrix", "bench", "plugins"])
+@pytest.mark.parametrize("command", ["list", "show", "explain", "matrix", "bench", "plugins", "new"])
 def test_every_command_has_a_help_of_its_own(cli, command):
     status, out, _ = cli(command, "--help")
     assert status == 0

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import zoo
+from zoo.scaffold import write_distribution
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,7 +19,9 @@ def blocks(document: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/pairing.md", "docs/tutorial.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/coming-from-smp.md", "docs/pairing.md", "docs/plugins.md", "docs/tutorial.md"]
+)
 def test_every_python_snippet_of_a_document_runs_from_top_to_bottom(name, tmp_path):
     snippets = blocks(ROOT / name, "python")
     assert snippets
@@ -26,7 +29,10 @@ def test_every_python_snippet_of_a_document_runs_from_top_to_bottom(name, tmp_pa
     script.write_text("\n".join(snippets), encoding="utf-8")
     done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "torch.Size([" in done.stdout or name == "README.md"
+    shown = re.findall(
+        r"^print\(.*\)\s+# (torch\.Size\(\[[\d, ]+\]\)|\d+ checks ran on \S+, all passed)", script.read_text(), re.MULTILINE
+    )
+    assert [said for said in shown if said not in done.stdout] == []
 
 
 @pytest.mark.parametrize("example", ["basic_decoder.py", "sum_decoder.py"])
@@ -38,6 +44,15 @@ def test_the_tutorial_shows_the_example_files_as_they_are(example):
 def test_the_tutorial_shows_the_configuration_that_the_repository_holds():
     (shown,) = blocks(ROOT / "docs/tutorial.md", "yaml")
     assert yaml.safe_load(shown) == yaml.safe_load((ROOT / "configs/tutorial.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_tutorials_package_is_what_zoo_new_writes(tmp_path):
+    write_distribution("decoder", "my-fpn", tmp_path / "my-fpn")
+    hooks = (tmp_path / "my-fpn/src/my_fpn/__init__.py").read_text(encoding="utf-8").split('"""\n\n', 1)[1]
+    shown = next(block for block in blocks(ROOT / "docs/tutorial.md", "python") if "@zoo.hookimpl" in block)
+    assert shown.strip() == hooks.removeprefix("from __future__ import annotations\n\n").strip()
+    (entry_point,) = blocks(ROOT / "docs/tutorial.md", "toml")
+    assert entry_point.strip() in (tmp_path / "my-fpn/pyproject.toml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -36,6 +36,9 @@ def test_the_wheel_holds_the_core_the_plugins_and_their_data_and_nothing_else(tm
         "zoo_unet/decoders.py",
     ):
         assert needed in names
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "zoo/scaffold/templates").rglob("*.template")}
+    assert templates
+    assert templates <= set(names)
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
         "zoo",
         "zoo_resnet18",

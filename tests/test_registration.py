@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -441,3 +443,41 @@ def test_one_name_of_weights_need_not_be_in_a_tuple():
     maps = [zoo.FeatureMap(name="a", channels=1, stride=2)]
     zoo.register_encoder("named", "package.module:name", pyramid=maps, weights="mine")
     assert default_registry().encoder("named").spec.weights == ("mine",)
+
+
+SCRIPT = """
+import torch.nn.functional as F
+from torch import nn
+
+import zoo
+
+
+@zoo.register_decoder("mine")
+class Mine(nn.Module):
+    def __init__(self, pyramid):
+        super().__init__()
+        self.projections = nn.ModuleList(nn.Conv2d(entry.channels, 8, 1) for entry in pyramid)
+        self.out_channels, self.out_stride = 8, pyramid[0].stride
+
+    def forward(self, features):
+        maps = [project(x) for project, x in zip(self.projections, features, strict=True)]
+        return sum(F.interpolate(x, size=maps[0].shape[-2:]) for x in maps)
+
+
+config = zoo.BenchConfig(
+    name="mine", encoders=["resnet18"], decoders=["mine", "unet-basic"], modes=["inference"], size=[32], rounds=20, device="cpu"
+)
+rows = zoo.bench(config, store="store.sqlite").rows
+print([(row.pairing, row.error, row.rounds) for row in rows])
+"""
+MEASURED = "[('resnet18 x mine', None, 20), ('resnet18 x unet-basic', None, 20)]"
+
+
+@pytest.mark.parametrize("how", ["script", "notebook"])
+def test_a_decoder_of_a_script_or_of_a_notebooks_main_is_a_row_of_a_benchmark(how, tmp_path):
+    """A notebook's `__main__` has no file, as that of `python -` has none."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT, encoding="utf-8")
+    command, given = ([sys.executable, path], None) if how == "script" else ([sys.executable, "-"], SCRIPT)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip().splitlines()[-1] == MEASURED

@@ -68,11 +68,12 @@ class Registry:
         """Return the encoder or decoder of this id; raises as `encoder` and `decoder` do, naming what is close of both."""
         try:
             return self.encoder(id)
-        except UnknownIdError as no_encoder:
+        except (UnknownIdError, PluginError) as no_encoder:
             try:
                 return self.decoder(id)
-            except UnknownIdError as no_decoder:
-                raise UnknownIdError(f"{no_encoder}\n{no_decoder}") from None
+            except (UnknownIdError, PluginError) as no_decoder:
+                unusable = next((error for error in (no_encoder, no_decoder) if isinstance(error, PluginError)), None)
+                raise unusable or UnknownIdError(f"{no_encoder}\n{no_decoder}") from None
 
     def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
         """Return the ids of a kind, sorted; `pattern` is a glob or a part of the name, with a dot in it of tags as well."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import onnxruntime
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -189,7 +190,6 @@ def test_pooling_by_products_is_adaptive_pooling(size, length):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pspnet", "upernet"])
 def test_an_onnx_export_with_dynamic_sizes_is_right_at_another_size(name, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
     model = zoo.build("resnet18", f"smp:{name}", classes=2).eval()
     dynamic = {"image": {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}}
     with pytest.warns():  # the exporter's own

@@ -161,9 +161,12 @@ def plugins(
     screen.print(table)
     for record in records:
         if record.error:
-            screen.print(Text(f"{record.found.name}: {record.error}"))
+            screen.print(Text(f"{record.found.name}: {record.error}"), soft_wrap=True)
         elif record.found.disabled_by:
-            screen.print(Text(f"{record.found.name}: switched off by the environment variable {record.found.disabled_by}."))
+            screen.print(
+                Text(f"{record.found.name}: switched off by the environment variable {record.found.disabled_by}."),
+                soft_wrap=True,
+            )
     if check and default_registry().broken():
         raise typer.Exit(1)
 

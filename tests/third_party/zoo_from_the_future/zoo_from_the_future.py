@@ -1,0 +1,10 @@
+"""Made for a later plugin API, and marks a hook that this one does not know."""
+
+import zoo
+
+zoo_api = 99
+
+
+@zoo.hookimpl
+def zoo_losses():
+    yield "dice"

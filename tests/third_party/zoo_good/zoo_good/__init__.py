@@ -1,0 +1,31 @@
+"""A good plugin: one encoder, one decoder, told as plain data."""
+
+import zoo
+
+zoo_api = 1
+
+MAPS = tuple(zoo.FeatureMap(name=f"step{index}", channels=8 * index, stride=2**index) for index in (1, 2, 3))
+
+
+@zoo.hookimpl
+def zoo_encoders():
+    yield zoo.EncoderSpec(
+        name="steps",
+        factory="zoo_good.modules:Steps",
+        pyramid=MAPS,
+        options=(),
+        source="the tests of segmentation-zoo",
+        licence="MIT",
+    )
+
+
+@zoo.hookimpl
+def zoo_decoders():
+    yield zoo.DecoderSpec(
+        name="sum",
+        factory="zoo_good.modules:Sum",
+        needs=zoo.Needs(min_levels=2),
+        options=(zoo.Option(name="width", default=16, summary="channels of every map"),),
+        source="the tests of segmentation-zoo",
+        licence="MIT",
+    )

@@ -1,0 +1,9 @@
+"""Yields one good spec and then raises."""
+
+import zoo
+
+
+@zoo.hookimpl
+def zoo_decoders():
+    yield zoo.DecoderSpec(name="first", factory="zoo_half:Decoder")
+    raise ValueError("half of it is all there is")

@@ -1,0 +1,7 @@
+"""Has the hook's function, and forgot to mark it."""
+
+import zoo
+
+
+def zoo_decoders():
+    yield zoo.DecoderSpec(name="unmarked", factory="zoo_no_hook:Decoder")

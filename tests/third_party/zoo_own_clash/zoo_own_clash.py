@@ -1,0 +1,8 @@
+"""Gives `unet:unet-basic` as well, and says that it is canonical."""
+
+import zoo
+
+
+@zoo.hookimpl
+def zoo_decoders():
+    yield zoo.DecoderSpec(name="unet-basic", factory="zoo_own_clash:Decoder", canonical=True)

@@ -1,0 +1,12 @@
+"""Fine, but takes a second to import."""
+
+import time
+
+import zoo
+
+time.sleep(1)
+
+
+@zoo.hookimpl
+def zoo_decoders():
+    yield zoo.DecoderSpec(name="late", factory="zoo_slow_import:Decoder", source="the tests of segmentation-zoo", licence="MIT")
