@@ -223,9 +223,9 @@ def _limit(needs: Needs) -> int:
 
 
 def _too_few(count: int, needs: Needs, levels: int | None) -> str:
-    return f"the decoder needs at least {needs.min_levels} feature maps and {count} are left; choose " + (
-        "another encoder" if levels is None else "a higher levels=, or another encoder"
-    )
+    advice = "another encoder" if levels is None else "a higher levels=, or another encoder"
+    left = f"{count} {'is' if count == 1 else 'are'} left"
+    return f"the decoder needs at least {needs.min_levels} feature maps and {left}; choose {advice}"
 
 
 def _earlier_of_one_stride(maps: Sequence[FeatureMap]) -> dict[FeatureMap, str]:
