@@ -136,7 +136,7 @@ def test_a_pyramid_made_from_one_map_is_shown_level_by_level_with_what_it_adds(v
 def test_maps_chosen_among_those_of_one_stride_are_shown_and_the_others_left_with_the_reason(fresh_registry):
     zoo.register_encoder("blocks", "package.module:name", pyramid=given(*[16] * 12))
     zoo.register_decoder("dpt", "a.b:c", needs=zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False))
-    text = zoo.explain("blocks", "dpt")
+    text = zoo.explain("blocks", "local:dpt")
     assert column(text, "source map")[:4] == ["map3", "map6", "map9", "map12"]
     assert "evenly spaced" in column(text, "reason")[-1]
     assert "12 maps at this stride" in column(text, "reason")[-1]

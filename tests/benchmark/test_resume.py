@@ -12,7 +12,7 @@ from contextlib import closing
 
 import pytest
 
-ROUNDS, TRIALS = 100, 4
+ROUNDS, TRIALS = 250, 4
 CONFIG = f"""
 name: interrupted
 pairings:

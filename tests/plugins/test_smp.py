@@ -323,12 +323,12 @@ def test_what_is_taken_over_is_a_copy_in_the_same_mode_and_takes_any_size():
     mean = zoo.Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
     state = torch.get_rng_state()
     ours = zoo.from_smp(theirs, preprocessing=mean)
+    assert torch.equal(state, torch.get_rng_state())
     assert ours.training
     assert theirs.training
     assert ours.preprocessing is mean
     assert ours(torch.rand(2, 3, 65, 97, dtype=torch.double)).shape == (2, 1, 65, 97)
     assert all(torch.equal(tensor, before[name]) for name, tensor in theirs.state_dict().items())
-    assert torch.equal(state, torch.get_rng_state())
     with torch.no_grad():
         ours.head[0].weight.zero_()
     assert theirs.segmentation_head[0].weight.abs().sum() > 0
