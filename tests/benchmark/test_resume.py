@@ -12,7 +12,7 @@ from contextlib import closing
 
 import pytest
 
-ROUNDS, TRIALS = 250, 4
+ROUNDS, TRIALS = 100, 4
 CONFIG = f"""
 name: interrupted
 pairings:
@@ -33,7 +33,13 @@ def store(tmp_path):
 def start(store):
     command = [sys.executable, "-m", "zoo", "bench", store.with_name("run.yaml"), "--store", store]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, env=environment, preexec_fn=_heed_interrupts)
+
+
+def _heed_interrupts():
+    """A shell that runs the tests in the background has them, and what they start, ignore an interrupt."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def select(store, query):
