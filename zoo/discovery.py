@@ -170,10 +170,11 @@ def _loaded(found: FoundPlugin) -> PluginRecord:
 
 def _clash(first: PluginRecord, second: PluginRecord) -> str:
     """Return the full id under which two plugins give different specs; empty where there is none."""
+    theirs = {(type(spec), spec.name): spec for spec in second.specs}
     for mine in first.specs:
-        for theirs in second.specs:
-            if type(mine) is type(theirs) and mine.name == theirs.name and not are_same(mine, theirs):
-                return f"{first.found.name}:{mine.name}"
+        other = theirs.get((type(mine), mine.name))
+        if other is not None and not are_same(mine, other):
+            return f"{first.found.name}:{mine.name}"
     return ""
 
 
