@@ -468,7 +468,7 @@ config = zoo.BenchConfig(
     name="mine", encoders=["resnet18"], decoders=["mine", "unet-basic"], modes=["inference"], size=[32], rounds=20, device="cpu"
 )
 rows = zoo.bench(config, store="store.sqlite").rows
-print([(row.pairing, row.error, row.rounds) for row in rows])
+print([(row.name, row.error, row.rounds) for row in rows])
 """
 MEASURED = "[('resnet18 x mine', None, 20), ('resnet18 x unet-basic', None, 20)]"
 

@@ -73,13 +73,21 @@ class Pairing:
         """Return plain data, as YAML and JSON hold it."""
         return {entry.name: plain(getattr(self, entry.name)) for entry in fields(self)}
 
-    def __str__(self) -> str:
-        options = {
+    def code(self) -> str:
+        """Return the line of Python that builds it."""
+        options = "".join(f", {name}={value!r}" for name, value in self._chosen().items())
+        return f"zoo.build({self.encoder!r}, {self.decoder!r}{options})"
+
+    def _chosen(self) -> dict[str, Any]:
+        """Return the options that are not at their defaults, as plain data."""
+        return {
             entry.name: plain(getattr(self, entry.name))
             for entry in fields(self)
             if entry.name not in ("encoder", "decoder") and getattr(self, entry.name) != _DEFAULTS[entry.name]
         }
-        listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in options.items())
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in self._chosen().items())
         return f"{self.encoder} x {self.decoder}" + (f" ({listed})" if listed else "")
 
 

@@ -8,15 +8,18 @@ import sys
 from pathlib import Path
 
 from zoo.errors import PluginError, ZooError
-from zoo.registry import default_registry
+from zoo.registry import Kind, default_registry
 
 __all__ = ["load_plugin_file"]
 
 
-def load_plugin_file(path: Path) -> None:
+def load_plugin_file(path: Path) -> frozenset[tuple[Kind, str]]:
     """Run a Python file that registers encoders or decoders, as a configuration's `plugins:` names it.
 
     A file that raises leaves nothing registered.
+
+    Returns:
+        What it registered: kinds and names.
 
     Raises:
         PluginError: the file is missing, or raised; the cause is kept.
@@ -30,7 +33,7 @@ def load_plugin_file(path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with default_registry().whole_or_nothing():
+        with default_registry().whole_or_nothing() as registered:
             spec.loader.exec_module(module)
     except ZooError:
         del sys.modules[name]
@@ -38,3 +41,4 @@ def load_plugin_file(path: Path) -> None:
     except (Exception, SystemExit) as cause:
         del sys.modules[name]
         raise PluginError(f"The plugin file {path} raised {type(cause).__name__}: {cause}.") from cause
+    return frozenset(registered)

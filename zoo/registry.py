@@ -55,6 +55,7 @@ class Registry:
         self._records: dict[FoundPlugin, PluginRecord] = {}
         self._by_name: dict[tuple[Kind, FoundPlugin], dict[str, list[Entry[Any]]]] = {}
         self._local: dict[tuple[Kind, str], Entry[Any]] = {}
+        self._news: set[tuple[Kind, str]] = set()
 
     def encoder(self, id: str) -> Entry[EncoderSpec]:
         """Return the encoder of this id; raises UnknownIdError, AmbiguousIdError or PluginError."""
@@ -120,16 +121,19 @@ class Registry:
                 f"{_origin(spec.factory)}. Choose another name, or pass replace=True."
             )
         self._local[kind, spec.name] = Entry(kind=kind, plugin=LOCAL, distribution="", version="", spec=spec)
+        self._news.add((kind, spec.name))
 
     @contextmanager
-    def whole_or_nothing(self) -> Iterator[None]:
-        """Take back what was registered within, if something raises there."""
-        before = dict(self._local)
+    def whole_or_nothing(self) -> Iterator[set[tuple[Kind, str]]]:
+        """Yield a set of what is registered within, kinds and names; take it all back if something raises there."""
+        before, outer, self._news = dict(self._local), self._news, set()
         try:
-            yield
+            yield self._news
         except BaseException:
             self._local = before
             raise
+        finally:
+            self._news = outer
 
     def _resolve(self, kind: Kind, id: str) -> Entry[Any]:
         if not isinstance(id, str):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from textwrap import dedent
 
 import pytest
 
 import zoo
 from zoo.benchmark import load_config
+from zoo.benchmark.trial import trials_of
 
 VALID = {"name": "small", "encoders": "[resnet18]", "decoders": "[unet-basic]"}
 TOP_LEVEL_KEYS = ["name", "encoders", "pairings", "baseline", "modes", "batch", "size", "dtype", "input", "device", "rounds"]
@@ -178,3 +180,67 @@ def test_merge_keys_work_and_a_pairing_may_tell_its_image_size(tmp_path):
     first, second = load_config(path).all_pairings()
     assert (first.image_size, second.image_size) == ((64, 96), (64, 96))
     assert second.decoder == "unet-bilinear"
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ({"rounds": "{min: 10}"}, ("rounds.min", "20", "10")),
+        ({"rounds": "{min: 40, max: 20}"}, ("rounds", "max", "40", "20")),
+        ({"rounds": "{most: 40}"}, ("rounds.most", "unknown key", "min, max, target")),
+        ({"exclude": "[{}]"}, ("exclude.0", "exclude everything", "encoder")),
+        ({"exclude": "[{mode: infer}]"}, ("exclude.0.mode", "'inference' or 'training'", "'infer'")),
+        ({"exclude": "[{decoders: a}]"}, ("exclude.0.decoders", "'decoder'")),
+        ({"memory_format": "[nhwc]"}, ("memory_format.0", "'channels_last'", "'nhwc'")),
+        ({"runtime": "[onnx]"}, ("runtime.0", "'compile'", "'onnx'")),
+        ({"baseline": "{encoder: resnet18}"}, ("baseline.decoder", "required")),
+        ({"baseline": "{encoder: a, decoder: b, level: 2}"}, ("baseline.level", "'levels'")),
+        ({"budget": "0"}, ("budget", "greater than 0", "0")),
+        ({"memory_limit": "-1"}, ("memory_limit", "greater than 0", "-1")),
+    ],
+)
+def test_what_is_wrong_within_a_range_a_rule_or_a_baseline_is_told_with_its_place(written, lines, told):
+    message = refusal(written(valid_with(**lines)))
+    assert all(part in message for part in told), message
+
+
+def trials(written, text):
+    return trials_of(load_config(written(text)))
+
+
+def test_every_dimension_is_crossed_and_every_block_has_its_baseline_first_and_a_control_last(written):
+    dimensions = "batch: [1, 2]\nmodes: [inference]\nmemory_format: [contiguous, channels_last]\nruntime: [eager, compile]\n"
+    found = trials(written, valid_with(baseline="{name: b, factory: 'm:f'}") + dimensions)
+    assert len(found) == len({trial.key for trial in found}) == 2 * (2 * 4 + 1)
+    for block in (found[:9], found[9:]):
+        assert [trial.role for trial in block] == ["baseline", *["candidate"] * 7, "control"]
+        assert (block[0].memory_format, block[0].runtime) == ("contiguous", "eager")
+
+
+def test_without_a_baseline_the_first_pairing_of_each_block_is_one(written):
+    found = trials(written, valid_with(decoders="[unet-basic, sum]", exclude="[{decoder: unet-basic, mode: training}]"))
+    assert [(trial.mode, trial.subject.decoder, trial.role) for trial in found] == [
+        ("inference", "unet-basic", "baseline"),
+        ("inference", "sum", "candidate"),
+        ("inference", "unet-basic", "control"),
+        ("training", "sum", "baseline"),
+        ("training", "sum", "control"),
+    ]
+
+
+def test_a_trial_is_the_same_after_json(written):
+    text = valid_with(baseline="{name: b, factory: 'm:f', options: {sizes: [1, 2]}}", size="[[64, 96]]", classes="3")
+    for trial in trials(written, text):
+        again = type(trial).from_dict(json.loads(json.dumps(trial.as_dict())))
+        assert (again, again.key) == (trial, trial.key)
+
+
+def test_references_are_rows_beside_the_pairings_and_each_model_is_there_once(written):
+    references = "references: [{name: b, factory: 'm:f'}, {name: c, factory: 'm:g'}]\nmodes: [inference]\n"
+    found = trials(written, valid_with(baseline="{name: b, factory: 'm:f'}") + references)
+    assert [(str(trial), trial.role) for trial in found] == [
+        ("b", "baseline"),
+        ("resnet18 x unet-basic", "candidate"),
+        ("c", "candidate"),
+        ("b", "control"),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -10,9 +11,10 @@ import sys
 import time
 from contextlib import closing
 
+import psutil
 import pytest
 
-ROUNDS, TRIALS = 100, 4
+ROUNDS, TRIALS = 100, 6  # in two modes a pairing, the baseline and its control
 CONFIG = f"""
 name: interrupted
 pairings:
@@ -66,6 +68,16 @@ def stopped_halfway(store, sent):
     return process.returncode, out, err
 
 
+def check_that_every_trial_is_measured_once(store, rounds=ROUNDS):
+    per_trial = select(store, "SELECT count(*), count(DISTINCT round), min(round), max(round) FROM sample GROUP BY run, trial")
+    assert per_trial == [(rounds, rounds, 0, rounds - 1)] * TRIALS
+    assert select(store, "SELECT count(*), count(finished) FROM run") == [(1, 1)]
+    assert select(store, "SELECT stopped FROM timing") == [("fixed",)] * 2
+    assert select(store, "SELECT count(*) FROM trial WHERE error IS NOT NULL") == [(0,)]
+    assert select(store, "PRAGMA integrity_check") == [("ok",)]
+    assert select(store, "PRAGMA foreign_key_check") == []
+
+
 def test_what_was_measured_before_a_kill_is_kept_and_the_rest_is_completed(store):
     status, _, _ = stopped_halfway(store, signal.SIGKILL)
     assert status == -signal.SIGKILL
@@ -76,16 +88,40 @@ def test_what_was_measured_before_a_kill_is_kept_and_the_rest_is_completed(store
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "Resuming run 1" in " ".join(err.split())
-    assert f"{len(before)} of {ROUNDS * TRIALS}" in " ".join(err.split())
+    assert f"{len(before) // 3} rounds are measured" in " ".join(err.split())
     assert "resnet18 x unet-basic" in out
+    assert select(store, everything)[: len(before)] == before
+    check_that_every_trial_is_measured_once(store)
 
-    after = select(store, everything)
-    assert after[: len(before)] == before
-    assert len(after) == ROUNDS * TRIALS
-    per_trial = select(store, "SELECT count(*), count(DISTINCT round), min(round), max(round) FROM sample GROUP BY run, trial")
-    assert per_trial == [(ROUNDS, ROUNDS, 0, ROUNDS - 1)] * TRIALS
-    assert select(store, "SELECT count(*), count(finished) FROM run") == [(1, 1)]
-    assert select(store, "PRAGMA integrity_check") == [("ok",)]
+
+def test_the_processes_that_measure_end_with_the_one_that_was_killed(store):
+    process = start(store)
+    deadline = time.monotonic() + 300
+    family = []
+    while len(family) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+        family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 2  # the one that imports, and its fork that works
+    process.kill()
+    process.communicate(timeout=300)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_lose_nothing_and_double_nothing(store):
+    rounds, moments = 400, random.Random(5)
+    store.with_name("run.yaml").write_text(CONFIG.replace(f"rounds: {ROUNDS}", f"rounds: {rounds}"), encoding="utf-8")
+    for _ in range(10):
+        process = start(store)
+        time.sleep(moments.uniform(1, 14))
+        process.kill()
+        process.communicate(timeout=300)
+        assert not store.exists() or select(store, "PRAGMA integrity_check") == [("ok",)]
+    process = start(store)
+    _, err = process.communicate(timeout=1200)
+    assert process.returncode == 0, err
+    check_that_every_trial_is_measured_once(store, rounds)
 
 
 def test_an_interrupted_run_says_that_the_same_command_goes_on(store):

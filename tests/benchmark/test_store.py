@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo.benchmark.cost import StaticCost
-from zoo.benchmark.measure import Failure, Sample
-from zoo.benchmark.store import Store
+from zoo.benchmark.records import Alone, Failed, Rated, Round, Sample, StaticCost
+from zoo.benchmark.row import table_of
+from zoo.benchmark.store import Store, Taken
 from zoo.benchmark.trial import Trial
 
 FACTS = {"batch": 1, "height": 64, "width": 64, "dtype": "float32", "input": "image", "classes": 1, "in_channels": 3}
@@ -40,11 +40,26 @@ def store(path):
 
 
 def begin(store, config=CONFIG, environment=ENVIRONMENT):
-    return store.start_run("small", config, environment, [BASIC, BILINEAR])
+    """Start or resume a run, with one group of its two trials."""
+    run = store.start_run("small", config, environment, [BASIC, BILINEAR])
+    if not store.groups(run.id):
+        store.add_groups(run.id, [[BASIC.key, BILINEAR.key]])
+    return run
 
 
-def samples_of(seconds, *trials):
-    return [Sample(trial=trial, slot=slot, calls=3, seconds=seconds) for slot, trial in enumerate(trials)]
+def add_round(store, run, number, seconds, *trials, environment=ENVIRONMENT, group=0):
+    samples = tuple(
+        Sample(trial=trial.key, slot=slot, calls=3, seconds=seconds, busy_seconds=2 * seconds)
+        for slot, trial in enumerate(trials)
+    )
+    place = store.place(run, environment)
+    store.add_round(run, group, place, Round(number=number, samples=samples, conditions={"load": 0.5}))
+
+
+def seconds_of(store, run, group=0):
+    """Return what the rounds of a group took, by trial."""
+    found = store.groups(run)[group].samples
+    return [{number: taken.seconds for number, taken in found.get(trial.key, {}).items()} for trial in (BASIC, BILINEAR)]
 
 
 def started(pid):
@@ -57,29 +72,47 @@ def set_owner(path, owner):
 
 
 def test_what_was_written_is_there_after_reopening(path):
-    cost = StaticCost(parameters=3, flops=5, live_bytes=7)
+    cost = StaticCost(parameters=3, flops=5, live_bytes=7, step_flops=15, parts={"encoder": 2, "head": 1}, plan={"maps": ["a"]})
+    alone = Alone(trial=BASIC.key, batch=1, build_seconds=0.5, first_seconds=0.25, seconds=0.125, rss_bytes=11)
     with closing(Store(path)) as store:
         run = begin(store).id
-        store.add_cost(run, BASIC, cost)
-        store.add_device_bytes(run, BASIC, 11)
-        store.add_round(run, 0, samples_of(0.25, BASIC, BILINEAR))
-        store.add_round(run, 1, samples_of(0.5, BASIC))
-        store.add_failure(run, Failure(trial=BILINEAR, error="ValueError: of its own"))
+        store.add_cost(run, BASIC.key, cost)
+        store.add_alone(run, alone)
+        store.add_smaller(run, Alone(trial=BILINEAR.key, batch=2, build_seconds=1, first_seconds=1, seconds=1))
+        add_round(store, run, 0, 0.25, BASIC, BILINEAR)
+        add_round(store, run, 1, 0.5, BASIC)
+        store.add_failure(run, Failed(trial=BILINEAR.key, kind="crash", error="ValueError: of its own"))
+        store.add_note(run, BASIC.key, "noted")
+        store.add_note(run, BASIC.key, "noted")
+        store.add_rate(run, store.place(run, ENVIRONMENT), Rated(kernel="product", dtype="float32", flops_per_second=1e9))
+        store.add_rate(run, store.place(run, ENVIRONMENT), Rated(kernel="convolution", dtype="float32", flops_per_second=2e9))
+        store.stop_group(run, 0, store.place(run, ENVIRONMENT), "precise")
     with closing(Store(path)) as store:
         basic, bilinear = store.trials(run)
-        assert (basic.key, basic.cost, basic.device_bytes, basic.error) == (BASIC.key, cost, 11, None)
-        assert basic.samples == {0: 0.25, 1: 0.5}
-        assert basic.facts == BASIC.as_dict()
-        assert (bilinear.samples, bilinear.error, bilinear.cost) == ({0: 0.25}, "ValueError: of its own", None)
+        assert (basic.key, basic.cost, basic.error, basic.notes) == (BASIC.key, cost, None, ("noted",))
+        assert (basic.alone["build_seconds"], basic.alone["rss_bytes"], basic.facts) == (0.5, 11, BASIC.as_dict())
+        assert Trial.from_dict(basic.facts) == BASIC
+        assert (bilinear.error, bilinear.failure, bilinear.cost) == ("ValueError: of its own", "crash", None)
+        assert bilinear.smaller["batch"] == 2
+        (group,) = store.groups(run)
+        assert group.samples[BASIC.key] == {
+            0: Taken(seconds=0.25, busy_seconds=0.5),
+            1: Taken(seconds=0.5, busy_seconds=1.0),
+        }
+        assert seconds_of(store, run)[1] == {0: 0.25}
+        assert (group.stopped, group.rounds, group.environment) == ("precise", 2, ENVIRONMENT)
+        assert group.conditions == ({"load": 0.5}, {"load": 0.5})
+        assert store.rates(run) == {(group.place, "float32"): ("convolution", 2e9)}
         found = store.run(run)
         assert (found.name, found.config, found.environment, found.finished) == ("small", CONFIG, ENVIRONMENT, None)
+        assert [found.id for found in store.runs()] == [run]
 
 
 def test_each_write_is_seen_by_another_reader_at_once(store, path):
     run = begin(store).id
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
         for number in range(3):
-            store.add_round(run, number, samples_of(0.1, BASIC, BILINEAR))
+            add_round(store, run, number, 0.1, BASIC, BILINEAR)
             assert reader.execute("SELECT count(*) FROM sample").fetchone() == (2 * (number + 1),)
         assert reader.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -87,11 +120,29 @@ def test_each_write_is_seen_by_another_reader_at_once(store, path):
 def test_an_unfinished_run_goes_on_where_it_was(path):
     with closing(Store(path)) as store:
         first = begin(store)
-        store.add_round(first.id, 0, samples_of(0.1, BASIC, BILINEAR))
+        add_round(store, first.id, 0, 0.1, BASIC, BILINEAR)
     with closing(Store(path)) as store:
         again = begin(store)
         assert (first.is_resumed, again.is_resumed, again.id) == (False, True, first.id)
-        assert [trial.samples for trial in store.trials(again.id)] == [{0: 0.1}, {0: 0.1}]
+        assert seconds_of(store, again.id) == [{0: 0.1}, {0: 0.1}]
+
+
+def test_of_rounds_measured_in_two_places_those_of_one_count(store):
+    run, elsewhere = begin(store).id, {"device": "cpu", "processor": "another"}
+    for number in range(3):
+        add_round(store, run, number, 0.1, BASIC, BILINEAR, environment=elsewhere)
+    for number in range(2):
+        add_round(store, run, number, 0.7, BASIC, BILINEAR)
+    assert seconds_of(store, run)[0] == {0: 0.1, 1: 0.1, 2: 0.1}
+    assert store.groups(run)[0].environment == elsewhere
+    store.stop_group(run, 0, store.place(run, ENVIRONMENT), "budget")
+    assert seconds_of(store, run)[0] == {0: 0.7, 1: 0.7}
+
+
+def test_a_group_can_be_split_all_or_nothing(store):
+    run = begin(store).id
+    store.replace_group(run, 0, [[BASIC.key], [BILINEAR.key]])
+    assert [(group.number, group.trials) for group in store.groups(run)] == [(0, (BASIC.key,)), (1, (BILINEAR.key,))]
 
 
 @pytest.mark.parametrize(
@@ -138,15 +189,42 @@ def test_a_run_of_another_machine_is_taken_to_be_gone(store, path):
 def test_a_round_that_cannot_be_kept_whole_leaves_nothing(store, path):
     run = begin(store).id
     with pytest.raises(zoo.StoreError):
-        store.add_round(run, 0, samples_of(0.1, BASIC, STRANGER))
-    assert [trial.samples for trial in store.trials(run)] == [{}, {}]
-    store.add_round(run, 0, samples_of(0.2, BASIC, BILINEAR))
+        add_round(store, run, 0, 0.1, BASIC, STRANGER)
+    assert (seconds_of(store, run), store.groups(run)[0].rounds) == ([{}, {}], 0)
+    add_round(store, run, 0, 0.2, BASIC, BILINEAR)
     with pytest.raises(zoo.StoreError):
-        store.add_round(run, 0, samples_of(0.9, BILINEAR, BASIC))
-    assert [trial.samples for trial in store.trials(run)] == [{0: 0.2}, {0: 0.2}]
+        add_round(store, run, 0, 0.9, BILINEAR, BASIC)
+    assert seconds_of(store, run) == [{0: 0.2}, {0: 0.2}]
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_a_store_of_version_1_is_brought_to_this_one_with_all_that_it_holds(path):
+    """The file was written by the version before groups, places and roles: one finished run, and one that was interrupted."""
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript((Path(__file__).parent / "store-version-1.sql").read_text(encoding="utf-8"))
+    with closing(Store(path)) as store:
+        finished, interrupted = store.runs()
+        assert (finished.finished is not None, interrupted.finished) == (True, None)
+        assert [group.stopped for group in store.groups(finished.id)] == ["fixed", "fixed"]
+        assert [group.rounds for group in store.groups(finished.id)] == [20, 20]
+        table = table_of(store, finished.id)
+        assert [row.role for row in table.rows] == ["baseline", "candidate"] * 2
+        assert all(row.ratio and row.rounds == 20 and row.parameters for row in table.rows)
+        assert [row.error for row in table_of(store, interrupted.id).rows] == [None, "ValueError: of its own"] * 2
+        assert store.trials(interrupted.id)[1].failure == "error"
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_a_store_that_must_be_there_is_not_made(tmp_path):
+    with pytest.raises(zoo.StoreError, match="zoo bench"):
+        Store(tmp_path / "absent.sqlite", must_exist=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_is_not_there_is_told(store):

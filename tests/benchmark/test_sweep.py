@@ -14,6 +14,7 @@ import yaml
 
 import zoo
 from zoo.benchmark import BenchConfig, bench
+from zoo.benchmark.statistics import estimate_median, estimate_ratio
 from zoo.registry import default_registry
 
 ROUNDS = 20
@@ -134,7 +135,8 @@ def samples(store):
     asked = """
         SELECT sample.run, json_extract(facts, '$.mode'), coalesce(json_extract(facts, '$.subject.reference'),
                json_extract(facts, '$.subject.decoder')), round, slot, calls, seconds
-        FROM sample JOIN trial ON trial.run = sample.run AND trial.key = sample.trial ORDER BY sample.rowid
+        FROM sample JOIN trial ON trial.run = sample.run AND trial.key = sample.trial
+        WHERE json_extract(facts, '$.role') <> 'control' ORDER BY sample.rowid
     """
     with closing(sqlite3.connect(store)) as database:
         return database.execute(asked).fetchall()
@@ -168,7 +170,7 @@ def row(table):
     """Return a function that gives the one row of a mode whose name holds a text."""
 
     def only(mode, text):
-        (found,) = (row for row in table.rows if row.mode == mode and text in row.pairing)
+        (found,) = (row for row in table.rows if row.mode == mode and text in row.name)
         return found
 
     return only
@@ -181,7 +183,7 @@ SOUND = ("conv", "tiny x unet-basic", "tiny x unet-bilinear")
 def test_there_is_a_row_for_every_trial_the_baseline_first_in_each_mode(table):
     assert [row.mode for row in table.rows] == ["inference"] * 9 + ["training"] * 9
     assert [index for index, row in enumerate(table.rows) if row.is_baseline] == [0, 9]
-    assert [row.pairing for row in table.rows[:9]] == [row.pairing for row in table.rows[9:]]
+    assert [row.name for row in table.rows[:9]] == [row.name for row in table.rows[9:]]
 
 
 @MODES
@@ -191,6 +193,12 @@ def test_a_sound_row_has_every_fact(row, mode, text):
     assert found.error is None
     assert found.rounds == ROUNDS
     assert (found.batch, found.height, found.width, found.device, found.dtype) == (1, 64, 64, "cpu", "float32")
+    assert (found.memory_format, found.runtime, found.stopped) == ("contiguous", "eager", "fixed")
+    assert 0 < found.latency.low <= found.p90
+    assert 0 < found.busy.low <= found.busy.median
+    assert 0 < found.efficiency < 1.5
+    assert min(found.build_seconds, found.first_seconds) > 0
+    assert found.rss_bytes >= 0
     assert 0 < found.latency.low <= found.latency.median <= found.latency.high
     assert found.images_per_second == pytest.approx(1 / found.latency.median)
     assert found.ratio.low <= found.ratio.median <= found.ratio.high
@@ -210,9 +218,8 @@ def test_ratios_and_medians_follow_from_the_raw_samples(table, folder, row):
         seconds[mode, name][number] = value
     mine, base = seconds["training", "unet-bilinear"], seconds["training", "conv"]
     found = row("training", "unet-bilinear")
-    assert found.latency.low == sorted(mine.values())[5]
-    assert found.latency.high == sorted(mine.values())[14]
-    assert found.ratio.high == sorted(mine[number] / base[number] for number in range(ROUNDS))[14]
+    assert found.latency == estimate_median([mine[number] for number in range(ROUNDS)])
+    assert found.ratio == estimate_ratio([mine[n] for n in range(ROUNDS)], [base[n] for n in range(ROUNDS)])
 
 
 def test_training_holds_more_memory_than_inference_for_the_same_parameters_and_flops(row):
@@ -281,7 +288,7 @@ def test_what_fails_halfway_keeps_its_samples_and_the_rest_goes_on(row, folder):
 def test_a_decoder_as_tutorials_write_it_is_a_row_and_builds_with_any_number_of_classes(run, tmp_path):
     (tmp_path / "tutorial.py").write_text(dedent(TUTORIAL), encoding="utf-8")
     table = run(plugins=["tutorial.py"], encoders=["resnet18"], decoders=["basic", "unet-basic"], size=[64])
-    assert [(row.pairing, row.rounds, row.error) for row in table.rows] == [
+    assert [(row.name, row.rounds, row.error) for row in table.rows] == [
         ("resnet18 x basic", ROUNDS, None),
         ("resnet18 x unet-basic", ROUNDS, None),
     ]
@@ -316,20 +323,79 @@ def test_trials_of_other_batches_sizes_and_dtypes_are_compared_with_the_baseline
     assert all(row.ratio and row.rounds == ROUNDS for row in table.rows)
 
 
-def test_without_a_baseline_or_with_a_broken_one_there_are_no_ratios_but_the_rest(run):
-    without = run(pairings=[pairing("unet-basic")])
+def test_memory_formats_share_a_block_and_rules_leave_combinations_out(run):
+    table = run(
+        pairings=[pairing("unet-basic"), pairing("unet-bilinear")],
+        baseline=BASELINE,
+        memory_format=["contiguous", "channels_last"],
+        size=[32, 64],
+        exclude=[{"decoder": "unet-bil*", "memory_format": "channels_last"}, {"size": 64, "memory_format": "channels_last"}],
+    )
+    found = [(row.height, row.name.removeprefix("tiny x "), row.memory_format, row.is_baseline) for row in table.rows]
+    assert found == [
+        (32, "conv", "contiguous", True),
+        (32, "unet-basic", "contiguous", False),
+        (32, "unet-bilinear", "contiguous", False),
+        (32, "conv", "channels_last", False),
+        (32, "unet-basic", "channels_last", False),
+        (64, "conv", "contiguous", True),
+        (64, "unet-basic", "contiguous", False),
+        (64, "unet-bilinear", "contiguous", False),
+    ]
+    assert all(row.error is None and row.ratio for row in table.rows)
+
+
+def test_a_pairing_may_be_the_baseline_and_stand_under_a_second_name(run):
+    same = pairing("unet-basic") | {"name": "the same again"}
+    table = run(pairings=[same, pairing("unet-basic")], baseline=pairing("unet-basic"))
+    assert [(row.name, row.is_baseline, row.rounds) for row in table.rows] == [
+        ("tiny x unet-basic", True, ROUNDS),
+        ("the same again", False, ROUNDS),
+    ]
+    (check,) = table.checks
+    assert check.ratio.low <= check.ratio.median <= check.ratio.high
+    assert check.names == ("the same again",)
+
+
+def test_a_large_block_is_measured_in_groups_that_each_hold_the_baseline(run):
+    table = run(pairings=[pairing("unet-basic"), pairing("unet-bilinear"), pairing("unet-attention")], group_size=1)
+    assert [row.rounds for row in table.rows] == [2 * ROUNDS, ROUNDS, ROUNDS]
+    assert [check.names for check in table.checks] == [("tiny x unet-bilinear",), ("tiny x unet-attention",)]
+
+
+def test_rounds_end_when_every_ratio_is_known_or_the_most_are_done_or_the_time_is_spent(run):
+    def stopped(**facts):
+        return {(row.stopped, row.rounds) for row in run(pairings=[pairing("unet-basic")], baseline=BASELINE, **facts).rows}
+
+    assert stopped(rounds={"min": 20, "max": 160, "target": 0.99}) == {("precise", 20)}
+    assert stopped(rounds={"min": 20, "max": 21, "target": 0.000001}) == {("limit", 21)}
+    assert stopped(rounds={"min": 20, "max": 160, "target": 0.000001}, budget=0.001) == {("budget", 20)}
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_a_row_beside_the_eager_one_and_its_first_call_takes_longer(run):
+    table = run(pairings=[pairing("unet-basic")], runtime=["eager", "compile"])
+    eager, compiled = table.rows
+    assert [(row.error, row.rounds, row.runtime) for row in table.rows] == [(None, ROUNDS, "eager"), (None, ROUNDS, "compile")]
+    assert compiled.first_seconds > eager.first_seconds
+    assert (compiled.flops, compiled.parameters) == (eager.flops, eager.parameters)
+
+
+def test_without_a_baseline_the_first_pairing_is_one_and_with_a_broken_one_there_are_no_ratios(run):
+    without = run(pairings=[pairing("unet-basic"), pairing("unet-bilinear")])
+    assert [(row.is_baseline, row.ratio.median == 1) for row in without.rows] == [(True, True), (False, False)]
     broken = run(pairings=[pairing("unet-basic")], baseline=BASELINE | {"factory": "torch.nn:NoSuchThing"})
-    assert [row.ratio for row in without.rows] == [None]
     assert [row.ratio for row in broken.rows] == [None, None]
     assert "NoSuchThing" in broken.rows[0].error
     assert broken.rows[1].rounds == ROUNDS
     assert not math.isnan(broken.rows[1].latency.median)
+    assert broken.checks == ()
 
 
 def test_a_configuration_in_memory_will_do_and_random_input_and_several_classes(tmp_path, fresh_registry):
     (tmp_path / "tiny.py").write_text(dedent(TINY), encoding="utf-8")
     facts = {"name": "memory", "plugins": [str(tmp_path / "tiny.py")], "pairings": [pairing("unet-basic")]}
-    config = BenchConfig.model_validate(facts | {"size": [32], "device": "cpu", "input": "random", "classes": 4})
+    config = BenchConfig.model_validate(facts | {"size": [32], "device": "cpu", "input": "random", "classes": 4, "rounds": 20})
     table = bench(config, store=tmp_path / "store.sqlite")
     assert [(row.mode, row.rounds, row.error) for row in table.rows] == [("inference", 20, None), ("training", 20, None)]
 

@@ -10,36 +10,44 @@ from typing import TYPE_CHECKING
 from zoo.benchmark.config import BenchConfig, load_config
 
 if TYPE_CHECKING:
-    from zoo.benchmark.table import Table
+    from zoo.benchmark.row import Table
 
 __all__ = ["DEFAULT_STORE", "BenchConfig", "bench", "load_config"]
 
 DEFAULT_STORE = Path("results/zoo.sqlite")
 
 
-def bench(config: str | PathLike[str] | BenchConfig, *, store: str | PathLike[str] = DEFAULT_STORE) -> Table:
+def bench(
+    config: str | PathLike[str] | BenchConfig, *, store: str | PathLike[str] = DEFAULT_STORE, ray: str | None = None
+) -> Table:
     """Measure every pairing of a configuration side by side; a run that was interrupted goes on where it was.
 
     Args:
         config: the path of a YAML file, or the configuration itself.
         store: the SQLite file that keeps each result as it comes; made if need be.
+        ray: the address of a Ray cluster on whose machines to measure, or "auto" for the one that this machine belongs to (see
+            `docs/many-machines.md`); None measures in this machine's own processes.
 
     Returns:
         The table; `print` shows it, `rows` holds its facts. A pairing that failed is a row with its error.
 
     Raises:
         ConfigError: the configuration is wrong.
-        ZooError: a plugin file or the store cannot be used.
+        ZooError: a plugin file, the store or the Ray cluster cannot be used.
 
     Example:
         >>> print(zoo.bench("configs/resnet18.yaml"))
     """
+    from zoo.benchmark.cluster import ray_executor
+    from zoo.benchmark.processes import LocalProcesses
     from zoo.benchmark.progress import ConsoleWatcher
+    from zoo.benchmark.row import table_of
     from zoo.benchmark.store import Store
     from zoo.benchmark.sweep import run_sweep
-    from zoo.benchmark.table import table_of
 
     wanted = config if isinstance(config, BenchConfig) else load_config(Path(config))
-    with closing(Store(Path(store))) as opened, ConsoleWatcher() as watcher:
-        run = run_sweep(wanted, opened, watcher)
-        return table_of(opened, run.id)
+    with ConsoleWatcher() as watcher:
+        make_executor = LocalProcesses if ray is None else ray_executor(ray, watcher.say)
+        with closing(Store(Path(store))) as opened:
+            run = run_sweep(wanted, opened, watcher, make_executor)
+            return table_of(opened, run.id)

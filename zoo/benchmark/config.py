@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from zoo.errors import ConfigError, OptionError
 from zoo.pairing import Pairing
 
-__all__ = ["BenchConfig", "PairingEntry", "ReferenceEntry", "Side", "load_config"]
+__all__ = ["BenchConfig", "ExcludeRule", "PairingEntry", "ReferenceEntry", "RoundsEntry", "Side", "load_config"]
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Size: TypeAlias = Annotated[
@@ -28,10 +29,11 @@ class _Strict(BaseModel):
 
 
 class PairingEntry(_Strict):
-    """One pairing with options of its own."""
+    """One pairing with options of its own; `name` is what the table calls it instead of its ids."""
 
     encoder: str
     decoder: str
+    name: str = ""
     weights: str | None = None
     levels: Count | None = None
     image_size: Size | None = None
@@ -39,6 +41,10 @@ class PairingEntry(_Strict):
     size_policy: Literal["auto", "pad", "resize", "error"] = "auto"
     encoder_options: dict[str, Any] = {}
     decoder_options: dict[str, Any] = {}
+
+    def pairing(self, **shared: Any) -> Pairing:
+        """Return the pairing, with what all pairings of the run share."""
+        return Pairing(**self.model_dump(exclude={"name"}), **shared)
 
 
 class ReferenceEntry(_Strict):
@@ -49,26 +55,108 @@ class ReferenceEntry(_Strict):
     options: dict[str, Any] = {}
 
 
+class RoundsEntry(_Strict):
+    """How many rounds a group takes: until every ratio to the baseline is known to within `target`, or `max` are done.
+
+    The intervals are looked at after `min` rounds and after each doubling, and widened so that they hold at all of these
+    looks together.
+    """
+
+    min: Annotated[int, Field(ge=20)] = 20
+    max: Annotated[int, Field(ge=20)] = 160
+    target: Annotated[float, Field(gt=0, lt=1)] = 0.02
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> RoundsEntry:
+        if self.max < self.min:
+            raise ValueError(f"max must be at least min ({self.min}); found {self.max}")
+        return self
+
+
+Mode: TypeAlias = Literal["inference", "training"]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+MemoryFormat: TypeAlias = Literal["contiguous", "channels_last"]
+Runtime: TypeAlias = Literal["eager", "compile"]
+_T = TypeVar("_T")
+OneOrMore: TypeAlias = Annotated[list[_T], BeforeValidator(lambda given: given if isinstance(given, list) else [given])]
+Baseline: TypeAlias = Annotated[
+    Annotated[PairingEntry, Tag("pairing")] | Annotated[ReferenceEntry, Tag("reference")],
+    Discriminator(lambda given: "pairing" if _has_encoder(given) else "reference"),
+]
+Rounds: TypeAlias = Annotated[
+    Annotated[int, Field(ge=20), Tag("count")] | Annotated[RoundsEntry, Tag("range")],
+    Discriminator(lambda given: "range" if isinstance(given, dict | RoundsEntry) else "count"),
+]
+
+
+def _has_encoder(given: Any) -> bool:
+    return isinstance(given, PairingEntry) or (isinstance(given, dict) and bool({"encoder", "decoder"} & given.keys()))
+
+
+class ExcludeRule(_Strict):
+    """Trials that are left out: those that match every key given here. A list matches any of its values.
+
+    `encoder`, `decoder` and `name` are globs (`"timm:vit_*"`); a rule that names an encoder or decoder never matches a
+    reference.
+    """
+
+    encoder: OneOrMore[str] = []
+    decoder: OneOrMore[str] = []
+    name: OneOrMore[str] = []
+    mode: OneOrMore[Mode] = []
+    batch: OneOrMore[Count] = []
+    size: OneOrMore[Side] = []
+    dtype: OneOrMore[Precision] = []
+    memory_format: OneOrMore[MemoryFormat] = []
+    runtime: OneOrMore[Runtime] = []
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ExcludeRule:
+        if not self.model_fields_set:
+            raise ValueError(f"a rule without keys would exclude everything; it takes {', '.join(type(self).model_fields)}")
+        return self
+
+    def hits(self, facts: Mapping[str, Any]) -> bool:
+        """Whether a trial of these facts is left out."""
+        return all(_matches(key, getattr(self, key), facts[key]) for key in self.model_fields_set)
+
+
+def _matches(key: str, values: list[Any], found: Any) -> bool:
+    if key in ("encoder", "decoder", "name"):
+        return found is not None and any(fnmatchcase(found, pattern) for pattern in values)
+    if key == "size":
+        values = [side if isinstance(side, tuple) else (side, side) for side in values]
+    return found in values
+
+
 class BenchConfig(_Strict):
-    """A benchmark run.
+    """A benchmark run: every pairing under every combination of modes, batch, size, dtype, memory format and runtime.
 
     Attributes:
         name: what the run is called in the table's title.
         encoders: ids; each is paired with each of `decoders`.
         decoders: ids.
         pairings: further pairings, with options.
-        baseline: what every row is compared with.
+        references: models that are no pairings, measured beside them.
+        baseline: what every row is compared with: a pairing or a reference. Without it, the first pairing.
         plugins: Python files that register encoders or decoders, relative to the configuration's folder.
+        exclude: rules for the combinations that are left out.
         classes: logits a pixel, for every pairing.
         in_channels: channels of the input.
         modes: "inference", "training" (forward, loss, backward, optimizer).
         batch: images a call.
         size: image side, or [height, width].
         dtype: "float32", or "bfloat16" for autocast.
+        memory_format: "contiguous", or "channels_last" for model and input.
+        runtime: "eager", or "compile" for `torch.compile`.
         input: "image" (a photograph, cropped and resized) or "random".
         device: "auto" (the accelerator where there is one, else the CPU) or a torch device such as "cpu".
-        rounds: how often each trial is measured, interleaved with the others.
+        rounds: how often each trial is measured, interleaved with the others: a fixed number, or {min, max, target}.
+        budget: seconds that the rounds of one group may take, once `min` of them are done.
+        group_size: the most pairings that are measured in one interleaved group, beside the baseline and its control.
         warmup: calls before the first round.
+        step_limit: seconds after which a build, a first call or a slot counts as hung.
+        memory_limit: GiB of resident memory at which a process is ended; by default nine tenths of what is free.
         seed: of the random weights, the random input and the order within each round.
     """
 
@@ -76,18 +164,26 @@ class BenchConfig(_Strict):
     encoders: list[str] = []
     decoders: list[str] = []
     pairings: list[PairingEntry] = []
-    baseline: ReferenceEntry | None = None
+    references: list[ReferenceEntry] = []
+    baseline: Baseline | None = None
     plugins: list[str] = []
+    exclude: list[ExcludeRule] = []
     classes: Count = 1
     in_channels: Count = 3
-    modes: Annotated[list[Literal["inference", "training"]], Field(min_length=1)] = ["inference", "training"]
+    modes: Annotated[list[Mode], Field(min_length=1)] = ["inference", "training"]
     batch: Annotated[list[Count], Field(min_length=1)] = [1]
     size: Annotated[list[Side], Field(min_length=1)] = [256]
-    dtype: Annotated[list[Literal["float32", "bfloat16"]], Field(min_length=1)] = ["float32"]
+    dtype: Annotated[list[Precision], Field(min_length=1)] = ["float32"]
+    memory_format: Annotated[list[MemoryFormat], Field(min_length=1)] = ["contiguous"]
+    runtime: Annotated[list[Runtime], Field(min_length=1)] = ["eager"]
     input: Literal["image", "random"] = "image"
     device: str = "auto"
-    rounds: Annotated[int, Field(ge=20)] = 20
+    rounds: Rounds = RoundsEntry()
+    budget: Annotated[float, Field(gt=0)] = 600.0
+    group_size: Count = 8
     warmup: Count = 3
+    step_limit: Annotated[float, Field(gt=0)] = 300.0
+    memory_limit: Annotated[float, Field(gt=0)] | None = None
     seed: int = 0
 
     @model_validator(mode="after")
@@ -100,9 +196,13 @@ class BenchConfig(_Strict):
 
     def all_pairings(self) -> list[Pairing]:
         """Return the pairings that the run measures, in order, each once."""
+        return list(dict.fromkeys(pairing for pairing, _ in self.named_pairings()))
+
+    def named_pairings(self) -> list[tuple[Pairing, str]]:
+        """Return the same with what the table calls each, "" for its ids; one that has two names is there twice."""
         shared: dict[str, Any] = {"classes": self.classes, "in_channels": self.in_channels}
-        crossed = [Pairing(encoder, decoder, **shared) for encoder in self.encoders for decoder in self.decoders]
-        single = [Pairing(**entry.model_dump(), **shared) for entry in self.pairings]
+        crossed = [(Pairing(encoder, decoder, **shared), "") for encoder in self.encoders for decoder in self.decoders]
+        single = [(entry.pairing(**shared), entry.name) for entry in self.pairings]
         return list(dict.fromkeys([*crossed, *single]))
 
 
@@ -154,7 +254,8 @@ def _told(error: Any, content: dict[Any, Any]) -> str:
     if location[:1] == ["size"] and len(location) > 1:
         found = content["size"][location[1]]
         return f"  size.{location[1]}: a side is a whole number of at least 1, or a pair [height, width]; found {found!r}."
-    key = ".".join(str(part) for part in location) or "the file"
+    named = [part for part in location if part not in _TAGS]
+    key = ".".join(str(part) for part in named) or "the file"
     if error["type"] == "extra_forbidden":
         allowed = _allowed_keys(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
@@ -167,7 +268,17 @@ def _told(error: Any, content: dict[Any, Any]) -> str:
     return f"  {key}: {message}{given}."
 
 
+_TAGS = ("pairing", "reference", "count", "range")
+"""What pydantic names the kinds of a union in an error's place; a user wrote no such key."""
+
+
 def _allowed_keys(location: Sequence[str | int]) -> list[str]:
-    models: dict[str, type[_Strict]] = {"pairings": PairingEntry, "baseline": ReferenceEntry}
+    models: dict[str, type[_Strict]] = {
+        "pairings": PairingEntry,
+        "references": ReferenceEntry,
+        "baseline": PairingEntry if "pairing" in location else ReferenceEntry,
+        "exclude": ExcludeRule,
+        "rounds": RoundsEntry,
+    }
     model = models.get(str(location[0]), BenchConfig) if location else BenchConfig
     return list(model.model_fields)

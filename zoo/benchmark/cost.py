@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,60 +12,70 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from zoo.benchmark.records import StaticCost
 from zoo.benchmark.steps import build_subject, make_step
 from zoo.benchmark.trial import Trial
+from zoo.model import SegmentationModel
 
-__all__ = ["LiveTensors", "StaticCost", "static_cost"]
+__all__ = ["LiveTensors", "static_cost"]
 
 META = torch.device("meta")
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StaticCost:
-    """Facts that follow from a trial alone.
-
-    Attributes:
-        parameters: all of them, trained or not.
-        flops: of one forward pass for one image; a multiply-add counts as two, and only convolutions, matrix products
-            and attention count (what `torch.utils.flop_counter` knows).
-        live_bytes: the most bytes that tensors hold at one time during a step: weights, input, activations, and in
-            training gradients and the optimizer's state. An allocator may need more. None where only the device tells.
-    """
-
-    parameters: int
-    flops: int
-    live_bytes: int | None
 
 
 def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
     """Return a trial's costs; on the meta device nothing is computed. What meta cannot run is run on the CPU.
 
     Autocast does nothing on meta, so a bfloat16 trial's live tensors are followed in a real run, where `device` is the
-    CPU; an accelerator has a counter of its own.
+    CPU; an accelerator has a counter of its own. Compiling changes what tensors live in ways that this cannot follow: the
+    costs are those of the eager model.
 
     Raises:
         ZooError: the model cannot be built, not even on the CPU.
         Exception: what running it on the CPU raises.
     """
+    eager = replace(trial, runtime="eager")
     try:
-        cost = _cost_on(META, trial)
+        cost = _cost_on(META, eager)
     except Exception:  # noqa: BLE001 - a plugin's model may raise anything on meta, and still run
-        return _cost_on(CPU, trial)
+        return _cost_on(CPU, eager)
     if trial.dtype == "float32":
         return cost
-    return replace(cost, live_bytes=_live_bytes(_built(CPU, trial), CPU, trial) if device.type == "cpu" else None)
+    return replace(cost, live_bytes=_live_bytes(_built(CPU, eager), CPU, eager) if device.type == "cpu" else None)
 
 
 def _cost_on(device: torch.device, trial: Trial) -> StaticCost:
     model = _built(device, trial)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    plan = model.plan.as_dict() if isinstance(model, SegmentationModel) else None
     single = make_step(model, replace(trial, batch=1, mode="inference"), device)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as forward:
         single()
     del single
-    live_bytes = _live_bytes(model, device, trial)
-    return StaticCost(parameters=parameters, flops=counter.get_total_flops(), live_bytes=live_bytes)
+    return StaticCost(
+        parameters=_count(model),
+        flops=forward.get_total_flops(),
+        step_flops=_step_flops(model, device, trial),
+        live_bytes=_live_bytes(model, device, trial),
+        parts=_parts(model),
+        plan=plan,
+    )
+
+
+def _count(*modules: nn.Module) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def _parts(model: nn.Module) -> dict[str, int] | None:
+    if not isinstance(model, SegmentationModel):
+        return None
+    return {name: _count(getattr(model, name)) for name in ("encoder", "adapters", "decoder", "head")}
+
+
+def _step_flops(model: nn.Module, device: torch.device, trial: Trial) -> int:
+    step = make_step(model, trial, device)
+    with FlopCounterMode(display=False) as whole:
+        step()
+    return int(whole.get_total_flops())
 
 
 def _built(device: torch.device, trial: Trial) -> nn.Module:

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from zoo.discovery import OWN_DISTRIBUTION
@@ -29,6 +30,8 @@ class Environment:
     device_name: str
     processor: str
     cores: int
+    memory_gib: float
+    driver: str
     threads: int
     system: str
     python: str
@@ -70,12 +73,34 @@ def describe_environment(device: torch.device) -> Environment:
         device_name=name,
         processor=processor,
         cores=os.cpu_count() or 1,
+        memory_gib=round(_memory_bytes(device) / 2**30, 1),
+        driver=_driver(device),
         threads=torch.get_num_threads(),
-        system=f"{platform.system()} {platform.machine()}",
+        system=platform.platform(),
         python=platform.python_version(),
         versions=_versions(),
         commit=code_version(),
     )
+
+
+def _memory_bytes(device: torch.device) -> int:
+    """Return how much memory the accelerator has, else the machine."""
+    told = None if device.type == "cpu" else getattr(torch.get_device_module(device), "get_device_properties", None)
+    properties = told(device) if told else None
+    return int(getattr(properties, "total_memory", 0) or psutil.virtual_memory().total)
+
+
+def _driver(device: torch.device) -> str:
+    """Return what drives an NVIDIA or AMD accelerator; "" for others, which torch does not tell of."""
+    if device.type != "cuda":
+        return ""
+    runtime = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
+    try:
+        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return runtime
+    return f"{told[0]}, {runtime}" if told else runtime
 
 
 def _processor() -> str:

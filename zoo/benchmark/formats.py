@@ -1,9 +1,9 @@
-"""The table as a terminal, a Markdown page, a spreadsheet or a program reads it."""
+"""The table as a terminal, a Markdown page, a spreadsheet or a program reads it. Torch-free."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -12,40 +12,47 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from zoo.benchmark.columns import Column, chosen_columns
+from zoo.benchmark.row import Check, Row, Table
 from zoo.benchmark.statistics import Estimate
-from zoo.benchmark.table import COLUMNS, Column, Row, Table
 from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
 
-__all__ = ["FORMATS", "Format", "render", "terminal_view"]
+__all__ = ["FORMATS", "Format", "records", "render", "terminal_view", "title_of"]
 
 Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
-GROUP_HEADINGS = ("mode", "batch", "size", "device", "dtype")
+GROUP_COLUMNS = ("mode", "batch", "size", "device", "dtype")
 
 
-def render(table: Table, form: str) -> str:
-    """Return the table in one of `FORMATS`."""
-    renderers: dict[str, Callable[[Table], str]] = {"table": _text, "markdown": _markdown, "csv": _csv, "json": _json}
-    return renderers[form](table)
+def render(table: Table, form: str, columns: Sequence[Column] | None = None) -> str:
+    """Return the table in one of `FORMATS`; CSV and JSON hold every fact, whichever columns are chosen."""
+    chosen = list(columns or chosen_columns(table))
+    if form == "table":
+        return plain_text(terminal_view(table, FULL_WIDTH, chosen))
+    if form == "markdown":
+        return _markdown(table, chosen)
+    return csv_text(records(table)) if form == "csv" else _json(table)
 
 
-def terminal_view(table: Table, width: int) -> RenderableType:
+def terminal_view(table: Table, width: int, columns: Sequence[Column] | None = None) -> RenderableType:
     """Return the table for a terminal of this width.
 
     Where it is narrow, columns with one value throughout move to a line below; where that is not enough, what the rows
-    of a group share becomes their heading, and intervals stand below their medians.
+    of a block share becomes their heading, intervals stand below their medians, and what still has no room is named below.
     """
-    shown, shared = list(COLUMNS), []
-    for column in COLUMNS:
+    shown, shared = list(columns or chosen_columns(table)), []
+    for column in list(shown):
         values = {column.cell(row) for row in table.rows}
-        if len(values) == 1 and column.heading != "pairing" and _width(table, shown) > width:
+        if len(values) == 1 and column.name != "pairing" and _width(table, shown) > width:
             shown.remove(column)
             shared.append(f"{column.heading} {values.pop()}")
     is_narrow = _width(table, shown) > width
-    told_by_group = [column for column in shown if column.heading in GROUP_HEADINGS] if is_narrow else []
-    shown = [column for column in shown if column not in told_by_group]
+    told_by_block = [column for column in shown if column.name in GROUP_COLUMNS] if is_narrow else []
+    shown = [column for column in shown if column not in told_by_block]
+    dropped = _without_room(table, shown, width) if is_narrow else []
+    shown = [column for column in shown if column not in dropped]
     drawn = RichTable(
-        title=Text(_title(table)),
+        title=Text(title_of(table)),
         title_justify="left",
         title_style="bold",
         header_style="bold",
@@ -55,74 +62,133 @@ def terminal_view(table: Table, width: int) -> RenderableType:
     for column in shown:
         heading = column.heading.replace(" ", "\n") if is_narrow else column.heading
         drawn.add_column(Text(heading), justify="right" if column.is_number else "left", overflow="fold")
-    group: object = None
+    block: object = None
     for row in table.rows:
-        if group != row.group:
-            if group is not None:
+        if block != row.block:
+            if block is not None:
                 drawn.add_section()
-            if told_by_group:
-                said = ", ".join(f"{column.heading} {column.cell(row)}" for column in told_by_group)
+            if told_by_block:
+                said = ", ".join(f"{column.heading} {column.cell(row)}" for column in told_by_block)
                 drawn.add_row(Text(said, style="italic"))
-        group = row.group
+        block = row.block
         cells = [column.cell(row) for column in shown]
         style = "red" if row.error else ("dim" if row.is_baseline else "")
-        drawn.add_row(*(Text(cell.replace(" [", "\n[") if is_narrow else cell) for cell in cells), style=style)
+        drawn.add_row(*(Text(_folded(cell) if is_narrow else cell) for cell in cells), style=style)
+        if row is _last_of(table, row.block):
+            for check in _off(table, row.block):
+                cells = _warning_cells(check, shown)
+                drawn.add_row(*(Text(_folded(cell) if is_narrow else cell) for cell in cells), style="yellow")
     lines = [f"All rows: {', '.join(shared)}."] if shared else []
-    lines += [*_failures(table), *_legend(table)]
+    if dropped:
+        lines.append(
+            f"No room for: {', '.join(column.heading for column in dropped)}; --columns chooses, --format markdown has all."
+        )
+    lines += _notes(table, [*shown, *told_by_block])
     return Group(drawn, *map(Text, lines))
 
 
-def _text(table: Table) -> str:
-    return plain_text(terminal_view(table, FULL_WIDTH))
+def records(table: Table) -> list[dict[str, Any]]:
+    """Return the rows as flat data, every fact of each; missing values are None."""
+    return [_record(table, row) for row in table.rows]
 
 
-def _markdown(table: Table) -> str:
-    lines = [f"**{escaped(_title(table))}**", "", table_row([column.heading for column in COLUMNS])]
-    lines.append(table_row(["---:" if column.is_number else "---" for column in COLUMNS]))
-    lines += [table_row([escaped(column.cell(row)) for column in COLUMNS]) for row in table.rows]
-    notes = [*_failures(table), *_legend(table)]
-    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in notes)]) + "\n"
+def title_of(table: Table) -> str:
+    """Return what was measured, where and when, in a line."""
+    return "\n".join(
+        f"{run.name}: {run.environment['device_name']} ({run.environment['device']}{_threads(run.environment)}), "
+        f"torch {run.environment['versions']['torch']}, segmentation-zoo {run.environment['versions']['segmentation-zoo']}, "
+        f"{run.started[:10]}"
+        for run in table.runs
+    )
 
 
-def _csv(table: Table) -> str:
-    records = [_record(table, row) for row in table.rows]
-    return csv_text(records)
+def _threads(environment: dict[str, Any]) -> str:
+    return f", {environment['threads']} threads" if environment["device"] == "cpu" else ""
+
+
+def _folded(cell: str) -> str:
+    return cell.replace(" [", "\n[").replace("] ", "]\n").replace(" ±", "\n±")
+
+
+def _markdown(table: Table, columns: list[Column]) -> str:
+    lines = [f"**{escaped(title_of(table))}**", "", table_row([column.heading for column in columns])]
+    lines.append(table_row(["---:" if column.is_number else "---" for column in columns]))
+    for row in table.rows:
+        lines.append(table_row([escaped(column.cell(row)) for column in columns]))
+        if row is _last_of(table, row.block):
+            lines += [table_row(map(escaped, _warning_cells(check, columns))) for check in _off(table, row.block)]
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in _notes(table, columns))]) + "\n"
 
 
 def _json(table: Table) -> str:
-    facts = {"run": asdict(table.run), "rows": [_record(table, row) for row in table.rows]}
+    checks = [{"block": list(check.block), "ratio": asdict(check.ratio), "is_off": check.is_off} for check in table.checks]
+    facts = {
+        "runs": [asdict(run) for run in table.runs],
+        "checks": checks,
+        "best_rates": dict(table.rates),
+        "rows": [record | {"plan": row.plan} for record, row in zip(records(table), table.rows, strict=True)],
+    }
     return json.dumps(facts, indent=2) + "\n"
 
 
 def _record(table: Table, row: Row) -> dict[str, Any]:
-    """Return a row as flat data; missing values are None."""
-    environment = table.run.environment
+    run = next(run for run in table.runs if run.id == row.run)
+    environment = run.environment
+    parts = row.parts or {}
     return {
-        "pairing": row.pairing,
+        "run": row.run,
+        "key": row.key,
+        "pairing": row.name,
+        "encoder": row.encoder or None,
+        "decoder": row.decoder or None,
         "mode": row.mode,
         "batch": row.batch,
         "height": row.height,
         "width": row.width,
         "device": row.device,
         "dtype": row.dtype,
+        "memory_format": row.memory_format,
+        "runtime": row.runtime,
         **_fields("latency_ms", row.latency, 1e3),
+        "latency_ms_p90": None if row.p90 is None else row.p90 * 1e3,
+        **_fields("busy_ms", row.busy, 1e3),
         "images_per_second": row.images_per_second,
         **_fields("ratio_to_baseline", row.ratio, 1.0),
         "is_tie": row.ratio.is_tie if row.ratio else None,
+        **_fields("busy_ratio_to_baseline", row.busy_ratio, 1.0),
         "is_baseline": row.is_baseline,
-        "peak_mib": None if row.peak_bytes is None else row.peak_bytes / 2**20,
-        "parameters": row.parameters,
-        "gflops": None if row.flops is None else row.flops / 1e9,
-        "licences": row.licences or None,
         "rounds": row.rounds,
+        "stopped": row.stopped,
+        "efficiency": row.efficiency,
+        "gflops_per_second": None if row.flops_per_second is None else row.flops_per_second / 1e9,
+        "peak_mib": _in_mib(row.peak_bytes),
+        "live_mib": _in_mib(row.live_bytes),
+        "allocated_mib": _in_mib(row.allocated_bytes),
+        "reserved_mib": _in_mib(row.reserved_bytes),
+        "rss_mib": _in_mib(row.rss_bytes),
+        "parameters": row.parameters,
+        **{f"parameters_{part}": parts.get(part) for part in ("encoder", "adapters", "decoder", "head")},
+        "gflops": None if row.flops is None else row.flops / 1e9,
+        "build_seconds": row.build_seconds,
+        "first_call_seconds": row.first_seconds,
+        "smaller_batch": row.smaller.batch if row.smaller else None,
+        "smaller_batch_images_per_second": row.smaller.images_per_second if row.smaller else None,
+        "quality": row.quality,
+        "licences": row.licences or None,
+        "flags": "; ".join(row.flags) or None,
+        "failure": row.failure,
         "error": row.error,
-        "device_name": environment["device_name"],
+        "device_name": row.device_name,
         "threads": environment["threads"],
         "torch": environment["versions"]["torch"],
         "zoo": environment["versions"]["segmentation-zoo"],
         "commit": environment["commit"],
-        "started": table.run.started,
+        "started": run.started,
     }
+
+
+def _in_mib(value: int | None) -> float | None:
+    return None if value is None else value / 2**20
 
 
 def _fields(name: str, estimate: Estimate | None, scale: float) -> dict[str, float | None]:
@@ -131,28 +197,84 @@ def _fields(name: str, estimate: Estimate | None, scale: float) -> dict[str, flo
     return {name: estimate.median * scale, f"{name}_low": estimate.low * scale, f"{name}_high": estimate.high * scale}
 
 
-def _title(table: Table) -> str:
-    environment = table.run.environment
-    versions = environment["versions"]
-    threads = f", {environment['threads']} threads" if environment["device"] == "cpu" else ""
-    return (
-        f"{table.run.name}: {environment['device_name']} ({environment['device']}{threads}), torch {versions['torch']}, "
-        f"segmentation-zoo {versions['segmentation-zoo']}, {table.run.started[:10]}"
-    )
+def _notes(table: Table, columns: Sequence[Column]) -> list[str]:
+    notes = [f"FAILED {row.name}, {_told(row.block)}: {row.error}" for row in table.rows if row.error]
+    notes += [f"{row.name}, {_told(row.block)}: {'; '.join(row.flags)}." for row in table.rows if row.flags and not row.error]
+    notes += [_told_check(check) for check in table.checks]
+    notes += [f"{column.heading} = {column.legend}." for column in columns if column.legend]
+    if any(column.name == "memory" for column in columns):
+        notes.append(f"peak MiB = {_peak(table)}.")
+    if any(column.name == "efficiency" for column in columns):
+        notes += [f"best rate in {dtype}: {told}." for dtype, told in table.rates.items()]
+    notes.append(f"Intervals hold with 95 %{_looks(table)}.")
+    runs = ", ".join(f"run {run.id} (input: {run.config['input']})" for run in table.runs)
+    return [*notes, f"From {table.store}: {runs}."]
 
 
-def _legend(table: Table) -> list[str]:
-    notes = [f"{column.heading} = {column.legend}." for column in COLUMNS if column.legend]
-    peak = (
-        "the most that the device's allocator held during a step, with no other model on it"
-        if any(row.is_device_peak for row in table.rows)
-        else "the most that live tensors hold during a step, from a pass of its own; an allocator needs more"
-    )
-    return [*notes, f"peak MiB = {peak}.", f"Run {table.run.id} in {table.store}; input: {table.run.config['input']}."]
+def _peak(table: Table) -> str:
+    if any(row.allocated_bytes is not None for row in table.rows):
+        return "the most that the device's allocator gave out during a step, with no other model on it"
+    return "the most that live tensors hold during a step, followed without computing; an allocator needs more"
 
 
-def _failures(table: Table) -> list[str]:
-    return [f"FAILED {row.pairing}, {row.mode}, batch {row.batch}: {row.error}" for row in table.rows if row.error]
+def _looks(table: Table) -> str:
+    if any(isinstance(run.config["rounds"], dict) for run in table.runs):
+        return ", also at the look at which the rounds were ended (each look's own level is higher)"
+    return ""
+
+
+def _last_of(table: Table, block: tuple[Any, ...]) -> Row:
+    return next(row for row in reversed(table.rows) if row.block == block)
+
+
+def _off(table: Table, block: tuple[Any, ...]) -> list[Check]:
+    return [check for check in table.checks if check.block == block and check.is_off]
+
+
+def _warning_cells(check: Check, columns: Sequence[Column]) -> list[str]:
+    """Return the cells of the row that says that the baseline, measured once more, was not as fast as itself."""
+    cells = {"pairing": "WARNING: baseline again", "ratio": _ratio(check)}
+    return [cells.get(column.name, "") for column in columns]
+
+
+def _told_check(check: Check) -> str:
+    told = f"A/A check, {_told(check.block)}: the baseline against itself took {_ratio(check)} of its time"
+    if not check.is_off:
+        return f"{told}."
+    measured = f" (measured with {', '.join(check.names)})" if check.names else ""
+    return f"WARNING: {told}{measured}: differences of that order mean nothing here."
+
+
+def _ratio(check: Check) -> str:
+    return f"{check.ratio.median:.3f} [{check.ratio.low:.3f}, {check.ratio.high:.3f}]"
+
+
+def _told(block: tuple[Any, ...]) -> str:
+    _, mode, batch, height, width, dtype = block
+    return f"{mode}, batch {batch}, {height}x{width}, {dtype}"
+
+
+FIRST_TO_GO = ("licences", "efficiency", "throughput", "flops", "busy_ratio", "parameters", "memory", "rounds", "p90")
+"""In this order columns give way where the terminal is too narrow even for folded cells."""
+
+
+def _without_room(table: Table, columns: list[Column], width: int) -> list[Column]:
+    """Return the columns to leave out so that no word of the others is broken."""
+    needed = {column.name: 1 + max(map(len, _lines(table, column))) for column in columns}
+    dropped = []
+    for name in FIRST_TO_GO:
+        if sum(needed.values()) + 2 <= width:
+            break
+        if name in needed:
+            dropped.append(name)
+            del needed[name]
+    return [column for column in columns if column.name in dropped]
+
+
+def _lines(table: Table, column: Column) -> list[str]:
+    """Return what stands in a column's lines when its cells are folded."""
+    cells = [line for row in table.rows for line in _folded(column.cell(row)).split("\n")]
+    return [*column.heading.split(" "), *cells]
 
 
 def _width(table: Table, columns: list[Column]) -> int:

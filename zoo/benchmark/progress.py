@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -24,6 +25,9 @@ class Watcher(Protocol):
     def say(self, line: str) -> None:
         """Tell a fact that is worth a line of its own."""
 
+    def log(self, line: str) -> None:
+        """Tell what a bar shows anyway, where there is none."""
+
 
 class ConsoleWatcher:
     """A progress bar on stderr where that is a terminal, else the worthwhile lines alone."""
@@ -36,6 +40,7 @@ class ConsoleWatcher:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=console,
+            refresh_per_second=2,  # what draws the bar runs beside what is measured
             transient=True,
             disable=not console.is_terminal,
         )
@@ -59,3 +64,8 @@ class ConsoleWatcher:
     def say(self, line: str) -> None:
         """Print above the bar."""
         self._progress.console.print(line, markup=False, emoji=False, soft_wrap=True)
+
+    def log(self, line: str) -> None:
+        """Print a line with the time, where there is no bar."""
+        if not self._progress.console.is_terminal:
+            self.say(f"{datetime.now():%H:%M:%S} {line}")

@@ -1,22 +1,36 @@
-"""A median with an interval that assumes nothing about how the samples are distributed."""
+"""Medians with intervals, ratios of pairs, and what may be said of them. Torch-free."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-__all__ = ["Estimate", "estimate_median", "estimate_ratio"]
+__all__ = [
+    "CONFIDENCE",
+    "TIE",
+    "Estimate",
+    "estimate_median",
+    "estimate_quotient",
+    "estimate_ratio",
+    "outliers",
+    "percentile_90",
+]
 
 CONFIDENCE = 0.95
 TIE = (0.98, 1.02)
 """Ratios in between are no difference that a user would notice; an interval that reaches into it is a tie."""
 
+RESAMPLES = 1999
+SEED = 0
+"""The same samples give the same interval, whenever the table is read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A median and the 95 % interval it lies in."""
+    """A median and the interval it lies in, with 95 % confidence unless asked for otherwise."""
 
     median: float
     low: float
@@ -27,24 +41,78 @@ class Estimate:
         """For a ratio: whether it cannot be told from 1."""
         return self.low <= TIE[1] and self.high >= TIE[0]
 
+    @property
+    def precision(self) -> float:
+        """Half the interval's width, as a share of the median."""
+        return (self.high - self.low) / 2 / self.median
 
-def estimate_median(samples: Sequence[float]) -> Estimate:
-    """Return the median with its distribution-free interval between two order statistics.
 
-    The rank k is the largest for which k samples below and k above still hold the median with 95 % probability
-    (Conover 1999, Practical Nonparametric Statistics, 3.2); for 20 samples these are the 6th and the 15th. Fewer than
-    six samples have no such interval, and their full range is given.
+def estimate_median(samples: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """Return the median with its bootstrap interval (percentile method; Efron and Tibshirani 1993, 13).
+
+    Fewer than six samples have no interval worth the name, and their full range is given.
     """
-    ordered = sorted(samples)
-    count = len(ordered)
-    rank, tail = 0, 0.5**count
-    while tail <= (1 - CONFIDENCE) / 2 and rank < count // 2:
-        rank += 1
-        tail += math.comb(count, rank) * 0.5**count
-    rank = max(rank, 1)
-    return Estimate(median=statistics.median(ordered), low=ordered[rank - 1], high=ordered[count - rank])
+    return _bootstrapped(tuple(samples), confidence)
 
 
-def estimate_ratio(samples: Sequence[float], baseline: Sequence[float]) -> Estimate:
+def estimate_ratio(samples: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
     """Return the median of the ratios of samples taken in the same round, so that drift hits both alike."""
-    return estimate_median([sample / base for sample, base in zip(samples, baseline, strict=True)])
+    return estimate_median([sample / base for sample, base in zip(samples, baseline, strict=True)], confidence)
+
+
+def estimate_quotient(samples: Sequence[float], others: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """Return the quotient of two medians of samples that are no pairs, both resampled for the interval."""
+    return _quotient(tuple(samples), tuple(others), confidence)
+
+
+def percentile_90(samples: Sequence[float]) -> float:
+    """Return the value that nine in ten samples lie below."""
+    import numpy as np
+
+    return float(np.quantile(samples, 0.9))
+
+
+def outliers(samples: Sequence[float]) -> int:
+    """Count the samples that lie far out: three times the quartiles' distance beyond them (Tukey 1977)."""
+    import numpy as np
+
+    first, third = np.quantile(samples, [0.25, 0.75])
+    reach = 3 * (third - first)
+    return sum(not first - reach <= sample <= third + reach for sample in samples)
+
+
+@lru_cache(maxsize=65536)
+def _bootstrapped(samples: tuple[float, ...], confidence: float) -> Estimate:
+    median = statistics.median(samples)
+    if len(samples) < 6 or min(samples) == max(samples):
+        return Estimate(median=median, low=min(samples), high=max(samples))
+    low, high = _interval((samples,), "median", confidence)
+    return Estimate(median=median, low=low, high=high)
+
+
+@lru_cache(maxsize=65536)
+def _quotient(samples: tuple[float, ...], others: tuple[float, ...], confidence: float) -> Estimate:
+    middle = statistics.median(samples) / statistics.median(others)
+    if min(len(samples), len(others)) < 6:
+        return Estimate(median=middle, low=min(samples) / max(others), high=max(samples) / min(others))
+    low, high = _interval((samples, others), "quotient", confidence)
+    return Estimate(median=middle, low=low, high=high)
+
+
+def _interval(data: tuple[tuple[float, ...], ...], statistic: str, confidence: float) -> tuple[float, float]:
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    def quotient(one: Any, other: Any, axis: int = -1) -> Any:
+        return np.median(one, axis=axis) / np.median(other, axis=axis)
+
+    found = bootstrap(
+        data,
+        np.median if statistic == "median" else quotient,
+        n_resamples=RESAMPLES,
+        confidence_level=confidence,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(SEED),
+    ).confidence_interval
+    return float(found.low), float(found.high)

@@ -52,6 +52,7 @@ def make_step(model: nn.Module, trial: Trial, device: torch.device) -> Step:
 
     Inference is a forward pass under `torch.inference_mode`. A training step is forward, loss (binary cross-entropy for
     one class, else cross-entropy), backward, and AdamW. Under "bfloat16" the forward pass and the loss run in autocast.
+    "channels_last" is the memory format of weights and input; under "compile" the model is `torch.compile`d for its shape.
     """
     preprocessing = getattr(model, "preprocessing", None) or Preprocessing.identity(trial.in_channels)
     model = model.to(device)
@@ -63,10 +64,21 @@ def make_step(model: nn.Module, trial: Trial, device: torch.device) -> Step:
         width=trial.width,
         preprocessing=preprocessing,
     ).to(device)
+    if trial.memory_format == "channels_last":
+        model = model.to(memory_format=torch.channels_last)
+        image = image.to(memory_format=torch.channels_last)
     if trial.mode == "inference":
-        return _inference_step(model.eval(), image, trial.dtype)
+        return _inference_step(_made_to_run(model.eval(), trial), image, trial.dtype)
     labels = label_batch(batch=trial.batch, classes=trial.classes, height=trial.height, width=trial.width).to(device)
-    return _training_step(model.train(), image, labels, trial.dtype)
+    return _training_step(_made_to_run(model.train(), trial), image, labels, trial.dtype)
+
+
+def _made_to_run(model: nn.Module, trial: Trial) -> nn.Module:
+    if trial.runtime == "eager":
+        return model
+    compiled = torch.compile(model, dynamic=False)
+    assert isinstance(compiled, nn.Module)
+    return compiled
 
 
 def _inference_step(model: nn.Module, image: Tensor, dtype: str) -> Step:

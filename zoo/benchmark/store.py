@@ -1,4 +1,4 @@
-"""The results store: one SQLite file that holds runs, trials and raw samples, each committed as it comes."""
+"""The results store: one SQLite file that holds runs, trials and raw samples, each committed as it comes. Torch-free."""
 
 from __future__ import annotations
 
@@ -6,54 +6,19 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmark.cost import StaticCost
-from zoo.benchmark.measure import Failure, Sample
+from zoo.benchmark.records import Alone, Failed, Rated, Round, StaticCost
+from zoo.benchmark.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
 from zoo.benchmark.trial import Trial, digest
 from zoo.errors import StoreError
 
-__all__ = ["Store", "StoredRun", "StoredTrial"]
-
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x7A6F6F  # "zoo": what tells this store from any other SQLite file
-SCHEMA = """
-CREATE TABLE run (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL,
-    identity TEXT NOT NULL,        -- hash of the configuration and the environment: what a resumed run must share
-    config TEXT NOT NULL,          -- JSON
-    environment TEXT NOT NULL,     -- JSON
-    owner TEXT NOT NULL,           -- host:pid:start of the process that measures it
-    started TEXT NOT NULL,
-    finished TEXT
-);
-CREATE TABLE trial (
-    run INTEGER NOT NULL REFERENCES run(id),
-    key TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    facts TEXT NOT NULL,           -- JSON
-    cost TEXT,                     -- JSON, from the static pass
-    device_bytes INTEGER,          -- the accelerator's peak, where it has one
-    error TEXT,
-    PRIMARY KEY (run, key)
-);
-CREATE TABLE sample (
-    run INTEGER NOT NULL,
-    trial TEXT NOT NULL,
-    round INTEGER NOT NULL,
-    slot INTEGER NOT NULL,         -- its place in the round's order
-    calls INTEGER NOT NULL,
-    seconds REAL NOT NULL,         -- mean of the calls
-    PRIMARY KEY (run, trial, round),
-    FOREIGN KEY (run, trial) REFERENCES trial(run, key)
-);
-"""
+__all__ = ["Store", "StoredGroup", "StoredRun", "StoredTrial", "Taken"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +35,52 @@ class StoredRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What one round took of a trial: seconds a call, by the clock and of the device."""
+
+    seconds: float
+    busy_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGroup:
+    """A group as far as it is measured.
+
+    Attributes:
+        trials: keys, the baseline's and its control's among them.
+        stopped: why its rounds ended; None while they go on.
+        environment: where the rounds that count were measured; None before the first.
+        place: the same as the store numbers it.
+        samples: by trial's key and round.
+        conditions: how quiet the machine was, round by round.
+    """
+
+    number: int
+    trials: tuple[str, ...]
+    stopped: str | None
+    environment: dict[str, Any] | None
+    place: int | None
+    samples: Mapping[str, Mapping[int, Taken]]
+    conditions: tuple[Mapping[str, float | None], ...]
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds are done."""
+        return len(self.conditions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTrial:
-    """A trial with what is known of it so far; `samples` maps a round's number to seconds a call."""
+    """A trial with what is known of it beside its samples."""
 
     key: str
     facts: dict[str, Any]
-    cost: StaticCost | None
-    device_bytes: int | None
-    error: str | None
-    samples: dict[int, float]
+    cost: StaticCost | None = None
+    alone: Mapping[str, Any] | None = None
+    smaller: Mapping[str, Any] | None = None
+    failure: str | None = None
+    error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Store:
@@ -88,8 +90,10 @@ class Store:
         StoreError: the file cannot be opened or written, or was made by a later version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
         self.path = path
+        if must_exist and not path.is_file():
+            raise StoreError(f"There is no results store {path}. `zoo bench CONFIG` makes one; --store PATH names another.")
         with self._guarded():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
@@ -140,49 +144,161 @@ class Store:
         with self._guarded():
             return self._run(run, is_resumed=False)
 
-    def trials(self, run: int) -> list[StoredTrial]:
-        """Return a run's trials in their order, with all samples."""
+    def runs(self) -> list[StoredRun]:
+        """Return every run, in the order in which they began."""
         with self._guarded():
-            samples: dict[str, dict[int, float]] = {}
-            asked = "SELECT trial, round, seconds FROM sample WHERE run = ? ORDER BY round"
-            for key, number, seconds in self._db.execute(asked, (run,)):
-                samples.setdefault(key, {})[number] = seconds
-            asked = "SELECT key, facts, cost, device_bytes, error FROM trial WHERE run = ? ORDER BY position"
+            ids = self._db.execute("SELECT id FROM run ORDER BY id").fetchall()
+            return [self._run(run, is_resumed=False) for (run,) in ids]
+
+    def trials(self, run: int) -> list[StoredTrial]:
+        """Return a run's trials in their order."""
+        asked = "SELECT key, facts, cost, alone, smaller, failure, error, notes FROM trial WHERE run = ? ORDER BY position"
+        with self._guarded():
             return [
                 StoredTrial(
                     key=key,
                     facts=json.loads(facts),
                     cost=StaticCost(**json.loads(cost)) if cost else None,
-                    device_bytes=device_bytes,
+                    alone=json.loads(alone) if alone else None,
+                    smaller=json.loads(smaller) if smaller else None,
+                    failure=failure,
                     error=error,
-                    samples=samples.get(key, {}),
+                    notes=tuple(json.loads(notes)),
                 )
-                for key, facts, cost, device_bytes, error in self._db.execute(asked, (run,)).fetchall()
+                for key, facts, cost, alone, smaller, failure, error, notes in self._db.execute(asked, (run,)).fetchall()
             ]
 
-    def add_cost(self, run: int, trial: Trial, cost: StaticCost) -> None:
+    def groups(self, run: int) -> list[StoredGroup]:
+        """Return a run's groups in their order, each with the samples of one place: where most of its rounds were measured."""
+        with self._guarded():
+            places = dict(self._db.execute("SELECT id, environment FROM place WHERE run = ?", (run,)).fetchall())
+            rounds: dict[int, dict[int, list[Mapping[str, float | None]]]] = {}
+            asked = "SELECT timing, place, conditions FROM round WHERE run = ? ORDER BY number"
+            for number, place, conditions in self._db.execute(asked, (run,)):
+                rounds.setdefault(number, {}).setdefault(place, []).append(json.loads(conditions))
+            samples: dict[tuple[int, int], dict[str, dict[int, Taken]]] = {}
+            asked = "SELECT timing, place, trial, round, seconds, busy_seconds FROM sample WHERE run = ? ORDER BY round"
+            for number, place, key, turn, seconds, busy in self._db.execute(asked, (run,)):
+                taken = Taken(seconds=seconds, busy_seconds=busy)
+                samples.setdefault((number, place), {}).setdefault(key, {})[turn] = taken
+            found = []
+            asked = "SELECT number, trials, stopped, place FROM timing WHERE run = ? ORDER BY number"
+            for number, trials, stopped, chosen in self._db.execute(asked, (run,)).fetchall():
+                done = rounds.get(number, {})
+                place = chosen if chosen is not None else max(done, key=lambda where: len(done[where]), default=None)
+                found.append(
+                    StoredGroup(
+                        number=number,
+                        trials=tuple(json.loads(trials)),
+                        stopped=stopped,
+                        environment=json.loads(places[place]) if place is not None else None,
+                        place=place,
+                        samples=samples.get((number, place), {}) if place is not None else {},
+                        conditions=tuple(done.get(place, ())) if place is not None else (),
+                    )
+                )
+            return found
+
+    def rates(self, run: int) -> dict[tuple[int, str], tuple[str, float]]:
+        """Return the fastest kernel of each place and dtype, and its FLOP/s."""
+        with self._guarded():
+            asked = "SELECT place, dtype, kernel, flops_per_second FROM rate WHERE run = ? ORDER BY flops_per_second"
+            return {(place, dtype): (kernel, rate) for place, dtype, kernel, rate in self._db.execute(asked, (run,))}
+
+    def place(self, run: int, environment: Mapping[str, Any]) -> int:
+        """Return the number of an environment among those in which a run is measured; a new one if need be."""
+        with self._transaction():
+            return self._place(run, environment)
+
+    def add_cost(self, run: int, trial: str, cost: StaticCost) -> None:
         """Keep what the static pass found."""
         self._update(run, trial, "cost", json.dumps(asdict(cost)))
 
-    def add_device_bytes(self, run: int, trial: Trial, peak: int) -> None:
-        """Keep the accelerator's peak memory."""
-        self._update(run, trial, "device_bytes", peak)
+    def add_alone(self, run: int, alone: Alone) -> None:
+        """Keep what a trial took in a fresh process."""
+        self._update(run, alone.trial, "alone", json.dumps(asdict(alone)))
 
-    def add_failure(self, run: int, failure: Failure) -> None:
+    def add_smaller(self, run: int, alone: Alone) -> None:
+        """Keep what a trial took at a smaller batch than its own, which ran out of memory."""
+        self._update(run, alone.trial, "smaller", json.dumps(asdict(alone)))
+
+    def add_failure(self, run: int, failed: Failed) -> None:
         """Make a trial a row with its error."""
-        self._update(run, failure.trial, "error", failure.error)
+        with self._transaction():
+            asked = "UPDATE trial SET failure = ?, error = ? WHERE run = ? AND key = ?"
+            self._db.execute(asked, (failed.kind, failed.error, run, failed.trial))
 
-    def add_round(self, run: int, number: int, samples: list[Sample]) -> None:
+    def add_note(self, run: int, trial: str, note: str) -> None:
+        """Keep what a row must say of how it was measured, once."""
+        with self._transaction():
+            asked = "SELECT notes FROM trial WHERE run = ? AND key = ?"
+            notes = json.loads(self._db.execute(asked, (run, trial)).fetchone()[0])
+            if note not in notes:
+                changed = (json.dumps([*notes, note]), run, trial)
+                self._db.execute("UPDATE trial SET notes = ? WHERE run = ? AND key = ?", changed)
+
+    def add_groups(self, run: int, groups: Sequence[Sequence[str]]) -> None:
+        """Keep which trials are measured together, after the groups that there are."""
+        with self._transaction():
+            self._insert_groups(run, groups)
+
+    def replace_group(self, run: int, number: int, groups: Sequence[Sequence[str]]) -> None:
+        """Measure a group's trials in several groups instead: the first takes its place, the others come last."""
+        with self._transaction():
+            changed = (json.dumps(list(groups[0])), run, number)
+            self._db.execute("UPDATE timing SET trials = ? WHERE run = ? AND number = ?", changed)
+            self._insert_groups(run, groups[1:])
+
+    def _insert_groups(self, run: int, groups: Sequence[Sequence[str]]) -> None:
+        asked = "SELECT coalesce(max(number) + 1, 0) FROM timing WHERE run = ?"
+        first = self._db.execute(asked, (run,)).fetchone()[0]
+        rows = [(run, number, json.dumps(list(keys))) for number, keys in enumerate(groups, first)]
+        self._db.executemany("INSERT INTO timing (run, number, trials) VALUES (?, ?, ?)", rows)
+
+    def add_round(self, run: int, group: int, place: int, done: Round) -> None:
         """Keep one round's samples, all or none."""
         with self._transaction():
+            self._db.execute(
+                "INSERT INTO round (run, timing, place, number, conditions) VALUES (?, ?, ?, ?, ?)",
+                (run, group, place, done.number, json.dumps(done.conditions)),
+            )
             self._db.executemany(
-                "INSERT INTO sample (run, trial, round, slot, calls, seconds) VALUES (?, ?, ?, ?, ?, ?)",
-                [(run, entry.trial.key, number, entry.slot, entry.calls, entry.seconds) for entry in samples],
+                "INSERT INTO sample (run, timing, place, round, trial, slot, calls, seconds, busy_seconds) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (run, group, place, done.number, each.trial, each.slot, each.calls, each.seconds, each.busy_seconds)
+                    for each in done.samples
+                ],
             )
 
-    def _update(self, run: int, trial: Trial, column: str, value: object) -> None:
+    def stop_group(self, run: int, group: int, place: int | None, reason: str) -> None:
+        """Keep why a group's rounds ended, and where those were measured that count."""
         with self._transaction():
-            self._db.execute(f"UPDATE trial SET {column} = ? WHERE run = ? AND key = ?", (value, run, trial.key))
+            asked = "UPDATE timing SET stopped = ?, place = ? WHERE run = ? AND number = ?"
+            self._db.execute(asked, (reason, place, run, group))
+
+    def add_rate(self, run: int, place: int, rated: Rated) -> None:
+        """Keep how fast the device does one kernel."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO rate (run, place, dtype, kernel, flops_per_second) VALUES (?, ?, ?, ?, ?)",
+                (run, place, rated.dtype, rated.kernel, rated.flops_per_second),
+            )
+
+    def _place(self, run: int, environment: Mapping[str, Any]) -> int:
+        identity = digest(environment)
+        asked = "SELECT id FROM place WHERE run = ? AND identity = ?"
+        found = self._db.execute(asked, (run, identity)).fetchone()
+        if found:
+            return int(found[0])
+        cursor = self._db.execute(
+            "INSERT INTO place (run, identity, environment) VALUES (?, ?, ?)", (run, identity, json.dumps(environment))
+        )
+        return int(cursor.lastrowid or 0)
+
+    def _update(self, run: int, trial: str, column: str, value: object) -> None:
+        with self._transaction():
+            self._db.execute(f"UPDATE trial SET {column} = ? WHERE run = ? AND key = ?", (value, run, trial))
 
     def _run(self, run: int, *, is_resumed: bool) -> StoredRun:
         asked = "SELECT name, config, environment, started, finished FROM run WHERE id = ?"
@@ -201,7 +317,7 @@ class Store:
         )
 
     def _migrate(self) -> None:
-        """Make the tables of a new file; refuse what is another program's or a later version's."""
+        """Bring a new or earlier file to this version's tables; refuse what is another program's or a later version's."""
         if self._pragma("application_id") == APPLICATION_ID and self._pragma("user_version") == SCHEMA_VERSION:
             return
         with self._transaction():
@@ -209,15 +325,15 @@ class Store:
             if self._pragma("application_id") != APPLICATION_ID:
                 if found or self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     raise StoreError(f"{self.path} is a database of another program; give another --store.")
-                for statement in SCHEMA.split(";"):
-                    self._db.execute(statement)
                 self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif found > SCHEMA_VERSION:
+            if found > SCHEMA_VERSION:
                 raise StoreError(
                     f"{self.path} was written by a later version of zoo (schema {found}, this one reads up to "
                     f"{SCHEMA_VERSION}); upgrade segmentation-zoo, or give another --store."
                 )
+            for migrate in MIGRATIONS[found:]:
+                migrate(self._db)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _pragma(self, name: str) -> int:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])

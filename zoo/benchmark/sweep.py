@@ -1,55 +1,72 @@
-"""A run from its configuration to its last sample: a static pass, then interleaved rounds, each kept as it comes."""
+"""A run from its configuration to its last round: a static pass, each trial alone, then the groups; all kept as it comes."""
 
 from __future__ import annotations
 
-import gc
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
 from zoo.benchmark.config import BenchConfig
-from zoo.benchmark.cost import static_cost
 from zoo.benchmark.environment import choose_device, describe_environment
-from zoo.benchmark.measure import (
-    Failure,
-    PreparedTrial,
-    Sample,
-    measure_round,
-    peak_memory,
-    prepare,
-    told_failure,
-)
+from zoo.benchmark.grouping import packed
+from zoo.benchmark.jobs import Job, JobKind
+from zoo.benchmark.memory import available_bytes
+from zoo.benchmark.processes import Executor, Limits, LocalProcesses, do_here
 from zoo.benchmark.progress import Watcher
-from zoo.benchmark.store import Store, StoredRun
-from zoo.benchmark.trial import Trial, digest, groups_of, trials_of
-from zoo.errors import ZooError
+from zoo.benchmark.records import Alone, Counted, Failed, Message, Placed, Rated, Round, Stopped, Uncounted, Working
+from zoo.benchmark.rounds import rounds_plan
+from zoo.benchmark.store import Store, StoredGroup, StoredRun, StoredTrial
+from zoo.benchmark.subjects import made_here, modules_to_import
+from zoo.benchmark.trial import Trial, blocks_of, digest, told_dimensions, trials_of
 from zoo.plugin_files import load_plugin_file
 
-__all__ = ["run_sweep"]
+__all__ = ["IN_PROCESS", "ExecutorFactory", "run_sweep"]
+
+IN_PROCESS = "measured in the process that asked: a script or notebook made it, and no other process can"
+
+ExecutorFactory: TypeAlias = Callable[[Limits, Sequence[str]], AbstractContextManager[Executor]]
+"""Makes what does the jobs, given their limits and the modules that they will want imported."""
 
 
-def run_sweep(config: BenchConfig, store: Store, watcher: Watcher) -> StoredRun:
+def run_sweep(
+    config: BenchConfig, store: Store, watcher: Watcher, make_executor: ExecutorFactory = LocalProcesses
+) -> StoredRun:
     """Measure what is not measured yet of a configuration's run, and return the run.
 
     Raises:
         ZooError: before anything is measured, for what is wrong with the configuration. What fails later is a row.
     """
-    for plugin in config.plugins:
-        load_plugin_file(Path(plugin))
+    from_files = {entry for plugin in config.plugins for entry in load_plugin_file(Path(plugin))}
     device = choose_device(config.device)
     environment = describe_environment(device).as_dict()
     trials = trials_of(config)
     run = store.start_run(config.name, _identity(config), environment, trials)
-    sweep = _Sweep(config=config, store=store, watcher=watcher, device=device, run=run.id)
     if run.is_resumed:
-        watcher.say(
-            f"Resuming run {run.id} of {run.started}: {sweep.done(trials)} of {sweep.total(trials)} slots are measured."
+        done = sum(group.rounds for group in store.groups(run.id))
+        watcher.say(f"Resuming run {run.id} of {run.started}: {done} rounds are measured.")
+    limit = None if config.memory_limit is None else int(config.memory_limit * 2**30)
+    limits = Limits(step_seconds=config.step_limit, memory_bytes=limit)
+    with make_executor(limits, modules_to_import(trials)) as executor:
+        sweep = _Sweep(
+            config=config,
+            store=store,
+            watcher=watcher,
+            device=device,
+            executor=executor,
+            run=run.id,
+            here=store.place(run.id, environment),
+            trials={trial.key: trial for trial in trials},
+            unpickled={trial.key for trial in trials if made_here(trial, from_files)},
         )
-    watcher.begin(sweep.total(trials))
-    sweep.count_costs(trials)
-    for group in groups_of(trials):
-        sweep.measure(group)
+        sweep.count()
+        sweep.measure_alone()
+        sweep.measure_groups()
     store.finish_run(run.id)
     return store.run(run.id)
 
@@ -60,96 +77,227 @@ def _identity(config: BenchConfig) -> dict[str, object]:
     return {**config.model_dump(mode="json"), "plugins": files}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Sweep:
+    """One run's way through its passes.
+
+    Attributes:
+        here: the store's number of this machine's environment.
+        unpickled: the trials that only this process can make.
+    """
+
     config: BenchConfig
     store: Store
     watcher: Watcher
     device: torch.device
+    executor: Executor
     run: int
+    here: int
+    trials: Mapping[str, Trial]
+    unpickled: set[str]
+    places: dict[int, int] = field(default_factory=dict)
 
-    def total(self, trials: list[Trial]) -> int:
-        return len(trials) * self.config.rounds
+    def count(self) -> None:
+        """The static pass, on the meta device."""
+        uncounted: set[str] = set()
+        while missing := [key for key in self._missing("cost") if key not in uncounted]:
+            shares = [[key for key in missing if (key in self.unpickled) is is_here] for is_here in (False, True)]
+            for _, message in self._run(self._job("count", share) for share in shares if share):
+                if isinstance(message, Counted):
+                    self.store.add_cost(self.run, message.trial, message.cost)
+                elif isinstance(message, Uncounted):
+                    uncounted.add(message.trial)
+                    self.store.add_note(self.run, message.trial, f"no costs, since counting them raised {message.reason}")
+                elif isinstance(message, Failed):
+                    self._fail(message)
 
-    def done(self, trials: list[Trial]) -> int:
-        return sum(len(stored.samples) for stored in self.store.trials(self.run))
+    def measure_alone(self) -> None:
+        """Each trial in a fresh process: its cold start, and its memory; a smaller batch where its own is too large."""
+        while missing := self._missing("alone"):
+            too_large = []
+            for job, message in self._run(self._job("alone", [key]) for key in missing):
+                if isinstance(message, Alone):
+                    is_fresh = message.trial not in self.unpickled
+                    self.store.add_alone(self.run, message if is_fresh else replace(message, rss_bytes=None))
+                elif isinstance(message, Failed):
+                    self._fail(message)
+                    if message.kind == "out of memory":
+                        too_large.append(job.trials[0])
+            for trial in too_large:  # only now: what does jobs is asked for no others meanwhile
+                self._try_smaller(trial)
 
-    def count_costs(self, trials: list[Trial]) -> None:
-        """The static pass: what cannot be built fails before any time is spent on measuring.
+    def _try_smaller(self, trial: Trial) -> None:
+        """Halve the batch until it fits; what is found stands beside the failure, and is compared with nothing."""
+        batch = trial.batch // 2
+        while batch:
+            smaller = replace(trial, batch=batch)
+            job = replace(self._job("alone", [trial.key]), trials=(smaller,))
+            for _, message in self._run([job]):
+                if isinstance(message, Alone):
+                    self.store.add_smaller(self.run, replace(message, trial=trial.key))
+                    return
+                if isinstance(message, Failed) and message.kind != "out of memory":
+                    return
+            batch //= 2
 
-        A model that is built and cannot run here may still run on the device; then its costs stay unknown.
-        """
-        known = {stored.key: stored for stored in self.store.trials(self.run)}
-        for trial in trials:
-            if known[trial.key].cost or known[trial.key].error:
-                continue
-            self.watcher.advance(f"counting: {trial.subject}", 0)
-            try:
-                self.store.add_cost(self.run, trial, static_cost(trial, self.device))
-            except ZooError as cause:
-                self._fail(trial, cause)
-            except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
-                self.watcher.say(f"No costs for {_told(trial)}: {told_failure(cause).splitlines()[0]}")
+    def measure_groups(self) -> None:
+        """The interleaved rounds, group by group."""
+        self._group()
+        groups = self.store.groups(self.run)
+        most = rounds_plan(self.config).maximum
+        self.watcher.begin(sum(most for group in groups))
+        self.watcher.advance("already measured", sum(most if group.stopped else group.rounds for group in groups))
+        while groups := [group for group in self.store.groups(self.run) if not group.stopped and self._members(group)]:
+            ratios = {group.number: _ratios_begun(group, self._baseline_in(group)) for group in groups}
+            for job, message in self._run(map(self._rounds_of, groups)):
+                self._record(job, message, ratios[job.group])
 
-    def measure(self, group: list[Trial]) -> None:
-        """Measure one group's missing rounds; all its models are on the device at once, so that rounds interleave them."""
-        known = {stored.key: stored for stored in self.store.trials(self.run)}
-        live = [trial for trial in group if not known[trial.key].error]
-        missing = [
-            number for number in range(self.config.rounds) if any(number not in known[trial.key].samples for trial in live)
-        ]
-        self.watcher.advance("already measured", (self.config.rounds - len(missing)) * len(group))
-        if not missing:
-            return
-        self._peaks([trial for trial in live if known[trial.key].device_bytes is None])
-        prepared = self._prepared(live)
-        for number in missing:
-            kept: list[Sample] = []
-            absent = len(group) - len(prepared)
-            for outcome in measure_round(prepared, self.device, number=number, seed=self.config.seed):
-                if isinstance(outcome, Failure):
-                    self._record(outcome)
-                    prepared = [entry for entry in prepared if entry.trial != outcome.trial]
+    def _group(self) -> None:
+        """Choose which trials are measured together, once: a run that goes on keeps its groups."""
+        live = self._live()
+        grouped = {key for group in self.store.groups(self.run) for key in group.trials}
+        for block in blocks_of(list(self.trials.values())):
+            if grouped.isdisjoint(trial.key for trial in block):
+                self.store.add_groups(
+                    self.run,
+                    packed(
+                        [trial for trial in block if trial.key in live],
+                        {key: stored.cost.live_bytes for key, stored in live.items() if stored.cost},
+                        most=self.config.group_size,
+                        room=available_bytes(self.device) // 2,
+                    ),
+                )
+
+    def _rounds_of(self, group: StoredGroup) -> Job:
+        keys = self._members(group)
+        place = group.place if group.place is not None else self.here
+        is_rated = (place, self.trials[keys[0]].dtype) in self.store.rates(self.run)
+        if not self.unpickled.isdisjoint(keys):
+            for key in keys:
+                self.store.add_note(self.run, key, IN_PROCESS)
+        return replace(
+            self._job("rounds", keys),
+            group=group.number,
+            baseline=self._baseline_in(group),
+            plan=rounds_plan(self.config),
+            taken={key: [taken.seconds for _, taken in sorted(group.samples.get(key, {}).items())] for key in keys},
+            first=group.rounds,
+            spent=sum(conditions.get("seconds") or 0.0 for conditions in group.conditions),
+            place=digest(group.environment) if group.environment else "",
+            rates=not is_rated,
+        )
+
+    def _baseline_in(self, group: StoredGroup) -> str | None:
+        return next((key for key in self._members(group) if self.trials[key].role == "baseline"), None)
+
+    def _record(self, job: Job, message: Message, ratios: dict[str, list[float]]) -> None:
+        place = self.places.get(job.group, self.here)
+        told = self._told_group(job)
+        if isinstance(message, Rated):
+            self.store.add_rate(self.run, place, message)
+        elif isinstance(message, Working) and message.trial is None:
+            self.watcher.advance(message.doing, 0)
+        elif isinstance(message, Round):
+            self.store.add_round(self.run, job.group, place, message)
+            self._add_ratios(job, message, ratios)
+            self.watcher.advance(f"{told}: round {message.number + 1}{self._best(ratios)}")
+        elif isinstance(message, Stopped):
+            done = self.store.groups(self.run)[job.group].rounds
+            self.store.stop_group(self.run, job.group, place, message.reason)
+            self.watcher.advance(told, rounds_plan(self.config).maximum - done)
+            self.watcher.log(f"{told}: {done} rounds ({message.reason}){self._best(ratios)}")
+        elif isinstance(message, Failed):
+            self._fail_in_group(job, message)
+
+    def _fail_in_group(self, job: Job, failed: Failed) -> None:
+        """A trial that fitted alone and runs out of memory beside others is measured once more without them."""
+        group = next(group for group in self.store.groups(self.run) if group.number == job.group)
+        members = [key for key in self._members(group) if self.trials[key].role == "candidate"]
+        if failed.kind == "out of memory" and len(members) > 1 and failed.trial in members:
+            ends = [key for key in group.trials if self.trials[key].role != "candidate"]
+            others = [key for key in group.trials if key != failed.trial]
+            self.store.replace_group(self.run, job.group, [others, [ends[0], failed.trial, *ends[1:]]])
+            self.watcher.say(f"{self._told(failed.trial)} ran out of memory beside others, and is measured without them.")
+        else:
+            self._fail(failed)
+
+    def _run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
+        """Do jobs and tell what is worked on; those that only this process can do come last."""
+        left: list[Job] = []
+
+        def elsewhere() -> Iterator[Job]:
+            for job in jobs:
+                if self.unpickled.isdisjoint(trial.key for trial in job.trials):
+                    yield job
                 else:
-                    kept.append(outcome)
-                self.watcher.advance(_told(outcome.trial))
-            self.store.add_round(self.run, number, kept)
-            self.watcher.advance("failed earlier", absent)
-        del prepared
-        gc.collect()
+                    left.append(job)
 
-    def _peaks(self, trials: list[Trial]) -> None:
-        """Measure each trial's memory alone on the device, in a pass of its own."""
-        for trial in trials:
-            self.watcher.advance(f"memory: {_told(trial)}", 0)
-            try:
-                peak = peak_memory(trial, self.device, seed=self.config.seed)
-            except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
-                self._fail(trial, cause)
+        for job, message in chain(self.executor.run(elsewhere()), do_here(left)):
+            if isinstance(message, Placed):
+                self.places[job.group] = self.store.place(self.run, message.environment)
             else:
-                if peak is not None:
-                    self.store.add_device_bytes(self.run, trial, peak)
+                if isinstance(message, Working) and job.kind != "rounds":
+                    self.watcher.advance(f"{message.doing}: {self._told(message.trial)}", 0)
+                yield job, message
 
-    def _prepared(self, trials: list[Trial]) -> list[PreparedTrial]:
-        failed = {stored.key for stored in self.store.trials(self.run) if stored.error}
-        prepared = []
-        for trial in trials:
-            if trial.key in failed:
-                continue
-            self.watcher.advance(f"warming up: {_told(trial)}", 0)
-            try:
-                prepared.append(prepare(trial, self.device, warmup=self.config.warmup, seed=self.config.seed))
-            except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
-                self._fail(trial, cause)
-        return prepared
+    def _job(self, kind: JobKind, keys: Iterable[str]) -> Job:
+        return Job(
+            kind=kind,
+            device=str(self.device),
+            trials=tuple(self.trials[key] for key in keys),
+            plugins=tuple(self.config.plugins),
+            threads=torch.get_num_threads(),
+            warmup=self.config.warmup,
+            seed=self.config.seed,
+        )
 
-    def _fail(self, trial: Trial, cause: Exception) -> None:
-        self._record(Failure(trial=trial, error=told_failure(cause)))
+    def _live(self) -> dict[str, StoredTrial]:
+        """Return the trials that have not failed; a control is worth nothing without its baseline."""
+        stored = {trial.key: trial for trial in self.store.trials(self.run) if not trial.error}
+        return {key: trial for key, trial in stored.items() if not self._is_control(key) or self._baseline_of(key) in stored}
 
-    def _record(self, failure: Failure) -> None:
-        self.store.add_failure(self.run, failure)
-        self.watcher.say(f"FAILED {_told(failure.trial)}: {failure.error.splitlines()[0]}")
+    def _missing(self, fact: str) -> list[str]:
+        """Return the live trials without a fact; the control shares its baseline's."""
+        live = self._live().items()
+        return [key for key, stored in live if getattr(stored, fact) is None and not self._is_control(key)]
+
+    def _is_control(self, key: str) -> bool:
+        return self.trials[key].role == "control"
+
+    def _baseline_of(self, key: str) -> str:
+        return replace(self.trials[key], role="baseline").key
+
+    def _members(self, group: StoredGroup) -> list[str]:
+        live = self._live()
+        return [key for key in group.trials if key in live]
+
+    def _fail(self, failed: Failed) -> None:
+        self.store.add_failure(self.run, failed)
+        self.watcher.say(f"FAILED {self._told(failed.trial)}: {failed.error.splitlines()[0]}")
+
+    def _add_ratios(self, job: Job, done: Round, ratios: dict[str, list[float]]) -> None:
+        base = next((sample.seconds for sample in done.samples if sample.trial == job.baseline), None)
+        if base is not None:
+            for sample in done.samples:
+                ratios.setdefault(sample.trial, []).append(sample.seconds / base)
+
+    def _best(self, ratios: Mapping[str, Sequence[float]]) -> str:
+        """Say which candidate is the fastest so far."""
+        medians = {key: statistics.median(each) for key, each in ratios.items() if self.trials[key].role == "candidate"}
+        best = min(medians, key=lambda key: medians[key], default=None)
+        return f"; best so far {self.trials[best]}, {medians[best]:.2f} x baseline" if best else ""
+
+    def _told(self, key: str | None) -> str:
+        trial = self.trials.get(key or "")
+        return f"{told_dimensions(trial)}: {trial}" if trial else ""
+
+    def _told_group(self, job: Job) -> str:
+        return f"{told_dimensions(job.trials[0])} ({len(job.trials)} models)"
 
 
-def _told(trial: Trial) -> str:
-    return f"{trial.mode}, batch {trial.batch}, {trial.height}x{trial.width}, {trial.dtype}: {trial.subject}"
+def _ratios_begun(group: StoredGroup, baseline: str | None) -> dict[str, list[float]]:
+    base = group.samples.get(baseline or "", {})
+    return {
+        key: [taken.seconds / base[number].seconds for number, taken in samples.items() if number in base]
+        for key, samples in group.samples.items()
+    }

@@ -1,23 +1,36 @@
-"""The facts of a trial: which model, doing what, on how much; and the key it is stored under."""
+"""The facts of a trial: which model, doing what, on how much; and the key it is stored under. Torch-free."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
-from zoo.benchmark.config import BenchConfig
-from zoo.options import Options
+from zoo.benchmark.config import BenchConfig, ExcludeRule, PairingEntry, ReferenceEntry
+from zoo.options import Options, plain
 from zoo.pairing import Pairing
 
-__all__ = ["GROUP_FACTS", "Mode", "Reference", "Subject", "Trial", "digest", "groups_of", "trials_of"]
+__all__ = [
+    "BLOCK_FACTS",
+    "Mode",
+    "Reference",
+    "Role",
+    "Subject",
+    "Trial",
+    "blocks_of",
+    "digest",
+    "told_dimensions",
+    "trials_of",
+]
 
 Mode: TypeAlias = Literal["inference", "training"]
+Role: TypeAlias = Literal["candidate", "baseline", "control"]
+"""What a trial is for: to be compared, to be compared with, or to tell the noise (the baseline once more, the A/A check)."""
 
-GROUP_FACTS = ("mode", "batch", "height", "width", "dtype")
-"""The facts that trials share which are measured in one interleaved group and compared."""
+BLOCK_FACTS = ("mode", "batch", "height", "width", "dtype")
+"""The facts that trials share which are compared with one another and with one baseline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +43,7 @@ class Reference:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return {"reference": self.name, "factory": self.factory, "options": dict(self.options)}
+        return {"reference": self.name, "factory": self.factory, "options": plain(self.options)}
 
     def __str__(self) -> str:
         return self.name
@@ -41,7 +54,11 @@ Subject: TypeAlias = Pairing | Reference
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One row of the table before it is measured."""
+    """One row of the table before it is measured.
+
+    Attributes:
+        name: what the configuration calls it; "" for the subject's own name.
+    """
 
     subject: Subject
     mode: Mode
@@ -52,22 +69,37 @@ class Trial:
     input: str
     classes: int
     in_channels: int
-    is_baseline: bool = False
+    memory_format: str = "contiguous"
+    runtime: str = "eager"
+    name: str = ""
+    role: Role = "candidate"
 
     @property
-    def group(self) -> tuple[object, ...]:
-        """What trials must share to be measured in one interleaved group and compared."""
-        return tuple(getattr(self, name) for name in GROUP_FACTS)
+    def block(self) -> tuple[Any, ...]:
+        """What trials must share to be compared with one another."""
+        return tuple(getattr(self, name) for name in BLOCK_FACTS)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, all that defines the trial."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "subject"}
-        return {"subject": self.subject.as_dict(), **plain}
+        facts = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "subject"}
+        return {"subject": self.subject.as_dict(), **facts}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Trial:
+        """Return the trial that `as_dict` made plain."""
+        subject = dict(facts["subject"])
+        if "reference" in subject:
+            name, options = subject.pop("reference"), Options(subject.pop("options"))
+            return cls(**{**facts, "subject": Reference(name=name, options=options, **subject)})
+        return cls(**{**facts, "subject": Pairing(**subject)})
 
     @property
     def key(self) -> str:
         """A short hash of all that defines the trial."""
         return digest(self.as_dict())
+
+    def __str__(self) -> str:
+        return self.name or str(self.subject)
 
 
 def digest(facts: Any) -> str:
@@ -75,38 +107,84 @@ def digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def told_dimensions(trial: Trial) -> str:
+    """Return what a trial does, on how much, in words; what is usual is left out."""
+    told = [trial.mode, f"batch {trial.batch}", f"{trial.height}x{trial.width}", trial.dtype]
+    told += [value for value, usual in ((trial.memory_format, "contiguous"), (trial.runtime, "eager")) if value != usual]
+    return ", ".join(told)
+
+
 def trials_of(config: BenchConfig) -> list[Trial]:
-    """Return every trial of a run, each once, the baseline first within each group."""
-    subjects: list[Subject] = list(config.all_pairings())
-    if config.baseline is not None:
-        entry = config.baseline
-        subjects.insert(0, Reference(name=entry.name, factory=entry.factory, options=Options(entry.options)))
+    """Return every trial of a run, each once: block by block, the baseline first in each and its control last.
+
+    The baseline is the configured one in the first memory format and runtime, or, without one, the block's first trial.
+    """
+    trials: list[Trial] = []
+    for block in blocks_of([trial for trial in _crossed(config) if not any(_hits(rule, trial) for rule in config.exclude)]):
+        chosen = next((trial for trial in block if trial.role == "baseline"), block[0])
+        baseline = replace(chosen, role="baseline")
+        others = [replace(trial, role="candidate") for trial in block if trial is not chosen]
+        trials += [baseline, *others, replace(baseline, role="control")]
+    return trials
+
+
+def blocks_of(trials: list[Trial]) -> list[list[Trial]]:
+    """Return the trials that are compared with one another, block by block, in the run's order."""
+    blocks: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        blocks.setdefault(trial.block, []).append(trial)
+    return list(blocks.values())
+
+
+def _crossed(config: BenchConfig) -> list[Trial]:
+    """Return every subject under every combination of the dimensions; all of the baseline's are marked as that."""
+    shared: dict[str, Any] = {"classes": config.classes, "in_channels": config.in_channels}
+    subjects: dict[tuple[Subject, str], Role] = {}
+    if isinstance(config.baseline, ReferenceEntry):
+        subjects[_reference(config.baseline), ""] = "baseline"
+    elif isinstance(config.baseline, PairingEntry):
+        subjects[config.baseline.pairing(**shared), config.baseline.name] = "baseline"
+    for pairing, name in config.named_pairings():
+        subjects.setdefault((pairing, name), "candidate")
+    for entry in config.references:
+        subjects.setdefault((_reference(entry), ""), "candidate")
     sides = [side if isinstance(side, tuple) else (side, side) for side in config.size]
     trials = (
         Trial(
             subject=subject,
+            name=name,
+            role=role,
             mode=mode,
             batch=batch,
             height=height,
             width=width,
             dtype=dtype,
+            memory_format=memory_format,
+            runtime=runtime,
             input=config.input,
-            classes=config.classes,
-            in_channels=config.in_channels,
-            is_baseline=isinstance(subject, Reference),
+            **shared,
         )
         for dtype in config.dtype
         for height, width in sides
         for batch in config.batch
         for mode in config.modes
-        for subject in subjects
+        for runtime in config.runtime
+        for memory_format in config.memory_format
+        for (subject, name), role in subjects.items()
     )
     return list(dict.fromkeys(trials))
 
 
-def groups_of(trials: list[Trial]) -> list[list[Trial]]:
-    """Return the trials that are interleaved with one another, group by group, in the run's order."""
-    groups: dict[Any, list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(trial.group, []).append(trial)
-    return list(groups.values())
+def _reference(entry: ReferenceEntry) -> Reference:
+    return Reference(name=entry.name, factory=entry.factory, options=Options(entry.options))
+
+
+def _hits(rule: ExcludeRule, trial: Trial) -> bool:
+    pairing = trial.subject if isinstance(trial.subject, Pairing) else None
+    names = {
+        "encoder": pairing.encoder if pairing else None,
+        "decoder": pairing.decoder if pairing else None,
+        "name": str(trial),
+    }
+    facts = {entry.name: getattr(trial, entry.name) for entry in fields(trial)}
+    return rule.hits({**facts, **names, "size": (trial.height, trial.width)})

@@ -1,0 +1,60 @@
+"""How often the table's intervals hold the true median, for samples whose median is known: `python benchmarks/intervals.py`.
+
+The distributions are shapes that timings have: a floor with a long tail, two modes, a normal spread. Beside the bootstrap
+(`zoo.benchmark.statistics`) stands the interval between two order statistics, whose level follows from the binomial
+distribution without any assumption (Conover 1999, Practical Nonparametric Statistics, 3.2). Nothing is timed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import numpy as np
+
+from zoo.benchmark.statistics import estimate_median
+
+DISTRIBUTIONS = {
+    "exponential tail": (lambda draw, size: 1 + draw.exponential(0.05, size), 1 + 0.05 * math.log(2)),
+    "normal": (lambda draw, size: draw.normal(1, 0.05, size), 1.0),
+    "log-normal": (lambda draw, size: draw.lognormal(0, 0.2, size), 1.0),
+    "two modes": (lambda draw, size: draw.normal(1, 0.02, size) + 0.3 * (draw.random(size) < 0.3), None),
+}
+
+
+def order_statistics(samples: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Return the interval between the two order statistics that hold the median with this probability."""
+    ordered, count = np.sort(samples), len(samples)
+    rank, tail = 0, 0.5**count
+    while tail <= (1 - confidence) / 2 and rank < count // 2:
+        rank += 1
+        tail += math.comb(count, rank) * 0.5**count
+    rank = max(rank, 1)
+    return float(ordered[rank - 1]), float(ordered[count - rank])
+
+
+def main() -> None:
+    """Print how often each interval holds, and how wide it is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=1000)
+    repeats = parser.parse_args().repeats
+    draw = np.random.default_rng(1)
+    print("(holds, mean width)")
+    print(f"{'samples of':18s} {'rounds':>6s} {'level':>7s}   {'bootstrap':>20s}   {'order statistics':>20s}")
+    for name, (sample, known) in DISTRIBUTIONS.items():
+        true = known if known is not None else float(np.median(sample(draw, 10**6)))
+        for count in (20, 40, 160):
+            for level in (0.95, 0.9875):
+                holds, widths = np.zeros(2), np.zeros(2)
+                for _ in range(repeats):
+                    samples = sample(draw, count)
+                    estimate = estimate_median(samples.tolist(), level)
+                    for place, (low, high) in enumerate(((estimate.low, estimate.high), order_statistics(samples, level))):
+                        holds[place] += low <= true <= high
+                        widths[place] += high - low
+                told = "   ".join(f"{h / repeats:11.1%} {w / repeats:8.4f}" for h, w in zip(holds, widths, strict=True))
+                print(f"{name:18s} {count:6d} {level:7.2%}   {told}")
+
+
+if __name__ == "__main__":
+    main()

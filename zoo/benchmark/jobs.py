@@ -1,0 +1,276 @@
+"""What one process is asked to measure, and the measuring itself, told message by message as it goes."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from zoo.benchmark.clock import Timing, calls_to_fill_a_slot, timed
+from zoo.benchmark.conditions import Reading, conditions_between
+from zoo.benchmark.cost import static_cost
+from zoo.benchmark.memory import (
+    device_peaks,
+    forget_peaks,
+    is_out_of_memory,
+    peak_resident_bytes,
+    resident_bytes,
+)
+from zoo.benchmark.records import Alone, Counted, Failed, Message, Rated, Round, Sample, Stopped, Uncounted, Working
+from zoo.benchmark.rounds import RoundsPlan
+from zoo.benchmark.steps import Step, build_subject, make_step
+from zoo.benchmark.trial import Trial
+from zoo.errors import ZooError
+from zoo.plugin_files import load_plugin_file
+
+__all__ = ["Job", "JobKind", "told_failure"]
+
+JobKind: TypeAlias = Literal["count", "alone", "rounds"]
+
+STEADY_CALLS = 3
+HOG_BYTES = 2**28
+"""A process that a trial has made grow by less than this is not called out of memory for its sake."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One process's work.
+
+    Attributes:
+        kind: "count", the static pass over the trials; "alone", one trial with the device to itself; "rounds", the trials
+            as one interleaved group.
+        device: a torch device's name.
+        trials: in the order in which they are built.
+        plugins: the files that register encoders or decoders.
+        threads: torch's CPU threads.
+        group: the group's number in the store.
+        baseline: the key of the trial that the others are compared with.
+        plan: when the rounds end.
+        taken: seconds a call of the rounds that were done before, by trial.
+        first: the number of the next round.
+        spent: seconds that the rounds before took.
+        place: the identity of the environment in which they were done; elsewhere they are worth nothing.
+        rates: whether to measure the device's best rates too.
+    """
+
+    kind: JobKind
+    device: str
+    trials: tuple[Trial, ...] = ()
+    plugins: tuple[str, ...] = ()
+    threads: int = 1
+    warmup: int = 1
+    seed: int = 0
+    group: int = -1
+    baseline: str | None = None
+    plan: RoundsPlan | None = None
+    taken: Mapping[str, list[float]] = field(default_factory=dict)
+    first: int = 0
+    spent: float = 0.0
+    place: str = ""
+    rates: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**asdict(self), "trials": [trial.as_dict() for trial in self.trials]}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Job:
+        """Return the job that `as_dict` made plain."""
+        read = {
+            "trials": tuple(Trial.from_dict(trial) for trial in facts["trials"]),
+            "plugins": tuple(facts["plugins"]),
+            "plan": RoundsPlan(**facts["plan"]) if facts["plan"] else None,
+        }
+        return cls(**{**facts, **read})
+
+    def messages(self) -> Iterator[Message]:
+        """Do the work; whatever a plugin's code raises becomes a `Failed`, and the rest goes on."""
+        device = torch.device(self.device)
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        for plugin in self.plugins:
+            load_plugin_file(Path(plugin))
+        if self.kind == "count":
+            yield from _count(self.trials, device)
+        elif self.kind == "alone":
+            yield from _alone(self.trials[0], device, self.seed)
+        else:
+            if self.rates:
+                yield from _rates(device, self.trials[0].dtype)
+            yield from _Rounds(self, device).messages()
+
+
+def told_failure(cause: BaseException) -> str:
+    """Return an exception as one row's text."""
+    return f"{type(cause).__name__}: {cause}".strip()
+
+
+def _failed(trial: Trial, cause: Exception) -> Failed:
+    return Failed(trial=trial.key, kind="out of memory" if is_out_of_memory(cause) else "error", error=told_failure(cause))
+
+
+def _count(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:
+    """The static pass: what cannot be built fails before any time is spent on measuring.
+
+    A model that is built and cannot run here may still run on the device; then its costs stay unknown.
+    """
+    for trial in trials:
+        yield Working(trial=trial.key, doing="counting")
+        try:
+            cost = static_cost(trial, device)
+        except ZooError as cause:
+            yield _failed(trial, cause)
+        except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
+            if is_out_of_memory(cause):
+                yield _failed(trial, cause)
+            else:
+                yield Uncounted(trial=trial.key, reason=told_failure(cause))
+        else:
+            yield Counted(trial=trial.key, cost=cost)
+
+
+def _alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Message]:
+    """One trial from its cold start to its steady state, with the memory that this takes."""
+    try:
+        yield Working(trial=trial.key, doing="importing")
+        with suppress(Exception), torch.device("meta"):
+            build_subject(trial)  # imports all that the model needs, which is no part of its cold start or its memory
+        forget_peaks(device)
+        before = resident_bytes()
+        torch.manual_seed(seed)
+        yield Working(trial=trial.key, doing="building")
+        began = time.perf_counter()
+        step = make_step(build_subject(trial), trial, device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+        built = time.perf_counter() - began
+        yield Working(trial=trial.key, doing="first call")
+        first = timed(step, 1, device)
+        steady = []
+        for _ in range(STEADY_CALLS):
+            yield Working(trial=trial.key, doing="next calls")
+            steady.append(timed(step, 1, device).seconds)
+        allocated, reserved = device_peaks(device)
+        peak = peak_resident_bytes()
+    except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
+        yield _failed(trial, cause)
+        return
+    yield Alone(
+        trial=trial.key,
+        batch=trial.batch,
+        build_seconds=built,
+        first_seconds=first.seconds,
+        seconds=min(steady),
+        rss_bytes=None if peak is None else max(0, peak - before),
+        allocated_bytes=allocated,
+        reserved_bytes=reserved,
+    )
+
+
+def _rates(device: torch.device, dtype: str) -> Iterator[Message]:
+    from zoo.benchmark.rates import measure_rates  # brings torch.utils.benchmark, which looks for a CUDA toolkit and complains
+
+    yield Working(trial=None, doing=f"measuring the device's best rates in {dtype}")
+    for rate in measure_rates(device, dtype):
+        yield Rated(kernel=rate.kernel, dtype=rate.dtype, flops_per_second=rate.flops_per_second)
+
+
+class _Rounds:
+    """A group's interleaved rounds; all its models are on the device at once."""
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        assert job.plan is not None
+        self.job = job
+        self.plan = job.plan
+        self.device = device
+        self.ready: dict[str, tuple[Step, int]] = {}
+        self.taken = {trial.key: list(job.taken.get(trial.key, ())) for trial in job.trials}
+        self.grown: dict[str, int] = {}
+
+    def messages(self) -> Iterator[Message]:
+        for trial in self.job.trials:
+            yield Working(trial=trial.key, doing="warming up", hog=self._hog())
+            with self._watched(trial):
+                try:
+                    self.ready[trial.key] = self._prepared(trial)
+                except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
+                    yield _failed(trial, cause)
+        self.grown.clear()  # what models need is no growth
+        number, seconds = self.job.first, self.job.spent
+        while self.ready:
+            reason = self.plan.stop(self._alive(), self._baseline(), rounds=number, seconds=seconds)
+            if reason:
+                yield Stopped(reason=reason)
+                return
+            for message in self._round(number):
+                if isinstance(message, Round):
+                    seconds += message.conditions["seconds"] or 0.0
+                yield message
+            number += 1
+
+    def _prepared(self, trial: Trial) -> tuple[Step, int]:
+        torch.manual_seed(self.job.seed)
+        step = make_step(build_subject(trial), trial, self.device)
+        for _ in range(self.job.warmup):
+            step()
+        return step, calls_to_fill_a_slot(step, self.device)
+
+    def _round(self, number: int) -> Iterator[Message]:
+        """Measure each trial once, in an order that the seed and the round's number fix."""
+        order = [trial for trial in self.job.trials if trial.key in self.ready]
+        random.Random(f"{self.job.seed}:{number}").shuffle(order)
+        samples = []
+        before, began = Reading.now(), time.perf_counter()
+        for slot, trial in enumerate(order):
+            yield Working(trial=trial.key, doing=f"round {number + 1}", hog=self._hog())
+            step, calls = self.ready[trial.key]
+            with self._watched(trial):
+                try:
+                    taken = timed(step, calls, self.device)
+                except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
+                    del self.ready[trial.key]
+                    yield _failed(trial, cause)
+                else:
+                    samples.append(_sample(trial, slot, calls, taken))
+        elapsed = time.perf_counter() - began
+        conditions = conditions_between(before, Reading.now()).as_dict() | {"seconds": elapsed}
+        for sample in samples:
+            self.taken[sample.trial].append(sample.seconds)
+        yield Round(number=number, samples=tuple(samples), conditions=conditions)
+
+    def _alive(self) -> dict[str, list[float]]:
+        return {key: self.taken[key] for key in self.ready}
+
+    def _baseline(self) -> str | None:
+        return self.job.baseline if self.job.baseline in self.ready else None
+
+    def _watched(self, trial: Trial) -> _Growth:
+        return _Growth(self.grown, trial.key)
+
+    def _hog(self) -> str | None:
+        hog = max(self.grown, key=lambda key: self.grown[key], default=None)
+        return hog if hog and self.grown[hog] > HOG_BYTES else None
+
+
+class _Growth:
+    """Counts by how much a trial's turns made the process grow."""
+
+    def __init__(self, grown: dict[str, int], key: str) -> None:
+        self.grown = grown
+        self.key = key
+
+    def __enter__(self) -> None:
+        self.before = resident_bytes()
+
+    def __exit__(self, *_: object) -> None:
+        self.grown[self.key] = self.grown.get(self.key, 0) + resident_bytes() - self.before
+
+
+def _sample(trial: Trial, slot: int, calls: int, taken: Timing) -> Sample:
+    return Sample(trial=trial.key, slot=slot, calls=calls, seconds=taken.seconds, busy_seconds=taken.busy_seconds)

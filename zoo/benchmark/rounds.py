@@ -1,0 +1,96 @@
+"""How many rounds a group takes: decided between rounds, from the samples alone. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.benchmark.config import BenchConfig
+from zoo.benchmark.records import StopReason
+from zoo.benchmark.statistics import CONFIDENCE, estimate_median, estimate_ratio
+
+__all__ = ["RoundsPlan", "plan_of", "rounds_plan"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundsPlan:
+    """When a group's rounds end.
+
+    Who looks at an interval several times and stops at the first that pleases is misled more often than its level says.
+    So there are few looks, after `minimum` rounds and after each doubling, and each interval is taken at the level at which
+    all of them hold together (Bonferroni: 1 - 0.05 / looks). Stopping when the time is spent asks no interval.
+
+    Attributes:
+        minimum: rounds that are always done.
+        maximum: rounds that are never exceeded.
+        target: the precision at which a ratio is known well enough; None for as many rounds as `maximum` says.
+        budget: seconds that the rounds may take, beyond `minimum`.
+    """
+
+    minimum: int
+    maximum: int
+    target: float | None
+    budget: float
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of rounds after which the intervals are looked at."""
+        if self.target is None:
+            return (self.maximum,)
+        counts = []
+        count = self.minimum
+        while count < self.maximum:
+            counts.append(count)
+            count *= 2
+        return (*counts, self.maximum)
+
+    @property
+    def confidence(self) -> float:
+        """The level of each interval, so that all looks together hold with 95 %."""
+        return 1 - (1 - CONFIDENCE) / len(self.looks)
+
+    def stop(
+        self, samples: Mapping[str, Sequence[float]], baseline: str | None, *, rounds: int, seconds: float
+    ) -> StopReason | None:
+        """Return why to stop after so many rounds, which took so long; None to go on.
+
+        Args:
+            samples: seconds a call, by trial, round by round; of the trials that still run.
+            baseline: the trial that the others are compared with; without it, the medians' own intervals count.
+            rounds: how many are done.
+            seconds: what they took.
+        """
+        if rounds >= self.maximum:
+            return "fixed" if self.target is None else self._at_last(samples, baseline)
+        if self.target is not None and rounds in self.looks and self._is_precise(samples, baseline):
+            return "precise"
+        if self.target is not None and rounds >= self.minimum and seconds >= self.budget:
+            return "budget"
+        return None
+
+    def _at_last(self, samples: Mapping[str, Sequence[float]], baseline: str | None) -> StopReason:
+        return "precise" if self._is_precise(samples, baseline) else "limit"
+
+    def _is_precise(self, samples: Mapping[str, Sequence[float]], baseline: str | None) -> bool:
+        assert self.target is not None
+        base = samples.get(baseline) if baseline else None
+        estimates = (
+            estimate_ratio(taken, base, self.confidence) if base else estimate_median(taken, self.confidence)
+            for key, taken in samples.items()
+            if key != baseline or base is None
+        )
+        return all(estimate.precision <= self.target for estimate in estimates)
+
+
+def rounds_plan(config: BenchConfig) -> RoundsPlan:
+    """Return when the groups of a run end."""
+    return plan_of(config.model_dump(mode="json"))
+
+
+def plan_of(config: Mapping[str, Any]) -> RoundsPlan:
+    """Return the same of a configuration as the store keeps it, also of one that a later version would refuse."""
+    rounds, budget = config["rounds"], config.get("budget", 0.0)
+    if isinstance(rounds, Mapping):
+        return RoundsPlan(minimum=rounds["min"], maximum=rounds["max"], target=rounds["target"], budget=budget)
+    return RoundsPlan(minimum=rounds, maximum=rounds, target=None, budget=budget)

@@ -1,0 +1,314 @@
+"""From a stored run to the rows of its table: one fact a field, units in the names. Torch-free."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from zoo.benchmark.conditions import Conditions, noise_of
+from zoo.benchmark.records import FailureKind
+from zoo.benchmark.rounds import RoundsPlan, plan_of
+from zoo.benchmark.statistics import Estimate, estimate_median, estimate_ratio, outliers, percentile_90
+from zoo.benchmark.store import Store, StoredGroup, StoredRun, StoredTrial
+from zoo.benchmark.trial import BLOCK_FACTS, Reference, Role, Trial
+from zoo.errors import ZooError
+from zoo.licences import licences_of
+from zoo.registry import default_registry
+
+__all__ = ["Check", "Row", "SmallerBatch", "Table", "table_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallerBatch:
+    """What a trial did at a smaller batch, alone and for a few calls, after its own batch ran out of memory."""
+
+    batch: int
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One trial as the table shows it; what was not measured is None.
+
+    Attributes:
+        run: the run's number in the store.
+        key: the trial's, the same in every run that measures it.
+        name: what the configuration calls it, else the pairing or the reference.
+        encoder: its id; "" for what is no pairing, as `decoder`.
+        code: the line of Python that builds the model; "" for what is no pairing.
+        device_name: of the processor or accelerator.
+        latency: seconds a call, by the clock: median and interval.
+        p90: seconds that nine in ten calls stay below.
+        busy: seconds a call that the device worked: CPU time of all threads, or the time between events.
+        ratio: the latency over the baseline's, of pairs measured in the same round: below 1 is faster.
+        busy_ratio: the same of the device's own time.
+        stopped: why the rounds ended: "fixed", "precise", "limit", "budget"; None while they go on.
+        live_bytes: the most that tensors hold during a step, followed on the meta device.
+        allocated_bytes: the most that an accelerator's allocator gave out, alone on the device.
+        reserved_bytes: the most that it held.
+        rss_bytes: how far a fresh process's resident memory rose.
+        parts: parameters of encoder, adapters, decoder and head.
+        flops: of one forward pass for one image, a multiply-add counted as two.
+        flops_per_second: achieved in the measured step, the backward pass counted.
+        efficiency: that, over the best rate that the device showed in the same run and dtype.
+        build_seconds: making the model; `first_seconds`: its first call. The cold start, apart from the imports.
+        smaller: what a smaller batch did where this one ran out of memory.
+        plan: the pairing's plan as plain data.
+        failure: which kind of error.
+        flags: what a reader must know of how it was measured: noise, outliers, the process.
+        licences: of the encoder's and the decoder's code, and of pretrained weights; "" for what is no pairing.
+        quality: mean intersection over union, where a run measured it.
+    """
+
+    run: int
+    key: str
+    name: str
+    encoder: str
+    decoder: str
+    code: str
+    mode: str
+    batch: int
+    height: int
+    width: int
+    device: str
+    device_name: str
+    dtype: str
+    memory_format: str
+    runtime: str
+    role: Role
+    latency: Estimate | None
+    p90: float | None
+    busy: Estimate | None
+    ratio: Estimate | None
+    busy_ratio: Estimate | None
+    rounds: int
+    stopped: str | None
+    live_bytes: int | None
+    allocated_bytes: int | None
+    reserved_bytes: int | None
+    rss_bytes: int | None
+    parameters: int | None
+    parts: Mapping[str, int] | None
+    flops: int | None
+    flops_per_second: float | None
+    efficiency: float | None
+    build_seconds: float | None
+    first_seconds: float | None
+    smaller: SmallerBatch | None
+    plan: Mapping[str, Any] | None
+    failure: FailureKind | None
+    error: str | None
+    flags: tuple[str, ...]
+    licences: str
+    quality: float | None = None
+
+    @property
+    def block(self) -> tuple[Any, ...]:
+        """What the rows that are compared with one another share."""
+        return (self.run, *(getattr(self, name) for name in BLOCK_FACTS))
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the others of its block are compared with it."""
+        return self.role == "baseline"
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Throughput at the median latency."""
+        return self.batch / self.latency.median if self.latency else None
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The accelerator's own count where there is one, else the peak of live tensors."""
+        return self.live_bytes if self.allocated_bytes is None else self.allocated_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """The A/A check of a group: the baseline against itself, measured as any two models are.
+
+    Attributes:
+        block: the same as its rows have.
+        ratio: its true value is 1.
+        names: the rows that were measured in this group.
+    """
+
+    block: tuple[Any, ...]
+    ratio: Estimate
+    names: tuple[str, ...]
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the interval leaves 1: the differences of this group are then not to be trusted."""
+        return not self.ratio.low <= 1 <= self.ratio.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of one run or several, with where they were measured; `str()` is the table as text."""
+
+    runs: tuple[StoredRun, ...]
+    rows: tuple[Row, ...]
+    checks: tuple[Check, ...]
+    rates: Mapping[str, str]
+    store: str
+
+    @property
+    def run(self) -> StoredRun:
+        """The latest run."""
+        return self.runs[-1]
+
+    def __str__(self) -> str:
+        from zoo.benchmark.formats import render
+
+        return render(self, "table")
+
+
+def table_of(store: Store, *runs: int) -> Table:
+    """Return the table of some runs as far as they are measured, one below the other."""
+    stored = tuple(store.run(run) for run in runs)
+    parts = [_Run(store, run) for run in stored]
+    return Table(
+        runs=stored,
+        rows=tuple(row for part in parts for row in part.rows()),
+        checks=tuple(check for part in parts for check in part.checks()),
+        rates={dtype: told for part in parts for dtype, told in part.told_rates().items()},
+        store=str(store.path),
+    )
+
+
+class _Run:
+    """One run's groups and rates, and the rows that follow from them."""
+
+    def __init__(self, store: Store, run: StoredRun) -> None:
+        self.run = run
+        self.plan: RoundsPlan = plan_of(run.config)
+        self.groups = store.groups(run.id)
+        self.rates = store.rates(run.id)
+        self.stored = store.trials(run.id)
+        self.trials = {stored.key: Trial.from_dict(stored.facts) for stored in self.stored}
+        self.failed = {stored.key for stored in self.stored if stored.error}
+
+    def rows(self) -> list[Row]:
+        return [
+            self._row(stored, self.trials[stored.key]) for stored in self.stored if self.trials[stored.key].role != "control"
+        ]
+
+    def checks(self) -> list[Check]:
+        found = []
+        for group in self.groups:
+            control = self._in_role(group, "control")
+            ratio = self._ratio([group], control) if control else None
+            if control and ratio:
+                names = tuple(str(self.trials[key]) for key in group.trials if self.trials[key].role == "candidate")
+                found.append(Check(block=(self.run.id, *self.trials[control].block), ratio=ratio, names=names))
+        return found
+
+    def told_rates(self) -> dict[str, str]:
+        return {dtype: f"{rate / 1e9:,.0f} GFLOP/s ({kernel})" for (_, dtype), (kernel, rate) in self.rates.items()}
+
+    def _row(self, stored: StoredTrial, trial: Trial) -> Row:
+        groups = [group for group in self.groups if stored.key in group.trials and stored.key in group.samples]
+        taken = [each for group in groups for each in group.samples[stored.key].values()]
+        is_measured = bool(taken) and not stored.error
+        seconds = [each.seconds for each in taken] if is_measured else []
+        busy = [each.busy_seconds for each in taken if each.busy_seconds is not None] if is_measured else []
+        environment = next((group.environment for group in groups if group.environment), self.run.environment)
+        pairing = None if isinstance(trial.subject, Reference) else trial.subject
+        cost, alone = stored.cost, stored.alone or {}
+        achieved = _achieved(stored, seconds)
+        rated = [(group.place, trial.dtype) for group in groups if group.place is not None]
+        best = max((self.rates[where][1] for where in rated if where in self.rates), default=None)
+        return Row(
+            run=self.run.id,
+            key=stored.key,
+            name=str(trial),
+            encoder=pairing.encoder if pairing else "",
+            decoder=pairing.decoder if pairing else "",
+            code=pairing.code() if pairing else "",
+            mode=trial.mode,
+            batch=trial.batch,
+            height=trial.height,
+            width=trial.width,
+            device=str(environment["device"]),
+            device_name=str(environment["device_name"]),
+            dtype=trial.dtype,
+            memory_format=trial.memory_format,
+            runtime=trial.runtime,
+            role=trial.role,
+            latency=estimate_median(seconds, self.plan.confidence) if seconds else None,
+            p90=percentile_90(seconds) if seconds else None,
+            busy=estimate_median(busy, self.plan.confidence) if busy else None,
+            ratio=self._ratio(groups, stored.key) if is_measured else None,
+            busy_ratio=self._ratio(groups, stored.key, "busy_seconds") if busy else None,
+            rounds=len(taken),
+            stopped=groups[-1].stopped if groups else None,
+            live_bytes=cost.live_bytes if cost else None,
+            allocated_bytes=alone.get("allocated_bytes"),
+            reserved_bytes=alone.get("reserved_bytes"),
+            rss_bytes=alone.get("rss_bytes"),
+            parameters=cost.parameters if cost else None,
+            parts=cost.parts if cost else None,
+            flops=cost.flops if cost else None,
+            flops_per_second=achieved,
+            efficiency=achieved / best if achieved and best else None,
+            build_seconds=alone.get("build_seconds"),
+            first_seconds=alone.get("first_seconds"),
+            smaller=_smaller(stored.smaller),
+            plan=cost.plan if cost else None,
+            failure=stored.failure,  # type: ignore[arg-type]
+            error=stored.error,
+            flags=self._flags(stored, groups, seconds),
+            licences=_licences(trial),
+        )
+
+    def _ratio(self, groups: Sequence[StoredGroup], key: str, fact: str = "seconds") -> Estimate | None:
+        """Return the ratio to the baseline, of all rounds that both were measured in."""
+        pairs = []
+        for group in groups:
+            baseline = self._in_role(group, "baseline")
+            if baseline is None or baseline in self.failed:
+                continue
+            base, own = group.samples.get(baseline, {}), group.samples.get(key, {})
+            pairs += [(getattr(own[number], fact), getattr(base[number], fact)) for number in sorted(own.keys() & base.keys())]
+        known = [(own, base) for own, base in pairs if own is not None and base]
+        if not known:
+            return None
+        return estimate_ratio([own for own, _ in known], [base for _, base in known], self.plan.confidence)
+
+    def _in_role(self, group: StoredGroup, role: Role) -> str | None:
+        return next((key for key in group.trials if self.trials[key].role == role), None)
+
+    def _flags(self, stored: StoredTrial, groups: Sequence[StoredGroup], seconds: Sequence[float]) -> tuple[str, ...]:
+        flags = list(stored.notes)
+        if len(seconds) >= 6 and (count := outliers(seconds)):
+            flags.append(f"{count} of {len(seconds)} samples far out")
+        flags += noise_of([_conditions(each) for group in groups for each in group.conditions])
+        return tuple(flags)
+
+
+def _conditions(facts: Mapping[str, float | None]) -> Conditions:
+    return Conditions(**{entry.name: facts.get(entry.name) for entry in fields(Conditions)})
+
+
+def _achieved(stored: StoredTrial, seconds: Sequence[float]) -> float | None:
+    if not seconds or stored.cost is None or stored.cost.step_flops is None:
+        return None
+    return stored.cost.step_flops / statistics.median(seconds)
+
+
+def _smaller(facts: Mapping[str, Any] | None) -> SmallerBatch | None:
+    return SmallerBatch(batch=facts["batch"], images_per_second=facts["batch"] / facts["seconds"]) if facts else None
+
+
+def _licences(trial: Trial) -> str:
+    """Return the licences of a pairing's parts, as far as its ids are known in this process."""
+    if isinstance(trial.subject, Reference):
+        return ""
+    pairing, registry = trial.subject, default_registry()
+    try:
+        return str(licences_of(registry.encoder(pairing.encoder), registry.decoder(pairing.decoder), pairing.weights))
+    except ZooError:
+        return ""

@@ -1,0 +1,89 @@
+"""The fresh process in which jobs are done: it reads one job a line, and writes one message a line.
+
+Started by `processes.py` as `python -m zoo.benchmark.worker`. It imports what the jobs need once and does no work itself: where
+the system can fork, each job has a fork of it, fresh but for the imports, which take seconds; nothing in it has started a
+thread or a device by then. On an accelerator, and where there is no fork, it does the one job itself and ends.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Do jobs until the input ends."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what plugins print is no message
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked; it ends this one
+    _offer_to_the_kernel()
+    first = json.loads(sys.stdin.readline())
+    _import(first["preload"])
+    for line in iter(sys.stdin.readline, ""):
+        job = json.loads(line)
+        if not hasattr(os, "fork") or job["device"] != "cpu":
+            _do(job, channel)
+            return
+        child = os.fork()
+        if not child:
+            _do(job, channel)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        _say(channel, {"type": "End", "status": os.waitstatus_to_exitcode(status)})
+
+
+def _do(job: dict[str, Any], channel: TextIO) -> None:
+    """Do one job in this process; whoever asked for it being gone ends it."""
+    from zoo.benchmark.jobs import Job
+    from zoo.benchmark.records import message_to
+
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    _say(channel, {"type": "Begin", "process": os.getpid()})
+    try:
+        for message in Job.from_dict(job).messages():
+            _say(channel, message_to(message))
+    except BaseException:  # noqa: BLE001 - what it is stands on stderr, for whoever asked
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    finally:
+        channel.flush()
+
+
+def _end_with_input() -> None:
+    """End this process when nobody can ask anything any more: what asked is gone, or wants no more."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def _say(channel: TextIO, message: dict[str, Any]) -> None:
+    channel.write(json.dumps(message) + "\n")
+    channel.flush()
+
+
+def _import(names: list[str]) -> None:
+    """Import what the jobs will need; what fails here will tell so there."""
+    for name in ("zoo.benchmark.jobs", *names):
+        with suppress(Exception):
+            importlib.import_module(name)
+
+
+def _offer_to_the_kernel() -> None:
+    """Where memory runs out, let this process go first, and not the one that keeps the results."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+if __name__ == "__main__":
+    main()
