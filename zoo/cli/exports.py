@@ -1,0 +1,89 @@
+"""The command that hands what was measured to other programs: export-results."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.application import app
+from zoo.cli.console import check_writable
+from zoo.cli.results import STORE, RunsArgument, StoreOption, opened_store
+from zoo.errors import OptionError
+
+__all__: list[str] = []
+
+
+class ExportFormat(StrEnum):
+    """What `zoo export-results` writes."""
+
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+@app.command("export-results")
+def export_results(
+    runs: RunsArgument = None,
+    format: Annotated[
+        ExportFormat | None,
+        typer.Option("--format", "-f", help="What to write.", show_default="by --output's suffix, or csv"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file; Parquet takes one.", show_default="the standard output")
+    ] = None,
+    samples: Annotated[bool, typer.Option("--samples", help="The raw samples, one a trial and round, not the rows.")] = False,
+    store: StoreOption = STORE,
+) -> None:
+    """Write every fact of some runs' rows, or their raw samples, as CSV, JSON or Parquet, for other programs."""
+    from zoo.benchmark.export import exported_rows, exported_samples
+    from zoo.benchmark.row import table_of
+    from zoo.benchmark.selection import chosen_runs
+
+    form = format or _export_format(output)
+    if form is ExportFormat.parquet and output is None:
+        raise OptionError("--format parquet takes a file: give --output FILE.parquet.")
+    with closing(opened_store(store)) as opened:
+        chosen = chosen_runs(opened, runs or [])
+        content = exported_samples(opened, chosen, form) if samples else exported_rows(table_of(opened, *chosen), form)
+    if output is None:
+        typer.echo(content.decode(), nl=False)
+        return
+    _write(output, content)
+    typer.echo(f"Written to {output}.", err=True)
+
+
+def _export_format(output: Path | None) -> ExportFormat:
+    if output is None:
+        return ExportFormat.csv
+    try:
+        return ExportFormat(output.suffix.removeprefix("."))
+    except ValueError:
+        suffixes = ", ".join(f".{form.value}" for form in ExportFormat)
+        raise OptionError(
+            f"--output {output}: the suffix says no format. Use one of {suffixes}, or give --format as well."
+        ) from None
+
+
+def _write(output: Path, content: bytes) -> None:
+    """Write the whole file beside its place and then put it there, so that one that was there is never lost to an error."""
+    if output.exists():
+        check_writable(output)
+    place = output.resolve()
+    try:
+        if place.exists() and not place.is_file():  # a pipe or a terminal
+            place.write_bytes(content)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f".{place.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(content)
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as cause:
+        raise OptionError(f"--output {output} cannot be written: {cause.strerror}.") from cause
