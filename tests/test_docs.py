@@ -68,6 +68,26 @@ def test_the_architecture_page_names_every_module_of_the_core():
     assert [name for name in modules if name not in page] == []
 
 
+def test_the_configuration_that_the_benchmarks_page_shows_is_valid_and_names_every_key(tmp_path):
+    from zoo.benchmark import load_config
+    from zoo.benchmark.config import BenchConfig
+
+    page = ROOT / "docs/benchmark.md"
+    (shown,) = blocks(page, "yaml")
+    (tmp_path / "shown.yaml").write_text(shown, encoding="utf-8")
+    assert len(load_config(tmp_path / "shown.yaml").all_pairings()) == 7
+    text = page.read_text(encoding="utf-8")
+    assert [key for key in BenchConfig.model_fields if f"`{key}`" not in text and f"`{key}:" not in text] == []
+
+
+def test_the_tables_page_names_every_column():
+    from zoo.benchmark.columns import COLUMNS
+
+    page = (ROOT / "docs/reading-the-table.md").read_text(encoding="utf-8")
+    plain = ("run", "pairing", "mode", "batch", "size", "device", "dtype", "format", "runtime", "quality")
+    assert [column.name for column in COLUMNS if f"`{column.name}`" not in page and column.name not in plain] == []
+
+
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_configuration_of_the_repository_is_valid(config):
     from zoo.benchmark import load_config

@@ -79,6 +79,11 @@ PLUGIN = """
                 print("out of here")
                 os._exit(7)
 
+    @zoo.register_decoder("leaves-quietly")
+    class LeavesQuietly(Finest):
+        def meet(self, x):
+            os._exit(0)
+
     @zoo.register_decoder("leaks")
     class Leaks(Finest):
         hoard = []
@@ -117,7 +122,7 @@ def run(tmp_path):
 
 
 def test_whatever_a_decoder_does_is_its_row_and_the_others_are_measured(run):
-    rows = run("sound", "raises", "eats", "sleeps", "crashes", "leaves", "unet-basic")
+    rows = run("sound", "raises", "eats", "sleeps", "crashes", "leaves", "leaves-quietly", "unet-basic")
     assert {name: row.failure for name, row in rows.items()} == {
         "sound": None,
         "raises": "error",
@@ -125,6 +130,7 @@ def test_whatever_a_decoder_does_is_its_row_and_the_others_are_measured(run):
         "sleeps": "hang",
         "crashes": "crash",
         "leaves": "crash",
+        "leaves-quietly": "crash",
         "unet-basic": None,
     }
     assert [rows[name].rounds for name in ("sound", "unet-basic")] == [ROUNDS, ROUNDS]
@@ -133,6 +139,7 @@ def test_whatever_a_decoder_does_is_its_row_and_the_others_are_measured(run):
     assert all(part in rows["sleeps"].error for part in ("HangError", "after 15 s", "step_limit"))
     assert "SIGSEGV" in rows["crashes"].error
     assert "status 7" in rows["leaves"].error
+    assert "status 0" in rows["leaves-quietly"].error
 
 
 def test_one_that_grows_beside_others_until_memory_is_gone_is_found_and_the_others_are_measured(run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -129,3 +130,24 @@ def test_an_interrupted_run_says_that_the_same_command_goes_on(store):
     assert status == 130
     assert "Traceback" not in err
     assert "What was measured is kept" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on a file's size")
+def test_a_disk_that_is_full_is_told_and_what_was_kept_goes_on_once_there_is_room(store):
+    """A limit on the size of files stands for the full disk: writing fails in the same place."""
+    command = "ulimit -f 160; exec " + shlex.join(map(str, [sys.executable, "-m", "zoo", "bench", store.with_name("run.yaml")]))
+    full = subprocess.run(
+        ["bash", "-c", f"{command} --store {shlex.quote(str(store))}"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert full.returncode == 2, full.stderr
+    assert f"The results store {store} cannot be used" in " ".join(full.stderr.split())
+    assert "Traceback" not in full.stderr
+    assert select(store, "PRAGMA integrity_check") == [("ok",)]
+    assert 0 < count_of_samples(store) < ROUNDS * TRIALS
+    process = start(store)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    check_that_every_trial_is_measured_once(store)

@@ -438,3 +438,15 @@ def test_plugin_files_of_one_name_in_two_folders_do_not_replace_each_other(run, 
         (tmp_path / folder / "mine.py").write_text(dedent(TUTORIAL), encoding="utf-8")
     with pytest.raises(zoo.RegistrationError, match="'basic' is registered already"):
         run(plugins=["a/mine.py", "b/mine.py"], pairings=[pairing("basic", encoder="resnet18")])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="there is no accelerator")
+def test_an_accelerator_has_its_own_counters_of_time_and_memory(run):
+    table = run(pairings=[pairing("unet-basic")], baseline=BASELINE, device="auto", dtype=["float32", "bfloat16"], size=[64])
+    for row in table.rows:
+        assert (row.error, row.rounds) == (None, ROUNDS)
+        assert row.device == torch.accelerator.current_accelerator().type
+        assert 0 < row.busy.median
+        assert 0 < row.allocated_bytes <= row.reserved_bytes
+        assert row.efficiency > 0

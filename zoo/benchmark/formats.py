@@ -80,9 +80,8 @@ def terminal_view(table: Table, width: int, columns: Sequence[Column] | None = N
                 drawn.add_row(*(Text(_folded(cell) if is_narrow else cell) for cell in cells), style="yellow")
     lines = [f"All rows: {', '.join(shared)}."] if shared else []
     if dropped:
-        lines.append(
-            f"No room for: {', '.join(column.heading for column in dropped)}; --columns chooses, --format markdown has all."
-        )
+        named = ", ".join(column.heading for column in dropped)
+        lines.append(f"No room for: {named}; `zoo table --columns` chooses, --format markdown has all.")
     lines += _notes(table, [*shown, *told_by_block])
     return Group(drawn, *map(Text, lines))
 

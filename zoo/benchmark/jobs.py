@@ -177,8 +177,10 @@ def _rates(device: torch.device, dtype: str) -> Iterator[Message]:
     from zoo.benchmark.rates import measure_rates  # brings torch.utils.benchmark, which looks for a CUDA toolkit and complains
 
     yield Working(trial=None, doing=f"measuring the device's best rates in {dtype}")
-    for rate in measure_rates(device, dtype):
-        yield Rated(kernel=rate.kernel, dtype=rate.dtype, flops_per_second=rate.flops_per_second)
+    rates = measure_rates(device, dtype)
+    with suppress(RuntimeError):  # a device that is too small or too new for one of the kernels; the rows do without the rest
+        for rate in rates:
+            yield Rated(kernel=rate.kernel, dtype=rate.dtype, flops_per_second=rate.flops_per_second)
 
 
 class _Rounds:

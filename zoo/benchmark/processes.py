@@ -94,9 +94,10 @@ class LocalProcesses:
         except GeneratorExit:
             self._close()
             raise
+        failure = None if host.is_done and watch.verdict is None else watch.failure(host.status, host.last_words())
         if host.ended:
             self._close()
-        if failure := watch.failure(host.status, host.last_words()):
+        if failure:
             yield failure
 
     def _close(self) -> None:
@@ -136,14 +137,12 @@ class _Watch:
                 return True
         return False
 
-    def failure(self, status: int | None, last_words: str) -> Failed | None:
-        """Return what became of the process, if it did not end well; None if it did.
+    def failure(self, status: int | None, last_words: str) -> Failed:
+        """Return what became of a process that ended before its job was done.
 
         Raises:
-            ZooError: it failed without being about any trial.
+            ZooError: it was not about any trial.
         """
-        if self.verdict is None and status == 0:
-            return None
         kind, error = self.verdict or self._death(status, last_words)
         trial = self.working.trial
         if kind == "out of memory" and self.working.hog:
@@ -185,6 +184,7 @@ class _Host:
         threading.Thread(target=self._read, daemon=True).start()
         self._job_process: int | None = None
         self.status: int | None = None
+        self.is_done = False
         self.ended = False
         self.send({"preload": preload})
 
@@ -196,7 +196,7 @@ class _Host:
 
     def messages(self, watch: _Watch) -> Iterator[dict[str, Any]]:
         """Yield what the job tells until its process has ended, which happens at once where `watch` says so."""
-        self._job_process, self.status = None, None
+        self._job_process, self.status, self.is_done = None, None, False
         self._errors_begin = self._errors.seek(0, os.SEEK_END)
         while True:
             try:
@@ -213,6 +213,8 @@ class _Host:
             watch.heard()
             if told["type"] == "Begin":
                 self._job_process = told["process"]
+            elif told["type"] == "Done":
+                self.is_done = True
             elif told["type"] == "End":
                 self.status = told["status"]
                 return

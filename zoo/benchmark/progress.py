@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -11,6 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 __all__ = ["ConsoleWatcher", "Watcher"]
+
+SILENCE_SECONDS = 30
+"""So long no line need be printed where there is no bar."""
 
 
 class Watcher(Protocol):
@@ -45,6 +49,7 @@ class ConsoleWatcher:
             disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("preparing", total=None)
+        self._logged = time.monotonic()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -58,8 +63,17 @@ class ConsoleWatcher:
         self._progress.update(self._task, total=total)
 
     def advance(self, what: str, count: int = 1) -> None:
-        """Move the bar."""
+        """Move the bar; where there is none, print how far it would be, now and then."""
         self._progress.update(self._task, description=what, advance=count)
+        if time.monotonic() - self._logged > SILENCE_SECONDS:
+            self.log(f"{what}{self._told_progress()}")
+
+    def _told_progress(self) -> str:
+        (task,) = self._progress.tasks
+        if task.total is None:
+            return ""
+        left = f", at most {timedelta(seconds=round(task.time_remaining))} left" if task.time_remaining else ""
+        return f" ({task.completed:.0f} of {task.total:.0f}{left})"
 
     def say(self, line: str) -> None:
         """Print above the bar."""
@@ -67,5 +81,6 @@ class ConsoleWatcher:
 
     def log(self, line: str) -> None:
         """Print a line with the time, where there is no bar."""
+        self._logged = time.monotonic()
         if not self._progress.console.is_terminal:
             self.say(f"{datetime.now():%H:%M:%S} {line}")

@@ -66,6 +66,7 @@ def run_sweep(
         )
         sweep.count()
         sweep.measure_alone()
+        sweep.measure_smaller()
         sweep.measure_groups()
     store.finish_run(run.id)
     return store.run(run.id)
@@ -114,17 +115,18 @@ class _Sweep:
     def measure_alone(self) -> None:
         """Each trial in a fresh process: its cold start, and its memory; a smaller batch where its own is too large."""
         while missing := self._missing("alone"):
-            too_large = []
-            for job, message in self._run(self._job("alone", [key]) for key in missing):
+            for _, message in self._run(self._job("alone", [key]) for key in missing):
                 if isinstance(message, Alone):
                     is_fresh = message.trial not in self.unpickled
                     self.store.add_alone(self.run, message if is_fresh else replace(message, rss_bytes=None))
                 elif isinstance(message, Failed):
                     self._fail(message)
-                    if message.kind == "out of memory":
-                        too_large.append(job.trials[0])
-            for trial in too_large:  # only now: what does jobs is asked for no others meanwhile
-                self._try_smaller(trial)
+
+    def measure_smaller(self) -> None:
+        """What ran out of memory by itself, at half its batch and less."""
+        for stored in self.store.trials(self.run):
+            if stored.failure == "out of memory" and stored.smaller is None and not self._is_control(stored.key):
+                self._try_smaller(self.trials[stored.key])
 
     def _try_smaller(self, trial: Trial) -> None:
         """Halve the batch until it fits; what is found stands beside the failure, and is compared with nothing."""
@@ -147,10 +149,18 @@ class _Sweep:
         most = rounds_plan(self.config).maximum
         self.watcher.begin(sum(most for group in groups))
         self.watcher.advance("already measured", sum(most if group.stopped else group.rounds for group in groups))
-        while groups := [group for group in self.store.groups(self.run) if not group.stopped and self._members(group)]:
-            ratios = {group.number: _ratios_begun(group, self._baseline_in(group)) for group in groups}
+        while groups := self._unfinished():
+            ratios: dict[int, dict[str, list[float]]] = {}
             for job, message in self._run(map(self._rounds_of, groups)):
+                if job.group not in ratios:
+                    ratios[job.group] = _ratios_to(job.taken, job.baseline)
                 self._record(job, message, ratios[job.group])
+
+    def _unfinished(self) -> list[StoredGroup]:
+        live = self._live()
+        return [
+            group for group in self.store.groups(self.run) if not group.stopped and not live.keys().isdisjoint(group.trials)
+        ]
 
     def _group(self) -> None:
         """Choose which trials are measured together, once: a run that goes on keeps its groups."""
@@ -178,7 +188,7 @@ class _Sweep:
         return replace(
             self._job("rounds", keys),
             group=group.number,
-            baseline=self._baseline_in(group),
+            baseline=next((key for key in keys if self.trials[key].role == "baseline"), None),
             plan=rounds_plan(self.config),
             taken={key: [taken.seconds for _, taken in sorted(group.samples.get(key, {}).items())] for key in keys},
             first=group.rounds,
@@ -186,9 +196,6 @@ class _Sweep:
             place=digest(group.environment) if group.environment else "",
             rates=not is_rated,
         )
-
-    def _baseline_in(self, group: StoredGroup) -> str | None:
-        return next((key for key in self._members(group) if self.trials[key].role == "baseline"), None)
 
     def _record(self, job: Job, message: Message, ratios: dict[str, list[float]]) -> None:
         place = self.places.get(job.group, self.here)
@@ -295,9 +302,6 @@ class _Sweep:
         return f"{told_dimensions(job.trials[0])} ({len(job.trials)} models)"
 
 
-def _ratios_begun(group: StoredGroup, baseline: str | None) -> dict[str, list[float]]:
-    base = group.samples.get(baseline or "", {})
-    return {
-        key: [taken.seconds / base[number].seconds for number, taken in samples.items() if number in base]
-        for key, samples in group.samples.items()
-    }
+def _ratios_to(taken: Mapping[str, Sequence[float]], baseline: str | None) -> dict[str, list[float]]:
+    base = taken.get(baseline or "", [])
+    return {key: [own / other for own, other in zip(each, base, strict=False)] for key, each in taken.items()}

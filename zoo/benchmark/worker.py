@@ -52,6 +52,7 @@ def _do(job: dict[str, Any], channel: TextIO) -> None:
     try:
         for message in Job.from_dict(job).messages():
             _say(channel, message_to(message))
+        _say(channel, {"type": "Done"})
     except BaseException:  # noqa: BLE001 - what it is stands on stderr, for whoever asked
         traceback.print_exc()
         sys.stderr.flush()

@@ -1,0 +1,36 @@
+"""The command that makes a page of what was measured: report."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.application import app
+from zoo.cli.results import STORE, RunsArgument, StoreOption, opened_store
+
+__all__: list[str] = []
+
+
+@app.command()
+def report(
+    runs: RunsArgument = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("results/report.html"),
+    store: StoreOption = STORE,
+) -> None:
+    """Write one HTML file of everything that was measured: the table, plots, plans and failures.
+
+    It needs nothing from outside: send it, open it anywhere, print it.
+    """
+    from zoo.benchmark.report import write_report
+    from zoo.benchmark.row import table_of
+    from zoo.benchmark.selection import chosen_runs
+
+    gc.enable()  # switched off by the `zoo` script for a quick start
+    with closing(opened_store(store)) as opened:
+        table = table_of(opened, *chosen_runs(opened, runs or []))
+    write_report(table, output)
+    typer.echo(f"Written to {output} ({output.stat().st_size / 1e6:.1f} MB).", err=True)
