@@ -27,6 +27,14 @@ def bench(
     store: Annotated[Path, typer.Option(help="The SQLite file that keeps each result as it comes.")] = Path(
         "results/zoo.sqlite"
     ),
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|HOST:PORT",
+            help="Measure on every machine of this Ray cluster; 'auto': of the one that this machine belongs to.",
+            show_default="in this machine's own processes",
+        ),
+    ] = None,
 ) -> None:
     """Measure every pairing of a configuration side by side, and print one table; an interrupted run goes on.
 
@@ -42,7 +50,7 @@ def bench(
     if output is not None:
         check_writable(output)
     try:
-        table = run_bench(wanted, store=store)
+        table = run_bench(wanted, store=store, ray=ray)
     except KeyboardInterrupt:
         fail("Interrupted. What was measured is kept; the same command goes on from there.", 130)
     show_table(
