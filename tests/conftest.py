@@ -60,3 +60,17 @@ def install(tmp_path, monkeypatch, fresh_registry):
     yield put
     for module in installed:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def command_line(monkeypatch, capsys):
+    """Return a function that runs `zoo` with some arguments: its exit status, stdout and stderr."""
+    from zoo.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return (stop.value.code or 0, *capsys.readouterr())
+
+    return run

@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import save_file
 
 import zoo
-from zoo.cli import main
 from zoo.scaffold import write_distribution
 
 ROOT = Path(__file__).parents[1]
@@ -32,17 +31,10 @@ each_kind = pytest.mark.parametrize("kind", ["decoder", "encoder"])
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys, tmp_path):
+def cli(command_line, monkeypatch, tmp_path):
     """Return a function that runs a command line in an empty folder: its exit status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return (stop.value.code or 0, *capsys.readouterr())
-
-    return run
+    return command_line
 
 
 @pytest.fixture

@@ -1,15 +1,19 @@
-"""What the tables share on their way to a file: plain text, CSV, and the pieces of a Markdown page."""
+"""What the tables share on their way to a file: plain text, CSV, the pieces of a Markdown page, and the writing itself."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
 
-__all__ = ["FULL_WIDTH", "csv_text", "escaped", "plain_text", "table_row"]
+from zoo.errors import OptionError
+
+__all__ = ["FULL_WIDTH", "csv_text", "escaped", "plain_text", "table_row", "write_whole"]
 
 FULL_WIDTH = 190
 """How wide a table may be where it goes to a file or a pipe, which have no width of their own."""
@@ -42,3 +46,28 @@ def escaped(text: str) -> str:
     for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
         text = text.replace(sign, written)
     return text
+
+
+def write_whole(output: Path, content: str | bytes, advice: str = "") -> None:
+    """Write a file beside its place and then put it there, so that one that was there is never lost to an error.
+
+    A link is followed; a pipe or a terminal is written to as it is.
+
+    Raises:
+        OptionError: it cannot be written; `advice` ends the message.
+    """
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    place = output.resolve()
+    try:
+        if place.exists() and not place.is_file():
+            place.write_bytes(data)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f".{place.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(data)
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as cause:
+        raise OptionError(f"--output {output} cannot be written: {cause.strerror}.{advice and ' '}{advice}") from cause

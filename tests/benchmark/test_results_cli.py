@@ -14,7 +14,6 @@ from made_stores import BASIC, BILINEAR, SECONDS, add_run
 
 from zoo.benchmark import DEFAULT_STORE
 from zoo.benchmark.store import Store
-from zoo.cli import main
 from zoo.cli.results import STORE
 
 NAMES = ["peer", BASIC, BILINEAR]
@@ -32,17 +31,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def cli(folder, monkeypatch, capsys, fresh_registry):
+def cli(command_line, folder, monkeypatch, fresh_registry):
     """Return a function that runs a command line in that folder: its exit status, stdout and stderr."""
     monkeypatch.chdir(folder)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return (stop.value.code or 0, *capsys.readouterr())
-
-    return run
+    return command_line
 
 
 def rows_of(text):

@@ -64,10 +64,9 @@ def show_table(
         typer.echo(render(form.value), nl=False)
         return
     if output is not None:
-        try:
-            output.write_text(render(form.value), encoding="utf-8")
-        except OSError as cause:
-            raise OptionError(f"--output {output} cannot be written: {cause.strerror}. {kept}") from cause
+        from zoo.rendering import write_whole
+
+        write_whole(output, render(form.value), kept)
     screen = console()
     screen.print(view(screen.width))
     if output is not None:

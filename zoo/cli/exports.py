@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +13,7 @@ from zoo.cli.application import app
 from zoo.cli.console import check_writable
 from zoo.cli.results import STORE, RunsArgument, StoreOption, opened_store
 from zoo.errors import OptionError
+from zoo.rendering import write_whole
 
 __all__: list[str] = []
 
@@ -53,7 +53,9 @@ def export_results(
     if output is None:
         typer.echo(content.decode(), nl=False)
         return
-    _write(output, content)
+    if output.exists():
+        check_writable(output)
+    write_whole(output, content)
     typer.echo(f"Written to {output}.", err=True)
 
 
@@ -67,23 +69,3 @@ def _export_format(output: Path | None) -> ExportFormat:
         raise OptionError(
             f"--output {output}: the suffix says no format. Use one of {suffixes}, or give --format as well."
         ) from None
-
-
-def _write(output: Path, content: bytes) -> None:
-    """Write the whole file beside its place and then put it there, so that one that was there is never lost to an error."""
-    if output.exists():
-        check_writable(output)
-    place = output.resolve()
-    try:
-        if place.exists() and not place.is_file():  # a pipe or a terminal
-            place.write_bytes(content)
-            return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{place.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(content)
-            part.replace(place)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as cause:
-        raise OptionError(f"--output {output} cannot be written: {cause.strerror}.") from cause

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import OptionError
+from zoo.rendering import write_whole
 
 if TYPE_CHECKING:
     from zoo.benchmark.row import Table
@@ -20,17 +20,7 @@ def write_report(table: Table, output: Path) -> None:
     Raises:
         OptionError: plotly is not installed, or the file cannot be written.
     """
-    page = report_html(table).encode("utf-8", "replace")
-    part = output.parent / f".{output.name}.{os.getpid()}.part"
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(page)
-            part.replace(output)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as cause:
-        raise OptionError(f"The report {output} cannot be written: {cause.strerror}. --output PATH names another.") from cause
+    write_whole(output, report_html(table))
 
 
 def report_html(table: Table) -> str:
