@@ -20,6 +20,7 @@ modes: [inference]
 size: [64]
 dtype: [float32, bfloat16]
 device: cpu
+rounds: 20
 """
 
 

@@ -290,7 +290,9 @@ class _Sweep:
 
     def _best(self, ratios: Mapping[str, Sequence[float]]) -> str:
         """Say which candidate is the fastest so far."""
-        medians = {key: statistics.median(each) for key, each in ratios.items() if self.trials[key].role == "candidate"}
+        medians = {
+            key: statistics.median(each) for key, each in ratios.items() if each and self.trials[key].role == "candidate"
+        }
         best = min(medians, key=lambda key: medians[key], default=None)
         return f"; best so far {self.trials[best]}, {medians[best]:.2f} x baseline" if best else ""
 
