@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from zoo import negotiation
 from zoo.errors import OptionError, PluginError, ZooError
+from zoo.hints import did_you_mean
 from zoo.options import Options
 from zoo.pairing import Pairing
 from zoo.plan import Plan
@@ -197,7 +197,7 @@ def make_pairing(encoder: str, decoder: str, options: Mapping[str, Any]) -> Pair
     known = [name for name in Pairing.__dataclass_fields__ if name not in ("encoder", "decoder")]
     for name in options:
         if name not in known:
-            raise OptionError(f"A pairing has no option {name!r}.{_closest(name, known)} Options: {', '.join(known)}.")
+            raise OptionError(f"A pairing has no option {name!r}.{did_you_mean(name, known)} Options: {', '.join(known)}.")
     plain = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in options.items()}
     return Pairing(encoder, decoder, **plain)
 
@@ -210,7 +210,7 @@ def check_options(owner: str, given: Mapping[str, Any], declared: Sequence[Optio
     for name in given:
         if name not in names:
             allowed = ", ".join(names) or "none"
-            raise OptionError(f"{owner} has no option {name!r}.{_closest(name, names)} Its options: {allowed}.")
+            raise OptionError(f"{owner} has no option {name!r}.{did_you_mean(name, names)} Its options: {allowed}.")
 
 
 def pyramid_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:
@@ -248,8 +248,3 @@ def _answered(entry: Entry[Any], what: str, function: Callable[[dict[str, Any]],
             f"The {what} of {entry.full_id} raised {type(cause).__name__}: {cause} (options {dict(options)!r}). "
             "This is the plugin's error, not the negotiation's."
         ) from cause
-
-
-def _closest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 from zoo.discovery import LOCAL, FoundPlugin, PluginRecord, are_same, find_plugins, load_plugins
 from zoo.errors import AmbiguousIdError, OptionError, PluginError, RegistrationError, UnknownIdError
+from zoo.hints import did_you_mean
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
 __all__ = ["Entry", "Kind", "Registry", "default_registry", "list_decoders", "list_encoders"]
@@ -155,7 +156,7 @@ class Registry:
         plugins = [plugin for plugin in self.found if plugin.name == plugin_name]
         if not plugins:
             known = sorted({plugin.name for plugin in self.found} | {LOCAL})
-            hint = _did_you_mean(plugin_name, known)
+            hint = did_you_mean(plugin_name, known, most=4, likeness=0.7)
             raise UnknownIdError(f"No plugin named {plugin_name!r}, asked for as {id!r}. Installed: {', '.join(known)}.{hint}")
         matches = _distinct(entry for plugin in plugins for entry in self._named(kind, plugin, name))
         if not matches:
@@ -226,7 +227,9 @@ class Registry:
     def _unknown(self, kind: Kind, id: str) -> str:
         other: Kind = "decoder" if kind == "encoder" else "encoder"
         known = sorted({name for entry in self._entries(kind) for name in (entry.spec.name, entry.full_id)})
-        message = f"No {kind} named {id!r} among the {len(self.ids(kind))} known.{_did_you_mean(id, known)}"
+        message = (
+            f"No {kind} named {id!r} among the {len(self.ids(kind))} known.{did_you_mean(id, known, most=4, likeness=0.7)}"
+        )
         if any(id in (entry.spec.name, entry.full_id) for entry in self._entries(other)):
             message += f" ({id!r} is {_a(other)}.)"
         stem, _, tag = id.partition(".")
@@ -300,13 +303,6 @@ def _origin(factory: str | Callable[..., Any]) -> str:
     if name.endswith("<lambda>"):
         name += f" (line {factory.__code__.co_firstlineno})"
     return f"{getattr(factory, '__module__', '?')}:{name}"
-
-
-def _did_you_mean(asked: str, known: list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(asked, known, n=4, cutoff=0.7)
-    return f" Did you mean {', '.join(close)}?" if close else ""
 
 
 def _a(kind: Kind) -> str:

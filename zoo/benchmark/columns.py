@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from zoo.benchmark.row import Row, Table
 from zoo.benchmark.statistics import TIE, Estimate
 from zoo.errors import OptionError
+from zoo.hints import did_you_mean
 
 __all__ = ["COLUMNS", "DEFAULT_COLUMNS", "Column", "chosen_columns", "column_named"]
 
@@ -59,9 +59,7 @@ def column_named(name: str) -> Column:
         if column.name == name:
             return column
     known = [column.name for column in COLUMNS]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise OptionError(f"The table has no column {name!r}.{hint} There are: {', '.join(known)}.")
+    raise OptionError(f"The table has no column {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
 
 
 USUAL = ("-", "contiguous", "eager")

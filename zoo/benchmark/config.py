@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from zoo.errors import ConfigError, OptionError
+from zoo.hints import did_you_mean
 from zoo.pairing import Pairing
 
 __all__ = ["BenchConfig", "ExcludeRule", "PairingEntry", "ReferenceEntry", "RoundsEntry", "Side", "load_config"]
@@ -258,8 +258,7 @@ def _told(error: Any, content: dict[Any, Any]) -> str:
     key = ".".join(str(part) for part in named) or "the file"
     if error["type"] == "extra_forbidden":
         allowed = _allowed_keys(location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(str(location[-1]), allowed)
         return f"  {key}: unknown key.{hint} Allowed: {', '.join(allowed)}."
     if error["type"] == "missing":
         return f"  {key}: this key is required."

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
@@ -13,8 +12,9 @@ from typing import Any, Literal, TypeAlias
 from zoo.benchmark.columns import COLUMNS, Column
 from zoo.benchmark.row import Row
 from zoo.errors import OptionError
+from zoo.hints import did_you_mean
 
-__all__ = ["Fact", "fact_named", "hint_of", "number_of", "quantity", "told_quantity"]
+__all__ = ["Fact", "fact_named", "number_of", "quantity", "told_quantity"]
 
 Kind: TypeAlias = Literal["number", "text", "size", "yes or no"]
 
@@ -54,7 +54,7 @@ def fact_named(name: str, where: str) -> Fact:
     """
     facts = _facts()
     if name not in facts:
-        raise OptionError(f"{where}: there is no column {name!r}.{hint_of(name, facts)} There are: {', '.join(facts)}.")
+        raise OptionError(f"{where}: there is no column {name!r}.{did_you_mean(name, facts)} There are: {', '.join(facts)}.")
     return facts[name]
 
 
@@ -91,12 +91,6 @@ def told_quantity(name: str, value: float) -> str:
     """Return a value as `quantity` reads it, in the unit of the column's heading."""
     fact = fact_named(name, name)
     return f"{value / fact.suffixes.get(fact.unit, 1.0):.6g}{fact.unit}"
-
-
-def hint_of(name: str, known: Collection[str]) -> str:
-    """Return what may have been meant by an unknown name, as a sentence; "" where nothing is like it."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _facts() -> dict[str, Fact]:

@@ -24,7 +24,6 @@ measured meets no comparison, `!=` neither, but `=none`. A value may stand in qu
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -33,10 +32,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from zoo.benchmark.columns import COLUMNS, Column
-from zoo.benchmark.facts import Fact, fact_named, hint_of, number_of, told_quantity
+from zoo.benchmark.facts import Fact, fact_named, number_of, told_quantity
 from zoo.benchmark.row import Row, Table
 from zoo.benchmark.store import Store, StoredRun
 from zoo.errors import OptionError, StoreError
+from zoo.hints import did_you_mean
 
 __all__ = ["chosen_runs", "filtered", "nothing_left", "pareto", "sorted_by"]
 
@@ -147,8 +147,7 @@ def _chosen(store: Store, runs: Sequence[StoredRun], asked: str) -> int:
     named = [run.id for run in runs if run.name == asked]
     if named:
         return named[-1]
-    close = difflib.get_close_matches(asked, {run.name for run in runs}, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(asked, {run.name for run in runs})
     listed = [f"  {run.id}  {run.name}  started {run.started}" for run in runs[-SHOWN_RUNS:]]
     if len(runs) > SHOWN_RUNS:
         listed.insert(0, f"  ({len(runs) - SHOWN_RUNS} earlier ones; `zoo runs` lists all)")
@@ -175,7 +174,7 @@ def _objective(table: Table, name: str) -> Column:
     if name not in objectives:
         is_column = name in (column.name for column in COLUMNS)
         found = f"{name!r} is a column, but has no better end" if is_column else f"there is no column {name!r}"
-        raise OptionError(f"--pareto: {found}.{hint_of(name, objectives)} Choose of: {', '.join(objectives)}.")
+        raise OptionError(f"--pareto: {found}.{did_you_mean(name, objectives)} Choose of: {', '.join(objectives)}.")
     if all(objectives[name].value(row) is None for row in table.rows if row.failure is None):
         runs = ", ".join(f"{run.id} ({run.name})" for run in table.runs)
         raise OptionError(f"--pareto: {name} is not measured in these rows of run {runs}; leave it out, or choose another run.")
