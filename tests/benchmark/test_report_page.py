@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zoo.cli.report  # noqa: F401 - adds its command
+from zoo.benchmark.pareto import pareto_front
 from zoo.benchmark.report import report_html, write_report
-from zoo.benchmark.report.fronts import pareto_front
 from zoo.benchmark.report.pairings import plan_facts
 from zoo.benchmark.report.payload import payload_of
 from zoo.benchmark.store import Store

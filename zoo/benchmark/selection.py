@@ -33,6 +33,7 @@ from typing import Any
 
 from zoo.benchmark.columns import COLUMNS, Column
 from zoo.benchmark.facts import Fact, fact_named, number_of, told_quantity
+from zoo.benchmark.pareto import pareto_front
 from zoo.benchmark.row import Row, Table
 from zoo.benchmark.store import Store, StoredRun
 from zoo.errors import OptionError, StoreError
@@ -120,20 +121,14 @@ def pareto(table: Table, names: str) -> Table:
         OptionError: an unknown column, one that is no merit, one that was measured in none of these rows, or no row with all.
     """
     objectives = [_objective(table, name.strip()) for name in names.split(",")]
-    costs: dict[int, tuple[float, ...]] = {}
-    blocks: dict[Any, list[int]] = {}
+    signs = [1 if column.smaller_is_better else -1 for column in objectives]
+    blocks: dict[Any, list[tuple[int, tuple[float, ...]]]] = {}
     for place, row in enumerate(table.rows):
         values = [column.value(row) for column in objectives]
         if row.failure is None and None not in values:
-            signs = [1 if column.smaller_is_better else -1 for column in objectives]
-            costs[place] = tuple(sign * value for sign, value in zip(signs, values, strict=True))
-            blocks.setdefault(row.block, []).append(place)
-    kept = {
-        place
-        for places in blocks.values()
-        for place in places
-        if not any(_beats(costs[other], costs[place]) for other in places)
-    }
+            costs = tuple(sign * value for sign, value in zip(signs, values, strict=True))
+            blocks.setdefault(row.block, []).append((place, costs))
+    kept = {found[index][0] for found in blocks.values() for index in pareto_front([costs for _, costs in found])}
     if not kept:
         raise OptionError(f"--pareto: no row has a value of all of {names}.")
     return _with_rows(table, [row for place, row in enumerate(table.rows) if place in kept])
@@ -163,10 +158,6 @@ def _with_rows(table: Table, rows: Sequence[Row]) -> Table:
         runs=tuple(run for run in table.runs if run.id in ids) or table.runs,
         checks=tuple(check for check in table.checks if check.block in blocks),
     )
-
-
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def _objective(table: Table, name: str) -> Column:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from zoo.benchmark.pareto import pareto_front
 from zoo.benchmark.row import Row
 
-__all__ = ["PLOTS", "Plot", "fronts_of", "pareto_front"]
+__all__ = ["PLOTS", "Plot", "fronts_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +73,3 @@ def fronts_of(rows: Sequence[Row], plot: Plot) -> dict[tuple[Any, ...], tuple[in
         block: tuple(found[place][0] for place in pareto_front([(x, y) for _, x, y in found]))
         for block, found in blocks.items()
     }
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> tuple[int, ...]:
-    """Return the indices of the points that no other beats, smaller being better in both, in the order of the first.
-
-    One point beats another that is nowhere smaller and somewhere larger; of equal points all are kept.
-    """
-    found: list[int] = []
-    for index in sorted(range(len(points)), key=lambda each: points[each]):
-        if not found or points[index][1] < points[found[-1]][1] or points[index] == points[found[-1]]:
-            found.append(index)
-    return tuple(found)
