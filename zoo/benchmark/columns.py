@@ -73,10 +73,7 @@ def _says_something(column: Column, rows: Sequence[Row]) -> bool:
 
 
 def _estimate(estimate: Estimate | None, scale: float = 1.0, digits: int = 1) -> str:
-    if estimate is None:
-        return "-"
-    median, low, high = (f"{value * scale:.{digits}f}" for value in (estimate.median, estimate.low, estimate.high))
-    return f"{median} [{low}, {high}]"
+    return estimate.told(scale, digits) if estimate else "-"
 
 
 def _ratio_cell(row: Row, estimate: Estimate | None) -> str:

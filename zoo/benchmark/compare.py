@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from zoo.benchmark.compared_run import By, ComparedRun, differing, told_block
+from zoo.benchmark.compared_run import By, ComparedRun, differing
 from zoo.benchmark.statistics import TIE, Estimate, estimate_median, estimate_quotient
 from zoo.benchmark.store import Store, StoredRun, StoredTrial
-from zoo.benchmark.trial import Reference, Trial
+from zoo.benchmark.trial import Reference, Trial, told_block
 from zoo.errors import OptionError
 
-__all__ = ["COSTS", "By", "Change", "Compared", "Comparison", "Failing", "Verdict", "compare", "told_block", "told_interval"]
+__all__ = ["COSTS", "By", "Change", "Compared", "Comparison", "Failing", "Verdict", "compare"]
 
 Verdict: TypeAlias = Literal["slower", "faster", "can't be told"]
 VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "can't be told")
@@ -255,7 +255,7 @@ def _checks(
                 ratio = estimate_median(ratios, side.confidence) if ratios else None
                 if ratio and not ratio.low <= 1 <= ratio.high:
                     warnings.append(
-                        f"In run {side.run.id} the baseline against itself took {told_interval(ratio)} of its time "
+                        f"In run {side.run.id} the baseline against itself took {ratio.told()} of its time "
                         f"({told_block(trial.block)}): differences this small mean nothing."
                     )
     right = []
@@ -264,15 +264,10 @@ def _checks(
         found = _compared(old, new, name, "ratio") if is_asked else None
         if found is None:
             continue
-        told = f"{told_interval(found.quotient)} ({told_block(trial.block)})"
+        told = f"{found.quotient.told()} ({told_block(trial.block)})"
         if found.quotient.low <= 1 <= found.quotient.high:
             right.append(told)
         else:
             warnings.append(f"{AGAINST_ITSELF} {told}: differences this small mean nothing.")
     notes = [f"{AGAINST_ITSELF} {'; '.join(right)}."] if right else []
     return notes, warnings
-
-
-def told_interval(estimate: Estimate) -> str:
-    """Return a ratio with its interval."""
-    return f"{estimate.median:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -13,10 +13,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from zoo.benchmark.compare import VERDICTS, Change, Compared, Comparison, Failing, told_block
+from zoo.benchmark.compare import VERDICTS, Change, Compared, Comparison, Failing
 from zoo.benchmark.statistics import TIE
 from zoo.benchmark.store import StoredRun
-from zoo.benchmark.trial import Trial
+from zoo.benchmark.trial import Trial, told_block
 from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
 
 __all__ = ["records", "render", "summary", "terminal_view", "told_trial"]
@@ -184,7 +184,7 @@ def _headings(comparison: Comparison) -> list[str]:
 def _cells(comparison: Comparison, each: Compared) -> list[str]:
     scale, digits, unit = (1e3, 1, " ms") if each.by == "latency" else (1.0, 2, "")
     medians = [f"{estimate.median * scale:.{digits}f}{unit}" for estimate in (each.before, each.after)]
-    quotient = f"{each.quotient.median:.2f} [{each.quotient.low:.2f}, {each.quotient.high:.2f}]"
+    quotient = each.quotient.told(digits=2)
     role = " (baseline)" if each.trial.role == "baseline" else ""
     verdict = f"{each.verdict}, by latency" if role and _is_by_ratio(comparison, each.trial.block) else each.verdict
     return [told_trial(each.trial) + role, *medians, quotient, verdict]

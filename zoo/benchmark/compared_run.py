@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeAlias
 
 from zoo.benchmark.rounds import plan_of
 from zoo.benchmark.store import Store, StoredGroup, StoredTrial
-from zoo.benchmark.trial import Trial
+from zoo.benchmark.trial import Trial, told_block
 
-__all__ = ["By", "ComparedRun", "differing", "told_block"]
+__all__ = ["By", "ComparedRun", "differing"]
 
 By: TypeAlias = Literal["ratio", "latency"]
 """What of a trial's time is compared: its ratio to the baseline's of the same round, or the time itself."""
@@ -81,9 +81,3 @@ def _facts(run: ComparedRun) -> dict[str, str]:
     files = run.run.config.get("plugins")
     told = {f"content of {path}": content for path, content in (files if isinstance(files, dict) else {}).items()}
     return {name: " and ".join(values) for name, values in found.items()} | told
-
-
-def told_block(block: Sequence[Any]) -> str:
-    """Return what the trials of a block share, in words."""
-    mode, batch, height, width, dtype = block
-    return f"{mode}, batch {batch}, {height}x{width}, {dtype}"

@@ -15,9 +15,10 @@ from rich.text import Text
 from zoo.benchmark.columns import Column, chosen_columns
 from zoo.benchmark.row import Check, Row, Table
 from zoo.benchmark.statistics import Estimate
+from zoo.benchmark.trial import told_block
 from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
 
-__all__ = ["FORMATS", "Format", "records", "render", "terminal_view", "title_of"]
+__all__ = ["FORMATS", "Format", "intervals_note", "peak_legend", "records", "render", "terminal_view", "title_of"]
 
 Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -197,29 +198,33 @@ def _fields(name: str, estimate: Estimate | None, scale: float) -> dict[str, flo
 
 
 def _notes(table: Table, columns: Sequence[Column]) -> list[str]:
-    notes = [f"FAILED {row.name}, {_told(row.block)}: {row.error}" for row in table.rows if row.error]
-    notes += [f"{row.name}, {_told(row.block)}: {'; '.join(row.flags)}." for row in table.rows if row.flags and not row.error]
+    notes = [f"FAILED {row.name}, {told_block(row.block[1:])}: {row.error}" for row in table.rows if row.error]
+    notes += [
+        f"{row.name}, {told_block(row.block[1:])}: {'; '.join(row.flags)}." for row in table.rows if row.flags and not row.error
+    ]
     notes += [_told_check(check) for check in table.checks]
     notes += [f"{column.heading} = {column.legend}." for column in columns if column.legend]
     if any(column.name == "memory" for column in columns):
-        notes.append(f"peak MiB = {_peak(table)}.")
+        notes.append(f"peak MiB = {peak_legend(table)}.")
     if any(column.name == "efficiency" for column in columns):
         notes += [f"best rate in {dtype}: {told}." for dtype, told in table.rates.items()]
-    notes.append(f"Intervals hold with 95 %{_looks(table)}.")
+    notes.append(intervals_note(table))
     runs = ", ".join(f"run {run.id} (input: {run.config['input']})" for run in table.runs)
     return [*notes, f"From {table.store}: {runs}."]
 
 
-def _peak(table: Table) -> str:
+def peak_legend(table: Table) -> str:
+    """Return what the column of peaks says, which depends on where it was measured."""
     if any(row.allocated_bytes is not None for row in table.rows):
         return "the most that the device's allocator gave out during a step, with no other model on it"
     return "the most that live tensors hold during a step, followed without computing; an allocator needs more"
 
 
-def _looks(table: Table) -> str:
-    if any(isinstance(run.config["rounds"], dict) for run in table.runs):
-        return ", also at the look at which the rounds were ended (each look's own level is higher)"
-    return ""
+def intervals_note(table: Table) -> str:
+    """Return how surely the intervals hold."""
+    looks = any(isinstance(run.config.get("rounds"), dict) for run in table.runs)
+    ended = ", also at the look at which the rounds were ended (each look's own level is higher)" if looks else ""
+    return f"Intervals hold with 95 %{ended}."
 
 
 def _last_of(table: Table, block: tuple[Any, ...]) -> Row:
@@ -232,25 +237,16 @@ def _off(table: Table, block: tuple[Any, ...]) -> list[Check]:
 
 def _warning_cells(check: Check, columns: Sequence[Column]) -> list[str]:
     """Return the cells of the row that says that the baseline, measured once more, was not as fast as itself."""
-    cells = {"pairing": "WARNING: baseline again", "ratio": _ratio(check)}
+    cells = {"pairing": "WARNING: baseline again", "ratio": check.ratio.told()}
     return [cells.get(column.name, "") for column in columns]
 
 
 def _told_check(check: Check) -> str:
-    told = f"A/A check, {_told(check.block)}: the baseline against itself took {_ratio(check)} of its time"
+    told = f"A/A check, {told_block(check.block[1:])}: the baseline against itself took {check.ratio.told()} of its time"
     if not check.is_off:
         return f"{told}."
     measured = f" (measured with {', '.join(check.names)})" if check.names else ""
     return f"WARNING: {told}{measured}: differences of that order mean nothing here."
-
-
-def _ratio(check: Check) -> str:
-    return f"{check.ratio.median:.3f} [{check.ratio.low:.3f}, {check.ratio.high:.3f}]"
-
-
-def _told(block: tuple[Any, ...]) -> str:
-    _, mode, batch, height, width, dtype = block
-    return f"{mode}, batch {batch}, {height}x{width}, {dtype}"
 
 
 FIRST_TO_GO = ("licences", "efficiency", "throughput", "flops", "busy_ratio", "parameters", "memory", "rounds", "p90")

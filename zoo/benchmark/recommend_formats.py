@@ -16,6 +16,7 @@ from zoo.benchmark import formats
 from zoo.benchmark.columns import Column, column_named
 from zoo.benchmark.recommend import Choice, Reached, Recommendation
 from zoo.benchmark.row import Row
+from zoo.benchmark.trial import told_block
 from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
 
 __all__ = ["records", "render", "terminal_view"]
@@ -122,9 +123,9 @@ def _nearest(reached: Reached) -> str:
 
 
 def _heading(recommendation: Recommendation, choice: Choice) -> str:
-    run, mode, batch, height, width, dtype = choice.block
+    run, *block = choice.block
     row = next(row for row in recommendation.table.rows if row.block == choice.block)
-    where = f"{mode}, batch {batch}, {height}x{width}, {dtype} on {row.device_name} ({row.device})"
+    where = f"{told_block(block)} on {row.device_name} ({row.device})"
     told = f"run {run}, {where}" if len({each.block[0] for each in recommendation.choices}) > 1 else where
     if not choice.measured and not choice.picks:
         return f"{told}: no pairing was measured"

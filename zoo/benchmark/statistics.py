@@ -46,6 +46,11 @@ class Estimate:
         """Half the interval's width, as a share of the median."""
         return (self.high - self.low) / 2 / self.median
 
+    def told(self, scale: float = 1.0, digits: int = 3) -> str:
+        """Return the median with its interval in brackets, in a unit of this scale."""
+        median, low, high = (f"{value * scale:.{digits}f}" for value in (self.median, self.low, self.high))
+        return f"{median} [{low}, {high}]"
+
 
 def estimate_median(samples: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
     """Return the median with its bootstrap interval (percentile method; Efron and Tibshirani 1993, 13).

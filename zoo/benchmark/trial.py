@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
@@ -19,8 +19,10 @@ __all__ = [
     "Role",
     "Subject",
     "Trial",
+    "block_words",
     "blocks_of",
     "digest",
+    "told_block",
     "told_dimensions",
     "trials_of",
 ]
@@ -107,9 +109,20 @@ def digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def block_words(block: Sequence[Any]) -> tuple[str, ...]:
+    """Return what the trials of a block share, a word or two each."""
+    mode, batch, height, width, dtype = block
+    return (mode, f"batch {batch}", f"{height}x{width}", dtype)
+
+
+def told_block(block: Sequence[Any]) -> str:
+    """Return what the trials of a block share, in words."""
+    return ", ".join(block_words(block))
+
+
 def told_dimensions(trial: Trial) -> str:
     """Return what a trial does, on how much, in words; what is usual is left out."""
-    told = [trial.mode, f"batch {trial.batch}", f"{trial.height}x{trial.width}", trial.dtype]
+    told = [*block_words(trial.block)]
     told += [value for value, usual in ((trial.memory_format, "contiguous"), (trial.runtime, "eager")) if value != usual]
     return ", ".join(told)
 

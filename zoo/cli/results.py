@@ -175,10 +175,9 @@ def compare(
     Exit status 1: with --fail-if-slower, some trial is slower by more than that with its whole interval, or fails now.
     """
     from zoo.benchmark.compare import compare as compare_runs
-    from zoo.benchmark.compare import told_interval
     from zoo.benchmark.compare_formats import render, terminal_view, told_trial
-    from zoo.benchmark.compared_run import told_block
     from zoo.benchmark.selection import chosen_runs
+    from zoo.benchmark.trial import told_block
 
     form = format or format_of(output)
     share = None if fail_if_slower is None else _share(fail_if_slower)
@@ -189,9 +188,7 @@ def compare(
     if share is None:
         return
     if slower := found.slower_than(share):
-        told = (
-            f"  {told_trial(each.trial)}, {told_block(each.trial.block)}: {told_interval(each.quotient)}" for each in slower
-        )
+        told = (f"  {told_trial(each.trial)}, {told_block(each.trial.block)}: {each.quotient.told()}" for each in slower)
         fail("\n".join([f"Slower than --fail-if-slower {fail_if_slower} allows:", *told]), 1)
     if found.fails_now:
         told = (f"  {told_trial(each.trial)}, {told_block(each.trial.block)}" for each in found.fails_now)

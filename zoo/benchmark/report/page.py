@@ -9,10 +9,10 @@ from html import escape
 from importlib.resources import files
 
 from zoo.benchmark.columns import chosen_columns
+from zoo.benchmark.formats import intervals_note, peak_legend
 from zoo.benchmark.report.headings import run_cards, summary_of, title_of
 from zoo.benchmark.report.payload import block_labels, json_for_script, payload_of, shared_facts
 from zoo.benchmark.row import Check, Row, Table
-from zoo.benchmark.statistics import Estimate
 
 __all__ = ["page_of"]
 
@@ -142,19 +142,15 @@ def _warning(check: Check, labels: dict[tuple[object, ...], str]) -> str:
     measured = f", measured with {escape(', '.join(check.names))}," if check.names else ""
     return (
         f"<strong>Warning:</strong> {escape(labels.get(check.block, ''))}: the baseline against itself{measured} took "
-        f"{_interval(check.ratio)} of its time. Its true ratio is 1, so differences this small mean nothing."
+        f"{check.ratio.told()} of its time. Its true ratio is 1, so differences this small mean nothing."
     )
-
-
-def _interval(ratio: Estimate) -> str:
-    return f"{ratio.median:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
 def _legend(table: Table) -> str:
     """Return what the columns mean; the memory's meaning depends on where it was measured."""
     entries = []
     for column in chosen_columns(table, "all"):
-        legend = _peak(table) if column.name == "memory" else column.legend
+        legend = peak_legend(table) if column.name == "memory" else column.legend
         if legend:
             entries.append(f"<div><dt>{escape(column.heading)}</dt><dd>{escape(legend)}</dd></div>")
     bars = (
@@ -164,12 +160,6 @@ def _legend(table: Table) -> str:
         else ""
     )
     return f'<details class="legend"><summary>What the columns mean</summary><dl>{"".join(entries)}{bars}</dl></details>'
-
-
-def _peak(table: Table) -> str:
-    if any(row.allocated_bytes is not None for row in table.rows):
-        return "the most that the device's allocator gave out during a step, with no other model on it"
-    return "the most that live tensors hold during a step, followed without computing; an allocator needs more"
 
 
 def _failures_part(table: Table) -> str:
@@ -195,10 +185,8 @@ def _failure(index: int, row: Row, label: str, is_open: str) -> str:
 
 
 def _notes_part(table: Table) -> str:
-    looks = any(isinstance(run.config.get("rounds"), dict) for run in table.runs)
     lines = [
-        "Intervals hold with 95 %"
-        + (", also at the look at which the rounds were ended (each look's own level is higher)." if looks else "."),
+        intervals_note(table),
         "The rows of a block were measured interleaved, each compared with the baseline of the same rounds.",
         *(f"Best rate in {dtype}: {told}." for dtype, told in table.rates.items()),
     ]
@@ -214,7 +202,7 @@ def _checks(checks: Sequence[Check], labels: dict[tuple[object, ...], str]) -> s
     if not checks:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(labels.get(check.block, ''))}</td><td class=number>{_interval(check.ratio)}</td>"
+        f"<tr><td>{escape(labels.get(check.block, ''))}</td><td class=number>{check.ratio.told()}</td>"
         f"<td>{'off' if check.is_off else 'fine'}</td><td class=names>{escape(', '.join(check.names))}</td></tr>"
         for check in checks
     )

@@ -12,6 +12,7 @@ from zoo.benchmark.report.fronts import PLOTS, fronts_of
 from zoo.benchmark.report.pairings import PairingFacts
 from zoo.benchmark.row import Row, Table
 from zoo.benchmark.statistics import TIE, Estimate
+from zoo.benchmark.trial import block_words
 
 __all__ = ["DIMENSIONS", "block_labels", "json_for_script", "payload_of", "shared_facts"]
 
@@ -70,14 +71,9 @@ def shared_facts(table: Table) -> list[tuple[Column, str]]:
 
 def block_labels(table: Table) -> dict[tuple[Any, ...], str]:
     """Return what tells the blocks apart, in words, in the order of their first row; of a single one, all there is to say."""
-    told = {row.block: _told(row.block) for row in table.rows}
+    told = {row.block: (f"run {row.run}", *block_words(row.block[1:])) for row in table.rows}
     varying = [place for place in range(5) if len({words[place] for words in told.values()}) > 1] or range(1, 5)
     return {block: ", ".join(words[place] for place in varying) for block, words in told.items()}
-
-
-def _told(block: tuple[Any, ...]) -> tuple[str, ...]:
-    run, mode, batch, height, width, dtype = block
-    return (f"run {run}", mode, f"batch {batch}", f"{height}x{width}", dtype)
 
 
 def _column(column: Column, rows: Sequence[Row], is_shown: bool) -> dict[str, Any]:
