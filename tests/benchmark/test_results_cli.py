@@ -14,7 +14,7 @@ from made_stores import BASIC, BILINEAR, SECONDS, add_run
 
 from zoo.benchmark import DEFAULT_STORE
 from zoo.benchmark.store import Store
-from zoo.cli.results import STORE
+from zoo.cli.console import STORE
 
 NAMES = ["peer", BASIC, BILINEAR]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -18,7 +18,17 @@ from zoo.benchmark.statistics import Estimate
 from zoo.benchmark.trial import told_block
 from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
 
-__all__ = ["FORMATS", "Format", "intervals_note", "peak_legend", "records", "render", "terminal_view", "title_of"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "intervals_note",
+    "peak_legend",
+    "records",
+    "render",
+    "terminal_view",
+    "title_of",
+    "told_device",
+]
 
 Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -64,6 +74,7 @@ def terminal_view(table: Table, width: int, columns: Sequence[Column] | None = N
         heading = column.heading.replace(" ", "\n") if is_narrow else column.heading
         drawn.add_column(Text(heading), justify="right" if column.is_number else "left", overflow="fold")
     block: object = None
+    last = {row.block: row for row in table.rows}
     for row in table.rows:
         if block != row.block:
             if block is not None:
@@ -75,7 +86,7 @@ def terminal_view(table: Table, width: int, columns: Sequence[Column] | None = N
         cells = [column.cell(row) for column in shown]
         style = "red" if row.error else ("dim" if row.is_baseline else "")
         drawn.add_row(*(Text(_folded(cell) if is_narrow else cell) for cell in cells), style=style)
-        if row is _last_of(table, row.block):
+        if row is last[row.block]:
             for check in _off(table, row.block):
                 cells = _warning_cells(check, shown)
                 drawn.add_row(*(Text(_folded(cell) if is_narrow else cell) for cell in cells), style="yellow")
@@ -95,15 +106,17 @@ def records(table: Table) -> list[dict[str, Any]]:
 def title_of(table: Table) -> str:
     """Return what was measured, where and when, in a line."""
     return "\n".join(
-        f"{run.name}: {run.environment['device_name']} ({run.environment['device']}{_threads(run.environment)}), "
+        f"{run.name}: {told_device(run.environment)}, "
         f"torch {run.environment['versions']['torch']}, segmentation-zoo {run.environment['versions']['segmentation-zoo']}, "
         f"{run.started[:10]}"
         for run in table.runs
     )
 
 
-def _threads(environment: dict[str, Any]) -> str:
-    return f", {environment['threads']} threads" if environment["device"] == "cpu" else ""
+def told_device(environment: Mapping[str, Any]) -> str:
+    """Return what was measured on, with its threads where these count."""
+    threads = f", {environment['threads']} threads" if environment["device"] == "cpu" else ""
+    return f"{environment['device_name']} ({environment['device']}{threads})"
 
 
 def _folded(cell: str) -> str:
@@ -113,9 +126,10 @@ def _folded(cell: str) -> str:
 def _markdown(table: Table, columns: list[Column]) -> str:
     lines = [f"**{escaped(title_of(table))}**", "", table_row([column.heading for column in columns])]
     lines.append(table_row(["---:" if column.is_number else "---" for column in columns]))
+    last = {row.block: row for row in table.rows}
     for row in table.rows:
         lines.append(table_row([escaped(column.cell(row)) for column in columns]))
-        if row is _last_of(table, row.block):
+        if row is last[row.block]:
             lines += [table_row(map(escaped, _warning_cells(check, columns))) for check in _off(table, row.block)]
     return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in _notes(table, columns))]) + "\n"
 
@@ -225,10 +239,6 @@ def intervals_note(table: Table) -> str:
     looks = any(isinstance(run.config.get("rounds"), dict) for run in table.runs)
     ended = ", also at the look at which the rounds were ended (each look's own level is higher)" if looks else ""
     return f"Intervals hold with 95 %{ended}."
-
-
-def _last_of(table: Table, block: tuple[Any, ...]) -> Row:
-    return next(row for row in reversed(table.rows) if row.block == block)
 
 
 def _off(table: Table, block: tuple[Any, ...]) -> list[Check]:

@@ -1,10 +1,10 @@
-"""What the commands share on their way to the terminal or a file: the console, the formats, a table shown and written."""
+"""What the commands share: options, the store, the console, the formats, a table shown and written."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,21 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-__all__ = ["FormatName", "check_writable", "console", "format_of", "show_table"]
+    from zoo.benchmark.store import Store
+
+__all__ = [
+    "STORE",
+    "FormatName",
+    "FormatOption",
+    "OutputOption",
+    "RunsArgument",
+    "StoreOption",
+    "check_writable",
+    "console",
+    "format_of",
+    "opened_store",
+    "show_table",
+]
 
 
 class FormatName(StrEnum):
@@ -26,6 +40,17 @@ class FormatName(StrEnum):
     csv = "csv"
     json = "json"
 
+
+RunsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="RUN", help="Numbers or names of runs.", show_default="the latest")
+]
+StoreOption = Annotated[Path, typer.Option(help="The SQLite file that keeps the results.")]
+FormatOption = Annotated[
+    FormatName | None,
+    typer.Option("--format", "-f", help="How to write it.", show_default="table, or by --output's suffix"),
+]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Also write it to this file.", show_default=False)]
+STORE = Path("results/zoo.sqlite")  # zoo.benchmark's, which takes long to import; a test holds the two together
 
 SUFFIXES = {".md": FormatName.markdown, ".csv": FormatName.csv, ".json": FormatName.json, ".txt": FormatName.table}
 
@@ -38,6 +63,13 @@ def console() -> Console:
 
     screen = Console(highlight=False)
     return screen if screen.is_terminal else Console(highlight=False, width=FULL_WIDTH)
+
+
+def opened_store(store: Path) -> Store:
+    """Return the results store that is there; a StoreError says if there is none."""
+    from zoo.benchmark.store import Store
+
+    return Store(store, must_exist=True)
 
 
 def format_of(output: Path | None) -> FormatName:

@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.application import app
-from zoo.cli.console import check_writable
-from zoo.cli.results import STORE, RunsArgument, StoreOption, opened_store
+from zoo.cli.console import STORE, RunsArgument, StoreOption, check_writable, opened_store
 from zoo.errors import OptionError
 from zoo.rendering import write_whole
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.application import app
-from zoo.cli.results import STORE, RunsArgument, StoreOption, opened_store
+from zoo.cli.console import STORE, RunsArgument, StoreOption, opened_store
 
 __all__: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The commands that read what was measured: runs, table, compare, recommend."""
+"""The commands that answer from what was measured: table, compare, recommend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.application import app, fail
-from zoo.cli.console import FormatName, check_writable, console, format_of, show_table
+from zoo.cli.console import (
+    STORE,
+    FormatName,
+    FormatOption,
+    OutputOption,
+    RunsArgument,
+    StoreOption,
+    check_writable,
+    format_of,
+    opened_store,
+    show_table,
+)
 from zoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -20,20 +31,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from zoo.benchmark.row import Table
-    from zoo.benchmark.store import Store, StoredRun
 
-__all__ = ["STORE", "RunsArgument", "StoreOption", "opened_store"]
-
-RunsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="RUN", help="Numbers or names of runs.", show_default="the latest")
-]
-StoreOption = Annotated[Path, typer.Option(help="The SQLite file with the results.")]
-FormatOption = Annotated[
-    FormatName | None,
-    typer.Option("--format", "-f", help="How to write it.", show_default="table, or by --output's suffix"),
-]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Also write it to this file.", show_default=False)]
-STORE = Path("results/zoo.sqlite")
+__all__: list[str] = []
 
 
 class By(StrEnum):
@@ -48,39 +47,6 @@ class ModeName(StrEnum):
 
     inference = "inference"
     training = "training"
-
-
-@app.command()
-def runs(store: StoreOption = STORE) -> None:
-    """List the runs of a results store: when each began, how far it came, and what failed in it."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    screen = console()
-    drawn = RichTable(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1) if screen.width >= 100 else (0, 0))
-    for heading, is_number in (
-        ("run", True),
-        ("name", False),
-        ("started (UTC)", False),
-        ("finished", False),
-        ("device", False),
-    ):
-        drawn.add_column(heading, justify="right" if is_number else "left", overflow="fold")
-    drawn.add_column("trials", justify="right")
-    drawn.add_column("failed", justify="right")
-    with closing(opened_store(store)) as opened:
-        for run in opened.runs():
-            trials = [trial for trial in opened.trials(run.id) if trial.facts.get("role") != "control"]
-            failed = sum(trial.error is not None for trial in trials)
-            cells = [str(run.id), run.name, _moment(run.started), _how_far(opened, run), _device(run), str(len(trials))]
-            drawn.add_row(
-                *map(Text, cells), Text(str(failed), style="red" if failed else ""), style="" if run.finished else "yellow"
-            )
-    if drawn.row_count:
-        screen.print(drawn)
-    else:
-        typer.echo(f"{store} holds no run yet; `zoo bench CONFIG` measures one.")
 
 
 @app.command()
@@ -252,13 +218,6 @@ def recommend(
         raise typer.Exit(1)
 
 
-def opened_store(store: Path) -> Store:
-    """Return the results store that is there; a StoreError says if there is none."""
-    from zoo.benchmark.store import Store
-
-    return Store(store, must_exist=True)
-
-
 def _table(store: Path, runs: Sequence[str] | None) -> Table:
     from zoo.benchmark.row import table_of
     from zoo.benchmark.selection import chosen_runs
@@ -295,28 +254,3 @@ def _size(text: str) -> tuple[int, int]:
     if match is None:
         raise OptionError(f"--size {text}: a size is HEIGHTxWIDTH, such as 256x320, or one number for a square.")
     return int(match[1]), int(match[2] or match[1])
-
-
-def _moment(moment: str) -> str:
-    """Return a stored moment as it is there, in UTC, to the minute."""
-    return moment[:16].replace("T", " ")
-
-
-def _how_far(store: Store, run: StoredRun) -> str:
-    """Return when a run ended, or how many rounds it has done of the most that it may do."""
-    from zoo.benchmark.rounds import plan_of
-
-    if run.finished:
-        return _moment(run.finished)
-    groups = store.groups(run.id)
-    going = next((group for group in groups if group.stopped is None), None)
-    if going is None:
-        return "so far: no rounds"
-    done = sum(group.stopped is not None for group in groups)
-    return f"so far: group {done + 1} of {len(groups)}, round {going.rounds} of {plan_of(run.config).maximum}"
-
-
-def _device(run: StoredRun) -> str:
-    environment = run.environment
-    threads = f", {environment['threads']} threads" if environment["device"] == "cpu" else ""
-    return f"{environment['device_name']} ({environment['device']}{threads})"

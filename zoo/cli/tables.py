@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.application import app, fail
-from zoo.cli.console import FormatName, check_writable, format_of, show_table
+from zoo.cli.console import STORE, FormatOption, OutputOption, StoreOption, check_writable, format_of, show_table
 
 __all__: list[str] = []
 
@@ -17,16 +17,9 @@ __all__: list[str] = []
 @app.command()
 def bench(
     config: Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)],
-    format: Annotated[
-        FormatName | None,
-        typer.Option("--format", "-f", help="How to write the table.", show_default="table, or by --output's suffix"),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the table to this file.", show_default=False)
-    ] = None,
-    store: Annotated[Path, typer.Option(help="The SQLite file that keeps each result as it comes.")] = Path(
-        "results/zoo.sqlite"
-    ),
+    format: FormatOption = None,
+    output: OutputOption = None,
+    store: StoreOption = STORE,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -72,13 +65,8 @@ def matrix(
     decoders: Annotated[
         str | None, typer.Option(help="A glob ('unet-*') or a part of the name ('unet').", show_default="all")
     ] = None,
-    format: Annotated[
-        FormatName | None,
-        typer.Option("--format", "-f", help="How to write the matrix.", show_default="table, or by --output's suffix"),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the matrix to this file.", show_default=False)
-    ] = None,
+    format: FormatOption = None,
+    output: OutputOption = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many processes build at a time.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Build all again, also what is known.")] = False,
     cache: Annotated[
