@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from zoo.benchmark.row import Row, Table
@@ -72,22 +73,10 @@ def _says_something(column: Column, rows: Sequence[Row]) -> bool:
     return column.name == "pairing" or any(column.cell(row) not in USUAL for row in rows)
 
 
-def _estimate(estimate: Estimate | None, scale: float = 1.0, digits: int = 1) -> str:
-    return estimate.told(scale, digits) if estimate else "-"
-
-
 def _ratio_cell(row: Row, estimate: Estimate | None) -> str:
     if row.is_baseline:
         return "-" if row.error else "1 (baseline)"
-    return _estimate(estimate, digits=2) + (" tie" if estimate and estimate.is_tie else "")
-
-
-def _optional(value: float | None, scale: float, digits: int, unit: str = "") -> str:
-    return "-" if value is None else f"{value * scale:,.{digits}f}{unit}"
-
-
-def _median(estimate: Estimate | None) -> float | None:
-    return estimate.median if estimate else None
+    return f"{estimate.told(digits=2)}{' tie' if estimate.is_tie else ''}" if estimate else "-"
 
 
 def _rounds_cell(row: Row) -> str:
@@ -108,114 +97,110 @@ def _smaller_cell(row: Row) -> str:
     return f"{row.smaller.batch} ({row.smaller.images_per_second:.1f} images/s)" if row.smaller else "-"
 
 
-def _mib(name: str, heading: str, fact: str, legend: str) -> Column:
-    def value(row: Row) -> Any:
-        return getattr(row, fact)
+def _plain(name: str, heading: str, fact: str, legend: str = "", *, is_number: bool = False) -> Column:
+    """Return the column of a fact that is written as it is."""
+    value: Callable[[Row], Any] = attrgetter(fact)
+    return Column(
+        name=name, heading=heading, cell=lambda row: str(value(row)) or "-", value=value, is_number=is_number, legend=legend
+    )
+
+
+def _number(
+    name: str, heading: str, fact: str, scale: float, digits: int, legend: str = "", *, unit: str = "", more: bool = False
+) -> Column:
+    """Return the column of a number, in a unit of this scale; of two, the smaller is better, unless `more` is."""
+    value: Callable[[Row], float | None] = attrgetter(fact)
 
     def cell(row: Row) -> str:
-        return _optional(value(row), 2**-20, 0)
+        found = value(row)
+        return "-" if found is None else f"{found * scale:,.{digits}f}{unit}"
+
+    return Column(name=name, heading=heading, cell=cell, value=value, smaller_is_better=not more, legend=legend)
+
+
+def _interval(name: str, heading: str, legend: str, *, is_ratio: bool = False) -> Column:
+    """Return the column of an estimate: of seconds, in milliseconds, or of a ratio to the baseline."""
+    estimate: Callable[[Row], Estimate | None] = attrgetter(name)
+
+    def cell(row: Row) -> str:
+        found = estimate(row)
+        if is_ratio:
+            return _ratio_cell(row, found)
+        return found.told(1e3, 1) if found else "-"
+
+    def value(row: Row) -> float | None:
+        found = estimate(row)
+        return found.median if found else None
 
     return Column(name=name, heading=heading, cell=cell, value=value, smaller_is_better=True, legend=legend)
 
 
 COLUMNS = (
-    Column(name="run", heading="run", cell=lambda row: str(row.run), value=lambda row: row.run),
-    Column(name="pairing", heading="pairing", cell=lambda row: row.name, value=lambda row: row.name, is_number=False),
-    Column(
-        name="mode",
-        heading="mode",
-        cell=lambda row: row.mode,
-        value=lambda row: row.mode,
-        is_number=False,
-        legend="inference: forward; training: forward, loss, backward, AdamW",
-    ),
-    Column(name="batch", heading="batch", cell=lambda row: str(row.batch), value=lambda row: row.batch),
+    _plain("run", "run", "run", is_number=True),
+    _plain("pairing", "pairing", "name"),
+    _plain("mode", "mode", "mode", "inference: forward; training: forward, loss, backward, AdamW"),
+    _plain("batch", "batch", "batch", is_number=True),
     Column(
         name="size",
         heading="size",
         cell=lambda row: f"{row.height}x{row.width}",
         value=lambda row: row.height * row.width,
     ),
-    Column(name="device", heading="device", cell=lambda row: row.device, value=lambda row: row.device, is_number=False),
-    Column(name="dtype", heading="dtype", cell=lambda row: row.dtype, value=lambda row: row.dtype, is_number=False),
-    Column(
-        name="format",
-        heading="format",
-        cell=lambda row: row.memory_format,
-        value=lambda row: row.memory_format,
-        is_number=False,
+    _plain("device", "device", "device"),
+    _plain("dtype", "dtype", "dtype"),
+    _plain("format", "format", "memory_format"),
+    _plain("runtime", "runtime", "runtime"),
+    _interval("latency", "latency ms", "median of the rounds by the clock, with its interval"),
+    _number("p90", "p90 ms", "p90", 1e3, 1, "nine in ten calls took less"),
+    _interval(
+        "busy",
+        "busy ms",
+        "time that the device worked: CPU time of all threads, or between two events on an accelerator",
     ),
-    Column(name="runtime", heading="runtime", cell=lambda row: row.runtime, value=lambda row: row.runtime, is_number=False),
-    Column(
-        name="latency",
-        heading="latency ms",
-        cell=lambda row: _estimate(row.latency, 1e3),
-        value=lambda row: _median(row.latency),
-        smaller_is_better=True,
-        legend="median of the rounds by the clock, with its interval",
-    ),
-    Column(
-        name="p90",
-        heading="p90 ms",
-        cell=lambda row: _optional(row.p90, 1e3, 1),
-        value=lambda row: row.p90,
-        smaller_is_better=True,
-        legend="nine in ten calls took less",
-    ),
-    Column(
-        name="busy",
-        heading="busy ms",
-        cell=lambda row: _estimate(row.busy, 1e3),
-        value=lambda row: _median(row.busy),
-        smaller_is_better=True,
-        legend="time that the device worked: CPU time of all threads, or between two events on an accelerator",
-    ),
-    Column(
-        name="throughput",
-        heading="images/s",
-        cell=lambda row: _optional(row.images_per_second, 1, 1),
-        value=lambda row: row.images_per_second,
-        smaller_is_better=False,
-    ),
-    Column(
-        name="ratio",
-        heading="time / baseline",
-        cell=lambda row: _ratio_cell(row, row.ratio),
-        value=lambda row: _median(row.ratio),
-        smaller_is_better=True,
-        legend="latency over the baseline's in the same round, median and interval; below 1 is faster; 'tie' unless "
+    _number("throughput", "images/s", "images_per_second", 1, 1, more=True),
+    _interval(
+        "ratio",
+        "time / baseline",
+        "latency over the baseline's in the same round, median and interval; below 1 is faster; 'tie' unless "
         f"the interval lies outside {TIE[0]} to {TIE[1]}",
+        is_ratio=True,
     ),
-    Column(
-        name="busy_ratio",
-        heading="busy / baseline",
-        cell=lambda row: _ratio_cell(row, row.busy_ratio),
-        value=lambda row: _median(row.busy_ratio),
-        smaller_is_better=True,
-        legend="the same of the device's own time (CPU time, or between two events), which other processes disturb less",
+    _interval(
+        "busy_ratio",
+        "busy / baseline",
+        "the same of the device's own time (CPU time, or between two events), which other processes disturb less",
+        is_ratio=True,
     ),
-    Column(
-        name="efficiency",
-        heading="of best rate",
-        cell=lambda row: _optional(row.efficiency, 100, 0, " %"),
-        value=lambda row: row.efficiency,
-        smaller_is_better=False,
-        legend="FLOP/s achieved over the best that a few large kernels reached in this run and dtype",
+    _number(
+        "efficiency",
+        "of best rate",
+        "efficiency",
+        100,
+        0,
+        "FLOP/s achieved over the best that a few large kernels reached in this run and dtype",
+        unit=" %",
+        more=True,
     ),
-    _mib("memory", "peak MiB", "peak_bytes", ""),
-    _mib("live", "live MiB", "live_bytes", "the most that tensors hold at one time, followed without computing"),
-    _mib("allocated", "allocated MiB", "allocated_bytes", "the most that the accelerator's allocator gave out"),
-    _mib("reserved", "reserved MiB", "reserved_bytes", "the most that the accelerator's allocator held"),
-    _mib(
-        "rss", "RSS MiB", "rss_bytes", "how far the resident memory of a fresh process rose while it built the model and ran it"
+    _number("memory", "peak MiB", "peak_bytes", 2**-20, 0),
+    _number("live", "live MiB", "live_bytes", 2**-20, 0, "the most that tensors hold at one time, followed without computing"),
+    _number(
+        "allocated",
+        "allocated MiB",
+        "allocated_bytes",
+        2**-20,
+        0,
+        "the most that the accelerator's allocator gave out",
     ),
-    Column(
-        name="parameters",
-        heading="params M",
-        cell=lambda row: _optional(row.parameters, 1e-6, 2),
-        value=lambda row: row.parameters,
-        smaller_is_better=True,
+    _number("reserved", "reserved MiB", "reserved_bytes", 2**-20, 0, "the most that the accelerator's allocator held"),
+    _number(
+        "rss",
+        "RSS MiB",
+        "rss_bytes",
+        2**-20,
+        0,
+        "how far the resident memory of a fresh process rose while it built the model and ran it",
     ),
+    _number("parameters", "params M", "parameters", 1e-6, 2),
     Column(
         name="parts",
         heading="params M by part",
@@ -223,30 +208,23 @@ COLUMNS = (
         value=lambda row: row.parts["encoder"] if row.parts else None,
         legend="encoder + adapters + decoder + head",
     ),
-    Column(
-        name="flops",
-        heading="GFLOPs",
-        cell=lambda row: _optional(row.flops, 1e-9, 2),
-        value=lambda row: row.flops,
-        smaller_is_better=True,
-        legend="one forward pass, one image; a multiply-add is two; interpolation, norms and activations are not counted",
+    _number(
+        "flops",
+        "GFLOPs",
+        "flops",
+        1e-9,
+        2,
+        "one forward pass, one image; a multiply-add is two; interpolation, norms and activations are not counted",
     ),
-    Column(
-        name="build",
-        heading="build s",
-        cell=lambda row: _optional(row.build_seconds, 1, 2),
-        value=lambda row: row.build_seconds,
-        smaller_is_better=True,
-        legend="making the model in a fresh process, its modules imported before",
+    _number(
+        "build",
+        "build s",
+        "build_seconds",
+        1,
+        2,
+        "making the model in a fresh process, its modules imported before",
     ),
-    Column(
-        name="first",
-        heading="first call s",
-        cell=lambda row: _optional(row.first_seconds, 1, 2),
-        value=lambda row: row.first_seconds,
-        smaller_is_better=True,
-        legend="in a fresh process; compiling is part of it",
-    ),
+    _number("first", "first call s", "first_seconds", 1, 2, "in a fresh process; compiling is part of it"),
     Column(
         name="fits",
         heading="batch that fits",
@@ -254,20 +232,12 @@ COLUMNS = (
         value=lambda row: row.smaller.batch if row.smaller else None,
         legend="tried after the row's own batch ran out of memory; alone, a few calls, compared with nothing",
     ),
-    Column(
-        name="quality",
-        heading="mIoU",
-        cell=lambda row: _optional(row.quality, 1, 3),
-        value=lambda row: row.quality,
-        smaller_is_better=False,
-    ),
-    Column(
-        name="licences",
-        heading="licences",
-        cell=lambda row: row.licences or "-",
-        value=lambda row: row.licences,
-        is_number=False,
-        legend="of the encoder's and the decoder's code, once where they are the same, and of pretrained weights",
+    _number("quality", "mIoU", "quality", 1, 3, more=True),
+    _plain(
+        "licences",
+        "licences",
+        "licences",
+        "of the encoder's and the decoder's code, once where they are the same, and of pretrained weights",
     ),
     Column(
         name="rounds",
