@@ -10,7 +10,7 @@ import torch
 
 from zoo.benchmark.steps import Step
 
-__all__ = ["Timing", "calls_to_fill_a_slot", "timed"]
+__all__ = ["Timing", "calls_to_fill_a_slot", "read_clock", "timed"]
 
 SLOT_SECONDS = 0.01
 """What is faster than this is called several times in a row, so that the clock's own cost does not count."""
@@ -24,6 +24,13 @@ class Timing:
     busy_seconds: float | None
 
 
+def read_clock(device: torch.device) -> float:
+    """Return the time in seconds, once the device has done all it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
 def timed(step: Step, calls: int, device: torch.device) -> Timing:
     """Return the mean of some calls in a row, all that the device was given being done.
 
@@ -34,17 +41,15 @@ def timed(step: Step, calls: int, device: torch.device) -> Timing:
         for _ in range(calls):
             step()
         return Timing(seconds=(time.perf_counter() - began) / calls, busy_seconds=(time.process_time() - busy) / calls)
-    torch.accelerator.synchronize(device)
     first, last = _event(device), _event(device)
-    began = time.perf_counter()
+    began = read_clock(device)
     if first:
         first.record()
     for _ in range(calls):
         step()
     if last:
         last.record()
-    torch.accelerator.synchronize(device)
-    seconds = (time.perf_counter() - began) / calls
+    seconds = (read_clock(device) - began) / calls
     return Timing(seconds=seconds, busy_seconds=first.elapsed_time(last) / 1000 / calls if first and last else None)
 
 

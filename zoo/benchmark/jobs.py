@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from zoo.benchmark.clock import Timing, calls_to_fill_a_slot, timed
+from zoo.benchmark.clock import Timing, calls_to_fill_a_slot, read_clock, timed
 from zoo.benchmark.conditions import Reading, conditions_between
 from zoo.benchmark.cost import static_cost
 from zoo.benchmark.memory import (
@@ -29,7 +29,7 @@ from zoo.benchmark.trial import Trial
 from zoo.errors import ZooError
 from zoo.plugin_files import load_plugin_file
 
-__all__ = ["Job", "JobKind", "told_failure"]
+__all__ = ["Job", "JobKind"]
 
 JobKind: TypeAlias = Literal["count", "alone", "rounds"]
 
@@ -106,13 +106,13 @@ class Job:
             yield from _Rounds(self, device).messages()
 
 
-def told_failure(cause: BaseException) -> str:
+def _told_failure(cause: BaseException) -> str:
     """Return an exception as one row's text."""
     return f"{type(cause).__name__}: {cause}".strip()
 
 
 def _failed(trial: Trial, cause: Exception) -> Failed:
-    return Failed(trial=trial.key, kind="out of memory" if is_out_of_memory(cause) else "error", error=told_failure(cause))
+    return Failed(trial=trial.key, kind="out of memory" if is_out_of_memory(cause) else "error", error=_told_failure(cause))
 
 
 def _count(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:
@@ -130,7 +130,7 @@ def _count(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]
             if is_out_of_memory(cause):
                 yield _failed(trial, cause)
             else:
-                yield Uncounted(trial=trial.key, reason=told_failure(cause))
+                yield Uncounted(trial=trial.key, reason=_told_failure(cause))
         else:
             yield Counted(trial=trial.key, cost=cost)
 
@@ -145,11 +145,9 @@ def _alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Message]:
         before = resident_bytes()
         torch.manual_seed(seed)
         yield Working(trial=trial.key, doing="building")
-        began = time.perf_counter()
+        began = read_clock(device)
         step = make_step(build_subject(trial), trial, device)
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-        built = time.perf_counter() - began
+        built = read_clock(device) - began
         yield Working(trial=trial.key, doing="first call")
         first = timed(step, 1, device)
         steady = []
@@ -208,7 +206,7 @@ class _Rounds:
         while self.ready:
             reason = self.plan.stop(self._alive(), self._baseline(), rounds=number, seconds=seconds)
             if reason:
-                yield Stopped(reason=reason)
+                yield Stopped(reason=reason, rounds=number)
                 return
             for message in self._round(number):
                 if isinstance(message, Round):

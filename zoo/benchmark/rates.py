@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.benchmark import Timer
+
+from zoo.benchmark.clock import read_clock
 
 __all__ = ["Rate", "best_rate", "measure_rates"]
 
@@ -146,7 +147,7 @@ def _fastest_call(kernel: _Kernel, device: torch.device, dtype: torch.dtype, sec
             timer = Timer(
                 "call()",
                 globals={"call": kernel.prepared(device, dtype)},
-                timer=partial(_clock, device),
+                timer=partial(read_clock, device),
                 num_threads=torch.get_num_threads(),  # without it, Timer uses one
             )
             return min(timer.blocked_autorange(min_run_time=seconds).times)
@@ -163,16 +164,9 @@ def _is_quick(kernel: _Kernel, device: torch.device, dtype: torch.dtype) -> bool
 
 
 def _seconds_of(call: Call, device: torch.device) -> float:
-    began = _clock(device)
+    began = read_clock(device)
     call()
-    return _clock(device) - began
-
-
-def _clock(device: torch.device) -> float:
-    """Return the time once the device has done all it was given."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return time.perf_counter()
+    return read_clock(device) - began
 
 
 def _noise(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -140,9 +140,10 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """A group's last round is done."""
+    """A group's last round is done; `rounds` says how many there are."""
 
     reason: StopReason
+    rounds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

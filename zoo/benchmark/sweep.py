@@ -113,7 +113,7 @@ class _Sweep:
                     self._fail(message)
 
     def measure_alone(self) -> None:
-        """Each trial in a fresh process: its cold start, and its memory; a smaller batch where its own is too large."""
+        """Each trial in a fresh process: its cold start, and its memory."""
         while missing := self._missing("alone"):
             for _, message in self._run(self._job("alone", [key]) for key in missing):
                 if isinstance(message, Alone):
@@ -209,10 +209,9 @@ class _Sweep:
             self._add_ratios(job, message, ratios)
             self.watcher.advance(f"{told}: round {message.number + 1}{self._best(ratios)}")
         elif isinstance(message, Stopped):
-            done = self.store.groups(self.run)[job.group].rounds
             self.store.stop_group(self.run, job.group, place, message.reason)
-            self.watcher.advance(told, rounds_plan(self.config).maximum - done)
-            self.watcher.log(f"{told}: {done} rounds ({message.reason}){self._best(ratios)}")
+            self.watcher.advance(told, rounds_plan(self.config).maximum - message.rounds)
+            self.watcher.log(f"{told}: {message.rounds} rounds ({message.reason}){self._best(ratios)}")
         elif isinstance(message, Failed):
             self._fail_in_group(job, message)
 

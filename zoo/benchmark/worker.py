@@ -57,8 +57,6 @@ def _do(job: dict[str, Any], channel: TextIO) -> None:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
-    finally:
-        channel.flush()
 
 
 def _end_with_input() -> None:
