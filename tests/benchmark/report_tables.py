@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from zoo.benchmark.row import Check, Row, Table
 from zoo.benchmark.statistics import Estimate
-from zoo.benchmark.store import StoredRun
+from zoo.benchmark.stored import StoredRun
 from zoo.plan import Adapter, Plan, Route, Unused
 from zoo.pyramid import FeatureMap
 from zoo.sizes import ImageSizes, SizePlan

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 from zoo.benchmark.compared_run import By, ComparedRun, differing
 from zoo.benchmark.statistics import TIE, Estimate, estimate_median, estimate_quotient
-from zoo.benchmark.store import Store, StoredRun, StoredTrial
+from zoo.benchmark.store import Store
+from zoo.benchmark.stored import StoredRun, StoredTrial
 from zoo.benchmark.trial import Reference, Trial, told_block
 from zoo.errors import OptionError
 

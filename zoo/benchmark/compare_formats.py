@@ -15,7 +15,7 @@ from rich.text import Text
 
 from zoo.benchmark.compare import VERDICTS, Change, Compared, Comparison, Failing
 from zoo.benchmark.statistics import TIE
-from zoo.benchmark.store import StoredRun
+from zoo.benchmark.stored import StoredRun
 from zoo.benchmark.trial import Trial, told_block
 from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from zoo.benchmark.rounds import plan_of
-from zoo.benchmark.store import Store, StoredGroup, StoredTrial
+from zoo.benchmark.store import Store
+from zoo.benchmark.stored import StoredGroup, StoredTrial
 from zoo.benchmark.trial import Trial, told_block
 
 __all__ = ["By", "ComparedRun", "differing"]

@@ -35,7 +35,8 @@ from zoo.benchmark.columns import COLUMNS, Column
 from zoo.benchmark.facts import Fact, fact_named, number_of, told_quantity
 from zoo.benchmark.pareto import pareto_front
 from zoo.benchmark.row import Row, Table
-from zoo.benchmark.store import Store, StoredRun
+from zoo.benchmark.store import Store
+from zoo.benchmark.stored import StoredRun
 from zoo.errors import OptionError, StoreError
 from zoo.hints import did_you_mean
 

@@ -3,84 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from zoo.benchmark.owner import is_alive, owner
 from zoo.benchmark.records import Alone, Failed, Rated, Round, StaticCost
 from zoo.benchmark.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
+from zoo.benchmark.stored import StoredGroup, StoredRun, StoredTrial, Taken
 from zoo.benchmark.trial import Trial, digest
 from zoo.errors import StoreError
 
-__all__ = ["Store", "StoredGroup", "StoredRun", "StoredTrial", "Taken"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRun:
-    """A run as the store has it."""
-
-    id: int
-    name: str
-    config: dict[str, Any]
-    environment: dict[str, Any]
-    started: str
-    finished: str | None
-    is_resumed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """What one round took of a trial: seconds a call, by the clock and of the device."""
-
-    seconds: float
-    busy_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredGroup:
-    """A group as far as it is measured.
-
-    Attributes:
-        trials: keys, the baseline's and its control's among them.
-        stopped: why its rounds ended; None while they go on.
-        environment: where the rounds that count were measured; None before the first.
-        place: the same as the store numbers it.
-        samples: by trial's key and round.
-        conditions: how quiet the machine was, round by round.
-    """
-
-    number: int
-    trials: tuple[str, ...]
-    stopped: str | None
-    environment: dict[str, Any] | None
-    place: int | None
-    samples: Mapping[str, Mapping[int, Taken]]
-    conditions: tuple[Mapping[str, float | None], ...]
-
-    @property
-    def rounds(self) -> int:
-        """How many rounds are done."""
-        return len(self.conditions)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTrial:
-    """A trial with what is known of it beside its samples."""
-
-    key: str
-    facts: dict[str, Any]
-    cost: StaticCost | None = None
-    alone: Mapping[str, Any] | None = None
-    smaller: Mapping[str, Any] | None = None
-    failure: str | None = None
-    error: str | None = None
-    notes: tuple[str, ...] = ()
+__all__ = ["Store"]
 
 
 class Store:
@@ -119,13 +57,13 @@ class Store:
             unfinished = self._db.execute(
                 "SELECT id, owner FROM run WHERE identity = ? AND finished IS NULL ORDER BY id DESC", (identity,)
             ).fetchall()
-            for run, owner in unfinished:
-                if not _is_alive(owner):
-                    self._db.execute("UPDATE run SET owner = ? WHERE id = ?", (_owner(), run))
+            for run, measures in unfinished:
+                if not is_alive(measures):
+                    self._db.execute("UPDATE run SET owner = ? WHERE id = ?", (owner(), run))
                     return self._run(run, is_resumed=True)
             cursor = self._db.execute(
                 "INSERT INTO run (name, identity, config, environment, owner, started) VALUES (?, ?, ?, ?, ?, ?)",
-                (name, identity, json.dumps(config), json.dumps(environment), _owner(), _now()),
+                (name, identity, json.dumps(config), json.dumps(environment), owner(), _now()),
             )
             run = int(cursor.lastrowid or 0)
             self._db.executemany(
@@ -357,32 +295,6 @@ class Store:
             raise StoreError(
                 f"The results store {self.path} cannot be used: {cause}. Give another with --store, or move that file away."
             ) from cause
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
-
-
-def _is_alive(owner: str) -> bool:
-    """Whether another process on this machine still measures; one on another machine is taken to be gone."""
-    host, pid, started = owner.rsplit(":", 2)
-    if host != socket.gethostname() or int(pid) == os.getpid():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return _started(int(pid)) == started
-
-
-def _started(pid: int) -> str:
-    """Return when a process began, in the kernel's ticks, to tell it from a later one of the same number; else ''."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
 
 
 def _now() -> str:

@@ -21,7 +21,8 @@ from zoo.benchmark.processes import Executor, Limits, LocalProcesses, do_here
 from zoo.benchmark.progress import Watcher
 from zoo.benchmark.records import Alone, Counted, Failed, Message, Placed, Rated, Round, Stopped, Uncounted, Working
 from zoo.benchmark.rounds import rounds_plan
-from zoo.benchmark.store import Store, StoredGroup, StoredRun, StoredTrial
+from zoo.benchmark.store import Store
+from zoo.benchmark.stored import StoredGroup, StoredRun, StoredTrial
 from zoo.benchmark.subjects import made_here, modules_to_import
 from zoo.benchmark.trial import Trial, blocks_of, digest, told_dimensions, trials_of
 from zoo.plugin_files import load_plugin_file

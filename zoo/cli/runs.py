@@ -11,7 +11,8 @@ from zoo.cli.application import app
 from zoo.cli.console import STORE, StoreOption, console, opened_store
 
 if TYPE_CHECKING:
-    from zoo.benchmark.store import Store, StoredRun
+    from zoo.benchmark.store import Store
+    from zoo.benchmark.stored import StoredRun
 
 __all__: list[str] = []
 

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from zoo.benchmark.row import Row, Table
-from zoo.benchmark.store import StoredRun
+from zoo.benchmark.stored import StoredRun
 
 __all__ = ["run_cards", "summary_of", "title_of"]
 
