@@ -148,6 +148,13 @@ def test_one_that_grows_beside_others_until_memory_is_gone_is_found_and_the_othe
     assert [(rows[name].error, rows[name].rounds >= ROUNDS) for name in ("sound", "unet-basic")] == [(None, True)] * 2
 
 
+def test_it_is_found_where_there_is_no_baseline_left_either(run):
+    broken = {"name": "broken", "factory": "plugin:nothing_of_that_name"}
+    rows = run("sound", "leaks", "unet-basic", baseline=broken)
+    assert rows["leaks"].failure == "out of memory"
+    assert [(rows[name].error, rows[name].rounds >= ROUNDS) for name in ("sound", "unet-basic")] == [(None, True)] * 2
+
+
 def test_after_a_batch_that_does_not_fit_the_largest_half_that_does_stands_in_columns_of_its_own(run):
     rows = run("sound", "needs-much", batch=[8], memory_limit=1.5)
     failed = rows["needs-much"]

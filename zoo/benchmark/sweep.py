@@ -223,7 +223,7 @@ class _Sweep:
         if failed.kind == "out of memory" and len(members) > 1 and failed.trial in members:
             ends = [key for key in group.trials if self.trials[key].role != "candidate"]
             others = [key for key in group.trials if key != failed.trial]
-            self.store.replace_group(self.run, job.group, [others, [ends[0], failed.trial, *ends[1:]]])
+            self.store.replace_group(self.run, job.group, [others, [*ends[:1], failed.trial, *ends[1:]]])
             self.watcher.say(f"{self._told(failed.trial)} ran out of memory beside others, and is measured without them.")
         else:
             self._fail(failed)
