@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from zoo.specs import EncoderSpec as EncoderSpec
     from zoo.specs import Option as Option
     from zoo.specs import Preprocessing as Preprocessing
+    from zoo.upsampled_conv import UpsampledConv2d as UpsampledConv2d
     from zoo_smp.takeover import from_smp as from_smp
 
     __version__: str
@@ -75,6 +76,7 @@ _HOMES = {
     "zoo.registry": "list_decoders list_encoders",
     "zoo.sizes": "ImageSizes",
     "zoo.specs": "DecoderSpec EncoderSpec Option Preprocessing",
+    "zoo.upsampled_conv": "UpsampledConv2d",
     "zoo_smp.takeover": "from_smp",  # of the face alone: below it the core names no plugin
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

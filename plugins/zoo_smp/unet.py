@@ -30,6 +30,25 @@ class ConvNormReLU(nn.Sequential):
         )
 
 
+class UpsampledConvNormReLU(nn.Sequential):
+    """The same over a map that is upsampled (nearest) and joined to a skip, computed at the map's own resolution.
+
+    Shapes: x (N, up_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W).
+    """
+
+    def __init__(self, up_channels: int, skip_channels: int, out_channels: int, *, norm: str) -> None:
+        super().__init__(
+            zoo.UpsampledConv2d(up_channels, skip_channels, out_channels, bias=norm == "none"),
+            make_norm(norm, out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:  # type: ignore[override]
+        """Return the activated map at the skip's size, or at twice the map's."""
+        conv, norm, relu = self
+        return relu(norm(conv(x, skip)))  # type: ignore[no-any-return]
+
+
 class Step(nn.Module):
     """One step up: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W)."""
 
@@ -38,15 +57,22 @@ class Step(nn.Module):
     ) -> None:
         super().__init__()
         joined = in_channels + skip_channels
-        self.conv1 = ConvNormReLU(joined, out_channels, norm=norm)
+        self._attended = attention is not None and skip_channels > 0
+        self.conv1: nn.Module
+        if interpolation == "nearest" and not self._attended:  # nothing non-linear between upsampling and convolution
+            self.conv1 = UpsampledConvNormReLU(in_channels, skip_channels, out_channels, norm=norm)
+        else:
+            self.conv1 = ConvNormReLU(joined, out_channels, norm=norm)
         # smp applies its first attention to a concatenation alone
-        self.attention1 = Attention(attention if skip_channels else None, in_channels=joined)
+        self.attention1 = Attention(attention if self._attended else None, in_channels=joined)
         self.conv2 = ConvNormReLU(out_channels, out_channels, norm=norm)
         self.attention2 = Attention(attention, in_channels=out_channels)
         self._interpolation = interpolation
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         """Take one step towards the image's resolution."""
+        if isinstance(self.conv1, UpsampledConvNormReLU):
+            return self.attention2(self.conv2(self.conv1(x, skip)))  # type: ignore[no-any-return]
         if skip is None:
             x = F.interpolate(x, scale_factor=2.0, mode=self._interpolation)
         else:

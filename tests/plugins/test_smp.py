@@ -94,6 +94,22 @@ def test_smps_dpt_gives_its_own_output_where_it_reads_no_class_token():
         assert largest_error(zoo.from_smp(theirs)(image), theirs(image)) < 1e-5
 
 
+@pytest.mark.parametrize("size", [(256, 256), (512, 320), (321, 255)])
+def test_the_unet_computes_at_low_resolution_what_smp_computes_upsampled(size):
+    theirs = made_by_smp(smp.Unet, classes=3)
+    ours = zoo.from_smp(theirs)
+    convs = [module for module in ours.modules() if isinstance(module, zoo.UpsampledConv2d)]
+    assert len(convs) == 5
+    image = torch.randn(1, 3, *size)
+    padded = torch.nn.functional.pad(image, (0, -size[1] % 32, 0, -size[0] % 32))
+    with torch.no_grad():
+        found = ours(image)
+        assert largest_error(found, theirs(padded)[..., : size[0], : size[1]]) < 1e-5
+        for conv in convs:
+            conv.form = "plain"
+        assert largest_error(found, ours(image)) < 1e-5
+
+
 @pytest.mark.parametrize("levels", [5, 4, 3])
 def test_the_unet_has_smps_state_dict_keys(levels):
     theirs = smp.Unet("resnet18", encoder_weights=None, encoder_depth=levels, decoder_channels=(256, 128, 64, 32, 16)[-levels:])

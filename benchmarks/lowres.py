@@ -1,0 +1,101 @@
+"""The low-resolution form of `zoo.UpsampledConv2d` against the plain one, block by block: `python benchmarks/lowres.py`.
+
+The blocks are those of smp.Unet("resnet18"). Both forms have the same weights, their outputs are compared before they are
+timed, and each round runs both, in an order that changes, so that what slows the machine hits both alike. A ratio is the
+plain form's time over the low-resolution form's, above 1 where the latter is faster, with its 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import zoo
+from zoo.benchmark.statistics import Estimate, estimate_ratio
+from zoo.upsampled_conv import pays_at_low_resolution
+
+BLOCKS = ((512, 256, 256, 32), (256, 128, 128, 16), (128, 64, 64, 8), (64, 64, 32, 4), (32, 0, 16, 2))
+"""(upsampled channels, skip channels, output channels, how many times smaller the upsampled map is than the image)."""
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+
+
+def made_steps(block: tuple[int, int, int, int], size: int, batch: int, layout: str, mode: str) -> list[Callable[[], None]]:
+    """Return one call in the plain and one in the low-resolution form, checked to give the same."""
+    up, skip, out, factor = block
+    side, format = size // factor, LAYOUTS[layout]
+    torch.manual_seed(0)
+    tensors: list[Tensor] = [torch.randn(batch, up, side, side).to(memory_format=format)]
+    if skip:
+        tensors.append(torch.randn(batch, skip, 2 * side, 2 * side).to(memory_format=format))
+    steps, outputs = [], []
+    plain = zoo.UpsampledConv2d(up, skip, out, bias=False, form="plain").to(memory_format=format)
+    for form in ("plain", "low"):
+        conv = zoo.UpsampledConv2d(up, skip, out, bias=False, form=form).to(memory_format=format)
+        conv.load_state_dict(plain.state_dict())
+        inputs = [tensor.clone().requires_grad_(mode == "training") for tensor in tensors]
+        outputs.append(conv(*inputs).detach())
+        gradient = torch.ones_like(outputs[-1])
+
+        def forward(conv: torch.nn.Module = conv, inputs: list[Tensor] = inputs) -> None:
+            with torch.inference_mode():
+                conv(*inputs)
+
+        def training(conv: torch.nn.Module = conv, inputs: list[Tensor] = inputs, gradient: Tensor = gradient) -> None:
+            conv.zero_grad()
+            for tensor in inputs:
+                tensor.grad = None
+            conv(*inputs).backward(gradient)
+
+        steps.append(training if mode == "training" else forward)
+    error = float((outputs[0] - outputs[1]).abs().max() / outputs[0].abs().max())
+    if error > 1e-5:
+        raise SystemExit(f"The two forms differ by {error:.1e} for {block} at {size}.")
+    return steps
+
+
+def measured(steps: list[Callable[[], None]], rounds: int) -> tuple[list[list[float]], Estimate]:
+    """Return the times of each step in seconds, and the ratio of the first's to the second's."""
+    times: list[list[float]] = [[] for _ in steps]
+    for step in steps:
+        step()
+    for _ in range(rounds):
+        for index in random.sample(range(len(steps)), len(steps)):
+            start = time.perf_counter()
+            steps[index]()
+            times[index].append(time.perf_counter() - start)
+    return times, estimate_ratio(*times)
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mode", choices=("inference", "training"), default="inference")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--size", type=int, nargs="+", default=[256])
+    parser.add_argument("--rounds", type=int, default=21)
+    asked = parser.parse_args()
+    print(f"{asked.mode}, batch {asked.batch}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print("| image | layout | up, skip, out | low-resolution pixels | plain, ms | low, ms | ratio (95 %) | chosen |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for size in asked.size:
+        for layout in LAYOUTS:
+            for block in BLOCKS:
+                times, ratio = measured(made_steps(block, size, asked.batch, layout, asked.mode), asked.rounds)
+                plain, low = (1e3 * sorted(samples)[len(samples) // 2] for samples in times)
+                side = size // block[3]
+                chosen = "low" if pays_at_low_resolution(asked.batch, side, side) else "plain"
+                print(
+                    f"| {size} | {layout} | {', '.join(map(str, block[:3]))} | {asked.batch * side * side} "
+                    f"| {plain:.2f} | {low:.2f} | {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) | {chosen} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
