@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import zoo
-from zoo.benchmark.statistics import Estimate, estimate_ratio
+from zoo.statistics import Estimate, estimate_ratio
 from zoo.upsampled_conv import pays_at_low_resolution
 
 BLOCKS = ((512, 256, 256, 32), (256, 128, 128, 16), (128, 64, 64, 8), (64, 64, 32, 4), (32, 0, 16, 2))

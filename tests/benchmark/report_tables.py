@@ -6,11 +6,11 @@ import random
 from dataclasses import replace
 
 from zoo.benchmark.row import Check, Row, Table
-from zoo.benchmark.statistics import Estimate
 from zoo.benchmark.stored import StoredRun
 from zoo.plan import Adapter, Plan, Route, Unused
 from zoo.pyramid import FeatureMap
 from zoo.sizes import ImageSizes, SizePlan
+from zoo.statistics import Estimate
 
 HOSTILE = (
     "</script><script>window.hacked = 1; document.title = 'hacked'</script><b>bold</b> & \"quoted\" \u2028 %{x} <img src=x>"

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from zoo.benchmark.compare import Compared, compare
 from zoo.benchmark.compare_formats import render, summary, terminal_view
-from zoo.benchmark.statistics import Estimate
 from zoo.benchmark.store import Store
 from zoo.benchmark.trial import Trial
 from zoo.errors import OptionError
 from zoo.rendering import plain_text
+from zoo.statistics import Estimate
 
 SLOWER = SECONDS | {BASIC: 0.0225}
 HOSTILE = "a|b <script>alert(1)</script> [bold]c[/nope]"

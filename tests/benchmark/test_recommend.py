@@ -17,10 +17,10 @@ from zoo.benchmark.facts import quantity
 from zoo.benchmark.recommend import LIMITS, Limit, recommend
 from zoo.benchmark.recommend_formats import render, terminal_view
 from zoo.benchmark.row import table_of
-from zoo.benchmark.statistics import Estimate
 from zoo.benchmark.store import Store
 from zoo.errors import OptionError
 from zoo.rendering import plain_text
+from zoo.statistics import Estimate
 
 MIB = 2**20
 

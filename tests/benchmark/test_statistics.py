@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.benchmark.statistics import Estimate, estimate_median, estimate_quotient, estimate_ratio, outliers, percentile_90
+from zoo.statistics import Estimate, estimate_median, estimate_quotient, estimate_ratio, outliers, percentile_90
 
 SECONDS = st.floats(min_value=1e-6, max_value=1e3)
 

@@ -14,8 +14,8 @@ import yaml
 
 import zoo
 from zoo.benchmark import BenchConfig, bench
-from zoo.benchmark.statistics import estimate_median, estimate_ratio
 from zoo.registry import default_registry
+from zoo.statistics import estimate_median, estimate_ratio
 
 ROUNDS = 20
 BASELINE = {"name": "conv", "factory": "torch.nn:Conv2d", "options": {"in_channels": 3, "out_channels": 1, "kernel_size": 1}}

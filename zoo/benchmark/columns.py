@@ -8,9 +8,9 @@ from operator import attrgetter
 from typing import Any
 
 from zoo.benchmark.row import Row, Table
-from zoo.benchmark.statistics import TIE, Estimate
 from zoo.errors import OptionError
 from zoo.hints import did_you_mean
+from zoo.statistics import TIE, Estimate
 
 __all__ = ["COLUMNS", "DEFAULT_COLUMNS", "Column", "chosen_columns", "column_named"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from zoo.benchmark.compared_run import By, ComparedRun, differing
-from zoo.benchmark.statistics import TIE, Estimate, estimate_median, estimate_quotient
 from zoo.benchmark.store import Store
 from zoo.benchmark.stored import StoredRun, StoredTrial
 from zoo.benchmark.trial import Reference, Trial, told_block
 from zoo.errors import OptionError
+from zoo.statistics import TIE, Estimate, estimate_median, estimate_quotient
 
 __all__ = ["COSTS", "By", "Change", "Compared", "Comparison", "Failing", "Verdict", "compare"]
 

@@ -14,10 +14,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from zoo.benchmark.compare import VERDICTS, Change, Compared, Comparison, Failing
-from zoo.benchmark.statistics import TIE
 from zoo.benchmark.stored import StoredRun
 from zoo.benchmark.trial import Trial, told_block
 from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
+from zoo.statistics import TIE
 
 __all__ = ["records", "render", "summary", "terminal_view", "told_trial"]
 

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from zoo.benchmark.columns import Column, chosen_columns
 from zoo.benchmark.row import Check, Row, Table
-from zoo.benchmark.statistics import Estimate
 from zoo.benchmark.trial import told_block
 from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
+from zoo.statistics import Estimate
 
 __all__ = [
     "FORMATS",

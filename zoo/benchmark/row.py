@@ -10,13 +10,13 @@ from typing import Any
 from zoo.benchmark.conditions import Conditions, noise_of
 from zoo.benchmark.records import FailureKind
 from zoo.benchmark.rounds import RoundsPlan, plan_of
-from zoo.benchmark.statistics import Estimate, estimate_median, estimate_ratio, outliers, percentile_90
 from zoo.benchmark.store import Store
 from zoo.benchmark.stored import StoredGroup, StoredRun, StoredTrial
 from zoo.benchmark.trial import BLOCK_FACTS, Reference, Role, Trial
 from zoo.errors import ZooError
 from zoo.licences import licences_of
 from zoo.registry import default_registry
+from zoo.statistics import Estimate, estimate_median, estimate_ratio, outliers, percentile_90
 
 __all__ = ["Check", "Row", "SmallerBatch", "Table", "table_of"]
 

@@ -11,8 +11,8 @@ from zoo.benchmark.columns import Column, chosen_columns
 from zoo.benchmark.report.fronts import PLOTS, fronts_of
 from zoo.benchmark.report.pairings import PairingFacts
 from zoo.benchmark.row import Row, Table
-from zoo.benchmark.statistics import TIE, Estimate
 from zoo.benchmark.trial import block_words
+from zoo.statistics import TIE, Estimate
 
 __all__ = ["DIMENSIONS", "block_labels", "json_for_script", "payload_of", "shared_facts"]
 
