@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from zoo.channel_list import from_channels as from_channels
     from zoo.compatibility import CompatibilityMatrix as CompatibilityMatrix
     from zoo.compatibility import matrix as matrix
+    from zoo.deployment import Deployed as Deployed
+    from zoo.deployment import deploy as deploy
     from zoo.errors import AmbiguousIdError as AmbiguousIdError
     from zoo.errors import ConfigError as ConfigError
     from zoo.errors import InputError as InputError
@@ -62,6 +64,7 @@ _HOMES = {
     "zoo.benchmark": "BenchConfig bench",
     "zoo.channel_list": "from_channels",
     "zoo.compatibility": "CompatibilityMatrix matrix",
+    "zoo.deployment": "Deployed deploy",
     "zoo.errors": _ERRORS,
     "zoo.explanation": "explain",
     "zoo.hookspecs": "API_VERSION hookimpl",

@@ -1,0 +1,138 @@
+"""What can run a graph: PyTorch itself, torch.compile, ONNX Runtime, OpenVINO; each makes a function of the image."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from zoo.deployment import onednn
+from zoo.deployment.graph import Graph
+
+__all__ = ["PRECISIONS", "RUNTIMES", "Program", "has_bfloat16", "make_program", "why_not"]
+
+Program: TypeAlias = Callable[[Tensor], Tensor]
+
+RUNTIMES = ("eager", "compile", "onnxruntime", "openvino")
+PRECISIONS = ("float32", "bfloat16")
+
+_PACKAGES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino", "onnx", "onnxscript")}
+_INSTALL = "pip install 'segmentation-zoo[deploy]'"
+
+
+def why_not(runtime: str, precision: str, device: torch.device) -> str | None:
+    """Return why a runtime cannot be used here, and what to do; None where it can."""
+    missing = [package for package in _PACKAGES.get(runtime, ()) if find_spec(package) is None]
+    if missing:
+        return f"{' and '.join(missing)} not installed: {_INSTALL}"
+    if runtime in _PACKAGES and device.type != "cpu":
+        return f"it is used on the CPU only; the model is on {device}"
+    if runtime == "onnxruntime" and precision == "bfloat16":
+        return "its convolutions on the CPU have no bfloat16"
+    return None
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device's processor multiplies in bfloat16, rather than by way of float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(each() for each in asked if each is not None)
+
+
+def make_program(graph: Graph, image: Tensor, runtime: str, precision: str) -> Program:
+    """Return a function that runs the graph for images of this shape, type and device.
+
+    Raises:
+        Exception: whatever the runtime raises for a graph that it cannot run.
+    """
+    if runtime in ("eager", "compile"):
+        return _of_torch(graph, image, compiled=runtime == "compile", precision=precision)
+    model = _onnx(graph, image)
+    return _of_onnxruntime(model) if runtime == "onnxruntime" else _of_openvino(model, precision)
+
+
+def _of_torch(graph: Graph, image: Tensor, *, compiled: bool, precision: str) -> Program:
+    device = image.device
+    graph = graph.copied()
+    memory_format = torch.contiguous_format
+    if device.type == "cpu":  # where oneDNN's convolutions read channels-last as it is
+        memory_format = torch.channels_last
+        graph.to_channels_last()
+    if not compiled and precision == "float32" and onednn.is_at_hand(device):
+        with torch.no_grad():
+            onednn.fuse_activations(graph)
+    run: Callable[..., Any] = graph.module
+    if compiled:
+        run = torch.compile(run, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
+    is_reused = compiled and device.type == "cuda"  # CUDA graphs write each result into the same memory
+
+    def program(image: Tensor) -> Tensor:
+        context = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+        with torch.inference_mode(), context:
+            output: Tensor = run(image.contiguous(memory_format=memory_format))
+        output = output.to(image.dtype)
+        return output.clone() if is_reused else output
+
+    return program
+
+
+def _onnx(graph: Graph, image: Tensor) -> bytes:
+    silent = logging.getLogger("torch.onnx")
+    level = silent.level
+    silent.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")  # the exporter's own
+            exported = torch.onnx.export(graph.module, (image,), dynamo=True, verbose=False)
+    finally:
+        silent.setLevel(level)
+    assert exported is not None
+    serialized: bytes = exported.model_proto.SerializeToString()
+    return serialized
+
+
+def _of_onnxruntime(model: bytes) -> Program:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (asked,) = session.get_inputs()
+
+    def program(image: Tensor) -> Tensor:
+        (output,) = session.run(None, {asked.name: image.detach().contiguous().numpy()})
+        return torch.from_numpy(output)
+
+    return program
+
+
+def _of_openvino(model: bytes, precision: str) -> Program:
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
+    turn = threading.Lock()  # a request serves one call at a time, and writes each result into the same memory
+
+    def program(image: Tensor) -> Tensor:
+        with turn:
+            given = request.infer([image.detach().contiguous().numpy()], share_inputs=True)
+            return torch.from_numpy(next(iter(given.values())).copy())
+
+    return program
