@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.deployment import PASSES
+from zoo.deployment import PASSES, onednn
 from zoo.deployment.graph import capture
+from zoo.deployment.passes import apply_passes
 from zoo.deployment.runtimes import has_bfloat16, make_program
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -115,6 +116,24 @@ def test_activations_of_every_kind_are_right(activation, groups):
     model = nn.Sequential(convs[0], activation, convs[1], activation).eval()
     deployed = zoo.deploy(model, example=images(channels=4), runtime="eager")
     assert_same(deployed, model, channels=4)
+
+
+@pytest.mark.skipif(not onednn.is_at_hand(torch.device("cpu")), reason="this PyTorch has no fused convolutions")
+def test_the_sum_of_a_step_up_is_done_by_the_skips_convolution():
+    class StepUp(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = zoo.UpsampledConv2d(4, 4, 8, form="low")
+
+        def forward(self, x):
+            return self.conv(x, nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")).relu()
+
+    graph = capture(StepUp().eval(), images(channels=4))
+    with torch.no_grad():
+        apply_passes(graph, ["fold-constants"])  # the kernel is made once
+        onednn.fuse_activations(graph)
+    assert sum("_convolution_pointwise.binary" in str(node.target) for node in graph.nodes) == 1
+    assert not any("add" in str(node.target) or "relu" in str(node.target) for node in graph.nodes)
 
 
 def test_a_sum_that_is_still_needed_or_broadcast_is_right():

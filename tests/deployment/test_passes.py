@@ -118,6 +118,24 @@ def test_a_norm_after_a_sum_of_convolutions_is_folded_into_each():
     assert len(operations(graph)) == 3
 
 
+@pytest.mark.parametrize("twice", [True, False])
+def test_a_norm_after_a_sum_that_is_used_elsewhere_or_counts_one_twice_is_left(twice):
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.three = (nn.Conv2d(4, 6, 1) for _ in range(3))
+            self.norm = nn.BatchNorm2d(6)
+
+        def forward(self, x):
+            y = self.one(x)
+            inner = y + (y if twice else self.two(x))
+            outer = self.norm(inner + self.three(x))
+            return outer if twice else outer + inner
+
+    (done,), _ = passed(Sum(), image(), "fold-norms")
+    assert done.places == ()
+
+
 def test_a_norm_that_cannot_be_folded_is_left_with_the_reason():
     class Left(nn.Module):
         def __init__(self):

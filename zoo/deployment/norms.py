@@ -15,6 +15,7 @@ __all__ = ["fold_norms"]
 
 ATEN = torch.ops.aten
 NORMS = (ATEN._native_batch_norm_legit_no_training.default, ATEN.batch_norm.default)
+ADD = ATEN.add.Tensor
 TRANSPOSED = ATEN.conv_transpose2d.input
 CONVOLUTIONS = (ATEN.conv2d.default, ATEN.conv2d.padding, TRANSPOSED)
 
@@ -26,10 +27,11 @@ def fold_norms(graph: Graph, sites: Sites) -> None:
     It follows a convolution, or a sum of convolutions.
     """
     for norm in graph.calls(*NORMS):
-        terms = _terms(norm.args[0])
+        nodes = _summed(norm.args[0])
+        terms = [node for node in nodes if not is_call(node, ADD)]
         if not all(is_call(term, *CONVOLUTIONS) for term in terms):
             sites.leave(norm, "it follows no convolution")
-        elif any(_is_used_elsewhere(node) for node in (norm.args[0], *terms)):
+        elif any(len(node.users) > 1 for node in nodes) or len(set(nodes)) < len(nodes):
             sites.leave(norm, "the convolution's output is used elsewhere as well")
         elif any(is_call(term, TRANSPOSED) and argument(term, 6, "groups", 1) != 1 for term in terms):
             sites.leave(norm, "the transposed convolution is grouped")
@@ -39,15 +41,11 @@ def fold_norms(graph: Graph, sites: Sites) -> None:
             sites.apply(norm)
 
 
-def _terms(node: Any) -> list[Any]:
-    """Return what a sum adds up, or the node alone."""
-    if is_call(node, ATEN.add.Tensor) and not node.kwargs:
-        return [term for each in node.args for term in _terms(each)]
+def _summed(node: Any) -> list[Any]:
+    """Return a node and, where it is a sum, all that it adds up, sums of sums included."""
+    if is_call(node, ADD) and not node.kwargs:
+        return [node, *(each for term in node.args for each in _summed(term))]
     return [node]
-
-
-def _is_used_elsewhere(node: fx.Node) -> bool:
-    return len(node.users) > 1
 
 
 def _fold(graph: Graph, convolutions: list[fx.Node], norm: fx.Node) -> bool:

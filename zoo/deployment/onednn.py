@@ -24,24 +24,24 @@ def is_at_hand(device: torch.device) -> bool:
     return device.type == "cpu" and is_built and all(hasattr(torch.ops.mkldnn, each) for each in names)
 
 
-def fuse_activations(graph: Graph) -> int:
+def fuse_activations(graph: Graph) -> None:
     """Let each convolution also do the sum and the activation after it, with its weight in oneDNN's own layout.
 
-    Returns how many convolutions there are. They are no operations of another device, and of no exported format.
+    What is made are no operations of another device, and of no exported format.
     """
-    done = 0
     order = {node: index for index, node in enumerate(graph.nodes)}
     for conv in graph.calls(CONV, TRANSPOSED):
         weight, bias = graph.constant(conv.args[1]), argument(conv, 2, "bias")
         if weight is None or weight.dtype not in TYPES or (bias is not None and graph.constant(bias) is None):
             continue
-        fused = _fuse_transposed(graph, conv, weight) if is_call(conv, TRANSPOSED) else _fuse(graph, conv, weight, order)
-        done += fused
+        if is_call(conv, CONV):
+            order[_fuse(graph, conv, weight, order)] = order[conv]
+        elif argument(conv, 6, "groups", 1) == 1:
+            order[_fuse_transposed(graph, conv, weight)] = order[conv]
     graph.tidy()
-    return done
 
 
-def _fuse(graph: Graph, conv: fx.Node, weight: Tensor, order: dict[fx.Node, int]) -> bool:
+def _fuse(graph: Graph, conv: fx.Node, weight: Tensor, order: dict[fx.Node, int]) -> fx.Node:
     stride, padding, dilation = (list(pair(argument(conv, *fact))) for fact in _FACTS)
     groups = argument(conv, 6, "groups", 1)
     packed = torch.ops.mkldnn._reorder_convolution_weight(
@@ -63,26 +63,22 @@ def _fuse(graph: Graph, conv: fx.Node, weight: Tensor, order: dict[fx.Node, int]
         last, activation = _activation_after(conv)
         given = (conv.args[0], *facts, *activation)
         made = graph.add_call(torch.ops.mkldnn._convolution_pointwise.default, given, conv, like=conv)
-    order[made] = order[conv]
     graph.replace(last, made)
-    return True
+    return made
 
 
-def _fuse_transposed(graph: Graph, conv: fx.Node, weight: Tensor) -> bool:
+def _fuse_transposed(graph: Graph, conv: fx.Node, weight: Tensor) -> fx.Node:
     stride, padding, output_padding, dilation = (list(pair(argument(conv, *fact))) for fact in _TRANSPOSED_FACTS)
-    groups = argument(conv, 6, "groups", 1)
-    if groups != 1:
-        return False
     packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(
-        weight, padding, output_padding, stride, dilation, groups, list(shape_of(input_of(conv)))
+        weight, padding, output_padding, stride, dilation, 1, list(shape_of(input_of(conv)))
     )
     last, activation = _activation_after(conv)
     bias = argument(conv, 2, "bias")
     held = graph.add_constant(packed, conv)
-    args = (conv.args[0], held, bias, padding, output_padding, stride, dilation, groups, *activation)
+    args = (conv.args[0], held, bias, padding, output_padding, stride, dilation, 1, *activation)
     made = graph.add_call(torch.ops.mkldnn._convolution_transpose_pointwise.default, args, conv, like=conv)
     graph.replace(last, made)
-    return True
+    return made
 
 
 _FACTS = ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
