@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Any, Self
 
 import torch
@@ -166,9 +167,9 @@ def deploy(
     tried = [] if graph is None else try_candidates(graph, image, expected, runtimes, tolerance)
     usable = [(candidate, program) for candidate, program in tried if program is not None]
     seconds = timed([as_given, *(program for _, program in usable)], image)
-    base = Candidate(runtime=ORIGINAL, error=0.0, seconds=_median(seconds[0]), speed=speed_of(seconds[0], seconds[0]))
+    base = Candidate(runtime=ORIGINAL, error=0.0, seconds=median(seconds[0]), speed=speed_of(seconds[0], seconds[0]))
     timings = {
-        id(candidate): replace(candidate, seconds=_median(each), speed=speed_of(seconds[0], each))
+        id(candidate): replace(candidate, seconds=median(each), speed=speed_of(seconds[0], each))
         for (candidate, _), each in zip(usable, seconds[1:], strict=True)
     }
     candidates = (base, *(timings.get(id(candidate), candidate) for candidate, _ in tried))
@@ -221,10 +222,6 @@ def _example(model: nn.Module, example: Tensor | None) -> Tensor:
 def _key(image: Tensor) -> tuple[Any, ...]:
     """Return what a program is made for; of what is no tensor nothing, and the model then refuses it in its own words."""
     return tuple(getattr(image, name, None) for name in ("shape", "dtype", "device"))
-
-
-def _median(seconds: Sequence[float]) -> float:
-    return sorted(seconds)[len(seconds) // 2]
 
 
 def _speed(candidate: Candidate) -> float:

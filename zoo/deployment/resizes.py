@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
@@ -25,11 +27,9 @@ def convolve_at_low_resolution(graph: Graph, sites: Sites) -> None:
     The forms of `zoo.UpsampledConv2d`, in any module that computes the plain one: 16 multiplications in place of 36, and no
     tensor that is upsampled or joined. Few pixels are left as they are, since the larger kernel is not paid for there.
     """
-    for conv in graph.calls(CONV):
-        weight = _plain_weight(graph, conv, 3)
-        sources = _sources(conv)
+    for conv, weight, sources in _plain_convolutions(graph, 3):
         ups = [source for source in sources if is_call(source, *NEAREST)]
-        if weight is None or not ups:
+        if not ups:
             continue
         if not all(_is_doubled(up) for up in ups):
             sites.leave(conv, "the upsampling is not by two")
@@ -47,11 +47,9 @@ def merge_transposed(graph: Graph, sites: Sites) -> None:
     Nothing non-linear stands between the two, so that they are one; the kernel is the product of theirs. The first one's
     bias is not seen beyond the border by the second, which is put right in the outermost rows and columns.
     """
-    for conv in graph.calls(CONV):
-        weight = _plain_weight(graph, conv, 3)
-        sources = _sources(conv)
+    for conv, weight, sources in _plain_convolutions(graph, 3):
         doubled = [source for source in sources if _is_doubling(graph, source)]
-        if weight is None or not doubled:
+        if not doubled:
             continue
         if any(len(source.users) > 1 for source in doubled):
             sites.leave(conv, "the transposed convolution's output is used elsewhere as well")
@@ -70,11 +68,9 @@ def project_before_resize(graph: Graph, sites: Sites) -> None:
     A resize mixes places with weights that add up to one, a 1x1 convolution mixes channels: the two may change places, and
     the convolution then has fewer places to compute.
     """
-    for conv in graph.calls(CONV):
-        weight = _plain_weight(graph, conv, 1)
-        sources = _sources(conv)
+    for conv, weight, sources in _plain_convolutions(graph, 1):
         resized = [source for source in sources if is_call(source, *INTERPOLATIONS)]
-        if weight is None or not resized:
+        if not resized:
             continue
         resized = [source for source in resized if _places(source) > _places(input_of(source))]
         if not resized:
@@ -96,6 +92,14 @@ def add_border(map: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Te
     map[..., 1:-1, :1] += left
     map[..., 1:-1, -1:] += right
     return map
+
+
+def _plain_convolutions(graph: Graph, kernel: int) -> Iterator[tuple[fx.Node, Tensor, list[fx.Node]]]:
+    """Yield the convolutions that `_plain_weight` knows, each with its weight and the maps that it sees."""
+    for conv in graph.calls(CONV):
+        weight = _plain_weight(graph, conv, kernel)
+        if weight is not None:
+            yield conv, weight, _sources(conv)
 
 
 def _plain_weight(graph: Graph, conv: fx.Node, kernel: int) -> Tensor | None:
