@@ -88,7 +88,8 @@ def test_listing_and_negotiating_import_no_deep_learning_library():
 def test_the_projects_own_pairing_is_built_without_loading_other_plugins():
     loaded = run("import sys, zoo\nzoo.build('resnet18', 'unet-basic')\nprint(*sys.modules)")
     assert {"torch", "zoo_resnet18.encoder", "zoo_unet.decoders"} <= set(loaded)
-    assert not {"timm", "segmentation_models_pytorch", "zoo_timm"} & set(loaded)
+    assert not {"timm", "segmentation_models_pytorch", "zoo_timm", "zoo_smp"} & set(loaded)
+    assert not {"typer", "rich", "pydantic", "scipy", "onnx", "tensorboard"} & set(loaded)
 
 
 def test_the_exception_tree_is_as_drawn():

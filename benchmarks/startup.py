@@ -1,0 +1,129 @@
+"""What start-up costs in processor time, this project's beside smp's: `python benchmarks/startup.py`.
+
+Each round starts every fresh process once, in an order that changes; a figure is the child's user and system time, less that
+of a bare Python in the same round. Then the same two U-Nets are built by turns in this process. A ratio is smp's time over this
+project's, above 1 where this project is faster. Medians with 95 % intervals; peaks are read from /proc, so this is for Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
+from typing import TypeVar
+
+import segmentation_models_pytorch as smp
+import torch
+
+import zoo
+from zoo.benchmark.environment import describe_environment
+from zoo.rendering import table_row
+from zoo.statistics import estimate_median, estimate_ratio
+
+BARE = "pass"
+OURS = 'import zoo; zoo.build("resnet18", "unet-basic")'
+THEIRS = 'import segmentation_models_pytorch as smp; smp.Unet("resnet18", encoder_weights=None)'
+LISTING = "zoo list decoders"
+CODES = {
+    BARE: BARE,
+    "import zoo": "import zoo",
+    "import segmentation_models_pytorch": "import segmentation_models_pytorch",
+    "import torch": "import torch",
+    "import torchvision": "import torchvision",
+    LISTING: f"import sys; sys.argv = {LISTING.split()}; from zoo.__main__ import main; main()",
+    OURS: OURS,
+    THEIRS: THEIRS,
+}
+TELL_PEAK = "import atexit, sys; atexit.register(lambda: sys.stderr.write(open('/proc/self/status').read()))"
+
+Figure = TypeVar("Figure")
+
+
+def started(code: str) -> tuple[float, float]:
+    """Return the processor's milliseconds and the peak memory in MiB of a fresh process."""
+    before = getrusage(RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", f"{TELL_PEAK}\n{code}"]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    after = getrusage(RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{code} failed:\n{done.stderr}")
+    taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return 1e3 * taken, int(done.stderr.rpartition("VmHWM:")[2].split()[0]) / 1024
+
+
+def built(build: Callable[[], object]) -> float:
+    """Return the processor's milliseconds of one call in this process."""
+    begun = time.process_time()
+    build()
+    return 1e3 * (time.process_time() - begun)
+
+
+def by_turns(calls: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[str, list[Figure]]:
+    """Return what each call gave in each round; the first, which compiles and fills caches, is left out."""
+    figures: dict[str, list[Figure]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name in random.sample(list(calls), len(calls)):
+            figure = calls[name]()
+            if turn:
+                figures[name].append(figure)
+    return figures
+
+
+def process_lines(times: Mapping[str, list[float]], peaks: Mapping[str, list[float]]) -> Iterable[str]:
+    """Yield the table of the fresh processes."""
+    yield "| fresh process | ms beyond bare Python | peak MiB |"
+    yield "| --- | ---: | ---: |"
+    for name, figures in times.items():
+        beyond = [figure - bare for figure, bare in zip(figures, times[BARE], strict=True)]
+        told = f"({estimate_median(figures).told(digits=1)} in all)" if name == BARE else estimate_median(beyond).told(digits=1)
+        yield table_row((f"`{name}`", told, f"{statistics.median(peaks[name]):.0f}"))
+
+
+def build_lines(fresh: Mapping[str, list[float]], warm: Mapping[str, list[float]]) -> Iterable[str]:
+    """Yield the table of the builds."""
+    yield "| U-Net on a ResNet18 | zoo ms | smp ms | smp / zoo |"
+    yield "| --- | ---: | ---: | ---: |"
+    for name, figures in (("built in a fresh process, imports included", fresh), ("built once more", warm)):
+        each = [estimate_median(figures[code]).told(digits=1) for code in (OURS, THEIRS)]
+        yield table_row((name, *each, estimate_ratio(figures[THEIRS], figures[OURS]).told(digits=2)))
+
+
+def main() -> None:
+    """Print both tables, and write them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--output", type=Path)
+    asked = parser.parse_args()
+    fresh = by_turns({name: partial(started, code) for name, code in CODES.items()}, asked.rounds)
+    times = {name: [taken for taken, _ in figures] for name, figures in fresh.items()}
+    peaks = {name: [peak for _, peak in figures] for name, figures in fresh.items()}
+    warm = by_turns(
+        {
+            OURS: lambda: built(lambda: zoo.build("resnet18", "unet-basic")),
+            THEIRS: lambda: built(lambda: smp.Unet("resnet18", encoder_weights=None)),
+        },
+        asked.rounds,
+    )
+    place = describe_environment(torch.device("cpu"))
+    lines = [
+        f"**{place.processor}, {place.threads} threads, Python {place.python}, torch {torch.__version__}, "
+        f"smp {smp.__version__}, {asked.rounds} rounds, processor time**",
+        "",
+        *process_lines(times, peaks),
+        "",
+        *build_lines(times, warm),
+    ]
+    print("\n".join(lines))
+    if asked.output:
+        asked.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
