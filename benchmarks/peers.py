@@ -3,7 +3,9 @@
 All ways of one block (mode, batch, size) are run in the same rounds, in an order that changes, so that what slows the machine
 hits all alike. A ratio is `smp.Unet`'s time over the row's, above 1 where the row is faster, with its 95 % interval. Outputs of
 models that have smp's weights are compared before anything is timed; a training step is forward, loss, backward, AdamW,
-and its losses over ten steps are compared. Other people's U-Nets run where they are installed, with weights of their own.
+and its losses over ten steps are compared. Other people's U-Nets run where they are installed (the extra `peers`), with weights
+of their own. They are as near to smp's as their options go, which the parameters tell: torchseg's is the same network, MONAI's
+has shortcuts without weights in its encoder, and fastai's decoder is several times as wide.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,11 +37,12 @@ LOSSES = 10
 
 @dataclass(frozen=True)
 class Way:
-    """One way to run a U-Net on a ResNet18: its name, one call, and how far its result is from smp's."""
+    """One way to run a U-Net on a ResNet18: its name, one call, how far its result is from smp's, and its parameters."""
 
     name: str
     step: Callable[[], object]
     error: float | None
+    num_parameters: int
 
 
 def smp_unet() -> nn.Module:
@@ -52,20 +56,48 @@ def smp_unet() -> nn.Module:
     return model
 
 
+def monai_unet() -> nn.Module:
+    """Return MONAI's U-Net, without its narrowing before each upsampling and its padding, which smp's has not."""
+    from monai.networks.nets import FlexibleUNet
+
+    return FlexibleUNet(3, 1, "resnet18", decoder_channels=WIDTHS, pre_conv=None, is_pad=False)
+
+
+def torchseg_unet() -> nn.Module:
+    """Return torchseg's U-Net."""
+    import torchseg
+
+    return torchseg.Unet("resnet18", encoder_weights=None, decoder_channels=WIDTHS)
+
+
+def fastai_unet() -> nn.Module:
+    """Return fastai's U-Net, whose widths follow from the encoder's."""
+    from fastai.vision.learner import create_unet_model
+    from torchvision.models import resnet18
+
+    return create_unet_model(resnet18, 1, (256, 256), pretrained=False)
+
+
 def others() -> Iterator[tuple[str, nn.Module]]:
-    """Yield other libraries' U-Nets on a ResNet18, of those that are installed."""
-    if find_spec("monai"):
-        from monai.networks.nets import FlexibleUNet
+    """Yield other libraries' U-Nets on a ResNet18, of those that are installed and run."""
+    peers = (("monai", "FlexibleUNet", monai_unet), ("torchseg", "Unet", torchseg_unet), ("fastai", "DynamicUnet", fastai_unet))
+    for package, name, build in peers:
+        if find_spec(package) is None:
+            continue
+        try:
+            name = f"{package} {version(package)} {name}"
+            model = build().eval()
+            with torch.no_grad():
+                model(torch.zeros(1, 3, 64, 64))
+        except Exception as cause:  # noqa: BLE001 - whatever another library raises, the rest is measured
+            print(f"{name} is left out: {cause!r}")
+        else:
+            yield name, model
 
-        yield "MONAI FlexibleUNet", FlexibleUNet(3, 1, "resnet18", decoder_channels=WIDTHS)
-    if find_spec("torchseg"):
-        import torchseg
 
-        yield "torchseg.Unet", torchseg.Unet("resnet18", encoder_weights=None, decoder_channels=WIDTHS)
-    if find_spec("fastai"):
-        from fastai.vision.all import create_unet_model, resnet18
-
-        yield "fastai DynamicUnet", create_unet_model(resnet18, 1, (256, 256), pretrained=False)
+def num_parameters(model: nn.Module) -> int:
+    """Return how many numbers a model learns."""
+    return sum(each.numel() for each in model.parameters())
 
 
 def inference_ways(batch: int, size: int, tolerance: float) -> Iterator[Way]:
@@ -77,13 +109,13 @@ def inference_ways(batch: int, size: int, tolerance: float) -> Iterator[Way]:
     with torch.inference_mode():
         expected = theirs(image)
 
-    def way(name: str, call: Callable[[Tensor], Tensor], image: Tensor = image, *, is_same: bool = True) -> Way:
+    def way(name: str, call: nn.Module, image: Tensor = image, *, is_same: bool = True) -> Way:
         def step() -> Tensor:
             with torch.inference_mode():
                 return call(image)
 
         found = step()
-        return Way(name, step, relative_error(found, expected) if is_same else None)
+        return Way(name, step, relative_error(found, expected) if is_same else None, num_parameters(call))
 
     yield way("smp", theirs)
     yield way("smp, channels-last", copy.deepcopy(theirs).to(memory_format=last), image.to(memory_format=last))
@@ -93,7 +125,7 @@ def inference_ways(batch: int, size: int, tolerance: float) -> Iterator[Way]:
     for runtime in ("eager", "compile", "onnxruntime", "openvino"):
         yield from deployed_ways(f"zoo.deploy, {runtime}", way, ours, image, runtime, tolerance, None)
     for name, model in others():
-        yield way(name, model.eval(), is_same=False)
+        yield way(name, model, is_same=False)
 
 
 def deployed_ways(
@@ -142,7 +174,7 @@ def training_ways(batch: int, size: int) -> Iterator[Way]:
         losses = [step() for _ in range(LOSSES)]
         expected.extend(losses if not expected else ())
         error = max(abs(one - other) for one, other in zip(losses, expected, strict=True)) if is_same else None
-        return Way(name, step, error)
+        return Way(name, step, error, num_parameters(model))
 
     ours = zoo.from_smp(theirs)
     yield way("smp", theirs)
@@ -170,11 +202,11 @@ def measured(ways: Sequence[Way], rounds: int) -> list[list[float]]:
 
 def table(ways: Sequence[Way], seconds: Sequence[Sequence[float]], error: str) -> list[str]:
     """Return the block's table as Markdown."""
-    lines = [f"| way | ms | times as fast as smp | {error} |", "| --- | ---: | ---: | ---: |"]
+    lines = [f"| way | ms | times as fast as smp | {error} | parameters |", "| --- | ---: | ---: | ---: | ---: |"]
     for way, each in zip(ways, seconds, strict=True):
         told = "1" if way is ways[0] else estimate_ratio(seconds[0], each).told(digits=2)
         away = "" if way.error is None else f"{way.error:.0e}"
-        lines.append(f"| {way.name} | {1e3 * sorted(each)[len(each) // 2]:.1f} | {told} | {away} |")
+        lines.append(f"| {way.name} | {1e3 * sorted(each)[len(each) // 2]:.1f} | {told} | {away} | {way.num_parameters:,} |")
     return lines
 
 
