@@ -5,7 +5,7 @@ hits all alike. A ratio is `smp.Unet`'s time over the row's, above 1 where the r
 models that have smp's weights are compared before anything is timed; a training step is forward, loss, backward, AdamW,
 and its losses over ten steps are compared. Other people's U-Nets run where they are installed (the extra `peers`), with weights
 of their own. They are as near to smp's as their options go, which the parameters tell: torchseg's is the same network, MONAI's
-has shortcuts without weights in its encoder, and fastai's decoder is several times as wide.
+has shortcuts without weights in its encoder, and fastai's decoder has six times the parameters.
 """
 
 from __future__ import annotations
