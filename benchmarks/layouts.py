@@ -7,13 +7,15 @@ channels-last is faster, with its 95 % interval.
 from __future__ import annotations
 
 import argparse
-import random
-import time
 import warnings
+from functools import partial
+from pathlib import Path
 
 import torch
+from turns import seconds_by_turns
 
 import zoo
+from zoo.benchmark.environment import describe_environment
 from zoo.rendering import table_row
 from zoo.statistics import estimate_ratio
 
@@ -38,32 +40,33 @@ def ratio(encoder: str, decoder: str, size: int, rounds: int) -> str:
     plain = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     images = (plain, plain.contiguous(memory_format=torch.channels_last))
     with torch.inference_mode():
-        return _ratio(model, images, rounds)
-
-
-def _ratio(model: torch.nn.Module, images: tuple[torch.Tensor, torch.Tensor], rounds: int) -> str:
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for image in images:
-        model(image)
-    for _ in range(rounds):
-        for index in random.sample((0, 1), 2):
-            begun = time.perf_counter()
-            model(images[index])
-            seconds[index].append(time.perf_counter() - begun)
-    return estimate_ratio(*seconds).told(digits=2)
+        contiguous, last = seconds_by_turns([partial(model, image) for image in images], rounds)
+    return estimate_ratio(contiguous, last).told(digits=2)
 
 
 def main() -> None:
-    """Print a row for each pairing."""
+    """Print a table for each size, and write them all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256])
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # the plugins' own
+    place = describe_environment(torch.device("cpu"))
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    tell(f"**{place.processor}, {place.threads} threads, torch {torch.__version__}, {asked.rounds} rounds**")
     pairings = [(encoder, "unet-basic") for encoder in ENCODERS] + [("resnet18", decoder) for decoder in DECODERS[1:]]
-    print(f"| batch 1, {asked.size}x{asked.size}, {torch.get_num_threads()} threads | channels-last |\n| --- | ---: |")
-    for encoder, decoder in pairings:
-        print(table_row((f"{encoder} x {decoder}", ratio(encoder, decoder, asked.size, asked.rounds))), flush=True)
+    for size in asked.sizes:
+        tell(f"\n| batch 1, {size}x{size} | channels-last |\n| --- | ---: |")
+        for encoder, decoder in pairings:
+            tell(table_row((f"{encoder} x {decoder}", ratio(encoder, decoder, size, asked.rounds))))
+    if asked.output:
+        asked.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ plain form's time over the low-resolution form's, above 1 where the latter is fa
 from __future__ import annotations
 
 import argparse
-import random
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from turns import seconds_by_turns
 
 import zoo
-from zoo.statistics import Estimate, estimate_ratio
+from zoo.statistics import estimate_ratio
 from zoo.upsampled_conv import pays_at_low_resolution
 
 BLOCKS = ((512, 256, 256, 32), (256, 128, 128, 16), (128, 64, 64, 8), (64, 64, 32, 4), (32, 0, 16, 2))
@@ -59,19 +58,6 @@ def made_steps(block: tuple[int, int, int, int], size: int, batch: int, layout: 
     return steps
 
 
-def measured(steps: list[Callable[[], None]], rounds: int) -> tuple[list[list[float]], Estimate]:
-    """Return the times of each step in seconds, and the ratio of the first's to the second's."""
-    times: list[list[float]] = [[] for _ in steps]
-    for step in steps:
-        step()
-    for _ in range(rounds):
-        for index in random.sample(range(len(steps)), len(steps)):
-            start = time.perf_counter()
-            steps[index]()
-            times[index].append(time.perf_counter() - start)
-    return times, estimate_ratio(*times)
-
-
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -86,7 +72,8 @@ def main() -> None:
     for size in asked.size:
         for layout in LAYOUTS:
             for block in BLOCKS:
-                times, ratio = measured(made_steps(block, size, asked.batch, layout, asked.mode), asked.rounds)
+                times = seconds_by_turns(made_steps(block, size, asked.batch, layout, asked.mode), asked.rounds)
+                ratio = estimate_ratio(*times)
                 plain, low = (1e3 * sorted(samples)[len(samples) // 2] for samples in times)
                 side = size // block[3]
                 chosen = "low" if pays_at_low_resolution(asked.batch, side, side) else "plain"

@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import platform
-import random
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,8 +23,10 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from turns import seconds_by_turns
 
 import zoo
+from zoo.benchmark.environment import describe_environment
 from zoo.deployment.choice import ORIGINAL, relative_error
 from zoo.statistics import estimate_ratio
 
@@ -78,8 +77,8 @@ def fastai_unet() -> nn.Module:
     return create_unet_model(resnet18, 1, (256, 256), pretrained=False)
 
 
-def others() -> Iterator[tuple[str, nn.Module]]:
-    """Yield other libraries' U-Nets on a ResNet18, of those that are installed and run."""
+def others() -> Iterator[tuple[str, nn.Module | Exception]]:
+    """Yield other libraries' U-Nets on a ResNet18, of those that are installed, or why one cannot be measured."""
     peers = (("monai", "FlexibleUNet", monai_unet), ("torchseg", "Unet", torchseg_unet), ("fastai", "DynamicUnet", fastai_unet))
     for package, name, build in peers:
         if find_spec(package) is None:
@@ -90,7 +89,7 @@ def others() -> Iterator[tuple[str, nn.Module]]:
             with torch.no_grad():
                 model(torch.zeros(1, 3, 64, 64))
         except Exception as cause:  # noqa: BLE001 - whatever another library raises, the rest is measured
-            print(f"{name} is left out: {cause!r}")
+            yield name, cause
         else:
             yield name, model
 
@@ -100,8 +99,8 @@ def num_parameters(model: nn.Module) -> int:
     return sum(each.numel() for each in model.parameters())
 
 
-def inference_ways(batch: int, size: int, tolerance: float) -> Iterator[Way]:
-    """Yield the ways to predict; smp's own first."""
+def inference_ways(batch: int, size: int, tolerance: float) -> Iterator[Way | str]:
+    """Yield the ways to predict, smp's own first, and why one is left out."""
     theirs = smp_unet().eval()
     ours = zoo.from_smp(theirs).eval()
     image = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -125,7 +124,7 @@ def inference_ways(batch: int, size: int, tolerance: float) -> Iterator[Way]:
     for runtime in ("eager", "compile", "onnxruntime", "openvino"):
         yield from deployed_ways(f"zoo.deploy, {runtime}", way, ours, image, runtime, tolerance, None)
     for name, model in others():
-        yield way(name, model, is_same=False)
+        yield f"{name} is left out: {model!r}" if isinstance(model, Exception) else way(name, model, is_same=False)
 
 
 def deployed_ways(
@@ -136,20 +135,20 @@ def deployed_ways(
     runtime: str,
     tolerance: float,
     passes: Sequence[str] | None,
-) -> Iterator[Way]:
+) -> Iterator[Way | str]:
     """Yield the fastest that a runtime gives within the tolerance, or say why there is none."""
     deployed = zoo.deploy(model, example=image, tolerance=tolerance, runtime=runtime, passes=passes)
     usable = [each for each in deployed.report.candidates if each.runtime == runtime and each.refused is None]
     if not usable:
-        print(f"{name}: {'; '.join(str(each.refused) for each in deployed.report.candidates if each.refused)}")
+        yield f"{name}: {'; '.join(str(each.refused) for each in deployed.report.candidates if each.refused)}"
     elif deployed.report.chosen.runtime == ORIGINAL:
-        print(f"{name}: {usable[0].speed.told(digits=2)} times as fast as the model itself, and so not chosen")
+        yield f"{name}: {usable[0].speed.told(digits=2)} times as fast as the model itself, and so not chosen"
     else:
         yield way(f"{name}, {deployed.report.chosen.precision}", deployed)
 
 
-def training_ways(batch: int, size: int) -> Iterator[Way]:
-    """Yield the ways to train; smp's own first."""
+def training_ways(batch: int, size: int) -> Iterator[Way | str]:
+    """Yield the ways to train, smp's own first, and why one is left out."""
     theirs = smp_unet().train()
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(batch, 3, size, size, generator=generator)
@@ -184,20 +183,7 @@ def training_ways(batch: int, size: int) -> Iterator[Way]:
     yield way("zoo, channels-last", ours, is_last=True)
     yield way("zoo, compile", ours, is_last=True, compiled=True)
     for name, model in others():
-        yield way(name, model, is_same=False)
-
-
-def measured(ways: Sequence[Way], rounds: int) -> list[list[float]]:
-    """Return the seconds of each way's calls."""
-    seconds: list[list[float]] = [[] for _ in ways]
-    for way in ways:
-        way.step()
-    for _ in range(rounds):
-        for index in random.sample(range(len(ways)), len(ways)):
-            begun = time.perf_counter()
-            ways[index].step()
-            seconds[index].append(time.perf_counter() - begun)
-    return seconds
+        yield f"{name} is left out: {model!r}" if isinstance(model, Exception) else way(name, model, is_same=False)
 
 
 def table(ways: Sequence[Way], seconds: Sequence[Sequence[float]], error: str) -> list[str]:
@@ -208,15 +194,6 @@ def table(ways: Sequence[Way], seconds: Sequence[Sequence[float]], error: str) -
         away = "" if way.error is None else f"{way.error:.0e}"
         lines.append(f"| {way.name} | {1e3 * sorted(each)[len(each) // 2]:.1f} | {told} | {away} | {way.num_parameters:,} |")
     return lines
-
-
-def processor() -> str:
-    """Return the processor's name, as far as the system tells it."""
-    try:
-        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in facts.splitlines() if line.startswith("model name")), "")
 
 
 def main() -> None:
@@ -230,18 +207,24 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # the exporter's and the compiler's own
+    place = describe_environment(torch.device("cpu"))
     lines = [
-        f"**{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, smp {smp.__version__}, "
+        f"**{place.processor}, {place.threads} threads, torch {torch.__version__}, smp {smp.__version__}, "
         f"{asked.rounds} rounds, tolerance {asked.tolerance:g}**"
     ]
     for mode in asked.modes:
         for size in asked.sizes:
             for batch in asked.batches:
                 is_inference = mode == "inference"
-                ways = list(inference_ways(batch, size, asked.tolerance) if is_inference else training_ways(batch, size))
+                found = list(inference_ways(batch, size, asked.tolerance) if is_inference else training_ways(batch, size))
+                ways = [each for each in found if isinstance(each, Way)]
+                left_out = [each for each in found if isinstance(each, str)]
+                seconds = seconds_by_turns([way.step for way in ways], asked.rounds)
                 heading = "error" if is_inference else f"largest difference of {LOSSES} losses"
-                lines += ["", f"{mode}, batch {batch}, {size}x{size}", "", *table(ways, measured(ways, asked.rounds), heading)]
-                print("\n".join(lines[-len(ways) - 4 :]), flush=True)
+                block = ["", f"{mode}, batch {batch}, {size}x{size}", "", *table(ways, seconds, heading)]
+                block += [line for why in left_out for line in ("", why)]
+                print("\n".join(block), flush=True)
+                lines += block
     if asked.output:
         asked.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

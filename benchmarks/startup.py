@@ -8,7 +8,6 @@ project's, above 1 where this project is faster. Medians with 95 % intervals; pe
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
 import subprocess
 import sys
@@ -17,10 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
-from typing import TypeVar
 
 import segmentation_models_pytorch as smp
 import torch
+from turns import by_turns
 
 import zoo
 from zoo.benchmark.environment import describe_environment
@@ -43,8 +42,6 @@ CODES = {
 }
 TELL_PEAK = "import atexit, sys; atexit.register(lambda: sys.stderr.write(open('/proc/self/status').read()))"
 
-Figure = TypeVar("Figure")
-
 
 def started(code: str) -> tuple[float, float]:
     """Return the processor's milliseconds and the peak memory in MiB of a fresh process."""
@@ -63,17 +60,6 @@ def built(build: Callable[[], object]) -> float:
     begun = time.process_time()
     build()
     return 1e3 * (time.process_time() - begun)
-
-
-def by_turns(calls: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[str, list[Figure]]:
-    """Return what each call gave in each round; the first, which compiles and fills caches, is left out."""
-    figures: dict[str, list[Figure]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name in random.sample(list(calls), len(calls)):
-            figure = calls[name]()
-            if turn:
-                figures[name].append(figure)
-    return figures
 
 
 def process_lines(times: Mapping[str, list[float]], peaks: Mapping[str, list[float]]) -> Iterable[str]:
@@ -101,16 +87,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    fresh = by_turns({name: partial(started, code) for name, code in CODES.items()}, asked.rounds)
+    fresh = dict(zip(CODES, by_turns([partial(started, code) for code in CODES.values()], asked.rounds), strict=True))
     times = {name: [taken for taken, _ in figures] for name, figures in fresh.items()}
     peaks = {name: [peak for _, peak in figures] for name, figures in fresh.items()}
-    warm = by_turns(
-        {
-            OURS: lambda: built(lambda: zoo.build("resnet18", "unet-basic")),
-            THEIRS: lambda: built(lambda: smp.Unet("resnet18", encoder_weights=None)),
-        },
-        asked.rounds,
-    )
+    builds: dict[str, Callable[[], object]] = {
+        OURS: lambda: zoo.build("resnet18", "unet-basic"),
+        THEIRS: lambda: smp.Unet("resnet18", encoder_weights=None),
+    }
+    warm = dict(zip(builds, by_turns([partial(built, build) for build in builds.values()], asked.rounds), strict=True))
     place = describe_environment(torch.device("cpu"))
     lines = [
         f"**{place.processor}, {place.threads} threads, Python {place.python}, torch {torch.__version__}, "
