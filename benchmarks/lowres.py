@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from turns import seconds_by_turns
 
 import zoo
+from zoo.benchmark.environment import choose_device, describe_environment
 from zoo.statistics import estimate_ratio
 from zoo.upsampled_conv import pays_at_low_resolution
 
@@ -24,18 +26,25 @@ BLOCKS = ((512, 256, 256, 32), (256, 128, 128, 16), (128, 64, 64, 8), (64, 64, 3
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
-def made_steps(block: tuple[int, int, int, int], size: int, batch: int, layout: str, mode: str) -> list[Callable[[], None]]:
+CALLS = 20
+"""How many calls in a row make a sample on an accelerator, and keep it busy."""
+
+
+def made_steps(
+    block: tuple[int, int, int, int], size: int, batch: int, layout: str, mode: str, device: torch.device
+) -> list[Callable[[], None]]:
     """Return one call in the plain and one in the low-resolution form, checked to give the same."""
     up, skip, out, factor = block
+    calls = calls_of(device)
     side, format = size // factor, LAYOUTS[layout]
     torch.manual_seed(0)
-    tensors: list[Tensor] = [torch.randn(batch, up, side, side).to(memory_format=format)]
+    tensors: list[Tensor] = [torch.randn(batch, up, side, side).to(device, memory_format=format)]
     if skip:
-        tensors.append(torch.randn(batch, skip, 2 * side, 2 * side).to(memory_format=format))
+        tensors.append(torch.randn(batch, skip, 2 * side, 2 * side).to(device, memory_format=format))
     steps, outputs = [], []
-    plain = zoo.UpsampledConv2d(up, skip, out, bias=False, form="plain").to(memory_format=format)
+    plain = zoo.UpsampledConv2d(up, skip, out, bias=False, form="plain").to(device, memory_format=format)
     for form in ("plain", "low"):
-        conv = zoo.UpsampledConv2d(up, skip, out, bias=False, form=form).to(memory_format=format)
+        conv = zoo.UpsampledConv2d(up, skip, out, bias=False, form=form).to(device, memory_format=format)
         conv.load_state_dict(plain.state_dict())
         inputs = [tensor.clone().requires_grad_(mode == "training") for tensor in tensors]
         outputs.append(conv(*inputs).detach())
@@ -43,19 +52,26 @@ def made_steps(block: tuple[int, int, int, int], size: int, batch: int, layout: 
 
         def forward(conv: torch.nn.Module = conv, inputs: list[Tensor] = inputs) -> None:
             with torch.inference_mode():
-                conv(*inputs)
+                for _ in range(calls):
+                    conv(*inputs)
 
         def training(conv: torch.nn.Module = conv, inputs: list[Tensor] = inputs, gradient: Tensor = gradient) -> None:
-            conv.zero_grad()
-            for tensor in inputs:
-                tensor.grad = None
-            conv(*inputs).backward(gradient)
+            for _ in range(calls):
+                conv.zero_grad()
+                for tensor in inputs:
+                    tensor.grad = None
+                conv(*inputs).backward(gradient)
 
         steps.append(training if mode == "training" else forward)
     error = float((outputs[0] - outputs[1]).abs().max() / outputs[0].abs().max())
-    if error > 1e-5:
+    if error > (1e-5 if device.type == "cpu" else 1e-2):  # accelerators round to TF32
         raise SystemExit(f"The two forms differ by {error:.1e} for {block} at {size}.")
     return steps
+
+
+def calls_of(device: torch.device) -> int:
+    """Return how many calls make a sample."""
+    return 1 if device.type == "cpu" else CALLS
 
 
 def main() -> None:
@@ -65,21 +81,27 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", type=int, nargs="+", default=[256])
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
-    print(f"{asked.mode}, batch {asked.batch}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    device = choose_device(asked.device)
+    where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else describe_environment(device).device_name
+    print(f"{asked.mode}, batch {asked.batch}, {where}, torch {torch.__version__}")
     print("| image | layout | up, skip, out | low-resolution pixels | plain, ms | low, ms | ratio (95 %) | chosen |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    how: dict[str, Any] = {"device": device, "with_gradient": asked.mode == "training"}
     for size in asked.size:
         for layout in LAYOUTS:
             for block in BLOCKS:
-                times = seconds_by_turns(made_steps(block, size, asked.batch, layout, asked.mode), asked.rounds)
+                steps = made_steps(block, size, asked.batch, layout, asked.mode, device)
+                times = seconds_by_turns(steps, asked.rounds, device)
                 ratio = estimate_ratio(*times)
-                plain, low = (1e3 * sorted(samples)[len(samples) // 2] for samples in times)
+                calls = calls_of(device)
+                plain, low = (1e3 * sorted(samples)[len(samples) // 2] / calls for samples in times)
                 side = size // block[3]
-                chosen = "low" if pays_at_low_resolution(asked.batch, side, side) else "plain"
+                chosen = "low" if pays_at_low_resolution(asked.batch, side, side, **how) else "plain"
                 print(
                     f"| {size} | {layout} | {', '.join(map(str, block[:3]))} | {asked.batch * side * side} "
-                    f"| {plain:.2f} | {low:.2f} | {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) | {chosen} |",
+                    f"| {plain:.3g} | {low:.3g} | {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) | {chosen} |",
                     flush=True,
                 )
 

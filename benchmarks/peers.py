@@ -15,6 +15,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,8 +27,10 @@ from torch import Tensor, nn
 from turns import seconds_by_turns
 
 import zoo
-from zoo.benchmark.environment import describe_environment
-from zoo.deployment.choice import ORIGINAL, relative_error
+from zoo.benchmark.environment import choose_device, describe_environment
+from zoo.deployment.choice import ORIGINAL
+from zoo.deployment.reference import reference_of, relative_error
+from zoo.deployment.runtimes import has_bfloat16, suits
 from zoo.statistics import estimate_ratio
 
 WIDTHS = (256, 128, 64, 32, 16)
@@ -99,32 +102,57 @@ def num_parameters(model: nn.Module) -> int:
     return sum(each.numel() for each in model.parameters())
 
 
-def inference_ways(batch: int, size: int, tolerance: float) -> Iterator[Way | str]:
+def inference_ways(batch: int, size: int, device: torch.device, tolerances: dict[str, float]) -> Iterator[Way | str]:
     """Yield the ways to predict, smp's own first, and why one is left out."""
     theirs = smp_unet().eval()
-    ours = zoo.from_smp(theirs).eval()
-    image = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-    last = torch.channels_last
-    with torch.inference_mode():
-        expected = theirs(image)
+    ours = zoo.from_smp(theirs).eval().to(device)
+    theirs = theirs.to(device)
+    image = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+
+    def run(model: nn.Module, image: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return model(image)
+
+    expected = reference_of(partial(run, theirs), image, 0.0).output
 
     def way(name: str, call: nn.Module, image: Tensor = image, *, is_same: bool = True) -> Way:
-        def step() -> Tensor:
-            with torch.inference_mode():
-                return call(image)
-
-        found = step()
-        return Way(name, step, relative_error(found, expected) if is_same else None, num_parameters(call))
+        step = partial(run, call, image)
+        return Way(name, step, relative_error(step(), expected) if is_same else None, num_parameters(call))
 
     yield way("smp", theirs)
-    yield way("smp, channels-last", copy.deepcopy(theirs).to(memory_format=last), image.to(memory_format=last))
-    for runtime in ("compile", "onnxruntime", "openvino"):  # these fold norms by themselves, or are given them folded
-        yield from deployed_ways(f"smp, {runtime}", way, theirs, image, runtime, tolerance, ["fold-norms"])
+    last = copy.deepcopy(theirs).to(memory_format=torch.channels_last)
+    yield way("smp, channels-last", last, image.to(memory_format=torch.channels_last))
+    if has_bfloat16(device):
+        yield way("smp, channels-last, bfloat16", Mixed(last), image.to(memory_format=torch.channels_last))
+    else:
+        yield "bfloat16 is left out: the processor computes in it by way of float32"
+    runtimes = [name for name in ("cudagraphs", "compile", "onnxruntime", "openvino") if suits(name, device)]
+    precisions = ("float32", "bfloat16") if has_bfloat16(device) else ("float32",)
+    for precision in precisions:  # some runtimes fold norms by themselves, the others are given them folded
+        for runtime in runtimes:
+            given = (theirs, image, runtime, precision, tolerances[precision], ["fold-norms"])
+            yield from deployed_ways(f"smp, {runtime}", way, *given)
     yield way("zoo", ours)
-    for runtime in ("eager", "compile", "onnxruntime", "openvino"):
-        yield from deployed_ways(f"zoo.deploy, {runtime}", way, ours, image, runtime, tolerance, None)
+    for precision in precisions:
+        for runtime in ("eager", *runtimes):
+            given = (ours, image, runtime, precision, tolerances[precision], None)
+            yield from deployed_ways(f"zoo.deploy, {runtime}", way, *given)
     for name, model in others():
-        yield f"{name} is left out: {model!r}" if isinstance(model, Exception) else way(name, model, is_same=False)
+        left_out = f"{name} is left out: {model!r}"
+        yield left_out if isinstance(model, Exception) else way(name, model.to(device), is_same=False)
+
+
+class Mixed(nn.Module):
+    """A model in autocast to bfloat16."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the model's logits."""
+        with torch.autocast(image.device.type, torch.bfloat16):
+            return self.model(image)
 
 
 def deployed_ways(
@@ -133,57 +161,79 @@ def deployed_ways(
     model: nn.Module,
     image: Tensor,
     runtime: str,
+    precision: str,
     tolerance: float,
     passes: Sequence[str] | None,
 ) -> Iterator[Way | str]:
-    """Yield the fastest that a runtime gives within the tolerance, or say why there is none."""
+    """Yield what a runtime gives in a precision within the tolerance, or say why there is none."""
     deployed = zoo.deploy(model, example=image, tolerance=tolerance, runtime=runtime, passes=passes)
-    usable = [each for each in deployed.report.candidates if each.runtime == runtime and each.refused is None]
-    if not usable:
-        yield f"{name}: {'; '.join(str(each.refused) for each in deployed.report.candidates if each.refused)}"
-    elif deployed.report.chosen.runtime == ORIGINAL:
-        yield f"{name}: {usable[0].speed.told(digits=2)} times as fast as the model itself, and so not chosen"
+    chosen = deployed.report.chosen
+    if (chosen.runtime, chosen.precision) == (runtime, precision):
+        yield way(f"{name}, {precision}", deployed)
+        return
+    tried = next(each for each in deployed.report.candidates if (each.runtime, each.precision) == (runtime, precision))
+    if tried.refused:
+        yield f"{name}, {precision}: {tried.refused}"
     else:
-        yield way(f"{name}, {deployed.report.chosen.precision}", deployed)
+        better = "the model itself" if chosen.runtime == ORIGINAL else chosen.precision
+        yield f"{name}, {precision}: {tried.speed.told(digits=2)} times as fast as the model itself; {better} is faster"
 
 
-def training_ways(batch: int, size: int) -> Iterator[Way | str]:
+def training_ways(batch: int, size: int, device: torch.device) -> Iterator[Way | str]:
     """Yield the ways to train, smp's own first, and why one is left out."""
     theirs = smp_unet().train()
+    ours = zoo.from_smp(theirs)
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(batch, 3, size, size, generator=generator)
     target = torch.randint(0, 2, (batch, 1, size, size), generator=generator).float()
     expected: list[float] = []
 
-    def way(name: str, model: nn.Module, *, is_last: bool = False, compiled: bool = False, is_same: bool = True) -> Way:
-        model = copy.deepcopy(model).train()
-        seen = image
+    def step_of(
+        model: nn.Module, *, is_last: bool = False, compiled: bool = False, dtype: torch.dtype = torch.float32
+    ) -> Callable[[], float]:
+        model = copy.deepcopy(model).train().to(device)
+        seen, wanted = image.to(device, dtype), target.to(device, dtype)
         if is_last:
-            model, seen = model.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
+            model, seen = model.to(memory_format=torch.channels_last), seen.to(memory_format=torch.channels_last)
+        model = model.to(dtype)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         call = torch.compile(model, dynamic=False) if compiled else model
 
         def step() -> float:
             optimizer.zero_grad(set_to_none=True)
-            loss = F.binary_cross_entropy_with_logits(call(seen), target)
+            loss = F.binary_cross_entropy_with_logits(call(seen), wanted)
             loss.backward()
             optimizer.step()
             return loss.item()
 
+        return step
+
+    def way(name: str, model: nn.Module, *, is_same: bool = True, **how: bool) -> Way:
+        step = step_of(model, **how)
         losses = [step() for _ in range(LOSSES)]
         expected.extend(losses if not expected else ())
-        error = max(abs(one - other) for one, other in zip(losses, expected, strict=True)) if is_same else None
-        return Way(name, step, error, num_parameters(model))
+        return Way(name, step, largest_difference(losses, expected) if is_same else None, num_parameters(model))
 
-    ours = zoo.from_smp(theirs)
     yield way("smp", theirs)
     yield way("smp, channels-last", theirs, is_last=True)
     yield way("smp, compile", theirs, is_last=True, compiled=True)
     yield way("zoo", ours)
     yield way("zoo, channels-last", ours, is_last=True)
     yield way("zoo, compile", ours, is_last=True, compiled=True)
+    if has_bfloat16(device):
+        for name, model in (("smp", Mixed(theirs)), ("zoo", Mixed(ours))):
+            yield way(f"{name}, channels-last, bfloat16", model, is_last=True)
+            yield way(f"{name}, compile, bfloat16", model, is_last=True, compiled=True)
     for name, model in others():
         yield f"{name} is left out: {model!r}" if isinstance(model, Exception) else way(name, model, is_same=False)
+    doubles = [step_of(model, dtype=torch.float64) for model in (theirs, ours)]
+    runs = [[step() for _ in range(LOSSES)] for step in doubles]
+    yield f"In float64 the {LOSSES} losses of smp and zoo differ by {largest_difference(*runs):.0e} at most."
+
+
+def largest_difference(losses: Sequence[float], expected: Sequence[float]) -> float:
+    """Return how far apart two runs' losses come."""
+    return max(abs(one - other) for one, other in zip(losses, expected, strict=True))
 
 
 def table(ways: Sequence[Way], seconds: Sequence[Sequence[float]], error: str) -> list[str]:
@@ -192,7 +242,7 @@ def table(ways: Sequence[Way], seconds: Sequence[Sequence[float]], error: str) -
     for way, each in zip(ways, seconds, strict=True):
         told = "1" if way is ways[0] else estimate_ratio(seconds[0], each).told(digits=2)
         away = "" if way.error is None else f"{way.error:.0e}"
-        lines.append(f"| {way.name} | {1e3 * sorted(each)[len(each) // 2]:.1f} | {told} | {away} | {way.num_parameters:,} |")
+        lines.append(f"| {way.name} | {1e3 * sorted(each)[len(each) // 2]:.3g} | {told} | {away} | {way.num_parameters:,} |")
     return lines
 
 
@@ -202,24 +252,32 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=("inference", "training"), default=["inference", "training"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--tolerance", type=float, default=1e-4)
+    parser.add_argument("--coarse", type=float, default=1e-2, help="the tolerance of rows in bfloat16")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # the exporter's and the compiler's own
-    place = describe_environment(torch.device("cpu"))
+    device = choose_device(asked.device)
+    place = describe_environment(device)
+    where = f"{place.processor}, {place.threads} threads" if device.type == "cpu" else place.device_name
     lines = [
-        f"**{place.processor}, {place.threads} threads, torch {torch.__version__}, smp {smp.__version__}, "
-        f"{asked.rounds} rounds, tolerance {asked.tolerance:g}**"
+        f"**{where}, torch {torch.__version__}, smp {smp.__version__}, {asked.rounds} rounds, "
+        f"tolerance {asked.tolerance:g}, in bfloat16 {asked.coarse:g}**"
     ]
+    tolerances = {"float32": asked.tolerance, "bfloat16": asked.coarse}
     for mode in asked.modes:
         for size in asked.sizes:
             for batch in asked.batches:
                 is_inference = mode == "inference"
-                found = list(inference_ways(batch, size, asked.tolerance) if is_inference else training_ways(batch, size))
+                if is_inference:
+                    found = list(inference_ways(batch, size, device, tolerances))
+                else:
+                    found = list(training_ways(batch, size, device))
                 ways = [each for each in found if isinstance(each, Way)]
                 left_out = [each for each in found if isinstance(each, str)]
-                seconds = seconds_by_turns([way.step for way in ways], asked.rounds)
+                seconds = seconds_by_turns([way.step for way in ways], asked.rounds, device)
                 heading = "error" if is_inference else f"largest difference of {LOSSES} losses"
                 block = ["", f"{mode}, batch {batch}, {size}x{size}", "", *table(ways, seconds, heading)]
                 block += [line for why in left_out for line in ("", why)]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
+
+import torch
+
+from zoo.benchmark.clock import read_clock
 
 __all__ = ["by_turns", "seconds_by_turns"]
 
@@ -24,12 +27,14 @@ def by_turns(calls: Sequence[Callable[[], Figure]], rounds: int) -> list[list[Fi
     return figures
 
 
-def seconds_by_turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Return the seconds that each call took in each round."""
-    return by_turns([partial(_seconds, call) for call in calls], rounds)
+def seconds_by_turns(
+    calls: Sequence[Callable[[], object]], rounds: int, device: torch.device | None = None
+) -> list[list[float]]:
+    """Return the seconds that each call took in each round; on an accelerator until it has done all that it was given."""
+    return by_turns([partial(_seconds, call, device or torch.device("cpu")) for call in calls], rounds)
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    begun = read_clock(device)
     call()
-    return time.perf_counter() - begun
+    return read_clock(device) - begun

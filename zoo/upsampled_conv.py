@@ -15,11 +15,15 @@ __all__ = ["Form", "UpsampledConv2d", "low_resolution_kernel", "pays_at_low_reso
 Form: TypeAlias = Literal["auto", "plain", "low"]
 
 MIN_PIXELS = 512
-"""From how many pixels, batch and low-resolution image together, the low-resolution form is the faster one.
+"""From how many pixels, batch and low-resolution image together, the low-resolution form is the faster one on the CPU.
 
 Both what it saves (20 multiplications a pixel) and what it costs (a kernel of 16 taps is made, and read in place of 9)
 grow with the product of the channels, so that the pixels alone decide. `python benchmarks/lowres.py` measures it.
 """
+
+MIN_PIXELS_ON_ACCELERATORS = 2048
+MIN_PIXELS_IN_TRAINING_ON_ACCELERATORS = 8192
+"""The same on accelerators, which small maps leave idle; with gradients the kernel has to be made anew in each step."""
 
 
 def low_resolution_kernel(weight: Tensor) -> Tensor:
@@ -36,14 +40,26 @@ def low_resolution_kernel(weight: Tensor) -> Tensor:
     return 4 * F.avg_pool2d(swapped.flip(2, 3), 2, stride=1, padding=1)  # as fast in both layouts, and makes no constant
 
 
-def pays_at_low_resolution(batch: int, height: int, width: int) -> bool:
+def pays_at_low_resolution(
+    batch: int, height: int, width: int, *, device: torch.device | None = None, with_gradient: bool = False
+) -> bool:
     """Return whether the low-resolution form is the faster one for maps of this size, before upsampling.
 
     Sizes that an export keeps open count as large ones, so that no size is frozen into a graph.
+
+    Args:
+        batch: images.
+        height: of the map, before upsampling.
+        width: likewise.
+        device: that it is computed on; by default the CPU.
+        with_gradient: whether the weight's gradient is wanted.
     """
     if any(isinstance(number, torch.SymInt) for number in (batch, height, width)) or _is_strict_export():
         return True
-    return batch * height * width >= MIN_PIXELS
+    least = MIN_PIXELS
+    if device is not None and device.type not in ("cpu", "meta"):
+        least = MIN_PIXELS_IN_TRAINING_ON_ACCELERATORS if with_gradient else MIN_PIXELS_ON_ACCELERATORS
+    return batch * height * width >= least
 
 
 class UpsampledConv2d(nn.Conv2d):
@@ -99,7 +115,9 @@ class UpsampledConv2d(nn.Conv2d):
     def _is_low(self, x: Tensor, skip: Tensor | None) -> bool:
         if self.form == "plain" or (skip is not None and not _is_double(x, skip)):
             return False
-        return self.form == "low" or pays_at_low_resolution(x.shape[0], x.shape[2], x.shape[3])
+        batch, _, height, width = x.shape
+        with_gradient = torch.is_grad_enabled() and self.weight.requires_grad
+        return self.form == "low" or pays_at_low_resolution(batch, height, width, device=x.device, with_gradient=with_gradient)
 
     def _low(self, x: Tensor, skip: Tensor | None) -> Tensor:
         kernel = low_resolution_kernel(self.weight[:, : self.up_channels])

@@ -11,6 +11,7 @@ from torch import nn
 
 import zoo
 from zoo.deployment import PASSES, onednn
+from zoo.deployment.choice import asked_runtimes
 from zoo.deployment.graph import capture
 from zoo.deployment.passes import apply_passes
 from zoo.deployment.runtimes import has_bfloat16, make_program
@@ -225,6 +226,29 @@ def test_in_bfloat16_the_output_is_as_near_as_its_eight_bits_allow(runtime):
     assert relative_error(found, expected) < 0.05
 
 
+def test_where_the_model_has_types_of_its_own_bfloat16_is_left_to_autocast():
+    class Stubborn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, image):
+            return self.conv(image.to(torch.float32))
+
+    model = Stubborn().eval()
+    program = make_program(capture(model, images()), images(), "eager", "bfloat16")
+    with torch.no_grad():
+        assert 0 < relative_error(program(images()), model(images())) < 0.05
+
+
+def test_runtimes_of_other_devices_are_tried_only_when_asked_for():
+    deployed = zoo.deploy(stack(), example=images(), runtime=("eager", "cudagraphs"))
+    refused = {each.refused for each in deployed.report.candidates if each.runtime == "cudagraphs"}
+    assert refused == {"it is used on cuda devices only; the model is on cpu"}
+    assert "cudagraphs" not in asked_runtimes("auto", torch.device("cpu"))
+    assert asked_runtimes("auto", torch.device("cuda")) == ("eager", "cudagraphs", "compile")
+
+
 def test_a_shape_at_which_the_output_is_not_near_enough_is_run_as_it_was_given():
     class Touchy(nn.Module):
         def __init__(self):
@@ -280,7 +304,7 @@ def test_without_an_example_a_pairing_gets_the_size_that_it_is_made_for():
 @pytest.mark.parametrize(
     ("options", "error", "told"),
     [
-        ({"runtime": "tensorrt"}, zoo.OptionError, "'eager', 'compile', 'onnxruntime', 'openvino'"),
+        ({"runtime": "tensorrt"}, zoo.OptionError, "'eager', 'cudagraphs', 'compile', 'onnxruntime', 'openvino'"),
         ({"runtime": ()}, zoo.OptionError, "runtime is 'auto'"),
         ({"passes": ["fold-everything"]}, zoo.OptionError, "'fold-norms'"),
         ({"passes": "fold-norms"}, zoo.OptionError, "passes takes names"),
@@ -360,11 +384,40 @@ def test_every_runtime_gives_the_same(decoder, runtime):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.accelerator.is_available(), reason="needs an accelerator")
 @pytest.mark.parametrize("decoder", ["unet-basic", "unet-bilinear", "smp:unet"])
-def test_on_an_accelerator_it_gives_the_same(decoder):
+def test_on_an_accelerator_it_is_as_near_to_float32_as_the_model_itself(decoder):
     device = torch.accelerator.current_accelerator()
-    model = built("resnet18", decoder).to(device)
-    deployed = zoo.deploy(model, example=images().to(device), runtime=("eager", "compile"), tolerance=1e-3)
+    model = built("resnet18", decoder)
+    deployed = zoo.deploy(model.to(device), example=images().to(device), runtime=("eager", "cudagraphs"))
+    assert str(deployed.report.chosen) != "original"
+    assert deployed.report.accepted >= deployed.report.tolerance
+    model.double()
     for size in SIZES:
         image = images(*size).to(device)
         with torch.no_grad():
-            assert relative_error(deployed(image), model(image)) < 1e-3
+            assert relative_error(deployed(image), model(image.double()).float()) < 2 * deployed.report.accepted
+    assert not deployed.fallbacks
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="needs an accelerator")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_on_an_accelerator_what_is_compiled_gives_the_same():
+    device = torch.accelerator.current_accelerator()
+    model = built("resnet18", "unet-basic").to(device)
+    report = zoo.deploy(model, example=images().to(device), runtime="compile").report
+    assert report.candidates[1].error < report.accepted
+    assert report.candidates[1].refused is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("tolerance", [1e-4, 0.2])
+def test_recorded_cuda_graphs_give_the_same_for_every_image(tolerance):
+    model = built("resnet18", "smp:unet").cuda()
+    deployed = zoo.deploy(model, example=images().cuda(), runtime="cudagraphs", tolerance=tolerance)
+    assert deployed.report.chosen.runtime == "cudagraphs"
+    batches = [images().cuda(), torch.randn_like(images()).cuda(), -images().cuda()]
+    found = [deployed(batch) for batch in batches]
+    with torch.no_grad():
+        for each, batch in zip(found, batches, strict=True):
+            assert relative_error(each, model(batch)) < 3 * deployed.report.accepted

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo.deployment.graph import Graph
-from zoo.deployment.runtimes import PRECISIONS, RUNTIMES, Program, has_bfloat16, make_program, why_not
+from zoo.deployment.reference import Reference, relative_error
+from zoo.deployment.runtimes import PRECISIONS, RUNTIMES, Program, has_bfloat16, make_program, suits, why_not
 from zoo.errors import OptionError
 from zoo.statistics import Estimate, estimate_ratio
 
-__all__ = ["ORIGINAL", "Candidate", "asked_runtimes", "original_program", "relative_error", "timed", "try_candidates"]
+__all__ = ["ORIGINAL", "Candidate", "asked_runtimes", "original_program", "timed", "try_candidates"]
 
 ORIGINAL = "original"
 COARSE = 1e-2
@@ -33,7 +34,7 @@ class Candidate:
     Attributes:
         runtime: one of `RUNTIMES`, or "original" for the model as it was given.
         precision: what products are computed in.
-        error: max|a - b| / max|b| to the original's output, None where there is none.
+        error: max|a - b| / max|b| to the original's output in float32, None where there is none.
         seconds: the median time of a call, None where it was not timed.
         speed: how many times as fast as the original, with a 95 % interval from paired calls; None as above.
         refused: why it cannot be chosen, None where it can.
@@ -50,14 +51,14 @@ class Candidate:
         return self.runtime if self.runtime == ORIGINAL else f"{self.runtime}, {self.precision}"
 
 
-def asked_runtimes(runtime: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the runtimes that were asked for, all of them for "auto".
+def asked_runtimes(runtime: str | Sequence[str], device: torch.device) -> tuple[str, ...]:
+    """Return the runtimes that were asked for; for "auto" all that are for this kind of device.
 
     Raises:
         OptionError: a name that none has.
     """
     if runtime == "auto":
-        return RUNTIMES
+        return tuple(name for name in RUNTIMES if suits(name, device))
     names = (runtime,) if isinstance(runtime, str) else tuple(runtime)
     if not names or any(name not in RUNTIMES for name in names):
         raise OptionError(f"runtime is 'auto', one of {', '.join(map(repr, RUNTIMES))}, or some of them; found {runtime!r}.")
@@ -65,7 +66,7 @@ def asked_runtimes(runtime: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def try_candidates(
-    graph: Graph, image: Tensor, expected: Tensor, runtimes: Sequence[str], tolerance: float
+    graph: Graph, image: Tensor, reference: Reference, runtimes: Sequence[str], tolerance: float
 ) -> list[tuple[Candidate, Program | None]]:
     """Make a program for each runtime and precision, and compare its output; what cannot be used says why."""
     tried: list[tuple[Candidate, Program | None]] = []
@@ -77,14 +78,14 @@ def try_candidates(
                 continue
             try:
                 program = make_program(graph, image, runtime, precision)
-                error = relative_error(program(image), expected)
+                error = relative_error(program(image), reference.output)
             except Exception as cause:  # noqa: BLE001 - another library's refusal is told, and the others are tried
                 first = (str(cause).strip().splitlines() or [""])[0]
                 refused = f"{type(cause).__name__}: {first}"[:200]
                 tried.append((Candidate(runtime=runtime, precision=precision, refused=refused), None))
                 continue
-            if not error <= tolerance:  # an error that is no number is refused as well
-                refused = f"its output differs by {error:.1e}, and {tolerance:g} is allowed"
+            if not error <= reference.accepted:  # an error that is no number is refused as well
+                refused = f"its output differs by {error:.1e}, and {reference.accepted:.2g} is allowed"
             made = Candidate(runtime=runtime, precision=precision, error=error, refused=refused)
             tried.append((made, None if refused else program))
     return tried
@@ -115,15 +116,6 @@ def timed(programs: Sequence[Program], image: Tensor) -> list[list[float]]:
         for index in order:
             seconds[index].append(_seconds(programs[index], image))
     return seconds
-
-
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Return max|found - expected| / max|expected|; infinity for another shape."""
-    if found.shape != expected.shape:
-        return float("inf")
-    largest = float(expected.abs().max())
-    difference = float((found.to(expected.dtype) - expected).abs().max())
-    return difference / largest if largest else difference
 
 
 def speed_of(original: Sequence[float], seconds: Sequence[float]) -> Estimate:

@@ -19,13 +19,13 @@ from zoo.deployment.choice import (
     Candidate,
     asked_runtimes,
     original_program,
-    relative_error,
     speed_of,
     timed,
     try_candidates,
 )
 from zoo.deployment.graph import Graph, capture
 from zoo.deployment.passes import Done, apply_passes, check_passes
+from zoo.deployment.reference import reference_of, relative_error
 from zoo.deployment.report import DeployReport
 from zoo.deployment.runtimes import Program, make_program
 from zoo.errors import InputError, OptionError, ZooError
@@ -100,7 +100,7 @@ class Deployed(nn.Module):
     def _made(self, image: Tensor) -> Program:
         """Return a program for images of another shape than the example's, by what was chosen for that."""
         original, chosen = original_program(self.original), self.report.chosen
-        expected = original(image)
+        reference = reference_of(original, image, self.report.tolerance)
         if chosen.runtime == ORIGINAL:
             return original
         try:
@@ -108,12 +108,12 @@ class Deployed(nn.Module):
             with torch.no_grad():
                 apply_passes(graph, self._passes)
             program = make_program(graph, image, chosen.runtime, chosen.precision)
-            error = relative_error(program(image), expected)
+            error = relative_error(program(image), reference.output)
         except Exception as cause:  # noqa: BLE001 - another library's refusal is told, and the original takes its place
             self.fallbacks[tuple(image.shape)] = f"{type(cause).__name__}: {cause}"
             return original
-        if not error <= self.report.tolerance:
-            self.fallbacks[tuple(image.shape)] = f"the output differs by {error:.1e}; {self.report.tolerance:g} is allowed"
+        if not error <= reference.accepted:
+            self.fallbacks[tuple(image.shape)] = f"the output differs by {error:.1e}; {reference.accepted:.2g} is allowed"
             return original
         return program
 
@@ -136,9 +136,11 @@ def deploy(
         model: any module that takes one image tensor and gives one; it is copied and stays as it is.
         example: images such as will come, (N, in_channels, H, W); by default one of 256x256 for a model of `zoo.build`,
             or of the size that its encoder is made for.
-        tolerance: the relative error max|a - b| / max|b| to the model's own output that is accepted. From 1e-2 on,
-            bfloat16 is tried where the processor computes in it.
-        runtime: "auto", one of "eager", "compile" (`torch.compile`), "onnxruntime", "openvino", or some of these.
+        tolerance: the relative error max|a - b| / max|b| to the model's own output in float32 that is accepted. From 1e-2
+            on, bfloat16 is tried where the processor computes in it. A model that CUDA devices run in TF32, as PyTorch lets
+            them by default, has an error itself: twice that is accepted, where it is more.
+        runtime: "auto", one of "eager", "cudagraphs", "compile" (`torch.compile`), "onnxruntime", "openvino", or some of
+            these.
         passes: names of those to apply (`zoo.deployment.PASSES`), None for all.
 
     Returns:
@@ -154,20 +156,23 @@ def deploy(
     """
     if not isinstance(tolerance, int | float) or not 0 < tolerance < math.inf:
         raise OptionError(f"tolerance is a relative error above 0, such as 1e-4; found {tolerance!r}.")
-    runtimes, names = asked_runtimes(runtime), check_passes(passes)
+    names = check_passes(passes)
     original = copy.deepcopy(model).eval().requires_grad_(False)
     image = _example(original, example)
+    runtimes = asked_runtimes(runtime, image.device)
     as_given = original_program(original)
-    expected = as_given(image)
-    if not isinstance(expected, Tensor):
+    reference = reference_of(as_given, image, tolerance)
+    if not isinstance(reference.output, Tensor):
         raise InputError(
-            f"deploy takes a model that returns one tensor; {type(model).__name__} returns {type(expected).__name__}."
+            f"deploy takes a model that returns one tensor; {type(model).__name__} returns {type(reference.output).__name__}."
         )
     graph, done, unread = _read(original, image, names)
-    tried = [] if graph is None else try_candidates(graph, image, expected, runtimes, tolerance)
+    tried = [] if graph is None else try_candidates(graph, image, reference, runtimes, tolerance)
     usable = [(candidate, program) for candidate, program in tried if program is not None]
     seconds = timed([as_given, *(program for _, program in usable)], image)
-    base = Candidate(runtime=ORIGINAL, error=0.0, seconds=median(seconds[0]), speed=speed_of(seconds[0], seconds[0]))
+    base = Candidate(
+        runtime=ORIGINAL, error=reference.error, seconds=median(seconds[0]), speed=speed_of(seconds[0], seconds[0])
+    )
     timings = {
         id(candidate): replace(candidate, seconds=median(each), speed=speed_of(seconds[0], each))
         for (candidate, _), each in zip(usable, seconds[1:], strict=True)
@@ -180,6 +185,7 @@ def deploy(
         device=str(image.device),
         threads=torch.get_num_threads(),
         tolerance=float(tolerance),
+        accepted=float(reference.accepted),
         passes=done,
         candidates=candidates,
         chosen=candidates[best],

@@ -117,6 +117,22 @@ class Graph:
                 self.replace(node, self.add_constant(held.contiguous(memory_format=torch.channels_last), node))
         self.tidy()
 
+    def to_type(self, dtype: torch.dtype) -> None:
+        """Compute in another floating-point type: weights are cast now, the image first of all, the output stays as it was."""
+        (image,) = self.module.graph.find_nodes(op="placeholder")
+        output = self.module.graph.output_node()
+        (given,) = output.args
+        assert isinstance(given, fx.Node)
+        usual = image.meta["val"].dtype
+        for node in self.module.graph.find_nodes(op="get_attr"):
+            held = self.constant(node)
+            if held is not None and held.dtype == usual:
+                self.replace(node, self.add_constant(held.to(dtype), node))
+        cast = self.add_call(torch.ops.aten.to.dtype, (image, dtype), image.next)
+        image.replace_all_uses_with(cast, delete_user_cb=lambda user: user is not cast)
+        output.args = (self.add_call(torch.ops.aten.to.dtype, (given, usual), output, like=given),)
+        self.tidy()
+
     def tidy(self) -> None:
         """Drop what nothing uses, constants included, and make the code anew."""
         graph = self.module.graph

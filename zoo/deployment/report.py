@@ -25,7 +25,8 @@ class DeployReport:
         shape: the example's, (N, C, H, W).
         device: that it ran on.
         threads: PyTorch's threads on the CPU.
-        tolerance: the relative error that was accepted.
+        tolerance: the relative error that was asked for.
+        accepted: the one that was accepted: more, where the model as it was given computes in less than float32.
         passes: what each did, in order.
         candidates: what was tried, the model as it was given first.
         chosen: the one that runs.
@@ -36,6 +37,7 @@ class DeployReport:
     device: str
     threads: int
     tolerance: float
+    accepted: float
     passes: tuple[Done, ...]
     candidates: tuple[Candidate, ...]
     chosen: Candidate
@@ -50,6 +52,12 @@ class DeployReport:
         where = f"{self.device}, {self.threads} threads" if self.device == "cpu" else self.device
         title = f"Deployed for {shape} on {where}, tolerance {self.tolerance:g}: {self.chosen}"
         tables: list[RenderableType] = [Text(title, style="bold")]
+        if self.accepted > self.tolerance:
+            own = self.candidates[0].error
+            told = (
+                f"The model as given multiplies in TF32 and is {own:.1e} from float32; up to {self.accepted:.1e} is accepted."
+            )
+            tables.append(Text(told))
         if self.unread:
             tables.append(Text(self.unread))
         return Group(*tables, *([self._passes_table()] if self.passes else []), self._candidates_table())

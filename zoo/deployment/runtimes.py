@@ -1,4 +1,4 @@
-"""What can run a graph: PyTorch itself, torch.compile, ONNX Runtime, OpenVINO; each makes a function of the image."""
+"""What can run a graph: PyTorch, CUDA graphs, torch.compile, ONNX Runtime, OpenVINO; each makes a function of the image."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ from torch import Tensor
 from zoo.deployment import onednn
 from zoo.deployment.graph import Graph
 
-__all__ = ["PRECISIONS", "RUNTIMES", "Program", "has_bfloat16", "make_program", "why_not"]
+__all__ = ["PRECISIONS", "RUNTIMES", "Program", "has_bfloat16", "make_program", "suits", "why_not"]
 
 Program: TypeAlias = Callable[[Tensor], Tensor]
 
-RUNTIMES = ("eager", "compile", "onnxruntime", "openvino")
+RUNTIMES = ("eager", "cudagraphs", "compile", "onnxruntime", "openvino")
 PRECISIONS = ("float32", "bfloat16")
 
+WARM_UP = 3
+"""Calls before one is recorded."""
+
 _PACKAGES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino", "onnx", "onnxscript")}
+_DEVICES = {"cudagraphs": "cuda", "onnxruntime": "cpu", "openvino": "cpu"}
 _INSTALL = "pip install 'segmentation-zoo[deploy]'"
+
+
+def suits(runtime: str, device: torch.device) -> bool:
+    """Whether a runtime is for this kind of device."""
+    return _DEVICES.get(runtime, device.type) == device.type
 
 
 def why_not(runtime: str, precision: str, device: torch.device) -> str | None:
@@ -33,8 +42,8 @@ def why_not(runtime: str, precision: str, device: torch.device) -> str | None:
     missing = [package for package in _PACKAGES.get(runtime, ()) if find_spec(package) is None]
     if missing:
         return f"{' and '.join(missing)} not installed: {_INSTALL}"
-    if runtime in _PACKAGES and device.type != "cpu":
-        return f"it is used on the CPU only; the model is on {device}"
+    if not suits(runtime, device):
+        return f"it is used on {_DEVICES[runtime]} devices only; the model is on {device}"
     if runtime == "onnxruntime" and precision == "bfloat16":
         return "its convolutions on the CPU have no bfloat16"
     return None
@@ -56,33 +65,73 @@ def make_program(graph: Graph, image: Tensor, runtime: str, precision: str) -> P
     Raises:
         Exception: whatever the runtime raises for a graph that it cannot run.
     """
-    if runtime in ("eager", "compile"):
-        return _of_torch(graph, image, compiled=runtime == "compile", precision=precision)
+    if runtime in ("eager", "cudagraphs", "compile"):
+        return _of_torch(graph, image, runtime, precision)
     model = _onnx(graph, image)
     return _of_onnxruntime(model) if runtime == "onnxruntime" else _of_openvino(model, precision)
 
 
-def _of_torch(graph: Graph, image: Tensor, *, compiled: bool, precision: str) -> Program:
+def _of_torch(graph: Graph, image: Tensor, runtime: str, precision: str) -> Program:
     device = image.device
     graph = graph.copied()
-    memory_format = torch.contiguous_format
-    if device.type == "cpu":  # where oneDNN's convolutions read channels-last as it is
-        memory_format = torch.channels_last
-        graph.to_channels_last()
-    if not compiled and precision == "float32" and onednn.is_at_hand(device):
+    graph.to_channels_last()  # as oneDNN's convolutions and cuDNN's in TF32 and bfloat16 read them
+    is_cast = precision == "bfloat16" and _casts(graph, image)
+    if runtime == "eager" and precision == "float32" and onednn.is_at_hand(device):
         with torch.no_grad():
             onednn.fuse_activations(graph)
     run: Callable[..., Any] = graph.module
-    if compiled:
+    if runtime == "compile":
         run = torch.compile(run, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
-    is_reused = compiled and device.type == "cuda"  # CUDA graphs write each result into the same memory
+    is_reused = runtime == "compile" and device.type == "cuda"  # CUDA graphs write each result into the same memory
 
     def program(image: Tensor) -> Tensor:
-        context = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+        is_mixed = precision == "bfloat16" and not is_cast
+        context = torch.autocast(device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext()
         with torch.inference_mode(), context:
-            output: Tensor = run(image.contiguous(memory_format=memory_format))
+            output: Tensor = run(image.contiguous(memory_format=torch.channels_last))
         output = output.to(image.dtype)
         return output.clone() if is_reused else output
+
+    return _recorded(program, image) if runtime == "cudagraphs" else program
+
+
+def _casts(graph: Graph, image: Tensor) -> bool:
+    """Bring the graph into bfloat16, its weights once and for all; False, and it stays, where it has types of its own."""
+    cast = graph.copied()
+    cast.to_type(torch.bfloat16)
+    try:
+        with torch.inference_mode():
+            cast(image)
+    except RuntimeError:  # an operation was given two types; autocast settles such things one by one
+        return False
+    graph.to_type(torch.bfloat16)
+    return True
+
+
+def _recorded(run: Program, image: Tensor) -> Program:
+    """Record the kernels that a call launches once, and launch them all together from then on."""
+    with torch.cuda.device(image.device):
+        seen = image.clone()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # what is made at the first call is no part of a recording
+            for _ in range(WARM_UP):
+                run(seen)
+        torch.cuda.current_stream().wait_stream(side)
+        recording = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(recording):
+            output = run(seen)
+    turn = threading.Lock()  # each call reads and writes the same memory
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def program(image: Tensor) -> Tensor:
+        with turn, torch.cuda.device(image.device), torch.inference_mode():
+            torch.cuda.current_stream().wait_event(done)
+            seen.copy_(image)
+            recording.replay()
+            result = output.clone()
+            done.record()
+        return result
 
     return program
 

@@ -1,0 +1,73 @@
+"""What a program's output is compared with, and how far from it it may be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.deployment.runtimes import Program
+
+__all__ = ["Reference", "reference_of", "relative_error"]
+
+ROUNDINGS = 2
+"""How many times as far from float32 as the model as given a program may be, where that computes in less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """The output that is right, and what may take its place.
+
+    Attributes:
+        output: the model's own, in float32.
+        error: max|a - b| / max|b| of the model as given to that. 0 where it computes in float32, which CUDA devices do
+            only when they are told: by default their convolutions round what they multiply to TF32.
+        accepted: the largest error that a program may have: the tolerance, or more where the model itself has more.
+    """
+
+    output: Tensor
+    error: float
+    accepted: float
+
+
+def reference_of(original: Program, image: Tensor, tolerance: float) -> Reference:
+    """Return what the model gives for an image, and what is near enough to it. Raises what the model raises."""
+    given = original(image)
+    if image.device.type != "cuda" or not isinstance(given, Tensor):
+        return Reference(output=given, error=0.0, accepted=tolerance)
+    with _full_float32():
+        output = original(image)
+    error = relative_error(given, output)
+    return Reference(output=output, error=error, accepted=max(tolerance, ROUNDINGS * error))
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Return max|found - expected| / max|expected|; infinity for another shape."""
+    if found.shape != expected.shape:
+        return float("inf")
+    largest = float(expected.abs().max())
+    difference = float((found.to(expected.dtype) - expected).abs().max())
+    return difference / largest if largest else difference
+
+
+@contextlib.contextmanager
+def _full_float32() -> Iterator[None]:
+    """Let CUDA devices multiply float32 as it is. The setting is the process's, and is put back."""
+    owners: tuple[Any, ...]
+    full: Any
+    if hasattr(torch.backends.cudnn, "conv"):  # PyTorch 2.9 and later: a setting for each operation
+        owners, name, full = (torch.backends.cudnn.conv, torch.backends.cuda.matmul), "fp32_precision", "ieee"
+    else:
+        owners, name, full = (torch.backends.cudnn, torch.backends.cuda.matmul), "allow_tf32", False
+    before = [getattr(owner, name) for owner in owners]
+    try:
+        for owner in owners:
+            setattr(owner, name, full)
+        yield
+    finally:
+        for owner, value in zip(owners, before, strict=True):
+            setattr(owner, name, value)
