@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,7 +87,6 @@ def main() -> None:
     print(f"{asked.mode}, batch {asked.batch}, {where}, torch {torch.__version__}")
     print("| image | layout | up, skip, out | low-resolution pixels | plain, ms | low, ms | ratio (95 %) | chosen |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    how: dict[str, Any] = {"device": device, "with_gradient": asked.mode == "training"}
     for size in asked.size:
         for layout in LAYOUTS:
             for block in BLOCKS:
@@ -98,7 +96,7 @@ def main() -> None:
                 calls = calls_of(device)
                 plain, low = (1e3 * sorted(samples)[len(samples) // 2] / calls for samples in times)
                 side = size // block[3]
-                chosen = "low" if pays_at_low_resolution(asked.batch, side, side, **how) else "plain"
+                chosen = "low" if pays_at_low_resolution(asked.batch, side, side, device=device) else "plain"
                 print(
                     f"| {size} | {layout} | {', '.join(map(str, block[:3]))} | {asked.batch * side * side} "
                     f"| {plain:.3g} | {low:.3g} | {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) | {chosen} |",

@@ -112,12 +112,12 @@ def test_the_form_is_chosen_by_the_pixels_of_the_whole_batch():
     assert pays_at_low_resolution(1, MIN_PIXELS, 1)
 
 
-def test_an_accelerator_wants_more_pixels_and_in_training_more_again():
+def test_an_accelerator_wants_more_pixels_and_fewer_once_the_kernel_is_made():
     device = torch.device("cuda")
-    assert not pays_at_low_resolution(8, 8, 8, device=device)
-    assert pays_at_low_resolution(8, 16, 16, device=device)
-    assert not pays_at_low_resolution(8, 16, 16, device=device, with_gradient=True)
-    assert pays_at_low_resolution(8, 32, 32, device=device, with_gradient=True)
+    assert not pays_at_low_resolution(8, 32, 32, device=device)
+    assert pays_at_low_resolution(8, 64, 64, device=device)
+    assert pays_at_low_resolution(8, 32, 32, device=device, is_made=True)
+    assert not pays_at_low_resolution(8, 8, 8, device=device, is_made=True)
 
 
 def test_few_pixels_get_the_plain_form_and_many_the_one_with_fewer_flops():

@@ -21,9 +21,9 @@ Both what it saves (20 multiplications a pixel) and what it costs (a kernel of 1
 grow with the product of the channels, so that the pixels alone decide. `python benchmarks/lowres.py` measures it.
 """
 
-MIN_PIXELS_ON_ACCELERATORS = 2048
-MIN_PIXELS_IN_TRAINING_ON_ACCELERATORS = 8192
-"""The same on accelerators, which small maps leave idle; with gradients the kernel has to be made anew in each step."""
+MIN_PIXELS_ON_ACCELERATORS = 32768
+MIN_PIXELS_ON_ACCELERATORS_ONCE_MADE = 2048
+"""The same on accelerators, which small maps leave idle; the fewer once the kernel need not be made in each call."""
 
 
 def low_resolution_kernel(weight: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def low_resolution_kernel(weight: Tensor) -> Tensor:
 
 
 def pays_at_low_resolution(
-    batch: int, height: int, width: int, *, device: torch.device | None = None, with_gradient: bool = False
+    batch: int, height: int, width: int, *, device: torch.device | None = None, is_made: bool = False
 ) -> bool:
     """Return whether the low-resolution form is the faster one for maps of this size, before upsampling.
 
@@ -52,13 +52,13 @@ def pays_at_low_resolution(
         height: of the map, before upsampling.
         width: likewise.
         device: that it is computed on; by default the CPU.
-        with_gradient: whether the weight's gradient is wanted.
+        is_made: whether the kernel is at hand, and need not be made from the 3x3 one in each call.
     """
     if any(isinstance(number, torch.SymInt) for number in (batch, height, width)) or _is_strict_export():
         return True
     least = MIN_PIXELS
     if device is not None and device.type not in ("cpu", "meta"):
-        least = MIN_PIXELS_IN_TRAINING_ON_ACCELERATORS if with_gradient else MIN_PIXELS_ON_ACCELERATORS
+        least = MIN_PIXELS_ON_ACCELERATORS_ONCE_MADE if is_made else MIN_PIXELS_ON_ACCELERATORS
     return batch * height * width >= least
 
 
@@ -116,8 +116,7 @@ class UpsampledConv2d(nn.Conv2d):
         if self.form == "plain" or (skip is not None and not _is_double(x, skip)):
             return False
         batch, _, height, width = x.shape
-        with_gradient = torch.is_grad_enabled() and self.weight.requires_grad
-        return self.form == "low" or pays_at_low_resolution(batch, height, width, device=x.device, with_gradient=with_gradient)
+        return self.form == "low" or pays_at_low_resolution(batch, height, width, device=x.device)
 
     def _low(self, x: Tensor, skip: Tensor | None) -> Tensor:
         kernel = low_resolution_kernel(self.weight[:, : self.up_channels])

@@ -144,7 +144,7 @@ def _is_doubled(up: fx.Node) -> bool:
 
 def _pays(up: fx.Node) -> bool:
     batch, _, height, width = shape_of(input_of(up))
-    return pays_at_low_resolution(batch, height, width, device=up.meta["val"].device)
+    return pays_at_low_resolution(batch, height, width, device=up.meta["val"].device, is_made=True)
 
 
 def _is_doubling(graph: Graph, node: fx.Node) -> bool:

@@ -92,7 +92,7 @@ def _of_torch(graph: Graph, image: Tensor, runtime: str, precision: str) -> Prog
         output = output.to(image.dtype)
         return output.clone() if is_reused else output
 
-    return _recorded(program, image) if runtime == "cudagraphs" else program
+    return _Recorded(program, image) if runtime == "cudagraphs" else program
 
 
 def _casts(graph: Graph, image: Tensor) -> bool:
@@ -108,32 +108,36 @@ def _casts(graph: Graph, image: Tensor) -> bool:
     return True
 
 
-def _recorded(run: Program, image: Tensor) -> Program:
-    """Record the kernels that a call launches once, and launch them all together from then on."""
-    with torch.cuda.device(image.device):
-        seen = image.clone()
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # what is made at the first call is no part of a recording
-            for _ in range(WARM_UP):
-                run(seen)
-        torch.cuda.current_stream().wait_stream(side)
-        recording = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(recording):
-            output = run(seen)
-    turn = threading.Lock()  # each call reads and writes the same memory
-    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+class _Recorded:
+    """A program whose kernels were recorded as a CUDA graph, and are launched all together.
 
-    def program(image: Tensor) -> Tensor:
-        with turn, torch.cuda.device(image.device), torch.inference_mode():
-            torch.cuda.current_stream().wait_event(done)
-            seen.copy_(image)
-            recording.replay()
-            result = output.clone()
-            done.record()
-        return result
+    A recording knows the addresses of all that it reads, and keeps none of it: the program and its weights are kept here.
+    """
 
-    return program
+    def __init__(self, run: Program, image: Tensor) -> None:
+        self._run = run
+        self._turn = threading.Lock()  # each call reads and writes the same memory
+        with torch.cuda.device(image.device):
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._image = image.clone(memory_format=torch.channels_last)
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # what is made at the first call is no part of a recording
+                for _ in range(WARM_UP):
+                    run(self._image)
+            torch.cuda.current_stream().wait_stream(side)
+            self._recording = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._recording):
+                self._output = run(self._image)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        with self._turn, torch.cuda.device(image.device), torch.inference_mode():
+            torch.cuda.current_stream().wait_event(self._done)  # the call before may have been on another stream
+            self._image.copy_(image)
+            self._recording.replay()
+            output = self._output.clone()
+            self._done.record()
+        return output
 
 
 def _onnx(graph: Graph, image: Tensor) -> bytes:
