@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the ResNet18 pairings on a bare machine: an accelerator, Python, torch, torchvision and timm, but no network.
+# Measures the ResNet18 pairings on a bare machine: an accelerator, Python, torch and torchvision, but no network.
 # From this checkout and a folder of wheels (made by `make wheels` on a machine with a network).
 #
 #   benchmarks/gpu.sh [--wheels DIR] [--config FILE] [--output FILE.csv] [--python PYTHON]
@@ -36,8 +36,8 @@ done
     echo "        version of this machine's Python), copy it here, and give its place as --wheels DIR." >&2
     exit 2
 }
-"$python" -c 'import torch, torchvision, timm' || {
-    echo "gpu.sh: $python must have torch, torchvision and timm; name another with --python." >&2
+"$python" -c 'import torch, torchvision' || {
+    echo "gpu.sh: $python must have torch and torchvision; name another with --python." >&2
     exit 2
 }
 

@@ -1,4 +1,4 @@
-"""Fetches what `benchmarks/gpu.sh` needs beside torch, torchvision and timm, as wheels for another machine's Python.
+"""Fetches what `benchmarks/gpu.sh` needs beside torch and torchvision, as wheels for another machine's Python.
 
 `make wheels PYTHON_VERSION=3.12` runs it; the folder is then copied to the machine without a network.
 """
@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-PRESENT = ("torch", "torchvision", "timm")
+PRESENT = ("torch", "torchvision")
 WANTED = ("segmentation-zoo", "hatchling")
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 17)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
 

@@ -114,8 +114,8 @@ def test_the_form_is_chosen_by_the_pixels_of_the_whole_batch():
 
 def test_an_accelerator_wants_more_pixels_and_fewer_once_the_kernel_is_made():
     device = torch.device("cuda")
-    assert not pays_at_low_resolution(8, 32, 32, device=device)
-    assert pays_at_low_resolution(8, 64, 64, device=device)
+    assert not pays_at_low_resolution(8, 64, 64, device=device)
+    assert pays_at_low_resolution(8, 128, 128, device=device)
     assert pays_at_low_resolution(8, 32, 32, device=device, is_made=True)
     assert not pays_at_low_resolution(8, 8, 8, device=device, is_made=True)
 

@@ -21,9 +21,12 @@ Both what it saves (20 multiplications a pixel) and what it costs (a kernel of 1
 grow with the product of the channels, so that the pixels alone decide. `python benchmarks/lowres.py` measures it.
 """
 
-MIN_PIXELS_ON_ACCELERATORS = 32768
+MIN_PIXELS_ON_ACCELERATORS = 65536
 MIN_PIXELS_ON_ACCELERATORS_ONCE_MADE = 2048
-"""The same on accelerators, which small maps leave idle; the fewer once the kernel need not be made in each call."""
+"""The same on accelerators, which small maps leave idle; the fewer once the kernel need not be made in each call.
+
+Measured on an NVIDIA H200 (`benchmarks/results/lowres-gpu.md`).
+"""
 
 
 def low_resolution_kernel(weight: Tensor) -> Tensor:
