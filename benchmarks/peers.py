@@ -113,7 +113,7 @@ def inference_ways(batch: int, size: int, device: torch.device, tolerances: dict
         with torch.inference_mode():
             return model(image)
 
-    expected = reference_of(partial(run, theirs), image, 0.0).output
+    expected = reference_of(theirs, image, 0.0).output
 
     def way(name: str, call: nn.Module, image: Tensor = image, *, is_same: bool = True) -> Way:
         step = partial(run, call, image)

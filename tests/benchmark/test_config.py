@@ -204,6 +204,16 @@ def test_what_is_wrong_within_a_range_a_rule_or_a_baseline_is_told_with_its_plac
     assert all(part in message for part in told), message
 
 
+def test_models_are_trained_by_pytorch_alone(written):
+    text = valid_with(modes="[inference, training]", runtime="[deploy, onnxruntime, compile, eager]")
+    found = {(trial.mode, trial.runtime) for trial in trials(written, text)}
+    assert found == {("training", "compile"), ("training", "eager")} | {
+        ("inference", runtime) for runtime in ("deploy", "onnxruntime", "compile", "eager")
+    }
+    message = refusal(written(valid_with(modes="[training]", runtime="[deploy]")))
+    assert all(part in message for part in ("nothing to measure", "eager or compile", "deploy"))
+
+
 def trials(written, text):
     return trials_of(load_config(written(text)))
 

@@ -85,6 +85,12 @@ TINY = """
             if self.training:
                 raise ArithmeticError("no gradient\\nin sight")
 
+    @zoo.register_decoder("fickle")
+    class Fickle(Finest):
+        def forward(self, features):
+            self.calls += 1
+            return features[0] * self.calls
+
     @zoo.register_decoder("tires")
     class Tires(Finest):
         def check(self, x):
@@ -379,6 +385,44 @@ def test_a_compiled_model_is_a_row_beside_the_eager_one_and_its_first_call_takes
     assert [(row.error, row.rounds, row.runtime) for row in table.rows] == [(None, ROUNDS, "eager"), (None, ROUNDS, "compile")]
     assert compiled.first_seconds > eager.first_seconds
     assert (compiled.flops, compiled.parameters) == (eager.flops, eager.parameters)
+
+
+def test_a_deployed_model_is_a_row_beside_the_eager_one(run):
+    table = run(pairings=[pairing("unet-basic")], runtime=["eager", "deploy"], dtype=["float32", "bfloat16"])
+    assert [(row.error, row.rounds, row.dtype, row.runtime) for row in table.rows] == [
+        (None, ROUNDS, dtype, runtime) for dtype in ("float32", "bfloat16") for runtime in ("eager", "deploy")
+    ]
+    eager, deployed = table.rows[:2]
+    assert deployed.first_seconds > eager.first_seconds
+    assert (deployed.flops, deployed.parameters, deployed.is_baseline) == (eager.flops, eager.parameters, False)
+
+
+@pytest.mark.slow
+def test_every_runtime_of_the_cpu_is_a_row(run):
+    runtimes = [
+        "eager",
+        "compile",
+        "onnxruntime",
+        "openvino",
+        "deploy",
+        "deploy-compile",
+        "deploy-onnxruntime",
+        "deploy-openvino",
+    ]
+    table = run(pairings=[pairing("unet-basic")], runtime=runtimes)
+    assert [(row.error, row.rounds, row.runtime) for row in table.rows] == [(None, ROUNDS, runtime) for runtime in runtimes]
+
+
+def test_a_runtime_whose_output_is_another_is_an_error_and_not_a_time(run):
+    eager, deployed = run(pairings=[pairing("fickle")], runtime=["eager", "deploy"]).rows
+    assert eager.rounds == ROUNDS
+    assert "The output differs by" in deployed.error
+    assert deployed.latency is None
+
+
+def test_a_runtime_of_another_device_is_refused_before_anything_is_measured(run):
+    with pytest.raises(zoo.ConfigError, match="'deploy-cudagraphs' cannot be used here: it is used on cuda devices only"):
+        run(pairings=[pairing("unet-basic")], runtime=["eager", "deploy-cudagraphs"])
 
 
 def test_without_a_baseline_the_first_pairing_is_one_and_with_a_broken_one_there_are_no_ratios(run):

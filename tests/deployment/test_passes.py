@@ -10,7 +10,7 @@ from torch import nn
 import zoo
 from zoo.deployment import PASSES
 from zoo.deployment.graph import capture
-from zoo.deployment.passes import apply_passes
+from zoo.deployment.passes import apply_counted, apply_passes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,7 +37,7 @@ def passed(module, image, *names, error=2e-6):
     settled(module)
     graph = capture(module, image)
     with torch.no_grad():
-        done = apply_passes(graph, names)
+        done = apply_counted(graph, names)
         assert relative_error(graph(image), module(image)) < error
         other = torch.randn_like(image)
         assert relative_error(graph(other), module(other)) < error

@@ -76,7 +76,20 @@ class RoundsEntry(_Strict):
 Mode: TypeAlias = Literal["inference", "training"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 MemoryFormat: TypeAlias = Literal["contiguous", "channels_last"]
-Runtime: TypeAlias = Literal["eager", "compile"]
+Runtime: TypeAlias = Literal[
+    "eager",
+    "compile",
+    "cudagraphs",
+    "onnxruntime",
+    "openvino",
+    "deploy",
+    "deploy-compile",
+    "deploy-cudagraphs",
+    "deploy-onnxruntime",
+    "deploy-openvino",
+]
+TRAINING_RUNTIMES: tuple[Runtime, ...] = ("eager", "compile")
+"""The others are for inference alone."""
 _T = TypeVar("_T")
 OneOrMore: TypeAlias = Annotated[list[_T], BeforeValidator(lambda given: given if isinstance(given, list) else [given])]
 Baseline: TypeAlias = Annotated[
@@ -148,7 +161,8 @@ class BenchConfig(_Strict):
         size: image side, or [height, width].
         dtype: "float32", or "bfloat16" for autocast.
         memory_format: "contiguous", or "channels_last" for model and input.
-        runtime: "eager", or "compile" for `torch.compile`.
+        runtime: "eager", "compile" (`torch.compile`), or, for inference alone, "cudagraphs", "onnxruntime", "openvino"; with
+            the passes of `zoo.deploy` before it "deploy" (PyTorch), "deploy-compile", "deploy-onnxruntime" and so on.
         input: "image" (a photograph, cropped and resized) or "random".
         device: "auto" (the accelerator where there is one, else the CPU) or a torch device such as "cpu".
         rounds: how often each trial is measured, interleaved with the others: a fixed number, or {min, max, target}.
@@ -192,6 +206,13 @@ class BenchConfig(_Strict):
             raise ValueError("encoders and decoders go together: every one of the one is paired with every one of the other")
         if not self.encoders and not self.pairings:
             raise ValueError("nothing to measure: give encoders and decoders, or pairings")
+        return self
+
+    @model_validator(mode="after")
+    def _has_trials(self) -> BenchConfig:
+        if "inference" not in self.modes and not set(self.runtime) & set(TRAINING_RUNTIMES):
+            able, found = " or ".join(TRAINING_RUNTIMES), ", ".join(self.runtime)
+            raise ValueError(f"nothing to measure: models are trained by runtime {able} only; found {found}")
         return self
 
     def all_pairings(self) -> list[Pairing]:

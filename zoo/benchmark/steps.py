@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,14 +13,21 @@ from torch import Tensor, nn
 
 from zoo.benchmark.inputs import image_batch, label_batch
 from zoo.benchmark.trial import Reference, Trial
+from zoo.deployment.checked import Way, check_output, checked_program
+from zoo.deployment.passes import PASSES
+from zoo.deployment.reference import reference_of
+from zoo.deployment.runtimes import Program, autocast, original_program, why_not
 from zoo.errors import ConfigError
 from zoo.model import build_pairing
 from zoo.specs import Preprocessing
 
-__all__ = ["Step", "build_subject", "make_step"]
+__all__ = ["Step", "build_subject", "check_runtime", "make_step"]
 
 Step: TypeAlias = Callable[[], Any]
 """One call of what is measured, everything it needs bound to it."""
+
+TOLERANCE = 1e-4
+"""The relative error to the model's own output that another runtime may have; more where the model is not run in float32."""
 
 
 def build_subject(trial: Trial) -> nn.Module:
@@ -47,12 +53,24 @@ def build_subject(trial: Trial) -> nn.Module:
     return model
 
 
+def check_runtime(runtime: str, device: torch.device) -> None:
+    """Raise where a runtime of the configuration's is not at hand.
+
+    Raises:
+        ConfigError: it is not installed, or not for such a device.
+    """
+    refused = why_not(_way(runtime, "float32").runtime, "float32", device)
+    if refused:
+        raise ConfigError(f"runtime {runtime!r} cannot be used here: {refused}.")
+
+
 def make_step(model: nn.Module, trial: Trial, device: torch.device) -> Step:
     """Move the model to the device and return the step that the trial measures.
 
-    Inference is a forward pass under `torch.inference_mode`. A training step is forward, loss (binary cross-entropy for
-    one class, else cross-entropy), backward, and AdamW. Under "bfloat16" the forward pass and the loss run in autocast.
-    "channels_last" is the memory format of weights and input; under "compile" the model is `torch.compile`d for its shape.
+    Inference is a forward pass under `torch.inference_mode`; by another runtime than "eager" the first call makes the program
+    and compares its output with the model's. A training step is forward, loss (binary cross-entropy for one class, else
+    cross-entropy), backward, and AdamW. Under "bfloat16" the forward pass and the loss run in autocast. "channels_last" is
+    the memory format of weights and input.
     """
     preprocessing = getattr(model, "preprocessing", None) or Preprocessing.identity(trial.in_channels)
     model = model.to(device)
@@ -68,26 +86,49 @@ def make_step(model: nn.Module, trial: Trial, device: torch.device) -> Step:
         model = model.to(memory_format=torch.channels_last)
         image = image.to(memory_format=torch.channels_last)
     if trial.mode == "inference":
-        return _inference_step(_made_to_run(model.eval(), trial), image, trial.dtype)
+        return _Inference(model.eval(), image, trial)
     labels = label_batch(batch=trial.batch, classes=trial.classes, height=trial.height, width=trial.width).to(device)
-    return _training_step(_made_to_run(model.train(), trial), image, labels, trial.dtype)
+    model = model.train()
+    return _training_step(_compiled(model) if trial.runtime == "compile" else model, image, labels, trial.dtype)
 
 
-def _made_to_run(model: nn.Module, trial: Trial) -> nn.Module:
-    if trial.runtime == "eager":
-        return model
+def _compiled(model: nn.Module) -> nn.Module:
     compiled = torch.compile(model, dynamic=False)
     assert isinstance(compiled, nn.Module)
     return compiled
 
 
-def _inference_step(model: nn.Module, image: Tensor, dtype: str) -> Step:
-    def step() -> Tensor:
-        with torch.inference_mode(), _precision(image.device, dtype):
-            logits: Tensor = model(image)
-        return logits
+class _Inference:
+    """A forward pass by a trial's runtime, which is made in the first call."""
 
-    return step
+    def __init__(self, model: nn.Module, image: Tensor, trial: Trial) -> None:
+        self._model: nn.Module | None = model
+        self._image = image
+        self._trial = trial
+        self._program = original_program(model, trial.dtype) if trial.runtime == "eager" else None
+
+    def __call__(self) -> Tensor:
+        if self._program is None:
+            assert self._model is not None
+            self._program = _checked(self._model, self._image, self._trial)
+            self._model = None
+        return self._program(self._image)
+
+
+def _checked(model: nn.Module, image: Tensor, trial: Trial) -> Program:
+    """Return a function that gives what the model gives, by the trial's runtime, or raise where its output differs."""
+    reference = reference_of(model, image, TOLERANCE, trial.dtype)
+    if trial.runtime == "compile":
+        program = original_program(_compiled(model), trial.dtype)
+        check_output(program, image, reference)
+        return program
+    return checked_program(model, image, reference, _way(trial.runtime, trial.dtype))
+
+
+def _way(runtime: str, precision: str) -> Way:
+    """Return how a runtime of the configuration's runs a model."""
+    passes = tuple(PASSES) if runtime.startswith("deploy") else ()
+    return Way(runtime=runtime.removeprefix("deploy").removeprefix("-") or "eager", precision=precision, passes=passes)
 
 
 def _training_step(model: nn.Module, image: Tensor, labels: Tensor, dtype: str) -> Step:
@@ -96,16 +137,10 @@ def _training_step(model: nn.Module, image: Tensor, labels: Tensor, dtype: str) 
 
     def step() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        with _precision(image.device, dtype):
+        with autocast(image.device, dtype):
             loss = loss_of(model(image), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return loss.detach()
 
     return step
-
-
-def _precision(device: torch.device, dtype: str) -> contextlib.AbstractContextManager[Any]:
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type if device.type != "meta" else "cpu", dtype=torch.bfloat16)

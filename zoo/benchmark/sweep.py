@@ -21,6 +21,7 @@ from zoo.benchmark.processes import Executor, Limits, LocalProcesses, do_here
 from zoo.benchmark.progress import Watcher
 from zoo.benchmark.records import Alone, Counted, Failed, Message, Placed, Rated, Round, Stopped, Uncounted, Working
 from zoo.benchmark.rounds import rounds_plan
+from zoo.benchmark.steps import check_runtime
 from zoo.benchmark.store import Store
 from zoo.benchmark.stored import StoredGroup, StoredRun, StoredTrial
 from zoo.benchmark.subjects import made_here, modules_to_import
@@ -45,6 +46,8 @@ def run_sweep(
     """
     from_files = {entry for plugin in config.plugins for entry in load_plugin_file(Path(plugin))}
     device = choose_device(config.device)
+    for runtime in config.runtime:
+        check_runtime(runtime, device)
     environment = describe_environment(device).as_dict()
     trials = trials_of(config)
     run = store.start_run(config.name, _identity(config), environment, trials)

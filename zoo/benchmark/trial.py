@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
-from zoo.benchmark.config import BenchConfig, ExcludeRule, PairingEntry, ReferenceEntry
+from zoo.benchmark.config import TRAINING_RUNTIMES, BenchConfig, ExcludeRule, PairingEntry, ReferenceEntry
 from zoo.options import Options, plain
 from zoo.pairing import Pairing
 
@@ -182,6 +182,7 @@ def _crossed(config: BenchConfig) -> list[Trial]:
         for batch in config.batch
         for mode in config.modes
         for runtime in config.runtime
+        if mode == "inference" or runtime in TRAINING_RUNTIMES
         for memory_format in config.memory_format
         for (subject, name), role in subjects.items()
     )

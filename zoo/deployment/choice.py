@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.deployment.graph import Graph
 from zoo.deployment.reference import Reference, relative_error
@@ -16,7 +16,7 @@ from zoo.deployment.runtimes import PRECISIONS, RUNTIMES, Program, has_bfloat16,
 from zoo.errors import OptionError
 from zoo.statistics import Estimate, estimate_ratio
 
-__all__ = ["ORIGINAL", "Candidate", "asked_runtimes", "original_program", "timed", "try_candidates"]
+__all__ = ["ORIGINAL", "Candidate", "asked_runtimes", "speed_of", "timed", "try_candidates"]
 
 ORIGINAL = "original"
 COARSE = 1e-2
@@ -89,17 +89,6 @@ def try_candidates(
             made = Candidate(runtime=runtime, precision=precision, error=error, refused=refused)
             tried.append((made, None if refused else program))
     return tried
-
-
-def original_program(model: nn.Module) -> Program:
-    """Return a function that runs the model as it was given."""
-
-    def program(image: Tensor) -> Tensor:
-        with torch.inference_mode():
-            output: Tensor = model(image)
-        return output
-
-    return program
 
 
 def timed(programs: Sequence[Program], image: Tensor) -> list[list[float]]:

@@ -14,20 +14,20 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from zoo.deployment.checked import Way, checked_program
 from zoo.deployment.choice import (
     ORIGINAL,
     Candidate,
     asked_runtimes,
-    original_program,
     speed_of,
     timed,
     try_candidates,
 )
 from zoo.deployment.graph import Graph, capture
-from zoo.deployment.passes import Done, apply_passes, check_passes
-from zoo.deployment.reference import reference_of, relative_error
+from zoo.deployment.passes import Done, apply_counted, check_passes
+from zoo.deployment.reference import reference_of
 from zoo.deployment.report import DeployReport
-from zoo.deployment.runtimes import Program, make_program
+from zoo.deployment.runtimes import Program, original_program
 from zoo.errors import InputError, OptionError, ZooError
 from zoo.model import SegmentationModel
 
@@ -100,22 +100,16 @@ class Deployed(nn.Module):
     def _made(self, image: Tensor) -> Program:
         """Return a program for images of another shape than the example's, by what was chosen for that."""
         original, chosen = original_program(self.original), self.report.chosen
-        reference = reference_of(original, image, self.report.tolerance)
+        reference = reference_of(self.original, image, self.report.tolerance)
         if chosen.runtime == ORIGINAL:
             return original
+        way = Way(runtime=chosen.runtime, precision=chosen.precision, passes=self._passes)
         try:
-            graph = capture(self.original, image)
-            with torch.no_grad():
-                apply_passes(graph, self._passes)
-            program = make_program(graph, image, chosen.runtime, chosen.precision)
-            error = relative_error(program(image), reference.output)
+            return checked_program(self.original, image, reference, way)
         except Exception as cause:  # noqa: BLE001 - another library's refusal is told, and the original takes its place
-            self.fallbacks[tuple(image.shape)] = f"{type(cause).__name__}: {cause}"
+            told = str(cause) if isinstance(cause, ZooError) else f"{type(cause).__name__}: {cause}"
+            self.fallbacks[tuple(image.shape)] = told
             return original
-        if not error <= reference.accepted:
-            self.fallbacks[tuple(image.shape)] = f"the output differs by {error:.1e}; {reference.accepted:.2g} is allowed"
-            return original
-        return program
 
 
 def deploy(
@@ -161,7 +155,7 @@ def deploy(
     image = _example(original, example)
     runtimes = asked_runtimes(runtime, image.device)
     as_given = original_program(original)
-    reference = reference_of(as_given, image, tolerance)
+    reference = reference_of(original, image, tolerance)
     if not isinstance(reference.output, Tensor):
         raise InputError(
             f"deploy takes a model that returns one tensor; {type(model).__name__} returns {type(reference.output).__name__}."
@@ -205,8 +199,7 @@ def _read(original: nn.Module, image: Tensor, names: tuple[str, ...]) -> tuple[G
     except Exception as cause:  # noqa: BLE001 - what torch.export cannot read is run as it is, and the report says so
         first = (str(cause).strip().splitlines() or [""])[0]
         return None, (), f"torch.export cannot read it: {type(cause).__name__}: {first}"[:300]
-    with torch.no_grad():
-        return graph, apply_passes(graph, names), None
+    return graph, apply_counted(graph, names), None
 
 
 def _example(model: nn.Module, example: Tensor | None) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from zoo.deployment.constants import fold_constants
 from zoo.deployment.graph import Cost, Graph
@@ -13,7 +15,7 @@ from zoo.deployment.resizes import convolve_at_low_resolution, merge_transposed,
 from zoo.deployment.sites import Sites
 from zoo.errors import OptionError
 
-__all__ = ["PASSES", "Done", "apply_passes", "check_passes"]
+__all__ = ["PASSES", "Done", "apply_counted", "apply_passes", "check_passes"]
 
 PASSES: dict[str, Callable[[Graph, Sites], None]] = {
     "drop-identities": drop_identities,
@@ -57,15 +59,27 @@ def check_passes(names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in PASSES if name in names)
 
 
-def apply_passes(graph: Graph, names: Sequence[str]) -> tuple[Done, ...]:
-    """Change a graph by these passes, in order, and return what each did."""
+def apply_passes(graph: Graph, names: Sequence[str]) -> None:
+    """Change a graph by these passes, in order."""
+    for _ in _applied(graph, names):
+        pass
+
+
+def apply_counted(graph: Graph, names: Sequence[str]) -> tuple[Done, ...]:
+    """The same, and return what each did."""
     done = []
     before = graph.cost()
-    for name in names:
-        sites = Sites()
-        PASSES[name](graph, sites)
-        graph.tidy()
+    for name, sites in _applied(graph, names):
         after = graph.cost()
         done.append(Done(name=name, places=tuple(sites.places), left=tuple(sites.left), saved=before - after))
         before = after
     return tuple(done)
+
+
+def _applied(graph: Graph, names: Sequence[str]) -> Iterator[tuple[str, Sites]]:
+    for name in names:
+        sites = Sites()
+        with torch.no_grad():
+            PASSES[name](graph, sites)
+        graph.tidy()
+        yield name, sites

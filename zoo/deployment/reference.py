@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from zoo.deployment.runtimes import Program
+from zoo.deployment.runtimes import original_program
 
 __all__ = ["Reference", "reference_of", "relative_error"]
 
@@ -34,13 +34,23 @@ class Reference:
     accepted: float
 
 
-def reference_of(original: Program, image: Tensor, tolerance: float) -> Reference:
-    """Return what the model gives for an image, and what is near enough to it. Raises what the model raises."""
-    given = original(image)
-    if image.device.type != "cuda" or not isinstance(given, Tensor):
+def reference_of(model: nn.Module, image: Tensor, tolerance: float, precision: str = "float32") -> Reference:
+    """Return what a model gives for an image, and what is near enough to it.
+
+    Args:
+        model: in evaluation mode.
+        image: (N, C, H, W).
+        tolerance: the error that is accepted whatever the model's own.
+        precision: that the model is run in as it was given: "bfloat16" is autocast.
+
+    Raises:
+        Exception: what the model raises.
+    """
+    given = original_program(model, precision)(image)
+    if (image.device.type != "cuda" and precision == "float32") or not isinstance(given, Tensor):
         return Reference(output=given, error=0.0, accepted=tolerance)
     with _full_float32():
-        output = original(image)
+        output = original_program(model)(image)
     error = relative_error(given, output)
     return Reference(output=output, error=error, accepted=max(tolerance, ROUNDINGS * error))
 

@@ -12,12 +12,22 @@ from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.deployment import onednn
 from zoo.deployment.graph import Graph
 
-__all__ = ["PRECISIONS", "RUNTIMES", "Program", "has_bfloat16", "make_program", "suits", "why_not"]
+__all__ = [
+    "PRECISIONS",
+    "RUNTIMES",
+    "Program",
+    "autocast",
+    "has_bfloat16",
+    "make_program",
+    "original_program",
+    "suits",
+    "why_not",
+]
 
 Program: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -59,6 +69,24 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(each() for each in asked if each is not None)
 
 
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which a model computes in bfloat16; one that changes nothing for float32."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type if device.type != "meta" else "cpu", torch.bfloat16)
+
+
+def original_program(model: nn.Module, precision: str = "float32") -> Program:
+    """Return a function that runs a model as it is, in bfloat16 by autocast."""
+
+    def program(image: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(image.device, precision):
+            output: Tensor = model(image)
+        return output
+
+    return program
+
+
 def make_program(graph: Graph, image: Tensor, runtime: str, precision: str) -> Program:
     """Return a function that runs the graph for images of this shape, type and device.
 
@@ -85,9 +113,7 @@ def _of_torch(graph: Graph, image: Tensor, runtime: str, precision: str) -> Prog
     is_reused = runtime == "compile" and device.type == "cuda"  # CUDA graphs write each result into the same memory
 
     def program(image: Tensor) -> Tensor:
-        is_mixed = precision == "bfloat16" and not is_cast
-        context = torch.autocast(device.type, torch.bfloat16) if is_mixed else contextlib.nullcontext()
-        with torch.inference_mode(), context:
+        with torch.inference_mode(), autocast(device, "float32" if is_cast else precision):
             output: Tensor = run(image.contiguous(memory_format=torch.channels_last))
         output = output.to(image.dtype)
         return output.clone() if is_reused else output
