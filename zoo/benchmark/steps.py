@@ -137,7 +137,7 @@ def _training_step(model: nn.Module, image: Tensor, labels: Tensor, dtype: str) 
 
     def step() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        with autocast(image.device, dtype):
+        with autocast(image, dtype):
             loss = loss_of(model(image), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

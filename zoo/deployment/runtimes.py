@@ -69,18 +69,18 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(each() for each in asked if each is not None)
 
 
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+def autocast(image: Tensor, precision: str) -> contextlib.AbstractContextManager[Any]:
     """Return the context in which a model computes in bfloat16; one that changes nothing for float32."""
     if precision == "float32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type if device.type != "meta" else "cpu", torch.bfloat16)
+    return torch.autocast(image.device.type if image.device.type != "meta" else "cpu", torch.bfloat16)
 
 
 def original_program(model: nn.Module, precision: str = "float32") -> Program:
     """Return a function that runs a model as it is, in bfloat16 by autocast."""
 
     def program(image: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast(image.device, precision):
+        with torch.inference_mode(), autocast(image, precision):
             output: Tensor = model(image)
         return output
 
@@ -113,7 +113,7 @@ def _of_torch(graph: Graph, image: Tensor, runtime: str, precision: str) -> Prog
     is_reused = runtime == "compile" and device.type == "cuda"  # CUDA graphs write each result into the same memory
 
     def program(image: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast(device, "float32" if is_cast else precision):
+        with torch.inference_mode(), autocast(image, "float32" if is_cast else precision):
             output: Tensor = run(image.contiguous(memory_format=torch.channels_last))
         output = output.to(image.dtype)
         return output.clone() if is_reused else output
