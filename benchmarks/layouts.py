@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import warnings
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from turns import seconds_by_turns
 
 import zoo
@@ -34,20 +36,36 @@ ENCODERS = (
 DECODERS = ("unet-basic", "unet-bilinear", "unet-attention", "smp:unet", "smp:unetplusplus", "smp:segformer")
 
 
-def ratio(encoder: str, decoder: str, size: int, rounds: int) -> str:
-    """Return how many times as fast a pairing is with a channels-last image."""
-    model = zoo.build(encoder, decoder, image_size=(size, size)).eval()
-    plain = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+def ratio(encoder: str, decoder: str, mode: str, batch: int, size: int, rounds: int) -> str:
+    """Return how many times as fast a pairing is with channels-last images."""
+    torch.manual_seed(0)
+    plain = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+    model = zoo.build(encoder, decoder, image_size=(size, size)).train(mode == "training")
+    step = partial(train if mode == "training" else predict, model)
     images = (plain, plain.contiguous(memory_format=torch.channels_last))
-    with torch.inference_mode():
-        contiguous, last = seconds_by_turns([partial(model, image) for image in images], rounds)
+    contiguous, last = seconds_by_turns([partial(step, image) for image in images], rounds)
     return estimate_ratio(contiguous, last).told(digits=2)
+
+
+def predict(model: nn.Module, image: Tensor) -> None:
+    """Run a model once."""
+    with torch.inference_mode():
+        model(image)
+
+
+def train(model: nn.Module, image: Tensor) -> None:
+    """Run a model forward and backward."""
+    model.zero_grad(set_to_none=True)
+    model(image).square().mean().backward()
 
 
 def main() -> None:
     """Print a table for each size, and write them all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1])
+    parser.add_argument("--modes", nargs="+", choices=("inference", "training"), default=["inference"])
+    parser.add_argument("--pairings", type=int, help="only so many of the pairings")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
@@ -60,11 +78,11 @@ def main() -> None:
         lines.append(line)
 
     tell(f"**{place.processor}, {place.threads} threads, torch {torch.__version__}, {asked.rounds} rounds**")
-    pairings = [(encoder, "unet-basic") for encoder in ENCODERS] + [("resnet18", decoder) for decoder in DECODERS[1:]]
-    for size in asked.sizes:
-        tell(f"\n| batch 1, {size}x{size} | channels-last |\n| --- | ---: |")
-        for encoder, decoder in pairings:
-            tell(table_row((f"{encoder} x {decoder}", ratio(encoder, decoder, size, asked.rounds))))
+    pairings = [("resnet18", decoder) for decoder in DECODERS] + [(encoder, "unet-basic") for encoder in ENCODERS[1:]]
+    for mode, batch, size in product(asked.modes, asked.batches, asked.sizes):
+        tell(f"\n| {mode}, batch {batch}, {size}x{size} | channels-last |\n| --- | ---: |")
+        for encoder, decoder in pairings[: asked.pairings]:
+            tell(table_row((f"{encoder} x {decoder}", ratio(encoder, decoder, mode, batch, size, asked.rounds))))
     if asked.output:
         asked.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
