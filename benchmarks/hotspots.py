@@ -96,8 +96,8 @@ def main() -> None:
         "",
         f"{asked.encoder} x {asked.decoder}, batch 1, {asked.size}x{asked.size}: {1e3 * whole:.1f} ms in {len(taken)} "
         f"operations, {1e3 * convolutions:.1f} ms of it in convolutions,",
-        f"{products / 1e9:.2f} GFLOPs at {products / convolutions / 1e9:.0f} GFLOP/s. The fastest kernel measured ({best.kernel}) runs "
-        f"at {best.flops_per_second / 1e9:.0f} GFLOP/s,",
+        f"{products / 1e9:.2f} GFLOPs at {products / convolutions / 1e9:.0f} GFLOP/s. The fastest kernel measured",
+        f"({best.kernel}) runs at {best.flops_per_second / 1e9:.0f} GFLOP/s,",
         f"at which they would take {1e3 * products / best.flops_per_second:.1f} ms.",
         "",
         table_row(("operation", "output", "ms", "share", "GFLOP/s")),

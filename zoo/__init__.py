@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from zoo.pyramid import FeatureMap as FeatureMap
     from zoo.pyramid import Needs as Needs
     from zoo.pyramid import Pyramid as Pyramid
+    from zoo.recomputation import norm_relu as norm_relu
     from zoo.registration import register_decoder as register_decoder
     from zoo.registration import register_encoder as register_encoder
     from zoo.registry import list_decoders as list_decoders
@@ -75,6 +76,7 @@ _HOMES = {
     "zoo.planning": "channels negotiate",
     "zoo.pyramid": "FeatureMap Needs Pyramid",
     "zoo.pruning": "pruned unused_parameters",
+    "zoo.recomputation": "norm_relu",
     "zoo.registration": "register_decoder register_encoder",
     "zoo.registry": "list_decoders list_encoders",
     "zoo.sizes": "ImageSizes",

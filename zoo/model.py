@@ -18,6 +18,7 @@ from zoo.licences import Licences, licences_of
 from zoo.pairing import Pairing
 from zoo.plan import Plan
 from zoo.planning import EncoderLike, Resolved, asked, resolve
+from zoo.recomputation import recomputed_activations
 from zoo.registry import Entry
 from zoo.specs import DecoderSpec, EncoderSpec, Factory, Preprocessing
 
@@ -98,7 +99,8 @@ class SegmentationModel(nn.Module):
                 f"and returned {len(maps)}; its forward must return just the maps it was built for."
             )
         inputs = [adapter(maps[source]) for adapter, source in zip(self.adapters, self._sources, strict=True)]
-        logits: Tensor = self.head(self.decoder(inputs))
+        with recomputed_activations(is_on=self.training):
+            logits: Tensor = self.head(self.decoder(inputs))
         return logits
 
     def _check(self, image: Tensor) -> None:

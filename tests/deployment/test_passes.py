@@ -11,6 +11,7 @@ import zoo
 from zoo.deployment import PASSES
 from zoo.deployment.graph import capture
 from zoo.deployment.passes import apply_counted, apply_passes
+from zoo.deployment.resizes import spread_borders
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -192,6 +193,10 @@ def test_a_transposed_convolution_is_merged_with_the_one_after_it_borders_includ
     assert done.places == ("conv",)
     assert done.saved.flops > 0
     assert sum("conv_transpose2d" in name for name in operations(graph)) == 1
+    before = graph(image(*size, batch=2))
+    spread_borders(graph)
+    assert not any("add_border" in name for name in operations(graph))
+    assert relative_error(graph(image(*size, batch=2)), before) < 2e-6
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from zoo.deployment.identities import INTERPOLATIONS
 from zoo.deployment.sites import Sites
 from zoo.upsampled_conv import low_resolution_kernel, pays_at_low_resolution
 
-__all__ = ["add_border", "convolve_at_low_resolution", "merge_transposed", "project_before_resize"]
+__all__ = ["add_border", "convolve_at_low_resolution", "merge_transposed", "project_before_resize", "spread_borders"]
 
 ATEN = torch.ops.aten
 CONV = ATEN.conv2d.default
@@ -92,6 +92,18 @@ def add_border(map: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Te
     map[..., 1:-1, :1] += left
     map[..., 1:-1, -1:] += right
     return map
+
+
+def spread_borders(graph: Graph) -> None:
+    """Add whole maps in place of borders: formats without writing in place make a copy of each part of a border."""
+    for node in graph.calls(add_border):
+        source, *edges = node.args
+        top, bottom, left, right = (graph.constant(each) for each in edges)
+        width = shape_of(node)[3]
+        middle = F.pad(left, (0, width - 1)) + F.pad(right, (width - 1, 0))  # type: ignore[arg-type]
+        border = graph.add_constant(torch.cat([top, middle, bottom], dim=1), node)  # type: ignore[list-item]
+        graph.replace(node, graph.add_call(ATEN.add.Tensor, (source, border), node, like=node))
+    graph.tidy()
 
 
 def _plain_convolutions(graph: Graph, kernel: int) -> Iterator[tuple[fx.Node, Tensor, list[fx.Node]]]:

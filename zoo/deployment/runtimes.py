@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.deployment import onednn
 from zoo.deployment.graph import Graph
+from zoo.deployment.resizes import spread_borders
 
 __all__ = [
     "PRECISIONS",
@@ -167,6 +168,9 @@ class _Recorded:
 
 
 def _onnx(graph: Graph, image: Tensor) -> bytes:
+    graph = graph.copied()
+    with torch.no_grad():
+        spread_borders(graph)
     silent = logging.getLogger("torch.onnx")
     level = silent.level
     silent.setLevel(logging.ERROR)
