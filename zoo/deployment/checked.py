@@ -13,7 +13,11 @@ from zoo.deployment.reference import Reference, relative_error
 from zoo.deployment.runtimes import Program, make_program, why_not
 from zoo.errors import ZooError
 
-__all__ = ["Way", "check_output", "checked_program"]
+__all__ = ["Way", "check_output", "checked_program", "told"]
+
+
+LONGEST = 300
+"""Characters of another library's message that are told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +56,11 @@ def check_output(program: Program, image: Tensor, reference: Reference) -> None:
         error = relative_error(program(image), reference.output)
     if not error <= reference.accepted:  # an error that is no number is refused as well
         raise ZooError(f"The output differs by {error:.1e}, and {reference.accepted:.2g} is allowed.")
+
+
+def told(cause: Exception) -> str:
+    """Return in a line why a model cannot be run one way; another library's message may have hundreds."""
+    if isinstance(cause, ZooError):
+        return str(cause)
+    first = next(iter(str(cause).strip().splitlines()), "")
+    return f"{type(cause).__name__}: {first}"[:LONGEST]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from zoo.deployment.checked import told
 from zoo.deployment.graph import Graph
 from zoo.deployment.reference import Reference, relative_error
 from zoo.deployment.runtimes import PRECISIONS, RUNTIMES, Program, has_bfloat16, make_program, suits, why_not
@@ -80,9 +81,7 @@ def try_candidates(
                 program = make_program(graph, image, runtime, precision)
                 error = relative_error(program(image), reference.output)
             except Exception as cause:  # noqa: BLE001 - another library's refusal is told, and the others are tried
-                first = (str(cause).strip().splitlines() or [""])[0]
-                refused = f"{type(cause).__name__}: {first}"[:200]
-                tried.append((Candidate(runtime=runtime, precision=precision, refused=refused), None))
+                tried.append((Candidate(runtime=runtime, precision=precision, refused=told(cause)), None))
                 continue
             if not error <= reference.accepted:  # an error that is no number is refused as well
                 refused = f"its output differs by {error:.1e}, and {reference.accepted:.2g} is allowed"

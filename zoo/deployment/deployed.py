@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from zoo.deployment.checked import Way, checked_program
+from zoo.deployment.checked import Way, checked_program, told
 from zoo.deployment.choice import (
     ORIGINAL,
     Candidate,
@@ -107,8 +107,7 @@ class Deployed(nn.Module):
         try:
             return checked_program(self.original, image, reference, way)
         except Exception as cause:  # noqa: BLE001 - another library's refusal is told, and the original takes its place
-            told = str(cause) if isinstance(cause, ZooError) else f"{type(cause).__name__}: {cause}"
-            self.fallbacks[tuple(image.shape)] = told
+            self.fallbacks[tuple(image.shape)] = told(cause)
             return original
 
 
@@ -197,8 +196,7 @@ def _read(original: nn.Module, image: Tensor, names: tuple[str, ...]) -> tuple[G
     except InputError:
         raise
     except Exception as cause:  # noqa: BLE001 - what torch.export cannot read is run as it is, and the report says so
-        first = (str(cause).strip().splitlines() or [""])[0]
-        return None, (), f"torch.export cannot read it: {type(cause).__name__}: {first}"[:300]
+        return None, (), f"torch.export cannot read it: {told(cause)}"
     return graph, apply_counted(graph, names), None
 
 
