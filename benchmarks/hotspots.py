@@ -1,7 +1,8 @@
-"""Where a deployed model's time goes, operation by operation: `python benchmarks/hotspots.py`.
+"""Where a model's time goes on the CPU, operation by operation: `python benchmarks/hotspots.py`.
 
-The graph that `zoo.deploy` runs in PyTorch is run node by node, each one timed, in several runs; a figure is the median. Beside
-the convolutions' rates stands that of the fastest kernel that `zoo bench` knows (matrix products and large 3x3 convolutions),
+In inference the graph that `zoo.deploy` runs in PyTorch is run node by node, each one timed. In training a step (forward, loss,
+backward, AdamW) is run under PyTorch's profiler, and operations are added up by kind. Figures are of the median run. Beside
+the convolutions' rate stands that of the fastest kernel that `zoo bench` knows (matrix products and large 3x3 convolutions),
 measured in the same process: what all convolutions would take at that rate is what no arrangement of them goes below.
 """
 
@@ -11,12 +12,16 @@ import argparse
 import time
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import fx
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
 from zoo.benchmark.environment import describe_environment
@@ -27,6 +32,7 @@ from zoo.deployment.passes import PASSES, apply_passes
 from zoo.rendering import table_row
 
 CPU = torch.device("cpu")
+CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::_slow_conv2d_forward")
 
 
 class Timed(fx.Interpreter):
@@ -61,20 +67,20 @@ def flops(node: fx.Node, given: list[Any], value: torch.Tensor) -> int:
     return 2 * places.shape[0] * places.shape[2] * places.shape[3] * weight.numel()
 
 
-def main() -> None:
-    """Print a table, and write it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoder", default="resnet18")
-    parser.add_argument("--decoder", default="smp:unet")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=31)
-    parser.add_argument("--shown", type=int, default=15)
-    parser.add_argument("--output", type=Path)
-    asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # the plugins' own
-    torch.manual_seed(0)
-    model = zoo.build(asked.encoder, asked.decoder).eval().requires_grad_(False)
-    image = torch.rand(1, 3, asked.size, asked.size).contiguous(memory_format=torch.channels_last)
+def summary(whole: float, convolutions: float, products: float) -> Iterator[str]:
+    """Yield in words what all took, the convolutions of it, and what these would take at the best rate."""
+    best = best_rate(measure_rates(CPU, "float32"))
+    assert best is not None
+    yield f"{1e3 * whole:.1f} ms in all, {1e3 * convolutions:.1f} ms ({100 * convolutions / whole:.0f} %) in convolutions,"
+    yield f"which are {products / 1e9:.1f} GFLOPs at {products / convolutions / 1e9:.0f} GFLOP/s. The fastest kernel measured"
+    yield f"({best.kernel}) runs at {best.flops_per_second / 1e9:.0f} GFLOP/s,"
+    yield f"at which they would take {1e3 * products / best.flops_per_second:.1f} ms."
+    yield ""
+
+
+def inference(model: torch.nn.Module, image: torch.Tensor, rounds: int, shown: int) -> Iterator[str]:
+    """Yield the table of a deployed model's nodes."""
+    model.eval().requires_grad_(False)
     graph = capture(model, image)
     apply_passes(graph, tuple(PASSES))
     graph.to_channels_last()
@@ -84,34 +90,77 @@ def main() -> None:
     with torch.inference_mode():
         for _ in range(3):
             graph(image)
-        for _ in range(asked.rounds):
+        for _ in range(rounds):
             timed.run(image)
-    best = best_rate(measure_rates(CPU, "float32"))
     taken = {node: median(seconds) for node, seconds in timed.seconds.items()}
-    whole, products = sum(taken.values()), sum(timed.flops.values())
-    place = describe_environment(CPU)
-    convolutions = sum(seconds for node, seconds in taken.items() if timed.flops.get(node))
-    lines = [
-        f"**{place.processor}, {place.threads} threads, torch {torch.__version__}, {asked.rounds} runs**",
-        "",
-        f"{asked.encoder} x {asked.decoder}, batch 1, {asked.size}x{asked.size}: {1e3 * whole:.1f} ms in {len(taken)} "
-        f"operations, {1e3 * convolutions:.1f} ms of it in convolutions,",
-        f"{products / 1e9:.2f} GFLOPs at {products / convolutions / 1e9:.0f} GFLOP/s. The fastest kernel measured",
-        f"({best.kernel}) runs at {best.flops_per_second / 1e9:.0f} GFLOP/s,",
-        f"at which they would take {1e3 * products / best.flops_per_second:.1f} ms.",
-        "",
-        table_row(("operation", "output", "ms", "share", "GFLOP/s")),
-        table_row(("---", "---", "---:", "---:", "---:")),
-    ]
+    whole = sum(taken.values())
+    yield from summary(whole, sum(taken[node] for node, done in timed.flops.items() if done), sum(timed.flops.values()))
+    yield table_row(("operation", "output", "ms", "share", "GFLOP/s"))
+    yield table_row(("---", "---", "---:", "---:", "---:"))
     ranked = sorted(taken, key=lambda node: taken[node], reverse=True)
-    for node in ranked[: asked.shown]:
+    for node in ranked[:shown]:
         done = timed.flops.get(node, 0)
         shape = "x".join(map(str, timed.shapes.get(node, ())))
         name = f"{place_of(node)}: {str(node.target).removeprefix('mkldnn.').removeprefix('aten.').partition('.')[0]}"
         rate = f"{done / taken[node] / 1e9:.0f}" if done else ""
-        lines.append(table_row((name, shape, f"{1e3 * taken[node]:.2f}", f"{100 * taken[node] / whole:.0f} %", rate)))
-    rest = sum(taken[node] for node in ranked[asked.shown :])
-    lines.append(table_row((f"{len(ranked) - asked.shown} more", "", f"{1e3 * rest:.2f}", f"{100 * rest / whole:.0f} %", "")))
+        yield table_row((name, shape, f"{1e3 * taken[node]:.2f}", f"{100 * taken[node] / whole:.0f} %", rate))
+    rest = sum(taken[node] for node in ranked[shown:])
+    yield table_row((f"{len(ranked[shown:])} more", "", f"{1e3 * rest:.2f}", f"{100 * rest / whole:.0f} %", ""))
+
+
+def training(model: torch.nn.Module, image: torch.Tensor, rounds: int, shown: int) -> Iterator[str]:
+    """Yield the table of a training step's operations."""
+    model.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    target = torch.rand(image.shape[0], 1, *image.shape[2:])
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        F.binary_cross_entropy_with_logits(model(image), target).backward()
+        optimizer.step()
+
+    step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    runs = []
+    for _ in range(rounds):
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            step()
+        runs.append({each.key: each.self_cpu_time_total / 1e6 for each in profiler.key_averages()})
+    taken = sorted(runs, key=lambda run: sum(run.values()))[len(runs) // 2]
+    whole = sum(taken.values())
+    convolutions = sum(taken.get(name, 0.0) for name in CONVOLUTIONS)
+    yield from summary(whole, convolutions, counter.get_total_flops())
+    yield table_row(("operation", "ms", "share"))
+    yield table_row(("---", "---:", "---:"))
+    ranked = sorted(taken, key=lambda name: taken[name], reverse=True)
+    for name in ranked[:shown]:
+        yield table_row((name.removeprefix("aten::"), f"{1e3 * taken[name]:.1f}", f"{100 * taken[name] / whole:.0f} %"))
+    rest = sum(taken[name] for name in ranked[shown:])
+    yield table_row((f"{len(ranked[shown:])} more", f"{1e3 * rest:.1f}", f"{100 * rest / whole:.0f} %"))
+
+
+def main() -> None:
+    """Print a table for each mode, and write them all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--decoder", default="smp:unet")
+    parser.add_argument("--modes", nargs="+", choices=("inference", "training"), default=["inference", "training"])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--shown", type=int, default=12)
+    parser.add_argument("--output", type=Path)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")  # the plugins' own
+    place = describe_environment(CPU)
+    lines = [f"**{place.processor}, {place.threads} threads, torch {torch.__version__}, {asked.rounds} runs**"]
+    for mode in asked.modes:
+        torch.manual_seed(0)
+        batch = 1 if mode == "inference" else 8
+        image = torch.rand(batch, 3, asked.size, asked.size).contiguous(memory_format=torch.channels_last)
+        model = zoo.build(asked.encoder, asked.decoder)
+        lines += ["", f"{asked.encoder} x {asked.decoder}, {mode}, batch {batch}, {asked.size}x{asked.size}, channels-last:"]
+        lines += (inference if mode == "inference" else training)(model, image, asked.rounds, asked.shown)
     text = "\n".join(lines) + "\n"
     print(text)
     if asked.output:
