@@ -250,3 +250,11 @@ def test_a_compiled_model_trains_as_before():
     plain(images()).square().mean().backward()
     for one, other in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_a_model_in_train_mode_can_be_exported():
+    model = built().float()
+    exported = torch.export.export(model, (images().float(),), strict=False).module()
+    plain = copy.deepcopy(model)
+    torch.testing.assert_close(exported(images().float()), plain(images().float()), rtol=1e-3, atol=1e-4)

@@ -146,7 +146,8 @@ def _rectified(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, invstd: Te
 
 
 def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    is_read = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    return is_read or torch._C._get_tracing_state() is not None
 
 
 def _has_hooks() -> bool:
