@@ -230,7 +230,7 @@ def test_ratios_and_medians_follow_from_the_raw_samples(table, folder, row):
 
 def test_training_holds_more_memory_than_inference_for_the_same_parameters_and_flops(row):
     inference, training = (row(mode, "tiny x unet-basic") for mode in ("inference", "training"))
-    assert training.peak_bytes > 2 * inference.peak_bytes
+    assert training.peak_bytes > 1.5 * inference.peak_bytes
     assert (training.parameters, training.flops) == (inference.parameters, inference.flops)
 
 
