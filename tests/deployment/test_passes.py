@@ -199,6 +199,21 @@ def test_a_transposed_convolution_is_merged_with_the_one_after_it_borders_includ
     assert relative_error(graph(image(*size, batch=2)), before) < 2e-6
 
 
+def test_a_map_without_channels_is_no_part_of_the_sum():
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 5, 3, padding=1)
+
+        def forward(self, x):
+            x = F.interpolate(x, scale_factor=2)
+            return self.conv(torch.cat([x, x.new_empty(x.shape[0], 0, *x.shape[2:])], dim=1))
+
+    (done,), graph = passed(Joined(), image(32, 33), "low-resolution")
+    assert done.places == ("conv",)
+    assert not any("conv2d" in name and "transpose" not in name for name in operations(graph))
+
+
 @pytest.mark.parametrize(
     ("options", "size", "left"),
     [

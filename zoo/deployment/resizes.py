@@ -131,11 +131,12 @@ _SPATIAL = ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
 
 
 def _sources(conv: fx.Node) -> list[fx.Node]:
-    """Return the maps that a convolution sees: the concatenation's, or its input alone."""
+    """Return the maps that a convolution sees: the concatenation's, less those without channels, or its input alone."""
     seen = conv.args[0]
     assert isinstance(seen, fx.Node)
     if is_call(seen, ATEN.cat.default) and argument(seen, 1, "dim", 0) in (1, -3):
-        joined: list[fx.Node] = list(seen.args[0])  # type: ignore[arg-type]
+        maps: list[fx.Node] = list(seen.args[0])  # type: ignore[arg-type]
+        joined = [each for each in maps if shape_of(each)[1]]
         if len(set(joined)) == len(joined):  # a map that is joined twice is left alone
             return joined
     return [seen]
