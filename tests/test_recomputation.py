@@ -241,6 +241,15 @@ def test_functional_transforms_go_through():
         torch.testing.assert_close(gradient, parameters[name].grad)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("decoder", ["unet-basic", "smp:unet"])
+def test_on_a_cuda_device_it_holds_as_well(decoder):
+    model = built(decoder).cuda()
+    assert is_recomputed(model, images().cuda())
+    assert_same(model, images().cuda(), steps=2)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_model_trains_as_before():

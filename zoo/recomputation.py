@@ -19,6 +19,8 @@ from torch import Tensor, nn
 __all__ = ["norm_relu", "recomputed_activations"]
 
 ATEN = torch.ops.aten
+DEVICES = ("cpu", "cuda", "meta")
+"""Whose batch norm is known to give back the mean and the inverse deviation that its gradient is computed from."""
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -86,7 +88,7 @@ def norm_relu(norm: nn.Module, relu: nn.Module, x: Tensor) -> Tensor:
     where a gradient needs it. Anything else is computed module by module.
     """
     known = _known.get()
-    if known is None or not (_is_usual(norm) and _is_plain(relu, nn.ReLU) and x.requires_grad):
+    if known is None or not (_is_usual(norm) and _is_plain(relu, nn.ReLU) and x.requires_grad and x.device.type in DEVICES):
         return relu(norm(x))  # type: ignore[no-any-return]
     norm._check_input_dim(x)
     count = norm.num_batches_tracked
