@@ -255,7 +255,7 @@ def test_on_a_cuda_device_it_holds_as_well(decoder):
 def test_a_compiled_model_trains_as_before():
     model = built()
     plain = copy.deepcopy(model)
-    torch.compile(model, dynamic=False)(images()).square().mean().backward()
+    torch.compile(model, dynamic=False, fullgraph=True)(images()).square().mean().backward()
     plain(images()).square().mean().backward()
     for one, other in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)

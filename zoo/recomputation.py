@@ -87,7 +87,7 @@ def norm_relu(norm: nn.Module, relu: nn.Module, x: Tensor) -> Tensor:
     In a decoder of a model that `zoo.build` made, for a batch norm and a ReLU in train mode, what the ReLU gives is made anew
     where a gradient needs it. Anything else is computed module by module.
     """
-    known = _known.get()
+    known = None if torch.compiler.is_compiling() else _known.get()  # whose look-up a compiler may not read
     if known is None or not (_is_usual(norm) and _is_plain(relu, nn.ReLU) and x.requires_grad and x.device.type in DEVICES):
         return relu(norm(x))  # type: ignore[no-any-return]
     norm._check_input_dim(x)

@@ -1,0 +1,99 @@
+"""Whether `zoo.deploy` gives the same on every decoder with encoders of ten families: `python benchmarks/deployed.py`.
+
+Each pairing has random weights, and norms that have seen something. It is deployed for eager PyTorch on an example of 64x96 and
+compared with the model there, at 65x97 and at 127x64 (an encoder of a fixed size at that one alone); the table gives the
+largest relative error, max|a - b| / max|b|. Exit status 1 where one is above 1e-4, is run by the model itself, or was not
+read as a graph at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import zoo
+from zoo.deployment.reference import relative_error
+from zoo.rendering import table_row
+
+ENCODERS = (
+    "resnet18",
+    "timm:convnext_atto",
+    "timm:efficientnet_b0",
+    "timm:mobilenetv3_small_100",
+    "timm:regnety_002",
+    "timm:densenet121",
+    "timm:vgg11_bn",
+    "timm:repvgg_a0",
+    "timm:pvt_v2_b0",
+    "timm:vit_tiny_patch16_224",
+)
+SIZES = ((64, 96), (65, 97), (127, 64))
+FIXED = {"timm:vit_tiny_patch16_224": ((224, 224),)}
+TOLERANCE = 1e-4
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """Give norms statistics that change something."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def outcome(encoder: str, decoder: str) -> tuple[str, bool]:
+    """Return the cell of one pairing, and whether it holds."""
+    sizes = FIXED.get(encoder, SIZES)
+    torch.manual_seed(0)
+    try:
+        model = settled(zoo.build(encoder, decoder, classes=2, image_size=sizes[0]))
+    except zoo.NegotiationError:
+        return "no pairing", True
+    deployed = zoo.deploy(model, example=torch.randn(1, 3, *sizes[0]), runtime="eager")
+    if deployed.report.unread is not None:
+        return f"not read: {deployed.report.unread}", False
+    ways = [each for each in deployed.report.candidates if each.precision == "float32"]
+    if refused := [each.refused for each in ways if each.error is None]:
+        return f"refused: {refused[0]}", False
+    errors = []
+    for size in sizes:
+        image = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            errors.append(relative_error(deployed(image), model(image)))
+    if deployed.fallbacks:
+        return f"left to the model at {', '.join(map(str, deployed.fallbacks))}", False
+    return f"{max(errors):.0e}", max(errors) < TOLERANCE
+
+
+def main() -> None:
+    """Print the table row by row, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--encoders", nargs="+", default=ENCODERS)
+    parser.add_argument("--decoders", nargs="+", default=list(zoo.list_decoders()))
+    parser.add_argument("--output", type=Path)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")  # the plugins' own
+    names = [encoder.removeprefix("timm:") for encoder in asked.encoders]
+    lines = [table_row(("decoder", *names)), table_row(("---", *("---:" for _ in names)))]
+    print("\n".join(lines), flush=True)
+    failed = 0
+    for decoder in asked.decoders:
+        cells = [outcome(encoder, decoder) for encoder in asked.encoders]
+        failed += sum(not holds for _, holds in cells)
+        lines.append(table_row((decoder, *(cell for cell, _ in cells))))
+        print(lines[-1], flush=True)
+    count = len(asked.encoders) * len(asked.decoders)
+    lines += ["", f"{count - failed} of {count} pairings hold {TOLERANCE:.0e} at {', '.join(f'{h}x{w}' for h, w in SIZES)}."]
+    print("\n".join(lines[-2:]))
+    if asked.output:
+        asked.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
