@@ -20,7 +20,16 @@ def blocks(document: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/coming-from-smp.md", "docs/deploy.md", "docs/pairing.md", "docs/plugins.md", "docs/tutorial.md"]
+    "name",
+    [
+        "README.md",
+        "docs/coming-from-smp.md",
+        "docs/deploy.md",
+        "docs/pairing.md",
+        "docs/plugins.md",
+        "docs/training.md",
+        "docs/tutorial.md",
+    ],
 )
 def test_every_python_snippet_of_a_document_runs_from_top_to_bottom(name, tmp_path):
     snippets = blocks(ROOT / name, "python")

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from zoo.channel_list import from_channels as from_channels
     from zoo.compatibility import CompatibilityMatrix as CompatibilityMatrix
     from zoo.compatibility import matrix as matrix
+    from zoo.data.segmentation_data import SegmentationData as SegmentationData
+    from zoo.data.sources import open_data as open_data
     from zoo.deployment import Deployed as Deployed
     from zoo.deployment import deploy as deploy
     from zoo.errors import AmbiguousIdError as AmbiguousIdError
     from zoo.errors import ConfigError as ConfigError
+    from zoo.errors import DataError as DataError
     from zoo.errors import InputError as InputError
     from zoo.errors import NegotiationError as NegotiationError
     from zoo.errors import OptionError as OptionError
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from zoo.hookspecs import API_VERSION as API_VERSION
     from zoo.hookspecs import hookimpl as hookimpl
     from zoo.licences import Licences as Licences
+    from zoo.loading import load as load
     from zoo.model import SegmentationModel as SegmentationModel
     from zoo.model import build as build
     from zoo.pairing import Pairing as Pairing
@@ -52,24 +56,29 @@ if TYPE_CHECKING:
     from zoo.specs import EncoderSpec as EncoderSpec
     from zoo.specs import Option as Option
     from zoo.specs import Preprocessing as Preprocessing
+    from zoo.training.fit import TrainResult as TrainResult
+    from zoo.training.training import train as train
     from zoo.upsampled_conv import UpsampledConv2d as UpsampledConv2d
     from zoo_smp.takeover import from_smp as from_smp
 
     __version__: str
 
 _ERRORS = (
-    "AmbiguousIdError ConfigError InputError NegotiationError OptionError PluginError RegistrationError StoreError "
+    "AmbiguousIdError ConfigError DataError InputError NegotiationError OptionError PluginError RegistrationError StoreError "
     "UnknownIdError WeightsError ZooError"
 )
 _HOMES = {
     "zoo.benchmark": "BenchConfig bench",
     "zoo.channel_list": "from_channels",
     "zoo.compatibility": "CompatibilityMatrix matrix",
+    "zoo.data.segmentation_data": "SegmentationData",
+    "zoo.data.sources": "open_data",
     "zoo.deployment": "Deployed deploy",
     "zoo.errors": _ERRORS,
     "zoo.explanation": "explain",
     "zoo.hookspecs": "API_VERSION hookimpl",
     "zoo.licences": "Licences",
+    "zoo.loading": "load",
     "zoo.model": "SegmentationModel build",
     "zoo.plan": "Plan",
     "zoo.pairing": "Pairing",
@@ -81,6 +90,8 @@ _HOMES = {
     "zoo.registry": "list_decoders list_encoders",
     "zoo.sizes": "ImageSizes",
     "zoo.specs": "DecoderSpec EncoderSpec Option Preprocessing",
+    "zoo.training.fit": "TrainResult",
+    "zoo.training.training": "train",
     "zoo.upsampled_conv": "UpsampledConv2d",
     "zoo_smp.takeover": "from_smp",  # of the face alone: below it the core names no plugin
 }

@@ -9,6 +9,7 @@ ZooError
 ├── NegotiationError     this encoder cannot serve this decoder as asked
 ├── WeightsError         weights could not be found or do not fit
 ├── InputError           an image tensor that the model cannot take    (also a ValueError)
+├── DataError            images or masks that cannot be read or do not fit one another  (also a ValueError)
 ├── ConfigError          a configuration file says something that cannot be  (also a ValueError)
 └── StoreError           a results store that cannot be read or written
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 __all__ = [
     "AmbiguousIdError",
     "ConfigError",
+    "DataError",
     "InputError",
     "NegotiationError",
     "OptionError",
@@ -64,6 +66,10 @@ class WeightsError(ZooError):
 
 class InputError(ZooError, ValueError):
     """An image tensor of a shape that the model cannot take."""
+
+
+class DataError(ZooError, ValueError):
+    """Images or masks that are missing, cannot be read, or do not fit one another; each is named."""
 
 
 class ConfigError(ZooError, ValueError):

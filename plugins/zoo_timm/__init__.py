@@ -9,6 +9,7 @@ from typing import Any
 
 import zoo
 from zoo_timm.index import Architecture, index, sides
+from zoo_timm.packaged import PACKAGED
 
 SOURCE = "timm (Wightman, huggingface/pytorch-image-models)"
 LICENCE = "Apache-2.0"
@@ -35,7 +36,7 @@ def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
             sizes=partial(_sizes, name),
             output_strides=partial(_output_strides, name),
             constants={"architecture": name, "tag": None},
-            weights=("default",) if tags else (),
+            weights=(("default",) if tags else ()) + (("packaged",) if name in PACKAGED else ()),
             tags=tags,
             source=SOURCE,
             licence=LICENCE,
@@ -90,6 +91,8 @@ def _output_strides(name: str, /, **_: Any) -> tuple[int, ...]:
 
 
 def _weights_licence(name: str, weights: str, /) -> str:
+    if weights == "packaged":
+        return PACKAGED[name].licence
     from zoo_timm.licences import licence_of_weights
 
     return licence_of_weights(name, weights)

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 import zoo
 from zoo_timm.index import Architecture, index, sides
 from zoo_timm.pruning import make_buffers, unused_parameters
-from zoo_timm.weights import from_file, from_hub
+from zoo_timm.weights import from_file, from_hub, from_package
 
 __all__ = ["TimmEncoder"]
+
+HUB = "hf-hub:"
 
 
 class TimmEncoder(nn.Module):
@@ -27,7 +29,9 @@ class TimmEncoder(nn.Module):
         tag: the name of one of its pretrained weights; None for timm's default.
         maps: names of the maps to return (timm's module names), fine to coarse; later stages are dropped.
         in_channels: for other than 3 timm adapts the first convolution, pretrained weights included.
-        weights: None, "default" (timm's own pretrained weights, from the hub), or the path of a file that timm can read.
+        weights: None, "default" (timm's own pretrained weights, from the hub), "packaged" (those of an installed package,
+            for a few architectures), "hf-hub:OWNER/NAME" (a repository in timm's format), or the path of a file that timm
+            can read.
         image_size: the (H, W) that position embeddings and windows are made for; None for the weights' own.
         options: timm's own keywords, such as `drop_path_rate`.
 
@@ -102,6 +106,10 @@ def _pretrained(name: str, weights: str, wanted: dict[str, Any]) -> nn.Module:
     def make(**how: Any) -> nn.Module:
         return _made(name, wanted, **how)
 
+    if weights == "packaged":
+        return from_package(name, make)
+    if weights.startswith(HUB):
+        return from_hub(name, make, weights.removeprefix(HUB))
     if weights != "default":
         return from_file(name, weights, make)
     if not index().tags[name.partition(".")[0]]:

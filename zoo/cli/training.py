@@ -1,0 +1,191 @@
+"""The commands about data and training: train, data check."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zoo.cli.application import app, fail
+from zoo.cli.console import console
+
+__all__: list[str] = []
+
+data_app = typer.Typer(help="Look through images and masks.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@app.command()
+def train(
+    what: Annotated[str, typer.Argument(metavar="CONFIG|ENCODER", help="A YAML file, or an encoder's id.", show_default=False)],
+    decoder: Annotated[str | None, typer.Argument(help="A decoder's id, with an encoder's.", show_default=False)] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="A task (texture-mosaic, ...) or a folder of images/ and masks/.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The folder that keeps it.", show_default="runs/CONFIG or runs/ENCODER-DECODER-DATA"
+        ),
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="The encoder's, such as 'imagenet'.", show_default="random")] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting, such as steps=500, batch=16, size=256, loss=dice, freeze_encoder=true, seed=1; before the file's.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Train a pairing on images with masks, and test it: as a YAML file says, or by two ids and --data.
+
+    The same command goes on where it was interrupted. `zoo.load` reads the checkpoints.
+    """
+    import sys
+
+    from zoo.training.training import train as train_pairing
+
+    gc.enable()  # switched off by the `zoo` script for a quick start
+    changes = dict(_setting(text) for text in set or ())
+    if _is_file(what):
+        asked = _from_file(Path(what), decoder, data, weights, changes)
+    else:
+        asked = _asked(what, decoder, data, weights) | changes
+    place = output or asked.pop("output", None) or Path("runs") / _name(what, asked)
+    try:
+        result = train_pairing(**asked, output=place, show_progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        fail(f"Interrupted. The same command goes on from the last checkpoint in {place}.", 130)
+    _show(result)
+
+
+@data_app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Of images/ and masks/, or train/, ... with these two in each.")],
+    sheet: Annotated[Path, typer.Option(help="The file of the contact sheet.")] = Path("contact-sheet.png"),
+) -> None:
+    """Read every image and mask of a folder, and say what is there and what is wrong with it; draw a contact sheet.
+
+    Exit status 1: something is wrong.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from zoo.data.contact_sheet import contact_sheet
+    from zoo.data.folder import look_through
+    from zoo.errors import OptionError
+
+    report = look_through(folder)
+    screen = console()
+    facts = Table(box=box.SIMPLE_HEAD, show_header=False)
+    for name, told in (
+        ("pairs", ", ".join(f"{part} {count}" for part, count in sorted(report.counts.items())) or "none"),
+        ("sizes", _counted({"x".join(map(str, size)): count for size, count in report.sizes.items()})),
+        ("channels", _counted({str(number): count for number, count in report.channels.items()})),
+    ):
+        facts.add_row(name, Text(told))
+    screen.print(facts)
+    total = sum(report.values.values())
+    shares = Table(box=box.SIMPLE_HEAD)
+    shares.add_column("mask value")
+    shares.add_column("pixels", justify="right")
+    shares.add_column("share", justify="right")
+    for value, count in sorted(report.values.items(), key=lambda entry: -entry[1])[:64]:
+        shares.add_row(Text(str(value)), f"{count:,}", f"{100 * count / total:.2f} %")
+    if total:
+        screen.print(shares)
+    if (picture := contact_sheet(report)) is not None:
+        try:
+            picture.save(sheet)
+        except (OSError, ValueError) as cause:
+            raise OptionError(f"--sheet {sheet} cannot be written: {cause}. Give a path that ends in .png or .jpg.") from cause
+        typer.echo(f"{sheet} shows some of them with their masks.")
+    if report.problems:
+        fail("\n".join([f"{len(report.problems)} problems:", *(f"  {line}" for line in report.problems)]), 1)
+    typer.echo("Nothing is wrong.")
+
+
+def _is_file(what: str) -> bool:
+    return what.endswith((".yaml", ".yml"))
+
+
+def _asked(encoder: str, decoder: str | None, data: str | None, weights: str | None) -> dict[str, Any]:
+    from zoo.errors import OptionError
+
+    missing = [name for name, given in (("a decoder's id", decoder), ("--data", data)) if given is None]
+    if missing:
+        raise OptionError(
+            f"zoo train {encoder}: {' and '.join(missing)} is missing. Give ENCODER DECODER --data TASK|FOLDER, or the path "
+            "of a YAML file."
+        )
+    return {"encoder": encoder, "decoder": decoder, "data": data, "weights": weights}
+
+
+def _from_file(
+    path: Path, decoder: str | None, data: str | None, weights: str | None, changes: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what a file and the changes to it ask of `zoo.train`."""
+    from zoo.data.sources import open_data
+    from zoo.errors import OptionError
+    from zoo.plugin_files import load_plugin_file
+    from zoo.training.config import load_train_config
+
+    if decoder is not None:
+        raise OptionError(f"zoo train {path} {decoder}: the file names the decoder; `--set decoder={decoder}` names another.")
+    folder = str(Path(data).resolve()) if data is not None and Path(data).is_dir() else data  # not from the file's own
+    given = {name: value for name, value in (("data", folder), ("weights", weights)) if value is not None}
+    config = load_train_config(path, changes | given)
+    for plugin in config.plugins:
+        load_plugin_file(Path(plugin))
+    names = ("encoder", "decoder", "weights", "levels", "encoder_options", "decoder_options")
+    asked = {name: getattr(config, name) for name in names}
+    output = {"output": Path(config.output)} if config.output else {}
+    return asked | output | config.settings() | {"data": open_data(config.data.source, **config.data.options())}
+
+
+def _name(what: str, asked: dict[str, Any]) -> str:
+    if _is_file(what):
+        return Path(what).stem
+    parts = (asked["encoder"], asked["decoder"], asked["data"])
+    return "-".join(part.replace(":", "_").strip("/").split("/")[-1] for part in parts)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Return NAME=VALUE, the value read as YAML reads it."""
+    from zoo.configuration import read_value
+    from zoo.errors import OptionError
+
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise OptionError(f"--set {text}: a setting is NAME=VALUE, such as steps=500.")
+    return name, read_value(value)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    listed = sorted(counts.items(), key=lambda entry: -entry[1])
+    more = f", and {len(listed) - 8} more" if len(listed) > 8 else ""
+    return ", ".join(f"{name} ({count})" for name, count in listed[:8]) + more or "none"
+
+
+def _show(result: Any) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    typer.echo(f"{result.pairing}, {result.data}, {result.steps} steps, {result.tested} checkpoint")
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("test part")
+    table.add_column("IoU", justify="right")
+    for name, iou in zip(result.classes, result.test.iou, strict=True):
+        table.add_row(Text(name), "-" if iou is None else f"{iou:.3f}")
+    table.add_section()
+    for name in ("miou", "dice", "accuracy"):
+        table.add_row({"miou": "mean IoU", "dice": "mean Dice"}.get(name, name), f"{getattr(result.test, name):.3f}")
+    console().print(table)
+    typer.echo(f'zoo.load("{result.checkpoint}") gives the model.')

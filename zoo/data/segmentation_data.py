@@ -1,0 +1,116 @@
+"""What is trained on and tested on: images with masks in three parts, and the facts that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.errors import DataError
+
+__all__ = ["IGNORED", "Colour", "Samples", "SegmentationData", "class_colours", "pixels_of"]
+
+Colour: TypeAlias = tuple[int, int, int]
+IGNORED = 255
+"""The mask's value of a pixel that is neither trained on nor counted, as in PASCAL VOC and Cityscapes."""
+
+
+class Samples(Protocol):
+    """Images with their masks: any map-style dataset, such as a `torch.utils.data.Dataset` with a length.
+
+    Each item is an image (channels, H, W), float in 0 to 1, and a mask (H, W), int64, of class indexes and the ignored value.
+    """
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
+        """Return one image and its mask."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationData:
+    """Images with masks, in parts for training, for choosing during training, and for the test after it.
+
+    Attributes:
+        name: what tables call it.
+        classes: their names, in the order of the mask's indexes.
+        train: what weights are learned from.
+        validation: what stops training early and chooses the best checkpoint.
+        test: what the result is measured on, once.
+        in_channels: of the images.
+        size: (H, W) of every image; None where they differ.
+        ignored: the mask's value of pixels that are left out.
+        colours: one a class, to draw masks with.
+        source: where it comes from, and its licence.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Samples
+    validation: Samples
+    test: Samples
+    in_channels: int = 3
+    size: tuple[int, int] | None = None
+    ignored: int = IGNORED
+    colours: tuple[Colour, ...] = field(default=())
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            raise DataError(f"{self.name}: a mask has at least two classes, the background among them; found {self.classes}.")
+        if 0 <= self.ignored < len(self.classes):
+            raise DataError(f"{self.name}: {self.ignored} is both a class and the ignored value.")
+        if not self.colours:
+            object.__setattr__(self, "colours", class_colours(len(self.classes)))
+
+    def parts(self) -> Iterator[tuple[str, Samples]]:
+        """Yield each part's name and samples."""
+        yield from (("train", self.train), ("validation", self.validation), ("test", self.test))
+
+
+def class_colours(count: int) -> tuple[Colour, ...]:
+    """Return colours that differ, black first: PASCAL VOC's, which spread an index's bits over the three channels."""
+
+    def colour(index: int) -> Colour:
+        red = green = blue = 0
+        for shift in range(7, -1, -1):
+            red |= (index & 1) << shift
+            green |= (index >> 1 & 1) << shift
+            blue |= (index >> 2 & 1) << shift
+            index >>= 3
+        return red, green, blue
+
+    return tuple(map(colour, range(count)))
+
+
+def pixels_of(array: np.ndarray) -> Tensor:
+    """Return an image as it was read, (H, W) or (H, W, channels), as a float tensor (channels, H, W).
+
+    Whole numbers are brought to 0 to 1 by the range of their type; floating-point ones are taken as they are.
+
+    Raises:
+        DataError: another shape, a type that is no number, or numbers that are not finite.
+    """
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or 0 in array.shape:
+        raise DataError(f"an image is (H, W) or (H, W, channels); found the shape {array.shape}")
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    if np.issubdtype(array.dtype, np.integer):
+        whole = np.iinfo(array.dtype)
+        scaled = (array.astype(np.float32) - min(whole.min, 0)) / (float(whole.max) - min(whole.min, 0))
+    elif np.issubdtype(array.dtype, np.floating):
+        scaled = array.astype(np.float32)
+        if not np.isfinite(scaled).all():
+            raise DataError("it holds numbers that are not finite (NaN or infinity)")
+    else:
+        raise DataError(f"its pixels are {array.dtype}, not numbers")
+    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))

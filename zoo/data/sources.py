@@ -1,0 +1,63 @@
+"""From what a user names, a task, a folder or a data set of torchvision's, to the data."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from zoo.data.folder import open_folder
+from zoo.data.segmentation_data import SegmentationData
+from zoo.data.tasks import TASKS, task
+from zoo.data.torchvision_data import PUBLISHED, open_published
+from zoo.errors import DataError
+from zoo.hints import did_you_mean
+
+__all__ = ["open_data"]
+
+FOLDER_OPTIONS = ("classes", "values", "colours", "ignored", "validation", "test")
+PUBLISHED_OPTIONS = ("root", "download")
+
+
+def open_data(source: SegmentationData | str | PathLike[str], **options: Any) -> SegmentationData:
+    """Return images with masks, by a name or a path; data that is open already is returned as it is.
+
+    Args:
+        source: one of
+
+            - a built-in task: `"texture-mosaic"`, `"brain-lobes"`, `"hela"`, `"blue-marble"`;
+            - a folder of `images/` and `masks/`, or of `train/`, `validation/` and `test/` with these two in each;
+            - a data set of torchvision's: `"OxfordIIITPet"`, `"VOCSegmentation"`, `"Cityscapes"`, `"SBDataset"`.
+        options: for a folder, `classes` (names), `values` (the grey value of each class) or `colours` (the colour of each
+            class), `ignored` (values of pixels that are left out), `validation` and `test` (their shares of an undivided
+            folder). For torchvision's, `root` (its folder) and `download`.
+
+    Raises:
+        DataError: no such data, or what is wrong with its files, each named.
+    """
+    if isinstance(source, SegmentationData):
+        _check_options(source.name, options, ())
+        return source
+    name = fspath(source)
+    if name in TASKS:
+        _check_options(name, options, ())
+        return task(name)
+    if name in PUBLISHED:
+        _check_options(name, options, PUBLISHED_OPTIONS)
+        return open_published(name, **options)
+    if not Path(name).is_dir():
+        known = [*TASKS, *PUBLISHED]
+        raise DataError(
+            f"{name} is no folder, no task and no data set.{did_you_mean(name, known)} Tasks: {', '.join(TASKS)}. "
+            f"torchvision's: {', '.join(PUBLISHED)}. A folder has images/ and masks/, or train/, validation/ and test/ with "
+            "these two in each."
+        )
+    _check_options(name, options, FOLDER_OPTIONS)
+    return open_folder(Path(name), **options)
+
+
+def _check_options(name: str, given: dict[str, Any], allowed: tuple[str, ...]) -> None:
+    for option in given:
+        if option not in allowed:
+            told = f"takes {', '.join(allowed)}" if allowed else "takes no options"
+            raise DataError(f"{name} {told}; found {option}.{did_you_mean(option, allowed)}")

@@ -1,0 +1,46 @@
+"""Pieces of a few large images as samples: for tasks made from one photograph, one volume or one film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.data.segmentation_data import pixels_of
+
+__all__ = ["Tiles", "grid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiles:
+    """Square tiles of images, each named by its image, its top row and its left column.
+
+    Attributes:
+        images: each (H, W) or (H, W, channels).
+        masks: each (H, W), of class indexes.
+        places: of the tiles.
+        size: of a side, in pixels.
+    """
+
+    images: Sequence[np.ndarray]
+    masks: Sequence[np.ndarray]
+    places: Sequence[tuple[int, int, int]]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, top, left = self.places[index]
+        window = np.s_[top : top + self.size, left : left + self.size]
+        return pixels_of(self.images[image][window]), torch.from_numpy(self.masks[image][window].astype(np.int64))
+
+
+def grid(rows: tuple[int, int], columns: tuple[int, int], size: int) -> Iterator[tuple[int, int]]:
+    """Yield the corners of whole tiles, side by side, between these rows and columns (the last is not among them)."""
+    for top in range(rows[0], rows[1] - size + 1, size):
+        for left in range(columns[0], columns[1] - size + 1, size):
+            yield top, left

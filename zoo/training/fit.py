@@ -1,0 +1,251 @@
+"""Fits a pairing on images with masks: resumes what was begun, tests what came out, and keeps both in a folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.data.segmentation_data import SegmentationData
+from zoo.errors import ConfigError, DataError, OptionError
+from zoo.model import SegmentationModel, build_pairing
+from zoo.pairing import Pairing
+from zoo.planning import resolve
+from zoo.training.layout import takes_channels_last
+from zoo.training.order import seed_of
+from zoo.training.scores import Scores
+from zoo.training.settings import TrainSettings
+
+__all__ = ["TrainResult", "fit"]
+
+RESULT, SETTINGS = "result.json", "settings.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What training came to.
+
+    Attributes:
+        pairing: what was trained.
+        data: the data's name.
+        classes: their names, in the order of `test.iou`.
+        steps: of the optimizer that were done.
+        seconds: that this call took; a run that was resumed took more in all.
+        tested: "best" or "last": the checkpoint that was tested.
+        test: its scores on the test part, each image counted once.
+        checkpoint: its file, for `zoo.load`.
+    """
+
+    pairing: str
+    data: str
+    classes: tuple[str, ...]
+    steps: int
+    seconds: float
+    tested: str
+    test: Scores
+    checkpoint: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**asdict(self), "test": self.test.as_dict(), "classes": list(self.classes), "checkpoint": str(self.checkpoint)}
+
+
+def fit(
+    pairing: Pairing | nn.Module,
+    data: SegmentationData,
+    settings: TrainSettings,
+    output: Path,
+    *,
+    show_progress: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> TrainResult:
+    """Train a pairing, test it, and keep checkpoints, logs and the result in a folder.
+
+    A folder in which a run of the same pairing, data and settings was begun goes on from its last checkpoint; on the CPU its
+    weights are then the same, bit for bit, as if it had not been interrupted.
+
+    Args:
+        pairing: with as many classes and channels as the data; or any module (N, channels, H, W) -> (N, classes, H, W).
+        data: images with masks.
+        settings: how to train.
+        output: the folder: `last.ckpt`, `best.ckpt` (both for `zoo.load`), `log/`, `result.json`.
+        show_progress: whether a bar is drawn.
+        tell: is told what comes before each batch; what it raises ends the run, which can be resumed.
+
+    Raises:
+        OptionError: Lightning is not installed, or an encoder is to be frozen where there is none.
+        ConfigError: the folder has a run of other settings, or the pairing has other classes or channels than the data.
+        DataError: images that differ in size, and no `size` among the settings.
+    """
+    _check_installed()
+    from zoo.training.lightning_run import run  # Lightning takes seconds to import
+
+    size = _crop(data, settings)
+    if isinstance(pairing, Pairing):
+        _check_fits(pairing, data)
+        resolve(pairing)  # an unknown id or an impossible plan is told before a folder is made
+    elif settings.freeze_encoder and not isinstance(getattr(pairing, "encoder", None), nn.Module):
+        raise OptionError(f"freeze_encoder: {type(pairing).__name__} has no attribute 'encoder' that is a module.")
+    facts = _facts(pairing, data)
+    if (done := _claim(output, {"settings": settings.model_dump(mode="json"), "facts": facts})) is not None:
+        return done
+    torch.manual_seed(seed_of("weights", settings.seed) % 2**63)
+    if isinstance(pairing, Pairing):
+        built = build_pairing(pairing)
+        facts |= _weights_facts(built)
+        model: nn.Module = built
+    else:
+        model = pairing
+    began = time.perf_counter()
+    with _quiet():
+        outcome = run(
+            model,
+            data,
+            settings,
+            output,
+            size=size,
+            facts=facts,
+            memory_format=_memory_format(model, data, settings, size),
+            show_progress=show_progress,
+            tell=tell,
+        )
+    result = TrainResult(
+        pairing=str(pairing) if isinstance(pairing, Pairing) else type(pairing).__name__,
+        data=data.name,
+        classes=data.classes,
+        steps=outcome.steps,
+        seconds=time.perf_counter() - began,
+        tested=outcome.tested,
+        test=outcome.scores,
+        checkpoint=output / f"{outcome.tested}.ckpt",
+    )
+    if outcome.is_first:
+        _write(output / RESULT, result.as_dict())
+    return result
+
+
+def _check_installed() -> None:
+    missing = [module for module in ("lightning", "torchmetrics") if find_spec(module) is None]
+    if missing:
+        raise OptionError(
+            f"Training needs {' and '.join(missing)}, which is not installed: pip install 'segmentation-zoo[train]'."
+        )
+
+
+def _check_fits(pairing: Pairing, data: SegmentationData) -> None:
+    for name, found, wanted in (
+        ("classes", pairing.classes, len(data.classes)),
+        ("in_channels", pairing.in_channels, data.in_channels),
+    ):
+        if found != wanted:
+            raise ConfigError(f"{pairing}: {name} is {found}, and {data.name} has {wanted}. Give {name}={wanted}.")
+
+
+def _crop(data: SegmentationData, settings: TrainSettings) -> tuple[int, int]:
+    size = settings.size
+    if size is None:
+        if data.size is None:
+            raise DataError(f"The images of {data.name} differ in size: give size=, the side of the crops that are trained on.")
+        return data.size
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def _facts(pairing: Pairing | nn.Module, data: SegmentationData) -> dict[str, Any]:
+    return {
+        "pairing": pairing.as_dict() if isinstance(pairing, Pairing) else None,
+        "data": data.name,
+        "classes": list(data.classes),
+        "colours": [list(colour) for colour in data.colours],
+        "ignored": data.ignored,
+    }
+
+
+def _weights_facts(model: SegmentationModel) -> dict[str, Any]:
+    return {"preprocessing": _plain(asdict(model.preprocessing)), "licences": _plain(asdict(model.licences))}
+
+
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(facts))
+    return found
+
+
+def _claim(output: Path, identity: Mapping[str, Any]) -> TrainResult | None:
+    """Make the folder this run's, or find that it is already; return the result where it was finished."""
+    path = output / SETTINGS
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found == _plain(identity):
+            return _finished(output)
+        differing = sorted(_differences(found, _plain(identity)))
+        raise ConfigError(
+            f"{output} holds a run of other settings, which differ in {', '.join(differing)}. Give another --output, or remove "
+            "that folder."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    if any(output.iterdir()):
+        raise ConfigError(f"{output} is not empty, and holds no run of zoo. Give another --output.")
+    _write(path, identity)
+    return None
+
+
+def _finished(output: Path) -> TrainResult | None:
+    if not (output / RESULT).is_file():
+        return None
+    facts = json.loads((output / RESULT).read_text(encoding="utf-8"))
+    scores = Scores(**{**facts["test"], "iou": tuple(facts["test"]["iou"])})
+    checkpoint = output / Path(facts["checkpoint"]).name
+    return TrainResult(**{**facts, "test": scores, "classes": tuple(facts["classes"]), "checkpoint": checkpoint})
+
+
+def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one.keys() | other.keys():
+            yield from _differences(one.get(key), other.get(key), f"{place}.{key}" if place else key)
+    elif one != other:
+        yield place
+
+
+def _write(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write a file of JSON whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _memory_format(
+    model: nn.Module, data: SegmentationData, settings: TrainSettings, size: tuple[int, int]
+) -> torch.memory_format:
+    if settings.memory_format == "auto":
+        is_last = takes_channels_last(model, data.in_channels, size, torch.device("cpu"))
+    else:
+        is_last = settings.memory_format == "channels_last"
+    return torch.channels_last if is_last else torch.contiguous_format
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's advice and its account of devices to itself."""
+    logger = logging.getLogger("lightning.pytorch")
+    utilities = logging.getLogger("lightning.fabric")
+    before = [(each, each.level) for each in (logger, utilities)]
+    for each, _ in before:
+        each.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        for each, level in before:
+            each.setLevel(level)

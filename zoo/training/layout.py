@@ -1,0 +1,34 @@
+"""Whether a model can be trained on channels-last images: most can, and are faster so."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["takes_channels_last"]
+
+
+def takes_channels_last(model: nn.Module, in_channels: int, size: tuple[int, int], device: torch.device) -> bool:
+    """Return whether a training step on channels-last images works, found by one step of a copy.
+
+    A decoder that calls `.view` on a map raises. On the CPU, PyTorch (through oneDNN, its issue 6035) corrupts memory in the
+    gradient of a strided 1x1 convolution of fewer than 16 channels: such a model is refused unseen.
+    """
+    if device.type == "cpu" and any(_is_unsafe(layer) for layer in model.modules()):
+        return False
+    twin = copy.deepcopy(model).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    image = torch.zeros(2, in_channels, *size, device=device).to(memory_format=torch.channels_last)
+    try:
+        twin(image).mean().backward()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _is_unsafe(layer: Any) -> bool:
+    if not isinstance(layer, nn.Conv2d):
+        return False
+    return tuple(layer.kernel_size) == (1, 1) and max(layer.stride) > 1 and layer.in_channels // layer.groups < 16

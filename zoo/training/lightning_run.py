@@ -1,0 +1,174 @@
+"""Lightning's trainer, set up for one run: loggers, checkpoints, where it goes on from, and the test at its end."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch import nn
+
+from zoo.data.segmentation_data import SegmentationData
+from zoo.errors import OptionError
+from zoo.training.module import TrainingModule
+from zoo.training.scores import Scores
+from zoo.training.settings import TrainSettings
+
+__all__ = ["Outcome", "run"]
+
+CHECKPOINTS = 20
+"""How often in a run the last state is kept, where it has steps enough."""
+MIN_STEPS = 25
+PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        steps: that were done.
+        tested: the name of the checkpoint that was tested.
+        scores: of the test.
+        is_first: whether this process is the one of several that writes what all share.
+    """
+
+    steps: int
+    tested: str
+    scores: Scores
+    is_first: bool
+
+
+def run(
+    model: nn.Module,
+    data: SegmentationData,
+    settings: TrainSettings,
+    output: Path,
+    *,
+    size: tuple[int, int],
+    facts: Mapping[str, Any],
+    memory_format: torch.memory_format,
+    show_progress: bool,
+    tell: Callable[[str], None] | None,
+) -> Outcome:
+    """Train and test.
+
+    The folder has `trained.json` once nothing is left but the test.
+    """
+    model = model.to(memory_format=memory_format)
+    module = TrainingModule(model, data, settings, size=size, facts=facts, memory_format=memory_format)
+    last, best, trained = output / "last.ckpt", output / "best.ckpt", output / "trained.json"
+    begun = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if last.is_file() else 0
+    interval = max(1, round(module.steps / settings.validations)) if settings.validations else None
+    keeper = ModelCheckpoint(output, "best", monitor="val_miou", mode="max", enable_version_counter=False)
+    callbacks: list[Callback] = [
+        _KeepLast(last, step=begun, interval=max(MIN_STEPS, module.steps // CHECKPOINTS), validations=interval)
+    ]
+    if interval:
+        callbacks.append(keeper)
+    if settings.patience:
+        callbacks.append(EarlyStopping("val_miou", mode="max", patience=settings.patience))
+    if tell:
+        callbacks.append(_Tell(tell, module.steps))
+    trainer = Trainer(
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],
+        devices=settings.devices,
+        strategy="ddp" if settings.devices > 1 else "auto",
+        use_distributed_sampler=False,
+        precision=_precision(settings),
+        max_steps=module.steps,
+        max_epochs=-1,
+        val_check_interval=interval,
+        check_val_every_n_epoch=None,
+        limit_val_batches=1.0 if interval else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=max(1, min(50, module.steps // 100)),
+        default_root_dir=output,
+        logger=_loggers(output, begun),
+        callbacks=callbacks,
+        enable_checkpointing=bool(interval),
+        enable_progress_bar=show_progress,
+        enable_model_summary=False,
+    )
+    if not trained.is_file():
+        trainer.fit(module, ckpt_path=str(last) if last.is_file() else None)
+        begun = trainer.global_step
+        trainer.save_checkpoint(last)
+        if interval and module.validated_at != begun:
+            trainer.validate(module, verbose=False)
+            if keeper.best_model_score is None or module.miou > keeper.best_model_score:
+                trainer.save_checkpoint(best)
+        if trainer.is_global_zero:
+            trained.write_text(json.dumps({"steps": begun}), encoding="utf-8")
+        trainer.strategy.barrier()
+    tested = best if interval else last
+    trainer.test(module, ckpt_path=str(tested), verbose=False)
+    assert module.scores is not None
+    return Outcome(steps=begun, tested=tested.stem, scores=module.scores, is_first=trainer.is_global_zero)
+
+
+class _KeepLast(Callback):
+    """Keeps the last state, but for steps after which a validation comes: what is resumed there would leave it out."""
+
+    def __init__(self, path: Path, *, step: int, interval: int, validations: int | None) -> None:
+        self._path = path
+        self._kept = step
+        self._interval = interval
+        self._validations = validations
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Write it whole or not at all."""
+        step = trainer.global_step
+        if step - self._kept >= self._interval and not (self._validations and step % self._validations == 0):
+            trainer.save_checkpoint(self._path)
+            self._kept = step
+
+
+class _Tell(Callback):
+    """Says what is about to be done, batch by batch."""
+
+    def __init__(self, tell: Callable[[str], None], steps: int) -> None:
+        self._tell = tell
+        self._steps = steps
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        """Say which step comes."""
+        self._tell(f"step {trainer.global_step + 1} of {self._steps}")
+
+    def on_validation_batch_start(self, *_: object, **__: object) -> None:
+        """Say that it is looked at how good the model is."""
+        self._tell("validating")
+
+    def on_test_batch_start(self, *_: object, **__: object) -> None:
+        """Say that the result is tested."""
+        self._tell("testing")
+
+
+def _precision(settings: TrainSettings) -> Any:
+    is_cuda = settings.device != "cpu" and torch.cuda.is_available()
+    if settings.precision == "auto":
+        return "bf16-mixed" if is_cuda and torch.cuda.is_bf16_supported() else "32-true"
+    if settings.precision == "float16" and not is_cuda:
+        raise OptionError("precision float16 is for CUDA devices; give bfloat16 or float32.")
+    return PRECISIONS[settings.precision]
+
+
+def _loggers(output: Path, step: int) -> list[Logger]:
+    """Return the loggers of a part of a run: each part that was resumed has a file of its own."""
+    version = f"from-step-{step}"
+    loggers: list[Logger] = [CSVLogger(output, name="log", version=version, flush_logs_every_n_steps=50)]
+    if find_spec("tensorboard") or find_spec("tensorboardX"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loggers.append(TensorBoardLogger(output, name="log", version=version))
+    return loggers

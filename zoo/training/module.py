@@ -1,0 +1,177 @@
+"""A model in training, as Lightning drives it: steps, what is frozen, the optimizer, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from zoo.data.segmentation_data import Samples, SegmentationData
+from zoo.training.losses import make_loss
+from zoo.training.normalisation import Normalisation
+from zoo.training.order import Order, ResumableLoader, TrainingSamples, seed_of
+from zoo.training.scores import Scores, scores_of
+from zoo.training.settings import TrainSettings
+
+__all__ = ["TrainingModule"]
+
+Batch = tuple[Tensor, Tensor]
+NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+class TrainingModule(LightningModule):
+    """A pairing and the data that it is trained on."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: SegmentationData,
+        settings: TrainSettings,
+        *,
+        size: tuple[int, int],
+        facts: Mapping[str, Any],
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.steps = settings.num_steps(len(data.train))
+        self.scores: Scores | None = None
+        self.validated_at = 0
+        self._data = data
+        self._settings = settings
+        self._size = size
+        self._facts = dict(facts)
+        self._memory_format = memory_format
+        self._loss = make_loss(settings.loss, data.ignored)
+        preprocessing = getattr(model, "preprocessing", None)
+        self._normalise = Normalisation(preprocessing) if preprocessing else nn.Identity()
+        self._confusion = MulticlassConfusionMatrix(len(data.classes), ignore_index=data.ignored)
+        self._frozen_steps = self._steps_frozen()
+        if self._frozen_steps >= self.steps:
+            self._encoder().requires_grad_(False)
+
+    @property
+    def miou(self) -> float:
+        """The last validation's."""
+        assert self.scores is not None
+        return self.scores.miou
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits of images in 0 to 1: (N, channels, H, W) -> (N, classes, H, W)."""
+        normalised = self._normalise(image).to(memory_format=self._memory_format)
+        return self.model(normalised)  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Return the loss of one batch."""
+        image, mask = batch
+        loss = self._loss(self(image), mask)
+        self.log("loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        """Seed what the step draws, dropout say, by its number; let what is frozen keep its statistics."""
+        torch.manual_seed(seed_of("step", self._settings.seed, self.global_step, self.global_rank))
+        self.model.train()
+        if self.global_step < self._frozen_steps:
+            self._encoder().eval()
+        if self._settings.freeze_norms:
+            for layer in self.model.modules():
+                if isinstance(layer, NORMS):
+                    layer.eval()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Leave out the encoder while it is frozen: DDP is told at its start which parameters learn, so all did till here."""
+        if self.global_step < self._frozen_steps:
+            for parameter in self._encoder().parameters():
+                parameter.grad = None
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count anew."""
+        self._confusion.reset()
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Count one batch's pixels."""
+        image, mask = batch
+        self._confusion.update(self(image).argmax(dim=1), mask)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores."""
+        self.scores = scores_of(self._confusion.compute())
+        self.validated_at = self.global_step
+        for name in ("miou", "dice", "accuracy"):
+            self.log(f"val_{name}", getattr(self.scores, name), prog_bar=name == "miou", sync_dist=False)
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        """Keep the scores; of several processes each has those of all images together."""
+        self.scores = scores_of(self._confusion.compute())
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW with a one-cycle schedule (Smith and Topin 2019, arXiv:1708.07120)."""
+        settings = self._settings
+        encoder = {id(parameter) for parameter in self._encoder().parameters()}
+        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        rate_of = {True: settings.encoder_learning_rate or settings.learning_rate, False: settings.learning_rate}
+        parts = {is_encoder: [each for each in learned if (id(each) in encoder) is is_encoder] for is_encoder in rate_of}
+        groups = [{"params": part, "lr": rate_of[is_encoder]} for is_encoder, part in parts.items() if part]
+        rates = [rate_of[is_encoder] for is_encoder, part in parts.items() if part]
+        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=self.steps + 1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Return the rest of the run's batches."""
+        settings = self._settings
+        samples = TrainingSamples(
+            self._data.train, size=self._size, augment=settings.augment, ignored=self._data.ignored, seed=settings.seed
+        )
+        order = Order(
+            first=self.trainer.global_step,
+            steps=self.steps,
+            batch=settings.batch,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+        )
+        return ResumableLoader(samples, batch_sampler=order, **self._workers())
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return this process's share of the validation part."""
+        return self._loader(self._data.validation)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return this process's share of the test part."""
+        return self._loader(self._data.test)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what `zoo.load` makes the model from."""
+        checkpoint["zoo"] = self._facts
+
+    def _loader(self, samples: Samples) -> DataLoader[Batch]:
+        """Return each image once: those of other sizes one by one."""
+        mine = range(self.trainer.global_rank, len(samples), self.trainer.world_size)
+        count = self._settings.batch if self._data.size else 1
+        batches = [list(mine[start : start + count]) for start in range(0, len(mine), count)]
+        return DataLoader(samples, batch_sampler=batches, **self._workers())  # type: ignore[arg-type]
+
+    def _workers(self) -> dict[str, Any]:
+        workers = self._settings.workers
+        is_on_cuda = self.trainer.strategy.root_device.type == "cuda"
+        return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": is_on_cuda}
+
+    def _encoder(self) -> nn.Module:
+        """Return the model's encoder, of a module that is no pairing too, if it says which it is."""
+        encoder = getattr(self.model, "encoder", None)
+        return encoder if isinstance(encoder, nn.Module) else nn.Identity()
+
+    def _steps_frozen(self) -> int:
+        frozen = self._settings.freeze_encoder
+        if isinstance(frozen, bool):
+            return self.steps if frozen else 0
+        return min(self.steps, frozen * self._settings.steps_an_epoch(len(self._data.train)))

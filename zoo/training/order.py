@@ -1,0 +1,84 @@
+"""Which samples a step trains on, and how they are augmented: a function of the seed and the step's number alone.
+
+So a run that is killed goes on as if it had not been: what follows does not depend on what a generator did before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from zoo.data.segmentation_data import Samples
+
+__all__ = ["Order", "ResumableLoader", "TrainingSamples", "seed_of"]
+
+
+def seed_of(*facts: object) -> int:
+    """Return a seed that follows from some facts."""
+    return int.from_bytes(hashlib.sha256(repr(facts).encode()).digest()[:7], "big")
+
+
+class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
+    """The training part without an end: position p is a sample of epoch p // len, shuffled and augmented by seed and p."""
+
+    def __init__(self, samples: Samples, *, size: tuple[int, int], augment: bool, ignored: int, seed: int) -> None:
+        self._samples = samples
+        self._seed = seed
+        fill: Any = {tv_tensors.Image: 0.0, tv_tensors.Mask: ignored}
+        steps: list[Any] = [v2.RandomHorizontalFlip()] if augment else []
+        if augment:
+            scaled = v2.ScaleJitter(size, scale_range=(0.75, 1.5), antialias=True)
+            steps += [v2.RandomApply([scaled], p=0.5), v2.RandomApply([v2.ColorJitter(brightness=0.2, contrast=0.2)], p=0.5)]
+        self._transform = v2.Compose([*steps, v2.RandomCrop(size, pad_if_needed=True, fill=fill)])
+        self._permutation: tuple[int, list[int]] = (-1, [])
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        epoch, place = divmod(position, len(self._samples))
+        image, mask = self._samples[self._shuffled(epoch)[place]]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of("augment", self._seed, position))
+            image, mask = self._transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        return image.as_subclass(Tensor), mask.as_subclass(Tensor)
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        if self._permutation[0] != epoch:
+            generator = torch.Generator().manual_seed(seed_of("shuffle", self._seed, epoch))
+            self._permutation = (epoch, torch.randperm(len(self._samples), generator=generator).tolist())
+        return self._permutation[1]
+
+
+class Order(Sampler[list[int]]):
+    """The positions of each step's batch, from a step on; of several processes each has a share of every batch."""
+
+    def __init__(self, *, first: int, steps: int, batch: int, rank: int = 0, world: int = 1) -> None:
+        self._first = first
+        self._steps = steps
+        self._batch = batch
+        self._rank = rank
+        self._world = world
+
+    def __len__(self) -> int:
+        return self._steps  # of the whole run: Lightning counts those done before
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self._first, self._steps):
+            start = (step * self._world + self._rank) * self._batch
+            yield list(range(start, start + self._batch))
+
+
+class ResumableLoader(DataLoader[tuple[Tensor, Tensor]]):
+    """A loader that keeps no state: `Order` begins at the right step. These two methods tell Lightning so."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing."""

@@ -1,0 +1,62 @@
+"""How good masks are: intersection over union and Dice, of all pixels of all images together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["Scores", "scores_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What a confusion matrix says, each number in 0 to 1.
+
+    Pixels of all images are counted together, as in PASCAL VOC and Cityscapes; means over images differ from these.
+
+    Attributes:
+        miou: the mean of `iou` over the classes that occur in the masks or the predictions.
+        dice: the mean of each class's Dice coefficient (F1), likewise.
+        accuracy: the share of pixels whose class is right.
+        iou: intersection over union of each class, in their order; None for one that does not occur.
+        pixels: how many were counted.
+    """
+
+    miou: float
+    dice: float
+    accuracy: float
+    iou: tuple[float | None, ...]
+    pixels: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**asdict(self), "iou": list(self.iou)}
+
+
+def scores_of(confusion: Tensor) -> Scores:
+    """Return the scores of a confusion matrix (classes, classes): rows are the masks' classes, columns the predictions'."""
+    counts = confusion.double().cpu()
+    hits, total = counts.diag(), counts.sum()
+    sizes = counts.sum(0) + counts.sum(1)
+    iou = [_ratio(hit, size - hit) for hit, size in zip(hits.tolist(), sizes.tolist(), strict=True)]
+    dice = [_ratio(2 * hit, size) for hit, size in zip(hits.tolist(), sizes.tolist(), strict=True)]
+    return Scores(
+        miou=_mean(iou),
+        dice=_mean(dice),
+        accuracy=float(hits.sum() / total) if total else math.nan,
+        iou=tuple(iou),
+        pixels=int(total),
+    )
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan

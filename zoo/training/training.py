@@ -1,0 +1,63 @@
+"""`zoo.train`: from ids, data and settings to a fitted model's folder."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from zoo.configuration import checked
+from zoo.data.segmentation_data import SegmentationData
+from zoo.data.sources import open_data
+from zoo.pairing import Pairing
+from zoo.training.fit import TrainResult, fit
+from zoo.training.settings import TrainSettings
+
+__all__ = ["train"]
+
+
+def train(
+    encoder: str,
+    decoder: str,
+    data: SegmentationData | str | PathLike[str],
+    *,
+    output: str | PathLike[str],
+    weights: str | None = None,
+    levels: int | None = None,
+    encoder_options: dict[str, Any] | None = None,
+    decoder_options: dict[str, Any] | None = None,
+    show_progress: bool = False,
+    **settings: Any,
+) -> TrainResult:
+    """Train an encoder and a decoder on images with masks, test them, and keep the result in a folder.
+
+    The same call goes on where it was interrupted, and returns the result at once where it was finished.
+
+    Args:
+        encoder: an encoder's id.
+        decoder: a decoder's id.
+        data: what `zoo.open_data` takes, or what it or you have made: a `SegmentationData`.
+        output: the folder; `zoo.load` reads its `best.ckpt` or `last.ckpt`.
+        weights: of the encoder, as `zoo.build` takes them.
+        levels: how many maps the decoder gets, as `zoo.build` takes it.
+        encoder_options: keywords for the encoder's factory.
+        decoder_options: keywords for the decoder's factory.
+        show_progress: whether a bar is drawn.
+        settings: as `TrainSettings` names them: epochs, steps, batch, size, loss, learning_rate, freeze_encoder, seed, ...
+
+    Raises:
+        ZooError: an unknown id, data that cannot be trained on, a wrong setting, or a folder that holds another run.
+    """
+    asked = checked(TrainSettings, settings, "These are no settings of zoo.train")
+    opened = open_data(data)
+    pairing = Pairing(
+        encoder,
+        decoder,
+        classes=len(opened.classes),
+        in_channels=opened.in_channels,
+        weights=weights,
+        levels=levels,
+        encoder_options=encoder_options or {},
+        decoder_options=decoder_options or {},
+    )
+    return fit(pairing, opened, asked, Path(output), show_progress=show_progress)
