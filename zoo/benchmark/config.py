@@ -9,11 +9,23 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from zoo.benchmark.quality import QualityEntry
 from zoo.configuration import Count, Side, Size, Strict, checked, read_mapping
+from zoo.data.entry import DataEntry
 from zoo.errors import ConfigError, OptionError
 from zoo.pairing import Pairing
 
-__all__ = ["BenchConfig", "ExcludeRule", "PairingEntry", "ReferenceEntry", "RoundsEntry", "Side", "load_config"]
+__all__ = [
+    "BenchConfig",
+    "ExcludeRule",
+    "PairingEntry",
+    "ReferenceEntry",
+    "RoundsEntry",
+    "Side",
+    "fitted",
+    "load_config",
+    "with_quality",
+]
 
 
 class PairingEntry(Strict):
@@ -154,6 +166,7 @@ class BenchConfig(Strict):
         input: "image" (a photograph, cropped and resized) or "random".
         device: "auto" (the accelerator where there is one, else the CPU) or a torch device such as "cpu".
         rounds: how often each trial is measured, interleaved with the others: a fixed number, or {min, max, target}.
+        quality: what every pairing is trained and tested on, for the table's mIoU: {data, budget, seeds, ...}.
         budget: seconds that the rounds of one group may take, once `min` of them are done.
         group_size: the most pairings that are measured in one interleaved group, beside the baseline and its control.
         warmup: calls before the first round.
@@ -181,6 +194,7 @@ class BenchConfig(Strict):
     input: Literal["image", "random"] = "image"
     device: str = "auto"
     rounds: Rounds = RoundsEntry()
+    quality: QualityEntry | None = None
     budget: Annotated[float, Field(gt=0)] = 600.0
     group_size: Count = 8
     warmup: Count = 3
@@ -228,7 +242,41 @@ def load_config(path: Path) -> BenchConfig:
     except OptionError as cause:
         raise ConfigError(f"{told}:\n  pairings: {cause}") from cause
     base = path.resolve().parent
-    return config.model_copy(update={"plugins": [str(base / entry) for entry in config.plugins]})
+    return _placed(config, base)
+
+
+def with_quality(config: BenchConfig, changes: Mapping[str, Any]) -> BenchConfig:
+    """Return a configuration that measures quality as these keys of `quality` say, beside those that it has.
+
+    Raises:
+        ConfigError: there is no data among them, or one is wrong.
+    """
+    known = config.quality.model_dump(exclude_defaults=True) if config.quality else {}
+    if not known and "data" not in changes:
+        raise ConfigError(f"{config.name} measures no quality: say on which data, by --quality TASK or --quality FOLDER.")
+    quality = checked(QualityEntry, {**known, **changes}, "--quality, --budget and --seeds do not go")
+    return config.model_copy(update={"quality": quality})
+
+
+def fitted(config: BenchConfig, classes: int, in_channels: int, told: str) -> BenchConfig:
+    """Return the configuration with as many classes and channels as the data that it trains on.
+
+    Raises:
+        ConfigError: it asks for others.
+    """
+    wanted = {"classes": classes, "in_channels": in_channels}
+    for name, number in wanted.items():
+        if name in config.model_fields_set and getattr(config, name) != number:
+            raise ConfigError(f"{config.name}: {name} is {getattr(config, name)}, and {told} has {number}. Leave {name} out.")
+    return config.model_copy(update=wanted)
+
+
+def _placed(config: BenchConfig, base: Path) -> BenchConfig:
+    """Return the configuration with the paths that are relative to its folder made absolute."""
+    changed: dict[str, Any] = {"plugins": [str(base / entry) for entry in config.plugins]}
+    if config.quality:
+        changed["quality"] = config.quality.model_copy(update={"data": config.quality.data.relative_to(base)})
+    return config.model_copy(update=changed)
 
 
 def _model_at(location: Sequence[str | int]) -> type[Strict]:
@@ -239,5 +287,6 @@ def _model_at(location: Sequence[str | int]) -> type[Strict]:
         "baseline": PairingEntry if "pairing" in location else ReferenceEntry,
         "exclude": ExcludeRule,
         "rounds": RoundsEntry,
+        "quality": DataEntry if location[1:2] == ["data"] else QualityEntry,
     }
     return models.get(str(location[0]), BenchConfig) if location else BenchConfig

@@ -17,8 +17,12 @@ from zoo.rendering import csv_text
 
 __all__ = ["exported_rows", "exported_samples"]
 
-TEXTS = ("encoder", "decoder", "stopped", "licences", "flags", "failure", "error", "plan")
-WHOLE = ("smaller_batch", *(f"parameters{part}" for part in ("", "_encoder", "_adapters", "_decoder", "_head")))
+TEXTS = ("encoder", "decoder", "stopped", "licences", "flags", "failure", "error", "plan", "trainings")
+WHOLE = (
+    "smaller_batch",
+    "quality_seeds",
+    *(f"parameters{part}" for part in ("", "_encoder", "_adapters", "_decoder", "_head")),
+)
 """Columns of text and of whole numbers in which there may be nothing at all; any other of that kind has fractions."""
 
 
@@ -37,7 +41,7 @@ def exported_rows(table: Table, form: str) -> bytes:
     if form == "json":
         return whole.encode()
     facts = json.loads(whole)
-    rows = [row | {"plan": None if row["plan"] is None else json.dumps(row["plan"])} for row in facts.pop("rows")]
+    rows = [row | {name: _told(row[name]) for name in ("plan", "trainings")} for row in facts.pop("rows")]
     return _parquet(rows, facts)
 
 
@@ -73,6 +77,10 @@ def _samples(store: Store, run: int) -> Iterator[dict[str, Any]]:
                     "seconds": taken.seconds,
                     "busy_seconds": taken.busy_seconds,
                 }
+
+
+def _told(facts: Any) -> str | None:
+    return json.dumps(facts) if facts else None
 
 
 def _parquet(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> bytes:

@@ -25,7 +25,7 @@ FLOPS = {"M": 1e6, "G": 1e9, "T": 1e12, "MFLOPs": 1e6, "GFLOPs": 1e9, "TFLOPs": 
 PERCENT = {"%": 0.01}
 UNITS: dict[str, Mapping[str, float]] = {"ms": TIME, "s": TIME, "MiB": BYTES, "M": COUNT, "GFLOPs": FLOPS}
 """By the word in a column's heading that is its unit."""
-SHARES = ("ratio", "busy_ratio", "quality")
+SHARES = ("ratio", "busy_ratio", "quality", "quality_difference")
 
 NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DOTALL)
 

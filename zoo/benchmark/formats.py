@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias, get_args
 
 from rich import box
@@ -13,6 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from zoo.benchmark.columns import Column, chosen_columns
+from zoo.benchmark.quality import FLOORS, Floor, told_budget
 from zoo.benchmark.row import Check, Row, Table
 from zoo.benchmark.trial import told_block
 from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
@@ -23,6 +26,7 @@ __all__ = [
     "Format",
     "intervals_note",
     "peak_legend",
+    "quality_notes",
     "records",
     "render",
     "terminal_view",
@@ -90,6 +94,10 @@ def terminal_view(table: Table, width: int, columns: Sequence[Column] | None = N
             for check in _off(table, row.block):
                 cells = _warning_cells(check, shown)
                 drawn.add_row(*(Text(_folded(cell) if is_narrow else cell) for cell in cells), style="yellow")
+    if table.floors and any(column.name == "quality" for column in shown):
+        drawn.add_section()
+        for floor in table.floors:
+            drawn.add_row(*map(Text, _floor_cells(floor, shown)), style="dim")
     lines = [f"All rows: {', '.join(shared)}."] if shared else []
     if dropped:
         named = ", ".join(column.heading for column in dropped)
@@ -131,6 +139,8 @@ def _markdown(table: Table, columns: list[Column]) -> str:
         lines.append(table_row([escaped(column.cell(row)) for column in columns]))
         if row is last[row.block]:
             lines += [table_row(map(escaped, _warning_cells(check, columns))) for check in _off(table, row.block)]
+    if any(column.name == "quality" for column in columns):
+        lines += [table_row(map(escaped, _floor_cells(floor, columns))) for floor in table.floors]
     return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in _notes(table, columns))]) + "\n"
 
 
@@ -140,7 +150,10 @@ def _json(table: Table) -> str:
         "runs": [asdict(run) for run in table.runs],
         "checks": checks,
         "best_rates": dict(table.rates),
-        "rows": [record | {"plan": row.plan} for record, row in zip(records(table), table.rows, strict=True)],
+        "rows": [
+            record | {"plan": row.plan, "trainings": _trainings(row)}
+            for record, row in zip(records(table), table.rows, strict=True)
+        ],
     }
     return json.dumps(facts, indent=2) + "\n"
 
@@ -187,7 +200,11 @@ def _record(table: Table, row: Row) -> dict[str, Any]:
         "first_call_seconds": row.first_seconds,
         "smaller_batch": row.smaller.batch if row.smaller else None,
         "smaller_batch_images_per_second": row.smaller.images_per_second if row.smaller else None,
-        "quality": row.quality,
+        "quality": row.miou,
+        "quality_deviation": row.quality.deviation if row.quality else None,
+        "quality_seeds": len(row.quality.seeds) if row.quality else None,
+        **_difference_fields(row),
+        **{f"{_key(name)}_miou": _floor(table, row.run, name) for name in FLOORS},
         "licences": row.licences or None,
         "flags": "; ".join(row.flags) or None,
         "failure": row.failure,
@@ -199,6 +216,35 @@ def _record(table: Table, row: Row) -> dict[str, Any]:
         "commit": environment["commit"],
         "started": run.started,
     }
+
+
+def _trainings(row: Row) -> list[dict[str, Any]]:
+    """Return each training of a row's model, with every class's score."""
+    quality = row.quality
+    if quality is None:
+        return []
+    done = zip(quality.seeds, quality.miou, quality.iou, quality.steps, quality.seconds, strict=True)
+    return [
+        {"seed": seed, "miou": miou, "iou": dict(zip(quality.classes, iou, strict=True)), "steps": steps, "seconds": seconds}
+        for seed, miou, iou, steps, seconds in done
+    ] + [{"seed": seed, "error": error} for seed, error in quality.failures.items()]
+
+
+def _difference_fields(row: Row) -> dict[str, Any]:
+    found = row.quality_difference
+    if found is None or row.is_baseline:
+        return dict.fromkeys(f"quality_difference{end}" for end in ("", "_low", "_high", "_is_tie"))
+    low, high = (None if math.isinf(end) else end for end in (found.low, found.high))
+    facts = {"": found.mean, "_low": low, "_high": high, "_is_tie": found.is_tie}
+    return {f"quality_difference{end}": value for end, value in facts.items()}
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "").replace(" ", "_")
+
+
+def _floor(table: Table, run: int, name: str) -> float | None:
+    return next((floor.miou for floor in table.floors if floor.run == run and floor.name == name), None)
 
 
 def _in_mib(value: int | None) -> float | None:
@@ -218,12 +264,14 @@ def _notes(table: Table, columns: Sequence[Column]) -> list[str]:
     ]
     notes += [_told_check(check) for check in table.checks]
     notes += [f"{column.heading} = {column.legend}." for column in columns if column.legend]
+    if any(column.name == "quality" for column in columns):
+        notes += [f"{note}." for note in quality_notes(table)]
     if any(column.name == "memory" for column in columns):
         notes.append(f"peak MiB = {peak_legend(table)}.")
     if any(column.name == "efficiency" for column in columns):
         notes += [f"best rate in {dtype}: {told}." for dtype, told in table.rates.items()]
     notes.append(intervals_note(table))
-    runs = ", ".join(f"run {run.id} (input: {run.config['input']})" for run in table.runs)
+    runs = ", ".join(f"run {run.id} (input: {run.config['input']}, classes: {run.config['classes']})" for run in table.runs)
     return [*notes, f"From {table.store}: {runs}."]
 
 
@@ -251,6 +299,28 @@ def _warning_cells(check: Check, columns: Sequence[Column]) -> list[str]:
     return [cells.get(column.name, "") for column in columns]
 
 
+def _floor_cells(floor: Floor, columns: Sequence[Column]) -> list[str]:
+    """Return the cells of the row that says what is reached without any network."""
+    cells = {"pairing": floor.name, "quality": f"{floor.miou:.3f}", "run": str(floor.run)}
+    return [cells.get(column.name, "") for column in columns]
+
+
+def quality_notes(table: Table) -> list[str]:
+    """Return, run by run, what was trained on what, and for how long."""
+    notes = []
+    for run in table.runs:
+        asked = run.config.get("quality")
+        if asked:
+            qualities = [row.quality for row in table.rows if row.run == run.id and row.quality]
+            which = f"run {run.id}: " if len(table.runs) > 1 else ""
+            name = PurePath(asked["data"]["source"]).name
+            notes.append(
+                f"{which}mIoU on the test part of {name}: {told_budget(asked, qualities)}, {asked['seeds']} seeds; the look-up "
+                "by colour and the majority class need no network, and are what to be above"
+            )
+    return notes
+
+
 def _told_check(check: Check) -> str:
     told = f"A/A check, {told_block(check.block[1:])}: the baseline against itself took {check.ratio.told()} of its time"
     if not check.is_off:
@@ -259,7 +329,18 @@ def _told_check(check: Check) -> str:
     return f"WARNING: {told}{measured}: differences of that order mean nothing here."
 
 
-FIRST_TO_GO = ("licences", "efficiency", "throughput", "flops", "busy_ratio", "parameters", "memory", "rounds", "p90")
+FIRST_TO_GO = (
+    "licences",
+    "quality_difference",
+    "efficiency",
+    "throughput",
+    "flops",
+    "busy_ratio",
+    "parameters",
+    "memory",
+    "rounds",
+    "p90",
+)
 """In this order columns give way where the terminal is too narrow even for folded cells."""
 
 

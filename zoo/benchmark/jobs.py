@@ -15,6 +15,7 @@ import torch
 from zoo.benchmark.clock import Timing, calls_to_fill_a_slot, read_clock, timed
 from zoo.benchmark.conditions import Reading, conditions_between
 from zoo.benchmark.cost import static_cost
+from zoo.benchmark.failures import failed, told_failure
 from zoo.benchmark.memory import (
     device_peaks,
     forget_peaks,
@@ -22,7 +23,8 @@ from zoo.benchmark.memory import (
     peak_resident_bytes,
     resident_bytes,
 )
-from zoo.benchmark.records import Alone, Counted, Failed, Message, Rated, Round, Sample, Stopped, Uncounted, Working
+from zoo.benchmark.quality import QualityEntry
+from zoo.benchmark.records import Alone, Counted, Message, Rated, Round, Sample, Stopped, Uncounted, Working
 from zoo.benchmark.rounds import RoundsPlan
 from zoo.benchmark.steps import Step, build_subject, make_step
 from zoo.benchmark.trial import Trial
@@ -31,7 +33,7 @@ from zoo.plugin_files import load_plugin_file
 
 __all__ = ["Job", "JobKind"]
 
-JobKind: TypeAlias = Literal["count", "alone", "rounds"]
+JobKind: TypeAlias = Literal["count", "alone", "rounds", "train"]
 
 STEADY_CALLS = 3
 HOG_BYTES = 2**28
@@ -44,7 +46,7 @@ class Job:
 
     Attributes:
         kind: "count", the static pass over the trials; "alone", one trial with the device to itself; "rounds", the trials
-            as one interleaved group.
+            as one interleaved group; "train", one trial's model trained with the job's seed.
         device: a torch device's name.
         trials: in the order in which they are built.
         plugins: the files that register encoders or decoders.
@@ -57,6 +59,7 @@ class Job:
         spent: seconds that the rounds before took.
         place: the identity of the environment in which they were done; elsewhere they are worth nothing.
         rates: whether to measure the device's best rates too.
+        quality: what a model is trained on, and how.
     """
 
     kind: JobKind
@@ -74,10 +77,12 @@ class Job:
     spent: float = 0.0
     place: str = ""
     rates: bool = False
+    quality: QualityEntry | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return {**asdict(self), "trials": [trial.as_dict() for trial in self.trials]}
+        quality = self.quality.model_dump(mode="json") if self.quality else None
+        return {**asdict(self), "trials": [trial.as_dict() for trial in self.trials], "quality": quality}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Job:
@@ -86,6 +91,7 @@ class Job:
             "trials": tuple(Trial.from_dict(trial) for trial in facts["trials"]),
             "plugins": tuple(facts["plugins"]),
             "plan": RoundsPlan(**facts["plan"]) if facts["plan"] else None,
+            "quality": QualityEntry.model_validate(facts["quality"]) if facts["quality"] else None,
         }
         return cls(**{**facts, **read})
 
@@ -100,19 +106,15 @@ class Job:
             yield from _count(self.trials, device)
         elif self.kind == "alone":
             yield from _alone(self.trials[0], device, self.seed)
+        elif self.kind == "train":
+            assert self.quality is not None
+            from zoo.benchmark.training import trained  # Lightning, which no other job needs, takes seconds to import
+
+            yield from trained(self.trials[0], self.quality, device=device, seed=self.seed)
         else:
             if self.rates:
                 yield from _rates(device, self.trials[0].dtype)
             yield from _Rounds(self, device).messages()
-
-
-def _told_failure(cause: BaseException) -> str:
-    """Return an exception as one row's text."""
-    return f"{type(cause).__name__}: {cause}".strip()
-
-
-def _failed(trial: Trial, cause: Exception) -> Failed:
-    return Failed(trial=trial.key, kind="out of memory" if is_out_of_memory(cause) else "error", error=_told_failure(cause))
 
 
 def _count(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:
@@ -125,12 +127,12 @@ def _count(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]
         try:
             cost = static_cost(trial, device)
         except ZooError as cause:
-            yield _failed(trial, cause)
+            yield failed(trial, cause)
         except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
             if is_out_of_memory(cause):
-                yield _failed(trial, cause)
+                yield failed(trial, cause)
             else:
-                yield Uncounted(trial=trial.key, reason=_told_failure(cause))
+                yield Uncounted(trial=trial.key, reason=told_failure(cause))
         else:
             yield Counted(trial=trial.key, cost=cost)
 
@@ -157,7 +159,7 @@ def _alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Message]:
         allocated, reserved = device_peaks(device)
         peak = peak_resident_bytes()
     except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
-        yield _failed(trial, cause)
+        yield failed(trial, cause)
         return
     yield Alone(
         trial=trial.key,
@@ -200,7 +202,7 @@ class _Rounds:
                 try:
                     self.ready[trial.key] = self._prepared(trial)
                 except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
-                    yield _failed(trial, cause)
+                    yield failed(trial, cause)
         self.grown.clear()  # what models need is no growth
         number, seconds = self.job.first, self.job.spent
         while self.ready:
@@ -235,7 +237,7 @@ class _Rounds:
                     taken = timed(step, calls, self.device)
                 except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
                     del self.ready[trial.key]
-                    yield _failed(trial, cause)
+                    yield failed(trial, cause)
                 else:
                     samples.append(_sample(trial, slot, calls, taken))
         elapsed = time.perf_counter() - began

@@ -21,7 +21,7 @@ class Watcher(Protocol):
     """What the sweep tells as it goes."""
 
     def begin(self, total: int) -> None:
-        """Announce how many slots there are to measure."""
+        """Announce how many slots, or trainings, there are to measure next."""
 
     def advance(self, what: str, count: int = 1) -> None:
         """Say what has just been done, and how many slots that was."""
@@ -59,8 +59,8 @@ class ConsoleWatcher:
         self._progress.stop()
 
     def begin(self, total: int) -> None:
-        """Give the bar its length."""
-        self._progress.update(self._task, total=total)
+        """Give the bar its length, and begin it anew."""
+        self._progress.reset(self._task, total=total)
 
     def advance(self, what: str, count: int = 1) -> None:
         """Move the bar; where there is none, print how far it would be, now and then."""

@@ -12,8 +12,9 @@ from zoo.benchmark.facts import quantity, told_quantity
 from zoo.benchmark.row import Row, Table
 from zoo.benchmark.selection import pareto
 from zoo.errors import OptionError
+from zoo.hints import did_you_mean
 
-__all__ = ["LIMITS", "Choice", "Limit", "Pick", "Reached", "Recommendation", "recommend"]
+__all__ = ["LIMITS", "MERITS", "Choice", "Limit", "Pick", "Reached", "Recommendation", "recommend"]
 
 LIMITS = {
     "max_latency": "latency",
@@ -27,6 +28,10 @@ LIMITS = {
 
 OBJECTIVES = {"latency": "fastest", "memory": "least memory", "parameters": "fewest parameters", "quality": "best quality"}
 """What a pairing is chosen for, and what the best in it is called."""
+
+
+MERITS = {"throughput": "throughput", "miou": "quality"}
+"""What may be maximised, and its column: what stands first among the pairings that fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +116,8 @@ class Choice:
 
     Attributes:
         measured: how many pairings there are; `fitting`: how many keep every limit.
-        picks: those of the fitting that no other beats, the fastest first; a reference only where no pairing fits.
+        picks: those of the fitting that no other beats, the best in what is maximised first; a reference only where no
+            pairing fits.
         lacking: fitting rows that lack one of the objectives' values, of which nothing can be said.
         failed: how many pairings failed.
         limits: how each bounds the choice, the one that excludes most by itself first.
@@ -165,6 +171,7 @@ def recommend(
     max_flops: float | None = None,
     min_throughput: float | None = None,
     min_quality: float | None = None,
+    maximize: str = "throughput",
 ) -> Recommendation:
     """Return the pairings that keep every limit and that no other beats in latency, memory, parameters and quality.
 
@@ -183,9 +190,11 @@ def recommend(
         max_flops: of one forward pass for one image.
         min_throughput: images a second.
         min_quality: mean intersection over union.
+        maximize: what decides the order of those that fit, "throughput" or "miou"; where it is the quality and seeds cannot
+            tell some apart, the fastest of these comes first.
 
     Raises:
-        OptionError: nothing of that kind was measured, or a limit is of what was measured nowhere.
+        OptionError: nothing of that kind was measured, or a limit or the merit is of what was measured nowhere.
     """
     bounds = {
         "max_latency": max_latency,
@@ -213,11 +222,15 @@ def recommend(
     for limit in limits:
         if all(limit.reached(row) is None for row in measured):
             raise OptionError(f"{limit}: {limit.column} is not measured in these runs; leave it out, or choose another run.")
+    if maximize not in MERITS:
+        raise OptionError(f"--maximize is one of {', '.join(MERITS)}; found {maximize!r}.{did_you_mean(maximize, MERITS)}")
+    if maximize == "miou" and all(row.miou is None for row in measured):
+        raise OptionError("--maximize miou: quality is not measured in these runs; `zoo bench CONFIG --quality TASK` does.")
     blocks = dict.fromkeys(row.block for row in rows)
     return Recommendation(
         table=replace(table, rows=tuple(rows)),
         limits=limits,
-        choices=tuple(_choice(table, [row for row in rows if row.block == block], limits) for block in blocks),
+        choices=tuple(_choice(table, [row for row in rows if row.block == block], limits, maximize) for block in blocks),
     )
 
 
@@ -239,14 +252,14 @@ def _narrowed(
     return kept
 
 
-def _choice(table: Table, rows: Sequence[Row], limits: Sequence[Limit]) -> Choice:
+def _choice(table: Table, rows: Sequence[Row], limits: Sequence[Limit], maximize: str) -> Choice:
     measured = [row for row in rows if row.failure is None and row.latency]
     pairings = [row for row in measured if row.code]
     fitting = _keeping(pairings, limits)
     pool = fitting or _keeping(measured, limits)
     objectives = _objectives(pool)
     kept = pareto(replace(table, rows=tuple(pool)), ",".join(objectives)).rows if pool else ()
-    kept = tuple(sorted(kept, key=lambda row: column_named("latency").value(row)))
+    kept = _ordered(kept, maximize)
     reached = [_reached(pairings or measured, limit, limits, has_fitting=bool(fitting)) for limit in limits]
     return Choice(
         block=rows[0].block,
@@ -258,6 +271,28 @@ def _choice(table: Table, rows: Sequence[Row], limits: Sequence[Limit]) -> Choic
         failed=sum(row.failure is not None and bool(row.code) for row in rows),
         limits=tuple(sorted(reached, key=lambda each: (-each.alone, -each.missed))),
     )
+
+
+def _ordered(rows: Sequence[Row], maximize: str) -> tuple[Row, ...]:
+    """Return the fastest first; or, where quality counts, those that cannot be told from the best one, and then the others."""
+    fastest = sorted(rows, key=lambda row: column_named("latency").value(row))
+    if maximize != "miou":
+        return tuple(fastest)
+    best = _rivals(fastest)
+    others = [row for row in fastest if row not in best]
+    return (*best, *sorted(others, key=lambda row: -(row.miou or 0.0)))
+
+
+def _rivals(rows: Sequence[Row]) -> list[Row]:
+    """Return the row of the best quality, and those that the seeds cannot tell from it."""
+    known = [row for row in rows if row.miou is not None]
+    best = max(known, key=lambda row: row.miou or 0.0, default=None)
+    return [row for row in known if row is best or (best and _is_tied(row, best))]
+
+
+def _is_tied(row: Row, other: Row) -> bool:
+    difference = row.quality.difference(other.quality) if row.quality and other.quality else None
+    return difference is not None and difference.is_tie
 
 
 def _objectives(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -284,6 +319,9 @@ def _best_in(row: Row, rows: Sequence[Row], objectives: Sequence[str]) -> tuple[
             rivals = [other for other in rows if other.latency and other.latency.low <= reach]
             if row in rivals:
                 found.append(OBJECTIVES[name] + (" (tie)" if len(rivals) > 1 else ""))
+        elif name == "quality":
+            if row in (equals := _rivals(rows)):
+                found.append(OBJECTIVES[name] + (" (tie)" if len(equals) > 1 else ""))
         elif column.value(row) == best:
             found.append(OBJECTIVES[name])
     return tuple(found)

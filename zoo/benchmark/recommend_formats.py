@@ -156,7 +156,9 @@ def _notes(recommendation: Recommendation) -> Iterator[str]:
     if objectives:
         yield (
             f"worth choosing = no other that fits is as good in {', '.join(objectives)} and better in one of them; "
-            "tie: the intervals of the latencies overlap."
+            "tie: the intervals of the latencies overlap"
+            + (", or seeds cannot tell the qualities apart" if "quality" in objectives else "")
+            + "."
         )
     if recommendation.limits:
         yield "A limit is kept where the unfavourable end of the interval keeps it."

@@ -19,6 +19,7 @@ __all__ = [
     "StaticCost",
     "StopReason",
     "Stopped",
+    "Trained",
     "Uncounted",
     "Working",
     "message_from",
@@ -156,6 +157,27 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A trial's model, trained once and tested.
+
+    Attributes:
+        trial: the trial's key.
+        seed: that it was trained with.
+        steps: of the optimizer.
+        seconds: that training and testing took.
+        classes: of the data, by name.
+        scores: as plain data; `zoo.training.scores.Scores` says what they are.
+    """
+
+    trial: str
+    seed: int
+    steps: int
+    seconds: float
+    classes: tuple[str, ...]
+    scores: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rated:
     """How fast the device does one large kernel."""
 
@@ -171,10 +193,10 @@ class Placed:
     environment: Mapping[str, Any]
 
 
-Message: TypeAlias = Working | Counted | Uncounted | Alone | Round | Stopped | Failed | Rated | Placed
+Message: TypeAlias = Working | Counted | Uncounted | Alone | Round | Stopped | Failed | Trained | Rated | Placed
 
 _TYPES: dict[str, type[Any]] = {
-    entry.__name__: entry for entry in (Working, Counted, Uncounted, Alone, Round, Stopped, Failed, Rated, Placed)
+    entry.__name__: entry for entry in (Working, Counted, Uncounted, Alone, Round, Stopped, Failed, Trained, Rated, Placed)
 }
 
 
@@ -191,5 +213,7 @@ def message_from(data: Mapping[str, Any]) -> Message:
         facts["cost"] = StaticCost(**facts["cost"])
     if kind is Round:
         facts["samples"] = tuple(Sample(**sample) for sample in facts["samples"])
+    if kind is Trained:
+        facts["classes"] = tuple(facts["classes"])
     message: Message = kind(**{entry.name: facts[entry.name] for entry in fields(kind)})
     return message

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from zoo.benchmark.conditions import Conditions, noise_of
+from zoo.benchmark.qualities import Qualities
+from zoo.benchmark.quality import Floor, Quality
 from zoo.benchmark.records import FailureKind
 from zoo.benchmark.rounds import RoundsPlan, plan_of
 from zoo.benchmark.store import Store
@@ -16,7 +18,7 @@ from zoo.benchmark.trial import BLOCK_FACTS, Reference, Role, Trial
 from zoo.errors import ZooError
 from zoo.licences import licences_of
 from zoo.registry import default_registry
-from zoo.statistics import Estimate, estimate_median, estimate_ratio, outliers, percentile_90
+from zoo.statistics import Difference, Estimate, estimate_median, estimate_ratio, outliers, percentile_90
 
 __all__ = ["Check", "Row", "SmallerBatch", "Table", "table_of"]
 
@@ -60,7 +62,8 @@ class Row:
         failure: which kind of error.
         flags: what a reader must know of how it was measured: noise, outliers, the process.
         licences: of the encoder's and the decoder's code, and of pretrained weights; "" for what is no pairing.
-        quality: mean intersection over union, where a run measured it.
+        quality: what training it came to, where a run trained: the same for all rows of one model.
+        quality_difference: by how much its mIoU is above the baseline's, over the seeds.
     """
 
     run: int
@@ -103,7 +106,8 @@ class Row:
     error: str | None
     flags: tuple[str, ...]
     licences: str
-    quality: float | None = None
+    quality: Quality | None = None
+    quality_difference: Difference | None = None
 
     @property
     def block(self) -> tuple[Any, ...]:
@@ -119,6 +123,11 @@ class Row:
     def images_per_second(self) -> float | None:
         """Throughput at the median latency."""
         return self.batch / self.latency.median if self.latency else None
+
+    @property
+    def miou(self) -> float | None:
+        """Mean intersection over union on the test part, the mean over the seeds."""
+        return self.quality.mean if self.quality else None
 
     @property
     def peak_bytes(self) -> int | None:
@@ -155,6 +164,7 @@ class Table:
     checks: tuple[Check, ...]
     rates: Mapping[str, str]
     store: str
+    floors: tuple[Floor, ...] = ()
 
     @property
     def run(self) -> StoredRun:
@@ -177,6 +187,7 @@ def table_of(store: Store, *runs: int) -> Table:
         checks=tuple(check for part in parts for check in part.checks()),
         rates={dtype: told for part in parts for dtype, told in part.told_rates().items()},
         store=str(store.path),
+        floors=tuple(floor for part in parts for floor in part.qualities.floors),
     )
 
 
@@ -191,6 +202,8 @@ class _Run:
         self.stored = store.trials(run.id)
         self.trials = {stored.key: Trial.from_dict(stored.facts) for stored in self.stored}
         self.failed = {stored.key for stored in self.stored if stored.error}
+        self.qualities = Qualities(store, run)
+        self.baselines = {trial.block: trial.subject for trial in self.trials.values() if trial.role == "baseline"}
 
     def rows(self) -> list[Row]:
         return [
@@ -220,6 +233,7 @@ class _Run:
         pairing = None if isinstance(trial.subject, Reference) else trial.subject
         cost, alone = stored.cost, stored.alone or {}
         achieved = _achieved(stored, seconds)
+        quality, baseline = self.qualities.of(trial.subject), self.baselines.get(trial.block)
         rated = [(group.place, trial.dtype) for group in groups if group.place is not None]
         best = max((self.rates[where][1] for where in rated if where in self.rates), default=None)
         return Row(
@@ -261,8 +275,10 @@ class _Run:
             plan=cost.plan if cost else None,
             failure=stored.failure,  # type: ignore[arg-type]
             error=stored.error,
-            flags=self._flags(stored, groups, seconds),
+            flags=self._flags(stored, groups, seconds, quality),
             licences=_licences(trial),
+            quality=quality,
+            quality_difference=self.qualities.difference(trial.subject, baseline) if quality and baseline else None,
         )
 
     def _ratio(self, groups: Sequence[StoredGroup], key: str, fact: str = "seconds") -> Estimate | None:
@@ -282,11 +298,14 @@ class _Run:
     def _in_role(self, group: StoredGroup, role: Role) -> str | None:
         return next((key for key in group.trials if self.trials[key].role == role), None)
 
-    def _flags(self, stored: StoredTrial, groups: Sequence[StoredGroup], seconds: Sequence[float]) -> tuple[str, ...]:
+    def _flags(
+        self, stored: StoredTrial, groups: Sequence[StoredGroup], seconds: Sequence[float], quality: Quality | None
+    ) -> tuple[str, ...]:
         flags = list(stored.notes)
         if len(seconds) >= 6 and (count := outliers(seconds)):
             flags.append(f"{count} of {len(seconds)} samples far out")
         flags += noise_of([_conditions(each) for group in groups for each in group.conditions])
+        flags += self.qualities.flags(quality) if quality else ()
         return tuple(flags)
 
 

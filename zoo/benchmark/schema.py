@@ -98,6 +98,19 @@ CREATE TABLE sample (
 """
 
 
+VERSION_3 = """
+CREATE TABLE quality (             -- what training a model with a seed came to; of a look-up, too, with the seed 0
+    run INTEGER NOT NULL REFERENCES run(id),
+    subject TEXT NOT NULL,         -- hash of what was trained, or the look-up's name
+    seed INTEGER NOT NULL,
+    result TEXT,                   -- JSON
+    failure TEXT,                  -- which kind of error
+    error TEXT,
+    PRIMARY KEY (run, subject, seed)
+);
+"""
+
+
 def _made(database: sqlite3.Connection) -> None:
     _run(database, VERSION_1)
 
@@ -148,7 +161,11 @@ def _run(database: sqlite3.Connection, script: str) -> None:
             statement = ""
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_made, _grouped)
+def _with_quality(database: sqlite3.Connection) -> None:
+    _run(database, VERSION_3)
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_made, _grouped, _with_quality)
 """The step from each version to the next, from an empty file on."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

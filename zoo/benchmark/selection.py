@@ -10,7 +10,7 @@ A condition is `NAME OP VALUE`, such as `latency<20ms`; several, repeated or joi
 | `parameters`, `parts` (the encoder's) | the same | millions, or `k` `M` `G` |
 | `flops` | the same | GFLOPs, or `M` `G` `T` |
 | `efficiency` | the same | percent |
-| `ratio`, `busy_ratio`, `quality` | the same | a number, or with `%` |
+| `ratio`, `busy_ratio`, `quality`, `quality_difference` | the same | a number, or with `%` |
 | `run`, `batch`, `throughput`, `rounds`, `fits` | the same | a number |
 | `size` | the same, and `~` | `256x320`, or `256` for a square; `<` and `>` go by the number of pixels |
 | `pairing`, `encoder`, `decoder`, `licences`, `flags`, `failure` | `=` `!=` `~` | text; `~` a glob or a part, in any case |
@@ -155,6 +155,7 @@ def _with_rows(table: Table, rows: Sequence[Row]) -> Table:
     ids, blocks = {row.run for row in rows}, {row.block for row in rows}
     return replace(
         table,
+        floors=tuple(floor for floor in table.floors if not rows or floor.run in ids),
         rows=tuple(rows),
         runs=tuple(run for run in table.runs if run.id in ids) or table.runs,
         checks=tuple(check for check in table.checks if check.block in blocks),

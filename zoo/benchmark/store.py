@@ -14,7 +14,7 @@ from typing import Any
 from zoo.benchmark.owner import is_alive, owner
 from zoo.benchmark.records import Alone, Failed, Rated, Round, StaticCost
 from zoo.benchmark.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
-from zoo.benchmark.stored import StoredGroup, StoredRun, StoredTrial, Taken
+from zoo.benchmark.stored import StoredGroup, StoredQuality, StoredRun, StoredTrial, Taken
 from zoo.benchmark.trial import Trial, digest
 from zoo.errors import StoreError
 
@@ -222,6 +222,26 @@ class Store:
                 "INSERT OR REPLACE INTO rate (run, place, dtype, kernel, flops_per_second) VALUES (?, ?, ?, ?, ?)",
                 (run, place, rated.dtype, rated.kernel, rated.flops_per_second),
             )
+
+    def add_quality(
+        self, run: int, subject: str, seed: int, result: Mapping[str, Any] | None, *, failure: str = "", error: str = ""
+    ) -> None:
+        """Keep what training a subject with a seed came to, or why it came to nothing."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO quality (run, subject, seed, result, failure, error) VALUES (?, ?, ?, ?, ?, ?)",
+                (run, subject, seed, json.dumps(result) if result else None, failure or None, error or None),
+            )
+
+    def qualities(self, run: int) -> dict[str, dict[int, StoredQuality]]:
+        """Return what the trainings of a run came to, by subject and seed."""
+        found: dict[str, dict[int, StoredQuality]] = {}
+        asked = "SELECT subject, seed, result, error FROM quality WHERE run = ? ORDER BY subject, seed"
+        with self._guarded():
+            for subject, seed, result, error in self._db.execute(asked, (run,)):
+                stored = StoredQuality(result=json.loads(result) if result else None, error=error)
+                found.setdefault(subject, {})[seed] = stored
+        return found
 
     def _place(self, run: int, environment: Mapping[str, Any]) -> int:
         identity = digest(environment)

@@ -8,7 +8,7 @@ from typing import Any
 
 from zoo.benchmark.records import StaticCost
 
-__all__ = ["StoredGroup", "StoredRun", "StoredTrial", "Taken"]
+__all__ = ["StoredGroup", "StoredQuality", "StoredRun", "StoredTrial", "Taken"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,14 @@ class StoredGroup:
     def rounds(self) -> int:
         """How many rounds are done."""
         return len(self.conditions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredQuality:
+    """What one training came to: its result as plain data, or its error."""
+
+    result: Mapping[str, Any] | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,34 +1,52 @@
-"""A run from its configuration to its last round: a static pass, each trial alone, then the groups; all kept as it comes."""
+"""A run from its configuration to its end: a static pass, each trial alone, the groups, training; all kept as it comes."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from zoo.benchmark.config import BenchConfig
+from zoo.benchmark.config import BenchConfig, fitted
 from zoo.benchmark.environment import choose_device, describe_environment
 from zoo.benchmark.grouping import packed
 from zoo.benchmark.jobs import Job, JobKind
 from zoo.benchmark.memory import available_bytes
 from zoo.benchmark.processes import Executor, Limits, LocalProcesses, do_here
 from zoo.benchmark.progress import Watcher
-from zoo.benchmark.records import Alone, Counted, Failed, Message, Placed, Rated, Round, Stopped, Uncounted, Working
+from zoo.benchmark.records import (
+    Alone,
+    Counted,
+    Failed,
+    Message,
+    Placed,
+    Rated,
+    Round,
+    Stopped,
+    Trained,
+    Uncounted,
+    Working,
+)
 from zoo.benchmark.rounds import rounds_plan
 from zoo.benchmark.steps import check_runtime
 from zoo.benchmark.store import Store
 from zoo.benchmark.stored import StoredGroup, StoredRun, StoredTrial
 from zoo.benchmark.subjects import made_here, modules_to_import
-from zoo.benchmark.trial import Trial, blocks_of, digest, told_dimensions, trials_of
+from zoo.benchmark.trial import Trial, blocks_of, digest, subject_key, told_dimensions, trials_of
 from zoo.plugin_files import load_plugin_file
 
+if TYPE_CHECKING:
+    from zoo.data.segmentation_data import SegmentationData
+
 __all__ = ["IN_PROCESS", "ExecutorFactory", "run_sweep"]
+
+TRAINING_MODULES = ("zoo.benchmark.training", "zoo.training.lightning_run")
+"""What training imports beside the models; it takes seconds."""
 
 IN_PROCESS = "measured in the process that asked: a script or notebook made it, and no other process can"
 
@@ -49,6 +67,9 @@ def run_sweep(
     for runtime in config.runtime:
         check_runtime(runtime, device)
     environment = describe_environment(device).as_dict()
+    data = _quality_data(config)
+    if data:
+        config = fitted(config, len(data.classes), data.in_channels, data.name)
     trials = trials_of(config)
     run = store.start_run(config.name, _identity(config), environment, trials)
     if run.is_resumed:
@@ -56,7 +77,8 @@ def run_sweep(
         watcher.say(f"Resuming run {run.id} of {run.started}: {done} rounds are measured.")
     limit = None if config.memory_limit is None else int(config.memory_limit * 2**30)
     limits = Limits(step_seconds=config.step_limit, memory_bytes=limit)
-    with make_executor(limits, modules_to_import(trials)) as executor:
+    preload = [*modules_to_import(trials), *(TRAINING_MODULES if data else ())]
+    with make_executor(limits, preload) as executor:
         sweep = _Sweep(
             config=config,
             store=store,
@@ -72,8 +94,23 @@ def run_sweep(
         sweep.measure_alone()
         sweep.measure_smaller()
         sweep.measure_groups()
+        if data:
+            sweep.measure_floors(data)
+            sweep.measure_quality()
     store.finish_run(run.id)
     return store.run(run.id)
+
+
+def _quality_data(config: BenchConfig) -> SegmentationData | None:
+    """Open what is trained on, before anything is measured: what is wrong with it is told at once."""
+    if config.quality is None:
+        return None
+    from zoo.training.fit import check_installed
+
+    check_installed()
+    from zoo.benchmark.training import open_quality_data
+
+    return open_quality_data(config.quality)
 
 
 def _identity(config: BenchConfig) -> dict[str, object]:
@@ -159,6 +196,50 @@ class _Sweep:
                 if job.group not in ratios:
                     ratios[job.group] = _ratios_to(job.taken, job.baseline)
                 self._record(job, message, ratios[job.group])
+
+    def measure_floors(self, data: SegmentationData) -> None:
+        """What needs no network, for the rows below."""
+        from zoo.benchmark.training import floor_scores
+        from zoo.data.lookup import BASELINES
+
+        known = self.store.qualities(self.run)
+        for name in BASELINES:
+            if name not in known:
+                self.watcher.advance(f"scoring the {name}", 0)
+                self.store.add_quality(self.run, name, 0, {"scores": floor_scores(data, name).as_dict()})
+
+    def measure_quality(self) -> None:
+        """Each model trained with each seed: seed by seed, so that what an interrupted run has can be compared."""
+        assert self.config.quality is not None
+        subjects = {subject_key(self.trials[key].subject): key for key in reversed(self._live()) if not self._is_control(key)}
+        wanted = [(subject, seed) for seed in range(self.config.quality.seeds) for subject in reversed(subjects)]
+        missing = self._untrained(wanted)
+        self.watcher.begin(len(wanted))
+        self.watcher.advance("already trained", len(wanted) - len(missing))
+        while missing:
+            self._train(missing, subjects)
+            missing = self._untrained(wanted)
+
+    def _untrained(self, wanted: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        known = self.store.qualities(self.run)
+        return [(subject, seed) for subject, seed in wanted if seed not in known.get(subject, {})]
+
+    def _train(self, missing: Sequence[tuple[str, int]], subjects: Mapping[str, str]) -> None:
+        jobs = (
+            replace(self._job("train", [subjects[subject]]), seed=seed, quality=self.config.quality)
+            for subject, seed in missing
+        )
+        for job, message in self._run(jobs):
+            subject, told = subject_key(job.trials[0].subject), str(job.trials[0])
+            if isinstance(message, Trained):
+                facts = asdict(message)
+                result = {name: facts[name] for name in ("steps", "seconds", "classes", "scores")}
+                self.store.add_quality(self.run, subject, message.seed, result)
+                self.watcher.advance(f"trained {told} with seed {message.seed}: mIoU {message.scores['miou']:.3f}")
+            elif isinstance(message, Failed):
+                self.store.add_quality(self.run, subject, job.seed, None, failure=message.kind, error=message.error)
+                self.watcher.advance(f"training {told} with seed {job.seed} failed")
+                self.watcher.say(f"FAILED training {told} with seed {job.seed}: {message.error.splitlines()[0]}")
 
     def _unfinished(self) -> list[StoredGroup]:
         live = self._live()

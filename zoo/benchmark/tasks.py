@@ -28,7 +28,7 @@ WAIT_SECONDS = 0.5
 
 _Actor: TypeAlias = Any  # whose methods Ray makes at run time
 _Stream: TypeAlias = Any  # ray.ObjectRefGenerator, which is generic in some versions only
-_Identity: TypeAlias = tuple[str, int, str, int]
+_Identity: TypeAlias = tuple[str, int, str, int, int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -211,7 +211,7 @@ class RayTasks:
 
 def _identity(job: Job) -> _Identity:
     """Return what two attempts at the same work share, if the first brought nothing."""
-    return job.kind, job.group, job.trials[0].key, job.first
+    return job.kind, job.group, job.trials[0].key, job.first, job.seed
 
 
 def _told(task: _Task) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "block_words",
     "blocks_of",
     "digest",
+    "subject_key",
     "told_block",
     "told_dimensions",
     "trials_of",
@@ -52,6 +53,11 @@ class Reference:
 
 
 Subject: TypeAlias = Pairing | Reference
+
+
+def subject_key(subject: Subject) -> str:
+    """Return a short hash of what is trained: the same for all trials of one model."""
+    return digest(subject.as_dict())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +107,9 @@ class Trial:
         return digest(self.as_dict())
 
     def __str__(self) -> str:
-        return self.name or str(self.subject)
+        if self.name or isinstance(self.subject, Reference):
+            return self.name or str(self.subject)
+        return self.subject.told(without=("classes", "in_channels"))  # which all trials of a run share
 
 
 def digest(facts: Any) -> str:

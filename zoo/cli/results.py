@@ -181,6 +181,7 @@ def recommend(
     max_flops: Annotated[str | None, typer.Option(metavar="20G", help="FLOPs an image at most.", show_default=False)] = None,
     min_throughput: Annotated[str | None, typer.Option(metavar="30", help="Images/s at least.", show_default=False)] = None,
     min_quality: Annotated[str | None, typer.Option(metavar="0.7", help="mIoU at least.", show_default=False)] = None,
+    maximize: Annotated[str, typer.Option(metavar="throughput|miou", help="What stands first.")] = "throughput",
     format: Annotated[FormatName, typer.Option("--format", "-f", help="How to write it.")] = FormatName.table,
     store: StoreOption = STORE,
 ) -> None:
@@ -211,6 +212,7 @@ def recommend(
         batch=batch,
         size=None if size is None else _size(size),
         dtype=dtype,
+        maximize=maximize,
         **limits,
     )
     _show(format, None, render=lambda name: render(found, name), view=lambda width: terminal_view(found, width), store=store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,21 @@ def bench(
     format: FormatOption = None,
     output: OutputOption = None,
     store: StoreOption = STORE,
+    quality: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK|FOLDER",
+            help="Train every pairing on this, too, and test it: texture-mosaic, ..., or a folder of images/ and masks/.",
+            show_default="as CONFIG says",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="STEPS|MINUTES", help="Of each training: 300, or '2 min'.", show_default="CONFIG's, else 300"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How often each is trained.", show_default="CONFIG's, else 3")
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -31,15 +46,20 @@ def bench(
 ) -> None:
     """Measure every pairing of a configuration side by side, and print one table; an interrupted run goes on.
 
+    With --quality the table has each one's mIoU after training, over several seeds.
+
     A pairing that fails is a row with its error. Exit status 1: every one failed.
     """
     from zoo.benchmark import bench as run_bench
     from zoo.benchmark import load_config
+    from zoo.benchmark.config import with_quality
     from zoo.benchmark.formats import render, terminal_view
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     form = format or format_of(output)
     wanted = load_config(config)
+    if changes := _quality_changes(quality, budget, seeds):
+        wanted = with_quality(wanted, changes)
     if output is not None:
         check_writable(output)
     try:
@@ -55,6 +75,12 @@ def bench(
     )
     if all(row.error for row in table.rows):
         raise typer.Exit(1)
+
+
+def _quality_changes(quality: str | None, budget: str | None, seeds: int | None) -> dict[str, Any]:
+    folder = str(Path(quality).resolve()) if quality is not None and Path(quality).is_dir() else quality
+    steps = int(budget) if budget is not None and budget.strip().isdecimal() else budget
+    return {name: value for name, value in (("data", folder), ("budget", steps), ("seeds", seeds)) if value is not None}
 
 
 @app.command()

@@ -32,8 +32,8 @@ class DataEntry(Strict):
     download: bool = False
 
     def options(self) -> dict[str, Any]:
-        """Return the options that were given, for `zoo.open_data`."""
-        return self.model_dump(include=self.model_fields_set - {"source"})
+        """Return the options that are not the usual ones, for `zoo.open_data`."""
+        return self.model_dump(exclude={"source"}, exclude_defaults=True)
 
     def relative_to(self, base: Path) -> DataEntry:
         """Return the entry with paths that are found from a configuration's folder made absolute."""

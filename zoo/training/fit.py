@@ -27,7 +27,7 @@ from zoo.training.order import seed_of
 from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
 
-__all__ = ["TrainResult", "fit"]
+__all__ = ["TrainResult", "check_installed", "crop_size", "fit"]
 
 RESULT, SETTINGS = "result.json", "settings.json"
 
@@ -88,10 +88,10 @@ def fit(
         ConfigError: the folder has a run of other settings, or the pairing has other classes or channels than the data.
         DataError: images that differ in size, and no `size` among the settings.
     """
-    _check_installed()
+    check_installed()
     from zoo.training.lightning_run import run  # Lightning takes seconds to import
 
-    size = _crop(data, settings)
+    size = crop_size(data, settings)
     if isinstance(pairing, Pairing):
         _check_fits(pairing, data)
         resolve(pairing)  # an unknown id or an impossible plan is told before a folder is made
@@ -135,7 +135,8 @@ def fit(
     return result
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Raise an OptionError where Lightning or torchmetrics is not installed."""
     missing = [module for module in ("lightning", "torchmetrics") if find_spec(module) is None]
     if missing:
         raise OptionError(
@@ -152,7 +153,12 @@ def _check_fits(pairing: Pairing, data: SegmentationData) -> None:
             raise ConfigError(f"{pairing}: {name} is {found}, and {data.name} has {wanted}. Give {name}={wanted}.")
 
 
-def _crop(data: SegmentationData, settings: TrainSettings) -> tuple[int, int]:
+def crop_size(data: SegmentationData, settings: TrainSettings) -> tuple[int, int]:
+    """Return (H, W) of what is trained on.
+
+    Raises:
+        DataError: images that differ in size, and no `size` among the settings.
+    """
     size = settings.size
     if size is None:
         if data.size is None:

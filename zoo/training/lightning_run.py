@@ -79,8 +79,8 @@ def run(
     if tell:
         callbacks.append(_Tell(tell, module.steps))
     trainer = Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],
-        devices=settings.devices,
+        accelerator=settings.device.partition(":")[0],
+        devices=_devices(settings),
         strategy="ddp" if settings.devices > 1 else "auto",
         use_distributed_sampler=False,
         precision=_precision(settings),
@@ -152,6 +152,11 @@ class _Tell(Callback):
     def on_test_batch_start(self, *_: object, **__: object) -> None:
         """Say that the result is tested."""
         self._tell("testing")
+
+
+def _devices(settings: TrainSettings) -> int | list[int]:
+    _, sign, number = settings.device.partition(":")
+    return [int(number)] if sign else settings.devices
 
 
 def _precision(settings: TrainSettings) -> Any:

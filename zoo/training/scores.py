@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["Scores", "scores_of"]
+from zoo.data.segmentation_data import SegmentationData
+
+__all__ = ["Scores", "score_predictor", "scores_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,18 @@ def scores_of(confusion: Tensor) -> Scores:
         iou=tuple(iou),
         pixels=int(total),
     )
+
+
+def score_predictor(data: SegmentationData, predict: Callable[[Tensor], Tensor]) -> Scores:
+    """Return what a predictor, from an image (channels, H, W) to a mask (H, W), scores on the test part."""
+    count = len(data.classes)
+    confusion = torch.zeros(count, count, dtype=torch.int64)
+    for index in range(len(data.test)):
+        image, mask = data.test[index]
+        kept = mask != data.ignored
+        pairs = mask[kept] * count + predict(image)[kept]
+        confusion += torch.bincount(pairs, minlength=count**2).view(count, count)
+    return scores_of(confusion)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -36,7 +36,7 @@ class TrainSettings(Strict):
         patience: after how many validations without a better one training ends; by default never.
         workers: processes that load images.
         devices: of one machine, each with its own batch.
-        device: "auto" (the accelerator where there is one), "cpu" or "cuda".
+        device: "auto" (the accelerator where there is one), "cpu", "mps", "cuda", or "cuda:1" for one of several.
         seed: of the random weights, the order of the samples, augmentation and dropout.
     """
 
@@ -57,7 +57,7 @@ class TrainSettings(Strict):
     patience: Count | None = None
     workers: Annotated[int, Field(ge=0)] = 0
     devices: Count = 1
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

@@ -53,7 +53,7 @@ PLOTS = (
         title="latency and quality",
         label="mean intersection over union",
         scale=1.0,
-        value=lambda row: row.quality,
+        value=lambda row: row.miou,
         smaller_is_better=False,
     ),
 )

@@ -9,7 +9,7 @@ from html import escape
 from importlib.resources import files
 
 from zoo.benchmark.columns import chosen_columns
-from zoo.benchmark.formats import intervals_note, peak_legend
+from zoo.benchmark.formats import intervals_note, peak_legend, quality_notes
 from zoo.benchmark.report.headings import run_cards, summary_of, title_of
 from zoo.benchmark.report.payload import block_labels, json_for_script, payload_of, shared_facts
 from zoo.benchmark.row import Check, Row, Table
@@ -188,6 +188,8 @@ def _notes_part(table: Table) -> str:
     lines = [
         intervals_note(table),
         "The rows of a block were measured interleaved, each compared with the baseline of the same rounds.",
+        *(f"{note}." for note in quality_notes(table)),
+        *(f"{floor.name}: mIoU {floor.miou:.3f}, without any network." for floor in table.floors),
         *(f"Best rate in {dtype}: {told}." for dtype, told in table.rates.items()),
     ]
     told = "".join(f"<li>{escape(line)}</li>" for line in lines)

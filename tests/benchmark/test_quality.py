@@ -1,0 +1,318 @@
+"""`zoo bench --quality`: every pairing trained alike, several times, and what the table says of that."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from textwrap import dedent
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from report_tables import quality
+
+import zoo
+from zoo.benchmark import BenchConfig
+from zoo.benchmark.formats import records, render
+from zoo.benchmark.row import table_of
+from zoo.benchmark.selection import sorted_by
+from zoo.benchmark.store import Store
+from zoo.statistics import estimate_difference
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+PLUGIN = """
+    from torch import nn
+
+    import zoo
+
+    class TinyEncoder(nn.Module):
+        def __init__(self, maps, in_channels, weights):
+            super().__init__()
+            self.fine = nn.Sequential(nn.Conv2d(in_channels, 8, 3, stride=2, padding=1), nn.ReLU())
+
+        def forward(self, x):
+            return [self.fine(x)]
+
+    zoo.register_encoder("tiny", TinyEncoder, pyramid=[zoo.FeatureMap(name="fine", channels=8, stride=2)])
+
+    @zoo.register_decoder("as-it-is")
+    class AsItIs(nn.Module):
+        def __init__(self, pyramid):
+            super().__init__()
+            self.out_channels, self.out_stride = pyramid[0].channels, pyramid[0].stride
+
+        def forward(self, features):
+            return features[0]
+
+    @zoo.register_decoder("never-trains")
+    class NeverTrains(AsItIs):
+        def forward(self, features):
+            if self.training:
+                raise ArithmeticError("no gradient\\nin sight")
+            return features[0]
+"""
+CONV = {"name": "conv", "factory": "torch.nn:Conv2d", "options": {"in_channels": 3, "out_channels": 2, "kernel_size": 1}}
+RUN = {
+    "name": "small",
+    "plugins": ["tiny.py"],
+    "pairings": [{"encoder": "tiny", "decoder": name} for name in ("as-it-is", "never-trains")],
+    "baseline": CONV,
+    "modes": ["inference"],
+    "batch": [1, 2],
+    "size": [32],
+    "device": "cpu",
+    "rounds": 20,
+    "warmup": 1,
+    "quality": {"data": "squares", "budget": 40, "seeds": 2, "batch": 4, "learning_rate": 0.1},
+}
+
+
+def made(folder, **changes):
+    """Write a plugin, a folder of bright squares on dark ground, and a configuration; return the configuration's path."""
+    (folder / "tiny.py").write_text(dedent(PLUGIN), encoding="utf-8")
+    random = np.random.default_rng(0)
+    for part, count in (("train", 8), ("validation", 1), ("test", 4)):
+        for number in range(count):
+            mask = np.zeros((32, 32), dtype=np.uint8)
+            top, left = random.integers(0, 18, 2)
+            mask[top : top + 14, left : left + 14] = 1
+            image = (random.integers(0, 60, (32, 32, 3)) + 150 * mask[..., None]).astype(np.uint8)
+            for kind, array in (("images", image), ("masks", mask)):
+                place = folder / "squares" / part / kind
+                place.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(place / f"{number}.png")
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump({**RUN, **changes}), encoding="utf-8")
+    return path
+
+
+def started(path, store, *arguments):
+    """Start `zoo bench` in a process of its own, which heeds an interrupt even where what started the tests does not."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "zoo", "bench", path, "--store", store, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def done(path, store, *arguments):
+    process = started(path, store, *arguments)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    store = folder / "store.sqlite"
+    status, out, err = done(made(folder), store)
+    assert status == 0, err
+    return store, out, err
+
+
+@pytest.fixture(scope="module")
+def table(finished):
+    with closing(Store(finished[0])) as store:
+        return table_of(store, 1)
+
+
+def named(table, name):
+    return [row for row in table.rows if name in row.name]
+
+
+def test_every_row_of_a_model_has_its_quality_over_the_seeds(table):
+    for name in ("conv", "as-it-is"):
+        small, large = named(table, name)
+        assert small.batch != large.batch
+        assert small.quality == large.quality
+        assert small.quality.seeds == (0, 1)
+        assert small.quality.steps == (40, 40)
+        assert small.quality.classes == ("0", "1")
+        assert small.miou == pytest.approx(sum(small.quality.miou) / 2)
+        assert 0.7 < small.miou <= 1  # brightness tells all
+        assert small.quality.deviation == pytest.approx(abs(np.diff(small.quality.miou)[0]) / 2**0.5)
+
+
+def test_the_difference_to_the_baseline_has_its_interval(table):
+    (row, _), (base, _) = named(table, "as-it-is"), named(table, "conv")
+    differences = [own - other for own, other in zip(row.quality.miou, base.quality.miou, strict=True)]
+    assert row.quality_difference == estimate_difference(differences)
+    assert base.quality_difference.mean == 0
+
+
+def test_a_model_that_cannot_be_trained_keeps_its_speed_and_says_so(table, finished):
+    row, _ = named(table, "never-trains")
+    assert row.error is None
+    assert row.latency
+    assert row.miou is None
+    assert any("training with seed 1 failed: ArithmeticError: no gradient" in flag for flag in row.flags)
+    assert "FAILED training tiny x never-trains with seed 0: ArithmeticError: no gradient" in finished[2]
+
+
+def test_the_look_up_and_the_majority_class_stand_below(table, finished):
+    floors = {floor.name: floor.miou for floor in table.floors}
+    assert floors["colour look-up"] > 0.7
+    assert floors["majority class"] < 0.5
+    for form in ("table", "markdown"):
+        lines = render(table, form).splitlines()
+        below, *_ = [place for place, line in enumerate(lines) if "colour look-up" in line]
+        assert f"{floors['majority class']:.3f}" in lines[below + 1]
+        assert [name for name in ("conv", "as-it-is", "never-trains") if name not in " ".join(lines[:below])] == []
+    assert "majority class" in finished[1]
+
+
+def test_the_table_says_what_was_trained_on_what_and_for_how_long(table):
+    assert "mIoU on the test part of squares: 40 steps of batch 4, 2 seeds" in render(table, "table").replace("\n", " ")
+
+
+def test_programs_read_every_training_with_its_classes(table):
+    facts = json.loads(render(table, "json"))["rows"]
+    (row, _) = [each for each in facts if each["pairing"] == "conv"]
+    assert [each["seed"] for each in row["trainings"]] == [0, 1]
+    assert set(row["trainings"][0]["iou"]) == {"0", "1"}
+    assert row["quality"] == pytest.approx(named(table, "conv")[0].miou)
+    assert row["majority_class_miou"] < 0.5
+    (failed, _) = [each for each in facts if "never-trains" in each["pairing"]]
+    assert "ArithmeticError" in failed["trainings"][0]["error"]
+    assert len({tuple(record) for record in records(table)}) == 1
+
+
+def test_rows_are_sorted_by_quality_the_unknown_last(table):
+    names = [row.name for row in sorted_by(table, "-quality").rows]
+    assert all("never-trains" in name for name in names[-2:])
+
+
+def test_an_interrupted_run_goes_on_and_comes_to_the_same(finished, tmp_path):
+    path, store = made(tmp_path), tmp_path / "store.sqlite"
+
+    def trained(place=store):
+        with closing(sqlite3.connect(f"file:{place}?mode=ro", uri=True, timeout=60)) as database:
+            asked = "SELECT subject, seed, json_extract(result, '$.scores.miou') FROM quality ORDER BY subject, seed"
+            return database.execute(asked).fetchall()
+
+    process = started(path, store)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if len(trained()) > 2:  # beside the two floors
+                break
+        except sqlite3.OperationalError:
+            pass
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 130, err
+    assert 2 < len(trained()) < 8
+    status, _, err = done(path, store)
+    assert status == 0, err
+    assert "Resuming run 1" in err
+    assert trained() == trained(finished[0])
+
+
+def test_the_command_line_measures_quality_of_any_configuration(tmp_path):
+    path = made(tmp_path, batch=[1], pairings=[{"encoder": "tiny", "decoder": "as-it-is"}])
+    plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    plain.pop("quality")
+    path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    store = tmp_path / "store.sqlite"
+    arguments = ("--quality", str(tmp_path / "squares"), "--budget", "0.01 min", "--seeds", "1")
+    status, out, err = done(path, store, *arguments, "--format", "json")
+    assert status == 0, err
+    rows = json.loads(out)["rows"]
+    assert [len(row["trainings"]) for row in rows] == [1, 1]
+    assert all(row["trainings"][0]["steps"] > 1 for row in rows)
+    assert all(row["quality_difference_low"] is None for row in rows)
+    with closing(Store(store)) as opened:
+        told = render(table_of(opened, 1), "table").replace("\n", " ")
+    assert "0.01 min of training each" in told
+    assert "(1 seed)" in told
+
+
+def test_a_decoder_of_this_process_alone_is_trained_in_it(tmp_path, fresh_registry):
+    from torch import nn
+
+    @zoo.register_decoder("own")
+    class Own(nn.Module):
+        def __init__(self, pyramid):
+            super().__init__()
+            self.out_channels, self.out_stride = pyramid[0].channels, pyramid[0].stride
+
+        def forward(self, features):
+            return features[0]
+
+    path = made(tmp_path, batch=[1], pairings=[{"encoder": "tiny", "decoder": "own"}])
+    table = zoo.bench(path, store=tmp_path / "store.sqlite")
+    assert named(table, "own")[0].quality.seeds == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"classes": 5}, "classes is 5, and squares has 2. Leave classes out"),
+        ({"in_channels": 1}, "in_channels is 1, and squares has 3"),
+        ({"quality": {"data": "nowhere"}}, "nowhere is no folder, no task"),
+        ({"quality": {"data": "squares", "budget": 0}}, "a number of steps, such as 300, or of minutes"),
+        ({"quality": {"data": "squares", "budget": "2 hours"}}, "a number of steps, such as 300, or of minutes"),
+        ({"quality": {"data": "squares", "epochs": 3}}, "epochs is no key of a benchmark's quality; budget"),
+        ({"quality": {"data": "squares", "learning_rat": 1.0}}, "Did you mean 'learning_rate'"),
+        ({"quality": {"budget": 3}}, "quality.data: this key is required"),
+        ({"quality": {"data": {"source": "squares", "clases": ["a"]}}}, "Did you mean 'classes'"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_measured(tmp_path, fresh_registry, changes, told):
+    path = made(tmp_path, **changes)
+    with pytest.raises(zoo.ZooError) as raised:
+        zoo.bench(path, store=tmp_path / "store.sqlite")
+    assert told in str(raised.value)
+    with closing(Store(tmp_path / "store.sqlite")) as store:
+        assert store.runs() == []
+
+
+def test_broken_data_is_named_before_anything_is_measured(tmp_path, fresh_registry):
+    path = made(tmp_path)
+    broken = tmp_path / "squares" / "train" / "images" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(zoo.DataError, match=r"3\.png"):
+        zoo.bench(path, store=tmp_path / "store.sqlite")
+
+
+def test_a_budget_without_data_is_told(tmp_path, command_line):
+    path = made(tmp_path)
+    plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    plain.pop("quality")
+    path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    status, _, stderr = command_line("bench", path, "--store", tmp_path / "store.sqlite", "--budget", "300")
+    assert status
+    assert "--quality TASK" in stderr
+
+
+def test_few_seeds_tell_little():
+    difference = estimate_difference([0.01, 0.02, 0.03])
+    assert difference.mean == pytest.approx(0.02)
+    assert difference.high - difference.mean == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-4)
+    assert difference.is_tie
+    assert not estimate_difference([0.20, 0.21, 0.22]).is_tie
+    assert estimate_difference([0.5]).is_tie  # one seed tells nothing
+    assert not estimate_difference([-0.20, -0.21, -0.22]).is_tie
+    assert estimate_difference([0.008, 0.0081, 0.0082]).is_tie  # too small to matter
+
+
+def test_a_quality_is_told_with_its_spread():
+    assert quality(0.8, 0.9).told() == "0.850 ±0.071"
+    assert quality(0.8).told() == "0.800 (1 seed)"
+
+
+def test_a_configurations_quality_is_the_same_after_a_store_had_it():
+    config = BenchConfig(**{**RUN, "quality": {"data": {"source": "x", "colours": [[0, 0, 0], [9, 9, 9]]}, "size": [32, 48]}})
+    assert BenchConfig.model_validate(config.model_dump(mode="json")).quality == config.quality
