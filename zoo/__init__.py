@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zoo.explanation import explain as explain
     from zoo.hookspecs import API_VERSION as API_VERSION
     from zoo.hookspecs import hookimpl as hookimpl
+    from zoo.hub import hub_file as hub_file
     from zoo.licences import Licences as Licences
     from zoo.loading import load as load
     from zoo.model import SegmentationModel as SegmentationModel
@@ -77,6 +78,7 @@ _HOMES = {
     "zoo.errors": _ERRORS,
     "zoo.explanation": "explain",
     "zoo.hookspecs": "API_VERSION hookimpl",
+    "zoo.hub": "hub_file",
     "zoo.licences": "Licences",
     "zoo.loading": "load",
     "zoo.model": "SegmentationModel build",

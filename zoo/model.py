@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from zoo.adapters import build_adapters
 from zoo.batch_norms import is_for_want_of_values, told_want_of_values
+from zoo.checkpointing import checkpointed
 from zoo.errors import InputError, OptionError, PluginError, ZooError
 from zoo.licences import Licences, licences_of
 from zoo.pairing import Pairing
@@ -28,13 +29,15 @@ __all__ = ["SegmentationModel", "build", "build_pairing"]
 class SegmentationModel(nn.Module):
     """An encoder and a decoder joined by a plan; gives logits at the input's own size.
 
-    Shapes: `forward` takes (N, in_channels, H, W) for any H, W and returns (N, classes, H, W).
+    Shapes: `forward` takes (N, in_channels, H, W) for any H, W and returns (N, classes, H, W); with `aux_levels`, in train
+    mode, a tuple of such: the logits, and those of each coarser map.
 
     Attributes:
         encoder: returns the plan's maps, fine to coarse.
         adapters: one module a decoder input; the identity where nothing is inserted.
         decoder: the maps in, one map out.
         head: the decoder's map in, logits out.
+        aux_heads: the same for the decoder's coarser maps, the finest of these first; empty but with `aux_levels`.
         pairing: what was asked for.
         plan: what the negotiation made of it.
         preprocessing: mean, std and value range of the weights in use.
@@ -49,12 +52,14 @@ class SegmentationModel(nn.Module):
         plan: Plan,
         pairing: Pairing,
         licences: Licences = Licences(),  # noqa: B008 - a frozen fact
+        aux_heads: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.adapters = nn.ModuleList(build_adapters(route.adapters) for route in plan.routes)
         self.decoder = decoder
         self.head = head
+        self.aux_heads = nn.ModuleList(aux_heads)
         self.plan = plan
         self.pairing = pairing
         self.licences = licences
@@ -62,8 +67,8 @@ class SegmentationModel(nn.Module):
         self.preprocessing: Preprocessing = preprocessing or Preprocessing.identity(pairing.in_channels)
         self._sources = tuple(plan.maps.index(route.source.name) for route in plan.routes)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the logits of each pixel: (N, in_channels, H, W) -> (N, classes, H, W).
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the logits of each pixel: (N, in_channels, H, W) -> (N, classes, H, W); auxiliary ones in train mode beside.
 
         Raises:
             InputError: the tensor is not of that shape, its size is refused under `size_policy="error"`, or, in train mode,
@@ -79,29 +84,52 @@ class SegmentationModel(nn.Module):
         elif done == "resize":
             image = F.interpolate(image, size=(fitted_height, fitted_width), mode="bilinear", align_corners=False)
         try:
-            logits = self._logits(image)
+            found = self._logits(image)
         except ValueError as cause:
             if not is_for_want_of_values(cause):
                 raise
             raise InputError(told_want_of_values(self, cause, tuple(image.shape))) from cause
-        if logits.shape[-2:] != image.shape[-2:]:
-            logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
-        if done == "resize":
-            return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
-        return logits[..., :height, :width]
 
-    def _logits(self, image: Tensor) -> Tensor:
-        """Return the head's logits, at whatever resolution it gives them, for an image of a size that the encoder takes."""
-        maps = self.encoder(image)
+        def sized(logits: Tensor) -> Tensor:
+            if logits.shape[-2:] != image.shape[-2:]:
+                logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+            if done == "resize":
+                return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+            return logits[..., :height, :width]
+
+        return tuple(map(sized, found)) if isinstance(found, tuple) else sized(found)
+
+    def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the heads' logits, at whatever resolution they give them, for an image of a size that the encoder takes."""
+        maps = self._run("encoder", self.encoder, image)
         if len(maps) != len(self.plan.maps):
             raise PluginError(
                 f"The encoder {self.pairing.encoder} was asked for {len(self.plan.maps)} maps ({', '.join(self.plan.maps)}) "
                 f"and returned {len(maps)}; its forward must return just the maps it was built for."
             )
         inputs = [adapter(maps[source]) for adapter, source in zip(self.adapters, self._sources, strict=True)]
-        with recomputed_activations(is_on=self.training):
-            logits: Tensor = self.head(self.decoder(inputs))
-        return logits
+        has_aux = self.training and len(self.aux_heads) > 0
+
+        def decoded(*inputs: Tensor) -> Any:
+            with recomputed_activations(is_on=self.training and not self._is_checkpointed("decoder")):
+                return self.decoder.forward_aux(list(inputs)) if has_aux else self.decoder(list(inputs))  # type: ignore[operator]
+
+        finest = self._run("decoder", decoded, *inputs)
+        if not has_aux:
+            logits: Tensor = self.head(finest)
+            return logits
+        finest, coarser = finest
+        aux = (head(x) for head, x in zip(self.aux_heads, coarser, strict=False))
+        return (self.head(finest), *aux)
+
+    def _run(self, name: str, part: Callable[..., Any], *inputs: Tensor) -> Any:
+        """Run the encoder or the decoder, keeping no activation of it where that was asked for."""
+        if not self._is_checkpointed(name):
+            return part(*inputs)
+        return checkpointed(part, self.get_submodule(name), *inputs)
+
+    def _is_checkpointed(self, name: str) -> bool:
+        return self.training and self.pairing.gradient_checkpointing in (name, "both")
 
     def _check(self, image: Tensor) -> None:
         channels = self.pairing.in_channels
@@ -130,6 +158,8 @@ def build(
     image_size: tuple[int, int] | None = None,
     adapters: str = "auto",
     size_policy: str = "auto",
+    aux_levels: int = 0,
+    gradient_checkpointing: str | None = None,
     encoder_options: Mapping[str, Any] | None = None,
     decoder_options: Mapping[str, Any] | None = None,
 ) -> SegmentationModel:
@@ -141,7 +171,7 @@ def build(
         decoder: a decoder's id (`zoo list decoders`).
         classes: the number of logits a pixel gets.
         in_channels: the number of channels the image has.
-        weights: None for random ones, a name the encoder knows ("imagenet"), or a file's path.
+        weights: None for random ones, a name the encoder knows ("imagenet"), "hf-hub:OWNER/NAME", or a file's path.
         levels: how many of the encoder's strides to use, counted from the finest; None for all.
         image_size: (H, W) that the model will see: an encoder that is made for one size is made for it (position
             embeddings, windows); the others work at any size, and it changes nothing. None where it may vary.
@@ -149,6 +179,10 @@ def build(
         size_policy: for images whose size the encoder cannot take as it is: "pad" them (and crop the logits), "resize" them
             (and the logits back), or "error"; "auto" pads where it can and resizes what is larger than the one size an
             encoder takes.
+        aux_levels: how many of the decoder's coarser maps get a head of their own (deep supervision): in train mode the
+            model returns a tuple, the logits and those of each such map, the finest first, all at the image's size.
+        gradient_checkpointing: "encoder", "decoder" or "both": its activations are computed again for the gradient in
+            place of being kept, which takes time and saves memory in training.
         encoder_options: keywords for the encoder.
         decoder_options: keywords for the decoder.
 
@@ -169,6 +203,8 @@ def build(
         "image_size": image_size,
         "adapters": adapters,
         "size_policy": size_policy,
+        "aux_levels": aux_levels,
+        "gradient_checkpointing": gradient_checkpointing,
         "encoder_options": {} if encoder_options is None else encoder_options,
         "decoder_options": {} if decoder_options is None else decoder_options,
     }
@@ -186,8 +222,9 @@ def _built(resolved: Resolved) -> SegmentationModel:
     encoder = _encoder(resolved)
     decoder = _decoder(resolved)
     head = _head(decoder, resolved)
+    aux_heads = _aux_heads(decoder, resolved)
     licences = licences_of(resolved.encoder, resolved.decoder, resolved.pairing.weights)
-    return SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing, licences)
+    return SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing, licences, aux_heads)
 
 
 def _encoder(resolved: Resolved) -> nn.Module:
@@ -224,6 +261,17 @@ def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
     if not isinstance(head, nn.Module):
         raise PluginError(f"make_head of the decoder {resolved.decoder.id} must return an nn.Module; found {head!r}.")
     return head
+
+
+def _aux_heads(decoder: nn.Module, resolved: Resolved) -> list[nn.Module]:
+    wanted, classes = resolved.pairing.aux_levels, resolved.pairing.classes
+    if not wanted:
+        return []
+    widths = tuple(getattr(decoder, "aux_channels", ()))
+    if len(widths) < wanted:
+        has = f"has {len(widths)} coarser maps here" if widths else "gives no coarser maps (`aux_channels` and `forward_aux`)"
+        raise OptionError(f"aux_levels={wanted}: the decoder {resolved.decoder.id} {has}.")
+    return [nn.Conv2d(width, classes, kernel_size=1) for width in widths[:wanted]]
 
 
 def _made(

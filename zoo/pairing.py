@@ -10,10 +10,11 @@ from typing import Any
 from zoo.errors import OptionError
 from zoo.options import Options, plain
 
-__all__ = ["ADAPTER_POLICIES", "SIZE_POLICIES", "Pairing"]
+__all__ = ["ADAPTER_POLICIES", "CHECKPOINTED", "SIZE_POLICIES", "Pairing"]
 
 ADAPTER_POLICIES = ("auto", "none")
 SIZE_POLICIES = ("auto", "pad", "resize", "error")
+CHECKPOINTED = (None, "encoder", "decoder", "both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class Pairing:
         size_policy: what happens to an image whose size the encoder cannot take as it is: "pad" (right and bottom, with
             zeros, and crop the logits), "resize" (the image, and the logits back), "error"; "auto" pads where it can,
             and resizes what is larger than the one size that an encoder takes.
+        aux_levels: how many of the decoder's coarser maps get a head of their own, the finest of these first (deep
+            supervision); in train mode the model then returns a tuple of logits.
+        gradient_checkpointing: "encoder", "decoder" or "both": whose activations are computed again for the gradient, and not
+            kept.
         encoder_options: keywords for the encoder's factory.
         decoder_options: keywords for the decoder's factory.
     """
@@ -46,6 +51,8 @@ class Pairing:
     image_size: tuple[int, int] | None = None
     adapters: str = "auto"
     size_policy: str = "auto"
+    aux_levels: int = 0
+    gradient_checkpointing: str | None = None
     encoder_options: Mapping[str, Any] = field(default_factory=Options)
     decoder_options: Mapping[str, Any] = field(default_factory=Options)
 
@@ -61,6 +68,9 @@ class Pairing:
             raise OptionError(f"weights is None, a name or a file's path as a string; found {self.weights!r}.")
         _check_choice("adapters", self.adapters, ADAPTER_POLICIES)
         _check_choice("size_policy", self.size_policy, SIZE_POLICIES)
+        _check_choice("gradient_checkpointing", self.gradient_checkpointing, CHECKPOINTED)
+        if not isinstance(self.aux_levels, int) or isinstance(self.aux_levels, bool) or self.aux_levels < 0:
+            raise OptionError(f"aux_levels is a number of the decoder's coarser maps, 0 for none; found {self.aux_levels!r}.")
         if self.image_size is not None:
             object.__setattr__(self, "image_size", _size(self.image_size))
         for name in ("encoder_options", "decoder_options"):
@@ -108,7 +118,7 @@ def _check_count(name: str, value: object) -> None:
         raise OptionError(f"{name} must be a whole number of at least 1; found {value!r}.")
 
 
-def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
         raise OptionError(f"{name} is one of {', '.join(map(repr, allowed))}; found {value!r}.")
 

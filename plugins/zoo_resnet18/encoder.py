@@ -33,8 +33,9 @@ class ResNet18Encoder(nn.Module):
     Args:
         maps: which of these to return, fine to coarse; no later stage is held.
         in_channels: for other than 3 the first convolution is adapted, pretrained weights included.
-        weights: None, "imagenet" (torchvision's IMAGENET1K_V1), or the path of a `.pth` or `.safetensors` file with
-            a state dict in torchvision's key names.
+        weights: None, "imagenet" (torchvision's IMAGENET1K_V1), "hf-hub:OWNER/NAME", or the path of a `.pth` or
+            `.safetensors` file; both with a state dict in torchvision's key names. All are taken to be trained on images
+            normalised as ImageNet's.
 
     Raises:
         zoo.WeightsError: weights that are not to be had or do not fit.

@@ -22,14 +22,16 @@ StateDict = Mapping[str, Tensor]
 
 
 def load_state_dict(weights: str) -> StateDict:
-    """Return the state dict of `"imagenet"` or of a file; only tensors are read, never code."""
+    """Return the state dict of `"imagenet"`, of a repository or of a file; only tensors are read, never code."""
     if weights == "imagenet":
         return _read(_imagenet())
+    if weights.startswith("hf-hub:"):
+        return _read(zoo.hub_file(weights))
     path = Path(weights).expanduser()
     if not path.is_file():
         raise zoo.WeightsError(
-            f"weights={weights!r} is neither a file nor a name that resnet18 knows. Give None, 'imagenet', or the path of "
-            "a .pth or .safetensors file with torchvision's key names."
+            f"weights={weights!r} is neither a file nor a name that resnet18 knows. Give None, 'imagenet', "
+            "'hf-hub:OWNER/NAME', or the path of a .pth or .safetensors file with torchvision's key names."
         )
     return _read(path)
 

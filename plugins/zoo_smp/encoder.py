@@ -18,6 +18,8 @@ from zoo_smp.index import index
 
 __all__ = ["SmpEncoder", "make_network", "smp_encoder"]
 
+IMAGENET = zoo.Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
 
 def smp_encoder(
     *,
@@ -35,8 +37,9 @@ def smp_encoder(
         architecture: smp's name (segmentation_models_pytorch, Iakubovskii).
         maps: `stage1` to `stage5` for strides 2 to 32 (and `stage0` of VGG), fine to coarse.
         in_channels: for other than 3 smp adapts the first convolution, pretrained weights included.
-        weights: None, the name of smp's pretrained weights (from the hub), or the path of a file with the encoder's state
-            dict (`.safetensors`, or `.pth` that holds tensors alone), for 3 input channels or `in_channels`.
+        weights: None, the name of smp's pretrained weights (from the hub), or "hf-hub:OWNER/NAME" or the path of a file with
+            the encoder's state dict (`.safetensors`, or `.pth` that holds tensors alone), for 3 input channels or
+            `in_channels`; both are taken to be trained on images normalised as ImageNet's.
         output_stride: 8 or 16 for dilated convolutions in place of the last strides.
 
     Raises:
@@ -67,6 +70,8 @@ class SmpEncoder(nn.Module):
             low, high = told["input_range"]
             trained = zoo.Preprocessing(mean=tuple(told["mean"]), std=tuple(told["std"]), value_range=(low, high))
             self.preprocessing = trained.for_channels(in_channels)
+        elif weights is not None:
+            self.preprocessing = IMAGENET.for_channels(in_channels)  # a file does not say
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
@@ -104,10 +109,12 @@ def make_network(name: str, *, depth: int, output_stride: int = 32, in_channels:
 
 
 def _load_file(network: nn.Module, name: str, weights: str, known: Sequence[str]) -> None:
-    path = Path(weights)
+    path = zoo.hub_file(weights) if weights.startswith("hf-hub:") else Path(weights)
     if not path.is_file():
         names = ", ".join(map(repr, known)) or "none by name"
-        raise zoo.WeightsError(f"smp:{name}: {weights!r} is neither one of its weights ({names}) nor a file.")
+        raise zoo.WeightsError(
+            f"smp:{name}: {weights!r} is neither one of its weights ({names}), nor hf-hub:OWNER/NAME, nor a file."
+        )
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
         network.load_state_dict(state)

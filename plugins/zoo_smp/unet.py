@@ -131,7 +131,8 @@ class Unet(nn.Module):
             else nn.Identity()
         )
         self.blocks = nn.ModuleList()
-        for skip, out_channels in zip(self._skips, step_widths(channels, len(levels)), strict=True):
+        widths = step_widths(channels, len(levels))
+        for skip, out_channels in zip(self._skips, widths, strict=True):
             skip_channels = 0 if skip is None else pyramid[skip].channels
             self.blocks.append(
                 Step(width, skip_channels, out_channels, norm=norm, attention=attention, interpolation=interpolation)
@@ -139,14 +140,21 @@ class Unet(nn.Module):
             width = out_channels
         self.out_channels = width
         self.out_stride = 1
+        self.aux_channels = tuple(reversed(widths[:-1]))
         initialize_decoder(self)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the image's resolution: (N, out_channels, H, W)."""
+        return self.forward_aux(features)[0]
+
+    def forward_aux(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the same, and each coarser step's map, the finest of these first: (N, aux_channels[i], H/2^(i+1), ...)."""
         x: Tensor = self.center(features[-1])
+        coarser: list[Tensor] = []
         for block, skip in zip(self.blocks, self._skips, strict=True):
             x = block(x, None if skip is None else features[skip])
-        return x
+            coarser.insert(0, x)
+        return x, coarser[1:]
 
     def make_head(self, classes: int) -> nn.Module:
         """Return smp's head, a 3x3 convolution: (N, out_channels, H, W) -> (N, classes, H, W)."""

@@ -92,13 +92,20 @@ class UNetBasic(nn.Module):
         self.steps = nn.ModuleList(steps)
         self.out_channels = width
         self.out_stride = 1
+        self.aux_channels = tuple(reversed(widths[:-1]))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the image's resolution: (N, out_channels, H, W)."""
+        return self.forward_aux(features)[0]
+
+    def forward_aux(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the same, and each coarser step's map, the finest of these first: (N, aux_channels[i], H/2^(i+1), ...)."""
         x = features[-1]
+        coarser: list[Tensor] = []
         for step, skip in zip(self.steps, self._skips, strict=True):
             x = step(x, None if skip is None else features[skip])
-        return x
+            coarser.insert(0, x)
+        return x, coarser[1:]
 
 
 class UNetBilinear(UNetBasic):

@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import pytest
+import segmentation_models_pytorch as smp
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 import zoo
@@ -76,40 +78,49 @@ SCRIPT = """
 import sys
 import zoo
 
-model = zoo.build("timm:test_resnet", "unet-basic", weights=sys.argv[1])
-print(float(model.encoder.state_dict()["network.conv1.0.weight"].mean()), model.preprocessing.mean)
+model = zoo.build(sys.argv[1], "unet-basic", weights=sys.argv[2])
+print(float(next(model.encoder.parameters()).mean()), model.preprocessing.mean)
 """
 
 
-def cached(folder, architecture):
-    """A repository in timm's format, as the hub's client keeps what it fetched."""
+def cached(folder, network):
+    """Return the folder of a repository as the hub's client keeps what it fetched; all weights are a quarter."""
     place = folder / "hub" / "models--someone--net"
     snapshot = place / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
     snapshot.mkdir(parents=True)
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text(snapshot.name, encoding="utf-8")
-    network = timm.create_model(architecture)
     with torch.no_grad():
         for value in network.state_dict().values():
             value.fill_(0.25)
     save_file(network.state_dict(), snapshot / "model.safetensors")
+    return snapshot
+
+
+def cached_by_timm(folder, architecture):
+    snapshot = cached(folder, timm.create_model(architecture))
     config = {"input_size": [3, 160, 160], "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5], "num_classes": 1000}
     (snapshot / "config.json").write_text(
         json.dumps({"architecture": architecture, "num_classes": 1000, "pretrained_cfg": config}), encoding="utf-8"
     )
 
 
-def offline(folder, weights):
+def offline(folder, encoder, weights):
     environment = os.environ | {"HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"}
     environment.pop("HF_HUB_CACHE", None)
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, weights], capture_output=True, text=True, env=environment, timeout=120, check=False
+        [sys.executable, "-c", SCRIPT, encoder, weights],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
     )
 
 
 def test_weights_of_a_repository_come_with_its_normalisation(tmp_path):
-    cached(tmp_path, "test_resnet")
-    done = offline(tmp_path, "hf-hub:someone/net")
+    cached_by_timm(tmp_path, "test_resnet")
+    done = offline(tmp_path, "timm:test_resnet", "hf-hub:someone/net")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["0.25", "(0.1,", "0.2,", "0.3)"]
 
@@ -122,7 +133,25 @@ def test_weights_of_a_repository_come_with_its_normalisation(tmp_path):
     ],
 )
 def test_a_repository_that_will_not_do_is_told(tmp_path, weights, told):
-    cached(tmp_path, "test_vit")
-    done = offline(tmp_path, weights)
+    cached_by_timm(tmp_path, "test_vit")
+    done = offline(tmp_path, "timm:test_resnet", weights)
     assert done.returncode
     assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("encoder", "network"),
+    [
+        ("resnet18", lambda: torchvision.models.resnet18()),
+        ("smp:resnet18", lambda: smp.encoders.get_encoder("resnet18", weights=None)),
+    ],
+)
+def test_the_other_encoders_take_a_repository_too(tmp_path, encoder, network):
+    cached(tmp_path, network())
+    done = offline(tmp_path, encoder, "hf-hub:someone/net@main")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["0.25", "(0.485,", "0.456,", "0.406)"]
+    done = offline(tmp_path, encoder, "hf-hub:someone/other")
+    assert done.returncode
+    assert "weights='hf-hub:someone/other' could not be fetched" in done.stderr
+    assert "model.safetensors or pytorch_model.bin" in done.stderr

@@ -39,6 +39,8 @@ class PairingEntry(Strict):
     image_size: Size | None = None
     adapters: Literal["auto", "none"] = "auto"
     size_policy: Literal["auto", "pad", "resize", "error"] = "auto"
+    aux_levels: Annotated[int, Field(ge=0)] = 0
+    gradient_checkpointing: Literal["encoder", "decoder", "both"] | None = None
     encoder_options: dict[str, Any] = {}
     decoder_options: dict[str, Any] = {}
 

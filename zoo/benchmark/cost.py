@@ -68,7 +68,8 @@ def _count(*modules: nn.Module) -> int:
 def _parts(model: nn.Module) -> dict[str, int] | None:
     if not isinstance(model, SegmentationModel):
         return None
-    return {name: _count(getattr(model, name)) for name in ("encoder", "adapters", "decoder", "head")}
+    parts = {name: _count(getattr(model, name)) for name in ("encoder", "adapters", "decoder", "head")}
+    return {**parts, "head": _count(model.head, model.aux_heads)}
 
 
 def _step_flops(model: nn.Module, device: torch.device, trial: Trial) -> int:

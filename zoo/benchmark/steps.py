@@ -138,7 +138,9 @@ def _training_step(model: nn.Module, image: Tensor, labels: Tensor, dtype: str) 
     def step() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         with autocast(image, dtype):
-            loss = loss_of(model(image), labels)
+            logits = model(image)
+            each = logits if isinstance(logits, tuple) else (logits,)  # auxiliary logits, where there are some
+            loss = torch.stack([loss_of(one, labels) for one in each]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return loss.detach()

@@ -131,8 +131,11 @@ def _from_file(
     path: Path, decoder: str | None, data: str | None, weights: str | None, changes: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what a file and the changes to it ask of `zoo.train`."""
+    from dataclasses import fields
+
     from zoo.data.sources import open_data
     from zoo.errors import OptionError
+    from zoo.pairing import Pairing
     from zoo.plugin_files import load_plugin_file
     from zoo.training.config import load_train_config
 
@@ -143,8 +146,8 @@ def _from_file(
     config = load_train_config(path, changes | given)
     for plugin in config.plugins:
         load_plugin_file(Path(plugin))
-    names = ("encoder", "decoder", "weights", "levels", "encoder_options", "decoder_options")
-    asked = {name: getattr(config, name) for name in names}
+    names = config.model_fields_set & {entry.name for entry in fields(Pairing)}
+    asked = {name: getattr(config, name) for name in sorted(names)}
     output = {"output": Path(config.output)} if config.output else {}
     return asked | output | config.settings() | {"data": open_data(config.data.source, **config.data.options())}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from zoo.configuration import Count, checked, read_mapping
 from zoo.data.entry import DataEntry, DataNamed
@@ -21,7 +23,7 @@ class TrainConfig(TrainSettings):
         data: a task's name, a folder, or {source, ...} with the options of `zoo.open_data`; relative to the file's folder.
         output: the folder that keeps the run, relative to where it is started.
         weights: of the encoder, as `zoo.build` takes them.
-        levels: how many maps the decoder gets, as `zoo.build` takes it.
+        levels, aux_levels, gradient_checkpointing: as `zoo.build` takes them.
         encoder_options: keywords for the encoder's factory.
         decoder_options: keywords for the decoder's factory.
         plugins: Python files that register encoders or decoders, relative to the file's folder.
@@ -33,6 +35,8 @@ class TrainConfig(TrainSettings):
     output: str | None = None
     weights: str | None = None
     levels: Count | None = None
+    aux_levels: Annotated[int, Field(ge=0)] = 0
+    gradient_checkpointing: Literal["encoder", "decoder", "both"] | None = None
     encoder_options: dict[str, Any] = {}
     decoder_options: dict[str, Any] = {}
     plugins: list[str] = []

@@ -22,7 +22,8 @@ def takes_channels_last(model: nn.Module, in_channels: int, size: tuple[int, int
     twin = copy.deepcopy(model).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = torch.zeros(2, in_channels, *size, device=device).to(memory_format=torch.channels_last)
     try:
-        twin(image).mean().backward()
+        logits = twin(image)
+        sum(each.mean() for each in (logits if isinstance(logits, tuple) else (logits,))).backward()
     except RuntimeError:
         return False
     return True

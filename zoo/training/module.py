@@ -61,15 +61,19 @@ class TrainingModule(LightningModule):
         assert self.scores is not None
         return self.scores.miou
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the logits of images in 0 to 1: (N, channels, H, W) -> (N, classes, H, W)."""
-        normalised = self._normalise(image).to(memory_format=self._memory_format)
-        return self.model(normalised)  # type: ignore[no-any-return]
+    def forward(self, image: Tensor) -> Any:
+        """Return the model's logits of images in 0 to 1: (N, channels, H, W) -> (N, classes, H, W), or several."""
+        return self.model(self._normalise(image).to(memory_format=self._memory_format))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of one batch."""
         image, mask = batch
-        loss = self._loss(self(image), mask)
+        logits = self(image)
+        if isinstance(logits, tuple):
+            main, *aux = (self._loss(each, mask) for each in logits)
+            loss = main + self._settings.aux_weight * sum(aux) / len(aux)
+        else:
+            loss = self._loss(logits, mask)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 

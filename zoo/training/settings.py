@@ -24,6 +24,7 @@ class TrainSettings(Strict):
         batch: images a step and process.
         size: a side of the crops that are trained on, or [height, width]; by default the images', where all are of one size.
         loss: "cross-entropy", "dice" or their sum.
+        aux_weight: of the mean loss of the auxiliary logits, beside the logits' own, for a pairing with `aux_levels`.
         learning_rate: the highest of the one-cycle schedule.
         encoder_learning_rate: the same for the encoder; by default as the others'.
         weight_decay: of AdamW.
@@ -45,6 +46,7 @@ class TrainSettings(Strict):
     batch: Count = 8
     size: Side | None = None
     loss: LossName = "cross-entropy+dice"
+    aux_weight: Positive = 0.4
     learning_rate: Positive = 1e-3
     encoder_learning_rate: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2

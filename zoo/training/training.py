@@ -24,6 +24,8 @@ def train(
     output: str | PathLike[str],
     weights: str | None = None,
     levels: int | None = None,
+    aux_levels: int = 0,
+    gradient_checkpointing: str | None = None,
     encoder_options: dict[str, Any] | None = None,
     decoder_options: dict[str, Any] | None = None,
     show_progress: bool = False,
@@ -40,6 +42,8 @@ def train(
         output: the folder; `zoo.load` reads its `best.ckpt` or `last.ckpt`.
         weights: of the encoder, as `zoo.build` takes them.
         levels: how many maps the decoder gets, as `zoo.build` takes it.
+        aux_levels: heads on the decoder's coarser maps for deep supervision, as `zoo.build` takes it.
+        gradient_checkpointing: "encoder", "decoder" or "both", as `zoo.build` takes it.
         encoder_options: keywords for the encoder's factory.
         decoder_options: keywords for the decoder's factory.
         show_progress: whether a bar is drawn.
@@ -57,6 +61,8 @@ def train(
         in_channels=opened.in_channels,
         weights=weights,
         levels=levels,
+        aux_levels=aux_levels,
+        gradient_checkpointing=gradient_checkpointing,
         encoder_options=encoder_options or {},
         decoder_options=decoder_options or {},
     )

@@ -1,0 +1,72 @@
+"""`aux_levels`: heads on the decoder's coarser maps, in training alone."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+import zoo
+
+DECODERS = ("unet-basic", "unet-bilinear", "unet-attention", "smp:unet")
+SIZE = (40, 56)
+
+
+def built(decoder="unet-basic", **options):
+    torch.manual_seed(0)
+    return zoo.build("timm:test_resnet", decoder, classes=3, **options)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_model_in_training_gives_the_coarser_maps_logits_too(decoder):
+    model = built(decoder, aux_levels=2)
+    found = model(torch.rand(2, 3, *SIZE))
+    assert isinstance(found, tuple)
+    assert [tuple(logits.shape) for logits in found] == [(2, 3, *SIZE)] * 3
+    sum(logits.square().mean() for logits in found).backward()
+    assert all(parameter.grad is not None for parameter in model.aux_heads.parameters())
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_in_eval_mode_it_is_the_model_without_them(decoder):
+    with_aux, without = built(decoder, aux_levels=3).eval(), built(decoder).eval()
+    state = {key: value for key, value in with_aux.state_dict().items() if not key.startswith("aux_heads.")}
+    without.load_state_dict(state)
+    image = torch.rand(2, 3, *SIZE)
+    with torch.no_grad():
+        assert torch.equal(with_aux(image), without(image))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_each_head_sees_the_map_of_its_own_step(decoder):
+    """The finest of the coarser maps has half the image's resolution, the next a quarter."""
+    model = built(decoder, aux_levels=2)
+    seen = []
+    for head in model.aux_heads:
+        head.register_forward_hook(lambda head, inputs, output: seen.append(tuple(inputs[0].shape[1:])))
+    model(torch.rand(2, 3, 64, 96))
+    assert seen == [(width, 32 // 2**step, 48 // 2**step) for step, width in enumerate(model.decoder.aux_channels[:2])]
+
+
+def test_a_model_with_them_is_copied_and_pickled():
+    model = built(aux_levels=1).eval()
+    image = torch.rand(1, 3, *SIZE)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with torch.no_grad():
+            assert torch.equal(twin(image), model(image))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "levels", "told"),
+    [
+        ("unet-basic", 9, "aux_levels=9: the decoder unet-basic has 4 coarser maps here"),
+        ("smp:fpn", 1, "the decoder smp:fpn gives no coarser maps"),
+        ("unet-basic", -1, "aux_levels is a number of the decoder's coarser maps"),
+        ("unet-basic", True, "aux_levels is a number of the decoder's coarser maps"),
+    ],
+)
+def test_what_cannot_be_is_told(decoder, levels, told):
+    with pytest.raises(zoo.OptionError, match=told):
+        built(decoder, aux_levels=levels)

@@ -1,0 +1,52 @@
+"""Gradient checkpointing: a part's activations computed once more in the backward pass in place of being kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ["checkpointed"]
+
+
+def checkpointed(part: Callable[..., Any], module: nn.Module, *inputs: Any) -> Any:
+    """Return `part(*inputs)`, nothing of it kept for the gradient but its inputs (Chen et al. 2016, arXiv:1604.06174).
+
+    The second computation draws the same dropout, and leaves the batch norms' statistics as the first one made them.
+
+    Args:
+        part: what to compute.
+        module: whose norms it runs.
+        inputs: tensors, or what holds them.
+    """
+    if not torch.is_grad_enabled():
+        return part(*inputs)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(module)
+
+    return checkpoint(part, *inputs, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm, norm.momentum, _counted(norm)) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum, count in before:
+            norm.momentum = momentum
+            if count is not None:
+                assert norm.num_batches_tracked is not None
+                norm.num_batches_tracked.copy_(count)
+
+
+def _counted(norm: nn.modules.batchnorm._BatchNorm) -> torch.Tensor | None:
+    return None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()

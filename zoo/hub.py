@@ -1,0 +1,46 @@
+"""Files of the Hugging Face hub, or of the cache that its client keeps: what `weights="hf-hub:OWNER/NAME"` stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zoo.errors import WeightsError
+
+__all__ = ["HUB", "hub_file"]
+
+HUB = "hf-hub:"
+FILES = ("model.safetensors", "pytorch_model.bin")
+"""What a repository calls its weights, the file that can hold no code first."""
+
+
+def hub_file(weights: str) -> Path:
+    """Return the file of a repository's weights, fetched if the cache has it not.
+
+    Args:
+        weights: "hf-hub:OWNER/NAME", or "hf-hub:OWNER/NAME@REVISION" for a branch, a tag or a commit.
+
+    Raises:
+        WeightsError: there is no such repository, it has no weights, or it cannot be reached.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository, _, revision = weights.removeprefix(HUB).partition("@")
+    for name in FILES:
+        try:
+            return Path(hf_hub_download(repository, name, revision=revision or None))
+        except LocalEntryNotFoundError as cause:
+            missing: Exception = cause  # offline: another file may be in the cache
+        except EntryNotFoundError as cause:
+            missing = cause
+        except (HfHubHTTPError, HFValidationError, OSError) as cause:
+            raise _unfetched(weights, cause) from cause
+    raise _unfetched(weights, missing) from missing
+
+
+def _unfetched(weights: str, cause: Exception) -> WeightsError:
+    told = str(cause).strip().partition("\n")[0]
+    return WeightsError(
+        f"weights={weights!r} could not be fetched: {type(cause).__name__}: {told} Give hf-hub:OWNER/NAME, a repository "
+        f"with {' or '.join(FILES)}. Without a network, fetch that file elsewhere and pass its path."
+    )
