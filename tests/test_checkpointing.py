@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -36,8 +37,9 @@ def pair(choice, decoder="unet-basic", **options):
     return plain, checkpointed
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-@pytest.mark.parametrize("decoder", ["unet-basic", "smp:unet", "smp:fpn"])
+@pytest.mark.parametrize(
+    ("decoder", "choice"), [*product(("unet-basic", "unet-attention", "smp:unet"), CHOICES), ("smp:fpn", "encoder")]
+)
 def test_gradients_and_statistics_are_the_same_and_less_is_kept(choice, decoder):
     options = {"decoder_options": {"dropout": 0.2}} if decoder == "unet-basic" else {}
     plain, checkpointed = pair(choice, decoder, **options)
@@ -65,6 +67,11 @@ def test_in_eval_mode_and_without_a_gradient_it_changes_nothing(choice):
     with torch.no_grad():
         assert torch.equal(plain(image), checkpointed(image))
         checkpointed.train()(image)
+
+
+def test_a_decoder_without_steps_is_told():
+    with pytest.raises(zoo.OptionError, match="the decoder smp:fpn has no steps to checkpoint"):
+        zoo.build("timm:test_resnet", "smp:fpn", gradient_checkpointing="both")
 
 
 def test_another_choice_is_refused():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from zoo.benchmark import BenchConfig as BenchConfig
     from zoo.benchmark import bench as bench
     from zoo.channel_list import from_channels as from_channels
+    from zoo.checkpointing import checkpointed as checkpointed
     from zoo.compatibility import CompatibilityMatrix as CompatibilityMatrix
     from zoo.compatibility import matrix as matrix
     from zoo.data.segmentation_data import SegmentationData as SegmentationData
@@ -71,6 +72,7 @@ _ERRORS = (
 _HOMES = {
     "zoo.benchmark": "BenchConfig bench",
     "zoo.channel_list": "from_channels",
+    "zoo.checkpointing": "checkpointed",
     "zoo.compatibility": "CompatibilityMatrix matrix",
     "zoo.data.segmentation_data": "SegmentationData",
     "zoo.data.sources": "open_data",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -13,23 +13,18 @@ from torch.utils.checkpoint import checkpoint
 __all__ = ["checkpointed"]
 
 
-def checkpointed(part: Callable[..., Any], module: nn.Module, *inputs: Any) -> Any:
-    """Return `part(*inputs)`, nothing of it kept for the gradient but its inputs (Chen et al. 2016, arXiv:1604.06174).
+def checkpointed(module: nn.Module, *inputs: Any) -> Any:
+    """Return `module(*inputs)`, nothing of it kept for the gradient but the inputs (Chen et al. 2016, arXiv:1604.06174).
 
     The second computation draws the same dropout, and leaves the batch norms' statistics as the first one made them.
-
-    Args:
-        part: what to compute.
-        module: whose norms it runs.
-        inputs: tensors, or what holds them.
     """
     if not torch.is_grad_enabled():
-        return part(*inputs)
+        return module(*inputs)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(module)
 
-    return checkpoint(part, *inputs, use_reentrant=False, context_fn=contexts)
+    return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager

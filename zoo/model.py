@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -101,7 +101,7 @@ class SegmentationModel(nn.Module):
 
     def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the heads' logits, at whatever resolution they give them, for an image of a size that the encoder takes."""
-        maps = self._run("encoder", self.encoder, image)
+        maps = checkpointed(self.encoder, image) if self._is_checkpointed("encoder") else self.encoder(image)
         if len(maps) != len(self.plan.maps):
             raise PluginError(
                 f"The encoder {self.pairing.encoder} was asked for {len(self.plan.maps)} maps ({', '.join(self.plan.maps)}) "
@@ -110,23 +110,13 @@ class SegmentationModel(nn.Module):
         inputs = [adapter(maps[source]) for adapter, source in zip(self.adapters, self._sources, strict=True)]
         has_aux = self.training and len(self.aux_heads) > 0
 
-        def decoded(*inputs: Tensor) -> Any:
-            with recomputed_activations(is_on=self.training and not self._is_checkpointed("decoder")):
-                return self.decoder.forward_aux(list(inputs)) if has_aux else self.decoder(list(inputs))  # type: ignore[operator]
-
-        finest = self._run("decoder", decoded, *inputs)
-        if not has_aux:
-            logits: Tensor = self.head(finest)
-            return logits
-        finest, coarser = finest
-        aux = (head(x) for head, x in zip(self.aux_heads, coarser, strict=False))
-        return (self.head(finest), *aux)
-
-    def _run(self, name: str, part: Callable[..., Any], *inputs: Tensor) -> Any:
-        """Run the encoder or the decoder, keeping no activation of it where that was asked for."""
-        if not self._is_checkpointed(name):
-            return part(*inputs)
-        return checkpointed(part, self.get_submodule(name), *inputs)
+        with recomputed_activations(is_on=self.training and not self._is_checkpointed("decoder")):
+            if not has_aux:
+                logits: Tensor = self.head(self.decoder(inputs))
+                return logits
+            finest, coarser = self.decoder.forward_aux(inputs)  # type: ignore[operator]
+            aux = (head(x) for head, x in zip(self.aux_heads, coarser, strict=False))
+            return (self.head(finest), *aux)
 
     def _is_checkpointed(self, name: str) -> bool:
         return self.training and self.pairing.gradient_checkpointing in (name, "both")
@@ -181,8 +171,8 @@ def build(
             encoder takes.
         aux_levels: how many of the decoder's coarser maps get a head of their own (deep supervision): in train mode the
             model returns a tuple, the logits and those of each such map, the finest first, all at the image's size.
-        gradient_checkpointing: "encoder", "decoder" or "both": its activations are computed again for the gradient in
-            place of being kept, which takes time and saves memory in training.
+        gradient_checkpointing: "encoder", "decoder" or "both": activations are computed again for the gradient in place of
+            being kept, which takes time and saves memory in training; of the encoder as a whole, of a decoder step by step.
         encoder_options: keywords for the encoder.
         decoder_options: keywords for the decoder.
 
@@ -223,6 +213,8 @@ def _built(resolved: Resolved) -> SegmentationModel:
     decoder = _decoder(resolved)
     head = _head(decoder, resolved)
     aux_heads = _aux_heads(decoder, resolved)
+    if resolved.pairing.gradient_checkpointing in ("decoder", "both"):
+        _checkpoint_steps(decoder, resolved)
     licences = licences_of(resolved.encoder, resolved.decoder, resolved.pairing.weights)
     return SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing, licences, aux_heads)
 
@@ -272,6 +264,17 @@ def _aux_heads(decoder: nn.Module, resolved: Resolved) -> list[nn.Module]:
         has = f"has {len(widths)} coarser maps here" if widths else "gives no coarser maps (`aux_channels` and `forward_aux`)"
         raise OptionError(f"aux_levels={wanted}: the decoder {resolved.decoder.id} {has}.")
     return [nn.Conv2d(width, classes, kernel_size=1) for width in widths[:wanted]]
+
+
+def _checkpoint_steps(decoder: nn.Module, resolved: Resolved) -> None:
+    """Have a decoder keep its steps' inputs alone: as a whole it would hold all again when the backward pass begins."""
+    switch = getattr(decoder, "set_grad_checkpointing", None)
+    if switch is None:
+        raise OptionError(
+            f"gradient_checkpointing={resolved.pairing.gradient_checkpointing!r}: the decoder {resolved.decoder.id} has no "
+            "steps to checkpoint (`set_grad_checkpointing`). Give 'encoder'."
+        )
+    switch(True)
 
 
 def _made(

@@ -141,18 +141,24 @@ class Unet(nn.Module):
         self.out_channels = width
         self.out_stride = 1
         self.aux_channels = tuple(reversed(widths[:-1]))
+        self._checkpoints = False
         initialize_decoder(self)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the image's resolution: (N, out_channels, H, W)."""
         return self.forward_aux(features)[0]
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep no step's activations for the gradient, but compute them again (timm's name for it)."""
+        self._checkpoints = enable
+
     def forward_aux(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the same, and each coarser step's map, the finest of these first: (N, aux_channels[i], H/2^(i+1), ...)."""
         x: Tensor = self.center(features[-1])
         coarser: list[Tensor] = []
         for block, skip in zip(self.blocks, self._skips, strict=True):
-            x = block(x, None if skip is None else features[skip])
+            taken = (x, None if skip is None else features[skip])
+            x = zoo.checkpointed(block, *taken) if self._checkpoints and self.training else block(*taken)
             coarser.insert(0, x)
         return x, coarser[1:]
 

@@ -316,3 +316,19 @@ def test_a_quality_is_told_with_its_spread():
 def test_a_configurations_quality_is_the_same_after_a_store_had_it():
     config = BenchConfig(**{**RUN, "quality": {"data": {"source": "x", "colours": [[0, 0, 0], [9, 9, 9]]}, "size": [32, 48]}})
     assert BenchConfig.model_validate(config.model_dump(mode="json")).quality == config.quality
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")
+def test_quality_is_measured_on_a_gpu(tmp_path):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    path, store = made(tmp_path, device="cuda", batch=[1]), tmp_path / "store.sqlite"
+    status, _, err = done(path, store)
+    assert status == 0, err
+    with closing(Store(store)) as opened:
+        found = table_of(opened, 1)
+    assert [row.device for row in found.rows] == ["cuda"] * 3
+    assert named(found, "as-it-is")[0].miou > 0.7

@@ -270,7 +270,9 @@ def test_an_encoders_weights_come_from_a_file(tmp_path, suffix):
 
 
 def test_weights_that_are_not_there_or_do_not_fit_are_told(tmp_path):
-    with pytest.raises(zoo.WeightsError, match=r"neither one of its weights \('imagenet', 'ssl', 'swsl'\), nor hf-hub:OWNER/NAME, nor a file"):
+    with pytest.raises(
+        zoo.WeightsError, match=r"neither one of its weights \('imagenet', 'ssl', 'swsl'\), nor hf-hub:OWNER/NAME, nor a file"
+    ):
         zoo.build("smp:resnet18", "smp:unet", weights="imagenett")
     path = tmp_path / "other.safetensors"
     save_file(make_network("resnet34", depth=5).state_dict(), path)
