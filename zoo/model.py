@@ -243,7 +243,7 @@ def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
     classes = resolved.pairing.classes
     make_head = getattr(decoder, "make_head", None)
     if make_head is None:
-        return nn.Conv2d(int(decoder.out_channels), classes, kernel_size=1)  # type: ignore[arg-type]
+        return _pointwise(int(decoder.out_channels), classes)  # type: ignore[arg-type]
     try:
         head = make_head(classes)
     except ZooError:
@@ -263,7 +263,15 @@ def _aux_heads(decoder: nn.Module, resolved: Resolved) -> list[nn.Module]:
     if len(widths) < wanted:
         has = f"has {len(widths)} coarser maps here" if widths else "gives no coarser maps (`aux_channels` and `forward_aux`)"
         raise OptionError(f"aux_levels={wanted}: the decoder {resolved.decoder.id} {has}.")
-    return [nn.Conv2d(width, classes, kernel_size=1) for width in widths[:wanted]]
+    return [_pointwise(width, classes) for width in widths[:wanted]]
+
+
+def _pointwise(in_channels: int, classes: int) -> nn.Conv2d:
+    """Return a 1x1 convolution without a bias to begin with (Glorot and Bengio 2010)."""
+    head = nn.Conv2d(in_channels, classes, kernel_size=1)
+    nn.init.xavier_uniform_(head.weight)
+    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+    return head
 
 
 def _checkpoint_steps(decoder: nn.Module, resolved: Resolved) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
 
-__all__ = ["AttentionGate", "BilinearUp", "DoubleConv", "TransposedUp", "make_norm"]
+__all__ = ["AttentionGate", "BilinearUp", "DoubleConv", "TransposedUp", "initialise", "make_norm"]
 
 NORMS = ("batch", "group", "none")
 
@@ -21,6 +22,27 @@ def make_norm(norm: str, channels: int) -> nn.Module:
     if norm == "none":
         return nn.Identity()
     raise zoo.OptionError(f"norm is one of {', '.join(map(repr, NORMS))}; found {norm!r}.")
+
+
+def initialise(decoder: nn.Module) -> None:
+    """Give a decoder the weights that training begins with.
+
+    Convolutions keep the variance of what goes through a ReLU (He et al. 2015, arXiv:1502.01852). Transposed ones begin as
+    nearest upsampling of a random projection that keeps the variance: their taps are equal (ICNR, Aitken et al. 2017,
+    arXiv:1707.02937). With PyTorch's own start what the coarse maps say arrives weakened, and is learned late.
+    """
+    for layer in decoder.modules():
+        if isinstance(layer, nn.ConvTranspose2d):
+            taps = layer.weight.new_empty(layer.weight.shape[:2])
+            nn.init.normal_(taps, std=layer.in_channels**-0.5)
+            with torch.no_grad():
+                layer.weight.copy_(taps[:, :, None, None].expand_as(layer.weight))
+        elif isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 class DoubleConv(nn.Sequential):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo_unet.blocks import AttentionGate, BilinearUp, DoubleConv, TransposedUp
+from zoo_unet.blocks import AttentionGate, BilinearUp, DoubleConv, TransposedUp, initialise
 
 __all__ = ["UNetAttention", "UNetBasic", "UNetBilinear"]
 
@@ -94,6 +94,7 @@ class UNetBasic(nn.Module):
         self.out_stride = 1
         self.aux_channels = tuple(reversed(widths[:-1]))
         self._checkpoints = False
+        initialise(self)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the image's resolution: (N, out_channels, H, W)."""

@@ -53,6 +53,12 @@ PLUGIN = """
         def misbehave(self):
             time.sleep(600)
 
+    @zoo.register_decoder("trains-never")
+    class TrainsNever(Finest):
+        def misbehave(self):
+            if self.training:
+                raise ValueError("no way forward")
+
     @zoo.register_decoder("dies")
     class Dies(Finest):
         def misbehave(self):
@@ -88,6 +94,19 @@ modes: [inference]
 batch: [1, 2]
 rounds: {LONG}
 {SHARED}
+"""
+TRAINED = """
+name: trained
+plugins: [plugin.py]
+pairings:
+  - {encoder: resnet18, decoder: unet-basic, levels: 2}
+  - {encoder: resnet18, decoder: trains-never, levels: 2}
+baseline: {name: conv, factory: "torch.nn:Conv2d", options: {in_channels: 3, out_channels: 3, kernel_size: 1}}
+modes: [inference]
+size: [32]
+device: cpu
+rounds: 20
+quality: {data: texture-mosaic, budget: 3, seeds: 2, batch: 2, size: 32}
 """
 CLUSTER = """
     import sys
@@ -262,6 +281,20 @@ def test_both_nodes_measure_and_what_was_measured_has_its_place(mixed):
     assert select(remote, "SELECT count(*) FROM timing") == [(2,)]
     assert select(remote, "SELECT count(DISTINCT place), count(DISTINCT round.timing) FROM round") == [(1, 2)]
     assert select(remote, "SELECT count(DISTINCT dtype) FROM rate") == [(1,)]
+
+
+@pytest.mark.slow
+def test_what_is_trained_on_the_cluster_comes_to_what_it_does_here(cluster, tmp_path):
+    asked = "SELECT subject, seed, json_extract(result, '$.scores.miou'), error FROM quality ORDER BY subject, seed"
+    found = []
+    for ray in (None, cluster.address):
+        process, store = bench(tmp_path, TRAINED, ray)
+        status, told = ended(process)
+        assert status == 0, told
+        found.append(select(store, asked))
+    assert found[0] == found[1]
+    assert len(found[0]) == 2 + 3 * 2  # the two floors, and three models with two seeds
+    assert sum("ValueError: no way forward" in (error or "") for *_, error in found[0]) == 2
 
 
 @pytest.mark.slow
