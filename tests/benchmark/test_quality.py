@@ -332,3 +332,24 @@ def test_quality_is_measured_on_a_gpu(tmp_path):
         found = table_of(opened, 1)
     assert [row.device for row in found.rows] == ["cuda"] * 3
     assert named(found, "as-it-is")[0].miou > 0.7
+
+
+def test_the_report_says_what_was_trained_and_what_is_to_be_beaten(table):
+    from zoo.benchmark.report.page import page_of
+
+    page = page_of(table, plotly="")
+    assert "squares, 40 steps of batch 4, 2 seeds" in page
+    assert all(f"{floor.name} {floor.miou:.3f}" in page for floor in table.floors)
+
+
+def test_a_run_that_is_still_training_says_how_often_it_has(finished, tmp_path, command_line):
+    import shutil
+
+    copied = tmp_path / "store.sqlite"
+    shutil.copy(finished[0], copied)
+    with closing(sqlite3.connect(copied)) as database, database:
+        database.execute("UPDATE run SET finished = NULL")
+        database.execute("DELETE FROM quality WHERE seed = 1")
+    status, stdout, _ = command_line("runs", "--store", copied)
+    assert status == 0
+    assert "all rounds, 3 trainings" in " ".join(stdout.split())

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -206,6 +207,40 @@ def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
     with pytest.raises(zoo.DataError, match="give size="):
         trained(tmp_path / "run", several)
     assert trained(tmp_path / "run", several, size=24, steps=2).test.pixels == 6 * 32 * 31
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "told"),
+    [
+        (lambda image, mask: (image, mask + 5), "a mask has 5, 6, and there are 2 classes, 0 to 1; 255 is left out"),
+        (
+            lambda image, mask: (image, mask[:20]),
+            r"a mask is an int64 tensor .* found \(20, 32\) of torch.int64 for \(3, 32, 32\)",
+        ),
+        (lambda image, mask: (image, mask.float()), "a mask is an int64 tensor"),
+        (lambda image, mask: (image[:1], mask), "an image has 1 channels, and in_channels is 3"),
+        (lambda image, mask: ((image * 255).byte(), mask), "an image is a float tensor"),
+        (
+            lambda image, mask: (image.numpy(), mask),
+            r"an image is a float tensor \(channels, H, W\) in 0 to 1; found a ndarray",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_data_set_of_ones_own_is_told_first(tmp_path, spoilt, told):
+    class Spoilt(Squares):
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            return spoilt(image, mask.where(mask < 2, 0))
+
+    data = replace(squares(), test=Spoilt(2, 0))
+    with pytest.raises(zoo.DataError, match=f"squares, test part: {told}"):
+        trained(tmp_path / "run", data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_part_is_told(tmp_path):
+    with pytest.raises(zoo.DataError, match="squares, validation part: it is empty"):
+        trained(tmp_path / "run", replace(squares(), validation=Squares(0, 0)))
 
 
 def test_an_unknown_id_leaves_no_folder_that_is_in_the_way(tmp_path):

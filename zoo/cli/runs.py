@@ -65,13 +65,17 @@ def _moment(moment: str) -> str:
 
 
 def _how_far(store: Store, run: StoredRun) -> str:
-    """Return when a run ended, or how many rounds it has done of the most that it may do."""
+    """Return when a run ended, or how many rounds it has done of the most that it may do, or how often it has trained."""
+    from zoo.benchmark.quality import FLOORS
     from zoo.benchmark.rounds import plan_of
 
     if run.finished:
         return _moment(run.finished)
     groups = store.groups(run.id)
     going = next((group for group in groups if group.stopped is None), None)
+    if groups and going is None and run.config.get("quality"):
+        trained = sum(len(seeds) for subject, seeds in store.qualities(run.id).items() if subject not in FLOORS)
+        return f"so far: all rounds, {trained} training{'' if trained == 1 else 's'}"
     if going is None:
         return "so far: no rounds"
     done = sum(group.stopped is not None for group in groups)

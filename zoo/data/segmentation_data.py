@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zoo.errors import DataError
 
-__all__ = ["IGNORED", "Colour", "Samples", "SegmentationData", "class_colours", "pixels_of"]
+__all__ = ["IGNORED", "Colour", "Samples", "SegmentationData", "check_samples", "class_colours", "pixels_of"]
 
 Colour: TypeAlias = tuple[int, int, int]
 IGNORED = 255
@@ -73,6 +73,37 @@ class SegmentationData:
     def parts(self) -> Iterator[tuple[str, Samples]]:
         """Yield each part's name and samples."""
         yield from (("train", self.train), ("validation", self.validation), ("test", self.test))
+
+
+def check_samples(data: SegmentationData) -> None:
+    """Look at the first sample of each part: what is wrong with a data set of a user's own shows there, before hours are spent.
+
+    Raises:
+        DataError: a part is empty, or a sample is not what `Samples` says.
+    """
+    for name, samples in data.parts():
+        where = f"{data.name}, {name} part"
+        if not len(samples):
+            raise DataError(f"{where}: it is empty.")
+        image, mask = samples[0]
+        told = _told_tensor(image), _told_tensor(mask)
+        if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point():
+            raise DataError(f"{where}: an image is a float tensor (channels, H, W) in 0 to 1; found {told[0]}.")
+        if len(image) != data.in_channels:
+            raise DataError(f"{where}: an image has {len(image)} channels, and in_channels is {data.in_channels}.")
+        if not isinstance(mask, Tensor) or mask.dtype != torch.int64 or mask.shape != image.shape[1:]:
+            raise DataError(f"{where}: a mask is an int64 tensor (H, W) of its image's size; found {told[1]} for {told[0]}.")
+        values: list[int] = torch.unique(mask).tolist()
+        strange = [value for value in values if value != data.ignored and not 0 <= value < len(data.classes)]
+        if strange:
+            raise DataError(
+                f"{where}: a mask has {', '.join(map(str, strange[:5]))}, and there are {len(data.classes)} classes, 0 to "
+                f"{len(data.classes) - 1}; {data.ignored} is left out."
+            )
+
+
+def _told_tensor(value: object) -> str:
+    return f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def class_colours(count: int) -> tuple[Colour, ...]:

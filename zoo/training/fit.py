@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.data.segmentation_data import SegmentationData
+from zoo.data.segmentation_data import SegmentationData, check_samples
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model import SegmentationModel, build_pairing
 from zoo.pairing import Pairing
@@ -86,7 +86,7 @@ def fit(
     Raises:
         OptionError: Lightning is not installed, or an encoder is to be frozen where there is none.
         ConfigError: the folder has a run of other settings, or the pairing has other classes or channels than the data.
-        DataError: images that differ in size, and no `size` among the settings.
+        DataError: images that differ in size, and no `size` among the settings; or the first samples are not as they must be.
     """
     check_installed()
     from zoo.training.lightning_run import run  # Lightning takes seconds to import
@@ -97,6 +97,8 @@ def fit(
         resolve(pairing)  # an unknown id or an impossible plan is told before a folder is made
     elif settings.freeze_encoder and not isinstance(getattr(pairing, "encoder", None), nn.Module):
         raise OptionError(f"freeze_encoder: {type(pairing).__name__} has no attribute 'encoder' that is a module.")
+    if not (output / RESULT).is_file():
+        check_samples(data)
     facts = _facts(pairing, data)
     if (done := _claim(output, {"settings": settings.model_dump(mode="json"), "facts": facts})) is not None:
         return done

@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from html import escape
+from pathlib import PurePath
 from typing import Any
 
+from zoo.benchmark.quality import told_budget
 from zoo.benchmark.row import Row, Table
 from zoo.benchmark.stored import StoredRun
 
@@ -97,6 +99,7 @@ def _what(config: Mapping[str, Any]) -> list[tuple[str, str]]:
             {"image": "a photograph", "random": "random pixels"}.get(str(config.get("input")), str(config.get("input", ""))),
         ),
         ("rounds", _rounds(config.get("rounds"))),
+        ("quality", _quality(config.get("quality"))),
     ]
 
 
@@ -114,6 +117,12 @@ def _rounds(rounds: Any) -> str:
     if isinstance(rounds, Mapping):
         return f"{rounds['min']} to {rounds['max']}, until ratios are known to ±{100 * rounds['target']:g} %"
     return "" if rounds is None else f"{rounds} each"
+
+
+def _quality(asked: Any) -> str:
+    if not asked:
+        return ""
+    return f"{PurePath(asked['data']['source']).name}, {told_budget(asked, ())}, {asked['seeds']} seeds"
 
 
 def _when(run: StoredRun) -> str:

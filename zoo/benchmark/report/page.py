@@ -108,7 +108,7 @@ see them. Where it was measured, what failed and what the columns mean stands he
 <div id="controls" class="controls"></div>
 <p class="status"><span id="status" role="status"></span> <span id="more"></span></p>
 <div class="scroller" id="scroller" role="region" aria-label="Table of results" tabindex="0"></div>
-{_legend(table)}
+{_floors(table)}{_legend(table)}
 </section>"""
 
 
@@ -144,6 +144,13 @@ def _warning(check: Check, labels: dict[tuple[object, ...], str]) -> str:
         f"<strong>Warning:</strong> {escape(labels.get(check.block, ''))}: the baseline against itself{measured} took "
         f"{check.ratio.told()} of its time. Its true ratio is 1, so differences this small mean nothing."
     )
+
+
+def _floors(table: Table) -> str:
+    """Return what is reached without any network, where quality was measured."""
+    many = len({floor.run for floor in table.floors}) > 1
+    told = "; ".join(f"{f'run {floor.run}, ' if many else ''}{floor.name} {floor.miou:.3f}" for floor in table.floors)
+    return f"<p>mIoU without any network, which is to be beaten: {escape(told)}.</p>" if told else ""
 
 
 def _legend(table: Table) -> str:
@@ -189,7 +196,6 @@ def _notes_part(table: Table) -> str:
         intervals_note(table),
         "The rows of a block were measured interleaved, each compared with the baseline of the same rounds.",
         *(f"{note}." for note in quality_notes(table)),
-        *(f"{floor.name}: mIoU {floor.miou:.3f}, without any network." for floor in table.floors),
         *(f"Best rate in {dtype}: {told}." for dtype, told in table.rates.items()),
     ]
     told = "".join(f"<li>{escape(line)}</li>" for line in lines)
