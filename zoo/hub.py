@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zoo.errors import WeightsError
 
-__all__ = ["HUB", "hub_file"]
+__all__ = ["HUB", "hub_file", "hub_folder"]
 
 HUB = "hf-hub:"
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -36,6 +36,27 @@ def hub_file(weights: str) -> Path:
         except (HfHubHTTPError, HFValidationError, OSError) as cause:
             raise _unfetched(weights, cause) from cause
     raise _unfetched(weights, missing) from missing
+
+
+def hub_folder(name: str) -> Path:
+    """Return the folder of a repository, fetched if the cache has it not; "hf-hub:OWNER/NAME" as for `hub_file`.
+
+    Raises:
+        WeightsError: there is no such repository, or it cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        found = snapshot_download(repository, revision=revision or None, allow_patterns=["*.safetensors", "*.yaml", "*.md"])
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as cause:
+        told = str(cause).strip().partition("\n")[0]
+        raise WeightsError(
+            f"{name} could not be fetched: {type(cause).__name__}: {told} Give hf-hub:OWNER/NAME, a repository that holds what "
+            "model.save wrote. Without a network, fetch it elsewhere and pass the folder's path."
+        ) from cause
+    return Path(found)
 
 
 def _unfetched(weights: str, cause: Exception) -> WeightsError:

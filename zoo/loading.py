@@ -1,19 +1,28 @@
-"""From a checkpoint to the model that it was taken of."""
+"""From a folder, a repository or a checkpoint to the model that was saved there: whole, or an error that says what is wrong."""
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+from collections.abc import Mapping
 from dataclasses import replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_of
+from torch import Tensor
 
-from zoo.errors import WeightsError
+from zoo.configuration import checked, read_mapping
+from zoo.errors import ConfigError, NegotiationError, UnknownIdError, WeightsError
+from zoo.hub import HUB, hub_folder
 from zoo.licences import Licences
 from zoo.model import SegmentationModel, build_pairing
 from zoo.pairing import Pairing
+from zoo.planning import resolve
+from zoo.saved import CONFIG, PluginVersion, SavedModel, structure_of
 from zoo.specs import Preprocessing
 
 __all__ = ["load"]
@@ -22,18 +31,95 @@ PREFIX = "model."
 
 
 def load(path: str | PathLike[str]) -> SegmentationModel:
-    """Return the model of a checkpoint that `zoo.train` wrote, in eval mode, with its weights and its normalisation.
+    """Return the model that was saved, in eval mode, with its weights, its normalisation and its classes' names.
 
     Only tensors and plain data are read, never code.
 
     Args:
-        path: of `best.ckpt` or `last.ckpt`.
+        path: a folder that `model.save` wrote; `"hf-hub:OWNER/NAME"`, a repository that holds one; or a checkpoint that
+            `zoo.train` wrote.
 
     Raises:
-        WeightsError: no such file, one that is broken, may hold code or is none of zoo's, or weights that do not fit.
+        WeightsError: there is nothing, or it is broken, may hold code, was altered, or does not fit.
+        ConfigError: its `config.yaml` is none.
+        NegotiationError: its plan comes out differently here.
         ZooError: the pairing cannot be built here, for want of a plugin, say.
     """
-    place = Path(path)
+    name = fspath(path)
+    place = hub_folder(name) if name.startswith(HUB) else Path(name)
+    if place.is_dir():
+        return _from_folder(place)
+    return _from_checkpoint(place)
+
+
+def _from_folder(place: Path) -> SegmentationModel:
+    path = place / CONFIG
+    if not path.is_file():
+        raise WeightsError(f"{place} holds no saved model: it has no {CONFIG}. `model.save(folder)` writes one.")
+    facts = checked(SavedModel, read_mapping(path, "format: 1"), f"{path} is no saved model's")
+    pairing = _pairing(facts, path)
+    _check_plan(facts, pairing, place)
+    state = _state(place / facts.weights, facts.sha256)
+    model = build_pairing(replace(pairing, weights=None))
+    _fill(model, state, place, facts.plugins)
+    return _finished(
+        model,
+        pairing,
+        preprocessing=facts.preprocessing,
+        licences=facts.licences,
+        classes=tuple(facts.classes),
+        colours=tuple(facts.colours),
+    )
+
+
+def _pairing(facts: SavedModel, path: Path) -> Pairing:
+    try:
+        return Pairing(**facts.pairing)
+    except (TypeError, ValueError) as cause:
+        raise ConfigError(f"{path}: pairing: {cause}") from cause
+
+
+def _check_plan(facts: SavedModel, pairing: Pairing, place: Path) -> None:
+    """Find out, before any weights are read, whether the model can be built as it was."""
+    try:
+        found = structure_of(resolve(replace(pairing, weights=None)).plan)
+    except UnknownIdError as cause:
+        raise UnknownIdError(f"{place} needs what is not installed here: {cause}\n{_told_plugins(facts.plugins)}") from cause
+    differing = [key for key in facts.plan.keys() | found.keys() if facts.plan.get(key) != found.get(key)]
+    if differing:
+        lines = "".join(
+            f"\n  {key}: saved {facts.plan.get(key)!r}\n  {' ' * len(key)}  here  {found.get(key)!r}"
+            for key in sorted(differing)
+        )
+        raise NegotiationError(
+            f"The plan of {pairing}, saved in {place}, comes out differently here, so that its weights do not belong to it:"
+            f"{lines}\n{_told_plugins(facts.plugins)}"
+        )
+
+
+def _told_plugins(plugins: Mapping[str, PluginVersion]) -> str:
+    wanted = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in plugins.values())
+    return f"It was saved with: pip install {' '.join(wanted)}" if wanted else "Its encoder and decoder were a script's own."
+
+
+def _state(path: Path, sha256: str) -> dict[str, Tensor]:
+    try:
+        content = path.read_bytes()
+    except OSError as cause:
+        raise WeightsError(f"{path} could not be read: {cause.strerror}. The model is not whole; save it again.") from cause
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise WeightsError(
+            f"{path} is not the file that {CONFIG} beside it names: it is cut short, or was altered ({len(content):,} bytes). "
+            "Copy the whole folder again."
+        )
+    try:
+        state: dict[str, Tensor] = tensors_of(content)
+    except SafetensorError as cause:
+        raise WeightsError(f"{path} is no file of safetensors: {cause}.") from cause
+    return state
+
+
+def _from_checkpoint(place: Path) -> SegmentationModel:
     checkpoint = _read(place)
     facts = checkpoint.get("zoo")
     if not isinstance(facts, dict) or not facts.get("pairing"):
@@ -41,13 +127,41 @@ def load(path: str | PathLike[str]) -> SegmentationModel:
     pairing = Pairing(**facts["pairing"])
     model = build_pairing(replace(pairing, weights=None))
     state = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
+    _fill(model, state, place, {})
+    return _finished(
+        model,
+        pairing,
+        preprocessing=facts["preprocessing"],
+        licences=facts["licences"],
+        classes=tuple(facts["classes"]),
+        colours=tuple((red, green, blue) for red, green, blue in facts["colours"]),
+    )
+
+
+def _fill(model: SegmentationModel, state: dict[str, Tensor], place: Path, plugins: Mapping[str, PluginVersion]) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as cause:
-        raise WeightsError(f"{place} does not fit {pairing}: {cause}") from cause
+        told = f"\n{_told_plugins(plugins)}" if plugins else ""
+        raise WeightsError(f"{place} does not fit {model.pairing}: {cause}{told}") from cause
+
+
+def _finished(
+    model: SegmentationModel,
+    pairing: Pairing,
+    *,
+    preprocessing: Mapping[str, Any],
+    licences: Mapping[str, str],
+    classes: tuple[str, ...],
+    colours: tuple[tuple[int, int, int], ...],
+) -> SegmentationModel:
+    low, high = preprocessing["value_range"]
     model.pairing = pairing
-    model.preprocessing = _preprocessing(facts["preprocessing"])
-    model.licences = Licences(**facts["licences"])
+    model.preprocessing = Preprocessing(
+        mean=tuple(preprocessing["mean"]), std=tuple(preprocessing["std"]), value_range=(low, high)
+    )
+    model.licences = Licences(**licences)
+    model.class_names, model.colours = classes, colours
     return model.eval()
 
 
@@ -55,15 +169,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise WeightsError(f"There is no checkpoint {path}.") from None
+        raise WeightsError(f"There is no checkpoint and no folder {path}.") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:
         what = "may hold code, and is not read" if isinstance(cause, pickle.UnpicklingError) else "is broken or no checkpoint"
         raise WeightsError(f"{path} {what} ({type(cause).__name__}).") from cause
     if not isinstance(found, dict) or "state_dict" not in found:
         raise WeightsError(f"{path} is no checkpoint of a pairing; `zoo train` writes one.")
     return found
-
-
-def _preprocessing(facts: dict[str, Any]) -> Preprocessing:
-    low, high = facts["value_range"]
-    return Preprocessing(mean=tuple(facts["mean"]), std=tuple(facts["std"]), value_range=(low, high))

@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
@@ -41,6 +42,8 @@ class SegmentationModel(nn.Module):
         pairing: what was asked for.
         plan: what the negotiation made of it.
         preprocessing: mean, std and value range of the weights in use.
+        class_names: in the order of the logits; empty where nobody said.
+        colours: one a class, to draw masks with; empty likewise.
         licences: of the encoder's and the decoder's code, and of the weights in use.
     """
 
@@ -63,6 +66,8 @@ class SegmentationModel(nn.Module):
         self.plan = plan
         self.pairing = pairing
         self.licences = licences
+        self.class_names: tuple[str, ...] = ()
+        self.colours: tuple[tuple[int, int, int], ...] = ()
         preprocessing = getattr(encoder, "preprocessing", None)
         self.preprocessing: Preprocessing = preprocessing or Preprocessing.identity(pairing.in_channels)
         self._sources = tuple(plan.maps.index(route.source.name) for route in plan.routes)
@@ -98,6 +103,26 @@ class SegmentationModel(nn.Module):
             return logits[..., :height, :width]
 
         return tuple(map(sized, found)) if isinstance(found, tuple) else sized(found)
+
+    def save(
+        self, folder: str | PathLike[str], *, classes: Sequence[str] = (), metrics: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Save the model as a folder that `zoo.load` reads: weights as safetensors, `config.yaml`, and a model card.
+
+        A saved model that is there already is replaced; whenever this is interrupted, the folder holds the one or the other.
+
+        Args:
+            folder: a new one, an empty one, or a saved model's.
+            classes: their names; by default those that the model has.
+            metrics: plain data about how good it is, for the card.
+
+        Raises:
+            OptionError: the encoder is a module of yours, which no id names, or there are other than `classes` names.
+            ConfigError: the folder holds other files.
+        """
+        save_model = importlib.import_module("zoo.saving").save_model  # above this module, which knows nothing of files
+        place: Path = save_model(self, folder, classes=classes, metrics=metrics)
+        return place
 
     def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the heads' logits, at whatever resolution they give them, for an image of a size that the encoder takes."""

@@ -22,7 +22,7 @@ from zoo.specs import DecoderSpec, EncoderSpec, Option
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["EncoderLike", "Resolved", "asked", "channels", "make_pairing", "negotiate", "resolve"]
+__all__ = ["MODULE", "EncoderLike", "Resolved", "asked", "channels", "make_pairing", "negotiate", "resolve"]
 
 EncoderLike: TypeAlias = "str | Module"
 """An encoder's id, or any module."""

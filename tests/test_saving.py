@@ -1,0 +1,288 @@
+"""`model.save` and `zoo.load`: the same model in a new process, or an error that says what is wrong; never half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import zoo
+
+ENCODER = "timm:test_resnet"
+IMAGE = (2, 3, 50, 70)
+
+
+def built(decoder="unet-basic", encoder=ENCODER, **options):
+    torch.manual_seed(0)
+    model = zoo.build(encoder, decoder, classes=3, **options)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def output(model):
+    with torch.no_grad():
+        return model(torch.rand(IMAGE, generator=torch.Generator().manual_seed(1)))
+
+
+def config(folder):
+    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+
+
+def rewrite(folder, change):
+    facts = config(folder)
+    change(facts)
+    (folder / "config.yaml").write_text(yaml.safe_dump(facts), encoding="utf-8")
+
+
+LOAD = """
+import sys
+import torch
+import zoo
+
+model = zoo.load(sys.argv[1])
+assert not model.training
+with torch.no_grad():
+    torch.save(model(torch.rand(2, 3, 50, 70, generator=torch.Generator().manual_seed(1))), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "options"),
+    [
+        (ENCODER, "unet-basic", {}),
+        ("resnet18", "unet-attention", {"levels": 3}),
+        ("timm:test_vit", "smp:fpn", {"image_size": (50, 70)}),
+        ("smp:mobileone_s0", "smp:unet", {"aux_levels": 2, "decoder_options": {"attention": "scse"}}),
+    ],
+)
+def test_a_model_gives_the_same_bits_in_a_new_process(tmp_path, encoder, decoder, options):
+    model = built(decoder, encoder, **options)
+    model.save(tmp_path / "model", classes=["road", "wall", "sky"])
+    command = [sys.executable, "-W", "error", "-c", LOAD, tmp_path / "model", tmp_path / "output.pt"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == 0, done.stderr
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert torch.equal(torch.load(tmp_path / "output.pt", weights_only=True), output(model))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_what_was_known_of_the_model_is_known_again(tmp_path):
+    model = built()
+    model.preprocessing = zoo.Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), value_range=(0.0, 255.0))
+    place = model.save(tmp_path / "model", classes=["road", "wall", "sky"], metrics={"test": {"miou": 0.75}})
+    again = zoo.load(place)
+    assert again.pairing == model.pairing
+    assert again.preprocessing == model.preprocessing
+    assert again.licences == model.licences
+    assert again.class_names == ("road", "wall", "sky")
+    assert config(place)["metrics"] == {"test": {"miou": 0.75}}
+    assert sorted(path.name for path in place.iterdir()) == ["README.md", "config.yaml", "model.safetensors"]
+    again.save(tmp_path / "copy")
+    assert zoo.load(tmp_path / "copy").class_names == ("road", "wall", "sky")
+
+
+def test_the_card_says_what_it_is(tmp_path):
+    place = built().save(tmp_path / "model", classes=["road", "wall", "sky"], metrics={"test": {"miou": 0.75}})
+    card = (place / "README.md").read_text(encoding="utf-8")
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["pipeline_tag"] == "image-segmentation"
+    assert all(part in card for part in ("road, wall, sky", "test.miou: 0.75", "zoo.load", ENCODER, "The plan", "Apache-2.0"))
+
+
+def test_a_trained_checkpoint_becomes_a_folder_with_its_classes(tmp_path):
+    checkpoint = {
+        "state_dict": {f"model.{key}": value for key, value in built().state_dict().items()},
+        "zoo": {
+            "pairing": built().pairing.as_dict(),
+            "preprocessing": {"mean": [0, 0, 0], "std": [1, 1, 1], "value_range": [0, 1]},
+            "licences": {"encoder": "", "decoder": "", "weights": ""},
+            "classes": ["a", "b", "c"],
+            "colours": [[0, 0, 0], [9, 9, 9], [5, 5, 5]],
+        },
+    }
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    place = zoo.load(tmp_path / "last.ckpt").save(tmp_path / "model")
+    assert zoo.load(place).colours == ((0, 0, 0), (9, 9, 9), (5, 5, 5))
+    assert config(place)["classes"] == ["a", "b", "c"]
+
+
+def test_saving_again_replaces_the_model_and_leaves_nothing_else(tmp_path):
+    place = built().save(tmp_path / "model")
+    for number in range(3):
+        model = built()
+        with torch.no_grad():
+            model.head.bias.fill_(float(number))
+        model.save(place)
+        assert torch.equal(output(zoo.load(place)), output(model))
+        assert len(list(place.iterdir())) == 3
+    model.save(place)  # the same once more
+    assert torch.equal(output(zoo.load(place)), output(model))
+
+
+def broken(change):
+    def spoil(place):
+        path = place / "model.safetensors"
+        path.write_bytes(change(path.read_bytes()))
+
+    return spoil
+
+
+def other_weights(place):
+    save_file({"a": torch.zeros(2)}, place / "model.safetensors")
+
+
+def of_a_plan(facts):
+    facts["plan"]["maps"] = ["elsewhere"]
+
+
+def of_a_plugin(facts):
+    facts["pairing"]["decoder"] = "their:decoder"
+    facts["plugins"]["their:decoder"] = {"distribution": "their-decoders", "version": "2.1"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (broken(lambda content: content[: len(content) // 2]), "is cut short, or was altered"),
+        (broken(lambda content: content[:-1] + bytes([content[-1] ^ 1])), "is cut short, or was altered"),
+        (broken(lambda content: b""), "is cut short, or was altered"),
+        (other_weights, "is cut short, or was altered"),
+        (lambda place: (place / "model.safetensors").unlink(), "could not be read: No such file"),
+        (lambda place: (place / "config.yaml").unlink(), "holds no saved model"),
+        (lambda place: (place / "config.yaml").write_text("a: [", encoding="utf-8"), "no valid YAML"),
+        (lambda place: (place / "config.yaml").write_text("- a", encoding="utf-8"), "must hold keys and values"),
+        (
+            lambda place: (place / "config.yaml").write_text("a: !!python/object/apply:os.system [ls]", encoding="utf-8"),
+            "no valid YAML",
+        ),
+        (lambda place: rewrite(place, lambda facts: facts.pop("sha256")), "sha256: this key is required"),
+        (lambda place: rewrite(place, lambda facts: facts.update(format=2)), "format"),
+        (lambda place: rewrite(place, lambda facts: facts.update(weights="../../other.safetensors")), "weights"),
+        (lambda place: rewrite(place, lambda facts: facts["pairing"].update(classes="three")), "classes"),
+        (lambda place: rewrite(place, lambda facts: facts["pairing"].update(colour="red")), "unexpected keyword"),
+        (lambda place: rewrite(place, of_a_plan), r"comes out differently here.*maps: saved \['elsewhere'\]"),
+        (lambda place: rewrite(place, of_a_plugin), r'pip install .*"their-decoders==2\.1"'),
+        (lambda place: rewrite(place, lambda facts: facts["pairing"].update(classes=4)), "does not fit .*size mismatch"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_refused(tmp_path, spoil, told):
+    place = built().save(tmp_path / "model")
+    spoil(place)
+    with pytest.raises(zoo.ZooError, match=f"(?s){told}"):
+        zoo.load(place)
+
+
+def test_a_pickle_in_the_weights_place_is_not_read(tmp_path):
+    place = built().save(tmp_path / "model")
+    path = place / "model.safetensors"
+    torch.save({"a": 1}, path)
+    import hashlib
+
+    rewrite(place, lambda facts: facts.update(sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+    with pytest.raises(zoo.WeightsError, match="is no file of safetensors"):
+        zoo.load(place)
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_what_is_no_saved_model_is_never_overwritten(tmp_path, is_file):
+    place = tmp_path / "thesis"
+    if is_file:
+        place.write_text("words", encoding="utf-8")
+    else:
+        place.mkdir()
+        (place / "chapter.txt").write_text("words", encoding="utf-8")
+    with pytest.raises(zoo.ConfigError, match="nothing is written there"):
+        built().save(place)
+    assert (place if is_file else place / "chapter.txt").read_text(encoding="utf-8") == "words"
+
+
+def test_a_broken_saved_model_is_not_replaced_unasked(tmp_path):
+    place = built().save(tmp_path / "model")
+    (place / "config.yaml").write_text("name: another program's", encoding="utf-8")
+    with pytest.raises(zoo.ConfigError, match="is not replaced"):
+        built().save(place)
+    assert (place / "model.safetensors").is_file()
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "model").mkdir()
+    assert zoo.load(built().save(tmp_path / "model")).pairing.classes == 3
+
+
+def test_what_cannot_be_saved_is_told(tmp_path):
+    with pytest.raises(zoo.OptionError, match="2 names were given, and the model has 3 classes"):
+        built().save(tmp_path / "model", classes=["a", "b"])
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), torch.nn.Conv2d(8, 8, 3, stride=2, padding=1))
+    with pytest.raises(zoo.OptionError, match="is a module of yours, which no id names"):
+        zoo.build(body, "unet-basic").save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+SAVE = """
+import sys
+import torch
+import zoo
+
+model = zoo.build("timm:test_resnet", "unet-basic", classes=3)
+print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    torch.nn.init.constant_(model.head.bias, float(number))
+    model.save(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_leaves_a_whole_model(tmp_path):
+    chance = random.Random(0)
+    place = tmp_path / "model"
+    for _ in range(12):
+        process = subprocess.Popen([sys.executable, "-c", SAVE, place], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.05 + chance.random() / 4)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if place.exists():  # the first may have been killed before it was done
+            assert zoo.load(place).pairing.classes == 3
+    assert place.exists()
+
+
+def test_a_repository_of_the_hub_is_a_folder_too(tmp_path):
+    place = tmp_path / "hub" / "models--someone--net"
+    snapshot = place / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.parent.mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(snapshot.name, encoding="utf-8")
+    built().save(snapshot)
+    script = "import sys, json, zoo; print(json.dumps(zoo.load(sys.argv[1]).pairing.as_dict()))"
+    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_CACHE"}
+    environment |= {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+
+    def run(name):
+        return subprocess.run(
+            [sys.executable, "-c", script, name], capture_output=True, text=True, env=environment, check=False
+        )
+
+    done = run("hf-hub:someone/net")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["encoder"] == ENCODER
+    missing = run("hf-hub:someone/other")
+    assert missing.returncode
+    assert "hf-hub:someone/other could not be fetched" in missing.stderr
