@@ -98,7 +98,7 @@ class UNetBasic(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the image's resolution: (N, out_channels, H, W)."""
-        return self.forward_aux(features)[0]
+        return self._decoded(features, None)  # no coarser map is held once it has served
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep no step's activations for the gradient, but compute them again (timm's name for it)."""
@@ -106,13 +106,19 @@ class UNetBasic(nn.Module):
 
     def forward_aux(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the same, and each coarser step's map, the finest of these first: (N, aux_channels[i], H/2^(i+1), ...)."""
+        maps: list[Tensor] = []
+        finest = self._decoded(features, maps)
+        return finest, maps[-2::-1]
+
+    def _decoded(self, features: Sequence[Tensor], maps: list[Tensor] | None) -> Tensor:
+        """Return the finest step's map, and put each step's into a list, if there is one, coarse to fine."""
         x = features[-1]
-        coarser: list[Tensor] = []
         for step, skip in zip(self.steps, self._skips, strict=True):
             taken = (x, None if skip is None else features[skip])
             x = zoo.checkpointed(step, *taken) if self._checkpoints and self.training else step(*taken)
-            coarser.insert(0, x)
-        return x, coarser[1:]
+            if maps is not None:
+                maps.append(x)
+        return x
 
 
 class UNetBilinear(UNetBasic):

@@ -135,7 +135,7 @@ def test_images_may_have_other_channels_pretrained_weights_included(trained, fol
 
 
 def test_a_file_that_is_missing_is_named(tmp_path):
-    with pytest.raises(zoo.WeightsError, match=r"nowhere\.pth.*neither a file nor 'default'"):
+    with pytest.raises(zoo.WeightsError, match=r"nowhere\.pth.*neither a file nor a name"):
         zoo.build(f"timm:{SMALL}", "unet-basic", weights=tmp_path / "nowhere.pth")
 
 
