@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks/gpu.sh"
 
@@ -24,6 +26,7 @@ rounds: 20
 """
 
 
+@pytest.mark.slow
 def test_the_script_measures_from_the_checkout_and_a_folder_of_wheels_without_a_network(tmp_path):
     """The environment's own packages stand for the bare machine's; the folder of wheels has nothing to add."""
     config, output, wheels = tmp_path / "small.yaml", tmp_path / "small.csv", tmp_path / "wheels"

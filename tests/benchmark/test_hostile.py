@@ -142,12 +142,14 @@ def test_whatever_a_decoder_does_is_its_row_and_the_others_are_measured(run):
     assert "status 0" in rows["leaves-quietly"].error
 
 
+@pytest.mark.slow
 def test_one_that_grows_beside_others_until_memory_is_gone_is_found_and_the_others_are_measured(run):
     rows = run("sound", "leaks", "unet-basic")
     assert rows["leaks"].failure == "out of memory"
     assert [(rows[name].error, rows[name].rounds >= ROUNDS) for name in ("sound", "unet-basic")] == [(None, True)] * 2
 
 
+@pytest.mark.slow
 def test_it_is_found_where_there_is_no_baseline_left_either(run):
     broken = {"name": "broken", "factory": "plugin:nothing_of_that_name"}
     rows = run("sound", "leaks", "unet-basic", baseline=broken)

@@ -220,6 +220,7 @@ def test_an_interrupted_run_goes_on_and_comes_to_the_same(finished, tmp_path):
     assert trained() == trained(finished[0])
 
 
+@pytest.mark.slow
 def test_the_command_line_measures_quality_of_any_configuration(tmp_path):
     path = made(tmp_path, batch=[1], pairings=[{"encoder": "tiny", "decoder": "as-it-is"}])
     plain = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -133,6 +133,7 @@ def test_an_interrupted_run_says_that_the_same_command_goes_on(store):
     assert "What was measured is kept" in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on a file's size")
 def test_a_disk_that_is_full_is_told_and_what_was_kept_goes_on_once_there_is_room(store):
     """A limit on the size of files stands for the full disk: writing fails in the same place."""

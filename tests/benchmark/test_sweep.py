@@ -304,6 +304,7 @@ def test_a_decoder_as_tutorials_write_it_is_a_row_and_builds_with_any_number_of_
     assert table.rows[0].parameters == sum(parameter.numel() for parameter in model.parameters()) - last_layer
 
 
+@pytest.mark.slow
 def test_the_order_follows_the_seed(run, tmp_path):
     facts = {"pairings": [pairing("unet-basic"), pairing("unet-bilinear"), pairing("unet-attention")]}
     orders = []
@@ -387,6 +388,7 @@ def test_a_compiled_model_is_a_row_beside_the_eager_one_and_its_first_call_takes
     assert (compiled.flops, compiled.parameters) == (eager.flops, eager.parameters)
 
 
+@pytest.mark.slow
 def test_a_deployed_model_is_a_row_beside_the_eager_one(run):
     table = run(pairings=[pairing("unet-basic")], runtime=["eager", "deploy"], dtype=["float32", "bfloat16"])
     assert [(row.error, row.rounds, row.dtype, row.runtime) for row in table.rows] == [
@@ -425,6 +427,7 @@ def test_a_runtime_of_another_device_is_refused_before_anything_is_measured(run)
         run(pairings=[pairing("unet-basic")], runtime=["eager", "deploy-cudagraphs"])
 
 
+@pytest.mark.slow
 def test_without_a_baseline_the_first_pairing_is_one_and_with_a_broken_one_there_are_no_ratios(run):
     without = run(pairings=[pairing("unet-basic"), pairing("unet-bilinear")])
     assert [(row.is_baseline, row.ratio.median == 1) for row in without.rows] == [(True, True), (False, False)]
