@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import zoo
 from zoo_smp.ladder import make_head, step_widths
 from zoo_unet.blocks import make_norm
+from zoo_unet.expanding import ExpandingPath
 
 __all__ = ["Unet"]
 
@@ -86,7 +87,7 @@ class Step(nn.Module):
         return self.attention2(self.conv2(self.conv1(x)))  # type: ignore[no-any-return]
 
 
-class Unet(nn.Module):
+class Unet(ExpandingPath):
     """The U-Net decoder of segmentation_models_pytorch (Iakubovskii; after Ronneberger et al. 2015, arXiv:1505.04597).
 
     With smp's weights it gives smp's output; its state dict has smp's keys. There is one step a factor of two from the
@@ -141,32 +142,13 @@ class Unet(nn.Module):
         self.out_channels = width
         self.out_stride = 1
         self.aux_channels = tuple(reversed(widths[:-1]))
-        self._checkpoints = False
         initialize_decoder(self)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the map at the image's resolution: (N, out_channels, H, W)."""
-        return self._decoded(features, None)  # no coarser map is held once it has served
+    def _steps_up(self) -> Iterable[nn.Module]:
+        return self.blocks
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep no step's activations for the gradient, but compute them again (timm's name for it)."""
-        self._checkpoints = enable
-
-    def forward_aux(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the same, and each coarser step's map, the finest of these first: (N, aux_channels[i], H/2^(i+1), ...)."""
-        maps: list[Tensor] = []
-        finest = self._decoded(features, maps)
-        return finest, maps[-2::-1]
-
-    def _decoded(self, features: Sequence[Tensor], maps: list[Tensor] | None) -> Tensor:
-        """Return the finest step's map, and put each step's into a list, if there is one, coarse to fine."""
-        x: Tensor = self.center(features[-1])
-        for block, skip in zip(self.blocks, self._skips, strict=True):
-            taken = (x, None if skip is None else features[skip])
-            x = zoo.checkpointed(block, *taken) if self._checkpoints and self.training else block(*taken)
-            if maps is not None:
-                maps.append(x)
-        return x
+    def _coarsest(self, features: Sequence[Tensor]) -> Tensor:
+        return self.center(features[-1])  # type: ignore[no-any-return]
 
     def make_head(self, classes: int) -> nn.Module:
         """Return smp's head, a 3x3 convolution: (N, out_channels, H, W) -> (N, classes, H, W)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo_unet.blocks import AttentionGate, BilinearUp, DoubleConv, TransposedUp, initialise
+from zoo_unet.expanding import ExpandingPath
 
 __all__ = ["UNetAttention", "UNetBasic", "UNetBilinear"]
 
@@ -46,7 +47,7 @@ class Step(nn.Module):
         return self.dropout(self.convs(torch.cat([upsampled, gated], dim=1)))  # type: ignore[no-any-return]
 
 
-class UNetBasic(nn.Module):
+class UNetBasic(ExpandingPath):
     """U-Net's expanding path (Ronneberger et al. 2015, arXiv:1505.04597) for a pyramid of two or more levels.
 
     A step is a 2x2 transposed convolution, concatenation with the skip, and two 3x3 convolutions with norm and ReLU.
@@ -93,32 +94,10 @@ class UNetBasic(nn.Module):
         self.out_channels = width
         self.out_stride = 1
         self.aux_channels = tuple(reversed(widths[:-1]))
-        self._checkpoints = False
         initialise(self)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the map at the image's resolution: (N, out_channels, H, W)."""
-        return self._decoded(features, None)  # no coarser map is held once it has served
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep no step's activations for the gradient, but compute them again (timm's name for it)."""
-        self._checkpoints = enable
-
-    def forward_aux(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the same, and each coarser step's map, the finest of these first: (N, aux_channels[i], H/2^(i+1), ...)."""
-        maps: list[Tensor] = []
-        finest = self._decoded(features, maps)
-        return finest, maps[-2::-1]
-
-    def _decoded(self, features: Sequence[Tensor], maps: list[Tensor] | None) -> Tensor:
-        """Return the finest step's map, and put each step's into a list, if there is one, coarse to fine."""
-        x = features[-1]
-        for step, skip in zip(self.steps, self._skips, strict=True):
-            taken = (x, None if skip is None else features[skip])
-            x = zoo.checkpointed(step, *taken) if self._checkpoints and self.training else step(*taken)
-            if maps is not None:
-                maps.append(x)
-        return x
+    def _steps_up(self) -> Iterable[nn.Module]:
+        return self.steps
 
 
 class UNetBilinear(UNetBasic):
