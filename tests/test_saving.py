@@ -121,6 +121,28 @@ def test_a_trained_checkpoint_becomes_a_folder_with_its_classes(tmp_path):
     assert config(place)["classes"] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda facts: facts["pairing"].update(colour="red"), "pairing: .*unexpected keyword"),
+        (lambda facts: facts.pop("preprocessing"), "normalisation.*KeyError: 'preprocessing'"),
+    ],
+)
+def test_a_checkpoint_of_another_version_is_told(tmp_path, change, told):
+    facts = {
+        "pairing": built().pairing.as_dict(),
+        "preprocessing": {"mean": [0, 0, 0], "std": [1, 1, 1], "value_range": [0, 1]},
+        "licences": {},
+        "classes": [],
+        "colours": [],
+    }
+    change(facts)
+    state = {f"model.{key}": value for key, value in built().state_dict().items()}
+    torch.save({"state_dict": state, "zoo": facts}, tmp_path / "last.ckpt")
+    with pytest.raises(zoo.ConfigError, match=told):
+        zoo.load(tmp_path / "last.ckpt")
+
+
 def test_saving_again_replaces_the_model_and_leaves_nothing_else(tmp_path):
     place = built().save(tmp_path / "model")
     for number in range(3):
@@ -175,6 +197,11 @@ def of_a_plugin(facts):
         (lambda place: rewrite(place, lambda facts: facts.update(weights="../../other.safetensors")), "weights"),
         (lambda place: rewrite(place, lambda facts: facts["pairing"].update(classes="three")), "classes"),
         (lambda place: rewrite(place, lambda facts: facts["pairing"].update(colour="red")), "unexpected keyword"),
+        (lambda place: rewrite(place, lambda facts: facts["preprocessing"].pop("mean")), "normalisation.*KeyError: 'mean'"),
+        (
+            lambda place: rewrite(place, lambda facts: facts["licences"].update(data="MIT")),
+            "normalisation, licences.*TypeError",
+        ),
         (lambda place: rewrite(place, of_a_plan), r"comes out differently here.*maps: saved \['elsewhere'\]"),
         (lambda place: rewrite(place, of_a_plugin), r'pip install .*"their-decoders==2\.1"'),
         (lambda place: rewrite(place, lambda facts: facts["pairing"].update(classes=4)), "does not fit .*size mismatch"),

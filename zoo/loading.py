@@ -57,24 +57,17 @@ def _from_folder(place: Path) -> SegmentationModel:
     if not path.is_file():
         raise WeightsError(f"{place} holds no saved model: it has no {CONFIG}. `model.save(folder)` writes one.")
     facts = checked(SavedModel, read_mapping(path, "format: 1"), f"{path} is no saved model's")
-    pairing = _pairing(facts, path)
+    pairing = _pairing(facts.pairing, path)
     _check_plan(facts, pairing, place)
     state = _state(place / facts.weights, facts.sha256)
     model = build_pairing(replace(pairing, weights=None))
     _fill(model, state, place, facts.plugins)
-    return _finished(
-        model,
-        pairing,
-        preprocessing=facts.preprocessing,
-        licences=facts.licences,
-        classes=tuple(facts.classes),
-        colours=tuple(facts.colours),
-    )
+    return _finished(model, pairing, facts.model_dump(), place)
 
 
-def _pairing(facts: SavedModel, path: Path) -> Pairing:
+def _pairing(facts: Mapping[str, Any], path: Path) -> Pairing:
     try:
-        return Pairing(**facts.pairing)
+        return Pairing(**facts)
     except (TypeError, ValueError) as cause:
         raise ConfigError(f"{path}: pairing: {cause}") from cause
 
@@ -124,18 +117,11 @@ def _from_checkpoint(place: Path) -> SegmentationModel:
     facts = checkpoint.get("zoo")
     if not isinstance(facts, dict) or not facts.get("pairing"):
         raise WeightsError(f"{place} is no checkpoint of a pairing; `zoo train` writes one.")
-    pairing = Pairing(**facts["pairing"])
+    pairing = _pairing(facts["pairing"], place)
     model = build_pairing(replace(pairing, weights=None))
     state = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
     _fill(model, state, place, {})
-    return _finished(
-        model,
-        pairing,
-        preprocessing=facts["preprocessing"],
-        licences=facts["licences"],
-        classes=tuple(facts["classes"]),
-        colours=tuple((red, green, blue) for red, green, blue in facts["colours"]),
-    )
+    return _finished(model, pairing, facts, place)
 
 
 def _fill(model: SegmentationModel, state: dict[str, Tensor], place: Path, plugins: Mapping[str, PluginVersion]) -> None:
@@ -146,21 +132,20 @@ def _fill(model: SegmentationModel, state: dict[str, Tensor], place: Path, plugi
         raise WeightsError(f"{place} does not fit {model.pairing}: {cause}{told}") from cause
 
 
-def _finished(
-    model: SegmentationModel,
-    pairing: Pairing,
-    *,
-    preprocessing: Mapping[str, Any],
-    licences: Mapping[str, str],
-    classes: tuple[str, ...],
-    colours: tuple[tuple[int, int, int], ...],
-) -> SegmentationModel:
-    low, high = preprocessing["value_range"]
-    model.pairing = pairing
-    model.preprocessing = Preprocessing(
-        mean=tuple(preprocessing["mean"]), std=tuple(preprocessing["std"]), value_range=(low, high)
-    )
-    model.licences = Licences(**licences)
+def _finished(model: SegmentationModel, pairing: Pairing, facts: Mapping[str, Any], place: Path) -> SegmentationModel:
+    """Return the model with what was stated beside its weights."""
+    try:
+        told = facts["preprocessing"]
+        low, high = told["value_range"]
+        preprocessing = Preprocessing(mean=tuple(told["mean"]), std=tuple(told["std"]), value_range=(low, high))
+        licences = Licences(**facts["licences"])
+        classes, colours = tuple(facts["classes"]), tuple((red, green, blue) for red, green, blue in facts["colours"])
+    except (KeyError, TypeError, ValueError) as cause:
+        raise ConfigError(
+            f"{place}: what is said of normalisation, licences, classes or colours cannot be read "
+            f"({type(cause).__name__}: {cause}). Save the model again."
+        ) from cause
+    model.pairing, model.preprocessing, model.licences = pairing, preprocessing, licences
     model.class_names, model.colours = classes, colours
     return model.eval()
 
