@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from zoo.errors import OptionError
+from zoo.whole_files import replace_file
 
 __all__ = ["FULL_WIDTH", "csv_text", "escaped", "plain_text", "table_row", "write_whole"]
 
@@ -63,11 +63,6 @@ def write_whole(output: Path, content: str | bytes, advice: str = "") -> None:
             place.write_bytes(data)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{place.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(data)
-            part.replace(place)
-        finally:
-            part.unlink(missing_ok=True)
+        replace_file(place, data)
     except OSError as cause:
         raise OptionError(f"--output {output} cannot be written: {cause.strerror}.{advice and ' '}{advice}") from cause

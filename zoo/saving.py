@@ -20,6 +20,7 @@ from zoo.model import SegmentationModel
 from zoo.model_card import CARD, card_of
 from zoo.planning import MODULE
 from zoo.saved import CONFIG, SavedModel
+from zoo.whole_files import replace_file
 
 __all__ = ["save_model"]
 
@@ -112,18 +113,9 @@ def _current(place: Path) -> SavedModel | None:
 
 def _write_all(place: Path, facts: SavedModel, content: bytes, model: SegmentationModel) -> None:
     """Write the weights, then what names them: until that is there, whatever named others still does."""
-    _write(place / facts.weights, content)
-    _write(place / CONFIG, facts.to_yaml().encode())
-    _write(place / CARD, card_of(model, facts).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    replace_file(place / facts.weights, content)
+    replace_file(place / CONFIG, facts.to_yaml().encode())
+    replace_file(place / CARD, card_of(model, facts).encode())
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from zoo.training.layout import takes_channels_last
 from zoo.training.order import seed_of
 from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
+from zoo.whole_files import replace_file
 
 __all__ = ["TrainResult", "check_installed", "crop_size", "fit"]
 
@@ -225,10 +225,7 @@ def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
 
 
 def _write(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write a file of JSON whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
+    replace_file(path, (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def _memory_format(

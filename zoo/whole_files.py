@@ -1,0 +1,40 @@
+"""Files written whole or not at all: beside their place first, then put there in one step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["draft_of", "replace_file"]
+
+
+@contextmanager
+def draft_of(place: Path) -> Iterator[Path]:
+    """Give a path beside a file's, with the same suffix; what is written there takes the file's place at the end.
+
+    The draft is on the disk before it takes that place. After an error it is gone, and the file as it was.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    place = place.resolve()  # a link stays, and its file is replaced
+    draft = place.with_name(f".{place.stem}.{os.getpid()}{place.suffix}")
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.replace(place)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def replace_file(place: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with draft_of(place) as draft:
+        draft.write_bytes(content)
