@@ -15,7 +15,8 @@ from torch import Tensor
 from turns import seconds_by_turns
 
 import zoo
-from zoo.benchmark.environment import choose_device, describe_environment
+from zoo.benchmark.environment import describe_environment
+from zoo.devices import choose_device
 from zoo.statistics import estimate_ratio
 from zoo.upsampled_conv import pays_at_low_resolution
 

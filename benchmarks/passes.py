@@ -16,11 +16,12 @@ import torch
 from turns import seconds_by_turns
 
 import zoo
-from zoo.benchmark.environment import choose_device, describe_environment
+from zoo.benchmark.environment import describe_environment
 from zoo.deployment.checked import Way, checked_program
 from zoo.deployment.passes import PASSES
 from zoo.deployment.reference import reference_of
 from zoo.deployment.runtimes import original_program
+from zoo.devices import choose_device
 from zoo.rendering import table_row
 from zoo.statistics import estimate_ratio
 

@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from turns import seconds_by_turns
 
 import zoo
-from zoo.benchmark.environment import choose_device, describe_environment
+from zoo.benchmark.environment import describe_environment
 from zoo.deployment.choice import ORIGINAL
 from zoo.deployment.reference import reference_of, relative_error
 from zoo.deployment.runtimes import has_bfloat16, suits
+from zoo.devices import choose_device
 from zoo.statistics import estimate_ratio
 
 WIDTHS = (256, 128, 64, 32, 16)

@@ -16,10 +16,9 @@ import psutil
 import torch
 
 from zoo.discovery import OWN_DISTRIBUTION
-from zoo.errors import ConfigError
 from zoo.registry import default_registry
 
-__all__ = ["Environment", "choose_device", "code_version", "describe_environment"]
+__all__ = ["Environment", "code_version", "describe_environment"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,26 +40,6 @@ class Environment:
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"versions": dict(self.versions)}
-
-
-def choose_device(asked: str) -> torch.device:
-    """Return the accelerator where there is one, else the CPU; or the device asked for, tried.
-
-    Raises:
-        ConfigError: there is no such device here.
-    """
-    if asked == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(asked)
-        torch.empty(1, device=device)
-        if device.type == "meta":
-            raise RuntimeError("nothing is computed on meta")
-    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as cause:
-        reason = str(cause).splitlines()[0]
-        raise ConfigError(f"device {asked!r} cannot be used here: {reason}. Use 'auto', or 'cpu'.") from cause
-    return device
 
 
 def describe_environment(device: torch.device) -> Environment:

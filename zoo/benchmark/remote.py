@@ -28,7 +28,8 @@ __all__ = ["Seat", "describe"]
 
 DESCRIBE = """
 import json, sys
-from zoo.benchmark.environment import choose_device, describe_environment
+from zoo.benchmark.environment import describe_environment
+from zoo.devices import choose_device
 print(json.dumps(describe_environment(choose_device(sys.argv[1])).as_dict()))
 """
 

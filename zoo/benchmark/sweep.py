@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 
 from zoo.benchmark.config import BenchConfig, fitted
-from zoo.benchmark.environment import choose_device, describe_environment
+from zoo.benchmark.environment import describe_environment
 from zoo.benchmark.grouping import packed
 from zoo.benchmark.jobs import Job, JobKind
 from zoo.benchmark.memory import available_bytes
@@ -38,6 +38,7 @@ from zoo.benchmark.store import Store
 from zoo.benchmark.stored import StoredGroup, StoredRun, StoredTrial
 from zoo.benchmark.subjects import made_here, modules_to_import
 from zoo.benchmark.trial import Trial, blocks_of, digest, subject_key, told_dimensions, trials_of
+from zoo.devices import choose_device
 from zoo.plugin_files import load_plugin_file
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw
 
+from zoo.data.drawing import covered, visible
 from zoo.data.files import read_array, read_mask_array
 from zoo.data.folder import FolderReport
-from zoo.data.segmentation_data import Colour, class_colours, pixels_of
+from zoo.data.segmentation_data import Colour, class_colours
 
 __all__ = ["contact_sheet"]
 
@@ -20,7 +21,6 @@ SIDE = 192
 """Of an image on the sheet, in pixels, along its longer side."""
 CAPTION = 16
 GAP = 6
-OPACITY = 0.55
 
 
 def contact_sheet(report: FolderReport) -> Image.Image | None:
@@ -53,27 +53,15 @@ def contact_sheet(report: FolderReport) -> Image.Image | None:
 
 
 def _cell(image: np.ndarray, mask: np.ndarray, name: str, colours: Mapping[int, Colour]) -> Image.Image:
-    pixels = _visible(image)
+    pixels = visible(image)
     drawn = mask if mask.ndim == 3 else _coloured(mask, colours)
-    covered = np.where((drawn > 0).any(axis=-1, keepdims=True), (1 - OPACITY) * pixels + OPACITY * drawn, pixels)
     scale = SIDE / max(pixels.shape[:2])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     cell = Image.new("RGB", (2 * SIDE, SIDE + CAPTION), "white")
-    for place, part in enumerate((pixels, covered)):
+    for place, part in enumerate((pixels, covered(pixels, drawn))):
         cell.paste(Image.fromarray(part.astype(np.uint8)).resize(size), (place * SIDE, 0))
     ImageDraw.Draw(cell).text((2, SIDE + 2), name, fill="black")
     return cell
-
-
-def _visible(image: np.ndarray) -> np.ndarray:
-    """Return (H, W, 3) in 0 to 255; what is no 8-bit picture is stretched to what most of its pixels have."""
-    pixels = pixels_of(image).numpy().transpose(1, 2, 0)
-    pixels = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1].repeat(3, axis=-1)
-    if image.dtype != np.uint8:
-        low, high = np.percentile(pixels, (2, 98))
-        pixels = ((pixels - low) / max(high - low, 1e-12)).clip(0, 1)
-    visible: np.ndarray = pixels * 255
-    return visible
 
 
 def _coloured(mask: np.ndarray, colours: Mapping[int, Colour]) -> np.ndarray:

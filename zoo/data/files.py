@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,26 +14,46 @@ from PIL import Image, UnidentifiedImageError
 
 from zoo.errors import DataError
 
-__all__ = ["SUFFIXES", "read_array", "read_mask_array"]
+__all__ = ["MAY_HAVE_ALPHA", "SUFFIXES", "TIFF", "array_of", "read_array", "read_mask_array"]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-TIFF = (".tif", ".tiff")
-AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I", "F", "1", "LA")
+TIFF = frozenset({".tif", ".tiff"})
+MAY_HAVE_ALPHA = SUFFIXES - TIFF - {".npy"}
+"""In these, one channel of two or of four is opacity."""
+AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F", "1", "LA")
 """Pillow's modes whose pixels are the image's own; others (palettes, CMYK, YCbCr, Lab) become RGB."""
 
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
+"""Of an image that is opened unasked: what Pillow warns of."""
+LARGE = 2**30
+"""Bytes from which on a compressed TIFF is unpacked into a temporary file, and not into memory."""
 
-def read_array(path: Path) -> np.ndarray:
-    """Return an image's pixels: (H, W) or (H, W, channels).
+_limit = threading.Lock()
+"""Pillow's limit is the process's: who lifts it is alone."""
+
+
+def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
+    """Return an image's pixels: (H, W) or (H, W, channels); of NumPy's files and plain TIFFs mapped into memory.
+
+    Args:
+        path: of the file.
+        any_size: read it even if it has more pixels than Pillow opens unasked, 89 million. A small file can claim to be large,
+            so that this is for files one trusts.
 
     Raises:
-        DataError: it is not there, broken, or none.
+        DataError: it is not there, broken, too large, or none.
     """
     if path.suffix.lower() in TIFF and find_spec("tifffile"):
-        return _tiff(path)
+        return _tiff(path, any_size=any_size)
     if path.suffix.lower() == ".npy":
         return _array(path)
-    with _opened(path) as image:
-        return np.asarray(image if image.mode in AS_THEY_ARE else image.convert("RGB"))
+    with _any_size() if any_size else nullcontext(), _opened(path) as image:
+        return array_of(image)
+
+
+def array_of(image: Image.Image) -> np.ndarray:
+    """Return the pixels of Pillow's image; palettes, CMYK, YCbCr and Lab become RGB."""
+    return np.asarray(image if image.mode in AS_THEY_ARE else image.convert("RGB"))
 
 
 def read_mask_array(path: Path) -> np.ndarray:
@@ -67,36 +88,86 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: a folder, not an image") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: no image that Pillow can read") from None
+        is_tiff = path.suffix.lower() in TIFF and not find_spec("tifffile")
+        advice = "; for TIFFs of more than 8 bits: pip install 'segmentation-zoo[tiff]'" if is_tiff else ""
+        raise DataError(f"{path}: no image that Pillow can read{advice}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
-        raise DataError(f"{path}: larger than Pillow opens unasked: {cause}") from cause
-    except (OSError, SyntaxError, EOFError) as cause:
-        raise DataError(f"{path}: broken: {cause}") from cause
+        raise DataError(_told_large(path, str(cause).partition(",")[0])) from cause
+    except (OSError, SyntaxError, EOFError, ValueError, MemoryError, OverflowError) as cause:
+        if isinstance(cause, DataError):
+            raise
+        raise DataError(f"{path}: broken: {cause or type(cause).__name__}") from cause
 
 
-def _tiff(path: Path) -> np.ndarray:
+@contextmanager
+def _any_size() -> Iterator[None]:
+    with _limit:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _tiff(path: Path, *, any_size: bool = False) -> np.ndarray:
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
-            array = series.asarray()
             axes = series.axes
+            pages = [page for page in series.pages if page is not None]
+            end = max(at + size for page in pages for at, size in zip(page.dataoffsets, page.databytecounts, strict=True))
+            if end > path.stat().st_size:
+                raise DataError(f"{path}: broken: its pixels end at byte {end:,}, and the file has {path.stat().st_size:,}")
+            if not any_size and (pixels := series.keyframe.imagelength * series.keyframe.imagewidth) > MOST_PIXELS:
+                raise DataError(_told_large(path, f"{pixels:,} pixels"))
+            array: np.ndarray
+            if series.dataoffset is not None and series.keyframe.is_memmappable:
+                array = tifffile.memmap(path, mode="r")
+            else:
+                array = series.asarray(out="memmap" if series.nbytes > LARGE else None)
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except Exception as cause:  # tifffile raises what its many codecs raise
+        if "imagecodecs" in str(cause):  # it is compressed in a way that Pillow may know
+            return _by_pillow(path, any_size=any_size)
         raise DataError(f"{path}: broken: {type(cause).__name__}: {cause}") from cause
     if array.ndim == 3 and not axes.endswith(("S", "C")) and axes.endswith("YX"):
         array = np.moveaxis(array, 0, -1)  # bands before rows
     return array
 
 
+def _by_pillow(path: Path, *, any_size: bool) -> np.ndarray:
+    try:
+        with _any_size() if any_size else nullcontext(), _opened(path) as image:
+            return array_of(image)
+    except DataError as cause:
+        raise DataError(f"{cause}; it is compressed in a way that needs: pip install imagecodecs") from cause
+
+
+def _told_large(path: Path, told: str) -> str:
+    return (
+        f"{path}: larger than is opened unasked: {told}, and {MOST_PIXELS:,} is the limit. If you trust the file, give "
+        "any_size=True (--any-size)"
+    )
+
+
 def _array(path: Path) -> np.ndarray:
     try:
-        found: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as cause:
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as cause:
         raise DataError(f"{path}: no NumPy array of numbers: {cause}") from cause
+    if not isinstance(found, np.ndarray):
+        raise DataError(f"{path}: an archive of arrays; one is expected, as numpy.save writes it")
     return found
 
 
