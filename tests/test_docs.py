@@ -27,6 +27,7 @@ def blocks(document: Path, language: str) -> list[str]:
         "docs/deploy.md",
         "docs/pairing.md",
         "docs/plugins.md",
+        "docs/predict.md",
         "docs/training.md",
         "docs/tutorial.md",
     ],

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from zoo.plan import Plan as Plan
     from zoo.planning import channels as channels
     from zoo.planning import negotiate as negotiate
+    from zoo.prediction.files import PredictedFiles as PredictedFiles
+    from zoo.prediction.files import predict_files as predict_files
+    from zoo.prediction.prediction import Prediction as Prediction
+    from zoo.prediction.predictor import Predictor as Predictor
     from zoo.pruning import pruned as pruned
     from zoo.pruning import unused_parameters as unused_parameters
     from zoo.pyramid import FeatureMap as FeatureMap
@@ -88,6 +92,9 @@ _HOMES = {
     "zoo.pairing": "Pairing",
     "zoo.planning": "channels negotiate",
     "zoo.pyramid": "FeatureMap Needs Pyramid",
+    "zoo.prediction.files": "PredictedFiles predict_files",
+    "zoo.prediction.prediction": "Prediction",
+    "zoo.prediction.predictor": "Predictor",
     "zoo.pruning": "pruned unused_parameters",
     "zoo.recomputation": "norm_relu",
     "zoo.registration": "register_decoder register_encoder",

@@ -1,0 +1,223 @@
+"""`zoo predict` and `zoo.predict_files`: a mask for each image, whole; what is broken is told, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+
+rasterio = pytest.importorskip("rasterio")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    built = zoo.build("timm:test_resnet", "unet-basic", classes=3).eval()
+    return built.save(tmp_path_factory.mktemp("saved") / "model", classes=["road", "wall", "sky"])
+
+
+@pytest.fixture(scope="module")
+def predictor(model):
+    return zoo.Predictor(model, device="cpu", tile=64, batch=2)
+
+
+def noise(*shape, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    (folder / "more").mkdir(parents=True)
+    for name, size in (("a.png", (40, 50)), ("b.jpg", (40, 50)), ("c.png", (40, 50)), ("more/d.bmp", (33, 47))):
+        Image.fromarray(noise(*size, 3)).save(folder / name)
+    np.save(folder / "more/large.npy", noise(100, 150, 3))
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.png").write_bytes(b"")
+    return folder
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_keeps_its_shape_and_each_mask_is_what_the_predictor_gives(predictor, images, tmp_path):
+    shares = {}
+    found = zoo.predict_files(predictor, [images], tmp_path / "out", progress=lambda path, share: shares.update({path: share}))
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.png", "more/d.png", "more/large.png"]
+    assert len(found.masks) == 5
+    assert found.failed == {}
+    for image, mask in found.masks.items():
+        with Image.open(mask) as picture:
+            assert (np.array(picture) == predictor(image).mask).all()
+            assert picture.getpalette()[:9] == [part for colour in predictor.colours for part in colour]
+    assert set(shares.values()) == {1.0}
+    assert len(shares) == 5
+
+
+def test_probabilities_and_overlays_are_written_beside(predictor, images, tmp_path):
+    out = tmp_path / "out"
+    zoo.predict_files(predictor, [images / "a.png", images / "more"], out, probabilities=True, overlay=True)
+    assert names(out) == sorted(
+        f"{name}{end}" for name in ["a", "d", "large"] for end in ("-overlay.jpg", "-probabilities.npy", ".png")
+    )
+    for name, image in (("a", images / "a.png"), ("large", images / "more/large.npy")):
+        kept = np.load(out / f"{name}-probabilities.npy")
+        assert kept.dtype == np.float16
+        assert kept == pytest.approx(predictor(image, probabilities=True).probabilities, abs=1e-3)
+    with Image.open(out / "d-overlay.jpg") as overlay:
+        assert overlay.size == (47, 33)
+
+
+def test_a_broken_image_is_told_and_the_others_are_done(predictor, images, tmp_path):
+    (images / "b.jpg").write_bytes((images / "b.jpg").read_bytes()[:500])
+    np.save(images / "more/nan.npy", np.full((40, 50, 3), np.nan, np.float32))
+    np.save(images / "more/bands.npy", noise(40, 50, 7))
+    found = zoo.predict_files(predictor, [images], tmp_path / "out")
+    assert [path.name for path in found.failed] == ["b.jpg", "bands.npy", "nan.npy"]
+    assert "broken" in found.failed[images / "b.jpg"]
+    assert "7 channels, and the model takes 3" in found.failed[images / "more/bands.npy"]
+    assert "not finite" in found.failed[images / "more/nan.npy"]
+    assert names(tmp_path / "out") == ["a.png", "c.png", "more/d.png", "more/large.png"]
+
+
+def test_a_geotiffs_mask_is_in_its_place(predictor, tmp_path):
+    place = rasterio.Affine(10, 0, 500000, 0, -10, 5000000)
+    with rasterio.open(
+        tmp_path / "scene.tif",
+        "w",
+        driver="GTiff",
+        width=90,
+        height=70,
+        count=3,
+        dtype="uint16",
+        crs="EPSG:32632",
+        transform=place,
+    ) as file:
+        file.write(noise(3, 70, 90, dtype=np.uint16) * 200)
+    found = zoo.predict_files(predictor, [tmp_path / "scene.tif"], tmp_path / "out")
+    with rasterio.open(found.masks[tmp_path / "scene.tif"]) as file:
+        assert (file.crs.to_epsg(), file.transform, file.dtypes) == (32632, place, ("uint8",))
+        assert (file.read(1) == predictor(tmp_path / "scene.tif").mask).all()
+        assert file.colormap(1)[1] == (*predictor.colours[1], 255)
+
+
+def test_without_rasterio_the_lost_place_is_told(predictor, tmp_path, monkeypatch):
+    place = rasterio.Affine(10, 0, 500000, 0, -10, 5000000)
+    with rasterio.open(
+        tmp_path / "scene.tif",
+        "w",
+        driver="GTiff",
+        width=32,
+        height=32,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32632",
+        transform=place,
+    ) as file:
+        file.write(noise(3, 32, 32))
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    found = zoo.predict_files(predictor, [tmp_path / "scene.tif"], tmp_path / "out")
+    assert found.masks[tmp_path / "scene.tif"].suffix == ".png"
+    assert "pip install 'segmentation-zoo[geo]'" in found.notes[0]
+
+
+def test_what_is_there_already_is_kept_skipped_or_replaced_as_asked(predictor, images, tmp_path):
+    out = tmp_path / "out"
+    zoo.predict_files(predictor, [images / "a.png"], out)
+    (out / "a.png").write_bytes(b"mine")
+    with pytest.raises(zoo.OptionError, match=r"a\.png: there already.*'skip'.*'replace'"):
+        zoo.predict_files(predictor, [images], out)
+    assert names(out) == ["a.png"]
+    found = zoo.predict_files(predictor, [images], out, existing="skip")
+    assert (len(found.masks), found.num_skipped) == (4, 1)
+    assert (out / "a.png").read_bytes() == b"mine"
+    zoo.predict_files(predictor, [images], out, existing="replace")
+    assert (out / "a.png").read_bytes() != b"mine"
+
+
+def test_an_image_is_never_lost_to_a_mask(predictor, images):
+    with pytest.raises(zoo.OptionError, match="would be lost to a mask"):
+        zoo.predict_files(predictor, [images], images, existing="replace")
+    assert (images / "a.png").stat().st_size > 1000
+
+
+def test_two_images_of_one_name_are_refused(predictor, images, tmp_path):
+    Image.fromarray(noise(40, 50, 3)).save(images / "a.jpg")
+    with pytest.raises(zoo.DataError, match=r"a\.jpg and .*a\.png would have one name"):
+        zoo.predict_files(predictor, [images], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_within_the_images_is_not_predicted_again(predictor, images):
+    first = zoo.predict_files(predictor, [images], images / "masks")
+    again = zoo.predict_files(predictor, [images], images / "masks", existing="replace")
+    assert set(first.masks) == set(again.masks)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(["nowhere"], "no file and no folder nowhere"), ([], "No image was given"), (["."], "has no image")],
+)
+def test_a_path_that_has_no_image_is_told(predictor, tmp_path, monkeypatch, given, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(zoo.DataError, match=told):
+        zoo.predict_files(predictor, given, "out")
+
+
+def test_an_output_that_cannot_be_written_is_told(predictor, images, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(zoo.OptionError, match="is a file; the output is a folder"):
+        zoo.predict_files(predictor, [images], tmp_path / "file")
+    with pytest.raises(zoo.OptionError, match="cannot be written"):
+        zoo.predict_files(predictor, [images], tmp_path / "file/within")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_told(predictor, images, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o500)
+    with pytest.raises(zoo.OptionError, match="cannot be written"):
+        zoo.predict_files(predictor, [images], tmp_path / "out")
+
+
+def test_the_command_line_predicts_and_says_so(model, images, tmp_path, command_line):
+    out = tmp_path / "out"
+    status, told, errors = command_line("predict", model, images, "-o", out, "--tile", "64", "--device", "cpu", "--overlay")
+    assert (status, errors) == (0, "")
+    assert told == f"5 masks in {out}.\n"
+    status, told, _ = command_line("predict", model, images, "-o", out, "--overlay", "--existing", "skip", "--device", "cpu")
+    assert (status, told) == (0, f"0 masks in {out}, 5 left out, done already.\n")
+
+
+def test_the_command_line_ends_with_2_where_an_image_is_broken(model, images, tmp_path, command_line):
+    (images / "b.jpg").write_bytes(b"")
+    status, told, errors = command_line("predict", model, images, "-o", tmp_path / "out", "--device", "cpu")
+    assert status == 2
+    assert told == f"4 masks in {tmp_path / 'out'}.\n"
+    assert "1 image could not be predicted" in errors
+    assert str(images / "b.jpg") in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--tile", "big"], "--tile big: a side in pixels, 'auto' or 'none'"),
+        (["--tile", "50"], "such as 64; found 50"),
+        (["--device", "gpu"], "'gpu' cannot be used here"),
+        (["--overlap", "1000"], "half of a tile"),
+        (["--existing", "ask"], "ask"),
+    ],
+)
+def test_a_wrong_option_ends_with_2(model, images, tmp_path, command_line, arguments, told):
+    status, _, errors = command_line("predict", model, images, "-o", tmp_path / "out", *arguments)
+    assert status == 2
+    assert told in errors
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,143 @@
+"""The command that puts a model to use: predict."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.application import app, fail
+
+if TYPE_CHECKING:
+    from zoo.prediction.files import PredictedFiles
+    from zoo.prediction.predictor import Predictor
+
+__all__: list[str] = []
+
+MOST_TOLD = 20
+
+
+class Flips(StrEnum):
+    """Over which mirror images a prediction is averaged."""
+
+    none = "none"
+    horizontal = "horizontal"
+    all = "all"
+
+
+class Precision(StrEnum):
+    """What products are computed in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class Existing(Enum):
+    """What becomes of masks that are there already."""
+
+    error = "error"
+    skip = "skip"
+    replace = "replace"
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str, typer.Argument(help="A folder that model.save wrote, a checkpoint of zoo train, or hf-hub:OWNER/NAME.")
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, and folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder that gets the masks.")],
+    tile: Annotated[
+        str, typer.Option(help="The side of a tile in pixels, 'auto' (tiles for more than 2048x2048), or 'none'.")
+    ] = "auto",
+    overlap: Annotated[int | None, typer.Option(help="Of tiles, in pixels.", show_default="a fourth of a tile")] = None,
+    batch: Annotated[int, typer.Option(help="Tiles, or images of one size, at a time.")] = 1,
+    flips: Annotated[Flips, typer.Option(help="Average over mirror images as well.")] = Flips.none,
+    precision: Annotated[Precision, typer.Option(help="What is computed in.")] = Precision.float32,
+    device: Annotated[str, typer.Option(help="'auto' is the accelerator, if there is one; or cpu, cuda:1, ...")] = "auto",
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write NAME-probabilities.npy as well.")] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Write NAME-overlay.jpg as well: the mask over the image.")
+    ] = False,
+    existing: Annotated[Existing, typer.Option(help="What of masks that are there already.")] = Existing.error,
+    any_size: Annotated[
+        bool, typer.Option("--any-size", help="Read images of more than 89 million pixels; for files you trust.")
+    ] = False,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="A file that registers an encoder or a decoder.", show_default=False)
+    ] = None,
+) -> None:
+    """Predict images and write a mask for each: a PNG with a palette, whose pixels are class indexes.
+
+    A GeoTIFF's mask is a GeoTIFF in its place. A broken image is told at the end, and the others are done: exit status 2.
+    """
+    from zoo.plugin_files import load_plugin_file
+    from zoo.prediction.places import settle
+    from zoo.prediction.predictor import Predictor
+
+    gc.enable()  # switched off by the `zoo` script for a quick start
+    for path in plugin or ():
+        load_plugin_file(path)
+    wanted: dict[str, Any] = {"existing": existing.value, "probabilities": probabilities, "overlay": overlay}
+    places, _ = settle(images, output, **wanted)  # a wrong path is told before a model is loaded
+    predictor = Predictor(
+        model,
+        device=device,
+        tile=_tile(tile),
+        overlap=overlap,
+        batch=batch,
+        flips=flips.value,
+        precision=precision.value,
+    )
+    try:
+        _show(_with_progress(predictor, images, output, len(places), any_size=any_size, **wanted), output)
+    except KeyboardInterrupt:
+        fail(f"Interrupted. What is in {output} is whole; the same command with --existing skip goes on.", 130)
+
+
+def _with_progress(predictor: Predictor, images: list[Path], output: Path, count: int, **options: Any) -> PredictedFiles:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from zoo.prediction.files import predict_files
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
+    done = 0
+
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task("predicting", total=count, told="")
+
+        def progress(path: Path, share: float) -> None:
+            nonlocal done
+            done += share >= 1
+            bar.update(task, completed=done if share >= 1 else done + share, told=f"{done} of {count}, {path.name}")
+
+        return predict_files(predictor, images, output, progress=progress, **options)
+
+
+def _show(found: PredictedFiles, output: Path) -> None:
+    skipped = f", {found.num_skipped} left out, done already" if found.num_skipped else ""
+    typer.echo(f"{len(found.masks)} masks in {output}{skipped}.")
+    for note in found.notes:
+        typer.echo(f"Note: {note}", err=True)
+    if found.failed:
+        more = len(found.failed) - MOST_TOLD
+        lines = [*list(found.failed.values())[:MOST_TOLD], *([f"... and {more} more"] if more > 0 else [])]
+        told = "1 image" if len(found.failed) == 1 else f"{len(found.failed)} images"
+        fail("\n".join([f"{told} could not be predicted:", *(f"  {line}" for line in lines)]), 2)
+
+
+def _tile(text: str) -> Any:
+    from zoo.errors import OptionError
+
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return None
+    if not text.isdecimal():
+        raise OptionError(f"--tile {text}: a side in pixels, 'auto' or 'none'.")
+    return int(text)

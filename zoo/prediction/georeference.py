@@ -1,0 +1,101 @@
+"""Where on the earth an image's pixels are: read from a GeoTIFF and written with its mask, by rasterio."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from zoo.data.files import TIFF
+from zoo.data.segmentation_data import Colour
+
+__all__ = ["Georeference", "georeference_of", "is_georeferenced", "write_georeferenced"]
+
+INSTALL = "pip install 'segmentation-zoo[geo]'"
+TAGS = (33550, 33922, 34264)
+"""ModelPixelScale, ModelTiepoint, ModelTransformation (OGC GeoTIFF 1.1): one of them places the pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Georeference:
+    """A raster's place, in rasterio's terms.
+
+    Attributes:
+        crs: the coordinate reference system; None where the file names none.
+        transform: from columns and rows to coordinates.
+        gcps: ground control points, where there are these and no transform.
+    """
+
+    crs: Any
+    transform: Any
+    gcps: tuple[Any, ...] = ()
+
+
+def georeference_of(path: Path) -> Georeference | None:
+    """Return where a file's pixels are; None for what is no TIFF, has no place, or where rasterio is not installed."""
+    if path.suffix.lower() not in TIFF or find_spec("rasterio") is None:
+        return None
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as file:
+                points, crs = file.gcps
+                if not points and file.transform.is_identity and file.crs is None:
+                    return None
+                return Georeference(crs=file.crs or crs, transform=file.transform, gcps=tuple(points))
+    except RasterioError:
+        return None  # it is no raster that GDAL knows; what is wrong with it is told where its pixels are read
+
+
+def is_georeferenced(path: Path) -> bool:
+    """Whether a TIFF says where its pixels are, found without rasterio."""
+    if path.suffix.lower() not in TIFF:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return any(tag in getattr(image, "tag_v2", {}) for tag in TAGS)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+
+
+def write_georeferenced(path: Path, mask: np.ndarray, colours: tuple[Colour, ...], place: Georeference) -> None:
+    """Write a mask (H, W) as a GeoTIFF with a palette, compressed without loss.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    height, width = mask.shape
+    facts: dict[str, Any] = {"gcps": list(place.gcps)} if place.gcps else {"transform": place.transform}
+    try:
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            height=height,
+            width=width,
+            count=1,
+            dtype=mask.dtype.name,
+            crs=place.crs,
+            compress="deflate",
+            tiled=True,
+            bigtiff="if_safer",
+            **facts,
+        ) as file:
+            file.write(mask, 1)
+            if mask.dtype == np.uint8:
+                file.write_colormap(1, {index: (*colour, 255) for index, colour in enumerate(colours)})
+    except RasterioError as cause:
+        raise OSError(str(cause)) from cause

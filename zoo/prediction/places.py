@@ -1,0 +1,122 @@
+"""Which images are predicted, and where what comes of each is written: settled, and refused, before anything is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from zoo.data.files import SUFFIXES
+from zoo.errors import DataError, OptionError
+
+__all__ = ["Existing", "Place", "settle"]
+
+Existing: TypeAlias = Literal["error", "skip", "replace"]
+MASKS = (".png", ".tif")
+PROBABILITIES = "-probabilities.npy"
+OVERLAY = "-overlay.jpg"
+MOST_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An image's file, and those of what comes of it.
+
+    Attributes:
+        image: what is predicted.
+        stem: of the others, without a suffix, in the output's folder.
+    """
+
+    image: Path
+    stem: Path
+
+    def mask(self, suffix: str) -> Path:
+        """Return the mask's file."""
+        return self.stem.with_name(self.stem.name + suffix)
+
+    @property
+    def probabilities(self) -> Path:
+        """Return the file of an array (classes, H, W)."""
+        return self.stem.with_name(self.stem.name + PROBABILITIES)
+
+    @property
+    def overlay(self) -> Path:
+        """Return the file of the picture with the mask over it."""
+        return self.stem.with_name(self.stem.name + OVERLAY)
+
+    def is_done(self, *, probabilities: bool, overlay: bool) -> bool:
+        """Whether all that is asked for is there."""
+        wanted = [*([self.probabilities] if probabilities else []), *([self.overlay] if overlay else [])]
+        return any(self.mask(suffix).exists() for suffix in MASKS) and all(path.exists() for path in wanted)
+
+    def existing(self, *, probabilities: bool, overlay: bool) -> list[Path]:
+        """Return what is there of it."""
+        wanted = [*([self.probabilities] if probabilities else []), *([self.overlay] if overlay else [])]
+        return [path for path in (*map(self.mask, MASKS), *wanted) if path.exists()]
+
+
+def settle(
+    images: Iterable[str | PathLike[str]], output: Path, *, existing: Existing, probabilities: bool, overlay: bool
+) -> tuple[list[Place], int]:
+    """Return what is to be predicted and where it goes, and how many were left out because they are done.
+
+    A file keeps its name, and a folder's files keep their places in it; the folder is gone through whole, for files that end as
+    images do.
+
+    Raises:
+        DataError: a path that is not there, a folder without images, or two images whose masks would have one name.
+        OptionError: masks are there already and `existing` is "error", or one would take an image's place.
+    """
+    if existing not in get_args(Existing):
+        raise OptionError(f"existing is one of {', '.join(map(repr, get_args(Existing)))}; found {existing!r}.")
+    if output.exists() and not output.is_dir():
+        raise OptionError(f"{output} is a file; the output is a folder.")
+    places = [place for each in images for place in _places(Path(each), output)]
+    if not places:
+        raise DataError("No image was given.")
+    by_stem = defaultdict(set)
+    for place in places:
+        by_stem[place.stem].add(place.image)
+    twice = [sorted(map(str, found)) for found in by_stem.values() if len(found) > 1]
+    if twice:
+        raise DataError(
+            f"Masks of {' and '.join(twice[0])} would have one name{_more(len(twice) - 1)}. Give each a folder of its own."
+        )
+    places = list({place.stem: place for place in places}.values())  # named twice, it is predicted once
+    sources = {place.image.resolve() for place in places}
+    lost = [place for place in places if any(place.mask(suffix).resolve() in sources for suffix in MASKS)]
+    if lost:
+        raise OptionError(f"{output} is where the images are: {lost[0].image} would be lost to a mask. Give another folder.")
+    wanted = {"probabilities": probabilities, "overlay": overlay}
+    if existing == "skip":
+        left = [place for place in places if not place.is_done(**wanted)]
+        return left, len(places) - len(left)
+    there = [path for place in places for path in place.existing(**wanted)]
+    if there and existing == "error":
+        told = ", ".join(map(str, there[:MOST_TOLD])) + _more(len(there) - MOST_TOLD)
+        raise OptionError(f"{told}: there already. existing='skip' leaves such images out, 'replace' predicts them again.")
+    return places, 0
+
+
+def _places(given: Path, output: Path) -> Sequence[Place]:
+    if given.is_dir():
+        found = [path for path in sorted(given.rglob("*")) if path.suffix.lower() in SUFFIXES and not _is_hidden(path, given)]
+        if given.resolve() in output.resolve().parents:  # what an earlier run wrote there is no image
+            found = [path for path in found if not path.resolve().is_relative_to(output.resolve())]
+        if not found:
+            raise DataError(f"{given} has no image: no file that ends in {', '.join(sorted(SUFFIXES))}.")
+        return [Place(image=path, stem=output / path.relative_to(given).with_suffix("")) for path in found]
+    if not given.exists():
+        raise DataError(f"There is no file and no folder {given}.")
+    return [Place(image=given, stem=output / given.stem)]
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _more(number: int) -> str:
+    return f" (and {number} more)" if number > 0 else ""
