@@ -5,11 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import tempfile
+from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 import zoo
+from zoo.configuration import read_mapping
 
+ROOT = Path(__file__).parents[1]
 FULL = {
     "classes": 19,
     "in_channels": 4,
@@ -134,3 +141,90 @@ def test_an_id_is_a_string(ids):
 def test_an_unknown_option_is_refused_with_the_nearest_known(asks):
     with pytest.raises(zoo.OptionError, match=r"no option 'level'\. Did you mean 'levels'\?"):
         asks("resnet18", "unet-basic", level=3)
+
+
+letters = st.characters(exclude_categories=["C", "Zl", "Zp"])
+text, words = st.text(letters, max_size=8), st.text(letters, min_size=1, max_size=12)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-10, 10) | st.floats(allow_nan=False, allow_infinity=False) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.builds(
+        zoo.Pairing,
+        words,
+        words,
+        classes=st.integers(1, 200),
+        weights=st.none() | words,
+        levels=st.none() | st.integers(1, 5),
+        image_size=st.none() | st.tuples(st.integers(1, 999), st.integers(1, 999)),
+        adapters=st.sampled_from(["auto", "none"]),
+        encoder_options=st.dictionaries(words, values, max_size=3),
+    )
+)
+def test_a_pairing_comes_back_from_its_yaml(pairing):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pairing.yaml"
+        path.write_text(pairing.to_yaml(), encoding="utf-8")
+        assert zoo.Pairing.from_yaml(path) == pairing
+
+
+def test_yaml_says_what_was_chosen_and_nothing_else():
+    assert zoo.Pairing("resnet18", "unet-basic").to_yaml() == "encoder: resnet18\ndecoder: unet-basic\n"
+    assert "image_size:\n- 225\n- 301\n" in full().to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("encoder: resnet18", "decoder: this key is required"),
+        ("encoder: resnet18\ndecoder: unet-basic\nclases: 3", "clases: unknown key. Did you mean 'classes'"),
+        ("encoder: resnet18\ndecoder: unet-basic\nclasses: three", "classes: .*found 'three'"),
+        ("encoder: resnet18\ndecoder: unet-basic\nlevels: 0", "levels: .*found 0"),
+        ("encoder: resnet18\nencoder: resnet34\ndecoder: unet-basic", "stands twice"),
+        ("encoder: !!python/object:os.system {}\ndecoder: unet-basic", "no valid YAML"),
+        ("- resnet18", "must hold keys and values"),
+        ("encoder: resnet18\ndecoder: unet-basic\nencoder_options: {when: 2024-01-01}", "plain data"),
+    ],
+)
+def test_a_mistake_in_the_yaml_is_told(tmp_path, text, told):
+    path = tmp_path / "pairing.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(zoo.ConfigError, match=told) as error:
+        zoo.Pairing.from_yaml(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_whole_pairing_is_built_negotiated_and_explained():
+    pairing = zoo.Pairing("timm:test_resnet", "unet-basic", classes=5, levels=3)
+    assert zoo.build(pairing).pairing == pairing
+    assert zoo.negotiate(pairing) == zoo.negotiate("timm:test_resnet", "unet-basic", classes=5, levels=3)
+    assert zoo.explain(pairing) == zoo.explain("timm:test_resnet", "unet-basic", classes=5, levels=3)
+
+
+def test_what_is_said_beside_a_whole_pairing_is_refused():
+    pairing = zoo.Pairing("timm:test_resnet", "unet-basic")
+    with pytest.raises(
+        zoo.OptionError, match=r"decoder, classes was given beside it.*replace\(pairing, decoder=..., classes=...\)"
+    ):
+        zoo.build(pairing, "unet-bilinear", classes=3)
+    with pytest.raises(zoo.OptionError, match="'resnet18' alone is no pairing: give a decoder's id"):
+        zoo.build("resnet18")
+
+
+@pytest.mark.parametrize("kind", ["pairing", "bench", "train"])
+def test_the_schema_takes_what_the_project_takes_and_refuses_an_unknown_key(kind, command_line):
+    jsonschema = pytest.importorskip("jsonschema")
+    status, told, _ = command_line("schema", kind)
+    assert status == 0
+    validator = jsonschema.Draft202012Validator(json.loads(told))
+    good = {
+        "pairing": yaml.safe_load(full().to_yaml()),
+        "bench": read_mapping(ROOT / "configs/quality.yaml"),
+        "train": {"encoder": "resnet18", "decoder": "unet-basic", "data": {"source": "cells"}, "size": [96, 128], "epochs": 3},
+    }[kind]
+    validator.validate(good)
+    assert not validator.is_valid({**good, "unknown": 1})

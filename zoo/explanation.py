@@ -19,13 +19,13 @@ from zoo.rendering import plain_text
 __all__ = ["explain", "plan_view"]
 
 
-def explain(encoder: EncoderLike, decoder: str | None = None, **options: Any) -> str:
+def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Any) -> str:
     """Return, as text to print, which feature map goes where, what is put between, and why.
 
     Of a deployed model (`zoo.deploy`), given alone: what each pass did and saved, and what was tried to run it.
 
     Args:
-        encoder: an encoder's id, or any `nn.Module`, which is then probed; or a deployed model, without a decoder.
+        encoder: an encoder's id, or any `nn.Module`, which is then probed; or a pairing or a deployed model, alone.
         decoder: a decoder's id.
         options: as for `zoo.build`.
 
@@ -33,13 +33,13 @@ def explain(encoder: EncoderLike, decoder: str | None = None, **options: Any) ->
         OptionError: no decoder, and no deployed model.
         ZooError: as `zoo.build` does before it builds.
     """
-    if decoder is None:
+    if decoder is None and not isinstance(encoder, Pairing):
         if not hasattr(encoder, "report"):
             raise OptionError(
-                "explain takes an encoder and a decoder, or a model that zoo.deploy made; "
+                "explain takes an encoder and a decoder, a pairing, or a model that zoo.deploy made; "
                 f"found {type(encoder).__name__} alone."
             )
-        return str(encoder.report)
+        return str(getattr(encoder, "report"))  # noqa: B009 - a deployed model, which this torch-free module cannot name
     pairing, entry = asked(encoder, decoder, options)
     return plain_text(plan_view(resolve(pairing, entry).plan, pairing), width=120).rstrip()
 

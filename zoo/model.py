@@ -163,8 +163,8 @@ class SegmentationModel(nn.Module):
 
 
 def build(
-    encoder: EncoderLike,
-    decoder: str,
+    encoder: EncoderLike | Pairing,
+    decoder: str | None = None,
     *,
     classes: int = 1,
     in_channels: int = 3,
@@ -182,7 +182,8 @@ def build(
 
     Args:
         encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found: they are
-            measured (`zoo.probe`), and the model shares the module's parameters and keeps its modes.
+            measured (`zoo.probe`), and the model shares the module's parameters and keeps its modes. Or a whole pairing
+            (`zoo.Pairing.from_yaml(path)`), and nothing beside it.
         decoder: a decoder's id (`zoo list decoders`).
         classes: the number of logits a pixel gets.
         in_channels: the number of channels the image has.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
-from zoo.errors import OptionError
+from zoo.errors import ConfigError, OptionError
 from zoo.options import Options, plain
 
 __all__ = ["ADAPTER_POLICIES", "CHECKPOINTED", "SIZE_POLICIES", "Pairing"]
@@ -82,6 +84,35 @@ class Pairing:
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, as YAML and JSON hold it."""
         return {entry.name: plain(getattr(self, entry.name)) for entry in fields(self)}
+
+    @classmethod
+    def from_yaml(cls, path: str | PathLike[str]) -> Pairing:
+        """Return the pairing that a YAML file says: `encoder`, `decoder`, and options as for `zoo.build`.
+
+        Raises:
+            ConfigError: no such file, no YAML, an unknown key, or a wrong type; every mistake is named.
+
+        Example:
+            >>> model = zoo.build(zoo.Pairing.from_yaml("unet.yaml"))
+        """
+        from zoo.configuration import checked, read_mapping
+        from zoo.pairing_file import PairingFile
+
+        place = Path(path)
+        found = checked(PairingFile, read_mapping(place, "encoder: resnet18"), f"{place} is no valid pairing")
+        try:
+            return cls(**found.model_dump())
+        except OptionError as cause:
+            raise ConfigError(f"{place} is no valid pairing:\n  {cause}") from cause
+
+    def to_yaml(self) -> str:
+        """Return the YAML that `from_yaml` reads: ids, and the options that are not at their defaults."""
+        import yaml
+
+        told: str = yaml.safe_dump(
+            {"encoder": self.encoder, "decoder": self.decoder, **self._chosen()}, sort_keys=False, allow_unicode=True, width=120
+        )
+        return told
 
     def code(self) -> str:
         """Return the line of Python that builds it."""

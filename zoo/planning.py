@@ -139,14 +139,35 @@ def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
     )
 
 
-def asked(encoder: EncoderLike, decoder: str, options: Mapping[str, Any]) -> tuple[Pairing, Entry[EncoderSpec] | None]:
+def asked(
+    encoder: EncoderLike | Pairing, decoder: str | None, options: Mapping[str, Any]
+) -> tuple[Pairing, Entry[EncoderSpec] | None]:
     """Return the pairing of what was asked for, and the encoder where it is a module; it is then probed."""
+    if isinstance(encoder, Pairing):
+        _check_alone(encoder, decoder, options)
+        return encoder, None
+    if decoder is None:
+        raise OptionError(f"{encoder!r:.80} alone is no pairing: give a decoder's id as well (`zoo list decoders`).")
     if not _is_module(encoder):
         return make_pairing(cast("str", encoder), decoder, options), None
     pairing = make_pairing(f"{MODULE}:{type(encoder).__name__}", decoder, options)
     default_registry().decoder(decoder)  # what is wrong with the rest is told before the probe's seconds
     entry = _probed(encoder, pairing.in_channels)
     return replace(pairing, encoder=entry.full_id), entry
+
+
+def _check_alone(pairing: Pairing, decoder: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse what is said beside a pairing, which says it all."""
+    usual = make_pairing(pairing.encoder, pairing.decoder, {}).as_dict()
+    beside = [name for name, value in options.items() if usual.get(name, Options()) != value]
+    if decoder is not None:
+        beside.insert(0, "decoder")
+    if beside:
+        changes = ", ".join(f"{name}=..." for name in beside)
+        raise OptionError(
+            f"{pairing} is a whole pairing, and {', '.join(beside)} was given beside it. For another one: "
+            f"dataclasses.replace(pairing, {changes})."
+        )
 
 
 def _is_module(encoder: EncoderLike) -> bool:
@@ -160,11 +181,11 @@ def _probed(module: EncoderLike, in_channels: int) -> Entry[EncoderSpec]:
     return Entry(kind="encoder", plugin=MODULE, distribution="", version="", spec=probe(module, in_channels=in_channels))
 
 
-def negotiate(encoder: EncoderLike, decoder: str, **options: Any) -> Plan:
+def negotiate(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Any) -> Plan:
     """Return the plan of a pairing, without building or importing either side (`zoo.negotiate`).
 
     Args:
-        encoder: an encoder's id, or any `nn.Module`, which is then probed.
+        encoder: an encoder's id, or any `nn.Module`, which is then probed; or a whole pairing, and nothing else.
         decoder: a decoder's id.
         options: as for `zoo.build`: `levels`, `adapters`, `encoder_options`, `decoder_options`, ...
 

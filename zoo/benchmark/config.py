@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from zoo.benchmark.quality import QualityEntry
-from zoo.configuration import Count, Side, Size, Strict, checked, read_mapping
+from zoo.configuration import Count, Side, Strict, checked, read_mapping
 from zoo.data.entry import DataEntry
 from zoo.errors import ConfigError, OptionError
 from zoo.pairing import Pairing
+from zoo.pairing_file import PairingOptions
 
 __all__ = [
     "BenchConfig",
@@ -28,21 +29,10 @@ __all__ = [
 ]
 
 
-class PairingEntry(Strict):
+class PairingEntry(PairingOptions):
     """One pairing with options of its own; `name` is what the table calls it instead of its ids."""
 
-    encoder: str
-    decoder: str
     name: str = ""
-    weights: str | None = None
-    levels: Count | None = None
-    image_size: Size | None = None
-    adapters: Literal["auto", "none"] = "auto"
-    size_policy: Literal["auto", "pad", "resize", "error"] = "auto"
-    aux_levels: Annotated[int, Field(ge=0)] = 0
-    gradient_checkpointing: Literal["encoder", "decoder", "both"] | None = None
-    encoder_options: dict[str, Any] = {}
-    decoder_options: dict[str, Any] = {}
 
     def pairing(self, **shared: Any) -> Pairing:
         """Return the pairing, with what all pairings of the run share."""
@@ -93,7 +83,9 @@ Runtime: TypeAlias = Literal[
 TRAINING_RUNTIMES: tuple[Runtime, ...] = ("eager", "compile")
 """The others are for inference alone."""
 _T = TypeVar("_T")
-OneOrMore: TypeAlias = Annotated[list[_T], BeforeValidator(lambda given: given if isinstance(given, list) else [given])]
+OneOrMore: TypeAlias = Annotated[
+    list[_T], BeforeValidator(lambda given: given if isinstance(given, list) else [given], json_schema_input_type=Any)
+]
 Baseline: TypeAlias = Annotated[
     Annotated[PairingEntry, Tag("pairing")] | Annotated[ReferenceEntry, Tag("reference")],
     Discriminator(lambda given: "pairing" if _has_encoder(given) else "reference"),

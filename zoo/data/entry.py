@@ -46,6 +46,9 @@ class DataEntry(Strict):
 
 
 DataNamed: TypeAlias = Annotated[
-    DataEntry, BeforeValidator(lambda given: {"source": given} if isinstance(given, str) else given)
+    DataEntry,
+    BeforeValidator(
+        lambda given: {"source": given} if isinstance(given, str) else given, json_schema_input_type=DataEntry | str
+    ),
 ]
 """The same, where a bare name stands for an entry without options."""

@@ -1,0 +1,135 @@
+"""A 20,000 x 20,000 image predicted in tiles: its memory, and whether tiles leave a seam. `python benchmarks/large_image.py`.
+
+First four pairings are trained shortly on textures, and a 1,024 x 1,024 crop is predicted whole and in tiles by each: the share
+of pixels that get the same class, and the largest difference of a probability, both away from the border. Then the first
+pairing predicts the whole image in a process of its own, and the peak memory of that process is read.
+
+Needs `pip install "segmentation-zoo[train,tasks,tiff]"` and 2 GB of disk; `--side 4000` is a quick try.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import tifffile
+import torch
+
+import zoo
+from zoo.benchmark.environment import describe_environment
+from zoo.rendering import table_row
+
+PAIRINGS = (
+    ("resnet18", {"levels": 2}),
+    ("resnet18", {}),
+    ("timm:tf_efficientnet_lite0", {}),
+    ("timm:vit_tiny_patch16_224", {}),
+)
+DECODER = "unet-basic"
+CROP = 1024
+BORDER = 64
+"""Pixels at the crop's edge that are not compared."""
+TILE, OVERLAP = 512, 128
+SETTINGS = {"batch": 8, "size": 128, "learning_rate": 3e-3, "validations": 1, "seed": 0}
+
+
+def main() -> None:
+    """Print what was found, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=60, help="of training")
+    parser.add_argument("--output", type=Path)
+    asked = parser.parse_args()
+    data = zoo.open_data("texture-mosaic")
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    place = describe_environment(torch.device("cpu"))
+    tell(f"**{place.processor}, {place.threads} threads, torch {torch.__version__}**\n")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scene = folder / "scene.tif"
+        write_scene(scene, data, asked.side)
+        models = []
+        for index, (encoder, options) in enumerate(PAIRINGS):
+            trained = zoo.train(encoder, DECODER, data, output=folder / f"run{index}", steps=asked.steps, **options, **SETTINGS)
+            models.append(zoo.load(trained.checkpoint))
+        tell(table_row([f"tiles of {TILE}, overlap {OVERLAP}", "same class", "largest difference of a probability"]))
+        tell(table_row(["---", "---:", "---:"]))
+        crop = np.asarray(tifffile.memmap(scene, mode="r")[:CROP, :CROP])
+        for model in models:
+            tell(table_row([str(model.pairing), *compared(model, crop)]))
+        models[0].save(folder / "model")
+        tell("")
+        tell(measured(folder, scene, asked.side, models[0]))
+    if asked.output:
+        asked.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_scene(path: Path, data: zoo.SegmentationData, side: int) -> None:
+    """Write a TIFF of test images side by side, in turns, without holding it."""
+    images = [(data.test[index][0] * 255).to(torch.uint8).permute(1, 2, 0).numpy() for index in range(len(data.test))]
+    size = images[0].shape[0]
+    scene = tifffile.memmap(path, shape=(side, side, images[0].shape[2]), dtype=np.uint8, photometric="rgb")
+    for row, top in enumerate(range(0, side, size)):
+        strip = np.concatenate([images[(3 * row + column) % len(images)] for column in range(-(-side // size))], axis=1)
+        scene[top : top + size] = strip[: min(size, side - top), :side]
+    scene.flush()
+
+
+def compared(model: zoo.SegmentationModel, crop: np.ndarray) -> tuple[str, str]:
+    """Return how a crop's prediction in tiles agrees with that of the whole."""
+    whole, tiled = (
+        zoo.Predictor(model, tile=tile, overlap=overlap)(crop, probabilities=True)
+        for tile, overlap in ((None, None), (TILE, OVERLAP))
+    )
+    inner = slice(BORDER, CROP - BORDER)
+    assert whole.probabilities is not None
+    assert tiled.probabilities is not None
+    same = np.mean((whole.mask == tiled.mask)[inner, inner])
+    error = np.abs(whole.probabilities - tiled.probabilities)[:, inner, inner].max()
+    return f"{same:.3%}", f"{error:.1e}"
+
+
+def measured(folder: Path, scene: Path, side: int, model: zoo.SegmentationModel) -> str:
+    """Return what predicting the scene took."""
+    process = multiprocessing.get_context("spawn").Process(target=predict, args=(folder / "model", scene, folder / "masks"))
+    begun = time.perf_counter()
+    process.start()
+    peak = anonymous = 0
+    watched = psutil.Process(process.pid)
+    while process.is_alive():
+        try:
+            memory = watched.memory_full_info()
+        except psutil.Error:
+            break
+        peak, anonymous = max(peak, memory.rss), max(anonymous, memory.rss - memory.shared)
+        time.sleep(0.2)
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"predicting ended with {process.exitcode}")
+    seconds = time.perf_counter() - begun
+    return (
+        f"{side:,} x {side:,} pixels, {scene.stat().st_size / 2**30:.2f} GiB, by {model.pairing}: a mask of "
+        f"{(folder / 'masks/scene.png').stat().st_size / 2**20:.0f} MiB as PNG in {seconds:.0f} s; resident memory at most "
+        f"{peak / 2**30:.2f} GiB, pages of the files included, {anonymous / 2**30:.2f} GiB without them."
+    )
+
+
+def predict(model: Path, scene: Path, masks: Path) -> None:
+    """Predict the scene as `zoo predict` does."""
+    found = zoo.predict_files(zoo.Predictor(model, device="cpu"), [scene], masks, any_size=True)
+    if found.failed:
+        raise SystemExit(str(found.failed))
+
+
+if __name__ == "__main__":
+    main()

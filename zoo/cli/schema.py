@@ -1,0 +1,39 @@
+"""The command that describes the YAML files to an editor: schema."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from zoo.cli.application import app
+
+__all__: list[str] = []
+
+
+class Kind(StrEnum):
+    """A kind of YAML file."""
+
+    pairing = "pairing"
+    bench = "bench"
+    train = "train"
+
+
+@app.command()
+def schema(
+    kind: Annotated[Kind, typer.Argument(help="What `zoo.Pairing.from_yaml`, `zoo bench` or `zoo train` reads.")],
+) -> None:
+    """Print the JSON schema of a kind of YAML file, by which an editor completes keys and underlines mistakes.
+
+    With the YAML language server, the file's first line is: # yaml-language-server: $schema=pairing.schema.json
+    """
+    from zoo.benchmark.config import BenchConfig
+    from zoo.configuration import Strict
+    from zoo.pairing_file import PairingFile
+    from zoo.training.config import TrainConfig
+
+    models: dict[Kind, type[Strict]] = {Kind.pairing: PairingFile, Kind.bench: BenchConfig, Kind.train: TrainConfig}
+    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **models[kind].model_json_schema()}
+    typer.echo(json.dumps(described, indent=2))
