@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import WeightsError
 
@@ -38,8 +39,12 @@ def hub_file(weights: str) -> Path:
     raise _unfetched(weights, missing) from missing
 
 
-def hub_folder(name: str) -> Path:
-    """Return the folder of a repository, fetched if the cache has it not; "hf-hub:OWNER/NAME" as for `hub_file`.
+def hub_folder(name: str, **options: Any) -> Path:
+    """Return the folder of a repository, fetched if the cache has it not.
+
+    Args:
+        name: "hf-hub:OWNER/NAME" as for `hub_file`.
+        options: as for `huggingface_hub.snapshot_download`.
 
     Raises:
         WeightsError: there is no such repository, or it cannot be reached.
@@ -48,8 +53,10 @@ def hub_folder(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repository, _, revision = name.removeprefix(HUB).partition("@")
+    if revision:
+        options["revision"] = revision
     try:
-        found = snapshot_download(repository, revision=revision or None, allow_patterns=["*.safetensors", "*.yaml", "*.md"])
+        found = snapshot_download(repository, allow_patterns=["*.safetensors", "*.yaml", "*.md"], **options)
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as cause:
         told = str(cause).strip().partition("\n")[0]
         raise WeightsError(

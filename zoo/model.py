@@ -124,6 +124,76 @@ class SegmentationModel(nn.Module):
         place: Path = save_model(self, folder, classes=classes, metrics=metrics)
         return place
 
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        classes: Sequence[str] = (),
+        metrics: Mapping[str, Any] | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+        commit_message: str = "Push a model",
+    ) -> str:
+        """Save the model as `save` does, and upload it to the Hugging Face hub in one commit, for `zoo.load("hf-hub:...")`.
+
+        Args:
+            repository: OWNER/NAME; made if it is not there.
+            classes: as for `save`.
+            metrics: as for `save`.
+            private: whether a repository that is made is private; None for the owner's default.
+            token: that may write there; by default the one of `hf auth login` or the variable HF_TOKEN.
+            branch: that it goes to, by default main.
+            create_pr: as a pull request.
+            commit_message: of the commit.
+
+        Returns:
+            The commit's URL.
+
+        Raises:
+            WeightsError: the hub cannot be reached, or refuses.
+            OptionError: as `save`.
+        """
+        share = importlib.import_module("zoo.sharing").push_to_hub
+        options = {"private": private, "token": token, "branch": branch, "create_pr": create_pr}
+        url: str = share(self, repository, classes=classes, metrics=metrics, commit_message=commit_message, **options)
+        return url
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        place: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | PathLike[str] | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> SegmentationModel:
+        """Return the model that a folder or a repository holds, as `zoo.load` does.
+
+        Args:
+            place: a folder that `save` wrote, or OWNER/NAME on the Hugging Face hub.
+            revision: a branch, a tag or a commit of the repository.
+            token: for a private repository.
+            cache_dir: where what is fetched is kept, if not where huggingface_hub does.
+            force_download: fetch it even if it is kept.
+            local_files_only: fetch nothing.
+
+        Raises:
+            ZooError: as `zoo.load`.
+        """
+        options = {
+            "revision": revision,
+            "token": token,
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+        }
+        found: SegmentationModel = importlib.import_module("zoo.sharing").from_pretrained(place, **options)
+        return found
+
     def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the heads' logits, at whatever resolution they give them, for an image of a size that the encoder takes."""
         maps = checkpointed(self.encoder, image) if self._is_checkpointed("encoder") else self.encoder(image)

@@ -40,7 +40,7 @@ def card_of(model: SegmentationModel, facts: SavedModel) -> str:
         "```python",
         "import zoo",
         "",
-        'model = zoo.load("PATH OF THIS FOLDER")',
+        'model = zoo.load("PATH OF THIS FOLDER")   # or, of a repository, zoo.load("hf-hub:OWNER/NAME")',
         f"# images (N, {pairing.in_channels}, H, W) of any H and W -> logits (N, {pairing.classes}, H, W)",
         "```",
         "",

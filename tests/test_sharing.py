@@ -1,0 +1,164 @@
+"""Saved models on a hub: a stand-in of it on this machine, which keeps what it is sent and hands it out again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+
+import zoo
+
+TOKEN = "hf_test"
+COMMIT = "0" * 39 + "1"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Of the hub's protocol what huggingface_hub speaks to make a repository, commit small files, list and fetch them."""
+
+    files: dict[str, dict[str, bytes]]
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/api/validate-yaml":
+            return self.answer({"warnings": [], "errors": []})
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return self.answer({"error": "no token that may write"}, 401)
+        if self.path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked.get('organization') or 'someone'}/{asked['name']}"
+            self.files.setdefault(name, {})
+            return self.answer({"url": f"{self.address()}/{name}", "id": name})
+        if found := re.match(r"/api/models/(.+)/preupload/", self.path):
+            paths = [entry["path"] for entry in json.loads(body)["files"]]
+            return self.answer({"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]})
+        if found := re.match(r"/api/models/(.+)/commit/", self.path):
+            for line in body.splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    self.files[found[1]][entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            url = f"{self.address()}/{found[1]}/commit/{COMMIT}"
+            return self.answer({"success": True, "commitOid": COMMIT, "commitUrl": url, "hookOutput": ""})
+        return self.answer({"error": self.path}, 404)
+
+    def do_GET(self):
+        if found := re.match(r"/api/models/([^/]+/[^/]+)(/revision/.*)?$", self.path):
+            if found[1] not in self.files:
+                return self.missing("RepoNotFound")
+            siblings = [{"rfilename": name} for name in self.files[found[1]]]
+            return self.answer({"id": found[1], "sha": COMMIT, "siblings": siblings, "tags": [], "downloads": 0})
+        if found := re.match(r"/api/models/([^/]+/[^/]+)/tree/", self.path):
+            entries = self.files.get(found[1], {}).items()
+            return self.answer([{"type": "file", "path": name, "size": len(each), "oid": "0"} for name, each in entries])
+        if found := re.match(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)$", self.path):
+            content = self.files.get(found[1], {}).get(found[2])
+            return self.missing("EntryNotFound") if content is None else self.send(content, "application/octet-stream")
+        return self.answer({"error": self.path}, 404)
+
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
+
+    def address(self):
+        return f"http://{self.headers['Host']}"
+
+    def answer(self, facts, status=200):
+        self.send(json.dumps(facts).encode(), "application/json", status)
+
+    def missing(self, code):
+        self.send(b"{}", "application/json", 404, {"X-Error-Code": code})
+
+    def send(self, content, kind, status=200, headers=None):
+        self.send_response(status)
+        facts = {
+            "ETag": f'"{hash(content)}"',
+            "X-Repo-Commit": COMMIT,
+            "Content-Type": kind,
+            "Content-Length": str(len(content)),
+        }
+        for name, value in (facts | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub():
+    """Yield the stand-in's address and what it keeps."""
+    handler = type("Kept", (Hub,), {"files": {}})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", handler.files
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def run(script, address, tmp_path, *arguments, token=TOKEN):
+    """Run a script whose hub is the stand-in: huggingface_hub reads its address once, when it is imported."""
+    surroundings = {
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(tmp_path / "hub"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_TOKEN": token,
+        "OMP_NUM_THREADS": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | surroundings, check=False)
+
+
+PUSH = """
+import sys, torch, zoo
+torch.manual_seed(0)
+model = zoo.build("timm:test_resnet", "unet-basic", classes=2).eval()
+print(model.push_to_hub("someone/roads", classes=["ground", "road"], metrics={"miou": 0.5}))
+with torch.no_grad():
+    torch.save(model(torch.ones(1, 3, 40, 50)), sys.argv[1])
+"""
+LOAD = """
+import sys, torch, zoo
+for model in (zoo.load("hf-hub:someone/roads"), zoo.SegmentationModel.from_pretrained("someone/roads", revision="main")):
+    assert model.class_names == ("ground", "road")
+    with torch.no_grad():
+        assert torch.equal(model(torch.ones(1, 3, 40, 50)), torch.load(sys.argv[1]))
+"""
+
+
+def test_a_model_that_was_pushed_is_the_same_when_it_is_loaded_elsewhere(hub, tmp_path):
+    address, files = hub
+    pushed = run(PUSH, address, tmp_path / "here", tmp_path / "output.pt")
+    assert pushed.returncode == 0, pushed.stderr
+    assert pushed.stdout.strip() == f"{address}/someone/roads/commit/{COMMIT}"
+    assert sorted(files["someone/roads"]) == ["README.md", "config.yaml", "model.safetensors"]
+    assert b"miou: 0.5" in files["someone/roads"]["README.md"]
+    loaded = run(LOAD, address, tmp_path / "there", tmp_path / "output.pt", token="")
+    assert loaded.returncode == 0, loaded.stderr
+
+
+def test_what_the_hub_refuses_or_has_not_is_told(hub, tmp_path):
+    address, _ = hub
+    refused = run(PUSH, address, tmp_path, tmp_path / "output.pt", token="hf_other")
+    assert "WeightsError: timm:test_resnet x unet-basic (classes=2) could not be pushed to someone/roads" in refused.stderr
+    assert "hf auth login" in refused.stderr
+    missing = run(LOAD, address, tmp_path, tmp_path / "output.pt")
+    assert "WeightsError: hf-hub:someone/roads could not be fetched" in missing.stderr
+
+
+def test_a_folder_is_loaded_as_it_is(tmp_path):
+    torch.manual_seed(0)
+    model = zoo.build("timm:test_resnet", "unet-basic").eval()
+    again = zoo.SegmentationModel.from_pretrained(model.save(tmp_path / "model"))
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
