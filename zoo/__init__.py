@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from zoo.hub import hub_file as hub_file
     from zoo.licences import Licences as Licences
     from zoo.loading import load as load
+    from zoo.matching import MatchedWeights as MatchedWeights
+    from zoo.matching import WeightsReport as WeightsReport
+    from zoo.matching import load_encoder_weights as load_encoder_weights
+    from zoo.matching import match_weights as match_weights
     from zoo.model import SegmentationModel as SegmentationModel
     from zoo.model import build as build
     from zoo.pairing import Pairing as Pairing
@@ -62,9 +66,11 @@ if TYPE_CHECKING:
     from zoo.specs import EncoderSpec as EncoderSpec
     from zoo.specs import Option as Option
     from zoo.specs import Preprocessing as Preprocessing
+    from zoo.state_dicts import read_state_dict as read_state_dict
     from zoo.training.fit import TrainResult as TrainResult
     from zoo.training.training import train as train
     from zoo.upsampled_conv import UpsampledConv2d as UpsampledConv2d
+    from zoo.weights import load_weights as load_weights
     from zoo_smp.takeover import from_smp as from_smp
 
     __version__: str
@@ -87,6 +93,7 @@ _HOMES = {
     "zoo.hub": "hub_file",
     "zoo.licences": "Licences",
     "zoo.loading": "load",
+    "zoo.matching": "MatchedWeights WeightsReport load_encoder_weights match_weights",
     "zoo.model": "SegmentationModel build",
     "zoo.plan": "Plan",
     "zoo.pairing": "Pairing",
@@ -101,9 +108,11 @@ _HOMES = {
     "zoo.registry": "list_decoders list_encoders",
     "zoo.sizes": "ImageSizes",
     "zoo.specs": "DecoderSpec EncoderSpec Option Preprocessing",
+    "zoo.state_dicts": "read_state_dict",
     "zoo.training.fit": "TrainResult",
     "zoo.training.training": "train",
     "zoo.upsampled_conv": "UpsampledConv2d",
+    "zoo.weights": "load_weights",
     "zoo_smp.takeover": "from_smp",  # of the face alone: below it the core names no plugin
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

@@ -28,6 +28,7 @@ from zoo.specs import Preprocessing
 __all__ = ["load"]
 
 PREFIX = "model."
+OTHERS = "as `zoo train` writes one. Weights of other programs are for zoo.load_weights, into a model that zoo.build made."
 
 
 def load(path: str | PathLike[str]) -> SegmentationModel:
@@ -116,7 +117,7 @@ def _from_checkpoint(place: Path) -> SegmentationModel:
     checkpoint = _read(place)
     facts = checkpoint.get("zoo")
     if not isinstance(facts, dict) or not facts.get("pairing"):
-        raise WeightsError(f"{place} is no checkpoint of a pairing; `zoo train` writes one.")
+        raise WeightsError(f"{place} is no checkpoint of a pairing, {OTHERS}")
     pairing = _pairing(facts["pairing"], place)
     model = build_pairing(replace(pairing, weights=None))
     state = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
@@ -159,5 +160,5 @@ def _read(path: Path) -> dict[str, Any]:
         what = "may hold code, and is not read" if isinstance(cause, pickle.UnpicklingError) else "is broken or no checkpoint"
         raise WeightsError(f"{path} {what} ({type(cause).__name__}).") from cause
     if not isinstance(found, dict) or "state_dict" not in found:
-        raise WeightsError(f"{path} is no checkpoint of a pairing; `zoo train` writes one.")
+        raise WeightsError(f"{path} is no checkpoint of a pairing, {OTHERS}")
     return found

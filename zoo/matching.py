@@ -1,0 +1,266 @@
+"""Which tensor of a file is which of a module: prefixes found, shapes compared, and what was left told as a report."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor, nn
+
+from zoo.errors import WeightsError
+
+__all__ = ["MatchedWeights", "WeightsReport", "load_encoder_weights", "match_weights"]
+
+SHOWN = 3
+COUNTER = "num_batches_tracked"
+"""A norm's counter of batches, which no output depends on and old files do not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsReport:
+    """What became of a file's tensors and of a module's.
+
+    Attributes:
+        loaded: the module's tensors that are the file's now.
+        missing: the module's tensors for which the file has none.
+        reshaped: those for which it has one of another shape, with both shapes; it is not taken.
+        unexpected: the file's tensors that have no place.
+        left_out: the file's tensors that are known and not wanted: a classifier, stages that were cut, other parts.
+        prefixes: by part, what stands before its tensors' names in the file.
+    """
+
+    loaded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    reshaped: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every tensor of the module came from the file, and every tensor of the file is accounted for."""
+        return not (self.missing or self.reshaped or self.unexpected)
+
+    @property
+    def problems(self) -> str:
+        """What is missing, unexpected or of another shape, on one line."""
+        return f"missing {_some(self.missing)}; unexpected {_some(self.unexpected)}; of another shape {_some(self.reshaped)}"
+
+    def __str__(self) -> str:
+        """Return a line for each, with its number and its first names."""
+        found = ", ".join(f"{part} from {prefix!r}" if prefix else part for part, prefix in self.prefixes.items())
+        lines = [
+            f"loaded            {len(self.loaded)} tensors{f' ({found})' if found else ''}",
+            f"missing           {_some(self.missing)}",
+            f"of another shape  {_some(self.reshaped)}",
+            f"unexpected        {_some(self.unexpected)}",
+            f"left out          {_some(self.left_out)}",
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchedWeights:
+    """A file's tensors by a module's names for them.
+
+    Attributes:
+        tensors: of the module's shapes, for `module.load_state_dict(tensors, strict=False)`.
+        report: what these are, and what is left.
+        prefix: what stands before the module's names in the file; None where the module is not there.
+    """
+
+    tensors: Mapping[str, Tensor]
+    report: WeightsReport
+    prefix: str | None
+
+    def within(self, path: str) -> MatchedWeights:
+        """Return the same for a module that holds this one at a path, such as "network."."""
+        told = self.report
+        report = replace(
+            told,
+            loaded=tuple(f"{path}{name}" for name in told.loaded),
+            missing=tuple(f"{path}{name}" for name in told.missing),
+            reshaped=tuple(f"{path}{name}" for name in told.reshaped),
+        )
+        return replace(self, tensors={f"{path}{name}": tensor for name, tensor in self.tensors.items()}, report=report)
+
+
+def match_weights(
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    *,
+    architecture: Mapping[str, Tensor] | None = None,
+    left_out: Callable[[str], bool] = lambda _: False,
+    first_convs: Collection[str] = (),
+    other_names: Mapping[str, str] | None = None,
+    named: str = "",
+) -> MatchedWeights:
+    """Find a module's tensors in a file, under whatever prefix they stand there.
+
+    The prefix is the one under which all of the module's tensors are found, by name and shape; or else the one that ends with
+    the module's own name, or under which most are found, if these are more than half. What stands outside it belongs to
+    something else and is left out; what stands under it is the module's, and unexpected where the module does not know it.
+
+    Args:
+        state: the file's tensors.
+        wanted: the module's state dict.
+        architecture: the state dict of the whole architecture, on the meta device say, where the module is cut: what of it
+            the module does not hold may be in the file, in its shape.
+        left_out: whether a name that is none of these, without the prefix, is known and not wanted, as a classifier's.
+        first_convs: which tensors may be of three input channels in the file and of another number here; one channel gets
+            the sum of their kernels, others get them in turn, scaled to keep the activations' size (timm's way).
+        other_names: from other names that a file may have to the module's own.
+        named: what the module is called in models ("head"): a prefix that ends so is preferred.
+
+    Raises:
+        WeightsError: the module is found under several prefixes alike.
+    """
+    known = {name: name for name in (*(architecture or {}), *wanted)}
+    own_names = {**(other_names or {}), **known}
+
+    def fits(name: str, tensor: Tensor) -> bool:
+        return _fits(tensor, wanted[name]) or (name in first_convs and _is_adaptable(tensor, wanted[name]))
+
+    prefix = _prefix(state, wanted, own_names, fits, named)
+    tensors: dict[str, Tensor] = {}
+    reshaped: dict[str, str] = {}
+    unexpected: list[str] = []
+    others: list[str] = []
+    for key, tensor in state.items():
+        local = key.removeprefix(prefix) if prefix is not None and key.startswith(prefix) else None
+        name = own_names.get(local, local) if local is not None else None
+        if name is None:
+            (others if prefix is not None else unexpected).append(key)
+        elif name in wanted and name not in tensors:
+            if fits(name, tensor):
+                tensors[name] = _adapted(tensor, wanted[name])
+            else:
+                reshaped[name] = _told(name, tensor, wanted[name])
+        elif left_out(name):
+            others.append(key)
+        elif name not in wanted and architecture is not None and name in architecture:
+            if _fits(tensor, architecture[name]):
+                others.append(key)
+            else:
+                reshaped[name] = _told(name, tensor, architecture[name])
+        else:
+            unexpected.append(key)
+    missing = [name for name in wanted if name not in tensors and name not in reshaped and not name.endswith(COUNTER)]
+    report = WeightsReport(
+        loaded=tuple(tensors),
+        missing=tuple(missing),
+        reshaped=tuple(reshaped.values()),
+        unexpected=tuple(unexpected),
+        left_out=tuple(others),
+    )
+    return MatchedWeights(tensors=tensors, report=report, prefix=prefix)
+
+
+def load_encoder_weights(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str, of: str) -> None:
+    """Load a file's tensors into an encoder that has `match_weights(state)`: all of them, or none.
+
+    Args:
+        encoder: what is filled; on the meta device it is but compared.
+        state: the file's tensors.
+        source: the file, as the caller named it.
+        of: what they are for, in errors.
+
+    Raises:
+        WeightsError: something is missing, unexpected or of another shape; it is named.
+    """
+    try:
+        found: MatchedWeights = encoder.match_weights(state)  # type: ignore[operator]
+    except WeightsError as cause:
+        raise WeightsError(f"weights={source!r} for {of}: {cause}") from cause
+    if not found.report.is_complete:
+        raise WeightsError(
+            f"weights={source!r} do not fit {of}: {found.report.problems}. Where that is meant, build without them, and "
+            "zoo.load_weights(model, weights, part='encoder', strict=False) loads what fits."
+        )
+    if not any(parameter.is_meta for parameter in encoder.parameters()):
+        encoder.load_state_dict(found.tensors, strict=False)
+
+
+def _prefix(
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    own_names: Mapping[str, str],
+    fits: Callable[[str, Tensor], bool],
+    named: str,
+) -> str | None:
+    """Return what stands before the module's names; None where it is not there."""
+    fitting: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    for key, tensor in state.items():
+        if key.endswith(COUNTER):
+            continue
+        start = 0
+        while start >= 0:
+            name = own_names.get(key[start:], "")
+            if name in wanted:
+                seen[key[:start]] += 1
+                fitting[key[:start]] += fits(name, tensor)
+            start = key.find(".", start) + 1 or -1
+    num_wanted = sum(not name.endswith(COUNTER) for name in wanted)
+    likely = [prefix for prefix in seen if named and _ends_with(prefix, named)]
+    candidates = [prefix for prefix, number in fitting.items() if number == num_wanted]
+    if len(candidates) > 1 and len(preferred := [prefix for prefix in candidates if prefix in likely]) == 1:
+        candidates = preferred
+    if not candidates:  # by its name, or else by more than chance: small modules are found anywhere
+        tried = likely or [prefix for prefix, number in fitting.items() if 2 * number > num_wanted]
+        most = max((fitting[prefix] for prefix in tried), default=0)
+        candidates = [prefix for prefix in tried if fitting[prefix] == most]
+    if len(candidates) > 1:
+        told = " and ".join(repr(prefix) if prefix else "none" for prefix in sorted(candidates)[:4])
+        raise WeightsError(
+            f"The weights fit under several prefixes alike: {told}. Choose one: zoo.read_state_dict(path, "
+            f"prefix={sorted(candidates)[-1]!r}) returns its tensors, for zoo.load_weights, or for torch.save."
+        )
+    return candidates[0] if candidates else None
+
+
+def _ends_with(prefix: str, named: str) -> bool:
+    """Say whether a prefix is that of a part of this name: `head.`, `model.segmentation_head.`."""
+    last = prefix.removesuffix(".").rpartition(".")[2]
+    return last == named or last.endswith(f"_{named}")
+
+
+def _fits(tensor: Tensor, wanted: Tensor) -> bool:
+    return tensor.shape == wanted.shape and tensor.is_floating_point() == wanted.is_floating_point()
+
+
+def _is_adaptable(tensor: Tensor, wanted: Tensor) -> bool:
+    """Say whether a convolution's weight differs in its input channels alone, of which the file's has three."""
+    return (
+        tensor.ndim == wanted.ndim == 4
+        and tensor.is_floating_point()
+        and tensor.shape[1] == 3
+        and (tensor.shape[0], *tensor.shape[2:]) == (wanted.shape[0], *wanted.shape[2:])
+    )
+
+
+def _adapted(tensor: Tensor, wanted: Tensor) -> Tensor:
+    if tensor.shape == wanted.shape:
+        return tensor
+    channels = wanted.shape[1]
+    if channels == 1:
+        adapted = tensor.float().sum(dim=1, keepdim=True)
+    else:
+        adapted = tensor.float().repeat(1, math.ceil(channels / 3), 1, 1)[:, :channels] * (3 / channels)
+    return adapted.to(tensor.dtype)
+
+
+def _told(name: str, found: Tensor, needed: Tensor) -> str:
+    kinds = (found.dtype, needed.dtype) if found.is_floating_point() != needed.is_floating_point() else ("", "")
+    found_as, needed_as = (
+        f"{tuple(tensor.shape)}{kind and f' of {kind}'}" for tensor, kind in zip((found, needed), kinds, strict=True)
+    )
+    return f"{name}: found {found_as}, needed {needed_as}"
+
+
+def _some(entries: Collection[str]) -> str:
+    """Return how many these are, and the first of them."""
+    first = ", ".join(list(entries)[:SHOWN])
+    return f"{len(entries)} ({first}{', ...' if len(entries) > SHOWN else ''})" if entries else "none"

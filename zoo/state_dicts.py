@@ -1,0 +1,159 @@
+"""Reads the tensors of a file that was made elsewhere: of safetensors, or of a pickle of tensors alone; never code."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections.abc import Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from zoo.errors import WeightsError
+from zoo.hub import FILES, HUB, hub_file
+
+__all__ = ["read_state_dict", "unwrapped"]
+
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
+"""What checkpoints call weights averaged over the training; they are the ones to use, as timm does."""
+USUAL = ("state_dict", "model_state_dict", "model", "net", "network")
+
+
+def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, prefix: str = "") -> dict[str, Tensor]:
+    """Return a file's tensors by name, on the CPU; what a checkpoint holds beside them is left out.
+
+    A checkpoint's own entry is looked for: `state_dict_ema`, `model_ema` or `ema_state_dict` (weights averaged over the
+    training), else `state_dict`, `model_state_dict`, `model`, `net` or `network`, else the only one that holds tensors.
+
+    Args:
+        weights: the path of a `.safetensors` file, or of any other as `torch.save` writes it; of a folder that holds
+            `model.safetensors`, `pytorch_model.bin` or one `.safetensors` file; or "hf-hub:OWNER/NAME".
+        entry: which entry of a checkpoint, such as "teacher".
+        prefix: return the tensors whose names begin with it, without it, such as "module.encoder_q.".
+
+    Raises:
+        WeightsError: it is not there, is cut short, may hold code, or holds no tensors by name; or several entries do.
+
+    Example:
+        >>> torch.save(zoo.read_state_dict("dino.pth", entry="teacher", prefix="backbone."), "backbone.pth")
+    """
+    name = fspath(weights)
+    path = hub_file(name) if name.startswith(HUB) else _file(Path(name).expanduser())
+    state = unwrapped(_loaded(path), name, entry)
+    if not prefix:
+        return state
+    found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+    if not found:
+        begin = ", ".join(sorted({key.partition(".")[0] for key in state})[:8])
+        raise WeightsError(f"No tensor of {name} has a name that begins with {prefix!r}; they begin with {begin}.")
+    return found
+
+
+def unwrapped(found: Any, source: str, entry: str | None = None) -> dict[str, Tensor]:
+    """Return the state dict in what a file holds, however a checkpoint calls it.
+
+    Raises:
+        WeightsError: there is none, or there are several that could be meant.
+    """
+    if entry is None:
+        if _is_state_dict(found):
+            return dict(found)
+        entry = _entry(found, source)
+    elif not isinstance(found, Mapping) or entry not in found:
+        has = ", ".join(map(repr, found)) if isinstance(found, Mapping) else f"a {type(found).__name__}"
+        raise WeightsError(f"{source} has no entry {entry!r}; it holds {has}.")
+    inner = found[entry]
+    tensors = _tensors(inner)
+    return tensors or unwrapped(inner, f"{source}[{entry!r}]")
+
+
+def _entry(found: Any, source: str) -> str:
+    """Return which entry of a checkpoint holds its weights."""
+    if not isinstance(found, Mapping):
+        raise _no_state_dict(source, found)
+    candidates = {name: value for name, value in found.items() if isinstance(name, str) and _wraps_tensors(value)}
+    for names in (AVERAGED, USUAL):
+        if known := [name for name in names if name in candidates]:
+            candidates = {name: candidates[name] for name in known}
+            break
+    if not candidates:
+        raise _no_state_dict(source, found)
+    if len(candidates) > 1:
+        told = ", ".join(f"{name!r} ({len(_tensors(value)) or 'several'} tensors)" for name, value in candidates.items())
+        first = next(iter(candidates))
+        raise WeightsError(
+            f"{source} has several entries that could be meant: {told}. Save the one that you mean as a file of its own: "
+            f"torch.save(zoo.read_state_dict({source!r}, entry={first!r}), 'weights.pth')."
+        )
+    return next(iter(candidates))
+
+
+def _is_state_dict(found: Any) -> bool:
+    return (
+        isinstance(found, Mapping)
+        and bool(found)
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items())
+    )
+
+
+def _tensors(found: Any) -> dict[str, Tensor]:
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+
+
+def _wraps_tensors(found: Any) -> bool:
+    """Say whether tensors by name are here, or in an entry of a usual name."""
+    if not isinstance(found, Mapping):
+        return False
+    return bool(_tensors(found)) or any(_wraps_tensors(found.get(name)) for name in (*AVERAGED, *USUAL))
+
+
+def _no_state_dict(source: str, found: Any) -> WeightsError:
+    entries = [repr(name) for name in found][:6] if isinstance(found, Mapping) else []
+    holds = f"a mapping of {', '.join(entries) or 'nothing'}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
+    return WeightsError(f"{source} holds no state dict (names to tensors), but {holds}; save model.state_dict().")
+
+
+def _file(place: Path) -> Path:
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise WeightsError(f"There is no file of weights {place}.")
+    found = [place / name for name in FILES if (place / name).is_file()][:1] or sorted(place.glob("*.safetensors"))
+    if len(found) != 1:
+        raise WeightsError(
+            f"The folder {place} has {len(found) or 'no'} .safetensors files and neither {' nor '.join(FILES)}; "
+            "give a file's path."
+        )
+    return found[0]
+
+
+def _loaded(path: Path) -> Any:
+    is_safetensors = path.suffix == ".safetensors"
+    try:
+        if is_safetensors:
+            return load_file(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # many a training script keeps its arguments so
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as cause:
+        kind = "safetensors" if is_safetensors else "a state dict of tensors alone (a pickle that may hold code is not read)"
+        # What torch says of a refused pickle includes how to run its code; that is no advice to pass on.
+        reason = _foreign(path) if isinstance(cause, pickle.UnpicklingError) else str(cause).partition("\n")[0]
+        raise WeightsError(
+            f"{path} could not be read as {kind}: {type(cause).__name__}{reason and f': {reason}'}. "
+            "Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file."
+        ) from cause
+
+
+def _foreign(path: Path) -> str:
+    """Return what a refused pickle asks for beside tensors and plain data."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # noqa: BLE001 (it reads torch's zip files alone, and only names are asked for)
+        return ""
+    return f"it asks for {', '.join(map(repr, sorted(names)[:4]))}" if names else ""
