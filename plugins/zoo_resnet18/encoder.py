@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 import zoo
-from zoo_resnet18.weights import adapted_to_channels, load_state_dict, matched
+from zoo_resnet18.weights import load_state_dict
 
 __all__ = ["ResNet18Encoder"]
 
@@ -33,9 +34,9 @@ class ResNet18Encoder(nn.Module):
     Args:
         maps: which of these to return, fine to coarse; no later stage is held.
         in_channels: for other than 3 the first convolution is adapted, pretrained weights included.
-        weights: None, "imagenet" (torchvision's IMAGENET1K_V1), "hf-hub:OWNER/NAME", or the path of a `.pth` or
-            `.safetensors` file; both with a state dict in torchvision's key names. All are taken to be trained on images
-            normalised as ImageNet's.
+        weights: None, "imagenet" (torchvision's IMAGENET1K_V1), or what `zoo.read_state_dict` takes: "hf-hub:OWNER/NAME", or
+            the path of a file; with torchvision's key names behind any prefix, with its classifier or another or none. All
+            are taken to be trained on images normalised as ImageNet's.
 
     Raises:
         zoo.WeightsError: weights that are not to be had or do not fit.
@@ -55,11 +56,21 @@ class ResNet18Encoder(nn.Module):
                 self.add_module(name, network.get_submodule(name))
         self.preprocessing = zoo.Preprocessing.identity(in_channels)
         if weights is not None:
-            state = adapted_to_channels(load_state_dict(weights), in_channels)
-            fitting = matched(state, self.state_dict(), weights)
-            if not network.conv1.weight.is_meta:  # on meta there is nothing to copy into
-                self.load_state_dict(fitting)
+            state = load_state_dict(weights)
+            zoo.load_encoder_weights(self, state, source=weights, of="resnet18 (torchvision's key names)")
             self.preprocessing = IMAGENET.for_channels(in_channels)
+
+    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+        """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            whole = resnet18(weights=None).state_dict()
+        return zoo.match_weights(
+            state,
+            self.state_dict(),
+            architecture=whole,
+            left_out=lambda name: name.startswith("fc."),
+            first_convs=("conv1.weight",),
+        )
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""

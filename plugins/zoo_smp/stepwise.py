@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -103,6 +103,10 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
         self.blocks: nn.ModuleDict = nn.ModuleDict({name: DenseStep(block) for name, block in self.blocks.items()})
         self.blocks[f"x_0_{self.depth}"].attention1 = nn.Identity()  # of a concatenation, and the last step has none
         self._finish(ladder, widths[-1], norm)
+
+    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+        """Return which tensors of a file are this decoder's; smp holds attentions of concatenations that it never makes."""
+        return zoo.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")
 
 
 class MAnet(Stepwise, MAnetDecoder):  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -149,6 +149,10 @@ class Unet(ExpandingPath):
 
     def _coarsest(self, features: Sequence[Tensor]) -> Tensor:
         return self.center(features[-1])  # type: ignore[no-any-return]
+
+    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+        """Return which tensors of a file are this decoder's; smp holds attentions of concatenations that it never makes."""
+        return zoo.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")
 
     def make_head(self, classes: int) -> nn.Module:
         """Return smp's head, a 3x3 convolution: (N, out_channels, H, W) -> (N, classes, H, W)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 import zoo
 from zoo_timm.index import Architecture, index, sides
 from zoo_timm.pruning import make_buffers, unused_parameters
-from zoo_timm.weights import from_file, from_hub, from_package
+from zoo_timm.weights import Make, from_hub, match, read
 
 __all__ = ["TimmEncoder"]
 
-HUB = "hf-hub:"
+HUB, DEFAULT = "hf-hub:", "default"
 
 
 class TimmEncoder(nn.Module):
@@ -30,8 +30,8 @@ class TimmEncoder(nn.Module):
         maps: names of the maps to return (timm's module names), fine to coarse; later stages are dropped.
         in_channels: for other than 3 timm adapts the first convolution, pretrained weights included.
         weights: None, "default" (timm's own pretrained weights, from the hub), "packaged" (those of an installed package,
-            for a few architectures), "hf-hub:OWNER/NAME" (a repository in timm's format), or the path of a file that timm
-            can read.
+            for a few architectures), "hf-hub:OWNER/NAME" (a repository in timm's format), or what `zoo.read_state_dict`
+            takes; with timm's key names of today, or older ones that timm knows, behind any prefix.
         image_size: the (H, W) that position embeddings and windows are made for; None for the weights' own.
         options: timm's own keywords, such as `drop_path_rate`.
 
@@ -55,12 +55,14 @@ class TimmEncoder(nn.Module):
         facts = index()[architecture]
         wanted = _keywords(facts, in_channels, image_size, options)
         name = architecture if tag is None else f"{architecture}.{tag}"
+        self._name, self._wanted = name, wanted
+        is_hubs = weights is not None and (weights == DEFAULT or weights.startswith(HUB))
         network: Any
-        if weights is None:
-            network = _made(name, wanted)
-        else:
+        if is_hubs:
             _on_meta(name, wanted)  # a wrong option is told apart from weights that do not fit
-            network = _pretrained(name, weights, wanted)
+            network = _pretrained(name, str(weights), self._make)
+        else:
+            network = self._make()
         _check_maps(network, facts, options)
         chosen = sorted(facts.indices[map_name] for map_name in maps)
         self._indices = network.prune_intermediate_layers(chosen, prune_norm=True)
@@ -68,11 +70,21 @@ class TimmEncoder(nn.Module):
         if facts.leaves_unused:
             make_buffers(network, _unused(name, wanted, chosen, facts))
         self.network = network
+        if weights is not None and not is_hubs:
+            zoo.load_encoder_weights(self, read(name, weights), source=weights, of=f"timm:{name}")
         config: dict[str, Any] = network.pretrained_cfg
         self.preprocessing = zoo.Preprocessing.identity(in_channels)
         if weights is not None:
             trained = zoo.Preprocessing(mean=tuple(config["mean"]), std=tuple(config["std"]))
             self.preprocessing = trained.for_channels(in_channels)
+
+    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+        """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""
+        whole = _on_meta(self._name, {name: value for name, value in self._wanted.items() if name != "num_classes"})
+        return match(self._name, self._make, self.network, whole.state_dict(), state).within("network.")
+
+    def _make(self, **how: Any) -> nn.Module:
+        return _made(self._name, self._wanted, **how)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
@@ -102,16 +114,9 @@ def _made(name: str, wanted: dict[str, Any], **weights: Any) -> nn.Module:
     return network
 
 
-def _pretrained(name: str, weights: str, wanted: dict[str, Any]) -> nn.Module:
-    def make(**how: Any) -> nn.Module:
-        return _made(name, wanted, **how)
-
-    if weights == "packaged":
-        return from_package(name, make)
+def _pretrained(name: str, weights: str, make: Make) -> nn.Module:
     if weights.startswith(HUB):
         return from_hub(name, make, weights.removeprefix(HUB))
-    if weights != "default":
-        return from_file(name, weights, make)
     if not index().tags[name.partition(".")[0]]:
         raise zoo.WeightsError(f"timm has no pretrained weights for {name}. Give None, or the path of a file.")
     return from_hub(name, make)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import timm
 import torch
-from timm.models import load_model_config_from_hf, load_state_dict
+from timm.models import load_model_config_from_hf
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.utils.hooks import RemovableHandle
 
 import zoo
 from zoo_timm.packaged import PACKAGED, weights_file
 
-__all__ = ["from_file", "from_hub", "from_package"]
+__all__ = ["Make", "from_hub", "match", "read"]
 
 Make = Callable[..., nn.Module]
 
@@ -40,39 +44,74 @@ def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
     raise zoo.WeightsError(f"hf-hub:{repository} holds weights of timm's {architecture}; {name} was asked for.")
 
 
-def from_file(name: str, weights: str, make: Make) -> nn.Module:
-    """Load a file through timm, which brings old key names and other sizes to the network's, and refuse what it leaves out.
-
-    timm loads a network without a classifier without strictness. So the file is loaded twice, the second time with other
-    numbers: a parameter that is the same after both did not come from the file.
-    """
-    path = Path(weights).expanduser()
-    if not path.is_file():
+def read(name: str, weights: str) -> dict[str, Tensor]:
+    """Return the tensors of a file, or of the package that carries an architecture's."""
+    if weights == "packaged":
+        return _packaged(name)
+    if not Path(weights).expanduser().exists():
         raise zoo.WeightsError(
             f"weights={weights!r} is neither a file nor a name. Give None, 'default' (timm's own, from the hub), "
             "'hf-hub:OWNER/NAME', or the path of a .pth or .safetensors file with timm's key names."
         )
-    state = _read(path)
-    network, other = (
-        _loaded(name, weights, make, numbers) for numbers in (state, {key: _changed(value) for key, value in state.items()})
+    return zoo.read_state_dict(weights)
+
+
+def match(name: str, make: Make, network: Any, whole: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+    """Return which tensors of a file are a network's.
+
+    What has the names and shapes of today's timm is taken as it is. Else timm brings old key names, other sizes and other
+    input channels to the network's.
+
+    Args:
+        name: timm's.
+        make: makes the network anew, without its classifier; `pretrained=True` and the like are for it.
+        network: one that was made so, and then cut.
+        whole: the state dict of the whole architecture.
+        state: the file's tensors.
+    """
+    named = network.pretrained_cfg.get("classifier") or ()
+    classifiers = tuple(f"{each}." for each in ((named,) if isinstance(named, str) else named))
+    wanted, flattened = network.state_dict(), _flattened(whole)
+    found = zoo.match_weights(
+        state, wanted, architecture=whole, left_out=lambda key: key.startswith(classifiers), other_names=flattened
     )
-    twins = other.state_dict()
-    left = [key for key, tensor in _trained(network).items() if torch.equal(tensor, twins[key])]
-    if left:
-        raise zoo.WeightsError(
-            f"{weights} does not fit {name}: it has nothing for {len(left)} tensors ({', '.join(left[:3])}, ...), "
-            "which would stay as they were made. Pass weights of this architecture."
-        )
-    return network
+    if found.report.is_complete:
+        return found
+    prefix = _shared_prefix(state, whole) if found.prefix is None else found.prefix
+    names = {key: key.removeprefix(prefix) for key in state if key.startswith(prefix)}
+    names = {key: flattened.get(name, name) for key, name in names.items()}
+    given = {name: state[key] for key, name in names.items()}
+    reshaped = {told.partition(":")[0]: told for told in found.report.reshaped}
+    try:
+        made, told = _loaded(name, make, given)
+        reshaped = {}
+    except zoo.WeightsError:
+        if not reshaped:
+            raise
+        made, told = _loaded(name, make, {key: tensor for key, tensor in given.items() if key not in reshaped})
+    absent = {*told.missing_keys, *reshaped}
+
+    def is_known(key: str) -> bool:
+        return key not in wanted and (key in whole or key.startswith(classifiers))
+
+    report = zoo.WeightsReport(
+        loaded=tuple(key for key in wanted if key not in absent),
+        missing=tuple(key for key in _trained(network) if key in absent and key not in reshaped),
+        reshaped=tuple(reshaped.values()),
+        unexpected=tuple(f"{prefix}{key}" for key in told.unexpected_keys if not is_known(key)),
+        left_out=tuple(key for key in state if key not in names or is_known(names[key])),
+    )
+    tensors = {key: tensor for key, tensor in made.state_dict().items() if key in wanted and key not in absent}
+    return zoo.MatchedWeights(tensors=tensors, report=report, prefix=prefix)
 
 
-def from_package(name: str, make: Make) -> nn.Module:
-    """Return the network with the weights that a package carries, under the names that it gives them.
+def _packaged(name: str) -> dict[str, Tensor]:
+    """Return the weights that a package carries, under timm's names in place of those that it gives them.
 
     Its tensors come in timm's order, so that each is told by its place, its shape and the last word of its name.
     """
     path = weights_file(name)
-    given = _read(path)
+    given = zoo.read_state_dict(path)
     with torch.device("meta"):
         wanted = timm.create_model(name).state_dict()
     pairs = list(zip(wanted.items(), given.items(), strict=False))
@@ -85,7 +124,7 @@ def from_package(name: str, make: Make) -> nn.Module:
             f"{path} does not hold the tensors of timm's {name} in their order ({len(given)} found, {len(wanted)} needed); "
             f"another version of {PACKAGED[name].name} may."
         )
-    return _loaded(name, str(path), make, {key: found for (key, _), (_, found) in pairs})
+    return {key: found for (key, _), (_, found) in pairs}
 
 
 def _layers_named(architecture: str) -> dict[str, Any]:
@@ -95,38 +134,55 @@ def _layers_named(architecture: str) -> dict[str, Any]:
     return {name: facts[name] for name in ("first_conv", "classifier") if name in facts}
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return a file's tensors; a pickle that may hold code is refused."""
-    try:
-        state: dict[str, Any] = load_state_dict(str(path), weights_only=True)
-    except Exception as cause:
-        raise zoo.WeightsError(
-            f"{path} could not be read as tensors alone (a pickle that may hold code is not read): {type(cause).__name__}. "
-            "Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file."
-        ) from cause
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+def _flattened(names: Collection[str]) -> dict[str, str]:
+    """Return timm's names by those that the tensors have in its networks of features only: `stages_0.` for `stages.0.`."""
+    return {name.replace(".", "_", 1): name for name in names if name.count(".") > 1}
 
 
-def _loaded(name: str, weights: str, make: Make, state: dict[str, Tensor]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+def _shared_prefix(state: Mapping[str, Tensor], known: Collection[str]) -> str:
+    """Return what every name begins with and no name of the network does: `module.`, `model.encoder.`."""
+    prefix = ""
+    beginnings = {key.partition(".")[0] for key in known}
+    while True:
+        steps = {key.removeprefix(prefix).partition(".")[0] for key in state}
+        if len(steps) != 1 or (step := steps.pop()) in beginnings or f"{prefix}{step}" in state:
+            return prefix
+        prefix = f"{prefix}{step}."
+
+
+def _loaded(name: str, make: Make, state: Mapping[str, Tensor]) -> tuple[nn.Module, Any]:
+    """Return a network that timm loaded, and what `load_state_dict` said is missing and unexpected."""
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), _heard() as told:
         try:
             network = make(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)})
         except Exception as cause:
             raise zoo.WeightsError(
-                f"{weights} does not fit {name}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
-                "It must hold a state dict with timm's key names, as torch.save(model.state_dict(), path) writes it."
+                f"They do not fit {name}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
+                "They must be a state dict with timm's key names, as torch.save(model.state_dict(), path) writes it."
             ) from cause
-    config: Any = network.pretrained_cfg
-    config.pop("state_dict", None)  # timm would keep the file's tensors beside the network's
-    return network
+    return network, told[network]
 
 
-def _changed(tensor: Tensor) -> Tensor:
-    return ~tensor if tensor.dtype == torch.bool else tensor + 1
+@contextmanager
+def _heard() -> Iterator[Mapping[nn.Module, Any]]:
+    """Give what `load_state_dict` finds missing and unexpected in modules made meanwhile, which timm does but log."""
+    told: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+    handles: list[RemovableHandle] = []
+
+    def listen(module: nn.Module, _: str, __: nn.Module | None) -> None:
+        if module not in told:
+            told[module] = None
+            handles.append(module.register_load_state_dict_post_hook(told.__setitem__))  # type: ignore[no-untyped-call]
+
+    handles.append(register_module_module_registration_hook(listen))
+    try:
+        yield told
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def _trained(network: nn.Module) -> dict[str, Tensor]:
-    """Return what training makes: parameters and running statistics."""
-    running = {key: value for key, value in network.named_buffers() if key.endswith(("running_mean", "running_var"))}
-    return {**dict(network.named_parameters()), **running}
+def _trained(network: nn.Module) -> list[str]:
+    """Return the names of what training makes: parameters and running statistics."""
+    running = [key for key, _ in network.named_buffers() if key.endswith(("running_mean", "running_var"))]
+    return [key for key, _ in network.named_parameters()] + running

@@ -219,11 +219,11 @@ def test_code_in_a_file_is_refused_and_never_run(state, tmp_path):
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("content", ["whole model", "state dict within a dict", "tensor", "numbered tensors"])
-def test_what_is_no_state_dict_is_told_from_one(network, state, tmp_path, content):
+@pytest.mark.parametrize("content", ["whole model", "settings", "tensor", "numbered tensors"])
+def test_what_is_no_state_dict_is_told_from_one(network, tmp_path, content):
     whole = {
         "whole model": network,
-        "state dict within a dict": {"state_dict": state},
+        "settings": {"learning_rate": 0.1},
         "tensor": torch.zeros(3),
         "numbered tensors": {1: torch.zeros(3)},
     }
@@ -238,8 +238,8 @@ def without_layer2(state):
     return {name: value for name, value in state.items() if not name.startswith("layer2.")}
 
 
-def with_prefix(state):
-    return {f"module.{name}": value for name, value in state.items()}
+def with_more_under_its_prefix(state):
+    return {f"module.{name}": value for name, value in {**state, "layer5.weight": torch.zeros(3)}.items()}
 
 
 def with_another_shape(state):
@@ -258,7 +258,7 @@ def of_resnet34(_):
     ("change", "named"),
     [
         (without_layer2, r"missing 25 \(layer2\.0\.conv1\.weight"),
-        (with_prefix, r"unexpected 122 \(module\.conv1\.weight"),
+        (with_more_under_its_prefix, r"unexpected 1 \(module\.layer5\.weight\)"),
         (with_another_shape, r"layer3\.0\.conv1\.weight: found \(256, 128, 1, 1\), needed \(256, 128, 3, 3\)"),
         (with_four_channels, r"conv1\.weight: found \(64, 4, 7, 7\), needed \(64, 3, 7, 7\)"),
         (of_resnet34, r"unexpected .*layer1\.2\.conv1\.weight"),
