@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
@@ -82,29 +86,34 @@ RENAMED["UnetPlusPlus"] = ("unetplusplus", RENAMED["Unet"][1])
 """By smp's class: the decoder's name here, and its options by smp's names."""
 
 
-def from_smp(model: nn.Module, *, preprocessing: zoo.Preprocessing | None = None) -> zoo.SegmentationModel:
+def from_smp(
+    model: nn.Module | str | PathLike[str], *, preprocessing: zoo.Preprocessing | None = None
+) -> zoo.SegmentationModel:
     """Take over a model of segmentation_models_pytorch: its pairing, and a copy of its weights.
 
     What comes out gives the same logits, which is tried on one image before it is returned, and takes images of any size.
     smp's activation behind the logits and its auxiliary classifier are left out, with a warning.
 
     Args:
-        model: one of smp's twelve, on any device, in any mode. Its encoder is one of smp's own, or timm's (`tu-NAME`).
+        model: one of smp's twelve, on any device, in any mode; or the folder that its `save_pretrained` wrote. Its encoder is
+            one of smp's own, or timm's (`tu-NAME`).
         preprocessing: mean, std and value range that its weights were trained with. smp keeps these apart from the model;
             None leaves pixels as they are.
 
     Returns:
-        A model on the same device, in the same mode and dtype.
+        A model on the same device, in the same mode and dtype; in eval mode where it comes from a folder.
 
     Raises:
         zoo.OptionError: it is none of smp's, or was made in a way that no pairing has.
-        zoo.WeightsError: its weights do not fit the pairing, or the outputs differ.
+        zoo.WeightsError: the folder cannot be read, its weights do not fit the pairing, or the outputs differ.
 
     Example:
         >>> model = zoo.from_smp(smp.Unet("resnet34", encoder_weights="imagenet"))
         >>> model.pairing.encoder, model.pairing.decoder
         ('smp:resnet34', 'smp:unet')
     """
+    if isinstance(model, str | PathLike):
+        model = _opened(Path(model))
     kind, config = type(model).__name__, getattr(model, "_hub_mixin_config", None)
     if kind not in RENAMED or not type(model).__module__.startswith("segmentation_models_pytorch.") or not config:
         raise zoo.OptionError(
@@ -136,6 +145,24 @@ def from_smp(model: nn.Module, *, preprocessing: zoo.Preprocessing | None = None
     built.to(device=first.device, dtype=first.dtype)
     _compare(built, source)
     return built.train(model.training)
+
+
+def _opened(folder: Path) -> nn.Module:
+    """Return the model that `save_pretrained` wrote, in eval mode, without asking the hub for the encoder's first weights."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = config.pop("_model_class")
+        if kind not in RENAMED:
+            raise ValueError(f"{kind} is none of smp's models")
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            model: nn.Module = getattr(smp, kind)(**{**config, "encoder_weights": None})
+        model.load_state_dict(zoo.read_state_dict(folder))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as cause:
+        raise zoo.WeightsError(
+            f"zoo.from_smp: {folder} holds no model that smp's save_pretrained wrote, or another version's: "
+            f"{type(cause).__name__}: {cause}. A file of weights alone is for zoo.load_weights."
+        ) from cause
+    return model.eval()
 
 
 def _refuse_what_no_pairing_has(kind: str, config: Config, source: Any) -> None:
@@ -176,37 +203,16 @@ def _classes_of(head: nn.Module) -> int:
     return [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
 
 
-def _load(built: zoo.SegmentationModel, source: Any, named: str) -> None:
-    """Copy the weights, each part strictly: every tensor of the pairing is found in smp's model."""
-    network: nn.Module = built.encoder.network  # type: ignore[assignment]
-    parts = {
-        "encoder": (network, _encoder_state(network, source.encoder)),
-        "decoder": (built.decoder, _decoder_state(built.decoder, source.decoder)),
-        "head": (built.head, source.segmentation_head.state_dict()),
-    }
-    for part, (module, state) in parts.items():
-        try:
-            module.load_state_dict(state)
-        except RuntimeError as cause:
-            raise zoo.WeightsError(
-                f"zoo.from_smp: the {part} of smp's {named} does not fit that of {built.pairing}, the nearest pairing: "
-                f"{cause}. It was made in a way that no pairing has, or changed afterwards. Nothing was taken over."
-            ) from cause
-
-
-def _encoder_state(network: nn.Module, encoder: Any) -> dict[str, Tensor]:
-    """Return smp's tensors by the names that the network here has for them; what no map here needs is left out.
-
-    timm flattens the names of a network that gives features only: `stages_0` there is `stages.0` here.
-    """
-    theirs = {key.removeprefix("model.").replace(".", "_"): tensor for key, tensor in encoder.state_dict().items()}
-    return {key: theirs[flat] for key in network.state_dict() if (flat := key.replace(".", "_")) in theirs}
-
-
-def _decoder_state(decoder: nn.Module, source: nn.Module) -> dict[str, Tensor]:
-    """Return smp's tensors without those of an attention that it makes for a step without a skip, and never applies."""
-    wanted = decoder.state_dict()
-    return {key: tensor for key, tensor in source.state_dict().items() if key in wanted or ".attention1." not in key}
+def _load(built: zoo.SegmentationModel, source: nn.Module, named: str) -> None:
+    """Copy the weights: every tensor of the pairing is found in smp's model, and every one of smp's goes somewhere."""
+    state = {key: tensor for key, tensor in source.state_dict().items() if not key.startswith("classification_head.")}
+    try:
+        zoo.load_weights(built, state)
+    except zoo.WeightsError as cause:
+        raise zoo.WeightsError(
+            f"zoo.from_smp: smp's {named} was made in a way that no pairing has, or changed afterwards. {cause} "
+            "Nothing was taken over."
+        ) from cause
 
 
 def _compare(built: zoo.SegmentationModel, source: Any) -> None:
