@@ -10,7 +10,6 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from torch import Tensor
@@ -24,6 +23,7 @@ from zoo.pairing import Pairing
 from zoo.planning import resolve
 from zoo.saved import CONFIG, PluginVersion, SavedModel, structure_of
 from zoo.specs import Preprocessing
+from zoo.state_dicts import unpickled
 
 __all__ = ["load"]
 
@@ -153,7 +153,7 @@ def _finished(model: SegmentationModel, pairing: Pairing, facts: Mapping[str, An
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = unpickled(path)
     except FileNotFoundError:
         raise WeightsError(f"There is no checkpoint and no folder {path}.") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:

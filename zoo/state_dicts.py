@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import warnings
 from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from zoo.errors import WeightsError
 from zoo.hub import FILES, HUB, hub_file
 
-__all__ = ["read_state_dict", "unwrapped"]
+__all__ = ["read_state_dict", "unpickled", "unwrapped"]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 """What checkpoints call weights averaged over the training; they are the ones to use, as timm does."""
@@ -138,8 +139,7 @@ def _loaded(path: Path) -> Any:
     try:
         if is_safetensors:
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # many a training script keeps its arguments so
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return unpickled(path)
     except Exception as cause:
         kind = "safetensors" if is_safetensors else "a state dict of tensors alone (a pickle that may hold code is not read)"
         # What torch says of a refused pickle includes how to run its code; that is no advice to pass on.
@@ -148,6 +148,18 @@ def _loaded(path: Path) -> Any:
             f"{path} could not be read as {kind}: {type(cause).__name__}{reason and f': {reason}'}. "
             "Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file."
         ) from cause
+
+
+def unpickled(path: Path) -> Any:
+    """Return what `torch.save` wrote, on the CPU: tensors and plain data, and the arguments that many a training script keeps.
+
+    Raises:
+        UnpicklingError: there is more in it, which may be code.
+        Exception: whatever else torch raises for a broken file.
+    """
+    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        warnings.simplefilter("ignore")  # of pickles that torch did not write, which it then refuses
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _foreign(path: Path) -> str:

@@ -121,7 +121,8 @@ def _with_progress(predictor: Predictor, images: list[Path], output: Path, count
 
 def _show(found: PredictedFiles, output: Path) -> None:
     skipped = f", {found.num_skipped} left out, done already" if found.num_skipped else ""
-    typer.echo(f"{len(found.masks)} masks in {output}{skipped}.")
+    count = len(found.masks)
+    typer.echo(f"{count} {'mask' if count == 1 else 'masks'} in {output}{skipped}.")
     for note in found.notes:
         typer.echo(f"Note: {note}", err=True)
     if found.failed:

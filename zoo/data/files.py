@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -53,7 +54,11 @@ def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
 
 def array_of(image: Image.Image) -> np.ndarray:
     """Return the pixels of Pillow's image; palettes, CMYK, YCbCr and Lab become RGB."""
-    return np.asarray(image if image.mode in AS_THEY_ARE else image.convert("RGB"))
+    if image.mode in AS_THEY_ARE:
+        return np.asarray(image)
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # what Pillow advises for such palettes
+    return np.asarray(image.convert("RGB"))
 
 
 def read_mask_array(path: Path) -> np.ndarray:
@@ -161,14 +166,16 @@ def _told_large(path: Path, told: str) -> str:
 
 def _array(path: Path) -> np.ndarray:
     try:
-        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        found: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as cause:
         raise DataError(f"{path}: no NumPy array of numbers: {cause}") from cause
     if not isinstance(found, np.ndarray):
+        found.close()
         raise DataError(f"{path}: an archive of arrays; one is expected, as numpy.save writes it")
-    return found
+    array: np.ndarray = found
+    return array
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

@@ -1,0 +1,280 @@
+"""Files that are broken, hostile or of the wrong kind: one clear error and exit status 2, and nothing else is touched."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import zoo
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Code:
+    """A pickle of this runs a command when it is read."""
+
+    def __reduce__(self):
+        return os.system, ("touch /tmp/zoo-was-here",)
+
+
+def picture(mode="RGB", size=(40, 30), kind="PNG", **options):
+    """Return an image's bytes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels, "RGBA").convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def animated(kind):
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
+    file = io.BytesIO()
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+def png_claiming(width, height, depth=8):
+    """Return a small PNG whose header claims this size."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+def tiff_claiming(width, height):
+    """Return a plain TIFF of one strip that claims this size and holds 100 bytes."""
+    entries = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 200), (277, 3, 1)]
+    entries += [(278, 4, height), (279, 4, width * height % 2**32)]
+    table = struct.pack("<H", len(entries)) + b"".join(
+        struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries
+    )
+    return (b"II*\0" + struct.pack("<I", 8) + table + b"\0" * 4).ljust(200, b"\0") + b"\0" * 100
+
+
+def npy(array, **options):
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+def npy_claiming(shape):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue() + b"\0" * 100
+
+
+def archive(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+IMAGES = {
+    "empty.png": (b"", "no image"),
+    "zeros.png": (b"\0" * 4000, "no image"),
+    "text.png": (b"this is no picture\n" * 50, "no image"),
+    "html.jpg": (b"<!DOCTYPE html><html><body>404</body></html>", "no image"),
+    "cut.png": (picture()[:700], "broken"),
+    "cut.jpg": (picture(kind="JPEG", size=(300, 200))[:900], "broken"),
+    "head-only.png": (picture()[:40], "no image"),
+    "wrong-magic.png": (b"\x88" + picture()[1:], "no image"),
+    "flipped-bits.png": (picture()[:60] + bytes(byte ^ 255 for byte in picture()[60:90]) + picture()[90:], "broken"),
+    "huge.png": (png_claiming(200_000, 200_000), "larger than is opened unasked"),
+    "large.png": (png_claiming(12_000, 12_000), "larger than is opened unasked"),
+    "no-pixels.png": (png_claiming(0, 0), ""),
+    "cut-16-bit.png": (png_claiming(50, 50, depth=16), "broken"),
+    "cut-cmyk.jpg": (picture("CMYK", kind="JPEG", size=(300, 200))[:900], "broken"),
+    "animated.gif": (animated("GIF"), "3 frames"),
+    "animated.png": (animated("PNG"), "3 frames"),
+    "animated.webp": (animated("WEBP"), "3 frames"),
+    "cut.tif": (picture(kind="TIFF")[:2000], "broken"),
+    "huge.tif": (tiff_claiming(60_000, 60_000), "broken"),
+    "wrong-magic.tif": (b"XX*\0" + picture(kind="TIFF")[4:], "broken"),
+    "cut.npy": (npy(np.zeros((30, 40, 3), np.uint8))[:500], "no NumPy array"),
+    "huge.npy": (npy_claiming((10**6, 10**6, 3)), "no NumPy array"),
+    "objects.npy": (npy(np.array([{"a": 1}], dtype=object), allow_pickle=True), "no NumPy array"),
+    "code.npy": (pickle.dumps(Code()), "no NumPy array"),
+    "archive.npy": (archive(image=np.zeros((3, 3))), "an archive of arrays"),
+    "nan.npy": (npy(np.full((30, 40, 3), np.nan)), "not finite"),
+    "text.npy": (npy(np.array([["a", "b"]])), "not numbers"),
+    "flat.npy": (npy(np.zeros(40, np.uint8)), "found the shape (40,)"),
+    "film.npy": (npy(np.zeros((4, 30, 40, 3), np.uint8)), "found the shape (4, 30, 40, 3)"),
+    "bands.npy": (npy(np.zeros((30, 40, 9), np.uint8)), "9 channels, and the model takes 3"),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    torch.manual_seed(0)
+    return zoo.build("timm:test_resnet", "unet-basic", classes=2).eval().save(tmp_path_factory.mktemp("saved") / "model")
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_malformed_image_is_told_and_the_good_one_beside_it_is_predicted(name, saved, tmp_path, command_line):
+    content, told = IMAGES[name]
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    (images / "good.png").write_bytes(picture())
+    (images / name).write_bytes(content)
+    before = contents(tmp_path)
+    status, shown, errors = command_line("predict", saved, images, "-o", out, "--device", "cpu")
+    assert status == 2
+    assert shown == f"1 mask in {out}.\n"
+    assert str(images / name) in errors
+    assert told in errors
+    assert "Traceback" not in errors
+    after = contents(tmp_path)
+    assert {path: after.pop(path) for path in before} == before
+    assert list(after) == [out / "good.png"]
+
+
+def test_what_only_looks_odd_is_predicted(saved, tmp_path, command_line):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, mode, kind in (
+        ("cmyk.jpg", "CMYK", "JPEG"),
+        ("palette.png", "P", "PNG"),
+        ("bits.png", "1", "PNG"),
+        ("lab.tif", "LAB", "TIFF"),
+    ):
+        (images / name).write_bytes(picture(mode, kind=kind))
+    Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40)).save(images / "deep.png")
+    status, shown, _ = command_line("predict", saved, images, "-o", tmp_path / "out", "--device", "cpu")
+    assert (status, shown) == (0, f"5 masks in {tmp_path / 'out'}.\n")
+
+
+def rewritten(saved, place, change):
+    """Copy a saved model with its `config.yaml` changed."""
+    place.mkdir()
+    for path in saved.iterdir():
+        (place / path.name).write_bytes(path.read_bytes())
+    facts = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
+    changed = change(facts)
+    (place / "config.yaml").write_text(changed if isinstance(changed, str) else yaml.safe_dump(facts), encoding="utf-8")
+
+
+def checkpoint(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def zipped(**files):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as written:
+        for name, content in files.items():
+            written.writestr(name, content)
+    return file.getvalue()
+
+
+MODELS = {
+    "code.pt": (pickle.dumps(Code()), "may hold code|is broken"),
+    "code.ckpt": (checkpoint({"state_dict": {}, "zoo": Code()}), "may hold code"),
+    "module.pt": (checkpoint(torch.nn.Linear(2, 2)), "may hold code"),
+    "empty.ckpt": (b"", "broken|no checkpoint"),
+    "zeros.ckpt": (b"\0" * 5000, "may hold code|broken"),
+    "zip.ckpt": (zipped(a="text"), "broken|may hold code"),
+    "cut.ckpt": (checkpoint({"state_dict": {"a": torch.zeros(1000)}})[:2000], "broken|may hold code"),
+    "state.ckpt": (checkpoint({"state_dict": {"a": torch.zeros(2)}}), "no checkpoint of a pairing"),
+    "facts.ckpt": (
+        checkpoint({"state_dict": {}, "zoo": {"pairing": {"encoder": 3, "decoder": []}}}),
+        "string such as 'resnet18'",
+    ),
+    "list.ckpt": (checkpoint([1, 2, 3]), "no checkpoint of a pairing"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_malformed_checkpoint_is_told(name, tmp_path, command_line):
+    content, told = MODELS[name]
+    (tmp_path / name).write_bytes(content)
+    check_refused(tmp_path / name, told, tmp_path, command_line)
+
+
+CONFIGS = {
+    "tags": (lambda facts: "!!python/object/apply:os.system ['touch /tmp/zoo-was-here']", "no valid YAML"),
+    "no yaml": (lambda facts: "a: [1, 2", "no valid YAML"),
+    "list": (lambda facts: "- 1\n- 2", "must hold keys and values"),
+    "empty": (lambda facts: "", "must hold keys and values"),
+    "bytes": (lambda facts: "\0\0\0", "no valid YAML|could not be read"),
+    "types": (lambda facts: facts.update(weights=7, classes="road", format="one"), "classes: .*"),
+    "later format": (lambda facts: facts.update(format=99), "format"),
+    "outside": (lambda facts: facts.update(weights="../../etc/passwd"), "weights"),
+    "pairing": (lambda facts: facts["pairing"].update(classes=-1), "at least 1; found -1"),
+    "unknown encoder": (lambda facts: facts["pairing"].update(encoder="timm:resnet_of_tomorrow"), "not installed here"),
+    "hash": (lambda facts: facts.update(sha256="0" * 64), "not the file that config.yaml beside it names"),
+    "no weights": (lambda facts: facts.update(weights="other.safetensors"), "could not be read"),
+    "normalisation": (lambda facts: facts["preprocessing"].update(mean="grey"), "normalisation"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_malformed_saved_model_is_told(name, saved, tmp_path, command_line):
+    change, told = CONFIGS[name]
+    rewritten(saved, tmp_path / "model", change)
+    check_refused(tmp_path / "model", told, tmp_path, command_line)
+
+
+@pytest.mark.parametrize("cut", [0, 7, 100, 5000], ids=lambda cut: f"{cut} bytes")
+def test_weights_that_are_cut_are_told(cut, saved, tmp_path, command_line):
+    rewritten(saved, tmp_path / "model", lambda facts: None)
+    weights = tmp_path / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:cut])
+    check_refused(tmp_path / "model", "cut short, or was altered", tmp_path, command_line)
+
+
+RUNS = {
+    "tags.yaml": ("name: !!python/object/apply:os.system ['touch /tmp/zoo-was-here']", "no valid YAML"),
+    "types.yaml": ("name: 3\nencoders: resnet18\nbatch: [many]", "encoders: "),
+    "unknown.yaml": ("name: a\nencoder: resnet18", "encoder: unknown key"),
+    "twice.yaml": ("name: a\nname: b", "stands twice"),
+    "bomb.yaml": ("a: &a [x]\nb: &b [*a, *a]\nname: c\nencoders: *b\ndecoders: *b", "unknown key|encoders"),
+    "binary.yaml": (json.dumps({"name": "a"}) + "\x00", "no valid YAML|could not be read"),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("command", ["bench", "train"])
+def test_a_malformed_configuration_is_told(command, name, tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, told = RUNS[name]
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    before = contents(tmp_path)
+    status, _, errors = command_line(command, name)
+    assert status == 2
+    assert name in errors
+    if command == "bench":
+        assert any(part in errors for part in told.split("|"))
+    assert "Traceback" not in errors
+    assert contents(tmp_path) == before
+
+
+def check_refused(model, told, tmp_path, command_line):
+    """A model that is none: told, before anything is written; what is beside it stays, and no code of it runs."""
+    (tmp_path / "good.png").write_bytes(picture())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine", encoding="utf-8")
+    before = contents(tmp_path)
+    status, shown, errors = command_line("predict", model, tmp_path / "good.png", "-o", tmp_path / "out", "--device", "cpu")
+    assert (status, shown) == (2, "")
+    assert str(model) in errors
+    assert any(part.removesuffix(".*") in errors for part in told.split("|")), errors
+    assert "Traceback" not in errors
+    assert contents(tmp_path) == before
+    assert not os.path.exists("/tmp/zoo-was-here")  # noqa: PTH110
