@@ -81,6 +81,42 @@ def test_a_model_gives_the_same_bits_in_a_new_process(tmp_path, encoder, decoder
         torch.set_num_threads(threads)
 
 
+LOAD_ALL = """
+import pathlib, sys
+import torch
+import zoo
+
+image = torch.rand(2, 3, 50, 70, generator=torch.Generator().manual_seed(1))
+for place in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    with torch.no_grad():
+        assert torch.equal(zoo.load(place)(image), torch.load(place / "output.pt", weights_only=True)), place.name
+    print(place.name)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_every_pairing_of_the_project_gives_the_same_bits_in_a_new_process(tmp_path):
+    fixed = {"resnet18": {}, "timm:test_vit": {"image_size": (64, 80)}, "smp:mobilenet_v2": {}, "timm:convnext_atto": {}}
+    decoders = [decoder for decoder in zoo.list_decoders() if decoder.startswith(("unet-", "smp:"))]
+    assert len(decoders) == 15
+    saved = []
+    for encoder, options in fixed.items():
+        for decoder in decoders:
+            try:
+                model = built(decoder, encoder, **options)
+            except zoo.NegotiationError:
+                continue  # PAN wants two maps of stride 16 or finer, DPT four maps
+            place = model.save(tmp_path / f"{encoder}-{decoder}".replace(":", "_"))
+            torch.save(output(model), place / "output.pt")
+            saved.append(place.name)
+    assert len(saved) >= 55
+    command = [sys.executable, "-W", "error", "-c", LOAD_ALL, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == sorted(saved)
+
+
 def test_what_was_known_of_the_model_is_known_again(tmp_path):
     model = built()
     model.preprocessing = zoo.Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), value_range=(0.0, 255.0))
