@@ -216,3 +216,16 @@ def test_the_picture_has_the_classes_colours_and_the_overlay_the_image(model):
     overlay = np.array(found.overlay(image))
     assert overlay.shape == image.shape
     assert (overlay[found.mask == 0] == image[found.mask == 0]).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_an_accelerator_it_predicts_as_on_the_cpu(model, tmp_path, precision):
+    image = smooth(200, 230)
+    model.save(tmp_path / "model")
+    there = zoo.Predictor(tmp_path / "model", tile=64, batch=4, flips="all", precision=precision)
+    here = zoo.Predictor(tmp_path / "model", device="cpu", tile=64, flips="all")
+    assert next(there.model.parameters()).device.type != "cpu"
+    found, expected = (predictor(image, probabilities=True).probabilities for predictor in (there, here))
+    assert found == pytest.approx(expected, abs=0.05)

@@ -17,6 +17,7 @@ from zoo.devices import choose_device
 from zoo.errors import InputError, OptionError
 from zoo.loading import load
 from zoo.model import SegmentationModel
+from zoo.pairing import Pairing
 from zoo.prediction.picture import ImageLike, Picture, open_picture
 from zoo.prediction.prediction import Canvas, Prediction
 from zoo.prediction.tiles import Tiling
@@ -135,6 +136,11 @@ class Predictor:
     def num_channels(self) -> int:
         """Return how many probabilities a pixel has: one for each of the model's logits."""
         return self._facts.pairing.classes
+
+    @property
+    def pairing(self) -> Pairing:
+        """Return what the model was built from."""
+        return self._facts.pairing
 
     @property
     def in_channels(self) -> int:
