@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.benchmark import BenchConfig as BenchConfig
     from zoo.benchmark import bench as bench
+    from zoo.building import build as build
     from zoo.channel_list import from_channels as from_channels
     from zoo.checkpointing import checkpointed as checkpointed
     from zoo.compatibility import CompatibilityMatrix as CompatibilityMatrix
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from zoo.matching import load_encoder_weights as load_encoder_weights
     from zoo.matching import match_weights as match_weights
     from zoo.model import SegmentationModel as SegmentationModel
-    from zoo.model import build as build
     from zoo.pairing import Pairing as Pairing
     from zoo.plan import Plan as Plan
     from zoo.planning import channels as channels
@@ -94,7 +94,8 @@ _HOMES = {
     "zoo.licences": "Licences",
     "zoo.loading": "load",
     "zoo.matching": "MatchedWeights WeightsReport load_encoder_weights match_weights",
-    "zoo.model": "SegmentationModel build",
+    "zoo.building": "build",
+    "zoo.model": "SegmentationModel",
     "zoo.plan": "Plan",
     "zoo.pairing": "Pairing",
     "zoo.planning": "channels negotiate",

@@ -14,11 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from torch import Tensor
 
+from zoo.building import build_pairing
 from zoo.configuration import checked, read_mapping
 from zoo.errors import ConfigError, NegotiationError, UnknownIdError, WeightsError
 from zoo.hub import HUB, hub_folder
 from zoo.licences import Licences
-from zoo.model import SegmentationModel, build_pairing
+from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
 from zoo.saved import CONFIG, PluginVersion, SavedModel, structure_of

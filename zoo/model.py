@@ -1,9 +1,8 @@
-"""The model: encoder, plan's adapters, decoder, head, at the input's own size; and `build`, which makes it."""
+"""The model: encoder, plan's adapters, decoder, head, at the input's own size."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -15,16 +14,14 @@ from torch import Tensor, nn
 from zoo.adapters import build_adapters
 from zoo.batch_norms import is_for_want_of_values, told_want_of_values
 from zoo.checkpointing import checkpointed
-from zoo.errors import InputError, OptionError, PluginError, ZooError
-from zoo.licences import Licences, licences_of
+from zoo.errors import InputError, PluginError
+from zoo.licences import Licences
 from zoo.pairing import Pairing
 from zoo.plan import Plan
-from zoo.planning import EncoderLike, Resolved, asked, resolve
 from zoo.recomputation import recomputed_activations
-from zoo.registry import Entry
-from zoo.specs import DecoderSpec, EncoderSpec, Factory, Preprocessing
+from zoo.specs import Preprocessing
 
-__all__ = ["SegmentationModel", "build", "build_pairing"]
+__all__ = ["SegmentationModel"]
 
 
 class SegmentationModel(nn.Module):
@@ -230,214 +227,3 @@ class SegmentationModel(nn.Module):
                 f"{self.pairing.encoder} x {self.pairing.decoder} takes floating-point images; found {image.dtype}. Bring them "
                 "to model.preprocessing's value range, subtract its mean and divide by its std."
             )
-
-
-def build(
-    encoder: EncoderLike | Pairing,
-    decoder: str | None = None,
-    *,
-    classes: int = 1,
-    in_channels: int = 3,
-    weights: str | PathLike[str] | None = None,
-    levels: int | None = None,
-    image_size: tuple[int, int] | None = None,
-    adapters: str = "auto",
-    size_policy: str = "auto",
-    aux_levels: int = 0,
-    gradient_checkpointing: str | None = None,
-    encoder_options: Mapping[str, Any] | None = None,
-    decoder_options: Mapping[str, Any] | None = None,
-) -> SegmentationModel:
-    """Pair an encoder with a decoder; channels and strides are negotiated.
-
-    Args:
-        encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found: they are
-            measured (`zoo.probe`), and the model shares the module's parameters and keeps its modes. Or a whole pairing
-            (`zoo.Pairing.from_yaml(path)`), and nothing beside it.
-        decoder: a decoder's id (`zoo list decoders`).
-        classes: the number of logits a pixel gets.
-        in_channels: the number of channels the image has.
-        weights: None for random ones, a name the encoder knows ("imagenet"), "hf-hub:OWNER/NAME", or a file's path.
-        levels: how many of the encoder's strides to use, counted from the finest; None for all.
-        image_size: (H, W) that the model will see: an encoder that is made for one size is made for it (position
-            embeddings, windows); the others work at any size, and it changes nothing. None where it may vary.
-        adapters: "auto" inserts what the negotiation finds, "none" refuses to insert anything.
-        size_policy: for images whose size the encoder cannot take as it is: "pad" them (and crop the logits), "resize" them
-            (and the logits back), or "error"; "auto" pads where it can and resizes what is larger than the one size an
-            encoder takes.
-        aux_levels: how many of the decoder's coarser maps get a head of their own (deep supervision): in train mode the
-            model returns a tuple, the logits and those of each such map, the finest first, all at the image's size.
-        gradient_checkpointing: "encoder", "decoder" or "both": activations are computed again for the gradient in place of
-            being kept, which takes time and saves memory in training; of the encoder as a whole, of a decoder step by step.
-        encoder_options: keywords for the encoder.
-        decoder_options: keywords for the decoder.
-
-    Returns:
-        A plain `nn.Module`: (N, in_channels, H, W) -> (N, classes, H, W), in train mode.
-
-    Raises:
-        ZooError: an unknown id or option, a plan that cannot be made, weights that do not fit, or a plugin that failed.
-
-    Example:
-        >>> model = zoo.build("resnet18", "unet-basic", classes=3)
-    """
-    options = {
-        "classes": classes,
-        "in_channels": in_channels,
-        "weights": weights,
-        "levels": levels,
-        "image_size": image_size,
-        "adapters": adapters,
-        "size_policy": size_policy,
-        "aux_levels": aux_levels,
-        "gradient_checkpointing": gradient_checkpointing,
-        "encoder_options": {} if encoder_options is None else encoder_options,
-        "decoder_options": {} if decoder_options is None else decoder_options,
-    }
-    return _built(resolve(*asked(encoder, decoder, options)))
-
-
-def build_pairing(
-    pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder: Entry[DecoderSpec] | None = None
-) -> SegmentationModel:
-    """Build the model of a pairing; a side that is given is one that no registry knows. Raises as `build` does."""
-    return _built(resolve(pairing, encoder, decoder))
-
-
-def _built(resolved: Resolved) -> SegmentationModel:
-    encoder = _encoder(resolved)
-    decoder = _decoder(resolved)
-    head = _head(decoder, resolved)
-    aux_heads = _aux_heads(decoder, resolved)
-    if resolved.pairing.gradient_checkpointing in ("decoder", "both"):
-        _checkpoint_steps(decoder, resolved)
-    licences = licences_of(resolved.encoder, resolved.decoder, resolved.pairing.weights)
-    return SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing, licences, aux_heads)
-
-
-def _encoder(resolved: Resolved) -> nn.Module:
-    pairing = resolved.pairing
-    given = {"maps": resolved.plan.maps, "in_channels": pairing.in_channels, "weights": pairing.weights}
-    if resolved.plan.sizes.image_size is not None:
-        given["image_size"] = resolved.plan.sizes.image_size
-    return _made(resolved.encoder, (), given, {**pairing.encoder_options, **resolved.plan.encoder_options})
-
-
-def _decoder(resolved: Resolved) -> nn.Module:
-    decoder = _made(resolved.decoder, (resolved.plan.pyramid,), {}, resolved.pairing.decoder_options)
-    for name in ("out_channels", "out_stride"):
-        value = getattr(decoder, name, None)
-        if not isinstance(value, int | float) or value < 1:
-            raise PluginError(
-                f"The decoder {resolved.decoder.id} needs a number of at least 1 as `{name}`, and has {value!r}; "
-                f"set self.{name} in its __init__, so that the head can be made for it."
-            )
-    return decoder
-
-
-def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
-    classes = resolved.pairing.classes
-    make_head = getattr(decoder, "make_head", None)
-    if make_head is None:
-        return _pointwise(int(decoder.out_channels), classes)  # type: ignore[arg-type]
-    try:
-        head = make_head(classes)
-    except ZooError:
-        raise
-    except Exception as cause:
-        raise PluginError(f"make_head of {resolved.decoder.full_id} raised {type(cause).__name__}: {cause}.") from cause
-    if not isinstance(head, nn.Module):
-        raise PluginError(f"make_head of the decoder {resolved.decoder.id} must return an nn.Module; found {head!r}.")
-    return head
-
-
-def _aux_heads(decoder: nn.Module, resolved: Resolved) -> list[nn.Module]:
-    wanted, classes = resolved.pairing.aux_levels, resolved.pairing.classes
-    if not wanted:
-        return []
-    widths = tuple(getattr(decoder, "aux_channels", ()))
-    if len(widths) < wanted:
-        has = f"has {len(widths)} coarser maps here" if widths else "gives no coarser maps (`aux_channels` and `forward_aux`)"
-        raise OptionError(f"aux_levels={wanted}: the decoder {resolved.decoder.id} {has}.")
-    return [_pointwise(width, classes) for width in widths[:wanted]]
-
-
-def _pointwise(in_channels: int, classes: int) -> nn.Conv2d:
-    """Return a 1x1 convolution without a bias to begin with (Glorot and Bengio 2010)."""
-    head = nn.Conv2d(in_channels, classes, kernel_size=1)
-    nn.init.xavier_uniform_(head.weight)
-    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
-    return head
-
-
-def _checkpoint_steps(decoder: nn.Module, resolved: Resolved) -> None:
-    """Have a decoder keep its steps' inputs alone: as a whole it would hold all again when the backward pass begins."""
-    switch = getattr(decoder, "set_grad_checkpointing", None)
-    if switch is None:
-        raise OptionError(
-            f"gradient_checkpointing={resolved.pairing.gradient_checkpointing!r}: the decoder {resolved.decoder.id} has no "
-            "steps to checkpoint (`set_grad_checkpointing`). Give 'encoder'."
-        )
-    switch(True)
-
-
-def _made(
-    entry: Entry[Any],
-    arguments: tuple[Any, ...],
-    given: dict[str, Any],
-    options: Mapping[str, Any],
-) -> nn.Module:
-    """Call a plugin's factory; what it raises is the plugin's error, with its cause."""
-    try:
-        factory = _imported(entry.spec.factory)
-    except Exception as cause:
-        raise PluginError(
-            f"The factory {entry.spec.factory!r} of {entry.full_id} could not be imported: {type(cause).__name__}: {cause}."
-        ) from cause
-    named = _keywords(factory, len(arguments))
-    keywords = {**given, **entry.spec.constants}
-    _check_accepted(entry, named, keywords, options)
-    try:
-        module = factory(*arguments, **keywords, **options)
-    except ZooError:
-        raise
-    except Exception as cause:
-        raise PluginError(
-            f"The factory of {entry.full_id} raised {type(cause).__name__}: {cause} (options {dict(options)!r})."
-        ) from cause
-    if not isinstance(module, nn.Module):
-        raise PluginError(f"The factory of {entry.full_id} must return a torch.nn.Module; found {module!r}.")
-    return module
-
-
-def _imported(factory: Factory) -> Any:
-    if not isinstance(factory, str):
-        return factory
-    module_name, _, path = factory.partition(":")
-    target: Any = importlib.import_module(module_name)
-    for name in path.split("."):
-        target = getattr(target, name)
-    return target
-
-
-def _keywords(factory: Any, num_arguments: int) -> dict[str, inspect.Parameter] | None:
-    """Return a factory's parameters behind its positional arguments; None where it has no signature to read."""
-    try:
-        return dict(list(inspect.signature(factory).parameters.items())[num_arguments:])
-    except (TypeError, ValueError):
-        return None
-
-
-def _check_accepted(
-    entry: Entry[Any], named: dict[str, inspect.Parameter] | None, keywords: dict[str, Any], options: Mapping[str, Any]
-) -> None:
-    """Refuse an option that the factory has no keyword for, before it is called."""
-    for name in options:
-        if name in keywords:
-            raise OptionError(f"{name!r} is no option of {entry.id}; zoo gives it itself.")
-    if named is None or any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values()):
-        return
-    accepted = [name for name in named if name not in keywords]
-    for name in options:
-        if name not in accepted:
-            raise OptionError(f"{entry.id} has no option {name!r}. Its options: {', '.join(accepted) or 'none'}.")

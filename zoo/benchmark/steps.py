@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from zoo.benchmark.inputs import image_batch, label_batch
 from zoo.benchmark.trial import Reference, Trial
+from zoo.building import build_pairing
 from zoo.deployment.checked import Way, check_output, checked_program
 from zoo.deployment.passes import PASSES
 from zoo.deployment.reference import reference_of
 from zoo.deployment.runtimes import Program, autocast, original_program, why_not
 from zoo.errors import ConfigError
-from zoo.model import build_pairing
 from zoo.specs import Preprocessing
 
 __all__ = ["Step", "build_subject", "check_runtime", "make_step"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from zoo.building import build_pairing
 from zoo.compatibility.cells import CLASSES, Cell
 from zoo.errors import PluginError, ZooError
-from zoo.model import build_pairing
 from zoo.pairing import Pairing
 
 __all__ = ["Outcome", "check"]

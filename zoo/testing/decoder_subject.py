@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.model import SegmentationModel, build_pairing
+from zoo.building import build_pairing
+from zoo.model import SegmentationModel
 from zoo.options import Options
 from zoo.pairing import Pairing
 from zoo.plan import Plan

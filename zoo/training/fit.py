@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.building import build_pairing
 from zoo.data.segmentation_data import SegmentationData, check_samples
 from zoo.errors import ConfigError, DataError, OptionError
-from zoo.model import SegmentationModel, build_pairing
+from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
 from zoo.training.layout import takes_channels_last
