@@ -4,6 +4,8 @@ VENV := .venv
 PYTHON_VERSION ?= 3.12
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Several at a time, a thread each: two processes of many threads on the same cores slow each other tenfold.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help bench test test-all check format wheels clean
@@ -23,10 +25,10 @@ bench: $(STAMP)  ## measure the ResNet18 pairings; prints the table, writes resu
 	$(BIN)/zoo bench configs/resnet18.yaml --output results/resnet18.md
 
 test: check  ## lint, type-check, run the tests (without the slow ones)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: check  ## the same with the slow tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(STAMP)  ## format, lint, types and import layers alone
 	$(BIN)/ruff format --check .
