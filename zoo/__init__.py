@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from zoo.registration import register_encoder as register_encoder
     from zoo.registry import list_decoders as list_decoders
     from zoo.registry import list_encoders as list_encoders
+    from zoo.resizing import padded as padded
+    from zoo.resizing import resized as resized
     from zoo.sizes import ImageSizes as ImageSizes
     from zoo.specs import DecoderSpec as DecoderSpec
     from zoo.specs import EncoderSpec as EncoderSpec
@@ -107,6 +109,7 @@ _HOMES = {
     "zoo.recomputation": "norm_relu",
     "zoo.registration": "register_decoder register_encoder",
     "zoo.registry": "list_decoders list_encoders",
+    "zoo.resizing": "padded resized",
     "zoo.sizes": "ImageSizes",
     "zoo.specs": "DecoderSpec EncoderSpec Option Preprocessing",
     "zoo.state_dicts": "read_state_dict",

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from zoo.adapters import build_adapters
@@ -19,6 +19,7 @@ from zoo.licences import Licences
 from zoo.pairing import Pairing
 from zoo.plan import Plan
 from zoo.recomputation import recomputed_activations
+from zoo.resizing import is_open, padded, resized
 from zoo.specs import Preprocessing
 
 __all__ = ["SegmentationModel"]
@@ -78,13 +79,19 @@ class SegmentationModel(nn.Module):
         """
         self._check(image)
         height, width = image.shape[-2:]
-        done, (fitted_height, fitted_width) = self.plan.sizes.fit(height, width)
+        sizes = self.plan.sizes
+        fitted: tuple[str, tuple[int, int]]
+        if is_open(height, width) and sizes.why_closed is None:
+            fitted = sizes.fit_open(height, width, torch.sym_max)
+        else:
+            fitted = sizes.fit(height, width)
+        done, target = fitted
         if done == "refuse":
-            raise InputError(f"{self.pairing.encoder} x {self.pairing.decoder} takes {self.plan.sizes.refusal(height, width)}")
+            raise InputError(f"{self.pairing.encoder} x {self.pairing.decoder} takes {sizes.refusal(height, width)}")
         if done == "pad":
-            image = F.pad(image, (0, fitted_width - width, 0, fitted_height - height))
+            image = padded(image, target[0] - height, target[1] - width)
         elif done == "resize":
-            image = F.interpolate(image, size=(fitted_height, fitted_width), mode="bilinear", align_corners=False)
+            image = resized(image, target)
         try:
             found = self._logits(image)
         except ValueError as cause:
@@ -93,11 +100,8 @@ class SegmentationModel(nn.Module):
             raise InputError(told_want_of_values(self, cause, tuple(image.shape))) from cause
 
         def sized(logits: Tensor) -> Tensor:
-            if logits.shape[-2:] != image.shape[-2:]:
-                logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
-            if done == "resize":
-                return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
-            return logits[..., :height, :width]
+            logits = resized(logits, image.shape[-2:])
+            return resized(logits, (height, width)) if done == "resize" else logits[..., :height, :width]
 
         return tuple(map(sized, found)) if isinstance(found, tuple) else sized(found)
 

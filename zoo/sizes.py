@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -42,11 +43,25 @@ class ImageSizes:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise RegistrationError(f"ImageSizes: {name} must be a whole number of at least 1; found {value!r}.")
 
-    def holding(self, size: Size) -> Size:
-        """Return the smallest size that the encoder can be made for and that holds `size`."""
-        least = _up(self.minimum, self.multiple)
-        height, width = (max(_up(length, self.multiple), least) for length in size)
-        return (max(height, width),) * 2 if self.square else (height, width)
+    @property
+    def takes_any(self) -> bool:
+        """Whether the encoder takes every image as it is."""
+        return self.fixed is None and self.multiple == 1 and self.minimum == 1 and not self.square
+
+    def holding(self, size: Size, larger: Callable[[int, int], int] = max) -> Size:
+        """Return the smallest size that the encoder can be made for and that holds `size`.
+
+        Args:
+            size: height and width; they may be open ones of an export.
+            larger: gives the larger of two lengths; `torch.sym_max` where they are open.
+        """
+        least = _steps(self.minimum, self.multiple)
+        counts = [_steps(length, self.multiple) for length in size]
+        if least > 1:
+            counts = [larger(count, least) for count in counts]
+        if self.square:
+            counts = [larger(*counts)] * 2
+        return counts[0] * self.multiple, counts[1] * self.multiple
 
     def __str__(self) -> str:
         parts = []
@@ -54,7 +69,7 @@ class ImageSizes:
             parts.append(f"{_text(self.fixed)} only")
             if self.adapts:
                 parts.append("or the size it is made for (image_size)")
-        elif self.multiple == 1 and self.minimum == 1 and not self.square:
+        elif self.takes_any:
             parts.append("any")
         if self.multiple > 1 and (self.fixed is None or self.adapts):
             parts.append(f"multiples of {self.multiple}")
@@ -86,8 +101,6 @@ class SizePlan:
         sizes = self.sizes
         if sizes.fixed is not None:
             target, larger = sizes.fixed, height > sizes.fixed[0] or width > sizes.fixed[1]
-        elif sizes.minimum <= sizes.multiple and not sizes.square:  # no choice of the larger, which an export would freeze
-            target, larger = (_up(height, sizes.multiple), _up(width, sizes.multiple)), False
         else:
             target, larger = sizes.holding((height, width)), False
         if target == (height, width):
@@ -95,6 +108,27 @@ class SizePlan:
         if self.policy == "error" or (self.policy == "pad" and larger):
             return "refuse", target
         return ("resize" if self.policy == "resize" or larger else "pad"), target
+
+    @property
+    def why_closed(self) -> str | None:
+        """Why one graph cannot do for images of all sizes what the model does; None where it can."""
+        if self.sizes.takes_any or self.policy == "resize":
+            return None
+        if self.sizes.fixed is not None:
+            return f"the encoder takes images of {_text(self.sizes.fixed)} only, and what is done with others depends on their size"
+        return "size_policy='error' refuses sizes, which a graph does not" if self.policy == "error" else None
+
+    def fit_open(
+        self, height: int, width: int, larger: Callable[[int, int], int]
+    ) -> tuple[Literal["as is", "pad", "resize"], Size]:
+        """Return the same for a size that an export keeps open: nothing is left out for a size that needs it not.
+
+        It holds where there is no `why_closed`; `larger` is `torch.sym_max`, which this module does without.
+        """
+        if self.sizes.takes_any:
+            return "as is", (height, width)
+        target = self.sizes.fixed or self.sizes.holding((height, width), larger)
+        return ("resize" if self.policy == "resize" else "pad"), target
 
     def refusal(self, height: int, width: int) -> str:
         """Return which sizes are taken, and what to do about one that is refused."""
@@ -141,7 +175,7 @@ class SizePlan:
                 f"a smaller image is {padded}; a larger one is {resized}, and loses detail {policy}: the encoder takes no "
                 f"other size as it is made, {cost}{way_out}."
             )
-        if sizes.multiple == 1 and sizes.minimum == 1 and not sizes.square:
+        if sizes.takes_any:
             return "any H and W are taken as they are."
         done = {"resize": resized, "error": "refused"}.get(self.policy, padded)
         where = f"where H or W is no multiple of {sizes.multiple}"
@@ -183,7 +217,12 @@ def plan_sizes(sizes: ImageSizes, *, size_multiple: int, image_size: Size | None
 
 
 def _up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
+    return _steps(length, multiple) * multiple
+
+
+def _steps(length: int, multiple: int) -> int:
+    """Return a quotient rounded up; of positive numbers alone, since ONNX's integer division rounds towards zero."""
+    return (length + multiple - 1) // multiple
 
 
 def _text(size: Size | None) -> str:

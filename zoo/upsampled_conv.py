@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import OptionError
+from zoo.resizing import is_open, is_same
 
 __all__ = ["Form", "UpsampledConv2d", "low_resolution_kernel", "pays_at_low_resolution"]
 
@@ -57,7 +58,7 @@ def pays_at_low_resolution(
         device: that it is computed on; by default the CPU.
         is_made: whether the kernel is at hand, and need not be made from the 3x3 one in each call.
     """
-    if any(isinstance(number, torch.SymInt) for number in (batch, height, width)) or _is_strict_export():
+    if is_open(batch, height, width) or _is_strict_export():
         return True
     least = MIN_PIXELS
     if device is not None and device.type not in ("cpu", "meta"):
@@ -139,9 +140,4 @@ def _is_strict_export() -> bool:
 
 
 def _is_double(x: Tensor, skip: Tensor) -> bool:
-    pairs = [(2 * small, large) for small, large in zip(x.shape[-2:], skip.shape[-2:], strict=True)]
-    if any(isinstance(number, torch.SymInt) for pair in pairs for number in pair):
-        from torch.fx.experimental.symbolic_shapes import statically_known_true
-
-        return all(statically_known_true(small == large) for small, large in pairs)
-    return all(small == large for small, large in pairs)
+    return is_same([2 * length for length in x.shape[-2:]], skip.shape[-2:])

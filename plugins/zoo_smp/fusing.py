@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
+import torch
 from segmentation_models_pytorch.base.initialization import initialize_head
 from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead
 from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
@@ -124,8 +124,8 @@ class PAN(PANDecoder):  # type: ignore[misc]
         """Return the map at the finest map's size: (N, channels, H/stride_0, W/stride_0)."""
         coarse = features[-1]
         height, width = coarse.shape[-2:]
-        missing = (0, max(0, self._least - width), 0, max(0, self._least - height))
-        out = self.fpa(F.pad(coarse, missing) if any(missing) else coarse)[..., :height, :width]
+        missing = (torch.sym_max(0, self._least - length) for length in (height, width))
+        out = self.fpa(zoo.padded(coarse, *missing))[..., :height, :width]
         for index in range(len(features) - 2, -1, -1):
             out = getattr(self, f"gau{index + 1}")(features[index], out)
         return out  # type: ignore[no-any-return]
@@ -160,7 +160,7 @@ class Segformer(SegformerDecoder):  # type: ignore[misc]
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at stride 4: (N, channels, H/4, W/4)."""
         coarse = features[-1]
-        height, width = (side << (self._steps + self.LEVEL) for side in coarse.shape[-2:])
+        height, width = (side * 2 ** (self._steps + self.LEVEL) for side in coarse.shape[-2:])
         image = coarse.new_empty(coarse.shape[0], 0, height, width)  # smp asks the image for its size alone
         return super().forward([image, *features])  # type: ignore[no-any-return]
 

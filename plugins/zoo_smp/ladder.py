@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
 from torch import Tensor, nn
@@ -43,7 +42,7 @@ class Ladder:
 
         def empty(level: int) -> Tensor:
             steps = self.coarsest - level
-            return coarse.new_empty(coarse.shape[0], 0, height << steps, width << steps)
+            return coarse.new_empty(coarse.shape[0], 0, height * 2**steps, width * 2**steps)
 
         return [given[level] if level in given else empty(level) for level in range(self.coarsest + 1)]
 
@@ -54,13 +53,11 @@ def on_exact_ladder(features: Sequence[Tensor], levels: Sequence[int], coarsest:
     Those of another size (irregular ladders, an odd last map) are resampled (bilinear).
     """
     steps = coarsest - levels[-1]
-    height, width = (-(-side // 2**steps) for side in features[-1].shape[-2:])
+    height, width = ((side + 2**steps - 1) // 2**steps for side in features[-1].shape[-2:])
     exact = []
     for tensor, level in zip(features, levels, strict=True):
-        size = (height << (coarsest - level), width << (coarsest - level))
-        if tensor.shape[-2:] != size:
-            tensor = F.interpolate(tensor, size=size, mode="bilinear", align_corners=False)
-        exact.append(tensor)
+        factor = 2 ** (coarsest - level)  # no shift, which ONNX has none of for open sizes
+        exact.append(zoo.resized(tensor, (height * factor, width * factor)))
     return exact
 
 

@@ -80,9 +80,7 @@ class TransposedUp(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Upsample to twice the size, or to `size`."""
         x = self.conv(x)
-        if size is not None and x.shape[-2:] != size:
-            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-        return x
+        return x if size is None else zoo.resized(x, size)
 
 
 class BilinearUp(nn.Module):
@@ -117,11 +115,8 @@ class AttentionGate(nn.Module):
 
     def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
         """Return the attention coefficients on the skip's grid: (N, 1, H, W), each in 0 to 1."""
-        odd = (0, skip.shape[-1] % 2, 0, skip.shape[-2] % 2)  # a last row or column gets a place of its own
-        keys = self.theta(F.pad(skip, odd) if any(odd) else skip)  # a padding by nothing would be a copy
-        signal = self.phi(gating)
-        if signal.shape[-2:] != keys.shape[-2:]:
-            signal = F.interpolate(signal, size=keys.shape[-2:], mode="bilinear", align_corners=False)
+        keys = self.theta(zoo.padded(skip, skip.shape[-2] % 2, skip.shape[-1] % 2))  # a last row gets a place of its own
+        signal = zoo.resized(self.phi(gating), keys.shape[-2:])
         scores = self.psi(F.relu(keys + signal)).sigmoid()
         return F.interpolate(scores, size=skip.shape[-2:], mode="bilinear", align_corners=False)
 

@@ -1,0 +1,52 @@
+"""Resizing and padding of maps whose size may be open: left out where it changes nothing, and never frozen into an export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["is_open", "is_same", "padded", "resized"]
+
+
+def resized(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
+    """Return a map at another size; the map itself where it has that size.
+
+    `if x.shape[-2:] != size: x = F.interpolate(...)` decides by the sizes that an export happens to see, which is wrong for
+    others in silence. Where sizes are open, this resizes unless they are known to be equal for every image.
+
+    Shapes: (N, C, h, w) -> (N, C, H, W), where (H, W) is `size`.
+
+    Args:
+        x: the map.
+        size: height and width.
+        mode: "bilinear", "bicubic" (both without aligned corners), "nearest" or "area".
+    """
+    if is_same(x.shape[-2:], size):
+        return x
+    size = (size[0], size[1])
+    if mode in ("bilinear", "bicubic"):
+        return F.interpolate(x, size=size, mode=mode, align_corners=False)
+    return F.interpolate(x, size=size, mode=mode)
+
+
+def padded(x: Tensor, bottom: int, right: int) -> Tensor:
+    """Return a map with rows and columns of zeros after the last ones: (N, C, H, W) -> (N, C, H + bottom, W + right)."""
+    return x if is_same((bottom, right), (0, 0)) else F.pad(x, (0, right, 0, bottom))
+
+
+def is_same(lengths: Sequence[int], others: Sequence[int]) -> bool:
+    """Return whether lengths are equal; where some are open, whether they are so for every image."""
+    pairs = list(zip(lengths, others, strict=True))
+    if any(is_open(*pair) for pair in pairs):
+        from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+        return all(statically_known_true(length == other) for length, other in pairs)
+    return all(length == other for length, other in pairs)
+
+
+def is_open(*lengths: int) -> bool:
+    """Return whether an export keeps one of these open, so that nothing may be decided by the value it has now."""
+    return any(isinstance(length, torch.SymInt) for length in lengths)
