@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zoo.errors import AmbiguousIdError as AmbiguousIdError
     from zoo.errors import ConfigError as ConfigError
     from zoo.errors import DataError as DataError
+    from zoo.errors import ExportError as ExportError
     from zoo.errors import InputError as InputError
     from zoo.errors import NegotiationError as NegotiationError
     from zoo.errors import OptionError as OptionError
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from zoo.errors import WeightsError as WeightsError
     from zoo.errors import ZooError as ZooError
     from zoo.explanation import explain as explain
+    from zoo.exporting import ExportReport as ExportReport
+    from zoo.exporting import export as export
     from zoo.hookspecs import API_VERSION as API_VERSION
     from zoo.hookspecs import hookimpl as hookimpl
     from zoo.hub import hub_file as hub_file
@@ -78,8 +81,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _ERRORS = (
-    "AmbiguousIdError ConfigError DataError InputError NegotiationError OptionError PluginError RegistrationError StoreError "
-    "UnknownIdError WeightsError ZooError"
+    "AmbiguousIdError ConfigError DataError ExportError InputError NegotiationError OptionError PluginError RegistrationError "
+    "StoreError UnknownIdError WeightsError ZooError"
 )
 _HOMES = {
     "zoo.benchmark": "BenchConfig bench",
@@ -91,6 +94,7 @@ _HOMES = {
     "zoo.deployment": "Deployed deploy",
     "zoo.errors": _ERRORS,
     "zoo.explanation": "explain",
+    "zoo.exporting": "ExportReport export",
     "zoo.hookspecs": "API_VERSION hookimpl",
     "zoo.hub": "hub_file",
     "zoo.licences": "Licences",

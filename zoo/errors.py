@@ -11,6 +11,7 @@ ZooError
 ├── InputError           an image tensor that the model cannot take    (also a ValueError)
 ├── DataError            images or masks that cannot be read or do not fit one another  (also a ValueError)
 ├── ConfigError          a configuration file says something that cannot be  (also a ValueError)
+├── ExportError          an exported file that does not do what the model does
 └── StoreError           a results store that cannot be read or written
 """
 
@@ -20,6 +21,7 @@ __all__ = [
     "AmbiguousIdError",
     "ConfigError",
     "DataError",
+    "ExportError",
     "InputError",
     "NegotiationError",
     "OptionError",
@@ -74,6 +76,10 @@ class DataError(ZooError, ValueError):
 
 class ConfigError(ZooError, ValueError):
     """A configuration file with an unknown key, a wrong type or an impossible value."""
+
+
+class ExportError(ZooError):
+    """A model that cannot be exported as asked, or a file whose output is not the model's; nothing was written."""
 
 
 class StoreError(ZooError):

@@ -32,12 +32,14 @@ def resized(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
     return F.interpolate(x, size=size, mode=mode)
 
 
-def padded(x: Tensor, bottom: int, right: int) -> Tensor:
+def padded(x: Tensor, bottom: int | torch.SymInt, right: int | torch.SymInt) -> Tensor:
     """Return a map with rows and columns of zeros after the last ones: (N, C, H, W) -> (N, C, H + bottom, W + right)."""
-    return x if is_same((bottom, right), (0, 0)) else F.pad(x, (0, right, 0, bottom))
+    if is_same((bottom, right), (0, 0)):
+        return x
+    return F.pad(x, (0, right, 0, bottom))  # type: ignore[arg-type]
 
 
-def is_same(lengths: Sequence[int], others: Sequence[int]) -> bool:
+def is_same(lengths: Sequence[int | torch.SymInt], others: Sequence[int | torch.SymInt]) -> bool:
     """Return whether lengths are equal; where some are open, whether they are so for every image."""
     pairs = list(zip(lengths, others, strict=True))
     if any(is_open(*pair) for pair in pairs):
@@ -47,6 +49,6 @@ def is_same(lengths: Sequence[int], others: Sequence[int]) -> bool:
     return all(length == other for length, other in pairs)
 
 
-def is_open(*lengths: int) -> bool:
+def is_open(*lengths: int | torch.SymInt) -> bool:
     """Return whether an export keeps one of these open, so that nothing may be decided by the value it has now."""
     return any(isinstance(length, torch.SymInt) for length in lengths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from zoo.errors import OptionError, RegistrationError
 
@@ -48,7 +48,7 @@ class ImageSizes:
         """Whether the encoder takes every image as it is."""
         return self.fixed is None and self.multiple == 1 and self.minimum == 1 and not self.square
 
-    def holding(self, size: Size, larger: Callable[[int, int], int] = max) -> Size:
+    def holding(self, size: Size, larger: Callable[..., Any] = max) -> Size:
         """Return the smallest size that the encoder can be made for and that holds `size`.
 
         Args:
@@ -115,12 +115,10 @@ class SizePlan:
         if self.sizes.takes_any or self.policy == "resize":
             return None
         if self.sizes.fixed is not None:
-            return f"the encoder takes images of {_text(self.sizes.fixed)} only, and what is done with others depends on their size"
+            return f"the encoder takes images of {_text(self.sizes.fixed)} only, and others are treated by their size"
         return "size_policy='error' refuses sizes, which a graph does not" if self.policy == "error" else None
 
-    def fit_open(
-        self, height: int, width: int, larger: Callable[[int, int], int]
-    ) -> tuple[Literal["as is", "pad", "resize"], Size]:
+    def fit_open(self, height: int, width: int, larger: Callable[..., Any]) -> tuple[Literal["as is", "pad", "resize"], Size]:
         """Return the same for a size that an export keeps open: nothing is left out for a size that needs it not.
 
         It holds where there is no `why_closed`; `larger` is `torch.sym_max`, which this module does without.

@@ -7,7 +7,7 @@ import io
 import logging
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
@@ -25,7 +25,10 @@ __all__ = [
     "autocast",
     "has_bfloat16",
     "make_program",
+    "onnxruntime_program",
+    "openvino_program",
     "original_program",
+    "quiet_exporter",
     "suits",
     "why_not",
 ]
@@ -97,7 +100,7 @@ def make_program(graph: Graph, image: Tensor, runtime: str, precision: str) -> P
     if runtime in ("eager", "cudagraphs", "compile"):
         return _of_torch(graph, image, runtime, precision)
     model = _onnx(graph, image)
-    return _of_onnxruntime(model) if runtime == "onnxruntime" else _of_openvino(model, precision)
+    return onnxruntime_program(model) if runtime == "onnxruntime" else openvino_program(model, precision)
 
 
 def _of_torch(graph: Graph, image: Tensor, runtime: str, precision: str) -> Program:
@@ -171,21 +174,29 @@ def _onnx(graph: Graph, image: Tensor) -> bytes:
     graph = graph.copied()
     with torch.no_grad():
         spread_borders(graph)
-    silent = logging.getLogger("torch.onnx")
-    level = silent.level
-    silent.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter's own
-            exported = torch.onnx.export(graph.module, (image,), dynamo=True, verbose=False)
-    finally:
-        silent.setLevel(level)
+    with quiet_exporter():
+        exported = torch.onnx.export(graph.module, (image,), dynamo=True, verbose=False)
     assert exported is not None
     serialized: bytes = exported.model_proto.SerializeToString()
     return serialized
 
 
-def _of_onnxruntime(model: bytes) -> Program:
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Let PyTorch's exporters say nothing of their own, and keep no gradients."""
+    silent = logging.getLogger("torch.onnx")
+    level = silent.level
+    silent.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        silent.setLevel(level)
+
+
+def onnxruntime_program(model: bytes | str) -> Program:
+    """Return a function that runs an ONNX model, or the file of one, by ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -201,7 +212,8 @@ def _of_onnxruntime(model: bytes) -> Program:
     return program
 
 
-def _of_openvino(model: bytes, precision: str) -> Program:
+def openvino_program(model: bytes | str, precision: str = "float32") -> Program:
+    """Return a function that runs an ONNX model, or the file of one or of OpenVINO's own format, by OpenVINO on the CPU."""
     import openvino
 
     settings = {

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from zoo.data.segmentation_data import Samples, SegmentationData
+from zoo.normalisation import Normalisation
 from zoo.training.losses import make_loss
-from zoo.training.normalisation import Normalisation
 from zoo.training.order import Order, ResumableLoader, TrainingSamples, seed_of
 from zoo.training.scores import Scores, scores_of
 from zoo.training.settings import TrainSettings

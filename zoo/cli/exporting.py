@@ -1,0 +1,89 @@
+"""The command that writes a model as a file for other programs: export."""
+
+from __future__ import annotations
+
+import gc
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.application import app
+from zoo.cli.console import console
+from zoo.errors import OptionError
+
+__all__: list[str] = []
+
+
+class ModelFormat(StrEnum):
+    """What `zoo export` writes."""
+
+    onnx = "onnx"
+    torch_export = "torch-export"
+    openvino = "openvino"
+
+
+@app.command("export")
+def export_model(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A folder that model.save wrote, a checkpoint of zoo train, or hf-hub:OWNER/NAME.", show_default=False
+        ),
+    ],
+    format: Annotated[
+        ModelFormat | None,
+        typer.Option("--format", "-f", help="What to write.", show_default="by --output's suffix, or onnx"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file: .onnx, .pt2 or .xml.", show_default="MODEL's name in this folder"),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW|N", help="Of a file for one size, if it comes to that.", show_default="the model's own, or 256x256"
+        ),
+    ] = None,
+    fixed: Annotated[bool, typer.Option("--fixed", help="Write a file for one size, not for all.")] = False,
+    normalise: Annotated[
+        bool,
+        typer.Option("--normalise", help="Take pixels in 0 to 1, not normalised images: the normalisation is put inside."),
+    ] = False,
+    tolerance: Annotated[float, typer.Option(help="The error that is accepted, relative to the model's largest value.")] = 1e-4,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For a file of all sizes.")] = 180.0,
+) -> None:
+    """Write a trained model as ONNX, torch.export or OpenVINO, for any batch, height and width.
+
+    The file is run and compared with the model, at sizes that it was not exported with. Where one for all sizes cannot be
+    made, it takes one size and is named so. Exit status 2: it differs by more than the tolerance, and was not kept.
+    """
+    from zoo.exporting import FORMATS, export
+    from zoo.exporting.formats import why_not_format
+    from zoo.loading import load
+
+    gc.enable()  # switched off by the `zoo` script for a quick start
+    form = None if format is None else format.value
+    place = output or Path(_name(model) + FORMATS[form or "onnx"])
+    taken = None if size is None else _size(size)
+    if form is None and output is not None:
+        form = next((name for name, suffix in FORMATS.items() if suffix == output.suffix), None)
+    if form is not None and (missing := why_not_format(form)):  # before a model is fetched
+        raise OptionError(f"--format {form}: {missing}")
+    report = export(
+        load(model), place, format=form, size=taken, fixed=fixed, normalise=normalise, tolerance=tolerance, timeout=timeout
+    )
+    console().print(report.view())
+
+
+def _name(model: str) -> str:
+    name = model.rstrip("/").split("/")[-1]
+    return name.removesuffix(".ckpt") or "model"
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
+        raise OptionError(f"--size {text}: give HEIGHTxWIDTH, such as 224x320, or one number for both.")
+    return int(parts[0]), int(parts[-1])
