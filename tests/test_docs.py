@@ -25,6 +25,7 @@ def blocks(document: Path, language: str) -> list[str]:
         "README.md",
         "docs/coming-from-smp.md",
         "docs/deploy.md",
+        "docs/export.md",
         "docs/pairing.md",
         "docs/plugins.md",
         "docs/predict.md",

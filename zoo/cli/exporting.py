@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.application import app
+from zoo.cli.application import app, fail
 from zoo.cli.console import console
 from zoo.errors import OptionError
 
@@ -71,14 +71,17 @@ def export_model(
         form = next((name for name, suffix in FORMATS.items() if suffix == output.suffix), None)
     if form is not None and (missing := why_not_format(form)):  # before a model is fetched
         raise OptionError(f"--format {form}: {missing}")
-    report = export(
-        load(model), place, format=form, size=taken, fixed=fixed, normalise=normalise, tolerance=tolerance, timeout=timeout
-    )
+    try:
+        report = export(
+            load(model), place, format=form, size=taken, fixed=fixed, normalise=normalise, tolerance=tolerance, timeout=timeout
+        )
+    except KeyboardInterrupt:
+        fail(f"Interrupted. {place} was not written.", 130)
     console().print(report.view())
 
 
 def _name(model: str) -> str:
-    name = model.rstrip("/").split("/")[-1]
+    name = model.split("/")[-1] if model.startswith("hf-hub:") else Path(model).resolve().name
     return name.removesuffix(".ckpt") or "model"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,35 +11,49 @@ from torch import Tensor, nn
 from zoo.deployment.reference import relative_error
 from zoo.exporting.formats import Draft, program_of
 from zoo.exporting.report import Check
-from zoo.sizes import Size
+from zoo.exporting.tracing import Shape
 
 __all__ = ["checked", "shapes_for"]
 
 UNIT = 32
 
 
-def shapes_for(size: Size | None, *, open_batch: bool, multiple: int, channels: int) -> list[tuple[int, int, int, int]]:
+def shapes_for(draft: Draft, multiple: int, untried: Sequence[Shape] = ()) -> tuple[Shape, ...]:
     """Return what a file is tried with: none of the shapes that it was exported with, where it takes others.
 
-    Of the sizes one is of whole multiples, one of none, and one ends in a single place in height and in many in width.
+    Of the sizes one is of whole multiples, one of none, one ends in a single place in height and in many in width, and one
+    the other way round. `untried` comes after them.
     """
-    if size is None:
+    if draft.size is None:
         unit = math.lcm(multiple, UNIT) if multiple <= UNIT else multiple
-        sizes = [(3 * unit, 4 * unit), (2 * unit + 11, 4 * unit + 5), (unit // 2 + 1, 9 * unit + 1)]
-        return [(batch if open_batch else 1, channels, *each) for batch, each in zip((1, 2, 1), sizes, strict=True)]
-    return [(batch, channels, *size) for batch in ((1, 2) if open_batch else (1,))]
+        sizes = [(3 * unit, 4 * unit), (2 * unit + 11, 4 * unit + 5), (unit // 2 + 1, 9 * unit + 1), (5 * unit + 3, 3)]
+        shapes = [(batch, draft.channels, *size) for batch, size in zip((1, 2, 1, 2), sizes, strict=True)]
+    else:
+        shapes = [(batch, draft.channels, *draft.size) for batch in ((1, 2) if draft.open_batch else (1,))]
+    return tuple(dict.fromkeys([*shapes, *untried]))
 
 
-def checked(model: nn.Module, draft: Draft, multiple: int) -> tuple[Check, ...]:
-    """Return the errors of a file, for noise.
+def checked(model: nn.Module, draft: Draft, shapes: Sequence[Shape]) -> tuple[Check, ...]:
+    """Return a file's errors, for noise of these shapes.
 
     Raises:
         Exception: whatever the runtime raises for a file or a size that it cannot run.
     """
-    shapes = shapes_for(draft.size, open_batch=draft.open_batch, multiple=multiple, channels=draft.channels)
     generator = torch.Generator().manual_seed(0)
     program = program_of(draft.form, draft.path)
-    return tuple(_check(model, program(image), image) for image in (torch.rand(*each, generator=generator) for each in shapes))
+    first, *others = (torch.rand(*each, generator=generator) for each in shapes)
+    images = [first, *(image for image in others if _takes(model, image))]
+    return tuple(_check(model, program(image), image) for image in images)
+
+
+def _takes(model: nn.Module, image: Tensor) -> bool:
+    """Whether the model itself can do with an image: some decoders cannot with the smallest."""
+    try:
+        with torch.inference_mode():
+            model(image)
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def _check(model: nn.Module, found: Tensor, image: Tensor) -> Check:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from zoo.deployment.checked import told
 from zoo.errors import ExportError, InputError, OptionError
-from zoo.exporting.checking import checked
+from zoo.exporting.checking import checked, shapes_for
 from zoo.exporting.facts import facts_of
-from zoo.exporting.formats import FORMATS, Draft, files_of, why_not_format, write
+from zoo.exporting.formats import FORMATS, Draft, Written, files_of, why_not_format, write
 from zoo.exporting.limited import HandOverError, write_within
 from zoo.exporting.report import Check, ExportReport, checks_view
 from zoo.model import SegmentationModel
@@ -110,8 +110,8 @@ def export(
                 facts=facts_of(model, size=taken, open_batch=open_batch, normalises=normalise),
             )
             try:
-                opset = _write(subject, draft, None if is_last else timeout, notes)
-                checks = checked(subject, draft, plan.sizes.multiple)
+                written = _write(subject, draft, None if is_last else timeout, notes)
+                checks = checked(subject, draft, shapes_for(draft, plan.sizes.multiple, written.untried))
             except Exception as cause:
                 notes.append(f"{_what(draft)} cannot be exported: {told(cause)}.")
                 if is_last:
@@ -125,7 +125,7 @@ def export(
                 size=taken,
                 is_batch_open=open_batch,
                 normalises=normalise,
-                opset=opset,
+                opset=written.opset,
                 num_bytes=num_bytes,
                 tolerance=float(tolerance),
                 checks=checks,
@@ -207,7 +207,7 @@ def _folder_beside(place: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(subject: nn.Module, draft: Draft, timeout: float | None, notes: list[str]) -> int | None:
+def _write(subject: nn.Module, draft: Draft, timeout: float | None, notes: list[str]) -> Written:
     if timeout is not None:
         try:
             return write_within(timeout, subject, draft)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from zoo.deployment.runtimes import Program, onnxruntime_program, openvino_program, quiet_exporter, why_not
-from zoo.exporting.tracing import traced
+from zoo.exporting.tracing import Shape, traced
 from zoo.sizes import Size
 
-__all__ = ["FORMATS", "INPUT", "OUTPUT", "Draft", "files_of", "program_of", "why_not_format", "write"]
+__all__ = ["FORMATS", "INPUT", "OUTPUT", "Draft", "Written", "files_of", "program_of", "why_not_format", "write"]
 
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
 """The suffix of each format's file."""
@@ -51,10 +51,18 @@ class Draft:
     open_batch: bool
     facts: Mapping[str, str]
 
-    @property
-    def is_open(self) -> bool:
-        """Whether nothing of the shape is fixed but the channels."""
-        return self.size is None and self.open_batch
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What writing a draft came to.
+
+    Attributes:
+        opset: of ONNX, if it was made by way of that.
+        untried: shapes for which the graph's assumptions do not hold, so that it must be run with them.
+    """
+
+    opset: int | None
+    untried: tuple[Shape, ...]
 
 
 def why_not_format(form: str) -> str | None:
@@ -62,20 +70,19 @@ def why_not_format(form: str) -> str | None:
     return why_not(_RUNTIMES[form], "float32", torch.device("cpu")) if form in _RUNTIMES else None
 
 
-def write(model: nn.Module, draft: Draft) -> int | None:
-    """Write a model as a file, and return its ONNX opset, if it has one.
+def write(model: nn.Module, draft: Draft) -> Written:
+    """Write a model as a file.
 
     Raises:
         Exception: whatever the exporters raise for a model that they cannot read or write.
     """
     with quiet_exporter():
-        program = traced(model, draft.channels, size=draft.size, open_batch=draft.open_batch)
+        program, untried = traced(model, draft.channels, size=draft.size, open_batch=draft.open_batch)
         if draft.form == "torch-export":
             torch.export.save(program, draft.path, extra_files={FACTS: json.dumps(dict(draft.facts), ensure_ascii=False)})
-            return None
-        if draft.form == "onnx":
-            return _write_onnx(program, draft, draft.path)
-        return _write_openvino(program, draft)
+            return Written(opset=None, untried=untried)
+        opset = _write_onnx(program, draft, draft.path) if draft.form == "onnx" else _write_openvino(program, draft)
+    return Written(opset=opset, untried=untried)
 
 
 def files_of(path: Path) -> list[Path]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from zoo.errors import ExportError
-from zoo.exporting.formats import Draft
+from zoo.exporting.formats import Draft, Written
 
 __all__ = ["DRAFT", "MODEL", "OUTCOME", "HandOverError", "write_within"]
 
@@ -25,7 +25,7 @@ class HandOverError(Exception):
     """The model cannot be read by another process."""
 
 
-def write_within(seconds: float, model: nn.Module, draft: Draft) -> int | None:
+def write_within(seconds: float, model: nn.Module, draft: Draft) -> Written:
     """Do what `write` does, in another process that has so many seconds.
 
     Raises:
@@ -57,5 +57,5 @@ def write_within(seconds: float, model: nn.Module, draft: Draft) -> int | None:
         raise HandOverError(outcome["unread"])
     if "failed" in outcome:
         raise ExportError(outcome["failed"])
-    opset: int | None = outcome["opset"]
-    return opset
+    untried = tuple((batch, channels, height, width) for batch, channels, height, width in outcome["untried"])
+    return Written(opset=outcome["opset"], untried=untried)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,14 +18,14 @@ from zoo.exporting.limited import DRAFT, MODEL, OUTCOME
 __all__: list[str] = []
 
 
-def _outcome(folder: Path) -> dict[str, str | int | None]:
+def _outcome(folder: Path) -> dict[str, Any]:
     try:
         model = torch.load(folder / MODEL, weights_only=False)  # written a moment ago, into a folder of this user alone
         draft = pickle.loads((folder / DRAFT).read_bytes())
     except Exception as cause:  # noqa: BLE001 - classes that this process cannot import, in whichever way
         return {"unread": told(cause)}
     try:
-        return {"opset": write(model, draft)}
+        return asdict(write(model, draft))
     except Exception as cause:  # noqa: BLE001 - another library's refusal is told
         return {"failed": told(cause)}
 

@@ -17,11 +17,11 @@ from zoo.devices import choose_device
 from zoo.errors import InputError, OptionError
 from zoo.loading import load
 from zoo.model import SegmentationModel
+from zoo.normalisation import Normalisation
 from zoo.pairing import Pairing
 from zoo.prediction.picture import ImageLike, Picture, open_picture
 from zoo.prediction.prediction import Canvas, Prediction
 from zoo.prediction.tiles import Tiling
-from zoo.training.normalisation import Normalisation
 
 __all__ = ["FlipsName", "Predictor", "Progress", "TileLike"]
 
@@ -218,8 +218,9 @@ class Predictor:
         elif tile == "auto":
             sides = sizes.holding((TILE, TILE))
         else:
-            if not isinstance(tile, int) or sizes.holding((tile, tile)) != (tile, tile):
-                near = sizes.holding((tile, tile))[0] if isinstance(tile, int) and tile > 0 else sizes.holding((512, 512))[0]
+            is_side = isinstance(tile, int) and tile > 0
+            if not is_side or sizes.holding((tile, tile)) != (tile, tile):
+                near = sizes.holding((tile, tile) if is_side else (TILE, TILE))[0]
                 raise OptionError(f"tile is a side that the encoder takes ({sizes}), such as {near}; found {tile!r}.")
             sides = (tile, tile)
         shared = min(sides) // OVERLAP if overlap is None else overlap
