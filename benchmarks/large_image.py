@@ -25,7 +25,7 @@ from zoo.benchmark.environment import describe_environment
 from zoo.rendering import table_row
 
 PAIRINGS = (
-    ("resnet18", {"levels": 2}),
+    ("resnet18", {"levels": 2, "decoder_options": {"channels": (16, 8)}}),
     ("resnet18", {}),
     ("timm:tf_efficientnet_lite0", {}),
     ("timm:vit_tiny_patch16_224", {}),
