@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", nargs="*", default=ENCODERS, help="with unet-basic, in both formats")
     parser.add_argument("--with-all", nargs="*", default=WITH_ALL, help="encoders with every decoder, as ONNX")
-    parser.add_argument("--timeout", type=float, default=180.0)
+    parser.add_argument("--timeout", type=float, default=300.0)
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # the plugins' own

@@ -9,14 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 
 import zoo
+from zoo.plugin_files import load_plugin_file
+from zoo.registry import default_registry
 
+ROOT = Path(__file__).parents[1]
 ENCODER = "timm:test_resnet"
 IMAGE = (2, 3, 50, 70)
 
@@ -349,3 +354,22 @@ def test_a_repository_of_the_hub_is_a_folder_too(tmp_path):
     missing = run("hf-hub:someone/other")
     assert missing.returncode
     assert "hf-hub:someone/other could not be fetched" in missing.stderr
+
+
+def test_commands_are_given_the_file_that_a_models_decoder_comes_from(tmp_path, fresh_registry, command_line, monkeypatch):
+    script = ROOT / "docs/examples/sum_decoder.py"
+    load_plugin_file(script)
+    place = built("sum").save(tmp_path / "model")
+    default_registry.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (50, 40)).save("image.png")
+    predict, export = ("predict", place, "image.png", "-o", "masks"), ("export", place, "-f", "torch-export", "--fixed")
+    for command in (predict, export):
+        status, _, errors = command_line(*command)
+        assert status == 2
+        assert "needs what is not installed here" in errors
+        assert "A script's own: the decoder sum. Run the file that registers it first" in errors
+        status, _, errors = command_line(*command, "--plugin", script)
+        assert (status, errors) == (0, "")
+        default_registry.cache_clear()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.png", "masks", "model", "model-256x256.pt2"]

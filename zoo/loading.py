@@ -79,7 +79,9 @@ def _check_plan(facts: SavedModel, pairing: Pairing, place: Path) -> None:
     try:
         found = structure_of(resolve(replace(pairing, weights=None)).plan)
     except UnknownIdError as cause:
-        raise UnknownIdError(f"{place} needs what is not installed here: {cause}\n{_told_plugins(facts.plugins)}") from cause
+        raise UnknownIdError(
+            f"{place} needs what is not installed here: {cause}\n{_told_plugins(facts.plugins, pairing)}"
+        ) from cause
     differing = [key for key in facts.plan.keys() | found.keys() if facts.plan.get(key) != found.get(key)]
     if differing:
         lines = "".join(
@@ -88,13 +90,21 @@ def _check_plan(facts: SavedModel, pairing: Pairing, place: Path) -> None:
         )
         raise NegotiationError(
             f"The plan of {pairing}, saved in {place}, comes out differently here, so that its weights do not belong to it:"
-            f"{lines}\n{_told_plugins(facts.plugins)}"
+            f"{lines}\n{_told_plugins(facts.plugins, pairing)}"
         )
 
 
-def _told_plugins(plugins: Mapping[str, PluginVersion]) -> str:
+def _told_plugins(plugins: Mapping[str, PluginVersion], pairing: Pairing) -> str:
     wanted = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in plugins.values())
-    return f"It was saved with: pip install {' '.join(wanted)}" if wanted else "Its encoder and decoder were a script's own."
+    own = [
+        f"the {kind} {id}"
+        for kind, id in (("encoder", pairing.encoder), ("decoder", pairing.decoder))
+        if not any(full_id == id or full_id.endswith(f":{id}") for full_id in plugins)
+    ]
+    lines = [f"It was saved with: pip install {' '.join(wanted)}"] if wanted else []
+    if own:
+        lines.append(f"A script's own: {' and '.join(own)}. Run the file that registers it first; commands take --plugin FILE.")
+    return "\n".join(lines)
 
 
 def _state(path: Path, sha256: str) -> dict[str, Tensor]:
@@ -130,7 +140,7 @@ def _fill(model: SegmentationModel, state: dict[str, Tensor], place: Path, plugi
     try:
         model.load_state_dict(state)
     except RuntimeError as cause:
-        told = f"\n{_told_plugins(plugins)}" if plugins else ""
+        told = f"\n{_told_plugins(plugins, model.pairing)}" if plugins else ""
         raise WeightsError(f"{place} does not fit {model.pairing}: {cause}{told}") from cause
 
 

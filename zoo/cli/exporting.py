@@ -52,7 +52,10 @@ def export_model(
         typer.Option("--normalise", help="Take pixels in 0 to 1, not normalised images: the normalisation is put inside."),
     ] = False,
     tolerance: Annotated[float, typer.Option(help="The error that is accepted, relative to the model's largest value.")] = 1e-4,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For a file of all sizes.")] = 180.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For a file of all sizes.")] = 300.0,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="A file that registers an encoder or a decoder.", show_default=False)
+    ] = None,
 ) -> None:
     """Write a trained model as ONNX, torch.export or OpenVINO, for any batch, height and width.
 
@@ -62,8 +65,11 @@ def export_model(
     from zoo.exporting import FORMATS, export
     from zoo.exporting.formats import why_not_format
     from zoo.loading import load
+    from zoo.plugin_files import load_plugin_file
 
     gc.enable()  # switched off by the `zoo` script for a quick start
+    for path in plugin or ():
+        load_plugin_file(path)
     form = None if format is None else format.value
     place = output or Path(_name(model) + FORMATS[form or "onnx"])
     taken = None if size is None else _size(size)

@@ -28,7 +28,7 @@ from zoo.sizes import Size
 __all__ = ["TIMEOUT", "TOLERANCE", "export"]
 
 TOLERANCE = 1e-4
-TIMEOUT = 180.0
+TIMEOUT = 300.0
 DEFAULT_SIZE = (256, 256)
 
 
