@@ -37,15 +37,18 @@ def test_an_architecture_of_each_family_learns_everywhere_and_in_place(architect
     torch.manual_seed(0)
     model = zoo.build(f"timm:{architecture}", "unet-basic", image_size=SIZE)
     image = torch.rand(1, 3, *SIZE, requires_grad=True)
-    calibrate(model, image)
-    logits = model(image)
-    assert logits.shape == (1, 1, *SIZE)
-    coarsest = model.plan.pyramid[-1].stride
-    if max(map(abs, shift(logits, image))) > coarsest:  # by chance, or with other weights as well
-        weaken_coarse_maps(model)
+    near = model.plan.pyramid[-1].stride + WINDOW // 2  # a window blurs by half of it
+    held = 0
+    for _ in range(5):  # of one draw of weights the coarse maps, whose places are blurred, may drown the rest
         calibrate(model, image)
         logits = model(image)
-        assert max(map(abs, shift(logits, image))) <= coarsest
+        assert logits.shape == (1, 1, *SIZE)
+        held = held + offsets(logits, image)
+        found = shift(held)
+        if max(map(abs, found)) <= near:
+            break
+        weaken_coarse_maps(model)
+    assert max(map(abs, found)) <= near
     logits.square().mean().backward()
     assert logits.isfinite().all()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
@@ -91,11 +94,11 @@ def calibrate(model, image):
     model.eval()
 
 
-def shift(logits, image):
-    """Return how far, in rows and columns, the gradient of an output pixel lies from the pixel's own place.
+def offsets(logits, image):
+    """Return what share of an output pixel's gradient lies how far from the pixel's own place: (2 H, 2 W), the centre is 0, 0.
 
-    It is the offset at which a window holds most of the pixels' gradients, on average and beyond its share of the other
-    pixels': what global attention spreads over the whole image, it spreads for all of them alike.
+    It is that of a window, on average and beyond its share of the other pixels': what global attention spreads over the whole
+    image, it spreads for all of them alike.
     """
     height, width = SIZE
     shares = []
@@ -103,8 +106,14 @@ def shift(logits, image):
         (gradient,) = torch.autograd.grad(logits[..., row, column].sum(), image, retain_graph=True)
         held = F.avg_pool2d(gradient.abs().sum(1), WINDOW, stride=1, padding=WINDOW // 2)[0]
         shares.append(held / held.sum())
-    offsets = torch.zeros(2 * height, 2 * width)
+    found = torch.zeros(2 * height, 2 * width)
     for share, (row, column) in zip(shares, PIXELS, strict=True):
-        offsets[height - row :, width - column :][:height, :width] += share - sum(shares) / len(shares)
-    row, column = divmod(int(offsets.flatten().argmax()), 2 * width)
+        found[height - row :, width - column :][:height, :width] += share - sum(shares) / len(shares)
+    return found
+
+
+def shift(held):
+    """Return the offset, in rows and columns, at which most of the gradients lies."""
+    height, width = SIZE
+    row, column = divmod(int(held.flatten().argmax()), 2 * width)
     return row - height, column - width
