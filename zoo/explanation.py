@@ -34,12 +34,13 @@ def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **option
         ZooError: as `zoo.build` does before it builds.
     """
     if decoder is None and not isinstance(encoder, Pairing):
-        if not hasattr(encoder, "report"):
+        report = getattr(encoder, "report", None)  # a deployed model's, which this torch-free module cannot name
+        if report is None:
             raise OptionError(
                 "explain takes an encoder and a decoder, a pairing, or a model that zoo.deploy made; "
                 f"found {type(encoder).__name__} alone."
             )
-        return str(getattr(encoder, "report"))  # noqa: B009 - a deployed model, which this torch-free module cannot name
+        return str(report)
     pairing, entry = asked(encoder, decoder, options)
     return plain_text(plan_view(resolve(pairing, entry).plan, pairing), width=120).rstrip()
 

@@ -33,6 +33,18 @@ def noise(*shape, dtype=np.uint8):
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
 
 
+PLACE = rasterio.Affine(10, 0, 500000, 0, -10, 5000000)
+
+
+def write_scene(path, bands):
+    """Write bands (channels, H, W) as a GeoTIFF, and return its path."""
+    count, height, width = bands.shape
+    facts = {"count": count, "height": height, "width": width, "dtype": bands.dtype.name}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32632", transform=PLACE, **facts) as file:
+        file.write(bands)
+    return path
+
+
 @pytest.fixture
 def images(tmp_path):
     folder = tmp_path / "images"
@@ -90,43 +102,19 @@ def test_a_broken_image_is_told_and_the_others_are_done(predictor, images, tmp_p
 
 
 def test_a_geotiffs_mask_is_in_its_place(predictor, tmp_path):
-    place = rasterio.Affine(10, 0, 500000, 0, -10, 5000000)
-    with rasterio.open(
-        tmp_path / "scene.tif",
-        "w",
-        driver="GTiff",
-        width=90,
-        height=70,
-        count=3,
-        dtype="uint16",
-        crs="EPSG:32632",
-        transform=place,
-    ) as file:
-        file.write(noise(3, 70, 90, dtype=np.uint16) * 200)
-    found = zoo.predict_files(predictor, [tmp_path / "scene.tif"], tmp_path / "out")
-    with rasterio.open(found.masks[tmp_path / "scene.tif"]) as file:
-        assert (file.crs.to_epsg(), file.transform, file.dtypes) == (32632, place, ("uint8",))
-        assert (file.read(1) == predictor(tmp_path / "scene.tif").mask).all()
+    scene = write_scene(tmp_path / "scene.tif", noise(3, 70, 90, dtype=np.uint16) * 200)
+    found = zoo.predict_files(predictor, [scene], tmp_path / "out")
+    with rasterio.open(found.masks[scene]) as file:
+        assert (file.crs.to_epsg(), file.transform, file.dtypes) == (32632, PLACE, ("uint8",))
+        assert (file.read(1) == predictor(scene).mask).all()
         assert file.colormap(1)[1] == (*predictor.colours[1], 255)
 
 
 def test_without_rasterio_the_lost_place_is_told(predictor, tmp_path, monkeypatch):
-    place = rasterio.Affine(10, 0, 500000, 0, -10, 5000000)
-    with rasterio.open(
-        tmp_path / "scene.tif",
-        "w",
-        driver="GTiff",
-        width=32,
-        height=32,
-        count=3,
-        dtype="uint8",
-        crs="EPSG:32632",
-        transform=place,
-    ) as file:
-        file.write(noise(3, 32, 32))
+    scene = write_scene(tmp_path / "scene.tif", noise(3, 32, 32))
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    found = zoo.predict_files(predictor, [tmp_path / "scene.tif"], tmp_path / "out")
-    assert found.masks[tmp_path / "scene.tif"].suffix == ".png"
+    found = zoo.predict_files(predictor, [scene], tmp_path / "out")
+    assert found.masks[scene].suffix == ".png"
     assert "pip install 'segmentation-zoo[geo]'" in found.notes[0]
 
 
@@ -145,9 +133,20 @@ def test_what_is_there_already_is_kept_skipped_or_replaced_as_asked(predictor, i
 
 
 def test_an_image_is_never_lost_to_a_mask(predictor, images):
-    with pytest.raises(zoo.OptionError, match="would be lost to a mask"):
+    with pytest.raises(zoo.OptionError, match=r"a\.png would be lost to what is written"):
         zoo.predict_files(predictor, [images], images, existing="replace")
     assert (images / "a.png").stat().st_size > 1000
+
+
+def test_an_image_is_never_lost_to_an_overlay_or_to_probabilities(predictor, images):
+    for name in ("b-overlay.jpg", "b-probabilities.npy"):
+        (images / name).write_bytes(b"mine")
+    (images / "a.png").unlink()
+    (images / "c.png").unlink()
+    for option in ("overlay", "probabilities"):
+        with pytest.raises(zoo.OptionError, match=f"b-{option}.* would be lost to what is written"):
+            zoo.predict_files(predictor, [images], images, existing="replace", **{option: True})
+        assert (images / f"b-{option}").with_suffix(".jpg" if option == "overlay" else ".npy").read_bytes() == b"mine"
 
 
 def test_two_images_of_one_name_are_refused(predictor, images, tmp_path):

@@ -207,6 +207,13 @@ def test_a_saved_model_and_a_deployed_one_predict_as_the_model_does(model, tmp_p
     assert zoo.Predictor(deployed)(image, probabilities=True).probabilities == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_picture_is_the_same_of_a_mask_of_any_type(model):
+    image = smooth(40, 60)
+    expected = np.array(zoo.Predictor(model)(image).picture())
+    found = zoo.Predictor(model)(image, mask=np.empty((40, 60), np.int64)).picture()
+    assert (np.array(found) == expected).all()
+
+
 def test_the_picture_has_the_classes_colours_and_the_overlay_the_image(model):
     image = smooth(40, 60)
     found = zoo.Predictor(model)(image)

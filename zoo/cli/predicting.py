@@ -14,6 +14,7 @@ from zoo.cli.application import app, fail
 
 if TYPE_CHECKING:
     from zoo.prediction.files import PredictedFiles
+    from zoo.prediction.places import Place
     from zoo.prediction.predictor import Predictor
 
 __all__: list[str] = []
@@ -82,8 +83,8 @@ def predict(
     gc.enable()  # switched off by the `zoo` script for a quick start
     for path in plugin or ():
         load_plugin_file(path)
-    wanted: dict[str, Any] = {"existing": existing.value, "probabilities": probabilities, "overlay": overlay}
-    places, _ = settle(images, output, **wanted)  # a wrong path is told before a model is loaded
+    wanted = {"probabilities": probabilities, "overlay": overlay}
+    places, num_skipped = settle(images, output, existing=existing.value, **wanted)  # told before a model is loaded
     predictor = Predictor(
         model,
         device=device,
@@ -94,17 +95,19 @@ def predict(
         precision=precision.value,
     )
     try:
-        _show(_with_progress(predictor, images, output, len(places), any_size=any_size, **wanted), output)
+        found = _with_progress(predictor, places, output, any_size=any_size, **wanted)
+        _show(found, num_skipped, output)
     except KeyboardInterrupt:
         fail(f"Interrupted. What is in {output} is whole; the same command with --existing skip goes on.", 130)
 
 
-def _with_progress(predictor: Predictor, images: list[Path], output: Path, count: int, **options: Any) -> PredictedFiles:
+def _with_progress(predictor: Predictor, places: list[Place], output: Path, **options: Any) -> PredictedFiles:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from zoo.prediction.files import predict_files
+    from zoo.prediction.files import predict_places
 
+    count = len(places)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
     done = 0
 
@@ -116,11 +119,11 @@ def _with_progress(predictor: Predictor, images: list[Path], output: Path, count
             done += share >= 1
             bar.update(task, completed=done if share >= 1 else done + share, told=f"{done} of {count}, {path.name}")
 
-        return predict_files(predictor, images, output, progress=progress, **options)
+        return predict_places(predictor, places, output, progress=progress, **options)
 
 
-def _show(found: PredictedFiles, output: Path) -> None:
-    skipped = f", {found.num_skipped} left out, done already" if found.num_skipped else ""
+def _show(found: PredictedFiles, num_skipped: int, output: Path) -> None:
+    skipped = f", {num_skipped} left out, done already" if num_skipped else ""
     count = len(found.masks)
     typer.echo(f"{count} {'mask' if count == 1 else 'masks'} in {output}{skipped}.")
     for note in found.notes:

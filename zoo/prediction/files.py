@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
@@ -23,7 +23,7 @@ from zoo.prediction.prediction import Prediction
 from zoo.prediction.predictor import Predictor
 from zoo.whole_files import draft_of
 
-__all__ = ["FileProgress", "PredictedFiles", "predict_files"]
+__all__ = ["FileProgress", "PredictedFiles", "predict_files", "predict_places"]
 
 FileProgress: TypeAlias = Callable[[Path, float], None]
 """Told an image's file, and the share of it that is done, in 0 to 1."""
@@ -86,7 +86,24 @@ def predict_files(
     """
     folder = Path(output)
     places, num_skipped = settle(images, folder, existing=existing, probabilities=probabilities, overlay=overlay)
-    run = _Run(predictor, folder, probabilities=probabilities, overlay=overlay, progress=progress)
+    found = predict_places(
+        predictor, places, folder, probabilities=probabilities, overlay=overlay, any_size=any_size, progress=progress
+    )
+    return replace(found, num_skipped=num_skipped)
+
+
+def predict_places(
+    predictor: Predictor,
+    places: Sequence[Place],
+    folder: Path,
+    *,
+    probabilities: bool,
+    overlay: bool,
+    any_size: bool,
+    progress: FileProgress | None,
+) -> PredictedFiles:
+    """Predict images whose places `settle` gave, into its folder; arguments and errors as for `predict_files`."""
+    run = _Run(predictor, probabilities=probabilities, overlay=overlay, progress=progress)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for place, picture in _read_ahead(places, predictor, any_size=any_size):
@@ -98,20 +115,17 @@ def predict_files(
             "are there; existing='skip' goes on with the others."
         ) from cause
     notes = (run.lost,) if run.lost else ()
-    return PredictedFiles(masks=run.masks, failed=run.failed, num_skipped=num_skipped, notes=notes)
+    return PredictedFiles(masks=run.masks, failed=run.failed, notes=notes)
 
 
 class _Run:
     """The images of one call: those of one size wait for one another, as many as a batch has."""
 
-    def __init__(
-        self, predictor: Predictor, folder: Path, *, probabilities: bool, overlay: bool, progress: FileProgress | None
-    ) -> None:
+    def __init__(self, predictor: Predictor, *, probabilities: bool, overlay: bool, progress: FileProgress | None) -> None:
         self.masks: dict[Path, Path] = {}
         self.failed: dict[Path, str] = {}
         self.lost = ""
         self._predictor = predictor
-        self._folder = folder
         self._has_probabilities = probabilities
         self._has_overlay = overlay
         self._progress = progress or (lambda path, share: None)
@@ -207,7 +221,7 @@ class _Run:
         self._progress(place.image, 1.0)
 
 
-def _read_ahead(places: list[Place], predictor: Predictor, *, any_size: bool) -> Iterator[tuple[Place, Picture | ZooError]]:
+def _read_ahead(places: Sequence[Place], predictor: Predictor, *, any_size: bool) -> Iterator[tuple[Place, Picture | ZooError]]:
     """Yield each image as it was read, or why it could not be; the next is read meanwhile."""
 
     def read(place: Place) -> Picture | ZooError:

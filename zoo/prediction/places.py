@@ -47,15 +47,9 @@ class Place:
         """Return the file of the picture with the mask over it."""
         return self.stem.with_name(self.stem.name + OVERLAY)
 
-    def is_done(self, *, probabilities: bool, overlay: bool) -> bool:
-        """Whether all that is asked for is there."""
-        wanted = [*([self.probabilities] if probabilities else []), *([self.overlay] if overlay else [])]
-        return any(self.mask(suffix).exists() for suffix in MASKS) and all(path.exists() for path in wanted)
-
-    def existing(self, *, probabilities: bool, overlay: bool) -> list[Path]:
-        """Return what is there of it."""
-        wanted = [*([self.probabilities] if probabilities else []), *([self.overlay] if overlay else [])]
-        return [path for path in (*map(self.mask, MASKS), *wanted) if path.exists()]
+    def extras(self, *, probabilities: bool, overlay: bool) -> list[Path]:
+        """Return the files that are asked for beside the mask's."""
+        return [*([self.probabilities] if probabilities else []), *([self.overlay] if overlay else [])]
 
 
 def settle(
@@ -86,15 +80,20 @@ def settle(
             f"Masks of {' and '.join(twice[0])} would have one name{_more(len(twice) - 1)}. Give each a folder of its own."
         )
     places = list({place.stem: place for place in places}.values())  # named twice, it is predicted once
-    sources = {place.image.resolve() for place in places}
-    lost = [place for place in places if any(place.mask(suffix).resolve() in sources for suffix in MASKS)]
-    if lost:
-        raise OptionError(f"{output} is where the images are: {lost[0].image} would be lost to a mask. Give another folder.")
-    wanted = {"probabilities": probabilities, "overlay": overlay}
+    masks = {place: [place.mask(suffix) for suffix in MASKS] for place in places}
+    extras = {place: place.extras(probabilities=probabilities, overlay=overlay) for place in places}
+    sources = {place.image.resolve(): place.image for place in places}
+    written = [path.resolve() for place in places for path in (*masks[place], *extras[place])]
+    if lost := [sources[path] for path in written if path in sources]:
+        raise OptionError(f"{output} is where the images are: {lost[0]} would be lost to what is written. Give another folder.")
     if existing == "skip":
-        left = [place for place in places if not place.is_done(**wanted)]
-        return left, len(places) - len(left)
-    there = [path for place in places for path in place.existing(**wanted)]
+        done = {
+            place
+            for place in places
+            if any(path.exists() for path in masks[place]) and all(path.exists() for path in extras[place])
+        }
+        return [place for place in places if place not in done], len(done)
+    there = [path for place in places for path in (*masks[place], *extras[place]) if path.exists()]
     if there and existing == "error":
         told = ", ".join(map(str, there[:MOST_TOLD])) + _more(len(there) - MOST_TOLD)
         raise OptionError(f"{told}: there already. existing='skip' leaves such images out, 'replace' predicts them again.")

@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.data.drawing import covered, visible
-from zoo.data.segmentation_data import Colour
+from zoo.data.segmentation_data import Colour, class_colours
+from zoo.model import SegmentationModel
 
-__all__ = ["Canvas", "Prediction"]
+__all__ = ["Canvas", "Prediction", "mask_values"]
 
 PALETTE = 256
 """Colours at most in a palette."""
@@ -42,8 +43,9 @@ class Prediction:
         """
         height, width = self.mask.shape
         if len(self.colours) > PALETTE:
-            return Image.fromarray(self.mask)
-        image = Image.frombuffer("P", (width, height), np.ascontiguousarray(self.mask), "raw", "P", 0, 1)
+            return Image.fromarray(self.mask.astype(np.uint16, copy=False))
+        indexes = np.ascontiguousarray(self.mask, dtype=np.uint8)  # it may have been written to an array of another type
+        image = Image.frombuffer("P", (width, height), indexes, "raw", "P", 0, 1)
         image.putpalette([part for colour in self.colours for part in colour])
         return image
 
@@ -72,3 +74,12 @@ class Canvas:
         self.mask[rows] = chosen.to(torch.int32).numpy()
         if self.probabilities is not None:
             self.probabilities[:, rows] = found.numpy()
+
+
+def mask_values(model: SegmentationModel) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+    """Return the names and the colours of a mask's values."""
+    count = model.pairing.classes
+    names = model.class_names or tuple(f"class {index}" for index in range(count))
+    if count == 1:
+        return ("background", *names), class_colours(2) if not model.colours else ((0, 0, 0), *model.colours)
+    return names, model.colours or class_colours(count)

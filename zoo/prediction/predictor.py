@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data.segmentation_data import class_colours
 from zoo.deployment import Deployed
 from zoo.deployment.runtimes import PRECISIONS, autocast
 from zoo.devices import choose_device
@@ -20,7 +19,7 @@ from zoo.model import SegmentationModel
 from zoo.normalisation import Normalisation
 from zoo.pairing import Pairing
 from zoo.prediction.picture import ImageLike, Picture, open_picture
-from zoo.prediction.prediction import Canvas, Prediction
+from zoo.prediction.prediction import Canvas, Prediction, mask_values
 from zoo.prediction.tiles import Tiling
 
 __all__ = ["FlipsName", "Predictor", "Progress", "TileLike"]
@@ -120,7 +119,7 @@ class Predictor:
         self._multiple = 1 if original.plan.sizes.sizes.fixed else original.plan.sizes.sizes.multiple
         self._tile, self._overlap = self._sized(tile, overlap)
         self._is_asked = tile not in ("auto", None)
-        self.classes, self.colours = _named(original)
+        self.classes, self.colours = mask_values(original)
 
     @property
     def batch(self) -> int:
@@ -288,7 +287,7 @@ class Predictor:
                     logits = logits.float().flip(dims)
                     found = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
                     total = found if total is None else total + found
-        except (torch.OutOfMemoryError, RuntimeError) as cause:
+        except RuntimeError as cause:
             if not isinstance(cause, torch.OutOfMemoryError) and "can't allocate memory" not in str(cause):
                 raise
             number, _, height, width = images.shape
@@ -298,12 +297,3 @@ class Predictor:
             ) from cause
         assert total is not None
         return (total / len(self._flips)).cpu()
-
-
-def _named(model: SegmentationModel) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
-    """Return the names and the colours of a mask's values."""
-    count = model.pairing.classes
-    names = model.class_names or tuple(f"class {index}" for index in range(count))
-    if count == 1:
-        return ("background", *names), class_colours(2) if not model.colours else ((0, 0, 0), *model.colours)
-    return names, model.colours or class_colours(count)
