@@ -3,8 +3,8 @@
 import json
 import sys
 
+import made_models
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -19,25 +19,11 @@ SIZES = [(1, 64, 96), (2, 75, 49), (1, 9, 161)]
 
 
 def built(encoder="timm:test_resnet", decoder="unet-basic", **options):
-    """Return a small model whose norms do something, so that an error means something."""
-    model = zoo.build(encoder, decoder, **{"classes": 3, "levels": 2} | options)
-    generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return model.eval()
+    return made_models.built(encoder, decoder, **{"levels": 2} | options)
 
 
 def image(batch, height, width, channels=3):
     return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(batch + height))
-
-
-def by_onnxruntime(path):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(path, options)
-    return lambda given: torch.from_numpy(session.run(["logits"], {"image": given.numpy()})[0])
 
 
 def by_torch(path):
@@ -51,7 +37,7 @@ def by_openvino(path):
     return lambda given: torch.from_numpy(compiled({"image": given.numpy()})["logits"].copy())
 
 
-RUN = {".onnx": by_onnxruntime, ".pt2": by_torch, ".xml": by_openvino}
+RUN = {".onnx": made_models.by_onnxruntime, ".pt2": by_torch, ".xml": by_openvino}
 
 
 def assert_same(model, path, sizes=SIZES):
