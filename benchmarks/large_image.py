@@ -22,6 +22,7 @@ import torch
 
 import zoo
 from zoo.benchmark.environment import describe_environment
+from zoo.devices import choose_device
 from zoo.rendering import table_row
 
 PAIRINGS = (
@@ -43,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=60, help="of training")
+    parser.add_argument("--device", default="cpu", help="that predicts the whole image")
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     data = zoo.open_data("texture-mosaic")
@@ -52,8 +54,10 @@ def main() -> None:
         print(line, flush=True)
         lines.append(line)
 
-    place = describe_environment(torch.device("cpu"))
-    tell(f"**{place.processor}, {place.threads} threads, torch {torch.__version__}**\n")
+    device = choose_device(asked.device)
+    place = describe_environment(device)
+    accelerator = "" if device.type == "cpu" else f" {place.device_name},"
+    tell(f"**{place.processor}, {place.threads} threads,{accelerator} torch {torch.__version__}**\n")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scene = folder / "scene.tif"
@@ -69,7 +73,7 @@ def main() -> None:
             tell(table_row([str(model.pairing), *compared(model, crop)]))
         models[0].save(folder / "model")
         tell("")
-        tell(measured(folder, scene, asked.side, models[0]))
+        tell(measured(folder, scene, models[0], asked))
     if asked.output:
         asked.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -99,9 +103,10 @@ def compared(model: zoo.SegmentationModel, crop: np.ndarray) -> tuple[str, str]:
     return f"{same:.3%}", f"{error:.1e}"
 
 
-def measured(folder: Path, scene: Path, side: int, model: zoo.SegmentationModel) -> str:
+def measured(folder: Path, scene: Path, model: zoo.SegmentationModel, asked: argparse.Namespace) -> str:
     """Return what predicting the scene took."""
-    process = multiprocessing.get_context("spawn").Process(target=predict, args=(folder / "model", scene, folder / "masks"))
+    arguments = (folder / "model", scene, folder / "masks", asked.device)
+    process = multiprocessing.get_context("spawn").Process(target=predict, args=arguments)
     begun = time.perf_counter()
     process.start()
     peak = anonymous = 0
@@ -118,15 +123,15 @@ def measured(folder: Path, scene: Path, side: int, model: zoo.SegmentationModel)
         raise SystemExit(f"predicting ended with {process.exitcode}")
     seconds = time.perf_counter() - begun
     return (
-        f"{side:,} x {side:,} pixels, {scene.stat().st_size / 2**30:.2f} GiB, by {model.pairing}: a mask of "
-        f"{(folder / 'masks/scene.png').stat().st_size / 2**20:.0f} MiB as PNG in {seconds:.0f} s; resident memory at most "
-        f"{peak / 2**30:.2f} GiB, pages of the files included, {anonymous / 2**30:.2f} GiB without them."
+        f"{asked.side:,} x {asked.side:,} pixels, {scene.stat().st_size / 2**30:.2f} GiB, by {model.pairing}: a mask of "
+        f"{(folder / 'masks/scene.png').stat().st_size / 2**20:.0f} MiB as PNG in {seconds:.0f} s on {asked.device}; "
+        f"resident memory at most {peak / 2**30:.2f} GiB, pages of the files included, {anonymous / 2**30:.2f} without them."
     )
 
 
-def predict(model: Path, scene: Path, masks: Path) -> None:
+def predict(model: Path, scene: Path, masks: Path, device: str) -> None:
     """Predict the scene as `zoo predict` does."""
-    found = zoo.predict_files(zoo.Predictor(model, device="cpu"), [scene], masks, any_size=True)
+    found = zoo.predict_files(zoo.Predictor(model, device=device), [scene], masks, any_size=True)
     if found.failed:
         raise SystemExit(str(found.failed))
 

@@ -1,4 +1,4 @@
-"""Which device computes: the one asked for, or the one that is there."""
+"""Which device computes, the one asked for or the one that is there, and whether its memory was enough."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from zoo.errors import ConfigError
 
-__all__ = ["choose_device"]
+__all__ = ["choose_device", "is_out_of_memory"]
 
 
 def choose_device(asked: str) -> torch.device:
@@ -27,3 +27,11 @@ def choose_device(asked: str) -> torch.device:
         reason = str(cause).splitlines()[0]
         raise ConfigError(f"device {asked!r} cannot be used here: {reason}. Use 'auto', or 'cpu'.") from cause
     return device
+
+
+def is_out_of_memory(cause: BaseException) -> bool:
+    """Whether an error, or what caused it, says that there is no more memory, on the device or on the host."""
+    told = isinstance(cause, RuntimeError) and ("can't allocate memory" in str(cause) or "out of memory" in str(cause))
+    if told or isinstance(cause, torch.OutOfMemoryError | MemoryError):
+        return True
+    return cause.__cause__ is not None and is_out_of_memory(cause.__cause__)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zoo.benchmark.memory import is_out_of_memory
 from zoo.benchmark.records import Failed
 from zoo.benchmark.trial import Trial
+from zoo.devices import is_out_of_memory
 
 __all__ = ["failed", "told_failure"]
 

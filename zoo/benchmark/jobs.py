@@ -19,7 +19,6 @@ from zoo.benchmark.failures import failed, told_failure
 from zoo.benchmark.memory import (
     device_peaks,
     forget_peaks,
-    is_out_of_memory,
     peak_resident_bytes,
     resident_bytes,
 )
@@ -28,6 +27,7 @@ from zoo.benchmark.records import Alone, Counted, Message, Rated, Round, Sample,
 from zoo.benchmark.rounds import RoundsPlan
 from zoo.benchmark.steps import Step, build_subject, make_step
 from zoo.benchmark.trial import Trial
+from zoo.devices import is_out_of_memory
 from zoo.errors import ZooError
 from zoo.plugin_files import load_plugin_file
 

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 
-__all__ = ["available_bytes", "device_peaks", "forget_peaks", "is_out_of_memory", "peak_resident_bytes", "resident_bytes"]
+__all__ = ["available_bytes", "device_peaks", "forget_peaks", "peak_resident_bytes", "resident_bytes"]
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -64,11 +64,3 @@ def device_peaks(device: torch.device) -> tuple[int | None, int | None]:
         return None, None
     reserved = backend.max_memory_reserved(device) if hasattr(backend, "max_memory_reserved") else None
     return int(backend.max_memory_allocated(device)), reserved
-
-
-def is_out_of_memory(cause: BaseException) -> bool:
-    """Whether an error, or what caused it, says that there is no more memory, on the device or on the host."""
-    told = isinstance(cause, RuntimeError) and ("can't allocate memory" in str(cause) or "out of memory" in str(cause))
-    if told or isinstance(cause, torch.OutOfMemoryError | MemoryError):
-        return True
-    return cause.__cause__ is not None and is_out_of_memory(cause.__cause__)

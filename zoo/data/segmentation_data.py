@@ -121,8 +121,8 @@ def class_colours(count: int) -> tuple[Colour, ...]:
     return tuple(map(colour, range(count)))
 
 
-def pixels_of(array: np.ndarray) -> Tensor:
-    """Return an image as it was read, (H, W) or (H, W, channels), as a float tensor (channels, H, W).
+def pixels_of(array: np.ndarray, device: torch.device | None = None) -> Tensor:
+    """Return an image as it was read, (H, W) or (H, W, channels), as a float tensor (channels, H, W) on the device.
 
     Whole numbers are brought to 0 to 1 by the range of their type; floating-point ones are taken as they are.
 
@@ -135,6 +135,9 @@ def pixels_of(array: np.ndarray) -> Tensor:
         raise DataError(f"an image is (H, W) or (H, W, channels); found the shape {array.shape}")
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
+    if array.dtype == np.uint8:  # most are; a fourth of the bytes go to the device
+        pixels = torch.from_numpy(np.array(array)).to(device).permute(2, 0, 1)
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     if np.issubdtype(array.dtype, np.integer):
         whole = np.iinfo(array.dtype)
         scaled = (array.astype(np.float32) - min(whole.min, 0)) / (float(whole.max) - min(whole.min, 0))
@@ -144,4 +147,4 @@ def pixels_of(array: np.ndarray) -> Tensor:
             raise DataError("it holds numbers that are not finite (NaN or infinity)")
     else:
         raise DataError(f"its pixels are {array.dtype}, not numbers")
-    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1))).to(device)

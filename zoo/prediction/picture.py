@@ -44,20 +44,20 @@ class Picture:
         height, width = self.array.shape[:2]
         return height, width
 
-    def window(self, top: int, left: int, height: int, width: int) -> Tensor:
-        """Return a window's pixels, or those of it that the image has: float32 (in_channels, H, W) in 0 to 1.
+    def window(self, top: int, left: int, height: int, width: int, device: torch.device) -> Tensor:
+        """Return a window's pixels, or those of it that the image has: float32 (in_channels, H, W) in 0 to 1, on the device.
 
         Raises:
             DataError: they are not finite.
         """
-        found = pixels_of(self.array[top : top + height, left : left + width])
+        found = pixels_of(self.array[top : top + height, left : left + width], device)
         if self.has_alpha:
             found = found[:-1]
         if len(found) == self.in_channels:
             return found
         if len(found) == 1:
             return found.expand(self.in_channels, -1, -1)
-        return torch.einsum("chw,c->hw", found, torch.tensor(LUMA))[None]
+        return torch.einsum("chw,c->hw", found, torch.tensor(LUMA, device=device))[None]
 
 
 def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) -> Picture:

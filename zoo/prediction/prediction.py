@@ -71,9 +71,9 @@ class Canvas:
         """Write the rows from `top` on, given their probabilities (classes, rows, W)."""
         rows = slice(top, top + found.shape[1])
         chosen = found[0] >= 0.5 if len(found) == 1 else found.argmax(0)
-        self.mask[rows] = chosen.to(torch.int32).numpy()
+        self.mask[rows] = chosen.to(torch.uint8 if len(found) <= PALETTE else torch.int32).cpu().numpy()
         if self.probabilities is not None:
-            self.probabilities[:, rows] = found.numpy()
+            self.probabilities[:, rows] = found.cpu().numpy()
 
 
 def mask_values(model: SegmentationModel) -> tuple[tuple[str, ...], tuple[Colour, ...]]:

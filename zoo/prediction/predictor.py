@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from zoo.deployment import Deployed
 from zoo.deployment.runtimes import PRECISIONS, autocast
-from zoo.devices import choose_device
+from zoo.devices import choose_device, is_out_of_memory
 from zoo.errors import InputError, OptionError
 from zoo.loading import load
 from zoo.model import SegmentationModel
@@ -182,19 +183,21 @@ class Predictor:
         progress: Progress | None = None,
     ) -> Prediction:
         """Return the prediction for an image that was opened; arguments and errors as for a call."""
-        canvas = self._canvas(picture.size, mask, probabilities)
-        if self.takes_whole(picture.size):
-            canvas.put(0, self._probabilities(self._normal(picture, 0, 0, picture.size)[None])[0])
-        else:
-            self._put_tiles(picture, canvas, progress)
+        with self._telling_of_memory(picture.size):
+            canvas = self._canvas(picture.size, mask, probabilities)
+            if self.takes_whole(picture.size):
+                canvas.put(0, self._probabilities(self._normal(picture, 0, 0, picture.size)[None])[0])
+            else:
+                self._put_tiles(picture, canvas, progress)
         return self._told(canvas)
 
     def many(self, pictures: Sequence[Picture], *, probabilities: bool = False) -> list[Prediction]:
         """Return the predictions for images of one size that are taken whole, put through the model together."""
-        found = self._probabilities(torch.stack([self._normal(each, 0, 0, each.size) for each in pictures]))
-        canvases = [self._canvas(each.size, None, probabilities) for each in pictures]
-        for canvas, each in zip(canvases, found, strict=True):
-            canvas.put(0, each)
+        with self._telling_of_memory(pictures[0].size):
+            found = self._probabilities(torch.stack([self._normal(each, 0, 0, each.size) for each in pictures]))
+            canvases = [self._canvas(each.size, None, probabilities) for each in pictures]
+            for canvas, each in zip(canvases, found, strict=True):
+                canvas.put(0, each)
         return [self._told(canvas) for canvas in canvases]
 
     def takes_whole(self, size: tuple[int, int]) -> bool:
@@ -204,6 +207,20 @@ class Predictor:
         if self._is_asked:
             return size[0] <= self._tile[0] and size[1] <= self._tile[1]
         return size[0] * size[1] <= WHOLE
+
+    @contextmanager
+    def _telling_of_memory(self, size: tuple[int, int]) -> Iterator[None]:
+        """Say what to do where a prediction for images of this (H, W) needs more memory than there is."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as cause:
+            if not is_out_of_memory(cause):
+                raise
+            tiles = "" if self.takes_whole(size) or self._tile is None else f" in tiles of {self._tile[0]}x{self._tile[1]}"
+            raise InputError(
+                f"{size[0]}x{size[1]} pixels{tiles} do not fit into the memory of {self._device}. Give a smaller tile=, "
+                "batch=1, or precision='bfloat16'."
+            ) from cause
 
     def _sized(self, tile: TileLike, overlap: int | None) -> tuple[tuple[int, int] | None, int]:
         """Return (H, W) of a tile and the overlap."""
@@ -244,7 +261,7 @@ class Predictor:
 
     def _normal(self, picture: Picture, top: int, left: int, size: tuple[int, int]) -> Tensor:
         """Return a window as the model takes it; beyond the image it is 0, as where the model pads."""
-        found: Tensor = self._normalise(picture.window(top, left, *size).to(self._device)[None])[0]
+        found: Tensor = self._normalise(picture.window(top, left, *size, self._device)[None])[0]
         missing = (size[0] - found.shape[1], size[1] - found.shape[2])
         return torch.nn.functional.pad(found, (0, missing[1], 0, missing[0])) if any(missing) else found
 
@@ -258,42 +275,35 @@ class Predictor:
             tile = (min(tile[0], height), min(tile[1], width))
         tiling = Tiling.of(picture.size, tile, self._overlap, self._multiple)
         tops, lefts = tiling.rows.starts, tiling.columns.starts
-        down, along = ([torch.from_numpy(each) for each in axis.weights()] for axis in (tiling.rows, tiling.columns))
+        down, along = (
+            [torch.from_numpy(each).to(self._device) for each in axis.weights()] for axis in (tiling.rows, tiling.columns)
+        )
         height, width = picture.size
         tile_height, tile_width = tile
-        sums = torch.zeros(self.num_channels, tile_height, lefts[-1] + tile_width)
+        sums = torch.zeros(self.num_channels, tile_height, lefts[-1] + tile_width, device=self._device)
         for row, top in enumerate(tops):
             for first in range(0, len(lefts), self._batch):
                 columns = range(first, min(first + self._batch, len(lefts)))
                 tiles = torch.stack([self._normal(picture, top, lefts[column], tile) for column in columns])
                 for column, found in zip(columns, self._probabilities(tiles), strict=True):
                     weights = down[row][:, None] * along[column][None, :]
-                    sums[:, :, lefts[column] : lefts[column] + tile_width] += found * weights
+                    sums[:, :, lefts[column] : lefts[column] + tile_width].addcmul_(found, weights)
             done = (tops[row + 1] if row + 1 < len(tops) else height) - top
             canvas.put(top, sums[:, :done, :width])
-            sums = sums.roll(-done, dims=1)
+            sums[:, : tile_height - done] = sums[:, done:].clone()
             sums[:, tile_height - done :] = 0
             if progress is not None:
                 progress((top + done) / height)
 
     def _probabilities(self, images: Tensor) -> Tensor:
-        """Return (N, classes, H, W), float32 on the CPU, averaged over the flips."""
+        """Return (N, classes, H, W), float32, averaged over the flips."""
         total: Tensor | None = None
-        try:
-            with torch.inference_mode():
-                for dims in self._flips:
-                    with autocast(images, self._precision):
-                        logits = self.model(images.flip(dims) if dims else images)
-                    logits = logits.float().flip(dims)
-                    found = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
-                    total = found if total is None else total + found
-        except RuntimeError as cause:
-            if not isinstance(cause, torch.OutOfMemoryError) and "can't allocate memory" not in str(cause):
-                raise
-            number, _, height, width = images.shape
-            raise InputError(
-                f"{number} of {height}x{width} do not fit into the memory of {images.device}. Give a smaller tile=, batch=1, "
-                "or precision='bfloat16'."
-            ) from cause
+        with torch.inference_mode():
+            for dims in self._flips:
+                with autocast(images, self._precision):
+                    logits = self.model(images.flip(dims) if dims else images)
+                logits = logits.float().flip(dims)
+                found = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+                total = found if total is None else total + found
         assert total is not None
-        return (total / len(self._flips)).cpu()
+        return total / len(self._flips) if len(self._flips) > 1 else total
