@@ -255,6 +255,42 @@ def test_a_folder_that_is_not_whole_is_refused(tmp_path, spoil, told):
         zoo.load(place)
 
 
+PLUGIN = """
+    import torch
+    import zoo
+
+    class Last(torch.nn.Module):
+        def __init__(self, pyramid):
+            super().__init__()
+            self.out_channels, self.out_stride = pyramid[-1].channels, pyramid[-1].stride
+
+        def forward(self, features):
+            return features[-1] * {factor}
+
+    @zoo.hookimpl
+    def zoo_decoders():
+        yield zoo.DecoderSpec(name="last", factory="{module}:Last")
+"""
+
+
+def test_a_bare_name_stands_for_the_plugin_that_it_was_saved_with(tmp_path, install):
+    def put(distribution, factor):
+        module = f"{distribution}_decoders"
+        install(distribution, {"zoo": {distribution: module}}, {module: PLUGIN.format(factor=factor, module=module)})
+
+    put("theirs", 1)
+    model = built("last")
+    place = model.save(tmp_path / "model")
+    put("others", 2)
+    again = zoo.load(place)
+    assert again.pairing == model.pairing
+    assert torch.equal(output(again), output(model))
+    (tmp_path / "site-packages/theirs-1.0.dist-info/entry_points.txt").unlink()
+    default_registry.cache_clear()
+    with pytest.raises(zoo.UnknownIdError, match=r'(?s)needs what is not installed here.*"theirs==1\.0"'):
+        zoo.load(place)
+
+
 def test_a_pickle_in_the_weights_place_is_not_read(tmp_path):
     place = built().save(tmp_path / "model")
     path = place / "model.safetensors"

@@ -22,8 +22,9 @@ from zoo.licences import Licences
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
+from zoo.registry import Entry, default_registry
 from zoo.saved import CONFIG, PluginVersion, SavedModel, structure_of
-from zoo.specs import Preprocessing
+from zoo.specs import DecoderSpec, EncoderSpec, Preprocessing
 from zoo.state_dicts import unpickled
 
 __all__ = ["load"]
@@ -35,7 +36,7 @@ OTHERS = "as `zoo train` writes one. Weights of other programs are for zoo.load_
 def load(path: str | PathLike[str]) -> SegmentationModel:
     """Return the model that was saved, in eval mode, with its weights, its normalisation and its classes' names.
 
-    Only tensors and plain data are read, never code.
+    Only tensors and plain data are read, never code. A folder's model is built from the plugins that it was saved with.
 
     Args:
         path: a folder that `model.save` wrote; `"hf-hub:OWNER/NAME"`, a repository that holds one; or a checkpoint that
@@ -60,9 +61,10 @@ def _from_folder(place: Path) -> SegmentationModel:
         raise WeightsError(f"{place} holds no saved model: it has no {CONFIG}. `model.save(folder)` writes one.")
     facts = checked(SavedModel, read_mapping(path, "format: 1"), f"{path} is no saved model's")
     pairing = _pairing(facts.pairing, path)
-    _check_plan(facts, pairing, place)
+    encoder, decoder = _sides(facts, pairing, place)
+    _check_plan(facts, pairing, place, encoder, decoder)
     state = _state(place / facts.weights, facts.sha256)
-    model = build_pairing(replace(pairing, weights=None))
+    model = build_pairing(replace(pairing, weights=None), encoder, decoder)
     _fill(model, state, place, facts.plugins)
     return _finished(model, pairing, facts.model_dump(), place)
 
@@ -74,14 +76,26 @@ def _pairing(facts: Mapping[str, Any], path: Path) -> Pairing:
         raise ConfigError(f"{path}: pairing: {cause}") from cause
 
 
-def _check_plan(facts: SavedModel, pairing: Pairing, place: Path) -> None:
-    """Find out, before any weights are read, whether the model can be built as it was."""
+def _sides(facts: SavedModel, pairing: Pairing, place: Path) -> tuple[Entry[EncoderSpec], Entry[DecoderSpec]]:
+    """Look both sides up where they came from: a bare name may be another plugin's here, or several plugins'."""
+
+    def full(id: str) -> list[str]:
+        return [full_id for full_id in facts.plugins if full_id.endswith(f":{id}")] or [id]
+
+    registry = default_registry()
     try:
-        found = structure_of(resolve(replace(pairing, weights=None)).plan)
+        return registry.encoder(full(pairing.encoder)[0]), registry.decoder(full(pairing.decoder)[-1])
     except UnknownIdError as cause:
         raise UnknownIdError(
             f"{place} needs what is not installed here: {cause}\n{_told_plugins(facts.plugins, pairing)}"
         ) from cause
+
+
+def _check_plan(
+    facts: SavedModel, pairing: Pairing, place: Path, encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec]
+) -> None:
+    """Find out, before any weights are read, whether the model can be built as it was."""
+    found = structure_of(resolve(replace(pairing, weights=None), encoder, decoder).plan)
     differing = [key for key in facts.plan.keys() | found.keys() if facts.plan.get(key) != found.get(key)]
     if differing:
         lines = "".join(
