@@ -255,6 +255,32 @@ def test_a_folder_that_is_not_whole_is_refused(tmp_path, spoil, told):
         zoo.load(place)
 
 
+def versions(version):
+    def change(facts):
+        for each in facts["plugins"].values():
+            each["version"] = version
+
+    return change
+
+
+def test_a_plugin_of_another_version_is_told_with_what_installs_the_one_before(tmp_path):
+    place = built().save(tmp_path / "model")
+    here = config(place)["plugins"][ENCODER]["version"]
+    rewrite(place, versions("0.0.9"))
+    with pytest.warns(UserWarning, match=r'pip install "segmentation-zoo==0\.0\.9"') as told:
+        assert torch.equal(output(zoo.load(place)), output(built()))
+    assert len(told) == 1  # both sides are of one distribution
+    assert f"saved with segmentation-zoo 0.0.9; here {ENCODER} comes from segmentation-zoo {here}" in str(told[0].message)
+    assert told[0].filename == __file__
+
+
+def test_a_plugins_patch_release_is_not_told(tmp_path):
+    place = built().save(tmp_path / "model")
+    major, minor, *_ = config(place)["plugins"][ENCODER]["version"].split(".")
+    rewrite(place, versions(f"{major}.{minor}.99"))
+    assert torch.equal(output(zoo.load(place)), output(built()))  # a warning would be an error
+
+
 PLUGIN = """
     import torch
     import zoo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike, fspath
@@ -36,7 +37,8 @@ OTHERS = "as `zoo train` writes one. Weights of other programs are for zoo.load_
 def load(path: str | PathLike[str]) -> SegmentationModel:
     """Return the model that was saved, in eval mode, with its weights, its normalisation and its classes' names.
 
-    Only tensors and plain data are read, never code. A folder's model is built from the plugins that it was saved with.
+    Only tensors and plain data are read, never code. A folder's model is built from the plugins that it was saved with; where
+    one of them has another version here, by its first two numbers, a warning says which it was and what installs it.
 
     Args:
         path: a folder that `model.save` wrote; `"hf-hub:OWNER/NAME"`, a repository that holds one; or a checkpoint that
@@ -62,6 +64,7 @@ def _from_folder(place: Path) -> SegmentationModel:
     facts = checked(SavedModel, read_mapping(path, "format: 1"), f"{path} is no saved model's")
     pairing = _pairing(facts.pairing, path)
     encoder, decoder = _sides(facts, pairing, place)
+    _warn_of_other_versions(facts, (encoder, decoder), place)
     _check_plan(facts, pairing, place, encoder, decoder)
     state = _state(place / facts.weights, facts.sha256)
     model = build_pairing(replace(pairing, weights=None), encoder, decoder)
@@ -89,6 +92,26 @@ def _sides(facts: SavedModel, pairing: Pairing, place: Path) -> tuple[Entry[Enco
         raise UnknownIdError(
             f"{place} needs what is not installed here: {cause}\n{_told_plugins(facts.plugins, pairing)}"
         ) from cause
+
+
+def _warn_of_other_versions(facts: SavedModel, sides: tuple[Entry[Any], ...], place: Path) -> None:
+    """Tell of plugins whose first two numbers of the version are others: what they compute may be, too, in the same plan."""
+    told: dict[str, str] = {}
+    for entry in sides:
+        saved = facts.plugins.get(entry.full_id)
+        if saved and (saved.distribution, _series(saved.version)) != (entry.distribution, _series(entry.version)):
+            text = (
+                f"{place} was saved with {saved.distribution} {saved.version}; here {entry.full_id} comes from "
+                f"{entry.distribution} {entry.version}, and the model's output may differ. What it was saved with: "
+                f'pip install "{saved.distribution}=={saved.version}"'
+            )
+            told.setdefault(saved.distribution, text)
+    for text in told.values():
+        warnings.warn(text, stacklevel=4)  # at the call of `load`
+
+
+def _series(version: str) -> list[str]:
+    return version.split(".")[:2]
 
 
 def _check_plan(
