@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -183,6 +184,7 @@ def zipped(**files):
     return file.getvalue()
 
 
+RESNET = {"pairing": {"encoder": "timm:test_resnet", "decoder": "unet-basic"}}
 MODELS = {
     "code.pt": (pickle.dumps(Code()), "may hold code|is broken"),
     "code.ckpt": (checkpoint({"state_dict": {}, "zoo": Code()}), "may hold code"),
@@ -196,6 +198,8 @@ MODELS = {
         checkpoint({"state_dict": {}, "zoo": {"pairing": {"encoder": 3, "decoder": []}}}),
         "string such as 'resnet18'",
     ),
+    "no state.ckpt": (checkpoint({"state_dict": [1], "zoo": RESNET}), "no checkpoint of a pairing"),
+    "numbered.ckpt": (checkpoint({"state_dict": {1: torch.zeros(2)}, "zoo": RESNET}), "no checkpoint of a pairing"),
     "list.ckpt": (checkpoint([1, 2, 3]), "no checkpoint of a pairing"),
 }
 
@@ -220,6 +224,8 @@ CONFIGS = {
     "unknown encoder": (lambda facts: facts["pairing"].update(encoder="timm:resnet_of_tomorrow"), "not installed here"),
     "hash": (lambda facts: facts.update(sha256="0" * 64), "not the file that config.yaml beside it names"),
     "no weights": (lambda facts: facts.update(weights="other.safetensors"), "could not be read"),
+    "fewer names": (lambda facts: facts.update(classes=["road"]), "1 names for 2 classes"),
+    "more colours": (lambda facts: facts.update(colours=[[0, 0, 0]] * 3), "3 colours for 2 classes"),
     "normalisation": (lambda facts: facts["preprocessing"].update(mean="grey"), "normalisation"),
 }
 
@@ -237,6 +243,14 @@ def test_weights_that_are_cut_are_told(cut, saved, tmp_path, command_line):
     weights = tmp_path / "model/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:cut])
     check_refused(tmp_path / "model", "cut short, or was altered", tmp_path, command_line)
+
+
+def test_numbers_that_pytorch_has_not_are_told(saved, tmp_path, command_line):
+    header = json.dumps({"a": {"dtype": "F6_E2M3", "shape": [4], "data_offsets": [0, 3]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(3)
+    rewritten(saved, tmp_path / "model", lambda facts: facts.update(sha256=hashlib.sha256(content).hexdigest()))
+    (tmp_path / "model/model.safetensors").write_bytes(content)
+    check_refused(tmp_path / "model", "is no file of safetensors", tmp_path, command_line)
 
 
 RUNS = {

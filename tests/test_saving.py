@@ -357,6 +357,10 @@ def test_an_empty_folder_is_filled(tmp_path):
 def test_what_cannot_be_saved_is_told(tmp_path):
     with pytest.raises(zoo.OptionError, match="2 names were given, and the model has 3 classes"):
         built().save(tmp_path / "model", classes=["a", "b"])
+    model = built()
+    model.colours = ((0, 0, 0),)
+    with pytest.raises(zoo.OptionError, match="1 colours were given, and the model has 3 classes"):
+        model.save(tmp_path / "model")
     body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), torch.nn.Conv2d(8, 8, 3, stride=2, padding=1))
     with pytest.raises(zoo.OptionError, match="is a module of yours, which no id names"):
         zoo.build(body, "unet-basic").save(tmp_path / "model")

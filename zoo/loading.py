@@ -156,8 +156,8 @@ def _state(path: Path, sha256: str) -> dict[str, Tensor]:
         )
     try:
         state: dict[str, Tensor] = tensors_of(content)
-    except SafetensorError as cause:
-        raise WeightsError(f"{path} is no file of safetensors: {cause}.") from cause
+    except (SafetensorError, KeyError) as cause:  # the latter for a type of numbers that PyTorch has not
+        raise WeightsError(f"{path} is no file of safetensors: {type(cause).__name__}: {cause}.") from cause
     return state
 
 
@@ -189,6 +189,9 @@ def _finished(model: SegmentationModel, pairing: Pairing, facts: Mapping[str, An
         preprocessing = Preprocessing(mean=tuple(told["mean"]), std=tuple(told["std"]), value_range=(low, high))
         licences = Licences(**facts["licences"])
         classes, colours = tuple(facts["classes"]), tuple((red, green, blue) for red, green, blue in facts["colours"])
+        for what, given in (("names", classes), ("colours", colours)):
+            if given and len(given) != pairing.classes:
+                raise ValueError(f"{len(given)} {what} for {pairing.classes} classes")
     except (KeyError, TypeError, ValueError) as cause:
         raise ConfigError(
             f"{place}: what is said of normalisation, licences, classes or colours cannot be read "
@@ -207,6 +210,8 @@ def _read(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:
         what = "may hold code, and is not read" if isinstance(cause, pickle.UnpicklingError) else "is broken or no checkpoint"
         raise WeightsError(f"{path} {what} ({type(cause).__name__}).") from cause
-    if not isinstance(found, dict) or "state_dict" not in found:
+    state = found.get("state_dict") if isinstance(found, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise WeightsError(f"{path} is no checkpoint of a pairing, {OTHERS}")
-    return found
+    checkpoint: dict[str, Any] = found
+    return checkpoint

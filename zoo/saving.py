@@ -46,7 +46,7 @@ def save_model(
         metrics: plain data about how good it is, for the card.
 
     Raises:
-        OptionError: the encoder is a module of yours, which no id names, or there are other than `classes` names.
+        OptionError: the encoder is a module of yours, which no id names, or there are other than `classes` names or colours.
         ConfigError: the folder holds other files.
     """
     place = Path(folder)
@@ -97,8 +97,9 @@ def _check(model: SegmentationModel, names: tuple[str, ...], place: Path) -> Non
             f"The encoder {pairing.encoder} is a module of yours, which no id names, so that the model could not be built "
             "again. Register it (zoo.register_encoder), or save model.state_dict()."
         )
-    if names and len(names) != pairing.classes:
-        raise OptionError(f"classes: {len(names)} names were given, and the model has {pairing.classes} classes.")
+    for what, given in (("classes: {} names", names), ("{} colours", model.colours)):
+        if given and len(given) != pairing.classes:
+            raise OptionError(f"{what.format(len(given))} were given, and the model has {pairing.classes} classes.")
     if place.is_file() or (place.is_dir() and any(place.iterdir()) and not (place / CONFIG).is_file()):
         raise ConfigError(f"{place} holds other files than a saved model's; nothing is written there. Give a new folder.")
 
