@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -349,9 +351,24 @@ def test_a_broken_saved_model_is_not_replaced_unasked(tmp_path):
     assert (place / "model.safetensors").is_file()
 
 
-def test_an_empty_folder_is_filled(tmp_path):
-    (tmp_path / "model").mkdir()
-    assert zoo.load(built().save(tmp_path / "model")).pairing.classes == 3
+def test_an_empty_folder_is_filled_and_stays_the_same_folder(tmp_path, monkeypatch):
+    place = tmp_path / "model"
+    place.mkdir()
+    (place / ".draft.1").mkdir()  # a kill left it
+    monkeypatch.chdir(place)  # as a volume's folder, it cannot be another
+    assert built().save(".") == Path()
+    assert sorted(path.name for path in Path().iterdir()) == ["README.md", "config.yaml", "model.safetensors"]
+    assert torch.equal(output(zoo.load(place)), output(built()))
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_to_a_folder_stays_and_the_folder_is_filled(tmp_path, is_there):
+    if is_there:
+        (tmp_path / "disk").mkdir()
+    (tmp_path / "model").symlink_to(tmp_path / "disk")
+    built().save(tmp_path / "model")
+    assert (tmp_path / "model").is_symlink()
+    assert torch.equal(output(zoo.load(tmp_path / "disk")), output(built()))
 
 
 def test_what_cannot_be_saved_is_told(tmp_path):
@@ -361,10 +378,36 @@ def test_what_cannot_be_saved_is_told(tmp_path):
     model.colours = ((0, 0, 0),)
     with pytest.raises(zoo.OptionError, match="1 colours were given, and the model has 3 classes"):
         model.save(tmp_path / "model")
+    for names in ("abc", [1, 2, 3]):
+        with pytest.raises(zoo.OptionError, match="classes: a sequence of names, one a class"):
+            built().save(tmp_path / "model", classes=names)
+    (tmp_path / "file").write_text("words", encoding="utf-8")
+    with pytest.raises(zoo.OptionError, match="file/model cannot be written: Not a directory"):
+        built().save(tmp_path / "file" / "model")
     body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), torch.nn.Conv2d(8, 8, 3, stride=2, padding=1))
     with pytest.raises(zoo.OptionError, match="is a module of yours, which no id names"):
         zoo.build(body, "unet-basic").save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("metrics", [{"miou": torch.tensor(0.5)}, {"iou": [Path("scores")]}, {3: 0.5}])
+def test_metrics_that_are_no_plain_data_are_refused_before_anything_is_written(tmp_path, metrics):
+    place = built().save(tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    other = built()
+    torch.nn.init.ones_(other.head.bias)
+    with pytest.raises(zoo.OptionError, match=r"metrics.* must be plain data .*found a (Tensor|PosixPath|dict)"):
+        other.save(place, metrics=metrics)
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
+def test_metrics_may_be_numpys_and_no_number_at_all(tmp_path):
+    metrics = {"miou": np.float32(0.5), "images": np.int64(3), "dice": (float("nan"), np.float64(0.25))}
+    told = config(built().save(tmp_path / "model", metrics=metrics))["metrics"]
+    assert told["miou"] == 0.5
+    assert told["images"] == 3
+    assert math.isnan(told["dice"][0])
+    assert told["dice"][1] == 0.25
 
 
 SAVE = """

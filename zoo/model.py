@@ -118,7 +118,8 @@ class SegmentationModel(nn.Module):
             metrics: plain data about how good it is, for the card.
 
         Raises:
-            OptionError: the encoder is a module of yours, which no id names, or there are other than `classes` names.
+            OptionError: the encoder is a module of yours, which no id names, there are other than `classes` names or
+                colours, metrics are no plain data, or the folder cannot be written.
             ConfigError: the folder holds other files.
         """
         save_model = importlib.import_module("zoo.saving").save_model  # above this module, which knows nothing of files

@@ -96,7 +96,7 @@ class SavedModel(Strict):
 
     def to_yaml(self) -> str:
         """Return the file's text."""
-        told: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+        told: str = yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True, width=120)
         return told
 
 

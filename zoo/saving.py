@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from zoo.whole_files import replace_file
 __all__ = ["save_model"]
 
 WEIGHTS = "model.safetensors"
+DRAFT = ".draft."
+"""What the folder in an empty folder begins with that a model is written to first; a kill may leave it."""
 
 
 def save_model(
@@ -46,61 +49,80 @@ def save_model(
         metrics: plain data about how good it is, for the card.
 
     Raises:
-        OptionError: the encoder is a module of yours, which no id names, or there are other than `classes` names or colours.
+        OptionError: the encoder is a module of yours, which no id names, there are other than `classes` names or colours,
+            metrics are no plain data, or the folder cannot be written.
         ConfigError: the folder holds other files.
     """
-    place = Path(folder)
-    names = tuple(classes) or model.class_names
+    place = Path(folder).resolve()  # a link stays one
+    names = classes if isinstance(classes, str) else tuple(classes) or model.class_names
     _check(model, names, place)
-    content = save({key: _plain(value) for key, value in model.state_dict().items()})
-    sha256 = hashlib.sha256(content).hexdigest()
     before = _current(place)
+    content = save({key: _on_cpu(value) for key, value in model.state_dict().items()})
+    sha256 = hashlib.sha256(content).hexdigest()
+    facts = SavedModel.of(
+        model.pairing,
+        model.plan,
+        model.preprocessing,
+        model.licences,
+        weights=_name_beside(before, sha256),
+        sha256=sha256,
+        classes=tuple(names),
+        colours=model.colours,
+        metrics=_plain(metrics or {}, "metrics"),
+    )
+    try:
+        if before is None:
+            _write_new(place, facts, content, model)
+        else:
+            _write_all(place, facts, content, model)
+            if before.weights != facts.weights:
+                (place / before.weights).unlink(missing_ok=True)
+    except OSError as cause:
+        raise OptionError(f"{place} cannot be written: {cause.strerror}.") from cause
+    return Path(folder)
 
-    def facts(weights: str) -> SavedModel:
-        return SavedModel.of(
-            model.pairing,
-            model.plan,
-            model.preprocessing,
-            model.licences,
-            weights=weights,
-            sha256=sha256,
-            classes=names,
-            colours=model.colours,
-            metrics=metrics or {},
-        )
 
+def _name_beside(before: SavedModel | None, sha256: str) -> str:
+    """Return what the file of weights is to be called, so that those which are there stay whole until others are named."""
     if before is None:
-        draft = place.with_name(f".{place.name}.{os.getpid()}")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        try:
-            _write_all(draft, facts(WEIGHTS), content, model)
-            if place.is_dir():
-                place.rmdir()  # it is empty
-            draft.rename(place)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-        return place
+        return WEIGHTS
     if before.sha256 == sha256:
-        _write_all(place, facts(before.weights), content, model)
-        return place
-    other = f"model-{sha256[:8]}.safetensors" if before.weights == WEIGHTS else WEIGHTS
-    _write_all(place, facts(other), content, model)
-    (place / before.weights).unlink(missing_ok=True)
-    return place
+        return before.weights
+    return f"model-{sha256[:8]}.safetensors" if before.weights == WEIGHTS else WEIGHTS
 
 
-def _check(model: SegmentationModel, names: tuple[str, ...], place: Path) -> None:
+def _write_new(place: Path, facts: SavedModel, content: bytes, model: SegmentationModel) -> None:
+    """Write all of it elsewhere, and put it there at once: as a folder, or into an empty one that somebody made."""
+    is_there = place.is_dir()
+    draft = place / f"{DRAFT}{os.getpid()}" if is_there else place.with_name(f".{place.name}.{os.getpid()}")
+    for left in (draft, *place.glob(f"{DRAFT}*")):
+        shutil.rmtree(left, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        _write_all(draft, facts, content, model)
+        if is_there:
+            for name in (facts.weights, CARD, CONFIG):  # the last makes it a saved model
+                (draft / name).replace(place / name)
+        else:
+            draft.rename(place)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check(model: SegmentationModel, names: Sequence[str], place: Path) -> None:
     pairing = model.pairing
     if pairing.encoder.startswith(f"{MODULE}:"):
         raise OptionError(
             f"The encoder {pairing.encoder} is a module of yours, which no id names, so that the model could not be built "
             "again. Register it (zoo.register_encoder), or save model.state_dict()."
         )
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise OptionError(f"classes: a sequence of names, one a class, such as ['ground', 'road']; found {names!r}.")
     for what, given in (("classes: {} names", names), ("{} colours", model.colours)):
         if given and len(given) != pairing.classes:
             raise OptionError(f"{what.format(len(given))} were given, and the model has {pairing.classes} classes.")
-    if place.is_file() or (place.is_dir() and any(place.iterdir()) and not (place / CONFIG).is_file()):
+    is_other = place.is_dir() and any(not entry.name.startswith(DRAFT) for entry in place.iterdir())
+    if place.is_file() or (is_other and not (place / CONFIG).is_file()):
         raise ConfigError(f"{place} holds other files than a saved model's; nothing is written there. Give a new folder.")
 
 
@@ -119,6 +141,22 @@ def _write_all(place: Path, facts: SavedModel, content: bytes, model: Segmentati
     replace_file(place / CARD, card_of(model, facts).encode())
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _on_cpu(tensor: Tensor) -> Tensor:
     """Return a tensor as safetensors takes it: on the CPU, contiguous, with a memory of its own."""
     return tensor.detach().to("cpu", copy=True).contiguous() if tensor.layout == torch.strided else tensor.detach().to_dense()
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Return metrics as YAML holds them: NumPy's numbers are numbers, too."""
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(entry, f"{name}[{key!r}]") for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry, f"{name}[{index}]") for index, entry in enumerate(value)]
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Real):
+        return int(value) if isinstance(value, Integral) else float(value)
+    raise OptionError(
+        f"{name} must be plain data (numbers, text, lists, mappings whose keys are text); found a {type(value).__name__}. "
+        "A tensor's or an array's `.tolist()` is."
+    )
