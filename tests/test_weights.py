@@ -319,6 +319,16 @@ def test_a_head_of_other_classes_takes_nothing_that_merely_has_its_shape(called)
     assert all(torch.equal(tensor, before[f"head.{name}"]) for name, tensor in model.head.state_dict().items())
 
 
+@pytest.mark.parametrize(("wrap", "within"), [(torch.compile, "_orig_mod"), (nn.DataParallel, "module")])
+def test_a_model_within_another_is_asked_for(wrap, within):
+    source, model = (zoo.build("timm:test_resnet", "unet-basic") for _ in range(2))
+    wrapped = wrap(model)
+    with pytest.raises(zoo.OptionError, match=rf"found a {type(wrapped).__name__}.*{within}"):
+        zoo.load_weights(wrapped, source.state_dict())
+    zoo.load_weights(getattr(wrapped, within), source.state_dict())
+    assert same(model, source.state_dict())
+
+
 def test_tensors_that_have_no_place_are_refused_and_told(unet):
     model = zoo.build("smp:resnet18", "smp:unet", classes=3)
     before = untouched(model)

@@ -46,7 +46,8 @@ def load_weights(
 
     Raises:
         WeightsError: the weights cannot be read or do not fit, or two sets of them fit alike. Nothing was changed.
-        OptionError: there is no such part.
+        OptionError: there is no such part, or the model is none of `zoo.build`, such as one that is compiled or parallel: load
+            into the model within it.
 
     Example:
         >>> model = zoo.build("smp:resnet34", "smp:unet", classes=2)
@@ -54,6 +55,11 @@ def load_weights(
     """
     if part not in (None, *PARTS):
         raise OptionError(f"part is {', '.join(map(repr, PARTS))}, or None for all of the model; found {part!r}.")
+    if not isinstance(model, SegmentationModel):  # a wrapper's `load_state_dict` would find none of the names, and say nothing
+        raise OptionError(
+            f"load_weights takes a model that zoo.build or zoo.load gave; found a {type(model).__name__}. Give the model "
+            "within it: `_orig_mod` of a compiled one, `module` of a parallel one."
+        )
     if isinstance(weights, Mapping):
         source, state = "The state dict", unwrapped(weights, "The state dict")
     else:
