@@ -448,6 +448,18 @@ def test_a_saved_model_and_a_training_give_their_weights_to_another_pairing(tmp_
     assert holds(other, source.encoder.network.state_dict())
 
 
+def test_a_saved_models_weights_are_those_that_it_names_whatever_lies_beside_them(tmp_path):
+    place = zoo.build("timm:test_resnet", "unet-basic").save(tmp_path / "model")
+    before = (place / "model.safetensors").read_bytes()
+    model = zoo.build("timm:test_resnet", "unet-basic")
+    model.save(place)
+    (place / "model.safetensors").write_bytes(before)  # as where one copy was put over another
+    state = zoo.read_state_dict(place)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    (place / "config.yaml").write_text("weights: imagenet", encoding="utf-8")  # another program's
+    assert not torch.equal(zoo.read_state_dict(place)["head.weight"], state["head.weight"])
+
+
 def test_weights_of_integers_are_none_for_a_module_of_floats(states):
     model = zoo.build("resnet18", "unet-basic")
     quantised = {**states["resnet18"], "conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.int8)}

@@ -7,11 +7,13 @@ from typing import Any
 
 from zoo.errors import WeightsError
 
-__all__ = ["HUB", "hub_file", "hub_folder"]
+__all__ = ["CONFIG", "FILES", "HUB", "hub_file", "hub_folder"]
 
 HUB = "hf-hub:"
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What a repository calls its weights, the file that can hold no code first."""
+CONFIG = "config.yaml"
+"""What a saved model says of itself, in a folder or a repository; its key `weights` names their file."""
 
 
 def hub_file(weights: str) -> Path:

@@ -18,13 +18,13 @@ from torch import Tensor
 from zoo.building import build_pairing
 from zoo.configuration import checked, read_mapping
 from zoo.errors import ConfigError, NegotiationError, UnknownIdError, WeightsError
-from zoo.hub import HUB, hub_folder
+from zoo.hub import CONFIG, HUB, hub_folder
 from zoo.licences import Licences
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
 from zoo.registry import Entry, default_registry
-from zoo.saved import CONFIG, PluginVersion, SavedModel, structure_of
+from zoo.saved import PluginVersion, SavedModel, structure_of
 from zoo.specs import DecoderSpec, EncoderSpec, Preprocessing
 from zoo.state_dicts import unpickled
 

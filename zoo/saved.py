@@ -19,9 +19,8 @@ from zoo.plan import Plan
 from zoo.registry import default_registry
 from zoo.specs import Preprocessing
 
-__all__ = ["CONFIG", "FORMAT", "LIBRARIES", "PluginVersion", "SavedModel", "plugins_of", "structure_of"]
+__all__ = ["FORMAT", "LIBRARIES", "PluginVersion", "SavedModel", "plugins_of", "structure_of"]
 
-CONFIG = "config.yaml"
 FORMAT: Literal[1] = 1
 LIBRARIES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "segmentation-zoo")
 

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from zoo.configuration import checked, read_mapping
 from zoo.errors import ConfigError, OptionError
+from zoo.hub import CONFIG
 from zoo.model import SegmentationModel
 from zoo.model_card import CARD, card_of
 from zoo.planning import MODULE
-from zoo.saved import CONFIG, SavedModel
+from zoo.saved import SavedModel
 from zoo.whole_files import replace_file
 
 __all__ = ["save_model"]

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from zoo.errors import WeightsError
-from zoo.hub import FILES, HUB, hub_file
+from zoo.configuration import read_mapping
+from zoo.errors import ConfigError, WeightsError
+from zoo.hub import CONFIG, FILES, HUB, hub_file
 
 __all__ = ["read_state_dict", "unpickled", "unwrapped"]
 
@@ -31,8 +32,9 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
     training), else `state_dict`, `model_state_dict`, `model`, `net` or `network`, else the only one that holds tensors.
 
     Args:
-        weights: the path of a `.safetensors` file, or of any other as `torch.save` writes it; of a folder that holds
-            `model.safetensors`, `pytorch_model.bin` or one `.safetensors` file; or "hf-hub:OWNER/NAME".
+        weights: the path of a `.safetensors` file, or of any other as `torch.save` writes it; of a folder that
+            `model.save` wrote, or that holds `model.safetensors`, `pytorch_model.bin` or one `.safetensors` file; or
+            "hf-hub:OWNER/NAME".
         entry: which entry of a checkpoint, such as "teacher".
         prefix: return the tensors whose names begin with it, without it, such as "module.encoder_q.".
 
@@ -125,6 +127,8 @@ def _file(place: Path) -> Path:
         return place
     if not place.is_dir():
         raise WeightsError(f"There is no file of weights {place}.")
+    if (saved := _named_by_a_saved_model(place)) is not None:
+        return saved
     found = [place / name for name in FILES if (place / name).is_file()][:1] or sorted(place.glob("*.safetensors"))
     if len(found) != 1:
         raise WeightsError(
@@ -132,6 +136,17 @@ def _file(place: Path) -> Path:
             "give a file's path."
         )
     return found[0]
+
+
+def _named_by_a_saved_model(folder: Path) -> Path | None:
+    """Return the weights that `model.save` wrote there last; others may lie beside them, after a copy or a kill."""
+    try:
+        name = read_mapping(folder / CONFIG).get("weights")
+    except ConfigError:  # none, or another program's
+        return None
+    if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+        return None
+    return folder / name if (folder / name).is_file() else None
 
 
 def _loaded(path: Path) -> Any:
