@@ -275,8 +275,10 @@ def test_the_model_stays_as_it_was(tmp_path):
         ("model.onnx", {"format": "tflite"}, r"format is one of 'onnx', 'torch-export', 'openvino'; found 'tflite'"),
         ("model.onnx", {"format": "openvino"}, r"'openvino' ends in \.xml"),
         ("model.onnx", {"tolerance": 0}, "tolerance is a number above 0"),
+        ("model.onnx", {"tolerance": None}, "tolerance is a number above 0"),
         ("model.onnx", {"timeout": -1}, "timeout is a number above 0"),
         ("model.onnx", {"size": (64, 0)}, "size is a pair"),
+        ("model.onnx", {"size": 64}, "size is a pair"),
         ("folder.onnx", {}, "is a folder"),
         ("file/model.onnx", {}, "cannot be written"),
     ],
@@ -302,11 +304,15 @@ def test_a_missing_package_is_told_with_what_installs_it(suffix, package, tmp_pa
         zoo.export(built(), tmp_path / f"model.{suffix}")
 
 
-def test_weights_of_more_than_onnx_holds_lie_beside_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 1000)
+def test_weights_of_more_than_onnx_holds_lie_beside_the_file_and_go_with_it(tmp_path, monkeypatch):
     model = built()
-    report = zoo.export(model, tmp_path / "model.onnx", timeout=None)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 1000)
+        report = zoo.export(model, tmp_path / "model.onnx", timeout=None)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    assert_same(model, report.path)
+    zoo.export(model, report.path, timeout=None)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx"]
     assert_same(model, report.path)
 
 

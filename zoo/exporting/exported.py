@@ -150,10 +150,12 @@ def _form_and_place(path: str | PathLike[str], format: str | None) -> tuple[str,
 
 
 def _check_numbers(size: Size | None, tolerance: float, timeout: float | None) -> None:
-    if size is not None and (len(size) != 2 or not all(isinstance(length, int) and length >= 1 for length in size)):
+    is_pair = isinstance(size, tuple | list) and len(size) == 2
+    if size is not None and not (is_pair and all(isinstance(length, int) and length >= 1 for length in size)):
         raise OptionError(f"size is a pair (height, width) of whole numbers of at least 1; found {size!r}.")
-    for name, value in (("tolerance", tolerance), ("timeout", timeout)):
-        if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
+    given = {"tolerance": tolerance} if timeout is None else {"tolerance": tolerance, "timeout": timeout}
+    for name, value in given.items():
+        if not (isinstance(value, int | float) and 0 < value < math.inf):
             raise OptionError(f"{name} is a number above 0; found {value!r}.")
 
 
@@ -227,12 +229,16 @@ def _refuse_errors(checks: tuple[Check, ...], tolerance: float, draft: Draft, ta
 
 
 def _put(draft: Path, target: Path) -> int:
-    """Bring a draft's files to their place, and return how large they are."""
+    """Bring a draft's files to their place, where nothing stays of a file before it, and return how large they are."""
     files = files_of(draft)
     num_bytes = sum(file.stat().st_size for file in files)
+    before = files_of(target) if target.is_file() else []
     try:
         for file in files:
             file.replace(target.with_name(file.name))
+        for file in before:
+            if file.name not in {each.name for each in files}:
+                file.unlink()  # the weights of one that was larger
     except OSError as cause:
         raise OptionError(f"{target} cannot be written: {cause.strerror}.") from cause
     return num_bytes
