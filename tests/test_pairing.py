@@ -172,6 +172,13 @@ def test_a_pairing_comes_back_from_its_yaml(pairing):
         assert zoo.Pairing.from_yaml(path) == pairing
 
 
+@pytest.mark.parametrize("text", ["1e3", "-2E-5", "no", "3", "2024-01-01", "~", "1.5e+3"])
+def test_text_that_looks_like_something_else_comes_back_as_text(tmp_path, text):
+    pairing = zoo.Pairing("resnet18", "unet-basic", weights=text, encoder_options={"norm": text, "rate": 1e-30})
+    (tmp_path / "pairing.yaml").write_text(pairing.to_yaml(), encoding="utf-8")
+    assert zoo.Pairing.from_yaml(tmp_path / "pairing.yaml") == pairing
+
+
 def test_yaml_says_what_was_chosen_and_nothing_else():
     assert zoo.Pairing("resnet18", "unet-basic").to_yaml() == "encoder: resnet18\ndecoder: unet-basic\n"
     assert "image_size:\n- 225\n- 301\n" in full().to_yaml()
@@ -186,6 +193,9 @@ def test_yaml_says_what_was_chosen_and_nothing_else():
         ("encoder: resnet18\ndecoder: unet-basic\nlevels: 0", "levels: .*found 0"),
         ("encoder: resnet18\nencoder: resnet34\ndecoder: unet-basic", "stands twice"),
         ("encoder: !!python/object:os.system {}\ndecoder: unet-basic", "no valid YAML"),
+        ("? [encoder]\n: resnet18", "a key is text or a number"),
+        ("encoder: resnet18\ndecoder: unet-basic\nencoder_options: &own {x: *own}", r"\*own stands within what it names"),
+        ("encoder: " + "[" * 5000, "no valid YAML"),
         ("- resnet18", "must hold keys and values"),
         ("encoder: resnet18\ndecoder: unet-basic\nencoder_options: {when: 2024-01-01}", "plain data"),
     ],

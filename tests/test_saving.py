@@ -390,6 +390,11 @@ def test_what_cannot_be_saved_is_told(tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_names_of_classes_that_look_like_numbers_come_back(tmp_path):
+    names = ("1e3", "7", "no")
+    assert zoo.load(built().save(tmp_path / "model", classes=names)).class_names == names
+
+
 @pytest.mark.parametrize("metrics", [{"miou": torch.tensor(0.5)}, {"iou": [Path("scores")]}, {3: 0.5}])
 def test_metrics_that_are_no_plain_data_are_refused_before_anything_is_written(tmp_path, metrics):
     place = built().save(tmp_path / "model")

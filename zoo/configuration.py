@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from zoo.errors import ConfigError
 from zoo.hints import did_you_mean
 
-__all__ = ["Count", "Side", "Size", "Strict", "checked", "read_mapping", "read_value"]
+__all__ = ["Count", "Side", "Size", "Strict", "checked", "read_mapping", "read_value", "written"]
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Size: TypeAlias = Annotated[
@@ -45,7 +45,7 @@ def read_mapping(path: Path, example: str = "name: my-run") -> dict[Any, Any]:
         raise ConfigError(f"There is no configuration {path}; the project's own are in configs/.") from None
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigError(f"{path} could not be read: {cause}.") from cause
-    except yaml.YAMLError as cause:
+    except (yaml.YAMLError, RecursionError) as cause:
         raise ConfigError(f"{path} is no valid YAML: {' '.join(str(cause).split())}.") from cause
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold keys and values, such as '{example}'; found {type(content).__name__}.")
@@ -83,22 +83,52 @@ def read_value(text: str) -> Any:
         return text
 
 
+def written(content: dict[str, Any]) -> str:
+    """Return plain data as the YAML that `read_mapping` reads as the same: text that it would take for a number is quoted."""
+    told: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return told
+
+
+class _Dumper(yaml.SafeDumper):
+    """The standard one, but for what `_Loader` takes for a number."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, where the standard loader silently takes the last, and takes 1e-3 for a number."""
+    """YAML that refuses a key given twice, where the standard loader silently takes the last, and takes 1e-3 for a number.
+
+    What contains itself is refused as well, and keys that are lists or mappings.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._open: list[str | None] = []
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self._open:
+                raise yaml.YAMLError(f"*{event.anchor} stands within what it names{event.start_mark}")
+            return super().compose_node(parent, index)
+        self._open.append(event.anchor)
+        node = super().compose_node(parent, index)
+        self._open.pop()
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"a key is text or a number; found another{key.start_mark}")
             if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
                 raise yaml.YAMLError(f"the key {key.value!r} stands twice, the second time in line {key.start_mark.line + 1}")
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+for _each in (_Loader, _Dumper):
+    _each.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def _told(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str:

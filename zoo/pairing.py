@@ -107,12 +107,9 @@ class Pairing:
 
     def to_yaml(self) -> str:
         """Return the YAML that `from_yaml` reads: ids, and the options that are not at their defaults."""
-        import yaml
+        from zoo.configuration import written
 
-        told: str = yaml.safe_dump(
-            {"encoder": self.encoder, "decoder": self.decoder, **self._chosen()}, sort_keys=False, allow_unicode=True, width=120
-        )
-        return told
+        return written({"encoder": self.encoder, "decoder": self.decoder, **self._chosen()})
 
     def code(self) -> str:
         """Return the line of Python that builds it."""

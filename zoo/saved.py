@@ -7,10 +7,9 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
-from zoo.configuration import Strict
+from zoo.configuration import Strict, written
 from zoo.data.entry import ColourEntry
 from zoo.licences import Licences
 from zoo.options import plain
@@ -95,8 +94,7 @@ class SavedModel(Strict):
 
     def to_yaml(self) -> str:
         """Return the file's text."""
-        told: str = yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True, width=120)
-        return told
+        return written(self.model_dump())
 
 
 def structure_of(plan: Plan) -> dict[str, Any]:
