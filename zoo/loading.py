@@ -38,7 +38,8 @@ def load(path: str | PathLike[str]) -> SegmentationModel:
     """Return the model that was saved, in eval mode, with its weights, its normalisation and its classes' names.
 
     Only tensors and plain data are read, never code. A folder's model is built from the plugins that it was saved with; where
-    one of them has another version here, by its first two numbers, a warning says which it was and what installs it.
+    one of them has another version here, by its first two numbers, a warning says which it was and what installs it. The model
+    is in PyTorch's default type of numbers, float32, whichever it was saved in.
 
     Args:
         path: a folder that `model.save` wrote; `"hf-hub:OWNER/NAME"`, a repository that holds one; or a checkpoint that
