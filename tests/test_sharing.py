@@ -157,6 +157,14 @@ def test_what_the_hub_refuses_or_has_not_is_told(hub, tmp_path):
     assert "WeightsError: hf-hub:someone/roads could not be fetched" in missing.stderr
 
 
+def test_of_another_programs_weights_only_the_names_are_fetched(hub, tmp_path):
+    address, files = hub
+    files["someone/roads"] = {"model.safetensors": bytes(64)}
+    refused = run(LOAD, address, tmp_path, tmp_path / "output.pt")
+    assert "WeightsError: hf-hub:someone/roads holds no saved model: it has no config.yaml" in refused.stderr
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_a_folder_is_loaded_as_it_is(tmp_path):
     torch.manual_seed(0)
     model = zoo.build("timm:test_resnet", "unet-basic").eval()

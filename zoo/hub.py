@@ -42,14 +42,14 @@ def hub_file(weights: str) -> Path:
 
 
 def hub_folder(name: str, **options: Any) -> Path:
-    """Return the folder of a repository, fetched if the cache has it not.
+    """Return the folder of a repository that holds a saved model, fetched if the cache has it not.
 
     Args:
         name: "hf-hub:OWNER/NAME" as for `hub_file`.
         options: as for `huggingface_hub.snapshot_download`.
 
     Raises:
-        WeightsError: there is no such repository, or it cannot be reached.
+        WeightsError: there is no such repository, it holds another program's weights, or it cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -58,14 +58,19 @@ def hub_folder(name: str, **options: Any) -> Path:
     if revision:
         options["revision"] = revision
     try:
-        found = snapshot_download(repository, allow_patterns=["*.safetensors", "*.yaml", "*.md"], **options)
+        found = Path(snapshot_download(repository, allow_patterns=[CONFIG], **options))
+        if (found / CONFIG).is_file():  # without it, its weights are another program's, and may be large
+            return Path(snapshot_download(repository, allow_patterns=["*.safetensors", CONFIG, "*.md"], **options))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as cause:
         told = str(cause).strip().partition("\n")[0]
         raise WeightsError(
             f"{name} could not be fetched: {type(cause).__name__}: {told} Give hf-hub:OWNER/NAME, a repository that holds what "
             "model.save wrote. Without a network, fetch it elsewhere and pass the folder's path."
         ) from cause
-    return Path(found)
+    raise WeightsError(
+        f"{name} holds no saved model: it has no {CONFIG}. `model.push_to_hub` writes one; weights alone are for "
+        f"zoo.load_weights(model, {name!r}), of a model that zoo.build made."
+    )
 
 
 def _unfetched(weights: str, cause: Exception) -> WeightsError:

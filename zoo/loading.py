@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
@@ -31,6 +32,11 @@ from zoo.state_dicts import unpickled
 __all__ = ["load"]
 
 PREFIX = "model."
+Plugins: TypeAlias = Mapping[str, PluginVersion]
+"""By full id, where encoder and decoder came from."""
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+"""What may be meant for one of the hub's."""
+Sides: TypeAlias = tuple[Entry[EncoderSpec], Entry[DecoderSpec]]
 OTHERS = "as `zoo train` writes one. Weights of other programs are for zoo.load_weights, into a model that zoo.build made."
 
 
@@ -64,11 +70,9 @@ def _from_folder(place: Path) -> SegmentationModel:
         raise WeightsError(f"{place} holds no saved model: it has no {CONFIG}. `model.save(folder)` writes one.")
     facts = checked(SavedModel, read_mapping(path, "format: 1"), f"{path} is no saved model's")
     pairing = _pairing(facts.pairing, path)
-    encoder, decoder = _sides(facts, pairing, place)
-    _warn_of_other_versions(facts, (encoder, decoder), place)
-    _check_plan(facts, pairing, place, encoder, decoder)
+    sides = _checked_sides(pairing, facts.plan, facts.plugins, place)
     state = _state(place / facts.weights, facts.sha256)
-    model = build_pairing(replace(pairing, weights=None), encoder, decoder)
+    model = build_pairing(replace(pairing, weights=None), *sides)
     _fill(model, state, place, facts.plugins)
     return _finished(model, pairing, facts.model_dump(), place)
 
@@ -80,26 +84,41 @@ def _pairing(facts: Mapping[str, Any], path: Path) -> Pairing:
         raise ConfigError(f"{path}: pairing: {cause}") from cause
 
 
-def _sides(facts: SavedModel, pairing: Pairing, place: Path) -> tuple[Entry[EncoderSpec], Entry[DecoderSpec]]:
+def _checked_sides(pairing: Pairing, plan: Mapping[str, Any], plugins: Plugins, place: Path) -> Sides:
+    """Return encoder and decoder from where they were, after finding out that the model can be built as it was."""
+    sides = _sides(pairing, plugins, place)
+    _warn_of_other_versions(plugins, sides, place)
+    found = structure_of(resolve(replace(pairing, weights=None), *sides).plan)
+    differing = [key for key in plan.keys() | found.keys() if plan.get(key) != found.get(key)]
+    if differing:
+        lines = "".join(
+            f"\n  {key}: saved {plan.get(key)!r}\n  {' ' * len(key)}  here  {found.get(key)!r}" for key in sorted(differing)
+        )
+        raise NegotiationError(
+            f"The plan of {pairing}, saved in {place}, comes out differently here, so that its weights do not belong to it:"
+            f"{lines}\n{_told_plugins(plugins, pairing)}"
+        )
+    return sides
+
+
+def _sides(pairing: Pairing, plugins: Plugins, place: Path) -> Sides:
     """Look both sides up where they came from: a bare name may be another plugin's here, or several plugins'."""
 
     def full(id: str) -> list[str]:
-        return [full_id for full_id in facts.plugins if full_id.endswith(f":{id}")] or [id]
+        return [full_id for full_id in plugins if full_id.endswith(f":{id}")] or [id]
 
     registry = default_registry()
     try:
         return registry.encoder(full(pairing.encoder)[0]), registry.decoder(full(pairing.decoder)[-1])
     except UnknownIdError as cause:
-        raise UnknownIdError(
-            f"{place} needs what is not installed here: {cause}\n{_told_plugins(facts.plugins, pairing)}"
-        ) from cause
+        raise UnknownIdError(f"{place} needs what is not installed here: {cause}\n{_told_plugins(plugins, pairing)}") from cause
 
 
-def _warn_of_other_versions(facts: SavedModel, sides: tuple[Entry[Any], ...], place: Path) -> None:
+def _warn_of_other_versions(plugins: Plugins, sides: Sides, place: Path) -> None:
     """Tell of plugins whose first two numbers of the version are others: what they compute may be, too, in the same plan."""
     told: dict[str, str] = {}
     for entry in sides:
-        saved = facts.plugins.get(entry.full_id)
+        saved = plugins.get(entry.full_id)
         if saved and (saved.distribution, _series(saved.version)) != (entry.distribution, _series(entry.version)):
             text = (
                 f"{place} was saved with {saved.distribution} {saved.version}; here {entry.full_id} comes from "
@@ -108,31 +127,14 @@ def _warn_of_other_versions(facts: SavedModel, sides: tuple[Entry[Any], ...], pl
             )
             told.setdefault(saved.distribution, text)
     for text in told.values():
-        warnings.warn(text, stacklevel=4)  # at the call of `load`
+        warnings.warn(text, stacklevel=5)  # at the call of `load`
 
 
 def _series(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
-def _check_plan(
-    facts: SavedModel, pairing: Pairing, place: Path, encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec]
-) -> None:
-    """Find out, before any weights are read, whether the model can be built as it was."""
-    found = structure_of(resolve(replace(pairing, weights=None), encoder, decoder).plan)
-    differing = [key for key in facts.plan.keys() | found.keys() if facts.plan.get(key) != found.get(key)]
-    if differing:
-        lines = "".join(
-            f"\n  {key}: saved {facts.plan.get(key)!r}\n  {' ' * len(key)}  here  {found.get(key)!r}"
-            for key in sorted(differing)
-        )
-        raise NegotiationError(
-            f"The plan of {pairing}, saved in {place}, comes out differently here, so that its weights do not belong to it:"
-            f"{lines}\n{_told_plugins(facts.plugins, pairing)}"
-        )
-
-
-def _told_plugins(plugins: Mapping[str, PluginVersion], pairing: Pairing) -> str:
+def _told_plugins(plugins: Plugins, pairing: Pairing) -> str:
     wanted = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in plugins.values())
     own = [
         f"the {kind} {id}"
@@ -168,18 +170,21 @@ def _from_checkpoint(place: Path) -> SegmentationModel:
     if not isinstance(facts, dict) or not facts.get("pairing"):
         raise WeightsError(f"{place} is no checkpoint of a pairing, {OTHERS}")
     pairing = _pairing(facts["pairing"], place)
-    model = build_pairing(replace(pairing, weights=None))
+    try:
+        plan, plugins = dict(facts["plan"]), {id: PluginVersion(**each) for id, each in facts["plugins"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        raise WeightsError(f"{place} does not say how its model was built ({type(cause).__name__}), {OTHERS}") from cause
+    model = build_pairing(replace(pairing, weights=None), *_checked_sides(pairing, plan, plugins, place))
     state = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
-    _fill(model, state, place, {})
+    _fill(model, state, place, plugins)
     return _finished(model, pairing, facts, place)
 
 
-def _fill(model: SegmentationModel, state: dict[str, Tensor], place: Path, plugins: Mapping[str, PluginVersion]) -> None:
+def _fill(model: SegmentationModel, state: dict[str, Tensor], place: Path, plugins: Plugins) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as cause:
-        told = f"\n{_told_plugins(plugins, model.pairing)}" if plugins else ""
-        raise WeightsError(f"{place} does not fit {model.pairing}: {cause}{told}") from cause
+        raise WeightsError(f"{place} does not fit {model.pairing}: {cause}\n{_told_plugins(plugins, model.pairing)}") from cause
 
 
 def _finished(model: SegmentationModel, pairing: Pairing, facts: Mapping[str, Any], place: Path) -> SegmentationModel:
@@ -207,7 +212,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = unpickled(path)
     except FileNotFoundError:
-        raise WeightsError(f"There is no checkpoint and no folder {path}.") from None
+        hint = f" A repository is {HUB}{path.as_posix()}." if REPOSITORY.fullmatch(path.as_posix()) else ""
+        raise WeightsError(f"There is no checkpoint and no folder {path}.{hint}") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:
         what = "may hold code, and is not read" if isinstance(cause, pickle.UnpicklingError) else "is broken or no checkpoint"
         raise WeightsError(f"{path} {what} ({type(cause).__name__}).") from cause

@@ -158,6 +158,11 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content, told):
         zoo.load(path)
 
 
+def test_a_repository_without_the_hubs_prefix_is_told():
+    with pytest.raises(zoo.WeightsError, match="A repository is hf-hub:someone/roads"):
+        zoo.load("someone/roads")
+
+
 def test_a_truncated_checkpoint_is_refused(tmp_path):
     result = trained(tmp_path / "run", steps=2, validations=0)
     whole = result.checkpoint.read_bytes()

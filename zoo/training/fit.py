@@ -22,6 +22,7 @@ from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
+from zoo.saved import plugins_of, structure_of
 from zoo.training.layout import takes_channels_last
 from zoo.training.order import seed_of
 from zoo.training.scores import Scores
@@ -106,7 +107,7 @@ def fit(
     torch.manual_seed(seed_of("weights", settings.seed) % 2**63)
     if isinstance(pairing, Pairing):
         built = build_pairing(pairing)
-        facts |= _weights_facts(built)
+        facts |= _model_facts(built)
         model: nn.Module = built
     else:
         model = pairing
@@ -180,8 +181,13 @@ def _facts(pairing: Pairing | nn.Module, data: SegmentationData) -> dict[str, An
     }
 
 
-def _weights_facts(model: SegmentationModel) -> dict[str, Any]:
-    return {"preprocessing": _plain(asdict(model.preprocessing)), "licences": _plain(asdict(model.licences))}
+def _model_facts(model: SegmentationModel) -> dict[str, Any]:
+    return {
+        "plan": structure_of(model.plan),
+        "plugins": {id: each.model_dump() for id, each in plugins_of(model.pairing).items()},
+        "preprocessing": _plain(asdict(model.preprocessing)),
+        "licences": _plain(asdict(model.licences)),
+    }
 
 
 def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
