@@ -85,6 +85,19 @@ def test_masks_of_a_palette_give_their_indexes(tmp_path):
     assert sorted(data.train[0][1].unique().tolist()) == [0, 1, 2]
 
 
+def test_masks_of_a_palette_in_a_packed_tiff_give_their_indexes(tmp_path):
+    divided(tmp_path, values=(0, 1, 2))
+    for path in tmp_path.rglob("masks/*.png"):
+        with Image.open(path) as image:
+            mask = Image.fromarray(np.array(image), "P")
+        mask.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
+        mask.save(path.with_suffix(".tif"), compression="tiff_lzw")
+        path.unlink()
+    data = open_data(tmp_path)
+    assert data.classes == ("0", "1", "2")
+    assert data.train[0][1].unique().tolist() == [0, 1, 2]
+
+
 def test_masks_in_colours_are_read_by_a_table(tmp_path):
     table = [(0, 0, 0), (250, 10, 10), (10, 250, 10)]
 

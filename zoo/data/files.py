@@ -6,8 +6,10 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -28,6 +30,8 @@ MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 """Of an image that is opened unasked: what Pillow warns of."""
 LARGE = 2**30
 """Bytes from which on a compressed TIFF is unpacked into a temporary file, and not into memory."""
+LOSSLESS = (1, 5, 8)
+"""A TIFF's codes for no compression, LZW and Deflate."""
 
 _limit = threading.Lock()
 """Pillow's limit is the process's: who lifts it is alone."""
@@ -44,12 +48,14 @@ def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
     Raises:
         DataError: it is not there, broken, too large, or none.
     """
-    if path.suffix.lower() in TIFF and find_spec("tifffile"):
-        return _tiff(path, any_size=any_size)
     if path.suffix.lower() == ".npy":
         return _array(path)
-    with _any_size() if any_size else nullcontext(), _opened(path) as image:
-        return array_of(image)
+    tiff = _tiff(path, any_size=any_size) if path.suffix.lower() in TIFF and find_spec("tifffile") else None
+    if tiff and tiff.array is not None and not tiff.is_pillows:
+        return _seen(tiff.array, tiff)
+    with _any_size() if any_size else nullcontext(), _opened(path, tiff) as image:
+        array = array_of(image)
+        return _seen(array, tiff) if tiff and array.dtype == np.uint16 else array  # Pillow leaves these as they are stored
 
 
 def array_of(image: Image.Image) -> np.ndarray:
@@ -67,10 +73,12 @@ def read_mask_array(path: Path) -> np.ndarray:
     Raises:
         DataError: as `read_array`.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".npy" or (suffix in TIFF and find_spec("tifffile")):
-        return _flat(_array(path) if suffix == ".npy" else _tiff(path))
-    with _opened(path) as image:
+    if path.suffix.lower() == ".npy":
+        return _flat(_array(path))
+    tiff = _tiff(path) if path.suffix.lower() in TIFF and find_spec("tifffile") else None
+    if tiff and tiff.array is not None:
+        return _flat(tiff.array)
+    with _opened(path, tiff) as image:
         if image.mode in ("RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
             return np.asarray(image.convert("RGB"))
         if image.mode == "1":
@@ -78,16 +86,42 @@ def read_mask_array(path: Path) -> np.ndarray:
         return _flat(np.asarray(image.getchannel(0) if image.mode == "LA" else image))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Tiff:
+    """The one image of a TIFF.
+
+    Attributes:
+        array: its pixels as they are stored; None where they are compressed in a way that Pillow alone may know.
+        bits: of a number.
+        num_pages: how many it is made of, smaller copies and the like left out.
+        is_dark: whether 0 is white.
+        is_pillows: whether its numbers are other colours than red, green and blue, which Pillow brings to these.
+        palette: (3, 2**bits) of 16 bits, if its numbers are a palette's indexes.
+    """
+
+    array: np.ndarray | None
+    bits: int
+    num_pages: int
+    is_dark: bool
+    is_pillows: bool
+    palette: np.ndarray | None
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Give an image that Pillow has read whole."""
+def _opened(path: Path, tiff: _Tiff | None = None) -> Iterator[Image.Image]:
+    """Give an image that Pillow has read whole; of a TIFF, what is known of it."""
+    install = ""
+    if tiff is not None and tiff.array is None:
+        install = "; it is compressed in a way that needs: pip install imagecodecs"
+    elif path.suffix.lower() in TIFF and not find_spec("tifffile"):
+        install = "; for TIFFs of more than 8 bits: pip install 'segmentation-zoo[tiff]'"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path)
         with image:
             frames = getattr(image, "n_frames", 1)
-            if frames > 1:
+            if frames > 1 and not (tiff and tiff.num_pages == 1):
                 raise DataError(f"{path}: {frames} frames; an image has one")
             image.load()
             yield image
@@ -96,15 +130,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except IsADirectoryError:
         raise DataError(f"{path}: a folder, not an image") from None
     except UnidentifiedImageError:
-        is_tiff = path.suffix.lower() in TIFF and not find_spec("tifffile")
-        advice = "; for TIFFs of more than 8 bits: pip install 'segmentation-zoo[tiff]'" if is_tiff else ""
-        raise DataError(f"{path}: no image that Pillow can read{advice}") from None
+        raise DataError(f"{path}: no image that Pillow can read{install}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
         raise DataError(_told_large(path, str(cause).partition(",")[0])) from cause
     except DataError:
         raise
     except Exception as cause:  # Pillow's many formats raise what they come upon: IndexError, TypeError, RuntimeError
-        raise DataError(f"{path}: broken: {str(cause) or type(cause).__name__}") from cause
+        raise DataError(f"{path}: broken: {str(cause) or type(cause).__name__}{install}") from cause
 
 
 @contextmanager
@@ -118,43 +150,67 @@ def _any_size() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _tiff(path: Path, *, any_size: bool = False) -> np.ndarray:
+def _tiff(path: Path, *, any_size: bool = False) -> _Tiff:
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
-            axes = series.axes
+            page = series.keyframe
+            images = [each for each in file.series if not (each.keyframe.is_reduced or each.keyframe.is_mask)]
+            if len(images) > 1 and series.name != "Baseline":  # of a whole slide, which has a label and an overview as well
+                raise DataError(f"{path}: {len(images)} images; a file has one")
             pages = [page for page in series.pages if page is not None]
             end = max(at + size for page in pages for at, size in zip(page.dataoffsets, page.databytecounts, strict=True))
             if end > path.stat().st_size:
                 raise DataError(f"{path}: broken: its pixels end at byte {end:,}, and the file has {path.stat().st_size:,}")
-            if not any_size and (pixels := series.keyframe.imagelength * series.keyframe.imagewidth) > MOST_PIXELS:
+            if not any_size and (pixels := page.imagelength * page.imagewidth) > MOST_PIXELS:
                 raise DataError(_told_large(path, f"{pixels:,} pixels"))
-            array: np.ndarray
-            if series.dataoffset is not None and series.keyframe.is_memmappable:
-                array = tifffile.memmap(path, mode="r")
-            else:
-                array = series.asarray(out="memmap" if series.nbytes > LARGE else None)
+            others = [tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB]
+            if page.compression in LOSSLESS:  # JPEG and the like are decoded to red, green and blue
+                others.append(tifffile.PHOTOMETRIC.YCBCR)
+            return _Tiff(
+                array=_stored(path, series),
+                bits=page.bitspersample,
+                num_pages=len(pages),
+                is_dark=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+                is_pillows=page.photometric in others,
+                palette=page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None,
+            )
     except DataError:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except Exception as cause:  # tifffile raises what its many codecs raise
-        if "imagecodecs" in str(cause):  # it is compressed in a way that Pillow may know
-            return _by_pillow(path, any_size=any_size)
         raise DataError(f"{path}: broken: {type(cause).__name__}: {cause}") from cause
-    if array.ndim == 3 and not axes.endswith(("S", "C")) and axes.endswith("YX"):
-        array = np.moveaxis(array, 0, -1)  # bands before rows
-    return array
 
 
-def _by_pillow(path: Path, *, any_size: bool) -> np.ndarray:
+def _stored(path: Path, series: Any) -> np.ndarray | None:
+    """Return the pixels of tifffile's series, bands last; None where another package would have to unpack them."""
+    import tifffile
+
+    array: np.ndarray
     try:
-        with _any_size() if any_size else nullcontext(), _opened(path) as image:
-            return array_of(image)
-    except DataError as cause:
-        raise DataError(f"{cause}; it is compressed in a way that needs: pip install imagecodecs") from cause
+        if series.dataoffset is not None and series.keyframe.is_memmappable:
+            array = tifffile.memmap(path, mode="r")
+        else:
+            array = series.asarray(out="memmap" if series.nbytes > LARGE else None)
+    except Exception as cause:
+        if "imagecodecs" in str(cause):
+            return None
+        raise
+    are_bands_first = array.ndim == 3 and not series.axes.endswith(("S", "C")) and series.axes.endswith("YX")
+    return np.moveaxis(array, 0, -1) if are_bands_first else array
+
+
+def _seen(array: np.ndarray, tiff: _Tiff) -> np.ndarray:
+    """Return a TIFF's numbers as they are to be seen: colours for a palette's, the most for white, in their whole range."""
+    if tiff.palette is not None:
+        colours: np.ndarray = (tiff.palette.T // 256).astype(np.uint8)[array]
+        return colours
+    if array.dtype.kind == "u" and tiff.bits < 8 * array.dtype.itemsize:
+        array = (array / (2**tiff.bits - 1) * np.iinfo(array.dtype).max).round().astype(array.dtype)
+    return np.invert(array) if tiff.is_dark and array.dtype.kind in "ub" else array
 
 
 def _told_large(path: Path, told: str) -> str:

@@ -1,0 +1,101 @@
+"""Which image a file is taken for: what a person sees in it, whatever numbers it holds that in."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+
+tifffile = pytest.importorskip("tifffile")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+GREY = IMAGE[..., 0]
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    torch.manual_seed(0)
+    return zoo.Predictor(zoo.build("timm:test_resnet", "unet-basic", classes=3))
+
+
+def is_taken_for(predictor, path, image):
+    found, expected = (predictor(each, probabilities=True).probabilities for each in (path, image))
+    return found == pytest.approx(expected, abs=1e-5)
+
+
+def with_palette(indexes):
+    image = Image.fromarray(indexes, "P")
+    image.putpalette(list(IMAGE.tobytes()[:768]))
+    return image
+
+
+def twelve_bits(path, numbers):
+    """Write a plain TIFF of grey numbers (H, W), two of them in three bytes."""
+    bits = (numbers.reshape(-1, 1) >> np.arange(12)[::-1]) & 1
+    data = np.packbits(bits.astype(np.uint8)).tobytes()
+    height, width = numbers.shape
+    entries = [(256, 4, width), (257, 4, height), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 200), (277, 3, 1)]
+    entries += [(278, 4, height), (279, 4, len(data))]
+    table = struct.pack("<H", len(entries)) + b"".join(
+        struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries
+    )
+    path.write_bytes((b"II*\0" + struct.pack("<I", 8) + table + b"\0" * 4).ljust(200, b"\0") + data)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+def test_a_palettes_indexes_in_a_tiff_are_its_colours(predictor, tmp_path, compression):
+    image = with_palette(GREY)
+    image.save(tmp_path / "image.tif", compression=compression)
+    assert is_taken_for(predictor, tmp_path / "image.tif", np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_white_may_be_a_tiffs_zero(predictor, tmp_path, kind):
+    numbers = GREY.astype(kind) * (np.iinfo(kind).max // 255)
+    tifffile.imwrite(tmp_path / "image.tif", ~numbers, photometric="miniswhite")
+    assert is_taken_for(predictor, tmp_path / "image.tif", numbers)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB"])
+def test_other_colours_in_a_tiff_become_red_green_and_blue(predictor, tmp_path, mode):
+    image = Image.fromarray(IMAGE).convert(mode)
+    image.save(tmp_path / "image.tif")
+    assert is_taken_for(predictor, tmp_path / "image.tif", np.asarray(image.convert("RGB")))
+
+
+def test_numbers_of_12_bits_have_the_range_of_12_bits(predictor, tmp_path):
+    numbers = GREY.astype(np.uint16) * 16
+    twelve_bits(tmp_path / "image.tif", numbers)
+    assert is_taken_for(predictor, tmp_path / "image.tif", (numbers / 4095)[..., None].repeat(3, axis=2))
+
+
+@pytest.mark.parametrize("height", [40, 30])
+def test_a_tiff_of_several_images_is_refused(predictor, tmp_path, height):
+    with tifffile.TiffWriter(tmp_path / "image.tif") as file:
+        file.write(IMAGE, photometric="rgb")
+        file.write(IMAGE[:height], photometric="rgb")
+    with pytest.raises(zoo.DataError, match="2 images; a file has one"):
+        predictor(tmp_path / "image.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_smaller_copies_and_a_mask_in_a_tiff_are_no_further_images(predictor, tmp_path, compression):
+    with tifffile.TiffWriter(tmp_path / "image.tif") as file:
+        file.write(IMAGE, photometric="rgb", subifds=0, compression=compression)
+        file.write(np.ascontiguousarray(IMAGE[::2, ::2]), photometric="rgb", subfiletype=1, compression=compression)
+        file.write(GREY > 0, photometric="mask", subfiletype=4)
+    assert is_taken_for(predictor, tmp_path / "image.tif", IMAGE)
+
+
+def test_smaller_copies_are_no_further_images_where_pillow_unpacks_them(predictor, tmp_path):
+    small = Image.fromarray(np.ascontiguousarray(IMAGE[::2, ::2]))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    Image.fromarray(IMAGE).save(tmp_path / "image.tif", save_all=True, append_images=[small], compression="tiff_lzw")
+    assert is_taken_for(predictor, tmp_path / "image.tif", IMAGE)
