@@ -99,3 +99,24 @@ def test_smaller_copies_are_no_further_images_where_pillow_unpacks_them(predicto
     small.encoderinfo = {"tiffinfo": {254: 1}}
     Image.fromarray(IMAGE).save(tmp_path / "image.tif", save_all=True, append_images=[small], compression="tiff_lzw")
     assert is_taken_for(predictor, tmp_path / "image.tif", IMAGE)
+
+
+@pytest.mark.parametrize("name", ["image.tga", "image.jp2", "image.ico"])
+def test_opacity_is_left_out_in_every_format_of_pillow(predictor, tmp_path, name):
+    image = Image.fromarray(np.dstack([IMAGE, GREY]))
+    image.save(tmp_path / name, **({"sizes": [(50, 40)]} if name == "image.ico" else {}))
+    with Image.open(tmp_path / name) as written:
+        assert is_taken_for(predictor, tmp_path / name, np.asarray(written)[..., :3])
+
+
+def test_a_ppm_of_16_bits_has_their_range(predictor, tmp_path):
+    numbers = GREY.astype(np.uint16) * 257
+    (tmp_path / "image.ppm").write_bytes(b"P5 50 40 65535\n" + numbers.astype(">u2").tobytes())
+    assert is_taken_for(predictor, tmp_path / "image.ppm", numbers)
+
+
+def test_a_photograph_with_a_preview_in_its_file_is_one_image(predictor, tmp_path):
+    image, preview = Image.fromarray(IMAGE), Image.fromarray(IMAGE).resize((25, 20))
+    image.save(tmp_path / "image.jpg", "MPO", save_all=True, append_images=[preview])
+    with Image.open(tmp_path / "image.jpg") as written:
+        assert is_taken_for(predictor, tmp_path / "image.jpg", np.asarray(written))

@@ -17,12 +17,12 @@ from PIL import Image, UnidentifiedImageError
 
 from zoo.errors import DataError
 
-__all__ = ["MAY_HAVE_ALPHA", "SUFFIXES", "TIFF", "array_of", "read_array", "read_mask_array"]
+__all__ = ["SUFFIXES", "TIFF", "WITHOUT_ALPHA", "array_of", "read_array", "read_mask_array"]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TIFF = frozenset({".tif", ".tiff"})
-MAY_HAVE_ALPHA = SUFFIXES - TIFF - {".npy"}
-"""In these, one channel of two or of four is opacity."""
+WITHOUT_ALPHA = TIFF | {".npy"}
+"""In all others, one channel of two or of four is opacity."""
 AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F", "1", "LA")
 """Pillow's modes whose pixels are the image's own; others (palettes, CMYK, YCbCr, Lab) become RGB."""
 
@@ -60,6 +60,8 @@ def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
 
 def array_of(image: Image.Image) -> np.ndarray:
     """Return the pixels of Pillow's image; palettes, CMYK, YCbCr and Lab become RGB."""
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # whose numbers have 16 bits at most
+        return np.asarray(image).astype(np.uint16)
     if image.mode in AS_THEY_ARE:
         return np.asarray(image)
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
@@ -121,7 +123,8 @@ def _opened(path: Path, tiff: _Tiff | None = None) -> Iterator[Image.Image]:
             image = Image.open(path)
         with image:
             frames = getattr(image, "n_frames", 1)
-            if frames > 1 and not (tiff and tiff.num_pages == 1):
+            has_small_copies = image.format == "MPO" or (tiff is not None and tiff.num_pages == 1)
+            if frames > 1 and not has_small_copies:
                 raise DataError(f"{path}: {frames} frames; an image has one")
             image.load()
             yield image

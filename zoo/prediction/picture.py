@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.files import MAY_HAVE_ALPHA, array_of, read_array
+from zoo.data.files import WITHOUT_ALPHA, array_of, read_array
 from zoo.data.segmentation_data import pixels_of
 from zoo.errors import DataError
 
@@ -93,7 +93,7 @@ def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
     """Return the pixels, and whether one channel of two or of four is opacity: in Pillow's formats it can be nothing else."""
     if isinstance(image, str | PathLike):
         path = Path(image)
-        return read_array(path, any_size=any_size), path.suffix.lower() in MAY_HAVE_ALPHA
+        return read_array(path, any_size=any_size), path.suffix.lower() not in WITHOUT_ALPHA
     if isinstance(image, Image.Image):
         return array_of(image), True
     if isinstance(image, Tensor):
