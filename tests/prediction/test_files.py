@@ -108,6 +108,8 @@ def test_a_geotiffs_mask_is_in_its_place(predictor, tmp_path):
         assert (file.crs.to_epsg(), file.transform, file.dtypes) == (32632, PLACE, ("uint8",))
         assert (file.read(1) == predictor(scene).mask).all()
         assert file.colormap(1)[1] == (*predictor.colours[1], 255)
+    with Image.open(found.masks[scene]) as picture:  # as programs see it that know no GeoTIFF
+        assert np.array_equal(np.asarray(picture.convert("RGB")), np.array(predictor.colours)[predictor(scene).mask])
 
 
 def test_without_rasterio_the_lost_place_is_told(predictor, tmp_path, monkeypatch):

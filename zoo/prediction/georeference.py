@@ -79,6 +79,8 @@ def write_georeferenced(path: Path, mask: np.ndarray, colours: tuple[Colour, ...
 
     height, width = mask.shape
     facts: dict[str, Any] = {"gcps": list(place.gcps)} if place.gcps else {"transform": place.transform}
+    if mask.dtype == np.uint8:
+        facts["photometric"] = "palette"
     try:
         with rasterio.open(
             path,
@@ -94,8 +96,8 @@ def write_georeferenced(path: Path, mask: np.ndarray, colours: tuple[Colour, ...
             bigtiff="if_safer",
             **facts,
         ) as file:
-            file.write(mask, 1)
-            if mask.dtype == np.uint8:
+            if mask.dtype == np.uint8:  # before the pixels, which fix the header
                 file.write_colormap(1, {index: (*colour, 255) for index, colour in enumerate(colours)})
+            file.write(mask, 1)
     except RasterioError as cause:
         raise OSError(str(cause)) from cause
