@@ -205,6 +205,8 @@ def test_a_saved_model_and_a_deployed_one_predict_as_the_model_does(model, tmp_p
     assert np.array_equal(saved(image, probabilities=True).probabilities, expected)
     deployed = zoo.deploy(model, example=torch.rand(1, 3, 70, 70), runtime="eager")
     assert zoo.Predictor(deployed)(image, probabilities=True).probabilities == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(zoo.OptionError, match=r"precision='bfloat16' changes nothing in a deployed model"):
+        zoo.Predictor(deployed, precision="bfloat16")
 
 
 def test_the_picture_is_the_same_of_a_mask_of_any_type(model):

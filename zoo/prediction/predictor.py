@@ -86,7 +86,7 @@ class Predictor:
                 fourth of it is at least what an output pixel sees to each side.
             batch: tiles, or images of one size, that are put through the model together.
             flips: "horizontal" averages over an image and its mirror image, "all" over all four flips (test-time augmentation).
-            precision: "bfloat16" computes in it by autocast.
+            precision: "bfloat16" computes in it by autocast; a deployed model has its own.
 
         Raises:
             OptionError: a value that an option cannot have.
@@ -106,6 +106,8 @@ class Predictor:
             raise OptionError(
                 f"A Predictor is made of a model that zoo.build, zoo.load or zoo.deploy gave; found {model!r:.80}."
             )
+        if isinstance(model, Deployed) and precision != "float32":
+            raise OptionError(f"precision={precision!r} changes nothing in a deployed model: zoo.deploy chose, by its tolerance=.")
         if isinstance(device, str):
             device = choose_device(device)
         self.model = (model if device is None else model.to(device)).eval()
