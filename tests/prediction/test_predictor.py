@@ -195,6 +195,10 @@ def test_masks_and_probabilities_go_to_arrays_of_ones_own(model, tmp_path):
     assert shares[-1] == 1
     with pytest.raises(zoo.OptionError, match=r"mask= is an array of the shape \(150, 130\) here"):
         predictor(image, mask=mask[:100])
+    with pytest.raises(zoo.OptionError, match=r"of uint8 or a type that holds it; found .* of bool"):
+        predictor(image, mask=np.empty((150, 130), bool))
+    with pytest.raises(zoo.OptionError, match=r"of float16 or a type that holds it; found .* of uint8"):
+        predictor(image, probabilities=np.empty((3, 150, 130), np.uint8))
 
 
 def test_a_saved_model_and_a_deployed_one_predict_as_the_model_does(model, tmp_path):

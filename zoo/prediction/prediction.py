@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from zoo.data.drawing import covered, visible
 from zoo.data.segmentation_data import Colour, class_colours
+from zoo.errors import OptionError
 from zoo.model import SegmentationModel
 
-__all__ = ["Canvas", "Prediction", "mask_values"]
+__all__ = ["Canvas", "Prediction", "check_array", "mask_values"]
 
 PALETTE = 256
 """Colours at most in a palette."""
@@ -74,6 +76,19 @@ class Canvas:
         self.mask[rows] = chosen.to(torch.uint8 if len(found) <= PALETTE else torch.int32).cpu().numpy()
         if self.probabilities is not None:
             self.probabilities[:, rows] = found.cpu().numpy()
+
+
+def check_array(name: str, array: np.ndarray | None, shape: tuple[int, ...], least: np.dtype[Any]) -> None:
+    """Refuse an array to write to that has another shape, or a type that does not hold all of the least one's numbers.
+
+    Raises:
+        OptionError: it is such.
+    """
+    if array is not None and (array.shape != shape or not np.can_cast(least, array.dtype)):
+        raise OptionError(
+            f"{name}= is an array of the shape {shape} here, of {least} or a type that holds it; found {array.shape} of "
+            f"{array.dtype}."
+        )
 
 
 def mask_values(model: SegmentationModel) -> tuple[tuple[str, ...], tuple[Colour, ...]]:

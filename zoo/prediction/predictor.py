@@ -20,7 +20,7 @@ from zoo.model import SegmentationModel
 from zoo.normalisation import Normalisation
 from zoo.pairing import Pairing
 from zoo.prediction.picture import ImageLike, Picture, open_picture
-from zoo.prediction.prediction import Canvas, Prediction, mask_values
+from zoo.prediction.prediction import Canvas, Prediction, check_array, mask_values
 from zoo.prediction.tiles import Tiling
 
 __all__ = ["FlipsName", "Predictor", "Progress", "TileLike"]
@@ -107,7 +107,9 @@ class Predictor:
                 f"A Predictor is made of a model that zoo.build, zoo.load or zoo.deploy gave; found {model!r:.80}."
             )
         if isinstance(model, Deployed) and precision != "float32":
-            raise OptionError(f"precision={precision!r} changes nothing in a deployed model: zoo.deploy chose, by its tolerance=.")
+            raise OptionError(
+                f"precision={precision!r} changes nothing in a deployed model: zoo.deploy chose, by its tolerance=."
+            )
         if isinstance(device, str):
             device = choose_device(device)
         self.model = (model if device is None else model.to(device)).eval()
@@ -171,7 +173,7 @@ class Predictor:
         Raises:
             DataError: the image cannot be read, or has other channels than the model takes.
             InputError: the model refuses its size, or it does not fit into memory.
-            OptionError: an array to write to has another shape.
+            OptionError: an array to write to has another shape, or a type that does not hold its numbers.
         """
         picture = open_picture(image, self.in_channels, any_size=any_size)
         return self.of_picture(picture, probabilities=probabilities, mask=mask, progress=progress)
@@ -253,9 +255,8 @@ class Predictor:
             kept = probabilities
         elif probabilities:
             kept = np.empty(whole, dtype=np.float32)
-        for name, given, shape in (("mask", mask, size), ("probabilities", kept, whole)):
-            if given is not None and given.shape != shape:
-                raise OptionError(f"{name}= is an array of the shape {shape} here; found {given.shape}.")
+        check_array("mask", mask, size, self.mask_type)
+        check_array("probabilities", kept, whole, np.dtype(np.float16))
         return Canvas(mask=np.empty(size, dtype=self.mask_type) if mask is None else mask, probabilities=kept)
 
     def _told(self, canvas: Canvas) -> Prediction:
