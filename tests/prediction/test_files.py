@@ -151,6 +151,14 @@ def test_an_image_is_never_lost_to_an_overlay_or_to_probabilities(predictor, ima
         assert (images / f"b-{option}").with_suffix(".jpg" if option == "overlay" else ".npy").read_bytes() == b"mine"
 
 
+def test_one_path_will_do_and_a_file_named_in_two_ways_is_predicted_once(predictor, images, tmp_path, monkeypatch):
+    (images / "tiles.png").mkdir()
+    monkeypatch.chdir(images)
+    assert len(zoo.predict_files(predictor, str(images), tmp_path / "one").masks) == 5
+    found = zoo.predict_files(predictor, ["a.png", images / "a.png"], tmp_path / "out")
+    assert (len(found.masks), found.failed) == (1, {})
+
+
 def test_two_images_of_one_name_are_refused(predictor, images, tmp_path):
     Image.fromarray(noise(40, 50, 3)).save(images / "a.jpg")
     with pytest.raises(zoo.DataError, match=r"a\.jpg and .*a\.png would have one name"):

@@ -55,7 +55,7 @@ class PredictedFiles:
 
 def predict_files(
     predictor: Predictor,
-    images: Iterable[str | PathLike[str]],
+    images: str | PathLike[str] | Iterable[str | PathLike[str]],
     output: str | PathLike[str],
     *,
     probabilities: bool = False,
@@ -71,7 +71,7 @@ def predict_files(
 
     Args:
         predictor: how.
-        images: files and folders; folders are gone through whole.
+        images: a file or a folder, or several; folders are gone through whole.
         output: the folder that gets the masks; a folder's images keep their places in it.
         probabilities: write `NAME-probabilities.npy` as well: (classes, H, W), float16.
         overlay: write `NAME-overlay.jpg` as well: the image with the mask drawn over it, made smaller if it is large.
@@ -112,7 +112,7 @@ def predict_places(
     except OSError as cause:
         raise OptionError(
             f"{cause.filename or folder} cannot be written: {cause.strerror or cause}. {len(run.masks)} of {len(places)} masks "
-            "are there; existing='skip' goes on with the others."
+            "are there; existing='skip' (--existing skip) goes on with the others."
         ) from cause
     notes = (run.lost,) if run.lost else ()
     return PredictedFiles(masks=run.masks, failed=run.failed, notes=notes)

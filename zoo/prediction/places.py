@@ -53,7 +53,12 @@ class Place:
 
 
 def settle(
-    images: Iterable[str | PathLike[str]], output: Path, *, existing: Existing, probabilities: bool, overlay: bool
+    images: str | PathLike[str] | Iterable[str | PathLike[str]],
+    output: Path,
+    *,
+    existing: Existing,
+    probabilities: bool,
+    overlay: bool,
 ) -> tuple[list[Place], int]:
     """Return what is to be predicted and where it goes, and how many were left out because they are done.
 
@@ -68,13 +73,15 @@ def settle(
         raise OptionError(f"existing is one of {', '.join(map(repr, get_args(Existing)))}; found {existing!r}.")
     if output.exists() and not output.is_dir():
         raise OptionError(f"{output} is a file; the output is a folder.")
+    if isinstance(images, str | PathLike):
+        images = [images]
     places = [place for each in images for place in _places(Path(each), output)]
     if not places:
         raise DataError("No image was given.")
-    by_stem = defaultdict(set)
+    by_stem: dict[Path, dict[Path, Path]] = defaultdict(dict)
     for place in places:
-        by_stem[place.stem].add(place.image)
-    twice = [sorted(map(str, found)) for found in by_stem.values() if len(found) > 1]
+        by_stem[place.stem][place.image.resolve()] = place.image
+    twice = [sorted(map(str, found.values())) for found in by_stem.values() if len(found) > 1]
     if twice:
         raise DataError(
             f"Masks of {' and '.join(twice[0])} would have one name{_more(len(twice) - 1)}. Give each a folder of its own."
@@ -96,13 +103,16 @@ def settle(
     there = [path for place in places for path in (*masks[place], *extras[place]) if path.exists()]
     if there and existing == "error":
         told = ", ".join(map(str, there[:MOST_TOLD])) + _more(len(there) - MOST_TOLD)
-        raise OptionError(f"{told}: there already. existing='skip' leaves such images out, 'replace' predicts them again.")
+        raise OptionError(
+            f"{told}: there already. existing='skip' (--existing skip) leaves such images out, 'replace' predicts them again."
+        )
     return places, 0
 
 
 def _places(given: Path, output: Path) -> Sequence[Place]:
     if given.is_dir():
-        found = [path for path in sorted(given.rglob("*")) if path.suffix.lower() in SUFFIXES and not _is_hidden(path, given)]
+        found = [path for path in sorted(given.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+        found = [path for path in found if not _is_hidden(path, given)]
         if given.resolve() in output.resolve().parents:  # what an earlier run wrote there is no image
             found = [path for path in found if not path.resolve().is_relative_to(output.resolve())]
         if not found:
