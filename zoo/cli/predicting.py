@@ -108,7 +108,12 @@ def _with_progress(predictor: Predictor, places: list[Place], output: Path, **op
     from zoo.prediction.files import predict_places
 
     count = len(places)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[told]}", markup=False),
+        TimeRemainingColumn(),
+    )
     done = 0
 
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
