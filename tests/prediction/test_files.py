@@ -89,6 +89,20 @@ def test_probabilities_and_overlays_are_written_beside(predictor, images, tmp_pa
         assert overlay.size == (47, 33)
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves no space")
+def test_the_space_for_probabilities_is_taken_before_they_are_computed(predictor, images, tmp_path):
+    shares = []
+
+    def look(path, share):
+        drafts = [draft.stat() for draft in (tmp_path / "out").glob(".large-probabilities.*")]
+        shares.extend(draft.st_blocks * 512 / draft.st_size for draft in drafts)
+
+    np.save(images / "more/large.npy", noise(500, 500, 3))
+    zoo.predict_files(predictor, [images / "more/large.npy"], tmp_path / "out", probabilities=True, progress=look)
+    assert len(shares) > 1
+    assert min(shares) >= 1
+
+
 def test_a_broken_image_is_told_and_the_others_are_done(predictor, images, tmp_path):
     (images / "b.jpg").write_bytes((images / "b.jpg").read_bytes()[:500])
     np.save(images / "more/nan.npy", np.full((40, 50, 3), np.nan, np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -174,11 +175,14 @@ class _Run:
             mask = None
             if height * width >= LARGE:
                 mask = np.memmap(file, dtype=self._predictor.mask_type, mode="w+", shape=(height, width))
+                _reserve(file)
             try:
                 if self._has_probabilities:
                     with draft_of(place.probabilities) as draft:
                         shape = (self._predictor.num_channels, height, width)
                         kept = open_memmap(draft, mode="w+", dtype=np.float16, shape=shape)
+                        with draft.open("rb+") as made:
+                            _reserve(made)
                         prediction = self._predicted(place, picture, mask, kept)
                         kept.flush()
                 else:
@@ -219,6 +223,16 @@ class _Run:
         told = str(cause)
         self.failed[place.image] = told if str(place.image) in told else f"{place.image}: {told}"
         self._progress(place.image, 1.0)
+
+
+def _reserve(file: IO[bytes]) -> None:
+    """Take a file's space on the disk now: if the disk is full when a mapped file is written to, the process is ended (SIGBUS).
+
+    Raises:
+        OSError: there is not so much.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def _read_ahead(places: Sequence[Place], predictor: Predictor, *, any_size: bool) -> Iterator[tuple[Place, Picture | ZooError]]:
