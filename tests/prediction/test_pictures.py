@@ -36,17 +36,17 @@ def with_palette(indexes):
     return image
 
 
-def twelve_bits(path, numbers):
-    """Write a plain TIFF of grey numbers (H, W), two of them in three bytes."""
-    bits = (numbers.reshape(-1, 1) >> np.arange(12)[::-1]) & 1
-    data = np.packbits(bits.astype(np.uint8)).tobytes()
+def write_tiff(path, numbers, *, bits, palette=None):
+    """Write a plain TIFF of numbers (H, W) of so many bits: grey, or indexes of a palette (3, 2**bits)."""
     height, width = numbers.shape
-    entries = [(256, 4, width), (257, 4, height), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 200), (277, 3, 1)]
-    entries += [(278, 4, height), (279, 4, len(data))]
-    table = struct.pack("<H", len(entries)) + b"".join(
-        struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries
-    )
-    path.write_bytes((b"II*\0" + struct.pack("<I", 8) + table + b"\0" * 4).ljust(200, b"\0") + data)
+    rows = (numbers[..., None] >> np.arange(bits)[::-1] & 1).astype(np.uint8).reshape(height, -1)
+    data = np.packbits(rows, axis=1).tobytes()
+    colours = b"" if palette is None else palette.astype("<u2").tobytes()
+    entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 3 if colours else 1)]
+    entries += [(273, 4, 1, 200 + len(colours)), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, len(data))]
+    entries += [(320, 3, len(colours) // 2, 200)] if colours else []
+    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    path.write_bytes((b"II*\0" + struct.pack("<I", 8) + table + b"\0" * 4).ljust(200, b"\0") + colours + data)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
@@ -54,6 +54,20 @@ def test_a_palettes_indexes_in_a_tiff_are_its_colours(predictor, tmp_path, compr
     image = with_palette(GREY)
     image.save(tmp_path / "image.tif", compression=compression)
     assert is_taken_for(predictor, tmp_path / "image.tif", np.asarray(image.convert("RGB")))
+
+
+def test_a_palette_may_have_two_colours(predictor, tmp_path):
+    colours = np.array([[10, 20, 250], [200, 100, 0]], dtype=np.uint8)
+    write_tiff(tmp_path / "image.tif", GREY // 128, bits=1, palette=colours.T.astype(np.uint16) * 257)
+    assert is_taken_for(predictor, tmp_path / "image.tif", colours[GREY // 128])
+
+
+def test_a_palette_without_a_pixels_colour_is_broken(predictor, tmp_path):
+    with_palette(GREY).save(tmp_path / "image.tif")
+    content = (tmp_path / "image.tif").read_bytes()
+    (tmp_path / "image.tif").write_bytes(content.replace(struct.pack("<HHI", 320, 3, 768), struct.pack("<HHI", 320, 3, 48)))
+    with pytest.raises(zoo.DataError, match="broken: its palette has 16 colours"):
+        predictor(tmp_path / "image.tif")
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
@@ -72,7 +86,7 @@ def test_other_colours_in_a_tiff_become_red_green_and_blue(predictor, tmp_path, 
 
 def test_numbers_of_12_bits_have_the_range_of_12_bits(predictor, tmp_path):
     numbers = GREY.astype(np.uint16) * 16
-    twelve_bits(tmp_path / "image.tif", numbers)
+    write_tiff(tmp_path / "image.tif", numbers, bits=12)
     assert is_taken_for(predictor, tmp_path / "image.tif", (numbers / 4095)[..., None].repeat(3, axis=2))
 
 

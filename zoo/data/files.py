@@ -52,10 +52,12 @@ def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
         return _array(path)
     tiff = _tiff(path, any_size=any_size) if path.suffix.lower() in TIFF and find_spec("tifffile") else None
     if tiff and tiff.array is not None and not tiff.is_pillows:
-        return _seen(tiff.array, tiff)
+        return _seen(path, tiff.array, tiff)
     with _any_size() if any_size else nullcontext(), _opened(path, tiff) as image:
         array = array_of(image)
-        return _seen(array, tiff) if tiff and array.dtype == np.uint16 else array  # Pillow leaves these as they are stored
+        return (
+            _seen(path, array, tiff) if tiff and array.dtype == np.uint16 else array
+        )  # Pillow leaves these as they are stored
 
 
 def array_of(image: Image.Image) -> np.ndarray:
@@ -206,11 +208,14 @@ def _stored(path: Path, series: Any) -> np.ndarray | None:
     return np.moveaxis(array, 0, -1) if are_bands_first else array
 
 
-def _seen(array: np.ndarray, tiff: _Tiff) -> np.ndarray:
+def _seen(path: Path, array: np.ndarray, tiff: _Tiff) -> np.ndarray:
     """Return a TIFF's numbers as they are to be seen: colours for a palette's, the most for white, in their whole range."""
     if tiff.palette is not None:
-        colours: np.ndarray = (tiff.palette.T // 256).astype(np.uint8)[array]
-        return colours
+        colours = (tiff.palette.T // 256).astype(np.uint8)
+        if array.dtype.kind not in "ub" or array.max(initial=0) >= len(colours):
+            raise DataError(f"{path}: broken: its palette has {len(colours)} colours, and its pixels are others")
+        pixels: np.ndarray = colours[array.astype(np.uint16)]
+        return pixels
     if array.dtype.kind == "u" and tiff.bits < 8 * array.dtype.itemsize:
         array = (array / (2**tiff.bits - 1) * np.iinfo(array.dtype).max).round().astype(array.dtype)
     return np.invert(array) if tiff.is_dark and array.dtype.kind in "ub" else array
