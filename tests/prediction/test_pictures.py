@@ -134,3 +134,14 @@ def test_a_photograph_with_a_preview_in_its_file_is_one_image(predictor, tmp_pat
     image.save(tmp_path / "image.jpg", "MPO", save_all=True, append_images=[preview])
     with Image.open(tmp_path / "image.jpg") as written:
         assert is_taken_for(predictor, tmp_path / "image.jpg", np.asarray(written))
+
+
+@pytest.mark.parametrize(("samples", "is_read"), [(["unassalpha"], True), (["assocalpha"], True), (["unspecified"], False)])
+def test_of_a_tiff_opacity_is_left_out_where_it_says_so(predictor, tmp_path, samples, is_read):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=samples)
+    if is_read:
+        assert (predictor(tmp_path / "a.tif").mask == predictor(pixels[..., :3]).mask).all()
+    else:
+        with pytest.raises(zoo.DataError, match="4 channels, and the model takes 3"):
+            predictor(tmp_path / "a.tif")

@@ -88,6 +88,9 @@ def test_an_encoder_of_one_size_has_tiles_of_that_size():
     model = built("timm:levit_128s", image_size=(64, 64))
     found = zoo.Predictor(model, tile=64)(noise(100, 150, 3), probabilities=True)
     assert found.probabilities.sum(0) == pytest.approx(1, abs=1e-5)
+    unasked = zoo.Predictor(model)(noise(100, 150, 3), probabilities=True)
+    assert np.array_equal(unasked.probabilities, found.probabilities)
+    assert zoo.Predictor(model, tile=None).takes_whole((100, 150))
     with pytest.raises(zoo.OptionError, match="made for 64x64; tiles are of that"):
         zoo.Predictor(model, tile=128)
 

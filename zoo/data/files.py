@@ -17,12 +17,10 @@ from PIL import Image, UnidentifiedImageError
 
 from zoo.errors import DataError
 
-__all__ = ["SUFFIXES", "TIFF", "WITHOUT_ALPHA", "array_of", "read_array", "read_mask_array"]
+__all__ = ["SUFFIXES", "TIFF", "array_of", "may_have_alpha", "read_array", "read_mask_array"]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TIFF = frozenset({".tif", ".tiff"})
-WITHOUT_ALPHA = TIFF | {".npy"}
-"""In all others, one channel of two or of four is opacity."""
 AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F", "1", "LA")
 """Pillow's modes whose pixels are the image's own; others (palettes, CMYK, YCbCr, Lab) become RGB."""
 
@@ -55,9 +53,8 @@ def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
         return _seen(path, tiff.array, tiff)
     with _any_size() if any_size else nullcontext(), _opened(path, tiff) as image:
         array = array_of(image)
-        return (
-            _seen(path, array, tiff) if tiff and array.dtype == np.uint16 else array
-        )  # Pillow leaves these as they are stored
+        is_stored = tiff is not None and array.dtype == np.uint16  # which Pillow leaves as they are
+        return _seen(path, array, tiff) if tiff and is_stored else array
 
 
 def array_of(image: Image.Image) -> np.ndarray:
@@ -69,6 +66,20 @@ def array_of(image: Image.Image) -> np.ndarray:
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.convert("RGBA")  # what Pillow advises for such palettes
     return np.asarray(image.convert("RGB"))
+
+
+def may_have_alpha(path: Path) -> bool:
+    """Whether one channel of two, or of four, of an image that was read is opacity: most formats have no other, TIFFs say."""
+    if path.suffix.lower() not in TIFF:
+        return path.suffix.lower() != ".npy"
+    if not find_spec("tifffile"):
+        return False
+    import tifffile
+
+    alpha = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
+    with tifffile.TiffFile(path) as file:
+        page = file.series[0].keyframe
+        return page.photometric == tifffile.PHOTOMETRIC.RGB and bool(set(page.extrasamples) & set(alpha))
 
 
 def read_mask_array(path: Path) -> np.ndarray:

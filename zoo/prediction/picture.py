@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.files import WITHOUT_ALPHA, array_of, read_array
+from zoo.data.files import array_of, may_have_alpha, read_array
 from zoo.data.segmentation_data import pixels_of
 from zoo.errors import DataError
 
@@ -74,13 +74,13 @@ def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) 
     Raises:
         DataError: it cannot be read, or has other channels.
     """
-    array, may_have_alpha = _array(image, any_size=any_size)
+    array, may_be_opacity = _array(image, any_size=any_size)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or 0 in array.shape:
         raise DataError(f"{_named(image)}: an image is (H, W) or (H, W, channels); found the shape {array.shape}")
     channels = array.shape[-1]
-    has_alpha = may_have_alpha and channels in (2, 4) and channels != in_channels
+    has_alpha = may_be_opacity and channels in (2, 4) and channels != in_channels
     colours = channels - has_alpha
     if colours != in_channels and (colours, in_channels) not in ((1, 3), (3, 1)):
         raise DataError(
@@ -90,10 +90,10 @@ def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) 
 
 
 def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
-    """Return the pixels, and whether one channel of two or of four is opacity: in Pillow's formats it can be nothing else."""
+    """Return the pixels, and whether one channel of two or of four is opacity."""
     if isinstance(image, str | PathLike):
         path = Path(image)
-        return read_array(path, any_size=any_size), path.suffix.lower() not in WITHOUT_ALPHA
+        return read_array(path, any_size=any_size), may_have_alpha(path)
     if isinstance(image, Image.Image):
         return array_of(image), True
     if isinstance(image, Tensor):

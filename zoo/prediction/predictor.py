@@ -21,12 +21,11 @@ from zoo.normalisation import Normalisation
 from zoo.pairing import Pairing
 from zoo.prediction.picture import ImageLike, Picture, open_picture
 from zoo.prediction.prediction import Canvas, Prediction, check_array, mask_values
-from zoo.prediction.tiles import Tiling
+from zoo.prediction.tiles import TileLike, Tiling, tile_sides
 
 __all__ = ["FlipsName", "Predictor", "Progress", "TileLike"]
 
 FlipsName: TypeAlias = Literal["none", "horizontal", "all"]
-TileLike: TypeAlias = int | Literal["auto"] | None
 Progress: TypeAlias = Callable[[float], None]
 """Told the share of an image that is done, in 0 to 1."""
 
@@ -37,10 +36,6 @@ _FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 WHOLE = 2048 * 2048
 """Pixels up to which an image is taken whole unasked."""
-TILE = 1024
-"""The side of a tile for what is larger."""
-OVERLAP = 4
-"""A fourth of a tile, at least, is its neighbour's as well."""
 
 
 class Predictor:
@@ -81,7 +76,7 @@ class Predictor:
                 and is "auto" for one that is loaded.
             tile: the side of a tile in pixels, a multiple of the encoder's coarsest stride; None never makes tiles, and "auto"
                 makes some of about 1024 pixels for images of more than 2048x2048. An encoder that is made for one size has
-                tiles of that size.
+                tiles of that size, for whatever is larger; None has the model resize it.
             overlap: of neighbouring tiles, in pixels, at most half of one; None for a fourth. No seam is left where a
                 fourth of it is at least what an output pixel sees to each side.
             batch: tiles, or images of one size, that are put through the model together.
@@ -93,8 +88,8 @@ class Predictor:
             ConfigError: there is no such device here.
             ZooError: what `zoo.load` raises.
         """
-        if batch < 1:
-            raise OptionError(f"batch is a number of images, at least 1; found {batch}.")
+        if not isinstance(batch, int) or batch < 1:
+            raise OptionError(f"batch is a number of images, at least 1; found {batch!r}.")
         if flips not in get_args(FlipsName):
             raise OptionError(f"flips is one of {', '.join(map(repr, get_args(FlipsName)))}; found {flips!r}.")
         if precision not in PRECISIONS:
@@ -122,7 +117,7 @@ class Predictor:
         self._batch = batch
         self._precision = precision
         self._multiple = 1 if original.plan.sizes.sizes.fixed else original.plan.sizes.sizes.multiple
-        self._tile, self._overlap = self._sized(tile, overlap)
+        self._tile, self._overlap = tile_sides(original.plan.sizes.sizes, tile, overlap)
         self._is_asked = tile not in ("auto", None)
         self.classes, self.colours = mask_values(original)
 
@@ -208,7 +203,7 @@ class Predictor:
         """Whether an image of this (H, W) is put through the model as one."""
         if self._tile is None:
             return True
-        if self._is_asked:
+        if self._is_asked or self._facts.plan.sizes.sizes.fixed:
             return size[0] <= self._tile[0] and size[1] <= self._tile[1]
         return size[0] * size[1] <= WHOLE
 
@@ -225,28 +220,6 @@ class Predictor:
                 f"{size[0]}x{size[1]} pixels{tiles} do not fit into the memory of {self._device}. Give a smaller tile=, "
                 "batch=1, or precision='bfloat16'."
             ) from cause
-
-    def _sized(self, tile: TileLike, overlap: int | None) -> tuple[tuple[int, int] | None, int]:
-        """Return (H, W) of a tile and the overlap."""
-        sizes = self._facts.plan.sizes.sizes
-        if tile is None:
-            return None, 0
-        if sizes.fixed is not None:
-            if tile not in ("auto", *sizes.fixed):
-                raise OptionError(f"tile={tile}: the encoder is made for {sizes.fixed[0]}x{sizes.fixed[1]}; tiles are of that.")
-            sides = sizes.fixed
-        elif tile == "auto":
-            sides = sizes.holding((TILE, TILE))
-        else:
-            is_side = isinstance(tile, int) and tile > 0
-            if not is_side or sizes.holding((tile, tile)) != (tile, tile):
-                near = sizes.holding((tile, tile) if is_side else (TILE, TILE))[0]
-                raise OptionError(f"tile is a side that the encoder takes ({sizes}), such as {near}; found {tile!r}.")
-            sides = (tile, tile)
-        shared = min(sides) // OVERLAP if overlap is None else overlap
-        if not 0 <= shared <= min(sides) // 2:
-            raise OptionError(f"overlap is 0 to half of a tile, {min(sides) // 2} pixels here; found {shared}.")
-        return sides, shared
 
     def _canvas(self, size: tuple[int, int], mask: np.ndarray | None, probabilities: bool | np.ndarray) -> Canvas:
         whole = (self.num_channels, *size)

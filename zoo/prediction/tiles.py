@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-__all__ = ["Axis", "Tiling"]
+from zoo.errors import OptionError
+from zoo.sizes import ImageSizes
 
+__all__ = ["Axis", "TileLike", "Tiling", "tile_sides"]
+
+TileLike: TypeAlias = int | Literal["auto"] | None
+TILE = 1024
+"""The side of a tile, unasked."""
+OVERLAP = 4
+"""A fourth of a tile, at least, is its neighbour's as well."""
 LEFT_OUT = 4
 """A fourth of an overlap, at each tile's edge, counts for nothing: there an encoder sees the edge and not the image."""
+
+
+def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[tuple[int, int] | None, int]:
+    """Return (H, W) of an encoder's tiles, None for none, and their overlap, as asked for or by default.
+
+    Raises:
+        OptionError: a tile that the encoder does not take, or an overlap of more than half of one.
+    """
+    if tile is None:
+        return None, 0
+    if sizes.fixed is not None:
+        if tile not in ("auto", *sizes.fixed):
+            raise OptionError(f"tile={tile}: the encoder is made for {sizes.fixed[0]}x{sizes.fixed[1]}; tiles are of that.")
+        sides = sizes.fixed
+    elif tile == "auto":
+        sides = sizes.holding((TILE, TILE))
+    else:
+        is_side = isinstance(tile, int) and tile > 0
+        if not is_side or sizes.holding((tile, tile)) != (tile, tile):
+            near = sizes.holding((tile, tile) if is_side else (TILE, TILE))[0]
+            raise OptionError(f"tile is a side that the encoder takes ({sizes}), such as {near}; found {tile!r}.")
+        sides = (tile, tile)
+    shared = min(sides) // OVERLAP if overlap is None else overlap
+    if not isinstance(shared, int) or not 0 <= shared <= min(sides) // 2:
+        raise OptionError(f"overlap is 0 to half of a tile, {min(sides) // 2} pixels here; found {shared!r}.")
+    return sides, shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
