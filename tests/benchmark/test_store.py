@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -273,13 +274,15 @@ def test_a_database_of_another_program_is_not_written_into(tmp_path):
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("photo",)]
 
 
-def test_many_may_open_one_new_store_at_once(path):
-    def opened(number):
+def test_many_may_open_one_new_store_at_once(tmp_path):
+    def opened(path, number):
         with closing(Store(path)) as store:
             return begin(store, config={"number": number}).id
 
-    with ThreadPoolExecutor(8) as pool:
-        assert sorted(pool.map(opened, range(8))) == list(range(1, 9))
+    with ThreadPoolExecutor(16) as pool:
+        for turn in range(20):
+            path = tmp_path / f"{turn}.sqlite"
+            assert sorted(pool.map(partial(opened, path), range(16))) == list(range(1, 17))
 
 
 def test_a_process_that_only_has_the_number_of_the_one_that_measured_is_not_taken_for_it(store, path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,6 +21,9 @@ from zoo.errors import StoreError
 
 __all__ = ["Store"]
 
+PATIENCE = 60
+"""Seconds that are waited for others who use the file."""
+
 
 class Store:
     """One SQLite file. Every method that writes is one transaction.
@@ -34,10 +38,10 @@ class Store:
             raise StoreError(f"There is no results store {path}. `zoo bench CONFIG` makes one; --store PATH names another.")
         with self._guarded():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
             try:
                 self._migrate()
-                self._db.execute("PRAGMA journal_mode = WAL")
+                self._write_ahead()
                 self._db.execute("PRAGMA foreign_keys = ON")
             except BaseException:
                 self._db.close()
@@ -306,6 +310,19 @@ class Store:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+
+    def _write_ahead(self) -> None:
+        """Let others read while one writes. SQLite does not wait for its turn to set this, as it does for all else."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as cause:
+                if "locked" not in str(cause) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
