@@ -132,6 +132,17 @@ def test_sixteen_bits_are_brought_to_one_range(tmp_path):
     assert data.train[0][0].unique().tolist() == [1.0]
 
 
+def test_where_a_geotiff_names_no_data_it_is_0(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    divided(tmp_path)
+    pixels = RANDOM.random((12, 16, 5)).astype(np.float32)
+    pixels[:4, :, 1:3] = np.nan
+    for path in tmp_path.glob("*/images/*.png"):
+        tifffile.imwrite(path.with_suffix(".tif"), pixels, planarconfig="contig", extratags=[(42113, "s", 0, "nan", True)])
+        path.unlink()
+    assert torch.equal(open_data(tmp_path).train[0][0], torch.from_numpy(np.nan_to_num(pixels)).permute(2, 0, 1))
+
+
 def truncated(folder):
     path = folder / "images" / "a.png"
     path.write_bytes(path.read_bytes()[:60])

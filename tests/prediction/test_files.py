@@ -36,10 +36,10 @@ def noise(*shape, dtype=np.uint8):
 PLACE = rasterio.Affine(10, 0, 500000, 0, -10, 5000000)
 
 
-def write_scene(path, bands):
+def write_scene(path, bands, **options):
     """Write bands (channels, H, W) as a GeoTIFF, and return its path."""
     count, height, width = bands.shape
-    facts = {"count": count, "height": height, "width": width, "dtype": bands.dtype.name}
+    facts = {"count": count, "height": height, "width": width, "dtype": bands.dtype.name} | options
     with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32632", transform=PLACE, **facts) as file:
         file.write(bands)
     return path
@@ -124,6 +124,68 @@ def test_a_geotiffs_mask_is_in_its_place(predictor, tmp_path):
         assert file.colormap(1)[1] == (*predictor.colours[1], 255)
     with Image.open(found.masks[scene]) as picture:  # as programs see it that know no GeoTIFF
         assert np.array_equal(np.asarray(picture.convert("RGB")), np.array(predictor.colours)[predictor(scene).mask])
+
+
+def with_gap(bands, value):
+    """Return bands that have no data in a corner, and in one band of one pixel elsewhere."""
+    bands = bands.copy()
+    bands[:, :20, :30] = value
+    bands[1, 50, 60] = value
+    return bands
+
+
+@pytest.mark.parametrize("options", [{}, {"compress": "deflate"}, {"compress": "deflate", "tiled": True}])
+@pytest.mark.parametrize(("dtype", "nodata"), [("float32", np.nan), ("float32", -3.4e38), ("int16", -9999), ("uint8", 255)])
+def test_where_a_geotiff_has_no_data_its_mask_has_none_and_the_model_sees_0(predictor, tmp_path, dtype, nodata, options):
+    bands = noise(3, 70, 90, dtype=dtype) % 250
+    scene = write_scene(tmp_path / "scene.tif", with_gap(bands, nodata), nodata=nodata, **options)
+    seen = with_gap(bands, 0)
+    if dtype == "uint8":
+        seen[1, 50, 60] = 255  # bright in one band, which may be so
+    expected = predictor(seen.transpose(1, 2, 0)).mask
+    assert (predictor(scene).mask == expected).all()
+    found = zoo.predict_files(predictor, [scene], tmp_path / "out", overlay=True)
+    with rasterio.open(found.masks[scene]) as file:
+        assert file.nodata == 255
+        written = file.read(1)
+    assert (written[:20, :30] == 255).all()
+    written[:20, :30] = expected[:20, :30]
+    assert (written == expected).all()
+
+
+def test_where_a_geotiff_has_a_mask_of_its_own_so_has_its_mask(predictor, tmp_path):
+    scene = write_scene(tmp_path / "scene.tif", noise(3, 70, 90))
+    valid = noise(70, 90) > 100
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(scene, "r+") as file:
+        file.write_mask(valid)
+    found = zoo.predict_files(predictor, [scene], tmp_path / "out")
+    with rasterio.open(found.masks[scene]) as file:
+        assert np.array_equal(file.read(1), np.where(valid, predictor(scene).mask, 255))
+
+
+def test_a_geotiffs_opacity_of_0_is_no_data(predictor, tmp_path):
+    bands = noise(4, 70, 90)
+    bands[3] = 255
+    bands[3, 40:, 50:] = 0
+    scene = write_scene(tmp_path / "scene.tif", bands, photometric="RGB", alpha="YES")
+    found = zoo.predict_files(predictor, [scene], tmp_path / "out")
+    with rasterio.open(found.masks[scene]) as file:
+        assert ((file.read(1) == 255) == (bands[3] == 0)).all()
+
+
+def test_nodata_that_is_a_class_or_that_the_numbers_cannot_be_changes_nothing(tmp_path):
+    torch.manual_seed(0)
+    many = zoo.Predictor(zoo.build("timm:test_resnet", "unet-basic", classes=256), device="cpu", tile=64)
+    bands = with_gap(noise(3, 70, 90), 0)
+    scene = write_scene(tmp_path / "scene.tif", bands, nodata=0)
+    found = zoo.predict_files(many, [scene], tmp_path / "out")
+    with rasterio.open(found.masks[scene]) as file:
+        assert file.nodata is None
+        assert (file.read(1) == many(bands.transpose(1, 2, 0)).mask).all()
+    tifffile = pytest.importorskip("tifffile")
+    for text in ("nan", "-9999", "0.5", "none"):
+        tifffile.imwrite(tmp_path / "image.tif", bands.transpose(1, 2, 0), extratags=[(42113, "s", 0, text, True)])
+        assert (many(tmp_path / "image.tif").mask == many(bands.transpose(1, 2, 0)).mask).all()
 
 
 def test_without_rasterio_the_lost_place_is_told(predictor, tmp_path, monkeypatch):

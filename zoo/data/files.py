@@ -28,6 +28,10 @@ MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 """Of an image that is opened unasked: what Pillow warns of."""
 LARGE = 2**30
 """Bytes from which on a compressed TIFF is unpacked into a temporary file, and not into memory."""
+ROWS = 256
+"""Of a large image, gone through at once."""
+GDAL_NODATA = 42113
+"""A TIFF's tag, a number as text."""
 LOSSLESS = (1, 5, 8)
 """A TIFF's codes for no compression, LZW and Deflate."""
 
@@ -53,8 +57,9 @@ def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
         return _seen(path, tiff.array, tiff)
     with _any_size() if any_size else nullcontext(), _opened(path, tiff) as image:
         array = array_of(image)
-        is_stored = tiff is not None and array.dtype == np.uint16  # which Pillow leaves as they are
-        return _seen(path, array, tiff) if tiff and is_stored else array
+    if tiff is None or tiff.is_pillows:
+        return array
+    return _seen(path, array, tiff) if array.dtype == np.uint16 else _filled(array, tiff)  # the former as they are stored
 
 
 def array_of(image: Image.Image) -> np.ndarray:
@@ -112,6 +117,7 @@ class _Tiff:
         is_dark: whether 0 is white.
         is_pillows: whether its numbers are other colours than red, green and blue, which Pillow brings to these.
         palette: (3, 2**bits) of 16 bits, if its numbers are a palette's indexes.
+        nodata: the number that stands where there are no data, if the file names one.
     """
 
     array: np.ndarray | None
@@ -120,6 +126,7 @@ class _Tiff:
     is_dark: bool
     is_pillows: bool
     palette: np.ndarray | None
+    nodata: float | None
 
 
 @contextmanager
@@ -185,13 +192,15 @@ def _tiff(path: Path, *, any_size: bool = False) -> _Tiff:
             others = [tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB]
             if page.compression in LOSSLESS:  # JPEG and the like are decoded to red, green and blue
                 others.append(tifffile.PHOTOMETRIC.YCBCR)
+            nodata = _nodata(page)
             return _Tiff(
-                array=_stored(path, series),
+                array=_stored(path, series, is_copied=nodata is not None),
                 bits=page.bitspersample,
                 num_pages=len(pages),
                 is_dark=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
                 is_pillows=page.photometric in others,
                 palette=page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None,
+                nodata=nodata,
             )
     except DataError:
         raise
@@ -201,13 +210,32 @@ def _tiff(path: Path, *, any_size: bool = False) -> _Tiff:
         raise DataError(f"{path}: broken: {type(cause).__name__}: {cause}") from cause
 
 
-def _stored(path: Path, series: Any) -> np.ndarray | None:
-    """Return the pixels of tifffile's series, bands last; None where another package would have to unpack them."""
+def _nodata(page: Any) -> float | None:
+    """Return what a page names as no data, in the tag that GDAL writes; None for what its numbers cannot be."""
+    tag = page.tags.get(GDAL_NODATA)
+    try:
+        named = float(tag.value) if tag else None
+    except ValueError:
+        return None
+    if named is None or page.dtype is None or page.dtype.kind not in "iuf":
+        return None
+    if page.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return float(page.dtype.type(named))  # as it is stored
+    whole = np.iinfo(page.dtype)
+    return named if whole.min <= named <= whole.max and named.is_integer() else None
+
+
+def _stored(path: Path, series: Any, *, is_copied: bool) -> np.ndarray | None:
+    """Return the pixels of tifffile's series, bands last; None where another package would have to unpack them.
+
+    A copy, which may be written to, is in memory, or in a temporary file if it is large.
+    """
     import tifffile
 
     array: np.ndarray
     try:
-        if series.dataoffset is not None and series.keyframe.is_memmappable:
+        if not is_copied and series.dataoffset is not None and series.keyframe.is_memmappable:
             array = tifffile.memmap(path, mode="r")
         else:
             array = series.asarray(out="memmap" if series.nbytes > LARGE else None)
@@ -227,9 +255,24 @@ def _seen(path: Path, array: np.ndarray, tiff: _Tiff) -> np.ndarray:
             raise DataError(f"{path}: broken: its palette has {len(colours)} colours, and its pixels are others")
         pixels: np.ndarray = colours[array.astype(np.uint16)]
         return pixels
+    array = _filled(array, tiff)
     if array.dtype.kind == "u" and tiff.bits < 8 * array.dtype.itemsize:
         array = (array / (2**tiff.bits - 1) * np.iinfo(array.dtype).max).round().astype(array.dtype)
     return np.invert(array) if tiff.is_dark and array.dtype.kind in "ub" else array
+
+
+def _filled(array: np.ndarray, tiff: _Tiff) -> np.ndarray:
+    """Return a TIFF's numbers with 0 for no data: each such number; of unsigned ones, where 255 may be bright, in all bands."""
+    if tiff.nodata is None or tiff.palette is not None or tiff.is_dark:
+        return array
+    array = array if array.flags.writeable else array.copy()
+    for top in range(0, len(array), ROWS):
+        rows = array[top : top + ROWS]
+        missing = np.isnan(rows) if np.isnan(tiff.nodata) else rows == tiff.nodata
+        if array.dtype.kind == "u" and array.ndim == 3:
+            missing = missing.all(axis=-1)
+        rows[missing] = 0
+    return array
 
 
 def _told_large(path: Path, told: str) -> str:

@@ -144,7 +144,9 @@ def pixels_of(array: np.ndarray, device: torch.device | None = None) -> Tensor:
     elif np.issubdtype(array.dtype, np.floating):
         scaled = array.astype(np.float32)
         if not np.isfinite(scaled).all():
-            raise DataError("it holds numbers that are not finite (NaN or infinity)")
+            raise DataError(
+                "it holds numbers that are not finite (NaN or infinity); replace them, or name NaN as a GeoTIFF's nodata"
+            )
     else:
         raise DataError(f"its pixels are {array.dtype}, not numbers")
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1))).to(device)

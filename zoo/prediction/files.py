@@ -212,7 +212,7 @@ class _Run:
             if georeference is None:
                 prediction.picture().save(draft)
             else:
-                write_georeferenced(draft, prediction.mask, prediction.colours, georeference)
+                write_georeferenced(draft, prediction.mask, prediction.colours, georeference, place.image)
         self.masks[place.image] = target
         self._progress(place.image, 1.0)
 
