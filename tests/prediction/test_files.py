@@ -115,6 +115,19 @@ def test_a_broken_image_is_told_and_the_others_are_done(predictor, images, tmp_p
     assert names(tmp_path / "out") == ["a.png", "c.png", "more/d.png", "more/large.png"]
 
 
+def test_an_image_that_the_model_fails_on_is_told_and_the_others_are_done(model, images, tmp_path):
+    def fail(module, given):
+        if given[0].shape[-2:] == (33, 47):
+            raise KeyError("p5")
+
+    loaded = zoo.load(model)
+    loaded.register_forward_pre_hook(fail)
+    found = zoo.predict_files(zoo.Predictor(loaded, device="cpu", tile=64, batch=2), [images], tmp_path / "out")
+    failing = images / "more/d.bmp"
+    assert found.failed == {failing: f"{failing}: The model fails on images (1, 3, 33, 47): KeyError: 'p5'"}
+    assert len(found.masks) == 4
+
+
 def test_a_geotiffs_mask_is_in_its_place(predictor, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", noise(3, 70, 90, dtype=np.uint16) * 200)
     found = zoo.predict_files(predictor, [scene], tmp_path / "out")

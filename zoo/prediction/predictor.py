@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo.deployment import Deployed
 from zoo.deployment.runtimes import PRECISIONS, autocast
 from zoo.devices import choose_device, is_out_of_memory
-from zoo.errors import InputError, OptionError
+from zoo.errors import InputError, OptionError, ZooError
 from zoo.loading import load
 from zoo.model import SegmentationModel
 from zoo.normalisation import Normalisation
@@ -167,7 +167,7 @@ class Predictor:
 
         Raises:
             DataError: the image cannot be read, or has other channels than the model takes.
-            InputError: the model refuses its size, or it does not fit into memory.
+            InputError: the model refuses its size or fails on it, or it does not fit into memory.
             OptionError: an array to write to has another shape, or a type that does not hold its numbers.
         """
         picture = open_picture(image, self.in_channels, any_size=any_size)
@@ -276,10 +276,19 @@ class Predictor:
         total: Tensor | None = None
         with torch.inference_mode():
             for dims in self._flips:
-                with autocast(images, self._precision):
-                    logits = self.model(images.flip(dims) if dims else images)
-                logits = logits.float().flip(dims)
+                logits = self._logits(images.flip(dims) if dims else images).float().flip(dims)
                 found = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
                 total = found if total is None else total + found
         assert total is not None
         return total / len(self._flips) if len(self._flips) > 1 else total
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Return what the model gives, or say which images it fails on: a plugin's raises what it comes upon."""
+        try:
+            with autocast(images, self._precision):
+                logits: Tensor = self.model(images)
+        except Exception as cause:
+            if isinstance(cause, ZooError) or is_out_of_memory(cause):
+                raise
+            raise InputError(f"The model fails on images {tuple(images.shape)}: {type(cause).__name__}: {cause}") from cause
+        return logits
