@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.data.files import TIFF
+from zoo.data.limits import warnings_as
 from zoo.data.segmentation_data import Colour
 
 __all__ = ["Georeference", "georeference_of", "is_georeferenced", "write_georeferenced"]
@@ -67,10 +67,10 @@ def _opened(path: Path) -> Iterator[Any]:
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as file:
-            yield file
+    with warnings_as("ignore", NotGeoreferencedWarning):
+        file = rasterio.open(path)
+    with file:
+        yield file
 
 
 def is_georeferenced(path: Path) -> bool:
@@ -78,10 +78,8 @@ def is_georeferenced(path: Path) -> bool:
     if path.suffix.lower() not in TIFF:
         return False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return any(tag in getattr(image, "tag_v2", {}) for tag in TAGS)
+        with warnings_as("ignore", Warning), Image.open(path) as image:
+            return any(tag in getattr(image, "tag_v2", {}) for tag in TAGS)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
 
@@ -109,7 +107,7 @@ def write_georeferenced(path: Path, mask: np.ndarray, colours: tuple[Colour, ...
         facts["nodata"] = int(missing)
     try:
         with (
-            _opened(image) as source,
+            _opened(image) if has_gaps else nullcontext() as source,
             rasterio.open(
                 path,
                 "w",
@@ -130,6 +128,8 @@ def write_georeferenced(path: Path, mask: np.ndarray, colours: tuple[Colour, ...
             for top in range(0, height, ROWS):
                 rows = mask[top : top + ROWS]
                 window = Window(0, top, width, len(rows))
-                file.write(np.where(source.dataset_mask(window=window), rows, missing) if has_gaps else rows, 1, window=window)
+                if source is not None:
+                    rows = np.where(source.dataset_mask(window=window), rows, missing)
+                file.write(rows, 1, window=window)
     except RasterioError as cause:
         raise OSError(str(cause)) from cause

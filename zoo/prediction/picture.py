@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.files import array_of, may_have_alpha, read_array
+from zoo.data.files import array_of, read_image
 from zoo.data.segmentation_data import pixels_of
 from zoo.errors import DataError
 
@@ -92,8 +92,7 @@ def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) 
 def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
     """Return the pixels, and whether one channel of two or of four is opacity."""
     if isinstance(image, str | PathLike):
-        path = Path(image)
-        return read_array(path, any_size=any_size), may_have_alpha(path)
+        return read_image(Path(image), any_size=any_size)
     if isinstance(image, Image.Image):
         return array_of(image), True
     if isinstance(image, Tensor):

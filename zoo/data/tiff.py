@@ -1,0 +1,158 @@
+"""TIFFs of any depth and number of channels: their numbers as they are stored, and as they are to be seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.data.limits import MOST_PIXELS, told_large
+from zoo.errors import DataError
+
+__all__ = ["Tiff", "read_tiff"]
+
+LARGE = 2**30
+"""Bytes from which on a compressed TIFF is unpacked into a temporary file, and not into memory."""
+ROWS = 256
+"""Of a large image, gone through at once."""
+GDAL_NODATA = 42113
+"""A TIFF's tag, a number as text."""
+LOSSLESS = (1, 5, 8)
+"""A TIFF's codes for no compression, LZW and Deflate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tiff:
+    """The one image of a TIFF.
+
+    Attributes:
+        path: of the file.
+        array: its pixels as they are stored; None where they are compressed in a way that Pillow alone may know.
+        bits: of a number.
+        num_pages: how many it is made of, smaller copies and the like left out.
+        is_dark: whether 0 is white.
+        is_pillows: whether its numbers are other colours than red, green and blue, which Pillow brings to these.
+        has_alpha: whether one of its channels is opacity.
+        palette: (3, 2**bits) of 16 bits, if its numbers are a palette's indexes.
+        nodata: the number that stands where there are no data, if the file names one.
+    """
+
+    path: Path
+    array: np.ndarray | None
+    bits: int
+    num_pages: int
+    is_dark: bool
+    is_pillows: bool
+    has_alpha: bool
+    palette: np.ndarray | None
+    nodata: float | None
+
+    def shown(self, array: np.ndarray) -> np.ndarray:
+        """Return numbers as they are to be seen: colours for a palette's, the most for white, in their whole range."""
+        if self.palette is not None:
+            colours = (self.palette.T // 256).astype(np.uint8)
+            if array.dtype.kind not in "ub" or array.max(initial=0) >= len(colours):
+                raise DataError(f"{self.path}: broken: its palette has {len(colours)} colours, and its pixels are others")
+            pixels: np.ndarray = colours[array.astype(np.uint16)]
+            return pixels
+        array = self.filled(array)
+        if array.dtype.kind == "u" and self.bits < 8 * array.dtype.itemsize:
+            array = (array / (2**self.bits - 1) * np.iinfo(array.dtype).max).round().astype(array.dtype)
+        return np.invert(array) if self.is_dark and array.dtype.kind in "ub" else array
+
+    def filled(self, array: np.ndarray) -> np.ndarray:
+        """Return numbers with 0 for no data: each such number; of unsigned ones, where 255 may be bright, in all bands."""
+        if self.nodata is None or self.palette is not None or self.is_dark:
+            return array
+        array = array if array.flags.writeable else array.copy()
+        for top in range(0, len(array), ROWS):
+            rows = array[top : top + ROWS]
+            missing = np.isnan(rows) if np.isnan(self.nodata) else rows == self.nodata
+            if array.dtype.kind == "u" and array.ndim == 3:
+                missing = missing.all(axis=-1)
+            rows[missing] = 0
+        return array
+
+
+def read_tiff(path: Path, *, any_size: bool) -> Tiff:
+    """Return a file's one image, read by the package tifffile.
+
+    Raises:
+        DataError: it is not there, broken, too large, or of several images.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            page = series.keyframe
+            images = [each for each in file.series if not (each.keyframe.is_reduced or each.keyframe.is_mask)]
+            if len(images) > 1 and series.name != "Baseline":  # of a whole slide, which has a label and an overview as well
+                raise DataError(f"{path}: {len(images)} images; a file has one")
+            pages = [page for page in series.pages if page is not None]
+            end = max(at + size for page in pages for at, size in zip(page.dataoffsets, page.databytecounts, strict=True))
+            if end > path.stat().st_size:
+                raise DataError(f"{path}: broken: its pixels end at byte {end:,}, and the file has {path.stat().st_size:,}")
+            if not any_size and (pixels := page.imagelength * page.imagewidth) > MOST_PIXELS:
+                raise DataError(told_large(path, f"{pixels:,} pixels"))
+            others = [tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB]
+            if page.compression in LOSSLESS:  # JPEG and the like are decoded to red, green and blue
+                others.append(tifffile.PHOTOMETRIC.YCBCR)
+            alpha = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
+            nodata = _nodata(page)
+            return Tiff(
+                path=path,
+                array=_stored(path, series, is_copied=nodata is not None),
+                bits=page.bitspersample,
+                num_pages=len(pages),
+                is_dark=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+                is_pillows=page.photometric in others,
+                has_alpha=page.photometric == tifffile.PHOTOMETRIC.RGB and not alpha.isdisjoint(page.extrasamples),
+                palette=page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None,
+                nodata=nodata,
+            )
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except Exception as cause:  # tifffile raises what its many codecs raise
+        raise DataError(f"{path}: broken: {type(cause).__name__}: {cause}") from cause
+
+
+def _nodata(page: Any) -> float | None:
+    """Return what a page names as no data, in the tag that GDAL writes; None for what its numbers cannot be."""
+    tag = page.tags.get(GDAL_NODATA)
+    try:
+        named = float(tag.value) if tag else None
+    except ValueError:
+        return None
+    if named is None or page.dtype is None or page.dtype.kind not in "iuf":
+        return None
+    if page.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return float(page.dtype.type(named))  # as it is stored
+    whole = np.iinfo(page.dtype)
+    return named if whole.min <= named <= whole.max and named.is_integer() else None
+
+
+def _stored(path: Path, series: Any, *, is_copied: bool) -> np.ndarray | None:
+    """Return the pixels of tifffile's series, bands last; None where another package would have to unpack them.
+
+    A copy, which may be written to, is in memory, or in a temporary file if it is large.
+    """
+    import tifffile
+
+    array: np.ndarray
+    try:
+        if not is_copied and series.dataoffset is not None and series.keyframe.is_memmappable:
+            array = tifffile.memmap(path, mode="r")
+        else:
+            array = series.asarray(out="memmap" if series.nbytes > LARGE else None)
+    except Exception as cause:
+        if "imagecodecs" in str(cause):
+            return None
+        raise
+    are_bands_first = array.ndim == 3 and not series.axes.endswith(("S", "C")) and series.axes.endswith("YX")
+    return np.moveaxis(array, 0, -1) if are_bands_first else array
