@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import torch
 from PIL import Image
 
 import zoo
+from zoo.data.files import read_array
+from zoo.prediction.georeference import georeference_of
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -199,6 +203,20 @@ def test_nodata_that_is_a_class_or_that_the_numbers_cannot_be_changes_nothing(tm
     for text in ("nan", "-9999", "0.5", "none"):
         tifffile.imwrite(tmp_path / "image.tif", bands.transpose(1, 2, 0), extratags=[(42113, "s", 0, text, True)])
         assert (many(tmp_path / "image.tif").mask == many(bands.transpose(1, 2, 0)).mask).all()
+
+
+def test_files_that_are_read_at_once_leave_the_warnings_as_they_were(images, tmp_path):
+    scene = write_scene(tmp_path / "scene.tif", noise(3, 8, 8))
+    before = list(warnings.filters)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda turn: read_array(images / "a.png") if turn % 2 else georeference_of(scene), range(300)))
+        assert warnings.filters == before
+    finally:
+        sys.setswitchinterval(interval)
+        warnings.filters[:] = before
 
 
 def test_without_rasterio_the_lost_place_is_told(predictor, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 """Of an image that is opened unasked: what Pillow warns of."""
 
 _limit = threading.Lock()
+_filters = threading.Lock()
 
 
 @contextmanager
@@ -33,8 +34,8 @@ def any_number_of_pixels() -> Iterator[None]:
 
 @contextmanager
 def warnings_as(action: Literal["error", "ignore"], category: type[Warning]) -> Iterator[None]:
-    """Ignore a category of warnings, or raise them."""
-    with warnings.catch_warnings():
+    """Ignore a category of warnings, or raise them; one thread after another, since each puts back what it found."""
+    with _filters, warnings.catch_warnings():
         warnings.simplefilter(action, category)
         yield
 
