@@ -109,6 +109,7 @@ def _sides(pairing: Pairing, plugins: Plugins, place: Path) -> Sides:
 
     registry = default_registry()
     try:
+        # a bare name of both sides is in two of the ids, the encoder's first
         return registry.encoder(full(pairing.encoder)[0]), registry.decoder(full(pairing.decoder)[-1])
     except UnknownIdError as cause:
         raise UnknownIdError(f"{place} needs what is not installed here: {cause}\n{_told_plugins(plugins, pairing)}") from cause

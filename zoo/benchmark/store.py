@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from zoo.benchmark.database import Database
 from zoo.benchmark.owner import is_alive, owner
 from zoo.benchmark.records import Alone, Failed, Rated, Round, StaticCost
-from zoo.benchmark.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
 from zoo.benchmark.stored import StoredGroup, StoredQuality, StoredRun, StoredTrial, Taken
 from zoo.benchmark.trial import Trial, digest
 from zoo.errors import StoreError
 
 __all__ = ["Store"]
-
-PATIENCE = 60
-"""Seconds that are waited for others who use the file."""
 
 
 class Store:
@@ -36,16 +30,7 @@ class Store:
         self.path = path
         if must_exist and not path.is_file():
             raise StoreError(f"There is no results store {path}. `zoo bench CONFIG` makes one; --store PATH names another.")
-        with self._guarded():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-            try:
-                self._migrate()
-                self._write_ahead()
-                self._db.execute("PRAGMA foreign_keys = ON")
-            except BaseException:
-                self._db.close()
-                raise
+        self._db = Database(path)
 
     def close(self) -> None:
         """Close the file."""
@@ -57,7 +42,7 @@ class Store:
         A run that another living process measures is left to that process.
         """
         identity = digest([config, environment])
-        with self._transaction():
+        with self._db.transaction():
             unfinished = self._db.execute(
                 "SELECT id, owner FROM run WHERE identity = ? AND finished IS NULL ORDER BY id DESC", (identity,)
             ).fetchall()
@@ -78,24 +63,24 @@ class Store:
 
     def finish_run(self, run: int) -> None:
         """Mark a run as complete, so that the next one starts afresh."""
-        with self._transaction():
+        with self._db.transaction():
             self._db.execute("UPDATE run SET finished = ? WHERE id = ?", (_now(), run))
 
     def run(self, run: int) -> StoredRun:
         """Return a run."""
-        with self._guarded():
+        with self._db.guarded():
             return self._run(run, is_resumed=False)
 
     def runs(self) -> list[StoredRun]:
         """Return every run, in the order in which they began."""
-        with self._guarded():
+        with self._db.guarded():
             ids = self._db.execute("SELECT id FROM run ORDER BY id").fetchall()
             return [self._run(run, is_resumed=False) for (run,) in ids]
 
     def trials(self, run: int) -> list[StoredTrial]:
         """Return a run's trials in their order."""
         asked = "SELECT key, facts, cost, alone, smaller, failure, error, notes FROM trial WHERE run = ? ORDER BY position"
-        with self._guarded():
+        with self._db.guarded():
             return [
                 StoredTrial(
                     key=key,
@@ -112,7 +97,7 @@ class Store:
 
     def groups(self, run: int) -> list[StoredGroup]:
         """Return a run's groups in their order, each with the samples of one place: where most of its rounds were measured."""
-        with self._guarded():
+        with self._db.guarded():
             places = dict(self._db.execute("SELECT id, environment FROM place WHERE run = ?", (run,)).fetchall())
             rounds: dict[int, dict[int, list[Mapping[str, float | None]]]] = {}
             asked = "SELECT timing, place, conditions FROM round WHERE run = ? ORDER BY number"
@@ -143,13 +128,13 @@ class Store:
 
     def rates(self, run: int) -> dict[tuple[int, str], tuple[str, float]]:
         """Return the fastest kernel of each place and dtype, and its FLOP/s."""
-        with self._guarded():
+        with self._db.guarded():
             asked = "SELECT place, dtype, kernel, flops_per_second FROM rate WHERE run = ? ORDER BY flops_per_second"
             return {(place, dtype): (kernel, rate) for place, dtype, kernel, rate in self._db.execute(asked, (run,))}
 
     def place(self, run: int, environment: Mapping[str, Any]) -> int:
         """Return the number of an environment among those in which a run is measured; a new one if need be."""
-        with self._transaction():
+        with self._db.transaction():
             return self._place(run, environment)
 
     def add_cost(self, run: int, trial: str, cost: StaticCost) -> None:
@@ -166,13 +151,13 @@ class Store:
 
     def add_failure(self, run: int, failed: Failed) -> None:
         """Make a trial a row with its error."""
-        with self._transaction():
+        with self._db.transaction():
             asked = "UPDATE trial SET failure = ?, error = ? WHERE run = ? AND key = ?"
             self._db.execute(asked, (failed.kind, failed.error, run, failed.trial))
 
     def add_note(self, run: int, trial: str, note: str) -> None:
         """Keep what a row must say of how it was measured, once."""
-        with self._transaction():
+        with self._db.transaction():
             asked = "SELECT notes FROM trial WHERE run = ? AND key = ?"
             notes = json.loads(self._db.execute(asked, (run, trial)).fetchone()[0])
             if note not in notes:
@@ -181,12 +166,12 @@ class Store:
 
     def add_groups(self, run: int, groups: Sequence[Sequence[str]]) -> None:
         """Keep which trials are measured together, after the groups that there are."""
-        with self._transaction():
+        with self._db.transaction():
             self._insert_groups(run, groups)
 
     def replace_group(self, run: int, number: int, groups: Sequence[Sequence[str]]) -> None:
         """Measure a group's trials in several groups instead: the first takes its place, the others come last."""
-        with self._transaction():
+        with self._db.transaction():
             changed = (json.dumps(list(groups[0])), run, number)
             self._db.execute("UPDATE timing SET trials = ? WHERE run = ? AND number = ?", changed)
             self._insert_groups(run, groups[1:])
@@ -199,7 +184,7 @@ class Store:
 
     def add_round(self, run: int, group: int, place: int, done: Round) -> None:
         """Keep one round's samples, all or none."""
-        with self._transaction():
+        with self._db.transaction():
             self._db.execute(
                 "INSERT INTO round (run, timing, place, number, conditions) VALUES (?, ?, ?, ?, ?)",
                 (run, group, place, done.number, json.dumps(done.conditions)),
@@ -215,13 +200,13 @@ class Store:
 
     def stop_group(self, run: int, group: int, place: int | None, reason: str) -> None:
         """Keep why a group's rounds ended, and where those were measured that count."""
-        with self._transaction():
+        with self._db.transaction():
             asked = "UPDATE timing SET stopped = ?, place = ? WHERE run = ? AND number = ?"
             self._db.execute(asked, (reason, place, run, group))
 
     def add_rate(self, run: int, place: int, rated: Rated) -> None:
         """Keep how fast the device does one kernel."""
-        with self._transaction():
+        with self._db.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO rate (run, place, dtype, kernel, flops_per_second) VALUES (?, ?, ?, ?, ?)",
                 (run, place, rated.dtype, rated.kernel, rated.flops_per_second),
@@ -231,7 +216,7 @@ class Store:
         self, run: int, subject: str, seed: int, result: Mapping[str, Any] | None, *, failure: str = "", error: str = ""
     ) -> None:
         """Keep what training a subject with a seed came to, or why it came to nothing."""
-        with self._transaction():
+        with self._db.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO quality (run, subject, seed, result, failure, error) VALUES (?, ?, ?, ?, ?, ?)",
                 (run, subject, seed, json.dumps(result) if result else None, failure or None, error or None),
@@ -241,7 +226,7 @@ class Store:
         """Return what the trainings of a run came to, by subject and seed."""
         found: dict[str, dict[int, StoredQuality]] = {}
         asked = "SELECT subject, seed, result, error FROM quality WHERE run = ? ORDER BY subject, seed"
-        with self._guarded():
+        with self._db.guarded():
             for subject, seed, result, error in self._db.execute(asked, (run,)):
                 stored = StoredQuality(result=json.loads(result) if result else None, error=error)
                 found.setdefault(subject, {})[seed] = stored
@@ -259,7 +244,7 @@ class Store:
         return int(cursor.lastrowid or 0)
 
     def _update(self, run: int, trial: str, column: str, value: object) -> None:
-        with self._transaction():
+        with self._db.transaction():
             self._db.execute(f"UPDATE trial SET {column} = ? WHERE run = ? AND key = ?", (value, run, trial))
 
     def _run(self, run: int, *, is_resumed: bool) -> StoredRun:
@@ -277,61 +262,6 @@ class Store:
             finished=finished,
             is_resumed=is_resumed,
         )
-
-    def _migrate(self) -> None:
-        """Bring a new or earlier file to this version's tables; refuse what is another program's or a later version's."""
-        if self._pragma("application_id") == APPLICATION_ID and self._pragma("user_version") == SCHEMA_VERSION:
-            return
-        with self._transaction():
-            found = self._pragma("user_version")
-            if self._pragma("application_id") != APPLICATION_ID:
-                if found or self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise StoreError(f"{self.path} is a database of another program; give another --store.")
-                self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            if found > SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.path} was written by a later version of zoo (schema {found}, this one reads up to "
-                    f"{SCHEMA_VERSION}); upgrade segmentation-zoo, or give another --store."
-                )
-            for migrate in MIGRATIONS[found:]:
-                migrate(self._db)
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-    def _pragma(self, name: str) -> int:
-        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._guarded():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    def _write_ahead(self) -> None:
-        """Let others read while one writes. SQLite does not wait for its turn to set this, as it does for all else."""
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as cause:
-                if "locked" not in str(cause) or time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as cause:
-            raise StoreError(
-                f"The results store {self.path} cannot be used: {cause}. Give another with --store, or move that file away."
-            ) from cause
 
 
 def _now() -> str:

@@ -1,0 +1,108 @@
+"""The results store's SQLite file: opened, brought to this version's tables, and written in transactions. Torch-free."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from zoo.benchmark.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
+from zoo.errors import StoreError
+
+__all__ = ["Database"]
+
+PATIENCE = 60
+"""Seconds that are waited for others who use the file."""
+
+
+class Database:
+    """A connection to one file, which many processes may use.
+
+    Raises:
+        StoreError: the file cannot be opened or written, or was made by another program or a later version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self.guarded():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+            try:
+                self._migrate()
+                self._write_ahead()
+                self.execute("PRAGMA foreign_keys = ON")
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def execute(self, asked: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        return self._connection.execute(asked, values)
+
+    def executemany(self, asked: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for each row."""
+        self._connection.executemany(asked, rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep all that is written within, or nothing of it."""
+        with self.guarded():
+            self.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.execute("ROLLBACK")
+                raise
+            self.execute("COMMIT")
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Tell of what SQLite or the disk refuses as the user has to hear it."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as cause:
+            raise StoreError(
+                f"The results store {self.path} cannot be used: {cause}. Give another with --store, or move that file away."
+            ) from cause
+
+    def _migrate(self) -> None:
+        """Bring a new or earlier file to this version's tables; refuse what is another program's or a later version's."""
+        if self._pragma("application_id") == APPLICATION_ID and self._pragma("user_version") == SCHEMA_VERSION:
+            return
+        with self.transaction():
+            found = self._pragma("user_version")
+            if self._pragma("application_id") != APPLICATION_ID:
+                if found or self.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    raise StoreError(f"{self.path} is a database of another program; give another --store.")
+                self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            if found > SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self.path} was written by a later version of zoo (schema {found}, this one reads up to "
+                    f"{SCHEMA_VERSION}); upgrade segmentation-zoo, or give another --store."
+                )
+            for migrate in MIGRATIONS[found:]:
+                migrate(self._connection)
+            self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _pragma(self, name: str) -> int:
+        return int(self.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _write_ahead(self) -> None:
+        """Let others read while one writes. SQLite does not wait for its turn to set this, as it does for all else."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as cause:
+                if "locked" not in str(cause) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
