@@ -8,6 +8,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from rich.console import Console
@@ -15,6 +16,7 @@ from torch import nn
 
 import zoo
 from zoo.cli import main
+from zoo.compatibility.cache import CellCache
 from zoo.compatibility.formats import render, terminal_view
 from zoo.registry import default_registry
 
@@ -273,6 +275,17 @@ def test_what_is_registered_at_run_time_is_always_built(mini, matrix):
     matrix("mini:even", "local:last")
     matrix("mini:even", "local:last")
     assert len(counted) == 2
+
+
+def test_many_may_open_one_new_cache_at_once(tmp_path):
+    told = []
+
+    def opened(number):
+        CellCache(tmp_path / f"{number // 16}.sqlite", told.append).close()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(opened, range(16 * 100)))
+    assert told == []
 
 
 def test_a_cache_that_is_none_costs_time_only(mini, matrix, tmp_path, capsys):

@@ -59,10 +59,13 @@ class CellCache:
     def _prepare(self, db: sqlite3.Connection) -> None:
         if db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
             return
-        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise sqlite3.DatabaseError("it is a database of another program")
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("CREATE TABLE IF NOT EXISTS cell (key TEXT PRIMARY KEY, facts TEXT NOT NULL)")
+        db.execute("BEGIN IMMEDIATE")  # another process may be making the table
+        if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise sqlite3.DatabaseError("it is a database of another program")
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute("CREATE TABLE cell (key TEXT PRIMARY KEY, facts TEXT NOT NULL)")
+        db.execute("COMMIT")
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:
