@@ -131,7 +131,7 @@ def deploy(
             or of the size that its encoder is made for.
         tolerance: the relative error max|a - b| / max|b| to the model's own output in float32 that is accepted. From 1e-2
             on, bfloat16 is tried where the processor computes in it. A model that CUDA devices run in TF32, as PyTorch lets
-            them by default, has an error itself: twice that is accepted, where it is more.
+            them by default, has an error itself: three times that is accepted, where it is more.
         runtime: "auto", one of "eager", "cudagraphs", "compile" (`torch.compile`), "onnxruntime", "openvino", or some of
             these.
         passes: names of those to apply (`zoo.deployment.PASSES`), None for all.
