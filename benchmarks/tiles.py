@@ -23,7 +23,7 @@ from turns import seconds_by_turns
 
 import zoo
 from zoo.benchmark.environment import describe_environment
-from zoo.benchmark.memory import device_peaks, forget_peaks, peak_resident_bytes
+from zoo.benchmark.memory import forget_peaks, peak_allocated_bytes, peak_resident_bytes
 from zoo.deployment.runtimes import autocast, has_bfloat16
 from zoo.devices import choose_device
 from zoo.normalisation import Normalisation
@@ -97,7 +97,7 @@ def measure_memory(asked: argparse.Namespace, name: str, told: Connection) -> No
     forget_peaks(device)
     before = peak_resident_bytes() or 0
     run(image)
-    told.send(((peak_resident_bytes() or 0) - before, device_peaks(device)[0]))
+    told.send(((peak_resident_bytes() or 0) - before, peak_allocated_bytes(device)))
 
 
 def memory_of(asked: argparse.Namespace, name: str) -> tuple[int, int | None]:

@@ -1,4 +1,4 @@
-"""Which device computes, the one asked for or the one that is there, and whether its memory was enough."""
+"""Choose a device, and check whether it ran out of memory or stopped working."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from zoo.errors import ConfigError
 
-__all__ = ["choose_device", "is_out_of_memory"]
+__all__ = ["choose_device", "is_out_of_memory", "is_usable"]
 
 
 def choose_device(asked: str) -> torch.device:
@@ -27,6 +27,20 @@ def choose_device(asked: str) -> torch.device:
         reason = str(cause).splitlines()[0]
         raise ConfigError(f"device {asked!r} cannot be used here: {reason}. Use 'auto', or 'cpu'.") from cause
     return device
+
+
+def is_usable(device: torch.device) -> bool:
+    """Whether this process can still compute on the device.
+
+    After an illegal memory access or a failed assertion in a CUDA kernel, every later call of the same process fails.
+    """
+    if device.type == "cpu":
+        return True
+    try:
+        torch.ones(1, device=device).item()  # copies the value back, so it waits for the device
+    except RuntimeError:
+        return False
+    return True
 
 
 def is_out_of_memory(cause: BaseException) -> bool:

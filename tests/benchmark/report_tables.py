@@ -53,7 +53,6 @@ def row(name="resnet18 x unet-basic", **facts):
         "stopped": "precise",
         "live_bytes": 75 * 2**20,
         "allocated_bytes": None,
-        "reserved_bytes": None,
         "rss_bytes": 90 * 2**20,
         "parameters": 14_241_281,
         "parts": {"encoder": 11_176_512, "adapters": 0, "decoder": 3_064_752, "head": 17},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
@@ -14,6 +15,11 @@ import yaml
 
 import zoo
 from zoo.benchmark import BenchConfig, bench
+from zoo.benchmark.jobs import Job
+from zoo.benchmark.processes import Limits, LocalProcesses
+from zoo.benchmark.records import Alone, Failed, Working
+from zoo.benchmark.rounds import rounds_plan
+from zoo.benchmark.trial import trials_of
 from zoo.registry import default_registry
 from zoo.statistics import estimate_median, estimate_ratio
 
@@ -495,5 +501,78 @@ def test_an_accelerator_has_its_own_counters_of_time_and_memory(run):
         assert (row.error, row.rounds) == (None, ROUNDS)
         assert row.device == torch.accelerator.current_accelerator().type
         assert row.busy.median > 0
-        assert 0 < row.allocated_bytes <= row.reserved_bytes
+        assert row.allocated_bytes > 0
+        assert row.first_seconds > 0
         assert row.efficiency > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("call", [1, 9])
+def test_a_kernel_that_breaks_the_device_is_its_row_and_the_others_are_measured_in_a_new_process(run, tmp_path, call):
+    """Out of bounds is an assertion in the kernel, after which every call of the same process fails."""
+    source = f"""
+        import torch
+        from torch import nn
+
+        import zoo
+
+        @zoo.register_decoder("breaks")
+        class Breaks(nn.Module):
+            def __init__(self, pyramid):
+                super().__init__()
+                self.out_channels, self.out_stride = pyramid[0].channels, pyramid[0].stride
+                self.calls = 0
+
+            def forward(self, features):
+                x = features[0]
+                self.calls += x.is_cuda
+                index = torch.full((1,), 10**6 * (self.calls == {call}), device=x.device)
+                return x + x.flatten().index_select(0, index)
+    """
+    (tmp_path / "breaks.py").write_text(dedent(source), encoding="utf-8")
+    shared = {"plugins": ["tiny.py", "breaks.py"], "baseline": BASELINE, "device": "cuda"}
+    table = run(pairings=[pairing("breaks"), pairing("unet-basic")], **shared)
+    base, broken, other = table.rows
+    assert (base.error, base.rounds, other.error, other.rounds) == (None, ROUNDS, None, ROUNDS)
+    assert broken.failure == "error"
+    assert "CUDA" in broken.error
+
+
+def test_a_group_measures_the_cold_starts_that_are_missing_before_its_rounds(tmp_path, fresh_registry):
+    """On an accelerator each group is one process, which measures time and memory of its trials."""
+    config = BenchConfig(name="small", pairings=[pairing("unet-basic", "resnet18")], modes=["inference"], size=[32])
+    base, control = trials_of(config)
+    plan = rounds_plan(config.model_copy(update={"rounds": ROUNDS}))
+    job = Job(kind="rounds", device="cpu", trials=(base, control), baseline=base.key, cold=(base.key,), plan=plan)
+    messages = [message for message in Job.from_dict(job.as_dict()).messages() if not isinstance(message, Working)]
+    alone, *rounds, stopped = messages
+    assert isinstance(alone, Alone)
+    assert (alone.trial, alone.batch) == (base.key, 1)
+    assert min(alone.build_seconds, alone.first_seconds, alone.seconds) > 0
+    assert [round.number for round in rounds] == list(range(ROUNDS))
+    assert {sample.trial for sample in rounds[-1].samples} == {base.key, control.key}
+    assert stopped.reason == "fixed"
+
+
+def test_the_share_of_the_time_that_measured_calls_took_is_reported(run, capsys):
+    run(pairings=[pairing("unet-basic")])
+    measured, passed, share = map(
+        int, re.search(r"Measured calls took (\d+) of (\d+) s \((\d+) %\)\.", capsys.readouterr().err).groups()
+    )
+    assert 0 <= measured <= passed
+    assert 0 < share < 100
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_a_job_for_a_device_that_a_fork_cannot_open_is_done_by_the_process_itself():
+    (trial, _) = trials_of(
+        BenchConfig(name="small", pairings=[pairing("unet-basic", "resnet18")], modes=["inference"], size=[32])
+    )
+    with LocalProcesses(Limits(step_seconds=60)) as executor:
+        jobs = [Job(kind="alone", device=device, trials=(trial,)) for device in ("cuda", "cpu")]
+        outcomes = [(job.device, message) for job, message in executor.run(jobs) if not isinstance(message, Working)]
+    (first, refused), (second, done) = outcomes
+    assert (first, second) == ("cuda", "cpu")
+    assert isinstance(refused, Failed)
+    assert isinstance(done, Alone)

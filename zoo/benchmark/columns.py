@@ -197,9 +197,8 @@ COLUMNS = (
         "allocated_bytes",
         2**-20,
         0,
-        "the most that the accelerator's allocator gave out",
+        "the most that the trial's tensors held on the accelerator, by its allocator's counter",
     ),
-    _number("reserved", "reserved MiB", "reserved_bytes", 2**-20, 0, "the most that the accelerator's allocator held"),
     _number(
         "rss",
         "RSS MiB",
@@ -230,9 +229,9 @@ COLUMNS = (
         "build_seconds",
         1,
         2,
-        "making the model in a fresh process, its modules imported before",
+        "making the model and moving it to the device; its modules were imported before",
     ),
-    _number("first", "first call s", "first_seconds", 1, 2, "in a fresh process; compiling is part of it"),
+    _number("first", "first call s", "first_seconds", 1, 2, "includes compiling"),
     Column(
         name="fits",
         heading="batch that fits",

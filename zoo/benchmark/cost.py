@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -34,14 +35,20 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
         ZooError: the model cannot be built, not even on the CPU.
         Exception: what running it on the CPU raises.
     """
-    eager = replace(trial, runtime="eager")
+    eager = replace(trial, runtime="eager", name="", role="candidate")
     try:
-        cost = _cost_on(META, eager)
+        cost = _cost_on_meta(replace(eager, dtype="float32"))
     except Exception:  # noqa: BLE001 - a plugin's model may raise anything on meta, and still run
         return _cost_on(CPU, eager)
     if trial.dtype == "float32":
         return cost
     return replace(cost, live_bytes=_live_bytes(_built(CPU, eager), CPU, eager) if device.type == "cpu" else None)
+
+
+@lru_cache(maxsize=64)
+def _cost_on_meta(trial: Trial) -> StaticCost:
+    """Return the costs on the meta device; a run has the same trial in several dtypes and runtimes, one after the other."""
+    return _cost_on(META, trial)
 
 
 def _cost_on(device: torch.device, trial: Trial) -> StaticCost:

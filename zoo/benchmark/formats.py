@@ -191,7 +191,6 @@ def _record(table: Table, row: Row) -> dict[str, Any]:
         "peak_mib": _in_mib(row.peak_bytes),
         "live_mib": _in_mib(row.live_bytes),
         "allocated_mib": _in_mib(row.allocated_bytes),
-        "reserved_mib": _in_mib(row.reserved_bytes),
         "rss_mib": _in_mib(row.rss_bytes),
         "parameters": row.parameters,
         **{f"parameters_{part}": parts.get(part) for part in ("encoder", "adapters", "decoder", "head")},

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 
 from zoo.benchmark.clock import Timing, calls_to_fill_a_slot, read_clock, timed
 from zoo.benchmark.conditions import Reading, conditions_between
 from zoo.benchmark.cost import static_cost
 from zoo.benchmark.failures import failed, told_failure
 from zoo.benchmark.memory import (
-    device_peaks,
+    allocated_bytes,
     forget_peaks,
+    peak_allocated_bytes,
     peak_resident_bytes,
     resident_bytes,
 )
@@ -27,7 +29,7 @@ from zoo.benchmark.records import Alone, Counted, Message, Rated, Round, Sample,
 from zoo.benchmark.rounds import RoundsPlan
 from zoo.benchmark.steps import Step, build_subject, make_step
 from zoo.benchmark.trial import Trial
-from zoo.devices import is_out_of_memory
+from zoo.devices import is_out_of_memory, is_usable
 from zoo.errors import ZooError
 from zoo.plugin_files import load_plugin_file
 
@@ -53,6 +55,7 @@ class Job:
         threads: torch's CPU threads.
         group: the group's number in the store.
         baseline: the key of the trial that the others are compared with.
+        cold: the keys of those trials of the group whose cold start and memory are measured while they are warmed up.
         plan: when the rounds end.
         taken: seconds a call of the rounds that were done before, by trial.
         first: the number of the next round.
@@ -71,6 +74,7 @@ class Job:
     seed: int = 0
     group: int = -1
     baseline: str | None = None
+    cold: tuple[str, ...] = ()
     plan: RoundsPlan | None = None
     taken: Mapping[str, list[float]] = field(default_factory=dict)
     first: int = 0
@@ -90,6 +94,7 @@ class Job:
         read = {
             "trials": tuple(Trial.from_dict(trial) for trial in facts["trials"]),
             "plugins": tuple(facts["plugins"]),
+            "cold": tuple(facts["cold"]),
             "plan": RoundsPlan(**facts["plan"]) if facts["plan"] else None,
             "quality": QualityEntry.model_validate(facts["quality"]) if facts["quality"] else None,
         }
@@ -143,34 +148,48 @@ def _alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Message]:
         yield Working(trial=trial.key, doing="importing")
         with suppress(Exception), torch.device("meta"):
             build_subject(trial)  # imports all that the model needs, which is no part of its cold start or its memory
-        forget_peaks(device)
-        before = resident_bytes()
-        torch.manual_seed(seed)
-        yield Working(trial=trial.key, doing="building")
-        began = read_clock(device)
-        step = make_step(build_subject(trial), trial, device)
-        built = read_clock(device) - began
-        yield Working(trial=trial.key, doing="first call")
-        first = timed(step, 1, device)
-        steady = []
-        for _ in range(STEADY_CALLS):
-            yield Working(trial=trial.key, doing="next calls")
-            steady.append(timed(step, 1, device).seconds)
-        allocated, reserved = device_peaks(device)
-        peak = peak_resident_bytes()
+        _load_libraries(device)
+        yield from _cold_start(trial, device, seed)
     except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
         yield failed(trial, cause)
-        return
+
+
+def _cold_start(trial: Trial, device: torch.device, seed: int) -> Generator[Message, None, Step]:
+    """Build a trial's model and call it a few times, report what that took, and return the step."""
+    forget_peaks(device)
+    resident, allocated = resident_bytes(), allocated_bytes(device)
+    torch.manual_seed(seed)
+    yield Working(trial=trial.key, doing="building")
+    began = read_clock(device)
+    step = make_step(build_subject(trial), trial, device)
+    built = read_clock(device) - began
+    yield Working(trial=trial.key, doing="first call")
+    first = timed(step, 1, device)
+    steady = []
+    for _ in range(STEADY_CALLS):
+        yield Working(trial=trial.key, doing="next calls")
+        steady.append(timed(step, 1, device).seconds)
+    peak_resident, peak_allocated = peak_resident_bytes(), peak_allocated_bytes(device)
     yield Alone(
         trial=trial.key,
         batch=trial.batch,
         build_seconds=built,
         first_seconds=first.seconds,
         seconds=min(steady),
-        rss_bytes=None if peak is None else max(0, peak - before),
-        allocated_bytes=allocated,
-        reserved_bytes=reserved,
+        rss_bytes=None if peak_resident is None else max(0, peak_resident - resident),
+        # the other models of the group keep their weights on the device
+        allocated_bytes=None if peak_allocated is None or allocated is None else peak_allocated - allocated,
     )
+    return step
+
+
+def _load_libraries(device: torch.device) -> None:
+    """Load an accelerator's libraries for convolutions and matrix products: neither time nor workspace of any trial."""
+    if device.type == "cpu":
+        return
+    image, weight = (torch.ones(shape, device=device, requires_grad=True) for shape in ((1, 8, 8, 8), (8, 8, 3, 3)))
+    rows = F.conv2d(image, weight).flatten(1)
+    (rows.T @ rows).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def _rates(device: torch.device, dtype: str) -> Iterator[Message]:
@@ -196,13 +215,17 @@ class _Rounds:
         self.grown: dict[str, int] = {}
 
     def messages(self) -> Iterator[Message]:
+        """Yield the rounds; end without `Stopped` where a trial left the device unusable, for a new process to go on."""
+        _load_libraries(self.device)
         for trial in self.job.trials:
             yield Working(trial=trial.key, doing="warming up", hog=self._hog())
             with self._watched(trial):
                 try:
-                    self.ready[trial.key] = self._prepared(trial)
+                    yield from self._prepare(trial)
                 except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
                     yield failed(trial, cause)
+                    if not is_usable(self.device):
+                        return
         self.grown.clear()  # what models need is no growth
         number, seconds = self.job.first, self.job.spent
         while self.ready:
@@ -210,21 +233,26 @@ class _Rounds:
             if reason:
                 yield Stopped(reason=reason, rounds=number)
                 return
-            for message in self._round(number):
-                if isinstance(message, Round):
-                    seconds += message.conditions["seconds"] or 0.0
-                yield message
+            done = yield from self._round(number)
+            if done is None:
+                return
+            yield done
+            seconds += done.conditions["seconds"] or 0.0
             number += 1
 
-    def _prepared(self, trial: Trial) -> tuple[Step, int]:
-        torch.manual_seed(self.job.seed)
-        step = make_step(build_subject(trial), trial, self.device)
+    def _prepare(self, trial: Trial) -> Iterator[Message]:
+        """Build a trial's model and warm it up; measure its cold start and memory where that is not done yet."""
+        if trial.key in self.job.cold:
+            step = yield from _cold_start(trial, self.device, self.job.seed)
+        else:
+            torch.manual_seed(self.job.seed)
+            step = make_step(build_subject(trial), trial, self.device)
         for _ in range(self.job.warmup):
             step()
-        return step, calls_to_fill_a_slot(step, self.device)
+        self.ready[trial.key] = (step, calls_to_fill_a_slot(step, self.device))
 
-    def _round(self, number: int) -> Iterator[Message]:
-        """Measure each trial once, in an order that the seed and the round's number fix."""
+    def _round(self, number: int) -> Generator[Message, None, Round | None]:
+        """Measure each trial once, in an order that the seed and the round's number fix; None if the device broke down."""
         order = [trial for trial in self.job.trials if trial.key in self.ready]
         random.Random(f"{self.job.seed}:{number}").shuffle(order)
         samples = []
@@ -238,13 +266,15 @@ class _Rounds:
                 except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
                     del self.ready[trial.key]
                     yield failed(trial, cause)
+                    if not is_usable(self.device):
+                        return None
                 else:
                     samples.append(_sample(trial, slot, calls, taken))
         elapsed = time.perf_counter() - began
         conditions = conditions_between(before, Reading.now()).as_dict() | {"seconds": elapsed}
         for sample in samples:
             self.taken[sample.trial].append(sample.seconds)
-        yield Round(number=number, samples=tuple(samples), conditions=conditions)
+        return Round(number=number, samples=tuple(samples), conditions=conditions)
 
     def _alive(self) -> dict[str, list[float]]:
         return {key: self.taken[key] for key in self.ready}

@@ -11,7 +11,14 @@ from typing import Any
 import psutil
 import torch
 
-__all__ = ["available_bytes", "device_peaks", "forget_peaks", "peak_resident_bytes", "resident_bytes"]
+__all__ = [
+    "allocated_bytes",
+    "available_bytes",
+    "forget_peaks",
+    "peak_allocated_bytes",
+    "peak_resident_bytes",
+    "resident_bytes",
+]
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -38,7 +45,7 @@ def resident_bytes() -> int:
 
 
 def forget_peaks(device: torch.device) -> None:
-    """Let the peaks that `peak_resident_bytes` and `device_peaks` tell begin anew."""
+    """Reset the peaks that `peak_resident_bytes` and `peak_allocated_bytes` return; free what nothing refers to first."""
     gc.collect()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
@@ -57,10 +64,16 @@ def peak_resident_bytes() -> int | None:
         return None
 
 
-def device_peaks(device: torch.device) -> tuple[int | None, int | None]:
-    """Return the most bytes that the accelerator's allocator gave out, and held; None where it does not count."""
-    backend: Any = None if device.type == "cpu" else torch.get_device_module(device)
-    if not hasattr(backend, "max_memory_allocated"):
-        return None, None
-    reserved = backend.max_memory_reserved(device) if hasattr(backend, "max_memory_reserved") else None
-    return int(backend.max_memory_allocated(device)), reserved
+def allocated_bytes(device: torch.device) -> int | None:
+    """Return how many bytes tensors hold on the accelerator now; None where its allocator does not count."""
+    return _counter(device, "memory_allocated")
+
+
+def peak_allocated_bytes(device: torch.device) -> int | None:
+    """Return the most bytes that tensors held on the accelerator since the peaks were reset; None as above."""
+    return _counter(device, "max_memory_allocated")
+
+
+def _counter(device: torch.device, name: str) -> int | None:
+    read = None if device.type == "cpu" else getattr(torch.get_device_module(device), name, None)
+    return None if read is None else int(read(device))

@@ -170,7 +170,11 @@ class _Host:
 
     def __init__(self, preload: list[str]) -> None:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by close()
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+            # a library that asks on import whether there is a GPU does not open it, so that forks can
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "zoo.benchmark.worker"],
             stdin=subprocess.PIPE,

@@ -107,17 +107,18 @@ class Uncounted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alone:
-    """A trial in a fresh process with nothing else on the device.
+    """A trial's cold start and memory: on the CPU in a fresh process, on an accelerator in its group's process.
 
     Attributes:
         trial: the trial's key.
         batch: images a call; the trial's own, or fewer where that ran out of memory.
-        build_seconds: making the model, every module imported before, and moving it to the device.
+        build_seconds: making the model and moving it to the device; its modules were imported before, and an
+            accelerator's libraries were loaded.
         first_seconds: the first call; with `torch.compile` the compilation is in it.
         seconds: a later call, the fastest of a few.
-        rss_bytes: how far the process's resident memory rose above what it was before the model was made.
-        allocated_bytes: the most that the accelerator's allocator gave out at one time.
-        reserved_bytes: the most that it held of the device.
+        rss_bytes: by how much the process's resident memory grew, from before the model was made; None for a process that
+            it shares with other trials.
+        allocated_bytes: the most that its tensors held on the accelerator at one time, by the allocator's counter.
     """
 
     trial: str
@@ -127,7 +128,6 @@ class Alone:
     seconds: float
     rss_bytes: int | None = None
     allocated_bytes: int | None = None
-    reserved_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

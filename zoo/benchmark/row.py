@@ -49,8 +49,7 @@ class Row:
         busy_ratio: the same of the device's own time.
         stopped: why the rounds ended: "fixed", "precise", "limit", "budget"; None while they go on.
         live_bytes: the most that tensors hold during a step, followed on the meta device.
-        allocated_bytes: the most that an accelerator's allocator gave out, alone on the device.
-        reserved_bytes: the most that it held.
+        allocated_bytes: the most that the trial's tensors held on an accelerator, by its allocator's counter.
         rss_bytes: how far a fresh process's resident memory rose.
         parts: parameters of encoder, adapters, decoder and head.
         flops: of one forward pass for one image, a multiply-add counted as two.
@@ -91,7 +90,6 @@ class Row:
     stopped: str | None
     live_bytes: int | None
     allocated_bytes: int | None
-    reserved_bytes: int | None
     rss_bytes: int | None
     parameters: int | None
     parts: Mapping[str, int] | None
@@ -262,7 +260,6 @@ class _Run:
             stopped=groups[-1].stopped if groups else None,
             live_bytes=cost.live_bytes if cost else None,
             allocated_bytes=alone.get("allocated_bytes"),
-            reserved_bytes=alone.get("reserved_bytes"),
             rss_bytes=alone.get("rss_bytes"),
             parameters=cost.parameters if cost else None,
             parts=cost.parts if cost else None,

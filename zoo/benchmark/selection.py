@@ -6,7 +6,7 @@ A condition is `NAME OP VALUE`, such as `latency<20ms`; several, repeated or joi
 | --- | --- | --- |
 | `latency`, `p90`, `busy` | `=` `!=` `<` `<=` `>` `>=` | ms, or with a suffix: `us` `ms` `s` |
 | `build`, `first` | the same | seconds, or with such a suffix |
-| `memory`, `live`, `allocated`, `reserved`, `rss` | the same | MiB, or `B` `KiB` `MiB` `GiB` `kB` `MB` `GB` |
+| `memory`, `live`, `allocated`, `rss` | the same | MiB, or `B` `KiB` `MiB` `GiB` `kB` `MB` `GB` |
 | `parameters`, `parts` (the encoder's) | the same | millions, or `k` `M` `G` |
 | `flops` | the same | GFLOPs, or `M` `G` `T` |
 | `efficiency` | the same | percent |

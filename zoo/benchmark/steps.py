@@ -17,7 +17,7 @@ from zoo.building import build_pairing
 from zoo.deployment.checked import Way, check_output, checked_program
 from zoo.deployment.passes import PASSES
 from zoo.deployment.reference import reference_of
-from zoo.deployment.runtimes import Program, autocast, original_program, why_not
+from zoo.deployment.runtimes import Program, autocast, original_program, recorded_program, why_not
 from zoo.errors import ConfigError
 from zoo.specs import Preprocessing
 
@@ -118,8 +118,11 @@ class _Inference:
 def _checked(model: nn.Module, image: Tensor, trial: Trial) -> Program:
     """Return a function that gives what the model gives, by the trial's runtime, or raise where its output differs."""
     reference = reference_of(model, image, TOLERANCE, trial.dtype)
-    if trial.runtime == "compile":
-        program = original_program(_compiled(model), trial.dtype)
+    if trial.runtime in ("compile", "cudagraphs"):  # the model itself, in the trial's memory format
+        is_recorded = trial.runtime == "cudagraphs"
+        program = (
+            recorded_program(model, image, trial.dtype) if is_recorded else original_program(_compiled(model), trial.dtype)
+        )
         check_output(program, image, reference)
         return program
     return checked_program(model, image, reference, _way(trial.runtime, trial.dtype))

@@ -1,8 +1,9 @@
-"""A run from its configuration to its end: a static pass, each trial alone, the groups, training; all kept as it comes."""
+"""A run from its configuration to its end: a static pass, cold starts, the groups, training; all kept as it comes."""
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -92,9 +93,11 @@ def run_sweep(
             unpickled={trial.key for trial in trials if made_here(trial, from_files)},
         )
         sweep.count()
-        sweep.measure_alone()
-        sweep.measure_smaller()
+        if device.type == "cpu":
+            sweep.measure_alone()
         sweep.measure_groups()
+        sweep.measure_smaller()
+        sweep.say_measured_share()
         if data:
             sweep.measure_floors(data)
             sweep.measure_quality()
@@ -127,6 +130,9 @@ class _Sweep:
     Attributes:
         here: the store's number of this machine's environment.
         unpickled: the trials that only this process can make.
+        places: the store's numbers of the environments in which groups are measured, by group.
+        began: when this call of the run began, seconds.
+        measured: seconds that its measured calls took.
     """
 
     config: BenchConfig
@@ -139,6 +145,8 @@ class _Sweep:
     trials: Mapping[str, Trial]
     unpickled: set[str]
     places: dict[int, int] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    measured: float = 0.0
 
     def count(self) -> None:
         """The static pass, on the meta device."""
@@ -155,14 +163,21 @@ class _Sweep:
                     self._fail(message)
 
     def measure_alone(self) -> None:
-        """Each trial in a fresh process: its cold start, and its memory."""
+        """Each trial in a fresh process: its cold start, and its memory.
+
+        On an accelerator the trials of a group share a process instead (`measure_groups`): its allocator counts the memory
+        of each, and a new process would take longer to open the device than most trials take to be measured.
+        """
         while missing := self._missing("alone"):
             for _, message in self._run(self._job("alone", [key]) for key in missing):
                 if isinstance(message, Alone):
-                    is_fresh = message.trial not in self.unpickled
-                    self.store.add_alone(self.run, message if is_fresh else replace(message, rss_bytes=None))
+                    self._keep_alone(message, is_shared=message.trial in self.unpickled)
                 elif isinstance(message, Failed):
                     self._fail(message)
+
+    def _keep_alone(self, alone: Alone, *, is_shared: bool) -> None:
+        """Keep a cold start; a process that others share does not tell how much resident memory the trial takes."""
+        self.store.add_alone(self.run, replace(alone, rss_bytes=None) if is_shared else alone)
 
     def measure_smaller(self) -> None:
         """What ran out of memory by itself, at half its batch and less."""
@@ -197,6 +212,13 @@ class _Sweep:
                 if job.group not in ratios:
                     ratios[job.group] = _ratios_to(job.taken, job.baseline)
                 self._record(job, message, ratios[job.group])
+
+    def say_measured_share(self) -> None:
+        """Say how much of the time the measured calls took; the rest built models, warmed them up and started processes."""
+        passed = time.monotonic() - self.began
+        if self.measured and not self.places:  # several machines measure at the same time
+            share = 100 * self.measured / passed
+            self.watcher.say(f"Measured calls took {self.measured:.0f} of {passed:.0f} s ({share:.0f} %).")
 
     def measure_floors(self, data: SegmentationData) -> None:
         """What needs no network, for the rows below."""
@@ -276,6 +298,7 @@ class _Sweep:
             group=group.number,
             baseline=next((key for key in keys if self.trials[key].role == "baseline"), None),
             plan=rounds_plan(self.config),
+            cold=tuple(key for key in self._missing("alone") if key in keys),
             taken={key: [taken.seconds for _, taken in sorted(group.samples.get(key, {}).items())] for key in keys},
             first=group.rounds,
             spent=sum(conditions.get("seconds") or 0.0 for conditions in group.conditions),
@@ -288,10 +311,13 @@ class _Sweep:
         told = self._told_group(job)
         if isinstance(message, Rated):
             self.store.add_rate(self.run, place, message)
+        elif isinstance(message, Alone):
+            self._keep_alone(message, is_shared=True)
         elif isinstance(message, Working) and message.trial is None:
             self.watcher.advance(message.doing, 0)
         elif isinstance(message, Round):
             self.store.add_round(self.run, job.group, place, message)
+            self.measured += sum(sample.calls * sample.seconds for sample in message.samples)
             self._add_ratios(job, message, ratios)
             self.watcher.advance(f"{told}: round {message.number + 1}{self._best(ratios)}")
         elif isinstance(message, Stopped):

@@ -1,8 +1,8 @@
 """The fresh process in which jobs are done: it reads one job a line, and writes one message a line.
 
-Started by `processes.py` as `python -m zoo.benchmark.worker`. It imports what the jobs need once and does no work itself: where
-the system can fork, each job has a fork of it, fresh but for the imports, which take seconds; nothing in it has started a
-thread or a device by then. On an accelerator, and where there is no fork, it does the one job itself and ends.
+Started by `processes.py` as `python -m zoo.benchmark.worker`. It imports what the jobs need once, which takes seconds, and
+forks for each job: the fork is a fresh process but for the imports, since nothing here has started a thread or opened a
+device. Where the system cannot fork, or a fork cannot use the device, this process does the one job itself and ends.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from typing import Any, TextIO
 
 __all__ = ["main"]
 
+FORKABLE = ("cpu", "cuda")
+"""The devices that a fork can use, if they were not opened before."""
+
 
 def main() -> None:
     """Do jobs until the input ends."""
@@ -31,15 +34,47 @@ def main() -> None:
     _import(first["preload"])
     for line in iter(sys.stdin.readline, ""):
         job = json.loads(line)
-        if not hasattr(os, "fork") or job["device"] != "cpu":
+        status = _do_in_fork(job, channel) if _can_fork(job["device"]) else None
+        if status is None:
             _do(job, channel)
             return
-        child = os.fork()
-        if not child:
+        _say(channel, {"type": "End", "status": status})
+
+
+def _can_fork(device: str) -> bool:
+    return hasattr(os, "fork") and device.partition(":")[0] in FORKABLE
+
+
+def _do_in_fork(job: dict[str, Any], channel: TextIO) -> int | None:
+    """Do a job in a fork of this process and return its exit status; None, and nothing done, if it cannot use the device."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        can_use = _can_use(job["device"])
+        os.write(writing, b"y" if can_use else b"n")
+        os.close(writing)
+        if can_use:
             _do(job, channel)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        _say(channel, {"type": "End", "status": os.waitstatus_to_exitcode(status)})
+        os._exit(0)
+    os.close(writing)
+    answer = os.read(reading, 1)
+    os.close(reading)
+    _, status = os.waitpid(child, 0)
+    return None if answer == b"n" else os.waitstatus_to_exitcode(status)
+
+
+def _can_use(device: str) -> bool:
+    """Whether this fork can use the device: CUDA refuses if the process that forked has opened it, say in an import."""
+    if device == "cpu":
+        return True
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):  # the latter from a PyTorch built without the device
+        return False
+    return True
 
 
 def _do(job: dict[str, Any], channel: TextIO) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import threading
@@ -29,6 +30,7 @@ __all__ = [
     "openvino_program",
     "original_program",
     "quiet_exporter",
+    "recorded_program",
     "suits",
     "why_not",
 ]
@@ -122,7 +124,28 @@ def _of_torch(graph: Graph, image: Tensor, runtime: str, precision: str) -> Prog
         output = output.to(image.dtype)
         return output.clone() if is_reused else output
 
-    return _Recorded(program, image) if runtime == "cudagraphs" else program
+    return _Recorded(program, image.contiguous(memory_format=torch.channels_last)) if runtime == "cudagraphs" else program
+
+
+def recorded_program(model: nn.Module, image: Tensor, precision: str = "float32") -> Program:
+    """Return a function that replays a model's kernels as one CUDA graph; in bfloat16 its weights are cast once.
+
+    The memory format stays as it is in the model and the image.
+    """
+    if precision == "float32":
+        return _Recorded(original_program(model), image)
+    cast = copy.deepcopy(model).to(torch.bfloat16)
+
+    def program(image: Tensor) -> Tensor:
+        with torch.inference_mode():
+            output: Tensor = cast(image.to(torch.bfloat16))
+        return output.to(image.dtype)
+
+    try:
+        program(image)
+    except RuntimeError:  # an operation was given two types; autocast settles such things one by one
+        return _Recorded(original_program(model, precision), image)
+    return _Recorded(program, image)
 
 
 def _casts(graph: Graph, image: Tensor) -> bool:
@@ -149,7 +172,7 @@ class _Recorded:
         self._turn = threading.Lock()  # each call reads and writes the same memory
         with torch.cuda.device(image.device):
             self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._image = image.clone(memory_format=torch.channels_last)
+            self._image = image.clone()
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):  # what is made at the first call is no part of a recording
