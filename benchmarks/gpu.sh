@@ -1,31 +1,41 @@
 #!/usr/bin/env bash
-# Measures the ResNet18 pairings on a bare machine: an accelerator, Python, torch and torchvision, but no network.
-# From this checkout and a folder of wheels (made by `make wheels` on a machine with a network).
+# Measures on a bare machine that has an accelerator, Python, torch and torchvision, and no network: from this checkout and a
+# folder of wheels (made by `make wheels` on a machine with a network).
 #
-#   benchmarks/gpu.sh [--wheels DIR] [--config FILE] [--output FILE.csv] [--python PYTHON]
+#   benchmarks/gpu.sh [--wheels DIR] [--results DIR] [--seconds N] [--parts NAMES] [--python PYTHON] [--tiny]
 #
-# Nothing is installed into the Python it is given: a throw-away environment sees that one's packages and adds what is
-# missing. Without an accelerator it measures on the CPU, and the table says so.
+# It does the parts of benchmarks/gpu_parts.py in order of worth until N seconds have passed (540), and writes at most eight files
+# into the folder of results. To go on in another call, on another machine, carry that folder along and name it again: nothing
+# is done twice. `--tiny` tries the script itself with tiny settings. Without an accelerator it measures on the CPU, and the
+# names of the files say so.
+#
+# Nothing is installed into the Python it is given: a throw-away environment sees that one's packages and adds what is missing.
 set -euo pipefail
 
+began=$(date +%s)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 wheels=$root/wheels
-config=$root/configs/gpu.yaml
-output=$root/benchmarks/results/gpu.csv
+results=$root/results/gpu
 python=python3
+options=()
 
 usage() {
-    echo "gpu.sh: $1; it takes --wheels DIR, --config FILE, --output FILE.csv, --python PYTHON" >&2
+    echo "gpu.sh: $1; it takes --wheels DIR, --results DIR, --seconds N, --parts NAMES, --python PYTHON, --tiny" >&2
     exit 2
 }
 
 while (($#)); do
+    if [[ $1 == --tiny ]]; then
+        options+=("$1")
+        shift
+        continue
+    fi
     (($# > 1)) || usage "$1 has no value"
     case $1 in
         --wheels) wheels=$2 ;;
-        --config) config=$2 ;;
-        --output) output=$2 ;;
+        --results) results=$2 ;;
         --python) python=$2 ;;
+        --seconds | --parts) options+=("$1" "$2") ;;
         *) usage "unknown argument $1" ;;
     esac
     shift 2
@@ -57,6 +67,11 @@ PY
 install=("$python" -m pip --python "$work/env/bin/python" install --quiet --no-index --find-links "$wheels")
 "${install[@]}" hatchling
 "${install[@]}" --no-build-isolation --editable "$root"
+# What only some parts need may be missing: those parts are left out, and say so.
+"$python" "$root/benchmarks/gpu.py" --list-needs | while read -r name; do
+    "${install[@]}" "$name" 2>"$work/pip" || echo "gpu.sh: $name cannot be installed from $wheels: $(tail -n 1 "$work/pip")" >&2
+done
 
-mkdir -p "$(dirname "$output")"
-"$work/env/bin/python" -m zoo bench "$config" --store "${output%.csv}.sqlite" --output "$output"
+trap - EXIT # the next process takes this one's place, so that whoever ends this one ends it
+exec "$work/env/bin/python" "$root/benchmarks/gpu.py" --results "$results" --remove "$work" --spent $(($(date +%s) - began)) \
+    "${options[@]}"

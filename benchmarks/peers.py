@@ -30,7 +30,7 @@ import zoo
 from zoo.benchmark.environment import describe_environment
 from zoo.deployment.choice import ORIGINAL
 from zoo.deployment.reference import reference_of, relative_error
-from zoo.deployment.runtimes import has_bfloat16, suits
+from zoo.deployment.runtimes import RUNTIMES, has_bfloat16, suits
 from zoo.devices import choose_device
 from zoo.statistics import estimate_ratio
 
@@ -103,7 +103,9 @@ def num_parameters(model: nn.Module) -> int:
     return sum(each.numel() for each in model.parameters())
 
 
-def inference_ways(batch: int, size: int, device: torch.device, tolerances: dict[str, float]) -> Iterator[Way | str]:
+def inference_ways(
+    batch: int, size: int, device: torch.device, tolerances: dict[str, float], asked: Sequence[str]
+) -> Iterator[Way | str]:
     """Yield the ways to predict, smp's own first, and why one is left out."""
     theirs = smp_unet().eval()
     ours = zoo.from_smp(theirs).eval().to(device)
@@ -127,7 +129,7 @@ def inference_ways(batch: int, size: int, device: torch.device, tolerances: dict
         yield way("smp, channels-last, bfloat16", Mixed(last), image.to(memory_format=torch.channels_last))
     else:
         yield "bfloat16 is left out: the processor computes in it by way of float32"
-    runtimes = [name for name in ("cudagraphs", "compile", "onnxruntime", "openvino") if suits(name, device)]
+    runtimes = [name for name in asked if suits(name, device)]
     precisions = ("float32", "bfloat16") if has_bfloat16(device) else ("float32",)
     for precision in precisions:  # some runtimes fold norms by themselves, the others are given them folded
         for runtime in runtimes:
@@ -259,6 +261,9 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=1e-4)
     parser.add_argument("--coarse", type=float, default=1e-2, help="the tolerance of rows in bfloat16")
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument(
+        "--runtimes", nargs="*", choices=RUNTIMES[1:], default=RUNTIMES[1:], help="beside eager; inference only"
+    )
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # the exporter's and the compiler's own
@@ -275,7 +280,7 @@ def main() -> None:
             for batch in asked.batches:
                 is_inference = mode == "inference"
                 if is_inference:
-                    found = list(inference_ways(batch, size, device, tolerances))
+                    found = list(inference_ways(batch, size, device, tolerances, asked.runtimes))
                 else:
                     found = list(training_ways(batch, size, device))
                 ways = [each for each in found if isinstance(each, Way)]

@@ -1,23 +1,30 @@
-"""Fetches what `benchmarks/gpu.sh` needs beside torch and torchvision, as wheels for another machine's Python.
+"""Fetch what `benchmarks/gpu.sh` needs beside torch and torchvision, as wheels for another machine's Python.
 
-`make wheels PYTHON_VERSION=3.12` runs it; the folder is then copied to the machine without a network.
+`make wheels PYTHON_VERSION=3.12` runs it; the folder is then copied to the machine without a network. What the project itself
+needs comes first, then what each part of the measuring needs, in order of worth, as long as the folder stays under its limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from gpu_parts import ROOT, needed_by_part
+
 PRESENT = ("torch", "torchvision")
-WANTED = ("segmentation-zoo", "hatchling")
-PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 17)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
+PROJECT = ("segmentation-zoo", "hatchling")
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 24, 17)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
+LIMIT_MIB = 60
 
 
-def closure(names: tuple[str, ...], stop: frozenset[str] = frozenset()) -> set[str]:
+def closure(names: Iterable[str], stop: frozenset[str] = frozenset()) -> set[str]:
     """Return the distributions that these require, themselves included, as far as they are installed here."""
     found: set[str] = set()
     waiting = list(names)
@@ -34,21 +41,64 @@ def closure(names: tuple[str, ...], stop: frozenset[str] = frozenset()) -> set[s
     return found
 
 
-def main() -> None:
-    """Download the wheels."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def download(names: Iterable[str], python_version: str, folder: Path) -> None:
+    """Fetch the wheels of these distributions, in the versions that are installed here."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--implementation", "cp", "--python-version", python_version]
+    command += [part for platform in PLATFORMS for part in ("--platform", platform)]
+    subprocess.run([*command, "--dest", str(folder), *(f"{name}=={version(name)}" for name in sorted(names))], check=True)
+
+
+def mib(folder: Path) -> float:
+    """Return the size of a folder's wheels."""
+    return sum(wheel.stat().st_size for wheel in folder.glob("*.whl")) / 2**20
+
+
+def main() -> int:
+    """Fetch the wheels part by part, and print what each adds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python-version", required=True, help="of the other machine, such as 3.12")
     parser.add_argument("--output", type=Path, default=Path("wheels"))
-    arguments = parser.parse_args()
-    heavy = closure(("torch", "torchvision"))
-    light = closure(WANTED, stop=frozenset({*heavy, *PRESENT})) - {"segmentation-zoo"} | {"typing-extensions"}
-    pinned = sorted(f"{name}=={version(name)}" for name in light)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--implementation", "cp", "--python-version", arguments.python_version]
-    command += [part for platform in PLATFORMS for part in ("--platform", platform)]
-    subprocess.run([*command, "--dest", str(arguments.output), *pinned], check=True)
-    print(f"{len(pinned)} wheels for Python {arguments.python_version} in {arguments.output}/")
+    parser.add_argument("--limit", type=float, default=LIMIT_MIB, help=f"of the folder's size, in MiB ({LIMIT_MIB})")
+    asked = parser.parse_args()
+    wheels: Path = asked.output
+    wheels.mkdir(parents=True, exist_ok=True)
+    for earlier in wheels.glob("*.whl"):  # their versions may be others, and would count too
+        earlier.unlink()
+    have = closure(PRESENT) - {"typing-extensions"}  # an old one is common, and too old
+    for part, wanted in {"the project": PROJECT, **needed_by_part()}.items():
+        absent = [name for name in wanted if not closure([name])]
+        if absent:
+            print(
+                f"{part}: {', '.join(absent)} is not installed here, so its version is unknown: pip install {' '.join(absent)}"
+            )
+            return 1
+        names = closure(wanted, stop=frozenset(have)) - {"segmentation-zoo"}
+        with tempfile.TemporaryDirectory() as drafts:
+            folder = Path(drafts)
+            download(names, asked.python_version, folder)
+            size, held = mib(folder), mib(wheels)
+            if held + size > asked.limit:
+                print(f"{part}: left out {', '.join(sorted(names))}, {size:.1f} MiB: the limit is {asked.limit:g} MiB")
+                if part == "the project":
+                    return 1
+                continue
+            for wheel in folder.glob("*.whl"):
+                shutil.move(wheel, wheels)
+        have |= names
+        print(f"{part}: {len(names)} wheels, {size:.1f} MiB")
+    size = mib(wheels)
+    print(f"{len(list(wheels.glob('*.whl')))} wheels for Python {asked.python_version} in {wheels}/: {size:.1f} MiB")
+    print(f"With this checkout, {size + checkout_mib():.1f} MiB travel.")
+    return 0
+
+
+def checkout_mib() -> float:
+    """Return the size of the checkout's files, without those that git ignores."""
+    listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0")
+    return sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file()) / 2**20
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

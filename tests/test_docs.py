@@ -1,9 +1,11 @@
 """What the documents show is what runs."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,6 +14,7 @@ import zoo
 from zoo.scaffold import write_distribution
 
 ROOT = Path(__file__).parents[1]
+README = SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks/readme.py")))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -111,9 +114,21 @@ def test_the_readme_names_every_decoder_of_the_project():
     assert [name for name in zoo.list_decoders("unet:*") if f"`{name}`" not in readme] == []
 
 
-def test_the_readmes_table_is_the_measured_one():
-    shown = re.search(
-        r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-    assert shown
-    assert shown.group(2).strip() in (ROOT / shown.group(1)).read_text(encoding="utf-8")
+def test_the_pages_tables_are_the_measured_ones():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        assert README.with_tables(text, ROOT) == text, f"{page.name}: run python benchmarks/readme.py"
+
+
+def test_the_gpus_table_stands_first_in_the_readme_once_it_is_measured_and_nothing_before(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = tmp_path / "benchmarks/results"
+    results.mkdir(parents=True)
+    (results / "resnet18-cpu.md").write_text("**of a CPU**\n\n| a |\n\n- a note\n", encoding="utf-8")
+    without = README.with_tables(text, tmp_path)
+    assert "<!-- table: benchmarks/results/resnet18-gpu.md -->\n<!-- /table -->" in without
+    assert "a note" not in without
+    (results / "resnet18-gpu.md").write_text("**of a GPU**\n\n| a |\n\n- another note\n\n**more**\n", encoding="utf-8")
+    shown = README.with_tables(text, tmp_path)
+    assert 0 < shown.index("**of a GPU**") < shown.index("**more**") < shown.index("**of a CPU**")
+    assert "another note" not in shown

@@ -61,7 +61,7 @@ def do_here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
 
 
 class LocalProcesses:
-    """Jobs one after the other, each in a fresh process."""
+    """Jobs one after the other, each in a fresh process: a fork of one that has imported everything, where that works."""
 
     def __init__(self, limits: Limits, preload: Sequence[str] = ()) -> None:
         self._limits = limits
@@ -73,6 +73,11 @@ class LocalProcesses:
 
     def __exit__(self, *_: object) -> None:
         self._close()
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether a process that has imported everything waits for the next job, to be forked for it."""
+        return self._host is not None
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
         """Yield what each job tells as it goes."""

@@ -1,0 +1,137 @@
+"""The parts of `benchmarks/gpu.py`: what each runs, how long it may take, and which packages it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["PARTS", "ROOT", "Part", "Step", "needed_by_part"]
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One process.
+
+    Attributes:
+        arguments: after `python`; "{output}" stands for a file whose text is kept, if the step writes one.
+        seconds: its time limit.
+        config: of a benchmark run, which then goes on in a later call; other steps that reach their own limit have failed.
+        tiny: the arguments of a quick try on any machine; None to leave the step out of it.
+    """
+
+    name: str
+    seconds: float
+    arguments: tuple[str, ...] = ()
+    config: str = ""
+    tiny: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Steps that belong together.
+
+    Attributes:
+        seconds: the limit of all its steps together.
+        needs: by the module that it imports, the distribution that brings it.
+    """
+
+    name: str
+    seconds: float
+    steps: tuple[Step, ...]
+    needs: Mapping[str, str] | None = None
+
+
+def bench(name: str, seconds: float, config: str) -> Step:
+    """Return the step that measures a configuration."""
+    return Step(name=name, seconds=seconds, config=config, tiny=())
+
+
+def script(name: str, seconds: float, *arguments: str, tiny: Sequence[str] | None = None) -> Step:
+    """Return the step that runs one of the scripts beside this file and keeps what it writes."""
+    end = ("--output", "{output}")
+    path = str(BENCHMARKS / arguments[0])
+    return Step(
+        name=name,
+        seconds=seconds,
+        arguments=(path, *arguments[1:], *end),
+        tiny=None if tiny is None else (path, *tiny, *end),
+    )
+
+
+def gpu_tests(name: str, seconds: float, *arguments: str, is_tiny: bool = False) -> Step:
+    """Return the step that runs tests marked `gpu`."""
+    command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "-m", "gpu", *arguments)
+    return Step(name=name, seconds=seconds, arguments=command, tiny=command if is_tiny else None)
+
+
+PYTEST = {"pytest": "pytest", "hypothesis": "hypothesis"}
+LIGHTNING = {"lightning": "lightning", "torchmetrics": "torchmetrics"}
+PEERS = ("peers.py", "--coarse", "0.2", "--rounds", "21")
+
+PARTS = (
+    Part(name="smoke", seconds=45, steps=(script("every function once", 45, "smoke.py", tiny=[]),)),
+    Part(name="table", seconds=240, steps=(bench("resnet18", 240, "gpu-table.yaml"),)),
+    Part(
+        name="deployed and compiled",
+        seconds=210,
+        steps=(bench("deployed", 110, "gpu-deployed.yaml"), bench("compiled", 100, "gpu-compiled.yaml")),
+    ),
+    Part(
+        name="tests",
+        seconds=300,
+        needs=PYTEST,
+        steps=(
+            script("tf32", 45, "tf32.py", tiny=["--decoders", "unet-basic"]),
+            gpu_tests("deploy, known to fail", 60, "tests/deployment/test_deploy.py", "-k", "as_near_to_float32", is_tiny=True),
+            gpu_tests("sweep", 60, "tests/benchmark/test_sweep.py"),
+            gpu_tests("deploy, others", 90, "tests/deployment/test_deploy.py", "-k", "not as_near_to_float32"),
+            gpu_tests("rates", 30, "tests/benchmark/test_rates.py"),
+            gpu_tests("recomputation", 30, "tests/test_recomputation.py"),
+            gpu_tests("prediction", 40, "tests/prediction/test_predictor.py"),
+        ),
+    ),
+    Part(
+        name="tests of training",
+        seconds=150,
+        needs=PYTEST | LIGHTNING,
+        steps=(
+            gpu_tests("quality", 90, "tests/benchmark/test_quality.py"),
+            gpu_tests("training", 120, "tests/training/test_gpu.py"),
+        ),
+    ),
+    Part(
+        name="peers",
+        seconds=240,
+        steps=(
+            script(
+                "inference, batch 1, 256x256",
+                120,
+                *PEERS,
+                *("--modes", "inference", "--sizes", "256", "--batches", "1"),
+                tiny=[*("--modes", "inference", "--sizes", "64", "--batches", "1", "--rounds", "3", "--runtimes")],
+            ),
+            script("training, batch 8, 512x512", 120, *PEERS, *("--modes", "training", "--sizes", "512", "--batches", "8")),
+            script("inference, batch 8, 512x512", 120, *PEERS, *("--modes", "inference", "--sizes", "512", "--batches", "8")),
+        ),
+    ),
+    Part(
+        name="families and decoders",
+        seconds=180,
+        steps=(bench("families", 110, "gpu-families.yaml"), bench("decoders", 70, "gpu-decoders.yaml")),
+    ),
+    Part(
+        name="quality",
+        seconds=120,
+        needs=LIGHTNING | {"skimage": "scikit-image"},
+        steps=(bench("quality", 120, "gpu-quality.yaml"),),
+    ),
+)
+
+
+def needed_by_part() -> dict[str, tuple[str, ...]]:
+    """Return the distributions that a part needs beside the project itself, by part in order of worth."""
+    return {part.name: tuple(part.needs.values()) for part in PARTS if part.needs}

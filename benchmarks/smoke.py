@@ -1,0 +1,201 @@
+"""Call every function that the benchmark uses on an accelerator once: `python benchmarks/smoke.py`.
+
+Each check prints its outcome when it is done. One that raises prints its traceback, and the others go on; the exit status is 1
+if any did. On the CPU, checks of what only an accelerator has say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor, nn
+
+import zoo
+from zoo.benchmark.clock import timed
+from zoo.benchmark.config import BenchConfig
+from zoo.benchmark.environment import describe_environment
+from zoo.benchmark.jobs import Job
+from zoo.benchmark.memory import allocated_bytes, available_bytes, forget_peaks, peak_allocated_bytes
+from zoo.benchmark.processes import Limits, LocalProcesses
+from zoo.benchmark.records import Alone, Failed
+from zoo.benchmark.steps import make_step
+from zoo.benchmark.trial import Trial, trials_of
+from zoo.deployment.reference import relative_error
+from zoo.deployment.runtimes import original_program, recorded_program
+from zoo.devices import choose_device, is_usable
+
+SIZE = 64
+
+
+def environment(device: torch.device) -> str:
+    """The facts that are stored with each run."""
+    facts = describe_environment(device)
+    return f"{facts.device_name}, {facts.memory_gib:g} GiB, {facts.driver or 'no driver'}, torch {torch.__version__}"
+
+
+def worker(device: torch.device) -> str:
+    """A job in a process of its own, forked where the device allows it."""
+    job = Job(kind="alone", device=str(device), trials=(_trial(),))
+    with LocalProcesses(Limits(step_seconds=60)) as executor:
+        (message,) = [each for _, each in executor.run([job, job]) if isinstance(each, Alone | Failed)][-1:]
+        is_forked = executor.is_warm
+    if isinstance(message, Failed):
+        raise RuntimeError(message.error)
+    return f"{'forked' if is_forked else 'a new process for each job'}, first call {message.first_seconds:.2f} s"
+
+
+def events(device: torch.device) -> str:
+    """The time between two events, or CPU time."""
+    timing = timed(_step(device), 3, device)
+    if timing.busy_seconds is None:
+        raise RuntimeError("the device's events keep no time")
+    return f"{1e3 * timing.seconds:.2f} ms by the clock, {1e3 * timing.busy_seconds:.2f} ms busy"
+
+
+def memory(device: torch.device) -> str:
+    """The allocator's counters."""
+    forget_peaks(device)
+    held = allocated_bytes(device)
+    _step(device)()
+    peak = peak_allocated_bytes(device)
+    free = f"{available_bytes(device) / 2**30:.1f} GiB available"
+    if held is None or peak is None:
+        return f"{free}; the allocator does not count"
+    if peak <= held:
+        raise RuntimeError(f"the peak is {peak} bytes, and {held} were held before")
+    return f"{free}, peak {(peak - held) / 2**20:.1f} MiB"
+
+
+def autocast(device: torch.device) -> str:
+    """Inference in bfloat16."""
+    return _error_of(device, original_program(_model(device), "bfloat16"))
+
+
+def training(device: torch.device) -> str:
+    """Forward, loss, backward, AdamW, in float32 and bfloat16."""
+    losses = [float(_step(device, mode="training", dtype=dtype)()) for dtype in ("float32", "bfloat16")]
+    return f"losses {losses[0]:.3f} and {losses[1]:.3f}"
+
+
+def cudagraphs(device: torch.device) -> str:
+    """Kernels recorded once and replayed."""
+    if device.type != "cuda":
+        return "not on this device"
+    model, image = _model(device), _image(device)
+    return ", ".join(_error_of(device, recorded_program(model, image, precision)) for precision in ("float32", "bfloat16"))
+
+
+def ddp(device: torch.device) -> str:
+    """Distributed data parallel with one process."""
+    import torch.distributed as dist
+
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    with TemporaryDirectory() as folder:
+        dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
+        try:
+            wrapped = nn.parallel.DistributedDataParallel(_model(device).train(), device_ids=[0] if backend == "nccl" else None)
+            wrapped(_image(device)).square().mean().backward()
+        finally:
+            dist.destroy_process_group()
+    return backend
+
+
+def compiled(device: torch.device) -> str:
+    """`torch.compile` of a small module."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()).to(device).eval()
+    image = _image(device)
+    with torch.no_grad():
+        error = relative_error(torch.compile(model, dynamic=False)(image), model(image))
+    if error > 1e-2:
+        raise RuntimeError(f"the compiled module differs by {error:.1e}")
+    return f"error {error:.1e}"
+
+
+def usable(device: torch.device) -> str:
+    """The device still computes after all that."""
+    if not is_usable(device):
+        raise RuntimeError("the device does not compute any more")
+    return "yes"
+
+
+CHECKS: tuple[Callable[[torch.device], str], ...] = (
+    environment,
+    worker,
+    events,
+    memory,
+    autocast,
+    training,
+    cudagraphs,
+    ddp,
+    compiled,
+    usable,
+)
+
+
+def _trial(mode: str = "inference", dtype: str = "float32") -> Trial:
+    config = BenchConfig(
+        name="smoke",
+        pairings=[{"encoder": "resnet18", "decoder": "unet-basic"}],  # type: ignore[list-item]
+        modes=[mode],  # type: ignore[list-item]
+        dtype=[dtype],  # type: ignore[list-item]
+        size=[SIZE],
+    )
+    return trials_of(config)[0]
+
+
+def _step(device: torch.device, mode: str = "inference", dtype: str = "float32") -> Callable[[], Tensor]:
+    return make_step(_model(device), _trial(mode, dtype), device)
+
+
+def _model(device: torch.device) -> nn.Module:
+    torch.manual_seed(0)
+    return zoo.build("resnet18", "unet-basic").to(device).eval()
+
+
+def _image(device: torch.device) -> Tensor:
+    return torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def _error_of(device: torch.device, program: Callable[[Tensor], Tensor]) -> str:
+    image = _image(device)
+    error = relative_error(program(image), original_program(_model(device))(image))
+    if error > 0.5:
+        raise RuntimeError(f"the output differs by {error:.1e}")
+    return f"error {error:.1e}"
+
+
+def main() -> int:
+    """Run the checks and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--output", type=Path)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")  # the compiler's own
+    device = choose_device(asked.device)
+    lines = ["| check | outcome | seconds |", "| --- | --- | ---: |"]
+    print("\n".join(lines), flush=True)
+    has_failed = False
+    for check in CHECKS:
+        began = time.perf_counter()
+        try:
+            outcome = check(device)
+        except Exception as cause:  # noqa: BLE001 - a traceback is a result, and the other checks go on
+            has_failed = True
+            outcome = f"FAILED: {type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
+            traceback.print_exc()
+        lines.append(f"| {check.__name__} | {outcome} | {time.perf_counter() - began:.1f} |")
+        print(lines[-1], flush=True)
+        if asked.output:  # as soon as it is done: a crash of the next check loses nothing
+            asked.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return int(has_failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
