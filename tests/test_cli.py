@@ -200,14 +200,22 @@ def test_a_mistake_in_the_configuration_leaves_no_empty_output_behind(cli, tmp_p
 def test_bench_prints_the_table_and_keeps_the_results_under_results(cli, tmp_path, one_thread):
     status, out, err = cli("bench", "small.yaml")
     assert status == 0
-    assert re.fullmatch(
-        r"\d\d:\d\d:\d\d inference, batch 1, 32x32, float32 \(3 models\): 20 rounds \(fixed\); best so far .+\n", err
+    found = re.fullmatch(
+        r"\d\d:\d\d:\d\d inference, batch 1, 32x32, float32 \(3 models\): 20 rounds \(fixed\); best so far .+\n"
+        r"Measured calls took (\d+) of (\d+) s \((\d+) %\)\.\n",
+        err,
     )
+    assert found
+    measured, passed, share = map(int, found.groups())
+    assert 0 <= measured <= passed
+    assert 0 < share < 100
     assert all(part in out for part in ("pairing", "latency ms", "GFLOPs", "1 (baseline)", *ROWS))
     assert (tmp_path / "results/zoo.sqlite").is_file()
 
 
-@pytest.mark.parametrize("form", ["csv", "json", "markdown"])
+@pytest.mark.parametrize(
+    "form", [pytest.param("csv", marks=pytest.mark.slow), "json", pytest.param("markdown", marks=pytest.mark.slow)]
+)
 def test_bench_prints_another_format_alone_on_stdout(cli, tmp_path, one_thread, form):
     status, out, _ = cli("bench", "small.yaml", "--format", form, "--store", "kept/here.sqlite")
     assert status == 0
@@ -226,9 +234,9 @@ def test_bench_prints_another_format_alone_on_stdout(cli, tmp_path, one_thread, 
 @pytest.mark.parametrize(
     ("name", "options", "begins"),
     [
-        ("table.csv", (), "run,key,pairing"),
+        pytest.param("table.csv", (), "run,key,pairing", marks=pytest.mark.slow),
         ("table.md", (), "**small"),
-        ("table.out", ("--format", "json"), "{"),
+        pytest.param("table.out", ("--format", "json"), "{", marks=pytest.mark.slow),
     ],
 )
 def test_output_writes_the_file_as_its_suffix_says_and_prints_the_table(cli, tmp_path, one_thread, name, options, begins):
@@ -297,7 +305,7 @@ def test_an_encoder_is_shown_with_its_maps_image_sizes_and_tags(capsys, monkeypa
     assert "augreg_in21k" in shown
 
 
-@pytest.mark.parametrize("form", ["table", "csv"])
+@pytest.mark.parametrize("form", ["table", pytest.param("csv", marks=pytest.mark.slow)])
 def test_a_benchmark_in_which_everything_failed_ends_with_status_1(tmp_path, capsys, monkeypatch, form):
     config = tmp_path / "run.yaml"
     config.write_text("name: none\nencoders: [resnet18]\ndecoders: [no-such-decoder]\nsize: [32]\n")

@@ -27,13 +27,13 @@ def blocks(document: Path, language: str) -> list[str]:
     [
         "README.md",
         "docs/coming-from-smp.md",
-        "docs/deploy.md",
-        "docs/export.md",
+        pytest.param("docs/deploy.md", marks=pytest.mark.slow),
+        pytest.param("docs/export.md", marks=pytest.mark.slow),
         "docs/pairing.md",
-        "docs/plugins.md",
-        "docs/predict.md",
-        "docs/training.md",
-        "docs/tutorial.md",
+        pytest.param("docs/plugins.md", marks=pytest.mark.slow),
+        pytest.param("docs/predict.md", marks=pytest.mark.slow),
+        pytest.param("docs/training.md", marks=pytest.mark.slow),
+        pytest.param("docs/tutorial.md", marks=pytest.mark.slow),
     ],
 )
 def test_every_python_snippet_of_a_document_runs_from_top_to_bottom(name, tmp_path):

@@ -473,7 +473,7 @@ print([(row.name, row.error, row.rounds) for row in rows])
 MEASURED = "[('resnet18 x mine', None, 20), ('resnet18 x unet-basic', None, 20)]"
 
 
-@pytest.mark.parametrize("how", ["script", "notebook"])
+@pytest.mark.parametrize("how", [pytest.param("script", marks=pytest.mark.slow), "notebook"])
 def test_a_decoder_of_a_script_or_of_a_notebooks_main_is_a_row_of_a_benchmark(how, tmp_path):
     """A notebook's `__main__` has no file, as that of `python -` has none."""
     path = tmp_path / "script.py"

@@ -69,8 +69,8 @@ with torch.no_grad():
     ("encoder", "decoder", "options"),
     [
         (ENCODER, "unet-basic", {}),
-        ("resnet18", "unet-attention", {"levels": 3}),
-        ("timm:test_vit", "smp:fpn", {"image_size": (50, 70)}),
+        pytest.param("resnet18", "unet-attention", {"levels": 3}, marks=pytest.mark.slow),
+        pytest.param("timm:test_vit", "smp:fpn", {"image_size": (50, 70)}, marks=pytest.mark.slow),
         ("smp:mobileone_s0", "smp:unet", {"aux_levels": 2, "decoder_options": {"attention": "scse"}}),
     ],
 )

@@ -193,6 +193,7 @@ def test_rows_are_sorted_by_quality_the_unknown_last(table):
     assert all("never-trains" in name for name in names[-2:])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_comes_to_the_same(finished, tmp_path):
     path, store = made(tmp_path), tmp_path / "store.sqlite"
 
@@ -240,6 +241,7 @@ def test_the_command_line_measures_quality_of_any_configuration(tmp_path):
     assert "(1 seed)" in told
 
 
+@pytest.mark.slow
 def test_a_decoder_of_this_process_alone_is_trained_in_it(tmp_path, fresh_registry):
     from torch import nn
 

@@ -126,6 +126,7 @@ def test_ten_kills_at_random_moments_lose_nothing_and_double_nothing(store):
     check_that_every_trial_is_measured_once(store, rounds)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_that_the_same_command_goes_on(store):
     status, _, err = stopped_halfway(store, signal.SIGINT)
     assert status == 130

@@ -20,7 +20,7 @@ from zoo.deployment.runtimes import has_bfloat16, make_program
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 DECODERS = list(zoo.list_decoders())
-SAMPLE = ("unet-basic", "unet-attention", "smp:unet", "smp:segformer")
+SAMPLE = ("unet-basic", "smp:unet")
 FAMILIES = [
     "timm:convnext_atto",
     "timm:efficientnet_b0",

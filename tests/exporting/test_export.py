@@ -304,6 +304,7 @@ def test_a_missing_package_is_told_with_what_installs_it(suffix, package, tmp_pa
         zoo.export(built(), tmp_path / f"model.{suffix}")
 
 
+@pytest.mark.slow
 def test_weights_of_more_than_onnx_holds_lie_beside_the_file_and_go_with_it(tmp_path, monkeypatch):
     model = built()
     with monkeypatch.context() as patch:

@@ -25,8 +25,14 @@ SMP_FAMILIES = (
 )  # fmt: skip
 
 
-@parametrize_with_checks(["resnet18", *zoo.list_decoders("unet:*"), *zoo.list_decoders("smp:*")])
+@parametrize_with_checks(["resnet18", *zoo.list_decoders("unet:*"), "smp:unet", "smp:fpn"])
 def test_conformance(check):
+    check()
+
+
+@pytest.mark.slow
+@parametrize_with_checks(zoo.list_decoders("smp:*"))
+def test_every_decoder_of_smps_passes_every_check(check):
     check()
 
 

@@ -142,7 +142,7 @@ def test_a_repository_that_will_not_do_is_told(tmp_path, weights, told):
 @pytest.mark.parametrize(
     ("encoder", "network"),
     [
-        ("resnet18", lambda: torchvision.models.resnet18()),
+        pytest.param("resnet18", lambda: torchvision.models.resnet18(), marks=pytest.mark.slow),
         ("smp:resnet18", lambda: smp.encoders.get_encoder("resnet18", weights=None)),
     ],
 )

@@ -77,6 +77,7 @@ def test_with_smps_weights_a_decoder_gives_smps_own_output(name):
         assert largest_error(ours(image), theirs(image)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_with_smps_weights_a_decoder_learns_what_smps_does(name):
     theirs = made_by_smp(MODELS[name])
@@ -120,7 +121,7 @@ def test_the_unet_has_smps_state_dict_keys(levels):
     assert ours.head.state_dict().keys() == theirs.segmentation_head.state_dict().keys()
 
 
-@pytest.mark.parametrize("levels", [None, 4, 3])
+@pytest.mark.parametrize("levels", [None, pytest.param(4, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("name", DECODERS)
 def test_any_image_size_and_any_number_of_levels_work_with_every_decoder(name, levels):
     model = zoo.build("resnet18", f"smp:{name}", classes=2, levels=levels).eval()
@@ -149,7 +150,15 @@ def test_an_encoders_norm_that_gets_one_value_is_named_too():
         zoo.build("resnet18", "unet-basic")(torch.rand(1, 3, 32, 32))
 
 
-@pytest.mark.parametrize("encoder", ["timm:vit_tiny_patch16_224", "timm:convnext_atto", "timm:cspdarknet53", "smp:mit_b0"])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        "timm:vit_tiny_patch16_224",
+        pytest.param("timm:convnext_atto", marks=pytest.mark.slow),
+        pytest.param("timm:cspdarknet53", marks=pytest.mark.slow),
+        "smp:mit_b0",
+    ],
+)
 @pytest.mark.parametrize("name", DECODERS)
 def test_encoders_that_smp_refuses_or_fills_with_empty_maps_work(name, encoder):
     if encoder == "smp:mit_b0":
@@ -311,13 +320,21 @@ def test_the_licences_of_code_and_weights_are_known():
     ("model", "encoder", "options", "pairing"),
     [
         (smp.Unet, "mit_b0", {}, "smp:mit_b0 x smp:unet"),
-        (smp.UnetPlusPlus, "mobileone_s0", {"decoder_attention_type": "scse"}, "smp:mobileone_s0 x smp:unetplusplus"),
-        (smp.Unet, "vgg11", {}, "smp:vgg11 x smp:unet"),
+        pytest.param(
+            smp.UnetPlusPlus,
+            "mobileone_s0",
+            {"decoder_attention_type": "scse"},
+            "smp:mobileone_s0 x smp:unetplusplus",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(smp.Unet, "vgg11", {}, "smp:vgg11 x smp:unet", marks=pytest.mark.slow),
         (smp.Unet, "resnet18", {"encoder_depth": 3, "decoder_channels": (64, 32, 16), "in_channels": 4}, "smp:resnet18"),
         (smp.Unet, "resnet18", {"decoder_attention_type": "scse"}, "smp:resnet18 x smp:unet"),
         (smp.Unet, "tu-convnext_atto", {}, "timm:convnext_atto x smp:unet"),
         (smp.PSPNet, "tu-convnext_atto", {}, "timm:convnext_atto x smp:pspnet"),
-        (smp.Unet, "tu-swin_tiny_patch4_window7_224", {}, "timm:swin_tiny_patch4_window7_224"),
+        pytest.param(
+            smp.Unet, "tu-swin_tiny_patch4_window7_224", {}, "timm:swin_tiny_patch4_window7_224", marks=pytest.mark.slow
+        ),
         (smp.DeepLabV3Plus, "resnet18", {"encoder_output_stride": 8}, "smp:resnet18 x smp:deeplabv3plus"),
         (smp.UPerNet, "resnet18", {"encoder_depth": 4}, "smp:resnet18 x smp:upernet"),
     ],

@@ -27,7 +27,14 @@ def test_an_encoder_that_keeps_the_contract_passes_every_check(encoder):
     assert {entry.check for entry in report.skipped} == expected
 
 
-@pytest.mark.parametrize("id", ["timm:mobilenetv3_small_050", "timm:vit_tiny_patch16_224", "timm:mambaout_femto"])
+@pytest.mark.parametrize(
+    "id",
+    [
+        pytest.param("timm:mobilenetv3_small_050", marks=pytest.mark.slow),
+        "timm:vit_tiny_patch16_224",
+        pytest.param("timm:mambaout_femto", marks=pytest.mark.slow),
+    ],
+)
 def test_encoders_of_many_kinds_raise_no_false_alarm(id):
     assert check_encoder(id).failed == ()
 

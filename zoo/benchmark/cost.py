@@ -1,4 +1,4 @@
-"""What a trial costs without running it: parameters, FLOPs and the peak of live tensors, on the meta device."""
+"""Count what a trial costs without running it: parameters, FLOPs and the peak of live tensors, on the meta device."""
 
 from __future__ import annotations
 
@@ -27,31 +27,32 @@ CPU = torch.device("cpu")
 def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
     """Return a trial's costs; on the meta device nothing is computed. What meta cannot run is run on the CPU.
 
-    Autocast does nothing on meta, so a bfloat16 trial's live tensors are followed in a real run, where `device` is the
-    CPU; an accelerator has a counter of its own. Compiling changes what tensors live in ways that this cannot follow: the
-    costs are those of the eager model.
+    Live tensors are followed for the CPU only: an accelerator's allocator counts them while it measures, and following them
+    takes as long as all the rest. Autocast does nothing on meta, so a bfloat16 trial's are followed in a real run. Compiling
+    changes what tensors live in ways that this cannot follow: the costs are those of the eager model.
 
     Raises:
         ZooError: the model cannot be built, not even on the CPU.
         Exception: what running it on the CPU raises.
     """
     eager = replace(trial, runtime="eager", name="", role="candidate")
+    is_followed = device.type == "cpu"
     try:
-        cost = _cost_on_meta(replace(eager, dtype="float32"))
+        cost = _cost_on_meta(replace(eager, dtype="float32"), is_followed)
     except Exception:  # noqa: BLE001 - a plugin's model may raise anything on meta, and still run
-        return _cost_on(CPU, eager)
-    if trial.dtype == "float32":
+        return _cost_on(CPU, eager, is_followed)
+    if trial.dtype == "float32" or not is_followed:
         return cost
-    return replace(cost, live_bytes=_live_bytes(_built(CPU, eager), CPU, eager) if device.type == "cpu" else None)
+    return replace(cost, live_bytes=_live_bytes(_built(CPU, eager), CPU, eager))
 
 
-@lru_cache(maxsize=64)
-def _cost_on_meta(trial: Trial) -> StaticCost:
-    """Return the costs on the meta device; a run has the same trial in several dtypes and runtimes, one after the other."""
-    return _cost_on(META, trial)
+@lru_cache(maxsize=1024)
+def _cost_on_meta(trial: Trial, is_followed: bool) -> StaticCost:
+    """Return the costs on the meta device, once: a run has the same trial in several dtypes and runtimes."""
+    return _cost_on(META, trial, is_followed)
 
 
-def _cost_on(device: torch.device, trial: Trial) -> StaticCost:
+def _cost_on(device: torch.device, trial: Trial, is_followed: bool = True) -> StaticCost:
     model = _built(device, trial)
     plan = model.plan.as_dict() if isinstance(model, SegmentationModel) else None
     single = make_step(model, replace(trial, batch=1, mode="inference"), device)
@@ -62,7 +63,7 @@ def _cost_on(device: torch.device, trial: Trial) -> StaticCost:
         parameters=_count(model),
         flops=forward.get_total_flops(),
         step_flops=_step_flops(model, device, trial),
-        live_bytes=_live_bytes(model, device, trial),
+        live_bytes=_live_bytes(model, device, trial) if is_followed else None,
         parts=_parts(model),
         plan=plan,
     )

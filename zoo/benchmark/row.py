@@ -48,7 +48,7 @@ class Row:
         ratio: the latency over the baseline's, of pairs measured in the same round: below 1 is faster.
         busy_ratio: the same of the device's own time.
         stopped: why the rounds ended: "fixed", "precise", "limit", "budget"; None while they go on.
-        live_bytes: the most that tensors hold during a step, followed on the meta device.
+        live_bytes: the most that tensors hold during a step, followed on the meta device; None on an accelerator.
         allocated_bytes: the most that the trial's tensors held on an accelerator, by its allocator's counter.
         rss_bytes: how far a fresh process's resident memory rose.
         parts: parameters of encoder, adapters, decoder and head.
