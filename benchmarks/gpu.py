@@ -135,7 +135,7 @@ class Call:
             return "nothing left to do"
         missing = [name for module, name in (part.needs or {}).items() if find_spec(module) is None]
         if missing:
-            return f"left out, since {' and '.join(missing)} is neither installed here nor among the wheels"
+            return f"left out, neither installed here nor among the wheels: {', '.join(missing)};"
         end = time.monotonic() + part.seconds
         counts: dict[str, int] = {}
         for step in steps:

@@ -7,7 +7,6 @@ needs comes first, then what each part of the measuring needs, in order of worth
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from gpu_parts import ROOT, needed_by_part
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 PRESENT = ("torch", "torchvision")
 PROJECT = ("segmentation-zoo", "hatchling")
@@ -26,18 +27,23 @@ LIMIT_MIB = 60
 
 def closure(names: Iterable[str], stop: frozenset[str] = frozenset()) -> set[str]:
     """Return the distributions that these require, themselves included, as far as they are installed here."""
+    seen: set[tuple[str, str]] = set()
     found: set[str] = set()
-    waiting = list(names)
+    waiting = [(name, "") for name in names]  # with one of the extras that are asked for, or none
     while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in found or name in stop:
+        name, extra = waiting.pop()
+        name = canonicalize_name(name)
+        if (name, extra) in seen or (name in stop and not extra):
             continue
+        seen.add((name, extra))
         try:
-            lines = requires(name) or []
+            needed = [Requirement(line) for line in requires(name) or []]
         except PackageNotFoundError:
             continue
-        found.add(name)
-        waiting += [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line]
+        found |= {name} - stop
+        for each in needed:
+            if each.marker is None or each.marker.evaluate({"extra": extra}):
+                waiting += [(each.name, wanted) for wanted in ("", *each.extras)]
     return found
 
 

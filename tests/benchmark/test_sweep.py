@@ -390,6 +390,7 @@ def test_a_large_block_is_measured_in_groups_that_each_hold_the_baseline(run):
     assert [check.names for check in table.checks] == [("tiny x unet-bilinear",), ("tiny x unet-attention",)]
 
 
+@pytest.mark.slow
 def test_rounds_end_when_every_ratio_is_known_or_the_most_are_done_or_the_time_is_spent(run):
     def stopped(**facts):
         return {(row.stopped, row.rounds) for row in run(pairings=[pairing("unet-basic")], baseline=BASELINE, **facts).rows}
