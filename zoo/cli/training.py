@@ -48,6 +48,9 @@ def train(
     """
     import sys
 
+    from zoo.data.entry import DataEntry
+    from zoo.data.sources import open_data
+    from zoo.training.fit import known_files
     from zoo.training.training import train as train_pairing
 
     gc.enable()  # switched off by the `zoo` script for a quick start
@@ -57,6 +60,8 @@ def train(
     else:
         asked = _asked(what, decoder, data, weights) | changes
     place = output or asked.pop("output", None) or Path("runs") / _name(what, asked)
+    if isinstance(entry := asked["data"], DataEntry):
+        asked["data"] = open_data(entry.source, known=known_files(place), **entry.options())
     try:
         result = train_pairing(**asked, output=place, show_progress=sys.stderr.isatty())
     except KeyboardInterrupt:
@@ -133,7 +138,6 @@ def _from_file(
     """Return what a file and the changes to it ask of `zoo.train`."""
     from dataclasses import fields
 
-    from zoo.data.sources import open_data
     from zoo.errors import OptionError
     from zoo.pairing import Pairing
     from zoo.plugin_files import load_plugin_file
@@ -149,7 +153,7 @@ def _from_file(
     names = config.model_fields_set & {entry.name for entry in fields(Pairing)}
     asked = {name: getattr(config, name) for name in sorted(names)}
     output = {"output": Path(config.output)} if config.output else {}
-    return asked | output | config.settings() | {"data": open_data(config.data.source, **config.data.options())}
+    return asked | output | config.settings() | {"data": config.data}
 
 
 def _name(what: str, asked: dict[str, Any]) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.data.files import SUFFIXES, read_array, read_mask_array
+from zoo.data.fingerprint import Fingerprint, digest_of_file
 from zoo.data.masks import MaskCode
 from zoo.data.segmentation_data import IGNORED, Colour, SegmentationData, pixels_of
 from zoo.errors import DataError
@@ -42,6 +46,16 @@ class _Facts:
     channels: int
     values: Mapping[int | Colour, int]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, also for JSON, whose keys are texts."""
+        return {"size": list(self.size), "channels": self.channels, "values": [list(entry) for entry in self.values.items()]}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> _Facts:
+        """Return the facts that `as_dict` made plain."""
+        values = {tuple(value) if isinstance(value, list) else value: count for value, count in facts["values"]}
+        return cls(size=tuple(facts["size"]), channels=facts["channels"], values=values)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderReport:
@@ -55,6 +69,7 @@ class FolderReport:
         values: by number or colour, its pixels in all masks.
         problems: a line each: what is broken, has no partner, or does not fit.
         pairs: those without a problem.
+        looks: by each pair's image, what was found, with size, time of change and digest of its files; plain data.
     """
 
     folder: Path
@@ -64,6 +79,7 @@ class FolderReport:
     values: Mapping[int | Colour, int]
     problems: tuple[str, ...]
     pairs: tuple[_Pair, ...] = field(repr=False)
+    looks: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def check(self) -> None:
         """Raise a DataError that names every problem, if there is one."""
@@ -73,26 +89,33 @@ class FolderReport:
             raise DataError("\n".join([f"{self.folder} cannot be trained on as it is:", *(f"  {line}" for line in lines)]))
 
 
-def look_through(folder: Path, *, workers: int = 8) -> FolderReport:
+def look_through(folder: Path, *, workers: int = 8, known: Mapping[str, Any] | None = None) -> FolderReport:
     """Read every image and mask of a folder once, and say what is there.
 
     The folder has `images/` and `masks/`, or `train/`, `validation/` (or `val/`) and `test/` with these two in each. A
     mask has its image's name, or that and `_mask`; the endings of the files may differ.
+
+    Args:
+        folder: laid out as above.
+        workers: threads that read.
+        known: the `looks` of an earlier report. Files whose name, size and time of change are as they were are not read again.
 
     Raises:
         DataError: there is no such folder, or it is laid out otherwise.
     """
     pairs, problems = _paired(folder)
     with ThreadPoolExecutor(workers) as pool:
-        found = list(pool.map(_facts_or_problem, pairs))
+        found = list(pool.map(partial(_look_at, folder=folder, known=known or {}), pairs))
     sizes: Counter[tuple[int, int]] = Counter()
     channels: Counter[int] = Counter()
     values: Counter[int | Colour] = Counter()
-    sound = []
-    for pair, facts in zip(pairs, found, strict=True):
-        if isinstance(facts, str):
-            problems.append(facts)
+    sound, looks = [], {}
+    for pair, look in zip(pairs, found, strict=True):
+        if isinstance(look, str):
+            problems.append(look)
             continue
+        facts = _Facts.from_dict(look["facts"])
+        looks[str(pair.image.relative_to(folder))] = look
         sound.append(pair)
         sizes[facts.size] += 1
         channels[facts.channels] += 1
@@ -109,6 +132,7 @@ def look_through(folder: Path, *, workers: int = 8) -> FolderReport:
         values=values,
         problems=tuple(problems),
         pairs=tuple(sound),
+        looks=looks,
     )
 
 
@@ -121,6 +145,7 @@ def open_folder(
     ignored: Sequence[int] = (IGNORED,),
     validation: float = 0.1,
     test: float = 0.1,
+    known: Mapping[str, Any] | None = None,
 ) -> SegmentationData:
     """Return a folder's images and masks, all of them looked through.
 
@@ -132,11 +157,12 @@ def open_folder(
         ignored: grey values of pixels that are left out.
         validation: the share of an undivided folder that is for validation; chosen by name, so that it stays the same.
         test: likewise for the test.
+        known: what an earlier call found (`SegmentationData.fingerprint.looks`), as `look_through` takes it.
 
     Raises:
         DataError: every file that is broken, has no partner or does not fit.
     """
-    report = look_through(folder)
+    report = look_through(folder, known=known)
     code = _code(report, len(classes), tuple(values), tuple(colours), tuple(ignored))
     strange = [f"{value}: {count} pixels of no class" for value, count in report.values.items() if not _known(code, value)]
     if strange:
@@ -158,6 +184,11 @@ def open_folder(
         size=sizes[0] if len(sizes) == 1 else None,
         colours=code.colours,
         source=str(folder),
+        fingerprint=Fingerprint(
+            contents={name: digest for look in report.looks.values() for name, _, _, digest in look["files"]},
+            reading={"mask code": json.loads(json.dumps(asdict(code))), "validation": validation, "test": test},
+            looks=report.looks,
+        ),
     )
 
 
@@ -214,6 +245,25 @@ def _by_stem(place: Path, endings: Sequence[str], problems: list[str]) -> dict[s
         if len(paths) > 1:
             problems.append(f"{place}: {len(paths)} files named {stem}: {', '.join(path.name for path in paths)}")
     return {stem: paths[0] for stem, paths in found.items()}
+
+
+def _look_at(pair: _Pair, folder: Path, known: Mapping[str, Any]) -> dict[str, Any] | str:
+    """Return what is in a pair's files, as plain data, or what is wrong with them."""
+    paths = (pair.image, pair.mask)
+    try:
+        stats = [path.stat() for path in paths]
+        names = [str(path.relative_to(folder)) for path in paths]
+        files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)]
+        earlier = known.get(names[0])
+        if earlier and [file[:3] for file in earlier["files"]] == files:
+            return dict(earlier)
+        facts = _facts_or_problem(pair)
+        if isinstance(facts, str):
+            return facts
+        digests = [digest_of_file(path) for path in paths]
+    except OSError as cause:
+        return f"{cause.filename or pair.image}: {cause.strerror or cause}"
+    return {"files": [[*file, digest] for file, digest in zip(files, digests, strict=True)], "facts": facts.as_dict()}
 
 
 def _facts_or_problem(pair: _Pair) -> _Facts | str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.data.fingerprint import Fingerprint
 from zoo.errors import DataError
 
 __all__ = ["IGNORED", "Colour", "Samples", "SegmentationData", "check_samples", "class_colours", "pixels_of"]
@@ -49,6 +50,7 @@ class SegmentationData:
         ignored: the mask's value of pixels that are left out.
         colours: one a class, to draw masks with.
         source: where it comes from, and its licence.
+        fingerprint: of the content of all files that were read; None where only the samples themselves tell it.
     """
 
     name: str
@@ -61,6 +63,7 @@ class SegmentationData:
     ignored: int = IGNORED
     colours: tuple[Colour, ...] = field(default=())
     source: str = ""
+    fingerprint: Fingerprint | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

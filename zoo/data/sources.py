@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ FOLDER_OPTIONS = ("classes", "values", "colours", "ignored", "validation", "test
 PUBLISHED_OPTIONS = ("root", "download")
 
 
-def open_data(source: SegmentationData | str | PathLike[str], **options: Any) -> SegmentationData:
+def open_data(
+    source: SegmentationData | str | PathLike[str], *, known: Mapping[str, Any] | None = None, **options: Any
+) -> SegmentationData:
     """Return images with masks, by a name or a path; data that is open already is returned as it is.
 
     Args:
@@ -28,6 +31,8 @@ def open_data(source: SegmentationData | str | PathLike[str], **options: Any) ->
             - a built-in task: `"texture-mosaic"`, `"brain-lobes"`, `"hela"`, `"blue-marble"`;
             - a folder of `images/` and `masks/`, or of `train/`, `validation/` and `test/` with these two in each;
             - a data set of torchvision's: `"OxfordIIITPet"`, `"VOCSegmentation"`, `"Cityscapes"`, `"SBDataset"`.
+        known: for a folder, what an earlier call found (`SegmentationData.fingerprint.looks`): files whose name, size and time
+            of change are as they were are not read again.
         options: for a folder, `classes` (names), `values` (the grey value of each class) or `colours` (the colour of each
             class), `ignored` (values of pixels that are left out), `validation` and `test` (their shares of an undivided
             folder). For torchvision's, `root` (its folder) and `download`.
@@ -46,14 +51,14 @@ def open_data(source: SegmentationData | str | PathLike[str], **options: Any) ->
         _check_options(name, options, PUBLISHED_OPTIONS)
         return open_published(name, **options)
     if not Path(name).is_dir():
-        known = [*TASKS, *PUBLISHED]
+        names = [*TASKS, *PUBLISHED]
         raise DataError(
-            f"{name} is no folder, no task and no data set.{did_you_mean(name, known)} Tasks: {', '.join(TASKS)}. "
+            f"{name} is no folder, no task and no data set.{did_you_mean(name, names)} Tasks: {', '.join(TASKS)}. "
             f"torchvision's: {', '.join(PUBLISHED)}. A folder has images/ and masks/, or train/, validation/ and test/ with "
             "these two in each."
         )
     _check_options(name, options, FOLDER_OPTIONS)
-    return open_folder(Path(name), **options)
+    return open_folder(Path(name), known=known, **options)
 
 
 def _check_options(name: str, given: dict[str, Any], allowed: tuple[str, ...]) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from zoo.building import build_pairing
+from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, read_fingerprint
 from zoo.data.segmentation_data import SegmentationData, check_samples
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model import SegmentationModel
@@ -29,9 +30,9 @@ from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
 from zoo.whole_files import replace_file
 
-__all__ = ["TrainResult", "check_installed", "crop_size", "fit"]
+__all__ = ["TrainResult", "check_installed", "crop_size", "fit", "known_files"]
 
-RESULT, SETTINGS = "result.json", "settings.json"
+RESULT, SETTINGS, DATA = "result.json", "settings.json", "data.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +76,22 @@ def fit(
     """Train a pairing, test it, and keep checkpoints, logs and the result in a folder.
 
     A folder in which a run of the same pairing, data and settings was begun goes on from its last checkpoint; on the CPU its
-    weights are then the same, bit for bit, as if it had not been interrupted.
+    weights are then the same, bit for bit, as if it had not been interrupted. The data are the same if every image and mask
+    has the same content, whatever the folder's name is.
 
     Args:
         pairing: with as many classes and channels as the data; or any module (N, channels, H, W) -> (N, classes, H, W).
         data: images with masks.
         settings: how to train.
-        output: the folder: `last.ckpt`, `best.ckpt` (both for `zoo.load`), `log/`, `result.json`.
+        output: the folder: `last.ckpt`, `best.ckpt` (both for `zoo.load`), `log/`, `result.json`, and `data.json`, which says
+            what was trained on.
         show_progress: whether a bar is drawn.
         tell: is told what comes before each batch; what it raises ends the run, which can be resumed.
 
     Raises:
         OptionError: Lightning is not installed, or an encoder is to be frozen where there is none.
-        ConfigError: the folder has a run of other settings, or the pairing has other classes or channels than the data.
+        ConfigError: the folder has a run of other settings or other data, or the pairing has other classes or channels than
+            the data.
         DataError: images that differ in size, and no `size` among the settings; or the first samples are not as they must be.
     """
     check_installed()
@@ -102,7 +106,9 @@ def fit(
     if not (output / RESULT).is_file():
         check_samples(data)
     facts = _facts(pairing, data)
-    if (done := _claim(output, {"settings": settings.model_dump(mode="json"), "facts": facts})) is not None:
+    fingerprint = data.fingerprint or fingerprint_of_samples(data)
+    identity = {"settings": settings.model_dump(mode="json"), "facts": facts}
+    if (done := _claim(output, identity, fingerprint)) is not None:
         return done
     torch.manual_seed(seed_of("weights", settings.seed) % 2**63)
     if isinstance(pairing, Pairing):
@@ -146,6 +152,16 @@ def check_installed() -> None:
         raise OptionError(
             f"Training needs {' and '.join(missing)}, which is not installed: pip install 'segmentation-zoo[train]'."
         )
+
+
+def known_files(output: Path) -> Mapping[str, Any]:
+    """Return what a run in this folder knows of its data's files, for `zoo.open_data`; {} where none was begun.
+
+    Raises:
+        DataError: that is damaged.
+    """
+    found = read_fingerprint(output / DATA)
+    return found.looks if found else {}
 
 
 def _check_fits(pairing: Pairing, data: SegmentationData) -> None:
@@ -195,23 +211,39 @@ def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _claim(output: Path, identity: Mapping[str, Any]) -> TrainResult | None:
+def _claim(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> TrainResult | None:
     """Make the folder this run's, or find that it is already; return the result where it was finished."""
     path = output / SETTINGS
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found == _plain(identity):
-            return _finished(output)
-        differing = sorted(_differences(found, _plain(identity)))
-        raise ConfigError(
-            f"{output} holds a run of other settings, which differ in {', '.join(differing)}. Give another --output, or remove "
-            "that folder."
-        )
+        if found != _plain(identity):
+            differing = sorted(_differences(found, _plain(identity)))
+            raise ConfigError(
+                f"{output} holds a run of other settings, which differ in {', '.join(differing)}. Give another --output, or "
+                "remove that folder."
+            )
+        _check_same_data(output, data)
+        return _finished(output)
     output.mkdir(parents=True, exist_ok=True)
-    if any(output.iterdir()):
+    if any(each.name != DATA for each in output.iterdir()):
         raise ConfigError(f"{output} is not empty, and holds no run of zoo. Give another --output.")
-    _write(path, identity)
+    _write(output / DATA, data.as_dict())
+    _write(path, identity)  # last: the folder is this run's from now on
     return None
+
+
+def _check_same_data(output: Path, data: Fingerprint) -> None:
+    """Raise a ConfigError if a run was begun with other data; keep what is known of its files otherwise."""
+    before = read_fingerprint(output / DATA)
+    if before is None:
+        raise ConfigError(f"{output} has no {DATA}, which says what its run was begun with. Give another --output.")
+    if differing := before.differences(data):
+        raise ConfigError(
+            f"{output} holds a run on other data: {differing}. Give another --output to train on the data as they are now, or "
+            "remove that folder."
+        )
+    if before.looks != data.looks:  # copied files have another time of change
+        _write(output / DATA, data.as_dict())
 
 
 def _finished(output: Path) -> TrainResult | None:

@@ -10,7 +10,7 @@ from zoo.configuration import checked
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
 from zoo.pairing import Pairing
-from zoo.training.fit import TrainResult, fit
+from zoo.training.fit import TrainResult, fit, known_files
 from zoo.training.settings import TrainSettings
 
 __all__ = ["train"]
@@ -50,10 +50,11 @@ def train(
         settings: as `TrainSettings` names them: epochs, steps, batch, size, loss, learning_rate, freeze_encoder, seed, ...
 
     Raises:
-        ZooError: an unknown id, data that cannot be trained on, a wrong setting, or a folder that holds another run.
+        ZooError: an unknown id, data that cannot be trained on, a wrong setting, or a folder that holds a run of other
+            settings or on other data.
     """
     asked = checked(TrainSettings, settings, "These are no settings of zoo.train")
-    opened = open_data(data)
+    opened = open_data(data, known=known_files(Path(output)))
     pairing = Pairing(
         encoder,
         decoder,

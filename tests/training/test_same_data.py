@@ -1,0 +1,154 @@
+"""A run is known by the content of its data: with other images or masks under the same name it does not go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo import SegmentationData
+from zoo.data.folder import look_through
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Lightning's own, on import
+]
+OPTIONS = {"steps": 2, "batch": 2, "validations": 0}
+
+
+def folder_of(place, seed=0, count=6):
+    """Make a folder whose parts are fixed: images of noise, and masks of two halves."""
+    random = np.random.default_rng(seed)
+    for part, number in (("train", count), ("validation", 2), ("test", 2)):
+        for name in ("images", "masks"):
+            (place / part / name).mkdir(parents=True)
+        for index in range(number):
+            image = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            mask = np.zeros((32, 32), dtype=np.uint8)
+            mask[:, random.integers(8, 24) :] = 1
+            Image.fromarray(image).save(place / part / "images" / f"{index}.png")
+            Image.fromarray(mask).save(place / part / "masks" / f"{index}.png")
+    return place
+
+
+def trained(data, output, **options):
+    return zoo.train("timm:test_resnet", "unet-basic", data, output=output, **OPTIONS, **options)
+
+
+def test_another_folder_of_the_same_name_is_refused_and_what_was_trained_stays(tmp_path):
+    first = trained(folder_of(tmp_path / "a/cells"), tmp_path / "run")
+    kept = (tmp_path / "run/result.json").read_bytes(), (tmp_path / "run/last.ckpt").read_bytes()
+    with pytest.raises(zoo.ConfigError, match=r"holds a run on other data: \d+ changed \(.+\)\. Give another --output"):
+        trained(folder_of(tmp_path / "b/cells", seed=1), tmp_path / "run")
+    assert kept == ((tmp_path / "run/result.json").read_bytes(), (tmp_path / "run/last.ckpt").read_bytes())
+    assert trained(tmp_path / "a/cells", tmp_path / "run") == first
+
+
+def changed_mask(folder):
+    path = folder / "train/masks/1.png"
+    Image.fromarray(1 - np.asarray(Image.open(path))).save(path)
+
+
+def new_pair(folder):
+    for name in ("images", "masks"):
+        shutil.copy(folder / "train" / name / "0.png", folder / "train" / name / "new.png")
+
+
+def lost_pair(folder):
+    for name in ("images", "masks"):
+        (folder / "test" / name / "0.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (changed_mask, r"1 changed \(train/masks/1\.png\)"),
+        (new_pair, r"2 new \(train/images/new\.png, train/masks/new\.png\)"),
+        (lost_pair, r"2 gone \(test/images/0\.png, test/masks/0\.png\)"),
+    ],
+)
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_files_that_were_changed_added_or_removed_are_named(tmp_path, change, named, is_finished):
+    folder = folder_of(tmp_path / "cells")
+    trained(folder, tmp_path / "run")
+    if not is_finished:
+        (tmp_path / "run/result.json").unlink()
+    change(folder)
+    with pytest.raises(zoo.ConfigError, match=named):
+        trained(folder, tmp_path / "run")
+
+
+def test_a_copy_of_the_data_under_another_path_goes_on(tmp_path):
+    first = trained(folder_of(tmp_path / "a/cells"), tmp_path / "run")
+    shutil.copytree(tmp_path / "a/cells", tmp_path / "b/cells", copy_function=shutil.copyfile)
+    assert trained(tmp_path / "b/cells", tmp_path / "run") == first
+
+
+def test_other_shares_of_an_undivided_folder_are_other_data(tmp_path):
+    folder = tmp_path / "cells"
+    shutil.move(folder_of(tmp_path / "made", count=30) / "train", folder)
+    trained(zoo.open_data(folder, test=0.2), tmp_path / "run")
+    with pytest.raises(zoo.ConfigError, match=r"holds a run on other data: test differs"):
+        trained(zoo.open_data(folder, test=0.3), tmp_path / "run")
+
+
+def test_the_second_start_does_not_read_files_that_stayed_as_they_were(tmp_path):
+    folder = folder_of(tmp_path / "cells")
+    trained(folder, tmp_path / "run")
+    looks = json.loads((tmp_path / "run/data.json").read_text(encoding="utf-8"))["looks"]
+    for path in (folder / "train/images").iterdir():  # what is not read cannot be found to be broken
+        stat = path.stat()
+        path.write_bytes(b"x" * stat.st_size)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert look_through(folder, known=looks).problems == ()
+    assert len(look_through(folder).problems) == 6
+
+
+def test_a_damaged_record_of_the_data_is_reported(tmp_path):
+    folder = folder_of(tmp_path / "cells")
+    trained(folder, tmp_path / "run")
+    (tmp_path / "run/data.json").write_text("{", encoding="utf-8")
+    with pytest.raises(zoo.DataError, match=r"data\.json is damaged"):
+        trained(folder, tmp_path / "run")
+
+
+class Noise:
+    """Samples of a user's own; `is_random` draws others in each call, as an augmentation does."""
+
+    def __init__(self, count, seed=0, *, is_random=False):
+        self.count, self.seed, self.is_random = count, seed, is_random
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        generator = self.generator if self.is_random else torch.Generator().manual_seed(1000 * self.seed + index)
+        return torch.rand(3, 32, 32, generator=generator), torch.randint(0, 2, (32, 32), generator=generator)
+
+
+def noise(seed=0, count=6, **options):
+    parts = {"train": Noise(count, seed, **options), "validation": Noise(2, 7), "test": Noise(2, 8)}
+    return SegmentationData(name="noise", classes=("a", "b"), size=(32, 32), **parts)
+
+
+def test_other_samples_of_a_data_set_of_ones_own_are_refused(tmp_path):
+    first = trained(noise(), tmp_path / "run")
+    assert trained(noise(), tmp_path / "run") == first
+    with pytest.raises(
+        zoo.ConfigError, match=r"holds a run on other data: 6 changed \(train/0, train/1, train/2, and 3 more\)"
+    ):
+        trained(noise(seed=1), tmp_path / "run")
+
+
+def test_a_part_that_draws_its_samples_is_known_by_its_length(tmp_path):
+    first = trained(noise(is_random=True), tmp_path / "run")
+    assert trained(noise(is_random=True), tmp_path / "run") == first
+    with pytest.raises(zoo.ConfigError, match="the length of the train part differs"):
+        trained(noise(is_random=True, count=7), tmp_path / "run")

@@ -1,0 +1,122 @@
+"""Identify the content of what a model is trained on, so that no run goes on with other data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    from zoo.data.segmentation_data import Samples, SegmentationData
+
+__all__ = ["Fingerprint", "digest_of_file", "fingerprint_of_samples", "read_fingerprint"]
+
+MOST_NAMED = 3
+"""Of what differs between two fingerprints, so many names are given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """Digests of everything that was read, and how it was read.
+
+    Attributes:
+        contents: by the name of a file or a sample, the digest of its content.
+        reading: facts that decide what the contents mean, such as each file's part and the values of classes. Plain data.
+        looks: by name, what an earlier look at a file found, with the file's size and time of change. Plain data; not compared.
+    """
+
+    contents: Mapping[str, str]
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    looks: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def digest(self) -> str:
+        """A short hash of the contents and of how they were read."""
+        return _digest_of_text(json.dumps([self.contents, self.reading], sort_keys=True))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"contents": dict(self.contents), "reading": dict(self.reading), "looks": dict(self.looks)}
+
+    def differences(self, other: Fingerprint) -> str:
+        """Return in words what the other has that this one does not have, and the reverse; "" if they are equal."""
+        mine, theirs = self.contents, other.contents
+        found = {
+            "changed": [name for name in mine if name in theirs and mine[name] != theirs[name]],
+            "new": [name for name in theirs if name not in mine],
+            "gone": [name for name in mine if name not in theirs],
+        }
+        told = [f"{len(names)} {what} ({_named(names)})" for what, names in found.items() if names]
+        keys = sorted(self.reading.keys() | other.reading.keys())
+        told += [f"{key} differs" for key in keys if self.reading.get(key) != other.reading.get(key)]
+        return ", ".join(told)
+
+
+def read_fingerprint(path: Path) -> Fingerprint | None:
+    """Return the fingerprint that a file holds as JSON; None if there is no such file.
+
+    Raises:
+        DataError: the file cannot be read as a fingerprint.
+    """
+    if not path.is_file():
+        return None
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return Fingerprint(contents=facts["contents"], reading=facts["reading"], looks=facts["looks"])
+    except (OSError, ValueError, KeyError, TypeError) as cause:
+        raise DataError(f"{path} is damaged ({type(cause).__name__}): it says which data the run was begun with.") from cause
+
+
+def digest_of_file(path: Path) -> str:
+    """Return a short hash of a file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def fingerprint_of_samples(data: SegmentationData) -> Fingerprint:
+    """Return the fingerprint of data that only its samples tell: every one is read once.
+
+    A part whose first sample differs when it is read again, such as one that draws its augmentation, is known by its length
+    alone; `reading` says so.
+    """
+    contents: dict[str, str] = {}
+    reading: dict[str, Any] = {}
+    for name, samples in data.parts():
+        reading[f"the length of the {name} part"] = len(samples)
+        first = _digest_of_sample(samples, 0)
+        is_fixed = first == _digest_of_sample(samples, 0)
+        reading[f"whether the {name} part is the same each time"] = is_fixed
+        if is_fixed:
+            contents |= {f"{name}/0": first}
+            contents |= {f"{name}/{index}": _digest_of_sample(samples, index) for index in range(1, len(samples))}
+    return Fingerprint(contents=contents, reading=reading)
+
+
+def _digest_of_sample(samples: Samples, index: int) -> str:
+    hashed = hashlib.sha256()
+    for tensor in samples[index]:
+        assert isinstance(tensor, Tensor)
+        hashed.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        hashed.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()[:32]
+
+
+def _digest_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(sorted(names)[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
