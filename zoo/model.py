@@ -16,6 +16,7 @@ from zoo.batch_norms import is_for_want_of_values, told_want_of_values
 from zoo.checkpointing import checkpointed
 from zoo.errors import InputError, PluginError
 from zoo.licences import Licences
+from zoo.outputs import check_map, describe
 from zoo.pairing import Pairing
 from zoo.plan import Plan
 from zoo.recomputation import recomputed_activations
@@ -69,6 +70,9 @@ class SegmentationModel(nn.Module):
         preprocessing = getattr(encoder, "preprocessing", None)
         self.preprocessing: Preprocessing = preprocessing or Preprocessing.identity(pairing.in_channels)
         self._sources = tuple(plan.maps.index(route.source.name) for route in plan.routes)
+        channels = {route.source.name: route.source.channels for route in plan.routes}
+        self._map_channels = tuple(channels[name] for name in plan.maps)
+        self._decoder_channels: int = decoder.out_channels  # type: ignore[assignment]
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the logits of each pixel: (N, in_channels, H, W) -> (N, classes, H, W); auxiliary ones in train mode beside.
@@ -198,22 +202,70 @@ class SegmentationModel(nn.Module):
 
     def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the heads' logits, at whatever resolution they give them, for an image of a size that the encoder takes."""
-        maps = checkpointed(self.encoder, image) if self._is_checkpointed("encoder") else self.encoder(image)
-        if len(maps) != len(self.plan.maps):
-            raise PluginError(
-                f"The encoder {self.pairing.encoder} was asked for {len(self.plan.maps)} maps ({', '.join(self.plan.maps)}) "
-                f"and returned {len(maps)}; its forward must return just the maps it was built for."
-            )
+        maps = self._maps(image)
         inputs = [adapter(maps[source]) for adapter, source in zip(self.adapters, self._sources, strict=True)]
         has_aux = self.training and len(self.aux_heads) > 0
+        batch = image.shape[0]
 
         with recomputed_activations(is_on=self.training and not self._is_checkpointed("decoder")):
             if not has_aux:
-                logits: Tensor = self.head(self.decoder(inputs))
-                return logits
-            finest, coarser = self.decoder.forward_aux(inputs)  # type: ignore[operator]
-            aux = (head(x) for head, x in zip(self.aux_heads, coarser, strict=False))
-            return (self.head(finest), *aux)
+                return self._head_logits(self._decoded(self.decoder(inputs), batch), batch)
+            found = self.decoder.forward_aux(inputs)  # type: ignore[operator]
+            if not isinstance(found, tuple | list) or len(found) != 2 or not isinstance(found[1], tuple | list):
+                raise PluginError(
+                    f"forward_aux of the decoder {self.pairing.decoder} must return its map and a list of its coarser maps; "
+                    f"found {describe(found)}."
+                )
+            finest, coarser = found
+            if len(coarser) < len(self.aux_heads):
+                raise PluginError(
+                    f"forward_aux of the decoder {self.pairing.decoder} returned {len(coarser)} coarser maps, and "
+                    f"{len(self.aux_heads)} have a head (aux_levels); return one for each of its `aux_channels`."
+                )
+            aux = (self._aux_logits(head, x, batch) for head, x in zip(self.aux_heads, coarser, strict=False))
+            return (self._head_logits(self._decoded(finest, batch), batch), *aux)
+
+    def _maps(self, image: Tensor) -> Sequence[Tensor]:
+        """Return the encoder's maps, those of the plan and in its order."""
+        encoder, names = self.pairing.encoder, self.plan.maps
+        maps = checkpointed(self.encoder, image) if self._is_checkpointed("encoder") else self.encoder(image)
+        if not isinstance(maps, tuple | list) or len(maps) != len(names):
+            found = len(maps) if isinstance(maps, tuple | list) else describe(maps)
+            raise PluginError(
+                f"The encoder {encoder} was asked for {len(names)} maps ({', '.join(names)}) "
+                f"and returned {found}; its forward must return just the maps it was built for, in a list."
+            )
+        for name, channels, x in zip(names, self._map_channels, maps, strict=True):
+            remedy = "Its pyramid must declare the channels that forward returns."
+            check_map(x, of=f"The encoder {encoder}, map {name!r},", channels=channels, batch=image.shape[0], remedy=remedy)
+        return maps
+
+    def _decoded(self, x: object, batch: int) -> Tensor:
+        """Return the decoder's map, checked."""
+        return check_map(
+            x,
+            of=f"The decoder {self.pairing.decoder}",
+            channels=self._decoder_channels,
+            batch=batch,
+            remedy="Set out_channels in its __init__ to the channels that forward returns, in train mode as in eval mode.",
+        )
+
+    def _head_logits(self, x: Tensor, batch: int) -> Tensor:
+        """Return the head's logits, checked."""
+        return check_map(
+            self.head(x),
+            of=f"The head of {self.pairing.decoder}",
+            channels=self.pairing.classes,
+            batch=batch,
+            remedy="make_head(classes) must return a module whose output has one channel a class; for another number of "
+            "classes build another model (classes=).",
+        )
+
+    def _aux_logits(self, head: nn.Module, x: object, batch: int) -> Tensor:
+        """Return the logits of one of the decoder's coarser maps."""
+        of, remedy = f"forward_aux of the decoder {self.pairing.decoder}", "`aux_channels` must list the maps' channels."
+        logits: Tensor = head(check_map(x, of=of, channels=head.in_channels, batch=batch, remedy=remedy))  # type: ignore[arg-type]
+        return logits
 
     def _is_checkpointed(self, name: str) -> bool:
         return self.training and self.pairing.gradient_checkpointing in (name, "both")
