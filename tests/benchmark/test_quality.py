@@ -19,11 +19,17 @@ from PIL import Image
 from report_tables import quality
 
 import zoo
-from zoo.benchmark import BenchConfig
+from zoo.benchmark import BenchConfig, load_config
 from zoo.benchmark.formats import records, render
+from zoo.benchmark.jobs import Job
+from zoo.benchmark.progress import ConsoleWatcher
+from zoo.benchmark.records import Failed, Working
 from zoo.benchmark.row import table_of
 from zoo.benchmark.selection import sorted_by
 from zoo.benchmark.store import Store
+from zoo.benchmark.sweep import run_sweep
+from zoo.benchmark.trial import trials_of
+from zoo.plugin_files import load_plugin_file
 from zoo.statistics import estimate_difference
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -219,6 +225,38 @@ def test_an_interrupted_run_goes_on_and_comes_to_the_same(finished, tmp_path):
     assert status == 0, err
     assert "Resuming run 1" in err
     assert trained() == trained(finished[0])
+
+
+def test_a_run_on_masks_that_were_corrected_since_is_another_run(tmp_path, fresh_registry):
+    """Each of these runs is cut off before anything is measured, which leaves it to be resumed."""
+    path, store = made(tmp_path), tmp_path / "store.sqlite"
+
+    class CutOffError(Exception):
+        pass
+
+    def cut_off(limits, preload):
+        raise CutOffError
+
+    def number_of_runs():
+        with closing(Store(store)) as opened, ConsoleWatcher() as watcher, pytest.raises(CutOffError):
+            run_sweep(load_config(path), opened, watcher, cut_off)
+        with closing(Store(store)) as opened:
+            return len(opened.runs())
+
+    assert [number_of_runs(), number_of_runs()] == [1, 1]
+    mask = tmp_path / "squares/train/masks/0.png"
+    Image.fromarray(1 - np.asarray(Image.open(mask))).save(mask)
+    assert number_of_runs() == 2
+
+
+def test_a_training_whose_data_have_changed_since_the_run_began_fails(tmp_path, fresh_registry):
+    config = load_config(made(tmp_path))
+    load_plugin_file(tmp_path / "tiny.py")
+    trial = next(trial for trial in trials_of(config) if trial.role == "candidate")
+    job = Job(kind="train", device="cpu", trials=(trial,), quality=config.quality, data="of other data")
+    (message,) = [each for each in job.messages() if not isinstance(each, Working)]
+    assert isinstance(message, Failed)
+    assert "squares has changed since the run began" in message.error
 
 
 @pytest.mark.slow

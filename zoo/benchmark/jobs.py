@@ -63,6 +63,7 @@ class Job:
         place: the identity of the environment in which they were done; elsewhere they are worth nothing.
         rates: whether to measure the device's best rates too.
         quality: what a model is trained on, and how.
+        data: the digest of what it is trained on.
     """
 
     kind: JobKind
@@ -82,6 +83,7 @@ class Job:
     place: str = ""
     rates: bool = False
     quality: QualityEntry | None = None
+    data: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -115,7 +117,7 @@ class Job:
             assert self.quality is not None
             from zoo.benchmark.training import trained  # Lightning, which no other job needs, takes seconds to import
 
-            yield from trained(self.trials[0], self.quality, device=device, seed=self.seed)
+            yield from trained(self.trials[0], self.quality, digest=self.data, device=device, seed=self.seed)
         else:
             if self.rates:
                 yield from _rates(device, self.trials[0].dtype)

@@ -73,7 +73,7 @@ def run_sweep(
     if data:
         config = fitted(config, len(data.classes), data.in_channels, data.name)
     trials = trials_of(config)
-    run = store.start_run(config.name, _identity(config), environment, trials)
+    run = store.start_run(config.name, _identity(config, data), environment, trials)
     if run.is_resumed:
         done = sum(group.rounds for group in store.groups(run.id))
         watcher.say(f"Resuming run {run.id} of {run.started}: {done} rounds are measured.")
@@ -100,7 +100,7 @@ def run_sweep(
         sweep.say_measured_share()
         if data:
             sweep.measure_floors(data)
-            sweep.measure_quality()
+            sweep.measure_quality(_digest_of(data))
     store.finish_run(run.id)
     return store.run(run.id)
 
@@ -117,10 +117,16 @@ def _quality_data(config: BenchConfig) -> SegmentationData | None:
     return open_quality_data(config.quality)
 
 
-def _identity(config: BenchConfig) -> dict[str, object]:
+def _identity(config: BenchConfig, data: SegmentationData | None) -> dict[str, object]:
     """Return what a resumed run must share: the configuration, and the content of the files it names."""
     files = {path: digest(Path(path).read_text(encoding="utf-8")) for path in config.plugins}
-    return {**config.model_dump(mode="json"), "plugins": files}
+    content = {"data_digest": _digest_of(data)} if data else {}
+    return {**config.model_dump(mode="json"), "plugins": files, **content}
+
+
+def _digest_of(data: SegmentationData) -> str:
+    assert data.fingerprint is not None  # of what `open_quality_data` opened
+    return data.fingerprint.digest
 
 
 @dataclass(slots=True, kw_only=True)
@@ -231,7 +237,7 @@ class _Sweep:
                 self.watcher.advance(f"scoring the {name}", 0)
                 self.store.add_quality(self.run, name, 0, {"scores": floor_scores(data, name).as_dict()})
 
-    def measure_quality(self) -> None:
+    def measure_quality(self, data: str) -> None:
         """Each model trained with each seed: seed by seed, so that what an interrupted run has can be compared."""
         assert self.config.quality is not None
         subjects = {subject_key(self.trials[key].subject): key for key in reversed(self._live()) if not self._is_control(key)}
@@ -240,16 +246,16 @@ class _Sweep:
         self.watcher.begin(len(wanted))
         self.watcher.advance("already trained", len(wanted) - len(missing))
         while missing:
-            self._train(missing, subjects)
+            self._train(missing, subjects, data)
             missing = self._untrained(wanted)
 
     def _untrained(self, wanted: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         known = self.store.qualities(self.run)
         return [(subject, seed) for subject, seed in wanted if seed not in known.get(subject, {})]
 
-    def _train(self, missing: Sequence[tuple[str, int]], subjects: Mapping[str, str]) -> None:
+    def _train(self, missing: Sequence[tuple[str, int]], subjects: Mapping[str, str], data: str) -> None:
         jobs = (
-            replace(self._job("train", [subjects[subject]]), seed=seed, quality=self.config.quality)
+            replace(self._job("train", [subjects[subject]]), seed=seed, quality=self.config.quality, data=data)
             for subject, seed in missing
         )
         for job, message in self._run(jobs):

@@ -20,9 +20,11 @@ from zoo.benchmark.quality import QualityEntry
 from zoo.benchmark.records import Message, Trained, Working
 from zoo.benchmark.steps import build_subject
 from zoo.benchmark.trial import Trial
+from zoo.data.fingerprint import fingerprint_of_samples
 from zoo.data.lookup import BASELINES
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
+from zoo.errors import DataError
 from zoo.pairing import Pairing
 from zoo.training.fit import TrainResult, crop_size, fit
 from zoo.training.order import seed_of
@@ -35,14 +37,14 @@ WARM_STEPS, TIMED_STEPS = 3, 8
 
 
 def open_quality_data(plan: QualityEntry) -> SegmentationData:
-    """Return what a run's pairings are trained on.
+    """Return what a run's pairings are trained on, with its fingerprint.
 
     Raises:
         DataError: what is wrong with it, or its images differ in size and the plan has no `size`.
     """
     data = open_data(plan.data.source, **plan.data.options())
     crop_size(data, plan)
-    return data
+    return data if data.fingerprint else replace(data, fingerprint=fingerprint_of_samples(data))
 
 
 def floor_scores(data: SegmentationData, name: str) -> Scores:
@@ -50,8 +52,16 @@ def floor_scores(data: SegmentationData, name: str) -> Scores:
     return score_predictor(data, BASELINES[name](data))
 
 
-def trained(trial: Trial, plan: QualityEntry, *, device: torch.device, seed: int) -> Iterator[Message]:
-    """Train and test; say every half second what is being done, in another thread than the one that does it."""
+def trained(trial: Trial, plan: QualityEntry, *, digest: str, device: torch.device, seed: int) -> Iterator[Message]:
+    """Train and test; say every half second what is being done, in another thread than the one that does it.
+
+    Args:
+        trial: whose model is trained.
+        plan: on what, and how.
+        digest: of the run's data; other data are refused.
+        device: where.
+        seed: of the weights and the order of the data.
+    """
     told: queue.Queue[Message | None] = queue.Queue()
     is_abandoned = threading.Event()
     last = 0.0
@@ -66,7 +76,7 @@ def trained(trial: Trial, plan: QualityEntry, *, device: torch.device, seed: int
 
     def work() -> None:
         try:
-            told.put(_trained(trial, plan, device, seed, tell))
+            told.put(_trained(trial, plan, digest, device, seed, tell))
         except BaseException as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
             told.put(failed(trial, cause))
         finally:
@@ -91,8 +101,12 @@ class _EnoughError(Exception):
     """Enough steps were timed."""
 
 
-def _trained(trial: Trial, plan: QualityEntry, device: torch.device, seed: int, tell: Callable[[str], None]) -> Trained:
+def _trained(
+    trial: Trial, plan: QualityEntry, digest: str, device: torch.device, seed: int, tell: Callable[[str], None]
+) -> Trained:
     data = open_quality_data(plan)
+    if data.fingerprint and data.fingerprint.digest != digest:
+        raise DataError(f"{data.name} has changed since the run began, or differs on this machine. Begin another run.")
     size = crop_size(data, plan)
     began = time.perf_counter()
 
