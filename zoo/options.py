@@ -7,7 +7,13 @@ from typing import Any
 
 from zoo.errors import OptionError
 
-__all__ = ["Options", "plain"]
+__all__ = ["Options", "UnquotedText", "plain"]
+
+
+class UnquotedText(str):
+    """Text without quotes in YAML that another reader of YAML takes for a boolean, a number or a date."""
+
+    __slots__ = ()
 
 
 class Options(Mapping[str, Any]):
@@ -48,6 +54,11 @@ def _frozen(value: Any) -> Any:
         return Options(value)
     if isinstance(value, list | tuple):
         return tuple(_frozen(entry) for entry in value)
+    if isinstance(value, UnquotedText):
+        raise OptionError(
+            f"An option's value must be plain data; found {value} without quotes, which readers of YAML do not agree on. "
+            "Write true or false, a plain number such as 1000, or quotes around text."
+        )
     if value is None or isinstance(value, str | int | float):
         return value
     raise OptionError(f"An option's value must be plain data (numbers, strings, lists, mappings); found {value!r}.")

@@ -19,7 +19,7 @@ __all__ = ["FLOORS", "Floor", "Quality", "QualityEntry", "told_budget"]
 
 FLOORS = ("colour look-up", "majority class")
 """What `zoo.data.lookup.BASELINES` calls them."""
-MINUTES = re.compile(r"(\d+(?:\.\d+)?)\s*min(?:utes?)?")
+MINUTES = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*min(?:utes?)?")
 
 
 def _read_budget(given: Any) -> Any:

@@ -138,8 +138,8 @@ def pareto(table: Table, names: str) -> Table:
 def _chosen(store: Store, runs: Sequence[StoredRun], asked: str) -> int:
     if asked == LATEST:
         return runs[-1].id
-    if asked.isdecimal() and int(asked) in (run.id for run in runs):
-        return int(asked)
+    if asked in (known := {str(run.id): run.id for run in runs}):
+        return known[asked]
     named = [run.id for run in runs if run.name == asked]
     if named:
         return named[-1]
@@ -209,7 +209,7 @@ def _compared(fact: Fact, sign: str, text: str, where: str) -> Callable[[Row], b
         pattern = text.lower() if any(wild in text for wild in "*?[") else f"*{text.lower()}*"
         return lambda row: fnmatchcase(_text(fact, row).lower(), pattern)
     if fact.kind == "size":
-        match = re.fullmatch(r"(\d+)(?:\s*[xX]\s*(\d+))?", text)
+        match = re.fullmatch(r"([0-9]{1,9})(?:\s*[xX]\s*([0-9]{1,9}))?", text)
         if match is None:
             raise OptionError(f"{where}: a size is HEIGHTxWIDTH, such as 256x320, or one number for a square; found {text!r}.")
         height, width = int(match[1]), int(match[2] or match[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -92,7 +93,7 @@ def _name(model: str) -> str:
 
 
 def _size(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
+    match = re.fullmatch(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?", text.strip())
+    if match is None:
         raise OptionError(f"--size {text}: give HEIGHTxWIDTH, such as 224x320, or one number for both.")
-    return int(parts[0]), int(parts[-1])
+    return int(match[1]), int(match[2] or match[1])

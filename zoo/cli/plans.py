@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -99,22 +100,19 @@ def _pairing(
 def _size(given: str | None) -> tuple[int, int] | None:
     if given is None:
         return None
-    height, _, width = given.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
+    match = re.fullmatch(r"([0-9]{1,9})[xX]([0-9]{1,9})", given)
+    if match is None:
         raise OptionError(f"--image-size is written HEIGHTxWIDTH, such as 256x320; found {given!r}.")
-    return int(height), int(width)
+    return int(match[1]), int(match[2])
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:
-    import yaml
+    from zoo.configuration import read_option
 
     options = {}
     for entry in given or ():
         name, sign, value = entry.partition("=")
         if not sign or not name:
             raise OptionError(f"An option is written NAME=VALUE, such as norm=group; found {entry!r}.")
-        try:
-            options[name] = yaml.safe_load(value)
-        except yaml.YAMLError as cause:
-            raise OptionError(f"The value of {entry!r} is no plain YAML value: {' '.join(str(cause).split())}.") from cause
+        options[name] = read_option(name, value)
     return options

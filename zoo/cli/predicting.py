@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -147,6 +148,6 @@ def _tile(text: str) -> Any:
         return "auto"
     if text == "none":
         return None
-    if not text.isdecimal():
+    if re.fullmatch("[0-9]{1,9}", text) is None:
         raise OptionError(f"--tile {text}: a side in pixels, 'auto' or 'none'.")
     return int(text)

@@ -252,7 +252,7 @@ def _share(text: str) -> float:
 
 
 def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?", text.strip())
     if match is None:
         raise OptionError(f"--size {text}: a size is HEIGHTxWIDTH, such as 256x320, or one number for a square.")
     return int(match[1]), int(match[2] or match[1])

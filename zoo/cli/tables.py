@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,7 +80,7 @@ def bench(
 
 def _quality_changes(quality: str | None, budget: str | None, seeds: int | None) -> dict[str, Any]:
     folder = str(Path(quality).resolve()) if quality is not None and Path(quality).is_dir() else quality
-    steps = int(budget) if budget is not None and budget.strip().isdecimal() else budget
+    steps = int(budget) if budget is not None and re.fullmatch("[0-9]{1,9}", budget.strip()) else budget
     return {name: value for name, value in (("data", folder), ("budget", steps), ("seeds", seeds)) if value is not None}
 
 
