@@ -18,9 +18,11 @@ from torch import nn
 
 from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import OptionError
+from zoo.training.checkpoint_files import WholeCheckpoints, steps_of
 from zoo.training.module import TrainingModule
 from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
+from zoo.whole_files import replace_file
 
 __all__ = ["Outcome", "run"]
 
@@ -66,7 +68,7 @@ def run(
     model = model.to(memory_format=memory_format)
     module = TrainingModule(model, data, settings, size=size, facts=facts, memory_format=memory_format)
     last, best, trained = output / "last.ckpt", output / "best.ckpt", output / "trained.json"
-    begun = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if last.is_file() else 0
+    begun = steps_of(last) if last.is_file() else 0
     interval = max(1, round(module.steps / settings.validations)) if settings.validations else None
     keeper = ModelCheckpoint(output, "best", monitor="val_miou", mode="max", enable_version_counter=False)
     callbacks: list[Callback] = [
@@ -94,6 +96,7 @@ def run(
         default_root_dir=output,
         logger=_loggers(output, begun),
         callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
         enable_checkpointing=bool(interval),
         enable_progress_bar=show_progress,
         enable_model_summary=False,
@@ -107,9 +110,10 @@ def run(
             if keeper.best_model_score is None or module.miou > keeper.best_model_score:
                 trainer.save_checkpoint(best)
         if trainer.is_global_zero:
-            trained.write_text(json.dumps({"steps": begun}), encoding="utf-8")
+            replace_file(trained, json.dumps({"steps": begun}).encode())
         trainer.strategy.barrier()
     tested = best if interval else last
+    steps_of(tested)  # a damaged file is reported here, and not in the words of what unpickles it
     trainer.test(module, ckpt_path=str(tested), verbose=False)
     assert module.scores is not None
     return Outcome(steps=begun, tested=tested.stem, scores=module.scores, is_first=trainer.is_global_zero)

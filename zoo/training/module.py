@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from zoo.data.segmentation_data import Samples, SegmentationData
+from zoo.errors import ZooError
 from zoo.normalisation import Normalisation
+from zoo.training.checkpoint_files import check_weights
 from zoo.training.losses import make_loss
 from zoo.training.order import Order, ResumableLoader, TrainingSamples, seed_of
 from zoo.training.scores import Scores, scores_of
@@ -101,7 +103,13 @@ class TrainingModule(LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Count one batch's pixels."""
         image, mask = batch
-        self._confusion.update(self(image).argmax(dim=1), mask)
+        logits = self(image)
+        if not logits.isfinite().all():
+            raise ZooError(
+                f"The model's logits hold NaN or infinity after step {self.global_step}: no class can be read from them. Try a "
+                "lower learning_rate, or precision=float32."
+            )
+        self._confusion.update(logits.argmax(dim=1), mask)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""
@@ -154,7 +162,8 @@ class TrainingModule(LightningModule):
         return self._loader(self._data.test)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what `zoo.load` makes the model from."""
+        """Keep what `zoo.load` makes the model from; never replace good weights by NaN."""
+        check_weights(self.model, self.global_step, self._settings.learning_rate)
         checkpoint["zoo"] = self._facts
 
     def _loader(self, samples: Samples) -> DataLoader[Batch]:
