@@ -71,11 +71,18 @@ def train(
 
 @data_app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="Of images/ and masks/, or train/, ... with these two in each.")],
+    what: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|CONFIG",
+            help="A folder of images/ and masks/, or of train/, ... with these two in each; or a training run's YAML file.",
+        ),
+    ],
     sheet: Annotated[Path, typer.Option(help="The file of the contact sheet.")] = Path("contact-sheet.png"),
 ) -> None:
     """Read every image and mask of a folder, and say what is there and what is wrong with it; draw a contact sheet.
 
+    A YAML file also says what the masks' values stand for, so that the check finds all that training would refuse.
     Exit status 1: something is wrong.
     """
     from rich import box
@@ -83,16 +90,24 @@ def check(
     from rich.text import Text
 
     from zoo.data.contact_sheet import contact_sheet
-    from zoo.data.folder import look_through
-    from zoo.errors import OptionError
+    from zoo.data.folder import data_of, look_through
+    from zoo.errors import DataError, OptionError
 
+    folder, options = _folder_of(what)
     report = look_through(folder)
+    problems, notes = report.problems, report.notes
+    if not problems:
+        try:
+            notes = data_of(report, **options).notes
+        except DataError as cause:
+            problems = (str(cause),)
     screen = console()
     facts = Table(box=box.SIMPLE_HEAD, show_header=False)
     for name, told in (
         ("pairs", ", ".join(f"{part} {count}" for part, count in sorted(report.counts.items())) or "none"),
         ("sizes", _counted({"x".join(map(str, size)): count for size, count in report.sizes.items()})),
         ("channels", _counted({str(number): count for number, count in report.channels.items()})),
+        ("pixels", ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in report.ranges.items()) or "none"),
     ):
         facts.add_row(name, Text(told))
     screen.print(facts)
@@ -110,10 +125,25 @@ def check(
             picture.save(sheet)
         except (OSError, ValueError) as cause:
             raise OptionError(f"--sheet {sheet} cannot be written: {cause}. Give a path that ends in .png or .jpg.") from cause
-        typer.echo(f"{sheet} shows some of them with their masks.")
-    if report.problems:
-        fail("\n".join([f"{len(report.problems)} problems:", *(f"  {line}" for line in report.problems)]), 1)
-    typer.echo("Nothing is wrong.")
+        answer(f"{sheet} shows some of them with their masks.")
+    for note in notes:
+        answer(f"Note: {note}.")
+    if problems:
+        fail("\n".join([f"{len(problems)} problems:", *(f"  {line}" for line in problems)]), 1)
+    answer("Nothing is wrong.")
+
+
+def _folder_of(what: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the folder that is to be checked, and with which options it is opened."""
+    from zoo.errors import OptionError
+    from zoo.training.config import load_train_config
+
+    if not _is_file(str(what)):
+        return what, {}
+    data = load_train_config(what, {}).data
+    if not Path(data.source).is_dir():
+        raise OptionError(f"zoo data check {what}: its data are {data.source}, and only a folder is checked.")
+    return Path(data.source), data.options()
 
 
 def _is_file(what: str) -> bool:
@@ -185,7 +215,7 @@ def _show(result: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    typer.echo(f"{result.pairing}, {result.data}, {result.steps} steps, {result.tested} checkpoint")
+    answer(f"{result.pairing}, {result.data}, {result.steps} steps, {result.tested} checkpoint")
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("test part")
     table.add_column("IoU", justify="right")
@@ -195,4 +225,4 @@ def _show(result: Any) -> None:
     for name in ("miou", "dice", "accuracy"):
         table.add_row({"miou": "mean IoU", "dice": "mean Dice"}.get(name, name), f"{getattr(result.test, name):.3f}")
     console().print(table)
-    typer.echo(f'zoo.load("{result.checkpoint}") gives the model.')
+    answer(f'zoo.load("{result.checkpoint}") gives the model.')

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from zoo.data.drawing import covered, visible
-from zoo.data.files import read_array, read_mask_array
+from zoo.data.files import read_array
 from zoo.data.folder import FolderReport
+from zoo.data.masks import read_mask
 from zoo.data.segmentation_data import Colour, class_colours
 
 __all__ = ["contact_sheet"]
@@ -35,9 +36,7 @@ def contact_sheet(report: FolderReport) -> Image.Image | None:
         return None
     numbers = sorted(value for value in report.values if isinstance(value, int))
     colours = dict(zip(numbers, class_colours(len(numbers)), strict=True))
-    cells = [
-        _cell(read_array(pair.image), read_mask_array(pair.mask), f"{pair.part}: {pair.image.name}", colours) for pair in pairs
-    ]
+    cells = [_cell(read_array(pair.image), read_mask(pair.mask), f"{pair.part}: {pair.image.name}", colours) for pair in pairs]
     rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
     width = max(sum(cell.width + GAP for cell in row) for row in rows) + GAP
     height = sum(max(cell.height for cell in row) + GAP for row in rows) + GAP

@@ -25,7 +25,7 @@ class DataEntry(Strict):
     classes: list[str] = []
     values: list[int] = []
     colours: list[ColourEntry] = []
-    ignored: list[int] = [255]
+    ignored: list[int | ColourEntry] | None = None
     validation: Share = 0.1
     test: Share = 0.1
     root: str | None = None

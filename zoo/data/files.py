@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,15 +13,17 @@ from numpy.lib.format import open_memmap
 from PIL import Image, UnidentifiedImageError
 
 from zoo.data.limits import any_number_of_pixels, told_large, warnings_as
-from zoo.data.tiff import Tiff, read_tiff
+from zoo.data.tiff import ORIENTATION, Tiff, read_tiff
 from zoo.errors import DataError
 
-__all__ = ["SUFFIXES", "TIFF", "array_of", "read_array", "read_image", "read_mask_array"]
+__all__ = ["SUFFIXES", "TIFF", "MaskPixels", "array_of", "read_array", "read_image", "read_mask_pixels"]
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".bmp", ".gif", ".j2k", ".jp2", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TIFF = frozenset({".tif", ".tiff"})
 AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F", "1", "LA")
 """Pillow's modes whose pixels are the image's own; others (palettes, CMYK, YCbCr, Lab) become RGB."""
+UPRIGHT = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+"""By orientation, the steps through rows and columns, of 5 and above after these are swapped."""
 
 
 def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
@@ -46,44 +49,94 @@ def read_image(path: Path, *, any_size: bool = False) -> tuple[np.ndarray, bool]
         return _array(path), False
     tiff = _tiff_of(path, any_size=any_size)
     if tiff and tiff.array is not None and not tiff.is_pillows:
-        return tiff.shown(tiff.array), tiff.has_alpha
+        return _upright(tiff.shown(tiff.array), tiff.orientation), tiff.has_alpha
     with any_number_of_pixels() if any_size else nullcontext(), _opened(path, tiff) as image:
         array = array_of(image)
     if tiff is None:
         return array, path.suffix.lower() not in TIFF
-    if not tiff.is_pillows:  # of 16 bits they are as they are stored
-        array = tiff.shown(array) if array.dtype == np.uint16 else tiff.filled(array)
+    if not tiff.is_pillows:
+        _check_whole(tiff, array)
+        array = tiff.shown(array) if array.dtype == np.uint16 else tiff.filled(array)  # of 16 bits they are as they are stored
     return array, tiff.has_alpha
 
 
 def array_of(image: Image.Image) -> np.ndarray:
-    """Return the pixels of Pillow's image; palettes, CMYK, YCbCr and Lab become RGB."""
+    """Return the pixels of Pillow's image, turned as its EXIF says; palettes, CMYK, YCbCr and Lab become RGB."""
+    orientation = image.getexif().get(ORIENTATION, 1)
     if image.mode == "I" and image.format in ("PNG", "PPM"):  # whose numbers have 16 bits at most
-        return np.asarray(image).astype(np.uint16)
-    if image.mode in AS_THEY_ARE:
-        return np.asarray(image)
-    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
-        image = image.convert("RGBA")  # what Pillow advises for such palettes
-    return np.asarray(image.convert("RGB"))
+        array = np.asarray(image).astype(np.uint16)
+    elif image.mode in AS_THEY_ARE:
+        array = np.asarray(image)
+    elif image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        array = np.asarray(image.convert("RGBA").convert("RGB"))  # by way of what Pillow advises for such palettes
+    else:
+        array = np.asarray(image.convert("RGB"))
+    return _upright(array, orientation)
 
 
-def read_mask_array(path: Path) -> np.ndarray:
-    """Return a mask's pixels: (H, W) of numbers (a palette's are its indexes), or (H, W, 3) of colours.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MaskPixels:
+    """A mask's pixels as its file holds them.
+
+    Attributes:
+        array: (H, W), of a palette its indexes, or (H, W, channels).
+        has_alpha: whether the last channel is opacity.
+        is_lossy: whether compression changed them.
+    """
+
+    array: np.ndarray
+    has_alpha: bool = False
+    is_lossy: bool = False
+
+
+def read_mask_pixels(path: Path) -> MaskPixels:
+    """Return a mask's pixels as its file holds them; `zoo.data.masks.read_mask` says what they mean.
 
     Raises:
         DataError: as `read_array`.
     """
     if path.suffix.lower() == ".npy":
-        return _flat(_array(path))
+        return MaskPixels(array=_array(path))
     tiff = _tiff_of(path)
-    if tiff and tiff.array is not None:
-        return _flat(tiff.array)
+    if tiff and tiff.array is not None and not tiff.is_pillows:
+        array = _upright(tiff.array, tiff.orientation)
+        return MaskPixels(array=array, has_alpha=tiff.has_alpha, is_lossy=tiff.is_lossy)
     with _opened(path, tiff) as image:
-        if image.mode in ("RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
-            return np.asarray(image.convert("RGB"))
-        if image.mode == "1":
-            return np.asarray(image).astype(np.uint8)
-        return _flat(np.asarray(image.getchannel(0) if image.mode == "LA" else image))
+        is_lossy = image.format in ("JPEG", "MPO") or bool(tiff and tiff.is_lossy)
+        orientation = image.getexif().get(ORIENTATION, 1)
+        if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            image = image.convert("RGB")
+        array = np.asarray(image)
+        if tiff and not tiff.is_pillows:
+            _check_whole(tiff, array)
+            if image.mode == "L" and tiff.bits < 8:  # Pillow brings them to 0 to 255
+                array = array // (255 // (2**tiff.bits - 1))
+        has_alpha = image.mode in ("RGBA", "LA")
+        return MaskPixels(array=_upright(array, orientation), has_alpha=has_alpha, is_lossy=is_lossy)
+
+
+def _check_whole(tiff: Tiff, array: np.ndarray) -> None:
+    """Raise a DataError if Pillow has read some of a TIFF's bands alone, or numbers of another type."""
+    channels = 1 if array.ndim == 2 else array.shape[-1]
+    is_other = tiff.dtype.itemsize > 1 and array.dtype != tiff.dtype
+    if (channels != tiff.samples and tiff.palette is None) or is_other:
+        raise DataError(
+            f"{tiff.path}: {tiff.samples} bands of {tiff.dtype}, compressed in a way of which Pillow reads {channels} of "
+            f"{array.dtype}; {_needed()}"
+        )
+
+
+def _needed() -> str:
+    """Return what reads TIFFs that are compressed in ways that neither tifffile nor Pillow knows."""
+    return "install " + ("imagecodecs" if find_spec("rasterio") else "'segmentation-zoo[geo]' or imagecodecs")
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Return an image turned as the tag of EXIF and TIFF says: what its first row and column are, 1 (top, left) to 8."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    rows, columns = UPRIGHT.get(orientation, (1, 1))
+    return array if (rows, columns) == (1, 1) else array[::rows, ::columns]
 
 
 def _tiff_of(path: Path, *, any_size: bool = False) -> Tiff | None:
@@ -96,7 +149,7 @@ def _opened(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
     """Give an image that Pillow has read whole; of a TIFF, what is known of it."""
     install = ""
     if tiff is not None and tiff.array is None:
-        install = "; it is compressed in a way that needs: pip install imagecodecs"
+        install = f"; {_needed()} for its compression"
     elif path.suffix.lower() in TIFF and not find_spec("tifffile"):
         install = "; for TIFFs of more than 8 bits: pip install 'segmentation-zoo[tiff]'"
     try:
@@ -131,7 +184,3 @@ def _array(path: Path) -> np.ndarray:
     except Exception as cause:  # a header that is no Python literal, sizes that no memory has: NumPy raises what these do
         raise DataError(f"{path}: no NumPy array of numbers, as numpy.save writes one: {cause}") from cause
     return found
-
-
-def _flat(array: np.ndarray) -> np.ndarray:
-    return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array

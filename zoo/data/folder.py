@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data.files import SUFFIXES, read_array, read_mask_array
+from zoo.data.files import SUFFIXES, read_array
 from zoo.data.fingerprint import Fingerprint, digest_of_file
-from zoo.data.masks import MaskCode
-from zoo.data.segmentation_data import IGNORED, Colour, SegmentationData, pixels_of
+from zoo.data.masks import MaskCode, MaskValue, listed, mask_code, read_mask, values_in
+from zoo.data.segmentation_data import Colour, SegmentationData, pixels_of
+from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
 
-__all__ = ["FolderReport", "look_through", "open_folder"]
+__all__ = ["FolderReport", "data_of", "look_through", "open_folder"]
 
 PARTS = ("train", "validation", "test")
 ALIASES = {"val": "validation", "valid": "validation", "training": "train", "testing": "test"}
 MASK_ENDINGS = ("_mask", "_label", "_labels", "-mask", "-label")
 MOST_TOLD = 20
-MOST_COLOURS = 64
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,21 +41,24 @@ class _Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    """What one pair is: its image's size and channels, and how often each number or colour is in its mask."""
+    """What one pair is: its image's size, channels, type and range, and how often each number or color is in its mask."""
 
     size: tuple[int, int]
     channels: int
-    values: Mapping[int | Colour, int]
+    dtype: str
+    low: float
+    high: float
+    values: Mapping[MaskValue, int]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, also for JSON, whose keys are texts."""
-        return {"size": list(self.size), "channels": self.channels, "values": [list(entry) for entry in self.values.items()]}
+        return {**asdict(self), "size": list(self.size), "values": [list(entry) for entry in self.values.items()]}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> _Facts:
         """Return the facts that `as_dict` made plain."""
         values = {tuple(value) if isinstance(value, list) else value: count for value, count in facts["values"]}
-        return cls(size=tuple(facts["size"]), channels=facts["channels"], values=values)
+        return cls(**{**facts, "size": tuple(facts["size"]), "values": values})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +70,10 @@ class FolderReport:
         counts: pairs by part; one part "all" where the folder is not divided.
         sizes: how many images have each (H, W).
         channels: how many images have so many.
-        values: by number or colour, its pixels in all masks.
+        ranges: by the type of the images' numbers, the lowest and the highest value.
+        values: by number or color, its pixels in all masks.
         problems: a line each: what is broken, has no partner, or does not fit.
+        notes: a line each: what is no mistake, but should be known before training.
         pairs: those without a problem.
         looks: by each pair's image, what was found, with size, time of change and digest of its files; plain data.
     """
@@ -76,17 +82,24 @@ class FolderReport:
     counts: Mapping[str, int]
     sizes: Mapping[tuple[int, int], int]
     channels: Mapping[int, int]
-    values: Mapping[int | Colour, int]
+    ranges: Mapping[str, tuple[float, float]]
+    values: Mapping[MaskValue, int]
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
     pairs: tuple[_Pair, ...] = field(repr=False)
     looks: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def check(self) -> None:
         """Raise a DataError that names every problem, if there is one."""
         if self.problems:
-            more = len(self.problems) - MOST_TOLD
-            lines = [*self.problems[:MOST_TOLD], *([f"... and {more} more (`zoo data check` lists all)"] if more > 0 else [])]
-            raise DataError("\n".join([f"{self.folder} cannot be trained on as it is:", *(f"  {line}" for line in lines)]))
+            raise DataError(_told_problems(self.folder, self.problems))
+
+    def values_of(self, pairs: Iterable[_Pair]) -> Counter[MaskValue]:
+        """Return by number or color its pixels in the masks of some pairs."""
+        found: Counter[MaskValue] = Counter()
+        for pair in pairs:
+            found.update(_Facts.from_dict(self.looks[str(pair.image.relative_to(self.folder))]["facts"]).values)
+        return found
 
 
 def look_through(folder: Path, *, workers: int = 8, known: Mapping[str, Any] | None = None) -> FolderReport:
@@ -103,12 +116,13 @@ def look_through(folder: Path, *, workers: int = 8, known: Mapping[str, Any] | N
     Raises:
         DataError: there is no such folder, or it is laid out otherwise.
     """
-    pairs, problems = _paired(folder)
+    pairs, problems, notes = _paired(folder)
     with ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(partial(_look_at, folder=folder, known=known or {}), pairs))
     sizes: Counter[tuple[int, int]] = Counter()
     channels: Counter[int] = Counter()
-    values: Counter[int | Colour] = Counter()
+    values: Counter[MaskValue] = Counter()
+    ranges: dict[str, tuple[float, float]] = {}
     sound, looks = [], {}
     for pair, look in zip(pairs, found, strict=True):
         if isinstance(look, str):
@@ -120,6 +134,8 @@ def look_through(folder: Path, *, workers: int = 8, known: Mapping[str, Any] | N
         sizes[facts.size] += 1
         channels[facts.channels] += 1
         values.update(facts.values)
+        low, high = ranges.get(facts.dtype, (facts.low, facts.high))
+        ranges[facts.dtype] = min(low, facts.low), max(high, facts.high)
     if len(channels) > 1:
         (usual, _), *others = channels.most_common()
         told = ", ".join(f"{count} with {number}" for number, count in others)
@@ -129,59 +145,90 @@ def look_through(folder: Path, *, workers: int = 8, known: Mapping[str, Any] | N
         counts=Counter(pair.part for pair in sound),
         sizes=sizes,
         channels=channels,
+        ranges=ranges,
         values=values,
         problems=tuple(problems),
+        notes=(*notes, *range_notes(ranges)),
         pairs=tuple(sound),
         looks=looks,
     )
 
 
-def open_folder(
-    folder: Path,
-    *,
-    classes: Sequence[str] = (),
-    values: Sequence[int] = (),
-    colours: Sequence[Colour] = (),
-    ignored: Sequence[int] = (IGNORED,),
-    validation: float = 0.1,
-    test: float = 0.1,
-    known: Mapping[str, Any] | None = None,
-) -> SegmentationData:
+def open_folder(folder: Path, *, known: Mapping[str, Any] | None = None, **options: Any) -> SegmentationData:
     """Return a folder's images and masks, all of them looked through.
 
     Args:
         folder: laid out as `look_through` says.
-        classes: their names; by default their numbers.
-        values: the grey value of each class, in their order; by default 0, 1, 2, ..., or, where masks have two values, these.
-        colours: the colour of each class, where masks are drawn in colours.
-        ignored: grey values of pixels that are left out.
-        validation: the share of an undivided folder that is for validation; chosen by name, so that it stays the same.
-        test: likewise for the test.
         known: what an earlier call found (`SegmentationData.fingerprint.looks`), as `look_through` takes it.
+        options: what `data_of` takes.
 
     Raises:
         DataError: every file that is broken, has no partner or does not fit.
     """
-    report = look_through(folder, known=known)
-    code = _code(report, len(classes), tuple(values), tuple(colours), tuple(ignored))
-    strange = [f"{value}: {count} pixels of no class" for value, count in report.values.items() if not _known(code, value)]
-    if strange:
-        table = ", ".join(map(str, code.colours or code.values or range(code.num_classes)))
-        where = _where(report, code)
-        problem = f"masks have values that are no class ({'; '.join(strange[:5])}; the first in {where}); classes are {table}"
+    return data_of(look_through(folder, known=known), **options)
+
+
+def data_of(
+    report: FolderReport,
+    *,
+    classes: Sequence[str] = (),
+    values: Sequence[int] = (),
+    colours: Sequence[Colour] = (),
+    ignored: Sequence[MaskValue] | None = None,
+    validation: float = 0.1,
+    test: float = 0.1,
+) -> SegmentationData:
+    """Return the images and masks of a folder that was looked through.
+
+    Args:
+        report: what `look_through` found.
+        classes: their names; by default their numbers.
+        values: the number of each class in the masks, in their order; by default 0, 1, 2, ..., or, where all masks together
+            have two values, these.
+        colours: the color of each class, where masks are drawn in colors.
+        ignored: numbers or colors of pixels that are left out; by default 255, where it is not a class.
+        validation: the share of an undivided folder that is for validation; chosen by name, so that it stays the same.
+        test: likewise for the test.
+
+    Raises:
+        DataError: every file that is broken, has no partner or does not fit, or what the masks' values mean is a guess.
+    """
+    folder = report.folder
+    if not report.values:
+        report.check()
+    try:
+        code = mask_code(
+            report.values,
+            classes=tuple(classes),
+            values=tuple(values),
+            colours=[_color(each) for each in colours],
+            ignored=None if ignored is None else [_color(each) for each in ignored],
+        )
+    except DataError as cause:
+        raise DataError(_told_problems(folder, (*report.problems, str(cause)))) from cause
+    if strange := code.strange(report.values):
+        told = "; ".join(f"{value}: {report.values[value]} pixels of no class" for value in strange[:MOST_NAMED])
+        where = next(pair.mask for pair in report.pairs if code.strange(report.values_of([pair])))
+        found = listed(sorted(report.values, key=lambda value: (isinstance(value, tuple), value)))
+        problem = (
+            f"masks have values that are no class ({told}; the first in {where}); classes are {code.table}; found are {found}. "
+            "values (or colours) says which value each class has"
+        )
         report = replace(report, problems=(*report.problems, problem))
     report.check()
     parts = _parts(report, validation, test)
     (channels,) = report.channels
     sizes = list(report.sizes)
+    names = tuple(classes) or tuple(map(str, range(code.num_classes)))
     return SegmentationData(
         name=folder.name,
-        classes=tuple(classes) or tuple(map(str, range(code.num_classes))),
+        classes=names,
         train=_Files(pairs=parts["train"], code=code),
         validation=_Files(pairs=parts["validation"], code=code),
         test=_Files(pairs=parts["test"], code=code),
         in_channels=channels,
         size=sizes[0] if len(sizes) == 1 else None,
+        ignored=code.ignored_index,
         colours=code.colours,
         source=str(folder),
         fingerprint=Fingerprint(
@@ -189,6 +236,7 @@ def open_folder(
             reading={"mask code": json.loads(json.dumps(asdict(code))), "validation": validation, "test": test},
             looks=report.looks,
         ),
+        notes=(*report.notes, *_class_notes(report, code, names, parts["train"])),
     )
 
 
@@ -205,10 +253,11 @@ class _Files:
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pair = self.pairs[index]
         image = pixels_of(read_array(pair.image))
-        return image, torch.from_numpy(self.code.indexes(read_mask_array(pair.mask)))
+        return image, torch.from_numpy(self.code.indexes(read_mask(pair.mask)))
 
 
-def _paired(folder: Path) -> tuple[list[_Pair], list[str]]:
+def _paired(folder: Path) -> tuple[list[_Pair], list[str], list[str]]:
+    """Return the pairs, what is wrong with the others, and which files are left out."""
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.")
     divided = {ALIASES.get(place.name, place.name): place for place in sorted(folder.iterdir()) if place.is_dir()}
@@ -216,6 +265,7 @@ def _paired(folder: Path) -> tuple[list[_Pair], list[str]]:
     places = divided or {"all": folder}
     pairs: list[_Pair] = []
     problems: list[str] = []
+    notes: list[str] = []
     for part, place in places.items():
         missing = [name for name in ("images", "masks") if not (place / name).is_dir()]
         if missing:
@@ -223,7 +273,8 @@ def _paired(folder: Path) -> tuple[list[_Pair], list[str]]:
                 f"{place} has no folder {' and no folder '.join(missing)}. A folder of data has images/ and masks/, or train/, "
                 "validation/ and test/ with these two in each; a mask has its image's name."
             )
-        images, masks = _by_stem(place / "images", (), problems), _by_stem(place / "masks", MASK_ENDINGS, problems)
+        images = _by_stem(place / "images", (), problems, notes)
+        masks = _by_stem(place / "masks", MASK_ENDINGS, problems, notes)
         if not images:
             problems.append(f"{place / 'images'}: empty; it has no file that ends in {', '.join(sorted(SUFFIXES))}")
         pairs += [_Pair(part=part, image=images[stem], mask=masks[stem]) for stem in images if stem in masks]
@@ -231,16 +282,24 @@ def _paired(folder: Path) -> tuple[list[_Pair], list[str]]:
         problems += [f"{masks[stem]}: no image of that name" for stem in masks if stem not in images]
     if divided and "train" not in divided:
         problems.append(f"{folder}: no folder train beside {', '.join(divided)}")
-    return pairs, problems
+    return pairs, problems, notes
 
 
-def _by_stem(place: Path, endings: Sequence[str], problems: list[str]) -> dict[str, Path]:
-    """Return the files by their names without suffix and, of a mask, its ending."""
+def _by_stem(place: Path, endings: Sequence[str], problems: list[str], notes: list[str]) -> dict[str, Path]:
+    """Return the files by their names without suffix and, of a mask, its ending; hidden ones, such as `._a.png`, are none."""
     found: dict[str, list[Path]] = defaultdict(list)
+    others = []
     for path in sorted(place.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            stem = next((path.stem.removesuffix(ending) for ending in endings if path.stem.endswith(ending)), path.stem)
-            found[stem].append(path)
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() not in SUFFIXES or path.is_dir():
+            others.append(path.name)
+            continue
+        name = _composed(path.stem)
+        found[next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), name)].append(path)
+    if others:
+        named = ", ".join(others[:MOST_NAMED]) + (", ..." if len(others) > MOST_NAMED else "")
+        notes.append(f"{place}: {len(others)} left out, which do not end as images do or are folders: {named}")
     for stem, paths in found.items():
         if len(paths) > 1:
             problems.append(f"{place}: {len(paths)} files named {stem}: {', '.join(path.name for path in paths)}")
@@ -272,59 +331,39 @@ def _facts_or_problem(pair: _Pair) -> _Facts | str:
         pixels = pixels_of(image)
     except DataError as problem:
         return str(problem) if str(pair.image) in str(problem) else f"{pair.image}: {problem}"
-    try:
-        mask = read_mask_array(pair.mask)
-    except DataError as problem:
-        return str(problem)
     channels, *size = pixels.shape
-    if list(mask.shape[:2]) != size:
-        return f"{pair.mask}: {_told_size(mask.shape)}, and its image is {_told_size(size)}"
-    if mask.ndim == 2:
-        numbers, counts = np.unique(mask, return_counts=True)
-        values: dict[int | Colour, int] = {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
-    else:
-        drawn, counts = np.unique(mask.reshape(-1, mask.shape[-1]), axis=0, return_counts=True)
-        if len(drawn) > MOST_COLOURS:
-            return f"{pair.mask}: {len(drawn)} colours; a mask has one a class (JPEG changes them: save masks as PNG)"
-        triples = [(int(red), int(green), int(blue)) for red, green, blue in drawn]
-        values = {colour: int(count) for colour, count in zip(triples, counts, strict=True)}
-    return _Facts(size=(size[0], size[1]), channels=channels, values=values)
+    try:
+        mask = read_mask(pair.mask)
+        if list(mask.shape[:2]) != size:
+            return f"{pair.mask}: {_told_size(mask.shape)}, and its image is {_told_size(size)}"
+        values = values_in(mask)
+    except DataError as problem:
+        return str(problem) if str(pair.mask) in str(problem) else f"{pair.mask}: {problem}"
+    return _Facts(
+        size=(size[0], size[1]),
+        channels=channels,
+        dtype=image.dtype.name,
+        low=float(image.min()),
+        high=float(image.max()),
+        values=values,
+    )
 
 
-def _code(
-    report: FolderReport, count: int, values: tuple[int, ...], colours: tuple[Colour, ...], ignored: tuple[int, ...]
-) -> MaskCode:
-    """Return how the masks are to be read: as asked, else as they look."""
-    if colours:
-        return MaskCode(num_classes=len(colours), colours=colours, ignored=ignored)
-    drawn = [value for value in report.values if not isinstance(value, int)]
-    if drawn:
-        report.check()
-        table = ", ".join(map(str, sorted(drawn)[:MOST_COLOURS]))
-        raise DataError(f"The masks of {report.folder} are drawn in colours: give colours, one a class. Found: {table}.")
-    if values:
-        return MaskCode(num_classes=len(values), values=values, ignored=tuple(each for each in ignored if each not in values))
-    found = sorted(value for value in report.values if isinstance(value, int))
-    if not count and len(found) == 2 and found[0] == 0:  # such as 0 and 255
-        return MaskCode(num_classes=2, values=(found[0], found[1]), ignored=())
-    highest = max((value for value in found if value not in ignored), default=0)
-    return MaskCode(num_classes=count or max(2, highest + 1), ignored=ignored)
-
-
-def _known(code: MaskCode, value: int | Colour) -> bool:
-    if not isinstance(value, int):
-        return value in code.colours or value in code.ignored_colours
-    return value in (code.values or range(code.num_classes)) or value in code.ignored
-
-
-def _where(report: FolderReport, code: MaskCode) -> str:
-    """Return the first mask that has a value of no class."""
-    for pair in report.pairs:
-        try:
-            code.indexes(read_mask_array(pair.mask))
-        except DataError:
-            return str(pair.mask)
-    return str(report.folder)
+def _class_notes(report: FolderReport, code: MaskCode, names: Sequence[str], train: Sequence[_Pair]) -> list[str]:
+    """Return what of the classes should be known: how unusual values are read, and which class has no pixel."""
+    notes = []
+    if len(code.values) == len(report.values) == 2 and not code.ignored and code.values != (0, 1):
+        notes.append(f"the masks' values {code.values[0]} and {code.values[1]} are taken for {names[0]} and {names[1]}")
+    left_out = sum(report.values.get(value, 0) for value in code.ignored)
+    share = left_out / sum(report.values.values())
+    if share > 0.5:
+        notes.append(f"{100 * share:.1f} % of all pixels are left out, whose values are {', '.join(map(str, code.ignored))}")
+    for where, found in (("all masks", report.values), ("the training part", report.values_of(train))):
+        missing = [f"{name} ({value})" for name, value in zip(names, code.known, strict=True) if not found.get(value)]
+        if missing:
+            notes.append(f"classes without a pixel in {where}: {', '.join(missing)}")
+            break
+    return notes
 
 
 def _parts(report: FolderReport, validation: float, test: float) -> dict[str, list[_Pair]]:
@@ -333,7 +372,7 @@ def _parts(report: FolderReport, validation: float, test: float) -> dict[str, li
     for pair in report.pairs:
         part = pair.part
         if part == "all":
-            number = int.from_bytes(hashlib.sha256(pair.image.stem.encode()).digest()[:6], "big") / 2**48
+            number = int.from_bytes(hashlib.sha256(_composed(pair.image.stem).encode()).digest()[:6], "big") / 2**48
             part = "test" if number < test else "validation" if number < test + validation else "train"
         parts[part].append(pair)
     for part, other in (("validation", "test"), ("test", "validation")):
@@ -349,3 +388,19 @@ def _parts(report: FolderReport, validation: float, test: float) -> dict[str, li
 
 def _told_size(size: Sequence[int]) -> str:
     return "x".join(map(str, size[:2]))
+
+
+def _told_problems(folder: Path, problems: Sequence[str]) -> str:
+    more = len(problems) - MOST_TOLD
+    lines = [*problems[:MOST_TOLD], *([f"... and {more} more (`zoo data check` lists all)"] if more > 0 else [])]
+    return "\n".join([f"{folder} cannot be trained on as it is:", *(f"  {line}" for line in lines)])
+
+
+def _composed(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC); some file systems decompose letters such as umlauts."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _color(value: Any) -> Any:
+    """Return a color, which a list may give, as a tuple; a number as it is."""
+    return tuple(value) if isinstance(value, list | tuple) else value

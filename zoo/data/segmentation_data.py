@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -13,11 +13,27 @@ from torch import Tensor
 from zoo.data.fingerprint import Fingerprint
 from zoo.errors import DataError
 
-__all__ = ["IGNORED", "Colour", "Samples", "SegmentationData", "check_samples", "class_colours", "pixels_of"]
+__all__ = [
+    "IGNORED",
+    "Colour",
+    "Samples",
+    "SegmentationData",
+    "checked_data",
+    "class_colours",
+    "ignored_index",
+    "pixels_of",
+]
 
 Colour: TypeAlias = tuple[int, int, int]
 IGNORED = 255
 """The mask's value of a pixel that is neither trained on nor counted, as in PASCAL VOC and Cityscapes."""
+IGNORED_OF_MANY = 65535
+"""The same where there are so many classes that 255 is one of them."""
+
+
+def ignored_index(num_classes: int) -> int:
+    """Return what stands in a mask of class indexes where a pixel is left out."""
+    return IGNORED if num_classes <= IGNORED else IGNORED_OF_MANY
 
 
 class Samples(Protocol):
@@ -51,6 +67,7 @@ class SegmentationData:
         colours: one a class, to draw masks with.
         source: where it comes from, and its licence.
         fingerprint: of the content of all files that were read; None where only the samples themselves tell it.
+        notes: what a person should know before training on it, a line each.
     """
 
     name: str
@@ -64,12 +81,13 @@ class SegmentationData:
     colours: tuple[Colour, ...] = field(default=())
     source: str = ""
     fingerprint: Fingerprint | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
             raise DataError(f"{self.name}: a mask has at least two classes, the background among them; found {self.classes}.")
         if 0 <= self.ignored < len(self.classes):
-            raise DataError(f"{self.name}: {self.ignored} is both a class and the ignored value.")
+            raise DataError(f"{self.name}: {self.ignored} is both a class and the ignored value. Give ignored=-1.")
         if not self.colours:
             object.__setattr__(self, "colours", class_colours(len(self.classes)))
 
@@ -78,31 +96,65 @@ class SegmentationData:
         yield from (("train", self.train), ("validation", self.validation), ("test", self.test))
 
 
-def check_samples(data: SegmentationData) -> None:
-    """Look at the first sample of each part: what is wrong with a data set of a user's own shows there, before hours are spent.
+def checked_data(data: SegmentationData) -> SegmentationData:
+    """Return the same data, each of whose samples is checked whenever it is read: also the later ones of a user's own data set.
 
     Raises:
-        DataError: a part is empty, or a sample is not what `Samples` says.
+        DataError: a part is empty. Reading a sample raises one if it is not what `Samples` says.
     """
     for name, samples in data.parts():
-        where = f"{data.name}, {name} part"
         if not len(samples):
-            raise DataError(f"{where}: it is empty.")
-        image, mask = samples[0]
+            raise DataError(f"{data.name}, {name} part: it is empty.")
+    train, validation, test = (_Checked(data=data, name=name, samples=samples) for name, samples in data.parts())
+    return replace(data, train=train, validation=validation, test=test)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Checked:
+    """One part of some data, each sample of which is checked as it is read."""
+
+    data: SegmentationData
+    name: str
+    samples: Samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        sample = self.samples[index]
+        if problem := self._problem(sample):
+            raise DataError(f"{self.data.name}, {self.name} part: {problem} (sample {index}).")
+        return sample
+
+    def _problem(self, sample: object) -> str | None:
+        """Return what is wrong with a sample, if anything is."""
+        if not isinstance(sample, tuple | list) or len(sample) != 2:
+            return f"a sample is an image and its mask; found a {type(sample).__name__}"
+        image, mask = sample
         told = _told_tensor(image), _told_tensor(mask)
         if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point():
-            raise DataError(f"{where}: an image is a float tensor (channels, H, W) in 0 to 1; found {told[0]}.")
-        if len(image) != data.in_channels:
-            raise DataError(f"{where}: an image has {len(image)} channels, and in_channels is {data.in_channels}.")
+            return f"an image is a float tensor (channels, H, W) in 0 to 1; found {told[0]}"
+        if len(image) != self.data.in_channels:
+            return f"an image has {len(image)} channels, and in_channels is {self.data.in_channels}"
         if not isinstance(mask, Tensor) or mask.dtype != torch.int64 or mask.shape != image.shape[1:]:
-            raise DataError(f"{where}: a mask is an int64 tensor (H, W) of its image's size; found {told[1]} for {told[0]}.")
-        values: list[int] = torch.unique(mask).tolist()
-        strange = [value for value in values if value != data.ignored and not 0 <= value < len(data.classes)]
-        if strange:
-            raise DataError(
-                f"{where}: a mask has {', '.join(map(str, strange[:5]))}, and there are {len(data.classes)} classes, 0 to "
-                f"{len(data.classes) - 1}; {data.ignored} is left out."
+            return f"a mask is an int64 tensor (H, W) of its image's size; found {told[1]} for {told[0]}"
+        if not image.numel():
+            return f"an image has pixels; found {told[0]}"
+        if self.data.size and tuple(self.data.size) != tuple(image.shape[1:]):
+            return (
+                f"an image has the size {tuple(image.shape[1:])}, and size is {self.data.size}; give size=None if they differ"
             )
+        if count := int((~torch.isfinite(image)).sum()):
+            return f"an image has {count} numbers that are not finite (NaN or infinity)"
+        num_classes = len(self.data.classes)
+        is_strange = ((mask < 0) | (mask >= num_classes)) & (mask != self.data.ignored)
+        if is_strange.any():
+            strange: list[int] = torch.unique(mask[is_strange]).tolist()
+            return (
+                f"a mask has {', '.join(map(str, strange[:5]))}, and there are {num_classes} classes, 0 to {num_classes - 1}; "
+                f"{self.data.ignored} is left out"
+            )
+        return None
 
 
 def _told_tensor(value: object) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.data.limits import MOST_PIXELS, told_large
+from zoo.data.limits import MOST_PIXELS, told_large, warnings_as
 from zoo.errors import DataError
 
-__all__ = ["Tiff", "read_tiff"]
+__all__ = ["ORIENTATION", "Tiff", "open_raster", "read_tiff"]
 
 LARGE = 2**30
 """Bytes from which on a compressed TIFF is unpacked into a temporary file, and not into memory."""
@@ -19,8 +24,14 @@ ROWS = 256
 """Of a large image, gone through at once."""
 GDAL_NODATA = 42113
 """A TIFF's tag, a number as text."""
+ORIENTATION = 274
+"""The tag, of TIFF and EXIF, that says how an image is to be turned."""
 LOSSLESS = (1, 5, 8)
 """A TIFF's codes for no compression, LZW and Deflate."""
+WHOLE_BITS = (1, 8, 16, 32, 64)
+"""Of a number, what tifffile unpacks by itself."""
+JPEG = (6, 7, 33007, 34892)
+ZSTD = (34926, 50000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,22 +41,30 @@ class Tiff:
     Attributes:
         path: of the file.
         array: its pixels as they are stored; None where they are compressed in a way that Pillow alone may know.
+        dtype: of its numbers.
         bits: of a number.
+        samples: numbers of a pixel.
         num_pages: how many it is made of, smaller copies and the like left out.
         is_dark: whether 0 is white.
         is_pillows: whether its numbers are other colours than red, green and blue, which Pillow brings to these.
+        is_lossy: whether compression changed its numbers.
         has_alpha: whether one of its channels is opacity.
+        orientation: how it is to be turned, as `upright` takes it.
         palette: (3, 2**bits) of 16 bits, if its numbers are a palette's indexes.
         nodata: the number that stands where there are no data, if the file names one.
     """
 
     path: Path
     array: np.ndarray | None
+    dtype: np.dtype[Any]
     bits: int
+    samples: int
     num_pages: int
     is_dark: bool
     is_pillows: bool
+    is_lossy: bool
     has_alpha: bool
+    orientation: int
     palette: np.ndarray | None
     nodata: float | None
 
@@ -104,12 +123,16 @@ def read_tiff(path: Path, *, any_size: bool) -> Tiff:
             nodata = _nodata(page)
             return Tiff(
                 path=path,
-                array=_stored(path, series, is_copied=nodata is not None),
+                array=_stored(path, series, is_copied=nodata is not None, is_pillows=page.photometric in others),
+                dtype=np.dtype(page.dtype),
                 bits=page.bitspersample,
+                samples=page.samplesperpixel,
                 num_pages=len(pages),
                 is_dark=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
                 is_pillows=page.photometric in others,
+                is_lossy=page.compression in JPEG,
                 has_alpha=page.photometric == tifffile.PHOTOMETRIC.RGB and not alpha.isdisjoint(page.extrasamples),
+                orientation=1 if page.is_geotiff or ORIENTATION not in page.tags else int(page.tags[ORIENTATION].value),
                 palette=page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None,
                 nodata=nodata,
             )
@@ -137,22 +160,58 @@ def _nodata(page: Any) -> float | None:
     return named if whole.min <= named <= whole.max and named.is_integer() else None
 
 
-def _stored(path: Path, series: Any, *, is_copied: bool) -> np.ndarray | None:
-    """Return the pixels of tifffile's series, bands last; None where another package would have to unpack them.
+def _stored(path: Path, series: Any, *, is_copied: bool, is_pillows: bool) -> np.ndarray | None:
+    """Return the pixels of tifffile's series, bands last; None where Pillow has to unpack them.
 
     A copy, which may be written to, is in memory, or in a temporary file if it is large.
     """
     import tifffile
 
     array: np.ndarray
-    try:
-        if not is_copied and series.dataoffset is not None and series.keyframe.is_memmappable:
-            array = tifffile.memmap(path, mode="r")
-        else:
-            array = series.asarray(out="memmap" if series.nbytes > LARGE else None)
-    except Exception as cause:
-        if "imagecodecs" in str(cause):
-            return None
-        raise
+    page = series.keyframe
+    if not _is_unpacked_by_tifffile(page):
+        is_for_rasterio = len(series.pages) == 1 and not is_pillows and page.compression not in JPEG
+        return _read_by_rasterio(path, series.nbytes) if is_for_rasterio and find_spec("rasterio") else None
+    if not is_copied and series.dataoffset is not None and page.is_memmappable:
+        array = tifffile.memmap(path, mode="r")
+    else:
+        array = series.asarray(out="memmap" if series.nbytes > LARGE else None)
     are_bands_first = array.ndim == 3 and not series.axes.endswith(("S", "C")) and series.axes.endswith("YX")
     return np.moveaxis(array, 0, -1) if are_bands_first else array
+
+
+def _is_unpacked_by_tifffile(page: Any) -> bool:
+    """Whether tifffile knows a page's compression, by itself or with the package imagecodecs."""
+    from tifffile import TIFF
+
+    if page.compression not in TIFF.DECOMPRESSORS or page.predictor not in TIFF.UNPREDICTORS:
+        return False
+    if find_spec("imagecodecs"):
+        return True
+    has_codec = page.compression not in ZSTD or sys.version_info >= (3, 14)
+    return has_codec and page.bitspersample in WHOLE_BITS
+
+
+def _read_by_rasterio(path: Path, num_bytes: int) -> np.ndarray:
+    """Return all bands, (H, W) or (H, W, bands)."""
+    with open_raster(path) as file:
+        shape, dtype = (file.count, file.height, file.width), file.dtypes[0]
+        if num_bytes > LARGE:
+            with tempfile.TemporaryFile() as kept:
+                array: np.ndarray = np.memmap(kept, dtype=dtype, mode="w+", shape=shape)
+        else:
+            array = np.empty(shape, dtype=dtype)
+        file.read(out=array)
+    return array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
+
+
+@contextmanager
+def open_raster(path: Path) -> Iterator[Any]:
+    """Give rasterio's view of a file, which may have no place on the earth."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings_as("ignore", NotGeoreferencedWarning):
+        file = rasterio.open(path)
+    with file:
+        yield file

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from zoo.data.files import TIFF
 from zoo.data.limits import warnings_as
 from zoo.data.segmentation_data import Colour
+from zoo.data.tiff import open_raster
 
 __all__ = ["Georeference", "georeference_of", "is_georeferenced", "write_georeferenced"]
 
@@ -51,7 +51,7 @@ def georeference_of(path: Path) -> Georeference | None:
     from rasterio.errors import RasterioError
 
     try:
-        with _opened(path) as file:
+        with open_raster(path) as file:
             points, crs = file.gcps
             if not points and file.transform.is_identity and file.crs is None:
                 return None
@@ -59,18 +59,6 @@ def georeference_of(path: Path) -> Georeference | None:
             return Georeference(crs=file.crs or crs, transform=file.transform, gcps=tuple(points), has_gaps=has_gaps)
     except RasterioError:
         return None  # it is no raster that GDAL knows; what is wrong with it is told where its pixels are read
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Give rasterio's view of a file, which may have no place."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with warnings_as("ignore", NotGeoreferencedWarning):
-        file = rasterio.open(path)
-    with file:
-        yield file
 
 
 def is_georeferenced(path: Path) -> bool:
@@ -107,7 +95,7 @@ def write_georeferenced(path: Path, mask: np.ndarray, colours: tuple[Colour, ...
         facts["nodata"] = int(missing)
     try:
         with (
-            _opened(image) if has_gaps else nullcontext() as source,
+            open_raster(image) if has_gaps else nullcontext() as source,
             rasterio.open(
                 path,
                 "w",

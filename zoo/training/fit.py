@@ -18,7 +18,7 @@ from torch import nn
 
 from zoo.building import build_pairing
 from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, read_fingerprint
-from zoo.data.segmentation_data import SegmentationData, check_samples
+from zoo.data.segmentation_data import SegmentationData, checked_data
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
@@ -92,7 +92,7 @@ def fit(
         OptionError: Lightning is not installed, or an encoder is to be frozen where there is none.
         ConfigError: the folder has a run of other settings or other data, or the pairing has other classes or channels than
             the data.
-        DataError: images that differ in size, and no `size` among the settings; or the first samples are not as they must be.
+        DataError: images that differ in size, and no `size` among the settings; or a sample is not as it must be.
     """
     check_installed()
     from zoo.training.lightning_run import run  # Lightning takes seconds to import
@@ -103,8 +103,7 @@ def fit(
         resolve(pairing)  # an unknown id or an impossible plan is told before a folder is made
     elif settings.freeze_encoder and not isinstance(getattr(pairing, "encoder", None), nn.Module):
         raise OptionError(f"freeze_encoder: {type(pairing).__name__} has no attribute 'encoder' that is a module.")
-    if not (output / RESULT).is_file():
-        check_samples(data)
+    data = checked_data(data)
     facts = _facts(pairing, data)
     fingerprint = data.fingerprint or fingerprint_of_samples(data)
     identity = {"settings": settings.model_dump(mode="json"), "facts": facts}

@@ -1,0 +1,249 @@
+"""What masks' values stand for: right, or refused with the values that were found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo import open_data
+from zoo.data.folder import look_through
+
+SIZE = (12, 16)
+
+
+def drawn(values):
+    """Return a mask in which each value has a stripe."""
+    mask = np.zeros(SIZE, dtype=np.int64)
+    for number, value in enumerate(values):
+        mask[:, number * SIZE[1] // len(values) :] = value
+    return mask
+
+
+def write(folder, save):
+    """Make a divided folder of two pairs a part; `save` writes a mask, whose path has no suffix yet."""
+    for part in ("train", "validation", "test"):
+        for kind in ("images", "masks"):
+            (folder / part / kind).mkdir(parents=True)
+        for name in ("a", "b"):
+            pixels = np.random.default_rng(len(name)).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / part / "images" / f"{name}.png")
+            save(folder / part / "masks" / name)
+    return folder
+
+
+def of_values(folder, *values, suffix=".png", dtype=np.uint8):
+    def save(path):
+        Image.fromarray(drawn(values).astype(dtype)).save(
+            path.with_suffix(suffix), **({"quality": 60} if "j" in suffix else {})
+        )
+
+    return write(folder, save)
+
+
+def of_array(folder, mask):
+    return write(folder, lambda path: np.save(path.with_suffix(".npy"), mask))
+
+
+def indexes(data):
+    return sorted(data.train[0][1].unique().tolist())
+
+
+@pytest.mark.parametrize("foreground", [1, 128, 255])
+@pytest.mark.parametrize("classes", [[], ["background", "nucleus"]])
+def test_two_values_are_two_classes_with_names_and_without(tmp_path, classes, foreground):
+    data = open_data(of_values(tmp_path, 0, foreground), classes=classes)
+    expected = torch.from_numpy((drawn([0, foreground]) > 0).astype(np.int64))
+    assert torch.equal(data.train[0][1], expected)
+
+
+@pytest.mark.parametrize("values", [(0, 128, 255), (0, 100, 200), (1, 2), (0, 1, 3), (5, 255), (0, 7, 9, 255), (0,), (255,)])
+def test_values_that_are_not_0_1_2_are_refused_with_what_was_found(tmp_path, values):
+    listed = ", ".join(map(str, values))
+    with pytest.raises(zoo.DataError, match=f"not clear.*Found: {listed}. Give values"):
+        open_data(of_values(tmp_path, *values))
+    if len(values) > 2:
+        assert indexes(open_data(tmp_path, values=values)) == list(range(len(values)))
+
+
+@pytest.mark.parametrize(("values", "count", "strange"), [((0, 128, 255), 3, 128), ((0, 1, 3), 3, 3), ((0, 100, 200), 2, 100)])
+def test_names_do_not_make_a_value_a_class(tmp_path, values, count, strange):
+    listed = ", ".join(map(str, values))
+    with pytest.raises(zoo.DataError, match=rf"\({strange}: \d+ pixels of no class.*; found are {listed}"):
+        open_data(of_values(tmp_path, *values), classes=["a", "b", "c"][:count])
+
+
+def test_255_is_not_left_out_where_it_may_be_the_last_class(tmp_path):
+    of_values(tmp_path, 0, 1, 255)
+    with pytest.raises(zoo.DataError, match=r"255 may be a class or left out\. Found: 0, 1, 255"):
+        open_data(tmp_path, classes=["a", "b", "c"])
+    assert indexes(open_data(tmp_path, classes=["a", "b", "c"], values=[0, 1, 255])) == [0, 1, 2]
+    assert indexes(open_data(tmp_path, classes=["a", "b", "c"], ignored=[255])) == [0, 1, 255]
+    assert indexes(open_data(tmp_path, classes=["a", "b"])) == [0, 1, 255]
+
+
+def test_a_mask_without_a_second_class_is_refused(tmp_path):
+    with pytest.raises(zoo.DataError, match=r"Of 3 classes the masks have 0 alone\. Found: 0, 255"):
+        open_data(of_values(tmp_path, 0, 255), classes=["a", "b", "c"])
+
+
+def test_a_value_is_not_both_a_class_and_ignored(tmp_path):
+    of_values(tmp_path, 0, 1, 2)
+    with pytest.raises(zoo.DataError, match="0 is both a class and ignored"):
+        open_data(tmp_path, ignored=[0])
+    with pytest.raises(zoo.DataError, match="2 is both a class and ignored"):
+        open_data(tmp_path, values=[0, 1, 2], ignored=[2])
+    assert indexes(open_data(tmp_path, values=[1, 2], ignored=[0])) == [0, 1, 255]
+
+
+@pytest.mark.parametrize("values", [(0, 255), (0, 1, 2)])
+def test_masks_as_jpeg_are_refused_with_the_values_that_jpeg_made(tmp_path, values):
+    def save(path):
+        noisy = np.random.default_rng(0).choice(np.array(values, dtype=np.uint8), SIZE)
+        Image.fromarray(noisy).save(path.with_suffix(".jpg"), quality=60)
+
+    with pytest.raises(zoo.DataError, match=r"a\.jpg: JPEG changes a mask's values; found \d.*as PNG"):
+        open_data(write(tmp_path, save), values=values)
+
+
+def test_a_mask_with_smooth_edges_is_refused(tmp_path):
+    smooth = np.arange(256, dtype=np.uint8)[:192].reshape(SIZE)
+    with pytest.raises(zoo.DataError, match=r"not clear.*0, 1, 2, .*191 \(192 values\)"):
+        open_data(write(tmp_path, lambda path: Image.fromarray(smooth).save(path.with_suffix(".png"))))
+
+
+def test_a_named_class_without_a_pixel_is_said(tmp_path, command_line):
+    of_values(tmp_path, 0, 1)
+    data = open_data(tmp_path, classes=["road", "car", "tram"])
+    assert "classes without a pixel in all masks: tram (2)" in data.notes
+    (tmp_path / "run.yaml").write_text(
+        "encoder: resnet18\ndecoder: unet-basic\ndata: {source: ., classes: [road, car, tram]}\n", encoding="utf-8"
+    )
+    status, stdout, _ = command_line("data", "check", tmp_path / "run.yaml", "--sheet", tmp_path / "sheet.png")
+    assert status == 0
+    assert "classes without a pixel in all masks: tram (2)" in stdout
+
+
+def test_a_class_that_training_never_sees_is_said(tmp_path):
+    of_values(tmp_path, 0, 1)
+    Image.fromarray(drawn([0, 2]).astype(np.uint8)).save(tmp_path / "test" / "masks" / "a.png")
+    assert (
+        "classes without a pixel in the training part: tram (2)" in open_data(tmp_path, classes=["road", "car", "tram"]).notes
+    )
+
+
+def test_pixels_that_are_mostly_left_out_are_said(tmp_path):
+    data = open_data(of_values(tmp_path, 0, 1, 255, 255, 255), classes=["a", "b"])
+    assert any("of all pixels are left out" in note for note in data.notes)
+
+
+def test_the_check_of_a_folder_finds_what_training_would_refuse(tmp_path, command_line):
+    of_values(tmp_path, 0, 100, 200)
+    status, _, stderr = command_line("data", "check", tmp_path, "--sheet", tmp_path / "sheet.png")
+    assert status == 1
+    assert "Found: 0, 100, 200" in stderr
+
+
+WHOLE = drawn([0, 1])
+
+
+@pytest.mark.parametrize(
+    "mask", [WHOLE.astype(bool), WHOLE.astype(np.float32), WHOLE.astype(np.float64), WHOLE[..., None], WHOLE.astype(np.int16)]
+)
+def test_yes_and_no_and_whole_numbers_are_classes(tmp_path, mask):
+    data = open_data(of_array(tmp_path, mask))
+    assert torch.equal(data.train[0][1], torch.from_numpy(WHOLE))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_mask_of_one_bit_is_two_classes(tmp_path, suffix):
+    data = open_data(write(tmp_path, lambda path: Image.fromarray(WHOLE.astype(bool)).save(path.with_suffix(suffix))))
+    assert torch.equal(data.train[0][1], torch.from_numpy(WHOLE))
+
+
+ONE_HOT = np.eye(5, dtype=np.uint8)[drawn(range(5))]
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (ONE_HOT, r"the shape \(12, 16, 5\).*one-hot.*argmax"),
+        (ONE_HOT.astype(np.float32), "one-hot"),
+        (ONE_HOT.astype(bool), "one-hot"),
+        (ONE_HOT[..., :2], "one-hot"),
+        (np.dstack([WHOLE.astype(np.uint8)] * 4), r"the shape \(12, 16, 4\)"),
+        (np.where(WHOLE == 1, np.nan, 0.0), "96 pixels are not finite"),
+        (WHOLE * 0.5, "float64, and not whole numbers of a class: such as 0.5"),
+        (WHOLE.astype(complex), "complex128, not numbers"),
+        (np.dstack([WHOLE * 300] * 3), "colors have parts of 0 to 255; found 0 to 300"),
+        (np.zeros((2, 3, *SIZE), dtype=np.uint8), r"the shape \(2, 3, 12, 16\)"),
+    ],
+)
+def test_masks_of_another_kind_are_refused_with_their_file(tmp_path, mask, told):
+    with pytest.raises(zoo.DataError, match=rf"a\.npy: .*{told}"):
+        open_data(of_array(tmp_path, mask))
+    assert len(look_through(tmp_path).problems) == 6
+
+
+TABLE = [(0, 0, 0), (250, 10, 10)]
+
+
+def of_colors(folder, table, opacity=None):
+    def save(path):
+        colors = np.array(table, dtype=np.uint8)[drawn(range(len(table)))]
+        if opacity is not None:
+            colors = np.dstack([colors, opacity])
+        Image.fromarray(colors).save(path.with_suffix(".png"))
+
+    return write(folder, save)
+
+
+@pytest.mark.parametrize("opacity", [np.full(SIZE, 255, np.uint8), (WHOLE * 255).astype(np.uint8)])
+def test_opacity_is_dropped_where_color_says_the_same(tmp_path, opacity):
+    data = open_data(of_colors(tmp_path, TABLE, opacity), colours=TABLE)
+    assert torch.equal(data.train[0][1], torch.from_numpy(WHOLE))
+
+
+def test_opacity_that_says_more_than_color_is_refused(tmp_path):
+    opacity = np.full(SIZE, 255, np.uint8)
+    opacity[0] = 0
+    with pytest.raises(zoo.DataError, match=r"a\.png: pixels of one color differ in opacity"):
+        open_data(of_colors(tmp_path, TABLE, opacity), colours=TABLE)
+
+
+def test_a_color_may_be_left_out(tmp_path):
+    void = (224, 224, 192)
+    of_colors(tmp_path, [*TABLE, void])
+    with pytest.raises(zoo.DataError, match=r"\(224, 224, 192\): .*no class"):
+        open_data(tmp_path, colours=TABLE)
+    assert indexes(open_data(tmp_path, colours=TABLE, ignored=[list(void)])) == [0, 1, 255]
+    with pytest.raises(zoo.DataError, match=r"ignored: these masks have colors.*found 255"):
+        open_data(tmp_path, colours=TABLE, ignored=[255])
+
+
+def test_a_color_to_leave_out_is_read_from_yaml(tmp_path, command_line):
+    of_colors(tmp_path, [*TABLE, (224, 224, 192)])
+    (tmp_path / "run.yaml").write_text(
+        "encoder: resnet18\ndecoder: unet-basic\n"
+        "data: {source: ., colours: [[0, 0, 0], [250, 10, 10]], ignored: [[224, 224, 192]]}\n",
+        encoding="utf-8",
+    )
+    status, stdout, _ = command_line("data", "check", tmp_path / "run.yaml", "--sheet", tmp_path / "sheet.png")
+    assert status == 0
+    assert "Nothing is wrong." in stdout
+
+
+def test_there_may_be_more_than_255_classes(tmp_path):
+    mask = np.arange(192, dtype=np.uint16).reshape(SIZE) + 128
+    mask[0, 0] = 65535
+
+    data = open_data(of_array(tmp_path, mask), classes=[str(number) for number in range(320)], ignored=[65535])
+    found = data.train[0][1]
+    assert found[0, 0] == data.ignored == 65535
+    assert torch.equal(found.flatten()[1:], torch.arange(129, 320))
+    with pytest.raises(zoo.DataError, match=r"65535: 6 pixels of no class.*test.*a\.npy"):
+        open_data(Path(tmp_path), classes=[str(number) for number in range(320)])
