@@ -9,8 +9,10 @@ import os
 import re
 import subprocess
 import sys
+from textwrap import dedent
 
 import pytest
+import yaml
 
 import zoo
 from zoo.cli import main
@@ -314,3 +316,93 @@ def test_a_benchmark_in_which_everything_failed_ends_with_status_1(tmp_path, cap
         main()
     assert stop.value.code == 1
     assert "No decoder named 'no-such-decoder'" in capsys.readouterr().out
+
+
+LOUD = """
+    import atexit, ctypes, os, sys
+    import torch
+    import zoo
+
+    def shout(where):
+        print("printed", where)
+        print("printed to the first stream", where, file=sys.__stdout__)
+        os.write(1, f"written {where}\\n".encode())
+        ctypes.CDLL(None).printf(b"printed by C\\n")
+
+    shout("at import")
+    atexit.register(shout, "at the end")
+
+    def needs(**options):
+        shout("by needs")
+        return zoo.Needs()
+
+    class Loud(torch.nn.Module):
+        def __init__(self, pyramid):
+            super().__init__()
+            shout("by the factory")
+            self.conv = torch.nn.Conv2d(pyramid[0].channels, 4, 1)
+            self.out_channels, self.out_stride = 4, pyramid[0].stride
+
+        def forward(self, features):
+            shout("by forward")
+            return self.conv(features[0])
+"""
+HOOKS = """
+    @zoo.hookimpl
+    def zoo_decoders():
+        shout("by the hook")
+        yield zoo.DecoderSpec(name="loud", factory=Loud, needs=needs)
+"""
+
+
+def run_in(folder, *arguments):
+    """Run the command line in a process of its own, with the distributions of a folder."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "zoo", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", timeout=300, cwd=folder, env=environment, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("negotiate", "resnet18", "loud:loud"),
+        ("matrix", "--encoders", "timm:test_resnet", "--decoders", "loud:loud", "--format", "json"),
+    ],
+    ids=["negotiate", "matrix"],
+)
+def test_what_a_plugin_writes_is_no_part_of_an_answer(install, tmp_path, arguments):
+    install("loud-dist", {"zoo": {"loud": "loud_hooks"}}, {"loud_hooks": dedent(LOUD) + dedent(HOOKS)})
+    cache = ("--cache", tmp_path / "cache.sqlite") if arguments[0] == "matrix" else ()
+    done = run_in(tmp_path / "site-packages", *arguments, *cache)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+    assert all(part in done.stderr for part in ("printed at import", "written at import", "by the hook", "at the end"))
+
+
+def test_what_a_plugin_file_writes_is_no_part_of_a_table(tmp_path):
+    (tmp_path / "loud.py").write_text(dedent(LOUD) + 'zoo.register_decoder("loud", Loud, needs=needs)\n', encoding="utf-8")
+    facts = {"plugins": ["loud.py"], "pairings": [{"encoder": "resnet18", "decoder": "local:loud"}], "rounds": 20}
+    text = yaml.safe_dump({"name": "a", "modes": ["inference"], "size": [32], "device": "cpu"} | facts)
+    (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
+    done = run_in(tmp_path, "bench", "run.yaml", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert [row["error"] for row in json.loads(done.stdout)["rows"]] == [None]
+
+
+def test_control_characters_of_strangers_do_not_reach_the_terminal(install, tmp_path, cli):
+    source = """
+        import zoo
+
+        @zoo.hookimpl
+        def zoo_decoders():
+            yield zoo.DecoderSpec(name="quiet", factory="a:B", source="\\x1b]0;title\\x07", licence="\\x9b31m")
+    """
+    install("sly-dist", {"zoo": {"sly": "sly_hooks"}}, {"sly_hooks": source})
+    install("worse-dist", {"zoo": {"worse": "worse_hooks"}}, {"worse_hooks": "raise ValueError('\\x1b[2Jgone\\u202e')"})
+    (tmp_path / "a.yaml").write_text('name: "\\e[31mred"\nencoders: ["\\e[31mred"]\ndecoders: [unet-basic]', encoding="utf-8")
+    shown = [cli("plugins"), cli("show", "sly:quiet"), cli("bench", "a.yaml"), cli("predict", "\x1b[31m", "a.png", "-o", "out")]
+    text = "".join(part for _, *parts in shown for part in parts)
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(text)
+    assert all(part in text for part in ("\\x1b[2Jgone\\u202e", "\\x1b]0;title", "\\x9b31m"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
+import sys
 from typing import NoReturn
 
 __all__ = ["main"]
@@ -13,7 +16,12 @@ def main() -> NoReturn:
     gc.disable()
     from zoo.cli import main as run
 
-    run()
+    try:
+        run()
+    finally:  # what plugins print when the interpreter ends is no part of the answer
+        with contextlib.suppress(OSError, AttributeError):
+            sys.stdout.flush()
+            os.dup2(2, 1)
 
 
 if __name__ == "__main__":

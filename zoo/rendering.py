@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from zoo.errors import OptionError
+from zoo.printable import printable
 from zoo.whole_files import replace_file
 
-__all__ = ["FULL_WIDTH", "csv_text", "escaped", "plain_text", "table_row", "write_whole"]
+__all__ = ["FULL_WIDTH", "PrintableConsole", "csv_text", "escaped", "plain_text", "table_row", "write_whole"]
 
 FULL_WIDTH = 190
 """How wide a table may be where it goes to a file or a pipe, which have no width of their own."""
 
 
+class PrintableConsole(Console):
+    """rich's console, which writes out the control characters of what it is given, and sends only its own to the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the segments of what is shown."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
 def plain_text(view: RenderableType, width: int = FULL_WIDTH) -> str:
     """Return what rich would print without colours, each line without what trails it."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = PrintableConsole(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as captured:
         console.print(view)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"

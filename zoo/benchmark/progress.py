@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from zoo.rendering import PrintableConsole
 
 __all__ = ["ConsoleWatcher", "Watcher"]
 
@@ -37,7 +38,7 @@ class ConsoleWatcher:
     """A progress bar on stderr where that is a terminal, else the worthwhile lines alone."""
 
     def __init__(self) -> None:
-        console = Console(file=sys.stderr, highlight=False)
+        console = PrintableConsole(file=sys.stderr, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),

@@ -8,11 +8,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from zoo.cli.answers import Application
 from zoo.errors import ZooError
 
 __all__ = ["app", "fail", "main"]
 
-app = typer.Typer(
+app = Application(
     name="zoo",
     help="Pair any image encoder with any segmentation decoder, and measure which pairing is worth using.",
     no_args_is_help=True,
@@ -35,10 +36,11 @@ def main() -> NoReturn:
 
 def fail(message: str, status: int) -> NoReturn:
     """Print the message as an error, and exit with this status."""
-    from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True).print(Text("Error: ", style="bold red") + Text(message), soft_wrap=True)
+    from zoo.rendering import PrintableConsole
+
+    PrintableConsole(stderr=True).print(Text("Error: ", style="bold red") + Text(message), soft_wrap=True)
     sys.exit(status)
 
 

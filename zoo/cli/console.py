@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.answers import answer, console, note
 from zoo.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from zoo.benchmark.store import Store
 
@@ -25,7 +26,6 @@ __all__ = [
     "RunsArgument",
     "StoreOption",
     "check_writable",
-    "console",
     "format_of",
     "opened_store",
     "show_table",
@@ -53,16 +53,6 @@ OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Also 
 STORE = Path("results/zoo.sqlite")  # zoo.benchmark's, which takes long to import; a test holds the two together
 
 SUFFIXES = {".md": FormatName.markdown, ".csv": FormatName.csv, ".json": FormatName.json, ".txt": FormatName.table}
-
-
-def console() -> Console:
-    """Return a console of the terminal's width, or wide enough for whole tables where there is no terminal."""
-    from rich.console import Console
-
-    from zoo.rendering import FULL_WIDTH
-
-    screen = Console(highlight=False)
-    return screen if screen.is_terminal else Console(highlight=False, width=FULL_WIDTH)
 
 
 def opened_store(store: Path) -> Store:
@@ -93,7 +83,7 @@ def show_table(
 ) -> None:
     """Write the table to the output file, and show it on the terminal; a format without a file goes to stdout alone."""
     if output is None and form is not FormatName.table:
-        typer.echo(render(form.value), nl=False)
+        answer(render(form.value), nl=False)
         return
     if output is not None:
         from zoo.rendering import write_whole
@@ -102,7 +92,7 @@ def show_table(
     screen = console()
     screen.print(view(screen.width))
     if output is not None:
-        typer.echo(f"Written to {output}.", err=True)
+        note(f"Written to {output}.")
 
 
 def check_writable(output: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.answers import console
 from zoo.cli.application import app, fail
-from zoo.cli.console import console
 from zoo.errors import OptionError
 
 __all__: list[str] = []

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.answers import answer, note
 from zoo.cli.application import app
 from zoo.cli.console import STORE, RunsArgument, StoreOption, check_writable, opened_store
 from zoo.errors import OptionError
@@ -50,12 +51,12 @@ def export_results(
         chosen = chosen_runs(opened, runs or [])
         content = exported_samples(opened, chosen, form) if samples else exported_rows(table_of(opened, *chosen), form)
     if output is None:
-        typer.echo(content.decode(), nl=False)
+        answer(content.decode(), nl=False)
         return
     if output.exists():
         check_writable(output)
     write_whole(output, content)
-    typer.echo(f"Written to {output}.", err=True)
+    note(f"Written to {output}.")
 
 
 def _export_format(output: Path | None) -> ExportFormat:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.answers import answer, console, note
 from zoo.cli.application import app
-from zoo.cli.console import console
 from zoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def list_ids(
     entries = registry.matching("encoder" if kind is KindName.encoders else "decoder", pattern)
     if wanted is None:
         for entry in entries:
-            typer.echo(entry.id)
+            answer(entry.id)
     else:
         from rich.table import Table
         from rich.text import Text
@@ -70,7 +70,7 @@ def list_ids(
             table.add_row(*(Text(COLUMNS[name](entry)) for name in wanted))
         console().print(table)
     if broken := registry.broken():
-        typer.echo(f"({len(broken)} plugin(s) could not be loaded; `zoo plugins` says why.)", err=True)
+        note(f"({len(broken)} plugin(s) could not be loaded; `zoo plugins` says why.)")
 
 
 def _columns(names: str | None) -> list[str] | None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.answers import answer, console
 from zoo.cli.application import app
-from zoo.cli.console import console
 from zoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def negotiate(
     from zoo.planning import resolve
 
     pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
-    typer.echo(json.dumps(resolve(pairing).plan.as_dict(), indent=2))
+    answer(json.dumps(resolve(pairing).plan.as_dict(), indent=2))
 
 
 def _pairing(

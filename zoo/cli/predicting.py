@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.answers import answer, note
 from zoo.cli.application import app, fail
 
 if TYPE_CHECKING:
@@ -103,10 +104,10 @@ def predict(
 
 
 def _with_progress(predictor: Predictor, places: list[Place], output: Path, **options: Any) -> PredictedFiles:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from zoo.prediction.files import predict_places
+    from zoo.rendering import PrintableConsole
 
     count = len(places)
     columns = (
@@ -117,7 +118,7 @@ def _with_progress(predictor: Predictor, places: list[Place], output: Path, **op
     )
     done = 0
 
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+    with Progress(*columns, console=PrintableConsole(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("predicting", total=count, told="")
 
         def progress(path: Path, share: float) -> None:
@@ -131,9 +132,9 @@ def _with_progress(predictor: Predictor, places: list[Place], output: Path, **op
 def _show(found: PredictedFiles, num_skipped: int, output: Path) -> None:
     skipped = f", {num_skipped} left out, done already" if num_skipped else ""
     count = len(found.masks)
-    typer.echo(f"{count} {'mask' if count == 1 else 'masks'} in {output}{skipped}.")
-    for note in found.notes:
-        typer.echo(f"Note: {note}", err=True)
+    answer(f"{count} {'mask' if count == 1 else 'masks'} in {output}{skipped}.")
+    for told in found.notes:
+        note(f"Note: {told}")
     if found.failed:
         more = len(found.failed) - MOST_TOLD
         lines = [*list(found.failed.values())[:MOST_TOLD], *([f"... and {more} more"] if more > 0 else [])]

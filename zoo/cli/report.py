@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.answers import note
 from zoo.cli.application import app
 from zoo.cli.console import STORE, RunsArgument, StoreOption, opened_store
 
@@ -33,4 +34,4 @@ def report(
     with closing(opened_store(store)) as opened:
         table = table_of(opened, *chosen_runs(opened, runs or []))
     write_report(table, output)
-    typer.echo(f"Written to {output} ({output.stat().st_size / 1e6:.1f} MB).", err=True)
+    note(f"Written to {output} ({output.stat().st_size / 1e6:.1f} MB).")

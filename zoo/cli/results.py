@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.answers import note
 from zoo.cli.application import app, fail
 from zoo.cli.console import (
     STORE,
@@ -159,7 +160,7 @@ def compare(
     if found.fails_now:
         told = (f"  {told_trial(each.trial)}, {told_block(each.trial.block)}" for each in found.fails_now)
         fail("\n".join([f"Failing in {run_b}, and not in {run_a}:", *told]), 1)
-    typer.echo(f"None of {len(found.judged)} trials is slower by more than {fail_if_slower}.", err=True)
+    note(f"None of {len(found.judged)} trials is slower by more than {fail_if_slower}.")
 
 
 @app.command()

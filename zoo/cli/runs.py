@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import typer
-
+from zoo.cli.answers import answer, console
 from zoo.cli.application import app
-from zoo.cli.console import STORE, StoreOption, console, opened_store
+from zoo.cli.console import STORE, StoreOption, opened_store
 
 if TYPE_CHECKING:
     from zoo.benchmark.store import Store
@@ -56,7 +55,7 @@ def runs(store: StoreOption = STORE) -> None:
     if drawn.row_count:
         screen.print(drawn)
     else:
-        typer.echo(f"{store} holds no run yet; `zoo bench CONFIG` measures one.")
+        answer(f"{store} holds no run yet; `zoo bench CONFIG` measures one.")
 
 
 def _moment(moment: str) -> str:

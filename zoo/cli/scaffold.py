@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.answers import answer, note
 from zoo.cli.application import app
 
 __all__: list[str] = []
@@ -33,6 +34,6 @@ def new(
 
     folder = output or Path(name)
     for path in write_distribution("decoder" if kind is NewKind.decoder else "encoder", name, folder):
-        typer.echo(path)
+        answer(path)
     where = folder.as_posix() if folder.is_absolute() else f"./{folder.as_posix()}"
-    typer.echo(f'Next: pip install "{where}[test]", then pytest {where}, then zoo show {name}.', err=True)
+    note(f'Next: pip install "{where}[test]", then pytest {where}, then zoo show {name}.')

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.answers import answer
 from zoo.cli.application import app
 
 __all__: list[str] = []
@@ -36,4 +37,4 @@ def schema(
 
     models: dict[Kind, type[Strict]] = {Kind.pairing: PairingFile, Kind.bench: BenchConfig, Kind.train: TrainConfig}
     described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **models[kind].model_json_schema()}
-    typer.echo(json.dumps(described, indent=2))
+    answer(json.dumps(described, indent=2))

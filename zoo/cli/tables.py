@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.answers import note
 from zoo.cli.application import app, fail
 from zoo.cli.console import STORE, FormatOption, OutputOption, StoreOption, check_writable, format_of, show_table
 
@@ -49,7 +50,7 @@ def bench(
 
     With --quality the table has each one's mIoU after training, over several seeds.
 
-    A pairing that fails is a row with its error. Exit status 1: every one failed.
+    A pairing that fails is a row with its error, and the last line says how many did. Exit status 1: every one failed.
     """
     from zoo.benchmark import bench as run_bench
     from zoo.benchmark import load_config
@@ -74,6 +75,10 @@ def bench(
         view=lambda width: terminal_view(table, width),
         kept=f"The results are in {store}.",
     )
+    names = {row.name for row in table.rows}
+    failed = {row.name for row in table.rows if row.error}
+    if failed:
+        note(f"{len(failed)} of {len(names)} pairings failed{'' if len(names) == len(table.rows) else ' in a row at least'}.")
     if all(row.error for row in table.rows):
         raise typer.Exit(1)
 

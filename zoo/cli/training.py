@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.answers import Application, answer, console
 from zoo.cli.application import app, fail
-from zoo.cli.console import console
 
 __all__: list[str] = []
 
-data_app = typer.Typer(help="Look through images and masks.", no_args_is_help=True)
+data_app = Application(help="Look through images and masks.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 

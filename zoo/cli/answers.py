@@ -1,0 +1,109 @@
+"""Standard output that carries a command's answer alone, whatever the code of plugins writes meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+import typer
+from typer.core import TyperCommand
+
+from zoo.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Application", "answer", "console", "note"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_STREAM: ContextVar[TextIO] = ContextVar("_STREAM")
+"""Where the answer of the command that runs goes."""
+
+
+class _Command(TyperCommand):
+    """A command during which standard output is the answer's alone."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with _answers_alone():
+            return super().invoke(ctx)
+
+
+class Application(typer.Typer):
+    """A Typer whose commands write their answer by `answer` and `console`, and nothing else to standard output."""
+
+    def command(self, *arguments: Any, **options: Any) -> Callable[[_F], _F]:
+        """Add a command as Typer does."""
+        return super().command(*arguments, **{"cls": _Command} | options)
+
+
+def answer(text: object, *, nl: bool = True) -> None:
+    """Write a part of a command's answer to standard output."""
+    stream = _stream()
+    stream.write(printable(str(text)) + "\n" * nl)
+    stream.flush()
+
+
+def note(text: object) -> None:
+    """Write what is no part of the answer to standard error."""
+    typer.echo(printable(str(text)), err=True)
+
+
+def console() -> Console:
+    """Return a console for the answer, of the terminal's width, or wide enough for whole tables where there is no terminal."""
+    from zoo.rendering import FULL_WIDTH, PrintableConsole
+
+    screen = PrintableConsole(file=_stream(), highlight=False)
+    return screen if screen.is_terminal else PrintableConsole(file=_stream(), highlight=False, width=FULL_WIDTH)
+
+
+def _stream() -> TextIO:
+    return _STREAM.get(sys.stdout)
+
+
+@contextmanager
+def _answers_alone() -> Iterator[None]:
+    """Lead what anybody prints, or writes to descriptor 1, to standard error, all but the answer."""
+    shown = sys.stdout
+    try:
+        shown.flush()
+        descriptor = os.dup(1)
+        os.dup2(2, 1)
+    except (AttributeError, OSError):  # one of the two is closed
+        yield
+        return
+    stream = os.fdopen(descriptor, "w", encoding=shown.encoding, errors="backslashreplace") if _is_process_output() else shown
+    token = _STREAM.set(stream)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = shown
+        _STREAM.reset(token)
+        _flush_strays(shown)
+        os.dup2(descriptor, 1)
+        if stream is shown:
+            os.close(descriptor)
+        else:
+            with suppress(BrokenPipeError):
+                stream.close()
+
+
+def _is_process_output() -> bool:
+    """Say whether `sys.stdout` writes to descriptor 1; a test's or a notebook's may not."""
+    try:
+        return sys.stdout.fileno() == 1
+    except (OSError, ValueError):
+        return False
+
+
+def _flush_strays(shown: TextIO) -> None:
+    """Write what is left in buffers, of Python and of C, while descriptor 1 is still that of standard error."""
+    shown.flush()
+    with suppress(OSError, TypeError, AttributeError):
+        ctypes.CDLL(None).fflush(None)
