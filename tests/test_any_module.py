@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import nn
@@ -98,3 +99,109 @@ def test_what_is_neither_an_id_nor_a_module_is_refused():
     for wrong in (3, None, b"resnet18", nn.Conv2d):
         with pytest.raises(zoo.OptionError, match="id"):
             zoo.build(wrong, "unet-basic")
+
+
+class Tokens(nn.Module):
+    """A vision transformer as people write it: patches, a class token, blocks, and tokens (N, L, C) as its output."""
+
+    def __init__(self, patch_size=8, num_prefix_tokens=1):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 16, patch_size, patch_size)
+        self.prefix = nn.Parameter(torch.rand(1, num_prefix_tokens, 16))
+        self.blocks = nn.Sequential(*[nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16)) for _ in range(2)])
+
+    def forward(self, image):
+        x = self.patch(image).flatten(2).transpose(1, 2)
+        return self.blocks(torch.cat([self.prefix.expand(x.shape[0], -1, -1), x], 1))
+
+
+class Classifies(nn.Module):
+    """Pools another module's tokens."""
+
+    def __init__(self, tokens):
+        super().__init__()
+        self.tokens, self.head = tokens, nn.Linear(16, 4)
+
+    def forward(self, image):
+        return self.head(self.tokens(image).mean(1))
+
+
+def declared(module, **declared_as):
+    for name, value in declared_as.items():
+        setattr(module, name, value)
+    return module
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda tokens: tokens, Classifies, nn.Sequential, lambda tokens: nn.Sequential(tokens, nn.GELU())]
+)
+def test_tokens_whose_order_nobody_declares_are_refused_and_no_patch_embedding_is_taken_in_their_place(wrap):
+    with pytest.raises(zoo.NegotiationError, match=r"blocks.0.0.weight(?s:.)*num_prefix_tokens(?s:.)*forward_intermediates"):
+        zoo.build(wrap(Tokens()), "unet-basic")
+
+
+def test_a_declaration_that_the_number_of_tokens_refutes_is_refused():
+    for wrong in ({"num_prefix_tokens": 0, "patch_size": 8}, {"num_prefix_tokens": 1, "patch_size": 16}):
+        with pytest.raises(zoo.NegotiationError, match=f"declares {wrong['num_prefix_tokens']} prefix tokens"):
+            zoo.build(declared(Tokens(), **wrong), "unet-basic")
+
+
+@pytest.mark.parametrize(("patch_size", "num_prefix_tokens"), [(8, 1), (7, 3), (8, 0)])
+def test_declared_tokens_are_a_map_of_their_patches_in_rows(patch_size, num_prefix_tokens):
+    tokens = Tokens(patch_size, num_prefix_tokens)
+    declared(tokens, num_prefix_tokens=num_prefix_tokens, patch_size=(patch_size, patch_size))
+    model = zoo.build(Classifies(tokens), "unet-basic").eval()
+    image = torch.rand(2, 3, 6 * patch_size, 4 * patch_size)
+    with torch.no_grad():
+        found, expected = model.encoder(image)[0], tokens(image)
+    assert found.shape == (2, 16, 6, 4)
+    for row, column in [(0, 0), (2, 1), (5, 3)]:
+        torch.testing.assert_close(found[:, :, row, column], expected[:, num_prefix_tokens + 4 * row + column])
+    assert {name for name, _ in model.encoder.named_parameters()} >= {f"tokens.{name}" for name, _ in tokens.named_parameters()}
+    with torch.no_grad():
+        logits = model(torch.rand(1, 3, 61, 83))
+        assert logits.shape == (1, 1, 61, 83)
+        assert torch.equal(pickle.loads(pickle.dumps(model))(image), model(image))
+        torch.testing.assert_close(torch.export.export(model, (image,)).module()(image), model(image))
+
+
+def test_a_vision_transformer_that_declares_its_tokens_is_an_encoder_with_all_of_its_blocks():
+    module = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, depth=2).eval()
+    model = zoo.build(module, "unet-basic").eval()
+    held = {id(parameter) for parameter in model.encoder.parameters()}
+    assert {name for name, parameter in module.named_parameters() if id(parameter) not in held} == {"head.weight", "head.bias"}
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = module.forward_intermediates(image, indices=1, norm=True, intermediates_only=True)[0]
+        torch.testing.assert_close(model.encoder(image)[0], expected)
+
+
+def test_a_list_of_a_map_and_of_tokens_is_not_cut_down_to_its_maps():
+    class Both(Tokens):
+        def forward(self, image):
+            fine = self.patch(image)
+            return [fine, fine.relu(), super().forward(image)]
+
+    with pytest.raises(zoo.NegotiationError, match="blocks"):
+        zoo.build(Both(), "unet-basic")
+
+
+def test_the_last_map_is_taken_even_where_it_lies_deeper_than_another_of_its_stride():
+    module = torchvision.models.squeezenet1_1()
+    held = {id(parameter) for parameter in zoo.build(module, "unet-basic").encoder.parameters()}
+    assert all(id(parameter) in held for parameter in module.parameters())
+
+
+def test_maps_without_channels_are_left_out():
+    class Gap(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 16, 2, 2)
+
+        def forward(self, image):
+            empty = image.new_empty(image.shape[0], 0, image.shape[2] // 2, image.shape[3] // 2)
+            fine = self.one(image)
+            return [image, empty, fine, self.two(fine)]
+
+    assert zoo.channels(Gap()) == [3, 8, 16]
+    assert zoo.build(Gap(), "unet-basic")(torch.rand(2, 3, 65, 97)).shape == (2, 1, 65, 97)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from zoo.errors import PluginError
+from zoo.measurement import Layout, as_map, named_tensors, tokens_to_map
 
-__all__ = ["Place", "RecordedEncoder", "Traced", "cut", "differing_scopes", "named_tensors", "recorded", "trace"]
+__all__ = ["Place", "RecordedEncoder", "Traced", "cut", "differing_scopes", "recorded", "trace"]
 
 _ROOT = "module"  # where the traced module lies in the holder that is traced
 _IN_PLACE = {operator.setitem, operator.iadd, operator.isub, operator.imul, operator.itruediv}
@@ -27,16 +28,6 @@ class Place:
     path: str
     call: int
     key: str
-
-
-def named_tensors(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor in nested lists, tuples and dicts, each with its dotted key."""
-    if isinstance(output, Tensor):
-        yield name, output
-    elif isinstance(output, dict | list | tuple):
-        items: Iterable[tuple[Any, Any]] = output.items() if isinstance(output, dict) else enumerate(output)
-        for key, value in items:
-            yield from named_tensors(value, f"{name}.{key}" if name else str(key))
 
 
 @contextmanager
@@ -75,11 +66,11 @@ class RecordedEncoder(nn.Module):
     maps must include one from its last stage; with strict=True it cannot.
     """
 
-    def __init__(self, module: nn.Module, places: Sequence[Place], channels_last: Sequence[bool]) -> None:
+    def __init__(self, module: nn.Module, places: Sequence[Place], layouts: Sequence[Layout]) -> None:
         super().__init__()
         self.module = module
         self.places = tuple(places)
-        self.channels_last = tuple(channels_last)
+        self.layouts = tuple(layouts)
         self.training = module.training
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -105,8 +96,7 @@ class RecordedEncoder(nn.Module):
                 f"{type(self.module).__name__} gave no map at {', '.join(missing)} for an image of shape {tuple(image.shape)}, "
                 "and gave one when it was probed. Its forward must call the same submodules for every image."
             )
-        maps = (found[place] for place in self.places)
-        return [x.permute(0, 3, 1, 2) if last else x for x, last in zip(maps, self.channels_last, strict=True)]
+        return [as_map(found[place], image, layout) for place, layout in zip(self.places, self.layouts, strict=True)]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -265,7 +255,7 @@ def _before(node: fx.Node, needed: set[fx.Node]) -> bool:
     return any(node < other for other in needed)
 
 
-def cut(traced: Traced, nodes: Sequence[fx.Node], channels_last: Sequence[bool], original: nn.Module) -> fx.GraphModule:
+def cut(traced: Traced, nodes: Sequence[fx.Node], layouts: Sequence[Layout], original: nn.Module) -> fx.GraphModule:
     """Return a plain graph module that gives just these nodes, NCHW, and holds just what they need.
 
     Its modules are the original's own, under their own names; containers are new.
@@ -279,10 +269,17 @@ def cut(traced: Traced, nodes: Sequence[fx.Node], channels_last: Sequence[bool],
             target = str(node.target)
             copies[node].target = target.removeprefix(f"{_ROOT}.")
             _place(root, str(copies[node].target), operator.attrgetter(target)(traced.module))
-    maps = [copies[node] for node in nodes]
-    graph.output(
-        [graph.call_method("permute", (x, 0, 3, 1, 2)) if last else x for x, last in zip(maps, channels_last, strict=True)]
-    )
+    image = next(node for node in graph.nodes if node.op == "placeholder")
+    maps = []
+    for node, layout in zip(nodes, layouts, strict=True):
+        x = copies[node]
+        if layout.tokens is not None:
+            tokens = layout.tokens
+            x = graph.call_function(tokens_to_map, (x, image, tokens.num_prefix_tokens, tokens.patch_size))
+        elif layout.channels_last:
+            x = graph.call_method("permute", (x, 0, 3, 1, 2))
+        maps.append(x)
+    graph.output(maps)
     encoder = fx.GraphModule(root, graph, class_name=f"{type(original).__name__}Encoder")
     originals = dict(original.named_modules())
     for path, submodule in encoder.named_modules():

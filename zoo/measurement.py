@@ -5,34 +5,104 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-__all__ = ["META_SIZES", "REAL_SIZES", "Layout", "layout_of", "run", "set_modes", "untouched"]
+__all__ = [
+    "BATCH",
+    "META_SIZES",
+    "REAL_SIZES",
+    "Layout",
+    "TokenGrid",
+    "Watch",
+    "as_map",
+    "layout_of",
+    "leaves",
+    "named_tensors",
+    "run",
+    "set_modes",
+    "token_layout_of",
+    "tokens_to_map",
+    "untouched",
+]
 
 META_SIZES = (((512, 768), (1024, 1536)), ((448, 672), (896, 1568)))
 REAL_SIZES = (((64, 96), (128, 224)), ((224, 448), (448, 672)))
-_BATCH = 2  # train-mode batch normalisation needs two values a channel
+BATCH = 2  # train-mode batch normalisation needs two values a channel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenGrid:
+    """How a module that returns tokens (N, L, C) orders them: prefix tokens, then one for each patch, row by row.
+
+    Attributes:
+        num_prefix_tokens: how many class and register tokens precede the patches'.
+        patch_size: height and width of a patch, in pixels.
+    """
+
+    num_prefix_tokens: int
+    patch_size: tuple[int, int]
+
+    def num_tokens(self, size: tuple[int, int]) -> int:
+        """Return L for an image of this height and width."""
+        return self.num_prefix_tokens + (size[0] // self.patch_size[0]) * (size[1] // self.patch_size[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What is known of a map once it was seen at two sizes."""
+    """What is known of a map once it was seen at two sizes; `tokens` is set where it is (N, L, C)."""
 
     channels: int
     stride: float
-    channels_last: bool
+    channels_last: bool = False
+    tokens: TokenGrid | None = None
+
+
+def named_tensors(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor in nested lists, tuples and dicts, each with its dotted key."""
+    if isinstance(output, Tensor):
+        yield name, output
+    elif isinstance(output, dict | list | tuple):
+        items: Iterable[tuple[Any, Any]] = output.items() if isinstance(output, dict) else enumerate(output)
+        for key, value in items:
+            yield from named_tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def as_map(x: Tensor, image: Tensor, layout: Layout) -> Tensor:
+    """Return what a module computed from the image as (N, C, H, W)."""
+    if layout.tokens is not None:
+        return tokens_to_map(x, image, layout.tokens.num_prefix_tokens, layout.tokens.patch_size)
+    return x.permute(0, 3, 1, 2) if layout.channels_last else x
+
+
+def tokens_to_map(tokens: Tensor, image: Tensor, num_prefix_tokens: int, patch_size: tuple[int, int]) -> Tensor:
+    """Return the patches' tokens, (N, L, C), as a map: (N, C, H / patch height, W / patch width)."""
+    height, width = image.shape[2] // patch_size[0], image.shape[3] // patch_size[1]
+    patches = tokens[:, num_prefix_tokens:].transpose(1, 2)
+    return patches.reshape(patches.shape[0], patches.shape[1], height, width)
+
+
+def token_layout_of(tensors: Sequence[Tensor], sizes: Sequence[tuple[int, int]], grid: TokenGrid) -> Layout | None:
+    """Return the layout of tokens, seen at each of the sizes; None where their number is not the declared grid's."""
+    for tensor, size in zip(tensors, sizes, strict=True):
+        if tensor.ndim != 3 or not tensor.is_floating_point() or tensor.shape[:2] != (BATCH, grid.num_tokens(size)):
+            return None
+    height, width = grid.patch_size
+    if height != width or tensors[0].shape[2] != tensors[-1].shape[2]:
+        return None
+    return Layout(channels=tensors[0].shape[2], stride=float(height), tokens=grid)
 
 
 def layout_of(first: Tensor, second: Tensor, sizes: Sequence[tuple[int, int]]) -> Layout | None:
     """Return what kind of map two tensors show, computed from images of two sizes; None where it is no map."""
-    if first.ndim != 4 or second.ndim != 4 or not first.is_floating_point() or first.shape[0] != _BATCH:
-        return None
+    if first.ndim != 4 or second.ndim != 4 or not first.is_floating_point() or first.shape[0] != BATCH or not first.numel():
+        return None  # some encoders fill a level that they lack with a map without channels
     moving = tuple(axis for axis in range(4) if first.shape[axis] != second.shape[axis])
     if moving not in ((2, 3), (1, 2)):
         return None
@@ -52,24 +122,92 @@ def layout_of(first: Tensor, second: Tensor, sizes: Sequence[tuple[int, int]]) -
     return Layout(channels=channels, stride=stride, channels_last=moving == (1, 2))
 
 
-def run(module: nn.Module, size: tuple[int, int], in_channels: int, *, on_meta: bool) -> tuple[Any, dict[str, Tensor]]:
+def leaves(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield the leaf tensors that the outputs' gradients flow to; an output that is a leaf itself among them."""
+    outputs = list(outputs)
+    yield from (tensor for tensor in outputs if tensor.grad_fn is None and tensor.requires_grad)
+    waiting: list[Any] = [tensor.grad_fn for tensor in outputs]
+    seen = set()
+    while waiting:
+        function = waiting.pop()
+        if function is None or function in seen:
+            continue
+        seen.add(function)
+        if hasattr(function, "variable"):
+            yield function.variable
+        waiting.extend(following for following, _ in function.next_functions)
+
+
+class Watch(TorchFunctionMode):
+    """Notes every tensor that a run computes, and the parameters that it is computed from, with or without gradients.
+
+    Attributes:
+        steps: the tensors, in the order in which they are computed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Tensor] = []
+        self._parameters: dict[int, frozenset[int]] = {}  # of each tensor; an id is good while `steps` or the run holds it
+        self._stand_ins: dict[int, Tensor] = {}
+
+    def begin(self, parameter: nn.Parameter, stand_in: Tensor) -> None:
+        """Note what stands for a parameter."""
+        self._parameters[id(stand_in)] = frozenset({id(parameter)})
+        self._stand_ins[id(stand_in)] = stand_in
+
+    def parameters_of(self, tensor: Tensor) -> frozenset[int]:
+        """Return the ids of the parameters that the tensor is computed from."""
+        if id(tensor) not in self._parameters and tensor.grad_fn is not None:  # a torch.autograd.Function's, which no mode sees
+            self.hold(tensor, frozenset().union(*(self._parameters.get(id(leaf), ()) for leaf in leaves([tensor]))))
+        return self._parameters.get(id(tensor), frozenset())
+
+    def hold(self, output: Any, parameters: frozenset[int]) -> None:
+        """Note tensors that are computed from at least these parameters."""
+        for _, tensor in named_tensors(output):
+            self._parameters[id(tensor)] = self._parameters.get(id(tensor), frozenset()) | parameters
+            self.steps.append(tensor)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        changes = name in ("__setitem__", "__set__") or (name.endswith("_") and not name.endswith("__")) or name[:3] == "__i"
+        found = list(named_tensors(output))
+        if found or changes:
+            sources = [self.parameters_of(tensor) for _, tensor in named_tensors([args, kwargs or {}])]
+            parameters = frozenset().union(*sources)
+            self.hold(output, parameters)
+            if changes and args and isinstance(args[0], Tensor):
+                whole = args[0]._base if args[0]._is_view() else None
+                self.hold([args[0], *([] if whole is None else [whole])], parameters)
+        return output
+
+
+def run(
+    module: nn.Module, size: tuple[int, int], in_channels: int, *, on_meta: bool, watch: Watch | None = None
+) -> tuple[Any, dict[str, Tensor]]:
     """Call the module with stand-ins for its parameters and buffers; return what it gives and the stand-ins."""
     state = {}
     floats = [tensor for tensor in module.parameters() if tensor.is_floating_point()]
     for name, parameter in module.named_parameters():
         value = torch.empty_like(parameter, device="meta") if on_meta else parameter.detach()
         state[name] = value.requires_grad_(value.is_floating_point())
+        if watch is not None:
+            watch.begin(parameter, value)
     buffers = {
         name: torch.empty_like(buffer, device="meta") if on_meta else buffer.clone() for name, buffer in module.named_buffers()
     }
     device = "meta" if on_meta else floats[0].device if floats else "cpu"
-    shape = (_BATCH, in_channels, *size)
+    shape = (BATCH, in_channels, *size)
     image = (
         torch.linspace(0, 1, math.prod(shape), device=device)
         .reshape(shape)
         .to(floats[0].dtype if floats else torch.get_default_dtype())
     )
-    return torch.func.functional_call(module, {**state, **buffers}, (image,)), state
+    with watch or nullcontext():
+        return torch.func.functional_call(module, {**state, **buffers}, (image,)), state
 
 
 def set_modes(module: nn.Module, *, training: bool) -> None:

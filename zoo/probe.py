@@ -6,17 +6,32 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from zoo.errors import NegotiationError, OptionError, PluginError, WeightsError
-from zoo.extraction import Place, RecordedEncoder, Traced, cut, differing_scopes, named_tensors, recorded, trace
-from zoo.measurement import META_SIZES, REAL_SIZES, Layout, layout_of, run, set_modes, untouched
+from zoo.extraction import Place, RecordedEncoder, Traced, cut, differing_scopes, recorded, trace
+from zoo.measurement import (
+    BATCH,
+    META_SIZES,
+    REAL_SIZES,
+    Layout,
+    TokenGrid,
+    Watch,
+    layout_of,
+    named_tensors,
+    run,
+    set_modes,
+    token_layout_of,
+    untouched,
+)
 from zoo.pruning import pruned
 from zoo.pyramid import FeatureMap
+from zoo.sizes import ImageSizes
 from zoo.specs import EncoderSpec, Preprocessing
 
 __all__ = ["ProbedFactory", "probe"]
@@ -29,9 +44,10 @@ def probe(module: nn.Module, *, in_channels: int = 3) -> EncoderSpec:
     """Measure the feature maps that a module computes, and return it as an encoder spec.
 
     Where its forward returns several maps, it is those. Otherwise it is the last map at each power-of-two stride, taken
-    from the shallowest depth of modules that shows the stride. Two images that differ in H and in W tell the spatial axes,
-    so NHWC maps are known for what they are. All runs on the meta device, or on small images where the module cannot;
-    its modes, buffers, gradients, hooks and the random state stay as they were.
+    from the shallowest depth of modules that shows the stride. Tokens (N, L, C) are a map where the module, or a module inside
+    it, declares their order by `num_prefix_tokens` and `patch_size` (its own or its `patch_embed`'s). Two images that differ
+    in H and in W tell the spatial axes, so NHWC maps are known for what they are. All runs on the meta device, or on small
+    images where the module cannot; its modes, buffers, gradients, hooks and the random state stay as they were.
 
     The factory's encoder shares the module's own submodules and weights. It is a plain `torch.fx.GraphModule` where the
     module's forward can be traced, else a `RecordedEncoder`, whose docstring says what that cannot do.
@@ -43,7 +59,8 @@ def probe(module: nn.Module, *, in_channels: int = 3) -> EncoderSpec:
 
     Raises:
         PluginError: the module raised for each size tried, takes one image size only, or has lazy parameters.
-        NegotiationError: nothing that it computes is a feature map.
+        NegotiationError: nothing that it computes is a feature map, or the maps found leave out parameters that its last map or
+            its tokens depend on.
     """
     owner = type(module).__name__
     if isinstance(module, torch.jit.ScriptModule | nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -56,13 +73,17 @@ def probe(module: nn.Module, *, in_channels: int = 3) -> EncoderSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sighting:
-    """One name of one map; `value` tells which map it is, `source` where an encoder finds it."""
+    """One name of one map; `value` tells which map it is, `source` where an encoder finds it.
+
+    `parameters` holds the ids of the parameters that it is computed from.
+    """
 
     name: str
     depth: int
     value: Any
     source: Any
     layout: Layout
+    parameters: frozenset[int]
 
     @property
     def level(self) -> int:
@@ -100,13 +121,13 @@ class ProbedFactory:
             raise OptionError(f"{owner} gives no map {', '.join(unknown)}. Its maps: {', '.join(self._sightings)}.")
         chosen = [self._sightings[name] for name in maps]
         sources = [sighting.source for sighting in chosen]
-        channels_last = [sighting.layout.channels_last for sighting in chosen]
+        layouts = [sighting.layout for sighting in chosen]
         encoder: nn.Module
         with untouched(self.module):
             if self._traced is not None:
-                encoder = cut(self._traced, sources, channels_last, self.module)
+                encoder = cut(self._traced, sources, layouts, self.module)
             else:
-                encoder = RecordedEncoder(self.module, sources, channels_last)
+                encoder = RecordedEncoder(self.module, sources, layouts)
             encoder = pruned(encoder, self.in_channels)
         preprocessing = getattr(self.module, "preprocessing", None)
         if isinstance(preprocessing, Preprocessing):
@@ -123,14 +144,20 @@ class _Probe:
         self.in_channels = in_channels
         self.places: list[dict[Place, Tensor]] = []
         self.outputs: list[dict[str, Tensor]] = []
+        self.watches: list[Watch] = []
+        self.parameters: dict[Place, frozenset[int]] = {}
+        self.needed: frozenset[int] = frozenset()
+        self.grid = _declared_grid(module)
         self.on_meta, self.sizes = self._working_sizes()
 
     def spec(self) -> EncoderSpec:
         returned = self._returned()
+        self.needed = self._returned_parameters() if returned else self._last_parameters()
         traced, maps = self._traced_maps(returned)
         recorded_maps = returned or self._selected(self._recorded_sightings())
         if traced is None or not _cover(maps, recorded_maps):
             traced, maps = None, recorded_maps
+        self._check_complete(maps)
         if not maps:
             tried = " and ".join(f"{height} x {width}" for height, width in self.sizes)
             raise NegotiationError(
@@ -143,6 +170,7 @@ class _Probe:
             name=name,
             factory=ProbedFactory(self.module, self.in_channels, maps, traced),
             pyramid=tuple(sighting.as_map() for sighting in maps),
+            sizes=ImageSizes(multiple=self._patch_size(maps)),
             options=(),
         )
 
@@ -154,13 +182,21 @@ class _Probe:
         cause: Exception | None = None
         set_modes(self.module, training=False)
         for on_meta, sizes in [*((True, sizes) for sizes in META_SIZES), *real]:
-            self.places, self.outputs = [], []
+            self.places, self.outputs, self.watches, self.parameters = [], [], [], {}
             try:
                 for size in sizes:
                     found: dict[Place, Tensor] = {}
+                    watch = Watch()
+
+                    def put(place: Place, tensor: Tensor, found: dict[Place, Tensor] = found, watch: Watch = watch) -> None:
+                        found[place] = tensor
+                        watch.hold(tensor, parameters := watch.parameters_of(tensor))
+                        self.parameters.setdefault(place, parameters)
+
                     paths = [path for path, _ in self.module.named_modules()]
-                    with recorded(self.module, paths, found.__setitem__):
-                        output = run(self.module, size, self.in_channels, on_meta=on_meta)[0]
+                    with recorded(self.module, paths, put):
+                        output = run(self.module, size, self.in_channels, on_meta=on_meta, watch=watch)[0]
+                    self.watches.append(watch)
                     self.places.append(found)
                     self.outputs.append(dict(named_tensors(output)))
             except Exception as error:  # noqa: BLE001 (the module's own code: told below, with its cause)
@@ -188,11 +224,61 @@ class _Probe:
             advice = "Check in_channels=, and that its forward takes one tensor (N, in_channels, H, W)."
         return asked + "\n".join(failures) + f"\n{advice}"
 
-    def _layout(self, tensors: Sequence[Tensor | None], *, learned: bool) -> Layout | None:
+    def _layout(self, tensors: Sequence[Tensor | None]) -> Layout | None:
         first, second = tensors
-        if first is None or second is None or (learned and not first.requires_grad):
+        if first is None or second is None:
             return None
+        if self.grid is not None and (tokens := token_layout_of((first, second), self.sizes, self.grid)):
+            return tokens
         return layout_of(first, second, self.sizes)
+
+    def _last_parameters(self) -> frozenset[int]:
+        """Return the parameters of the last tensor whose size follows the image's: a map, or tokens."""
+        first, second = (watch.steps for watch in self.watches)
+        pairs: Sequence[tuple[Tensor, Tensor | None]]
+        if len(first) == len(second):
+            pairs = [*zip(first, second, strict=True)]
+        else:  # it takes another way for each size
+            pairs = [(tensor, self.places[1].get(place)) for place, tensor in self.places[0].items()]
+        found = (self.watches[0].parameters_of(one) for one, other in reversed(pairs) if _follows_image(one, other))
+        return next((parameters for parameters in found if parameters), frozenset())
+
+    def _returned_parameters(self) -> frozenset[int]:
+        """Return the parameters of all that forward returns and whose size follows the image's."""
+        first, second = self.outputs
+        kept = [tensor for key, tensor in first.items() if _follows_image(tensor, second.get(key))]
+        return frozenset().union(*(self.watches[0].parameters_of(tensor) for tensor in kept))
+
+    def _check_complete(self, maps: Sequence[_Sighting]) -> None:
+        """Refuse maps that leave out what the module's last map, or its last tokens, depend on."""
+        missing = self.needed.difference(*(sighting.parameters for sighting in maps))
+        if not missing:
+            return
+        names = [name for name, parameter in self.module.named_parameters() if id(parameter) in missing]
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        found = ", ".join(f"{sighting.name} (stride {sighting.layout.stride:g})" for sighting in maps) or "none"
+        package = type(self.module).__module__.partition(".")[0]
+        plugins = sorted(entry_points(group="zoo").names)
+        ids = ", ".join(f"`{name}:NAME`" for name in ([package] if package in plugins else plugins))
+        raise NegotiationError(
+            f"{self.owner} computes more than the feature maps that were found in it: an encoder of these would leave out "
+            f"{len(names)} parameters that its last map or its tokens depend on: {shown}. Maps found: {found}. "
+            "A map is (N, C, H, W) or (N, H, W, C). Tokens (N, L, C) are taken only where a module declares their order, by "
+            "`num_prefix_tokens` (class and register tokens before the patches') and `patch_size`, and their number agrees. "
+            f"{self._declared()} Declare both, use an encoder's id (`zoo list encoders`: {ids}), or pass a module whose "
+            "forward returns a list of maps (a wrapper of `forward_intermediates`, where the module has it)."
+        )
+
+    def _patch_size(self, maps: Sequence[_Sighting]) -> int:
+        """Return what H and W must be multiples of for tokens to be whole patches; 1 where no map is made of tokens."""
+        sides = [side for sighting in maps if sighting.layout.tokens for side in sighting.layout.tokens.patch_size]
+        return max(sides, default=1)
+
+    def _declared(self) -> str:
+        if self.grid is None:
+            return f"{self.owner} declares no such pair."
+        height, width = self.grid.patch_size
+        return f"{self.owner} declares {self.grid.num_prefix_tokens} prefix tokens and patches of {height} x {width}."
 
     def _has_parameters(self) -> bool:
         return next(self.module.parameters(), None) is not None
@@ -202,13 +288,12 @@ class _Probe:
         first, second = self.outputs
         maps = []
         for key, tensor in first.items():
-            layout = self._layout((tensor, second.get(key)), learned=False)
+            layout = self._layout((tensor, second.get(key)))
             if layout is not None:
                 places = [place for place, seen in self.places[0].items() if seen is tensor and place.path]
                 source = places[-1] if places else Place(path="", call=1, key=key)
-                maps.append(
-                    _Sighting(name=f"map{key}" if key.isdigit() else key, depth=1, value=key, source=source, layout=layout)
-                )
+                name, parameters = f"map{key}" if key.isdigit() else key, self.watches[0].parameters_of(tensor)
+                maps.append(_Sighting(name=name, depth=1, value=key, source=source, layout=layout, parameters=parameters))
         return maps if len(maps) > 1 else []
 
     def _recorded_sightings(self) -> list[_Sighting]:
@@ -216,12 +301,15 @@ class _Probe:
         first, second = self.places
         sightings: list[_Sighting] = []
         for place, tensor in first.items():
-            layout = self._layout((tensor, second.get(place)), learned=self._has_parameters())
+            parameters = self.parameters[place]
+            layout = self._layout((tensor, second.get(place))) if parameters or not self._has_parameters() else None
             if layout is not None and (place.path or id(tensor) not in {sighting.value for sighting in sightings}):
                 name = ".".join(part for part in (place.path, place.key) if part) or "output"
                 name = name if place.call == 1 else f"{name}_{place.call - 1}"
                 depth = place.path.count(".") + 1
-                sightings.append(_Sighting(name=name, depth=depth, value=id(tensor), source=place, layout=layout))
+                sightings.append(
+                    _Sighting(name=name, depth=depth, value=id(tensor), source=place, layout=layout, parameters=parameters)
+                )
         return sightings
 
     def _traced_maps(self, returned: list[_Sighting]) -> tuple[Traced | None, list[_Sighting]]:
@@ -274,9 +362,12 @@ class _Probe:
         """Return the maps as nodes of the graph; None where the graph does not compute what the module does."""
         first: dict[fx.Node, Tensor] = {}
         second: dict[fx.Node, Tensor] = {}
+        parameters: dict[fx.Node, frozenset[int]] = {}
         try:
             for size, seen in zip(self.sizes, (first, second), strict=True):
-                run(_Observed(traced.module, seen), size, self.in_channels, on_meta=self.on_meta)
+                watch = Watch()
+                observed = _Observed(traced.module, seen, watch, parameters)
+                run(observed, size, self.in_channels, on_meta=self.on_meta, watch=watch)
         except Exception:  # noqa: BLE001 (the graph of a module that fx misread: the module then runs as it is)
             return None
         nodes = traced.returned()
@@ -286,23 +377,26 @@ class _Probe:
             maps = []
             for sighting in returned:
                 node = nodes[sighting.value]
-                layout = self._layout((first.get(node), second.get(node)), learned=False)
+                layout = self._layout((first.get(node), second.get(node)))
                 if layout != sighting.layout or node not in {entry for _, _, entry in traced.names}:
                     return None
-                maps.append(_Sighting(name=sighting.name, depth=1, value=node, source=node, layout=layout))
+                maps.append(replace(sighting, value=node, source=node, parameters=parameters[node]))
             return maps
-        learned = self._has_parameters()
         sightings = []
         for name, depth, node in traced.names:
-            layout = self._layout((first.get(node), second.get(node)), learned=learned)
+            learned = parameters.get(node) or not self._has_parameters()
+            layout = self._layout((first.get(node), second.get(node))) if learned else None
             if layout is not None:
-                sightings.append(_Sighting(name=name, depth=depth, value=node, source=node, layout=layout))
+                sightings.append(
+                    _Sighting(name=name, depth=depth, value=node, source=node, layout=layout, parameters=parameters[node])
+                )
         return self._selected(sightings)
 
     def _selected(self, sightings: Sequence[_Sighting]) -> list[_Sighting]:
         """Return the last map at each level, at the shallowest depth that shows the level, fine to coarse.
 
-        A module that shows three levels or more is a trunk, not a stage: what it calls counts in its place.
+        A module that shows three levels or more is a trunk, not a stage: what it calls counts in its place. Where these maps
+        leave out parameters of the last one that the module computes, deeper in its modules, that one takes its level.
         """
         levels: defaultdict[str, set[int]] = defaultdict(set)
         for sighting in sightings:
@@ -315,7 +409,37 @@ class _Probe:
             depth = sighting.depth - sum(above in trunks for above in _above(sighting.name))
             if not repeats and (sighting.level not in chosen or depth <= chosen[sighting.level][0]):
                 chosen[sighting.level] = depth, sighting
+        if missing := self.needed.difference(*(sighting.parameters for _, sighting in chosen.values())):
+            later = [sighting for sighting in sightings if missing <= sighting.parameters]
+            if later:
+                last = min(reversed(later), key=lambda sighting: sighting.depth)
+                chosen[last.level] = last.depth, last
         return sorted((sighting for _, sighting in chosen.values()), key=lambda sighting: sighting.layout.stride)
+
+
+def _declared_grid(module: nn.Module) -> TokenGrid | None:
+    """Return the order of tokens that the module or a module inside it declares; None for none."""
+    for submodule in module.modules():
+        prefix = getattr(submodule, "num_prefix_tokens", None)
+        if not isinstance(prefix, int) or isinstance(prefix, bool) or prefix < 0:
+            continue
+        for holder in (submodule, getattr(submodule, "patch_embed", None)):
+            patch = getattr(holder, "patch_size", None)
+            if isinstance(patch, int) and not isinstance(patch, bool):
+                patch = (patch, patch)
+            if isinstance(patch, Sequence) and len(patch) == 2 and all(isinstance(side, int) and side > 0 for side in patch):
+                return TokenGrid(num_prefix_tokens=prefix, patch_size=(patch[0], patch[1]))
+    return None
+
+
+def _follows_image(first: Tensor, second: Tensor | None) -> bool:
+    """Whether two tensors, of images of two sizes, are maps or tokens: some axes grow, the batch and the channels do not."""
+    if second is None or first.ndim < 3 or first.ndim != second.ndim or not first.is_floating_point():
+        return False
+    fixed = [axis for axis in range(first.ndim) if first.shape[axis] == second.shape[axis]]
+    batch = next((axis for axis in (0, 1) if axis in fixed and first.shape[axis] == BATCH), None)
+    channels = [axis for axis in fixed if axis != batch and first.shape[axis] > 1]
+    return batch is not None and bool(channels) and len(fixed) < first.ndim
 
 
 def _above(name: str) -> list[str]:
@@ -330,21 +454,26 @@ def _cover(maps: Sequence[_Sighting], others: Sequence[_Sighting]) -> bool:
 
 
 class _Observed(nn.Module):
-    """Runs a graph node by node, and keeps each tensor."""
+    """Runs a graph node by node, and keeps each tensor and the parameters that it is computed from."""
 
-    def __init__(self, graph: fx.GraphModule, seen: dict[fx.Node, Tensor]) -> None:
+    def __init__(
+        self, graph: fx.GraphModule, seen: dict[fx.Node, Tensor], watch: Watch, sources: dict[fx.Node, frozenset[int]]
+    ) -> None:
         super().__init__()
         self.graph = graph
         self.seen = seen
+        self.watch = watch
+        self.sources = sources
 
     def forward(self, image: Tensor) -> Any:
-        seen = self.seen
+        seen, watch, sources = self.seen, self.watch, self.sources
 
         class Interpreter(fx.Interpreter):
             def run_node(self, n: fx.Node) -> Any:
                 value = super().run_node(n)
                 if isinstance(value, Tensor):
                     seen[n] = value
+                    sources.setdefault(n, watch.parameters_of(value))
                 return value
 
         return Interpreter(self.graph).run(image)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor, nn
 
-from zoo.measurement import META_SIZES, REAL_SIZES, run, set_modes, untouched
+from zoo.measurement import META_SIZES, REAL_SIZES, leaves, run, set_modes, untouched
 
 __all__ = ["pruned", "unused_parameters"]
 
@@ -47,25 +46,9 @@ def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: M
         stand_ins: what stood for the parameters in that run, by name, as `torch.func.functional_call` takes it; None
             where the module ran with its own.
     """
-    reached = {id(leaf) for leaf in _leaves(outputs)}
+    reached = {id(leaf) for leaf in leaves(outputs)}
     used = module.named_parameters() if stand_ins is None else stand_ins.items()
     return [name for name, tensor in used if id(tensor) not in reached]
-
-
-def _leaves(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield the leaf tensors that the outputs' gradients flow to; an output that is a leaf itself among them."""
-    outputs = list(outputs)
-    yield from (tensor for tensor in outputs if tensor.grad_fn is None and tensor.requires_grad)
-    waiting: list[Any] = [tensor.grad_fn for tensor in outputs]
-    seen = set()
-    while waiting:
-        function = waiting.pop()
-        if function is None or function in seen:
-            continue
-        seen.add(function)
-        if hasattr(function, "variable"):
-            yield function.variable
-        waiting.extend(following for following, _ in function.next_functions)
 
 
 @contextmanager
