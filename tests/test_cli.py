@@ -258,6 +258,7 @@ def test_a_pairing_that_fails_is_a_row_and_no_failure_of_the_command(cli, tmp_pa
     failed = list(csv.DictReader(io.StringIO(out)))[1]
     assert "unet-basic" in failed["error"]
     assert "FAILED" in err
+    assert err.endswith("1 of 2 pairings failed.\n")
 
 
 def in_a_process(*arguments, **options):
