@@ -124,7 +124,8 @@ class _Checked:
         sample = self.samples[index]
         if problem := self._problem(sample):
             raise DataError(f"{self.data.name}, {self.name} part: {problem} (sample {index}).")
-        return sample
+        image, mask = sample
+        return image.float(), mask
 
     def _problem(self, sample: object) -> str | None:
         """Return what is wrong with a sample, if anything is."""
@@ -144,7 +145,7 @@ class _Checked:
             return (
                 f"an image has the size {tuple(image.shape[1:])}, and size is {self.data.size}; give size=None if they differ"
             )
-        if count := int((~torch.isfinite(image)).sum()):
+        if count := int((~torch.isfinite(image.float())).sum()):
             return f"an image has {count} numbers that are not finite (NaN or infinity)"
         num_classes = len(self.data.classes)
         is_strange = ((mask < 0) | (mask >= num_classes)) & (mask != self.data.ignored)

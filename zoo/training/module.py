@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from zoo.data.segmentation_data import Samples, SegmentationData
 from zoo.errors import ZooError
 from zoo.normalisation import Normalisation
+from zoo.training.augmentation import Augmentation
 from zoo.training.checkpoint_files import check_weights
 from zoo.training.losses import make_loss
 from zoo.training.order import Order, ResumableLoader, TrainingSamples, seed_of
@@ -141,9 +142,8 @@ class TrainingModule(LightningModule):
     def train_dataloader(self) -> ResumableLoader:
         """Return the rest of the run's batches."""
         settings = self._settings
-        samples = TrainingSamples(
-            self._data.train, size=self._size, augment=settings.augment, ignored=self._data.ignored, seed=settings.seed
-        )
+        augmentation = Augmentation(size=self._size, ignored=self._data.ignored, is_on=settings.augment)
+        samples = TrainingSamples(self._data.train, augmentation=augmentation, seed=settings.seed)
         order = Order(
             first=self.trainer.global_step,
             steps=self.steps,

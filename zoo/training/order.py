@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from zoo.data.segmentation_data import Samples
+from zoo.training.augmentation import Augmentation
 
 __all__ = ["Order", "ResumableLoader", "TrainingSamples", "seed_of"]
 
@@ -28,24 +27,17 @@ def seed_of(*facts: object) -> int:
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
     """The training part without an end: position p is a sample of epoch p // len, shuffled and augmented by seed and p."""
 
-    def __init__(self, samples: Samples, *, size: tuple[int, int], augment: bool, ignored: int, seed: int) -> None:
+    def __init__(self, samples: Samples, *, augmentation: Augmentation, seed: int) -> None:
         self._samples = samples
+        self._augmentation = augmentation
         self._seed = seed
-        fill: Any = {tv_tensors.Image: 0.0, tv_tensors.Mask: ignored}
-        steps: list[Any] = [v2.RandomHorizontalFlip()] if augment else []
-        if augment:
-            scaled = v2.ScaleJitter(size, scale_range=(0.75, 1.5), antialias=True)
-            steps += [v2.RandomApply([scaled], p=0.5), v2.RandomApply([v2.ColorJitter(brightness=0.2, contrast=0.2)], p=0.5)]
-        self._transform = v2.Compose([*steps, v2.RandomCrop(size, pad_if_needed=True, fill=fill)])
         self._permutation: tuple[int, list[int]] = (-1, [])
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         epoch, place = divmod(position, len(self._samples))
         image, mask = self._samples[self._shuffled(epoch)[place]]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of("augment", self._seed, position))
-            image, mask = self._transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
-        return image.as_subclass(Tensor), mask.as_subclass(Tensor)
+        generator = torch.Generator().manual_seed(seed_of("augment", self._seed, position))
+        return self._augmentation(image, mask, generator)
 
     def _shuffled(self, epoch: int) -> list[int]:
         if self._permutation[0] != epoch:

@@ -1,0 +1,98 @@
+"""A data set of a user's own: every sample is checked, the later ones too, before and while it is trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+import zoo
+from zoo import SegmentationData
+from zoo.data.segmentation_data import checked_data
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Lightning's own, on import
+]
+LATER = 7
+
+
+class Samples:
+    """Random images with two classes; one sample is spoiled."""
+
+    def __init__(self, count=9, *, channels=3, spoil=None, dtype=torch.float32, is_random=False):
+        self.count, self.channels, self.spoil, self.dtype, self.is_random = count, channels, spoil, dtype, is_random
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        generator = None if self.is_random else torch.Generator().manual_seed(index)
+        image = torch.rand(self.channels, 32, 32, generator=generator).to(self.dtype)
+        mask = (image[0] > 0.5).long()
+        if index == LATER and self.spoil:
+            return self.spoil(image, mask)
+        return image, mask
+
+
+def data_of(part="train", channels=3, **options):
+    sound = {name: Samples(channels=channels) for name in ("train", "validation", "test")}
+    parts = sound | {part: Samples(channels=channels, **options)}
+    return SegmentationData(name="mine", classes=("a", "b"), in_channels=channels, size=(32, 32), **parts)
+
+
+def train(data, output, **settings):
+    settings = {"steps": 2, "batch": 2, "validations": 0, **settings}
+    return zoo.train("timm:mobilenetv3_small_050", "unet-basic", data, output=output, **settings)
+
+
+def with_pixel(tensor, value):
+    changed = tensor.clone()
+    changed.view(-1)[5] = value
+    return changed
+
+
+SPOILED = {
+    "class 7": (lambda image, mask: (image, with_pixel(mask, 7)), "a mask has 7, and there are 2 classes"),
+    "class -1": (lambda image, mask: (image, with_pixel(mask, -1)), "a mask has -1, and there are 2 classes"),
+    "NaN": (lambda image, mask: (with_pixel(image, math.nan), mask), "1 numbers that are not finite"),
+    "infinity": (lambda image, mask: (with_pixel(image, math.inf), mask), "1 numbers that are not finite"),
+    "uint8": (lambda image, mask: ((image * 255).byte(), mask), r"found \(3, 32, 32\) of torch\.uint8"),
+    "size": (lambda image, mask: (image[:, :20], mask[:20]), r"the size \(20, 32\), and size is \(32, 32\)"),
+    "channels": (lambda image, mask: (image[:2], mask), "2 channels, and in_channels is 3"),
+    "no mask": (lambda image, mask: image, "an image and its mask; found a Tensor"),
+}
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("kind", SPOILED)
+def test_a_later_sample_is_checked_before_training_begins(tmp_path, part, kind):
+    spoil, told = SPOILED[kind]
+    with pytest.raises(zoo.DataError, match=rf"mine, {part} part: .*{told}.*\(sample 7\)"):
+        train(data_of(part, spoil=spoil), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sample_that_is_another_each_time_is_checked_when_it_is_trained_on(tmp_path):
+    spoil, told = SPOILED["class 7"]
+    with pytest.raises(zoo.DataError, match=told):
+        train(data_of(spoil=spoil, is_random=True), tmp_path / "run", steps=9)
+
+
+def test_an_ignored_value_of_ones_own_is_not_strange(tmp_path):
+    data = replace(data_of(spoil=lambda image, mask: (image, with_pixel(mask, -1))), ignored=-1)
+    assert checked_data(data).train[LATER][1].min() == -1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_floating_point_images_of_other_precisions_become_float32(dtype):
+    assert checked_data(data_of(dtype=dtype)).train[0][0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_any_number_of_channels_is_trained_on_with_augmentation(tmp_path, channels):
+    result = train(data_of(channels=channels), tmp_path / "run", steps=4, batch=8, size=24)
+    assert result.steps == 4
+    assert math.isfinite(result.test.miou)
