@@ -409,7 +409,14 @@ def test_the_size_multiple_follows_the_coarsest_map_used(strides, multiple):
     assert plan(pyramid_of(*strides)).sizes.sizes.multiple == multiple
 
 
-def test_the_size_multiple_is_that_of_the_encoders_maps_not_of_those_made_from_them():
+@pytest.mark.parametrize(("stride", "multiple"), [(4, 32), (8, 32), (16, 32), (32, 32)])
+def test_the_size_multiple_follows_a_coarser_map_that_is_made_at_a_power_of_two(stride, multiple):
+    made = plan(pyramid_of(stride), zoo.Needs(strides=(4, 8, 16, 32)))
+    assert made.sizes.sizes.multiple == multiple
+    assert plan(pyramid_of(stride), zoo.Needs(max_levels=1)).sizes.sizes.multiple == stride
+
+
+def test_the_size_multiple_is_that_of_the_encoders_maps_where_a_coarser_map_is_made_at_no_power_of_two():
     made = plan(pyramid_of(14), zoo.Needs(min_levels=2))
     assert made.pyramid[-1].stride == 28
     assert made.sizes.sizes.multiple == 14

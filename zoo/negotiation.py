@@ -60,15 +60,25 @@ def negotiate(
         problems += [_inserted(level, route) for level, route in enumerate(routes, start=1) if route.adapters]
     if problems:
         raise NegotiationError(_refusal(encoder, decoder, pyramid, needs, choice, problems))
-    coarsest = max(route.source.stride for route in routes)
-    multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
     return Plan(
         encoder=encoder,
         decoder=decoder,
         routes=routes,
         unused=tuple(Unused(source=entry, reason=choice.dropped[entry]) for entry in pyramid if entry in choice.dropped),
-        sizes=plan_sizes(sizes, size_multiple=multiple, image_size=image_size, policy=size_policy),
+        sizes=plan_sizes(sizes, size_multiple=_size_multiple(routes), image_size=image_size, policy=size_policy),
     )
+
+
+def _size_multiple(routes: Sequence[Route]) -> int:
+    """Return what H and W must be multiples of, so that every map is a whole one.
+
+    A coarser map that an adapter makes counts as well where its stride is a power of two: it halves 5 x 7 places to 3 x 4,
+    and a decoder that doubles these gets 6 x 8.
+    """
+    coarsest = max(route.source.stride for route in routes)
+    multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
+    made = max((route.output for route in routes), key=lambda entry: entry.stride)
+    return math.lcm(multiple, 2**made.level) if made.stride == 2**made.level else multiple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +219,8 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
         dropped |= {entry: reason for index, entry in enumerate(kept) if index not in taken}
         kept = [entry for index, entry in enumerate(kept) if index in taken]
     if not problems and (not kept or len(kept) < needs.min_levels):
-        problems.append(_too_few(len(kept), needs, levels))
+        made = f"needs=zoo.Needs(min_levels={needs.min_levels}), by which missing strides are made"
+        problems.append(f"{_too_few(len(kept), needs, levels)}, or, where the decoder is yours, register it with {made}")
     rungs = tuple(_Rung(level=entry.level, source=entry, how="select") for entry in kept)
     return _Choice(rungs=rungs, dropped=dropped, problems=problems)
 
