@@ -143,9 +143,9 @@ def test_a_function_that_makes_the_decoder_is_wrapped_too():
 @pytest.mark.parametrize(
     ("decoder", "found"),
     [
-        (Failing, r"Failing.*raised RuntimeError for meta tensors of shape \(2, 256, .*one by one, fine to coarse"),
-        (GivesTwo, r"GivesTwo.*must return one tensor \(N, channels, h, w\); found tuple"),
-        (GivesVector, r"GivesVector.*must return one tensor.*found \(2, 512\)"),
+        (Failing, r"Failing.*raised RuntimeError for maps of shape \(2, 256, .*one by one, fine to coarse"),
+        (GivesTwo, r"GivesTwo.*must return one tensor \(N, channels, h, w\); found a tuple"),
+        (GivesVector, r"GivesVector.*must return one tensor.*found a tensor of shape \(2, 512\)"),
     ],
 )
 def test_a_decoder_that_gives_no_map_is_named_when_it_is_built(decoder, found):
@@ -208,12 +208,169 @@ def test_what_is_no_decoder_class_is_refused(thing):
         zoo.from_channels(thing)
 
 
-def test_a_decoder_that_reads_a_value_while_it_is_made_is_told_that_meta_has_none(fresh_registry):
-    class Reading(nn.Module):
+def test_a_decoder_that_reads_a_value_while_it_is_made_is_measured_by_a_real_run():
+    class Reading(AnyNumber):
         def __init__(self, in_channels_list):
-            super().__init__()
+            super().__init__(in_channels_list)
             self.scale = torch.ones(1).item()
 
     zoo.register_decoder("reading", zoo.from_channels(Reading))
-    with pytest.raises(zoo.PluginError, match=r"Reading.*meta device.*read no tensor's value"):
+    assert zoo.build("resnet18", "reading", classes=2)(torch.rand(2, 3, 33, 47)).shape == (2, 2, 33, 47)
+    with torch.device("meta"), pytest.raises(zoo.PluginError, match=r"local:reading raised .*meta tensors"):
         zoo.build("resnet18", "reading")
+
+
+class OneWidth(nn.Module):
+    """A tutorial's decoder whose second transposed convolution is right for a width of 16 alone."""
+
+    def __init__(self, in_channels_list, out_channels):
+        super().__init__()
+        self.up1 = nn.ConvTranspose2d(in_channels_list[5], 16, kernel_size=2, stride=2)
+        self.conv1 = nn.Conv2d(16 + in_channels_list[4], out_channels, kernel_size=3, padding=1)
+        self.up2 = nn.ConvTranspose2d(16, 16, kernel_size=2, stride=2)
+        self.conv2 = nn.Conv2d(16 + in_channels_list[3], out_channels, kernel_size=3, padding=1)
+
+    def forward(self, x1, x2, x3, x4, x5, x6):
+        x = self.conv1(torch.cat([self.up1(x6), x5], dim=1))
+        return self.conv2(torch.cat([self.up2(x), x4], dim=1))
+
+
+def test_a_width_that_the_class_gets_wrong_is_named_when_it_is_built():
+    zoo.register_decoder("one-width", zoo.from_channels(OneWidth, out_channels=8))
+    with pytest.raises(
+        zoo.PluginError, match=r"OneWidth\(out_channels=8\) raised RuntimeError .*to have 16 channels, but got 8"
+    ):
+        zoo.build("resnet18", "one-width")
+    assert zoo.build("resnet18", "one-width", decoder_options={"out_channels": 16}).decoder.out_channels == 16
+
+
+class Listed(AnyNumber):
+    """Takes its maps as smp's decoders do: one argument, a list."""
+
+    def forward(self, features):
+        return super().forward(*features)
+
+
+class ListedByAnnotation(AnyNumber):
+    def forward(self, features: list[torch.Tensor], scale=1.0):
+        return scale * super().forward(*features)
+
+
+class OneMap(nn.Module):
+    def __init__(self, in_channels_list, out_channels=3):
+        super().__init__()
+        (channels,) = in_channels_list
+        self.conv = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: torch.Tensor):
+        return self.conv(x)
+
+
+class OneMapUnannotated(OneMap):
+    def forward(self, x):
+        return self.conv(x)
+
+
+def make_listed(in_channels_list):
+    return Listed(in_channels_list)
+
+
+@pytest.mark.parametrize("decoder", [Listed, ListedByAnnotation, make_listed])
+@pytest.mark.parametrize(("encoder", "count"), [("resnet18", 6), ("timm:resnet18", 5)])
+def test_a_forward_with_a_single_input_gets_the_list_of_all_maps(decoder, encoder, count):
+    zoo.register_decoder("listed", zoo.from_channels(decoder))
+    model = zoo.build(encoder, "listed", classes=2)
+    assert model(torch.rand(2, 3, 65, 97)).shape == (2, 2, 65, 97)
+    assert len(model.plan.routes) == count
+
+
+def test_a_single_input_that_is_annotated_as_a_tensor_gets_the_coarsest_map():
+    zoo.register_decoder("one-map", zoo.from_channels(OneMap))
+    model = zoo.build("resnet18", "one-map", classes=2)
+    assert model.plan.maps == ("layer4",)
+    assert model(torch.rand(2, 3, 65, 97)).shape == (2, 2, 65, 97)
+
+
+def test_a_single_input_that_takes_no_list_is_named_when_it_is_built():
+    zoo.register_decoder("unannotated", zoo.from_channels(OneMapUnannotated, needs=zoo.Needs(max_levels=1)))
+    with pytest.raises(zoo.PluginError, match=r"OneMapUnannotated.*as one list.*annotate its input as torch\.Tensor"):
+        zoo.build("resnet18", "unannotated")
+
+
+class FixedGrid(AnyNumber):
+    def forward(self, *features):
+        return F.interpolate(super().forward(*features), size=(56, 56))
+
+
+class Transposed(AnyNumber):
+    def forward(self, *features):
+        return super().forward(*features).transpose(2, 3)
+
+
+@pytest.mark.parametrize("decoder", [FixedGrid, Transposed])
+def test_a_map_whose_size_does_not_follow_the_images_is_refused(decoder):
+    zoo.register_decoder("wrong", zoo.from_channels(decoder))
+    with pytest.raises(zoo.PluginError, match=rf"{decoder.__name__}.*whose h and w follow the image's"):
+        zoo.build("resnet18", "wrong")
+
+
+@pytest.mark.parametrize("needs", [zoo.Needs(strides=(1, 2, 4, 8, 16, 32)), zoo.Needs(min_levels=6), zoo.Needs(channels=24)])
+@pytest.mark.parametrize("encoder", ["resnet18", "timm:resnet18", "timm:convnext_atto", "timm:vit_tiny_patch16_224"])
+def test_with_needs_a_decoder_of_six_named_maps_works_with_any_encoder(encoder, needs):
+    zoo.register_decoder("basic", zoo.from_channels(BasicDecoder, out_channels=8, needs=needs))
+    model = zoo.build(encoder, "basic", classes=2)
+    assert [entry.stride for entry in model.plan.pyramid] == [1, 2, 4, 8, 16, 32]
+    assert model(torch.rand(2, 3, 65, 97)).shape == (2, 2, 65, 97)
+
+
+def test_the_error_about_too_few_maps_offers_needs(basic):
+    with pytest.raises(zoo.NegotiationError, match=r"register it with needs=zoo\.Needs\(min_levels=6\)"):
+        zoo.build("timm:resnet18", "basic")
+
+
+@pytest.mark.parametrize(
+    ("needs", "found"),
+    [
+        (
+            zoo.Needs(strides=(4, 8, 16, 32)),
+            r"forward takes 6 maps, and its needs allow 4; write needs=.*\(1, 2, 4, 8, 16, 32\)",
+        ),
+        (zoo.Needs(max_levels=3), r"forward takes 6 maps, and its needs allow 3"),
+        (6, r"needs must be a zoo\.Needs; found 6"),
+    ],
+)
+def test_needs_that_do_not_fit_the_forward_are_refused(needs, found):
+    with pytest.raises(zoo.RegistrationError, match=rf"BasicDecoder.*{found}"):
+        zoo.from_channels(BasicDecoder, out_channels=8, needs=needs)
+
+
+def test_needs_given_with_the_registration_that_do_not_fit_the_forward_are_named_when_it_is_built():
+    zoo.register_decoder("basic", zoo.from_channels(BasicDecoder, out_channels=8), needs=zoo.Needs(strides=(8, 16, 32)))
+    with pytest.raises(zoo.PluginError, match=r"BasicDecoder.*takes 6 maps, and the pyramid has 3\. Say which maps"):
+        zoo.build("resnet18", "basic")
+
+
+def test_a_decoder_that_makes_the_logits_gets_the_number_of_classes_by_the_name_it_has_for_it():
+    zoo.register_decoder("logits", zoo.from_channels(BasicDecoder, classes="out_channels"))
+    for classes in (1, 19):
+        model = zoo.build("resnet18", "logits", classes=classes)
+        assert type(model.head) is nn.Identity
+        assert model.decoder.module.conv2.out_channels == classes
+        assert model(torch.rand(2, 3, 65, 97)).shape == (2, classes, 65, 97)
+    with pytest.raises(zoo.OptionError, match=r"has no option 'out_channels'"):
+        zoo.build("resnet18", "logits", decoder_options={"out_channels": 3})
+    with pytest.raises(zoo.OptionError, match=r"'classes' is no option of local:logits; zoo gives it itself"):
+        zoo.build("resnet18", "logits", decoder_options={"classes": 3})
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"classes": 19}, r"names the parameter.*found 19.*said to zoo\.build"),
+        ({"classes": "num_classes"}, r"has no parameter 'num_classes'; its parameters: out_channels"),
+        ({"classes": "out_channels", "out_channels": 3}, r"has a default in zoo\.from_channels as well"),
+    ],
+)
+def test_a_name_for_the_number_of_classes_that_does_not_fit_is_refused(given, found):
+    with pytest.raises(zoo.RegistrationError, match=rf"BasicDecoder.*{found}"):
+        zoo.from_channels(BasicDecoder, **given)

@@ -343,6 +343,70 @@ def test_a_decoder_may_make_its_own_head():
         built_with("headless")
 
 
+class Logits(nn.Module):
+    """Makes the logits itself, and declares nothing else."""
+
+    makes_logits = True
+
+    def __init__(self, pyramid, *, classes, width=8):
+        super().__init__()
+        self.project = nn.Conv2d(pyramid[0].channels, width, 1)
+        self.classify = nn.Conv2d(width, classes, 1)
+
+    def forward(self, features):
+        return self.classify(self.project(features[0]).relu())
+
+
+def test_a_decoder_that_makes_the_logits_gets_the_classes_and_no_head():
+    zoo.register_decoder("own", Logits)
+    zoo.register_decoder("told", lambda pyramid, classes: Logits(pyramid, classes=classes), makes_logits=True)
+    for name in ("own", "told"):
+        model = zoo.build("resnet18", name, classes=7)
+        assert type(model.head) is nn.Identity
+        assert model(torch.rand(2, 3, 65, 97)).shape == (2, 7, 65, 97)
+    for options in ({"classes": 3}, {"clases": 3}):
+        with pytest.raises(zoo.OptionError, match=r"'clas+es' is no option of|no option 'clases'. Its options: width"):
+            zoo.build("resnet18", "own", decoder_options=options)
+
+
+def test_nothing_is_guessed_from_a_keywords_name():
+    zoo.register_decoder("silent", Logits, makes_logits=False)
+    with pytest.raises(zoo.PluginError, match=r"local:silent raised TypeError.*'classes'"):
+        zoo.build("resnet18", "silent", classes=7)
+    zoo.register_decoder("sum", Sum, makes_logits=True)
+    with pytest.raises(zoo.PluginError, match=r"local:sum raised TypeError.*'classes'"):
+        zoo.build("resnet18", "sum", classes=7)
+
+
+def test_a_decoder_whose_logits_are_not_one_for_each_class_is_named():
+    class Three(Logits):
+        def __init__(self, pyramid, *, classes):
+            super().__init__(pyramid, classes=3)
+
+    zoo.register_decoder("three", Three)
+    with pytest.raises(zoo.PluginError, match=r"The decoder three must return one .*\(2, 7, h, w\); found .*\(2, 3, "):
+        zoo.build("resnet18", "three", classes=7)(torch.rand(2, 3, 64, 64))
+
+
+def test_a_decoder_that_makes_the_logits_has_no_head_of_its_own():
+    class Both(Logits):
+        def make_head(self, classes):
+            return nn.Identity()
+
+    zoo.register_decoder("both", Both)
+    with pytest.raises(zoo.PluginError, match=r"The decoder local:both declares makes_logits and has make_head"):
+        zoo.build("resnet18", "both", classes=7)
+    with pytest.raises(zoo.RegistrationError, match=r"makes_logits must be True or False, found 'yes'"):
+        zoo.register_decoder("text", Sum, makes_logits="yes")
+
+
+def test_a_model_whose_decoder_makes_the_logits_is_saved_and_loaded(tmp_path):
+    zoo.register_decoder("own", Logits)
+    model = zoo.build("resnet18", "own", classes=7).eval()
+    image = torch.rand(1, 3, 65, 97)
+    assert torch.equal(zoo.load(model.save(tmp_path / "saved")).eval()(image), model(image))
+
+
 def test_an_unknown_option_names_those_that_there_are():
     zoo.register_decoder("sum", Sum)
     with pytest.raises(zoo.OptionError, match=r"local:sum has no option 'scaling'\. Its options: scale"):

@@ -18,7 +18,7 @@ from zoo.planning import EncoderLike, Resolved, asked, resolve
 from zoo.registry import Entry
 from zoo.specs import DecoderSpec, EncoderSpec, Factory
 
-__all__ = ["build", "build_pairing"]
+__all__ = ["build", "build_pairing", "decoder_keywords"]
 
 
 def build(
@@ -41,7 +41,7 @@ def build(
 
     Args:
         encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found: they are
-            measured (`zoo.probe`), and the model shares the module's parameters and keeps its modes. Or a whole pairing
+            measured, and the model shares the module's parameters and keeps its modes. Or a whole pairing
             (`zoo.Pairing.from_yaml(path)`), and nothing beside it.
         decoder: a decoder's id (`zoo list decoders`).
         classes: the number of logits a pixel gets.
@@ -113,8 +113,9 @@ def _encoder(resolved: Resolved) -> nn.Module:
 
 
 def _decoder(resolved: Resolved) -> nn.Module:
-    decoder = _made(resolved.decoder, (resolved.plan.pyramid,), {}, resolved.pairing.decoder_options)
-    for name in ("out_channels", "out_stride"):
+    given = decoder_keywords(resolved.decoder.spec, resolved.pairing.classes)
+    decoder = _made(resolved.decoder, (resolved.plan.pyramid,), given, resolved.pairing.decoder_options)
+    for name in () if resolved.decoder.spec.makes_logits else ("out_channels", "out_stride"):
         value = getattr(decoder, name, None)
         if not isinstance(value, int | float) or value < 1:
             raise PluginError(
@@ -124,9 +125,20 @@ def _decoder(resolved: Resolved) -> nn.Module:
     return decoder
 
 
+def decoder_keywords(spec: DecoderSpec, classes: int) -> dict[str, Any]:
+    """Return what a decoder's factory is given beside the pyramid, its constants and its options."""
+    return {"classes": classes} if spec.makes_logits else {}
+
+
 def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
     classes = resolved.pairing.classes
     make_head = getattr(decoder, "make_head", None)
+    if resolved.decoder.spec.makes_logits:
+        if make_head is not None:
+            raise PluginError(
+                f"The decoder {resolved.decoder.id} declares makes_logits and has make_head; keep one of the two."
+            )
+        return nn.Identity()
     if make_head is None:
         return _pointwise(int(decoder.out_channels), classes)  # type: ignore[arg-type]
     try:

@@ -5,27 +5,38 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import PluginError, RegistrationError
+from zoo.errors import OptionError, PluginError, RegistrationError
+from zoo.outputs import describe
 from zoo.pyramid import Needs, Pyramid
 
 __all__ = ["ChannelListDecoder", "ChannelListFactory", "from_channels"]
 
 
-def from_channels(decoder: Callable[..., nn.Module], **defaults: Any) -> ChannelListFactory:
+def from_channels(
+    decoder: Callable[..., nn.Module], *, needs: Needs | None = None, classes: str | None = None, **defaults: Any
+) -> ChannelListFactory:
     """Wrap `decoder(in_channels_list, **options)` with `forward(x1, ..., xn)`, so that it registers as it is.
 
     The class gets the channels of *all* the encoder's maps, fine to coarse, as `zoo.channels` lists them, and its
-    `forward` gets the maps in that order. If `forward` names its inputs one by one, that many maps are needed. How many
-    channels it returns, and at which stride, is measured on the meta device when it is built.
+    `forward` gets the maps in that order. A `forward` that names its inputs one by one needs that many maps. A `forward`
+    with a single input gets the list of all maps, unless the input is annotated as a `Tensor`: it then gets the coarsest
+    map. zoo runs the decoder once when it builds it, to measure how many channels it returns and at which stride.
 
     Args:
         decoder: the class (or a function that makes the module).
+        needs: which maps it takes; zoo makes those that an encoder does not have. By default all the encoder's maps.
+        classes: the name of the parameter that takes the number of classes, for a decoder that makes the logits itself:
+            no head is added. By default the decoder returns features.
         defaults: keywords handed to it each time, such as `out_channels=256`; a pairing's `decoder_options` override them.
+
+    Raises:
+        RegistrationError: `decoder` is not a decoder class, or `needs` or `classes` do not fit it.
 
     Example:
         >>> zoo.register_decoder("basic", zoo.from_channels(BasicDecoder, out_channels=256))
@@ -33,38 +44,61 @@ def from_channels(decoder: Callable[..., nn.Module], **defaults: Any) -> Channel
     """
     if not callable(decoder):
         raise RegistrationError(f"zoo.from_channels wraps a decoder class; found {decoder!r}.")
-    return ChannelListFactory(decoder, defaults)
+    return ChannelListFactory(decoder, defaults, needs, classes)
 
 
 class ChannelListFactory:
     """Makes a `ChannelListDecoder` for any pyramid; its `needs` follow from the wrapped class's `forward`."""
 
-    def __init__(self, decoder: Callable[..., nn.Module], defaults: dict[str, Any]) -> None:
+    def __init__(
+        self, decoder: Callable[..., nn.Module], defaults: dict[str, Any], needs: Needs | None, classes: str | None
+    ) -> None:
         self.decoder = decoder
         self.defaults = defaults
-        fewest, most = _named_inputs(decoder)
-        self.needs = Needs(min_levels=fewest, max_levels=most, distinct_strides=False)
-        self.origin = f"{decoder.__module__}:{getattr(decoder, '__qualname__', repr(decoder))}({_listed(defaults)})"
-        self.__doc__ = decoder.__doc__
+        self.classes = classes
+        self.makes_logits = classes is not None
         try:
-            self.__signature__ = inspect.signature(decoder)
+            signature = inspect.signature(decoder)
         except (TypeError, ValueError) as cause:
             raise RegistrationError(f"zoo.from_channels wraps a decoder class; found {decoder!r}.") from cause
+        given = {
+            **({} if needs is None else {"needs": str(needs)}),
+            **({} if classes is None else {"classes": classes}),
+            **defaults,
+        }
+        name = f"{decoder.__module__}:{getattr(decoder, '__qualname__', repr(decoder))}"
+        self.origin = f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+        self._inputs = _inputs_of(getattr(decoder, "forward", None))
+        self.needs = _merged(needs, self._inputs, self.origin)
+        self.__doc__ = decoder.__doc__
+        self.__signature__ = signature if classes is None else _renamed(signature, classes, defaults, self.origin)
 
     def __call__(self, pyramid: Pyramid, **options: Any) -> ChannelListDecoder:
-        """Build the wrapped decoder for the pyramid's channels, and measure on meta what it gives."""
+        """Build the wrapped decoder for the pyramid's channels, and run another build of it to see what it returns."""
         options = {**self.defaults, **options}
+        if self.classes is not None:
+            count = options.pop("classes")
+            if self.classes in options:
+                raise OptionError(f"{self.classes!r} is the number of classes of {self.origin}; give classes= alone.")
+            options[self.classes] = count
         channels = [feature_map.channels for feature_map in pyramid]
+        self._check_count(self._inputs, len(channels))
         module = self.decoder(channels, **options)
-        try:
-            with torch.device("meta"):
-                twin = self.decoder(channels, **options)
-        except Exception as cause:
+        inputs = _inputs_of(type(module).forward)
+        self._check_count(inputs, len(channels))
+        device = torch.get_default_device()
+        own = [] if device.type in ("cpu", "meta") else [device.index or 0]
+        with torch.random.fork_rng(devices=own, device_type=device.type if own else "cuda"):
+            twin = ChannelListDecoder(self.decoder(channels, **options), takes_list=inputs.takes_list)
+            measured = _measured(twin, pyramid, self.origin, inputs)
+        return ChannelListDecoder(module, *measured, takes_list=inputs.takes_list)
+
+    def _check_count(self, inputs: _Inputs, count: int) -> None:
+        if not inputs.allows(count):
             raise PluginError(
-                f"{self.origin} cannot be made on the meta device, where what it gives is measured: "
-                f"{type(cause).__name__}: {cause}. Let its __init__ read no tensor's value."
-            ) from cause
-        return ChannelListDecoder(module, *_measured(twin, pyramid, self.origin))
+                f"The forward of {self.origin} takes {inputs}, and the pyramid has {count}. "
+                f"Say which maps it takes: zoo.from_channels(..., {_needs_text(inputs.fewest)})."
+            )
 
     def __repr__(self) -> str:
         return f"zoo.from_channels({self.origin})"
@@ -73,50 +107,136 @@ class ChannelListFactory:
 class ChannelListDecoder(nn.Module):
     """A wrapped decoder: a list of maps in, one map out."""
 
-    def __init__(self, module: nn.Module, out_channels: int, out_stride: float) -> None:
+    def __init__(self, module: nn.Module, out_channels: int = 0, out_stride: float = 0, *, takes_list: bool = False) -> None:
         super().__init__()
         self.module = module
         self.out_channels = out_channels
         self.out_stride = out_stride
+        self._takes_list = takes_list
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Hand the maps to the wrapped module one by one."""
-        output: Tensor = self.module(*features)
+        """Hand the maps to the wrapped module, one by one or as a list."""
+        output: Tensor = self.module(list(features)) if self._takes_list else self.module(*features)
         return output
 
 
-def _measured(module: nn.Module, pyramid: Pyramid, origin: str) -> tuple[int, float]:
-    """Return the channels and the stride of what `module` gives for this pyramid; meta tensors in, shapes out."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inputs:
+    """How many maps a `forward` takes, at least and at most (None: any number), and whether it takes them as one list."""
+
+    fewest: int = 1
+    most: int | None = None
+    takes_list: bool = False
+
+    def allows(self, count: int) -> bool:
+        return self.fewest <= count and (self.most is None or count <= self.most)
+
+    def __str__(self) -> str:
+        if self.most == self.fewest:
+            return f"{self.most} map{'s' if self.most > 1 else ''}"
+        return f"at least {self.fewest} maps" if self.most is None else f"{self.fewest} to {self.most} maps"
+
+
+def _inputs_of(forward: Callable[..., Any] | None) -> _Inputs:
+    """Return what a class's `forward` takes; of a function that makes the module nothing is known before it is called."""
+    if forward is None:
+        return _Inputs()
+    try:
+        signature = inspect.signature(forward, eval_str=True)
+    except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated here; its text is read instead
+        signature = inspect.signature(forward)
+    parameters = list(signature.parameters.values())[1:]
+    named = [
+        entry
+        for entry in parameters
+        if entry.kind in (entry.POSITIONAL_ONLY, entry.POSITIONAL_OR_KEYWORD) and entry.default in (entry.empty, None)
+    ]
+    required = [entry for entry in named if entry.default is entry.empty]
+    if any(entry.kind is entry.VAR_POSITIONAL for entry in parameters):
+        return _Inputs(fewest=max(1, len(required)))
+    if len(named) == 1 and not _is_tensor(named[0].annotation):
+        return _Inputs(takes_list=True)
+    return _Inputs(fewest=max(1, len(required)), most=max(1, len(named)))
+
+
+def _is_tensor(annotation: object) -> bool:
+    return annotation is Tensor or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "Tensor")
+
+
+def _merged(needs: Needs | None, inputs: _Inputs, origin: str) -> Needs:
+    """Return the needs asked for, with as many maps as `forward` names."""
+    if needs is None:
+        return Needs(min_levels=inputs.fewest, max_levels=inputs.most, distinct_strides=False)
+    if not isinstance(needs, Needs):
+        raise RegistrationError(f"{origin}: needs must be a zoo.Needs; found {needs!r}.")
+    counts = [count for count in (needs.max_levels, len(needs.strides or ()) or None) if count is not None]
+    if any(not inputs.allows(count) for count in counts):
+        raise RegistrationError(
+            f"{origin}: its forward takes {inputs}, and its needs allow {min(counts)}; write {_needs_text(inputs.fewest)}."
+        )
+    most = needs.max_levels if needs.strides is not None or needs.max_levels is not None else inputs.most
+    return replace(needs, min_levels=max(needs.min_levels, inputs.fewest), max_levels=most)
+
+
+def _needs_text(count: int) -> str:
+    """Return needs that any encoder meets with `count` maps, as they are written."""
+    finest = max(0, 6 - count)
+    strides = ", ".join(str(2**level) for level in range(finest, finest + count))
+    return f"needs=zoo.Needs(strides=({strides}{',' if count == 1 else ''}))"
+
+
+def _renamed(signature: inspect.Signature, classes: str, defaults: dict[str, Any], origin: str) -> inspect.Signature:
+    """Return the signature with the parameter for the number of classes under the name that zoo gives it by."""
+    if not isinstance(classes, str):
+        raise RegistrationError(
+            f"{origin}: classes names the parameter that takes the number of classes, such as classes='out_channels'; "
+            f"found {classes!r}. The number itself is said to zoo.build."
+        )
+    first, *parameters = signature.parameters.values()
+    names = [entry.name for entry in parameters if entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD)]
+    takes_any = any(entry.kind is entry.VAR_KEYWORD for entry in parameters)
+    if classes in defaults or (classes not in names and not takes_any) or ("classes" in names and classes != "classes"):
+        problem = (
+            f"{classes!r} has a default in zoo.from_channels as well; leave it out"
+            if classes in defaults
+            else f"it has no parameter {classes!r}; its parameters: {', '.join(names) or 'none'}"
+            if classes not in names
+            else f"it has a parameter 'classes' beside {classes!r}; wrap a function that takes one of them"
+        )
+        raise RegistrationError(f"{origin}: classes={classes!r} names the parameter for the number of classes, and {problem}.")
+    return signature.replace(
+        parameters=[first, *(entry.replace(name="classes") if entry.name == classes else entry for entry in parameters)]
+    )
+
+
+def _measured(decoder: ChannelListDecoder, pyramid: Pyramid, origin: str, inputs: _Inputs) -> tuple[int, float]:
+    """Return the channels and the stride of what a decoder returns for this pyramid, by a run on the default device.
+
+    It is a real one wherever the model is: on the meta device a transposed convolution, for one, checks no channels.
+    """
     size = 4 * 2 ** math.ceil(math.log2(max(feature_map.stride for feature_map in pyramid)))
     maps = [
-        torch.empty(2, entry.channels, *(max(1, round(side / entry.stride)) for side in (size, 2 * size)), device="meta")
-        for entry in pyramid
+        torch.rand(2, entry.channels, *(max(1, round(side / entry.stride)) for side in (size, 2 * size))) for entry in pyramid
     ]
     try:
-        output = module.eval()(*maps)
+        with torch.no_grad():
+            output: object = decoder.eval()(maps)
     except Exception as cause:
-        shapes = ", ".join(str(tuple(entry.shape)) for entry in maps)
+        shapes = ", ".join(str(tuple(entry.shape)) for entry in maps) + (" on the meta device" if maps[0].is_meta else "")
+        reason = str(cause).partition("\n")[0].rstrip(". ")
+        convention = "one by one, fine to coarse"
+        if inputs.takes_list:
+            convention = "as one list, fine to coarse; annotate its input as torch.Tensor if it takes a single map"
         raise PluginError(
-            f"{origin} raised {type(cause).__name__} for meta tensors of shape {shapes}: {cause}. "
-            "Its forward gets the encoder's maps one by one, fine to coarse, and may read no tensor's value."
+            f"{origin} raised {type(cause).__name__} for maps of shape {shapes}: {reason}. Its forward gets the encoder's maps "
+            f"{convention}. If it takes certain maps only, say so: zoo.from_channels(..., needs=zoo.Needs(strides=...))."
         ) from cause
     if not isinstance(output, Tensor) or output.ndim != 4:
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise PluginError(f"{origin} must return one tensor (N, channels, h, w); found {found}.")
-    return output.shape[1], size / output.shape[2]
-
-
-def _named_inputs(decoder: Callable[..., nn.Module]) -> tuple[int, int | None]:
-    """Return how many maps `forward` takes, at least and at most; None where it takes any number (`*features`)."""
-    forward = getattr(decoder, "forward", None)
-    if forward is None:
-        return 1, None
-    parameters = list(inspect.signature(forward).parameters.values())[1:]
-    named = [entry for entry in parameters if entry.kind in (entry.POSITIONAL_ONLY, entry.POSITIONAL_OR_KEYWORD)]
-    required = [entry for entry in named if entry.default is entry.empty]
-    takes_any = any(entry.kind is entry.VAR_POSITIONAL for entry in parameters)
-    return max(1, len(required)), None if takes_any else max(1, len(named))
-
-
-def _listed(options: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise PluginError(f"{origin} must return one tensor (N, channels, h, w); found {describe(output)}.")
+    height, width = output.shape[2:]
+    if not 0.75 < 2 * height / width < 1.34:  # strides that are not powers of two round the maps' sizes
+        raise PluginError(
+            f"{origin} returned {describe(output)} for an image of {size} x {2 * size}: it must return a map "
+            "(N, channels, h, w) whose h and w follow the image's."
+        )
+    return output.shape[1], size / height

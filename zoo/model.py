@@ -72,7 +72,8 @@ class SegmentationModel(nn.Module):
         self._sources = tuple(plan.maps.index(route.source.name) for route in plan.routes)
         channels = {route.source.name: route.source.channels for route in plan.routes}
         self._map_channels = tuple(channels[name] for name in plan.maps)
-        self._decoder_channels: int = decoder.out_channels  # type: ignore[assignment]
+        # a decoder that makes the logits itself need not declare out_channels
+        self._decoder_channels: int = getattr(decoder, "out_channels", pairing.classes)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the logits of each pixel: (N, in_channels, H, W) -> (N, classes, H, W); auxiliary ones in train mode beside.
@@ -247,7 +248,8 @@ class SegmentationModel(nn.Module):
             of=f"The decoder {self.pairing.decoder}",
             channels=self._decoder_channels,
             batch=batch,
-            remedy="Set out_channels in its __init__ to the channels that forward returns, in train mode as in eval mode.",
+            remedy="Set out_channels in its __init__ to the channels that forward returns, in train mode as in eval mode; a "
+            "decoder that makes the logits itself (makes_logits=True) returns one channel for each of `classes`.",
         )
 
     def _head_logits(self, x: Tensor, batch: int) -> Tensor:

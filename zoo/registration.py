@@ -24,6 +24,7 @@ def register_decoder(
     needs: Needs | Callable[..., Needs] | None = ...,
     options: Sequence[Option] | None = ...,
     out_stride: int | None = ...,
+    makes_logits: bool | None = ...,
     source: str = ...,
     licence: str = ...,
     replace: bool = ...,
@@ -36,6 +37,7 @@ def register_decoder(
     needs: Needs | Callable[..., Needs] | None = ...,
     options: Sequence[Option] | None = ...,
     out_stride: int | None = ...,
+    makes_logits: bool | None = ...,
     source: str = ...,
     licence: str = ...,
     replace: bool = ...,
@@ -47,6 +49,7 @@ def register_decoder(
     needs: Needs | Callable[..., Needs] | None = None,
     options: Sequence[Option] | None = None,
     out_stride: int | None = None,
+    makes_logits: bool | None = None,
     source: str = "",
     licence: str = "",
     replace: bool = False,
@@ -60,6 +63,8 @@ def register_decoder(
         needs: what it asks of a pyramid; by default the factory's own attribute `needs`, else any pyramid will do.
         options: the keywords it takes, for `zoo show`.
         out_stride: the stride of the map it gives, where that is always the same, for `zoo explain`.
+        makes_logits: it makes the logits itself: the factory is also called with `classes=`, and no head is added. By
+            default the factory's own attribute `makes_logits`, else False.
         source: paper or repository.
         licence: of the code, as an SPDX id.
         replace: put this one in the place of another registered under the name.
@@ -73,11 +78,13 @@ def register_decoder(
 
     def add(made_by: Factory) -> Factory:
         wanted = needs if needs is not None else getattr(made_by, "needs", Needs())
+        own_logits = makes_logits if makes_logits is not None else getattr(made_by, "makes_logits", False)
         spec = DecoderSpec(
             name=name,
             factory=made_by,
             needs=wanted,
             out_stride=out_stride,
+            makes_logits=own_logits,
             options=None if options is None else tuple(options),
             source=source,
             licence=licence,

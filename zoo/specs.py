@@ -178,6 +178,8 @@ class DecoderSpec:
         factory: called as `factory(pyramid, **options)`; makes an `nn.Module` with `out_channels` and `out_stride` whose
             `forward(features)` takes that pyramid's tensors as a list and returns one (N, out_channels, h, w).
             It may have `make_head(classes)`; otherwise the head is a 1x1 convolution.
+        makes_logits: the decoder makes the logits itself: its factory gets `classes=` as well, `forward` returns
+            (N, classes, h, w), and no head is added. It then needs no `out_channels` and no `out_stride`.
         needs: a `Needs`, or a torch-free function of the decoder's options.
         options: the keywords that the factory takes besides the pyramid; None where they are not declared.
         out_stride: the stride of the map it gives, whatever pyramid it gets; None where it is not declared. A decoder
@@ -195,6 +197,7 @@ class DecoderSpec:
     options: tuple[Option, ...] | None = None
     out_stride: int | None = None
     upsamples_learned: bool = False
+    makes_logits: bool = False
     constants: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
@@ -205,6 +208,8 @@ class DecoderSpec:
         _check_tuples("DecoderSpec", self.name, options=self.options)
         if self.out_stride is not None:
             _check_stride(f"DecoderSpec {self.name!r}: out_stride", self.out_stride)
+        if not isinstance(self.makes_logits, bool):
+            raise RegistrationError(f"Decoder {self.name!r}: makes_logits must be True or False, found {self.makes_logits!r}.")
         if not isinstance(self.needs, Needs) and not callable(self.needs):
             raise RegistrationError(f"Decoder {self.name!r}: needs must be a zoo.Needs or a function, found {self.needs!r}.")
 

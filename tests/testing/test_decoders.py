@@ -251,6 +251,46 @@ def test_a_decoder_made_from_a_plain_channel_list_is_checked_like_any_other():
     assert set(failures("local:listed")) == {"pickles"}  # for its class is defined here
 
 
+class OwnLogits(Sum):
+    """Makes the logits itself. Shapes: maps (N, C_i, h_i, w_i) -> (N, classes, h_0, w_0)."""
+
+    def __init__(self, pyramid, *, classes, widths=(8, 12)):
+        super().__init__(pyramid, widths=widths)
+        self.classify = nn.Conv2d(widths[1], classes, 1)
+        del self.out_channels, self.out_stride
+
+    def forward(self, features):
+        """Return the logits."""
+        return self.classify(super().forward(features))
+
+
+class AlwaysThree(OwnLogits):
+    __doc__ = OwnLogits.__doc__
+
+    def __init__(self, pyramid, *, classes, widths=(8, 12)):
+        super().__init__(pyramid, classes=3, widths=widths)
+
+
+class TupleInTraining(Sum):
+    __doc__ = Sum.__doc__
+
+    def forward(self, features):
+        """Return a tuple in train mode."""
+        output = super().forward(features)
+        return (output, output) if self.training else output
+
+
+def test_a_decoder_that_makes_the_logits_is_checked_for_each_number_of_classes():
+    assert check_decoder(register(OwnLogits, makes_logits=True))
+    found = failures(register(AlwaysThree, makes_logits=True))
+    assert set(found) == {"make_head_gives_classes"}
+    assert "(2, 3, " in found["make_head_gives_classes"].found
+
+
+def test_a_tuple_in_train_mode_is_a_finding():
+    assert failures(register(TupleInTraining))["gradients_are_finite"].found == "tuple"
+
+
 def test_needs_that_nothing_meets_are_a_finding():
     found = failures(register(Sum, needs=zoo.Needs(min_levels=40, distinct_strides=False)))
     assert "40" in found["any_valid_pyramid_works"].found

@@ -13,7 +13,7 @@ from zoo.measurement import layout_of
 from zoo.plan import Plan
 from zoo.pruning import unused_parameters
 from zoo.sizes import Size
-from zoo.testing.decoder_subject import SIZE, DecoderSubject
+from zoo.testing.decoder_subject import CLASSES, SIZE, DecoderSubject
 from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.subject import on_meta_or_real
 from zoo.testing.surroundings import needed, seed, seeded
@@ -73,6 +73,8 @@ def out_stride_is_as_declared(subject: DecoderSubject) -> None:
     for plan in subject.plans[:4]:
         for size in WHOLE_SIZES:
             declared, shape = _declared_and_shape(subject, plan, "out_stride", size)
+            if not declared:
+                raise NotApplicable("it makes the logits itself and declares no out_stride")
             if not all(_is_near(length, whole, plan, declared) for length, whole in zip(shape[2:], size, strict=True)):
                 raise Finding(
                     expected=f"about {size[0] / declared:g} x {size[1] / declared:g} places, at out_stride {declared:g}, for "
@@ -181,8 +183,11 @@ def model_gives_logits(subject: DecoderSubject) -> None:
 
 
 def make_head_gives_classes(subject: DecoderSubject) -> None:
-    """`make_head(classes)`, where there is one, makes a module that gives as many channels."""
+    """`make_head(classes)`, or the decoder where it makes the logits itself, gives as many channels as there are classes."""
     module = subject.module
+    if subject.entry.spec.makes_logits:
+        _check_logits(subject)
+        return
     make_head = getattr(module, "make_head", None)
     if make_head is None:
         raise NotApplicable("it has no make_head; the head is a 1x1 convolution")
@@ -199,6 +204,18 @@ def make_head_gives_classes(subject: DecoderSubject) -> None:
                     found=str(found),
                     remedy="let the head's last layer have `classes` channels",
                 )
+
+
+def _check_logits(subject: DecoderSubject) -> None:
+    for classes in (1, 5):
+        with torch.no_grad():
+            found = tuple(subject.outputs(subject.built(classes=classes).eval(), subject.inputs())[0].shape)
+        if found[:2] != (2, classes):
+            raise Finding(
+                expected=f"logits of shape (2, {classes}, h, w) for classes={classes}, since it declares makes_logits",
+                found=str(found),
+                remedy="let the last layer have `classes` channels",
+            )
 
 
 def _plans(subject: DecoderSubject) -> SearchStrategy[Plan]:
@@ -223,11 +240,12 @@ def _check_shape(subject: DecoderSubject, plan: Plan, size: Size) -> None:
 
 def _check_shape_of(subject: DecoderSubject, module: nn.Module, plan: Plan, size: Size) -> None:
     shape = subject.shape(module, plan, size)
-    channels, stride = (_declared(module, name) for name in ("out_channels", "out_stride"))
-    near = [_is_near(length, whole, plan, stride) for length, whole in zip(shape[2:], size, strict=False)]
+    channels, stride = (_declared(subject, module, name) for name in ("out_channels", "out_stride"))
+    near = [stride == 0 or _is_near(length, whole, plan, stride) for length, whole in zip(shape[2:], size, strict=False)]
     if shape[:2] != (2, channels) or not all(near):
+        lengths = [f"about {length / stride:g}" if stride else "any length" for length in size]
         raise Finding(
-            expected=f"(2, {channels:g}, about {size[0] / stride:g}, about {size[1] / stride:g}) for an image of {size}",
+            expected=f"(2, {channels:g}, {', '.join(lengths)}) for an image of {size}",
             found=str(shape),
             remedy="take every size from the maps (F.interpolate(x, size=skip.shape[-2:])), and declare what forward returns",
         )
@@ -236,13 +254,17 @@ def _check_shape_of(subject: DecoderSubject, module: nn.Module, plan: Plan, size
 def _declared_and_shape(subject: DecoderSubject, plan: Plan, name: str, size: Size) -> tuple[float, tuple[int, ...]]:
     def attempt(_: str) -> tuple[float, tuple[int, ...]]:
         module = subject.built(plan=plan).eval()
-        return _declared(module, name), subject.shape(module, plan, size)
+        return _declared(subject, module, name), subject.shape(module, plan, size)
 
     return on_meta_or_real(attempt)
 
 
-def _declared(module: nn.Module, name: str) -> float:
-    value = getattr(module, name, None)
+def _declared(subject: DecoderSubject, module: nn.Module, name: str) -> float:
+    """Return what a build declares; of one that makes the logits itself, else the classes asked for, and 0 for no stride."""
+    undeclared = {"out_channels": CLASSES, "out_stride": 0}[name] if subject.entry.spec.makes_logits else None
+    value = getattr(module, name, undeclared)
+    if value == undeclared == 0:
+        return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
         raise Finding(
             expected=f"a number of at least 1 as {name}",

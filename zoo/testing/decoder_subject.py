@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.building import build_pairing
+from zoo.building import build_pairing, decoder_keywords
 from zoo.model import SegmentationModel
 from zoo.options import Options
 from zoo.pairing import Pairing
@@ -26,6 +26,7 @@ from zoo.testing.synthetic import features, usual_plans
 __all__ = ["DecoderSubject"]
 
 SIZE, OTHER_SIZE = (64, 96), (96, 160)
+CLASSES = 3
 
 
 class DecoderSubject:
@@ -60,16 +61,24 @@ class DecoderSubject:
         """One model, the way `zoo.build` makes it."""
         return self.model().eval()
 
-    def built(self, options: Mapping[str, Any] | None = None, *, seed: int = 0, plan: Plan | None = None) -> nn.Module:
-        """Build anew for a plan's pyramid, by default the most usual one's."""
+    def built(
+        self,
+        options: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        plan: Plan | None = None,
+        classes: int = CLASSES,
+    ) -> nn.Module:
+        """Build anew for a plan's pyramid, by default the most usual one's; `classes` is for one that makes the logits."""
         chosen = self.options if options is None else options
-        return made(self.entry, seed, (plan or self.plans[0]).pyramid, **self.entry.spec.constants, **chosen)
+        given = decoder_keywords(self.entry.spec, classes)
+        return made(self.entry, seed, (plan or self.plans[0]).pyramid, **given, **self.entry.spec.constants, **chosen)
 
     def built_otherwise(self) -> nn.Module:
         """Build for the least usual pyramid."""
         return self.built(plan=self.plans[-1])
 
-    def model(self, classes: int = 3, plan: Plan | None = None) -> SegmentationModel:
+    def model(self, classes: int = CLASSES, plan: Plan | None = None) -> SegmentationModel:
         """Build a model with a stub encoder that gives the maps a plan starts from."""
         encoder = stub_encoder(_source(plan or self.plans[0]))
         pairing = Pairing(encoder.full_id, self.id, classes=classes, decoder_options=self.options)
