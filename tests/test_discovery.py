@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from textwrap import dedent
 
@@ -9,6 +10,7 @@ import pytest
 
 import zoo
 from zoo.discovery import find_plugins, load_plugins
+from zoo.plugin_files import load_plugin_file
 from zoo.registry import default_registry
 
 GOOD = """
@@ -55,6 +57,25 @@ HOOK = """
 BROKEN = {
     "raises on import": ("raise ValueError('not today')", ValueError, "not today"),
     "exits on import": ("raise SystemExit('leaving')", SystemExit, "leaving"),
+    "skips a test on import": (
+        "import pytest\npytest.importorskip('no_such_module_at_all')",
+        BaseException,
+        "no_such_module_at_all",
+    ),
+    "is cancelled on import": ("import asyncio\nraise asyncio.CancelledError('no task')", asyncio.CancelledError, "no task"),
+    "interrupts itself on import": ("raise KeyboardInterrupt('mine')", KeyboardInterrupt, "mine"),
+    "leaves a generator on import": ("raise GeneratorExit", GeneratorExit, "GeneratorExit"),
+    "raises what is no Exception": (
+        "class Panic(BaseException): pass\nraise Panic('of Rust')",
+        BaseException,
+        "Panic: of Rust",
+    ),
+    "raises what has no text": (
+        "class Mute(Exception):\n    def __str__(self): raise KeyError('text')\nraise Mute",
+        Exception,
+        "Mute: .its text raised KeyError",
+    ),
+    "interrupts itself in its hook": (HOOK.format(hook="zoo_decoders", then="raise KeyboardInterrupt"), KeyboardInterrupt, ""),
     "cannot be parsed": ("def broken(:", SyntaxError, "SyntaxError"),
     "needs what is not installed": ("import no_such_module_at_all", ModuleNotFoundError, "no_such_module_at_all"),
     "yields another type": (
@@ -178,7 +199,7 @@ def test_only_this_distribution_says_what_is_canonical(install):
     }
 
 
-@pytest.mark.parametrize("name", ["local", "a:b"])
+@pytest.mark.parametrize("name", ["local", "module", "a:b"])
 def test_a_plugin_whose_name_no_id_can_have_is_a_record_with_its_error(install, name):
     install(
         "odd", {"zoo": {name: "odd_name"}}, {"odd_name": "import zoo\n\n@zoo.hookimpl\ndef zoo_decoders():\n    return []\n"}
@@ -262,3 +283,42 @@ def test_a_plugin_made_for_this_api_or_an_earlier_one_works(install, monkeypatch
     source = f"{stated}\n{dedent(HOOK.format(hook='zoo_decoders', then=''))}"
     install("older-dist", {"zoo": {"older": "older_hooks"}}, {"older_hooks": source})
     assert "older:first" in zoo.list_decoders()
+
+
+def test_the_users_own_interrupt_of_an_import_is_no_plugins_fault(install):
+    source = "import _thread, time\n_thread.interrupt_main()\ntime.sleep(30)"
+    install("slow-dist", {"zoo": {"slow": "slow_hooks"}}, {"slow_hooks": source})
+    with pytest.raises(KeyboardInterrupt):
+        default_registry().records()
+
+
+def test_an_import_that_takes_long_is_named(install, monkeypatch, capsys):
+    monkeypatch.setattr("zoo.foreign_code.PATIENCE", 0.05)
+    install("slow-dist", {"zoo": {"slow": "slow_hooks"}}, {"slow_hooks": "import time\ntime.sleep(0.5)"})
+    default_registry().records()
+    told = capsys.readouterr().err
+    assert "Importing plugin 'slow' (slow-dist 1.0, module slow_hooks) has been running for 0.05 s" in told
+    assert "ZOO_DISABLE_PLUGINS=slow" in told
+
+
+@pytest.mark.parametrize("broken", ["METADATA", "entry_points.txt"])
+def test_a_distribution_whose_files_are_no_utf_8_harms_no_other(good, install, tmp_path, broken):
+    install("latin-dist", {"zoo": {"latin": "latin_hooks"}}, {"latin_hooks": GOOD.replace('"sum"', '"latin-sum"')})
+    path = tmp_path / "site-packages/latin_dist-1.0.dist-info" / broken
+    path.write_bytes(path.read_bytes() + "\nSummary: für alle\n".encode("latin-1"))
+    default_registry.cache_clear()
+    assert "good:sum" in zoo.list_decoders()
+    assert zoo.negotiate("resnet18", "unet-basic").maps[0] == "stem"
+    found = [record.found for record in default_registry().records() if record.found.name == "latin"]
+    assert [(plugin.distribution, plugin.version) for plugin in found] == [("latin-dist", "1.0")] * (broken == "METADATA")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["raise KeyboardInterrupt('mine')", "import asyncio\nraise asyncio.CancelledError('mine')", "raise SystemExit('mine')"],
+)
+def test_whatever_a_plugin_file_raises_is_its_error(fresh_registry, tmp_path, source):
+    path = tmp_path / "odd.py"
+    path.write_text(source, encoding="utf-8")
+    with pytest.raises(zoo.PluginError, match=r"The plugin file .*odd\.py raised \w+: mine"):
+        load_plugin_file(path)

@@ -6,11 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions, entry_points
 from itertools import combinations
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -18,12 +19,14 @@ import pluggy
 
 from zoo import hookspecs
 from zoo.errors import PluginError, RegistrationError
+from zoo.foreign_code import ForeignError, foreign_code
 from zoo.hookspecs import API_VERSION, GROUP
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
 __all__ = [
     "CANONICAL_GROUP",
     "LOCAL",
+    "MODULE",
     "OWN_DISTRIBUTION",
     "FoundPlugin",
     "PluginRecord",
@@ -43,6 +46,9 @@ CANONICAL_GROUP = "zoo.canonical"
 
 LOCAL = "local"
 """What stands before the colon for what a script or notebook registers at run time; no plugin may be called so."""
+
+MODULE = "module"
+"""What stands before the colon in the id of a module that is in no registry; no plugin may be called so, either."""
 
 _Spec = TypeVar("_Spec", EncoderSpec, DecoderSpec)
 
@@ -97,7 +103,7 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
 
     The installed distributions are looked through once, and each one's metadata is parsed once: both take milliseconds.
     """
-    announced = entry_points()
+    announced = _announced()
     stated: dict[int, tuple[str, str]] = {}
 
     def found(entry_point: EntryPoint) -> FoundPlugin:
@@ -119,6 +125,19 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
     )
     canonical = {plugin.name: plugin.module for plugin in map(found, announced.select(group=CANONICAL_GROUP)) if plugin.is_own}
     return tuple(plugins), canonical
+
+
+def _announced() -> Any:
+    """Return the entry points of all distributions; those of one whose files cannot be read are left out."""
+    try:
+        return entry_points()
+    except ValueError:
+        pass
+    found: dict[str, EntryPoints] = {}
+    for dist in distributions():
+        with suppress(ValueError):
+            found.setdefault(_stated(dist)[0], dist.entry_points)  # the first of a name is the one that is imported
+    return EntryPoints(entry for entries in found.values() for entry in entries)
 
 
 def load_plugins(namesakes: Sequence[FoundPlugin]) -> list[PluginRecord]:
@@ -156,14 +175,17 @@ def _loaded(found: FoundPlugin) -> PluginRecord:
         return PluginRecord(found=found)
     began = time.perf_counter()
     try:
-        with redirect_stdout(sys.stderr):  # what a plugin prints is not part of what a command prints
+        with (
+            redirect_stdout(sys.stderr),  # what a plugin prints is not part of what a command prints
+            foreign_code(f"Importing {found}", f"{DISABLED}={found.name} leaves it out."),
+        ):
             encoders, decoders = _specs_of(found.name, found.entry_point.load())
-    except (Exception, SystemExit) as cause:  # noqa: BLE001 - no plugin may harm another
+    except ForeignError as failure:  # no plugin may harm another
         error = PluginError(
-            f"{_capital(found)} could not be loaded: {type(cause).__name__}: {cause}. "
+            f"{_capital(found)} could not be loaded: {failure}. "
             "Mend or uninstall that distribution; `zoo plugins` shows the state of all."
         )
-        error.__cause__ = cause
+        error.__cause__ = failure.__cause__
         return PluginRecord(found=found, error=error, load_seconds=time.perf_counter() - began)
     return PluginRecord(found=found, encoders=encoders, decoders=decoders, load_seconds=time.perf_counter() - began)
 
@@ -212,14 +234,22 @@ def _names(listed: str) -> set[str]:
 
 def _stated(dist: Distribution | None) -> tuple[str, str]:
     """Return a distribution's normalised name and version, as far as it has metadata."""
-    metadata = dist.metadata if dist else None
-    stated = {key: metadata[key] for key in ("Name", "Version") if metadata and key in metadata}
+    try:
+        metadata = dist.metadata if dist else None
+    except ValueError:  # not UTF-8: the folder says the same
+        stem = Path(str(getattr(dist, "_path", ""))).stem
+        name, _, version = stem.rpartition("-")
+        stated = {"Name": name or "unknown", "Version": version}
+    else:
+        stated = {key: metadata[key] for key in ("Name", "Version") if metadata and key in metadata}
     return stated.get("Name", "unknown").lower().replace("_", "-"), stated.get("Version", "")
 
 
 def _specs_of(name: str, module: ModuleType) -> tuple[tuple[EncoderSpec, ...], tuple[DecoderSpec, ...]]:
-    if name == LOCAL or ":" in name:
-        raise RegistrationError(f"its entry point is called {name!r}; a plugin's name has no colon and is not {LOCAL!r}")
+    if name in (LOCAL, MODULE) or ":" in name:
+        raise RegistrationError(
+            f"its entry point is called {name!r}; a plugin's name has no colon and is not {LOCAL!r} or {MODULE!r}"
+        )
     made_for = getattr(module, "zoo_api", 1)
     if not isinstance(made_for, int) or made_for < 1:
         raise RegistrationError(f"its zoo_api must be a whole number of at least 1, found {made_for!r}")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from zoo.errors import PluginError, ZooError
+from zoo.foreign_code import ForeignError, foreign_code
 from zoo.registry import Kind, default_registry
 
 __all__ = ["load_plugin_file"]
@@ -33,12 +34,14 @@ def load_plugin_file(path: Path) -> frozenset[tuple[Kind, str]]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with default_registry().whole_or_nothing() as registered:
+        with (
+            default_registry().whole_or_nothing() as registered,
+            foreign_code(f"The plugin file {path}", "Leave it out of the configuration's plugins: to do without it."),
+        ):
             spec.loader.exec_module(module)
-    except ZooError:
-        del sys.modules[name]
-        raise
-    except (Exception, SystemExit) as cause:
-        del sys.modules[name]
-        raise PluginError(f"The plugin file {path} raised {type(cause).__name__}: {cause}.") from cause
+    except ForeignError as failure:
+        sys.modules.pop(name, None)
+        if isinstance(failure.__cause__, ZooError):
+            raise failure.__cause__ from None
+        raise PluginError(f"The plugin file {path} raised {failure}.") from failure.__cause__
     return frozenset(registered)

@@ -10,17 +10,14 @@ from functools import cache
 from itertools import chain
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
-from zoo.discovery import LOCAL, FoundPlugin, PluginRecord, are_same, find_plugins, load_plugins
+from zoo.discovery import LOCAL, MODULE, FoundPlugin, PluginRecord, are_same, find_plugins, load_plugins
 from zoo.errors import AmbiguousIdError, OptionError, PluginError, RegistrationError, UnknownIdError
 from zoo.hints import did_you_mean
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
-__all__ = ["Entry", "Kind", "Registry", "default_registry", "list_decoders", "list_encoders"]
+__all__ = ["MODULE", "Entry", "Kind", "Registry", "default_registry", "list_decoders", "list_encoders"]
 
 Kind: TypeAlias = Literal["encoder", "decoder"]
-
-MODULE = "module"
-"""What stands for a plugin's name in the id of a module that is in no registry."""
 
 _S = TypeVar("_S", EncoderSpec, DecoderSpec, covariant=True)
 
