@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import random
 from collections import OrderedDict
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import torchvision.models as models
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import zoo
@@ -410,6 +412,102 @@ def test_a_forward_that_takes_another_way_for_a_proxy_is_not_believed():
     module = Asks()
     image = torch.rand(1, 3, 32, 48)
     assert torch.equal(encoder_of(probe(module))(image)[-1], module(image))
+
+
+class Frozen(nn.Module):
+    """Freezes its first convolution by a context around its call."""
+
+    def __init__(self, context=torch.no_grad):
+        super().__init__()
+        self.one, self.two, self.three = conv(3, 4), conv(4, 8), conv(8, 8)
+        self.context = context
+
+    def forward(self, image):
+        with self.context():
+            x = self.one(image)
+        return self.three(self.two(x.float()))
+
+
+class FrozenInTraining(Frozen):
+    def forward(self, image):
+        with torch.set_grad_enabled(not self.training):
+            x = self.one(image)
+        return self.three(self.two(x))
+
+
+class FrozenStage(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = conv(3, 4)
+
+    @torch.no_grad()
+    def forward(self, x):
+        return self.conv(x)
+
+
+def trained(module, image):
+    """The names of the parameters that a backward pass through the encoder's maps gives a gradient."""
+    maps = encoder_of(probe(module)).train()(image)
+    sum(x.sum() for x in maps).backward()
+    return {name for name, parameter in module.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("kind", [Frozen, FrozenInTraining])
+def test_what_a_forward_freezes_stays_frozen_and_its_maps_are_found(kind):
+    module = kind()
+    assert [entry.name for entry in probe(module).pyramid] == ["one", "two", "three"]
+    assert trained(module, torch.rand(2, 3, 32, 48)) == {"two.weight", "two.bias", "three.weight", "three.bias"}
+
+
+def test_a_submodule_that_freezes_itself_stays_whole_and_the_rest_is_a_graph():
+    module = nn.Sequential(OrderedDict(stage=FrozenStage(), last=conv(4, 8)))
+    assert isinstance(encoder_of(probe(module)), torch.fx.GraphModule)
+    assert trained(module, torch.rand(2, 3, 32, 48)) == {"last.weight", "last.bias"}
+
+
+@pytest.mark.parametrize("is_enabled", [False, True])
+def test_autocasting_in_a_forward_is_kept(is_enabled):
+    module = Frozen(functools.partial(torch.autocast, "cpu", torch.bfloat16, enabled=is_enabled)).eval()
+    encoder = encoder_of(probe(module))
+    image = torch.rand(1, 3, 32, 48)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        maps = encoder(image)
+        assert maps[0].dtype == (torch.bfloat16 if is_enabled else torch.float32)
+        assert torch.equal(maps[-1], module(image))
+
+
+def test_gradient_checkpointing_in_a_forward_is_kept():
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.calls = nn.Sequential(conv(4, 8), nn.ReLU(), conv(8, 8, 1)), 0
+
+        def forward(self, x):
+            return checkpoint(self.counted, x, use_reentrant=False)
+
+        def counted(self, x):
+            self.calls += 1
+            return self.inner(x)
+
+    module = nn.Sequential(conv(3, 4), Checkpointed())
+    encoder = encoder_of(probe(module))
+    assert isinstance(encoder, torch.fx.GraphModule)
+    calls = module[1].calls
+    sum(x.sum() for x in encoder(torch.rand(1, 3, 32, 48))).backward()
+    assert module[1].calls == calls + 2, "once forward, and once more for the gradient"
+
+
+def test_a_graph_of_other_gradients_than_the_modules_is_not_believed():
+    class Detaches(Frozen):
+        def forward(self, image):
+            x = self.one(image)
+            return self.three(self.two(x.detach() if isinstance(x, torch.Tensor) else x))
+
+    module = Detaches()
+    maps = encoder_of(probe(module))(torch.rand(1, 3, 32, 48))
+    maps[-1].sum().backward()
+    assert module.one.weight.grad is None
+    assert module.two.weight.grad is not None
 
 
 def test_a_wrapped_module_is_asked_for_plain():

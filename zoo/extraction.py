@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from zoo.errors import PluginError
 from zoo.measurement import Layout, as_map, named_tensors, tokens_to_map
@@ -18,6 +19,7 @@ from zoo.measurement import Layout, as_map, named_tensors, tokens_to_map
 __all__ = ["Place", "RecordedEncoder", "Traced", "cut", "differing_scopes", "recorded", "trace"]
 
 _ROOT = "module"  # where the traced module lies in the holder that is traced
+_DEVICES = ("cpu", "cuda", "mps", "xpu")  # each with autocasting of its own
 _IN_PLACE = {operator.setitem, operator.iadd, operator.isub, operator.imul, operator.itruediv}
 
 
@@ -107,11 +109,13 @@ class Traced:
         module: the graph with the modules it calls, shared with the traced one.
         names: (name, depth, node) as they were computed: depth 1 is what the module's own forward calls.
         scopes: the path of the module whose forward made the node.
+        num_leaves: how many modules were kept whole.
     """
 
     module: fx.GraphModule
     names: list[tuple[str, int, fx.Node]] = field(default_factory=list)
     scopes: dict[fx.Node, str] = field(default_factory=dict)
+    num_leaves: int = 0
 
     def returned(self) -> dict[str, fx.Node]:
         """Return the nodes that the module itself returns, by their keys."""
@@ -145,12 +149,38 @@ class _UntraceableError(Exception):
         self.path = path
 
 
+class _Surroundings:
+    """What a context changes and a graph does not record: gradients, inference mode, autocasting, saved tensors' hooks."""
+
+    def __init__(self) -> None:
+        self._is_outermost = False
+        self.hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        self._is_outermost = True
+        return tensor
+
+    def now(self) -> tuple[object, ...]:
+        """Return the state; `hooks` must be entered, so that others (gradient checkpointing has some) are seen to hide them."""
+        nesting = torch.autocast_increment_nesting()  # an autocast that is not enabled counts: it turns an outer one off
+        torch.autocast_decrement_nesting()
+        autocast = [(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in _DEVICES]
+        self._is_outermost = False
+        with torch.inference_mode(False), torch.enable_grad():
+            torch.ones((), requires_grad=True).exp()
+        return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), nesting, autocast, self._is_outermost
+
+
 class _Tracer(fx.Tracer):
+    """Records a module's graph, but for modules whose own forward enters a context: a graph would leave the context out."""
+
     proxy_buffer_attributes = True  # else what a forward computes from its buffers alone would become a constant
 
-    def __init__(self, leaves: set[str]) -> None:
+    def __init__(self, leaves: set[str], surroundings: _Surroundings) -> None:
         super().__init__()
         self.leaves = leaves
+        self.surroundings = surroundings
+        self.entered = [(_ROOT, surroundings.now())]  # the modules whose forward runs, and the state when it began
         self.named: list[tuple[str, int, fx.Node]] = []
         self.scopes: dict[fx.Node, str] = {}
 
@@ -162,17 +192,27 @@ class _Tracer(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         path = self.path_of_module(m)
+        self._check_surroundings()
+        self.entered.append((path, self.surroundings.now()))
         try:
             returned = super().call_module(m, forward, args, kwargs)
         except _UntraceableError:
             raise
         except Exception as cause:
             raise _UntraceableError(path) from cause
+        finally:
+            self.entered.pop()
         if isinstance(returned, fx.Proxy) and path != _ROOT and not self.is_leaf_module(m, path):
             self.named.append((path, path.count("."), returned.node))
         return returned
 
+    def _check_surroundings(self) -> None:
+        path, state = self.entered[-1]
+        if self.surroundings.now() != state:
+            raise _UntraceableError(path)
+
     def create_proxy(self, kind: str, *arguments: Any, **keywords: Any) -> fx.Proxy:
+        self._check_surroundings()
         proxy = super().create_proxy(kind, *arguments, **keywords)
         node, scope = proxy.node, self.scope.module_path
         self.scopes[node] = scope
@@ -196,10 +236,12 @@ def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
     paths = {f"{_ROOT}.{path}": submodule for path, submodule in module.named_modules() if path}
     while True:
         holder = _Holder(module)
-        tracer = _Tracer(leaves)
+        surroundings = _Surroundings()
         random_state = torch.get_rng_state()
         try:
-            graph = tracer.trace(holder)
+            with surroundings.hooks:
+                tracer = _Tracer(leaves, surroundings)
+                graph = tracer.trace(holder)
         except _UntraceableError as error:
             if error.path not in paths or error.path in leaves:
                 return None
@@ -209,7 +251,8 @@ def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
             return None
         if not torch.equal(random_state, torch.get_rng_state()):
             return None  # a random tensor was drawn, and would be the same in every call
-        return Traced(module=fx.GraphModule(holder, graph), names=_unique(tracer.named), scopes=tracer.scopes)
+        names = _unique(tracer.named)
+        return Traced(module=fx.GraphModule(holder, graph), names=names, scopes=tracer.scopes, num_leaves=len(leaves))
 
 
 def _unique(named: list[tuple[str, int, fx.Node]]) -> list[tuple[str, int, fx.Node]]:

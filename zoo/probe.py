@@ -323,6 +323,8 @@ class _Probe:
             set_modes(self.module, training=False)
             if in_eval is None or in_train is None:
                 return None, []
+            if in_eval.num_leaves != len(leaves):
+                continue  # the second trace found more modules that cannot be traced
             maps = self._of_graph(in_eval, returned)
             if maps is None:
                 return None, []
@@ -341,22 +343,40 @@ class _Probe:
         return None, []
 
     def _computes_the_same(self, traced: Traced) -> bool:
-        """Whether the graph gives what the module gives: fx shows a forward proxies, which may send it another way."""
+        """Whether the graph gives the module's values and gradients; a forward may take another way for fx's proxies."""
         if any(parameter.is_meta for parameter in self.module.parameters()):
             return True
-        results = []
         try:
-            for module in (self.module, traced.module):
-                torch.default_generator.manual_seed(0)
-                output, _ = run(module, REAL_SIZES[0][0], self.in_channels, on_meta=False)
-                results.append([tensor for _, tensor in named_tensors(output)])
-        except Exception:  # noqa: BLE001 (an image too small for it: there is nothing to compare)
-            return len(results) == 0
-        ours, theirs = results
-        return len(ours) == len(theirs) and all(
-            one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True)
-            for one, other in zip(ours, theirs, strict=True)
-        )
+            for training in (False, True):
+                set_modes(self.module, training=training)
+                expected = self._computed(self.module)
+                if expected is not None and not _are_close(expected, self._computed(traced.module, "module.")):
+                    return False
+        finally:
+            set_modes(self.module, training=False)
+        return True
+
+    def _computed(self, module: nn.Module, prefix: str = "") -> dict[str, Tensor] | None:
+        """Return what a module gives for a real image, and its parameters' gradients; None where it takes no size tried."""
+        for size, _ in REAL_SIZES:
+            torch.default_generator.manual_seed(0)
+            try:
+                output, stand_ins = run(module, size, self.in_channels, on_meta=False)
+            except Exception:  # noqa: BLE001 (an image too small for it)
+                continue
+            found = {f"output {key}": tensor for key, tensor in named_tensors(output)}
+            weighted = [
+                (tensor.flatten().float() * torch.linspace(1, 2, tensor.numel(), device=tensor.device)).mean()
+                for tensor in found.values()
+                if tensor.requires_grad
+            ]
+            if weighted:
+                wanted = {name: tensor for name, tensor in stand_ins.items() if tensor.requires_grad}
+                gradients = torch.autograd.grad(torch.stack(weighted).sum(), [*wanted.values()], allow_unused=True)
+                named = zip(wanted, gradients, strict=True)
+                found |= {f"gradient {name.removeprefix(prefix)}": tensor for name, tensor in named if tensor is not None}
+            return {key: tensor.detach() for key, tensor in found.items()}
+        return None
 
     def _of_graph(self, traced: Traced, returned: list[_Sighting]) -> list[_Sighting] | None:
         """Return the maps as nodes of the graph; None where the graph does not compute what the module does."""
@@ -440,6 +460,20 @@ def _follows_image(first: Tensor, second: Tensor | None) -> bool:
     batch = next((axis for axis in (0, 1) if axis in fixed and first.shape[axis] == BATCH), None)
     channels = [axis for axis in fixed if axis != batch and first.shape[axis] > 1]
     return batch is not None and bool(channels) and len(fixed) < first.ndim
+
+
+def _are_close(expected: dict[str, Tensor], found: dict[str, Tensor] | None) -> bool:
+    """Whether two runs gave the same tensors: of the same names, shapes and dtypes, and close to each other."""
+    if found is None or expected.keys() != found.keys():
+        return False
+    for key, tensor in expected.items():
+        other = found[key]
+        if tensor.shape != other.shape or tensor.dtype != other.dtype:
+            return False
+        scale = float(tensor.float().abs().nan_to_num().max()) if tensor.numel() else 0.0
+        if not torch.allclose(tensor, other, rtol=1e-3, atol=1e-4 * scale, equal_nan=True):
+            return False
+    return True
 
 
 def _above(name: str) -> list[str]:
