@@ -62,6 +62,7 @@ def read_image(path: Path, *, any_size: bool = False) -> tuple[np.ndarray, bool]
 
 def array_of(image: Image.Image) -> np.ndarray:
     """Return the pixels of Pillow's image, turned as its EXIF says; palettes, CMYK, YCbCr and Lab become RGB."""
+    image.load()  # of a TIFF, this turns it as well, and changes its tag
     orientation = image.getexif().get(ORIENTATION, 1)
     if image.mode == "I" and image.format in ("PNG", "PPM"):  # whose numbers have 16 bits at most
         array = np.asarray(image).astype(np.uint16)

@@ -194,14 +194,19 @@ def _is_unpacked_by_tifffile(page: Any) -> bool:
 
 def _read_by_rasterio(path: Path, num_bytes: int) -> np.ndarray:
     """Return all bands, (H, W) or (H, W, bands)."""
-    with open_raster(path) as file:
-        shape, dtype = (file.count, file.height, file.width), file.dtypes[0]
-        if num_bytes > LARGE:
-            with tempfile.TemporaryFile() as kept:
-                array: np.ndarray = np.memmap(kept, dtype=dtype, mode="w+", shape=shape)
-        else:
-            array = np.empty(shape, dtype=dtype)
-        file.read(out=array)
+    from rasterio.errors import RasterioError
+
+    try:
+        with open_raster(path) as file:
+            shape, dtype = (file.count, file.height, file.width), file.dtypes[0]
+            if num_bytes > LARGE:
+                with tempfile.TemporaryFile() as kept:
+                    array: np.ndarray = np.memmap(kept, dtype=dtype, mode="w+", shape=shape)
+            else:
+                array = np.empty(shape, dtype=dtype)
+            file.read(out=array)
+    except RasterioError as cause:
+        raise DataError(f"{path}: broken, or compressed in a way that needs imagecodecs: {cause.__cause__ or cause}") from cause
     return array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
 
 
