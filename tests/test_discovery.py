@@ -322,3 +322,30 @@ def test_whatever_a_plugin_file_raises_is_its_error(fresh_registry, tmp_path, so
     path.write_text(source, encoding="utf-8")
     with pytest.raises(zoo.PluginError, match=r"The plugin file .*odd\.py raised \w+: mine"):
         load_plugin_file(path)
+
+
+@pytest.mark.parametrize("where", ["needs", "factory", "import"])
+def test_whatever_a_plugins_function_raises_is_its_error_and_ends_no_command(install, command_line, where):
+    parts = {
+        "needs": "def made(pyramid): ...\ndef needs(**options): raise SystemExit(0)",
+        "factory": "import zoo\ndef made(pyramid): raise KeyboardInterrupt\ndef needs(**options): return zoo.Needs()",
+        "import": "raise SystemExit(0)",
+    }[where]
+    hooks = """
+        import zoo
+
+        def needs(**options):
+            import odd_parts
+            return odd_parts.needs(**options)
+
+        @zoo.hookimpl
+        def zoo_decoders():
+            yield zoo.DecoderSpec(name="odd", factory="odd_parts:made", needs=needs)
+    """
+    install("odd-dist", {"zoo": {"odd": "odd_hooks"}}, {"odd_hooks": hooks, "odd_parts": parts})
+    with pytest.raises(zoo.PluginError, match="odd:odd"):
+        zoo.build("resnet18", "odd:odd")
+    if where != "factory":
+        status, shown, errors = command_line("explain", "resnet18", "odd:odd")
+        assert (status, shown) == (2, "")
+        assert "raised SystemExit: 0" in errors

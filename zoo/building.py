@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from zoo.errors import OptionError, PluginError, ZooError
+from zoo.foreign_code import ForeignError, foreign_code
 from zoo.licences import licences_of
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
@@ -190,22 +191,22 @@ def _made(
 ) -> nn.Module:
     """Call a plugin's factory; what it raises is the plugin's error, with its cause."""
     try:
-        factory = _imported(entry.spec.factory)
-    except Exception as cause:
+        with foreign_code():
+            factory = _imported(entry.spec.factory)
+    except ForeignError as failure:
         raise PluginError(
-            f"The factory {entry.spec.factory!r} of {entry.full_id} could not be imported: {type(cause).__name__}: {cause}."
-        ) from cause
+            f"The factory {entry.spec.factory!r} of {entry.full_id} could not be imported: {failure}."
+        ) from failure.__cause__
     named = _keywords(factory, len(arguments))
     keywords = {**given, **entry.spec.constants}
     _check_accepted(entry, named, keywords, options)
     try:
-        module = factory(*arguments, **keywords, **options)
-    except ZooError:
-        raise
-    except Exception as cause:
+        with foreign_code():
+            module = factory(*arguments, **keywords, **options)
+    except ForeignError as failure:
         raise PluginError(
-            f"The factory of {entry.full_id} raised {type(cause).__name__}: {cause} (options {dict(options)!r})."
-        ) from cause
+            f"The factory of {entry.full_id} raised {failure} (options {dict(options)!r})."
+        ) from failure.__cause__
     if not isinstance(module, nn.Module):
         raise PluginError(f"The factory of {entry.full_id} must return a torch.nn.Module; found {module!r}.")
     return module

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import pluggy
 
 from zoo import hookspecs
-from zoo.errors import PluginError, RegistrationError
-from zoo.foreign_code import ForeignError, foreign_code
+from zoo.errors import PluginError, RegistrationError, ZooError
+from zoo.foreign_code import ForeignError, foreign_code, named_if_long
 from zoo.hookspecs import API_VERSION, GROUP
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
@@ -177,15 +177,17 @@ def _loaded(found: FoundPlugin) -> PluginRecord:
     try:
         with (
             redirect_stdout(sys.stderr),  # what a plugin prints is not part of what a command prints
-            foreign_code(f"Importing {found}", f"{DISABLED}={found.name} leaves it out."),
+            named_if_long(f"Importing {found}", f"{DISABLED}={found.name} leaves it out."),
+            foreign_code(),
         ):
             encoders, decoders = _specs_of(found.name, found.entry_point.load())
-    except ForeignError as failure:  # no plugin may harm another
+    except (ForeignError, ZooError) as failure:  # no plugin may harm another
+        told = f"{failure}" if isinstance(failure, ForeignError) else f"{type(failure).__name__}: {failure}"
         error = PluginError(
-            f"{_capital(found)} could not be loaded: {failure}. "
+            f"{_capital(found)} could not be loaded: {told}. "
             "Mend or uninstall that distribution; `zoo plugins` shows the state of all."
         )
-        error.__cause__ = failure.__cause__
+        error.__cause__ = failure.__cause__ if isinstance(failure, ForeignError) else failure
         return PluginRecord(found=found, error=error, load_seconds=time.perf_counter() - began)
     return PluginRecord(found=found, encoders=encoders, decoders=decoders, load_seconds=time.perf_counter() - began)
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from zoo.errors import ZooError
 from zoo.printable import printable
 
-__all__ = ["ForeignError", "foreign_code"]
+__all__ = ["ForeignError", "foreign_code", "named_if_long"]
 
 PATIENCE = 10.0
 """Seconds after which code that still runs is named on standard error."""
@@ -22,29 +23,33 @@ class ForeignError(Exception):
 
 
 @contextmanager
-def foreign_code(what: str, advice: str) -> Iterator[None]:
-    """Run code of others within.
-
-    Args:
-        what: whose code it is, for the line on standard error where it takes long.
-        advice: how to do without it.
+def foreign_code() -> Iterator[None]:
+    """Run code of others within; a `ZooError` that it raises is raised as it is.
 
     Raises:
-        ForeignError: it raised anything, `KeyboardInterrupt` of its own and other `BaseException` included. The user's own
+        ForeignError: it raised anything else, `KeyboardInterrupt` of its own and other `BaseException` included. The user's own
             interrupt is raised as it is.
     """
+    with _interrupts() as is_interrupted:
+        try:
+            yield
+        except ZooError:  # in words already
+            raise
+        except BaseException as cause:
+            if isinstance(cause, KeyboardInterrupt) and is_interrupted():
+                raise
+            raise ForeignError(f"{type(cause).__name__}: {_text(cause)}") from cause
+
+
+@contextmanager
+def named_if_long(what: str, advice: str) -> Iterator[None]:
+    """Say on standard error what runs within, and what to do, where it has not ended after `PATIENCE`."""
     line = f"{what} has been running for {PATIENCE:g} s and may never end. {advice}\n"
     timer = threading.Timer(PATIENCE, lambda: sys.stderr.write(printable(line)))
     timer.daemon = True
     timer.start()
     try:
-        with _interrupts() as is_interrupted:
-            try:
-                yield
-            except BaseException as cause:
-                if isinstance(cause, KeyboardInterrupt) and is_interrupted():
-                    raise
-                raise ForeignError(f"{type(cause).__name__}: {_text(cause)}") from cause
+        yield
     finally:
         timer.cancel()
 

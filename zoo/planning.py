@@ -9,7 +9,8 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from zoo import negotiation
-from zoo.errors import OptionError, PluginError, ZooError
+from zoo.errors import OptionError, PluginError
+from zoo.foreign_code import ForeignError, foreign_code
 from zoo.hints import did_you_mean
 from zoo.options import Options
 from zoo.pairing import Pairing
@@ -261,11 +262,10 @@ def _answered(entry: Entry[Any], what: str, function: Callable[[dict[str, Any]],
     """Ask a spec; what the plugin's own function raises is the plugin's error."""
     check_options(entry.id, options, entry.spec.options)
     try:
-        return function(dict(options))
-    except ZooError:
-        raise
-    except Exception as cause:
+        with foreign_code():
+            return function(dict(options))
+    except ForeignError as failure:
         raise PluginError(
-            f"The {what} of {entry.full_id} raised {type(cause).__name__}: {cause} (options {dict(options)!r}). "
+            f"The {what} of {entry.full_id} raised {failure} (options {dict(options)!r}). "
             "This is the plugin's error, not the negotiation's."
-        ) from cause
+        ) from failure.__cause__

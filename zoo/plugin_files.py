@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from zoo.errors import PluginError, ZooError
-from zoo.foreign_code import ForeignError, foreign_code
+from zoo.foreign_code import ForeignError, foreign_code, named_if_long
 from zoo.registry import Kind, default_registry
 
 __all__ = ["load_plugin_file"]
@@ -36,12 +36,14 @@ def load_plugin_file(path: Path) -> frozenset[tuple[Kind, str]]:
     try:
         with (
             default_registry().whole_or_nothing() as registered,
-            foreign_code(f"The plugin file {path}", "Leave it out of the configuration's plugins: to do without it."),
+            named_if_long(f"The plugin file {path}", "Leave it out of the configuration's plugins: to do without it."),
+            foreign_code(),
         ):
             spec.loader.exec_module(module)
+    except ZooError:
+        sys.modules.pop(name, None)
+        raise
     except ForeignError as failure:
         sys.modules.pop(name, None)
-        if isinstance(failure.__cause__, ZooError):
-            raise failure.__cause__ from None
         raise PluginError(f"The plugin file {path} raised {failure}.") from failure.__cause__
     return frozenset(registered)
