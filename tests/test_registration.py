@@ -407,6 +407,19 @@ def test_a_model_whose_decoder_makes_the_logits_is_saved_and_loaded(tmp_path):
     assert torch.equal(zoo.load(model.save(tmp_path / "saved")).eval()(image), model(image))
 
 
+def test_a_value_that_is_not_among_an_options_choices_is_refused_before_anything_is_built():
+    scale = zoo.Option(name="scale", default=1.0, summary="of the sum", choices=(1.0, 2.0))
+    zoo.register_decoder("scaled", Sum, options=[scale])
+    assert zoo.build("resnet18", "scaled", decoder_options={"scale": 2.0}).decoder.scale == 2
+    for function in (zoo.build, zoo.explain, zoo.negotiate):
+        with pytest.raises(zoo.OptionError, match=r"local:scaled: scale is one of 1\.0, 2\.0; found 3"):
+            function("resnet18", "scaled", decoder_options={"scale": 3})
+    with pytest.raises(zoo.RegistrationError, match=r"Option 'scale': the default 3 is not among its choices"):
+        zoo.Option(name="scale", default=3, summary="of the sum", choices=(1.0, 2.0))
+    with pytest.raises(zoo.RegistrationError, match=r"Option 'scale': choices must be a tuple; found 'ab'"):
+        zoo.Option(name="scale", default="a", summary="of the sum", choices="ab")
+
+
 def test_an_unknown_option_names_those_that_there_are():
     zoo.register_decoder("sum", Sum)
     with pytest.raises(zoo.OptionError, match=r"local:sum has no option 'scaling'\. Its options: scale"):

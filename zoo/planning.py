@@ -225,14 +225,19 @@ def make_pairing(encoder: str, decoder: str, options: Mapping[str, Any]) -> Pair
 
 
 def check_options(owner: str, given: Mapping[str, Any], declared: Sequence[Option] | None) -> None:
-    """Refuse an option that a spec does not declare; where it declares nothing, its factory is asked when built."""
+    """Refuse an option that a spec does not declare, or a value that is not among the declared choices.
+
+    Where a spec declares no options, its factory is asked when it is built.
+    """
     if declared is None:
         return
-    names = [option.name for option in declared]
-    for name in given:
-        if name not in names:
-            allowed = ", ".join(names) or "none"
-            raise OptionError(f"{owner} has no option {name!r}.{did_you_mean(name, names)} Its options: {allowed}.")
+    options = {option.name: option for option in declared}
+    for name, value in given.items():
+        if name not in options:
+            allowed = ", ".join(options) or "none"
+            raise OptionError(f"{owner} has no option {name!r}.{did_you_mean(name, list(options))} Its options: {allowed}.")
+        if (choices := options[name].choices) and value not in choices:
+            raise OptionError(f"{owner}: {name} is one of {', '.join(map(repr, choices))}; found {value!r}.")
 
 
 def pyramid_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:

@@ -64,11 +64,25 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One keyword that a factory takes beside what the contract gives it: for `zoo show` and for error messages."""
+    """One keyword that a factory takes beside what the contract gives it: for `zoo show` and for error messages.
+
+    Attributes:
+        name: the keyword.
+        default: its value where none is given.
+        summary: what it does, in a few words.
+        choices: the values it can have; zoo refuses others before anything is built. Empty where any value may do.
+    """
 
     name: str
     default: Any
     summary: str
+    choices: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.choices, tuple):
+            raise RegistrationError(f"Option {self.name!r}: choices must be a tuple; found {self.choices!r}.")
+        if self.choices and self.default not in self.choices:
+            raise RegistrationError(f"Option {self.name!r}: the default {self.default!r} is not among its choices.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ class FPN(FPNDecoder):  # type: ignore[misc]
         segmentation_channels: the width of each level's branch.
         merge: "add" or "cat": how the branches are joined.
         dropout: the share of channels that is dropped at the end, in training.
-        interpolation: how a map is upsampled on the way down, "nearest" or "bilinear".
+        interpolation: how a map is upsampled on the way down: "nearest", "bilinear" or "bicubic".
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class PAN(PANDecoder):  # type: ignore[misc]
         pyramid: the maps' facts, fine to coarse; strides may repeat (those of a dilated encoder do).
         channels: the width of every map within, and of what it returns.
         output_stride: 16, which the encoder is asked for (it is dilated where it can be), or 32.
-        interpolation: how a map is upsampled, "bilinear" or "nearest".
+        interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
         norm: "batch" or "group".
     """
 

@@ -9,14 +9,13 @@ from segmentation_models_pytorch.base.initialization import initialize_decoder, 
 from torch import Tensor, nn
 
 import zoo
+from zoo_smp.listing import NORMS
 from zoo_unet.blocks import make_norm
 
 __all__ = ["IMAGE", "Ladder", "finished", "make_head", "on_exact_ladder", "step_widths"]
 
 IMAGE = 3
 """The image's channels as smp's decoders are told them; none looks at the image."""
-
-NORMS = ("batch", "group")
 
 
 class Ladder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zoo
 
-__all__ = ["DECODERS"]
+__all__ = ["DECODERS", "INTERPOLATIONS", "NORMS"]
 
 SMP = "segmentation_models_pytorch"
 MIT = "MIT"
@@ -15,10 +15,18 @@ CHANNELS = zoo.Option(
     default=None,
     summary="width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last",
 )
-NORM = zoo.Option(name="norm", default="batch", summary="'batch', or 'group' (8 channels a group at the least)")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+BOTH = (True, False)
+NORMS = ("batch", "group")
+
+NORM = zoo.Option(name="norm", default="batch", summary="'batch', or 'group' (8 channels a group at the least)", choices=NORMS)
 ATTENTION = zoo.Option(name="attention", default=None, summary="None, or 'scse'")
-NEAREST = zoo.Option(name="interpolation", default="nearest", summary="how a map is upsampled: 'nearest' or 'bilinear'")
-CENTER = zoo.Option(name="center", default=False, summary="two more convolutions on the coarsest map (smp: for VGG)")
+INTERPOLATION = "how a map is upsampled: 'nearest', 'bilinear' or 'bicubic'"
+NEAREST = zoo.Option(name="interpolation", default="nearest", summary=INTERPOLATION, choices=INTERPOLATIONS)
+BILINEAR = zoo.Option(name="interpolation", default="bilinear", summary=INTERPOLATION, choices=INTERPOLATIONS)
+CENTER = zoo.Option(
+    name="center", default=False, summary="two more convolutions on the coarsest map (smp: for VGG)", choices=BOTH
+)
 RATES = zoo.Option(name="atrous_rates", default=(12, 24, 36), summary="the three dilations")
 DROPOUT = "share dropped, in training"
 
@@ -27,6 +35,11 @@ STEPWISE = zoo.Needs(min_levels=2, finest_stride=2)
 
 def _width(default: int) -> zoo.Option:
     return zoo.Option(name="channels", default=default, summary="width of what it returns")
+
+
+def _separable(default: bool) -> zoo.Option:
+    summary = "depthwise separable convolutions in the branches"
+    return zoo.Option(name="separable", default=default, summary=summary, choices=BOTH)
 
 
 def _dropout(default: float) -> zoo.Option:
@@ -66,7 +79,12 @@ DECODERS = (
         needs=STEPWISE,
         options=(
             CHANNELS,
-            zoo.Option(name="norm", default="batch", summary="'batch', 'group' (8 channels a group at the least) or 'none'"),
+            zoo.Option(
+                name="norm",
+                default="batch",
+                summary="'batch', 'group' (8 channels a group at the least) or 'none'",
+                choices=(*NORMS, "none"),
+            ),
             ATTENTION,
             NEAREST,
             CENTER,
@@ -140,7 +158,7 @@ DECODERS = (
         options=(
             _width(32),
             _output_stride(16, "16 (the encoder is dilated where it can be) or 32"),
-            zoo.Option(name="interpolation", default="bilinear", summary="how a map is upsampled: 'bilinear' or 'nearest'"),
+            BILINEAR,
             NORM,
         ),
         source=f"Li et al. 2018, Pyramid Attention Network (arXiv:1805.10180); {SMP}",
@@ -154,7 +172,7 @@ DECODERS = (
             _width(256),
             _output_stride(8, "8 or 16; the encoder is dilated where it can be"),
             RATES,
-            zoo.Option(name="separable", default=False, summary="depthwise separable convolutions in the branches"),
+            _separable(False),
             _dropout(0.5),
             NORM,
         ),
@@ -169,7 +187,7 @@ DECODERS = (
             _width(256),
             _output_stride(16, "8 or 16; the encoder is dilated where it can be"),
             RATES,
-            zoo.Option(name="separable", default=True, summary="depthwise separable convolutions in the branches"),
+            _separable(True),
             _dropout(0.5),
             NORM,
         ),

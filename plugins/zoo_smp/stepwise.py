@@ -76,7 +76,7 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
         channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last.
         norm: "batch" or "group".
         attention: None, or "scse" (Roy et al. 2018, arXiv:1803.02579).
-        interpolation: how a map is upsampled, "nearest" or "bilinear".
+        interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
         center: two more convolutions on the coarsest map (smp has them for VGG).
     """
 
@@ -120,7 +120,7 @@ class MAnet(Stepwise, MAnetDecoder):  # type: ignore[misc]
         channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last.
         norm: "batch" or "group".
         pab_channels: the width of the position-wise attention.
-        interpolation: how a map is upsampled, "nearest" or "bilinear".
+        interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
     """
 
     def __init__(

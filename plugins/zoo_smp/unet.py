@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 import zoo
 from zoo_smp.ladder import make_head, step_widths
+from zoo_smp.listing import INTERPOLATIONS
 from zoo_unet.blocks import make_norm
 from zoo_unet.expanding import ExpandingPath
 
 __all__ = ["Unet"]
-
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 class ConvNormReLU(nn.Sequential):

@@ -13,7 +13,12 @@ OPTIONS = (
         summary="width of each step, coarse to fine; by default 16 times the stride a step gives, at most 256 "
         "(256, 128, 64, 32, 16 for strides 2 to 32)",
     ),
-    zoo.Option(name="norm", default="batch", summary="'batch', 'group' (8 channels a group at the least) or 'none'"),
+    zoo.Option(
+        name="norm",
+        default="batch",
+        summary="'batch', 'group' (8 channels a group at the least) or 'none'",
+        choices=("batch", "group", "none"),
+    ),
     zoo.Option(name="dropout", default=0.0, summary="share of channels dropped after each step, in training"),
 )
 RONNEBERGER = "Ronneberger et al. 2015, U-Net (arXiv:1505.04597)"

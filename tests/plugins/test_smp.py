@@ -185,6 +185,13 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
         ("smp:unet", {"channels": [8, 8]}, r"channels needs 5 widths.*\(8, 8\)"),
         ("smp:unet", {"attention": "cbam"}, "attention is None or 'scse'; found 'cbam'"),
         ("smp:unet", {"interpolation": "area"}, "interpolation is one of"),
+        *(
+            (f"smp:{name}", {"interpolation": "foo"}, "interpolation is one of 'nearest', 'bilinear', 'bicubic'; found 'foo'")
+            for name in ("unet", "unetplusplus", "manet", "fpn", "pan")
+        ),
+        ("smp:unetplusplus", {"center": "no"}, "center is one of True, False; found 'no'"),
+        ("smp:deeplabv3", {"separable": "no"}, "separable is one of True, False; found 'no'"),
+        ("unet-basic", {"norm": "layer"}, "norm is one of 'batch', 'group', 'none'; found 'layer'"),
         ("smp:manet", {"norm": "layer"}, "norm is one of 'batch', 'group'; found 'layer'"),
         ("smp:pan", {"output_stride": 8}, "output_stride 16 or 32; found 8"),
         ("smp:deeplabv3", {"output_stride": 32}, "output_stride 8 or 16; found 32"),
@@ -198,6 +205,19 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
 def test_a_wrong_option_is_refused_with_what_is_allowed(decoder, options, found):
     with torch.device("meta"), pytest.raises(zoo.OptionError, match=found):
         zoo.build("resnet18", decoder, decoder_options=options)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("decoder", ["unet", "unetplusplus", "manet", "fpn", "pan"])
+def test_every_interpolation_that_is_listed_runs(decoder, interpolation):
+    model = zoo.build("smp:resnet18", f"smp:{decoder}", decoder_options={"interpolation": interpolation}).eval()
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, 33, 47)).shape == (1, 1, 33, 47)
+
+
+def test_a_wrong_value_of_an_option_is_refused_before_anything_is_built():
+    with pytest.raises(zoo.OptionError, match=r"smp:fpn: interpolation is one of .*found 'foo'"):
+        zoo.explain("resnet18", "smp:fpn", decoder_options={"interpolation": "foo"})
 
 
 def test_one_stride_is_too_few_for_deeplabv3plus():
