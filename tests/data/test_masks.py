@@ -128,6 +128,25 @@ def test_a_named_class_without_a_pixel_is_said(tmp_path, command_line):
     assert "classes without a pixel in all masks: tram (2)" in stdout
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Lightning's own, on import
+def test_training_says_how_it_reads_unusual_masks(tmp_path, command_line, caplog):
+    of_values(tmp_path / "cells", 0, 255)
+    pairing = ("timm:mobilenetv3_small_050", "unet-basic")
+    settings = {"steps": 1, "batch": 2, "validations": 0, "size": 32}
+    options = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    data = f"data={{source: {tmp_path / 'cells'}, classes: [background, nucleus]}}"
+    status, stdout, stderr = command_line("train", *pairing, *options, "--set", data, "--data", "-", "-o", tmp_path / "one")
+    assert status == 0, stderr
+    assert "cells: the masks' values 0 and 255 are taken for background and nucleus." in stderr
+    assert stderr.count("taken for") == 1
+    assert "nucleus" in stdout
+    zoo.train(*pairing, open_data(tmp_path / "cells"), output=tmp_path / "two", **settings)
+    assert [record.getMessage() for record in caplog.records if "taken for" in record.getMessage()] == [
+        "cells: the masks' values 0 and 255 are taken for 0 and 1."
+    ]
+
+
 def test_a_class_that_training_never_sees_is_said(tmp_path):
     of_values(tmp_path, 0, 1)
     Image.fromarray(drawn([0, 2]).astype(np.uint8)).save(tmp_path / "test" / "masks" / "a.png")

@@ -24,6 +24,7 @@ class Samples:
 
     def __init__(self, count=9, *, channels=3, spoil=None, dtype=torch.float32, is_random=False):
         self.count, self.channels, self.spoil, self.dtype, self.is_random = count, channels, spoil, dtype, is_random
+        self.scale = 1
 
     def __len__(self):
         return self.count
@@ -32,6 +33,7 @@ class Samples:
         generator = None if self.is_random else torch.Generator().manual_seed(index)
         image = torch.rand(self.channels, 32, 32, generator=generator).to(self.dtype)
         mask = (image[0] > 0.5).long()
+        image = image * self.scale
         if index == LATER and self.spoil:
             return self.spoil(image, mask)
         return image, mask
@@ -96,3 +98,10 @@ def test_any_number_of_channels_is_trained_on_with_augmentation(tmp_path, channe
     result = train(data_of(channels=channels), tmp_path / "run", steps=4, batch=8, size=24)
     assert result.steps == 4
     assert math.isfinite(result.test.miou)
+
+
+def test_images_of_another_range_are_used_as_they_are_and_said(tmp_path, caplog):
+    bright = data_of()
+    bright.train.scale = 255
+    train(bright, tmp_path / "run", size=24)
+    assert any("float32 values from" in record.getMessage() for record in caplog.records)

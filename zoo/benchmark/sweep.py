@@ -72,6 +72,8 @@ def run_sweep(
     data = _quality_data(config)
     if data:
         config = fitted(config, len(data.classes), data.in_channels, data.name)
+        for note in data.notes:
+            watcher.say(f"{data.name}: {note}.")
     trials = trials_of(config)
     run = store.start_run(config.name, _identity(config, data), environment, trials)
     if run.is_resumed:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.answers import Application, answer, console
+from zoo.cli.answers import Application, answer, console, note
 from zoo.cli.application import app, fail
 
 __all__: list[str] = []
@@ -47,7 +47,9 @@ def train(
     The same command goes on where it was interrupted. `zoo.load` reads the checkpoints.
     """
     import sys
+    from dataclasses import replace
 
+    from zoo.configuration import checked
     from zoo.data.entry import DataEntry
     from zoo.data.sources import open_data
     from zoo.training.fit import known_files
@@ -59,9 +61,14 @@ def train(
         asked = _from_file(Path(what), decoder, data, weights, changes)
     else:
         asked = _asked(what, decoder, data, weights) | changes
-    place = output or asked.pop("output", None) or Path("runs") / _name(what, asked)
-    if isinstance(entry := asked["data"], DataEntry):
-        asked["data"] = open_data(entry.source, known=known_files(place), **entry.options())
+    entry = asked["data"]
+    if not isinstance(entry, DataEntry):
+        entry = checked(DataEntry, {"source": entry} if isinstance(entry, str) else entry, "The data cannot be opened")
+    place = output or asked.pop("output", None) or Path("runs") / _name(what, asked | {"data": entry.source})
+    opened = open_data(entry.source, known=known_files(place), **entry.options())
+    for line in opened.notes:
+        note(f"{opened.name}: {line}.")
+    asked["data"] = replace(opened, notes=())  # they are said
     try:
         result = train_pairing(**asked, output=place, show_progress=sys.stderr.isatty())
     except KeyboardInterrupt:
@@ -126,8 +133,8 @@ def check(
         except (OSError, ValueError) as cause:
             raise OptionError(f"--sheet {sheet} cannot be written: {cause}. Give a path that ends in .png or .jpg.") from cause
         answer(f"{sheet} shows some of them with their masks.")
-    for note in notes:
-        answer(f"Note: {note}.")
+    for line in notes:
+        answer(f"Note: {line}.")
     if problems:
         fail("\n".join([f"{len(problems)} problems:", *(f"  {line}" for line in problems)]), 1)
     answer("Nothing is wrong.")
