@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import zoo
@@ -245,3 +246,18 @@ def test_the_size_that_an_encoder_is_made_for_is_said_with_what_it_costs(vit):
     assert "Image size: The encoder is made for 304x400, which holds 300x400 at 1% more pixels." in text
     text = told("vit", "unet-basic", image_size=(320, 320), size_policy="error")
     assert "The encoder is made for 320x320. An image that is not 320x320 is refused (size_policy='error')." in text
+
+
+def test_random_weights_are_said_by_the_plan_and_by_the_model():
+    assert "Encoder weights: random" in zoo.explain("resnet18", "unet-basic")
+    assert "Encoder weights: imagenet" in zoo.explain("resnet18", "unet-basic", weights="imagenet")
+    model = zoo.build("resnet18", "unet-basic")
+    assert "encoder weights: random" in repr(model)
+    model.load_state_dict(model.state_dict())
+    assert "encoder weights: loaded" in repr(model)
+
+
+def test_a_modules_own_weights_are_not_called_random():
+    network = torchvision.models.resnet18()
+    assert "Encoder weights: the module's own" in zoo.explain(network, "unet-basic")
+    assert "encoder weights: the module's own" in repr(zoo.build(network, "unet-basic"))

@@ -59,7 +59,12 @@ def plan_view(plan: Plan, pairing: Pairing) -> RenderableType:
         names = [entry.source.name for entry in alike]
         name = names[0] if len(names) == 1 else f"{len(names)} maps from {names[0]} to {names[-1]}"
         table.add_row(*map(Text, ("-", name, channels, stride, "not used", reason)), style="dim")
-    lines = [f"Adapters add {plan.adapter_parameters:,} parameters.", *plan.notes, f"Image size: {plan.sizes.note}"]
+    lines = [
+        f"Adapters add {plan.adapter_parameters:,} parameters.",
+        *plan.notes,
+        f"Image size: {plan.sizes.note}",
+        f"Encoder weights: {pairing.encoder_weights}",
+    ]
     return Group(table, *map(Text, lines))
 
 

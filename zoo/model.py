@@ -65,6 +65,7 @@ class SegmentationModel(nn.Module):
         self.plan = plan
         self.pairing = pairing
         self.licences = licences
+        self.encoder_weights = pairing.encoder_weights
         self.class_names: tuple[str, ...] = ()
         self.colours: tuple[tuple[int, int, int], ...] = ()
         preprocessing = getattr(encoder, "preprocessing", None)
@@ -199,6 +200,16 @@ class SegmentationModel(nn.Module):
             "local_files_only": local_files_only,
         }
         found: SegmentationModel = importlib.import_module("zoo.sharing").from_pretrained(place, **options)
+        return found
+
+    def extra_repr(self) -> str:
+        """Return which weights the encoder was given last."""
+        return f"encoder weights: {self.encoder_weights}"
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """Load weights, as `nn.Module` does; the model's repr then says so."""
+        found = super().load_state_dict(*args, **options)
+        self.encoder_weights = "loaded"
         return found
 
     def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:

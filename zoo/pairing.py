@@ -11,6 +11,7 @@ from typing import Any
 
 from zoo.errors import ConfigError, OptionError
 from zoo.options import Options, plain
+from zoo.registry import MODULE
 
 __all__ = ["ADAPTER_POLICIES", "CHECKPOINTED", "SIZE_POLICIES", "Pairing"]
 
@@ -80,6 +81,13 @@ class Pairing:
             if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
                 raise OptionError(f"{name} is a mapping of names to values, such as {{'norm': 'group'}}; found {options!r}.")
             object.__setattr__(self, name, Options(options))
+
+    @property
+    def encoder_weights(self) -> str:
+        """Which weights the encoder has once it is built, in words."""
+        if self.encoder.startswith(f"{MODULE}:"):
+            return "the module's own"
+        return self.weights or "random"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, as YAML and JSON hold it."""
