@@ -279,8 +279,9 @@ def test_the_command_line_trains_and_tells(tmp_path, command_line):
     settings = [
         part for text in ("steps=2", "batch=2", "size=32", "validations=0", "learning_rate=1e-3") for part in ("--set", text)
     ]
-    status, stdout, _ = command_line(*asked, *settings)
+    status, stdout, stderr = command_line(*asked, *settings)
     assert status == 0
+    assert stderr.startswith("Encoder weights: random\n")
     assert all(part in stdout for part in ("brick", "mean IoU", "last.ckpt"))
     assert zoo.load(place / "last.ckpt").pairing.classes == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +62,7 @@ def train(
         asked = _from_file(Path(what), decoder, data, weights, changes)
     else:
         asked = _asked(what, decoder, data, weights) | changes
+    note(f"Encoder weights: {asked.get('weights') or 'random'}")
     entry = asked["data"]
     if not isinstance(entry, DataEntry):
         entry = checked(DataEntry, {"source": entry} if isinstance(entry, str) else entry, "The data cannot be opened")
@@ -73,7 +75,8 @@ def train(
         result = train_pairing(**asked, output=place, show_progress=sys.stderr.isatty())
     except KeyboardInterrupt:
         fail(f"Interrupted. The same command goes on from the last checkpoint in {place}.", 130)
-    _show(result)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes that trained on a device each, one prints the result
+        _show(result)
 
 
 @data_app.command()
