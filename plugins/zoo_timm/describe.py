@@ -9,19 +9,27 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo_timm.pruning import unused_parameters
 
-__all__ = ["describe"]
+__all__ = ["Indexing", "describe"]
 
 Size = tuple[int, int]
 OUTPUT_STRIDES = (8, 16)
 WIDE = (5, 7)
 """H and W of a trial, in units of the multiple that is tried: non-square, and of odd numbers."""
+MORE = (3, 5)
+"""By how many such units a trial is larger than the architecture's own size."""
+INDEXING = tuple(getattr(torch.ops.aten, name) for name in ("index", "index_select", "gather", "take", "embedding"))
+"""Operations that read a tensor at positions that another tensor holds: on the meta device nobody checks these."""
 
 
 def describe(architecture: str) -> dict[str, Any]:
-    """Return the facts of one architecture, measured on the meta device (real tensors where that fails).
+    """Return the facts of one architecture, measured on the meta device.
+
+    Real tensors take its place where an architecture does not run there, and where it indexes by values, such as by relative
+    positions: on the meta device an index is never out of bounds.
 
     Keys: `maps`, a list of [name, channels, stride, timm's index] or, for maps of one kind whose names end in rising
     numbers, [name, channels, stride, timm's first index, count]; `size`, the (height, width) that timm's weights are for,
@@ -37,8 +45,14 @@ class _Trial:
 
     def __init__(self, architecture: str) -> None:
         self.architecture = architecture
+        self.device = "meta"
         self.network = self.made()
         self.own: Size = tuple(self.network.pretrained_cfg["input_size"][1:])
+        with Indexing() as indexing:
+            self.maps(self.network, self.own)
+        if indexing.is_found:
+            self.device = "cpu"
+            self.network = self.made()
         shapes = [tuple(tensor.shape[2:]) for tensor in self.maps(self.network, self.own)]
         declared = _feature_info(self.network)
         if len(shapes) != len(declared):
@@ -62,8 +76,8 @@ class _Trial:
         return entry
 
     def made(self, **options: Any) -> Any:
-        """Return the architecture without its classifier, on the meta device, in eval mode."""
-        with torch.device("meta"):
+        """Return the architecture without its classifier, in eval mode."""
+        with torch.device(self.device):
             return timm.create_model(self.architecture, num_classes=0, **options).eval()
 
     def tried(self, **options: Any) -> Any | None:
@@ -108,7 +122,8 @@ class _Trial:
         found: dict[str, Any] = {}
         multiple, network = self.multiple, self.network
         wide = (WIDE[0] * multiple, WIDE[1] * multiple)
-        if not self.runs(network, wide):
+        larger = (self.own[0] + MORE[0] * multiple, self.own[1] + MORE[1] * multiple)
+        if not self.runs(network, wide) or (self.device != "meta" and not self.runs(network, larger)):
             network = self.tried(dynamic_img_size=True)
             if not self.runs(network, wide):
                 return {"fixed": self.own} | self.adaptation()
@@ -152,7 +167,7 @@ class _Trial:
         """Tell whether timm's pruning for these maps leaves parameters that none of them needs."""
         network = self.made()
         network.prune_intermediate_layers(selection, prune_norm=True)
-        image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *self.own, device="meta")
+        image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *self.own, device=self.device)
         try:
             return bool(unused_parameters(network, image, selection))
         except (RuntimeError, NotImplementedError) as cause:
@@ -160,6 +175,19 @@ class _Trial:
                 raise
         side = 12 * self.multiple  # gemma4_vit_*_enc pools by three
         return bool(unused_parameters(_real(network), torch.zeros(1, image.shape[1], side, side), selection))
+
+
+class Indexing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Finds out whether an operation indexes by values while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.is_found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation, and look at its name."""
+        self.is_found = self.is_found or func.overloadpacket in INDEXING
+        return func(*args, **(kwargs or {}))
 
 
 def _real(network: Any) -> Any:

@@ -18,7 +18,7 @@ from timm_families import FAMILIES
 from torch import nn
 
 import zoo
-from zoo_timm.describe import describe
+from zoo_timm.describe import Indexing, describe
 from zoo_timm.index import Index, index
 
 SMALL = "test_resnet"
@@ -64,6 +64,35 @@ def test_an_architecture_of_each_family_pairs_with_a_decoder_at_an_odd_size(fami
         model = zoo.build(id, decoder, classes=5, image_size=(97, 129)).eval()
         assert model(torch.empty(2, 3, 97, 129)).shape == (2, 5, 97, 129)
     assert model.plan == zoo.negotiate(id, decoder, classes=5, image_size=(97, 129))
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [({}, (225, 301)), ({}, (256, 256)), ({"image_size": (256, 256)}, (256, 256)), ({"image_size": (320, 256)}, (320, 256))],
+)
+def test_an_architecture_that_indexes_by_relative_position_runs_with_real_tensors_at_other_sizes(options, size):
+    """On the meta device an index is never out of bounds, so that MViTv2 seemed to take images of any size."""
+    model = zoo.build("timm:mvitv2_tiny", "unet-basic", classes=2, **options).eval()
+    with torch.no_grad():
+        logits = model(torch.rand(1, 3, *size))
+    assert logits.shape == (1, 2, *size)
+    assert logits.isfinite().all()
+
+
+def test_an_index_by_values_is_found_where_nothing_is_computed():
+    with torch.device("meta"):
+        table, positions = torch.zeros(4, 2), torch.zeros(9, dtype=torch.int64)
+        for look_up in (
+            lambda: table[positions],
+            lambda: table.index_select(0, positions),
+            lambda: table.gather(0, table.long()),
+        ):
+            with Indexing() as indexing:
+                look_up()
+            assert indexing.is_found
+        with Indexing() as indexing:
+            (table[1:] + table[:-1]).softmax(1)
+        assert not indexing.is_found
 
 
 def test_every_architecture_negotiates_with_every_decoder():
