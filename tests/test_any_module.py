@@ -192,6 +192,71 @@ def test_the_last_map_is_taken_even_where_it_lies_deeper_than_another_of_its_str
     assert all(id(parameter) in held for parameter in module.parameters())
 
 
+class OneSize(nn.Module):
+    """Takes images of one size only, by a position embedding, squeezes and pools."""
+
+    def __init__(self, size=(48, 64)):
+        super().__init__()
+        self.one, self.two, self.three = (nn.Conv2d(i, o, 3, 2, 1) for i, o in ((3, 8), (8, 16), (16, 24)))
+        self.position = nn.Parameter(torch.rand(1, 8, size[0] // 2, size[1] // 2))
+        self.gate, self.head = nn.Conv2d(16, 16, 1), nn.Linear(24, 5)
+
+    def forward(self, image):
+        x = self.two(self.one(image) + self.position)
+        x = x * self.gate(nn.functional.adaptive_avg_pool2d(x, 1)).sigmoid()
+        x = self.three(x).relu()
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 2).mean((2, 3)))
+
+
+def test_a_module_of_one_image_size_is_measured_at_the_size_that_is_given():
+    module = OneSize()
+    model = zoo.build(module, "unet-basic", image_size=(48, 64), classes=2).eval()
+    assert [(route.source.channels, route.source.stride) for route in model.plan.routes] == [(8, 2), (16, 4), (24, 8)]
+    assert zoo.channels(module, image_size=(48, 64)) == [8, 16, 24]
+    held = {id(parameter) for parameter in model.encoder.parameters()}
+    assert {name for name, parameter in module.named_parameters() if id(parameter) not in held} == {"head.weight", "head.bias"}
+    for size in ((48, 64), (30, 50), (100, 100)):
+        assert model(torch.rand(1, 3, *size)).shape == (1, 2, *size)
+
+
+def test_a_module_of_one_image_size_names_the_keyword_that_is_missing_or_wrong():
+    module = nn.Sequential(OneSize((64, 64)))
+    with pytest.raises(zoo.PluginError, match=r"takes images of 64 x 64(?s:.)*pass image_size=\(64, 64\)") as caught:
+        zoo.build(module, "unet-basic")
+    assert "timm" not in str(caught.value)
+    with pytest.raises(zoo.PluginError, match=r"96 x 96 on(?s:.)*pass image_size=\(64, 64\)"):
+        zoo.build(module, "unet-basic", image_size=(96, 96))
+    with pytest.raises(zoo.PluginError, match=r"A module of one image size needs it as image_size=\(H, W\)"):
+        zoo.build(OneSize(), "unet-basic")
+
+
+def test_an_axis_order_that_one_size_does_not_show_is_not_guessed():
+    class ChannelsLast(OneSize):
+        def forward(self, image):
+            x = self.three(self.two(self.one(image) + self.position)).permute(0, 2, 3, 1)
+            return self.head(x).mean((1, 2))
+
+    with pytest.raises(zoo.NegotiationError, match=r"leave out 2 parameters(?s:.)*head.weight"):
+        zoo.build(ChannelsLast(), "unet-basic", image_size=(48, 64))
+
+
+def test_a_vision_transformer_of_one_size_needs_its_number_of_prefix_tokens_beside_it():
+    module = torchvision.models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32).eval()
+    with pytest.raises(zoo.NegotiationError, match="declares patch_size = 8, and no num_prefix_tokens"):
+        zoo.build(module, "unet-basic", image_size=(32, 32))
+    module.num_prefix_tokens = 1
+    model = zoo.build(module, "unet-basic", image_size=(32, 32)).eval()
+    held = {id(parameter) for parameter in model.encoder.parameters()}
+    assert all(id(parameter) in held for name, parameter in module.named_parameters() if not name.startswith("heads"))
+    image, tokens = torch.rand(1, 3, 32, 32), {}
+    handle = module.encoder.register_forward_hook(lambda _, __, output: tokens.update(found=output))
+    with torch.no_grad():
+        module(image)
+        handle.remove()
+        torch.testing.assert_close(model.encoder(image)[0].flatten(2).mT, tokens["found"][:, 1:])
+        assert model(torch.rand(1, 3, 65, 97)).shape == (1, 1, 65, 97)
+
+
 def test_maps_without_channels_are_left_out():
     class Gap(nn.Module):
         def __init__(self):

@@ -584,7 +584,7 @@ def test_a_module_of_other_channels_is_told_with_what_it_was_asked():
 
 
 def test_a_module_made_for_one_size_is_told_so():
-    with pytest.raises(zoo.PluginError, match=r"made for 64 x 64(?s:.)*It takes 64 x 64 images.*one size"):
+    with pytest.raises(zoo.PluginError, match=r"made for 64 x 64(?s:.)*It takes images of 64 x 64.*image_size=\(64, 64\)"):
         probe(FixedSize())
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "TokenGrid",
     "Watch",
     "as_map",
+    "fixed_layout_of",
     "layout_of",
     "leaves",
     "named_tensors",
@@ -138,6 +139,20 @@ def leaves(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
         waiting.extend(following for following, _ in function.next_functions)
 
 
+# fmt: off
+_OF_MAPS = {  # operations that take (N, C, H, W) by definition
+    "conv2d", "conv_transpose2d", "batch_norm", "instance_norm", "group_norm", "interpolate", "pixel_shuffle",
+    "pixel_unshuffle", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
+}
+_POINTWISE = {  # a result that has an argument's shape has its axes, too
+    "relu", "relu_", "relu6", "gelu", "silu", "silu_", "mish", "elu", "leaky_relu", "hardswish", "hardtanh", "sigmoid", "tanh",
+    "dropout", "clone", "contiguous", "to", "float", "add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__",
+    "mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__truediv__", "type_as",
+}
+# fmt: on
+_POOLS = {"adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax", "amin", "sum"}
+
+
 class Watch(TorchFunctionMode):
     """Notes every tensor that a run computes, and the parameters that it is computed from, with or without gradients.
 
@@ -148,6 +163,9 @@ class Watch(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Tensor] = []
+        self._maps: set[int] = set()  # what an operation on (N, C, H, W) took or gave
+        self._alike: list[tuple[int, int]] = []  # an argument and a result that have the same axes
+        self._pooled: set[int] = set()  # what was computed from pooled tensors alone
         self._parameters: dict[int, frozenset[int]] = {}  # of each tensor; an id is good while `steps` or the run holds it
         self._stand_ins: dict[int, Tensor] = {}
 
@@ -161,6 +179,29 @@ class Watch(TorchFunctionMode):
         if id(tensor) not in self._parameters and tensor.grad_fn is not None:  # a torch.autograd.Function's, which no mode sees
             self.hold(tensor, frozenset().union(*(self._parameters.get(id(leaf), ()) for leaf in leaves([tensor]))))
         return self._parameters.get(id(tensor), frozenset())
+
+    def is_pooled(self, tensor: Tensor) -> bool:
+        """Whether the tensor is computed from pooled ones alone, so that its size may be the pool's and not the image's."""
+        return id(tensor) in self._pooled
+
+    def is_channels_first(self, tensor: Tensor) -> bool:
+        """Whether the tensor is (N, C, H, W) by what the run did with it, whatever its shape."""
+        for pairs in (self._alike, self._alike[::-1]):
+            for pair in pairs:
+                if not self._maps.isdisjoint(pair):
+                    self._maps.update(pair)
+        self._alike = [pair for pair in self._alike if self._maps.isdisjoint(pair)]
+        return id(tensor) in self._maps
+
+    def _note_axes(self, name: str, arguments: Sequence[Tensor], output: Tensor) -> None:
+        name = name.removeprefix("_") if not name.startswith("__") else name
+        activations = [tensor for tensor in arguments if id(tensor) not in self._stand_ins and id(tensor) in self._parameters]
+        if name in _POOLS or (activations and name != "interpolate" and all(id(x) in self._pooled for x in activations)):
+            self._pooled.add(id(output))
+        if name in _OF_MAPS and arguments and arguments[0].ndim == 4:
+            self._maps |= {id(arguments[0]), id(output)}
+        elif name in _POINTWISE:
+            self._alike += [(id(tensor), id(output)) for tensor in activations if tensor.shape == output.shape]
 
     def hold(self, output: Any, parameters: frozenset[int]) -> None:
         """Note tensors that are computed from at least these parameters."""
@@ -176,13 +217,27 @@ class Watch(TorchFunctionMode):
         changes = name in ("__setitem__", "__set__") or (name.endswith("_") and not name.endswith("__")) or name[:3] == "__i"
         found = list(named_tensors(output))
         if found or changes:
-            sources = [self.parameters_of(tensor) for _, tensor in named_tensors([args, kwargs or {}])]
-            parameters = frozenset().union(*sources)
+            arguments = [tensor for _, tensor in named_tensors([args, kwargs or {}])]
+            parameters = frozenset().union(*(self.parameters_of(tensor) for tensor in arguments))
             self.hold(output, parameters)
+            for _, tensor in found:
+                self._note_axes(name, arguments, tensor)
             if changes and args and isinstance(args[0], Tensor):
                 whole = args[0]._base if args[0]._is_view() else None
                 self.hold([args[0], *([] if whole is None else [whole])], parameters)
         return output
+
+
+def fixed_layout_of(tensor: Tensor, size: tuple[int, int]) -> Layout | None:
+    """Return the layout of a tensor (N, C, H, W) that was computed from an image of this size; None where it is no map."""
+    if tensor.ndim != 4 or not tensor.is_floating_point() or tensor.shape[0] != BATCH or not tensor.numel():
+        return None
+    sides = tensor.shape[2:]
+    measured = math.sqrt(math.prod(size) / math.prod(sides))
+    for stride in (2.0 ** max(0, round(math.log2(measured))), measured):
+        if min(sides) > 1 and all(abs(length / stride - side) <= 1 for length, side in zip(size, sides, strict=True)):
+            return Layout(channels=tensor.shape[1], stride=stride)
+    return None
 
 
 def run(
@@ -206,6 +261,8 @@ def run(
         .reshape(shape)
         .to(floats[0].dtype if floats else torch.get_default_dtype())
     )
+    if watch is not None:
+        watch.hold(image, frozenset())
     with watch or nullcontext():
         return torch.func.functional_call(module, {**state, **buffers}, (image,)), state
 

@@ -87,6 +87,7 @@ def _negotiated(
         sizes=sizes_of(encoder, options),
         image_size=pairing.image_size,
         size_policy=pairing.size_policy,
+        in_channels=pairing.in_channels,
     )
 
 
@@ -153,7 +154,7 @@ def asked(
         return make_pairing(cast("str", encoder), decoder, options), None
     pairing = make_pairing(f"{MODULE}:{type(encoder).__name__}", decoder, options)
     default_registry().decoder(decoder)  # what is wrong with the rest is told before the probe's seconds
-    entry = _probed(encoder, pairing.in_channels)
+    entry = _probed(encoder, pairing.in_channels, pairing.image_size)
     return replace(pairing, encoder=entry.full_id), entry
 
 
@@ -176,10 +177,11 @@ def _is_module(encoder: EncoderLike) -> bool:
     return not isinstance(encoder, str | type) and all(map(callable, named))
 
 
-def _probed(module: EncoderLike, in_channels: int) -> Entry[EncoderSpec]:
+def _probed(module: EncoderLike, in_channels: int, image_size: tuple[int, int] | None) -> Entry[EncoderSpec]:
     # By name: whoever holds a module has imported torch, and nobody else is to import it for this.
     probe = importlib.import_module("zoo.probe").probe
-    return Entry(kind="encoder", plugin=MODULE, distribution="", version="", spec=probe(module, in_channels=in_channels))
+    spec = probe(module, in_channels=in_channels, image_size=image_size)
+    return Entry(kind="encoder", plugin=MODULE, distribution="", version="", spec=spec)
 
 
 def negotiate(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Any) -> Plan:
@@ -201,14 +203,14 @@ def channels(encoder: EncoderLike, **options: Any) -> list[int]:
 
     Args:
         encoder: an encoder's id, or any `nn.Module`, which is then probed.
-        options: the encoder's own options.
+        options: the encoder's own options; for a module, `in_channels` and `image_size`.
 
     Example:
         >>> zoo.channels("resnet18")
         [64, 64, 64, 128, 256, 512]
     """
     if _is_module(encoder):
-        entry = _probed(encoder, options.pop("in_channels", 3))
+        entry = _probed(encoder, options.pop("in_channels", 3), options.pop("image_size", None))
     else:
         entry = default_registry().encoder(cast("str", encoder))
     return [feature_map.channels for feature_map in pyramid_of(entry, options)]

@@ -22,6 +22,7 @@ from zoo.measurement import (
     Layout,
     TokenGrid,
     Watch,
+    fixed_layout_of,
     layout_of,
     named_tensors,
     run,
@@ -40,7 +41,7 @@ _FIXED_SIZES = (224, 256, 384, 299, 518, 128, 64, 32)
 _TRUNK_LEVELS = 3  # a block shows two where it strides: what it expands at the finer one, and its output
 
 
-def probe(module: nn.Module, *, in_channels: int = 3) -> EncoderSpec:
+def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int] | None = None) -> EncoderSpec:
     """Measure the feature maps that a module computes, and return it as an encoder spec.
 
     Where its forward returns several maps, it is those. Otherwise it is the last map at each power-of-two stride, taken
@@ -53,12 +54,16 @@ def probe(module: nn.Module, *, in_channels: int = 3) -> EncoderSpec:
     module's forward can be traced, else a `RecordedEncoder`, whose docstring says what that cannot do.
 
     Args:
-        module: takes one image batch (N, in_channels, H, W), at any H and W. If its `preprocessing` is a
+        module: takes one image batch (N, in_channels, H, W), at any H and W or at `image_size`. If its `preprocessing` is a
             `zoo.Preprocessing`, the encoder has it too.
         in_channels: how many channels its images have.
+        image_size: (H, W) that a module of one size takes. At one size nothing grows with the image, so that a map is only
+            what an operation on (N, C, H, W) takes or gives, such as a convolution or a pooling. It changes nothing for
+            a module that takes images of any size.
 
     Raises:
-        PluginError: the module raised for each size tried, takes one image size only, or has lazy parameters.
+        PluginError: the module raised for each size tried, takes one image size only and not `image_size`, or has lazy
+            parameters.
         NegotiationError: nothing that it computes is a feature map, or the maps found leave out parameters that its last map or
             its tokens depend on.
     """
@@ -68,7 +73,7 @@ def probe(module: nn.Module, *, in_channels: int = 3) -> EncoderSpec:
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
         raise PluginError(f"{owner} has lazy parameters without a shape; call it once on an image before it is probed.")
     with untouched(module):
-        return _Probe(module, in_channels).spec()
+        return _Probe(module, in_channels, image_size).spec()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +101,17 @@ class _Sighting:
 class ProbedFactory:
     """Makes a probed module's encoder; its keywords are what every encoder factory takes."""
 
-    def __init__(self, module: nn.Module, in_channels: int, maps: Sequence[_Sighting], traced: Traced | None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        in_channels: int,
+        maps: Sequence[_Sighting],
+        traced: Traced | None,
+        fixed: tuple[int, int] | None = None,
+    ) -> None:
         self.module = module
         self.in_channels = in_channels
+        self._fixed = fixed
         self._sightings = {sighting.name: sighting for sighting in maps}
         self._traced = traced
 
@@ -128,7 +141,7 @@ class ProbedFactory:
                 encoder = cut(self._traced, sources, layouts, self.module)
             else:
                 encoder = RecordedEncoder(self.module, sources, layouts)
-            encoder = pruned(encoder, self.in_channels)
+            encoder = pruned(encoder, self.in_channels, self._fixed)
         preprocessing = getattr(self.module, "preprocessing", None)
         if isinstance(preprocessing, Preprocessing):
             encoder.preprocessing = preprocessing  # type: ignore[assignment]
@@ -138,10 +151,11 @@ class ProbedFactory:
 class _Probe:
     """One module under measurement."""
 
-    def __init__(self, module: nn.Module, in_channels: int) -> None:
+    def __init__(self, module: nn.Module, in_channels: int, image_size: tuple[int, int] | None) -> None:
         self.module = module
         self.owner = type(module).__name__
         self.in_channels = in_channels
+        self.image_size = image_size
         self.places: list[dict[Place, Tensor]] = []
         self.outputs: list[dict[str, Tensor]] = []
         self.watches: list[Watch] = []
@@ -149,6 +163,7 @@ class _Probe:
         self.needed: frozenset[int] = frozenset()
         self.grid = _declared_grid(module)
         self.on_meta, self.sizes = self._working_sizes()
+        self.fixed = self.sizes[0] if self.sizes[0] == self.sizes[1] else None
 
     def spec(self) -> EncoderSpec:
         returned = self._returned()
@@ -159,29 +174,34 @@ class _Probe:
             traced, maps = None, recorded_maps
         self._check_complete(maps)
         if not maps:
-            tried = " and ".join(f"{height} x {width}" for height, width in self.sizes)
+            tried = " and ".join(f"{height} x {width}" for height, width in dict.fromkeys(self.sizes))
             raise NegotiationError(
                 f"{self.owner} was probed with images of {self.in_channels} channels at {tried}, and computes no feature map: "
-                "no 4-D tensor that depends on its parameters has two axes that grow with H and W."
+                + (
+                    "no 4-D tensor that depends on its parameters has two axes that grow with H and W."
+                    if self.fixed is None
+                    else "no convolution, pooling or other operation on (N, C, H, W) shows one at this size alone."
+                )
             )
         maps = sorted(maps, key=lambda sighting: sighting.layout.stride)
         name = re.sub(r"[^A-Za-z0-9_.+-]", "-", self.owner).lstrip("_.+-") or "module"
         return EncoderSpec(
             name=name,
-            factory=ProbedFactory(self.module, self.in_channels, maps, traced),
+            factory=ProbedFactory(self.module, self.in_channels, maps, traced, self.fixed),
             pyramid=tuple(sighting.as_map() for sighting in maps),
-            sizes=ImageSizes(multiple=self._patch_size(maps)),
+            sizes=ImageSizes(multiple=self._patch_size(maps), fixed=self.fixed),
             options=(),
         )
 
     def _working_sizes(self) -> tuple[bool, tuple[tuple[int, int], ...]]:
-        """Find two sizes that the module takes, and keep what it computes at them."""
+        """Find two sizes that the module takes, and keep what it computes at them; `image_size` twice, if it takes no other."""
         is_meta = any(parameter.is_meta for parameter in self.module.parameters())
-        real = [] if is_meta else [(False, sizes) for sizes in REAL_SIZES]
+        fixed = [] if self.image_size is None else [(self.image_size, self.image_size)]
+        real = [] if is_meta else [(False, sizes) for sizes in (*REAL_SIZES, *fixed)]
         failures: list[str] = []
         cause: Exception | None = None
         set_modes(self.module, training=False)
-        for on_meta, sizes in [*((True, sizes) for sizes in META_SIZES), *real]:
+        for on_meta, sizes in [*((True, sizes) for sizes in (*META_SIZES, *fixed)), *real]:
             self.places, self.outputs, self.watches, self.parameters = [], [], [], {}
             try:
                 for size in sizes:
@@ -209,28 +229,52 @@ class _Probe:
 
     def _refusal(self, failures: list[str]) -> str:
         asked = f"{self.owner} raised for every image size it was probed with ({self.in_channels} channels):\n"
-        for side in _FIXED_SIZES:
-            try:
-                run(self.module, (side, side), self.in_channels, on_meta=True)
-            except Exception:  # noqa: BLE001 (one more size that it refuses)
-                continue
+        sides = [side for side in _FIXED_SIZES if self._takes(side)]
+        if sides:
+            sizes = " and ".join(f"{side} x {side}" for side in sides[:3])
             advice = (
-                f"It takes {side} x {side} images, so it seems to be made for one size, and a pyramid cannot be measured. "
-                "Make it with an option for other sizes (timm: dynamic_img_size=True), or register it by "
-                "zoo.register_encoder with its pyramid written down."
+                f"It takes images of {sizes}, so it seems to be made for one size: pass image_size=({sides[0]}, {sides[0]}), "
+                "or make it with its own option for other sizes, if it has one. Another way is zoo.register_encoder, "
+                "with its pyramid written down."
             )
-            break
+        elif self.image_size is None:
+            advice = (
+                "Check in_channels=, and that its forward takes one tensor (N, in_channels, H, W). A module of one image size "
+                "needs it as image_size=(H, W)."
+            )
         else:
-            advice = "Check in_channels=, and that its forward takes one tensor (N, in_channels, H, W)."
+            advice = "Check in_channels= and image_size=, and that its forward takes one tensor (N, in_channels, H, W)."
         return asked + "\n".join(failures) + f"\n{advice}"
 
-    def _layout(self, tensors: Sequence[Tensor | None]) -> Layout | None:
+    def _takes(self, side: int) -> bool:
+        try:
+            run(self.module, (side, side), self.in_channels, on_meta=True)
+        except Exception:  # noqa: BLE001 (one more size that it refuses)
+            return False
+        return True
+
+    def _layout(self, tensors: Sequence[Tensor | None], watch: Watch) -> Layout | None:
         first, second = tensors
         if first is None or second is None:
             return None
         if self.grid is not None and (tokens := token_layout_of((first, second), self.sizes, self.grid)):
             return tokens
-        return layout_of(first, second, self.sizes)
+        if self.fixed is None:
+            return layout_of(first, second, self.sizes)
+        is_map = watch.is_channels_first(first) and not watch.is_pooled(first)
+        return fixed_layout_of(first, self.fixed) if is_map else None
+
+    def _follows_image(self, first: Tensor, second: Tensor | None) -> bool:
+        """Whether a tensor, seen in two runs, holds maps or tokens, so that its size follows the image's."""
+        if second is None or first.ndim < 3 or first.ndim != second.ndim or not first.is_floating_point():
+            return False
+        if self.fixed is not None:  # nothing grows: whatever is no single vector an image counts
+            wide = [axis for axis in range(first.ndim) if first.shape[axis] > 1]
+            return BATCH in first.shape[:2] and len(wide) > 2 and not self.watches[0].is_pooled(first)
+        same = [axis for axis in range(first.ndim) if first.shape[axis] == second.shape[axis]]
+        batch = next((axis for axis in (0, 1) if axis in same and first.shape[axis] == BATCH), None)
+        channels = [axis for axis in same if axis != batch and first.shape[axis] > 1]
+        return batch is not None and bool(channels) and len(same) < first.ndim
 
     def _last_parameters(self) -> frozenset[int]:
         """Return the parameters of the last tensor whose size follows the image's: a map, or tokens."""
@@ -240,13 +284,13 @@ class _Probe:
             pairs = [*zip(first, second, strict=True)]
         else:  # it takes another way for each size
             pairs = [(tensor, self.places[1].get(place)) for place, tensor in self.places[0].items()]
-        found = (self.watches[0].parameters_of(one) for one, other in reversed(pairs) if _follows_image(one, other))
+        found = (self.watches[0].parameters_of(one) for one, other in reversed(pairs) if self._follows_image(one, other))
         return next((parameters for parameters in found if parameters), frozenset())
 
     def _returned_parameters(self) -> frozenset[int]:
         """Return the parameters of all that forward returns and whose size follows the image's."""
         first, second = self.outputs
-        kept = [tensor for key, tensor in first.items() if _follows_image(tensor, second.get(key))]
+        kept = [tensor for key, tensor in first.items() if self._follows_image(tensor, second.get(key))]
         return frozenset().union(*(self.watches[0].parameters_of(tensor) for tensor in kept))
 
     def _check_complete(self, maps: Sequence[_Sighting]) -> None:
@@ -265,8 +309,8 @@ class _Probe:
             f"{len(names)} parameters that its last map or its tokens depend on: {shown}. Maps found: {found}. "
             "A map is (N, C, H, W) or (N, H, W, C). Tokens (N, L, C) are taken only where a module declares their order, by "
             "`num_prefix_tokens` (class and register tokens before the patches') and `patch_size`, and their number agrees. "
-            f"{self._declared()} Declare both, use an encoder's id (`zoo list encoders`: {ids}), or pass a module whose "
-            "forward returns a list of maps (a wrapper of `forward_intermediates`, where the module has it)."
+            f"{self._declared()} Set on it what is missing, use an encoder's id (`zoo list encoders`: {ids}), or pass a module "
+            "whose forward returns a list of maps (a wrapper of `forward_intermediates`, where the module has it)."
         )
 
     def _patch_size(self, maps: Sequence[_Sighting]) -> int:
@@ -276,7 +320,9 @@ class _Probe:
 
     def _declared(self) -> str:
         if self.grid is None:
-            return f"{self.owner} declares no such pair."
+            patch_size = getattr(self.module, "patch_size", None)
+            known = "neither" if patch_size is None else f"patch_size = {patch_size}, and no num_prefix_tokens"
+            return f"{self.owner} declares {known}."
         height, width = self.grid.patch_size
         return f"{self.owner} declares {self.grid.num_prefix_tokens} prefix tokens and patches of {height} x {width}."
 
@@ -288,7 +334,7 @@ class _Probe:
         first, second = self.outputs
         maps = []
         for key, tensor in first.items():
-            layout = self._layout((tensor, second.get(key)))
+            layout = self._layout((tensor, second.get(key)), self.watches[0])
             if layout is not None:
                 places = [place for place, seen in self.places[0].items() if seen is tensor and place.path]
                 source = places[-1] if places else Place(path="", call=1, key=key)
@@ -302,7 +348,8 @@ class _Probe:
         sightings: list[_Sighting] = []
         for place, tensor in first.items():
             parameters = self.parameters[place]
-            layout = self._layout((tensor, second.get(place))) if parameters or not self._has_parameters() else None
+            learned = parameters or not self._has_parameters()
+            layout = self._layout((tensor, second.get(place)), self.watches[0]) if learned else None
             if layout is not None and (place.path or id(tensor) not in {sighting.value for sighting in sightings}):
                 name = ".".join(part for part in (place.path, place.key) if part) or "output"
                 name = name if place.call == 1 else f"{name}_{place.call - 1}"
@@ -346,19 +393,12 @@ class _Probe:
         """Whether the graph gives the module's values and gradients; a forward may take another way for fx's proxies."""
         if any(parameter.is_meta for parameter in self.module.parameters()):
             return True
-        try:
-            for training in (False, True):
-                set_modes(self.module, training=training)
-                expected = self._computed(self.module)
-                if expected is not None and not _are_close(expected, self._computed(traced.module, "module.")):
-                    return False
-        finally:
-            set_modes(self.module, training=False)
-        return True
+        expected = self._computed(self.module)
+        return expected is None or _are_close(expected, self._computed(traced.module, "module."))
 
     def _computed(self, module: nn.Module, prefix: str = "") -> dict[str, Tensor] | None:
         """Return what a module gives for a real image, and its parameters' gradients; None where it takes no size tried."""
-        for size, _ in REAL_SIZES:
+        for size, _ in REAL_SIZES if self.fixed is None else ((self.fixed, self.fixed),):
             torch.default_generator.manual_seed(0)
             try:
                 output, stand_ins = run(module, size, self.in_channels, on_meta=False)
@@ -383,9 +423,10 @@ class _Probe:
         first: dict[fx.Node, Tensor] = {}
         second: dict[fx.Node, Tensor] = {}
         parameters: dict[fx.Node, frozenset[int]] = {}
+        watches: list[Watch] = []
         try:
             for size, seen in zip(self.sizes, (first, second), strict=True):
-                watch = Watch()
+                watches.append(watch := Watch())
                 observed = _Observed(traced.module, seen, watch, parameters)
                 run(observed, size, self.in_channels, on_meta=self.on_meta, watch=watch)
         except Exception:  # noqa: BLE001 (the graph of a module that fx misread: the module then runs as it is)
@@ -397,7 +438,7 @@ class _Probe:
             maps = []
             for sighting in returned:
                 node = nodes[sighting.value]
-                layout = self._layout((first.get(node), second.get(node)))
+                layout = self._layout((first.get(node), second.get(node)), watches[0])
                 if layout != sighting.layout or node not in {entry for _, _, entry in traced.names}:
                     return None
                 maps.append(replace(sighting, value=node, source=node, parameters=parameters[node]))
@@ -405,7 +446,7 @@ class _Probe:
         sightings = []
         for name, depth, node in traced.names:
             learned = parameters.get(node) or not self._has_parameters()
-            layout = self._layout((first.get(node), second.get(node))) if learned else None
+            layout = self._layout((first.get(node), second.get(node)), watches[0]) if learned else None
             if layout is not None:
                 sightings.append(
                     _Sighting(name=name, depth=depth, value=node, source=node, layout=layout, parameters=parameters[node])
@@ -450,16 +491,6 @@ def _declared_grid(module: nn.Module) -> TokenGrid | None:
             if isinstance(patch, Sequence) and len(patch) == 2 and all(isinstance(side, int) and side > 0 for side in patch):
                 return TokenGrid(num_prefix_tokens=prefix, patch_size=(patch[0], patch[1]))
     return None
-
-
-def _follows_image(first: Tensor, second: Tensor | None) -> bool:
-    """Whether two tensors, of images of two sizes, are maps or tokens: some axes grow, the batch and the channels do not."""
-    if second is None or first.ndim < 3 or first.ndim != second.ndim or not first.is_floating_point():
-        return False
-    fixed = [axis for axis in range(first.ndim) if first.shape[axis] == second.shape[axis]]
-    batch = next((axis for axis in (0, 1) if axis in fixed and first.shape[axis] == BATCH), None)
-    channels = [axis for axis in fixed if axis != batch and first.shape[axis] > 1]
-    return batch is not None and bool(channels) and len(fixed) < first.ndim
 
 
 def _are_close(expected: dict[str, Tensor], found: dict[str, Tensor] | None) -> bool:

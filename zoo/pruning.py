@@ -13,12 +13,19 @@ from zoo.measurement import META_SIZES, REAL_SIZES, leaves, run, set_modes, unto
 __all__ = ["pruned", "unused_parameters"]
 
 
-def pruned(encoder: nn.Module, in_channels: int) -> nn.Module:
-    """Return the encoder without parameters that get no gradient from its maps, in train mode or in eval mode."""
+def pruned(encoder: nn.Module, in_channels: int, image_size: tuple[int, int] | None = None) -> nn.Module:
+    """Return the encoder without parameters that get no gradient from its maps, in train mode or in eval mode.
+
+    Args:
+        encoder: returns a list of maps.
+        in_channels: how many channels its images have.
+        image_size: (H, W) of an encoder that takes images of one size only.
+    """
     called: set[str] = set()
     all_names = [name for name, _ in encoder.named_parameters()]
     unused = all_names
-    runs = [(size, on_meta) for on_meta, pairs in ((True, META_SIZES), (False, REAL_SIZES)) for size, _ in pairs]
+    fixed = [] if image_size is None else [(image_size, True), (image_size, False)]
+    runs = fixed or [(size, on_meta) for on_meta, pairs in ((True, META_SIZES), (False, REAL_SIZES)) for size, _ in pairs]
     with untouched(encoder):
         for training in (False, True):
             set_modes(encoder, training=training)
