@@ -223,3 +223,4 @@ def _read(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is no checkpoint of a pairing, {OTHERS}")
     checkpoint: dict[str, Any] = found
     return checkpoint
+    model.has_one_class_per_pixel = facts.get("one_class_per_pixel", True)

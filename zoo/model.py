@@ -43,6 +43,8 @@ class SegmentationModel(nn.Module):
         preprocessing: mean, std and value range of the weights in use.
         class_names: in the order of the logits; empty where nobody said.
         colours: one a class, to draw masks with; empty likewise.
+        has_one_class_per_pixel: whether its classes exclude each other; False where each was trained by itself, with a sigmoid,
+            which a `zoo.Predictor` refuses.
         licences: of the encoder's and the decoder's code, and of the weights in use.
     """
 
@@ -66,6 +68,7 @@ class SegmentationModel(nn.Module):
         self.pairing = pairing
         self.licences = licences
         self.encoder_weights = pairing.encoder_weights
+        self.has_one_class_per_pixel = True
         self.class_names: tuple[str, ...] = ()
         self.colours: tuple[tuple[int, int, int], ...] = ()
         preprocessing = getattr(encoder, "preprocessing", None)

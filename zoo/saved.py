@@ -44,6 +44,7 @@ class SavedModel(Strict):
         versions: of the libraries that were installed.
         classes: their names, if they have some.
         colours: one a class, to draw masks with.
+        one_class_per_pixel: whether the classes exclude each other.
         preprocessing: what an image must be put through.
         licences: of code and weights.
         metrics: whatever is known of how good it is.
@@ -58,6 +59,7 @@ class SavedModel(Strict):
     versions: dict[str, str]
     classes: list[str] = []
     colours: list[ColourEntry] = []
+    one_class_per_pixel: bool = True
     preprocessing: dict[str, Any]
     licences: dict[str, str]
     metrics: dict[str, Any] = {}
@@ -74,6 +76,7 @@ class SavedModel(Strict):
         sha256: str,
         classes: tuple[str, ...],
         colours: tuple[tuple[int, int, int], ...],
+        one_class_per_pixel: bool,
         metrics: Mapping[str, Any],
     ) -> SavedModel:
         """Return the facts of a model."""
@@ -87,6 +90,7 @@ class SavedModel(Strict):
             versions={name: found for name in LIBRARIES if (found := _version(name))},
             classes=list(classes),
             colours=list(colours),
+            one_class_per_pixel=one_class_per_pixel,
             preprocessing=plain(asdict(preprocessing)),
             licences=asdict(licences),
             metrics=dict(metrics),

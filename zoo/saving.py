@@ -72,6 +72,7 @@ def save_model(
         metrics=_plain(metrics or {}, "metrics"),
     )
     try:
+        one_class_per_pixel=model.has_one_class_per_pixel,
         if before is None:
             _write_new(place, facts, content, model)
         else:

@@ -92,7 +92,8 @@ def from_smp(
     """Take over a model of segmentation_models_pytorch: its pairing, and a copy of its weights.
 
     What comes out gives the same logits, which is tried on one image before it is returned, and takes images of any size.
-    smp's activation behind the logits and its auxiliary classifier are left out, with a warning.
+    smp's activation behind the logits and its auxiliary classifier are left out, with a warning. A `zoo.Predictor` refuses a
+    model of several classes with a sigmoid, since its pixels may have several classes each.
 
     Args:
         model: one of smp's twelve, on any device, in any mode; or the folder that its `save_pretrained` wrote. Its encoder is
@@ -139,6 +140,8 @@ def from_smp(
             decoder_options=options,
         )
     _load(built, source, f"{kind}({config['encoder_name']!r})")
+    has_sigmoid = any(isinstance(module, nn.Sigmoid) for module in source.segmentation_head.modules())
+    built.has_one_class_per_pixel = built.pairing.classes == 1 or not has_sigmoid
     if preprocessing is not None:
         built.preprocessing = preprocessing
     first = next(model.parameters())

@@ -451,3 +451,25 @@ def test_four_levels_of_an_fpn_give_the_images_size_where_smps_give_another():
     with torch.no_grad():
         assert made_by_smp(smp.FPN, encoder_depth=4)(image).shape[2:] != image.shape[2:]
         assert zoo.build("smp:resnet18", "smp:fpn", levels=4)(image).shape[2:] == image.shape[2:]
+
+
+def test_a_predictor_refuses_a_model_whose_pixels_may_have_several_classes(tmp_path):
+    with pytest.warns(UserWarning, match="the activation 'sigmoid'"):
+        ours = zoo.from_smp(made_by_smp(smp.Unet, activation="sigmoid", classes=3))
+    ours.save(tmp_path / "model")
+    for model in (ours, tmp_path / "model", zoo.load(tmp_path / "model")):
+        with pytest.raises(zoo.OptionError, match=r"sigmoid for each of its \d classes.*one class"):
+            zoo.Predictor(model)
+    ours.has_one_class_per_pixel = True
+    assert zoo.Predictor(ours)
+
+
+def test_a_predictor_takes_a_model_of_one_class_with_a_sigmoid():
+    theirs = smp.Unet("resnet18", encoder_weights=None, classes=1, activation="sigmoid").eval()
+    with pytest.warns(UserWarning, match="the activation 'sigmoid'"):
+        predictor = zoo.Predictor(zoo.from_smp(theirs))
+    image = torch.rand(3, 64, 64)
+    with torch.no_grad():
+        expected = theirs(image[None])[0]
+    found = torch.from_numpy(predictor(image, probabilities=True).probabilities)
+    assert torch.allclose(found, expected, atol=1e-4)

@@ -84,7 +84,7 @@ class Predictor:
             precision: "bfloat16" computes in it by autocast; a deployed model has its own.
 
         Raises:
-            OptionError: a value that an option cannot have.
+            OptionError: a value that an option cannot have, or a model whose pixels may have several classes.
             ConfigError: there is no such device here.
             ZooError: what `zoo.load` raises.
         """
@@ -112,6 +112,12 @@ class Predictor:
         assert isinstance(original, SegmentationModel)
         self._facts = original
         self._device = next(original.parameters()).device
+        if not original.has_one_class_per_pixel:
+            raise OptionError(
+                f"{original.pairing} has a sigmoid for each of its {original.pairing.classes} classes, and a pixel may have "
+                "several; a Predictor gives each pixel one class. Apply the sigmoid to the model's logits yourself, or set "
+                "model.has_one_class_per_pixel = True if its classes exclude each other."
+            )
         self._normalise = Normalisation(original.preprocessing).to(self._device)
         self._flips = _FLIPS[flips]
         self._batch = batch
