@@ -257,6 +257,27 @@ def test_a_vision_transformer_of_one_size_needs_its_number_of_prefix_tokens_besi
         assert model(torch.rand(1, 3, 65, 97)).shape == (1, 1, 65, 97)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_whole_model_has_the_modules_dtype(dtype):
+    module = small().to(dtype)
+    model = zoo.build(module, "unet-attention", classes=2)
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert model(torch.rand(1, 3, 65, 97, dtype=dtype)).dtype == dtype
+    assert {parameter.dtype for parameter in zoo.build(small(), "unet-basic").parameters()} == {torch.float32}
+
+
+def test_a_compiled_module_is_asked_for_plain_before_it_runs():
+    ran = []
+    compiled_inside = nn.Sequential(small(), torch.compile(nn.ReLU(), backend="eager"))
+    compiled_in_place = small()
+    compiled_in_place[2].compile(backend="eager")
+    for module, where in ((torch.compile(small()), "as a whole"), (compiled_inside, "at 1"), (compiled_in_place, "at 2")):
+        module.register_forward_pre_hook(lambda *_: ran.append(True))
+        with pytest.raises(zoo.PluginError, match=f"compiled {where}(?s:.)*_orig_mod(?s:.)*torch.compile.zoo.build"):
+            zoo.build(module, "unet-basic")
+    assert ran == []
+
+
 def test_maps_without_channels_are_left_out():
     class Gap(nn.Module):
         def __init__(self):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
+import torch
 from torch import nn
 
 from zoo.errors import OptionError, PluginError, ZooError
@@ -102,7 +103,18 @@ def _built(resolved: Resolved) -> SegmentationModel:
     if resolved.pairing.gradient_checkpointing in ("decoder", "both"):
         _checkpoint_steps(decoder, resolved)
     licences = licences_of(resolved.encoder, resolved.decoder, resolved.pairing.weights)
-    return SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing, licences, aux_heads)
+    model = SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing, licences, aux_heads)
+    _match_dtype(model, encoder)
+    return model
+
+
+def _match_dtype(model: SegmentationModel, encoder: nn.Module) -> None:
+    """Convert all but the encoder to the encoder's dtype, which a module that is given may have of its own (bfloat16)."""
+    dtype = next((parameter.dtype for parameter in encoder.parameters() if parameter.is_floating_point()), None)
+    if dtype not in (None, torch.get_default_dtype()):
+        for child in model.children():
+            if child is not encoder:
+                child.to(dtype)
 
 
 def _encoder(resolved: Resolved) -> nn.Module:

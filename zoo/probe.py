@@ -70,6 +70,11 @@ def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int
     owner = type(module).__name__
     if isinstance(module, torch.jit.ScriptModule | nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise PluginError(f"{owner} hides the modules inside; give the plain module that it was made from.")
+    if compiled := _compiled_path(module):
+        raise PluginError(
+            f"{owner} is compiled{compiled}, and the maps of a compiled module cannot be measured. Give the plain module (what "
+            "torch.compile was called with: `module._orig_mod`), and compile the model: torch.compile(zoo.build(...))."
+        )
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
         raise PluginError(f"{owner} has lazy parameters without a shape; call it once on an image before it is probed.")
     with untouched(module):
@@ -476,6 +481,14 @@ class _Probe:
                 last = min(reversed(later), key=lambda sighting: sighting.depth)
                 chosen[last.level] = last.depth, last
         return sorted((sighting for _, sighting in chosen.values()), key=lambda sighting: sighting.layout.stride)
+
+
+def _compiled_path(module: nn.Module) -> str | None:
+    """Return where the first module lies that torch.compile or `Module.compile` compiles; None where nothing is compiled."""
+    for path, submodule in module.named_modules():
+        if "_orig_mod" in submodule._modules or getattr(submodule, "_compiled_call_impl", None) is not None:
+            return f" at {path}" if path else " as a whole"
+    return None
 
 
 def _declared_grid(module: nn.Module) -> TokenGrid | None:
