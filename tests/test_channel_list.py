@@ -374,3 +374,23 @@ def test_a_decoder_that_makes_the_logits_gets_the_number_of_classes_by_the_name_
 def test_a_name_for_the_number_of_classes_that_does_not_fit_is_refused(given, found):
     with pytest.raises(zoo.RegistrationError, match=rf"BasicDecoder.*{found}"):
         zoo.from_channels(BasicDecoder, **given)
+
+
+class SkipsTheImage(AnyNumber):
+    """Takes its maps as smp's decoders do: the image first, which it leaves out."""
+
+    def __init__(self, in_channels_list):
+        super().__init__(in_channels_list[1:])
+
+    def forward(self, features):
+        return super().forward(*features[1:])
+
+
+def test_a_decoder_that_expects_the_image_first_gets_it_by_its_needs():
+    needs = zoo.Needs(strides=(2, 4, 8, 16, 32), image=True)
+    zoo.register_decoder("skips", zoo.from_channels(SkipsTheImage, needs=needs))
+    zoo.register_decoder("six", zoo.from_channels(BasicDecoder, out_channels=8, needs=needs))
+    for name in ("skips", "six"):
+        model = zoo.build("resnet18", name, in_channels=4, classes=2)
+        assert [entry.stride for entry in model.plan.pyramid] == [1, 2, 4, 8, 16, 32]
+        assert model(torch.rand(2, 4, 65, 97)).shape == (2, 2, 65, 97)

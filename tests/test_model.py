@@ -155,6 +155,28 @@ def test_logits_have_the_images_own_size(model, size):
     assert logits.isfinite().all()
 
 
+class WithImage(nn.Module):
+    needs = zoo.Needs(image=True, strides=(4, 8))
+
+    def __init__(self, pyramid):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(entry.channels, 4, 1) for entry in pyramid)
+        self.out_channels, self.out_stride = 4, 1
+
+    def forward(self, features):
+        return sum(resized(conv(x), *features[0].shape[-2:]) for conv, x in zip(self.convs, features, strict=True))
+
+
+def test_a_decoder_that_asks_for_the_image_gets_it_as_the_encoder_sees_it(fresh_registry):
+    zoo.register_decoder("with-image", WithImage)
+    model = zoo.build("resnet18", "with-image", in_channels=4, classes=2).eval()
+    image = torch.rand(2, 4, 33, 47)
+    seen = padded(image, 40, 48)
+    with torch.no_grad():
+        expected = model.head(model.decoder([seen, *model.encoder(seen)]))[..., :33, :47]
+        torch.testing.assert_close(model(image), expected)
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_training_gives_every_parameter_a_finite_gradient(decoder):
     model = zoo.build("resnet18", decoder, classes=2)

@@ -422,6 +422,45 @@ def test_the_size_multiple_is_that_of_the_encoders_maps_where_a_coarser_map_is_m
     assert made.sizes.sizes.multiple == 14
 
 
+ONE_STRIDE = zoo.Needs(one_stride=True, min_levels=4, max_levels=4)
+
+
+def test_maps_of_one_stride_are_taken_evenly_spaced():
+    made = plan(pyramid_of(16, 16, 16, 16, 16, 16, 16, 16), ONE_STRIDE)
+    assert made.maps == ("map2", "map4", "map6", "map8")
+    assert made.adapters == ()
+
+
+def test_of_a_ladder_the_stride_with_the_most_maps_is_taken():
+    made = plan(pyramid_of(2, 4, 8, 8, 16, 16, 16, 16, 16, 32), ONE_STRIDE)
+    assert {entry.stride for entry in made.pyramid} == {16}
+    assert plan(pyramid_of(4, 4, 8, 8), zoo.Needs(one_stride=True)).maps == ("map1", "map2")
+    assert plan(pyramid_of(4, 4, 8, 8), zoo.Needs(one_stride=True, strides=(8,))).maps == ("map3", "map4")
+    assert [unused.reason for unused in plan(pyramid_of(4, 4, 8), zoo.Needs(one_stride=True)).unused] == [
+        "the decoder takes maps of one stride, here 4"
+    ]
+
+
+@pytest.mark.parametrize("strides", [(2, 4, 8, 16, 32), (2, 4, 4, 8, 16, 32), (16, 16, 16)])
+def test_an_encoder_with_too_few_maps_of_one_stride_is_refused(strides):
+    assert "at least 4 feature maps at one stride; the encoder has" in refusal(pyramid_of(*strides), ONE_STRIDE)
+
+
+def test_needs_of_one_stride_name_one_stride_at_most():
+    with pytest.raises(zoo.RegistrationError, match=r"one_stride takes maps of one stride; found strides=\(8, 16\)"):
+        zoo.Needs(one_stride=True, strides=(8, 16))
+    with pytest.raises(zoo.RegistrationError, match=r"image must be True or False, found 'yes'"):
+        zoo.Needs(image="yes")
+    assert str(zoo.Needs(one_stride=True, image=True)) == "at least 1 level, all of one stride, and the image itself"
+
+
+def test_the_image_comes_first_and_counts_as_no_level():
+    made = plan(pyramid_of(4, 8, 16), zoo.Needs(image=True, min_levels=3, max_levels=3), in_channels=5)
+    assert made.pyramid[0] == zoo.FeatureMap(name="image", channels=5, stride=1)
+    assert made.maps == ("map1", "map2", "map3")
+    assert made.sizes.sizes.multiple == 16
+
+
 def test_the_size_plan_heeds_both_the_maps_and_the_encoder():
     made = plan(pyramid_of(4, 8), sizes=zoo.ImageSizes(multiple=14, minimum=42, square=True), size_policy="resize")
     assert made.sizes.sizes == zoo.ImageSizes(multiple=56, minimum=42, square=True)

@@ -169,13 +169,15 @@ def _merged(needs: Needs | None, inputs: _Inputs, origin: str) -> Needs:
         return Needs(min_levels=inputs.fewest, max_levels=inputs.most, distinct_strides=False)
     if not isinstance(needs, Needs):
         raise RegistrationError(f"{origin}: needs must be a zoo.Needs; found {needs!r}.")
-    counts = [count for count in (needs.max_levels, len(needs.strides or ()) or None) if count is not None]
+    image = int(needs.image)  # comes first, and counts as none of the levels
+    named = None if needs.one_stride or needs.strides is None else len(needs.strides)
+    counts = [count + image for count in (needs.max_levels, named) if count is not None]
     if any(not inputs.allows(count) for count in counts):
         raise RegistrationError(
             f"{origin}: its forward takes {inputs}, and its needs allow {min(counts)}; write {_needs_text(inputs.fewest)}."
         )
-    most = needs.max_levels if needs.strides is not None or needs.max_levels is not None else inputs.most
-    return replace(needs, min_levels=max(needs.min_levels, inputs.fewest), max_levels=most)
+    most = needs.max_levels if counts or inputs.most is None else inputs.most - image
+    return replace(needs, min_levels=max(needs.min_levels, inputs.fewest - image), max_levels=most)
 
 
 def _needs_text(count: int) -> str:

@@ -73,8 +73,8 @@ class SegmentationModel(nn.Module):
         self.colours: tuple[tuple[int, int, int], ...] = ()
         preprocessing = getattr(encoder, "preprocessing", None)
         self.preprocessing: Preprocessing = preprocessing or Preprocessing.identity(pairing.in_channels)
-        self._sources = tuple(plan.maps.index(route.source.name) for route in plan.routes)
-        channels = {route.source.name: route.source.channels for route in plan.routes}
+        self._sources = tuple(None if route.is_image else plan.maps.index(route.source.name) for route in plan.routes)
+        channels = {route.source.name: route.source.channels for route in plan.routes if not route.is_image}
         self._map_channels = tuple(channels[name] for name in plan.maps)
         # a decoder that makes the logits itself need not declare out_channels
         self._decoder_channels: int = getattr(decoder, "out_channels", pairing.classes)
@@ -218,7 +218,10 @@ class SegmentationModel(nn.Module):
     def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the heads' logits, at whatever resolution they give them, for an image of a size that the encoder takes."""
         maps = self._maps(image)
-        inputs = [adapter(maps[source]) for adapter, source in zip(self.adapters, self._sources, strict=True)]
+        inputs = [
+            adapter(image if source is None else maps[source])
+            for adapter, source in zip(self.adapters, self._sources, strict=True)
+        ]
         has_aux = self.training and len(self.aux_heads) > 0
         batch = image.shape[0]
 

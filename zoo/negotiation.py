@@ -31,6 +31,7 @@ def negotiate(
     sizes: ImageSizes = ImageSizes(),  # noqa: B008 - a frozen fact
     image_size: Size | None = None,
     size_policy: str = "auto",
+    in_channels: int = 3,
 ) -> Plan:
     """Match what an encoder gives with what a decoder needs, in a fixed order of preference.
 
@@ -49,6 +50,7 @@ def negotiate(
         sizes: the image sizes that the encoder takes.
         image_size: the (H, W) that the model will see; None where it may vary.
         size_policy: "auto", "pad", "resize" or "error".
+        in_channels: the image's channels, for a decoder that gets the image as well.
 
     Raises:
         NegotiationError: nothing fits; the message names the encoder, the decoder, each level and what would fix it.
@@ -63,10 +65,15 @@ def negotiate(
     return Plan(
         encoder=encoder,
         decoder=decoder,
-        routes=routes,
+        routes=(_image_route(in_channels), *routes) if needs.image else routes,
         unused=tuple(Unused(source=entry, reason=choice.dropped[entry]) for entry in pyramid if entry in choice.dropped),
         sizes=plan_sizes(sizes, size_multiple=_size_multiple(routes), image_size=image_size, policy=size_policy),
     )
+
+
+def _image_route(in_channels: int) -> Route:
+    image = FeatureMap(name="image", channels=in_channels, stride=1)
+    return Route(source=image, output=image, reason="the image itself, which the decoder takes as well", is_image=True)
 
 
 def _size_multiple(routes: Sequence[Route]) -> int:
@@ -113,7 +120,7 @@ def _choose(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
 
 
 def _choose_usable(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
-    if not needs.distinct_strides and needs.strides is None:
+    if needs.one_stride or (not needs.distinct_strides and needs.strides is None):
         return _choose_every_map(pyramid, needs, levels)
     dropped = _earlier_of_one_stride(pyramid)
     at = {entry.level: entry for entry in pyramid if entry not in dropped}
@@ -194,7 +201,7 @@ def _rung(level: int, at: Mapping[int, FeatureMap], wanted: Sequence[int]) -> _R
 
 
 def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
-    """Choose for a decoder that takes maps of one stride together."""
+    """Choose for a decoder that takes maps of one stride together, alone or with those of others."""
     problems = []
     given = sorted({entry.level for entry in pyramid})
     if levels is not None and levels > len(given):
@@ -208,6 +215,11 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
         for entry in pyramid
         if entry not in kept
     }
+    if needs.one_stride:
+        level = _fullest_level(kept, needs)
+        reason = f"the decoder takes maps of one stride, here {2**level}"
+        dropped |= {entry: reason for entry in kept if entry.level != level}
+        kept = [entry for entry in kept if entry.level == level]
     count = needs.max_levels
     if count is not None and len(kept) > count:
         if len({entry.level for entry in kept}) == 1:
@@ -218,11 +230,22 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
             reason = _reason_against(kept[0].level, needs, None)
         dropped |= {entry: reason for index, entry in enumerate(kept) if index not in taken}
         kept = [entry for index, entry in enumerate(kept) if index in taken]
-    if not problems and (not kept or len(kept) < needs.min_levels):
+    if not problems and needs.one_stride and len(kept) < needs.min_levels:
+        where = f"at one stride; the encoder has {len(kept)} at stride {2**level}"
+        problems.append(f"the decoder needs at least {needs.min_levels} feature maps {where}; choose another encoder")
+    elif not problems and (not kept or len(kept) < needs.min_levels):
         made = f"needs=zoo.Needs(min_levels={needs.min_levels}), by which missing strides are made"
         problems.append(f"{_too_few(len(kept), needs, levels)}, or, where the decoder is yours, register it with {made}")
     rungs = tuple(_Rung(level=entry.level, source=entry, how="select") for entry in kept)
     return _Choice(rungs=rungs, dropped=dropped, problems=problems)
+
+
+def _fullest_level(maps: Sequence[FeatureMap], needs: Needs) -> int:
+    """Return the level of the stride that the decoder names, or of the one with the most maps, of two the finer."""
+    if needs.strides is not None:
+        return round(math.log2(needs.strides[0]))
+    levels = [entry.level for entry in maps]
+    return max(sorted(set(levels)), key=levels.count, default=0)
 
 
 def _finest(needs: Needs) -> int:

@@ -70,12 +70,13 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One decoder input: the encoder's map it comes from, what is put between, and why."""
+    """One decoder input: the encoder's map it comes from (or the image), what is put between, and why."""
 
     source: FeatureMap
     output: FeatureMap
     adapters: tuple[Adapter, ...] = ()
     reason: str
+    is_image: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,8 @@ class Plan:
     @property
     def maps(self) -> tuple[str, ...]:
         """The names of the maps that the encoder is built to give, fine to coarse."""
-        return tuple(dict.fromkeys(route.source.name for route in sorted(self.routes, key=lambda route: route.source.stride)))
+        routes = sorted((route for route in self.routes if not route.is_image), key=lambda route: route.source.stride)
+        return tuple(dict.fromkeys(route.source.name for route in routes))
 
     @property
     def pyramid(self) -> Pyramid:

@@ -84,9 +84,13 @@ class Needs:
         max_levels: the most it takes; of a longer pyramid it gets the coarsest.
         strides: exact strides, powers of two such as (4, 8, 16, 32), one feature map each.
         distinct_strides: of maps that share a stride only the last is taken; False takes all of them.
+        one_stride: all maps have one stride, as those of a vision transformer do (MLA, DPT): the encoder's stride with the
+            most maps, of two the finer, or the one in `strides`. Nothing is made from maps of other strides.
         channels: one width for all maps; 1x1 projections are inserted where it differs.
         finest_stride: the finest stride the decoder takes, a power of two: finer maps are left out before anything is counted.
         output_stride: the coarsest stride the decoder wants (DeepLab's 8 or 16).
+        image: the decoder gets the image itself as well, as its first map: as the encoder sees it, of stride 1. It counts as
+            none of the levels.
     """
 
     min_levels: int = -1  # stands for the default until it is made: that depends on `strides`
@@ -96,8 +100,15 @@ class Needs:
     channels: int | None = None
     finest_stride: int = 1
     output_stride: int | None = None
+    one_stride: bool = False
+    image: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("distinct_strides", "one_stride", "image"):
+            if not isinstance(getattr(self, name), bool):
+                raise RegistrationError(f"Needs: {name} must be True or False, found {getattr(self, name)!r}.")
+        if self.one_stride:
+            object.__setattr__(self, "distinct_strides", False)  # of maps that all share a stride none is passed over
         if self.min_levels == -1:
             named = self.strides if isinstance(self.strides, Sequence) else ()
             object.__setattr__(self, "min_levels", max(1, len(named)))
@@ -114,6 +125,8 @@ class Needs:
                 raise RegistrationError(
                     f"Needs: strides must be powers of two that rise, e.g. (4, 8, 16, 32); found {self.strides!r}."
                 )
+        if self.one_stride and self.strides is not None and len(self.strides) != 1:
+            raise RegistrationError(f"Needs: one_stride takes maps of one stride; found strides={self.strides!r}.")
         if self.min_levels < 1:
             raise RegistrationError(f"Needs: min_levels must be at least 1, found {self.min_levels}.")
         if self.max_levels is not None and self.max_levels < self.min_levels:
@@ -137,16 +150,21 @@ class Needs:
     def __str__(self) -> str:
         parts = [f"at least {self.min_levels} level{'s' if self.min_levels > 1 else ''}"]
         if self.max_levels is not None:
-            parts.append(f"at most {self.max_levels} (the coarsest)")
+            parts.append(f"at most {self.max_levels}{'' if self.one_stride else ' (the coarsest)'}")
         if self.strides is not None:
             parts.append(f"strides {_listed(self.strides)}")
-        parts.append("one map a stride" if self.distinct_strides else "all maps, strides may repeat")
+        if self.one_stride:
+            parts.append("all of one stride")
+        else:
+            parts.append("one map a stride" if self.distinct_strides else "all maps, strides may repeat")
         if self.channels is not None:
             parts.append(f"{self.channels} channels each")
         if self.finest_stride > 1:
             parts.append(f"none finer than stride {self.finest_stride}")
         if self.output_stride is not None:
             parts.append(f"output stride {self.output_stride}")
+        if self.image:
+            parts.append("and the image itself")
         return ", ".join(parts)
 
 

@@ -112,6 +112,6 @@ class DecoderSubject:
 
 
 def _source(plan: Plan) -> Pyramid:
-    sources = {route.source.name: route.source for route in plan.routes}
+    sources = {route.source.name: route.source for route in plan.routes if not route.is_image}
     sources |= {entry.source.name: entry.source for entry in plan.unused}
     return tuple(sorted(sources.values(), key=lambda entry: (entry.stride, entry.name)))
