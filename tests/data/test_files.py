@@ -90,6 +90,19 @@ def test_an_image_is_turned_as_its_exif_says(tmp_path, suffix, options, orientat
         assert np.array_equal(read_mask(path), expected)
 
 
+def test_turned_images_are_said_since_their_masks_must_be_turned_too(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 3
+    write(tmp_path, ("a.jpg", "b.jpg"), ("a.png", "b.png"))
+    assert look_through(tmp_path).notes == ()
+    Image.fromarray(PIXELS).save(tmp_path / "train" / "images" / "a.jpg", exif=exif)
+    (note,) = look_through(tmp_path).notes
+    assert "1 images are turned as their EXIF says" in note
+    exif[274] = 6
+    Image.fromarray(PIXELS).save(tmp_path / "train" / "images" / "a.jpg", exif=exif)
+    assert "12x16, and its image is 16x12" in look_through(tmp_path).problems[0]
+
+
 def write(folder, images=("a.png", "b.png"), masks=None):
     for part in ("train", "validation", "test"):
         for kind, names, pixels in (("images", images, PIXELS), ("masks", masks or images, MASK)):

@@ -16,7 +16,7 @@ from zoo.data.limits import any_number_of_pixels, told_large, warnings_as
 from zoo.data.tiff import ORIENTATION, Tiff, read_tiff
 from zoo.errors import DataError
 
-__all__ = ["SUFFIXES", "TIFF", "MaskPixels", "array_of", "read_array", "read_image", "read_mask_pixels"]
+__all__ = ["SUFFIXES", "TIFF", "MaskPixels", "array_of", "is_turned", "read_array", "read_image", "read_mask_pixels"]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".j2k", ".jp2", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TIFF = frozenset({".tif", ".tiff"})
@@ -114,6 +114,18 @@ def read_mask_pixels(path: Path) -> MaskPixels:
                 array = array // (255 // (2**tiff.bits - 1))
         has_alpha = image.mode in ("RGBA", "LA")
         return MaskPixels(array=_upright(array, orientation), has_alpha=has_alpha, is_lossy=is_lossy)
+
+
+def is_turned(path: Path) -> bool:
+    """Return whether a file's EXIF says that its pixels are stored in another orientation than they are shown in.
+
+    Of a file that Pillow does not know, as of a NumPy array, this is False.
+    """
+    try:
+        with warnings_as("ignore", Warning), Image.open(path) as image:
+            return image.getexif().get(ORIENTATION, 1) in range(2, 9)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
 
 
 def _check_whole(tiff: Tiff, array: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.data.files import SUFFIXES, read_array
+from zoo.data.files import SUFFIXES, is_turned, read_array
 from zoo.data.fingerprint import Fingerprint, digest_of_file
 from zoo.data.masks import MaskCode, MaskValue, listed, mask_code, read_mask, values_in
 from zoo.data.segmentation_data import Colour, SegmentationData, pixels_of
@@ -48,6 +48,7 @@ class _Facts:
     dtype: str
     low: float
     high: float
+    is_turned: bool
     values: Mapping[MaskValue, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def look_through(folder: Path, *, workers: int = 8, known: Mapping[str, Any] | N
     channels: Counter[int] = Counter()
     values: Counter[MaskValue] = Counter()
     ranges: dict[str, tuple[float, float]] = {}
-    sound, looks = [], {}
+    sound, looks, num_turned = [], {}, 0
     for pair, look in zip(pairs, found, strict=True):
         if isinstance(look, str):
             problems.append(look)
@@ -131,11 +132,14 @@ def look_through(folder: Path, *, workers: int = 8, known: Mapping[str, Any] | N
         facts = _Facts.from_dict(look["facts"])
         looks[str(pair.image.relative_to(folder))] = look
         sound.append(pair)
+        num_turned += facts.is_turned
         sizes[facts.size] += 1
         channels[facts.channels] += 1
         values.update(facts.values)
         low, high = ranges.get(facts.dtype, (facts.low, facts.high))
         ranges[facts.dtype] = min(low, facts.low), max(high, facts.high)
+    if num_turned:
+        notes.append(f"{num_turned} images are turned as their EXIF says, so that their masks must show them turned")
     if len(channels) > 1:
         (usual, _), *others = channels.most_common()
         told = ", ".join(f"{count} with {number}" for number, count in others)
@@ -345,6 +349,7 @@ def _facts_or_problem(pair: _Pair) -> _Facts | str:
         dtype=image.dtype.name,
         low=float(image.min()),
         high=float(image.max()),
+        is_turned=is_turned(pair.image),
         values=values,
     )
 

@@ -114,7 +114,7 @@ def read_mask(path: Path) -> np.ndarray:
     if mask.ndim == 3 and mask.shape[-1] != 3:
         raise DataError(
             f"{path}: a mask is (H, W) of numbers or (H, W, 3) of colors; found the shape {mask.shape}. If each class has a "
-            "channel of its own (one-hot), save mask.argmax(axis=-1)"
+            "channel of its own (one-hot), save the number of each pixel's channel (argmax over the channels)"
         )
     if mask.ndim == 3 and not (mask.min() >= 0 and mask.max() <= 255):
         raise DataError(f"{path}: colors have parts of 0 to 255; found {mask.min()} to {mask.max()}")
