@@ -365,6 +365,28 @@ def test_an_untraceable_modules_encoder_exports_and_compiles_without_a_whole_gra
     assert all(torch.allclose(x, y) for x, y in zip(compiled(image), expected, strict=True))
 
 
+def test_a_recorded_encoder_exports_although_what_follows_its_maps_is_gone():
+    class Classifies(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.norm, self.compare = Branching(), nn.LayerNorm(16), nn.Bilinear(16, 16, 4)
+            self.body.classifier = nn.Identity()
+
+        def forward(self, image):
+            x = self.body(image * 2 if image.shape[-1] < 2 else image)
+            return self.compare(self.norm(x), x)
+
+    encoder = encoder_of(probe(Classifies()))
+    assert not [name for name, _ in encoder.named_parameters() if "norm" in name or "compare" in name]
+    image = torch.rand(2, 3, 32, 48)
+    call = nn.Module.__call__
+    sizes = ({0: torch.export.Dim.AUTO},)
+    exported = torch.export.export(encoder, (image,), dynamic_shapes=sizes, strict=False).module()
+    assert nn.Module.__call__ is call
+    image = torch.rand(3, 3, 32, 48)
+    assert all(torch.allclose(x, y) for x, y in zip(exported(image), encoder(image), strict=True))
+
+
 def test_a_submodule_that_cannot_be_traced_stays_whole_in_the_graph():
     class Stage(nn.Module):
         def __init__(self):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,13 +59,23 @@ class _AllFound(BaseException):
     """Ends a forward pass early; no `except Exception` in the module's code may take it for an error."""
 
 
+@contextmanager
+def _uncounted_calls() -> Iterator[None]:
+    """Hide calls of modules from torch.export's tracer, which loses count of them where an exception ends several at once."""
+    traced = nn.Module.__call__
+    nn.Module.__call__ = nn.Module._call_impl  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__call__ = traced  # type: ignore[method-assign]
+
+
 class RecordedEncoder(nn.Module):
     """A module that torch.fx cannot trace, run as it is up to its last map; the maps are what its submodules return.
 
     Hooks are on the submodules only while `forward` runs, and results in its locals; two threads must not run it at once.
     It pickles and copies where the module does. `torch.compile` leaves it eager, and `fullgraph=True` it cannot.
-    `torch.export.export` with strict=False takes it where it takes the module and runs it to its end, so that the
-    maps must include one from its last stage; with strict=True it cannot.
+    `torch.export.export` with strict=False takes it where it takes the module up to its last map; with strict=True it cannot.
     """
 
     def __init__(self, module: nn.Module, places: Sequence[Place], layouts: Sequence[Layout]) -> None:
@@ -88,10 +98,11 @@ class RecordedEncoder(nn.Module):
         def put(place: Place, tensor: Tensor) -> None:
             if place in wanted:
                 found[place] = tensor
-                if len(found) == len(wanted) and not torch.compiler.is_compiling():  # export keeps count of calls that return
+                if len(found) == len(wanted):
                     raise _AllFound
 
-        with recorded(self.module, (place.path for place in self.places), put), suppress(_AllFound):
+        calls = _uncounted_calls() if torch.compiler.is_compiling() else nullcontext()
+        with calls, recorded(self.module, (place.path for place in self.places), put), suppress(_AllFound):
             self.module(image)
         if missing := [place.path for place in self.places if place not in found]:
             raise PluginError(
