@@ -7,6 +7,8 @@ import functools
 import pickle
 import random
 from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -60,6 +62,29 @@ class Listed(nn.Module):
         one = self.one(image)
         two = self.two(one)
         return [one, two, self.three(two)]
+
+
+class Pair(NamedTuple):
+    fine: torch.Tensor
+    coarse: torch.Tensor
+
+
+@dataclass
+class Maps:
+    fine: torch.Tensor
+    coarse: torch.Tensor
+
+
+class Wraps(nn.Module):
+    """Returns two maps as a structure of its own."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.fine, self.coarse, self.kind = conv(3, 4), conv(4, 8), kind
+
+    def forward(self, image):
+        fine = self.fine(image)
+        return self.kind(fine=fine, coarse=self.coarse(fine))
 
 
 class Branching(nn.Module):
@@ -304,6 +329,19 @@ def test_a_dict_that_forward_returns_is_the_pyramid():
     image = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         assert torch.equal(encoder(image)[0], module(image)["middle"])
+
+
+@pytest.mark.parametrize(("kind", "names"), [(Pair, ["map0", "map1"]), (Maps, ["fine", "coarse"]), (dict, ["fine", "coarse"])])
+def test_a_structure_of_maps_that_forward_returns_is_the_pyramid_and_traced(kind, names):
+    module = Wraps(kind)
+    spec = probe(module)
+    assert [entry.name for entry in spec.pyramid] == names
+    encoder = encoder_of(spec)
+    assert isinstance(encoder, torch.fx.GraphModule)
+    image = torch.rand(1, 3, 32, 48)
+    fine, coarse = encoder(image)
+    assert torch.equal(fine, module.fine(image))
+    assert torch.equal(coarse, module.coarse(fine))
 
 
 def test_channels_last_maps_come_out_channels_first():

@@ -6,7 +6,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 import torch
@@ -133,7 +133,10 @@ class Traced:
         found: dict[str, fx.Node] = {}
 
         def collect(value: Any, name: str) -> None:
-            if isinstance(value, fx.Node):
+            if isinstance(value, fx.Node) and value.op == "call_function" and isinstance(value.target, type):
+                # a named tuple or a dataclass, which fx makes by calling its class
+                collect(value.kwargs if is_dataclass(value.target) else value.args, name)
+            elif isinstance(value, fx.Node):
                 found[name] = value
             elif isinstance(value, dict | list | tuple):
                 for key, item in value.items() if isinstance(value, dict) else enumerate(value):

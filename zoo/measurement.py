@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -66,9 +66,11 @@ class Layout:
 
 
 def named_tensors(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor in nested lists, tuples and dicts, each with its dotted key."""
+    """Yield every tensor in nested lists, tuples, dicts and dataclasses, each with its dotted key."""
     if isinstance(output, Tensor):
         yield name, output
+    elif is_dataclass(output) and not isinstance(output, dict | type):
+        yield from named_tensors({entry.name: getattr(output, entry.name) for entry in fields(output)}, name)
     elif isinstance(output, dict | list | tuple):
         items: Iterable[tuple[Any, Any]] = output.items() if isinstance(output, dict) else enumerate(output)
         for key, value in items:
