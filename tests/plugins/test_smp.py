@@ -220,6 +220,12 @@ def test_a_wrong_value_of_an_option_is_refused_before_anything_is_built():
         zoo.explain("resnet18", "smp:fpn", decoder_options={"interpolation": "foo"})
 
 
+@pytest.mark.parametrize(("encoder", "levels"), [("resnet18", 4), ("mit_b0", 3), ("tu-convnext_atto", 3)])
+def test_an_encoder_depth_of_4_is_as_many_levels_as_there_are_maps_up_to_stride_16(encoder, levels):
+    theirs = smp.Unet(encoder, encoder_weights=None, encoder_depth=4, decoder_channels=(32, 16, 8, 8))
+    assert zoo.from_smp(theirs).pairing.levels == levels
+
+
 def test_one_stride_is_too_few_for_deeplabv3plus():
     with torch.device("meta"), pytest.raises(zoo.OptionError, match="choose a higher levels="):
         zoo.build("resnet18", "smp:deeplabv3plus", levels=2)
