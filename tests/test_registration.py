@@ -343,6 +343,18 @@ def test_a_decoder_may_make_its_own_head():
         built_with("headless")
 
 
+@pytest.mark.parametrize("out_channels", [8.5, 8.0, True, "8"])
+def test_a_number_of_channels_that_is_not_whole_is_refused(out_channels):
+    class Odd(Sum):
+        def __init__(self, pyramid):
+            super().__init__(pyramid)
+            self.out_channels = out_channels
+
+    zoo.register_decoder("odd", Odd)
+    with pytest.raises(zoo.PluginError, match=r"needs a number of at least 1 as `out_channels`.*is an int"):
+        zoo.build("resnet18", "odd")
+
+
 class Logits(nn.Module):
     """Makes the logits itself, and declares nothing else."""
 

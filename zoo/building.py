@@ -128,12 +128,12 @@ def _encoder(resolved: Resolved) -> nn.Module:
 def _decoder(resolved: Resolved) -> nn.Module:
     given = decoder_keywords(resolved.decoder.spec, resolved.pairing.classes)
     decoder = _made(resolved.decoder, (resolved.plan.pyramid,), given, resolved.pairing.decoder_options)
-    for name in () if resolved.decoder.spec.makes_logits else ("out_channels", "out_stride"):
+    for name, kind in () if resolved.decoder.spec.makes_logits else (("out_channels", int), ("out_stride", int | float)):
         value = getattr(decoder, name, None)
-        if not isinstance(value, int | float) or value < 1:
+        if not isinstance(value, kind) or isinstance(value, bool) or value < 1:
             raise PluginError(
                 f"The decoder {resolved.decoder.id} needs a number of at least 1 as `{name}`, and has {value!r}; "
-                f"set self.{name} in its __init__, so that the head can be made for it."
+                f"set self.{name} in its __init__, so that the head can be made for it; a number of channels is an int."
             )
     return decoder
 
