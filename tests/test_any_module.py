@@ -278,6 +278,40 @@ def test_a_compiled_module_is_asked_for_plain_before_it_runs():
     assert ran == []
 
 
+def test_an_image_below_what_a_module_takes_is_padded_to_it():
+    class Valid(nn.Module):
+        """Convolves without padding, so that a small image ends before it does."""
+
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 8, 5), nn.Conv2d(8, 16, 3, 2), nn.Conv2d(16, 16, 5))
+
+        def forward(self, image):
+            return self.body(image)
+
+    model = zoo.build(Valid(), "unet-basic").eval()
+    assert model.plan.sizes.sizes.minimum == 32
+    for size in ((5, 9), (31, 64), (65, 97)):
+        assert model(torch.rand(1, 3, *size)).shape == (1, 1, *size)
+
+
+def test_an_image_is_padded_to_multiples_of_a_window_that_a_module_does_not_pad_itself():
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.last, self.inside = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 8, 3, 1, 1), nn.Linear(64, 64)
+
+        def forward(self, image):
+            x = self.stem(image)
+            n, c, h, w = x.shape
+            x = self.inside(x.reshape(n, c, h // 8, 8, w // 8, 8).transpose(3, 4).flatten(-2))
+            return self.last(x.unflatten(-1, (8, 8)).transpose(3, 4).reshape(n, c, h, w))
+
+    model = zoo.build(Windows(), "unet-basic").eval()
+    assert model.plan.sizes.sizes.multiple == 32
+    assert model(torch.rand(1, 3, 50, 70)).shape == (1, 1, 50, 70)
+
+
 def test_maps_without_channels_are_left_out():
     class Gap(nn.Module):
         def __init__(self):

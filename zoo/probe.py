@@ -190,11 +190,12 @@ class _Probe:
             )
         maps = sorted(maps, key=lambda sighting: sighting.layout.stride)
         name = re.sub(r"[^A-Za-z0-9_.+-]", "-", self.owner).lstrip("_.+-") or "module"
+        factory = ProbedFactory(self.module, self.in_channels, maps, traced, self.fixed)
         return EncoderSpec(
             name=name,
-            factory=ProbedFactory(self.module, self.in_channels, maps, traced, self.fixed),
+            factory=factory,
             pyramid=tuple(sighting.as_map() for sighting in maps),
-            sizes=ImageSizes(multiple=self._patch_size(maps), fixed=self.fixed),
+            sizes=self._image_sizes(factory, maps),
             options=(),
         )
 
@@ -318,10 +319,33 @@ class _Probe:
             "whose forward returns a list of maps (a wrapper of `forward_intermediates`, where the module has it)."
         )
 
-    def _patch_size(self, maps: Sequence[_Sighting]) -> int:
-        """Return what H and W must be multiples of for tokens to be whole patches; 1 where no map is made of tokens."""
-        sides = [side for sighting in maps if sighting.layout.tokens for side in sighting.layout.tokens.patch_size]
-        return max(sides, default=1)
+    def _image_sizes(self, factory: ProbedFactory, maps: Sequence[_Sighting]) -> ImageSizes:
+        """Return which image sizes the encoder of these maps takes, as it shows by running on some.
+
+        A model pads to a multiple of its coarsest map's stride in any case, so that only these multiples are tried.
+        """
+        if self.fixed is not None:
+            return ImageSizes(fixed=self.fixed)
+        encoder = factory(maps=[sighting.name for sighting in maps], in_channels=self.in_channels)
+        patches = [side for sighting in maps if sighting.layout.tokens for side in sighting.layout.tokens.patch_size]
+        patch = max(patches, default=1)
+        step = patch if patches else 2 ** max(sighting.level for sighting in maps)
+        height, width = self.sizes[0]
+
+        def takes(rows: int, columns: int) -> bool:
+            try:
+                run(encoder, (rows, columns), self.in_channels, on_meta=self.on_meta)
+            except Exception:  # noqa: BLE001 (a size that it refuses)
+                return False
+            return True
+
+        multiple = step
+        while multiple < math.gcd(height, width) and not takes(_odd(height, multiple), _odd(width, multiple)):
+            multiple *= 2
+        minimum = multiple
+        while minimum < min(height, width) and not takes(minimum, minimum):
+            minimum += multiple
+        return ImageSizes(multiple=patch if multiple == step else multiple, minimum=1 if minimum == multiple else minimum)
 
     def _declared(self) -> str:
         if self.grid is None:
@@ -481,6 +505,12 @@ class _Probe:
                 last = min(reversed(later), key=lambda sighting: sighting.depth)
                 chosen[last.level] = last.depth, last
         return sorted((sighting for _, sighting in chosen.values()), key=lambda sighting: sighting.layout.stride)
+
+
+def _odd(length: int, multiple: int) -> int:
+    """Return the largest odd multiple up to a length, at least the multiple itself."""
+    count = length // multiple
+    return multiple * max(1, count - 1 + count % 2)
 
 
 def _compiled_path(module: nn.Module) -> str | None:
