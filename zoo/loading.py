@@ -7,27 +7,30 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from torch import Tensor
 
 from zoo.building import build_pairing
 from zoo.configuration import checked, read_mapping
-from zoo.errors import ConfigError, NegotiationError, UnknownIdError, WeightsError
+from zoo.errors import ConfigError, NegotiationError, PluginError, UnknownIdError, WeightsError
 from zoo.hub import CONFIG, HUB, hub_folder
 from zoo.licences import Licences
+from zoo.matching import check_finite, is_same_kind
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
 from zoo.registry import Entry, default_registry
 from zoo.saved import PluginVersion, SavedModel, structure_of
 from zoo.specs import DecoderSpec, EncoderSpec, Preprocessing
-from zoo.state_dicts import unpickled
+from zoo.state_dicts import is_bounded, unpickled
 
 __all__ = ["load"]
 
@@ -72,8 +75,7 @@ def _from_folder(place: Path) -> SegmentationModel:
     pairing = _pairing(facts.pairing, path)
     sides = _checked_sides(pairing, facts.plan, facts.plugins, place)
     state = _state(place / facts.weights, facts.sha256)
-    model = build_pairing(replace(pairing, weights=None), *sides)
-    _fill(model, state, place, facts.plugins)
+    model = _filled(pairing, sides, state, place, facts.plugins)
     return _finished(model, pairing, facts.model_dump(), place)
 
 
@@ -170,22 +172,44 @@ def _from_checkpoint(place: Path) -> SegmentationModel:
     facts = checkpoint.get("zoo")
     if not isinstance(facts, dict) or not facts.get("pairing"):
         raise WeightsError(f"{place} is no checkpoint of a pairing, {OTHERS}")
+    if not is_bounded(facts):
+        raise WeightsError(f"{place} is no checkpoint of a pairing, {OTHERS} What it says of its model is nested without end.")
     pairing = _pairing(facts["pairing"], place)
     try:
         plan, plugins = dict(facts["plan"]), {id: PluginVersion(**each) for id, each in facts["plugins"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as cause:
         raise WeightsError(f"{place} does not say how its model was built ({type(cause).__name__}), {OTHERS}") from cause
-    model = build_pairing(replace(pairing, weights=None), *_checked_sides(pairing, plan, plugins, place))
+    sides = _checked_sides(pairing, plan, plugins, place)
     state = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
-    _fill(model, state, place, plugins)
+    if not all(isinstance(tensor, Tensor) and tensor.layout == torch.strided for tensor in state.values()):
+        raise WeightsError(f"{place} is no checkpoint of a pairing, {OTHERS}")
+    model = _filled(pairing, sides, state, place, plugins)
     return _finished(model, pairing, facts, place)
 
 
+def _filled(pairing: Pairing, sides: Sides, state: dict[str, Tensor], place: Path, plugins: Plugins) -> SegmentationModel:
+    """Return the model with its weights; it takes memory only where the weights are its own."""
+    asked = replace(pairing, weights=None)
+    with suppress(PluginError), torch.device("meta"):  # a plugin may need real tensors
+        _fill(build_pairing(asked, *sides), {name: tensor.to("meta") for name, tensor in state.items()}, place, plugins)
+    model = build_pairing(asked, *sides)
+    _fill(model, state, place, plugins)
+    return model
+
+
 def _fill(model: SegmentationModel, state: dict[str, Tensor], place: Path, plugins: Plugins) -> None:
+    wanted = model.state_dict()
+    for name, tensor in state.items():
+        if name in wanted and not is_same_kind(tensor, wanted[name]):
+            raise WeightsError(
+                f"{place}: {name} holds {tensor.dtype}, and the model needs {wanted[name].dtype}. Quantized weights are not "
+                "loaded; save the model that they were made from."
+            )
     try:
         model.load_state_dict(state)
     except RuntimeError as cause:
         raise WeightsError(f"{place} does not fit {model.pairing}: {cause}\n{_told_plugins(plugins, model.pairing)}") from cause
+    check_finite(model.state_dict(), model, str(place))
 
 
 def _finished(model: SegmentationModel, pairing: Pairing, facts: Mapping[str, Any], place: Path) -> SegmentationModel:
@@ -196,6 +220,8 @@ def _finished(model: SegmentationModel, pairing: Pairing, facts: Mapping[str, An
         preprocessing = Preprocessing(mean=tuple(told["mean"]), std=tuple(told["std"]), value_range=(low, high))
         licences = Licences(**facts["licences"])
         classes, colours = tuple(facts["classes"]), tuple((red, green, blue) for red, green, blue in facts["colours"])
+        if len(preprocessing.mean) != pairing.in_channels:
+            raise ValueError(f"normalization of {len(preprocessing.mean)} channels for images of {pairing.in_channels}")
         for what, given in (("names", classes), ("colours", colours)):
             if given and len(given) != pairing.classes:
                 raise ValueError(f"{len(given)} {what} for {pairing.classes} classes")
@@ -206,6 +232,7 @@ def _finished(model: SegmentationModel, pairing: Pairing, facts: Mapping[str, An
         ) from cause
     model.pairing, model.preprocessing, model.licences = pairing, preprocessing, licences
     model.class_names, model.colours = classes, colours
+    model.has_one_class_per_pixel = facts.get("one_class_per_pixel", True)
     return model.eval()
 
 
@@ -223,4 +250,3 @@ def _read(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is no checkpoint of a pairing, {OTHERS}")
     checkpoint: dict[str, Any] = found
     return checkpoint
-    model.has_one_class_per_pixel = facts.get("one_class_per_pixel", True)

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
 
 from zoo.errors import WeightsError
 
-__all__ = ["MatchedWeights", "WeightsReport", "load_encoder_weights", "match_weights"]
+__all__ = ["MatchedWeights", "WeightsReport", "check_finite", "is_same_kind", "load_encoder_weights", "match_weights"]
 
 SHOWN = 3
 COUNTER = "num_batches_tracked"
@@ -115,7 +116,7 @@ def match_weights(
         named: what the module is called in models ("head"): a prefix that ends so is preferred.
 
     Raises:
-        WeightsError: the module is found under several prefixes alike.
+        WeightsError: the module is found under several prefixes alike, or a tensor holds another kind of number.
     """
     known = {name: name for name in (*(architecture or {}), *wanted)}
     own_names = {**(other_names or {}), **known}
@@ -136,6 +137,11 @@ def match_weights(
         elif name in wanted and name not in tensors:
             if fits(name, tensor):
                 tensors[name] = _adapted(tensor, wanted[name])
+            elif tensor.shape == wanted[name].shape and not name.endswith(COUNTER):
+                raise WeightsError(
+                    f"{_told(name, tensor, wanted[name])}. These are no weights of that kind, but quantized ones or others; "
+                    "convert them to float32 by what made them."
+                )
             else:
                 reshaped[name] = _told(name, tensor, wanted[name])
         elif left_out(name):
@@ -180,6 +186,7 @@ def load_encoder_weights(encoder: nn.Module, state: Mapping[str, Tensor], *, sou
             "zoo.load_weights(model, weights, part='encoder', strict=False) loads what fits."
         )
     if not any(parameter.is_meta for parameter in encoder.parameters()):
+        check_finite(found.tensors, encoder, f"weights={source!r} for {of}")
         encoder.load_state_dict(found.tensors, strict=False)
 
 
@@ -227,15 +234,57 @@ def _ends_with(prefix: str, named: str) -> bool:
     return last == named or last.endswith(f"_{named}")
 
 
+def is_same_kind(tensor: Tensor, wanted: Tensor) -> bool:
+    """Whether a tensor holds a kind of number that can become the wanted one without losing its meaning.
+
+    Floats of 16 to 64 bits can become one another. Integers, booleans and floats of 8 bits are quantized weights, whose scale
+    is elsewhere, and no weights of a float.
+    """
+    if tensor.layout != wanted.layout or (tensor.is_meta and not wanted.is_meta):
+        return False
+    kinds = [next((kind for kind in _KINDS if each.dtype in kind), (each.dtype,)) for each in (tensor, wanted)]
+    return kinds[0] == kinds[1]
+
+
+_KINDS = (
+    (torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    (torch.complex32, torch.complex64, torch.complex128),
+)
+
+
+def check_finite(tensors: Mapping[str, Tensor], module: nn.Module, source: str) -> None:
+    """Raise if tensors that a module is to hold are useless: NaN anywhere, or infinity in a parameter.
+
+    Args:
+        tensors: of the module's names and shapes.
+        module: what is to hold them.
+        source: where they come from, as an error names it.
+
+    Raises:
+        WeightsError: the first of them is named.
+    """
+    dtypes = {name: parameter.dtype for name, parameter in module.named_parameters()}
+    for name, tensor in tensors.items():
+        if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
+            continue
+        is_bad = ~tensor.to(dtypes[name]).isfinite() if name in dtypes else tensor.isnan()
+        if count := int(is_bad.sum()):
+            raise WeightsError(
+                f"{source}: {name} holds NaN or infinity in {count:,} of {tensor.numel():,} places, so that no prediction "
+                "would mean anything. The training diverged, or the file is damaged; take an earlier checkpoint."
+            )
+
+
 def _fits(tensor: Tensor, wanted: Tensor) -> bool:
-    return tensor.shape == wanted.shape and tensor.is_floating_point() == wanted.is_floating_point()
+    return tensor.shape == wanted.shape and is_same_kind(tensor, wanted)
 
 
 def _is_adaptable(tensor: Tensor, wanted: Tensor) -> bool:
     """Say whether a convolution's weight differs in its input channels alone, of which the file's has three."""
     return (
         tensor.ndim == wanted.ndim == 4
-        and tensor.is_floating_point()
+        and is_same_kind(tensor, wanted)
         and tensor.shape[1] == 3
         and (tensor.shape[0], *tensor.shape[2:]) == (wanted.shape[0], *wanted.shape[2:])
     )
@@ -253,7 +302,7 @@ def _adapted(tensor: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _told(name: str, found: Tensor, needed: Tensor) -> str:
-    kinds = (found.dtype, needed.dtype) if found.is_floating_point() != needed.is_floating_point() else ("", "")
+    kinds = ("", "") if is_same_kind(found, needed) else (found.dtype, needed.dtype)
     found_as, needed_as = (
         f"{tuple(tensor.shape)}{kind and f' of {kind}'}" for tensor, kind in zip((found, needed), kinds, strict=True)
     )

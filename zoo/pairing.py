@@ -17,6 +17,8 @@ __all__ = ["ADAPTER_POLICIES", "CHECKPOINTED", "SIZE_POLICIES", "Pairing"]
 
 ADAPTER_POLICIES = ("auto", "none")
 SIZE_POLICIES = ("auto", "pad", "resize", "error")
+MOST = 2**16
+"""How many classes, and channels of an image, there may be: a mask's and an image's numbers have 16 bits."""
 CHECKPOINTED = (None, "encoder", "decoder", "both")
 
 
@@ -65,6 +67,10 @@ class Pairing:
                 raise OptionError(f"{name} is asked for by its id, a string such as 'resnet18'; found {getattr(self, name)!r}.")
         for name in ("classes", "in_channels"):
             _check_count(name, getattr(self, name))
+            if getattr(self, name) > MOST:
+                raise OptionError(
+                    f"{name} must be at most {MOST:,}, what a mask of 16 bits can tell apart; found {getattr(self, name):,}."
+                )
         if self.levels is not None:
             _check_count("levels", self.levels)
         if self.weights is not None and not isinstance(self.weights, str):

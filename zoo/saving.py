@@ -18,6 +18,7 @@ from torch import Tensor
 from zoo.configuration import checked, read_mapping
 from zoo.errors import ConfigError, OptionError
 from zoo.hub import CONFIG
+from zoo.matching import check_finite
 from zoo.model import SegmentationModel
 from zoo.model_card import CARD, card_of
 from zoo.planning import MODULE
@@ -53,10 +54,12 @@ def save_model(
         OptionError: the encoder is a module of yours, which no id names, there are other than `classes` names or colours,
             metrics are no plain data, or the folder cannot be written.
         ConfigError: the folder holds other files.
+        WeightsError: the model's weights hold NaN or infinity.
     """
     place = Path(folder).resolve()  # a link stays one
     names = classes if isinstance(classes, str) else tuple(classes) or model.class_names
     _check(model, names, place)
+    check_finite(model.state_dict(), model, "The model cannot be saved")
     before = _current(place)
     content = save({key: _on_cpu(value) for key, value in model.state_dict().items()})
     sha256 = hashlib.sha256(content).hexdigest()
@@ -69,10 +72,10 @@ def save_model(
         sha256=sha256,
         classes=tuple(names),
         colours=model.colours,
+        one_class_per_pixel=model.has_one_class_per_pixel,
         metrics=_plain(metrics or {}, "metrics"),
     )
     try:
-        one_class_per_pixel=model.has_one_class_per_pixel,
         if before is None:
             _write_new(place, facts, content, model)
         else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, TypeAlias
 
 from zoo.errors import RegistrationError
@@ -37,8 +39,16 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.std):
             raise RegistrationError(f"Preprocessing: one mean and one std a channel, found {self.mean} and {self.std}.")
+        for name in ("mean", "std", "value_range"):
+            numbers = getattr(self, name)
+            if not all(isinstance(number, Real) and math.isfinite(number) for number in numbers):
+                raise RegistrationError(f"Preprocessing: {name} must be finite numbers, found {numbers!r}.")
         if min(self.std) <= 0:
             raise RegistrationError(f"Preprocessing: std must be above 0, found {self.std}.")
+        if len(self.value_range) != 2 or self.value_range[0] >= self.value_range[1]:
+            raise RegistrationError(
+                f"Preprocessing: value_range is the lowest value and a higher one, found {self.value_range}."
+            )
 
     @classmethod
     def identity(cls, channels: int) -> Preprocessing:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import reprlib
 import warnings
 from collections.abc import Mapping
+from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,14 @@ from zoo.configuration import read_mapping
 from zoo.errors import ConfigError, WeightsError
 from zoo.hub import CONFIG, FILES, HUB, hub_file
 
-__all__ = ["read_state_dict", "unpickled", "unwrapped"]
+__all__ = ["is_bounded", "read_state_dict", "unpickled", "unwrapped"]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 """What checkpoints call weights averaged over the training; they are the ones to use, as timm does."""
+LEVELS = 2
+"""How many entries deep a state dict may lie within a checkpoint's own entry."""
+DEEPEST, MOST_VALUES = 32, 100_000
+"""How deep, and how many, the values may be that a checkpoint says of its model."""
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
@@ -56,8 +62,8 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
     return found
 
 
-def unwrapped(found: Any, source: str, entry: str | None = None) -> dict[str, Tensor]:
-    """Return the state dict in what a file holds, however a checkpoint calls it.
+def unwrapped(found: Any, source: str, entry: str | None = None, *, levels: int = LEVELS) -> dict[str, Tensor]:
+    """Return the state dict in what a file holds, however a checkpoint calls it, at most so many levels down.
 
     Raises:
         WeightsError: there is none, or there are several that could be meant.
@@ -67,11 +73,14 @@ def unwrapped(found: Any, source: str, entry: str | None = None) -> dict[str, Te
             return dict(found)
         entry = _entry(found, source)
     elif not isinstance(found, Mapping) or entry not in found:
-        has = ", ".join(map(repr, found)) if isinstance(found, Mapping) else f"a {type(found).__name__}"
+        has = _listed(found) if isinstance(found, Mapping) else f"a {type(found).__name__}"
         raise WeightsError(f"{source} has no entry {entry!r}; it holds {has}.")
     inner = found[entry]
-    tensors = _tensors(inner)
-    return tensors or unwrapped(inner, f"{source}[{entry!r}]")
+    if tensors := _tensors(inner):
+        return tensors
+    if levels == 0:
+        raise _no_state_dict(source, found)
+    return unwrapped(inner, f"{source}[{entry!r}]", levels=levels - 1)
 
 
 def _entry(found: Any, source: str) -> str:
@@ -109,16 +118,38 @@ def _tensors(found: Any) -> dict[str, Tensor]:
     return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
 
 
-def _wraps_tensors(found: Any) -> bool:
-    """Say whether tensors by name are here, or in an entry of a usual name."""
+def _wraps_tensors(found: Any, levels: int = LEVELS) -> bool:
+    """Say whether tensors by name are here, or in an entry of a usual name, at most so many levels down."""
     if not isinstance(found, Mapping):
         return False
-    return bool(_tensors(found)) or any(_wraps_tensors(found.get(name)) for name in (*AVERAGED, *USUAL))
+    if _tensors(found):
+        return True
+    return levels > 0 and any(_wraps_tensors(found.get(name), levels - 1) for name in (*AVERAGED, *USUAL))
+
+
+def is_bounded(found: Any) -> bool:
+    """Say whether plain data are of a bearable size: a kilobyte of a pickle can stand for gigabytes, or contain itself."""
+    left = MOST_VALUES
+    waiting = [(found, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        left -= 1
+        if left < 0 or depth > DEEPEST:
+            return False
+        if isinstance(value, Mapping):
+            waiting += [(each, depth + 1) for pair in value.items() for each in pair]
+        elif isinstance(value, list | tuple):
+            waiting += [(each, depth + 1) for each in value]
+    return True
+
+
+def _listed(found: Mapping[Any, Any]) -> str:
+    first = ", ".join(map(reprlib.repr, islice(found, 6)))
+    return f"{first}, ..." if len(found) > 6 else first
 
 
 def _no_state_dict(source: str, found: Any) -> WeightsError:
-    entries = [repr(name) for name in found][:6] if isinstance(found, Mapping) else []
-    holds = f"a mapping of {', '.join(entries) or 'nothing'}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
+    holds = f"a mapping of {_listed(found) or 'nothing'}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
     return WeightsError(f"{source} holds no state dict (names to tensors), but {holds}; save model.state_dict().")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from zoo.errors import OptionError, WeightsError
-from zoo.matching import MatchedWeights, WeightsReport, match_weights
+from zoo.matching import MatchedWeights, WeightsReport, check_finite, match_weights
 from zoo.model import SegmentationModel
 from zoo.state_dicts import read_state_dict, unwrapped
 
@@ -70,6 +70,7 @@ def load_weights(
         of = f"{model.pairing}" if part is None else f"the {part} of {model.pairing}"
         hint = "strict=False loads what fits." if strict and report.loaded else "Nothing of it fits."
         raise WeightsError(f"{source} does not fit {of}: {report.problems}. The model is as it was. {hint}")
+    check_finite(matched.tensors, model, source)
     model.load_state_dict(matched.tensors, strict=False)
     return report
 

@@ -286,6 +286,11 @@ class Predictor:
                 found = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
                 total = found if total is None else total + found
         assert total is not None
+        if total.isnan().any():
+            raise InputError(
+                f"The model's logits hold NaN for images {tuple(images.shape)}, so that no class is right. Its weights are "
+                f"useless, or precision={self._precision!r} does not hold its numbers."
+            )
         return total / len(self._flips) if len(self._flips) > 1 else total
 
     def _logits(self, images: Tensor) -> Tensor:
