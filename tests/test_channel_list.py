@@ -252,7 +252,8 @@ class Listed(AnyNumber):
 
 
 class ListedByAnnotation(AnyNumber):
-    def forward(self, features: list[torch.Tensor], scale=1.0):
+    def forward(self, features: list[torch.Tensor], scale=1.0, mask=None):
+        assert mask is None
         return scale * super().forward(*features)
 
 

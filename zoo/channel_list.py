@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_origin
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ def from_channels(
 
     The class gets the channels of *all* the encoder's maps, fine to coarse, as `zoo.channels` lists them, and its
     `forward` gets the maps in that order. A `forward` that names its inputs one by one needs that many maps. A `forward`
-    with a single input gets the list of all maps, unless the input is annotated as a `Tensor`: it then gets the coarsest
-    map. zoo runs the decoder once when it builds it, to measure how many channels it returns and at which stride.
+    with a single input, or whose first input is annotated as a list, gets the list of all maps; a single input that is
+    annotated as a `Tensor` gets the coarsest map. zoo runs the decoder once when it builds it, to measure how many channels it returns and at which stride.
 
     Args:
         decoder: the class (or a function that makes the module).
@@ -154,13 +154,19 @@ def _inputs_of(forward: Callable[..., Any] | None) -> _Inputs:
     required = [entry for entry in named if entry.default is entry.empty]
     if any(entry.kind is entry.VAR_POSITIONAL for entry in parameters):
         return _Inputs(fewest=max(1, len(required)))
-    if len(named) == 1 and not _is_tensor(named[0].annotation):
+    if named and len(required) <= 1 and _is_list(named[0].annotation, unless_said=len(named) == 1):
         return _Inputs(takes_list=True)
     return _Inputs(fewest=max(1, len(required)), most=max(1, len(named)))
 
 
-def _is_tensor(annotation: object) -> bool:
-    return annotation is Tensor or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "Tensor")
+def _is_list(annotation: object, *, unless_said: bool) -> bool:
+    """Return whether an input is annotated as a list of maps; `unless_said` where nothing or something else is said."""
+    if annotation is Tensor or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "Tensor"):
+        return False
+    if isinstance(annotation, str):
+        name = annotation.partition("[")[0].rpartition(".")[2].lower()
+        return name in ("list", "tuple", "sequence") or unless_said
+    return (get_origin(annotation) or annotation) in (list, tuple, Sequence) or unless_said
 
 
 def _merged(needs: Needs | None, inputs: _Inputs, origin: str) -> Needs:
