@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,9 @@ class _Facts:
         """Return the facts that `as_dict` made plain."""
         values = {tuple(value) if isinstance(value, list) else value: count for value, count in facts["values"]}
         return cls(**{**facts, "size": tuple(facts["size"]), "values": values})
+
+
+FACTS = {each.name for each in fields(_Facts)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,7 +321,7 @@ def _look_at(pair: _Pair, folder: Path, known: Mapping[str, Any]) -> dict[str, A
         names = [str(path.relative_to(folder)) for path in paths]
         files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)]
         earlier = known.get(names[0])
-        if earlier and [file[:3] for file in earlier["files"]] == files:
+        if earlier and [file[:3] for file in earlier["files"]] == files and earlier["facts"].keys() == FACTS:
             return dict(earlier)
         facts = _facts_or_problem(pair)
         if isinstance(facts, str):
