@@ -26,7 +26,8 @@ def from_channels(
     The class gets the channels of *all* the encoder's maps, fine to coarse, as `zoo.channels` lists them, and its
     `forward` gets the maps in that order. A `forward` that names its inputs one by one needs that many maps. A `forward`
     with a single input, or whose first input is annotated as a list, gets the list of all maps; a single input that is
-    annotated as a `Tensor` gets the coarsest map. zoo runs the decoder once when it builds it, to measure how many channels it returns and at which stride.
+    annotated as a `Tensor` gets the coarsest map. zoo runs the decoder once when it builds it, to measure how many channels
+    it returns and at which stride.
 
     Args:
         decoder: the class (or a function that makes the module).
