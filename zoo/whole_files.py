@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["draft_of", "replace_file"]
+
+LONGEST = 255
+"""Bytes of a file's name, in most file systems."""
 
 
 @contextmanager
@@ -20,7 +24,10 @@ def draft_of(place: Path) -> Iterator[Path]:
         OSError: it cannot be written.
     """
     place = place.resolve()  # a link stays, and its file is replaced
-    draft = place.with_name(f".{place.stem}.{os.getpid()}{place.suffix}")
+    name = f".{place.stem}.{os.getpid()}{place.suffix}"
+    if len(os.fsencode(name)) > LONGEST:
+        name = f".{hashlib.sha256(os.fsencode(place.stem)).hexdigest()[:32]}.{os.getpid()}{place.suffix}"
+    draft = place.with_name(name)
     try:
         yield draft
         with draft.open("rb+") as file:

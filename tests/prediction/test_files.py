@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -337,3 +338,59 @@ def test_a_wrong_option_ends_with_2(model, images, tmp_path, command_line, argum
     assert status == 2
     assert told in errors
     assert not (tmp_path / "out").exists()
+
+
+def odd_link(folder):
+    (folder / "loop.png").symlink_to("loop.png")
+    return folder / "loop.png"
+
+
+def odd_links(folder):
+    (folder / "one.png").symlink_to("two.png")
+    (folder / "two.png").symlink_to("one.png")
+    return folder / "one.png"
+
+
+def nothing_behind(folder):
+    (folder / "gone.png").symlink_to("no-such-file.png")
+    return folder / "gone.png"
+
+
+def pipe(folder):
+    os.mkfifo(folder / "pipe.png")
+    return folder / "pipe.png"
+
+
+def listening(folder):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(folder / "socket.png"))
+    return folder / "socket.png"
+
+
+@pytest.mark.parametrize("make", [odd_link, odd_links, nothing_behind, pipe, listening])
+@pytest.mark.parametrize("by_folder", [True, False])
+def test_what_is_no_file_fails_alone(make, by_folder, predictor, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(noise(20, 20, 3)).save(folder / "good.png")
+    odd = make(folder)
+    found = zoo.predict_files(predictor, folder if by_folder else [odd, folder / "good.png"], tmp_path / "out")
+    assert list(found.masks) == [folder / "good.png"]
+    assert odd in found.failed
+    assert str(odd) in found.failed[odd]
+
+
+@pytest.mark.parametrize("tile", [64, 32])
+def test_a_name_as_long_as_can_be_is_predicted_and_one_too_long_for_what_is_asked_fails_alone(model, tile, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    long, longest = folder / f"{'a' * 248}.png", folder / f"{'ä' * 125}b.png"
+    for path in (long, longest, folder / "good.png"):
+        Image.fromarray(noise(40, 40, 3)).save(path)
+    predictor = zoo.Predictor(model, device="cpu", tile=tile, overlap=4)
+    assert set(zoo.predict_files(predictor, folder, tmp_path / "out").masks) == {long, longest, folder / "good.png"}
+    found = zoo.predict_files(predictor, folder, tmp_path / "more", probabilities=True, overlay=True)
+    assert list(found.masks) == [folder / "good.png"]
+    assert all("is too long a name" in told for told in found.failed.values())
+    assert names(tmp_path / "more") == ["good-overlay.jpg", "good-probabilities.npy", "good.png"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from os import PathLike
@@ -16,7 +19,7 @@ from typing import IO, TypeAlias
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from zoo.errors import OptionError, ZooError
+from zoo.errors import DataError, OptionError, ZooError
 from zoo.prediction.georeference import INSTALL, georeference_of, is_georeferenced, write_georeferenced
 from zoo.prediction.picture import Picture, open_picture
 from zoo.prediction.places import Existing, Place, settle
@@ -137,7 +140,8 @@ class _Run:
         if isinstance(picture, ZooError):
             self._fail(place, picture)
         elif not self._predictor.takes_whole(picture.size):
-            self._in_tiles(place, picture)
+            with self._naming_of(place):
+                self._in_tiles(place, picture)
         else:
             if self._waiting and self._waiting[0][1].size != picture.size:
                 self.finish()
@@ -161,11 +165,24 @@ class _Run:
                 self.finish()
             return
         for (place, picture), prediction in zip(waiting, found, strict=True):
-            if prediction.probabilities is not None:
-                self._make_folder(place)
-                with draft_of(place.probabilities) as draft:
-                    np.save(draft, prediction.probabilities.astype(np.float16))
-            self._write(place, picture, prediction)
+            with self._naming_of(place):
+                if prediction.probabilities is not None:
+                    self._make_folder(place)
+                    with draft_of(place.probabilities) as draft:
+                        np.save(draft, prediction.probabilities.astype(np.float16))
+                self._write(place, picture, prediction)
+
+    @contextmanager
+    def _naming_of(self, place: Place) -> Iterator[None]:
+        """Let an image fail alone where what is written for it would have too long a name."""
+        try:
+            yield
+        except OSError as cause:
+            if cause.errno != errno.ENAMETOOLONG:
+                raise
+            self._fail(
+                place, DataError(f"{place.image}: {Path(str(cause.filename2 or cause.filename)).name} is too long a name.")
+            )
 
     def _in_tiles(self, place: Place, picture: Picture) -> None:
         """Predict a large image; what is large of its outcome goes to files as its rows are done."""
@@ -240,9 +257,13 @@ def _read_ahead(places: Sequence[Place], predictor: Predictor, *, any_size: bool
 
     def read(place: Place) -> Picture | ZooError:
         try:
+            if not stat.S_ISREG(place.image.stat().st_mode):  # a pipe would be waited for without end
+                return DataError(f"{place.image} is not a regular file, and no other kind is read.")
             return open_picture(place.image, predictor.in_channels, any_size=any_size)
         except ZooError as cause:
             return cause
+        except OSError as cause:
+            return DataError(f"{place.image} could not be read: {cause.strerror or cause}.")
 
     with ThreadPoolExecutor(1) as pool:
         coming: deque[tuple[Place, Future[Picture | ZooError]]] = deque()

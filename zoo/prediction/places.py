@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def settle(
         raise DataError("No image was given.")
     by_stem: dict[Path, dict[Path, Path]] = defaultdict(dict)
     for place in places:
-        by_stem[place.stem][place.image.resolve()] = place.image
+        by_stem[place.stem][_real(place.image)] = place.image
     twice = [sorted(map(str, found.values())) for found in by_stem.values() if len(found) > 1]
     if twice:
         raise DataError(
@@ -89,18 +90,14 @@ def settle(
     places = list({place.stem: place for place in places}.values())  # named twice, it is predicted once
     masks = {place: [place.mask(suffix) for suffix in MASKS] for place in places}
     extras = {place: place.extras(probabilities=probabilities, overlay=overlay) for place in places}
-    sources = {place.image.resolve(): place.image for place in places}
-    written = [path.resolve() for place in places for path in (*masks[place], *extras[place])]
+    sources = {_real(place.image): place.image for place in places}
+    written = [_real(path) for place in places for path in (*masks[place], *extras[place])]
     if lost := [sources[path] for path in written if path in sources]:
         raise OptionError(f"{output} is where the images are: {lost[0]} would be lost to what is written. Give another folder.")
     if existing == "skip":
-        done = {
-            place
-            for place in places
-            if any(path.exists() for path in masks[place]) and all(path.exists() for path in extras[place])
-        }
+        done = {place for place in places if any(map(os.path.exists, masks[place])) and all(map(os.path.exists, extras[place]))}
         return [place for place in places if place not in done], len(done)
-    there = [path for place in places for path in (*masks[place], *extras[place]) if path.exists()]
+    there = [path for place in places for path in filter(os.path.exists, (*masks[place], *extras[place]))]
     if there and existing == "error":
         told = ", ".join(map(str, there[:MOST_TOLD])) + _more(len(there) - MOST_TOLD)
         raise OptionError(
@@ -113,14 +110,19 @@ def _places(given: Path, output: Path) -> Sequence[Place]:
     if given.is_dir():
         found = [path for path in sorted(given.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
         found = [path for path in found if not _is_hidden(path, given)]
-        if given.resolve() in output.resolve().parents:  # what an earlier run wrote there is no image
-            found = [path for path in found if not path.resolve().is_relative_to(output.resolve())]
+        if _real(given) in _real(output).parents:  # what an earlier run wrote there is no image
+            found = [path for path in found if not _real(path).is_relative_to(_real(output))]
         if not found:
             raise DataError(f"{given} has no image: no file that ends in {', '.join(sorted(SUFFIXES))}.")
         return [Place(image=path, stem=output / path.relative_to(given).with_suffix("")) for path in found]
-    if not given.exists():
+    if not os.path.lexists(given):  # a link to nothing is an image that cannot be read
         raise DataError(f"There is no file and no folder {given}.")
     return [Place(image=given, stem=output / given.stem)]
+
+
+def _real(path: Path) -> Path:
+    """Return a path without links; unlike `Path.resolve`, of a link to itself as well."""
+    return Path(os.path.realpath(path))
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
