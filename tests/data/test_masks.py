@@ -100,6 +100,22 @@ def test_a_value_is_not_both_a_class_and_ignored(tmp_path):
     assert indexes(open_data(tmp_path, values=[1, 2], ignored=[0])) == [0, 1, 255]
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"classes": ["nucleus"]}, "There is 1 class; a mask has at least two"),
+        ({"values": [1], "ignored": [0, 2]}, "There is 1 class"),
+        ({"classes": ["a", "a", "b"]}, "classes: a is the name of several"),
+        ({"classes": ["a", "b", "c"], "values": [0, 1]}, "values: one a class is needed, 3; found 2"),
+        ({"values": [0, 1, 2], "colours": [(0, 0, 0)]}, "give one of them"),
+        ({"values": [0, 1, 1]}, "one stands for two classes"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path, options, told):
+    with pytest.raises(zoo.DataError, match=told):
+        open_data(of_values(tmp_path, 0, 1, 2), **options)
+
+
 @pytest.mark.parametrize("values", [(0, 255), (0, 1, 2)])
 def test_masks_as_jpeg_are_refused_with_the_values_that_jpeg_made(tmp_path, values):
     def save(path):
@@ -171,7 +187,7 @@ WHOLE = drawn([0, 1])
 
 
 @pytest.mark.parametrize(
-    "mask", [WHOLE.astype(bool), WHOLE.astype(np.float32), WHOLE.astype(np.float64), WHOLE[..., None], WHOLE.astype(np.int16)]
+    "mask", [WHOLE.astype(bool), WHOLE.astype(np.float32), WHOLE.astype(np.float16), WHOLE[..., None], WHOLE.astype(np.int16)]
 )
 def test_yes_and_no_and_whole_numbers_are_classes(tmp_path, mask):
     data = open_data(of_array(tmp_path, mask))

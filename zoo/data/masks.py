@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,6 +170,10 @@ def mask_code(
     if values and colours:
         raise DataError("values are for masks of numbers, and colours for masks of colors: give one of them.")
     count = len(classes) or len(values) or len(colours)
+    if count == 1:
+        raise DataError("There is 1 class; a mask has at least two, the background among them.")
+    if twice := [name for name, number in Counter(classes).items() if number > 1]:
+        raise DataError(f"classes: {twice[0]} is the name of several.")
     if colours:
         return MaskCode(num_classes=count, colours=tuple(colours), ignored=tuple(ignored or ()))
     numbers = sorted(value for value in found if isinstance(value, int))
@@ -211,7 +216,7 @@ def _whole(path: Path, mask: np.ndarray) -> np.ndarray:
             f"own there, such as {IGNORED}, which is ignored"
         )
     parts = mask[mask != np.floor(mask)]
-    if parts.size or np.abs(mask).max(initial=0) > LARGEST:
+    if parts.size or float(np.abs(mask).max(initial=0)) > LARGEST:
         found = f"such as {parts[0]:g}" if parts.size else f"up to {np.abs(mask).max():g}"
         raise DataError(f"{path}: its pixels are {mask.dtype}, and not whole numbers of a class: {found}")
     whole: np.ndarray = mask.astype(np.int64)
