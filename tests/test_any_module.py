@@ -278,6 +278,24 @@ def test_a_compiled_module_is_asked_for_plain_before_it_runs():
     assert ran == []
 
 
+def test_a_module_that_looks_up_positions_in_a_table_of_one_size_is_not_believed_on_the_meta_device():
+    class LooksUp(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.last, self.table = nn.Conv2d(3, 8, 8, 8), nn.Conv2d(8, 8, 3, 2, 1), nn.Embedding(8, 8)
+
+        def forward(self, image):
+            x = self.stem(image)
+            rows = self.table(torch.arange(x.shape[2], device=x.device))
+            return self.last(x + rows.T[None, :, :, None])
+
+    module = LooksUp()
+    with pytest.raises(zoo.PluginError, match=r"256 x 320 on its own device: IndexError(?s:.)*image_size="):
+        zoo.build(module, "unet-basic")
+    model = zoo.build(module, "unet-basic", image_size=(64, 96)).eval()
+    assert model(torch.rand(1, 3, 100, 70)).shape == (1, 1, 100, 70)
+
+
 def test_an_image_below_what_a_module_takes_is_padded_to_it():
     class Valid(nn.Module):
         """Convolves without padding, so that a small image ends before it does."""

@@ -38,6 +38,7 @@ from zoo.specs import EncoderSpec, Preprocessing
 __all__ = ["ProbedFactory", "probe"]
 
 _FIXED_SIZES = (224, 256, 384, 299, 518, 128, 64, 32)
+_VERIFIED_SIZE = (256, 320)  # of a real run, above the size that most modules of one size are made for
 _TRUNK_LEVELS = 3  # a block shows two where it strides: what it expands at the finer one, and its output
 
 
@@ -209,6 +210,7 @@ class _Probe:
         set_modes(self.module, training=False)
         for on_meta, sizes in [*((True, sizes) for sizes in (*META_SIZES, *fixed)), *real]:
             self.places, self.outputs, self.watches, self.parameters = [], [], [], {}
+            where = "on the meta device" if on_meta else "on its own device"
             try:
                 for size in sizes:
                     found: dict[Place, Tensor] = {}
@@ -225,8 +227,11 @@ class _Probe:
                     self.watches.append(watch)
                     self.places.append(found)
                     self.outputs.append(dict(named_tensors(output)))
+                if on_meta and not is_meta:  # meta tensors have no values, so that an index out of bounds goes unnoticed
+                    size, where = sizes[0] if sizes[0] == sizes[1] else _VERIFIED_SIZE, "on its own device"
+                    with torch.no_grad():
+                        run(self.module, size, self.in_channels, on_meta=False)
             except Exception as error:  # noqa: BLE001 (the module's own code: told below, with its cause)
-                where = "on the meta device" if on_meta else "on its own device"
                 failures.append(f"  {size[0]} x {size[1]} {where}: {type(error).__name__}: {str(error)[:200]}")
                 cause = error
             else:
@@ -253,8 +258,11 @@ class _Probe:
         return asked + "\n".join(failures) + f"\n{advice}"
 
     def _takes(self, side: int) -> bool:
+        is_meta = any(parameter.is_meta for parameter in self.module.parameters())
         try:
-            run(self.module, (side, side), self.in_channels, on_meta=True)
+            with torch.no_grad():
+                for on_meta in (True,) if is_meta else (True, False):
+                    run(self.module, (side, side), self.in_channels, on_meta=on_meta)
         except Exception:  # noqa: BLE001 (one more size that it refuses)
             return False
         return True
