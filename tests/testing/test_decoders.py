@@ -287,6 +287,22 @@ def test_a_decoder_that_makes_the_logits_is_checked_for_each_number_of_classes()
     assert "(2, 3, " in found["make_head_gives_classes"].found
 
 
+class WrongCoarserMaps(Sum):
+    __doc__ = Sum.__doc__
+    aux_channels = (8,)
+
+    def forward_aux(self, features):
+        """Return the map, and a coarser one that is wider than declared."""
+        output = self.forward(features)
+        return output, [output]
+
+
+def test_coarser_maps_of_other_widths_than_declared_are_a_finding():
+    found = failures(register(WrongCoarserMaps))
+    assert set(found) == {"out_channels_are_as_declared"}
+    assert found["out_channels_are_as_declared"].found == "maps with [12] and [12] channels"
+
+
 def test_a_tuple_in_train_mode_is_a_finding():
     assert failures(register(TupleInTraining))["gradients_are_finite"].found == "tuple"
 

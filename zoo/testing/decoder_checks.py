@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.errors import NegotiationError
 from zoo.measurement import layout_of
+from zoo.outputs import describe
 from zoo.plan import Plan
 from zoo.pruning import unused_parameters
 from zoo.sizes import Size
@@ -57,7 +58,7 @@ def any_valid_pyramid_works(subject: DecoderSubject) -> None:
 
 
 def out_channels_are_as_declared(subject: DecoderSubject) -> None:
-    """`out_channels` is how many channels the output has: the head is made for them."""
+    """`out_channels` is how many channels the output has, and `aux_channels` the coarser maps: heads are made for them."""
     for plan in subject.plans[:3]:
         declared, shape = _declared_and_shape(subject, plan, "out_channels", SIZE)
         if shape[1] != declared:
@@ -66,6 +67,7 @@ def out_channels_are_as_declared(subject: DecoderSubject) -> None:
                 found=f"{shape[1]}, of the shape {shape}",
                 remedy="set self.out_channels in __init__ to the channels that forward returns",
             )
+    _check_coarser_maps(subject)
 
 
 def out_stride_is_as_declared(subject: DecoderSubject) -> None:
@@ -204,6 +206,28 @@ def make_head_gives_classes(subject: DecoderSubject) -> None:
                     found=str(found),
                     remedy="let the head's last layer have `classes` channels",
                 )
+
+
+def _check_coarser_maps(subject: DecoderSubject) -> None:
+    """Check that `forward_aux` returns the map that `forward` does, and one map for each of `aux_channels`."""
+    module = subject.module
+    widths = tuple(getattr(module, "aux_channels", ()))
+    if not widths and not hasattr(module, "forward_aux"):
+        return
+    with torch.no_grad():
+        expected = subject.outputs(module, subject.inputs())[0]
+        seed(0)
+        forward_aux: Any = getattr(module, "forward_aux", None)
+        found: Any = forward_aux(subject.inputs()) if forward_aux is not None else None
+    is_pair = isinstance(found, tuple | list) and len(found) == 2 and isinstance(found[1], tuple | list)
+    maps = [found[0], *found[1]] if is_pair else []
+    channels = [entry.shape[1] if isinstance(entry, Tensor) and entry.ndim == 4 else None for entry in maps]
+    if channels != [expected.shape[1], *widths] or not torch.equal(maps[0], expected):
+        raise Finding(
+            expected=f"forward_aux(features) returns forward's map and a list of maps with {list(widths)} channels",
+            found=f"maps with {channels[:1]} and {channels[1:]} channels" if is_pair else describe(found),
+            remedy="set self.aux_channels to the widths of the coarser maps, the finest first, and return all of them",
+        )
 
 
 def _check_logits(subject: DecoderSubject) -> None:
