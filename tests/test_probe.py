@@ -440,6 +440,22 @@ def test_a_submodule_that_cannot_be_traced_stays_whole_in_the_graph():
     assert encoder.stage is module.stage
 
 
+def test_a_module_that_a_graph_calls_and_reads_from_is_held_once():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = conv(3, 4), conv(4, 8)
+
+        def forward(self, image):
+            return self.two(self.one(image * self.two.weight.mean()))
+
+    module = Scaled()
+    encoder = encoder_of(probe(module))
+    assert encoder.two is module.two
+    image = torch.rand(1, 3, 32, 48)
+    assert torch.equal(encoder(image)[-1], module(image))
+
+
 def test_what_a_forward_computes_from_its_parameters_stays_trainable():
     class Standardised(nn.Module):
         def __init__(self):

@@ -320,12 +320,14 @@ def cut(traced: Traced, nodes: Sequence[fx.Node], layouts: Sequence[Layout], ori
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     root = nn.Module()
+    targets = []
     for node in _needed(traced.module.graph, nodes):
         copies[node] = graph.node_copy(node, lambda other: copies[other])
         if node.op in ("get_attr", "call_module"):
-            target = str(node.target)
-            copies[node].target = target.removeprefix(f"{_ROOT}.")
-            _place(root, str(copies[node].target), operator.attrgetter(target)(traced.module))
+            targets.append(str(node.target))
+            copies[node].target = targets[-1].removeprefix(f"{_ROOT}.")
+    for target in sorted(targets, key=len):  # a module before what is read from inside it
+        _place(root, target.removeprefix(f"{_ROOT}."), operator.attrgetter(target)(traced.module))
     image = next(node for node in graph.nodes if node.op == "placeholder")
     maps = []
     for node, layout in zip(nodes, layouts, strict=True):
