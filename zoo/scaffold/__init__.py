@@ -36,7 +36,7 @@ TEMPLATES: dict[Kind, dict[str, str]] = {
 }
 """For each kind, the files that a distribution has, and the template of each."""
 
-DEPENDENCIES: dict[Kind, tuple[str, ...]] = {"decoder": ("torch>=2.6",), "encoder": ("safetensors>=0.4.3", "torch>=2.6")}
+DEPENDENCIES: dict[Kind, tuple[str, ...]] = {"decoder": ("torch>=2.9",), "encoder": ("safetensors>=0.4.3", "torch>=2.9")}
 """What the written code imports besides zoo, no older than zoo itself asks for."""
 
 
