@@ -1,0 +1,180 @@
+"""Run every timm architecture with a decoder on real tensors: `python benchmarks/coverage_real.py`.
+
+Meta tensors prove shapes, not that a model runs: on the meta device an index is never out of bounds. Here each pairing is built
+with random weights and predicts random images of two sizes that are not its own, made for them by `image_size` where an
+architecture takes one size only. A pairing passes if its logits have the image's size and are finite. Each architecture has a
+process of its own, with at most so much memory; one that needs more is a row that says so.
+
+    python benchmarks/coverage_real.py                         # all of timm: hours on two cores; an interrupted run goes on
+    python benchmarks/coverage_real.py --encoders 'mvitv2*'    # some of it
+    python benchmarks/coverage_real.py --first-of-family       # one architecture of each family
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from fnmatch import fnmatch
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+SIZES = ((225, 301), (256, 320))
+FIELDS = ("architecture", "family", "parameters", "size", "ok", "seconds", "error")
+ROOT = Path(__file__).resolve().parents[1]
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure what is not known yet, print the summary and write it with the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoders", nargs="+", default=["*"], metavar="GLOB", help="which of timm's architectures")
+    parser.add_argument("--first-of-family", action="store_true", help="only the first of each family")
+    parser.add_argument("--decoder", default="unet-basic")
+    parser.add_argument("--memory", type=float, default=8, help="GiB that a process may hold (8)")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "results/coverage-real.csv", help="rows are kept there as they come"
+    )
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        for row in rows_of(asked.one, asked.decoder, asked.memory):
+            print(json.dumps(row), flush=True)
+        return
+    names = architectures(asked.encoders, is_first_only=asked.first_of_family)
+    rows = measured(names, asked)
+    text = summary(rows, names, asked.decoder)
+    asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def architectures(globs: list[str], *, is_first_only: bool) -> list[str]:
+    """Return timm's architectures that match one of the globs."""
+    import timm
+
+    names = [name for name in timm.list_models() if any(fnmatch(name, glob) for glob in globs)]
+    if not is_first_only:
+        return names
+    return list({family(name): name for name in reversed(names)}.values())[::-1]
+
+
+def family(name: str) -> str:
+    """Return the module of timm that an architecture is from."""
+    import timm
+
+    return timm.model_entrypoint(name).__module__.rpartition(".")[2]
+
+
+def measured(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]]:
+    """Return each architecture's rows; what a file of these versions holds is not measured again."""
+    place: Path = asked.output
+    place.parent.mkdir(parents=True, exist_ok=True)
+    known = kept_rows(place)
+    left = [name for name in names if name not in known]
+    began = time.perf_counter()
+    with place.open("a", newline="", encoding="utf-8") as file, ThreadPoolExecutor(asked.processes) as pool:
+        writer = csv.DictWriter(file, (*FIELDS, "versions"))
+        if not file.tell():
+            writer.writeheader()
+        jobs = {pool.submit(in_a_process, name, asked.decoder, asked.memory): name for name in left}
+        for done, job in enumerate(as_completed(jobs), start=1):
+            known[jobs[job]] = job.result()
+            writer.writerows({**row, "versions": versions()} for row in job.result())
+            file.flush()
+            if done % 50 == 0:
+                print(f"{done} of {len(left)} in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    return {name: known[name] for name in names}
+
+
+def kept_rows(place: Path) -> dict[str, list[Row]]:
+    """Return the rows that a file has of the versions installed here, by architecture, of those that are whole."""
+    found: dict[str, list[Row]] = {}
+    if place.exists():
+        with place.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row.pop("versions") == versions():
+                    found.setdefault(row["architecture"], []).append(row)
+    return {name: rows for name, rows in found.items() if len(rows) == len(SIZES)}
+
+
+def versions() -> str:
+    """Return what the rows depend on."""
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "segmentation-zoo"))
+
+
+def in_a_process(name: str, decoder: str, memory: float) -> list[Row]:
+    """Return an architecture's rows, of a process that may hold so much memory."""
+    command = [sys.executable, __file__, "--one", name, "--decoder", decoder, "--memory", str(memory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    last = (done.stderr.strip().splitlines() or [""])[-1]
+    for size in SIZES[len(rows) :]:
+        error = f"its process ended with status {done.returncode}: {last}"
+        rows.append({**dict.fromkeys(FIELDS, ""), "architecture": name, "size": told(size), "ok": 0, "error": error})
+    return rows
+
+
+def rows_of(name: str, decoder: str, memory: float) -> Iterator[Row]:
+    """Yield a row for each size."""
+    import resource
+
+    import torch
+
+    import zoo
+    from zoo.devices import is_out_of_memory
+
+    torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(memory * 2**30),) * 2)
+    facts = {"architecture": name, "family": family(name), "parameters": "", "seconds": ""}
+    for size in SIZES:
+        row: Row = {**facts, "size": told(size), "ok": 0, "error": ""}
+        began = time.perf_counter()
+        model = logits = None  # the one before goes first: memory is limited
+        try:
+            torch.manual_seed(0)
+            model = zoo.build(f"timm:{name}", decoder, image_size=size).eval()
+            row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+            with torch.inference_mode():
+                logits = model(torch.rand(1, 3, *size))
+            is_whole = tuple(logits.shape) == (1, 1, *size)
+            row["error"] = "" if is_whole else f"logits of shape {tuple(logits.shape)}"
+            if is_whole and not logits.isfinite().all():
+                row["error"] = "logits that are not finite"
+            row["ok"] = int(not row["error"])
+        except Exception as error:  # noqa: BLE001 - every failure is a row
+            told_error = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+            row["error"] = f"needs more than {memory:g} GiB" if is_out_of_memory(error) else told_error
+        row["seconds"] = round(time.perf_counter() - began, 1)
+        yield row
+
+
+def told(size: tuple[int, int]) -> str:
+    """Return a size in words."""
+    return f"{size[0]}x{size[1]}"
+
+
+def summary(rows: dict[str, list[Row]], names: list[str], decoder: str) -> str:
+    """Return the counts as Markdown, and by name what failed and why."""
+    lines = [f"# timm on real tensors: {len(names)} architectures x {decoder}", "", f"Measured with {versions()}.", ""]
+    lines += ["| size | passed | failed |", "| --- | ---: | ---: |"]
+    every = [row for name in names for row in rows[name]]
+    for size in map(told, SIZES):
+        of_size = [row for row in every if row["size"] == size]
+        passed = sum(str(row["ok"]) == "1" for row in of_size)
+        lines.append(f"| {size} | {passed} | {len(of_size) - passed} |")
+    failed = [row for row in every if str(row["ok"]) != "1"]
+    lines += ["", "## Failed", ""]
+    lines += [f"- {row['architecture']} at {row['size']}: {row['error']}" for row in failed] or ["None."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
