@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from zoo.errors import OptionError
 from zoo.printable import printable
 from zoo.whole_files import replace_file
 
-__all__ = ["FULL_WIDTH", "PrintableConsole", "csv_text", "escaped", "plain_text", "table_row", "write_whole"]
+__all__ = ["FULL_WIDTH", "PrintableConsole", "csv_text", "escaped", "json_text", "plain_text", "table_row", "write_whole"]
 
 FULL_WIDTH = 190
 """How wide a table may be where it goes to a file or a pipe, which have no width of their own."""
@@ -45,6 +47,19 @@ def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(records)
     return buffer.getvalue()
+
+
+def json_text(facts: Any, indent: int | None = None) -> str:
+    """Return plain data as JSON; NaN and infinity, which JSON does not have, become null."""
+    return json.dumps(_finite(facts), indent=indent, allow_nan=False)
+
+
+def _finite(facts: Any) -> Any:
+    if isinstance(facts, Mapping):
+        return {name: _finite(value) for name, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
 def table_row(cells: Iterable[str]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -308,3 +310,77 @@ def test_reading_results_does_not_import_torch(folder, arguments):
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, check=False)
     assert (done.returncode, done.stderr) == (0, "False\n")
+
+
+READING = [("runs",), ("table", "1"), ("recommend", "1"), ("export-results", "1", "-f", "json"), ("report", "1")]
+MALFORMED = [
+    ("run", "config", "[]"),
+    ("run", "config", "{"),
+    ("run", "environment", "7"),
+    ("trial", "facts", "{}"),
+    ("trial", "facts", "[1]"),
+    ("trial", "facts", "\x1b[31m"),
+    ("trial", "cost", '{"unknown": 3}'),
+    ("trial", "notes", "3"),
+    ("timing", "trials", "7"),
+    ("round", "conditions", "[[]]"),
+    ("sample", "seconds", "text"),
+]
+
+
+@pytest.fixture
+def store_of_one(tmp_path):
+    path = tmp_path / "zoo.sqlite"
+    with closing(Store(path)) as store:
+        add_run(store)
+    return path
+
+
+@pytest.mark.parametrize(("table", "column", "value"), MALFORMED)
+def test_malformed_facts_of_a_store_are_one_error(store_of_one, cli, table, column, value):
+    with closing(sqlite3.connect(store_of_one)) as database:
+        database.execute(f"UPDATE {table} SET {column} = ?", (value,))
+        database.commit()
+    outcomes = [cli(*arguments, "--store", store_of_one) for arguments in READING]
+    assert any(status == 2 for status, _, _ in outcomes)
+    for status, _, errors in outcomes:
+        assert status in (0, 2)
+        assert status == 0 or "cannot be read" in errors
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("sample.seconds", float("inf")),
+        ("sample.busy_seconds", -float("inf")),
+        ("sample.seconds", 1e308),
+        ("trial.cost", '{"parameters": 3, "flops": Infinity, "live_bytes": NaN}'),
+    ],
+)
+def test_infinite_values_make_no_invalid_json(store_of_one, cli, column, value):
+    table, _, name = column.partition(".")
+    with closing(sqlite3.connect(store_of_one)) as database:
+        database.execute(f"UPDATE {table} SET {name} = ?", (value,))
+        database.commit()
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    for arguments in (("export-results", "1"), ("export-results", "1", "--samples"), ("table", "1"), ("recommend", "1")):
+        status, shown, errors = cli(*arguments, "-f", "json", "--store", store_of_one)
+        assert status in (0, 1, 2)
+        assert status or json.loads(shown, parse_constant=refuse)
+        assert status != 2 or "cannot be read" in errors
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_in_a_place_that_cannot_be_written_to_is_read(store_of_one, cli):
+    store_of_one.parent.chmod(0o555)
+    store_of_one.chmod(0o444)
+    try:
+        for arguments in (("runs",), ("table", "1")):
+            status, shown, _ = cli(*arguments, "--store", store_of_one)
+            assert status == 0
+            assert shown
+    finally:
+        store_of_one.parent.chmod(0o755)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from rich.text import Text
 from zoo.benchmark.compare import VERDICTS, Change, Compared, Comparison, Failing
 from zoo.benchmark.stored import StoredRun
 from zoo.benchmark.trial import Trial, told_block
-from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
+from zoo.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
 from zoo.statistics import TIE
 
 __all__ = ["records", "render", "summary", "terminal_view", "told_trial"]
@@ -145,7 +144,7 @@ def _json(comparison: Comparison) -> str:
         "warnings": _warnings(comparison),
         "notes": list(comparison.notes),
     }
-    return json.dumps(facts, indent=2) + "\n"
+    return json_text(facts, indent=2) + "\n"
 
 
 def _markdown(comparison: Comparison) -> str:

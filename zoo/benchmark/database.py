@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,9 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self.guarded():
+            if path.is_file() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+                self._open_to_read()
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
             try:
@@ -37,6 +41,25 @@ class Database:
             except BaseException:
                 self.close()
                 raise
+
+    def _open_to_read(self) -> None:
+        """Open a file in a place that cannot be written to, where SQLite cannot put the files that it works with."""
+        ahead = self.path.with_name(f"{self.path.name}-wal")
+        is_whole = not ahead.exists() or not ahead.stat().st_size  # else the last transactions stand there
+        mode = "immutable=1" if is_whole else "mode=ro"
+        address = f"{self.path.resolve().as_uri()}?{mode}"
+        self._connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
+        try:
+            found = (self._pragma("application_id"), self._pragma("user_version"))
+        except BaseException:
+            self.close()
+            raise
+        if found != (APPLICATION_ID, SCHEMA_VERSION):
+            self.close()
+            raise StoreError(
+                f"{self.path} cannot be written to, and is no results store of this version (schema {found[1]}, here "
+                f"{SCHEMA_VERSION}). Copy it to where it can be written, and read the copy by --store."
+            )
 
     def close(self) -> None:
         """Close the file."""

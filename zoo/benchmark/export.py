@@ -13,7 +13,7 @@ from zoo.benchmark.row import Table
 from zoo.benchmark.store import Store
 from zoo.benchmark.trial import Trial
 from zoo.errors import OptionError, StoreError
-from zoo.rendering import csv_text
+from zoo.rendering import csv_text, json_text
 
 __all__ = ["exported_rows", "exported_samples"]
 
@@ -59,7 +59,7 @@ def exported_samples(store: Store, runs: Sequence[int], form: str) -> bytes:
         raise StoreError(f"There are no samples in run {', '.join(map(str, runs))} of {store.path} yet; `zoo bench` measures.")
     if form == "csv":
         return csv_text(found).encode()
-    return (json.dumps(found, indent=1) + "\n").encode() if form == "json" else _parquet(found, {})
+    return (json_text(found, indent=1) + "\n").encode() if form == "json" else _parquet(found, {})
 
 
 def _samples(store: Store, run: int) -> Iterator[dict[str, Any]]:
@@ -80,7 +80,7 @@ def _samples(store: Store, run: int) -> Iterator[dict[str, Any]]:
 
 
 def _told(facts: Any) -> str | None:
-    return json.dumps(facts) if facts else None
+    return json_text(facts) if facts else None
 
 
 def _parquet(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> bytes:
@@ -95,7 +95,7 @@ def _parquet(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> bytes:
     arrays = {name: arrow.array(values, getattr(arrow, _kind(name, values))()) for name, values in columns.items()}
     made = arrow.table(arrays)
     buffer = io.BytesIO()
-    parquet.write_table(made.replace_schema_metadata({"zoo": json.dumps(facts)}) if facts else made, buffer)
+    parquet.write_table(made.replace_schema_metadata({"zoo": json_text(facts)}) if facts else made, buffer)
     return buffer.getvalue()
 
 

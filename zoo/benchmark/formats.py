@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from zoo.benchmark.columns import Column, chosen_columns
 from zoo.benchmark.quality import FLOORS, Floor, told_budget
 from zoo.benchmark.row import Check, Row, Table
 from zoo.benchmark.trial import told_block
-from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
+from zoo.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
 from zoo.statistics import Estimate
 
 __all__ = [
@@ -155,7 +154,7 @@ def _json(table: Table) -> str:
             for record, row in zip(records(table), table.rows, strict=True)
         ],
     }
-    return json.dumps(facts, indent=2) + "\n"
+    return json_text(facts, indent=2) + "\n"
 
 
 def _record(table: Table, row: Row) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,7 @@ from zoo.benchmark.columns import Column, column_named
 from zoo.benchmark.recommend import Choice, Reached, Recommendation
 from zoo.benchmark.row import Row
 from zoo.benchmark.trial import told_block
-from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
+from zoo.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
 
 __all__ = ["records", "render", "terminal_view"]
 
@@ -178,7 +177,7 @@ def _json(recommendation: Recommendation) -> str:
         "is_about_cost_alone": not recommendation.has_quality,
         "choices": [_plain(choice, picks) for choice in recommendation.choices],
     }
-    return json.dumps(facts, indent=2) + "\n"
+    return json_text(facts, indent=2) + "\n"
 
 
 def _plain(choice: Choice, picks: list[dict[str, Any]]) -> dict[str, Any]:

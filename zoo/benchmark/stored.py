@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,11 @@ class StoredRun:
     finished: str | None
     is_resumed: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("config", "environment"):
+            if not isinstance(getattr(self, name), dict):
+                raise TypeError(f"the {name} of run {self.id} is a {type(getattr(self, name)).__name__}, not a mapping")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
@@ -30,6 +36,12 @@ class Taken:
 
     seconds: float
     busy_seconds: float | None
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "busy_seconds"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"a sample's {name} is {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.answers import answer, console, note
-from zoo.errors import OptionError
+from zoo.errors import OptionError, StoreError, ZooError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.console import RenderableType
 
@@ -55,11 +56,25 @@ STORE = Path("results/zoo.sqlite")  # zoo.benchmark's, which takes long to impor
 SUFFIXES = {".md": FormatName.markdown, ".csv": FormatName.csv, ".json": FormatName.json, ".txt": FormatName.table}
 
 
-def opened_store(store: Path) -> Store:
-    """Return the results store that is there; a StoreError says if there is none."""
+@contextmanager
+def opened_store(store: Path) -> Iterator[Store]:
+    """Open the results store that is there, to be read within.
+
+    Raises:
+        StoreError: there is none, or its facts are not as `zoo bench` writes them.
+    """
     from zoo.benchmark.store import Store
 
-    return Store(store, must_exist=True)
+    with closing(Store(store, must_exist=True)) as opened:
+        try:
+            yield opened
+        except ZooError:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as cause:
+            raise StoreError(
+                f"The results store {store} holds facts that cannot be read ({type(cause).__name__}: {cause}): it is damaged, "
+                "or another program wrote to it. Read another copy of it, or measure again into a new --store."
+            ) from cause
 
 
 def format_of(output: Path | None) -> FormatName:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +46,7 @@ def export_results(
     form = format or _export_format(output)
     if form is ExportFormat.parquet and output is None:
         raise OptionError("--format parquet takes a file: give --output FILE.parquet.")
-    with closing(opened_store(store)) as opened:
+    with opened_store(store) as opened:
         chosen = chosen_runs(opened, runs or [])
         content = exported_samples(opened, chosen, form) if samples else exported_rows(table_of(opened, *chosen), form)
     if output is None:

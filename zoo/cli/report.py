@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,7 @@ def report(
     from zoo.benchmark.selection import chosen_runs
 
     gc.enable()  # switched off by the `zoo` script for a quick start
-    with closing(opened_store(store)) as opened:
+    with opened_store(store) as opened:
         table = table_of(opened, *chosen_runs(opened, runs or []))
     write_report(table, output)
     note(f"Written to {output} ({output.stat().st_size / 1e6:.1f} MB).")

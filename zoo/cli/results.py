@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -148,7 +147,7 @@ def compare(
 
     form = format or format_of(output)
     share = None if fail_if_slower is None else _share(fail_if_slower)
-    with closing(opened_store(store)) as opened:
+    with opened_store(store) as opened:
         (before,), (after,) = chosen_runs(opened, [run_a]), chosen_runs(opened, [run_b])
         found = compare_runs(opened, before, after, by=by.value if by else None, anywhere=different_devices)
     _show(form, output, render=lambda name: render(found, name), view=lambda width: terminal_view(found, width), store=store)
@@ -225,7 +224,7 @@ def _table(store: Path, runs: Sequence[str] | None) -> Table:
     from zoo.benchmark.row import table_of
     from zoo.benchmark.selection import chosen_runs
 
-    with closing(opened_store(store)) as opened:
+    with opened_store(store) as opened:
         return table_of(opened, *chosen_runs(opened, runs or []))
 
 

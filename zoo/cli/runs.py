@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from zoo.cli.answers import answer, console
@@ -37,7 +36,7 @@ def runs(store: StoreOption = STORE) -> None:
         drawn.add_column(heading, justify="right" if is_number else "left", overflow="fold")
     drawn.add_column("trials", justify="right")
     drawn.add_column("failed", justify="right")
-    with closing(opened_store(store)) as opened:
+    with opened_store(store) as opened:
         for run in opened.runs():
             trials = [trial for trial in opened.trials(run.id) if trial.facts.get("role") != "control"]
             failed = sum(trial.error is not None for trial in trials)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zoo.compatibility.cells import CLASSES, Cell, CompatibilityMatrix
-from zoo.rendering import FULL_WIDTH, csv_text, escaped, plain_text, table_row
+from zoo.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
 
 __all__ = ["render", "terminal_view"]
 
@@ -89,7 +88,7 @@ def _csv(matrix: CompatibilityMatrix) -> str:
 
 def _json(matrix: CompatibilityMatrix) -> str:
     facts = {"versions": dict(matrix.versions), "classes": CLASSES, "cells": [_record(cell) for cell in matrix.cells]}
-    return json.dumps(facts, indent=2) + "\n"
+    return json_text(facts, indent=2) + "\n"
 
 
 def _record(cell: Cell) -> dict[str, Any]:
