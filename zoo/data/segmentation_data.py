@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zoo.data.fingerprint import Fingerprint
+from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
 
 __all__ = [
@@ -105,17 +107,21 @@ def checked_data(data: SegmentationData) -> SegmentationData:
     for name, samples in data.parts():
         if not len(samples):
             raise DataError(f"{data.name}, {name} part: it is empty.")
-    train, validation, test = (_Checked(data=data, name=name, samples=samples) for name, samples in data.parts())
+    train, validation, test = (
+        _Checked(data=data, name=name, samples=samples, is_range_known=data.fingerprint is not None or name != "train")
+        for name, samples in data.parts()
+    )
     return replace(data, train=train, validation=validation, test=test)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Checked:
-    """One part of some data, each sample of which is checked as it is read."""
+    """One part of some data, each sample of which is checked as it is read; of a user's own, the first one's range is said."""
 
     data: SegmentationData
     name: str
     samples: Samples
+    is_range_known: bool
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -125,7 +131,14 @@ class _Checked:
         if problem := self._problem(sample):
             raise DataError(f"{self.data.name}, {self.name} part: {problem} (sample {index}).")
         image, mask = sample
-        return image.float(), mask
+        image = image.float()
+        if not self.is_range_known:
+            self.is_range_known = True
+            low, high = float(image.min()), float(image.max())
+            if low < 0 or high > 1:
+                for note in range_notes({"float32": (low, high)}):
+                    logging.getLogger(__name__).warning("%s: %s.", self.data.name, note)
+        return image, mask
 
     def _problem(self, sample: object) -> str | None:
         """Return what is wrong with a sample, if anything is."""

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from zoo.configuration import checked
-from zoo.data.segmentation_data import SegmentationData, checked_data
+from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
-from zoo.data.value_ranges import range_notes
 from zoo.pairing import Pairing
 from zoo.training.fit import TrainResult, fit, known_files
 from zoo.training.settings import TrainSettings
 
-__all__ = ["data_notes", "train"]
+__all__ = ["train"]
 
 
 def train(
@@ -57,7 +56,7 @@ def train(
     """
     asked = checked(TrainSettings, settings, "These are no settings of zoo.train")
     opened = open_data(data, known=known_files(Path(output)))
-    for note in data_notes(opened):
+    for note in opened.notes:
         logging.getLogger(__name__).warning("%s: %s.", opened.name, note)
     pairing = Pairing(
         encoder,
@@ -72,16 +71,3 @@ def train(
         decoder_options=decoder_options or {},
     )
     return fit(pairing, opened, asked, Path(output), show_progress=show_progress)
-
-
-def data_notes(data: SegmentationData) -> tuple[str, ...]:
-    """Return what a person should know of some data before training on it, a line each.
-
-    Raises:
-        DataError: the data are a user's own, and a part is empty or the first sample is not as it must be.
-    """
-    if data.fingerprint is not None:
-        return data.notes
-    image, _ = checked_data(data).train[0]
-    low, high = float(image.min()), float(image.max())
-    return (*data.notes, *(range_notes({"float32": (low, high)}) if low < 0 or high > 1 else ()))
