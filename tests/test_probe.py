@@ -573,6 +573,21 @@ def test_gradient_checkpointing_in_a_forward_is_kept():
     assert module[1].calls == calls + 2, "once forward, and once more for the gradient"
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("wrap", [lambda module: module, lambda module: nn.Sequential(module, conv(8, 8))])
+def test_reentrant_checkpointing_is_refused_since_it_hides_gradients(wrap):
+    class Reentrant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = conv(3, 4), nn.Sequential(conv(4, 8), nn.ReLU())
+
+        def forward(self, image):
+            return checkpoint(self.two, self.one(image), use_reentrant=True)
+
+    with pytest.raises(zoo.PluginError, match="use_reentrant=False"):
+        probe(wrap(Reentrant()))
+
+
 def test_a_graph_of_other_gradients_than_the_modules_is_not_believed():
     class Detaches(Frozen):
         def forward(self, image):

@@ -167,6 +167,7 @@ class _Probe:
         self.watches: list[Watch] = []
         self.parameters: dict[Place, frozenset[int]] = {}
         self.needed: frozenset[int] = frozenset()
+        self.computed: dict[str, Tensor] | None = None
         self.grid = _declared_grid(module)
         self.on_meta, self.sizes = self._working_sizes()
         self.fixed = self.sizes[0] if self.sizes[0] == self.sizes[1] else None
@@ -192,11 +193,13 @@ class _Probe:
         maps = sorted(maps, key=lambda sighting: sighting.layout.stride)
         name = re.sub(r"[^A-Za-z0-9_.+-]", "-", self.owner).lstrip("_.+-") or "module"
         factory = ProbedFactory(self.module, self.in_channels, maps, traced, self.fixed)
+        encoder = factory(maps=[sighting.name for sighting in maps], in_channels=self.in_channels)
+        self._check_gradients(encoder, maps)
         return EncoderSpec(
             name=name,
             factory=factory,
             pyramid=tuple(sighting.as_map() for sighting in maps),
-            sizes=self._image_sizes(factory, maps),
+            sizes=self._image_sizes(encoder, maps),
             options=(),
         )
 
@@ -327,14 +330,32 @@ class _Probe:
             "whose forward returns a list of maps (a wrapper of `forward_intermediates`, where the module has it)."
         )
 
-    def _image_sizes(self, factory: ProbedFactory, maps: Sequence[_Sighting]) -> ImageSizes:
+    def _check_gradients(self, encoder: nn.Module, maps: Sequence[_Sighting]) -> None:
+        """Refuse an encoder that would not train what the module itself trains."""
+        if any(parameter.is_meta for parameter in self.module.parameters()):
+            return
+        computed = self._computed(self.module) if self.computed is None else self.computed
+        needed = frozenset().union(*(sighting.parameters for sighting in maps))
+        held = {id(parameter) for parameter in encoder.parameters()}
+        lost = [
+            name
+            for name, parameter in self.module.named_parameters()
+            if f"gradient {name}" in (computed or {}) and id(parameter) in needed and id(parameter) not in held
+        ]
+        if lost:
+            raise PluginError(
+                f"{self.owner} trains parameters that would get no gradient from its maps: {', '.join(lost[:3])}"
+                f"{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}. Its maps lie inside a torch.autograd.Function, "
+                "which hides gradients (torch.utils.checkpoint with use_reentrant=True is one: give it use_reentrant=False)."
+            )
+
+    def _image_sizes(self, encoder: nn.Module, maps: Sequence[_Sighting]) -> ImageSizes:
         """Return which image sizes the encoder of these maps takes, as it shows by running on some.
 
         A model pads to a multiple of its coarsest map's stride in any case, so that only these multiples are tried.
         """
         if self.fixed is not None:
             return ImageSizes(fixed=self.fixed)
-        encoder = factory(maps=[sighting.name for sighting in maps], in_channels=self.in_channels)
         patches = [side for sighting in maps if sighting.layout.tokens for side in sighting.layout.tokens.patch_size]
         patch = max(patches, default=1)
         step = patch if patches else 2 ** max(sighting.level for sighting in maps)
@@ -430,12 +451,13 @@ class _Probe:
         """Whether the graph gives the module's values and gradients; a forward may take another way for fx's proxies."""
         if any(parameter.is_meta for parameter in self.module.parameters()):
             return True
-        expected = self._computed(self.module)
+        expected = self.computed = self._computed(self.module)
         return expected is None or _are_close(expected, self._computed(traced.module, "module."))
 
     def _computed(self, module: nn.Module, prefix: str = "") -> dict[str, Tensor] | None:
         """Return what a module gives for a real image, and its parameters' gradients; None where it takes no size tried."""
-        for size, _ in REAL_SIZES if self.fixed is None else ((self.fixed, self.fixed),):
+        sizes = (*(size for size, _ in REAL_SIZES), _VERIFIED_SIZE) if self.fixed is None else (self.fixed,)
+        for size in sizes:
             torch.default_generator.manual_seed(0)
             try:
                 output, stand_ins = run(module, size, self.in_channels, on_meta=False)
@@ -449,7 +471,13 @@ class _Probe:
             ]
             if weighted:
                 wanted = {name: tensor for name, tensor in stand_ins.items() if tensor.requires_grad}
-                gradients = torch.autograd.grad(torch.stack(weighted).sum(), [*wanted.values()], allow_unused=True)
+                try:
+                    gradients = torch.autograd.grad(torch.stack(weighted).sum(), [*wanted.values()], allow_unused=True)
+                except RuntimeError as cause:
+                    raise PluginError(
+                        f"{self.owner}: its gradients cannot be measured: {str(cause)[:200]}. "
+                        "If it uses torch.utils.checkpoint, give that use_reentrant=False."
+                    ) from cause
                 named = zip(wanted, gradients, strict=True)
                 found |= {f"gradient {name.removeprefix(prefix)}": tensor for name, tensor in named if tensor is not None}
             return {key: tensor.detach() for key, tensor in found.items()}
