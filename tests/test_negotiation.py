@@ -125,7 +125,9 @@ def test_any_plan_meets_the_decoders_needs(pyramid, needs, levels):
 
 @given(pyramids, any_needs())
 def test_no_encoder_is_refused_by_a_decoder_of_four_levels_or_fewer_that_takes_one_map_a_stride(pyramid, needs):
-    possible = min(4, needs.max_levels or 4) if needs.strides is None else len(levels_wanted(needs))
+    finest = max(2, needs.finest_stride)
+    up_to_limit = 4 if needs.output_stride is None else round(math.log2(needs.output_stride / finest)) + 1
+    possible = min(4, up_to_limit, needs.max_levels or 4) if needs.strides is None else len(levels_wanted(needs))
     needs = dataclasses.replace(needs, distinct_strides=True, min_levels=max(1, min(needs.min_levels, possible)))
     assume(possible)
     assume(usable(pyramid, needs) and needs.finest_stride < 4)
