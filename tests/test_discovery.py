@@ -302,7 +302,7 @@ def test_an_import_that_takes_long_is_named(install, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("broken", ["METADATA", "entry_points.txt"])
-def test_a_distribution_whose_files_are_no_utf_8_harms_no_other(good, install, tmp_path, broken):
+def test_a_distribution_whose_files_are_no_utf_8_harms_no_other(good, install, tmp_path, capsys, broken):
     install("latin-dist", {"zoo": {"latin": "latin_hooks"}}, {"latin_hooks": GOOD.replace('"sum"', '"latin-sum"')})
     path = tmp_path / "site-packages/latin_dist-1.0.dist-info" / broken
     path.write_bytes(path.read_bytes() + "\nSummary: für alle\n".encode("latin-1"))
@@ -311,6 +311,8 @@ def test_a_distribution_whose_files_are_no_utf_8_harms_no_other(good, install, t
     assert zoo.negotiate("resnet18", "unet-basic").maps[0] == "stem"
     found = [record.found for record in default_registry().records() if record.found.name == "latin"]
     assert [(plugin.distribution, plugin.version) for plugin in found] == [("latin-dist", "1.0")] * (broken == "METADATA")
+    told = "no plugins of the distribution latin-dist: its entry_points.txt cannot be read: 'utf-8' codec"
+    assert (told in capsys.readouterr().err) is (broken == "entry_points.txt")
 
 
 @pytest.mark.parametrize(

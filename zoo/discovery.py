@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions, entry_points
@@ -21,6 +21,7 @@ from zoo import hookspecs
 from zoo.errors import PluginError, RegistrationError, ZooError
 from zoo.foreign_code import ForeignError, foreign_code, named_if_long
 from zoo.hookspecs import API_VERSION, GROUP
+from zoo.printable import printable
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
 __all__ = [
@@ -128,15 +129,19 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
 
 
 def _announced() -> Any:
-    """Return the entry points of all distributions; those of one whose files cannot be read are left out."""
+    """Return the entry points of all distributions; say of which they cannot be read."""
     try:
         return entry_points()
     except ValueError:
         pass
     found: dict[str, EntryPoints] = {}
     for dist in distributions():
-        with suppress(ValueError):
-            found.setdefault(_stated(dist)[0], dist.entry_points)  # the first of a name is the one that is imported
+        name = _stated(dist)[0]
+        try:
+            found.setdefault(name, dist.entry_points)  # the first of a name is the one that is imported
+        except ValueError as cause:
+            line = printable(f"zoo: no plugins of the distribution {name}: its entry_points.txt cannot be read: {cause}")
+            sys.stderr.write(f"{line}\n")
     return EntryPoints(entry for entries in found.values() for entry in entries)
 
 
