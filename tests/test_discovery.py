@@ -285,7 +285,7 @@ def test_a_plugin_made_for_this_api_or_an_earlier_one_works(install, monkeypatch
     assert "older:first" in zoo.list_decoders()
 
 
-def test_the_users_own_interrupt_of_an_import_is_no_plugins_fault(install):
+def test_the_users_own_interrupt_of_an_import_is_no_plugins_fault(install, heeds_interrupts):
     source = "import _thread, time\n_thread.interrupt_main()\ntime.sleep(30)"
     install("slow-dist", {"zoo": {"slow": "slow_hooks"}}, {"slow_hooks": source})
     with pytest.raises(KeyboardInterrupt):
