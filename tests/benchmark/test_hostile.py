@@ -166,6 +166,7 @@ def test_after_a_batch_that_does_not_fit_the_largest_half_that_does_stands_in_co
     assert (rows["sound"].smaller, rows["sound"].rounds) == (None, ROUNDS)
 
 
+@pytest.mark.slow
 def test_what_only_this_process_can_make_is_measured_in_it_and_its_row_says_so(run):
     @zoo.register_decoder("of-a-notebook")
     class OfANotebook(nn.Module):

@@ -342,6 +342,7 @@ def test_a_run_that_is_complete_is_followed_by_another(run, tmp_path):
     assert [counts.count(table.run.id) for table in (first, second)] == [ROUNDS, ROUNDS]
 
 
+@pytest.mark.slow
 def test_trials_of_other_batches_sizes_and_dtypes_are_compared_with_the_baseline_of_their_own(run):
     table = run(pairings=[pairing("unet-basic")], baseline=BASELINE, batch=[1, 2], size=[32, [32, 64]], dtype=["bfloat16"])
     assert [(row.batch, row.height, row.width, row.dtype, row.is_baseline) for row in table.rows] == [
@@ -350,6 +351,7 @@ def test_trials_of_other_batches_sizes_and_dtypes_are_compared_with_the_baseline
     assert all(row.ratio and row.rounds == ROUNDS for row in table.rows)
 
 
+@pytest.mark.slow
 def test_memory_formats_share_a_block_and_rules_leave_combinations_out(run):
     table = run(
         pairings=[pairing("unet-basic"), pairing("unet-bilinear")],
@@ -372,6 +374,7 @@ def test_memory_formats_share_a_block_and_rules_leave_combinations_out(run):
     assert all(row.error is None and row.ratio for row in table.rows)
 
 
+@pytest.mark.slow
 def test_a_pairing_may_be_the_baseline_and_stand_under_a_second_name(run):
     same = pairing("unet-basic") | {"name": "the same again"}
     table = run(pairings=[same, pairing("unet-basic")], baseline=pairing("unet-basic"))
@@ -460,6 +463,7 @@ def test_without_a_baseline_the_first_pairing_is_one_and_with_a_broken_one_there
     assert broken.checks == ()
 
 
+@pytest.mark.slow
 def test_a_configuration_in_memory_will_do_and_random_input_and_several_classes(tmp_path, fresh_registry):
     (tmp_path / "tiny.py").write_text(dedent(TINY), encoding="utf-8")
     facts = {"name": "memory", "plugins": [str(tmp_path / "tiny.py")], "pairings": [pairing("unet-basic")]}

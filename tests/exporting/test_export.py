@@ -151,6 +151,7 @@ def test_a_file_for_one_size_says_so_in_its_name_and_refuses_others(suffix, tmp_
         RUN[suffix](report.path)(image(1, 64, 64))
 
 
+@pytest.mark.slow
 def test_an_encoder_of_one_size_gives_a_file_of_that_size_and_the_report_says_why(tmp_path):
     model = built("timm:vit_relpos_small_patch16_224", "unet-basic", image_size=(32, 48))
     report = zoo.export(model, tmp_path / "model.pt2", timeout=None)

@@ -146,6 +146,7 @@ def test_a_repository_that_will_not_do_is_told(tmp_path, weights, told):
         ("smp:resnet18", lambda: smp.encoders.get_encoder("resnet18", weights=None)),
     ],
 )
+@pytest.mark.slow
 def test_the_other_encoders_take_a_repository_too(tmp_path, encoder, network):
     cached(tmp_path, network())
     done = offline(tmp_path, encoder, "hf-hub:someone/net@main")
