@@ -64,7 +64,12 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
         self.outcomes: dict[str, dict[str, dict[str, Any]]] = {}
         if self._file.exists():
-            self.outcomes = json.loads(self._file.read_text(encoding="utf-8"))
+            try:
+                self.outcomes = json.loads(self._file.read_text(encoding="utf-8"))
+            except ValueError as cause:
+                raise SystemExit(
+                    f"gpu.py: {self._file} is damaged ({cause}). Restore it, or move it away to begin again."
+                ) from cause
 
     def find(self, part: Part, step: Step) -> dict[str, Any] | None:
         """Return a step's outcome, None if it was not begun."""

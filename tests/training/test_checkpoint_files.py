@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 from test_train import are_equal, squares, trained, weights
+from torch import nn
 
 import zoo
+from zoo.training.checkpoint_files import check_weights
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -79,6 +81,24 @@ def test_a_training_that_diverges_is_an_error_and_no_checkpoint_holds_nan(tmp_pa
         state = torch.load(path, weights_only=True)["state_dict"]
         assert all(tensor.isfinite().all() for tensor in state.values())
     assert not (tmp_path / "run/result.json").exists()
+
+
+@pytest.mark.parametrize("name", ["settings.json", "result.json"])
+@pytest.mark.parametrize("content", ["{", "{}"])
+def test_a_damaged_file_of_a_run_is_an_error_that_names_it(tmp_path, name, content):
+    trained(tmp_path / "run", steps=2, validations=0)
+    (tmp_path / "run" / name).write_text(content, encoding="utf-8")
+    with pytest.raises(zoo.ConfigError, match=r"result\.json is damaged|settings\.json is damaged|run of other settings"):
+        trained(tmp_path / "run", steps=2, validations=0)
+
+
+def test_infinity_in_a_buffer_is_no_divergence_and_nan_there_is():
+    model = nn.BatchNorm2d(2)
+    model.register_buffer("attention_mask", torch.tensor([0.0, -torch.inf]))
+    check_weights(model, 1, 1e-3)
+    model.running_mean[0] = torch.nan
+    with pytest.raises(zoo.ZooError, match="Training diverged: a weight holds NaN or infinity after step 1"):
+        check_weights(model, 1, 1e-3)
 
 
 TRAIN = """

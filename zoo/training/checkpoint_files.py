@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
-from zoo.errors import ZooError
+from zoo.errors import WeightsError, ZooError
+from zoo.matching import check_finite
 from zoo.state_dicts import unpickled
 from zoo.whole_files import draft_of
 
@@ -60,11 +61,13 @@ def check_weights(model: nn.Module, step: int, learning_rate: float) -> None:
     """Raise if training has made the weights useless.
 
     Raises:
-        ZooError: a parameter or a buffer holds NaN or infinity.
+        ZooError: a parameter holds NaN or infinity, or a buffer NaN. Infinity in a buffer may be an attention mask's.
     """
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, Tensor) and not tensor.isfinite().all():
-            raise ZooError(
-                f"Training diverged: {name} holds NaN or infinity after step {step}. The checkpoint before it is kept. Try a "
-                f"lower learning_rate (now {learning_rate:g}), and look for NaN in the images."
-            )
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    try:
+        check_finite(tensors, model, f"the model after step {step}")
+    except WeightsError as cause:
+        raise ZooError(
+            f"Training diverged: a weight holds NaN or infinity after step {step}. The checkpoint before it is kept. Try a "
+            f"lower learning_rate (now {learning_rate:g}), and look for NaN in the images. {cause}"
+        ) from cause

@@ -217,7 +217,7 @@ def _claim(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> Trai
     """Make the folder this run's, or find that it is already; return the result where it was finished."""
     path = output / SETTINGS
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _read(path)
         if found != _plain(identity):
             differing = sorted(_differences(found, _plain(identity)))
             raise ConfigError(
@@ -251,10 +251,31 @@ def _check_same_data(output: Path, data: Fingerprint) -> None:
 def _finished(output: Path) -> TrainResult | None:
     if not (output / RESULT).is_file():
         return None
-    facts = json.loads((output / RESULT).read_text(encoding="utf-8"))
-    scores = Scores(**{**facts["test"], "iou": tuple(facts["test"]["iou"])})
-    checkpoint = output / Path(facts["checkpoint"]).name
-    return TrainResult(**{**facts, "test": scores, "classes": tuple(facts["classes"]), "checkpoint": checkpoint})
+    facts = _read(output / RESULT)
+    try:
+        scores = Scores(**{**facts["test"], "iou": tuple(facts["test"]["iou"])})
+        checkpoint = output / Path(facts["checkpoint"]).name
+        return TrainResult(**{**facts, "test": scores, "classes": tuple(facts["classes"]), "checkpoint": checkpoint})
+    except (KeyError, TypeError) as cause:
+        raise _damaged(output / RESULT, cause) from cause
+
+
+def _read(path: Path) -> Any:
+    """Return what a JSON file of a run holds.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as cause:
+        raise _damaged(path, cause) from cause
+
+
+def _damaged(path: Path, cause: Exception) -> ConfigError:
+    return ConfigError(
+        f"{path} is damaged ({type(cause).__name__}). Restore the file, or remove {path.parent} to begin the run again."
+    )
 
 
 def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
