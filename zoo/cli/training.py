@@ -52,10 +52,8 @@ def train(
 
     from zoo.configuration import checked
     from zoo.data.entry import DataEntry
-    from zoo.data.extras import missing_packages
     from zoo.data.sources import open_data
-    from zoo.errors import OptionError
-    from zoo.training.fit import LIBRARIES, known_files
+    from zoo.training.fit import check_installed, known_files
     from zoo.training.training import train as train_pairing
 
     gc.enable()  # switched off by the `zoo` script for a quick start
@@ -68,8 +66,7 @@ def train(
     entry = asked["data"]
     if not isinstance(entry, DataEntry):
         entry = checked(DataEntry, {"source": entry} if isinstance(entry, str) else entry, "The data cannot be opened")
-    if lines := missing_packages(entry.source, LIBRARIES):
-        raise OptionError(f"Training on {entry.source} needs packages that are not installed: {' && '.join(lines)}")
+    check_installed(entry.source)
     place = output or asked.pop("output", None) or Path("runs") / _name(what, asked | {"data": entry.source})
     opened = open_data(entry.source, known=known_files(place), **entry.options())
     for line in opened.notes:

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from zoo.building import build_pairing
+from zoo.data.extras import missing_packages
 from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, read_fingerprint
 from zoo.data.segmentation_data import SegmentationData, checked_data
 from zoo.errors import ConfigError, DataError, OptionError
@@ -30,7 +30,7 @@ from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
 from zoo.whole_files import replace_file
 
-__all__ = ["LIBRARIES", "TrainResult", "check_installed", "crop_size", "fit", "known_files"]
+__all__ = ["TrainResult", "check_installed", "crop_size", "fit", "known_files"]
 
 LIBRARIES = ("lightning", "torchmetrics")
 """The modules that training needs beside the dependencies."""
@@ -147,13 +147,11 @@ def fit(
     return result
 
 
-def check_installed() -> None:
-    """Raise an OptionError where Lightning or torchmetrics is not installed."""
-    missing = [module for module in LIBRARIES if find_spec(module) is None]
-    if missing:
-        raise OptionError(
-            f"Training needs {' and '.join(missing)}, which is not installed: pip install 'segmentation-zoo[train]'."
-        )
+def check_installed(source: str = "") -> None:
+    """Raise an OptionError that names all packages not installed that training needs, on a task's data if one is given."""
+    if lines := missing_packages(source, LIBRARIES):
+        on = f" on {source}" if source else ""
+        raise OptionError(f"Training{on} needs packages that are not installed: {' && '.join(lines)}")
 
 
 def known_files(output: Path) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from zoo.configuration import checked
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
 from zoo.pairing import Pairing
-from zoo.training.fit import TrainResult, fit, known_files
+from zoo.training.fit import TrainResult, check_installed, fit, known_files
 from zoo.training.settings import TrainSettings
 
 __all__ = ["train"]
@@ -55,6 +55,8 @@ def train(
             settings or on other data.
     """
     asked = checked(TrainSettings, settings, "These are no settings of zoo.train")
+    if not isinstance(data, SegmentationData):
+        check_installed(str(data))
     opened = open_data(data, known=known_files(Path(output)))
     for note in opened.notes:
         logging.getLogger(__name__).warning("%s: %s.", opened.name, note)
