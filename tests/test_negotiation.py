@@ -296,6 +296,14 @@ def test_levels_counts_strides_not_maps():
     assert names_of(plan(LADDER, zoo.Needs(distinct_strides=False), levels=2)) == ["map1", "map2", "map3"]
 
 
+@pytest.mark.parametrize("needs", [zoo.Needs(distinct_strides=False), zoo.Needs(one_stride=True)])
+def test_levels_counts_maps_where_an_encoder_of_one_stride_meets_a_decoder_that_takes_several_of_one(needs):
+    assert names_of(plan(pyramid_of(*[16] * 12), needs, levels=3)) == ["map4", "map8", "map12"]
+    assert "asks for 13 maps, the encoder gives 12" in refusal(pyramid_of(*[16] * 12), needs, levels=13)
+    few = zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False)
+    assert "at least 4 feature maps and 3 are left; choose a higher levels=" in refusal(pyramid_of(*[16] * 12), few, levels=3)
+
+
 def test_more_levels_than_strides_is_refused_with_how_many_there_are():
     assert "ask for at most 5" in refusal(LADDER, levels=6)
 

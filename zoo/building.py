@@ -49,7 +49,8 @@ def build(
         classes: the number of logits a pixel gets.
         in_channels: the number of channels the image has.
         weights: None for random ones, a name the encoder knows ("imagenet"), "hf-hub:OWNER/NAME", or a file's path.
-        levels: how many of the encoder's strides to use, counted from the finest; None for all.
+        levels: how many of the encoder's strides to use, counted from the finest; of an encoder of a single stride, how many
+            maps, for a decoder that takes several of one stride. None for all.
         image_size: (H, W) that the model will see: an encoder that is made for one size is made for it (position
             embeddings, windows); the others work at any size, and it changes nothing. None where it may vary.
         adapters: "auto" inserts what the negotiation finds, "none" refuses to insert anything.

@@ -45,7 +45,8 @@ def negotiate(
         needs: what the decoder asks for.
         encoder: the encoder's id, for messages and the plan.
         decoder: the decoder's id, likewise.
-        levels: how many strides to use, counted from the finest; None for all.
+        levels: how many strides to use, counted from the finest; of an encoder of a single stride, how many maps a decoder
+            gets that takes several of one stride. None for all.
         adapters: "auto", or "none" to insert nothing.
         sizes: the image sizes that the encoder takes.
         image_size: the (H, W) that the model will see; None where it may vary.
@@ -201,13 +202,15 @@ def _rung(level: int, at: Mapping[int, FeatureMap], wanted: Sequence[int]) -> _R
 
 
 def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
-    """Choose for a decoder that takes maps of one stride together, alone or with those of others."""
+    """Choose for a decoder that takes maps of one stride together, alone or with those of others.
+
+    `levels` counts strides; maps, where the encoder has a single stride.
+    """
     problems = []
     given = sorted({entry.level for entry in pyramid})
-    if levels is not None and levels > len(given):
-        problems.append(
-            f"levels={levels} asks for {levels} strides, the encoder gives {len(given)}; ask for at most {len(given)}"
-        )
+    counted, most = ("maps", len(pyramid)) if len(given) == 1 else ("strides", len(given))
+    if levels is not None and levels > most:
+        problems.append(f"levels={levels} asks for {levels} {counted}, the encoder gives {most}; ask for at most {most}")
     cut = given[:levels]
     kept = [entry for entry in pyramid if entry.level in cut and entry.level <= _limit(needs)]
     dropped = {
@@ -220,8 +223,9 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
         reason = f"the decoder takes maps of one stride, here {2**level}"
         dropped |= {entry: reason for entry in kept if entry.level != level}
         kept = [entry for entry in kept if entry.level == level]
-    count = needs.max_levels
-    if count is not None and len(kept) > count:
+    limits = [limit for limit in (needs.max_levels, levels if len(given) == 1 else None) if limit is not None]
+    count = min(limits, default=len(kept))
+    if len(kept) > count:
         if len({entry.level for entry in kept}) == 1:
             taken = {len(kept) * (index + 1) // count - 1 for index in range(count)}
             reason = f"the decoder takes {count} of the {len(kept)} maps at this stride, evenly spaced, the last included"

@@ -32,7 +32,8 @@ class Pairing:
         classes: the number of logits a pixel gets.
         in_channels: the number of channels the image has.
         weights: None for random ones, a name the encoder knows, or a file's path.
-        levels: how many of the encoder's strides to use, counted from the finest (smp's `encoder_depth`); None for all.
+        levels: how many of the encoder's strides to use, counted from the finest (smp's `encoder_depth`); of an encoder of a
+            single stride, how many maps, for a decoder that takes several of one stride. None for all.
         image_size: (H, W) that the model will see, for encoders made for one size; None where it may vary.
         adapters: "auto" inserts what the negotiation finds, "none" refuses to insert anything.
         size_policy: what happens to an image whose size the encoder cannot take as it is: "pad" (right and bottom, with

@@ -174,18 +174,15 @@ class DPT(DPTDecoder):  # type: ignore[misc]
 
     Maps alone are given to it: a class token is not read out.
 
-    Shapes: four maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/2, W/2).
+    Shapes: maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/2, W/2).
 
     Args:
-        pyramid: the four maps' facts, fine to coarse; strides may repeat (those of a vision transformer do).
+        pyramid: the maps' facts, fine to coarse; strides may repeat (those of a vision transformer do).
         channels: the width at which the levels are fused, and of what it returns.
-        intermediate_channels: the four widths before that.
+        intermediate_channels: the widths before that, one a map.
         readout: "ignore", or "cat" for one more linear layer on each map.
         norm: "batch" or "group".
     """
-
-    LEVELS = (2, 3, 4, 5)
-    """Those that the four maps are brought to."""
 
     def __init__(
         self,
@@ -198,8 +195,10 @@ class DPT(DPTDecoder):  # type: ignore[misc]
     ) -> None:
         if readout not in ("ignore", "cat"):
             raise zoo.OptionError(f"readout is 'ignore' or 'cat'; found {readout!r}.")
-        if not isinstance(intermediate_channels, list | tuple) or len(intermediate_channels) != len(self.LEVELS):
-            raise zoo.OptionError(f"intermediate_channels are four widths; found {intermediate_channels!r}.")
+        if len(intermediate_channels) != len(pyramid):
+            raise zoo.OptionError(
+                f"intermediate_channels has {len(intermediate_channels)} widths for {len(pyramid)} maps; give one for each."
+            )
         levels = tuple(entry.level for entry in pyramid)
         super().__init__(
             encoder_out_channels=[entry.channels for entry in pyramid],
@@ -215,7 +214,8 @@ class DPT(DPTDecoder):  # type: ignore[misc]
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at stride 2: (N, channels, H/2, W/2)."""
-        exact = on_exact_ladder(features, self._levels, max(self._levels[-1], self.LEVELS[-1]))
+        coarsest = 1 + len(features)  # the maps are brought to the levels 2, 3, ...
+        exact = on_exact_ladder(features, self._levels, max(self._levels[-1], coarsest))
         return super().forward(exact, [None] * len(exact))  # type: ignore[no-any-return]
 
     def make_head(self, classes: int) -> nn.Module:

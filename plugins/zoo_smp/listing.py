@@ -67,6 +67,16 @@ def _pan(output_stride: int = 16, **_: object) -> zoo.Needs:
     return zoo.Needs(min_levels=2, max_levels=4, distinct_strides=False, finest_stride=2, output_stride=16)
 
 
+def _dpt(intermediate_channels: object = (256, 512, 1024, 1024), **_: object) -> zoo.Needs:
+    widths = intermediate_channels if isinstance(intermediate_channels, list | tuple) else ()
+    if not widths or not all(isinstance(width, int) and width >= 1 for width in widths):
+        raise zoo.OptionError(
+            "smp:dpt takes a map for each of its intermediate_channels, a list of whole numbers of at least 1; "
+            f"found {intermediate_channels!r}."
+        )
+    return zoo.Needs(min_levels=len(widths), max_levels=len(widths), distinct_strides=False, finest_stride=2)
+
+
 def _check_output_stride(name: str, found: object, allowed: tuple[int, ...]) -> None:
     if found not in allowed:
         raise zoo.OptionError(f"smp:{name} has output_stride {' or '.join(map(str, allowed))}; found {found!r}.")
@@ -213,10 +223,14 @@ DECODERS = (
     zoo.DecoderSpec(
         name="dpt",
         factory="zoo_smp.fusing:DPT",
-        needs=zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False, finest_stride=2),
+        needs=_dpt,
         options=(
             zoo.Option(name="channels", default=256, summary="width at which the levels are fused, and of what it returns"),
-            zoo.Option(name="intermediate_channels", default=(256, 512, 1024, 1024), summary="the four widths before that"),
+            zoo.Option(
+                name="intermediate_channels",
+                default=(256, 512, 1024, 1024),
+                summary="the widths before that, one a map: so many maps does it take",
+            ),
             zoo.Option(name="readout", default="ignore", summary="'ignore', or 'cat' for one more linear layer on each map"),
             NORM,
         ),

@@ -46,20 +46,20 @@ class Stepwise:
         return make_head(self.out_channels, classes, self.out_stride, kernel_size=self.head_kernel_size)
 
 
-class DenseStep(nn.Module):
+class DecoderBlock(nn.Module):
     """A step of smp's U-Net++, also for maps without channels, which stand for levels that a pyramid does not have."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
         self.conv1, self.attention1 = block.conv1, block.attention1
         self.conv2, self.attention2 = block.conv2, block.attention2
-        self._interpolation = block.interpolation_mode
+        self.interpolation_mode = block.interpolation_mode
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Take one step: (N, C, h, w), (N, skip channels, 2h, 2w) -> (N, out channels, 2h, 2w)."""
         if self.conv1 is None:
             return x.new_empty(x.shape[0], 0, 2 * x.shape[2], 2 * x.shape[3])
-        parts = [F.interpolate(x, scale_factor=2.0, mode=self._interpolation)] if x.shape[1] else []
+        parts = [F.interpolate(x, scale_factor=2.0, mode=self.interpolation_mode)] if x.shape[1] else []
         if skip is not None:
             joined = torch.cat([*parts, skip], dim=1)
             parts = [self.attention1(joined)]
@@ -100,7 +100,7 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
             interpolation_mode=interpolation,
             center=center,
         )
-        self.blocks: nn.ModuleDict = nn.ModuleDict({name: DenseStep(block) for name, block in self.blocks.items()})
+        self.blocks: nn.ModuleDict = nn.ModuleDict({name: DecoderBlock(block) for name, block in self.blocks.items()})
         self.blocks[f"x_0_{self.depth}"].attention1 = nn.Identity()  # of a concatenation, and the last step has none
         self._finish(ladder, widths[-1], norm)
 

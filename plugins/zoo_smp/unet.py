@@ -54,7 +54,7 @@ class UpsampledConvNormReLU(nn.Sequential):
         return zoo.norm_relu(norm, relu, conv(x, skip))
 
 
-class Step(nn.Module):
+class DecoderBlock(nn.Module):
     """One step up: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W)."""
 
     def __init__(
@@ -72,16 +72,16 @@ class Step(nn.Module):
         self.attention1 = Attention(attention if self._attended else None, in_channels=joined)
         self.conv2 = ConvNormReLU(out_channels, out_channels, norm=norm)
         self.attention2 = Attention(attention, in_channels=out_channels)
-        self._interpolation = interpolation
+        self.interpolation_mode = interpolation
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         """Take one step towards the image's resolution."""
         if isinstance(self.conv1, UpsampledConvNormReLU):
             return self.attention2(self.conv2(self.conv1(x, skip)))  # type: ignore[no-any-return]
         if skip is None:
-            x = F.interpolate(x, scale_factor=2.0, mode=self._interpolation)
+            x = F.interpolate(x, scale_factor=2.0, mode=self.interpolation_mode)
         else:
-            x = F.interpolate(x, size=skip.shape[-2:], mode=self._interpolation)
+            x = F.interpolate(x, size=skip.shape[-2:], mode=self.interpolation_mode)
             x = self.attention1(torch.cat([x, skip], dim=1))
         return self.attention2(self.conv2(self.conv1(x)))  # type: ignore[no-any-return]
 
@@ -135,7 +135,7 @@ class Unet(ExpandingPath):
         for skip, out_channels in zip(self._skips, widths, strict=True):
             skip_channels = 0 if skip is None else pyramid[skip].channels
             self.blocks.append(
-                Step(width, skip_channels, out_channels, norm=norm, attention=attention, interpolation=interpolation)
+                DecoderBlock(width, skip_channels, out_channels, norm=norm, attention=attention, interpolation=interpolation)
             )
             width = out_channels
         self.out_channels = width

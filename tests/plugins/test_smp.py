@@ -89,8 +89,11 @@ def test_with_smps_weights_a_decoder_learns_what_smps_does(name):
     assert largest_error(found, expected) < 1e-4
 
 
-def test_smps_dpt_gives_its_own_output_where_it_reads_no_class_token():
-    theirs = made_by_smp(smp.DPT, "tu-vit_tiny_patch16_224", decoder_readout="ignore", classes=2)
+@pytest.mark.parametrize("depth", [1, 3, 4])
+def test_smps_dpt_gives_its_own_output_where_it_reads_no_class_token(depth):
+    widths = (32, 48, 64, 64)[:depth]
+    options = {"encoder_depth": depth, "decoder_intermediate_channels": widths, "decoder_readout": "ignore"}
+    theirs = made_by_smp(smp.DPT, "tu-vit_tiny_patch16_224", classes=2, **options)
     image = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         assert largest_error(zoo.from_smp(theirs)(image), theirs(image)) < 1e-5
@@ -199,7 +202,8 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
         ("smp:fpn", {"merge": "max"}, "merge is 'add' or 'cat'; found 'max'"),
         ("smp:fpn", {"segmentation_channels": 40}, "multiple of 32"),
         ("smp:dpt", {"readout": "add"}, "readout is 'ignore' or 'cat'"),
-        ("smp:dpt", {"intermediate_channels": [8, 8]}, "four widths"),
+        ("smp:dpt", {"intermediate_channels": [8, 0]}, "a list of whole numbers of at least 1; found"),
+        ("smp:dpt", {"intermediate_channels": 8}, "a list of whole numbers of at least 1; found 8"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_is_allowed(decoder, options, found):
