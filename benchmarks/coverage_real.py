@@ -1,33 +1,39 @@
-"""Run every timm architecture with a decoder on real tensors: `python benchmarks/coverage_real.py`.
+"""Run every encoder of timm and smp with a decoder on real tensors: `python benchmarks/coverage_real.py`.
 
 Meta tensors prove shapes, not that a model runs: on the meta device an index is never out of bounds. Here each pairing is built
 with random weights and predicts random images of two sizes that are not its own, made for them by `image_size` where an
 architecture takes one size only. A pairing passes if its logits have the image's size and are finite. Each architecture has a
 process of its own, with at most so much memory; one that needs more is a row that says so.
 
-    python benchmarks/coverage_real.py                         # all of timm: hours on two cores; an interrupted run goes on
-    python benchmarks/coverage_real.py --encoders 'mvitv2*'    # some of it
-    python benchmarks/coverage_real.py --first-of-family       # one architecture of each family
+    python benchmarks/coverage_real.py                             # all of both: hours on two cores; an interrupted run goes on
+    python benchmarks/coverage_real.py --encoders 'timm:mvitv2*'   # some of it
+    python benchmarks/coverage_real.py --first-of-family           # one architecture of each family
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
-import subprocess
+import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from fnmatch import fnmatch
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import zoo
+
 SIZES = ((225, 301), (256, 320))
-FIELDS = ("architecture", "family", "parameters", "size", "ok", "seconds", "error")
+FIELDS = ("encoder", "family", "parameters", "size", "ok", "seconds", "error")
 ROOT = Path(__file__).resolve().parents[1]
+
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Each process is forked from one that has imported everything."""
+IMPORTS = ("torch", "timm", "segmentation_models_pytorch", "zoo.building", "zoo_timm.encoder", "zoo_smp.encoder")
 
 Row = dict[str, Any]
 
@@ -35,7 +41,9 @@ Row = dict[str, Any]
 def main() -> None:
     """Measure what is not known yet, print the summary and write it with the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoders", nargs="+", default=["*"], metavar="GLOB", help="which of timm's architectures")
+    parser.add_argument(
+        "--encoders", nargs="+", default=["timm:*", "smp:*"], metavar="GLOB", help="which (all of timm and smp)"
+    )
     parser.add_argument("--first-of-family", action="store_true", help="only the first of each family")
     parser.add_argument("--decoder", default="unet-basic")
     parser.add_argument("--memory", type=float, default=8, help="GiB that a process may hold (8)")
@@ -43,38 +51,31 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=ROOT / "results/coverage-real.csv", help="rows are kept there as they come"
     )
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.one:
-        for row in rows_of(asked.one, asked.decoder, asked.memory):
-            print(json.dumps(row), flush=True)
-        return
-    names = architectures(asked.encoders, is_first_only=asked.first_of_family)
+    PROCESSES.set_forkserver_preload([*IMPORTS])
+    names = [name for name in zoo.list_encoders() if any(fnmatch(name, glob) for glob in asked.encoders)]
+    if asked.first_of_family:
+        names = list({family(name): name for name in reversed(names)}.values())[::-1]
     rows = measured(names, asked)
     text = summary(rows, names, asked.decoder)
     asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 
 
-def architectures(globs: list[str], *, is_first_only: bool) -> list[str]:
-    """Return timm's architectures that match one of the globs."""
-    import timm
+def family(encoder: str) -> str:
+    """Return the module of timm or smp that an encoder is from."""
+    plugin, _, name = encoder.partition(":")
+    if plugin == "timm":
+        import timm
 
-    names = [name for name in timm.list_models() if any(fnmatch(name, glob) for glob in globs)]
-    if not is_first_only:
-        return names
-    return list({family(name): name for name in reversed(names)}.values())[::-1]
+        return timm.model_entrypoint(name).__module__
+    from segmentation_models_pytorch.encoders import encoders
 
-
-def family(name: str) -> str:
-    """Return the module of timm that an architecture is from."""
-    import timm
-
-    return timm.model_entrypoint(name).__module__.rpartition(".")[2]
+    return str(encoders[name]["encoder"].__module__)
 
 
 def measured(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]]:
-    """Return each architecture's rows; what a file of these versions holds is not measured again."""
+    """Return each encoder's rows; what a file of these versions holds is not measured again."""
     place: Path = asked.output
     place.parent.mkdir(parents=True, exist_ok=True)
     known = kept_rows(place)
@@ -95,61 +96,76 @@ def measured(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]
 
 
 def kept_rows(place: Path) -> dict[str, list[Row]]:
-    """Return the rows that a file has of the versions installed here, by architecture, of those that are whole."""
+    """Return the rows that a file has of the versions installed here, by encoder, of those that are whole."""
     found: dict[str, list[Row]] = {}
     if place.exists():
         with place.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row.pop("versions") == versions():
-                    found.setdefault(row["architecture"], []).append(row)
+                    found.setdefault(row["encoder"], []).append(row)
     return {name: rows for name, rows in found.items() if len(rows) == len(SIZES)}
 
 
 def versions() -> str:
     """Return what the rows depend on."""
-    return ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "segmentation-zoo"))
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "segmentation-models-pytorch", "segmentation-zoo"))
 
 
 def in_a_process(name: str, decoder: str, memory: float) -> list[Row]:
-    """Return an architecture's rows, of a process that may hold so much memory."""
-    command = [sys.executable, __file__, "--one", name, "--decoder", decoder, "--memory", str(memory)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    last = (done.stderr.strip().splitlines() or [""])[-1]
+    """Return an encoder's rows, of a process that may hold so much memory."""
+    receiving, sending = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=send_rows, args=(sending, name, decoder, memory))
+    process.start()
+    sending.close()
+    rows: list[Row] = []
+    try:
+        while True:
+            rows.append(receiving.recv())
+    except EOFError:
+        process.join()
     for size in SIZES[len(rows) :]:
-        error = f"its process ended with status {done.returncode}: {last}"
-        rows.append({**dict.fromkeys(FIELDS, ""), "architecture": name, "size": told(size), "ok": 0, "error": error})
+        error = f"its process ended with status {process.exitcode}"
+        rows.append({**dict.fromkeys(FIELDS, ""), "encoder": name, "size": told(size), "ok": 0, "error": error})
     return rows
 
 
-def rows_of(name: str, decoder: str, memory: float) -> Iterator[Row]:
-    """Yield a row for each size."""
+def send_rows(sending: Connection, name: str, decoder: str, memory: float) -> None:
+    """Send an encoder's rows, as they come."""
     import resource
 
     import torch
 
-    import zoo
-    from zoo.devices import is_out_of_memory
-
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory * 2**30),) * 2)
-    facts = {"architecture": name, "family": family(name), "parameters": "", "seconds": ""}
+    for row in rows_of(name, decoder, memory):
+        sending.send(row)
+
+
+def rows_of(name: str, decoder: str, memory: float) -> Iterator[Row]:
+    """Yield a row for each size; a model that takes every size is built once."""
+    import torch
+
+    from zoo.devices import is_out_of_memory
+
+    model = None
     for size in SIZES:
-        row: Row = {**facts, "size": told(size), "ok": 0, "error": ""}
+        row: Row = {**dict.fromkeys(FIELDS, ""), "encoder": name, "family": family(name), "size": told(size), "ok": 0}
         began = time.perf_counter()
-        model = logits = None  # the one before goes first: memory is limited
         try:
-            torch.manual_seed(0)
-            model = zoo.build(f"timm:{name}", decoder, image_size=size).eval()
+            if model is None or zoo.negotiate(name, decoder, image_size=size).sizes.image_size is not None:
+                model = None  # the one before goes first: memory is limited
+                torch.manual_seed(0)
+                model = zoo.build(name, decoder, image_size=size).eval()
             row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
             with torch.inference_mode():
                 logits = model(torch.rand(1, 3, *size))
-            is_whole = tuple(logits.shape) == (1, 1, *size)
-            row["error"] = "" if is_whole else f"logits of shape {tuple(logits.shape)}"
-            if is_whole and not logits.isfinite().all():
+            if tuple(logits.shape) != (1, 1, *size):
+                row["error"] = f"logits of shape {tuple(logits.shape)}"
+            elif not logits.isfinite().all():
                 row["error"] = "logits that are not finite"
             row["ok"] = int(not row["error"])
         except Exception as error:  # noqa: BLE001 - every failure is a row
+            model = None
             told_error = " ".join(f"{type(error).__name__}: {error}".split())[:400]
             row["error"] = f"needs more than {memory:g} GiB" if is_out_of_memory(error) else told_error
         row["seconds"] = round(time.perf_counter() - began, 1)
@@ -163,7 +179,7 @@ def told(size: tuple[int, int]) -> str:
 
 def summary(rows: dict[str, list[Row]], names: list[str], decoder: str) -> str:
     """Return the counts as Markdown, and by name what failed and why."""
-    lines = [f"# timm on real tensors: {len(names)} architectures x {decoder}", "", f"Measured with {versions()}.", ""]
+    lines = [f"# On real tensors: {len(names)} encoders x {decoder}", "", f"Measured with {versions()}.", ""]
     lines += ["| size | passed | failed |", "| --- | ---: | ---: |"]
     every = [row for name in names for row in rows[name]]
     for size in map(told, SIZES):
@@ -172,7 +188,7 @@ def summary(rows: dict[str, list[Row]], names: list[str], decoder: str) -> str:
         lines.append(f"| {size} | {passed} | {len(of_size) - passed} |")
     failed = [row for row in every if str(row["ok"]) != "1"]
     lines += ["", "## Failed", ""]
-    lines += [f"- {row['architecture']} at {row['size']}: {row['error']}" for row in failed] or ["None."]
+    lines += [f"- {row['encoder']} at {row['size']}: {row['error']}" for row in failed] or ["None."]
     return "\n".join(lines) + "\n"
 
 
