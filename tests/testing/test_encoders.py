@@ -79,6 +79,25 @@ def test_a_size_of_its_own_is_found_by_an_odd_size():
     assert outcome(id, "strides_are_as_declared").status == "failed"
 
 
+def test_an_index_out_of_bounds_is_found_though_meta_tensors_have_none():
+    class Positions(Plain):
+        """Looks positions up in a table of 64. Shapes: (N, C, H, W) -> maps."""
+
+        def __init__(self, **given):
+            super().__init__(**given)
+            self.table = nn.Parameter(torch.zeros(64))
+
+        def forward(self, image):
+            maps = super().forward(image)
+            height, width = maps[-1].shape[-2:]
+            positions = self.table[torch.arange(height * width, device=image.device)]
+            return [*maps[:-1], maps[-1] + positions.view(height, width)]
+
+    found = outcome(register(Positions), "odd_sizes_work")
+    assert found.status == "failed"
+    assert "index" in found.found
+
+
 def test_maps_that_differ_when_they_are_asked_for_alone_are_found():
     class Shared(Plain):
         """Scales by how many maps there are. Shapes: (N, C, H, W) -> maps."""
