@@ -53,7 +53,10 @@ def test_every_architecture_of_timm_is_listed():
     assert zoo.list_encoders("timm:*") == sorted(f"timm:{name}" for name in timm.list_models())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(each, marks=pytest.mark.slow) if each == "sequencer" else each for each in FAMILIES],  # half a minute alone
+)
 def test_an_architecture_of_each_family_pairs_with_a_decoder_at_an_odd_size(family):
     """Which of the decoders takes turns; benchmarks/coverage.py runs all of timm with all of them."""
     decoder = DECODERS[list(FAMILIES).index(family) % len(DECODERS)]
