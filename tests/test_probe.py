@@ -475,6 +475,33 @@ def test_what_a_forward_computes_from_its_parameters_stays_trainable():
     assert torch.equal(encoder(image)[0], module(image))
 
 
+@pytest.mark.parametrize("was_run", [False, True])
+def test_what_eval_keeps_in_a_cache_hides_no_parameter(was_run):
+    """As LeViT's and TinyViT's attention biases, which eval computes once."""
+
+    class Biased(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.biases, self.cache = conv(3, 4), nn.Parameter(torch.rand(4)), {}
+
+        def forward(self, image):
+            if self.training:
+                return self.conv(image) + self.biases[:, None, None]
+            if str(image.device) not in self.cache:
+                self.cache[str(image.device)] = self.biases[:, None, None]
+            return self.conv(image) + self.cache[str(image.device)]
+
+    module = nn.Sequential(Biased(), nn.ReLU(), conv(4, 8)).eval()
+    if was_run:
+        module(torch.rand(1, 3, 32, 32))
+    before = dict(module[0].cache)
+    model = zoo.build(module, "unet-basic", levels=2)
+    assert module[0].cache == before
+    assert any(parameter is module[0].biases for parameter in model.encoder.parameters())
+    model.train()(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert module[0].biases.grad is not None
+
+
 def test_a_forward_that_takes_another_way_for_a_proxy_is_not_believed():
     class Asks(nn.Module):
         def __init__(self):

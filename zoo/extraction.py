@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from zoo.errors import PluginError
-from zoo.measurement import Layout, as_map, named_tensors, tokens_to_map
+from zoo.measurement import Layout, as_map, attributes_kept, named_tensors, tokens_to_map
 
 __all__ = ["Place", "RecordedEncoder", "Traced", "cut", "differing_scopes", "recorded", "trace"]
 
@@ -253,7 +253,7 @@ def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
         surroundings = _Surroundings()
         random_state = torch.get_rng_state()
         try:
-            with surroundings.hooks:
+            with surroundings.hooks, attributes_kept(module):
                 tracer = _Tracer(leaves, surroundings)
                 graph = tracer.trace(holder)
         except _UntraceableError as error:

@@ -22,6 +22,7 @@ __all__ = [
     "TokenGrid",
     "Watch",
     "as_map",
+    "attributes_kept",
     "fixed_layout_of",
     "layout_of",
     "leaves",
@@ -265,7 +266,7 @@ def run(
     )
     if watch is not None:
         watch.hold(image, frozenset())
-    with watch or nullcontext():
+    with attributes_kept(module), watch or nullcontext():
         return torch.func.functional_call(module, {**state, **buffers}, (image,)), state
 
 
@@ -278,9 +279,6 @@ def set_modes(module: nn.Module, *, training: bool) -> None:
 @contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
     """Put back what a forward pass may change: every attribute of every submodule, and the random state."""
-    before = [
-        (vars(submodule), {name: _copied(value) for name, value in vars(submodule).items()}) for submodule in module.modules()
-    ]
     tensors = [*module.parameters(), *module.buffers()]
     accelerators = {tensor.device for tensor in tensors if tensor.device.type not in ("cpu", "meta")}
     python_state = random.getstate()
@@ -290,17 +288,33 @@ def untouched(module: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         for device in accelerators:
             stack.enter_context(torch.random.fork_rng(devices=[device.index or 0], device_type=device.type))
+        stack.enter_context(attributes_kept(module))
         try:
             yield
         finally:
             random.setstate(python_state)
-            for attributes, values in before:
-                attributes.clear()
-                for name, (value, content) in values.items():
-                    if content is not None:
-                        value.clear()
-                        value.extend(content) if isinstance(value, list) else value.update(content)
-                    attributes[name] = value
+
+
+@contextmanager
+def attributes_kept(module: nn.Module) -> Iterator[None]:
+    """Put back every attribute of every submodule.
+
+    Around each run by itself: what one run puts into a cache, such as LeViT's attention biases, hides from the next which
+    parameters it is computed from.
+    """
+    before = [
+        (vars(submodule), {name: _copied(value) for name, value in vars(submodule).items()}) for submodule in module.modules()
+    ]
+    try:
+        yield
+    finally:
+        for attributes, values in before:
+            attributes.clear()
+            for name, (value, content) in values.items():
+                if content is not None:
+                    value.clear()
+                    value.extend(content) if isinstance(value, list) else value.update(content)
+                attributes[name] = value
 
 
 def _copied(value: Any) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Any
@@ -492,8 +492,12 @@ class _Probe:
         try:
             for size, seen in zip(self.sizes, (first, second), strict=True):
                 watches.append(watch := Watch())
-                observed = _Observed(traced.module, seen, watch, parameters)
-                run(observed, size, self.in_channels, on_meta=self.on_meta, watch=watch)
+
+                def see(node: fx.Node, tensor: Tensor, seen: dict[fx.Node, Tensor] = seen, watch: Watch = watch) -> None:
+                    seen[node] = tensor
+                    parameters.setdefault(node, watch.parameters_of(tensor))
+
+                run(_Observed(traced.module, see), size, self.in_channels, on_meta=self.on_meta, watch=watch)
         except Exception:  # noqa: BLE001 (the graph of a module that fx misread: the module then runs as it is)
             return None
         nodes = traced.returned()
@@ -598,26 +602,21 @@ def _cover(maps: Sequence[_Sighting], others: Sequence[_Sighting]) -> bool:
 
 
 class _Observed(nn.Module):
-    """Runs a graph node by node, and keeps each tensor and the parameters that it is computed from."""
+    """Runs a graph node by node, and hands on each tensor."""
 
-    def __init__(
-        self, graph: fx.GraphModule, seen: dict[fx.Node, Tensor], watch: Watch, sources: dict[fx.Node, frozenset[int]]
-    ) -> None:
+    def __init__(self, graph: fx.GraphModule, see: Callable[[fx.Node, Tensor], None]) -> None:
         super().__init__()
         self.graph = graph
-        self.seen = seen
-        self.watch = watch
-        self.sources = sources
+        self.see = see
 
     def forward(self, image: Tensor) -> Any:
-        seen, watch, sources = self.seen, self.watch, self.sources
+        see = self.see
 
         class Interpreter(fx.Interpreter):
             def run_node(self, n: fx.Node) -> Any:
                 value = super().run_node(n)
                 if isinstance(value, Tensor):
-                    seen[n] = value
-                    sources.setdefault(n, watch.parameters_of(value))
+                    see(n, value)
                 return value
 
         return Interpreter(self.graph).run(image)
