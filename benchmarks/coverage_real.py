@@ -79,7 +79,8 @@ def measured(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]
     place: Path = asked.output
     place.parent.mkdir(parents=True, exist_ok=True)
     known = kept_rows(place)
-    left = [name for name in names if name not in known]
+    sizes = known_sizes()
+    left = sorted((name for name in names if name not in known), key=lambda name: sizes.get(name, 0))  # the large ones last
     began = time.perf_counter()
     with place.open("a", newline="", encoding="utf-8") as file, ThreadPoolExecutor(asked.processes) as pool:
         writer = csv.DictWriter(file, (*FIELDS, "versions"))
@@ -93,6 +94,16 @@ def measured(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]
             if done % 50 == 0:
                 print(f"{done} of {len(left)} in {time.perf_counter() - began:.0f} s", file=sys.stderr)
     return {name: known[name] for name in names}
+
+
+def known_sizes() -> dict[str, int]:
+    """Return the parameters of timm's architectures with unet-basic, as the table of meta tensors has them."""
+    path = ROOT / f"benchmarks/results/coverage-timm-{version('timm')}.csv"
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["decoder"] == "unet-basic"]
+    return {f"timm:{row['architecture']}": int(row["parameters"]) for row in rows}
 
 
 def kept_rows(place: Path) -> dict[str, list[Row]]:
