@@ -6,10 +6,11 @@ import copy
 import functools
 import pickle
 import random
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -714,3 +715,232 @@ def test_a_module_without_maps_is_told_so():
 def test_lazy_parameters_are_told():
     with pytest.raises(zoo.PluginError, match=r"lazy parameters.*call it once"):
         probe(nn.Sequential(nn.LazyConv2d(4, 3)))
+
+
+class Body(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.b = conv(3, 8), nn.BatchNorm2d(8), conv(8, 16)
+
+    def forward(self, image):
+        return self.b(self.norm(self.a(image)).relu())
+
+
+def encoder_for(module, **options):
+    return zoo.build(module, "unet-basic", **options).encoder
+
+
+def test_a_train_of_its_own_is_kept():
+    class Frozen(Body):
+        def train(self, mode=True):
+            super().train(mode)
+            self.norm.eval()
+            return self
+
+    for module in (Frozen(), nn.Sequential(Frozen())):
+        encoder = encoder_for(module).train()
+        frozen = module if isinstance(module, Frozen) else module[0]
+        assert encoder.training
+        assert not frozen.norm.training
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_what_a_forward_draws_from_other_generators_is_drawn_each_time(draw):
+    class Skips(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv(8, 8, 1)
+
+        def forward(self, x):
+            return x if self.training and draw() < 0.5 else x + self.conv(x)
+
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    encoder = encoder_for(nn.Sequential(conv(3, 8), Skips(), conv(8, 16))).train()
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    image = torch.rand(2, 3, 32, 32)
+    assert len({encoder(image)[-1].sum().item() for _ in range(30)}) == 2
+
+
+def test_a_tensor_that_is_set_on_another_is_set_in_each_forward():
+    class MaxNorm(nn.Conv2d):
+        def forward(self, x):
+            self.weight.data = torch.renorm(self.weight.data, p=2, dim=0, maxnorm=1.0)
+            return super().forward(x)
+
+    module = nn.Sequential(MaxNorm(3, 8, 3, 2, 1), nn.ReLU(), MaxNorm(8, 16, 3, 2, 1))
+    encoder = encoder_for(module)
+    with torch.no_grad():
+        module[0].weight.mul_(10)
+        encoder(torch.rand(1, 3, 32, 32))
+    assert module[0].weight.flatten(1).norm(dim=1).max() < 1.001
+
+
+def test_statistics_that_a_forward_updates_in_place_are_updated():
+    class Running(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(1, 8, 1, 1))
+
+        def forward(self, x):
+            if self.training:
+                self.mean.mul_(0.9).add_(0.1 * x.detach().mean((0, 2, 3), keepdim=True))
+            return x - self.mean
+
+    module = nn.Sequential(conv(3, 8), Running(), conv(8, 16))
+    encoder_for(module).train()(torch.rand(2, 3, 32, 32))
+    assert module[1].mean.abs().sum() > 0
+
+
+def test_parameters_of_complex_numbers_are_trained():
+    class Spectral(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 1, 1, dtype=torch.cfloat))
+
+        def forward(self, x):
+            return torch.fft.irfft2(torch.fft.rfft2(x) * self.weight, s=x.shape[-2:])
+
+    module = nn.Sequential(conv(3, 8), Spectral(), conv(8, 16))
+    zoo.build(module, "unet-basic")(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert module[1].weight.grad.abs().sum() > 0
+
+
+class Changes(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        self.a, self.b, self.c, self.change = conv(3, 8), conv(8, 16), conv(16, 16), change
+
+    def forward(self, image):
+        a = self.a(image)
+        b = self.b(a)
+        return [a, b, self.c(self.change(b))]
+
+
+class Doubles(nn.Module):
+    def forward(self, x):
+        if x.shape[0] > 0:  # so that it is no graph
+            x.mul_(2)
+        return x
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+@pytest.mark.parametrize("change", [lambda x: F.relu(x, True), lambda x: x.mul_(3), Doubles()], ids=["relu", "mul", "module"])
+def test_a_returned_map_is_as_the_module_returns_it_whatever_changes_it_in_place(change, levels):
+    module = Changes(change)
+    image = torch.rand(1, 3, 32, 32)
+    found, expected = encoder_for(module, levels=levels)(image), module(image)
+    assert [torch.equal(one, other) for one, other in zip(found, expected, strict=False)] == [True] * levels
+
+
+def test_a_map_that_an_untraceable_module_changes_after_its_last_call_is_the_changed_one():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = conv(3, 8), conv(8, 16)
+
+        def forward(self, image):
+            if image.shape[-1] < 4:
+                raise ValueError("too small")
+            a = self.a(image)
+            b = self.b(a)
+            b *= 3
+            return [a, b]
+
+    module, image = Net(), torch.rand(1, 3, 32, 32)
+    assert torch.equal(encoder_for(module)(image)[-1], module(image)[-1])
+
+
+@pytest.mark.parametrize("size", [(16, 96), (96, 16), (64, 96)])
+def test_a_layer_that_only_some_sizes_need_is_kept(size):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.small, self.upright, self.b = conv(3, 8), conv(8, 8, 1), conv(8, 8, 1), conv(8, 16)
+
+        def forward(self, image):
+            x = self.a(image)
+            if x.shape[2] < 32:
+                x = self.small(x)
+            if x.shape[2] > x.shape[3]:
+                x = self.upright(x)
+            return self.b(x)
+
+    module, image = Net().eval(), torch.rand(1, 3, *size)
+    assert torch.equal(encoder_for(module).eval()(image)[-1], module(image))
+
+
+def test_maps_of_one_stride_that_do_not_need_one_another_are_refused():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rgb, self.depth = conv(3, 8), conv(1, 8)
+
+        def forward(self, image):
+            return self.rgb(image[:, :3]), self.depth(image[:, 3:])
+
+    told = r"map0 \(8 channels\) and map1 \(8 channels\), both of stride 2.*leave out 2 parameters.*rgb\.weight.*picks or joins"
+    with pytest.raises(zoo.NegotiationError, match=told):
+        zoo.build(Branches(), "unet-basic", in_channels=4)
+
+
+def test_a_returned_map_without_parameters_displaces_none_that_has_some():
+    class Joiner(Body):
+        def forward(self, image):
+            features = super().forward(image)
+            return features, torch.ones_like(features).cumsum(-1)
+
+    model = zoo.build(Joiner(), "unet-basic").eval()
+    assert not torch.equal(model(torch.rand(1, 3, 32, 32)), model(torch.zeros(1, 3, 32, 32)))
+
+
+@pytest.mark.parametrize("returned", [lambda a, b: [b, a], lambda a, b: ([a, b], b)], ids=["order", "structure"])
+def test_other_maps_in_train_mode_are_refused(returned):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = conv(3, 8), conv(8, 8)
+
+        def forward(self, image):
+            assert image.shape[-1] > 4
+            a = self.a(image).relu()
+            b = self.b(a).relu()
+            return returned(a, b) if self.training else [a, b]
+
+    with pytest.raises(zoo.PluginError, match="in train mode"):
+        zoo.build(Net(), "unet-basic")
+
+
+def test_hooks_on_what_an_encoder_does_not_compute_are_refused_and_others_run():
+    module, called = Body(), []
+    module.b.register_full_backward_hook(lambda *_: called.append("backward"))
+    model = zoo.build(module, "unet-basic")
+    called.clear()
+    model(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert called == ["backward"]
+    module.register_forward_hook(lambda *_: None)
+    with pytest.raises(zoo.PluginError, match="has hooks on what its own forward returns"):
+        zoo.build(module, "unet-basic")
+
+
+def test_a_scripted_submodule_is_refused_with_where_it_lies():
+    with pytest.warns(FutureWarning):
+        scripted = torch.jit.script(nn.Sequential(conv(8, 16), nn.ReLU()))
+    with pytest.raises(zoo.PluginError, match="RecursiveScriptModule at 1 hides the modules inside; give the plain module"):
+        zoo.build(nn.Sequential(conv(3, 8), scripted), "unet-basic")
+
+
+def test_what_a_forward_keeps_deep_inside_its_attributes_is_put_back():
+    class Keeps(Body):
+        def __init__(self):
+            super().__init__()
+            self.tables, self.last = {"by size": {}}, deque(maxlen=4)
+
+        def forward(self, image):
+            x = super().forward(image)
+            table = self.tables["by size"].setdefault(tuple(x.shape[-2:]), torch.ones(x.shape[-2:], device=x.device))
+            self.last.append(x.detach().mean())
+            return x * table + torch.stack(list(self.last)).mean()
+
+    module = Keeps()
+    zoo.build(module, "unet-basic")
+    assert (module.tables, list(module.last)) == ({"by size": {}}, [])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
+import pickle
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -104,10 +108,11 @@ class RecordedEncoder(nn.Module):
         calls = _uncounted_calls() if torch.compiler.is_compiling() else nullcontext()
         with calls, recorded(self.module, (place.path for place in self.places), put), suppress(_AllFound):
             self.module(image)
-        if missing := [place.path for place in self.places if place not in found]:
+        if missing := [place.path or f"output {place.key}" for place in self.places if place not in found]:
             raise PluginError(
-                f"{type(self.module).__name__} gave no map at {', '.join(missing)} for an image of shape {tuple(image.shape)}, "
-                "and gave one when it was probed. Its forward must call the same submodules for every image."
+                f"{type(self.module).__name__} gave no map at {', '.join(missing)} for an image of shape {tuple(image.shape)} "
+                f"in {'train' if self.training else 'eval'} mode, and gave one when it was probed. Its forward must call the "
+                "same submodules and return the same structure for every image and in both modes."
             )
         return [as_map(found[place], image, layout) for place, layout in zip(self.places, self.layouts, strict=True)]
 
@@ -121,12 +126,14 @@ class Traced:
         names: (name, depth, node) as they were computed: depth 1 is what the module's own forward calls.
         scopes: the path of the module whose forward made the node.
         num_leaves: how many modules were kept whole.
+        changing: the nodes that were seen to change what they are given.
     """
 
     module: fx.GraphModule
     names: list[tuple[str, int, fx.Node]] = field(default_factory=list)
     scopes: dict[fx.Node, str] = field(default_factory=dict)
     num_leaves: int = 0
+    changing: set[fx.Node] = field(default_factory=set)
 
     def returned(self) -> dict[str, fx.Node]:
         """Return the nodes that the module itself returns, by their keys."""
@@ -185,6 +192,25 @@ class _Surroundings:
         return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), nesting, autocast, self._is_outermost
 
 
+class _Proxy(fx.Proxy):
+    """Refuses attributes that are set on it (`self.weight.data = ...`): a graph would leave them out."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("tracer", "node"):
+            raise TypeError(f"a graph does not record that .{name} is set")
+        object.__setattr__(self, name, value)
+
+
+def _is_opaque(module: nn.Module) -> bool:
+    """Whether a graph would leave out what a module does besides its forward: hooks, and a `train` of its own.
+
+    That of torchvision's feature extractors switches between two graphs, which are compared.
+    """
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    has_own_train = type(module).train is not nn.Module.train and not isinstance(module, fx.GraphModule)
+    return any(hooks) or has_own_train
+
+
 class _Tracer(fx.Tracer):
     """Records a module's graph, but for modules whose own forward enters a context: a graph would leave the context out."""
 
@@ -201,8 +227,7 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if module_qualified_name == _ROOT:
             return False
-        hooked = bool(m._forward_hooks or m._forward_pre_hooks)  # a graph would leave them out
-        return hooked or module_qualified_name in self.leaves or super().is_leaf_module(m, module_qualified_name)
+        return _is_opaque(m) or module_qualified_name in self.leaves or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         path = self.path_of_module(m)
@@ -236,6 +261,9 @@ class _Tracer(fx.Tracer):
             self.named.append((f"{scope}.{node.name}", scope.count(".") + 1, node))
         return proxy
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, Tensor) and a.requires_grad and not isinstance(a, nn.Parameter):
             raise TypeError("a value computed from parameters outside the graph would become a constant")
@@ -247,11 +275,13 @@ def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
 
     A submodule that cannot be traced stays a module that the graph calls; it and those of its class are added to `leaves`.
     """
+    if _is_opaque(module):
+        return None
     paths = {f"{_ROOT}.{path}": submodule for path, submodule in module.named_modules() if path}
     while True:
         holder = _Holder(module)
         surroundings = _Surroundings()
-        random_state = torch.get_rng_state()
+        random_states = _random_states()
         try:
             with surroundings.hooks, attributes_kept(module):
                 tracer = _Tracer(leaves, surroundings)
@@ -263,10 +293,14 @@ def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
             continue
         except Exception:  # noqa: BLE001 (whatever the module's code makes of a proxy: it then runs as it is)
             return None
-        if not torch.equal(random_state, torch.get_rng_state()):
-            return None  # a random tensor was drawn, and would be the same in every call
+        if _random_states() != random_states:
+            return None  # something was drawn, and would be the same in every call
         names = _unique(tracer.named)
         return Traced(module=fx.GraphModule(holder, graph), names=names, scopes=tracer.scopes, num_leaves=len(leaves))
+
+
+def _random_states() -> tuple[Any, ...]:
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), pickle.dumps(np.random.get_state())
 
 
 def _unique(named: list[tuple[str, int, fx.Node]]) -> list[tuple[str, int, fx.Node]]:
@@ -279,13 +313,18 @@ def _unique(named: list[tuple[str, int, fx.Node]]) -> list[tuple[str, int, fx.No
     return unique
 
 
-def _needed(graph: fx.Graph, chosen: Iterable[fx.Node]) -> list[fx.Node]:
-    """Return the image and what the chosen nodes are computed from, in-place changes to it included."""
-    needed = set(chosen)
+def _needed(traced: Traced, chosen: Iterable[fx.Node], *, are_returned: bool) -> list[fx.Node]:
+    """Return the image and what the chosen nodes are computed from, in-place changes to it and to buffers included.
+
+    Where the module itself returns the chosen ones, what changes them afterwards is included as well.
+    """
+    graph, needed = traced.module.graph, set(chosen)
     for node in reversed(graph.nodes):
         if node.op == "output":
             continue
-        if node in needed or (_is_in_place(node) and _changed(node) & needed and _before(node, needed)):
+        is_in_place = node in traced.changing or _is_in_place(node)
+        changed = _changed(node) if is_in_place and (are_returned or _before(node, needed)) else set()
+        if node in needed or changed & needed or any(each.op == "get_attr" for each in changed):
             needed |= {node, *node.all_input_nodes}
     return [node for node in graph.nodes if node in needed or node.op == "placeholder"]
 
@@ -295,7 +334,17 @@ def _is_in_place(node: fx.Node) -> bool:
         return bool(getattr(node.graph.owning_module.get_submodule(str(node.target)), "inplace", False))  # type: ignore[union-attr]
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     called = node.op in ("call_function", "call_method")
-    return called and (node.target in _IN_PLACE or bool(node.kwargs.get("inplace")) or (name[-1:] == "_" and name[-2:] != "__"))
+    return called and (node.target in _IN_PLACE or _is_told_in_place(node) or (name[-1:] == "_" and name[-2:] != "__"))
+
+
+def _is_told_in_place(node: fx.Node) -> bool:
+    """Whether a function's argument `inplace`, by name or by position, is true."""
+    if "inplace" in node.kwargs or not callable(node.target):
+        return bool(node.kwargs.get("inplace"))
+    try:
+        return bool(inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments.get("inplace"))
+    except (TypeError, ValueError):  # a built-in without a signature
+        return False
 
 
 def _changed(node: fx.Node) -> set[fx.Node]:
@@ -312,7 +361,9 @@ def _before(node: fx.Node, needed: set[fx.Node]) -> bool:
     return any(node < other for other in needed)
 
 
-def cut(traced: Traced, nodes: Sequence[fx.Node], layouts: Sequence[Layout], original: nn.Module) -> fx.GraphModule:
+def cut(
+    traced: Traced, nodes: Sequence[fx.Node], layouts: Sequence[Layout], original: nn.Module, *, are_returned: bool
+) -> fx.GraphModule:
     """Return a plain graph module that gives just these nodes, NCHW, and holds just what they need.
 
     Its modules are the original's own, under their own names; containers are new.
@@ -321,7 +372,7 @@ def cut(traced: Traced, nodes: Sequence[fx.Node], layouts: Sequence[Layout], ori
     copies: dict[fx.Node, fx.Node] = {}
     root = nn.Module()
     targets = []
-    for node in _needed(traced.module.graph, nodes):
+    for node in _needed(traced, nodes, are_returned=are_returned):
         copies[node] = graph.node_copy(node, lambda other: copies[other])
         if node.op in ("get_attr", "call_module"):
             targets.append(str(node.target))
@@ -359,9 +410,12 @@ def _place(root: nn.Module, target: str, value: Any) -> None:
         setattr(root, name, value)
 
 
-def differing_scopes(first: Traced, firsts: Sequence[fx.Node], second: Traced, seconds: Sequence[fx.Node]) -> set[str] | None:
+def differing_scopes(
+    first: Traced, firsts: Sequence[fx.Node], second: Traced, seconds: Sequence[fx.Node], *, are_returned: bool
+) -> set[str] | None:
     """Return the paths of modules whose own code ran differently in two traces; None where they cannot be told."""
-    one, other = _signatures(first, firsts), _signatures(second, seconds)
+    one = _signatures(_needed(first, firsts, are_returned=are_returned), first.scopes)
+    other = _signatures(_needed(second, seconds, are_returned=are_returned), second.scopes)
     if one == other:
         return set()
     scopes = {entry[0] for entry in [*one, *other]}
@@ -369,12 +423,11 @@ def differing_scopes(first: Traced, firsts: Sequence[fx.Node], second: Traced, s
     return differing if differing and not differing & {"", _ROOT} else None
 
 
-def _signatures(traced: Traced, chosen: Sequence[fx.Node]) -> list[tuple[str, str, str, str, tuple[int, ...]]]:
-    needed = _needed(traced.module.graph, chosen)
-    index = {node: number for number, node in enumerate(needed)}
+def _signatures(nodes: Sequence[fx.Node], scopes: Mapping[fx.Node, str]) -> list[tuple[str, str, str, str, tuple[int, ...]]]:
+    index = {node: number for number, node in enumerate(nodes)}
     signatures = []
-    for node in needed:
+    for node in nodes:
         constants = fx.node.map_arg((node.args, node.kwargs), lambda _: None)
         inputs = tuple(index[other] for other in node.all_input_nodes)
-        signatures.append((traced.scopes.get(node, ""), node.op, str(node.target), repr(constants), inputs))
+        signatures.append((scopes.get(node, ""), node.op, str(node.target), repr(constants), inputs))
     return signatures

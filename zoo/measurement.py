@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -64,6 +66,15 @@ class Layout:
     stride: float
     channels_last: bool = False
     tokens: TokenGrid | None = None
+
+    def fits(self, x: Tensor, size: tuple[int, int]) -> bool:
+        """Whether a map (N, C, H, W) of an image of this size is about what the layout says; unpadded borders are lost."""
+        near = [side / self.stride for side in size]
+        return (
+            x.ndim == 4
+            and x.shape[1] == self.channels
+            and all(abs(side - length) <= 4 + 0.1 * length for side, length in zip(x.shape[2:], near, strict=True))
+        )
 
 
 def named_tensors(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -221,7 +232,9 @@ class Watch(TorchFunctionMode):
         found = list(named_tensors(output))
         if found or changes:
             arguments = [tensor for _, tensor in named_tensors([args, kwargs or {}])]
-            parameters = frozenset().union(*(self.parameters_of(tensor) for tensor in arguments))
+            takes_shape_alone = name.endswith("_like") or name.startswith("new_")
+            sources = [] if takes_shape_alone else [self.parameters_of(tensor) for tensor in arguments]
+            parameters = frozenset().union(*sources)
             self.hold(output, parameters)
             for _, tensor in found:
                 self._note_axes(name, arguments, tensor)
@@ -251,7 +264,7 @@ def run(
     floats = [tensor for tensor in module.parameters() if tensor.is_floating_point()]
     for name, parameter in module.named_parameters():
         value = torch.empty_like(parameter, device="meta") if on_meta else parameter.detach()
-        state[name] = value.requires_grad_(value.is_floating_point())
+        state[name] = value.requires_grad_(value.is_floating_point() or value.is_complex())
         if watch is not None:
             watch.begin(parameter, value)
     buffers = {
@@ -281,7 +294,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
     """Put back what a forward pass may change: every attribute of every submodule, and the random state."""
     tensors = [*module.parameters(), *module.buffers()]
     accelerators = {tensor.device for tensor in tensors if tensor.device.type not in ("cpu", "meta")}
-    python_state = random.getstate()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -293,6 +306,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
             yield
         finally:
             random.setstate(python_state)
+            np.random.set_state(numpy_state)
 
 
 @contextmanager
@@ -302,21 +316,24 @@ def attributes_kept(module: nn.Module) -> Iterator[None]:
     Around each run by itself: what one run puts into a cache, such as LeViT's attention biases, hides from the next which
     parameters it is computed from.
     """
-    before = [
-        (vars(submodule), {name: _copied(value) for name, value in vars(submodule).items()}) for submodule in module.modules()
-    ]
+    contents: dict[int, tuple[Any, Any]] = {}
+    for submodule in module.modules():
+        _note_contents(vars(submodule), contents)
     try:
         yield
     finally:
-        for attributes, values in before:
-            attributes.clear()
-            for name, (value, content) in values.items():
-                if content is not None:
-                    value.clear()
-                    value.extend(content) if isinstance(value, list) else value.update(content)
-                attributes[name] = value
+        for container, content in contents.values():
+            container.clear()
+            container.extend(content) if isinstance(container, list | deque) else container.update(content)
 
 
-def _copied(value: Any) -> tuple[Any, Any]:
-    """Return a value, and the content of a plain container: it is put back into the very same one."""
-    return value, copy.copy(value) if isinstance(value, dict | set | list) else None
+def _note_contents(container: Any, contents: dict[int, tuple[Any, Any]]) -> None:
+    """Note, by its id, what a plain container holds and what the containers in it do."""
+    if isinstance(container, nn.Module) or id(container) in contents:
+        return
+    if isinstance(container, dict | set | list | deque):
+        contents[id(container)] = container, copy.copy(container)
+    elif not isinstance(container, tuple):
+        return
+    for value in container.values() if isinstance(container, dict) else container:
+        _note_contents(value, contents)

@@ -69,12 +69,21 @@ def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int
             its tokens depend on.
     """
     owner = type(module).__name__
-    if isinstance(module, torch.jit.ScriptModule | nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise PluginError(f"{owner} hides the modules inside; give the plain module that it was made from.")
+    for path, submodule in module.named_modules():
+        if isinstance(submodule, torch.jit.ScriptModule | nn.DataParallel | nn.parallel.DistributedDataParallel):
+            where = f" at {path}" if path else ""
+            raise PluginError(
+                f"{type(submodule).__name__}{where} hides the modules inside; give the plain module that it was made from."
+            )
     if compiled := _compiled_path(module):
         raise PluginError(
             f"{owner} is compiled{compiled}, and the maps of a compiled module cannot be measured. Give the plain module (what "
             "torch.compile was called with: `module._orig_mod`), and compile the model: torch.compile(zoo.build(...))."
+        )
+    if module._forward_hooks or module._backward_hooks:
+        raise PluginError(
+            f"{owner} has hooks on what its own forward returns, which an encoder of its maps does not compute. Remove them, "
+            "or register them on the submodules that return the maps."
         )
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
         raise PluginError(f"{owner} has lazy parameters without a shape; call it once on an image before it is probed.")
@@ -114,12 +123,15 @@ class ProbedFactory:
         maps: Sequence[_Sighting],
         traced: Traced | None,
         fixed: tuple[int, int] | None = None,
+        *,
+        are_returned: bool = False,
     ) -> None:
         self.module = module
         self.in_channels = in_channels
         self._fixed = fixed
         self._sightings = {sighting.name: sighting for sighting in maps}
         self._traced = traced
+        self._are_returned = are_returned
 
     def __call__(self, *, maps: Sequence[str], in_channels: int = 3, weights: Any = None) -> nn.Module:
         """Return the encoder of these maps; it shares the module's parameters.
@@ -144,7 +156,7 @@ class ProbedFactory:
         encoder: nn.Module
         with untouched(self.module):
             if self._traced is not None:
-                encoder = cut(self._traced, sources, layouts, self.module)
+                encoder = cut(self._traced, sources, layouts, self.module, are_returned=self._are_returned)
             else:
                 encoder = RecordedEncoder(self.module, sources, layouts)
             encoder = pruned(encoder, self.in_channels, self._fixed)
@@ -163,6 +175,7 @@ class _Probe:
         self.in_channels = in_channels
         self.image_size = image_size
         self.places: list[dict[Place, Tensor]] = []
+        self.versions: dict[Place, int] = {}
         self.outputs: list[dict[str, Tensor]] = []
         self.watches: list[Watch] = []
         self.parameters: dict[Place, frozenset[int]] = {}
@@ -180,6 +193,7 @@ class _Probe:
         if traced is None or not _cover(maps, recorded_maps):
             traced, maps = None, recorded_maps
         self._check_complete(maps)
+        self._check_strides(maps)
         if not maps:
             tried = " and ".join(f"{height} x {width}" for height, width in dict.fromkeys(self.sizes))
             raise NegotiationError(
@@ -192,9 +206,10 @@ class _Probe:
             )
         maps = sorted(maps, key=lambda sighting: sighting.layout.stride)
         name = re.sub(r"[^A-Za-z0-9_.+-]", "-", self.owner).lstrip("_.+-") or "module"
-        factory = ProbedFactory(self.module, self.in_channels, maps, traced, self.fixed)
+        factory = ProbedFactory(self.module, self.in_channels, maps, traced, self.fixed, are_returned=bool(returned))
         encoder = factory(maps=[sighting.name for sighting in maps], in_channels=self.in_channels)
         self._check_gradients(encoder, maps)
+        self._check_shapes(encoder, maps)
         return EncoderSpec(
             name=name,
             factory=factory,
@@ -212,7 +227,7 @@ class _Probe:
         cause: Exception | None = None
         set_modes(self.module, training=False)
         for on_meta, sizes in [*((True, sizes) for sizes in (*META_SIZES, *fixed)), *real]:
-            self.places, self.outputs, self.watches, self.parameters = [], [], [], {}
+            self.places, self.outputs, self.watches, self.parameters, self.versions = [], [], [], {}, {}
             where = "on the meta device" if on_meta else "on its own device"
             try:
                 for size in sizes:
@@ -221,6 +236,7 @@ class _Probe:
 
                     def put(place: Place, tensor: Tensor, found: dict[Place, Tensor] = found, watch: Watch = watch) -> None:
                         found[place] = tensor
+                        self.versions.setdefault(place, tensor._version)
                         watch.hold(tensor, parameters := watch.parameters_of(tensor))
                         self.parameters.setdefault(place, parameters)
 
@@ -330,6 +346,24 @@ class _Probe:
             "whose forward returns a list of maps (a wrapper of `forward_intermediates`, where the module has it)."
         )
 
+    def _check_strides(self, maps: Sequence[_Sighting]) -> None:
+        """Refuse several maps of one stride where the last, which a decoder gets, leaves out what another is made by."""
+        last = {sighting.level: sighting for sighting in maps}
+        covered = frozenset().union(*(sighting.parameters for sighting in last.values()))
+        lost = [sighting for sighting in maps if not sighting.parameters <= covered]
+        if lost:
+            kept = last[lost[0].level]
+            names = [
+                name for name, parameter in self.module.named_parameters() if id(parameter) in lost[0].parameters - covered
+            ]
+            raise NegotiationError(
+                f"{self.owner} returns {lost[0].name} ({lost[0].layout.channels} channels) and {kept.name} "
+                f"({kept.layout.channels} channels), both of stride {kept.layout.stride:g}. A decoder gets one map of each "
+                f"stride, the last, and an encoder of {kept.name} would leave out {len(names)} parameters that {lost[0].name} "
+                f"depends on, such as {names[0]}. Pass a module that returns one map of each stride: a wrapper that picks or "
+                "joins them, or the backbone inside."
+            )
+
     def _check_gradients(self, encoder: nn.Module, maps: Sequence[_Sighting]) -> None:
         """Refuse an encoder that would not train what the module itself trains."""
         if any(parameter.is_meta for parameter in self.module.parameters()):
@@ -348,6 +382,31 @@ class _Probe:
                 f"{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}. Its maps lie inside a torch.autograd.Function, "
                 "which hides gradients (torch.utils.checkpoint with use_reentrant=True is one: give it use_reentrant=False)."
             )
+
+    def _check_shapes(self, encoder: nn.Module, maps: Sequence[_Sighting]) -> None:
+        """Refuse an encoder that fails, or gives other maps, for an image or in a mode in which the module itself runs."""
+        small = self.sizes[0]
+        for size, training in ((small[::-1], False), ((small[0] // 4, small[1] // 4), False), (small, True)):
+            set_modes(self.module, training=training)
+            set_modes(encoder, training=training)
+            where = f"for images of {size[0]} x {size[1]} in {'train' if training else 'eval'} mode"
+            try:
+                with torch.no_grad():
+                    run(self.module, size, self.in_channels, on_meta=self.on_meta)
+            except Exception:  # noqa: BLE001 (a size or a mode that the module itself does not take)
+                continue
+            try:
+                with torch.no_grad():
+                    found, _ = run(encoder, size, self.in_channels, on_meta=self.on_meta)
+            except Exception as cause:
+                raise PluginError(f"{self.owner} runs {where}, and an encoder of its maps does not: {cause}") from cause
+            for sighting, tensor in zip(maps, found, strict=True):
+                if not sighting.layout.fits(tensor, size):
+                    raise PluginError(
+                        f"{self.owner}: the map {sighting.name} has the shape {tuple(tensor.shape)} {where}, where "
+                        f"{sighting.layout.channels} channels at stride {sighting.layout.stride:g} were expected. Its "
+                        "forward must give the same maps for every image and in both modes."
+                    )
 
     def _image_sizes(self, encoder: nn.Module, maps: Sequence[_Sighting]) -> ImageSizes:
         """Return which image sizes the encoder of these maps takes, as it shows by running on some.
@@ -388,16 +447,20 @@ class _Probe:
         return next(self.module.parameters(), None) is not None
 
     def _returned(self) -> list[_Sighting]:
-        """Return the maps that forward itself returns, if it returns several."""
+        """Return the maps that forward itself returns, if it returns several; none without parameters beside a learned one."""
         first, second = self.outputs
         maps = []
         for key, tensor in first.items():
             layout = self._layout((tensor, second.get(key)), self.watches[0])
+            parameters = self.watches[0].parameters_of(tensor)
             if layout is not None:
                 places = [place for place, seen in self.places[0].items() if seen is tensor and place.path]
-                source = places[-1] if places else Place(path="", call=1, key=key)
-                name, parameters = f"map{key}" if key.isdigit() else key, self.watches[0].parameters_of(tensor)
+                unchanged = [place for place in places if self.versions[place] == tensor._version]
+                source = unchanged[-1] if unchanged else Place(path="", call=1, key=key)
+                name = f"map{key}" if key.isdigit() else key
                 maps.append(_Sighting(name=name, depth=1, value=key, source=source, layout=layout, parameters=parameters))
+        learned = {sighting.level for sighting in maps if sighting.parameters}
+        maps = [sighting for sighting in maps if sighting.parameters or sighting.level not in learned]
         return maps if len(maps) > 1 else []
 
     def _recorded_sightings(self) -> list[_Sighting]:
@@ -439,7 +502,7 @@ class _Probe:
             partners = [names[of_eval[node]] for node in sources if of_eval[node] in names]
             if len(partners) < len(sources):
                 sources, partners = [*in_eval.scopes], [*in_train.scopes]
-            differing = differing_scopes(in_eval, sources, in_train, partners)
+            differing = differing_scopes(in_eval, sources, in_train, partners, are_returned=bool(returned))
             if differing is None:
                 return None, []
             if not differing:
@@ -497,7 +560,13 @@ class _Probe:
                     seen[node] = tensor
                     parameters.setdefault(node, watch.parameters_of(tensor))
 
-                run(_Observed(traced.module, see), size, self.in_channels, on_meta=self.on_meta, watch=watch)
+                run(
+                    _Observed(traced.module, see, traced.changing.add),
+                    size,
+                    self.in_channels,
+                    on_meta=self.on_meta,
+                    watch=watch,
+                )
         except Exception:  # noqa: BLE001 (the graph of a module that fx misread: the module then runs as it is)
             return None
         nodes = traced.returned()
@@ -584,7 +653,8 @@ def _are_close(expected: dict[str, Tensor], found: dict[str, Tensor] | None) -> 
         other = found[key]
         if tensor.shape != other.shape or tensor.dtype != other.dtype:
             return False
-        scale = float(tensor.float().abs().nan_to_num().max()) if tensor.numel() else 0.0
+        sizes = tensor.abs() if tensor.is_complex() else tensor.float().abs()
+        scale = float(sizes.nan_to_num().max()) if tensor.numel() else 0.0
         if not torch.allclose(tensor, other, rtol=1e-3, atol=1e-4 * scale, equal_nan=True):
             return False
     return True
@@ -602,19 +672,26 @@ def _cover(maps: Sequence[_Sighting], others: Sequence[_Sighting]) -> bool:
 
 
 class _Observed(nn.Module):
-    """Runs a graph node by node, and hands on each tensor."""
+    """Runs a graph node by node, hands on each tensor, and notes the nodes that change what they are given."""
 
-    def __init__(self, graph: fx.GraphModule, see: Callable[[fx.Node, Tensor], None]) -> None:
+    def __init__(
+        self, graph: fx.GraphModule, see: Callable[[fx.Node, Tensor], None], see_changing: Callable[[fx.Node], None]
+    ) -> None:
         super().__init__()
         self.graph = graph
         self.see = see
+        self.see_changing = see_changing
 
     def forward(self, image: Tensor) -> Any:
-        see = self.see
+        see, see_changing = self.see, self.see_changing
 
         class Interpreter(fx.Interpreter):
             def run_node(self, n: fx.Node) -> Any:
+                given = [self.env[node] for node in n.all_input_nodes if isinstance(self.env.get(node), Tensor)]
+                versions = [tensor._version for tensor in given]
                 value = super().run_node(n)
+                if [tensor._version for tensor in given] != versions:
+                    see_changing(n)
                 if isinstance(value, Tensor):
                     see(n, value)
                 return value

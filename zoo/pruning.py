@@ -12,6 +12,12 @@ from zoo.measurement import META_SIZES, REAL_SIZES, leaves, run, set_modes, unto
 
 __all__ = ["pruned", "unused_parameters"]
 
+SHAPES = {
+    True: (META_SIZES[0][0], META_SIZES[0][0][::-1], META_SIZES[1][0], (32, 48)),
+    False: (REAL_SIZES[0][0], REAL_SIZES[0][0][::-1], REAL_SIZES[1][0], (32, 48)),
+}
+"""Sizes at which it is seen what an encoder calls, on the meta device (True) and on real tensors."""
+
 
 def pruned(encoder: nn.Module, in_channels: int, image_size: tuple[int, int] | None = None) -> nn.Module:
     """Return the encoder without parameters that get no gradient from its maps, in train mode or in eval mode.
@@ -22,23 +28,37 @@ def pruned(encoder: nn.Module, in_channels: int, image_size: tuple[int, int] | N
         image_size: (H, W) of an encoder that takes images of one size only.
     """
     called: set[str] = set()
+    ran: list[tuple[tuple[int, int], bool]] = []
     all_names = [name for name, _ in encoder.named_parameters()]
     unused = all_names
-    fixed = [] if image_size is None else [(image_size, True), (image_size, False)]
-    runs = fixed or [(size, on_meta) for on_meta, pairs in ((True, META_SIZES), (False, REAL_SIZES)) for size, _ in pairs]
+    sizes = {True: SHAPES[True], False: SHAPES[False]} if image_size is None else dict.fromkeys((True, False), (image_size,))
     with untouched(encoder):
         for training in (False, True):
             set_modes(encoder, training=training)
-            for size, on_meta in runs:
-                try:
-                    with _noted(encoder, called):
-                        maps, stand_ins = run(encoder, size, in_channels, on_meta=on_meta)
-                except Exception:  # noqa: BLE001 (a size or a device that it refuses; the next is tried)
-                    continue
-                still = set(unused_parameters(encoder, maps, stand_ins))
-                unused = [name for name in unused if name in still]
-                break
-    return _without(encoder, unused, called) if unused and unused != all_names else encoder
+            for on_meta in (True, False):
+                before = len(ran)
+                for size in sizes[on_meta]:  # several: a forward may take another way for small or upright images
+                    try:
+                        with _noted(encoder, called):
+                            maps, stand_ins = run(encoder, size, in_channels, on_meta=on_meta)
+                    except Exception:  # noqa: BLE001 (a size or a device that it refuses; the next is tried)
+                        continue
+                    still = set(unused_parameters(encoder, maps, stand_ins))
+                    unused = [name for name in unused if name in still]
+                    ran.append((size, on_meta))
+                    if training:
+                        break
+                if len(ran) > before:
+                    break
+    if not unused or unused == all_names:
+        return encoder
+    lighter = _without(encoder, unused, called)
+    try:
+        with untouched(lighter):
+            run(lighter, ran[0][0], in_channels, on_meta=ran[0][1])
+    except Exception:  # noqa: BLE001 (its code reads what lies inside a submodule that it does not call)
+        return _without(encoder, unused, {name for name, _ in encoder.named_modules()})
+    return lighter
 
 
 def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> list[str]:

@@ -1,0 +1,290 @@
+"""Build a U-Net on the models of other libraries, taken as plain modules: `python benchmarks/modules.py`.
+
+Every classifier of torchvision, the smallest classifier of each of timm's families, every backbone type of transformers in its
+default configuration and the smallest encoder of each of smp's families, all with random weights, go through
+`zoo.build(module, "unet-basic")`. A module works if
+
+- the model predicts finite logits for a real image: 225x301, or the size that the module is made for;
+- its encoder has every parameter that the module's last feature map or its tokens depend on. That map is found without zoo: the
+  last output of a submodule with two spatial axes, or with more than one token;
+- its logits depend on every parameter that its encoder has, so that nothing behind the last map is left in it.
+
+A module that is refused is a row with the error's words; one that breaks any of these rules is a failure.
+
+    pip install transformers          # not needed by zoo; without it its rows are left out, and the table says so
+    python benchmarks/modules.py      # an interrupted run goes on
+    python benchmarks/modules.py --only torchvision 'timm:vit*'
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gc
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import zoo
+
+OPEN_SIZE = (225, 301)
+REFERENCE_SIZE = (256, 320)
+OWN_SIZES = (*((side, side) for side in (224, 256, 384, 299, 448, 518, 336, 160, 240, 288, 192)), (256, 192))
+FIELDS = ("module", "outcome", "image_size", "parameters", "in_encoder", "strides", "seconds", "reason")
+ROOT = Path(__file__).resolve().parents[1]
+
+Row = dict[str, Any]
+Maker = Callable[[], nn.Module]
+
+
+def main() -> None:
+    """Try what is not known yet, print the summary and write it with the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="GLOB", help="such as torchvision or 'timm:vit*'")
+    parser.add_argument("--output", type=Path, default=ROOT / "results/modules.csv", help="rows are kept there as they come")
+    asked = parser.parse_args()
+    makers = {name: make for name, make in catalog() if any(fnmatch(name, f"{glob}*") for glob in asked.only)}
+    rows = measured(makers, asked.output)
+    text = summary([rows[name] for name in makers])
+    asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def catalog() -> Iterator[tuple[str, Maker]]:
+    """Yield each module's name and what makes it."""
+    yield from torchvision_classifiers()
+    yield from timm_classifiers()
+    yield from transformers_backbones()
+    yield from smp_encoders()
+
+
+def torchvision_classifiers() -> Iterator[tuple[str, Maker]]:
+    """Yield all of torchvision's classifiers."""
+    from torchvision import models
+
+    for name in models.list_models(module=models):
+        options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}  # scipy takes a minute for these
+        yield f"torchvision:{name}", partial(models.get_model, name, weights=None, **options)
+
+
+def timm_classifiers() -> Iterator[tuple[str, Maker]]:
+    """Yield the smallest classifier of each of timm's families, by the committed coverage table."""
+    import timm
+
+    smallest: dict[str, tuple[int, str]] = {}
+    with (ROOT / f"benchmarks/results/coverage-timm-{timm.__version__}.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found = int(row["parameters"] or sys.maxsize), row["architecture"]
+            smallest[row["family"]] = min(smallest.get(row["family"], found), found)
+    for name in sorted(name for _, name in smallest.values()):
+        yield f"timm:{name}", partial(timm.create_model, name)
+
+
+def transformers_backbones() -> Iterator[tuple[str, Maker]]:
+    """Yield every backbone type of transformers in its default configuration."""
+    if find_spec("transformers") is None:
+        print("transformers is not installed: its backbones are left out", file=sys.stderr)
+        return
+    from transformers import AutoBackbone
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
+
+    def make(name: str) -> nn.Module:
+        made = CONFIG_MAPPING[name](**({"backbone": "resnet18"} if name == "timm_backbone" else {}))
+        read = type(made).from_dict(json.loads(made.to_json_string(use_diff=False)))  # lists, not tuples, as from a file
+        module: nn.Module = AutoBackbone.from_config(read)
+        return module
+
+    for name in MODEL_FOR_BACKBONE_MAPPING_NAMES:
+        yield f"transformers:{name}", partial(make, name)
+
+
+def smp_encoders() -> Iterator[tuple[str, Maker]]:
+    """Yield the first encoder of each of smp's families."""
+    from segmentation_models_pytorch.encoders import encoders, get_encoder
+
+    firsts = {str(entry["encoder"]): name for name, entry in reversed(encoders.items())}
+    for name in sorted(firsts.values()):
+        yield f"smp:{name}", partial(get_encoder, name, weights=None)
+
+
+def measured(makers: dict[str, Maker], place: Path) -> dict[str, Row]:
+    """Return each module's row; what a file of these versions holds is not tried again."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, Row] = {}
+    if place.exists():
+        with place.open(newline="", encoding="utf-8") as file:
+            rows = {row["module"]: row for row in csv.DictReader(file) if row.pop("versions") == versions()}
+    with place.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, (*FIELDS, "versions"))
+        if not file.tell():
+            writer.writeheader()
+        for name, make in makers.items():
+            if name not in rows:
+                rows[name] = tried(name, make)
+                writer.writerow({**rows[name], "versions": versions()})
+                file.flush()
+                print(*(f"{rows[name][field]}" for field in FIELDS), sep="  ", file=sys.stderr)
+                gc.collect()
+    return rows
+
+
+def versions() -> str:
+    """Return what the rows depend on."""
+    names = ("torch", "torchvision", "timm", "transformers", "segmentation-models-pytorch", "segmentation-zoo")
+    return ", ".join(f"{name} {version(name)}" for name in names if name != "transformers" or find_spec("transformers"))
+
+
+def tried(name: str, make: Maker) -> Row:
+    """Return the row of one module."""
+    row: Row = {**dict.fromkeys(FIELDS, ""), "module": name}
+    began = time.perf_counter()
+    torch.manual_seed(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = make().eval()
+            size, needed = reference(module)
+    except Exception as error:  # noqa: BLE001 - every failure is a row
+        return {**row, "outcome": "not run", "reason": one_line(error)}
+    row["parameters"] = sum(parameter.numel() for parameter in module.parameters())
+    row["image_size"] = "any" if size == REFERENCE_SIZE else f"{size[0]}x{size[1]}"
+    is_open = size == REFERENCE_SIZE
+    try:
+        model = zoo.build(module, "unet-basic", image_size=None if is_open else size)
+    except zoo.ZooError as error:
+        row |= {"outcome": "refused", "reason": one_line(error)}
+    except Exception as error:  # noqa: BLE001 - every failure is a row
+        row |= {"outcome": "fails", "reason": one_line(error)}
+    else:
+        row |= judged(model.eval(), OPEN_SIZE if is_open else size, needed)
+    return {**row, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def reference(module: nn.Module) -> tuple[tuple[int, int], dict[int, str]]:
+    """Return a size that the module takes, and the parameters by id that its last map or its tokens depend on there."""
+    for size in (REFERENCE_SIZE, *OWN_SIZES):
+        found: list[Tensor] = []
+        handles = [submodule.register_forward_hook(keeper(found)) for submodule in module.modules()]
+        try:
+            module(torch.rand(2, 3, *size))
+        except Exception:  # noqa: BLE001 - a size that it does not take
+            continue
+        finally:
+            for handle in handles:
+                handle.remove()
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
+        return size, {key: names[key] for key in reached(found[-1:]) if key in names}
+    raise RuntimeError(f"{type(module).__name__} takes none of the sizes tried")
+
+
+def keeper(found: list[Tensor]) -> Callable[..., None]:
+    """Return a hook that keeps what is a map or a row of tokens of the two images, in the order of computation."""
+
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        for tensor in tensors_of(output):
+            axes = tensor.shape[1:]
+            is_map = len(axes) == 3 and min(axes) > 1
+            is_tokens = len(axes) == 2 and min(axes) > 1
+            if tensor.shape[:1] == (2,) and tensor.is_floating_point() and (is_map or is_tokens):
+                found.append(tensor)
+
+    return keep
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors inside tuples, lists and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from tensors_of(each)
+    elif hasattr(value, "values"):
+        yield from tensors_of(list(value.values()))
+
+
+def reached(tensors: list[Tensor]) -> set[int]:
+    """Return the ids of the leaves that autograd would reach from these tensors."""
+    stack = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    seen, leaves = set(stack), set()
+    while stack:
+        function = stack.pop()
+        if hasattr(function, "variable"):
+            leaves.add(id(function.variable))
+        for following, _ in function.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                stack.append(following)
+    return leaves
+
+
+def judged(model: zoo.SegmentationModel, size: tuple[int, int], needed: dict[int, str]) -> Row:
+    """Return whether a model is what was asked for."""
+    encoder = dict(model.encoder.named_parameters())
+    kept = {id(parameter) for parameter in encoder.values()}
+    strides = {route.source.stride for route in model.plan.routes if not route.is_image}
+    row: Row = {
+        "in_encoder": sum(parameter.numel() for parameter in encoder.values()),
+        "strides": " ".join(f"{stride:g}" for stride in sorted(strides)),
+    }
+    try:
+        logits = model(torch.rand(1, 3, *size))
+    except Exception as error:  # noqa: BLE001 - every failure is a row
+        return {**row, "outcome": "fails", "reason": one_line(error)}
+    followed = reached([logits])
+    lost = [name for key, name in needed.items() if key not in kept]
+    idle = [name for name, parameter in encoder.items() if parameter.requires_grad and id(parameter) not in followed]
+    reasons = []
+    if tuple(logits.shape) != (1, 1, *size) or not logits.isfinite().all():
+        reasons.append(f"logits of shape {tuple(logits.shape)}, finite: {bool(logits.isfinite().all())}")
+    if lost:
+        reasons.append(f"leaves out {len(lost)} parameters that its last map depends on, such as {lost[0]}")
+    if idle:
+        reasons.append(f"has {len(idle)} parameters that nothing depends on, such as {idle[0]}")
+    return {**row, "outcome": "fails" if reasons else "works", "reason": "; ".join(reasons)}
+
+
+def one_line(error: Exception) -> str:
+    """Return an error as the table shows it."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def summary(rows: list[Row]) -> str:
+    """Return the counts by library as Markdown, and each module."""
+    libraries = list(dict.fromkeys(row["module"].partition(":")[0] for row in rows))
+    outcomes = ("works", "refused", "fails", "not run")
+    made = [row for row in rows if row["outcome"] != "not run"]
+    works = sum(row["outcome"] == "works" for row in rows)
+    lines = [f"# Other libraries' modules x unet-basic: {works} of {len(made)} work", "", f"Measured with {versions()}:", ""]
+    lines += [
+        "`python benchmarks/modules.py`.",
+        "",
+        f"| library | {' | '.join(outcomes)} |",
+        f"| --- |{' ---: |' * len(outcomes)}",
+    ]
+    for library in libraries:
+        counts = [sum(row["module"].startswith(f"{library}:") and row["outcome"] == each for row in rows) for each in outcomes]
+        lines.append(f"| {library} | {' | '.join(map(str, counts))} |")
+    lines += ["", "| module | outcome | image size | parameters | in the encoder | strides | reason |"]
+    lines.append("| --- | --- | --- | ---: | ---: | --- | --- |")
+    for row in rows:
+        cells = [
+            str(row[field]) for field in ("module", "outcome", "image_size", "parameters", "in_encoder", "strides", "reason")
+        ]
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
