@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -395,3 +398,50 @@ def test_a_decoder_that_expects_the_image_first_gets_it_by_its_needs():
         model = zoo.build("resnet18", name, in_channels=4, classes=2)
         assert [entry.stride for entry in model.plan.pyramid] == [1, 2, 4, 8, 16, 32]
         assert model(torch.rand(2, 4, 65, 97)).shape == (2, 2, 65, 97)
+
+
+class OwnHead(nn.Module):
+    """Has all that a decoder may have beside `forward`."""
+
+    aux_channels = (6,)
+
+    def __init__(self, in_channels_list, width=16):
+        super().__init__()
+        self.fine = nn.Conv2d(in_channels_list[-2], width, 1)
+        self.coarse = nn.Conv2d(in_channels_list[-1], 6, 1)
+        self.checkpoints = False
+
+    def forward(self, features):
+        return self.fine(features[-2])
+
+    def forward_aux(self, features):
+        return self.forward(features), [self.coarse(features[-1])]
+
+    def make_head(self, classes):
+        return nn.Conv2d(16, classes, 3, padding=1)
+
+    def set_grad_checkpointing(self, enable=True):
+        self.checkpoints = enable
+
+
+class OwnHeadOneByOne(OwnHead):
+    def forward(self, fine, coarse):
+        return super().forward([fine, coarse])
+
+    def forward_aux(self, fine, coarse):
+        return self.forward(fine, coarse), [self.coarse(coarse)]
+
+
+@pytest.mark.parametrize("decoder", [OwnHead, OwnHeadOneByOne])
+def test_what_the_class_has_beside_forward_is_used(decoder):
+    zoo.register_decoder("own", zoo.from_channels(decoder))
+    model = zoo.build("resnet18", "own", classes=4, aux_levels=1, gradient_checkpointing="decoder")
+    assert model.head.kernel_size == (3, 3)
+    assert model.decoder.module.checkpoints
+    model = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    assert [tuple(logits.shape) for logits in model(torch.rand(2, 3, 64, 96))] == [(2, 4, 64, 96)] * 2
+
+
+def test_what_the_class_has_not_is_not_there(basic):
+    decoder = zoo.build("resnet18", "basic").decoder
+    assert not any(hasattr(decoder, name) for name in ("make_head", "aux_channels", "forward_aux", "set_grad_checkpointing"))

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, get_origin
 
 import torch
@@ -26,8 +27,9 @@ def from_channels(
     The class gets the channels of *all* the encoder's maps, fine to coarse, as `zoo.channels` lists them, and its
     `forward` gets the maps in that order. A `forward` that names its inputs one by one needs that many maps. A `forward`
     with a single input, or whose first input is annotated as a list, gets the list of all maps; a single input that is
-    annotated as a `Tensor` gets the coarsest map. zoo runs the decoder once when it builds it, to measure how many channels
-    it returns and at which stride.
+    annotated as a `Tensor` gets the coarsest map. zoo runs the decoder when it builds it, to measure how many channels it
+    returns and at which stride. What else a decoder may have is used where the class has it: `make_head`, `aux_channels`
+    with `forward_aux`, which gets the maps as `forward` does, and `set_grad_checkpointing`.
 
     Args:
         decoder: the class (or a function that makes the module).
@@ -117,8 +119,33 @@ class ChannelListDecoder(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Hand the maps to the wrapped module, one by one or as a list."""
-        output: Tensor = self.module(list(features)) if self._takes_list else self.module(*features)
+        output: Tensor = self._given(self.module, features)
         return output
+
+    # What a decoder may have beside `forward`; an `AttributeError` within says that the wrapped class has it not.
+
+    @property
+    def make_head(self) -> Callable[[int], nn.Module]:
+        """The wrapped class's own head."""
+        return self.module.make_head  # type: ignore[return-value]
+
+    @property
+    def aux_channels(self) -> Sequence[int]:
+        """The widths of the wrapped class's coarser maps."""
+        return self.module.aux_channels  # type: ignore[return-value]
+
+    @property
+    def forward_aux(self) -> Callable[[Sequence[Tensor]], Any]:
+        """The wrapped class's `forward_aux`, which gets the maps as its `forward` does."""
+        return partial(self._given, self.module.forward_aux)  # type: ignore[arg-type]
+
+    @property
+    def set_grad_checkpointing(self) -> Callable[[bool], None]:
+        """The wrapped class's own switch."""
+        return self.module.set_grad_checkpointing  # type: ignore[return-value]
+
+    def _given(self, function: Callable[..., Any], features: Sequence[Tensor]) -> Any:
+        return function(list(features)) if self._takes_list else function(*features)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
