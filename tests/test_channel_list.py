@@ -311,11 +311,38 @@ class Transposed(AnyNumber):
         return super().forward(*features).transpose(2, 3)
 
 
-@pytest.mark.parametrize("decoder", [FixedGrid, Transposed])
+class FixedRatio(AnyNumber):
+    def forward(self, *features):
+        return F.interpolate(super().forward(*features), size=(32, 64))
+
+
+class FixedHeight(AnyNumber):
+    def forward(self, *features):
+        return F.interpolate(super().forward(*features), size=(32, features[1].shape[-1]))
+
+
+class ChannelsFollow(AnyNumber):
+    def forward(self, *features):
+        x = super().forward(*features)
+        return x.repeat(1, x.shape[2], 1, 1)
+
+
+@pytest.mark.parametrize("decoder", [FixedGrid, Transposed, FixedRatio, FixedHeight, ChannelsFollow])
 def test_a_map_whose_size_does_not_follow_the_images_is_refused(decoder):
     zoo.register_decoder("wrong", zoo.from_channels(decoder))
     with pytest.raises(zoo.PluginError, match=rf"{decoder.__name__}.*whose h and w follow the image's"):
         zoo.build("resnet18", "wrong")
+
+
+@pytest.mark.parametrize("channels", [7, 128])
+def test_a_map_whose_channels_come_last_is_refused_as_what_it_is(channels):
+    class ChannelsLast(AnyNumber):
+        def forward(self, *features):
+            return super().forward(*features).permute(0, 2, 3, 1)
+
+    zoo.register_decoder("last", zoo.from_channels(ChannelsLast, out_channels=channels))
+    with pytest.raises(zoo.PluginError, match=r"has its channels last; return x\.permute\(0, 3, 1, 2\)"):
+        zoo.build("resnet18", "last")
 
 
 @pytest.mark.parametrize("needs", [zoo.Needs(strides=(1, 2, 4, 8, 16, 32)), zoo.Needs(min_levels=6), zoo.Needs(channels=24)])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from zoo.errors import OptionError, PluginError, RegistrationError
 from zoo.outputs import describe
 from zoo.pyramid import Needs, Pyramid
+from zoo.sizes import Size
 
 __all__ = ["ChannelListDecoder", "ChannelListFactory", "from_channels"]
 
@@ -246,14 +247,21 @@ def _renamed(signature: inspect.Signature, classes: str, defaults: dict[str, Any
 
 
 def _measured(decoder: ChannelListDecoder, pyramid: Pyramid, origin: str, inputs: _Inputs) -> tuple[int, float]:
-    """Return the channels and the stride of what a decoder returns for this pyramid, by a run on the default device.
+    """Return the channels and the stride of what a decoder returns for this pyramid, by two runs on the default device.
 
-    It is a real one wherever the model is: on the meta device a transposed convolution, for one, checks no channels.
+    The images differ in their ratio, so that a fixed size or another order of the axes shows. The runs are real wherever the
+    model is: on the meta device a transposed convolution, for one, checks no channels.
     """
-    size = 4 * 2 ** math.ceil(math.log2(max(feature_map.stride for feature_map in pyramid)))
-    maps = [
-        torch.rand(2, entry.channels, *(max(1, round(side / entry.stride)) for side in (size, 2 * size))) for entry in pyramid
-    ]
+    side = 4 * 2 ** math.ceil(math.log2(max(feature_map.stride for feature_map in pyramid)))
+    sizes = ((side, 2 * side), (2 * side, side))
+    outputs = [_run(decoder, pyramid, size, origin, inputs) for size in sizes]
+    _check_follows(outputs, sizes, origin)
+    return outputs[0].shape[1], side / outputs[0].shape[2]
+
+
+def _run(decoder: ChannelListDecoder, pyramid: Pyramid, size: Size, origin: str, inputs: _Inputs) -> Tensor:
+    """Return what a decoder returns for random maps of an image of this size."""
+    maps = [torch.rand(2, entry.channels, *(max(1, round(side / entry.stride)) for side in size)) for entry in pyramid]
     try:
         with torch.no_grad():
             output: object = decoder.eval()(maps)
@@ -269,10 +277,31 @@ def _measured(decoder: ChannelListDecoder, pyramid: Pyramid, origin: str, inputs
         ) from cause
     if not isinstance(output, Tensor) or output.ndim != 4:
         raise PluginError(f"{origin} must return one tensor (N, channels, h, w); found {describe(output)}.")
-    height, width = output.shape[2:]
-    if not 0.75 < 2 * height / width < 1.34:  # strides that are not powers of two round the maps' sizes
-        raise PluginError(
-            f"{origin} returned {describe(output)} for an image of {size} x {2 * size}: it must return a map "
-            "(N, channels, h, w) whose h and w follow the image's."
-        )
-    return output.shape[1], size / height
+    return output
+
+
+def _check_follows(outputs: Sequence[Tensor], sizes: Sequence[Size], origin: str) -> None:
+    """Refuse what is no map (N, channels, h, w) of the same channels and stride for each image."""
+    if _follow(outputs, sizes, axes=(2, 3)) and len({output.shape[1] for output in outputs}) == 1:
+        return
+    found = " and ".join(
+        f"{describe(output)} for an image of {height} x {width}" for output, (height, width) in zip(outputs, sizes, strict=True)
+    )
+    remedy = (
+        "it has its channels last; return x.permute(0, 3, 1, 2)"
+        if _follow(outputs, sizes, axes=(1, 2))
+        else "take every size from the maps that it gets"
+    )
+    raise PluginError(
+        f"{origin} returned {found}: it must return a map (N, channels, h, w) whose h and w follow the image's; {remedy}."
+    )
+
+
+def _follow(outputs: Sequence[Tensor], sizes: Sequence[Size], axes: tuple[int, int]) -> bool:
+    """Return whether the axes follow all images at one stride; strides that are no powers of two round the maps' sizes."""
+    shares = [
+        output.shape[axis] / whole
+        for output, size in zip(outputs, sizes, strict=True)
+        for axis, whole in zip(axes, size, strict=True)
+    ]
+    return 0.75 * max(shares) < min(shares)
