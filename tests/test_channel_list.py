@@ -427,6 +427,19 @@ def test_a_decoder_that_expects_the_image_first_gets_it_by_its_needs():
         assert model(torch.rand(2, 4, 65, 97)).shape == (2, 2, 65, 97)
 
 
+class LargerThanTheImage(AnyNumber):
+    def forward(self, *features):
+        return F.interpolate(super().forward(*features), scale_factor=4)
+
+
+def test_a_map_larger_than_the_image_is_refused_in_words_about_the_class():
+    zoo.register_decoder("larger", zoo.from_channels(LargerThanTheImage))
+    with pytest.raises(zoo.PluginError, match=r"LargerThanTheImage.*a map 2 times as large as the image.*leave out an"):
+        zoo.build("resnet18", "larger")
+    zoo.register_decoder("logits", zoo.from_channels(LargerThanTheImage, classes="out_channels"))
+    assert zoo.build("resnet18", "logits", classes=2)(torch.rand(2, 3, 64, 96)).shape == (2, 2, 64, 96)
+
+
 class OwnHead(nn.Module):
     """Has all that a decoder may have beside `forward`."""
 

@@ -94,8 +94,13 @@ class ChannelListFactory:
         own = [] if device.type in ("cpu", "meta") else [device.index or 0]
         with torch.random.fork_rng(devices=own, device_type=device.type if own else "cuda"):
             twin = ChannelListDecoder(self.decoder(channels, **options), takes_list=inputs.takes_list)
-            measured = _measured(twin, pyramid, self.origin, inputs)
-        return ChannelListDecoder(module, *measured, takes_list=inputs.takes_list)
+            out_channels, out_stride = _measured(twin, pyramid, self.origin, inputs)
+        if out_stride < 1 and not self.makes_logits:
+            raise PluginError(
+                f"{self.origin} returned a map {1 / out_stride:g} times as large as the image; it must return one of the "
+                "image's size at the most: leave out an upsampling."
+            )
+        return ChannelListDecoder(module, out_channels, out_stride, takes_list=inputs.takes_list)
 
     def _check_count(self, inputs: _Inputs, count: int) -> None:
         if not inputs.allows(count):
