@@ -106,9 +106,27 @@ def test_an_unknown_option_names_those_of_the_class(basic):
 
 def test_a_missing_default_is_the_plugins_error():
     zoo.register_decoder("basic", zoo.from_channels(BasicDecoder))
-    with pytest.raises(zoo.PluginError, match=r"local:basic.*out_channels") as caught:
+    with pytest.raises(
+        zoo.PluginError, match=r"BasicDecoder\(\) requires out_channels\. Give a value: .*out_channels="
+    ) as caught:
         zoo.build("resnet18", "basic")
     assert isinstance(caught.value.__cause__, TypeError)
+    assert zoo.build("resnet18", "basic", decoder_options={"out_channels": 8}).decoder.out_channels == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("num_classes", lambda channels, num_classes: BasicDecoder(channels, num_classes)),
+        ("classes", lambda channels, classes: BasicDecoder(channels, classes)),
+    ],
+)
+def test_a_missing_number_of_classes_is_told_how_it_is_given(name, make):
+    zoo.register_decoder("logits", zoo.from_channels(make))
+    with pytest.raises(zoo.PluginError, match=rf"zoo\.from_channels\(\.\.\., classes='{name}'\), .*makes_logits=True"):
+        zoo.build("resnet18", "logits", classes=3)
+    zoo.register_decoder("right", zoo.from_channels(make, classes=name))
+    assert zoo.build("resnet18", "right", classes=3)(torch.rand(2, 3, 64, 96)).shape == (2, 3, 64, 96)
 
 
 def test_an_encoder_with_fewer_maps_than_it_names_is_refused(basic):

@@ -74,6 +74,7 @@ class ChannelListFactory:
         self.origin = f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
         self._inputs = _inputs_of(getattr(decoder, "forward", None))
         self.needs = _merged(needs, self._inputs, self.origin)
+        self._signature = signature
         self.__doc__ = decoder.__doc__
         self.__signature__ = signature if classes is None else _renamed(signature, classes, defaults, self.origin)
 
@@ -87,6 +88,7 @@ class ChannelListFactory:
             options[self.classes] = count
         channels = [feature_map.channels for feature_map in pyramid]
         self._check_count(self._inputs, len(channels))
+        self._check_complete(channels, options)
         module = self.decoder(channels, **options)
         inputs = _inputs_of(type(module).forward)
         self._check_count(inputs, len(channels))
@@ -108,6 +110,27 @@ class ChannelListFactory:
                 f"The forward of {self.origin} takes {inputs}, and the pyramid has {count}. "
                 f"Say which maps it takes: zoo.from_channels(..., {_needs_text(inputs.fewest)})."
             )
+
+    def _check_complete(self, channels: list[int], options: dict[str, Any]) -> None:
+        """Refuse to call the class without what it requires, and say how to give it."""
+        try:
+            self._signature.bind(channels, **options)
+        except TypeError as cause:
+            _, *parameters = self._signature.parameters.values()
+            missing = [
+                entry.name
+                for entry in parameters
+                if entry.default is entry.empty
+                and entry.kind in (entry.POSITIONAL_OR_KEYWORD, entry.KEYWORD_ONLY)
+                and entry.name not in options
+            ]
+            if not missing:
+                raise
+            raise PluginError(
+                f"{self.origin} requires {', '.join(missing)}. Give a value: zoo.from_channels(..., {missing[0]}=...), or "
+                f"decoder_options={{{missing[0]!r}: ...}}. If that is the number of classes, and the class makes the logits "
+                f"itself: zoo.from_channels(..., classes={missing[0]!r}), which declares makes_logits=True for it."
+            ) from cause
 
     def __repr__(self) -> str:
         return f"zoo.from_channels({self.origin})"
