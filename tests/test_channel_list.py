@@ -319,6 +319,18 @@ def test_a_single_input_that_takes_no_list_is_named_when_it_is_built():
         zoo.build("resnet18", "unannotated")
 
 
+class Masked(Listed):
+    def forward(self, features, mask=None):
+        assert mask is None, "a mask of another size"
+        return super().forward(features)
+
+
+def test_a_list_beside_an_optional_input_is_told_the_annotation():
+    zoo.register_decoder("masked", zoo.from_channels(Masked))
+    with pytest.raises(zoo.PluginError, match=r"Masked.*one by one.*annotate its first input as list\[torch\.Tensor\]"):
+        zoo.build("resnet18", "masked")
+
+
 class FixedGrid(AnyNumber):
     def forward(self, *features):
         return F.interpolate(super().forward(*features), size=(56, 56))

@@ -299,6 +299,8 @@ def _run(decoder: ChannelListDecoder, pyramid: Pyramid, size: Size, origin: str,
         convention = "one by one, fine to coarse"
         if inputs.takes_list:
             convention = "as one list, fine to coarse; annotate its input as torch.Tensor if it takes a single map"
+        elif inputs.fewest == 1 < (inputs.most or 1):
+            convention += "; annotate its first input as list[torch.Tensor] if that takes them all"
         raise PluginError(
             f"{origin} raised {type(cause).__name__} for maps of shape {shapes}: {reason}. Its forward gets the encoder's maps "
             f"{convention}. If it takes certain maps only, say so: zoo.from_channels(..., needs=zoo.Needs(strides=...))."
