@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
 
 import zoo
 
@@ -70,3 +71,36 @@ def test_a_model_with_them_is_copied_and_pickled():
 def test_what_cannot_be_is_told(decoder, levels, told):
     with pytest.raises(zoo.OptionError, match=told):
         built(decoder, aux_levels=levels)
+
+
+class Coarser(nn.Module):
+    """Gives the last map as it is, and the one before it as a coarser one."""
+
+    def __init__(self, pyramid):
+        super().__init__()
+        self.out_channels, self.out_stride = pyramid[-1].channels, pyramid[-1].stride
+
+    def forward(self, features):
+        return features[-1]
+
+
+class WithAux(Coarser):
+    def forward_aux(self, features):
+        return features[-1], [features[-2]]
+
+
+@pytest.mark.usefixtures("fresh_registry")
+@pytest.mark.parametrize(
+    ("base", "widths", "told"),
+    [
+        (WithAux, 16, "a tuple of whole numbers of at least 1 as `aux_channels`, and has 16"),
+        (WithAux, (16.0,), r"has \(16\.0,\); set it to the widths"),
+        (WithAux, (True,), r"has \(True,\)"),
+        (WithAux, (0,), r"has \(0,\)"),
+        (Coarser, (16,), r"has `aux_channels` and no `forward_aux\(features\)`.*write it"),
+    ],
+)
+def test_a_decoder_whose_declaration_of_coarser_maps_is_wrong_is_refused_when_it_is_built(base, widths, told):
+    zoo.register_decoder("wrong", type("Wrong", (base,), {"aux_channels": widths}))
+    with pytest.raises(zoo.PluginError, match=f"The decoder local:wrong .*{told}"):
+        built("local:wrong", aux_levels=1)

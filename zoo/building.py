@@ -170,7 +170,17 @@ def _aux_heads(decoder: nn.Module, resolved: Resolved) -> list[nn.Module]:
     wanted, classes = resolved.pairing.aux_levels, resolved.pairing.classes
     if not wanted:
         return []
-    widths = tuple(getattr(decoder, "aux_channels", ()))
+    widths = getattr(decoder, "aux_channels", ())
+    if not isinstance(widths, tuple | list) or not all(type(width) is int and width >= 1 for width in widths):
+        raise PluginError(
+            f"The decoder {resolved.decoder.id} needs a tuple of whole numbers of at least 1 as `aux_channels`, and has "
+            f"{widths!r}; set it to the widths of its coarser maps, the finest first."
+        )
+    if widths and not hasattr(decoder, "forward_aux"):
+        raise PluginError(
+            f"The decoder {resolved.decoder.id} has `aux_channels` and no `forward_aux(features)`, which returns its map and "
+            "a list of its coarser maps; write it, or leave out `aux_channels`."
+        )
     if len(widths) < wanted:
         has = f"has {len(widths)} coarser maps here" if widths else "gives no coarser maps (`aux_channels` and `forward_aux`)"
         raise OptionError(f"aux_levels={wanted}: the decoder {resolved.decoder.id} {has}.")
