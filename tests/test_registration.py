@@ -343,6 +343,35 @@ def test_a_decoder_may_make_its_own_head():
         built_with("headless")
 
 
+class Lazy(nn.Module):
+    def __init__(self, pyramid):
+        super().__init__()
+        self.norm = nn.LazyBatchNorm2d()
+        self.out_channels, self.out_stride = 8, 2
+
+    def forward(self, features):
+        return self.norm(features[0])
+
+
+class LazyHead(Sum):
+    def make_head(self, classes):
+        return nn.LazyConv2d(classes, 1)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "told"),
+    [
+        (Lazy, r"The factory of local:lazy made lazy layers.*: norm\.weight.* Make them of known shapes"),
+        (zoo.from_channels(Lazy), r"The factory of local:lazy made lazy layers.*: module\.norm\.weight"),
+        (LazyHead, r"make_head of the decoder local:lazy made lazy layers.*: weight"),
+    ],
+)
+def test_lazy_layers_are_refused_when_a_model_is_built(decoder, told):
+    zoo.register_decoder("lazy", decoder)
+    with pytest.raises(zoo.PluginError, match=told):
+        zoo.build("resnet18", "lazy")
+
+
 @pytest.mark.parametrize("out_channels", [8.5, 8.0, True, "8"])
 def test_a_number_of_channels_that_is_not_whole_is_refused(out_channels):
     class Odd(Sum):

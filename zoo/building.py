@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from zoo.errors import OptionError, PluginError, ZooError
 from zoo.foreign_code import ForeignError, foreign_code
@@ -163,6 +164,7 @@ def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
         raise PluginError(f"make_head of {resolved.decoder.full_id} raised {type(cause).__name__}: {cause}.") from cause
     if not isinstance(head, nn.Module):
         raise PluginError(f"make_head of the decoder {resolved.decoder.id} must return an nn.Module; found {head!r}.")
+    _check_materialized(head, f"make_head of the decoder {resolved.decoder.id}")
     return head
 
 
@@ -232,7 +234,18 @@ def _made(
         ) from failure.__cause__
     if not isinstance(module, nn.Module):
         raise PluginError(f"The factory of {entry.full_id} must return a torch.nn.Module; found {module!r}.")
+    _check_materialized(module, f"The factory of {entry.full_id}")
     return module
+
+
+def _check_materialized(module: nn.Module, owner: str) -> None:
+    """Refuse layers that wait for their first input: until then they cannot be counted, initialized, saved or trained."""
+    lazy = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if is_lazy(tensor)]
+    if lazy:
+        raise PluginError(
+            f"{owner} made lazy layers, which have no shape before the first run: {', '.join(lazy[:5])}. Make them of known "
+            "shapes: an encoder's maps and a decoder's pyramid or channel list say how many channels there are."
+        )
 
 
 def _imported(factory: Factory) -> Any:
