@@ -266,6 +266,60 @@ def test_the_whole_model_has_the_modules_dtype(dtype):
     assert {parameter.dtype for parameter in zoo.build(small(), "unet-basic").parameters()} == {torch.float32}
 
 
+class TwoAndTheImage(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(count, 4, 1) for count in channels)
+
+    def forward(self, features):
+        maps = [conv(x) for conv, x in zip(self.convs, features, strict=True)]
+        return sum(nn.functional.interpolate(x, size=maps[0].shape[-2:]) for x in maps)
+
+
+class LastMap(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+
+    def forward(self, features):
+        return features[-1]
+
+
+class UnderAutocast(nn.Sequential):
+    @torch.autocast("cpu", dtype=torch.bfloat16)
+    def forward(self, image):
+        return super().forward(image)
+
+
+class GivesFloat32(nn.Module):
+    """Computes in bfloat16, and gives its maps in the image's dtype."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.coarse = (nn.Conv2d(*channels, 3, 2, 1).bfloat16() for channels in ((3, 8), (8, 16)))
+
+    def forward(self, image):
+        fine = self.fine(image.bfloat16())
+        return [fine.float(), self.coarse(fine).float()]
+
+
+@pytest.mark.parametrize("make", [lambda: UnderAutocast(*small()), GivesFloat32])
+@pytest.mark.parametrize("decoder", ["unet-basic", "image-too", "last-map"])
+@pytest.mark.usefixtures("fresh_registry")
+def test_maps_of_another_dtype_than_the_modules_parameters_reach_the_decoder_in_its_own(make, decoder):
+    needs = zoo.Needs(strides=(2, 4), image=True)
+    zoo.register_decoder("image-too", zoo.from_channels(TwoAndTheImage, needs=needs))
+    zoo.register_decoder("last-map", zoo.from_channels(LastMap))
+    model = zoo.build(make(), decoder)
+    image = torch.rand(2, 3, 32, 64)
+    model(image).float().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(image).shape == (2, 1, 32, 64)
+    program = torch.export.export(model.eval(), (image,)).module()
+    with torch.no_grad():
+        torch.testing.assert_close(program(image), model(image))
+
+
 def test_a_compiled_module_is_asked_for_plain_before_it_runs():
     ran = []
     compiled_inside = nn.Sequential(small(), torch.compile(nn.ReLU(), backend="eager"))

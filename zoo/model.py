@@ -218,10 +218,8 @@ class SegmentationModel(nn.Module):
     def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the heads' logits, at whatever resolution they give them, for an image of a size that the encoder takes."""
         maps = self._maps(image)
-        inputs = [
-            adapter(image if source is None else maps[source])
-            for adapter, source in zip(self.adapters, self._sources, strict=True)
-        ]
+        sources = self._in_decoders_dtype([image if source is None else maps[source] for source in self._sources])
+        inputs = [adapter(x) for adapter, x in zip(self.adapters, sources, strict=True)]
         has_aux = self.training and len(self.aux_heads) > 0
         batch = image.shape[0]
 
@@ -257,6 +255,20 @@ class SegmentationModel(nn.Module):
             remedy = "Its pyramid must declare the channels that forward returns."
             check_map(x, of=f"The encoder {encoder}, map {name!r},", channels=channels, batch=image.shape[0], remedy=remedy)
         return maps
+
+    def _in_decoders_dtype(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return the maps in the decoder's dtype: an encoder of several dtypes, or under an autocast of its own, gives others.
+
+        Under an autocast of the caller's each layer does that itself.
+        """
+        parameters = (entry for part in (self.decoder, self.head) for entry in part.parameters())
+        dtype = next((entry.dtype for entry in parameters if entry.is_floating_point()), None)
+        if dtype is None or all(x.dtype == dtype for x in maps):
+            return maps
+        device = maps[0].device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            return maps
+        return [x.to(dtype) for x in maps]
 
     def _decoded(self, x: object, batch: int) -> Tensor:
         """Return the decoder's map, checked."""
