@@ -37,8 +37,8 @@ pyramids = st.builds(
 
 @st.composite
 def any_needs(draw):
-    min_levels = draw(st.integers(1, 5))
     strides = draw(st.none() | st.sets(st.sampled_from((2, 4, 8, 16, 32)), min_size=1, max_size=3))
+    min_levels = draw(st.integers(1, 5 if strides is None else len(strides)))
     return zoo.Needs(
         min_levels=min_levels,
         max_levels=draw(st.none() | st.integers(min_levels, 6)),

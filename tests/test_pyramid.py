@@ -77,6 +77,27 @@ def test_needs_say_what_is_wrong_with_them(wrong, found):
         zoo.Needs(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ({"strides": (True, 2)}, r"strides must be whole numbers.*found \(True, 2\)"),
+        ({"strides": (4, 8), "min_levels": 3}, r"min_levels \(3\) is above the number of strides \(4, 8\)"),
+        ({"output_stride": 3}, r"output_stride must be a power of two, found 3"),
+        ({"one_stride": True, "distinct_strides": True}, r"one_stride takes several maps of one stride.*give one"),
+    ],
+)
+def test_needs_that_nobody_can_meet_are_refused(wrong, found):
+    with pytest.raises(zoo.RegistrationError, match=found):
+        zoo.Needs(**wrong)
+
+
+def test_several_maps_of_one_named_stride_are_needs_that_can_be_met():
+    needs = zoo.Needs(one_stride=True, strides=(16,), min_levels=4)
+    assert (needs.min_levels, needs.distinct_strides) == (4, False)
+    assert dataclasses.replace(needs, channels=8).distinct_strides is False
+    assert zoo.Needs().distinct_strides is True
+
+
 def test_strides_given_as_a_list_become_a_tuple():
     assert zoo.Needs(strides=[4, 8]) == zoo.Needs(strides=(4, 8))
     assert hash(zoo.Needs(strides=[4, 8])) == hash(zoo.Needs(strides=(4, 8)))

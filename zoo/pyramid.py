@@ -83,12 +83,13 @@ class Needs:
             coarsest map that is left.
         max_levels: the most it takes; of a longer pyramid it gets the coarsest.
         strides: exact strides, powers of two such as (4, 8, 16, 32), one feature map each.
-        distinct_strides: of maps that share a stride only the last is taken; False takes all of them.
+        distinct_strides: of maps that share a stride only the last is taken; False takes all of them. By default True, and
+            False with `one_stride`.
         one_stride: all maps have one stride, as those of a vision transformer do (MLA, DPT): the encoder's stride with the
             most maps, of two the finer, or the one in `strides`. Nothing is made from maps of other strides.
         channels: one width for all maps; 1x1 projections are inserted where it differs.
         finest_stride: the finest stride the decoder takes, a power of two: finer maps are left out before anything is counted.
-        output_stride: the coarsest stride the decoder wants (DeepLab's 8 or 16).
+        output_stride: the coarsest stride the decoder wants, a power of two (DeepLab's 8 or 16).
         image: the decoder gets the image itself as well, as its first map: as the encoder sees it, of stride 1. It counts as
             none of the levels.
     """
@@ -96,7 +97,7 @@ class Needs:
     min_levels: int = -1  # stands for the default until it is made: that depends on `strides`
     max_levels: int | None = None
     strides: tuple[int, ...] | None = None
-    distinct_strides: bool = True
+    distinct_strides: bool = None  # type: ignore[assignment]  # stands for the default likewise
     channels: int | None = None
     finest_stride: int = 1
     output_stride: int | None = None
@@ -104,11 +105,13 @@ class Needs:
     image: bool = False
 
     def __post_init__(self) -> None:
+        if self.distinct_strides is None:
+            object.__setattr__(self, "distinct_strides", self.one_stride is not True)  # type: ignore[unreachable]
         for name in ("distinct_strides", "one_stride", "image"):
             if not isinstance(getattr(self, name), bool):
                 raise RegistrationError(f"Needs: {name} must be True or False, found {getattr(self, name)!r}.")
-        if self.one_stride:
-            object.__setattr__(self, "distinct_strides", False)  # of maps that all share a stride none is passed over
+        if self.one_stride and self.distinct_strides:
+            raise RegistrationError("Needs: one_stride takes several maps of one stride, and distinct_strides one; give one.")
         if self.min_levels == -1:
             named = self.strides if isinstance(self.strides, Sequence) else ()
             object.__setattr__(self, "min_levels", max(1, len(named)))
@@ -117,7 +120,7 @@ class Needs:
             if (value is not None or name == "min_levels") and (not isinstance(value, int) or isinstance(value, bool)):
                 raise RegistrationError(f"Needs: {name} must be a whole number, found {value!r}.")
         if self.strides is not None:
-            if not isinstance(self.strides, Sequence) or not all(isinstance(stride, int) for stride in self.strides):
+            if not isinstance(self.strides, Sequence) or not all(type(stride) is int for stride in self.strides):
                 raise RegistrationError(f"Needs: strides must be whole numbers, e.g. (4, 8, 16, 32); found {self.strides!r}.")
             object.__setattr__(self, "strides", tuple(self.strides))
             powers = bool(self.strides) and all(stride >= 1 and stride.bit_count() == 1 for stride in self.strides)
@@ -127,6 +130,11 @@ class Needs:
                 )
         if self.one_stride and self.strides is not None and len(self.strides) != 1:
             raise RegistrationError(f"Needs: one_stride takes maps of one stride; found strides={self.strides!r}.")
+        if self.strides is not None and not self.one_stride and self.min_levels > len(self.strides):
+            raise RegistrationError(
+                f"Needs: min_levels ({self.min_levels}) is above the number of strides {self.strides!r}, of which each is one "
+                "map; name more, or leave min_levels out."
+            )
         if self.min_levels < 1:
             raise RegistrationError(f"Needs: min_levels must be at least 1, found {self.min_levels}.")
         if self.max_levels is not None and self.max_levels < self.min_levels:
@@ -144,6 +152,8 @@ class Needs:
             raise RegistrationError(f"Needs: finest_stride must be a power of two, found {finest!r}.")
         if self.strides is not None and self.strides[0] < finest:
             raise RegistrationError(f"Needs: stride {self.strides[0]} is finer than finest_stride={finest}; name coarser ones.")
+        if self.output_stride is not None and self.output_stride.bit_count() != 1:
+            raise RegistrationError(f"Needs: output_stride must be a power of two, found {self.output_stride}.")
         if self.output_stride is not None and self.output_stride < finest:
             raise RegistrationError(f"Needs: output_stride={self.output_stride} is finer than finest_stride={finest}.")
 
