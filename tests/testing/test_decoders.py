@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from planted_decoders import FAULTY, GOOD, Concat, Gated, Sum, register
@@ -46,7 +48,7 @@ def test_a_planted_fault_is_found_by_the_check_that_is_about_it(name):
 
 
 def test_every_failure_is_listed_in_one_error_with_what_to_do():
-    with pytest.raises(ConformanceError, match=r"The decoder local:WrongOutChannelsSum fails 4 of 22 checks") as caught:
+    with pytest.raises(ConformanceError, match=r"The decoder local:WrongOutChannelsSum fails 4 of 23 checks") as caught:
         check_decoder(register(FAULTY["WrongOutChannelsSum"]))
     found = {failure.check for failure in caught.value.failures}
     assert {"any_valid_pyramid_works", "out_channels_are_as_declared", "model_gives_logits"} < found
@@ -326,3 +328,46 @@ def test_a_checked_process_is_left_as_it_was():
     failures(register(Rude))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_default_dtype() is torch.float32
+
+
+class WiderInTraining(Sum):
+    def forward(self, features):
+        x = super().forward(features)
+        return torch.cat([x, x], dim=1) if self.training else x
+
+
+class CoarserInTraining(Sum):
+    def forward(self, features):
+        x = super().forward(features)
+        return nn.functional.avg_pool2d(x, 2) if self.training else x
+
+
+class DetachesInTraining(Sum):
+    def forward(self, features):
+        return super().forward([x.detach() for x in features] if self.training else features)
+
+
+class OtherCoarserMapsInTraining(Sum):
+    def __init__(self, pyramid):
+        super().__init__(pyramid)
+        self.aux_channels = (8,)
+
+    def forward_aux(self, features):
+        x = self.laterals[-1](features[-1])
+        return self(features), [x[:, :4] if self.training else x]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "check", "found"),
+    [
+        (WiderInTraining, "train_mode_gives_what_eval_mode_gives", r"\(2, 24, "),
+        (CoarserInTraining, "train_mode_gives_what_eval_mode_gives", r"\(2, 12, 16, 24\)"),
+        (DetachesInTraining, "train_mode_gives_what_eval_mode_gives", "none for map 1, map 2"),
+        (OtherCoarserMapsInTraining, "out_channels_are_as_declared", r"\[12\] and \[4\] channels"),
+    ],
+)
+def test_a_fault_that_shows_in_train_mode_alone_is_found(decoder, check, found):
+    failure = outcome(register(decoder), check)
+    assert failure.status == "failed"
+    assert re.search(found, failure.found)
+    assert "train mode" in failure.expected

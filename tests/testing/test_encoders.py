@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from planted_encoders import FAULTY, MadeForOneSize, OfOneSize, Plain, register
@@ -49,7 +51,7 @@ def test_a_planted_fault_is_found_by_the_check_that_is_about_it(encoder):
 
 
 def test_every_failure_is_listed_in_one_error():
-    with pytest.raises(ConformanceError, match=r"The encoder local:WrongChannels fails \d+ of 22 checks") as caught:
+    with pytest.raises(ConformanceError, match=r"The encoder local:WrongChannels fails \d+ of 23 checks") as caught:
         check_encoder(register(FAULTY[0]))
     assert "expected: 32 channels on the second axis of coarse" in str(caught.value)
     assert "strides_are_as_declared" not in [failure.check for failure in caught.value.failures]
@@ -142,3 +144,46 @@ def test_a_state_that_a_seed_does_not_fix_is_found():
             self.register_buffer("noise", torch.rand(3, generator=torch.Generator().manual_seed(torch.seed() % 2**31)))
 
     assert outcome(register(Unseeded), "building_twice_gives_the_same").status == "failed"
+
+
+class WiderInTraining(Plain):
+    def forward(self, image):
+        maps = super().forward(image)
+        return [torch.cat([x, x], dim=1) for x in maps] if self.training else maps
+
+
+class LearnsNothing(Plain):
+    def forward(self, image):
+        with torch.set_grad_enabled(not self.training):
+            return super().forward(image)
+
+
+class TransposesPortraits(Plain):
+    def forward(self, image):
+        maps = super().forward(image)
+        return maps if image.shape[3] >= image.shape[2] else [x.transpose(2, 3) for x in maps]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "check", "found"),
+    [
+        (WiderInTraining, "train_mode_gives_what_eval_mode_gives", r"^\[\(2, 16, 16, 24\)"),
+        (LearnsNothing, "train_mode_gives_what_eval_mode_gives", "none for the parameters"),
+        (TransposesPortraits, "odd_sizes_work", "the shape"),
+    ],
+)
+def test_a_fault_that_shows_in_train_mode_or_in_a_portrait_alone_is_found(encoder, check, found):
+    failure = outcome(register(encoder), check)
+    assert failure.status == "failed"
+    assert re.search(found, failure.found)
+
+
+def test_an_encoder_whose_parameters_are_frozen_learns_nothing_and_passes():
+    class Frozen(Plain):
+        """Holds what it was given. Shapes: (N, C, H, W) -> maps."""
+
+        def __init__(self, **given):
+            super().__init__(**given)
+            self.requires_grad_(False)
+
+    assert outcome(register(Frozen), "train_mode_gives_what_eval_mode_gives").status == "passed"

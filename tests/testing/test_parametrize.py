@@ -72,7 +72,7 @@ def test_an_expected_failure_is_a_strict_xfail(run):
         "every_map_matters or batch_is_kept",
     )
     assert code == 1, output
-    assert "1 failed, 21 deselected, 1 xfailed" in output
+    assert "1 failed, 22 deselected, 1 xfailed" in output
     assert "every_map_matters] XFAIL" in output
     assert "batch_is_kept] FAILED" in output
     assert "[XPASS(strict)] it is not" in output

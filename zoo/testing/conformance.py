@@ -36,7 +36,7 @@ def check_encoder(id: str, *, options: Mapping[str, Any] | None = None, compile:
 
     Example:
         >>> print(check_encoder("resnet18"))
-        22 checks ran on resnet18, all passed; 1 skipped:
+        23 checks ran on resnet18, all passed; 1 skipped:
           compiles: asked for by compile=True
     """
     return _checked("encoder", id, options, compile)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["DECODER_CHECKS"]
 
 WHOLE_SIZES = ((128, 256), (256, 384))
-ODD_SIZES = ((65, 97), (225, 301), (37, 53))
+ODD_SIZES = ((65, 97), (301, 225), (37, 53))
 MAX_EXAMPLES = 20
 
 
@@ -210,24 +210,26 @@ def make_head_gives_classes(subject: DecoderSubject) -> None:
 
 def _check_coarser_maps(subject: DecoderSubject) -> None:
     """Check that `forward_aux` returns the map that `forward` does, and one map for each of `aux_channels`."""
-    module = subject.module
-    widths = tuple(getattr(module, "aux_channels", ()))
-    if not widths and not hasattr(module, "forward_aux"):
+    widths = tuple(getattr(subject.module, "aux_channels", ()))
+    if not widths and not hasattr(subject.module, "forward_aux"):
         return
-    with torch.no_grad():
-        expected = subject.outputs(module, subject.inputs())[0]
-        seed(0)
-        forward_aux: Any = getattr(module, "forward_aux", None)
-        found: Any = forward_aux(subject.inputs()) if forward_aux is not None else None
-    is_pair = isinstance(found, tuple | list) and len(found) == 2 and isinstance(found[1], tuple | list)
-    maps = [found[0], *found[1]] if is_pair else []
-    channels = [entry.shape[1] if isinstance(entry, Tensor) and entry.ndim == 4 else None for entry in maps]
-    if channels != [expected.shape[1], *widths] or not torch.equal(maps[0], expected):
-        raise Finding(
-            expected=f"forward_aux(features) returns forward's map and a list of maps with {list(widths)} channels",
-            found=f"maps with {channels[:1]} and {channels[1:]} channels" if is_pair else describe(found),
-            remedy="set self.aux_channels to the widths of the coarser maps, the finest first, and return all of them",
-        )
+    for module in (subject.module, subject.trainee):
+        with torch.no_grad():
+            expected = subject.outputs(module, subject.inputs())[0]
+            seed(0)
+            forward_aux: Any = getattr(module, "forward_aux", None)
+            found: Any = forward_aux(subject.inputs()) if forward_aux is not None else None
+        is_pair = isinstance(found, tuple | list) and len(found) == 2 and isinstance(found[1], tuple | list)
+        maps = [found[0], *found[1]] if is_pair else []
+        channels = [entry.shape[1] if isinstance(entry, Tensor) and entry.ndim == 4 else None for entry in maps]
+        is_alike = channels == [expected.shape[1], *widths] and maps[0].shape == expected.shape
+        if not is_alike or not (module.training or torch.equal(maps[0], expected)):  # in train mode dropout may draw anew
+            mode = " in train mode" if module.training else ""
+            raise Finding(
+                expected=f"forward_aux(features) returns forward's map and a list of maps with {list(widths)} channels{mode}",
+                found=f"maps with {channels[:1]} and {channels[1:]} channels" if is_pair else describe(found),
+                remedy="set self.aux_channels to the widths of the coarser maps, the finest first, and return all of them",
+            )
 
 
 def _check_logits(subject: DecoderSubject) -> None:

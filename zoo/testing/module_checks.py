@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from zoo.batch_norms import is_for_want_of_values
 from zoo.errors import ZooError
+from zoo.measurement import leaves
 from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.snapshots import difference, distance, same, scale, snapshot, state_of
 from zoo.testing.subject import Subject, factory_of, on_meta_or_real
@@ -114,6 +115,25 @@ def gradients_are_finite(subject: Subject) -> None:
         )
 
 
+def train_mode_gives_what_eval_mode_gives(subject: Subject) -> None:
+    """In train mode the outputs have eval mode's shapes, and gradients reach what they reach in eval mode."""
+    expected, reached_in_eval = _traced(subject, subject.module)
+    found, reached = _traced(subject, subject.trainee)
+    if found != expected:
+        raise Finding(
+            expected=f"the shapes {expected} in train mode, as in eval mode",
+            found=str(found),
+            remedy="return the same in both modes: the head, or the decoder, is made for it; a decoder's coarser maps for "
+            "deep supervision belong in forward_aux",
+        )
+    if missing := [name for name in reached_in_eval if name not in reached]:
+        raise Finding(
+            expected="gradients of the outputs in train mode that reach what they reach in eval mode",
+            found=f"none for {some(missing)}",
+            remedy="detach nothing, and enter no torch.no_grad(), in train mode alone; to freeze parameters, set requires_grad",
+        )
+
+
 def training_takes_a_batch_of_one(subject: Subject) -> None:
     """In train mode a batch of one image is learned from, or refused in words that say what to do.
 
@@ -196,6 +216,16 @@ def backward(outputs: list[Tensor]) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
 
 
+def _traced(subject: Subject, module: nn.Module) -> tuple[list[tuple[int, ...]], list[str]]:
+    """Return the shapes that a build gives, and what the gradients reach: its parameters at all, each of a decoder's maps."""
+    given = [entry.requires_grad_(subject.kind == "decoder") for entry in subject.inputs()]
+    outputs = subject.outputs(module, given)
+    reached = {id(leaf) for leaf in leaves(outputs)}
+    names = ["the parameters"] if any(id(entry) in reached for entry in module.parameters()) else []
+    names += [f"map {index}" for index, entry in enumerate(given, start=1) if id(entry) in reached]
+    return [tuple(entry.shape) for entry in outputs], names
+
+
 def _outputs_unseeded(subject: Subject, module: nn.Module) -> list[Tensor]:
     """Run without the fixed seed that other checks run from."""
     given = subject.inputs()
@@ -222,6 +252,7 @@ MODULE_CHECKS = (
     eval_is_deterministic,
     eval_keeps_no_state,
     gradients_are_finite,
+    train_mode_gives_what_eval_mode_gives,
     training_takes_a_batch_of_one,
     building_twice_gives_the_same,
     options_are_not_edited,
