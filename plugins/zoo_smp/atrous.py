@@ -8,7 +8,8 @@ from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3Deco
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.ladder import IMAGE, finished, make_head, on_exact_ladder
+from zoo_smp.ladder import IMAGE, check_widths, finished, make_head, on_exact_ladder
+from zoo_smp.listing import are_counts
 
 __all__ = ["DeepLabV3", "DeepLabV3Plus"]
 
@@ -41,6 +42,7 @@ class DeepLabV3(DeepLabV3Decoder):  # type: ignore[misc]
         dropout: float = 0.5,
         norm: str = "batch",
     ) -> None:
+        check_widths(channels=channels)
         check_rates(atrous_rates)
         super().__init__(pyramid[-1].channels, channels, tuple(atrous_rates), separable, dropout)
         self.out_channels, self.out_stride = channels, pyramid[-1].stride
@@ -80,6 +82,7 @@ class DeepLabV3Plus(DeepLabV3PlusDecoder):  # type: ignore[misc]
         dropout: float = 0.5,
         norm: str = "batch",
     ) -> None:
+        check_widths(channels=channels)
         check_rates(atrous_rates)
         if len(pyramid) != 2:
             raise zoo.OptionError(
@@ -114,7 +117,7 @@ class DeepLabV3Plus(DeepLabV3PlusDecoder):  # type: ignore[misc]
 def check_rates(atrous_rates: Sequence[int]) -> None:
     """Refuse anything but three dilations."""
     rates = list(atrous_rates) if isinstance(atrous_rates, list | tuple) else [atrous_rates]
-    if len(rates) != 3 or not all(isinstance(rate, int) and rate >= 1 for rate in rates):
+    if len(rates) != 3 or not are_counts(*rates):
         raise zoo.OptionError(
             f"atrous_rates are three whole numbers of at least 1, such as (12, 24, 36); found {atrous_rates!r}."
         )

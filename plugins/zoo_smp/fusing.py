@@ -13,7 +13,7 @@ from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDeco
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.ladder import IMAGE, finished, make_head, on_exact_ladder
+from zoo_smp.ladder import IMAGE, check_widths, finished, make_head, on_exact_ladder
 
 __all__ = ["DPT", "FPN", "PAN", "Segformer"]
 
@@ -47,6 +47,7 @@ class FPN(FPNDecoder):  # type: ignore[misc]
     ) -> None:
         if merge not in ("add", "cat"):
             raise zoo.OptionError(f"merge is 'add' or 'cat'; found {merge!r}.")
+        check_widths(channels=channels, segmentation_channels=segmentation_channels)
         if segmentation_channels % 32:
             raise zoo.OptionError(f"segmentation_channels is a multiple of 32, for its norms; found {segmentation_channels}.")
         missing = FULL - len(pyramid)
@@ -109,6 +110,7 @@ class PAN(PANDecoder):  # type: ignore[misc]
         interpolation: str = "bilinear",
         norm: str = "batch",
     ) -> None:
+        check_widths(channels=channels)
         super().__init__(
             encoder_channels=[IMAGE, 0, *(entry.channels for entry in pyramid)],
             encoder_depth=len(pyramid) + 1,
@@ -150,6 +152,7 @@ class Segformer(SegformerDecoder):  # type: ignore[misc]
     """That of stride 4, at which the maps are joined."""
 
     def __init__(self, pyramid: zoo.Pyramid, *, channels: int = 256, norm: str = "batch") -> None:
+        check_widths(channels=channels)
         super().__init__(
             encoder_channels=[IMAGE, *(entry.channels for entry in pyramid)], encoder_depth=5, segmentation_channels=channels
         )
@@ -193,6 +196,7 @@ class DPT(DPTDecoder):  # type: ignore[misc]
         readout: str = "ignore",
         norm: str = "batch",
     ) -> None:
+        check_widths(channels=channels)
         if readout not in ("ignore", "cat"):
             raise zoo.OptionError(f"readout is 'ignore' or 'cat'; found {readout!r}.")
         if len(intermediate_channels) != len(pyramid):

@@ -9,10 +9,10 @@ from segmentation_models_pytorch.base.initialization import initialize_decoder, 
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.listing import NORMS
+from zoo_smp.listing import NORMS, are_counts
 from zoo_unet.blocks import make_norm
 
-__all__ = ["IMAGE", "Ladder", "finished", "make_head", "on_exact_ladder", "step_widths"]
+__all__ = ["IMAGE", "Ladder", "check_widths", "finished", "make_head", "on_exact_ladder", "step_widths"]
 
 IMAGE = 3
 """The image's channels as smp's decoders are told them; none looks at the image."""
@@ -69,11 +69,22 @@ def step_widths(channels: Sequence[int] | None, steps: int) -> list[int]:
     if channels is None:
         return [min(256, 16 * 2**level) for level in range(steps - 1, -1, -1)]
     widths = list(channels) if isinstance(channels, list | tuple) else [channels]
-    if len(widths) != steps or not all(isinstance(width, int) and width >= 1 for width in widths):
+    if len(widths) != steps or not are_counts(*widths):
         raise zoo.OptionError(
             f"channels needs {steps} widths, whole numbers of at least 1, coarse to fine; found {channels!r}."
         )
     return widths  # type: ignore[return-value]
+
+
+def check_widths(**widths: object) -> None:
+    """Refuse a width that is none.
+
+    Raises:
+        zoo.OptionError: one of them is no whole number of at least 1.
+    """
+    for name, width in widths.items():
+        if not are_counts(width):
+            raise zoo.OptionError(f"{name} is a width, a whole number of at least 1; found {width!r}.")
 
 
 def finished(decoder: nn.Module, norm: str = "batch") -> None:

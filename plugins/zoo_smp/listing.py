@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zoo
 
-__all__ = ["DECODERS", "INTERPOLATIONS", "NORMS"]
+__all__ = ["DECODERS", "INTERPOLATIONS", "NORMS", "are_counts"]
 
 SMP = "segmentation_models_pytorch"
 MIT = "MIT"
@@ -31,6 +31,11 @@ RATES = zoo.Option(name="atrous_rates", default=(12, 24, 36), summary="the three
 DROPOUT = "share dropped, in training"
 
 STEPWISE = zoo.Needs(min_levels=2, finest_stride=2)
+
+
+def are_counts(*values: object) -> bool:
+    """Return whether all are whole numbers of at least 1, as widths and dilations are."""
+    return all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in values)
 
 
 def _width(default: int) -> zoo.Option:
@@ -69,7 +74,7 @@ def _pan(output_stride: int = 16, **_: object) -> zoo.Needs:
 
 def _dpt(intermediate_channels: object = (256, 512, 1024, 1024), **_: object) -> zoo.Needs:
     widths = intermediate_channels if isinstance(intermediate_channels, list | tuple) else ()
-    if not widths or not all(isinstance(width, int) and width >= 1 for width in widths):
+    if not widths or not are_counts(*widths):
         raise zoo.OptionError(
             "smp:dpt takes a map for each of its intermediate_channels, a list of whole numbers of at least 1; "
             f"found {intermediate_channels!r}."

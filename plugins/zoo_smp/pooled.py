@@ -12,7 +12,7 @@ from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.ladder import IMAGE, finished, make_head
+from zoo_smp.ladder import IMAGE, check_widths, finished, make_head
 
 __all__ = ["AdaptiveAvgPool", "PSPNet", "UPerNet"]
 
@@ -73,6 +73,7 @@ class PSPNet(PSPDecoder):  # type: ignore[misc]
     """
 
     def __init__(self, pyramid: zoo.Pyramid, *, channels: int = 512, norm: str = "batch", dropout: float = 0.2) -> None:
+        check_widths(channels=channels)
         given = pyramid[-1].channels
         width = -(-given // BRANCHES) * BRANCHES  # smp gives each branch a whole share of the channels
         super().__init__(encoder_channels=[width], out_channels=channels, dropout=dropout)
@@ -102,6 +103,7 @@ class UPerNet(UPerNetDecoder):  # type: ignore[misc]
     """
 
     def __init__(self, pyramid: zoo.Pyramid, *, channels: int = 256, norm: str = "batch") -> None:
+        check_widths(channels=channels)
         super().__init__(encoder_channels=[IMAGE, 0, *(entry.channels for entry in pyramid)], decoder_channels=channels)
         for block in self.psp.blocks:
             block[0] = AdaptiveAvgPool(block[0].output_size)

@@ -14,7 +14,7 @@ from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPl
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.ladder import Ladder, finished, make_head, step_widths
+from zoo_smp.ladder import Ladder, check_widths, finished, make_head, step_widths
 
 __all__ = ["Linknet", "MAnet", "UnetPlusPlus"]
 
@@ -132,6 +132,7 @@ class MAnet(Stepwise, MAnetDecoder):  # type: ignore[misc]
         pab_channels: int = 64,
         interpolation: str = "nearest",
     ) -> None:
+        check_widths(pab_channels=pab_channels)
         ladder = Ladder(pyramid)
         widths = step_widths(channels, ladder.coarsest)
         super().__init__(

@@ -199,16 +199,35 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
         ("smp:pan", {"output_stride": 8}, "output_stride 16 or 32; found 8"),
         ("smp:deeplabv3", {"output_stride": 32}, "output_stride 8 or 16; found 32"),
         ("smp:deeplabv3plus", {"atrous_rates": [6, 12]}, "atrous_rates are three"),
+        ("smp:deeplabv3plus", {"atrous_rates": [6, 12, True]}, "atrous_rates are three"),
         ("smp:fpn", {"merge": "max"}, "merge is 'add' or 'cat'; found 'max'"),
         ("smp:fpn", {"segmentation_channels": 40}, "multiple of 32"),
         ("smp:dpt", {"readout": "add"}, "readout is 'ignore' or 'cat'"),
         ("smp:dpt", {"intermediate_channels": [8, 0]}, "a list of whole numbers of at least 1; found"),
+        ("smp:dpt", {"intermediate_channels": [8, True]}, "a list of whole numbers of at least 1; found"),
         ("smp:dpt", {"intermediate_channels": 8}, "a list of whole numbers of at least 1; found 8"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_is_allowed(decoder, options, found):
     with torch.device("meta"), pytest.raises(zoo.OptionError, match=found):
         zoo.build("resnet18", decoder, decoder_options=options)
+
+
+WIDTHS = [
+    *(
+        (name, "channels")
+        for name in ["fpn", "pan", "deeplabv3", "deeplabv3plus", "pspnet", "upernet", "segformer", "dpt", "unet", "manet"]
+    ),
+    ("fpn", "segmentation_channels"),
+    ("manet", "pab_channels"),
+]
+
+
+@pytest.mark.parametrize("width", [0, "8", 2.5, True])
+@pytest.mark.parametrize(("decoder", "option"), WIDTHS)
+def test_a_width_that_is_none_is_refused_when_a_model_is_built(decoder, option, width):
+    with torch.device("meta"), pytest.raises(zoo.OptionError, match=rf"^{option} .*of at least 1.*found {width!r}"):
+        zoo.build("resnet18", f"smp:{decoder}", decoder_options={option: width})
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
