@@ -83,9 +83,10 @@ def test_other_channels_than_three_are_asked_for_by_in_channels():
         zoo.build(module, "unet-basic")
 
 
-def test_a_module_brings_its_own_weights(modules):
-    with pytest.raises(zoo.WeightsError, match="brings its own weights"):
-        zoo.build(modules["sequential"], "unet-basic", weights="default")
+@pytest.mark.parametrize("function", [zoo.build, zoo.negotiate, zoo.explain])
+def test_a_module_brings_its_own_weights(modules, function):
+    with pytest.raises(zoo.WeightsError, match=r"Sequential is a module and brings its own weights.*found 'imagenet'"):
+        function(modules["sequential"], "unet-basic", weights="imagenet")
 
 
 def test_a_module_of_one_stride_gets_a_pyramid_made():

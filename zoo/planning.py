@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from zoo import negotiation
-from zoo.errors import OptionError, PluginError
+from zoo.errors import OptionError, PluginError, WeightsError
 from zoo.foreign_code import ForeignError, foreign_code
 from zoo.hints import did_you_mean
 from zoo.options import Options
@@ -153,6 +153,9 @@ def asked(
     if not _is_module(encoder):
         return make_pairing(cast("str", encoder), decoder, options), None
     pairing = make_pairing(f"{MODULE}:{type(encoder).__name__}", decoder, options)
+    if pairing.weights is not None:
+        name = type(encoder).__name__
+        raise WeightsError(f"{name} is a module and brings its own weights; weights= must be None, found {pairing.weights!r}.")
     default_registry().decoder(decoder)  # what is wrong with the rest is told before the probe's seconds
     entry = _probed(encoder, pairing.in_channels, pairing.image_size)
     return replace(pairing, encoder=entry.full_id), entry
