@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Subset
 
 import zoo
 from zoo import SegmentationData
@@ -152,3 +154,18 @@ def test_a_part_that_draws_its_samples_is_known_by_its_length(tmp_path):
     assert trained(noise(is_random=True), tmp_path / "run") == first
     with pytest.raises(zoo.ConfigError, match="the length of the train part differs"):
         trained(noise(is_random=True, count=7), tmp_path / "run")
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_another_selection_of_an_opened_folders_samples_is_other_data(tmp_path, part):
+    data = zoo.open_data(folder_of(tmp_path / "cells"))
+    halves = [replace(data, **{part: Subset(getattr(data, part), [index])}) for index in range(2)]
+    first = trained(halves[0], tmp_path / "run")
+    assert trained(halves[0], tmp_path / "run") == first
+    with pytest.raises(zoo.ConfigError, match=f"holds a run on other data: 1 changed \\({part}/0\\)"):
+        trained(halves[1], tmp_path / "run")
+
+
+def test_an_opened_folder_with_other_facts_beside_its_samples_keeps_its_fingerprint(tmp_path):
+    data = zoo.open_data(folder_of(tmp_path / "cells"))
+    assert replace(data, notes=(), classes=("ground", "cell")).fingerprint == data.fingerprint

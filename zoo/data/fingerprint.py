@@ -31,11 +31,13 @@ class Fingerprint:
         contents: by the name of a file or a sample, the digest of its content.
         reading: facts that decide what the contents mean, such as each file's part and the values of classes. Plain data.
         looks: by name, what an earlier look at a file found, with the file's size and time of change. Plain data; not compared.
+        parts: the samples that it was made of, which `SegmentationData` fills in: it stands for no others. Not compared.
     """
 
     contents: Mapping[str, str]
     reading: Mapping[str, Any] = field(default_factory=dict)
     looks: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    parts: tuple[Samples, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def digest(self) -> str:

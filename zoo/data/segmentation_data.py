@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -68,7 +69,8 @@ class SegmentationData:
         ignored: the mask's value of pixels that are left out.
         colours: one a class, to draw masks with.
         source: where it comes from, and its licence.
-        fingerprint: of the content of all files that were read; None where only the samples themselves tell it.
+        fingerprint: of the content of all files that were read; None where only the samples themselves tell it, also after
+            `dataclasses.replace` has put other samples in a part.
         notes: what a person should know before training on it, a line each.
     """
 
@@ -92,6 +94,15 @@ class SegmentationData:
             raise DataError(f"{self.name}: {self.ignored} is both a class and the ignored value. Give ignored=-1.")
         if not self.colours:
             object.__setattr__(self, "colours", class_colours(len(self.classes)))
+        if self.fingerprint is not None:
+            object.__setattr__(self, "fingerprint", self._own(self.fingerprint))
+
+    def _own(self, fingerprint: Fingerprint) -> Fingerprint | None:
+        """Return a fingerprint that stands for these parts; None if it was made of others."""
+        parts = (self.train, self.validation, self.test)
+        if not fingerprint.parts:
+            return replace(fingerprint, parts=parts)
+        return fingerprint if all(map(is_, fingerprint.parts, parts)) else None
 
     def parts(self) -> Iterator[tuple[str, Samples]]:
         """Yield each part's name and samples."""
@@ -111,7 +122,8 @@ def checked_data(data: SegmentationData) -> SegmentationData:
         _Checked(data=data, name=name, samples=samples, is_range_known=data.fingerprint is not None or name != "train")
         for name, samples in data.parts()
     )
-    return replace(data, train=train, validation=validation, test=test)
+    fingerprint = data.fingerprint and replace(data.fingerprint, parts=())  # the checked samples are the same ones
+    return replace(data, train=train, validation=validation, test=test, fingerprint=fingerprint)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
