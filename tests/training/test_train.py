@@ -301,6 +301,19 @@ def test_a_yaml_file_says_the_same_as_a_call(tmp_path, command_line, monkeypatch
     assert settings["facts"]["pairing"]["decoder_options"] == {"channels": [16, 16, 16, 16, 16]}
 
 
+@pytest.mark.parametrize("asked", [["--output", "elsewhere"], ["--set", "output=elsewhere"]])
+def test_an_output_that_is_asked_for_goes_before_the_files(tmp_path, command_line, monkeypatch, asked):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text(
+        f"encoder: {ENCODER}\ndecoder: unet-basic\ndata: texture-mosaic\nsteps: 1\nbatch: 2\nsize: 32\nvalidations: 0\n"
+        "output: here\n",
+        encoding="utf-8",
+    )
+    status, _, stderr = command_line("train", "run.yaml", *asked)
+    assert status == 0, stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "run.yaml"]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -67,7 +67,8 @@ def train(
     if not isinstance(entry, DataEntry):
         entry = checked(DataEntry, {"source": entry} if isinstance(entry, str) else entry, "The data cannot be opened")
     check_installed(entry.source)
-    place = output or asked.pop("output", None) or Path("runs") / _name(what, asked | {"data": entry.source})
+    in_file = asked.pop("output", None)
+    place = output or Path(in_file or Path("runs") / _name(what, asked | {"data": entry.source}))
     opened = open_data(entry.source, known=known_files(place), **entry.options())
     for line in opened.notes:
         note(f"{opened.name}: {line}.")
