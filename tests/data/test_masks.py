@@ -282,3 +282,15 @@ def test_there_may_be_more_than_255_classes(tmp_path):
     assert torch.equal(found.flatten()[1:], torch.arange(129, 320))
     with pytest.raises(zoo.DataError, match=r"65535: 6 pixels of no class.*test.*a\.npy"):
         open_data(Path(tmp_path), classes=[str(number) for number in range(320)])
+
+
+@pytest.mark.parametrize("classes", [(), ("background", "nucleus")])
+def test_masks_of_0_and_1_among_masks_of_0_and_255_are_refused(tmp_path, classes):
+    of_values(tmp_path, 0, 1)
+    for index, path in enumerate(sorted(tmp_path.glob("*/masks/*.png"))):
+        if index % 2:
+            mask = np.asarray(Image.open(path)) * np.uint8(255)
+            Image.fromarray(mask).save(path)
+    with pytest.raises(zoo.DataError, match=r"0 and 1, such as .+/masks/.+ and others 0 and 255, such as .+/masks/"):
+        open_data(tmp_path, classes=classes)
+    assert open_data(tmp_path, classes=classes, ignored=[255]).classes

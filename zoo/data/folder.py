@@ -19,7 +19,7 @@ from torch import Tensor
 from zoo.data.files import SUFFIXES, is_turned, read_array
 from zoo.data.fingerprint import Fingerprint, digest_of_file
 from zoo.data.masks import MaskCode, MaskValue, listed, mask_code, read_mask, values_in
-from zoo.data.segmentation_data import Colour, SegmentationData, pixels_of
+from zoo.data.segmentation_data import IGNORED, Colour, SegmentationData, pixels_of
 from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
 
@@ -204,6 +204,8 @@ def data_of(
     if not report.values:
         report.check()
     try:
+        if not values and not colours and ignored is None:
+            _check_one_scale(report)
         code = mask_code(
             report.values,
             classes=tuple(classes),
@@ -354,6 +356,24 @@ def _facts_or_problem(pair: _Pair) -> _Facts | str:
         high=float(image.max()),
         is_turned=is_turned(pair.image),
         values=values,
+    )
+
+
+def _check_one_scale(report: FolderReport) -> None:
+    """Raise a DataError if some masks have 0 and 1, and others 0 and 255 for what seems to be the same class."""
+    if report.values.keys() != {0, 1, IGNORED}:
+        return
+    first: dict[MaskValue, Path] = {}
+    for pair in report.pairs:
+        held = report.values_of([pair]).keys() & {1, IGNORED}
+        if len(held) > 1:
+            return
+        for value in held:
+            first.setdefault(value, pair.mask)
+    raise DataError(
+        f"Some masks have 0 and 1, such as {first[1]}, and others 0 and {IGNORED}, such as {first[IGNORED]}, but none has both "
+        f"1 and {IGNORED}, which may be one class. Save all masks with the same values; or give ignored=[{IGNORED}], if these "
+        "pixels are to be left out."
     )
 
 
