@@ -283,3 +283,33 @@ def test_a_sheet_that_cannot_be_written_is_told(tmp_path, command_line):
     status, _, stderr = command_line("data", "check", str(divided(tmp_path)), "--sheet", str(tmp_path / "sheet.nonsense"))
     assert status
     assert "sheet.nonsense cannot be written" in stderr
+
+
+@pytest.mark.parametrize("name", ["Val", "VALIDATION", "Valid"])
+def test_the_name_of_a_part_may_be_in_capitals(tmp_path, name):
+    divided(tmp_path)
+    (tmp_path / "val").rename(tmp_path / name)
+    data = open_data(tmp_path)
+    assert {pair.image.parent.parent.name for pair in data.validation.pairs} == {name}
+    assert data.notes == ()
+
+
+def test_two_folders_for_one_part_are_refused(tmp_path):
+    write(divided(tmp_path), ("more",), part="validation")
+    with pytest.raises(zoo.DataError, match="2 folders for validation: val, validation"):
+        open_data(tmp_path)
+
+
+def test_a_folder_of_another_name_beside_the_parts_is_noted(tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    divided(tmp_path / "cells")
+    (tmp_path / "cells/val").rename(tmp_path / "cells/dev")
+    unused, same = open_data(tmp_path / "cells").notes
+    assert "not used, though images/ and masks/ are in them: dev" in unused
+    assert same == "validation and test are the same images, since one of them has none"
+    assert same in command_line("data", "check", "cells")[1].replace("\n", " ")
+
+
+def test_a_share_of_0_of_an_undivided_folder_is_noted(tmp_path):
+    data = open_data(write(tmp_path, [f"tile{number}" for number in range(40)]), validation=0.0)
+    assert data.notes == ("validation and test are the same images, since one of them has none",)

@@ -226,6 +226,8 @@ def data_of(
         report = replace(report, problems=(*report.problems, problem))
     report.check()
     parts = _parts(report, validation, test)
+    if parts["validation"] is parts["test"]:
+        report = replace(report, notes=(*report.notes, "validation and test are the same images, since one of them has none"))
     (channels,) = report.channels
     sizes = list(report.sizes)
     names = tuple(classes) or tuple(map(str, range(code.num_classes)))
@@ -269,12 +271,11 @@ def _paired(folder: Path) -> tuple[list[_Pair], list[str], list[str]]:
     """Return the pairs, what is wrong with the others, and which files are left out."""
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.")
-    divided = {ALIASES.get(place.name, place.name): place for place in sorted(folder.iterdir()) if place.is_dir()}
-    divided = {part: place for part, place in divided.items() if part in PARTS}
-    places = divided or {"all": folder}
     pairs: list[_Pair] = []
     problems: list[str] = []
     notes: list[str] = []
+    divided = _divided(folder, problems, notes)
+    places = divided or {"all": folder}
     for part, place in places.items():
         missing = [name for name in ("images", "masks") if not (place / name).is_dir()]
         if missing:
@@ -292,6 +293,27 @@ def _paired(folder: Path) -> tuple[list[_Pair], list[str], list[str]]:
     if divided and "train" not in divided:
         problems.append(f"{folder}: no folder train beside {', '.join(divided)}")
     return pairs, problems, notes
+
+
+def _divided(folder: Path, problems: list[str], notes: list[str]) -> dict[str, Path]:
+    """Return the folders of the parts, by part; case does not count in their names."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    others = []
+    for place in sorted(folder.iterdir()):
+        name = place.name.casefold()
+        if place.is_dir() and (part := ALIASES.get(name, name)) in PARTS:
+            found[part].append(place)
+        elif (place / "images").is_dir() and (place / "masks").is_dir():
+            others.append(place.name)
+    for part, places in found.items():
+        if len(places) > 1:
+            problems.append(f"{folder}: {len(places)} folders for {part}: {', '.join(place.name for place in places)}")
+    if others:
+        notes.append(
+            f"{folder}: not used, though images/ and masks/ are in them: {', '.join(others)}; parts are train, validation (or "
+            "val) and test"
+        )
+    return {part: places[0] for part, places in found.items()}
 
 
 def _by_stem(place: Path, endings: Sequence[str], problems: list[str], notes: list[str]) -> dict[str, Path]:
