@@ -294,3 +294,18 @@ def test_masks_of_0_and_1_among_masks_of_0_and_255_are_refused(tmp_path, classes
     with pytest.raises(zoo.DataError, match=r"0 and 1, such as .+/masks/.+ and others 0 and 255, such as .+/masks/"):
         open_data(tmp_path, classes=classes)
     assert open_data(tmp_path, classes=classes, ignored=[255]).classes
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_part_in_which_every_pixel_is_left_out_is_refused(tmp_path, part, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (of_values(tmp_path / "cells", 0, 1) / part / "masks").iterdir():
+        Image.fromarray(np.full(SIZE, 7, dtype=np.uint8)).save(path)
+    with pytest.raises(zoo.DataError, match=f"{part}: every pixel of its 2 masks is left out"):
+        open_data(tmp_path / "cells", classes=["a", "b"], ignored=[7])
+    (tmp_path / "run.yaml").write_text(
+        "encoder: resnet18\ndecoder: unet-basic\ndata: {source: cells, classes: [a, b], ignored: [7]}\n", encoding="utf-8"
+    )
+    status, _, stderr = command_line("data", "check", "run.yaml")
+    assert status == 1
+    assert f"{part}: every pixel of its 2 masks is left out" in stderr

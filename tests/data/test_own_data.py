@@ -105,3 +105,29 @@ def test_images_of_another_range_are_used_as_they_are_and_said(tmp_path, caplog)
     bright.train.scale = 255
     train(bright, tmp_path / "run", size=24)
     assert any("float32 values from" in record.getMessage() for record in caplog.records)
+
+
+def test_the_range_of_all_images_is_said_not_only_the_firsts(tmp_path, caplog):
+    train(data_of(spoil=lambda image, mask: (image * 200, mask)), tmp_path / "run", size=24)
+    assert [record for record in caplog.records if "float32 values from" in record.getMessage()]
+
+
+class LeftOut(Samples):
+    """Samples without a pixel of a class."""
+
+    def __getitem__(self, index):
+        image, mask = super().__getitem__(index)
+        return image, torch.full_like(mask, 255)
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_part_in_which_every_pixel_is_left_out_is_refused(tmp_path, part):
+    with pytest.raises(zoo.DataError, match=rf"mine, {part} part: every pixel of its 9 masks is left out \(255\)"):
+        train(replace(data_of(), **{part: LeftOut()}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_result_without_a_pixel_is_never_kept(tmp_path):
+    with pytest.raises(zoo.DataError, match="test part: every pixel is left out"):
+        train(replace(data_of(), test=LeftOut(is_random=True)), tmp_path / "run")
+    assert not (tmp_path / "run/result.json").exists()

@@ -226,6 +226,10 @@ def data_of(
         report = replace(report, problems=(*report.problems, problem))
     report.check()
     parts = _parts(report, validation, test)
+    for part, pairs in parts.items():
+        if not report.values_of(pairs).keys() & set(code.known):
+            problem = f"{part}: every pixel of its {len(pairs)} masks is left out, so that nothing can be learned or measured"
+            raise DataError(_told_problems(folder, [problem]))
     if parts["validation"] is parts["test"]:
         report = replace(report, notes=(*report.notes, "validation and test are the same images, since one of them has none"))
     (channels,) = report.channels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from operator import is_
@@ -24,6 +24,7 @@ __all__ = [
     "checked_data",
     "class_colours",
     "ignored_index",
+    "notes_on_read",
     "pixels_of",
 ]
 
@@ -118,22 +119,51 @@ def checked_data(data: SegmentationData) -> SegmentationData:
     for name, samples in data.parts():
         if not len(samples):
             raise DataError(f"{data.name}, {name} part: it is empty.")
-    train, validation, test = (
-        _Checked(data=data, name=name, samples=samples, is_range_known=data.fingerprint is not None or name != "train")
-        for name, samples in data.parts()
-    )
+    train, validation, test = (_Checked(data=data, name=name, samples=samples) for name, samples in data.parts())
     fingerprint = data.fingerprint and replace(data.fingerprint, parts=())  # the checked samples are the same ones
     return replace(data, train=train, validation=validation, test=test, fingerprint=fingerprint)
 
 
+def notes_on_read(data: SegmentationData) -> list[str]:
+    """Return what a person should know of the samples that were read of data that `checked_data` returned.
+
+    Raises:
+        DataError: all samples of a part were read, and every pixel is left out.
+    """
+    notes = []
+    for name, samples in data.parts():
+        assert isinstance(samples, _Checked)
+        if len(samples.read) == len(samples) and not samples.has_class:
+            raise DataError(
+                f"{data.name}, {name} part: every pixel of its {len(samples)} masks is left out ({data.ignored}), so that "
+                "nothing can be learned or measured."
+            )
+        if name == "train" and samples.read and (samples.low < 0 or samples.high > 1):
+            notes += range_notes({"float32": (samples.low, samples.high)})
+    return notes
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Checked:
-    """One part of some data, each sample of which is checked as it is read; of a user's own, the first one's range is said."""
+    """One part of some data, each sample of which is checked as it is read.
+
+    Attributes:
+        data: that the part is of.
+        name: of the part.
+        samples: as they come.
+        read: the indexes of those that were read.
+        has_class: whether any pixel that was read has a class.
+        low: the lowest value of the images that were read.
+        high: the highest.
+    """
 
     data: SegmentationData
     name: str
     samples: Samples
-    is_range_known: bool
+    read: set[int] = field(default_factory=set)
+    has_class: bool = False
+    low: float = math.inf
+    high: float = -math.inf
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -144,12 +174,9 @@ class _Checked:
             raise DataError(f"{self.data.name}, {self.name} part: {problem} (sample {index}).")
         image, mask = sample
         image = image.float()
-        if not self.is_range_known:
-            self.is_range_known = True
-            low, high = float(image.min()), float(image.max())
-            if low < 0 or high > 1:
-                for note in range_notes({"float32": (low, high)}):
-                    logging.getLogger(__name__).warning("%s: %s.", self.data.name, note)
+        self.read.add(index)
+        self.has_class = self.has_class or bool((mask != self.data.ignored).any())
+        self.low, self.high = min(self.low, float(image.min())), max(self.high, float(image.max()))
         return image, mask
 
     def _problem(self, sample: object) -> str | None:

@@ -18,7 +18,7 @@ from torch import nn
 from zoo.building import build_pairing
 from zoo.data.extras import missing_packages
 from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, read_fingerprint
-from zoo.data.segmentation_data import SegmentationData, checked_data
+from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
@@ -95,7 +95,8 @@ def fit(
         OptionError: Lightning is not installed, or an encoder is to be frozen where there is none.
         ConfigError: the folder has a run of other settings or other data, or the pairing has other classes or channels than
             the data.
-        DataError: images that differ in size, and no `size` among the settings; or a sample is not as it must be.
+        DataError: images that differ in size, and no `size` among the settings; a sample is not as it must be; or every pixel
+            of a part is left out.
     """
     check_installed()
     from zoo.training.lightning_run import run  # Lightning takes seconds to import
@@ -109,6 +110,9 @@ def fit(
     data = checked_data(data)
     facts = _facts(pairing, data)
     fingerprint = data.fingerprint or fingerprint_of_samples(data)
+    if data.fingerprint is None:
+        for note in notes_on_read(data):
+            logging.getLogger(__name__).warning("%s: %s.", data.name, note)
     identity = {"settings": settings.model_dump(mode="json"), "facts": facts}
     if (done := _claim(output, identity, fingerprint)) is not None:
         return done
@@ -132,6 +136,8 @@ def fit(
             show_progress=show_progress,
             tell=tell,
         )
+    if not outcome.scores.pixels:
+        raise DataError(f"{data.name}, test part: every pixel is left out ({data.ignored}), so that nothing was measured.")
     result = TrainResult(
         pairing=str(pairing) if isinstance(pairing, Pairing) else type(pairing).__name__,
         data=data.name,
