@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,39 @@ def folder_of(place, seed=0, count=6):
 
 def trained(data, output, **options):
     return zoo.train("timm:test_resnet", "unet-basic", data, output=output, **OPTIONS, **options)
+
+
+def encoder_weights(path, seed):
+    torch.manual_seed(seed)
+    torch.save(zoo.build("timm:test_resnet", "unet-basic").encoder.state_dict(), path)
+    return str(path)
+
+
+def test_another_file_of_weights_of_the_same_name_is_refused(tmp_path):
+    path = encoder_weights(tmp_path / "encoder.pth", 1)
+    first = trained(noise(), tmp_path / "run", weights=path)
+    assert trained(noise(), tmp_path / "run", weights=path) == first
+    encoder_weights(tmp_path / "encoder.pth", 2)
+    with pytest.raises(zoo.ConfigError, match=r"other settings, which differ in files\.encoder\.pth\. Give another"):
+        trained(noise(), tmp_path / "run", weights=path)
+
+
+def test_another_content_of_a_plugin_file_is_refused(tmp_path, command_line, fresh_registry):
+    folder_of(tmp_path / "cells")
+    (tmp_path / "run.yaml").write_text(
+        f"encoder: timm:test_resnet\ndecoder: sum\ndata: cells\nplugins: [sum.py]\noutput: {tmp_path / 'run'}\n"
+        "steps: 1\nbatch: 2\nvalidations: 0\n",
+        encoding="utf-8",
+    )
+    plugin = tmp_path / "sum.py"
+    shutil.copy(Path(__file__).parents[2] / "docs/examples/sum_decoder.py", plugin)
+    for _ in range(2):
+        status, _, stderr = command_line("train", str(tmp_path / "run.yaml"))
+        assert status == 0, stderr
+    plugin.write_text(plugin.read_text(encoding="utf-8").replace("sum(F", "-5 * sum(F"), encoding="utf-8")
+    status, _, stderr = command_line("train", str(tmp_path / "run.yaml"))
+    assert status == 2
+    assert "which differ in files.sum.py" in " ".join(stderr.split())
 
 
 def test_another_folder_of_the_same_name_is_refused_and_what_was_trained_stays(tmp_path):

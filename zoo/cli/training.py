@@ -182,7 +182,6 @@ def _from_file(
 
     from zoo.errors import OptionError
     from zoo.pairing import Pairing
-    from zoo.plugin_files import load_plugin_file
     from zoo.training.config import load_train_config
 
     if decoder is not None:
@@ -190,12 +189,10 @@ def _from_file(
     folder = str(Path(data).resolve()) if data is not None and Path(data).is_dir() else data  # not from the file's own
     given = {name: value for name, value in (("data", folder), ("weights", weights)) if value is not None}
     config = load_train_config(path, changes | given)
-    for plugin in config.plugins:
-        load_plugin_file(Path(plugin))
     names = config.model_fields_set & {entry.name for entry in fields(Pairing)}
     asked = {name: getattr(config, name) for name in sorted(names)}
     output = {"output": Path(config.output)} if config.output else {}
-    return asked | output | config.settings() | {"data": config.data}
+    return asked | output | config.settings() | {"data": config.data, "plugins": config.plugins}
 
 
 def _name(what: str, asked: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import nn
 
 from zoo.building import build_pairing
 from zoo.data.extras import missing_packages
-from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, read_fingerprint
+from zoo.data.fingerprint import Fingerprint, digest_of_file, fingerprint_of_samples, read_fingerprint
 from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model import SegmentationModel
@@ -73,6 +74,7 @@ def fit(
     settings: TrainSettings,
     output: Path,
     *,
+    plugins: Sequence[Path] = (),
     show_progress: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> TrainResult:
@@ -80,7 +82,7 @@ def fit(
 
     A folder in which a run of the same pairing, data and settings was begun goes on from its last checkpoint; on the CPU its
     weights are then the same, bit for bit, as if it had not been interrupted. The data are the same if every image and mask
-    has the same content, whatever the folder's name is.
+    has the same content, whatever the folder's name is; so are a file of weights and the plugins' files.
 
     Args:
         pairing: with as many classes and channels as the data; or any module (N, channels, H, W) -> (N, classes, H, W).
@@ -88,6 +90,7 @@ def fit(
         settings: how to train.
         output: the folder: `last.ckpt`, `best.ckpt` (both for `zoo.load`), `log/`, `result.json`, and `data.json`, which says
             what was trained on.
+        plugins: the Python files that registered the encoder or the decoder, if any did.
         show_progress: whether a bar is drawn.
         tell: is told what comes before each batch; what it raises ends the run, which can be resumed.
 
@@ -113,7 +116,9 @@ def fit(
     if data.fingerprint is None:
         for note in notes_on_read(data):
             logging.getLogger(__name__).warning("%s: %s.", data.name, note)
-    identity = {"settings": settings.model_dump(mode="json"), "facts": facts}
+    identity: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "facts": facts}
+    if files := _digests([*_weights_files(pairing), *plugins]):
+        identity["files"] = files
     if (done := _claim(output, identity, fingerprint)) is not None:
         return done
     torch.manual_seed(seed_of("weights", settings.seed) % 2**63)
@@ -201,6 +206,25 @@ def _facts(pairing: Pairing | nn.Module, data: SegmentationData) -> dict[str, An
         "colours": [list(colour) for colour in data.colours],
         "ignored": data.ignored,
     }
+
+
+def _weights_files(pairing: Pairing | nn.Module) -> list[Path]:
+    """Return the files from which an encoder's weights come, if they come from files."""
+    if not isinstance(pairing, Pairing) or not pairing.weights:
+        return []
+    place = Path(pairing.weights).expanduser()
+    return [path for path in (sorted(place.iterdir()) if place.is_dir() else [place]) if path.is_file()]
+
+
+def _digests(paths: Iterable[Path]) -> dict[str, list[str]]:
+    """Return by their names the digests of files, wherever these are."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        try:
+            found[path.name].append(digest_of_file(path))
+        except OSError as cause:
+            raise OptionError(f"{path} cannot be read: {cause.strerror or cause}. Give a file that can.") from cause
+    return dict(found)
 
 
 def _model_facts(model: SegmentationModel) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from zoo.configuration import checked
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
 from zoo.pairing import Pairing
+from zoo.plugin_files import load_plugin_file
 from zoo.training.fit import TrainResult, check_installed, fit, known_files
 from zoo.training.settings import TrainSettings
 
@@ -29,12 +31,14 @@ def train(
     gradient_checkpointing: str | None = None,
     encoder_options: dict[str, Any] | None = None,
     decoder_options: dict[str, Any] | None = None,
+    plugins: Sequence[str | PathLike[str]] = (),
     show_progress: bool = False,
     **settings: Any,
 ) -> TrainResult:
     """Train an encoder and a decoder on images with masks, test them, and keep the result in a folder.
 
-    The same call goes on where it was interrupted, and returns the result at once where it was finished.
+    The same call goes on where it was interrupted, and returns the result at once where it was finished. Data, a file of
+    weights and plugins are the same if their content is.
 
     Args:
         encoder: an encoder's id.
@@ -47,6 +51,7 @@ def train(
         gradient_checkpointing: "encoder", "decoder" or "both", as `zoo.build` takes it.
         encoder_options: keywords for the encoder's factory.
         decoder_options: keywords for the decoder's factory.
+        plugins: Python files that register encoders or decoders; they are run.
         show_progress: whether a bar is drawn.
         settings: as `TrainSettings` names them: epochs, steps, batch, size, loss, learning_rate, freeze_encoder, seed, ...
 
@@ -55,6 +60,8 @@ def train(
             settings or on other data.
     """
     asked = checked(TrainSettings, settings, "These are no settings of zoo.train")
+    for plugin in plugins:
+        load_plugin_file(Path(plugin))
     if not isinstance(data, SegmentationData):
         check_installed(str(data))
     opened = open_data(data, known=known_files(Path(output)))
@@ -72,4 +79,5 @@ def train(
         encoder_options=encoder_options or {},
         decoder_options=decoder_options or {},
     )
-    return fit(pairing, opened, asked, Path(output), show_progress=show_progress)
+    files = [Path(plugin) for plugin in plugins]
+    return fit(pairing, opened, asked, Path(output), plugins=files, show_progress=show_progress)
