@@ -131,3 +131,18 @@ def test_a_result_without_a_pixel_is_never_kept(tmp_path):
     with pytest.raises(zoo.DataError, match="test part: every pixel is left out"):
         train(replace(data_of(), test=LeftOut(is_random=True)), tmp_path / "run")
     assert not (tmp_path / "run/result.json").exists()
+
+
+@pytest.mark.parametrize(
+    "colours",
+    [((0, 0, 0),), ("#000000", "#ff0000"), ((0.0, 0, 0), (1.0, 0, 0)), ((0, 0), (1, 1)), ((0, 0, 0), (256, 0, 0)), (0, 1)],
+)
+def test_colors_that_are_none_are_refused(colours):
+    with pytest.raises(zoo.DataError, match="mine: colours are three whole numbers of 0 to 255 for each of 2 classes"):
+        replace(data_of(), colours=colours)
+
+
+@pytest.mark.parametrize("size", [32, (32,), (32.0, 32.0), (0, 32), "32"])
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(zoo.DataError, match=r"mine: size is \(height, width\) of every image, or None"):
+        replace(data_of(), size=size)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from operator import is_
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
@@ -95,6 +96,15 @@ class SegmentationData:
             raise DataError(f"{self.name}: {self.ignored} is both a class and the ignored value. Give ignored=-1.")
         if not self.colours:
             object.__setattr__(self, "colours", class_colours(len(self.classes)))
+        if len(self.colours) != len(self.classes) or not all(map(_is_colour, self.colours)):
+            raise DataError(
+                f"{self.name}: colours are three whole numbers of 0 to 255 for each of {len(self.classes)} classes, such as "
+                f"(255, 0, 0); found {self.colours!r}."
+            )
+        if self.size is not None and not (_are_whole(self.size, 2) and min(self.size) > 0):
+            raise DataError(
+                f"{self.name}: size is (height, width) of every image, or None where they differ; found {self.size!r}."
+            )
         if self.fingerprint is not None:
             object.__setattr__(self, "fingerprint", self._own(self.fingerprint))
 
@@ -208,6 +218,14 @@ class _Checked:
                 f"{self.data.ignored} is left out"
             )
         return None
+
+
+def _is_colour(value: object) -> bool:
+    return _are_whole(value, 3) and all(0 <= part <= 255 for part in value)
+
+
+def _are_whole(value: object, count: int) -> TypeGuard[Sequence[int]]:
+    return isinstance(value, tuple | list) and len(value) == count and all(isinstance(each, Integral) for each in value)
 
 
 def _told_tensor(value: object) -> str:
