@@ -313,3 +313,36 @@ def test_a_folder_of_another_name_beside_the_parts_is_noted(tmp_path, command_li
 def test_a_share_of_0_of_an_undivided_folder_is_noted(tmp_path):
     data = open_data(write(tmp_path, [f"tile{number}" for number in range(40)]), validation=0.0)
     assert data.notes == ("validation and test are the same images, since one of them has none",)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"classes": "ab"},
+        {"classes": {"b": 1, "a": 0}},
+        {"classes": None},
+        {"classes": ["a", 1]},
+        {"values": 1},
+        {"ignored": 255},
+        {"values": ["0", "1"]},
+        {"colours": [[0, 0]]},
+        {"validation": "0.1"},
+        {"test": 1.5},
+    ],
+)
+def test_an_option_of_another_kind_is_refused(tmp_path, options):
+    (name,) = options
+    with pytest.raises(zoo.ConfigError, match=f"cannot be opened:\n.*{name}"):
+        open_data(divided(tmp_path), **options)
+
+
+def test_options_may_be_tuples_and_arrays(tmp_path):
+    data = open_data(divided(tmp_path), classes=("a", "b"), values=np.array([1, 0]), ignored=(np.uint8(7),))
+    assert data.classes == ("a", "b")
+    assert data.fingerprint.reading["mask code"]["values"] == [1, 0]
+
+
+def test_samples_that_are_no_data_yet_are_told_how_to_become_so(tmp_path):
+    samples = open_data(divided(tmp_path / "cells")).train
+    with pytest.raises(zoo.DataError, match=r"zoo\.SegmentationData\(name=.*found a _Files"):
+        zoo.train("resnet18", "unet-basic", samples, output=tmp_path / "run")

@@ -7,6 +7,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from zoo.configuration import checked
+from zoo.data.entry import DataEntry
 from zoo.data.folder import open_folder
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.tasks import TASKS, task
@@ -39,17 +43,23 @@ def open_data(
 
     Raises:
         DataError: no such data, or what is wrong with its files, each named.
+        ConfigError: an option of another kind than a YAML file may give.
     """
     if isinstance(source, SegmentationData):
         _check_options(source.name, options, ())
         return source
+    if not isinstance(source, str | PathLike):
+        raise DataError(
+            "Data are a name, a folder's path, or a zoo.SegmentationData(name=..., classes=..., train=..., validation=..., "
+            f"test=...) of your own samples; found a {type(source).__name__}."
+        )
     name = fspath(source)
     if name in TASKS:
         _check_options(name, options, ())
         return task(name)
     if name in PUBLISHED:
         _check_options(name, options, PUBLISHED_OPTIONS)
-        return open_published(name, **options)
+        return open_published(name, **_checked(name, options))
     if not Path(name).is_dir():
         names = [*TASKS, *PUBLISHED]
         raise DataError(
@@ -58,7 +68,21 @@ def open_data(
             "these two in each."
         )
     _check_options(name, options, FOLDER_OPTIONS)
-    return open_folder(Path(name), known=known, **options)
+    return open_folder(Path(name), known=known, **_checked(name, options))
+
+
+def _checked(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options that a YAML file might have given, which has lists and text where Python has more."""
+    content = {"source": name} | {option: _plain(value) for option, value in options.items()}
+    return checked(DataEntry, content, f"{name} cannot be opened").options()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, PathLike):
+        return fspath(value)
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _check_options(name: str, given: dict[str, Any], allowed: tuple[str, ...]) -> None:
