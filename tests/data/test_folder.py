@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -346,3 +348,13 @@ def test_samples_that_are_no_data_yet_are_told_how_to_become_so(tmp_path):
     samples = open_data(divided(tmp_path / "cells")).train
     with pytest.raises(zoo.DataError, match=r"zoo\.SegmentationData\(name=.*found a _Files"):
         zoo.train("resnet18", "unet-basic", samples, output=tmp_path / "run")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_what_is_no_regular_file_is_refused_unread(tmp_path, kind):
+    path = write(tmp_path) / kind / "a.png"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(zoo.DataError, match=rf"{kind}/a\.png: it is no regular file"):
+        open_data(tmp_path)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import torch
@@ -346,6 +347,9 @@ def _look_at(pair: _Pair, folder: Path, known: Mapping[str, Any]) -> dict[str, A
     paths = (pair.image, pair.mask)
     try:
         stats = [path.stat() for path in paths]
+        for path, stat in zip(paths, stats, strict=True):
+            if not S_ISREG(stat.st_mode):
+                return f"{path}: it is no regular file, and reading it might never end"
         names = [str(path.relative_to(folder)) for path in paths]
         files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)]
         earlier = known.get(names[0])
