@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -358,3 +359,16 @@ def test_what_is_no_regular_file_is_refused_unread(tmp_path, kind):
     os.mkfifo(path)
     with pytest.raises(zoo.DataError, match=rf"{kind}/a\.png: it is no regular file"):
         open_data(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
+def test_a_file_name_may_be_no_utf_8(tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "cells", [f"tile{number}" for number in range(20)])
+    for kind in ("images", "masks"):
+        path = os.fsencode(tmp_path / "cells" / kind)
+        os.rename(path + b"/tile0.png", path + b"/caf\xe9.png")  # noqa: PTH104 - a path of bytes
+    data = open_data(tmp_path / "cells")
+    assert sum(len(samples) for _, samples in data.parts()) == 20
+    assert data.fingerprint.digest
+    assert command_line("data", "check", "cells")[0] == 0

@@ -430,7 +430,10 @@ def _parts(report: FolderReport, validation: float, test: float) -> dict[str, li
     for pair in report.pairs:
         part = pair.part
         if part == "all":
-            number = int.from_bytes(hashlib.sha256(_composed(pair.image.stem).encode()).digest()[:6], "big") / 2**48
+            number = (
+                int.from_bytes(hashlib.sha256(_composed(pair.image.stem).encode(errors="surrogateescape")).digest()[:6], "big")
+                / 2**48
+            )
             part = "test" if number < test else "validation" if number < test + validation else "train"
         parts[part].append(pair)
     for part, other in (("validation", "test"), ("test", "validation")):
