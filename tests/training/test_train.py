@@ -380,3 +380,21 @@ def test_two_processes_come_to_what_one_does_with_the_doubled_batch(tmp_path):
     one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
     for key in one:  # AdamW moves a weight by its gradient's sign, so that one near zero may go either way
         assert (one[key] - two[key]).float().abs().mean() < 1e-3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_told_before_a_folder_is_made(tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, stderr = command_line(
+        *("train", ENCODER, "unet-basic", "--data", "texture-mosaic", "--output", "run", "--set", "device=cuda")
+    )
+    assert status == 2
+    assert "device 'cuda' cannot be used here" in stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_an_output_that_cannot_be_made_is_told(tmp_path, place):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(zoo.OptionError, match=r"output .*file.* cannot be made a run's folder: .+\. Give a folder"):
+        trained(tmp_path / place)

@@ -20,6 +20,7 @@ from zoo.building import build_pairing
 from zoo.data.extras import missing_packages
 from zoo.data.fingerprint import Fingerprint, digest_of_file, fingerprint_of_samples, read_fingerprint
 from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
+from zoo.devices import choose_device
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
@@ -95,9 +96,10 @@ def fit(
         tell: is told what comes before each batch; what it raises ends the run, which can be resumed.
 
     Raises:
-        OptionError: Lightning is not installed, or an encoder is to be frozen where there is none.
+        OptionError: Lightning is not installed, an encoder is to be frozen where there is none, or the folder cannot
+            be written.
         ConfigError: the folder has a run of other settings or other data, or the pairing has other classes or channels than
-            the data.
+            the data, or there is no such device.
         DataError: images that differ in size, and no `size` among the settings; a sample is not as it must be; or every pixel
             of a part is left out.
     """
@@ -110,6 +112,7 @@ def fit(
         resolve(pairing)  # an unknown id or an impossible plan is told before a folder is made
     elif settings.freeze_encoder and not isinstance(getattr(pairing, "encoder", None), nn.Module):
         raise OptionError(f"freeze_encoder: {type(pairing).__name__} has no attribute 'encoder' that is a module.")
+    choose_device(settings.device)  # as is a device that is not there
     data = checked_data(data)
     facts = _facts(pairing, data)
     fingerprint = data.fingerprint or fingerprint_of_samples(data)
@@ -254,11 +257,16 @@ def _claim(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> Trai
             )
         _check_same_data(output, data)
         return _finished(output)
-    output.mkdir(parents=True, exist_ok=True)
-    if any(each.name != DATA for each in output.iterdir()):
-        raise ConfigError(f"{output} is not empty, and holds no run of zoo. Give another --output.")
-    _write(output / DATA, data.as_dict())
-    _write(path, identity)  # last: the folder is this run's from now on
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if any(each.name != DATA for each in output.iterdir()):
+            raise ConfigError(f"{output} is not empty, and holds no run of zoo. Give another --output.")
+        _write(output / DATA, data.as_dict())
+        _write(path, identity)  # last: the folder is this run's from now on
+    except OSError as cause:
+        raise OptionError(
+            f"output {output} cannot be made a run's folder: {cause.strerror or cause}. Give a folder that can be written to."
+        ) from cause
     return None
 
 
