@@ -140,8 +140,8 @@ def from_smp(
             decoder_options=options,
         )
     _load(built, source, f"{kind}({config['encoder_name']!r})")
-    has_sigmoid = any(isinstance(module, nn.Sigmoid) for module in source.segmentation_head.modules())
-    built.has_one_class_per_pixel = built.pairing.classes == 1 or not has_sigmoid
+    num_classes = built.pairing.classes
+    built.has_one_class_per_pixel = num_classes == 1 or not _is_sigmoid(_activation_of(source.segmentation_head), num_classes)
     if preprocessing is not None:
         built.preprocessing = preprocessing
     first = next(model.parameters())
@@ -206,6 +206,27 @@ def _classes_of(head: nn.Module) -> int:
     return [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
 
 
+def _activation_of(head: Any) -> nn.Module:
+    last: nn.Module = getattr(head, "activation", None) or head[-1]
+    return last
+
+
+def _is_sigmoid(activation: nn.Module, num_classes: int) -> bool:
+    """Whether an activation brings each class to 0 to 1 by itself: as a sigmoid does, whatever it is called, and no softmax."""
+    logits = torch.linspace(-3, 3, num_classes * 16).view(1, num_classes, 4, 4)
+    others = torch.cat([logits[:, :1] + 1, logits[:, 1:]], dim=1)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as that of a softmax without its dimension
+            found = _in_eval(activation, lambda: activation(logits.clone()))
+            changed = _in_eval(activation, lambda: activation(others.clone()))
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        return False
+    if not isinstance(found, Tensor) or found.shape != logits.shape:
+        return False
+    return float(found.min()) >= 0 and float(found.max()) <= 1 and torch.equal(found[:, 1:], changed[:, 1:])
+
+
 def _load(built: zoo.SegmentationModel, source: nn.Module, named: str) -> None:
     """Copy the weights: every tensor of the pairing is found in smp's model, and every one of smp's goes somewhere."""
     state = {key: tensor for key, tensor in source.state_dict().items() if not key.startswith("classification_head.")}
@@ -255,8 +276,7 @@ def _run(built: zoo.SegmentationModel, source: Any) -> tuple[Tensor, Tensor]:
 
 def _logits_of(source: Any, image: Tensor) -> Tensor:
     """Return what smp's head gives before its activation."""
-    head = source.segmentation_head
-    last = getattr(head, "activation", None) or head[-1]
+    last = _activation_of(source.segmentation_head)
     given: list[Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     try:

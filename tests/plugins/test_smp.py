@@ -493,6 +493,37 @@ def test_a_predictor_refuses_a_model_whose_pixels_may_have_several_classes(tmp_p
     assert zoo.Predictor(ours)
 
 
+class Sigmoid(nn.Module):
+    """A sigmoid that is not torch's module."""
+
+    def forward(self, x):
+        return x.sigmoid()
+
+
+@pytest.mark.filterwarnings("ignore:zoo.from_smp leaves out the activation")
+@pytest.mark.parametrize(
+    ("activation", "is_sigmoid"),
+    [
+        (lambda: torch.sigmoid, True),
+        (nn.Hardsigmoid, True),
+        (Sigmoid, True),
+        (lambda: nn.Softmax(dim=1), False),
+        (nn.Tanh, False),
+        (nn.Identity, False),
+    ],
+)
+def test_a_sigmoid_is_known_by_what_it_does(activation, is_sigmoid):
+    theirs = made_by_smp(smp.Unet, activation=activation, classes=3)
+    assert zoo.from_smp(theirs).has_one_class_per_pixel != is_sigmoid
+
+
+def test_a_sigmoid_that_was_put_in_later_is_known():
+    theirs = made_by_smp(smp.Unet, classes=3)
+    theirs.segmentation_head[2] = Sigmoid().eval()
+    with pytest.raises(zoo.OptionError, match="sigmoid for each of its 3 classes"):
+        zoo.Predictor(zoo.from_smp(theirs))
+
+
 def test_a_predictor_takes_a_model_of_one_class_with_a_sigmoid():
     theirs = smp.Unet("resnet18", encoder_weights=None, classes=1, activation="sigmoid").eval()
     with pytest.warns(UserWarning, match="the activation 'sigmoid'"):
