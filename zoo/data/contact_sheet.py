@@ -64,7 +64,6 @@ def _cell(image: np.ndarray, mask: np.ndarray, name: str, colours: Mapping[int, 
 
 
 def _coloured(mask: np.ndarray, colours: Mapping[int, Colour]) -> np.ndarray:
-    drawn = np.zeros((*mask.shape, 3))
-    for value, colour in colours.items():
-        drawn[mask == value] = colour
+    """Return a mask's colours, (H, W, 3); the colours are sorted by the masks' values, and every value has one."""
+    drawn: np.ndarray = np.array(list(colours.values()), dtype=float)[np.searchsorted(list(colours), mask)]
     return drawn
