@@ -184,10 +184,14 @@ class _Checked:
             raise DataError(f"{self.data.name}, {self.name} part: {problem} (sample {index}).")
         image, mask = sample
         image = image.float()
+        if index not in self.read:  # once: training reads each sample in every epoch
+            self._note(index, image, mask)
+        return image, mask
+
+    def _note(self, index: int, image: Tensor, mask: Tensor) -> None:
         self.read.add(index)
         self.has_class = self.has_class or bool((mask != self.data.ignored).any())
         self.low, self.high = min(self.low, float(image.min())), max(self.high, float(image.max()))
-        return image, mask
 
     def _problem(self, sample: object) -> str | None:
         """Return what is wrong with a sample, if anything is."""
