@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,18 +52,19 @@ def missing_packages(source: str, also: Sequence[str] = ()) -> list[str]:
         source: a task's name; a folder needs nothing.
         also: names of modules that are needed as well.
     """
-    names = [module.partition(".")[0] for module in (*also, *NEEDED.get(source, ())) if not _is_installed(module)]
+    names = [module.partition(".")[0] for module in (*also, *NEEDED.get(source, ())) if _spec_of(module) is None]
     packages = [INSTALL.get(name, name) for name in names]
     plain = [package for package in packages if not package.startswith("-")]
     lines = [f"pip install {' '.join(plain)}"] if plain else []
     return lines + [f"pip install {package}" for package in packages if package.startswith("-")]
 
 
-def _is_installed(module: str) -> bool:
+def _spec_of(module: str) -> ModuleSpec | None:
+    """Return where a module is, without importing it; None where it is not installed."""
     try:
-        return find_spec(module) is not None
+        return find_spec(module)
     except ModuleNotFoundError:  # of the package that holds it
-        return False
+        return None
 
 
 def package_file(package: str, path: str) -> Path:
@@ -71,10 +73,7 @@ def package_file(package: str, path: str) -> Path:
     Raises:
         DataError: it is not installed, or another version without the file is.
     """
-    try:
-        found = find_spec(package)
-    except ModuleNotFoundError:  # of the package that holds it
-        found = None
+    found = _spec_of(package)
     places = list(found.submodule_search_locations or ()) if found else []
     files = [Path(place) / path for place in places if (Path(place) / path).is_file()]
     if files:
