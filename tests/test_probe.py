@@ -855,14 +855,14 @@ def test_a_layer_that_only_some_sizes_need_is_kept(size):
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.small, self.upright, self.b = conv(3, 8), conv(8, 8, 1), conv(8, 8, 1), conv(8, 16)
+            self.a, self.small, self.portrait, self.b = conv(3, 8), conv(8, 8, 1), conv(8, 8, 1), conv(8, 16)
 
         def forward(self, image):
             x = self.a(image)
             if x.shape[2] < 32:
                 x = self.small(x)
             if x.shape[2] > x.shape[3]:
-                x = self.upright(x)
+                x = self.portrait(x)
             return self.b(x)
 
     module, image = Net().eval(), torch.rand(1, 3, *size)

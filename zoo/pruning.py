@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 
 from torch import Tensor, nn
 
@@ -12,14 +13,16 @@ from zoo.measurement import META_SIZES, REAL_SIZES, leaves, run, set_modes, unto
 
 __all__ = ["pruned", "unused_parameters"]
 
-SHAPES = {
+Size = tuple[int, int]
+
+SIZES: dict[bool, tuple[Size, ...]] = {
     True: (META_SIZES[0][0], META_SIZES[0][0][::-1], META_SIZES[1][0], (32, 48)),
     False: (REAL_SIZES[0][0], REAL_SIZES[0][0][::-1], REAL_SIZES[1][0], (32, 48)),
 }
-"""Sizes at which it is seen what an encoder calls, on the meta device (True) and on real tensors."""
+"""Sizes that an encoder is run at, on the meta device (True) and on real tensors: a forward may branch on the image's shape."""
 
 
-def pruned(encoder: nn.Module, in_channels: int, image_size: tuple[int, int] | None = None) -> nn.Module:
+def pruned(encoder: nn.Module, in_channels: int, image_size: Size | None = None) -> nn.Module:
     """Return the encoder without parameters that get no gradient from its maps, in train mode or in eval mode.
 
     Args:
@@ -28,37 +31,48 @@ def pruned(encoder: nn.Module, in_channels: int, image_size: tuple[int, int] | N
         image_size: (H, W) of an encoder that takes images of one size only.
     """
     called: set[str] = set()
-    ran: list[tuple[tuple[int, int], bool]] = []
+    ran: list[tuple[Size, bool]] = []
     all_names = [name for name, _ in encoder.named_parameters()]
     unused = all_names
-    sizes = {True: SHAPES[True], False: SHAPES[False]} if image_size is None else dict.fromkeys((True, False), (image_size,))
     with untouched(encoder):
         for training in (False, True):
             set_modes(encoder, training=training)
-            for on_meta in (True, False):
-                before = len(ran)
-                for size in sizes[on_meta]:  # several: a forward may take another way for small or upright images
-                    try:
-                        with _noted(encoder, called):
-                            maps, stand_ins = run(encoder, size, in_channels, on_meta=on_meta)
-                    except Exception:  # noqa: BLE001 (a size or a device that it refuses; the next is tried)
-                        continue
-                    still = set(unused_parameters(encoder, maps, stand_ins))
-                    unused = [name for name in unused if name in still]
-                    ran.append((size, on_meta))
-                    if training:
-                        break
-                if len(ran) > before:
-                    break
+            runs = _runs(encoder, in_channels, image_size, called)
+            for where, maps, stand_ins in islice(runs, 1) if training else runs:
+                ran.append(where)
+                still = set(unused_parameters(encoder, maps, stand_ins))
+                unused = [name for name in unused if name in still]
     if not unused or unused == all_names:
         return encoder
     lighter = _without(encoder, unused, called)
+    size, on_meta = ran[0]
     try:
         with untouched(lighter):
-            run(lighter, ran[0][0], in_channels, on_meta=ran[0][1])
+            run(lighter, size, in_channels, on_meta=on_meta)
     except Exception:  # noqa: BLE001 (its code reads what lies inside a submodule that it does not call)
         return _without(encoder, unused, {name for name, _ in encoder.named_modules()})
     return lighter
+
+
+def _runs(
+    encoder: nn.Module, in_channels: int, image_size: Size | None, called: set[str]
+) -> Iterator[tuple[tuple[Size, bool], list[Tensor], dict[str, Tensor]]]:
+    """Yield each size that the encoder takes, with its maps and the stand-ins: on real tensors where it takes none on meta.
+
+    The paths of the submodules that it calls are added to `called`.
+    """
+    for on_meta, sizes in SIZES.items():
+        is_taken = False
+        for size in sizes if image_size is None else (image_size,):
+            try:
+                with _noted(encoder, called):
+                    maps, stand_ins = run(encoder, size, in_channels, on_meta=on_meta)
+            except Exception:  # noqa: BLE001 (a size or a device that it refuses; the next is tried)
+                continue
+            is_taken = True
+            yield (size, on_meta), maps, stand_ins
+        if is_taken:
+            return
 
 
 def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> list[str]:
