@@ -26,6 +26,7 @@ __all__ = [
     "as_map",
     "attributes_kept",
     "fixed_layout_of",
+    "has_sides",
     "layout_of",
     "leaves",
     "named_tensors",
@@ -68,13 +69,14 @@ class Layout:
     tokens: TokenGrid | None = None
 
     def fits(self, x: Tensor, size: tuple[int, int]) -> bool:
-        """Whether a map (N, C, H, W) of an image of this size is about what the layout says; unpadded borders are lost."""
-        near = [side / self.stride for side in size]
-        return (
-            x.ndim == 4
-            and x.shape[1] == self.channels
-            and all(abs(side - length) <= 4 + 0.1 * length for side, length in zip(x.shape[2:], near, strict=True))
-        )
+        """Whether a tensor is a map (N, C, H, W) of these channels and about this stride, for an image of this size."""
+        return x.ndim == 4 and x.shape[1] == self.channels and has_sides(x, size, self.stride)
+
+
+def has_sides(x: Tensor, size: tuple[int, int], stride: float) -> bool:
+    """Whether H and W of a map (N, C, H, W) are about the image's divided by the stride; unpadded convolutions lose borders."""
+    near = [side / stride for side in size]
+    return all(abs(side - length) <= 4 + 0.1 * length for side, length in zip(x.shape[2:], near, strict=True))
 
 
 def named_tensors(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.measurement import META_SIZES, layout_of
+from zoo.measurement import META_SIZES, has_sides, layout_of
 from zoo.pruning import unused_parameters
 from zoo.pyramid import FeatureMap
 from zoo.sizes import Size
@@ -23,7 +23,7 @@ from zoo.testing.wording import some
 __all__ = ["ENCODER_CHECKS"]
 
 ODD_SIZE = (227, 165)
-"""Higher than wide, as no other size that is tried."""
+"""Portrait: all other sizes that the checks try are landscape."""
 
 
 def channels_are_as_declared(subject: EncoderSubject) -> None:
@@ -80,11 +80,11 @@ def odd_sizes_work(subject: EncoderSubject) -> None:
     size = subject.sizes.holding(ODD_SIZE) if subject.sizes.fixed is None or subject.sizes.adapts else subject.size
     maps = subject.shapes(subject.built(size=size).eval(), size)
     for fact, tensor in _paired(subject, maps):
-        expected = [length / fact.stride for length in size]
-        near = [abs(found - length) <= 4 + 0.1 * length for found, length in zip(tensor.shape[2:], expected, strict=False)]
-        if tensor.ndim != 4 or not all(near) or (size[0] > size[1] and tensor.shape[2] < tensor.shape[3]):
+        is_transposed = tensor.ndim == 4 and size[0] > size[1] and tensor.shape[2] < tensor.shape[3]
+        if tensor.ndim != 4 or is_transposed or not has_sides(tensor, size, fact.stride):
+            height, width = (length / fact.stride for length in size)
             raise Finding(
-                expected=f"{fact.name} of about {expected[0]:.4g} x {expected[1]:.4g} places for an image of {_text(size)}",
+                expected=f"{fact.name} of about {height:.4g} x {width:.4g} places for an image of {_text(size)}",
                 found=f"the shape {tuple(tensor.shape)}",
                 remedy="take every size from the image, or say in the spec which sizes work (sizes=zoo.ImageSizes(...))",
             )
