@@ -234,7 +234,7 @@ DECODERS = (
             zoo.Option(
                 name="intermediate_channels",
                 default=(256, 512, 1024, 1024),
-                summary="the widths before that, one a map: so many maps does it take",
+                summary="the widths before that, one for each map: their number is the number of maps",
             ),
             zoo.Option(name="readout", default="ignore", summary="'ignore', or 'cat' for one more linear layer on each map"),
             NORM,
