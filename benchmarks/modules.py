@@ -37,6 +37,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
+from zoo.measurement import leaves, named_tensors
 
 OPEN_SIZE = (225, 301)
 REFERENCE_SIZE = (256, 320)
@@ -54,14 +55,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["*"], metavar="GLOB", help="such as torchvision or 'timm:vit*'")
     parser.add_argument("--output", type=Path, default=ROOT / "results/modules.csv", help="rows are kept there as they come")
     asked = parser.parse_args()
-    makers = {name: make for name, make in catalog() if any(fnmatch(name, f"{glob}*") for glob in asked.only)}
-    rows = measured(makers, asked.output)
-    text = summary([rows[name] for name in makers])
+    makers = {name: make for name, make in list_modules() if any(fnmatch(name, f"{glob}*") for glob in asked.only)}
+    rows = try_all(makers, asked.output)
+    text = format_summary([rows[name] for name in makers])
     asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 
 
-def catalog() -> Iterator[tuple[str, Maker]]:
+def list_modules() -> Iterator[tuple[str, Maker]]:
     """Yield each module's name and what makes it."""
     yield from torchvision_classifiers()
     yield from timm_classifiers()
@@ -119,34 +120,34 @@ def smp_encoders() -> Iterator[tuple[str, Maker]]:
         yield f"smp:{name}", partial(get_encoder, name, weights=None)
 
 
-def measured(makers: dict[str, Maker], place: Path) -> dict[str, Row]:
+def try_all(makers: dict[str, Maker], place: Path) -> dict[str, Row]:
     """Return each module's row; what a file of these versions holds is not tried again."""
     place.parent.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Row] = {}
     if place.exists():
         with place.open(newline="", encoding="utf-8") as file:
-            rows = {row["module"]: row for row in csv.DictReader(file) if row.pop("versions") == versions()}
+            rows = {row["module"]: row for row in csv.DictReader(file) if row.pop("versions") == format_versions()}
     with place.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, (*FIELDS, "versions"))
         if not file.tell():
             writer.writeheader()
         for name, make in makers.items():
             if name not in rows:
-                rows[name] = tried(name, make)
-                writer.writerow({**rows[name], "versions": versions()})
+                rows[name] = try_module(name, make)
+                writer.writerow({**rows[name], "versions": format_versions()})
                 file.flush()
                 print(*(f"{rows[name][field]}" for field in FIELDS), sep="  ", file=sys.stderr)
                 gc.collect()
     return rows
 
 
-def versions() -> str:
+def format_versions() -> str:
     """Return what the rows depend on."""
     names = ("torch", "torchvision", "timm", "transformers", "segmentation-models-pytorch", "segmentation-zoo")
     return ", ".join(f"{name} {version(name)}" for name in names if name != "transformers" or find_spec("transformers"))
 
 
-def tried(name: str, make: Maker) -> Row:
+def try_module(name: str, make: Maker) -> Row:
     """Return the row of one module."""
     row: Row = {**dict.fromkeys(FIELDS, ""), "module": name}
     began = time.perf_counter()
@@ -155,28 +156,28 @@ def tried(name: str, make: Maker) -> Row:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = make().eval()
-            size, needed = reference(module)
+            size, needed = find_reference(module)
     except Exception as error:  # noqa: BLE001 - every failure is a row
-        return {**row, "outcome": "not run", "reason": one_line(error)}
+        return {**row, "outcome": "not run", "reason": format_error(error)}
     row["parameters"] = sum(parameter.numel() for parameter in module.parameters())
     row["image_size"] = "any" if size == REFERENCE_SIZE else f"{size[0]}x{size[1]}"
     is_open = size == REFERENCE_SIZE
     try:
         model = zoo.build(module, "unet-basic", image_size=None if is_open else size)
     except zoo.ZooError as error:
-        row |= {"outcome": "refused", "reason": one_line(error)}
+        row |= {"outcome": "refused", "reason": format_error(error)}
     except Exception as error:  # noqa: BLE001 - every failure is a row
-        row |= {"outcome": "fails", "reason": one_line(error)}
+        row |= {"outcome": "fails", "reason": format_error(error)}
     else:
-        row |= judged(model.eval(), OPEN_SIZE if is_open else size, needed)
+        row |= judge(model.eval(), OPEN_SIZE if is_open else size, needed)
     return {**row, "seconds": round(time.perf_counter() - began, 1)}
 
 
-def reference(module: nn.Module) -> tuple[tuple[int, int], dict[int, str]]:
+def find_reference(module: nn.Module) -> tuple[tuple[int, int], dict[int, str]]:
     """Return a size that the module takes, and the parameters by id that its last map or its tokens depend on there."""
     for size in (REFERENCE_SIZE, *OWN_SIZES):
         found: list[Tensor] = []
-        handles = [submodule.register_forward_hook(keeper(found)) for submodule in module.modules()]
+        handles = [submodule.register_forward_hook(make_hook(found)) for submodule in module.modules()]
         try:
             module(torch.rand(2, 3, *size))
         except Exception:  # noqa: BLE001 - a size that it does not take
@@ -185,15 +186,15 @@ def reference(module: nn.Module) -> tuple[tuple[int, int], dict[int, str]]:
             for handle in handles:
                 handle.remove()
         names = {id(parameter): name for name, parameter in module.named_parameters()}
-        return size, {key: names[key] for key in reached(found[-1:]) if key in names}
+        return size, {key: names[key] for key in {id(leaf) for leaf in leaves(found[-1:])} if key in names}
     raise RuntimeError(f"{type(module).__name__} takes none of the sizes tried")
 
 
-def keeper(found: list[Tensor]) -> Callable[..., None]:
+def make_hook(found: list[Tensor]) -> Callable[..., None]:
     """Return a hook that keeps what is a map or a row of tokens of the two images, in the order of computation."""
 
     def keep(_: nn.Module, __: Any, output: Any) -> None:
-        for tensor in tensors_of(output):
+        for _key, tensor in named_tensors(output):
             axes = tensor.shape[1:]
             is_map = len(axes) == 3 and min(axes) > 1
             is_tokens = len(axes) == 2 and min(axes) > 1
@@ -203,33 +204,7 @@ def keeper(found: list[Tensor]) -> Callable[..., None]:
     return keep
 
 
-def tensors_of(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors inside tuples, lists and mappings."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from tensors_of(each)
-    elif hasattr(value, "values"):
-        yield from tensors_of(list(value.values()))
-
-
-def reached(tensors: list[Tensor]) -> set[int]:
-    """Return the ids of the leaves that autograd would reach from these tensors."""
-    stack = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
-    seen, leaves = set(stack), set()
-    while stack:
-        function = stack.pop()
-        if hasattr(function, "variable"):
-            leaves.add(id(function.variable))
-        for following, _ in function.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                stack.append(following)
-    return leaves
-
-
-def judged(model: zoo.SegmentationModel, size: tuple[int, int], needed: dict[int, str]) -> Row:
+def judge(model: zoo.SegmentationModel, size: tuple[int, int], needed: dict[int, str]) -> Row:
     """Return whether a model is what was asked for."""
     encoder = dict(model.encoder.named_parameters())
     kept = {id(parameter) for parameter in encoder.values()}
@@ -241,8 +216,8 @@ def judged(model: zoo.SegmentationModel, size: tuple[int, int], needed: dict[int
     try:
         logits = model(torch.rand(1, 3, *size))
     except Exception as error:  # noqa: BLE001 - every failure is a row
-        return {**row, "outcome": "fails", "reason": one_line(error)}
-    followed = reached([logits])
+        return {**row, "outcome": "fails", "reason": format_error(error)}
+    followed = {id(leaf) for leaf in leaves([logits])}
     lost = [name for key, name in needed.items() if key not in kept]
     idle = [name for name, parameter in encoder.items() if parameter.requires_grad and id(parameter) not in followed]
     reasons = []
@@ -255,18 +230,23 @@ def judged(model: zoo.SegmentationModel, size: tuple[int, int], needed: dict[int
     return {**row, "outcome": "fails" if reasons else "works", "reason": "; ".join(reasons)}
 
 
-def one_line(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """Return an error as the table shows it."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def summary(rows: list[Row]) -> str:
+def format_summary(rows: list[Row]) -> str:
     """Return the counts by library as Markdown, and each module."""
     libraries = list(dict.fromkeys(row["module"].partition(":")[0] for row in rows))
     outcomes = ("works", "refused", "fails", "not run")
     made = [row for row in rows if row["outcome"] != "not run"]
     works = sum(row["outcome"] == "works" for row in rows)
-    lines = [f"# Other libraries' modules x unet-basic: {works} of {len(made)} work", "", f"Measured with {versions()}:", ""]
+    lines = [
+        f"# Other libraries' modules x unet-basic: {works} of {len(made)} work",
+        "",
+        f"Measured with {format_versions()}:",
+        "",
+    ]
     lines += [
         "`python benchmarks/modules.py`.",
         "",
