@@ -28,7 +28,7 @@ from typing import Any
 import zoo
 
 SIZES = ((225, 301), (256, 320))
-FIELDS = ("encoder", "family", "parameters", "size", "ok", "seconds", "error")
+FIELDS = ("encoder", "decoder", "memory", "family", "parameters", "size", "ok", "seconds", "error")
 ROOT = Path(__file__).resolve().parents[1]
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -51,18 +51,21 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=ROOT / "results/coverage-real.csv", help="rows are kept there as they come"
     )
+    parser.add_argument("--summary", action="store_true", help="measure nothing, and summarize the rows that are there")
     asked = parser.parse_args()
+    if asked.memory < 1:
+        parser.error(f"--memory must be at least 1 GiB, found {asked.memory:g}")
     PROCESSES.set_forkserver_preload([*IMPORTS])
     names = [name for name in zoo.list_encoders() if any(fnmatch(name, glob) for glob in asked.encoders)]
     if asked.first_of_family:
-        names = list({family(name): name for name in reversed(names)}.values())[::-1]
-    rows = measured(names, asked)
-    text = summary(rows, names, asked.decoder)
+        names = list({find_family(name): name for name in reversed(names)}.values())[::-1]
+    rows = read_rows(asked) if asked.summary else measure(names, asked)
+    text = format_summary({name: rows[name] for name in names if name in rows}, len(names), asked.decoder)
     asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 
 
-def family(encoder: str) -> str:
+def find_family(encoder: str) -> str:
     """Return the module of timm or smp that an encoder is from."""
     plugin, _, name = encoder.partition(":")
     if plugin == "timm":
@@ -74,29 +77,29 @@ def family(encoder: str) -> str:
     return str(encoders[name]["encoder"].__module__)
 
 
-def measured(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]]:
+def measure(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]]:
     """Return each encoder's rows; what a file of these versions holds is not measured again."""
     place: Path = asked.output
     place.parent.mkdir(parents=True, exist_ok=True)
-    known = kept_rows(place)
-    sizes = known_sizes()
+    known = read_rows(asked)
+    sizes = read_sizes()
     left = sorted((name for name in names if name not in known), key=lambda name: sizes.get(name, 0))  # the large ones last
     began = time.perf_counter()
     with place.open("a", newline="", encoding="utf-8") as file, ThreadPoolExecutor(asked.processes) as pool:
         writer = csv.DictWriter(file, (*FIELDS, "versions"))
         if not file.tell():
             writer.writeheader()
-        jobs = {pool.submit(in_a_process, name, asked.decoder, asked.memory): name for name in left}
+        jobs = {pool.submit(run_in_process, name, asked.decoder, asked.memory): name for name in left}
         for done, job in enumerate(as_completed(jobs), start=1):
             known[jobs[job]] = job.result()
-            writer.writerows({**row, "versions": versions()} for row in job.result())
+            writer.writerows({**row, "versions": format_versions()} for row in job.result())
             file.flush()
             if done % 50 == 0:
                 print(f"{done} of {len(left)} in {time.perf_counter() - began:.0f} s", file=sys.stderr)
     return {name: known[name] for name in names}
 
 
-def known_sizes() -> dict[str, int]:
+def read_sizes() -> dict[str, int]:
     """Return the parameters of timm's architectures with unet-basic, as the table of meta tensors has them."""
     path = ROOT / f"benchmarks/results/coverage-timm-{version('timm')}.csv"
     if not path.exists():
@@ -106,23 +109,24 @@ def known_sizes() -> dict[str, int]:
     return {f"timm:{row['architecture']}": int(row["parameters"]) for row in rows}
 
 
-def kept_rows(place: Path) -> dict[str, list[Row]]:
-    """Return the rows that a file has of the versions installed here, by encoder, of those that are whole."""
+def read_rows(asked: argparse.Namespace) -> dict[str, list[Row]]:
+    """Return the output file's rows by encoder: whole ones, of this decoder, memory and the versions installed here."""
     found: dict[str, list[Row]] = {}
-    if place.exists():
-        with place.open(newline="", encoding="utf-8") as file:
+    wanted = (asked.decoder, f"{asked.memory:g}", format_versions())
+    if asked.output.exists():
+        with asked.output.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                if row.pop("versions") == versions():
+                if (row["decoder"], row["memory"], row.pop("versions")) == wanted:
                     found.setdefault(row["encoder"], []).append(row)
     return {name: rows for name, rows in found.items() if len(rows) == len(SIZES)}
 
 
-def versions() -> str:
+def format_versions() -> str:
     """Return what the rows depend on."""
     return ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "segmentation-models-pytorch", "segmentation-zoo"))
 
 
-def in_a_process(name: str, decoder: str, memory: float) -> list[Row]:
+def run_in_process(name: str, decoder: str, memory: float) -> list[Row]:
     """Return an encoder's rows, of a process that may hold so much memory."""
     receiving, sending = PROCESSES.Pipe(duplex=False)
     process = PROCESSES.Process(target=send_rows, args=(sending, name, decoder, memory))
@@ -134,10 +138,14 @@ def in_a_process(name: str, decoder: str, memory: float) -> list[Row]:
             rows.append(receiving.recv())
     except EOFError:
         process.join()
-    for size in SIZES[len(rows) :]:
-        error = f"its process ended with status {process.exitcode}"
-        rows.append({**dict.fromkeys(FIELDS, ""), "encoder": name, "size": told(size), "ok": 0, "error": error})
-    return rows
+    error = {"error": f"its process ended with status {process.exitcode}"}
+    return rows + [make_row(name, decoder, memory, size) | error for size in SIZES[len(rows) :]]
+
+
+def make_row(name: str, decoder: str, memory: float, size: tuple[int, int]) -> Row:
+    """Return the row of a run that has not passed yet."""
+    facts = {"encoder": name, "decoder": decoder, "memory": f"{memory:g}", "family": find_family(name)}
+    return {**dict.fromkeys(FIELDS, ""), **facts, "size": format_size(size), "ok": 0}
 
 
 def send_rows(sending: Connection, name: str, decoder: str, memory: float) -> None:
@@ -148,11 +156,11 @@ def send_rows(sending: Connection, name: str, decoder: str, memory: float) -> No
 
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory * 2**30),) * 2)
-    for row in rows_of(name, decoder, memory):
+    for row in run_encoder(name, decoder, memory):
         sending.send(row)
 
 
-def rows_of(name: str, decoder: str, memory: float) -> Iterator[Row]:
+def run_encoder(name: str, decoder: str, memory: float) -> Iterator[Row]:
     """Yield a row for each size; a model that takes every size is built once."""
     import torch
 
@@ -160,7 +168,7 @@ def rows_of(name: str, decoder: str, memory: float) -> Iterator[Row]:
 
     model = None
     for size in SIZES:
-        row: Row = {**dict.fromkeys(FIELDS, ""), "encoder": name, "family": family(name), "size": told(size), "ok": 0}
+        row = make_row(name, decoder, memory, size)
         began = time.perf_counter()
         try:
             if model is None or zoo.negotiate(name, decoder, image_size=size).sizes.image_size is not None:
@@ -177,23 +185,26 @@ def rows_of(name: str, decoder: str, memory: float) -> Iterator[Row]:
             row["ok"] = int(not row["error"])
         except Exception as error:  # noqa: BLE001 - every failure is a row
             model = None
-            told_error = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-            row["error"] = f"needs more than {memory:g} GiB" if is_out_of_memory(error) else told_error
+            message = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+            row["error"] = f"needs more than {memory:g} GiB" if is_out_of_memory(error) else message
         row["seconds"] = round(time.perf_counter() - began, 1)
         yield row
 
 
-def told(size: tuple[int, int]) -> str:
+def format_size(size: tuple[int, int]) -> str:
     """Return a size in words."""
     return f"{size[0]}x{size[1]}"
 
 
-def summary(rows: dict[str, list[Row]], names: list[str], decoder: str) -> str:
+def format_summary(rows: dict[str, list[Row]], num_encoders: int, decoder: str) -> str:
     """Return the counts as Markdown, and by name what failed and why."""
-    lines = [f"# On real tensors: {len(names)} encoders x {decoder}", "", f"Measured with {versions()}.", ""]
+    missing = num_encoders - len(rows)
+    count = f"{len(rows):,} of {num_encoders:,}" if missing else f"{num_encoders:,}"
+    lines = [f"# On real tensors: {count} encoders x {decoder}", "", f"Measured with {format_versions()}.", ""]
+    lines += [f"Not measured yet: {missing:,}.", ""] if missing else []
     lines += ["| size | passed | failed |", "| --- | ---: | ---: |"]
-    every = [row for name in names for row in rows[name]]
-    for size in map(told, SIZES):
+    every = [row for each in rows.values() for row in each]
+    for size in map(format_size, SIZES):
         of_size = [row for row in every if row["size"] == size]
         passed = sum(str(row["ok"]) == "1" for row in of_size)
         lines.append(f"| {size} | {passed} | {len(of_size) - passed} |")
