@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from PIL import Image
 import zoo
 from zoo import open_data
 from zoo.data.folder import look_through
+from zoo.data.masks import read_mask
 
 SIZE = (12, 16)
 
@@ -124,6 +128,186 @@ def test_masks_as_jpeg_are_refused_with_the_values_that_jpeg_made(tmp_path, valu
 
     with pytest.raises(zoo.DataError, match=r"a\.jpg: JPEG changes a mask's values; found \d.*as PNG"):
         open_data(write(tmp_path, save), values=values)
+
+
+def saved(options, suffix, mode="L"):
+    """Return what saves masks of 0, 128 and 255 in a format."""
+    noisy = np.random.default_rng(0).choice(np.array([0, 128, 255], dtype=np.uint8), (64, 64))
+    return lambda path: Image.fromarray(noisy).convert(mode).save(path.with_suffix(suffix), **options)
+
+
+def with_images_of(folder, side):
+    for path in folder.glob("*/images/*"):
+        Image.fromarray(np.zeros((side, side, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "suffix", "told"),
+    [
+        ({"quality": 90}, ".webp", "lossy WebP"),
+        ({"quality": 90, "icc_profile": b"x" * 9999}, ".webp", "lossy WebP"),
+        ({"irreversible": True}, ".jp2", "JPEG 2000"),
+        ({"irreversible": True, "no_jp2": True}, ".j2k", "JPEG 2000"),
+        ({"format": "AVIF"}, ".png", "AVIF"),
+        ({"compression": "jpeg"}, ".tif", "JPEG"),
+    ],
+)
+def test_masks_whose_files_say_that_they_are_lossy_are_refused(tmp_path, options, suffix, told):
+    write(tmp_path, saved(options, suffix, "RGB" if suffix == ".webp" else "L"))
+    with pytest.raises(zoo.DataError, match=rf"a{suffix}: {told} changes a mask's values; found .*as PNG"):
+        open_data(with_images_of(tmp_path, 64), values=[0, 128, 255])
+
+
+LOSSLESS = [({"lossless": True}, ".webp"), ({"lossless": True, "icc_profile": b"x" * 999}, ".webp"), ({}, ".png"), ({}, ".tif")]
+
+
+@pytest.mark.parametrize(("options", "suffix"), LOSSLESS)
+def test_masks_in_formats_that_may_be_lossy_are_read_where_they_are_not(tmp_path, options, suffix):
+    mode = "RGB" if suffix == ".webp" else "L"
+    of_three = {"colours": [[each] * 3 for each in (0, 128, 255)]} if mode == "RGB" else {"values": [0, 128, 255]}
+    data = open_data(with_images_of(write(tmp_path, saved(options, suffix, mode)), 64), **of_three)
+    assert indexes(data) == [0, 1, 2]
+    assert not any("compressed" in note for note in data.notes)
+
+
+def test_masks_that_may_be_lossy_are_said_and_their_values_decide(tmp_path):
+    write(tmp_path / "exact", saved({}, ".jp2"))
+    data = open_data(with_images_of(tmp_path / "exact", 64), values=[0, 128, 255])
+    assert indexes(data) == [0, 1, 2]
+    assert any("6 masks are compressed by JPEG 2000, which can change values" in note for note in data.notes)
+    write(tmp_path / "lossy", saved({"quality_layers": [20]}, ".jp2"))
+    with pytest.raises(zoo.DataError, match=r"no class(.|\n)*6 masks are compressed by JPEG 2000"):
+        open_data(with_images_of(tmp_path / "lossy", 64), values=[0, 128, 255])
+
+
+@pytest.mark.parametrize("compress", ["LERC", "LERC_DEFLATE", "LERC_ZSTD", "WEBP"])
+@pytest.mark.parametrize("is_lossy", [True, False])
+def test_geotiffs_as_masks_are_refused_where_their_compression_lost_something(tmp_path, compress, is_lossy):
+    rasterio = pytest.importorskip("rasterio")
+    exact = {"WEBP_LOSSLESS": not is_lossy} if compress == "WEBP" else {"MAX_Z_ERROR": 3 if is_lossy else 0}
+    count = 3 if compress == "WEBP" else 1
+    noisy = np.random.default_rng(0).choice(np.array([0, 128, 255], dtype=np.uint8), (64, 64))
+
+    def save(path):
+        shape = {"height": 64, "width": 64, "count": count, "dtype": "uint8", "transform": rasterio.Affine.scale(2)}
+        with rasterio.open(path.with_suffix(".tif"), "w", driver="GTiff", compress=compress, **shape, **exact) as file:
+            file.write(np.stack([noisy] * count))
+
+    with_images_of(write(tmp_path, save), 64)
+    options = {"colours": [[each] * 3 for each in (0, 128, 255)]} if compress == "WEBP" else {"values": [0, 128, 255]}
+    if is_lossy:
+        with pytest.raises(zoo.DataError, match=r"a\.tif: (lossy WebP|LERC with an error of up to 3) changes a mask's values"):
+            open_data(tmp_path, **options)
+    else:
+        assert indexes(open_data(tmp_path, **options)) == [0, 1, 2]
+
+
+RED, GREEN, BLACK, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 0), (255, 255, 255)
+
+
+def of_palettes(folder, first, second, suffix=".png"):
+    """Make a folder whose masks `a` and `b` have these palettes: an image of the palette's mode, or of plain numbers (None)."""
+
+    def save(path):
+        palette, numbers = first if path.name == "a" else second
+        image = Image.fromarray(drawn(numbers).astype(np.uint8))
+        if palette is not None:
+            image.putpalette([part for color in palette for part in color])
+        image.save(path.with_suffix(suffix))
+
+    return write(folder, save)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        (([BLACK, RED], [0, 1]), ([BLACK, GREEN], [0, 1]), r"1 is \(255, 0, 0\) in .+a\.\w+ and \(0, 255, 0\) in .+b\."),
+        (([BLACK, RED, GREEN], [0, 1, 2]), ([BLACK, GREEN, RED], [0, 1, 2]), "1 is"),
+        (([BLACK, RED], [0, 1]), ([BLACK, GREEN, RED], [0, 2]), r"\(255, 0, 0\) is 1 in .+a\.\w+ and 2 in .+b\."),
+        (([BLACK, WHITE], [0, 1]), ([WHITE, BLACK], [0, 1]), "0 is"),
+        (([WHITE, BLACK], [0, 1]), (None, [0, 1]), r"\(0, 0, 0\) is"),
+        (([BLACK, WHITE], [0, 1]), (None, [0, 255]), r"\(255, 255, 255\) is 1 in"),
+    ],
+)
+def test_masks_whose_palettes_differ_are_refused_with_two_files(tmp_path, suffix, first, second, told):
+    of_palettes(tmp_path, first, second, suffix)
+    with pytest.raises(zoo.DataError, match=f"Masks differ in what they show: {told}.*give colours"):
+        open_data(tmp_path)
+    with pytest.raises(zoo.DataError, match="Masks differ in what they show"):
+        open_data(tmp_path, classes=["a", "b", "c"], values=[0, 1, 2])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (([BLACK, RED, GREEN], [0, 1]), ([BLACK, RED, WHITE], [0, 1])),  # only what no pixel has differs
+        (([BLACK, RED, GREEN], [0, 2]), ([BLACK, RED, GREEN], [0, 1])),
+        (([BLACK, RED], [0, 1]), (None, [0, 1])),
+        (([BLACK, BLACK, BLACK], [0, 1]), ([BLACK, BLACK, BLACK], [0, 2])),  # tells nothing
+    ],
+)
+def test_indexes_of_palettes_are_classes_where_their_colors_agree(tmp_path, suffix, first, second):
+    data = open_data(of_palettes(tmp_path, first, second, suffix))
+    for (_, mask), (_, numbers) in zip(data.train, (first, second), strict=False):
+        assert torch.equal(mask, torch.from_numpy(drawn(numbers)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_given_colors_are_read_whatever_their_indexes_are(tmp_path, suffix):
+    of_palettes(tmp_path, ([BLACK, RED, GREEN], [0, 1, 2]), ([GREEN, BLACK, RED], [0, 1, 2]), suffix)
+    data = open_data(tmp_path, colours=[BLACK, RED, GREEN])
+    assert torch.equal(data.train[0][1], torch.from_numpy(drawn([0, 1, 2])))
+    assert torch.equal(data.train[1][1], torch.from_numpy(drawn([2, 0, 1])))
+    assert indexes(open_data(tmp_path, colours=[BLACK, RED], ignored=[GREEN])) == [0, 1, 255]
+    with pytest.raises(zoo.DataError, match=r"\(0, 255, 0\): 396 pixels of no class"):
+        open_data(tmp_path, colours=[BLACK, RED])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_png_of_few_bits_has_its_own_numbers(tmp_path, bits):
+    values = range(min(2**bits, 4))
+    data = open_data(write(tmp_path, lambda path: path.with_suffix(".png").write_bytes(png_of(drawn(values), bits))))
+    assert torch.equal(data.train[0][1], torch.from_numpy(drawn(values)))
+
+
+def png_of(mask, bits):
+    """Return a gray PNG with so many bits a number, which Pillow cannot write."""
+    height, width = mask.shape
+    shifts = np.arange(bits - 1, -1, -1)
+    rows = np.packbits((mask[..., None] >> shifts & 1).reshape(height, -1).astype(np.uint8), axis=1)
+    pixels = b"".join(b"\0" + row.tobytes() for row in rows)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(pixels)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
+@pytest.mark.parametrize("compress", ["NONE", "CCITTFAX4"])
+def test_masks_in_which_0_is_white_have_the_numbers_of_their_files_whatever_reads_them(tmp_path, compress, monkeypatch):
+    rasterio = pytest.importorskip("rasterio")
+    shape = {"height": SIZE[0], "width": SIZE[1], "count": 1, "dtype": "uint8", "transform": rasterio.Affine.scale(2)}
+
+    def save(path, **options):
+        with rasterio.open(
+            path.with_suffix(".tif"), "w", driver="GTiff", nbits=1, compress=compress, **(shape | options)
+        ) as file:
+            file.write(drawn([0, 1, 0]).astype(np.uint8), 1)
+
+    write(tmp_path, lambda path: save(path, photometric="MINISWHITE"))
+    save(tmp_path / "test/masks/a")  # of which 0 is black
+    for module in ("none", "rasterio"):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(zoo.DataError, match="Masks differ in what they show: 0 is"):
+            open_data(tmp_path)
+        assert np.array_equal(read_mask(tmp_path / "train/masks/a.tif").pixels, drawn([0, 1, 0]))
 
 
 def test_a_mask_with_smooth_edges_is_refused(tmp_path):

@@ -48,6 +48,14 @@ def test_a_compressed_geotiff_gives_all_its_bands(tmp_path, compress, dtype, cou
     assert np.array_equal(found, bands[0] if count == 1 else np.moveaxis(bands, 0, -1))
 
 
+def test_a_palette_that_a_tiff_has_in_8_bits_is_not_black(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    colors = RANDOM.integers(0, 256, (3, 256)).astype(np.uint16)
+    for scale in (1, 257):
+        tifffile.imwrite(tmp_path / "a.tif", PIXELS[..., 0], photometric="palette", colormap=colors * np.uint16(scale))
+        assert np.array_equal(read_array(tmp_path / "a.tif"), colors.T[PIXELS[..., 0]])
+
+
 def test_no_data_of_a_compressed_geotiff_is_0(tmp_path):
     bands = RANDOM.random((2, 20, 30), dtype=np.float32)
     bands[0, :5] = np.nan
@@ -87,7 +95,7 @@ def test_an_image_is_turned_as_its_exif_says(tmp_path, suffix, options, orientat
     with Image.open(path) as image:
         assert np.array_equal(array_of(image), expected)
     if suffix != ".jpg":
-        assert np.array_equal(read_mask(path), expected)
+        assert np.array_equal(read_mask(path).pixels, expected)
 
 
 def test_turned_images_are_said_since_their_masks_must_be_turned_too(tmp_path):
@@ -101,6 +109,16 @@ def test_turned_images_are_said_since_their_masks_must_be_turned_too(tmp_path):
     exif[274] = 6
     Image.fromarray(PIXELS).save(tmp_path / "train" / "images" / "a.jpg", exif=exif)
     assert "12x16, and its image is 16x12" in look_through(tmp_path).problems[0]
+
+
+def test_turned_masks_are_said_where_their_images_are_not_turned(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 3
+    write(tmp_path)
+    for kind, notes in (("masks", ["1 masks are turned as their EXIF says, and their images are not"]), ("images", [])):
+        path = tmp_path / "train" / kind / "a.png"
+        Image.open(path).save(path, exif=exif)
+        assert [note for note in look_through(tmp_path).notes if "masks are turned" in note] == notes
 
 
 def write(folder, images=("a.png", "b.png"), masks=None):

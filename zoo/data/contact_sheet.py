@@ -36,7 +36,9 @@ def contact_sheet(report: FolderReport) -> Image.Image | None:
         return None
     numbers = sorted(value for value in report.values if isinstance(value, int))
     colours = dict(zip(numbers, class_colours(len(numbers)), strict=True))
-    cells = [_cell(read_array(pair.image), read_mask(pair.mask), f"{pair.part}: {pair.image.name}", colours) for pair in pairs]
+    cells = [
+        _cell(read_array(pair.image), read_mask(pair.mask).pixels, f"{pair.part}: {pair.image.name}", colours) for pair in pairs
+    ]
     rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
     width = max(sum(cell.width + GAP for cell in row) for row in rows) + GAP
     height = sum(max(cell.height for cell in row) + GAP for row in rows) + GAP

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image, UnidentifiedImageError
 
+from zoo.data.compression import Loss, loss_in
 from zoo.data.limits import any_number_of_pixels, told_large, warnings_as
-from zoo.data.tiff import ORIENTATION, Tiff, read_tiff
+from zoo.data.tiff import ORIENTATION, Tiff, grays, read_tiff
 from zoo.errors import DataError
 
 __all__ = ["SUFFIXES", "TIFF", "MaskPixels", "array_of", "is_turned", "read_array", "read_image", "read_mask_pixels"]
@@ -22,6 +23,8 @@ SUFFIXES = frozenset({".bmp", ".gif", ".j2k", ".jp2", ".jpeg", ".jpg", ".npy", "
 TIFF = frozenset({".tif", ".tiff"})
 AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F", "1", "LA")
 """Pillow's modes whose pixels are the image's own; others (palettes, CMYK, YCbCr, Lab) become RGB."""
+LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "AVIF": "AVIF", "HEIF": "HEIF"}
+"""Pillow's names of formats that change numbers, and what they are called here."""
 UPRIGHT = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 """By orientation, the steps through rows and columns, of 5 and above after these are swapped."""
 
@@ -82,12 +85,14 @@ class MaskPixels:
     Attributes:
         array: (H, W), of a palette its indexes, or (H, W, channels).
         has_alpha: whether the last channel is opacity.
-        is_lossy: whether compression changed them.
+        colors: (count, 3), uint8: the color in which the file shows each number; None where it is the number, as a gray.
+        loss: what compression did, or may have done, to them; None for nothing.
     """
 
     array: np.ndarray
     has_alpha: bool = False
-    is_lossy: bool = False
+    colors: np.ndarray | None = None
+    loss: Loss | None = None
 
 
 def read_mask_pixels(path: Path) -> MaskPixels:
@@ -101,19 +106,43 @@ def read_mask_pixels(path: Path) -> MaskPixels:
     tiff = _tiff_of(path)
     if tiff and tiff.array is not None and not tiff.is_pillows:
         array = _upright(tiff.array, tiff.orientation)
-        return MaskPixels(array=array, has_alpha=tiff.has_alpha, is_lossy=tiff.is_lossy)
+        return MaskPixels(array=array, has_alpha=tiff.has_alpha, colors=tiff.colors_shown, loss=tiff.loss)
     with _opened(path, tiff) as image:
-        is_lossy = image.format in ("JPEG", "MPO") or bool(tiff and tiff.is_lossy)
         orientation = image.getexif().get(ORIENTATION, 1)
+        colors = grays(1) if image.mode == "1" else _palette(image)
         if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
             image = image.convert("RGB")
         array = np.asarray(image)
+        bits = tiff.bits if tiff else _bits_of_png(path) if image.format == "PNG" else 8
+        if image.mode == "L" and bits < 8:  # Pillow brings them to 0 to 255
+            array, colors = array // (255 // (2**bits - 1)), grays(bits)
         if tiff and not tiff.is_pillows:
             _check_whole(tiff, array)
-            if image.mode == "L" and tiff.bits < 8:  # Pillow brings them to 0 to 255
-                array = array // (255 // (2**tiff.bits - 1))
-        has_alpha = image.mode in ("RGBA", "LA")
-        return MaskPixels(array=_upright(array, orientation), has_alpha=has_alpha, is_lossy=is_lossy)
+            colors = tiff.colors_shown
+            if tiff.is_dark and image.mode in ("1", "L"):  # Pillow inverts them
+                array = (array == 0) if image.mode == "1" else 2**bits - 1 - array
+        loss = tiff.loss if tiff else _loss(path, image)
+        return MaskPixels(array=_upright(array, orientation), has_alpha=image.mode in ("RGBA", "LA"), colors=colors, loss=loss)
+
+
+def _palette(image: Image.Image) -> np.ndarray | None:
+    """Return the colors of an image's palette, (count, 3), uint8; None if it has none."""
+    if image.mode not in ("P", "PA"):
+        return None
+    return np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+
+
+def _bits_of_png(path: Path) -> int:
+    """Return how many bits a number of a PNG has."""
+    with path.open("rb") as file:
+        return file.read(25)[24]
+
+
+def _loss(path: Path, image: Image.Image) -> Loss | None:
+    """Return what the compression of an image lost that is no TIFF."""
+    if image.format in LOSSY:
+        return Loss(name=LOSSY[image.format], is_certain=True)
+    return loss_in(path.read_bytes()) if image.format in ("WEBP", "JPEG2000") else None
 
 
 def is_turned(path: Path) -> bool:

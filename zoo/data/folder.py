@@ -31,6 +31,10 @@ ALIASES = {"val": "validation", "valid": "validation", "training": "train", "tes
 MASK_ENDINGS = ("_mask", "_label", "_labels", "-mask", "-label")
 MOST_TOLD = 20
 MOST_NAMED = 5
+ONE_PALETTE = (
+    "Where colors tell the classes, give colours, one a class, which are then read in place of the numbers; else save all "
+    "masks with one palette, or as plain numbers without one."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +46,43 @@ class _Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    """What one pair is: its image's size, channels, type and range, and how often each number or color is in its mask."""
+    """What one pair is.
+
+    Attributes:
+        size, channels, dtype, low, high: of the image.
+        turned: what of the pair is turned as its EXIF says: "image", "mask", both.
+        values: how often each number or color is in the mask.
+        colors, doubt: of the mask, as `Mask` has them.
+    """
 
     size: tuple[int, int]
     channels: int
     dtype: str
     low: float
     high: float
-    is_turned: bool
+    turned: Sequence[str]
     values: Mapping[MaskValue, int]
+    colors: Mapping[int, Colour]
+    doubt: str
+
+    def in_colors(self) -> _Facts:
+        """Return the facts with the colors that the mask's numbers are shown in, in these numbers' place."""
+        values: Counter[MaskValue] = Counter()
+        for value, count in self.values.items():
+            values[self.colors.get(value, value) if isinstance(value, int) else value] += count
+        return replace(self, values=values, colors={})
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, also for JSON, whose keys are texts."""
-        return {**asdict(self), "size": list(self.size), "values": [list(entry) for entry in self.values.items()]}
+        listed = {name: [list(entry) for entry in getattr(self, name).items()] for name in ("values", "colors")}
+        return {**asdict(self), **listed, "size": list(self.size), "turned": list(self.turned)}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> _Facts:
         """Return the facts that `as_dict` made plain."""
-        values = {tuple(value) if isinstance(value, list) else value: count for value, count in facts["values"]}
-        return cls(**{**facts, "size": tuple(facts["size"]), "values": values})
+        values = {_color(value): count for value, count in facts["values"]}
+        colors = {number: _color(color) for number, color in facts["colors"]}
+        return cls(**{**facts, "size": tuple(facts["size"]), "values": values, "colors": colors})
 
 
 FACTS = {each.name for each in fields(_Facts)}
@@ -81,6 +103,7 @@ class FolderReport:
         notes: a line each: what is no mistake, but should be known before training.
         pairs: those without a problem.
         looks: by each pair's image, what was found, with size, time of change and digest of its files; plain data.
+        facts: by each pair's image, what was found.
     """
 
     folder: Path
@@ -93,6 +116,12 @@ class FolderReport:
     notes: tuple[str, ...]
     pairs: tuple[_Pair, ...] = field(repr=False)
     looks: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    facts: Mapping[Path, _Facts] = field(repr=False, default_factory=dict)
+
+    def in_colors(self) -> FolderReport:
+        """Return the report with colors in the place of a palette's indexes."""
+        facts = {image: each.in_colors() for image, each in self.facts.items()}
+        return replace(self, facts=facts, values=sum((Counter(each.values) for each in facts.values()), Counter()))
 
     def check(self) -> None:
         """Raise a DataError that names every problem, if there is one."""
@@ -103,7 +132,7 @@ class FolderReport:
         """Return by number or color its pixels in the masks of some pairs."""
         found: Counter[MaskValue] = Counter()
         for pair in pairs:
-            found.update(_Facts.from_dict(self.looks[str(pair.image.relative_to(self.folder))]["facts"]).values)
+            found.update(self.facts[pair.image].values)
         return found
 
 
@@ -128,22 +157,24 @@ def look_through(folder: Path, *, workers: int = 8, known: Mapping[str, Any] | N
     channels: Counter[int] = Counter()
     values: Counter[MaskValue] = Counter()
     ranges: dict[str, tuple[float, float]] = {}
-    sound, looks, num_turned = [], {}, 0
+    sound, looks, all_facts = [], {}, {}
     for pair, look in zip(pairs, found, strict=True):
         if isinstance(look, str):
             problems.append(look)
             continue
-        facts = _Facts.from_dict(look["facts"])
+        facts = all_facts[pair.image] = _Facts.from_dict(look["facts"])
         looks[str(pair.image.relative_to(folder))] = look
         sound.append(pair)
-        num_turned += facts.is_turned
         sizes[facts.size] += 1
         channels[facts.channels] += 1
         values.update(facts.values)
         low, high = ranges.get(facts.dtype, (facts.low, facts.high))
         ranges[facts.dtype] = min(low, facts.low), max(high, facts.high)
-    if num_turned:
-        notes.append(f"{num_turned} images are turned as their EXIF says, so that their masks must show them turned")
+    if count := sum("image" in facts.turned for facts in all_facts.values()):
+        notes.append(f"{count} images are turned as their EXIF says, so that their masks must show them turned")
+    if count := sum(list(facts.turned) == ["mask"] for facts in all_facts.values()):
+        notes.append(f"{count} masks are turned as their EXIF says, and their images are not")
+    notes += _doubts(all_facts.values())
     if len(channels) > 1:
         (usual, _), *others = channels.most_common()
         told = ", ".join(f"{count} with {number}" for number, count in others)
@@ -159,6 +190,7 @@ def look_through(folder: Path, *, workers: int = 8, known: Mapping[str, Any] | N
         notes=(*notes, *range_notes(ranges)),
         pairs=tuple(sound),
         looks=looks,
+        facts=all_facts,
     )
 
 
@@ -193,7 +225,7 @@ def data_of(
         classes: their names; by default their numbers.
         values: the number of each class in the masks, in their order; by default 0, 1, 2, ..., or, where all masks together
             have two values, these.
-        colours: the color of each class, where masks are drawn in colors.
+        colours: the color of each class, where masks are drawn in colors, or a palette's colors mean the classes.
         ignored: numbers or colors of pixels that are left out; by default 255, where it is not a class.
         validation: the share of an undivided folder that is for validation; chosen by name, so that it stays the same.
         test: likewise for the test.
@@ -204,7 +236,10 @@ def data_of(
     folder = report.folder
     if not report.values:
         report.check()
+    if colours:
+        report = report.in_colors()
     try:
+        _check_one_palette(report)
         if not values and not colours and ignored is None:
             _check_one_scale(report)
         code = mask_code(
@@ -215,7 +250,7 @@ def data_of(
             ignored=None if ignored is None else [_color(each) for each in ignored],
         )
     except DataError as cause:
-        raise DataError(_told_problems(folder, (*report.problems, str(cause)))) from cause
+        raise DataError(_told_problems(folder, (*report.problems, str(cause), *_doubts(report.facts.values())))) from cause
     if strange := code.strange(report.values):
         told = "; ".join(f"{value}: {report.values[value]} pixels of no class" for value in strange[:MOST_NAMED])
         where = next(pair.mask for pair in report.pairs if code.strange(report.values_of([pair])))
@@ -224,7 +259,7 @@ def data_of(
             f"masks have values that are no class ({told}; the first in {where}); classes are {code.table}; found are {found}. "
             "values (or colours) says which value each class has"
         )
-        report = replace(report, problems=(*report.problems, problem))
+        report = replace(report, problems=(*report.problems, problem, *_doubts(report.facts.values())))
     report.check()
     parts = _parts(report, validation, test)
     for part, pairs in parts.items():
@@ -373,8 +408,8 @@ def _facts_or_problem(pair: _Pair) -> _Facts | str:
     channels, *size = pixels.shape
     try:
         mask = read_mask(pair.mask)
-        if list(mask.shape[:2]) != size:
-            return f"{pair.mask}: {_told_size(mask.shape)}, and its image is {_told_size(size)}"
+        if list(mask.pixels.shape[:2]) != size:
+            return f"{pair.mask}: {_told_size(mask.pixels.shape)}, and its image is {_told_size(size)}"
         values = values_in(mask)
     except DataError as problem:
         return str(problem) if str(pair.mask) in str(problem) else f"{pair.mask}: {problem}"
@@ -384,9 +419,52 @@ def _facts_or_problem(pair: _Pair) -> _Facts | str:
         dtype=image.dtype.name,
         low=float(image.min()),
         high=float(image.max()),
-        is_turned=is_turned(pair.image),
+        turned=[name for name, path in (("image", pair.image), ("mask", pair.mask)) if is_turned(path)],
         values=values,
+        colors=mask.colors,
+        doubt=mask.doubt,
     )
+
+
+def _check_one_palette(report: FolderReport) -> None:
+    """Raise a DataError if masks show one number in several colors, or one color by several numbers.
+
+    A mask without a palette shows a number as the gray of that number, and no palette has to do so. A color that one file has
+    for several numbers tells nothing.
+    """
+    if not any(facts.colors for facts in report.facts.values()):
+        return
+    color_of: dict[int, tuple[Colour, Path]] = {}
+    number_of: dict[Colour, tuple[int, Path]] = {}
+    unclear: set[Colour] = set()
+    for pair in report.pairs:
+        colors = report.facts[pair.image].colors
+        for number, color in colors.items():
+            earlier, path = color_of.setdefault(number, (color, pair.mask))
+            if color != earlier:
+                raise DataError(
+                    f"Masks differ in what they show: {number} is {earlier} in {path} and {color} in {pair.mask}. {ONE_PALETTE}"
+                )
+        unclear |= {color for color, count in Counter(colors.values()).items() if count > 1}
+    for pair in report.pairs:
+        facts = report.facts[pair.image]
+        grays = {value: (value,) * 3 for value in facts.values if isinstance(value, int) and 0 <= value < 256}
+        for number, color in (facts.colors or grays).items():
+            before, path = number_of.setdefault(color, (number, pair.mask))
+            if number != before and color not in unclear:
+                raise DataError(
+                    f"Masks differ in what they show: {color} is {before} in {path} and {number} in {pair.mask}. {ONE_PALETTE}"
+                )
+
+
+def _doubts(facts: Iterable[_Facts]) -> list[str]:
+    """Return a line for each compression that may have changed masks."""
+    counts = Counter(each.doubt for each in facts if each.doubt)
+    return [
+        f"{count} masks are compressed by {name}, which can change values, and the files do not say whether it did: look at "
+        "the values that were found"
+        for name, count in counts.items()
+    ]
 
 
 def _check_one_scale(report: FolderReport) -> None:

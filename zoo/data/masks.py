@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ from zoo.data.files import read_mask_pixels
 from zoo.data.segmentation_data import IGNORED, Colour, ignored_index
 from zoo.errors import DataError
 
-__all__ = ["MaskCode", "MaskValue", "listed", "mask_code", "read_mask", "values_in"]
+__all__ = ["Mask", "MaskCode", "MaskValue", "listed", "mask_code", "read_mask", "values_in"]
 
 MaskValue: TypeAlias = int | Colour
 """What a pixel of a mask is: a number, or a color."""
@@ -30,6 +30,21 @@ CHUNK = 2**20
 """Pixels that are counted at once."""
 LARGEST = 2**53
 """Up to which floating-point numbers (float64) tell all whole numbers apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Mask:
+    """A mask as its file holds it.
+
+    Attributes:
+        pixels: (H, W) of whole numbers (of a palette, its indexes), or (H, W, 3) of colors, uint8.
+        colors: by number, the color in which the file shows it, of those that occur; {} where it is the number, as a gray.
+        doubt: the compression that may have changed the pixels, where the file does not say whether it did; "" for none.
+    """
+
+    pixels: np.ndarray
+    colors: Mapping[int, Colour] = field(default_factory=dict)
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,32 +96,36 @@ class MaskCode:
         known = {*self.known, *self.ignored}
         return [value for value in values if value not in known]
 
-    def indexes(self, mask: np.ndarray) -> np.ndarray:
-        """Return class indexes (H, W), int64, of a mask that `read_mask` returned; `ignored_index` where a pixel is left out.
+    def indexes(self, mask: Mask) -> np.ndarray:
+        """Return class indexes (H, W), int64, of a mask; `ignored_index` where a pixel is left out.
+
+        Where classes have colors, so have the numbers of a palette.
 
         Raises:
             DataError: numbers where colors are expected or the reverse, or values that stand for nothing.
         """
-        if (mask.ndim == 3) != bool(self.colours):
-            found, wanted = ("colors", "numbers") if mask.ndim == 3 else ("numbers", "colors")
+        values, places = _unique(mask.pixels)
+        if self.colours:
+            values = [mask.colors.get(value, value) if isinstance(value, int) else value for value in values]
+        if any(isinstance(value, tuple) != bool(self.colours) for value in values):
+            found, wanted = ("numbers", "colors") if self.colours else ("colors", "numbers")
             raise DataError(f"its pixels are {found}, and {wanted} are expected")
-        values, places = _unique(mask)
         if strange := self.strange(values):
             raise DataError(f"{listed(strange)} is no class; classes are {self.table}")
         index_of = dict.fromkeys(self.ignored, self.ignored_index) | {value: index for index, value in enumerate(self.known)}
         indexes = np.array([index_of[value] for value in values], dtype=np.int64)
-        looked_up: np.ndarray = indexes[places].reshape(mask.shape[:2])
+        looked_up: np.ndarray = indexes[places].reshape(mask.pixels.shape[:2])
         return looked_up
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Return a mask's pixels: (H, W) of whole numbers (of a palette, its indexes), or (H, W, 3) of colors, uint8.
+def read_mask(path: Path) -> Mask:
+    """Return a mask: whole numbers, or colors.
 
     Yes and no (bool, 1 bit) become 1 and 0, and floating-point numbers that are all whole become integers. Opacity is dropped
     if it says nothing that the color does not say.
 
     Raises:
-        DataError: the file cannot be read, is compressed with loss (JPEG), or its pixels are neither numbers nor colors.
+        DataError: the file cannot be read, its compression changed it (JPEG), or its pixels are neither numbers nor colors.
     """
     stored = read_mask_pixels(path)
     mask = _whole(path, stored.array)
@@ -123,28 +142,41 @@ def read_mask(path: Path) -> np.ndarray:
         )
     if mask.ndim == 3 and not (mask.min() >= 0 and mask.max() <= 255):
         raise DataError(f"{path}: colors have parts of 0 to 255; found {mask.min()} to {mask.max()}")
-    if stored.is_lossy:
+    if stored.loss and stored.loss.is_certain:
         values, _ = _unique(mask)
         raise DataError(
-            f"{path}: JPEG changes a mask's values; found {listed(values)}. Save masks without loss, such as PNG, from their "
-            "originals"
+            f"{path}: {stored.loss.name} changes a mask's values; found {listed(values)}. Save masks without loss, such as "
+            "PNG, from their originals"
         )
-    return mask.astype(np.uint8, copy=False) if mask.ndim == 3 else mask
+    pixels = mask.astype(np.uint8, copy=False) if mask.ndim == 3 else mask
+    colors = _colors_of(path, pixels, stored.colors) if pixels.ndim == 2 and stored.colors is not None else {}
+    return Mask(pixels=pixels, colors=colors, doubt=stored.loss.name if stored.loss else "")
 
 
-def values_in(mask: np.ndarray) -> dict[MaskValue, int]:
-    """Return how often each number or color is in a mask that `read_mask` returned.
+def values_in(mask: Mask) -> dict[MaskValue, int]:
+    """Return how often each number or color is in a mask.
 
     Raises:
         DataError: it has more colors than a mask has classes.
     """
-    values, places = _unique(mask)
-    if mask.ndim == 3 and len(values) > MOST_COLOURS:
+    values, places = _unique(mask.pixels)
+    if mask.pixels.ndim == 3 and len(values) > MOST_COLOURS:
         raise DataError(f"{len(values)} colors; a mask has one a class (compression with loss changes them: save masks as PNG)")
     counts = np.zeros(len(values), dtype=np.int64)
     for start in range(0, len(places), CHUNK):
         counts += np.bincount(places[start : start + CHUNK], minlength=len(values))
     return {value: int(count) for value, count in zip(values, counts, strict=True)}
+
+
+def _colors_of(path: Path, pixels: np.ndarray, colors: np.ndarray) -> dict[int, Colour]:
+    """Return the colors of the numbers that occur."""
+    numbers = np.flatnonzero(np.bincount(pixels.ravel()))
+    if numbers[-1] >= len(colors):
+        raise DataError(f"{path}: broken: its palette has {len(colors)} colors, and its pixels go up to {numbers[-1]}")
+    return {
+        int(number): (int(red), int(green), int(blue))
+        for number, (red, green, blue) in zip(numbers, colors[numbers], strict=True)
+    }
 
 
 def mask_code(

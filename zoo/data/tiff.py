@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from zoo.data.compression import Loss, loss_in
 from zoo.data.limits import MOST_PIXELS, told_large, warnings_as
 from zoo.errors import DataError
 
-__all__ = ["ORIENTATION", "Tiff", "open_raster", "read_tiff"]
+__all__ = ["ORIENTATION", "Tiff", "grays", "open_raster", "read_tiff"]
 
 LARGE = 2**30
 """Bytes from which on a compressed TIFF is unpacked into a temporary file, and not into memory."""
@@ -32,6 +33,9 @@ WHOLE_BITS = (1, 8, 16, 32, 64)
 """Of a number, what tifffile unpacks by itself."""
 JPEG = (6, 7, 33007, 34892)
 ZSTD = (34926, 50000)
+EXACT = frozenset({*LOSSLESS, *ZSTD, 2, 3, 4, 32771, 32773, 32809, 32946, 34661, 34925})
+"""All codes for compression that never changes a number: fax, PackBits, JBIG and LZMA among them."""
+LERC = 34887
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,10 +51,10 @@ class Tiff:
         num_pages: how many it is made of, smaller copies and the like left out.
         is_dark: whether 0 is white.
         is_pillows: whether its numbers are other colours than red, green and blue, which Pillow brings to these.
-        is_lossy: whether compression changed its numbers.
+        loss: what compression did, or may have done, to its numbers; None for nothing.
         has_alpha: whether one of its channels is opacity.
         orientation: how it is to be turned, as `upright` takes it.
-        palette: (3, 2**bits) of 16 bits, if its numbers are a palette's indexes.
+        palette: (2**bits, 3), uint8, if its numbers are a palette's indexes.
         nodata: the number that stands where there are no data, if the file names one.
     """
 
@@ -62,7 +66,7 @@ class Tiff:
     num_pages: int
     is_dark: bool
     is_pillows: bool
-    is_lossy: bool
+    loss: Loss | None
     has_alpha: bool
     orientation: int
     palette: np.ndarray | None
@@ -71,10 +75,9 @@ class Tiff:
     def shown(self, array: np.ndarray) -> np.ndarray:
         """Return numbers as they are to be seen: colours for a palette's, the most for white, in their whole range."""
         if self.palette is not None:
-            colours = (self.palette.T // 256).astype(np.uint8)
-            if array.dtype.kind not in "ub" or array.max(initial=0) >= len(colours):
-                raise DataError(f"{self.path}: broken: its palette has {len(colours)} colours, and its pixels are others")
-            pixels: np.ndarray = colours[array.astype(np.uint16)]
+            if array.dtype.kind not in "ub" or array.max(initial=0) >= len(self.palette):
+                raise DataError(f"{self.path}: broken: its palette has {len(self.palette)} colours, and its pixels are others")
+            pixels: np.ndarray = self.palette[array.astype(np.uint16)]
             return pixels
         array = self.filled(array)
         if array.dtype.kind == "u" and self.bits < 8 * array.dtype.itemsize:
@@ -93,6 +96,20 @@ class Tiff:
                 missing = missing.all(axis=-1)
             rows[missing] = 0
         return array
+
+    @property
+    def colors_shown(self) -> np.ndarray | None:
+        """The color in which each number is shown, (2**bits, 3), uint8; None where it is the number itself, as a gray."""
+        if self.palette is not None:
+            return self.palette
+        if self.samples > 1 or self.dtype.kind not in "ub" or self.bits > 8 or (self.bits == 8 and not self.is_dark):
+            return None
+        return grays(self.bits)[::-1] if self.is_dark else grays(self.bits)
+
+
+def grays(bits: int) -> np.ndarray:
+    """Return what numbers of so many bits are shown as, (2**bits, 3), uint8: black for 0, and white for the most."""
+    return np.linspace(0, 255, 2**bits).round().astype(np.uint8)[:, None].repeat(3, axis=1)
 
 
 def read_tiff(path: Path, *, any_size: bool) -> Tiff:
@@ -130,10 +147,10 @@ def read_tiff(path: Path, *, any_size: bool) -> Tiff:
                 num_pages=len(pages),
                 is_dark=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
                 is_pillows=page.photometric in others,
-                is_lossy=page.compression in JPEG,
+                loss=_loss(path, page),
                 has_alpha=page.photometric == tifffile.PHOTOMETRIC.RGB and not alpha.isdisjoint(page.extrasamples),
                 orientation=1 if page.is_geotiff or ORIENTATION not in page.tags else int(page.tags[ORIENTATION].value),
-                palette=page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None,
+                palette=_palette(page),
                 nodata=nodata,
             )
     except DataError:
@@ -142,6 +159,45 @@ def read_tiff(path: Path, *, any_size: bool) -> Tiff:
         raise DataError(f"{path}: there is no such file") from None
     except Exception as cause:  # tifffile raises what its many codecs raise
         raise DataError(f"{path}: broken: {type(cause).__name__}: {cause}") from cause
+
+
+def _palette(page: Any) -> np.ndarray | None:
+    """Return the colors of a page's palette, (2**bits, 3) of 8 bits; None if it has none.
+
+    A palette has numbers of 16 bits; some programs write those of 8 bits as they are.
+    """
+    from tifffile import PHOTOMETRIC
+
+    if page.photometric != PHOTOMETRIC.PALETTE or page.colormap is None:
+        return None
+    scale = 1 if page.colormap.max(initial=0) < 256 else 256
+    colors: np.ndarray = (page.colormap // scale).T.astype(np.uint8)
+    return colors
+
+
+def _loss(path: Path, page: Any) -> Loss | None:
+    """Return what the compression of a page lost; a codec that says nothing of it may have lost something."""
+    if page.compression in EXACT:
+        return None
+    name = getattr(page.compression, "name", str(page.compression))
+    if page.compression in JPEG:
+        return Loss(name="JPEG", is_certain=True)
+    file = page.parent.filehandle
+    at, size = next((each for each in zip(page.dataoffsets, page.databytecounts, strict=True) if each[1]), (0, 0))
+    file.seek(at)
+    content = file.read(size)
+    if content[:4] == b"RIFF" or loss_in(content):
+        return loss_in(content)
+    if not find_spec("rasterio"):
+        return Loss(name=name, is_certain=False)
+    with open_raster(path) as raster:
+        facts = raster.tags(ns="IMAGE_STRUCTURE")
+    if page.compression == LERC:
+        return (
+            Loss(name=f"LERC with an error of up to {error}", is_certain=True) if (error := facts.get("MAX_Z_ERROR")) else None
+        )
+    reversibility = facts.get("COMPRESSION_REVERSIBILITY", "")
+    return None if reversibility == "LOSSLESS" else Loss(name=name, is_certain=reversibility == "LOSSY")
 
 
 def _nodata(page: Any) -> float | None:
