@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import are_equal, squares, trained, weights
+from test_train import READS, are_equal, squares, trained, weights
 from torch import nn
 
 import zoo
@@ -44,7 +44,7 @@ def files_of_at_most(size):
 def cut(tmp_path):
     """Return the folder of a run that was cut off after its first checkpoint."""
     with pytest.raises(OSError, match="the disk is gone"):
-        trained(tmp_path / "run", squares(broken_at=83), **SETTINGS)
+        trained(tmp_path / "run", squares(broken_at=READS + 58), **SETTINGS)
     assert (tmp_path / "run/last.ckpt").is_file()
     return tmp_path / "run"
 

@@ -16,6 +16,7 @@ from torch.utils.data import Subset
 
 import zoo
 from zoo import SegmentationData
+from zoo.data.fingerprint import drawn_parts, fingerprint_of_samples
 from zoo.data.folder import look_through
 
 pytestmark = [
@@ -188,6 +189,46 @@ def test_a_part_that_draws_its_samples_is_known_by_its_length(tmp_path):
     assert trained(noise(is_random=True), tmp_path / "run") == first
     with pytest.raises(zoo.ConfigError, match="the length of the train part differs"):
         trained(noise(is_random=True, count=7), tmp_path / "run")
+
+
+class Flipped(Noise):
+    """The same images each time, but turned round by chance."""
+
+    share = 0.5
+
+    def __getitem__(self, index):
+        image, mask = Noise(self.count, self.seed)[index]
+        is_flipped = float(torch.rand((), generator=self.generator)) < self.share
+        return (image.flip(-1), mask.flip(-1)) if is_flipped else (image, mask)
+
+
+class Cropped(Flipped):
+    """Likewise."""
+
+
+@pytest.mark.parametrize("count", [1, 3, 70])
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_a_part_that_is_varied_by_chance_is_never_taken_for_fixed(count, share):
+    for seed in range(10):
+        data = replace(noise(), train=(samples := Flipped(count, seed)))
+        samples.share = share
+        assert drawn_parts(fingerprint_of_samples(data)) == ["train"]
+
+
+def test_a_run_on_samples_that_are_varied_by_chance_goes_on_and_says_what_is_not_known(tmp_path, caplog):
+    first = trained(replace(noise(), train=Flipped(6)), tmp_path / "run")
+    assert "the train part gives other samples each time it is read" in caplog.text
+    for seed in range(1, 4):
+        assert trained(replace(noise(), train=Flipped(6, seed)), tmp_path / "run") == first
+    with pytest.raises(zoo.ConfigError, match="the class of the train part differs"):
+        trained(replace(noise(), train=Cropped(6)), tmp_path / "run")
+    with pytest.raises(zoo.ConfigError, match=r"1 changed \(test/0\)"):
+        trained(replace(noise(), train=Flipped(6), test=Noise(1, 9)), tmp_path / "run")
+
+
+def test_a_test_part_that_is_varied_by_chance_is_said(tmp_path, caplog):
+    trained(replace(noise(), test=Flipped(2)), tmp_path / "run")
+    assert "two scores on the test part are not on the same images" in caplog.text
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])

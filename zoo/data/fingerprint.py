@@ -17,8 +17,10 @@ from zoo.errors import DataError
 if TYPE_CHECKING:
     from zoo.data.segmentation_data import Samples, SegmentationData
 
-__all__ = ["Fingerprint", "digest_of_file", "fingerprint_of_samples", "read_fingerprint"]
+__all__ = ["Fingerprint", "digest_of_file", "drawn_parts", "fingerprint_of_samples", "read_fingerprint"]
 
+NUM_REPEATS = 64
+"""Samples of a part that are read twice: of a part with a coin tossed for each, all would be equal once in 10^19 times."""
 MOST_NAMED = 3
 """Of what differs between two fingerprints, so many names are given."""
 
@@ -87,23 +89,51 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
-def fingerprint_of_samples(data: SegmentationData) -> Fingerprint:
-    """Return the fingerprint of data that only its samples tell: every one is read once.
+def fingerprint_of_samples(data: SegmentationData, kinds: Mapping[str, str] | None = None) -> Fingerprint:
+    """Return the fingerprint of data that only its samples tell: every one is read, and some of each part more than once.
 
-    A part whose first sample differs when it is read again, such as one that draws its augmentation, is known by its length
-    alone; `reading` says so.
+    A part that gives another sample when the same one is read again, such as one that draws its augmentation, is known by its
+    length and its kind alone; `drawn_parts` names it.
+
+    Args:
+        data: whose samples are read.
+        kinds: by part, what the samples are, such as the name of their class.
     """
     contents: dict[str, str] = {}
     reading: dict[str, Any] = {}
     for name, samples in data.parts():
+        digests = _repeatable_digests(samples)
         reading[f"the length of the {name} part"] = len(samples)
-        first = _digest_of_sample(samples, 0)
-        is_fixed = first == _digest_of_sample(samples, 0)
-        reading[f"whether the {name} part is the same each time"] = is_fixed
-        if is_fixed:
-            contents |= {f"{name}/0": first}
-            contents |= {f"{name}/{index}": _digest_of_sample(samples, index) for index in range(1, len(samples))}
+        reading[_is_fixed_key(name)] = digests is not None
+        if digests is not None:
+            contents |= {f"{name}/{index}": digest for index, digest in digests.items()}
+        elif kinds:
+            reading[f"the class of the {name} part"] = kinds[name]
     return Fingerprint(contents=contents, reading=reading)
+
+
+def drawn_parts(fingerprint: Fingerprint) -> list[str]:
+    """Return the parts whose samples are others each time they are read, so that their content is not known."""
+    return [name for name in ("train", "validation", "test") if fingerprint.reading.get(_is_fixed_key(name)) is False]
+
+
+def _is_fixed_key(part: str) -> str:
+    return f"whether the {part} part is the same each time"
+
+
+def _repeatable_digests(samples: Samples) -> dict[int, str] | None:
+    """Return the digest of each sample; None if reading one again gives another."""
+    digests: dict[int, str] = {}
+    count = len(samples)
+    repeated = range(0, count, max(1, count // NUM_REPEATS))
+    for index in (*repeated, *range(count)):
+        if index in digests:
+            continue
+        digests[index] = _digest_of_sample(samples, index)
+        times = -(-NUM_REPEATS // len(repeated)) if index in repeated else 0
+        if any(_digest_of_sample(samples, index) != digests[index] for _ in range(times)):
+            return None
+    return dict(sorted(digests.items()))
 
 
 def _digest_of_sample(samples: Samples, index: int) -> str:

@@ -18,7 +18,7 @@ from torch import nn
 
 from zoo.building import build_pairing
 from zoo.data.extras import missing_packages
-from zoo.data.fingerprint import Fingerprint, digest_of_file, fingerprint_of_samples, read_fingerprint
+from zoo.data.fingerprint import Fingerprint, digest_of_file, drawn_parts, fingerprint_of_samples, read_fingerprint
 from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
 from zoo.devices import choose_device
 from zoo.errors import ConfigError, DataError, OptionError
@@ -113,11 +113,12 @@ def fit(
     elif settings.freeze_encoder and not isinstance(getattr(pairing, "encoder", None), nn.Module):
         raise OptionError(f"freeze_encoder: {type(pairing).__name__} has no attribute 'encoder' that is a module.")
     choose_device(settings.device)  # as is a device that is not there
+    kinds = {name: type(samples).__qualname__ for name, samples in data.parts()}
     data = checked_data(data)
     facts = _facts(pairing, data)
-    fingerprint = data.fingerprint or fingerprint_of_samples(data)
+    fingerprint = data.fingerprint or fingerprint_of_samples(data, kinds)
     if data.fingerprint is None:
-        for note in notes_on_read(data):
+        for note in (*notes_on_read(data), *_notes_on_drawn(fingerprint)):
             logging.getLogger(__name__).warning("%s: %s.", data.name, note)
     identity: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "facts": facts}
     if files := _digests([*_weights_files(pairing), *plugins]):
@@ -176,6 +177,14 @@ def known_files(output: Path) -> Mapping[str, Any]:
     """
     found = read_fingerprint(output / DATA)
     return found.looks if found else {}
+
+
+def _notes_on_drawn(fingerprint: Fingerprint) -> Iterator[str]:
+    for part in drawn_parts(fingerprint):
+        yield (
+            f"the {part} part gives other samples each time it is read, so that its content cannot be compared: a run that "
+            "goes on knows it by its class and its length alone"
+        ) + ("" if part == "train" else f", and two scores on the {part} part are not on the same images")
 
 
 def _check_fits(pairing: Pairing, data: SegmentationData) -> None:
