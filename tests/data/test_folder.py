@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import zoo
 from zoo import open_data
 from zoo.data.contact_sheet import contact_sheet
+from zoo.data.entry import DataEntry, located
 from zoo.data.folder import look_through
 
 RANDOM = np.random.default_rng(0)
@@ -372,3 +376,58 @@ def test_a_file_name_may_be_no_utf_8(tmp_path, command_line, monkeypatch):
     assert sum(len(samples) for _, samples in data.parts()) == 20
     assert data.fingerprint.digest
     assert command_line("data", "check", "cells")[0] == 0
+
+
+TASK_AND_FOLDER = r"hela is a built-in task, and .+hela is a folder of images and masks\. Give \./hela for the folder; for the"
+
+
+def test_a_task_and_a_folder_of_its_name_are_never_taken_for_each_other(tmp_path, monkeypatch, command_line):
+    monkeypatch.chdir(tmp_path)
+    divided(tmp_path / "hela")
+    for source in ("hela", Path("hela")):
+        with pytest.raises(zoo.DataError, match=TASK_AND_FOLDER):
+            open_data(source)
+        with pytest.raises(zoo.DataError, match=TASK_AND_FOLDER):
+            zoo.train("resnet18", "unet-basic", source, output="run")
+    assert open_data("./hela").source == "hela"
+    run = {"encoder": "resnet18", "decoder": "unet-basic"}
+    bench = {"name": "small", "encoders": ["resnet18"], "decoders": ["unet-basic"], "baseline": run}
+    written = {
+        "run": run | {"data": "hela"},
+        "folder": run | {"data": "./hela"},
+        "bench": bench,
+        "quality": bench | {"quality": {"data": "hela"}},
+    }
+    for name, content in written.items():
+        Path(f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    for arguments in (
+        ("train", "resnet18", "unet-basic", "--data", "hela"),
+        ("train", "run.yaml"),
+        ("train", "folder.yaml", "--data", "hela"),
+        ("data", "check", "run.yaml"),
+        ("bench", "quality.yaml"),
+        ("bench", "bench.yaml", "--quality", "hela"),
+    ):
+        status, _, stderr = command_line(*arguments)
+        assert status == 2
+        assert re.search(TASK_AND_FOLDER, " ".join(stderr.split())), arguments
+    assert command_line("data", "check", "folder.yaml")[0] == 0
+
+
+def test_a_folder_that_has_no_images_is_not_what_a_tasks_name_means(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texture-mosaic" / "runs").mkdir(parents=True)
+    assert located("texture-mosaic", tmp_path) == "texture-mosaic"
+    assert open_data("texture-mosaic").size
+
+
+def test_a_folder_may_have_the_name_of_one_of_torchvisions_data_sets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    divided(tmp_path / "Cityscapes")
+    with pytest.raises(
+        zoo.DataError, match=r"Cityscapes: give root=.*For the folder Cityscapes that is here, give \./Cityscapes"
+    ):
+        open_data("Cityscapes")
+    entry = DataEntry(source="Cityscapes", root="Cityscapes").relative_to(tmp_path)
+    assert (entry.source, entry.root) == ("Cityscapes", str(tmp_path / "Cityscapes"))
+    assert DataEntry(source="Cityscapes").relative_to(tmp_path).source == str(tmp_path / "Cityscapes")

@@ -111,9 +111,10 @@ def _quality_data(config: BenchConfig) -> SegmentationData | None:
     """Open what is trained on, before anything is measured: what is wrong with it is told at once."""
     if config.quality is None:
         return None
+    from zoo.data.entry import located
     from zoo.training.fit import check_installed
 
-    check_installed(config.quality.data.source)
+    check_installed(located(config.quality.data.source, Path()))
     from zoo.benchmark.training import open_quality_data
 
     return open_quality_data(config.quality)

@@ -84,7 +84,9 @@ def bench(
 
 
 def _quality_changes(quality: str | None, budget: str | None, seeds: int | None) -> dict[str, Any]:
-    folder = str(Path(quality).resolve()) if quality is not None and Path(quality).is_dir() else quality
+    from zoo.data.entry import located
+
+    folder = None if quality is None else located(quality, Path())
     steps = int(budget) if budget is not None and re.fullmatch("[0-9]{1,9}", budget.strip()) else budget
     return {name: value for name, value in (("data", folder), ("budget", steps), ("seeds", seeds)) if value is not None}
 

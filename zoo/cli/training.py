@@ -51,7 +51,7 @@ def train(
     from dataclasses import replace
 
     from zoo.configuration import checked
-    from zoo.data.entry import DataEntry
+    from zoo.data.entry import DataEntry, located
     from zoo.data.sources import open_data
     from zoo.training.fit import check_installed, known_files
     from zoo.training.training import train as train_pairing
@@ -66,7 +66,7 @@ def train(
     entry = asked["data"]
     if not isinstance(entry, DataEntry):
         entry = checked(DataEntry, {"source": entry} if isinstance(entry, str) else entry, "The data cannot be opened")
-    check_installed(entry.source)
+    check_installed(located(entry.source, Path()))
     in_file = asked.pop("output", None)
     place = output or Path(in_file or Path("runs") / _name(what, asked | {"data": entry.source}))
     opened = open_data(entry.source, known=known_files(place), **entry.options())
@@ -153,7 +153,7 @@ def _folder_of(what: Path) -> tuple[Path, dict[str, Any]]:
     if not _is_file(str(what)):
         return what, {}
     data = load_train_config(what, {}).data
-    if not Path(data.source).is_dir():
+    if data.root is not None or not Path(data.source).is_dir():
         raise OptionError(f"zoo data check {what}: its data are {data.source}, and only a folder is checked.")
     return Path(data.source), data.options()
 
@@ -180,13 +180,14 @@ def _from_file(
     """Return what a file and the changes to it ask of `zoo.train`."""
     from dataclasses import fields
 
+    from zoo.data.entry import located
     from zoo.errors import OptionError
     from zoo.pairing import Pairing
     from zoo.training.config import load_train_config
 
     if decoder is not None:
         raise OptionError(f"zoo train {path} {decoder}: the file names the decoder; `--set decoder={decoder}` names another.")
-    folder = str(Path(data).resolve()) if data is not None and Path(data).is_dir() else data  # not from the file's own
+    folder = None if data is None else located(data, Path())  # not from the file's own
     given = {name: value for name, value in (("data", folder), ("weights", weights)) if value is not None}
     config = load_train_config(path, changes | given)
     names = config.model_fields_set & {entry.name for entry in fields(Pairing)}

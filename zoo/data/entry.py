@@ -8,14 +8,39 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from zoo.configuration import Strict
+from zoo.data.extras import NEEDED
+from zoo.errors import DataError
 
-__all__ = ["DataEntry", "DataNamed"]
+__all__ = ["DataEntry", "DataNamed", "located"]
 
 Part: TypeAlias = Annotated[int, Field(ge=0, le=255)]
 ColourEntry: TypeAlias = Annotated[
     tuple[Part, Part, Part], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
 ]
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
+
+def located(source: str, base: Path) -> str:
+    """Return a folder's path, absolute; a name that is no folder's, or a task's, as it is.
+
+    Args:
+        source: what a user names.
+        base: the folder that paths are found from.
+
+    Raises:
+        DataError: it is a task's name and a folder of images and masks.
+    """
+    place = base / source
+    if not place.is_dir():
+        return source
+    if source not in NEEDED:
+        return str(place.resolve())
+    if any((*place.glob("images"), *place.glob("*/images"))):
+        raise DataError(
+            f"{source} is a built-in task, and {place.resolve()} is a folder of images and masks. Give ./{source} for the "
+            "folder; for the task, rename the folder or start from another one."
+        )
+    return source
 
 
 class DataEntry(Strict):
@@ -36,13 +61,14 @@ class DataEntry(Strict):
         return self.model_dump(exclude={"source"}, exclude_defaults=True)
 
     def relative_to(self, base: Path) -> DataEntry:
-        """Return the entry with paths that are found from a configuration's folder made absolute."""
-        changed = {}
-        if (base / self.source).is_dir():
-            changed["source"] = str(base / self.source)
-        if self.root is not None:
-            changed["root"] = str(base / Path(self.root).expanduser())
-        return self.model_copy(update=changed)
+        """Return the entry with paths that are found from a configuration's folder made absolute.
+
+        Raises:
+            DataError: a task's name that is a folder's as well.
+        """
+        if self.root is not None:  # of one of torchvision's data sets, whose name may be a folder's
+            return self.model_copy(update={"root": str(base / Path(self.root).expanduser())})
+        return self.model_copy(update={"source": located(self.source, base)})
 
 
 DataNamed: TypeAlias = Annotated[

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.configuration import checked
-from zoo.data.entry import DataEntry
+from zoo.data.entry import DataEntry, located
 from zoo.data.folder import open_folder
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.tasks import TASKS, task
@@ -42,7 +42,7 @@ def open_data(
             folder). For torchvision's, `root` (its folder) and `download`.
 
     Raises:
-        DataError: no such data, or what is wrong with its files, each named.
+        DataError: no such data, a task's name that is a folder's as well, or what is wrong with its files, each named.
         ConfigError: an option of another kind than a YAML file may give.
     """
     if isinstance(source, SegmentationData):
@@ -55,6 +55,7 @@ def open_data(
         )
     name = fspath(source)
     if name in TASKS:
+        located(name, Path())
         _check_options(name, options, ())
         return task(name)
     if name in PUBLISHED:

@@ -97,7 +97,8 @@ def open_published(name: str, *, root: str | None = None, download: bool = False
     """
     facts = PUBLISHED[name]
     if root is None:
-        raise DataError(f"{name}: give root=, the folder that torchvision.datasets.{name} is to look in.")
+        folder = f" For the folder {name} that is here, give ./{name}." if Path(name).is_dir() else ""
+        raise DataError(f"{name}: give root=, the folder that torchvision.datasets.{name} is to look in.{folder}")
     if download and not facts.can_download:
         raise DataError(f"{name} must be fetched by hand: torchvision.datasets.{name} says from where, and how to lay it out.")
     how = {"download": True} if download else {}
