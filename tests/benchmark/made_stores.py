@@ -45,6 +45,7 @@ def add_run(
     environment=ENVIRONMENT,
     finish=True,
     name="made",
+    data_digest=None,
     **config,
 ):
     """Store a run whose samples are these seconds, times the machine's drift, and a little noise; return its number.
@@ -53,13 +54,15 @@ def add_run(
 
     Args:
         failed: errors by trial's name; `done`: how many rounds there are, where the run stopped before its end.
+        data_digest: of what was trained on.
         control: how much longer the baseline takes the second time it is measured in a round.
     """
     facts = {"encoders": ["resnet18"], "decoders": ["unet-basic", "unet-bilinear"], "baseline": PEER}
     facts |= {"modes": ["inference"], "size": [64], "rounds": rounds, "name": name, **config}
     wanted = BenchConfig.model_validate({key: value for key, value in facts.items() if value is not None})
     trials = trials_of(wanted)
-    run = store.start_run(name, wanted.model_dump(mode="json"), environment, trials).id
+    content = {"data_digest": data_digest} if data_digest else {}
+    run = store.start_run(name, wanted.model_dump(mode="json") | content, environment, trials).id
     place = store.place(run, environment)
     for trial in trials:
         if str(trial) in costs and trial.role != "control":

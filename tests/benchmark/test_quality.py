@@ -15,11 +15,13 @@ from textwrap import dedent
 import numpy as np
 import pytest
 import yaml
+from made_stores import add_run
 from PIL import Image
 from report_tables import quality
 
 import zoo
 from zoo.benchmark import BenchConfig, load_config
+from zoo.benchmark.compare import compare
 from zoo.benchmark.formats import records, render
 from zoo.benchmark.jobs import Job
 from zoo.benchmark.progress import ConsoleWatcher
@@ -28,7 +30,7 @@ from zoo.benchmark.row import table_of
 from zoo.benchmark.selection import sorted_by
 from zoo.benchmark.store import Store
 from zoo.benchmark.sweep import run_sweep
-from zoo.benchmark.trial import trials_of
+from zoo.benchmark.trial import Trial, subject_key, trials_of
 from zoo.plugin_files import load_plugin_file
 from zoo.statistics import estimate_difference
 
@@ -197,6 +199,46 @@ def test_programs_read_every_training_with_its_classes(table):
 def test_rows_are_sorted_by_quality_the_unknown_last(table):
     names = [row.name for row in sorted_by(table, "-quality").rows]
     assert all("never-trains" in name for name in names[-2:])
+
+
+def run_on(store, source, digest):
+    """Add a run whose models were trained on some data; return its number."""
+    run = add_run(store, quality={"data": source}, data_digest=digest)
+    result = {"steps": 300, "seconds": 1.0, "classes": ["a", "b"], "scores": {"miou": 0.5, "iou": [0.4, 0.6]}}
+    for trial in store.trials(run):
+        if trial.facts["role"] != "control":
+            store.add_quality(run, subject_key(Trial.from_dict(trial.facts).subject), 0, result)
+    return run
+
+
+DIFFERENT = "WARNING: these runs trained on different data"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        (("/a/cells", "11" * 16), ("/b/cells", "22" * 16), {"/a/cells", "/b/cells"}),
+        (("/a/cells", "11" * 16), ("/a/cells", "22" * 16), {"/a/cells (111111111111)", "/a/cells (222222222222)"}),
+        (("/a/cells", "11" * 16), ("hela", "22" * 16), {"cells", "hela"}),
+        (("/a/cells", "11" * 16), ("/b/cells", "11" * 16), {"cells"}),
+    ],
+)
+def test_runs_on_different_data_of_one_name_are_told_apart(tmp_path, command_line, one, other, names):
+    path = tmp_path / "store.sqlite"
+    with closing(Store(path)) as store:
+        for source, digest in (one, other):
+            run_on(store, source, digest)
+        table = table_of(store, 1, 2)
+        found = " ".join(str(compare(store, 1, 2)).split())
+    assert {row.data for row in table.rows} == names
+    assert {record["quality_data"] for record in records(table)} == names
+    assert ("data trained on" in found) is (len(names) > 1)
+    for command in ("table", "recommend"):
+        status, stdout, _ = command_line(command, "1", "2", "--store", path, "--format", "markdown")
+        assert status == 0
+        assert (DIFFERENT in stdout) is (len(names) > 1)
+        assert [name for name in names if name not in stdout] == []
+    assert ("| data |" in render(table, "markdown")) is (len(names) > 1)
 
 
 @pytest.mark.slow

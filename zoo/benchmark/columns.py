@@ -70,6 +70,8 @@ USUAL = ("-", "contiguous", "eager")
 def _says_something(column: Column, rows: Sequence[Row]) -> bool:
     if column.name == "run":
         return len({row.run for row in rows}) > 1
+    if column.name == "data":
+        return len({row.data for row in rows if row.data}) > 1
     return column.name == "pairing" or any(column.cell(row) not in USUAL for row in rows)
 
 
@@ -239,6 +241,7 @@ COLUMNS = (
         value=lambda row: row.smaller.batch if row.smaller else None,
         legend="tried after the row's own batch ran out of memory; alone, a few calls, compared with nothing",
     ),
+    _plain("data", "data", "data", "what the mIoU is measured on; it compares models on the same data alone"),
     Column(
         name="quality",
         heading="mIoU",
@@ -298,6 +301,7 @@ DEFAULT_COLUMNS = [
     "memory",
     "parameters",
     "flops",
+    "data",
     "quality",
     "quality_difference",
     "fits",

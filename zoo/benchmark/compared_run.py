@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
+from zoo.benchmark.qualities import data_content
 from zoo.benchmark.rounds import plan_of
 from zoo.benchmark.store import Store
 from zoo.benchmark.stored import StoredGroup, StoredTrial
@@ -81,4 +83,6 @@ def _facts(run: ComparedRun) -> dict[str, str]:
             found.setdefault(name, {})[str(value)] = None
     files = run.run.config.get("plugins")
     told = {f"content of {path}": content for path, content in (files if isinstance(files, dict) else {}).items()}
+    if content := data_content(run.run):
+        told["data trained on"] = f"{PurePath(run.run.config['quality']['data']['source']).name} ({content[:12]})"
     return {name: " and ".join(values) for name, values in found.items()} | told

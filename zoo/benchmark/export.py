@@ -17,7 +17,7 @@ from zoo.rendering import csv_text, json_text
 
 __all__ = ["exported_rows", "exported_samples"]
 
-TEXTS = ("encoder", "decoder", "stopped", "licences", "flags", "failure", "error", "plan", "trainings")
+TEXTS = ("encoder", "decoder", "quality_data", "stopped", "licences", "flags", "failure", "error", "plan", "trainings")
 WHOLE = (
     "smaller_batch",
     "quality_seeds",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import PurePath
 from typing import Any, Literal, TypeAlias, get_args
 
 from rich import box
@@ -14,6 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from zoo.benchmark.columns import Column, chosen_columns
+from zoo.benchmark.qualities import data_content, data_names
 from zoo.benchmark.quality import FLOORS, Floor, told_budget
 from zoo.benchmark.row import Check, Row, Table
 from zoo.benchmark.trial import told_block
@@ -198,6 +198,7 @@ def _record(table: Table, row: Row) -> dict[str, Any]:
         "first_call_seconds": row.first_seconds,
         "smaller_batch": row.smaller.batch if row.smaller else None,
         "smaller_batch_images_per_second": row.smaller.images_per_second if row.smaller else None,
+        "quality_data": row.data or None,
         "quality": row.miou,
         "quality_deviation": row.quality.deviation if row.quality else None,
         "quality_seeds": len(row.quality.seeds) if row.quality else None,
@@ -304,18 +305,25 @@ def _floor_cells(floor: Floor, columns: Sequence[Column]) -> list[str]:
 
 
 def quality_notes(table: Table) -> list[str]:
-    """Return, run by run, what was trained on what, and for how long."""
+    """Return, run by run, what was trained on what, and for how long, and whether that was one task."""
     notes = []
+    names = data_names(table.runs)
     for run in table.runs:
         asked = run.config.get("quality")
         if asked:
             qualities = [row.quality for row in table.rows if row.run == run.id and row.quality]
             which = f"run {run.id}: " if len(table.runs) > 1 else ""
-            name = PurePath(asked["data"]["source"]).name
+            budget = told_budget(asked, qualities)
             notes.append(
-                f"{which}mIoU on the test part of {name}: {told_budget(asked, qualities)}, {asked['seeds']} seeds; the look-up "
-                "by colour and the majority class need no network, and are what to be above"
+                f"{which}mIoU on the test part of {names[run.id]}: {budget}, {asked['seeds']} seeds; the look-up by colour and "
+                "the majority class need no network, and are what to be above"
             )
+    if len({data_content(run) for run in table.runs if run.id in names}) > 1:
+        told = "; ".join(f"run {run}: {name}" for run, name in names.items())
+        notes.append(
+            f"WARNING: these runs trained on different data, or it is not known that they are the same ({told}): their mIoU "
+            "cannot be compared"
+        )
     return notes
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from zoo.benchmark.quality import FLOORS, Floor, Quality
@@ -11,13 +13,41 @@ from zoo.benchmark.stored import StoredRun
 from zoo.benchmark.trial import Subject, subject_key
 from zoo.statistics import Difference
 
-__all__ = ["Qualities"]
+__all__ = ["Qualities", "data_content", "data_names"]
+
+
+def data_content(run: StoredRun) -> str:
+    """Return what tells the data that a run trained on from others: a digest of their content; "" where it trained on none."""
+    asked = run.config.get("quality")
+    return str(run.config.get("data_digest") or json.dumps(asked["data"], sort_keys=True)) if asked else ""
+
+
+def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
+    """Return by run what the data that it trained on are called, if it did: the same name only for the same content.
+
+    A folder is called by its last name where that is enough, else by its path, else by its path and its content.
+    """
+    paths = {run.id: PurePath(run.config["quality"]["data"]["source"]) for run in runs if data_content(run)}
+    contents = {run.id: data_content(run) for run in runs if run.id in paths}
+    by_name, by_path = defaultdict(set), defaultdict(set)
+    for run, path in paths.items():
+        by_name[path.name].add(contents[run])
+        by_path[path].add(contents[run])
+    return {
+        run: path.name
+        if len(by_name[path.name]) == 1
+        else str(path)
+        if len(by_path[path]) == 1
+        else f"{path} ({contents[run][:12]})"
+        for run, path in paths.items()
+    }
 
 
 class Qualities:
-    """The qualities of one run's models, and what they are to beat."""
+    """The qualities of one run's models, and what they are to beat; `data` is what its data are called."""
 
-    def __init__(self, store: Store, run: StoredRun) -> None:
+    def __init__(self, store: Store, run: StoredRun, data: str) -> None:
+        self._data = data
         self._stored = store.qualities(run.id)
         self._asked = run.config.get("quality") or {}
         found = ((name, self._stored.get(name, {}).get(0)) for name in FLOORS)
@@ -35,7 +65,7 @@ class Qualities:
         done = {seed: each.result for seed, each in stored.items() if each.result}
         results = list(done.values())
         return Quality(
-            data=PurePath(self._asked["data"]["source"]).name,
+            data=self._data,
             classes=tuple(results[0]["classes"]) if results else (),
             seeds=tuple(done),
             miou=tuple(result["scores"]["miou"] for result in results),

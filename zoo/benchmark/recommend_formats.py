@@ -161,6 +161,8 @@ def _notes(recommendation: Recommendation) -> Iterator[str]:
         )
     if recommendation.limits:
         yield "A limit is kept where the unfavourable end of the interval keeps it."
+    if recommendation.has_quality:
+        yield from (f"{note}." for note in formats.quality_notes(recommendation.table))
     yield f"From {recommendation.table.store}."
 
 

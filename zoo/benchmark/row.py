@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from zoo.benchmark.conditions import Conditions, noise_of
-from zoo.benchmark.qualities import Qualities
+from zoo.benchmark.qualities import Qualities, data_names
 from zoo.benchmark.quality import Floor, Quality
 from zoo.benchmark.records import FailureKind
 from zoo.benchmark.rounds import RoundsPlan, plan_of
@@ -123,6 +123,11 @@ class Row:
         return self.batch / self.latency.median if self.latency else None
 
     @property
+    def data(self) -> str:
+        """What the data are called that it was trained on; "" where it was not trained."""
+        return self.quality.data if self.quality else ""
+
+    @property
     def miou(self) -> float | None:
         """Mean intersection over union on the test part, the mean over the seeds."""
         return self.quality.mean if self.quality else None
@@ -178,7 +183,8 @@ class Table:
 def table_of(store: Store, *runs: int) -> Table:
     """Return the table of some runs as far as they are measured, one below the other."""
     stored = tuple(store.run(run) for run in runs)
-    parts = [_Run(store, run) for run in stored]
+    names = data_names(stored)
+    parts = [_Run(store, run, names.get(run.id, "")) for run in stored]
     return Table(
         runs=stored,
         rows=tuple(row for part in parts for row in part.rows()),
@@ -192,7 +198,7 @@ def table_of(store: Store, *runs: int) -> Table:
 class _Run:
     """One run's groups and rates, and the rows that follow from them."""
 
-    def __init__(self, store: Store, run: StoredRun) -> None:
+    def __init__(self, store: Store, run: StoredRun, data: str) -> None:
         self.run = run
         self.plan: RoundsPlan = plan_of(run.config)
         self.groups = store.groups(run.id)
@@ -200,7 +206,7 @@ class _Run:
         self.stored = store.trials(run.id)
         self.trials = {stored.key: Trial.from_dict(stored.facts) for stored in self.stored}
         self.failed = {stored.key for stored in self.stored if stored.error}
-        self.qualities = Qualities(store, run)
+        self.qualities = Qualities(store, run, data)
         self.baselines = {trial.block: trial.subject for trial in self.trials.values() if trial.role == "baseline"}
 
     def rows(self) -> list[Row]:

@@ -14,7 +14,7 @@ A condition is `NAME OP VALUE`, such as `latency<20ms`; several, repeated or joi
 | `run`, `batch`, `throughput`, `rounds`, `fits` | the same | a number |
 | `size` | the same, and `~` | `256x320`, or `256` for a square; `<` and `>` go by the number of pixels |
 | `pairing`, `encoder`, `decoder`, `licences`, `flags`, `failure` | `=` `!=` `~` | text; `~` a glob or a part, in any case |
-| `mode`, `device`, `device_name`, `dtype`, `format`, `runtime`, `role` | the same | the same |
+| `mode`, `data`, `device`, `device_name`, `dtype`, `format`, `runtime`, `role` | the same | the same |
 | `tie` | `=` `!=` | `yes` or `no`: whether the row cannot be told from its baseline |
 | any | `=` `!=` | `none`: what was not measured, or does not apply |
 
