@@ -64,6 +64,9 @@ SPOILED = {
     "uint8": (lambda image, mask: ((image * 255).byte(), mask), r"found \(3, 32, 32\) of torch\.uint8"),
     "size": (lambda image, mask: (image[:, :20], mask[:20]), r"the size \(20, 32\), and size is \(32, 32\)"),
     "channels": (lambda image, mask: (image[:2], mask), "2 channels, and in_channels is 3"),
+    "no values": (lambda image, mask: (image.to("meta"), mask), "dense tensors with values; found .* .on the meta device"),
+    "sparse": (lambda image, mask: (image.to_sparse(), mask), "dense tensors with values; found .*sparse"),
+    "sparse mask": (lambda image, mask: (image, mask.to_sparse()), r"dense tensors with values; found \(32, 32\)"),
     "no mask": (lambda image, mask: image, "an image and its mask; found a Tensor"),
 }
 
@@ -146,3 +149,23 @@ def test_colors_that_are_none_are_refused(colours):
 def test_a_size_that_is_none_is_refused(size):
     with pytest.raises(zoo.DataError, match=r"mine: size is \(height, width\) of every image, or None"):
         replace(data_of(), size=size)
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (("a", "a"), "classes: a is the name of several"),
+        (("a", ""), "classes are names, such as .*found \\('a', ''\\)"),
+        ("ab", "classes are names"),
+        ((0, 1), "classes are names"),
+        (("a",), "at least two classes"),
+    ],
+)
+def test_classes_without_names_of_their_own_are_refused(classes, told):
+    with pytest.raises(zoo.DataError, match=f"mine: .*{told}"):
+        replace(data_of(), classes=classes)
+
+
+def test_a_sample_that_something_was_computed_with_is_taken_as_it_is():
+    data = checked_data(data_of(spoil=lambda image, mask: (image.requires_grad_(), mask)))
+    assert not data.train[LATER][0].requires_grad

@@ -180,6 +180,11 @@ def test_files_that_are_left_out_are_said(tmp_path, command_line):
         (RANDOM.integers(0, 4096, (12, 16, 3)).astype(np.uint16), r"uint16 values from \d+ to 4\d\d\d, .*0 to 65535.*is empty"),
         (RANDOM.integers(0, 10000, (12, 16, 3)).astype(np.int16), r"int16 values .*\(-32768 to 32767\).*0\.5"),
         (PIXELS.astype(np.int64), "int64 values .*is empty"),
+        (
+            (PIXELS // 2).astype(np.int8),
+            r"int8 values .*\(-128 to 127\).*they become 0\.502 to 1, and half of 0 to 1 is empty",
+        ),
+        (PIXELS.astype(np.int16) * 100, r"int16 values .*they become 0\.5 to 0\.889, and half of 0 to 1"),
         (PIXELS // 200, "uint8 values .*is empty"),
         (PIXELS.astype(np.float32), "float32 values from 0 to 25., used as they are"),
         (PIXELS.astype(np.float32) / 255 - 0.5, "float32 values from -0.5 .*used as they are"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -204,8 +203,6 @@ def mask_code(
     count = len(classes) or len(values) or len(colours)
     if count == 1:
         raise DataError("There is 1 class; a mask has at least two, the background among them.")
-    if twice := [name for name, number in Counter(classes).items() if number > 1]:
-        raise DataError(f"classes: {twice[0]} is the name of several.")
     if colours:
         return MaskCode(num_classes=count, colours=tuple(colours), ignored=tuple(ignored or ()))
     numbers = sorted(value for value in found if isinstance(value, int))

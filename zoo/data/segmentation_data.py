@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -90,8 +91,13 @@ class SegmentationData:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2:
-            raise DataError(f"{self.name}: a mask has at least two classes, the background among them; found {self.classes}.")
+        names = self.classes
+        if not isinstance(names, tuple | list) or not all(isinstance(name, str) and name.strip() for name in names):
+            raise DataError(f"{self.name}: classes are names, such as ('background', 'cell'); found {names!r}.")
+        if len(names) < 2:
+            raise DataError(f"{self.name}: a mask has at least two classes, the background among them; found {names}.")
+        if twice := [name for name, number in Counter(names).items() if number > 1]:
+            raise DataError(f"{self.name}: classes: {twice[0]} is the name of several.")
         if 0 <= self.ignored < len(self.classes):
             raise DataError(f"{self.name}: {self.ignored} is both a class and the ignored value. Give ignored=-1.")
         if not self.colours:
@@ -183,7 +189,7 @@ class _Checked:
         if problem := self._problem(sample):
             raise DataError(f"{self.data.name}, {self.name} part: {problem} (sample {index}).")
         image, mask = sample
-        image = image.float()
+        image, mask = image.detach().float(), mask.detach()
         if index not in self.read:  # once: training reads each sample in every epoch
             self._note(index, image, mask)
         return image, mask
@@ -205,6 +211,10 @@ class _Checked:
             return f"an image has {len(image)} channels, and in_channels is {self.data.in_channels}"
         if not isinstance(mask, Tensor) or mask.dtype != torch.int64 or mask.shape != image.shape[1:]:
             return f"a mask is an int64 tensor (H, W) of its image's size; found {told[1]} for {told[0]}"
+        for tensor in (image, mask):
+            if tensor.is_meta or tensor.layout != torch.strided:
+                where = "on the meta device" if tensor.is_meta else str(tensor.layout)
+                return f"an image and its mask are dense tensors with values; found {_told_tensor(tensor)} ({where})"
         if not image.numel():
             return f"an image has pixels; found {told[0]}"
         if self.data.size and tuple(self.data.size) != tuple(image.shape[1:]):

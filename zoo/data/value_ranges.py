@@ -30,11 +30,13 @@ def _note(dtype: np.dtype[Any], low: float, high: float) -> str | None:
     if dtype.kind in "iu":
         bottom, top = np.iinfo(dtype).min, np.iinfo(dtype).max
         span = float(top) - bottom
-        if (high - min(low, 0)) / span >= SMALL_SHARE:
+        is_small = (high - min(low, 0)) / span < SMALL_SHARE
+        if not is_small and (bottom == 0 or low < 0):
             return None
+        empty = "most" if is_small else "half"
         return (
             f"{found}, scaled by the range of the type ({bottom} to {top}): they become {(low - bottom) / span:.3g} to "
-            f"{(high - bottom) / span:.3g}, and most of 0 to 1 is empty. Save them as floats in 0 to 1 if that is not meant"
+            f"{(high - bottom) / span:.3g}, and {empty} of 0 to 1 is empty. Save them as floats in 0 to 1 if that is not meant"
         )
     if dtype.kind != "f":
         return None
