@@ -515,3 +515,76 @@ def test_what_the_class_has_beside_forward_is_used(decoder):
 def test_what_the_class_has_not_is_not_there(basic):
     decoder = zoo.build("resnet18", "basic").decoder
     assert not any(hasattr(decoder, name) for name in ("make_head", "aux_channels", "forward_aux", "set_grad_checkpointing"))
+
+
+class TopDown(nn.Module):
+    """Adds projected maps from the coarsest to the finest."""
+
+    def __init__(self, channels, width=8):
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(count, width, 1) for count in channels)
+
+    def forward(self, *maps):
+        added, *others = [project(x) for project, x in zip(self.lateral, maps, strict=True)][::-1]
+        for other in others:
+            added = F.interpolate(added, size=other.shape[-2:]) + other
+        return added
+
+
+class WidthsFirst(TopDown):
+    """Its first parameter is no list of what its maps have."""
+
+    def __init__(self, decoder_channels, encoder_channels=(64, 64, 64, 128, 256, 512)):
+        super().__init__(encoder_channels, decoder_channels[0])
+
+
+class WidthsByName(TopDown):
+    def __init__(self, widths, in_channels):
+        super().__init__(in_channels, widths[0])
+
+
+RESNET18 = [64, 64, 64, 128, 256, 512]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "defaults", "parameter"),
+    [(WidthsFirst, {}, "decoder_channels"), (WidthsByName, {"in_channels": RESNET18}, "widths")],
+)
+def test_a_list_that_says_nothing_of_the_maps_is_refused_though_all_fits(decoder, defaults, parameter):
+    zoo.register_decoder("other", zoo.from_channels(decoder, **defaults))
+    with pytest.raises(zoo.PluginError, match=f"takes the same maps whatever channels.*its first parameter, '{parameter}'"):
+        zoo.build("resnet18", "other", classes=2)
+
+
+def test_a_function_gives_the_list_to_the_parameter_that_takes_it():
+    zoo.register_decoder("other", zoo.from_channels(lambda channels: WidthsFirst([16], encoder_channels=channels)))
+    assert zoo.build("resnet18", "other", classes=2).decoder.out_channels == 16
+
+
+def test_a_function_may_make_a_decoder_of_one_encoders_widths():
+    zoo.register_decoder("fixed", zoo.from_channels(lambda channels: TopDown(RESNET18)))
+    assert zoo.build("resnet18", "fixed", classes=2)(torch.rand(1, 3, 64, 64)).shape == (1, 2, 64, 64)
+    with pytest.raises(zoo.PluginError, match="raised RuntimeError"):
+        zoo.build("timm:resnet50", "fixed", classes=2)
+
+
+class Reversed(TopDown):
+    """Expects its maps coarse to fine."""
+
+    def forward(self, *maps):
+        added, *others = [project(x) for project, x in zip(self.lateral, maps, strict=True)]
+        for other in others:
+            added = F.interpolate(added, size=other.shape[-2:]) + other
+        return added
+
+
+class CoarsestAlone(TopDown):
+    def forward(self, *maps):
+        return self.lateral[-1](maps[-1])
+
+
+@pytest.mark.parametrize(("decoder", "is_said"), [(Reversed, True), (TopDown, False), (CoarsestAlone, False)])
+def test_a_decoder_that_seems_to_expect_maps_coarse_to_fine_is_said(caplog, decoder, is_said):
+    zoo.register_decoder("other", zoo.from_channels(decoder))
+    zoo.build("resnet18", "other", classes=2)
+    assert ("uses the finest of its maps and returns one of stride 32" in caplog.text) is is_said

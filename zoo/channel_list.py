@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from zoo.errors import OptionError, PluginError, RegistrationError
 from zoo.outputs import describe
-from zoo.pyramid import Needs, Pyramid
+from zoo.pyramid import FeatureMap, Needs, Pyramid
 from zoo.sizes import Size
 
 __all__ = ["ChannelListDecoder", "ChannelListFactory", "from_channels"]
@@ -25,12 +26,12 @@ def from_channels(
 ) -> ChannelListFactory:
     """Wrap `decoder(in_channels_list, **options)` with `forward(x1, ..., xn)`, so that it registers as it is.
 
-    The class gets the channels of *all* the encoder's maps, fine to coarse, as `zoo.channels` lists them, and its
-    `forward` gets the maps in that order. A `forward` that names its inputs one by one needs that many maps. A `forward`
-    with a single input, or whose first input is annotated as a list, gets the list of all maps; a single input that is
-    annotated as a `Tensor` gets the coarsest map. zoo runs the decoder when it builds it, to measure how many channels it
-    returns and at which stride. What else a decoder may have is used where the class has it: `make_head`, `aux_channels`
-    with `forward_aux`, which gets the maps as `forward` does, and `set_grad_checkpointing`.
+    The class gets the channels of *all* the encoder's maps as its first argument, fine to coarse, as `zoo.channels` lists
+    them, and its `forward` gets the maps in that order. A `forward` that names its inputs one by one needs that many maps.
+    A `forward` with a single input, or whose first input is annotated as a list, gets the list of all maps; a single input
+    that is annotated as a `Tensor` gets the coarsest map. zoo runs the decoder when it builds it, to measure how many
+    channels it returns and at which stride. What else a decoder may have is used where the class has it: `make_head`,
+    `aux_channels` with `forward_aux`, which gets the maps as `forward` does, and `set_grad_checkpointing`.
 
     Args:
         decoder: the class (or a function that makes the module).
@@ -97,12 +98,51 @@ class ChannelListFactory:
         with torch.random.fork_rng(devices=own, device_type=device.type if own else "cuda"):
             twin = ChannelListDecoder(self.decoder(channels, **options), takes_list=inputs.takes_list)
             out_channels, out_stride = _measured(twin, pyramid, self.origin, inputs)
+            self._check_list(pyramid, options, inputs)
+            if _is_coarsest(out_stride, pyramid) and _uses_finest(twin, pyramid):
+                logging.getLogger(__name__).warning(
+                    "%s uses the finest of its maps and returns one of stride %g, as coarse as the coarsest. If it expects its "
+                    "maps coarse to fine, reverse them in a wrapper.",
+                    self.origin,
+                    out_stride,
+                )
         if out_stride < 1 and not self.makes_logits:
             raise PluginError(
                 f"{self.origin} returned a map {1 / out_stride:g} times as large as the image; it must return one of the "
                 "image's size at the most: leave out an upsampling."
             )
         return ChannelListDecoder(module, out_channels, out_stride, takes_list=inputs.takes_list)
+
+    def _check_list(self, pyramid: Pyramid, options: dict[str, Any], inputs: _Inputs) -> None:
+        """Refuse a class that uses the list, but takes the same maps whatever it is: its first parameter is another one.
+
+        This is tried on the meta device, where nothing is computed; what cannot be built or run there shows nothing.
+        """
+        doubled = [replace(entry, channels=2 * entry.channels) for entry in pyramid]
+
+        def takes(maps: Sequence[Tensor]) -> bool:
+            try:
+                decoder.eval()(maps)
+            except Exception:  # noqa: BLE001 - the class's own, or PyTorch's for a width that does not fit
+                return False
+            return True
+
+        try:
+            with torch.device("meta"), torch.no_grad():
+                built = (self.decoder([entry.channels for entry in each], **options) for each in (pyramid, doubled))
+                usual, decoder = (ChannelListDecoder(module, takes_list=inputs.takes_list) for module in built)
+                is_used = [each.shape for each in usual.parameters()] != [each.shape for each in decoder.parameters()]
+                size = (_side(pyramid), _side(pyramid))
+                if not is_used or not takes(_random_maps(pyramid, size)) or takes(_random_maps(doubled, size)):
+                    return
+        except Exception:  # noqa: BLE001 - the class cannot be made on the meta device, or for other widths
+            return
+        first, *_ = self._signature.parameters
+        raise PluginError(
+            f"{self.origin} takes the same maps whatever channels it is made for: the list goes to its first parameter, "
+            f"{first!r}, which does not say what its maps have. Give it to the parameter that does: "
+            "zoo.from_channels(lambda channels, **options: CLASS(PARAMETER=channels, **options))."
+        )
 
     def _check_count(self, inputs: _Inputs, count: int) -> None:
         if not inputs.allows(count):
@@ -280,16 +320,41 @@ def _measured(decoder: ChannelListDecoder, pyramid: Pyramid, origin: str, inputs
     The images differ in their ratio, so that a fixed size or another order of the axes shows. The runs are real wherever the
     model is: on the meta device a transposed convolution, for one, checks no channels.
     """
-    side = 4 * 2 ** math.ceil(math.log2(max(feature_map.stride for feature_map in pyramid)))
+    side = _side(pyramid)
     sizes = ((side, 2 * side), (2 * side, side))
     outputs = [_run(decoder, pyramid, size, origin, inputs) for size in sizes]
     _check_follows(outputs, sizes, origin)
     return outputs[0].shape[1], side / outputs[0].shape[2]
 
 
+def _is_coarsest(out_stride: float, pyramid: Pyramid) -> bool:
+    """Return whether a map is as coarse as the coarsest of several."""
+    strides = [entry.stride for entry in pyramid]
+    return min(strides) < max(strides) <= 1.25 * out_stride
+
+
+def _uses_finest(decoder: ChannelListDecoder, pyramid: Pyramid) -> bool:
+    """Return whether what a decoder returns depends on the finest map."""
+    finest, *others = _random_maps(pyramid, (_side(pyramid), _side(pyramid)))
+    with torch.no_grad():
+        before, after = (decoder.eval()([each, *others]) for each in (finest, 1 - finest))
+    return not before.is_meta and not torch.equal(before, after)
+
+
+def _side(pyramid: Pyramid) -> int:
+    """Return the side of an image that is large enough for the coarsest map to have four pixels along each side, or more."""
+    side: int = 4 * 2 ** math.ceil(math.log2(max(feature_map.stride for feature_map in pyramid)))
+    return side
+
+
+def _random_maps(pyramid: Sequence[FeatureMap], size: Size) -> list[Tensor]:
+    """Return random maps of two images of this size."""
+    return [torch.rand(2, entry.channels, *(max(1, round(side / entry.stride)) for side in size)) for entry in pyramid]
+
+
 def _run(decoder: ChannelListDecoder, pyramid: Pyramid, size: Size, origin: str, inputs: _Inputs) -> Tensor:
     """Return what a decoder returns for random maps of an image of this size."""
-    maps = [torch.rand(2, entry.channels, *(max(1, round(side / entry.stride)) for side in size)) for entry in pyramid]
+    maps = _random_maps(pyramid, size)
     try:
         with torch.no_grad():
             output: object = decoder.eval()(maps)
