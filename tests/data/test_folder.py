@@ -378,6 +378,12 @@ def test_a_file_name_may_be_no_utf_8(tmp_path, command_line, monkeypatch):
     assert command_line("data", "check", "cells")[0] == 0
 
 
+def test_pairs_beside_the_parts_are_said_since_they_are_not_used(tmp_path):
+    write(divided(tmp_path))
+    (note,) = open_data(tmp_path).notes
+    assert "not used, though images/ and masks/ are in them: the folder itself" in note
+
+
 TASK_AND_FOLDER = r"hela is a built-in task, and .+hela is a folder of images and masks\. Give \./hela for the folder; for the"
 
 

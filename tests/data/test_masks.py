@@ -151,6 +151,7 @@ def with_images_of(folder, side):
         ({"irreversible": True, "no_jp2": True}, ".j2k", "JPEG 2000"),
         ({"format": "AVIF"}, ".png", "AVIF"),
         ({"compression": "jpeg"}, ".tif", "JPEG"),
+        ({"compression": "jpeg", "format": "TIFF"}, ".png", "jpeg"),
     ],
 )
 def test_masks_whose_files_say_that_they_are_lossy_are_refused(tmp_path, options, suffix, told):

@@ -139,9 +139,11 @@ def _bits_of_png(path: Path) -> int:
 
 
 def _loss(path: Path, image: Image.Image) -> Loss | None:
-    """Return what the compression of an image lost that is no TIFF."""
+    """Return what the compression of an image lost, as Pillow and its bytes say."""
     if image.format in LOSSY:
         return Loss(name=LOSSY[image.format], is_certain=True)
+    if image.format == "TIFF" and (name := str(image.info.get("compression", ""))).endswith(("jpeg", "webp")):
+        return Loss(name=name.removeprefix("tiff_"), is_certain=name.endswith("jpeg"))
     return loss_in(path.read_bytes()) if image.format in ("WEBP", "JPEG2000") else None
 
 

@@ -348,6 +348,8 @@ def _divided(folder: Path, problems: list[str], notes: list[str]) -> dict[str, P
     for part, places in found.items():
         if len(places) > 1:
             problems.append(f"{folder}: {len(places)} folders for {part}: {', '.join(place.name for place in places)}")
+    if found and (folder / "images").is_dir() and (folder / "masks").is_dir():
+        others.append("the folder itself")
     if others:
         notes.append(
             f"{folder}: not used, though images/ and masks/ are in them: {', '.join(others)}; parts are train, validation (or "
