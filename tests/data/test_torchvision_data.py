@@ -95,6 +95,27 @@ def test_a_published_data_set_is_read(tmp_path, name, lay_out, classes, found):
     assert set(drawn.unique().tolist()) == found
 
 
+@pytest.mark.parametrize(
+    ("values", "told"), [((0, 30), "30 is no class; classes are 0, 1, 2, .*; 255 is left out"), ((256,), "256")]
+)
+def test_a_published_data_sets_mask_with_a_value_of_no_class_is_refused(tmp_path, values, told):
+    voc(tmp_path)
+    path = tmp_path / "VOCdevkit/VOC2012/SegmentationClass/test_1.png"
+    Image.fromarray(np.resize(np.array(values, dtype=np.uint16), SIZE)).save(path)
+    data = zoo.open_data("VOCSegmentation", root=str(tmp_path))
+    with pytest.raises(zoo.DataError, match=f"VOCSegmentation, test part: the mask of its image 1: {told}"):
+        data.test[1]
+
+
+def test_a_broken_image_of_a_published_data_set_is_an_error_that_says_so(tmp_path):
+    voc(tmp_path)
+    path = tmp_path / "VOCdevkit/VOC2012/JPEGImages/test_1.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+    data = zoo.open_data("VOCSegmentation", root=str(tmp_path))
+    with pytest.raises(zoo.DataError, match="VOCSegmentation, test part: its image 1 or the mask cannot be read"):
+        data.test[1]
+
+
 @pytest.mark.parametrize("name", ["OxfordIIITPet", "VOCSegmentation", "Cityscapes", "SBDataset"])
 def test_a_root_without_it_is_told(tmp_path, name):
     with pytest.raises(zoo.DataError, match=f"{name} is not in .* as torchvision"):

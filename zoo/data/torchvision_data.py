@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from zoo.data.masks import Mask, MaskCode
 from zoo.data.segmentation_data import IGNORED, Colour, SegmentationData, pixels_of
 from zoo.errors import DataError
 
@@ -34,6 +35,7 @@ class Published:
         test: those for the part that is tested on: the one with published masks.
         classes: their names.
         values: the mask's value of each class.
+        ignored: the mask's values that are left out.
         can_download: whether torchvision fetches it.
         source: where it comes from.
         colours: its own, if it has some; by default PASCAL VOC's.
@@ -45,6 +47,7 @@ class Published:
     values: tuple[int, ...]
     source: str
     can_download: bool = True
+    ignored: tuple[int, ...] = (IGNORED,)
     colours: tuple[Colour, ...] = ()
 
 
@@ -56,6 +59,7 @@ PUBLISHED: dict[str, Published] = {
         test={"split": "test", "target_types": "segmentation"},
         classes=("pet", "background", "border"),
         values=(1, 2, 3),
+        ignored=(),
         source="Parkhi et al. 2012, Oxford-IIIT Pet (CC BY-SA 4.0)",
     ),
     "VOCSegmentation": Published(
@@ -70,6 +74,7 @@ PUBLISHED: dict[str, Published] = {
         test={"split": "val", "mode": "fine", "target_type": "semantic"},
         classes=tuple(each.name for each in _CITYSCAPES),
         values=tuple(each.id for each in _CITYSCAPES),
+        ignored=tuple(each.id % 256 for each in datasets.Cityscapes.classes if each.ignore_in_eval),
         source="Cordts et al. 2016, Cityscapes (its own terms, not for commercial use)",
         can_download=False,
         colours=tuple(each.color for each in _CITYSCAPES),
@@ -107,12 +112,13 @@ def open_published(name: str, *, root: str | None = None, download: bool = False
     kept = [index for index in range(len(train)) if index % VALIDATION_EVERY != VALIDATION_EVERY - 1]
     if not kept or not held or not len(test):
         raise DataError(f"{name} in {root}: {len(train)} images to train on and {len(test)} to test on are too few.")
+    code = MaskCode(num_classes=len(facts.classes), values=facts.values, ignored=facts.ignored)
     return SegmentationData(
         name=name,
         classes=facts.classes,
-        train=_Part(train, kept, facts.values),
-        validation=_Part(train, held, facts.values),
-        test=_Part(test, range(len(test)), facts.values),
+        train=_Part(f"{name}, train part", train, kept, code),
+        validation=_Part(f"{name}, validation part", train, held, code),
+        test=_Part(f"{name}, test part", test, range(len(test)), code),
         colours=facts.colours,
         source=f"{facts.source}, from {root}",
     )
@@ -121,19 +127,30 @@ def open_published(name: str, *, root: str | None = None, download: bool = False
 class _Part:
     """Some images of a data set, their masks' values brought to class indexes."""
 
-    def __init__(self, dataset: Any, indexes: Sequence[int], values: Sequence[int]) -> None:
+    def __init__(self, told: str, dataset: Any, indexes: Sequence[int], code: MaskCode) -> None:
+        self._told = told
         self._dataset = dataset
         self._indexes = indexes
-        self._lookup = torch.full((256,), IGNORED, dtype=torch.int64)
-        self._lookup[list(values)] = torch.arange(len(values))
+        self._code = code
 
     def __len__(self) -> int:
         return len(self._indexes)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, mask = self._dataset[self._indexes[index]]
-        values = torch.from_numpy(np.array(mask, dtype=np.uint8)).long()
-        return pixels_of(np.asarray(image.convert("RGB"))), self._lookup[values]
+        number = self._indexes[index]
+        try:
+            image, mask = self._dataset[number]
+            pixels, values = np.asarray(image.convert("RGB")), np.array(mask)
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+        ) as cause:  # of Pillow and SciPy; torchvision reads a file when it is asked for
+            raise DataError(f"{self._told}: its image {index} or the mask cannot be read: {cause}") from cause
+        try:
+            return pixels_of(pixels), torch.from_numpy(self._code.indexes(Mask(pixels=values)))
+        except DataError as cause:
+            raise DataError(f"{self._told}: the mask of its image {index}: {cause}") from cause
 
 
 def _made(name: str, root: str, **keywords: Any) -> Any:
