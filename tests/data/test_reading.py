@@ -210,6 +210,14 @@ def test_values_that_fill_little_of_their_range_are_said(tmp_path, array, told, 
     assert ("Note: images have" in stdout) == (told is not None)
 
 
+def test_an_image_that_float32_cannot_hold_is_refused_alone(tmp_path):
+    write(tmp_path)
+    np.save(tmp_path / "train/images/a.npy", np.full((12, 16, 3), 1e300))
+    (tmp_path / "train/images/a.png").unlink()
+    with pytest.raises(zoo.DataError, match=r"a\.npy: it holds numbers that are not finite"):
+        open_data(tmp_path)
+
+
 def test_images_of_several_types_are_said(tmp_path):
     write(tmp_path)
     np.save(tmp_path / "train" / "images" / "a.npy", PIXELS.astype(np.uint16) * 257)

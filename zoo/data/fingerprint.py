@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Fingerprint", "digest_of_file", "drawn_parts", "fingerprint_of_samples", "read_fingerprint"]
 
+NUM_REPEATED = 256
+"""Samples of a part that are read more than once; in a smaller part all."""
 NUM_REPEATS = 64
-"""Samples of a part that are read twice: of a part with a coin tossed for each, all would be equal once in 10^19 times."""
+"""How often that is done at least. Where a coin is tossed for each sample, all would be equal once in 10^19 times."""
 MOST_NAMED = 3
 """Of what differs between two fingerprints, so many names are given."""
 
@@ -125,7 +127,7 @@ def _repeatable_digests(samples: Samples) -> dict[int, str] | None:
     """Return the digest of each sample; None if reading one again gives another."""
     digests: dict[int, str] = {}
     count = len(samples)
-    repeated = range(0, count, max(1, count // NUM_REPEATS))
+    repeated = range(0, count, -(-count // NUM_REPEATED))
     for index in (*repeated, *range(count)):
         if index in digests:
             continue

@@ -282,7 +282,8 @@ def pixels_of(array: np.ndarray, device: torch.device | None = None) -> Tensor:
         whole = np.iinfo(array.dtype)
         scaled = (array.astype(np.float32) - min(whole.min, 0)) / (float(whole.max) - min(whole.min, 0))
     elif np.issubdtype(array.dtype, np.floating):
-        scaled = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinity, which is refused
+            scaled = array.astype(np.float32)
         if not np.isfinite(scaled).all():
             raise DataError(
                 "it holds numbers that are not finite (NaN or infinity); replace them, or name NaN as a GeoTIFF's nodata"
