@@ -384,6 +384,20 @@ def test_pairs_beside_the_parts_are_said_since_they_are_not_used(tmp_path):
     assert "not used, though images/ and masks/ are in them: the folder itself" in note
 
 
+def test_the_check_says_where_training_needs_a_size(tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(divided(tmp_path / "cells"), ("larger",), part="train", size=(20, 20))
+    status, stdout, _ = command_line("data", "check", "cells")
+    assert status == 0
+    assert "Note: images differ in size, so that training needs a size" in stdout
+    run = {"encoder": "resnet18", "decoder": "unet-basic", "data": "cells"}
+    for content, expected in ((run, 1), (run | {"size": 12}, 0)):
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        status, _, stderr = command_line("data", "check", "run.yaml")
+        assert status == expected
+        assert ("The images of cells differ in size: give size=" in stderr) is (expected == 1)
+
+
 TASK_AND_FOLDER = r"hela is a built-in task, and .+hela is a folder of images and masks\. Give \./hela for the folder; for the"
 
 

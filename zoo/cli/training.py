@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo.cli.answers import Application, answer, console, note
 from zoo.cli.application import app, fail
+
+if TYPE_CHECKING:
+    from zoo.training.settings import TrainSettings
 
 __all__: list[str] = []
 
@@ -104,13 +107,19 @@ def check(
     from zoo.data.contact_sheet import contact_sheet
     from zoo.data.folder import data_of, look_through
     from zoo.errors import DataError, OptionError
+    from zoo.training.fit import crop_size
 
-    folder, options = _folder_of(what)
+    folder, options, settings = _folder_of(what)
     report = look_through(folder)
     problems, notes = report.problems, report.notes
     if not problems:
         try:
-            notes = data_of(report, **options).notes
+            opened = data_of(report, **options)
+            notes = opened.notes
+            if settings:
+                crop_size(opened, settings)
+            elif opened.size is None:
+                notes = (*notes, "images differ in size, so that training needs a size, the side of the crops")
         except DataError as cause:
             problems = (str(cause),)
     screen = console()
@@ -145,17 +154,18 @@ def check(
     answer("Nothing is wrong.")
 
 
-def _folder_of(what: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the folder that is to be checked, and with which options it is opened."""
+def _folder_of(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None]:
+    """Return the folder that is to be checked, with which options it is opened, and how a file says to train on it."""
     from zoo.errors import OptionError
     from zoo.training.config import load_train_config
 
     if not _is_file(str(what)):
-        return what, {}
-    data = load_train_config(what, {}).data
+        return what, {}, None
+    config = load_train_config(what, {})
+    data = config.data
     if data.root is not None or not Path(data.source).is_dir():
         raise OptionError(f"zoo data check {what}: its data are {data.source}, and only a folder is checked.")
-    return Path(data.source), data.options()
+    return Path(data.source), data.options(), config
 
 
 def _is_file(what: str) -> bool:
