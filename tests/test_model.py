@@ -353,7 +353,7 @@ def test_an_unknown_encoder_is_answered_with_the_nearest():
 def test_what_is_no_tensor_is_an_input_error():
     with torch.device("meta"):
         model = zoo.build("resnet18", "unet-basic", levels=2)
-    with pytest.raises(zoo.InputError, match="found None"):
+    with pytest.raises(zoo.InputError, match="found a value of type NoneType"):
         model(None)
 
 
@@ -377,11 +377,70 @@ def test_weights_may_be_a_path_object_everywhere(tmp_path):
     assert zoo.negotiate("resnet18", "unet-basic", weights=tmp_path / "file.pth") == zoo.negotiate("resnet18", "unet-basic")
 
 
-def test_pixels_that_are_no_floating_point_numbers_are_an_input_error():
-    with torch.device("meta"):
-        model = zoo.build("resnet18", "unet-basic", levels=2)
-        with pytest.raises(zoo.InputError, match=r"floating-point.*uint8.*preprocessing"):
-            model(torch.empty(1, 3, 32, 32, dtype=torch.uint8))
+@pytest.fixture(scope="module")
+def small():
+    return zoo.build("resnet18", "unet-basic", levels=2, decoder_options={"channels": (8, 4)}).eval()
+
+
+UNFIT = {
+    "bytes": (lambda image: image.to(torch.uint8), r"floating-point images; found torch\.uint8.*preprocessing"),
+    "complex": (lambda image: image.to(torch.complex64), r"floating-point images; found torch\.complex64"),
+    "float64": (
+        torch.Tensor.double,
+        r"parameters of torch\.float32; found an image of torch\.float64.*image\.to\(torch\.float32\)",
+    ),
+    "float16": (torch.Tensor.half, r"parameters of torch\.float32; found an image of torch\.float16"),
+    "no height": (lambda image: image[:, :, :0], r"at least one pixel; found the shape \(2, 3, 0, 32\)"),
+    "no width": (lambda image: image[..., :0], r"at least one pixel; found the shape \(2, 3, 32, 0\)"),
+    "no channel": (lambda image: image[:, :0], r"shape \(N, 3, H, W\); found \(2, 0, 32, 32\)"),
+    "no batch axis": (lambda image: image[0], r"shape \(N, 3, H, W\); found \(3, 32, 32\)"),
+    "an array": (torch.Tensor.numpy, "found a value of type ndarray"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), UNFIT.values(), ids=UNFIT)
+@pytest.mark.parametrize("way", ["eager", "train", "exported"])
+def test_an_image_that_no_model_takes_is_an_input_error(small, change, words, way):
+    image = change(torch.rand(2, 3, 32, 32))
+    small.train(way == "train")
+    with pytest.raises(zoo.InputError, match=words):
+        torch.export.export(small, (image,)) if way == "exported" and torch.is_tensor(image) else small(image)
+    small.eval()
+
+
+def test_a_compiled_model_refuses_an_image_of_another_dtype_in_the_same_words(small):
+    with pytest.raises(zoo.InputError, match=UNFIT["float64"][1]):
+        torch.compile(small, backend="eager")(torch.rand(1, 3, 32, 32).double())
+
+
+def test_an_empty_batch_has_empty_logits_and_is_not_learned_from(small):
+    empty = torch.rand(0, 3, 32, 32)
+    assert small(empty).shape == (0, 1, 32, 32)
+    with pytest.raises(zoo.InputError, match=r"learns nothing from an empty batch.*\(0, 3, 32, 32\)"):
+        small.train()(empty)
+    small.eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_float32_image_is_for_a_model_of_another_dtype_only_under_autocast(dtype):
+    model = zoo.build("resnet18", "unet-basic", levels=2).to(dtype).eval()
+    image = torch.rand(1, 3, 32, 32)
+    with pytest.raises(zoo.InputError, match=rf"parameters of {dtype}; found an image of torch\.float32"):
+        model(image)
+    assert model(image.to(dtype)).dtype == dtype
+
+
+def test_autocast_takes_images_of_every_float_but_float64(small):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            assert small(torch.rand(1, 3, 32, 32).to(dtype)).dtype == torch.bfloat16
+        with pytest.raises(zoo.InputError, match=r"found an image of torch\.float64"):
+            small(torch.rand(1, 3, 32, 32).double())
+
+
+def test_an_image_on_another_device_than_the_model_is_an_input_error(small):
+    with pytest.raises(zoo.InputError, match="The model is on cpu, and the image is on meta"):
+        small(torch.rand(1, 3, 32, 32, device="meta"))
 
 
 def test_the_image_size_is_told_to_an_encoder_that_adapts(one_size):

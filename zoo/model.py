@@ -83,8 +83,9 @@ class SegmentationModel(nn.Module):
         """Return the logits of each pixel: (N, in_channels, H, W) -> (N, classes, H, W); auxiliary ones in train mode beside.
 
         Raises:
-            InputError: the tensor is not of that shape, its size is refused under `size_policy="error"`, or, in train mode,
-                batch and size leave a norm a single value a channel.
+            InputError: the tensor is not of that shape, has no pixel, has another dtype or is on another device than the
+                parameters, its size is refused under `size_policy="error"`, or, in train mode, the batch is empty or leaves a
+                norm a single value a channel. Under an autocast float16, bfloat16 and float32 are taken alike.
         """
         self._check(image)
         height, width = image.shape[-2:]
@@ -107,6 +108,11 @@ class SegmentationModel(nn.Module):
             if not is_for_want_of_values(cause):
                 raise
             raise InputError(told_want_of_values(self, cause, tuple(image.shape))) from cause
+        except RuntimeError as cause:
+            problem = self._mismatch(image)
+            if problem is None:
+                raise
+            raise InputError(problem) from cause
 
         def sized(logits: Tensor) -> Tensor:
             logits = resized(logits, image.shape[-2:])
@@ -265,8 +271,7 @@ class SegmentationModel(nn.Module):
         dtype = next((entry.dtype for entry in parameters if entry.is_floating_point()), None)
         if dtype is None or all(x.dtype == dtype for x in maps):
             return maps
-        device = maps[0].device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        if _is_autocast(maps[0].device.type):
             return maps
         return [x.to(dtype) for x in maps]
 
@@ -302,16 +307,61 @@ class SegmentationModel(nn.Module):
         return self.training and self.pairing.gradient_checkpointing in (name, "both")
 
     def _check(self, image: Tensor) -> None:
-        channels = self.pairing.in_channels
+        """Refuse what no model takes, by shape and dtype alone: nothing is decided by a size that an export keeps open."""
+        channels, model = self.pairing.in_channels, f"{self.pairing.encoder} x {self.pairing.decoder}"
         if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != channels:
-            found = tuple(image.shape) if isinstance(image, Tensor) else repr(image)
+            found = tuple(image.shape) if isinstance(image, Tensor) else describe(image)
             raise InputError(
-                f"{self.pairing.encoder} x {self.pairing.decoder} takes images of shape (N, {channels}, H, W); "
+                f"{model} takes images of shape (N, {channels}, H, W); "
                 f"found {found}. Add the batch axis, or build with in_channels= as your images have."
             )
-
+        batch, _, height, width = image.shape
+        if any(not is_open(length) and length == 0 for length in (height, width)):
+            raise InputError(f"{model} takes images of at least one pixel; found the shape {tuple(image.shape)}. Leave it out.")
+        if self.training and not is_open(batch) and batch == 0:
+            raise InputError(
+                f"{model} learns nothing from an empty batch; found the shape {tuple(image.shape)}. Leave the batch out, or "
+                "call model.eval() for its logits."
+            )
         if not image.is_floating_point():
             raise InputError(
-                f"{self.pairing.encoder} x {self.pairing.decoder} takes floating-point images; found {image.dtype}. Bring them "
+                f"{model} takes floating-point images; found {image.dtype}. Bring them "
                 "to model.preprocessing's value range, subtract its mean and divide by its std."
             )
+        # A float32 image may be for an encoder that itself computes in another dtype: it is refused where that fails.
+        if image.dtype != torch.float32 and (problem := self._other_dtype(image)):
+            raise InputError(problem)
+
+    def _mismatch(self, image: Tensor) -> str | None:
+        """Return what is wrong with an image on which the model failed; None where that is not known."""
+        devices = {entry.device for entry in self.parameters()}
+        if devices and image.device not in devices:
+            place = " and ".join(sorted(map(str, devices)))
+            return f"The model is on {place}, and the image is on {image.device}. Bring both to one device, by `.to(device)`."
+        if image.shape[0] == 0:
+            return (
+                f"{self.pairing.encoder} x {self.pairing.decoder} fails on an empty batch, {tuple(image.shape)}. Leave it out."
+            )
+        return self._other_dtype(image)
+
+    def _other_dtype(self, image: Tensor) -> str | None:
+        """Return what to do about an image of a dtype that no parameter has; None where it may be right."""
+        if image.dtype != torch.float64 and _is_autocast(image.device.type):
+            return None
+        has = None
+        for entry in self.parameters():  # of a replica of DataParallel there are none
+            if entry.dtype == image.dtype:
+                return None
+            if has is None and entry.is_floating_point():
+                has = entry.dtype
+        if has is None:
+            return None
+        return (
+            f"{self.pairing.encoder} x {self.pairing.decoder} has parameters of {has}; found an image of {image.dtype}. "
+            f"Give image.to({has}), or bring the model to the image's dtype by model.to({image.dtype})."
+        )
+
+
+def _is_autocast(device: str) -> bool:
+    """Say whether each layer brings its input to a dtype itself."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
