@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torchvision.ops import FrozenBatchNorm2d
 
 import zoo
 
@@ -118,6 +119,33 @@ def test_a_model_that_diverged_is_not_saved(value, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+STATISTICS = {
+    "infinite mean": ("running_mean", with_first(float("inf")), "NaN or infinity"),
+    "mean of minus infinity": ("running_mean", with_first(-float("inf")), "NaN or infinity"),
+    "infinite variance": ("running_var", with_first(float("inf")), "NaN or infinity"),
+    "negative variance": ("running_var", with_first(-1.0), "a variance below 0"),
+    "float64 beyond float32": ("running_var", USELESS["float64 beyond float32"], "NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize(("name", "change", "words"), STATISTICS.values(), ids=STATISTICS)
+def test_statistics_of_a_norm_that_make_every_mask_the_same_are_not_loaded(altered, name, change, words):
+    key = next(key for key in made().state_dict() if key.endswith(name))
+    place = altered(changed(key, change))
+    with pytest.raises(zoo.WeightsError, match=rf"{name} holds {words} in"):
+        zoo.load(place)
+    with pytest.raises(zoo.WeightsError, match=rf"{name} holds {words} in"):
+        zoo.load_weights(made(), place / "model.safetensors")
+
+
+def test_a_frozen_norms_weight_is_a_buffer_that_may_not_be_infinite(tmp_path):
+    model = made()
+    model.encoder.register_module("frozen", FrozenBatchNorm2d(4))
+    model.encoder.frozen.weight[1] = float("inf")
+    with pytest.raises(zoo.WeightsError, match=r"encoder\.frozen\.weight holds NaN or infinity in 1 of 4 places"):
+        model.save(tmp_path / "model")
+
+
 def test_a_mask_of_minus_infinity_is_no_fault(tmp_path):
     model = made()
     model.encoder.register_buffer("mask", torch.tensor([0.0, -float("inf")]))
@@ -130,6 +158,16 @@ def test_a_mask_of_minus_infinity_is_no_fault(tmp_path):
     [
         {"mean": [float("nan"), 0.0, 0.0]},
         {"mean": ["a", "b", "c"]},
+        {"mean": [float("inf"), 0.0, 0.0]},
+        {"mean": [1e300, 0.0, 0.0]},
+        {"mean": [True, False, False]},
+        {"std": [True, True, True]},
+        {"std": [1e300, 1.0, 1.0]},
+        {"std": [1e-320, 1.0, 1.0]},
+        {"std": [1e12, 1.0, 1.0]},
+        {"value_range": [0.0, 1e-300]},
+        {"value_range": [-1e300, 1e300]},
+        {"value_range": [False, True]},
         {"std": [0.0, 1.0, 1.0]},
         {"std": [float("inf"), 1.0, 1.0]},
         {"value_range": [1.0, 1.0]},

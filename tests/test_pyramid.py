@@ -158,6 +158,49 @@ def test_preprocessing_says_what_is_wrong_with_it(mean, std, found):
         zoo.Preprocessing(mean=mean, std=std)
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), pytest.param(10**400, id="10**400"), True, "1", None, 1j])
+@pytest.mark.parametrize("name", ["mean", "std", "value_range"])
+def test_preprocessing_takes_finite_numbers_alone(name, value):
+    given = {"mean": (0.5,), "std": (0.5,), "value_range": (0, 1)}
+    with pytest.raises(zoo.RegistrationError, match=f"{name} must be finite numbers"):
+        zoo.Preprocessing(**given | {name: (*given[name][:-1], value)})
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "value_range"),
+    [
+        (0.5, 1e300, (0, 1)),
+        (0.5, 1e-320, (0, 1)),
+        (0.5, 1e9, (0, 1)),
+        (0.5, 1e-14, (0, 1)),
+        (1e300, 0.5, (0, 1)),
+        (1e9, 0.5, (0, 1)),
+        (1e20, 1e20, (0, 1)),
+        (0.0, 1.0, (0, 1e-300)),
+        (0.0, 1.0, (1e300, 1e301)),
+        (0.0, 1.0, (-1e308, 1e308)),
+    ],
+)
+def test_preprocessing_under_which_all_pixels_are_alike_or_none_is_a_number_is_refused(mean, std, value_range):
+    with pytest.raises(zoo.RegistrationError, match=r"the lowest and the highest pixel become .* in units of value_range"):
+        zoo.Preprocessing(mean=(0.5, mean), std=(0.5, std), value_range=value_range)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "value_range"),
+    [
+        (0, 1, (0, 1)),
+        (0, 1, (0, 255)),
+        (0, 1, (0, 65535)),
+        (0, 1, (0, 2**32)),
+        (-1024, 500, (-1024, 3071)),
+        (103.5, 57.4, (0, 255)),
+    ],
+)
+def test_preprocessing_in_any_units_is_taken(mean, std, value_range):
+    assert zoo.Preprocessing(mean=(mean,), std=(std,), value_range=value_range).mean == (mean,)
+
+
 def test_preprocessing_follows_the_adaptation_of_the_first_convolution():
     colour = zoo.Preprocessing(mean=(0.1, 0.2, 0.6), std=(1.0, 2.0, 3.0))
     assert colour.for_channels(3) is colour

@@ -17,6 +17,9 @@ __all__ = ["MatchedWeights", "WeightsReport", "check_finite", "is_same_kind", "l
 SHOWN = 3
 COUNTER = "num_batches_tracked"
 """A norm's counter of batches, which no output depends on and old files do not have."""
+VARIANCE = "running_var"
+NORMS_OWN = ("running_mean", VARIANCE, "weight", "bias")
+"""What a norm keeps in buffers (a frozen one all four), and where infinity is never meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +257,9 @@ _KINDS = (
 
 
 def check_finite(tensors: Mapping[str, Tensor], module: nn.Module, source: str) -> None:
-    """Raise if tensors that a module is to hold are useless: NaN anywhere, or infinity in a parameter.
+    """Raise if tensors that a module is to hold are useless: NaN, infinity in a weight or a statistic, a negative variance.
+
+    Infinity in another buffer may be an attention mask's.
 
     Args:
         tensors: of the module's names and shapes.
@@ -264,14 +269,20 @@ def check_finite(tensors: Mapping[str, Tensor], module: nn.Module, source: str) 
     Raises:
         WeightsError: the first of them is named.
     """
-    dtypes = {name: parameter.dtype for name, parameter in module.named_parameters()}
+    parameters = dict(module.named_parameters())
+    dtypes = {name: tensor.dtype for name, tensor in (*module.named_buffers(), *parameters.items())}
     for name, tensor in tensors.items():
         if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
             continue
-        is_bad = ~tensor.to(dtypes[name]).isfinite() if name in dtypes else tensor.isnan()
+        last = name.rpartition(".")[2]
+        held = tensor.to(dtypes.get(name, tensor.dtype))  # a float64 beyond float32 becomes infinity
+        is_bad = ~held.isfinite() if name in parameters or last in NORMS_OWN else held.isnan()
+        what = "NaN or infinity"
+        if last == VARIANCE and not is_bad.any():
+            is_bad, what = held < 0, "a variance below 0"
         if count := int(is_bad.sum()):
             raise WeightsError(
-                f"{source}: {name} holds NaN or infinity in {count:,} of {tensor.numel():,} places, so that no prediction "
+                f"{source}: {name} holds {what} in {count:,} of {tensor.numel():,} places, so that no prediction "
                 "would mean anything. The training diverged, or the file is damaged; take an earlier checkpoint."
             )
 

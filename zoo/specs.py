@@ -18,6 +18,10 @@ __all__ = ["DecoderSpec", "EncoderSpec", "Factory", "Option", "Preprocessing", "
 Factory: TypeAlias = "str | Callable[..., Any]"
 """A callable, or `package.module:name` of one, imported only when something is built."""
 
+LARGEST, SMALLEST = 1e12, 1e-6
+"""The largest normalized pixel, and the smallest difference between the darkest and the lightest one (beyond 1: relative to the
+larger of the two): weights are of the order of 1, and float32 has seven digits."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -41,7 +45,7 @@ class Preprocessing:
             raise RegistrationError(f"Preprocessing: one mean and one std a channel, found {self.mean} and {self.std}.")
         for name in ("mean", "std", "value_range"):
             numbers = getattr(self, name)
-            if not all(isinstance(number, Real) and math.isfinite(number) for number in numbers):
+            if not all(map(_is_finite_number, numbers)):
                 raise RegistrationError(f"Preprocessing: {name} must be finite numbers, found {numbers!r}.")
         if min(self.std) <= 0:
             raise RegistrationError(f"Preprocessing: std must be above 0, found {self.std}.")
@@ -49,6 +53,15 @@ class Preprocessing:
             raise RegistrationError(
                 f"Preprocessing: value_range is the lowest value and a higher one, found {self.value_range}."
             )
+        for mean, std in zip(self.mean, self.std, strict=True):
+            low, high = ((float(value) - float(mean)) / float(std) for value in self.value_range)
+            largest = max(abs(low), abs(high))
+            if not (largest <= LARGEST and high - low >= SMALLEST * max(1.0, largest)):
+                raise RegistrationError(
+                    f"Preprocessing: the lowest and the highest pixel become {low:g} and {high:g} by the mean {mean!r} and the "
+                    f"std {std!r} of the value_range {self.value_range}: a model in float32 would see no difference between "
+                    "pixels, or no number. Give mean and std in units of value_range."
+                )
 
     @classmethod
     def identity(cls, channels: int) -> Preprocessing:
@@ -248,6 +261,14 @@ class DecoderSpec:
 
 
 Spec: TypeAlias = EncoderSpec | DecoderSpec
+
+
+def _is_finite_number(value: object) -> bool:
+    """Say whether a value is a number that a float can hold; True and False are none."""
+    try:
+        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _check_name_and_factory(kind: str, name: object, factory: object) -> None:
