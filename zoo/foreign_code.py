@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from zoo.errors import ZooError
+from zoo.errors import PluginError, ZooError
 from zoo.printable import printable
 
-__all__ = ["ForeignError", "foreign_code", "named_if_long"]
+__all__ = ["ForeignError", "foreign_code", "named_if_long", "no_exits"]
 
 PATIENCE = 10.0
 """Seconds after which code that still runs is named on standard error."""
@@ -27,8 +27,8 @@ def foreign_code() -> Iterator[None]:
     """Run code of others within; a `ZooError` that it raises is raised as it is.
 
     Raises:
-        ForeignError: it raised anything else, `KeyboardInterrupt` of its own and other `BaseException` included. The user's own
-            interrupt is raised as it is.
+        ForeignError: it raised anything else, `KeyboardInterrupt` of its own and other `BaseException` included.
+        KeyboardInterrupt: the user's own, whatever the code made of it.
     """
     with _interrupts() as is_interrupted:
         try:
@@ -36,9 +36,36 @@ def foreign_code() -> Iterator[None]:
         except ZooError:  # in words already
             raise
         except BaseException as cause:
-            if isinstance(cause, KeyboardInterrupt) and is_interrupted():
-                raise
-            raise ForeignError(f"{type(cause).__name__}: {_text(cause)}") from cause
+            if is_interrupted() and not isinstance(cause, Exception):
+                raise KeyboardInterrupt from cause
+            raise ForeignError(_told(cause)) from cause
+
+
+@contextmanager
+def no_exits(what: str) -> Iterator[None]:
+    """Run code of others within, which cannot end the program; an `Exception` that it raises is raised as it is.
+
+    Args:
+        what: is done by it, such as "Training".
+
+    Raises:
+        PluginError: it raised what is no `Exception`: `SystemExit`, or `KeyboardInterrupt` of its own.
+        KeyboardInterrupt: the user's own, whatever the code made of it.
+    """
+    with _interrupts() as is_interrupted:
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException as cause:
+            if is_interrupted():
+                raise KeyboardInterrupt from cause
+            if isinstance(cause.__context__, KeyboardInterrupt):  # which another library made an exit of
+                cause = cause.__context__
+            raise PluginError(
+                f"{what} was ended by {_told(cause)}, which code of the model or of the data raised. "
+                "Let it raise an Exception, or return."
+            ) from cause
 
 
 @contextmanager
@@ -74,12 +101,13 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: came
     finally:
-        if signal.getsignal(signal.SIGINT) is interrupt:
+        if came or signal.getsignal(signal.SIGINT) is interrupt:  # who ends in good order may have had it ignored
             signal.signal(signal.SIGINT, before)
 
 
-def _text(cause: BaseException) -> str:
+def _told(cause: BaseException) -> str:
     try:
-        return str(cause)
+        text = str(cause)
     except Exception as another:  # noqa: BLE001 - the text of an exception is somebody else's code, too
-        return f"(its text raised {type(another).__name__})"
+        text = f"(its text raised {type(another).__name__})"
+    return f"{type(cause).__name__}: {text}" if text else type(cause).__name__

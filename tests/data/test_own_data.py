@@ -56,6 +56,25 @@ def with_pixel(tensor, value):
     return changed
 
 
+class Stream(torch.utils.data.IterableDataset):
+    """Samples without numbers."""
+
+    def __iter__(self):
+        return iter(Samples())
+
+
+class StreamOfLength(Stream):
+    def __len__(self):
+        return 9
+
+
+@pytest.mark.parametrize("samples", [Stream(), StreamOfLength(), iter([]), {1, 2}, torch.utils.data.Dataset(), None])
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_samples_without_a_length_and_numbers_are_refused(samples, part):
+    with pytest.raises(zoo.DataError, match=rf"mine, {part} part: a data set with a length is needed.*found a \w+\. Read"):
+        replace(data_of(), **{part: samples})
+
+
 SPOILED = {
     "class 7": (lambda image, mask: (image, with_pixel(mask, 7)), "a mask has 7, and there are 2 classes"),
     "class -1": (lambda image, mask: (image, with_pixel(mask, -1)), "a mask has -1, and there are 2 classes"),

@@ -422,3 +422,13 @@ def test_recorded_cuda_graphs_give_the_same_for_every_image(tolerance):
     with torch.no_grad():
         for each, batch in zip(found, batches, strict=True):
             assert relative_error(each, model(batch)) < 3 * deployed.report.accepted
+
+
+@pytest.mark.parametrize("end", [SystemExit(0), KeyboardInterrupt()])
+def test_a_model_whose_code_ends_the_program_is_an_error(end):
+    class Ending(nn.Conv2d):
+        def forward(self, image):
+            raise end
+
+    with pytest.raises(zoo.PluginError, match=rf"zoo\.deploy was ended by {type(end).__name__}"):
+        zoo.deploy(Ending(3, 2, 1), example=images(), runtime="eager")

@@ -368,3 +368,16 @@ def test_the_command_lines_defaults_are_the_functions():
     defaults = {name: each.default for name, each in inspect.signature(command.export_model).parameters.items()}
     assert (defaults["tolerance"], defaults["timeout"]) == (exported.TOLERANCE, exported.TIMEOUT)
     assert {each.value for each in command.ModelFormat} == set(formats.FORMATS)
+
+
+@pytest.mark.parametrize("end", [SystemExit(0), KeyboardInterrupt()])
+def test_a_model_whose_code_ends_the_program_is_an_error(tmp_path, end):
+    class Ending(nn.Conv2d):
+        def forward(self, x):
+            raise end
+
+    model = built()
+    model.head = Ending(1, 1, 1)
+    with pytest.raises(zoo.PluginError, match=rf"zoo\.export was ended by {type(end).__name__}"):
+        zoo.export(model, tmp_path / "model.pt2", timeout=None)
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -232,6 +235,27 @@ def test_the_picture_has_the_classes_colours_and_the_overlay_the_image(model):
     overlay = np.array(found.overlay(image))
     assert overlay.shape == image.shape
     assert (overlay[found.mask == 0] == image[found.mask == 0]).all()
+
+
+@pytest.mark.parametrize("end", [SystemExit(0), KeyboardInterrupt(), asyncio.CancelledError(), LookupError("nothing")])
+@pytest.mark.parametrize("tile", [None, 32])
+def test_a_model_whose_code_ends_the_program_fails_on_the_image(end, tile):
+    class Ending(torch.nn.Conv2d):
+        def forward(self, x):
+            raise end
+
+    model = built(levels=2)
+    model.head = Ending(1, 3, 1)
+    with pytest.raises(zoo.InputError, match=rf"The model fails on images \(1, 3, .*\): {type(end).__name__}"):
+        zoo.Predictor(model, tile=tile)(noise(40, 40, 3))
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+def test_the_users_interrupt_stops_a_prediction(model):
+    handle = model.head.register_forward_hook(lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        zoo.Predictor(model)(noise(40, 40, 3))
+    handle.remove()
 
 
 @pytest.mark.gpu

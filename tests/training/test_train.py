@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -95,7 +97,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(tmp_path):
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path):
     options = {"steps": 60, "batch": 2, "validations": 3}
     whole = trained(tmp_path / "whole", **options)
-    with pytest.raises(OSError, match="the disk is gone"):
+    with pytest.raises(zoo.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
         trained(tmp_path / "cut", squares(broken_at=READS + 58), **options)
     assert not (tmp_path / "cut" / "result.json").exists()
     resumed = trained(tmp_path / "cut", **options)
@@ -110,6 +112,135 @@ def test_a_finished_run_is_not_done_again(tmp_path):
     data = squares()
     assert trained(tmp_path / "run", data) == first
     assert data.train.taken == READS
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def cancel():
+    raise asyncio.CancelledError
+
+
+def fail():
+    raise LookupError("nothing there")
+
+
+ENDINGS = {"SystemExit: 0": lambda: sys.exit(0), "KeyboardInterrupt": interrupt, "CancelledError": cancel, "LookupError": fail}
+
+
+class Ending(torch.nn.Conv2d):
+    """A model whose forward does what it is told, in the step that it is told."""
+
+    def __init__(self, end, at=1):
+        super().__init__(3, 2, 1)
+        self.end, self.left = [end], [at]  # in lists, which a copy of the module shares
+
+    def __deepcopy__(self, memo):
+        return torch.nn.Conv2d(3, 2, 1)
+
+    def forward(self, image):
+        self.left[0] -= 1
+        if not self.left[0]:
+            self.end[0]()
+        return super().forward(image)
+
+
+def fitted(model, output, data=None, **settings):
+    settings = {"steps": 3, "batch": 4, "validations": 0, **settings}
+    return fit(model, data or squares(), TrainSettings(**settings), output)
+
+
+@pytest.mark.parametrize(("words", "end"), ENDINGS.items())
+def test_a_model_whose_code_ends_the_program_ends_the_training_with_an_error(tmp_path, words, end):
+    with pytest.raises(zoo.PluginError, match=rf"Ending fails after step 1 on images \(4, 3, 32, 32\): {words}") as caught:
+        fitted(Ending(end, at=2), tmp_path / "run")
+    assert caught.value.__cause__ is not None
+    assert not (tmp_path / "run/result.json").exists()
+
+
+@pytest.mark.parametrize(("words", "end"), ENDINGS.items())
+def test_a_backward_pass_that_ends_the_program_ends_the_training_with_an_error(tmp_path, words, end):
+    model = torch.nn.Conv2d(3, 2, 1)
+    model.weight.register_hook(lambda gradient: end())
+    with pytest.raises(LookupError if end is fail else zoo.PluginError, match="nothing there" if end is fail else words):
+        fitted(model, tmp_path / "run", memory_format="contiguous")
+
+
+@pytest.mark.parametrize(("words", "end"), ENDINGS.items())
+def test_a_data_set_whose_code_ends_the_program_is_an_error_that_names_the_sample(tmp_path, words, end):
+    class Leaving(Squares):
+        def __getitem__(self, index):
+            return super().__getitem__(index) if index != 3 else end()
+
+    with pytest.raises(zoo.DataError, match=f"squares, test part: sample 3 cannot be read: {words}"):
+        trained(tmp_path / "run", replace(squares(), test=Leaving(6, 0)))
+
+
+def test_a_process_that_loads_samples_says_the_same_without_a_traceback(tmp_path):
+    class Leaving(Squares):
+        def __getitem__(self, index):
+            return super().__getitem__(index) if torch.utils.data.get_worker_info() is None else sys.exit(0)
+
+    with pytest.raises(zoo.DataError, match=r"^squares, train part: sample \d+ cannot be read: SystemExit: 0\.$"):
+        fitted(torch.nn.Conv2d(3, 2, 1), tmp_path / "run", replace(squares(), train=Leaving(24, 0)), workers=1)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+def test_the_users_interrupt_is_one_and_the_next_is_heeded_too(tmp_path):
+    model = Ending(lambda: signal.raise_signal(signal.SIGINT), at=2)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(model, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert fitted(model, tmp_path / "run").steps == 3
+
+
+def test_a_run_that_is_terminated_is_an_error_and_goes_on(tmp_path):
+    model = Ending(lambda: signal.raise_signal(signal.SIGTERM), at=2)
+    with pytest.raises(zoo.ZooError, match=r"ended by SIGTERM.*the same command goes on"):
+        fitted(model, tmp_path / "run")
+    assert fitted(model, tmp_path / "run").steps == 3
+
+
+LEAVES = """
+import signal, sys, torch, zoo
+class Leaving(torch.nn.Module):
+    def __init__(self, pyramid):
+        super().__init__()
+        self.out_channels, self.out_stride, self.runs = pyramid[0].channels, pyramid[0].stride, 0
+    def forward(self, maps):
+        self.runs += 1
+        if self.runs == 2:
+            {end}
+        return maps[0]
+zoo.register_decoder("leaving", Leaving)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "words"),
+    [
+        ("sys.exit(0)", 2, "fails after step 1 on images (2, 3, 32, 32): SystemExit: 0."),
+        ("raise KeyboardInterrupt", 2, "fails after step 1 on images (2, 3, 32, 32): KeyboardInterrupt"),
+        (
+            "signal.raise_signal(signal.SIGINT)",
+            130,
+            "Interrupted. The last checkpoint in run, if there is one already, is kept",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("fresh_registry", "heeds_interrupts")
+def test_the_command_line_ends_with_a_status_that_says_what_ended_it(tmp_path, command_line, monkeypatch, end, status, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "leaving.py").write_text(LEAVES.format(end=end), encoding="utf-8")
+    (tmp_path / "run.yaml").write_text(
+        "encoder: timm:test_resnet\ndecoder: leaving\nlevels: 2\ndata: texture-mosaic\nsteps: 3\nbatch: 2\nsize: 32\n"
+        "validations: 0\nmemory_format: contiguous\nplugins: [leaving.py]\n",
+        encoding="utf-8",
+    )
+    found, _, stderr = command_line("train", "run.yaml", "--output", "run")
+    assert (found, words in stderr) == (status, True), stderr
 
 
 def test_a_frozen_encoder_stays_as_it_is(tmp_path):

@@ -72,14 +72,18 @@ def train(
     check_installed(located(entry.source, Path()))
     in_file = asked.pop("output", None)
     place = output or Path(in_file or Path("runs") / _name(what, asked | {"data": entry.source}))
-    opened = open_data(entry.source, known=known_files(place), **entry.options())
-    for line in opened.notes:
-        note(f"{opened.name}: {line}.")
-    asked["data"] = replace(opened, notes=())  # they are said
     try:
+        opened = open_data(entry.source, known=known_files(place), **entry.options())
+        for line in opened.notes:
+            note(f"{opened.name}: {line}.")
+        asked["data"] = replace(opened, notes=())  # they are said
         result = train_pairing(**asked, output=place, show_progress=sys.stderr.isatty())
     except KeyboardInterrupt:
-        fail(f"Interrupted. The same command goes on from the last checkpoint in {place}.", 130)
+        fail(
+            f"Interrupted. The last checkpoint in {place}, if there is one already, is kept, and the same command goes on from "
+            "there.",
+            130,
+        )
     if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes that trained on a device each, one prints the result
         _show(result)
 

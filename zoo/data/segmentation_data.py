@@ -13,10 +13,12 @@ from typing import Protocol, TypeAlias, TypeGuard
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
+from zoo.foreign_code import ForeignError, foreign_code
 
 __all__ = [
     "IGNORED",
@@ -91,6 +93,13 @@ class SegmentationData:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, samples in self.parts():
+            is_mapped = all(hasattr(samples, method) for method in ("__len__", "__getitem__"))
+            if isinstance(samples, IterableDataset) or not is_mapped:
+                raise DataError(
+                    f"{self.name}, {name} part: a data set with a length is needed, whose samples are read by their numbers "
+                    f"(a map-style torch Dataset, or a list); found a {type(samples).__name__}. Read its samples into a list."
+                )
         names = self.classes
         if not isinstance(names, tuple | list) or not all(isinstance(name, str) and name.strip() for name in names):
             raise DataError(f"{self.name}: classes are names, such as ('background', 'cell'); found {names!r}.")
@@ -185,7 +194,13 @@ class _Checked:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        sample = self.samples[index]
+        try:
+            with foreign_code():
+                sample = self.samples[index]
+        except ForeignError as failure:
+            raise DataError(
+                f"{self.data.name}, {self.name} part: sample {index} cannot be read: {failure}."
+            ) from failure.__cause__
         if problem := self._problem(sample):
             raise DataError(f"{self.data.name}, {self.name} part: {problem} (sample {index}).")
         image, mask = sample

@@ -29,6 +29,7 @@ from zoo.deployment.reference import reference_of
 from zoo.deployment.report import DeployReport
 from zoo.deployment.runtimes import Program, original_program
 from zoo.errors import InputError, OptionError, ZooError
+from zoo.foreign_code import no_exits
 from zoo.model import SegmentationModel
 
 __all__ = ["Deployed", "deploy"]
@@ -111,6 +112,7 @@ class Deployed(nn.Module):
             return original
 
 
+@no_exits("zoo.deploy")
 def deploy(
     model: nn.Module,
     *,

@@ -20,6 +20,7 @@ from zoo.exporting.facts import facts_of
 from zoo.exporting.formats import FORMATS, Draft, Written, files_of, why_not_format, write
 from zoo.exporting.limited import HandOverError, write_within
 from zoo.exporting.report import Check, ExportReport, checks_view
+from zoo.foreign_code import no_exits
 from zoo.model import SegmentationModel
 from zoo.normalisation import Normalisation
 from zoo.rendering import plain_text
@@ -46,6 +47,7 @@ class Normalising(nn.Module):
         return logits
 
 
+@no_exits("zoo.export")
 def export(
     model: SegmentationModel,
     path: str | PathLike[str],

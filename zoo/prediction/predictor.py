@@ -14,7 +14,8 @@ from torch import Tensor
 from zoo.deployment import Deployed
 from zoo.deployment.runtimes import PRECISIONS, autocast
 from zoo.devices import choose_device, is_out_of_memory
-from zoo.errors import InputError, OptionError, ZooError
+from zoo.errors import InputError, OptionError
+from zoo.foreign_code import ForeignError, foreign_code
 from zoo.loading import load
 from zoo.model import SegmentationModel
 from zoo.normalisation import Normalisation
@@ -218,7 +219,7 @@ class Predictor:
         """Say what to do where a prediction for images of this (H, W) needs more memory than there is."""
         try:
             yield
-        except (RuntimeError, MemoryError) as cause:
+        except (RuntimeError, MemoryError, ForeignError) as cause:
             if not is_out_of_memory(cause):
                 raise
             tiles = "" if self.takes_whole(size) or self._tile is None else f" in tiles of {self._tile[0]}x{self._tile[1]}"
@@ -296,10 +297,10 @@ class Predictor:
     def _logits(self, images: Tensor) -> Tensor:
         """Return what the model gives, or say which images it fails on: a plugin's raises what it comes upon."""
         try:
-            with autocast(images, self._precision):
+            with foreign_code(), autocast(images, self._precision):
                 logits: Tensor = self.model(images)
-        except Exception as cause:
-            if isinstance(cause, ZooError) or is_out_of_memory(cause):
+        except ForeignError as failure:
+            if is_out_of_memory(failure):
                 raise
-            raise InputError(f"The model fails on images {tuple(images.shape)}: {type(cause).__name__}: {cause}") from cause
+            raise InputError(f"The model fails on images {tuple(images.shape)}: {failure}") from failure.__cause__
         return logits

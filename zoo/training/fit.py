@@ -20,8 +20,9 @@ from zoo.building import build_pairing
 from zoo.data.extras import missing_packages
 from zoo.data.fingerprint import Fingerprint, digest_of_file, drawn_parts, fingerprint_of_samples, read_fingerprint
 from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
-from zoo.devices import choose_device
+from zoo.devices import choose_device, is_out_of_memory
 from zoo.errors import ConfigError, DataError, OptionError
+from zoo.foreign_code import ForeignError, no_exits
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
@@ -69,6 +70,7 @@ class TrainResult:
         return {**asdict(self), "test": self.test.as_dict(), "classes": list(self.classes), "checkpoint": str(self.checkpoint)}
 
 
+@no_exits("Training")
 def fit(
     pairing: Pairing | nn.Module,
     data: SegmentationData,
@@ -102,6 +104,8 @@ def fit(
             the data, or there is no such device.
         DataError: images that differ in size, and no `size` among the settings; a sample is not as it must be; or every pixel
             of a part is left out.
+        PluginError: code of the model or of the data raised something else than a `ZooError`, or tried to end the program.
+        KeyboardInterrupt: the user interrupted; the last checkpoint is kept.
     """
     check_installed()
     from zoo.training.lightning_run import run  # Lightning takes seconds to import
@@ -133,7 +137,7 @@ def fit(
     else:
         model = pairing
     began = time.perf_counter()
-    with _quiet():
+    with _quiet(), _telling_of_failures(settings, size, output):
         outcome = run(
             model,
             data,
@@ -343,6 +347,32 @@ def _memory_format(
     else:
         is_last = settings.memory_format == "channels_last"
     return torch.channels_last if is_last else torch.contiguous_format
+
+
+@contextmanager
+def _telling_of_failures(settings: TrainSettings, size: tuple[int, int], output: Path) -> Iterator[None]:
+    """Say what is wrong and what to do where a sample cannot be read, a file cannot be written, or memory runs out."""
+    try:
+        yield
+    except DataError as cause:  # of a process that loads images PyTorch gives the whole traceback as the text
+        text = str(cause).rpartition(f"{DataError.__module__}.{DataError.__name__}: ")[-1].strip()
+        if text == str(cause):
+            raise
+        raise DataError(text) from cause
+    except (ConnectionError, TimeoutError):  # of the processes of several devices
+        raise
+    except OSError as cause:  # of logs and results: what a sample raises is a DataError
+        raise OptionError(
+            f"{cause.filename or output} cannot be written: {cause.strerror or cause}. The last checkpoint in {output}, if "
+            "there is one already, is kept. Make room, or move away what is there; the same command then goes on."
+        ) from cause
+    except (RuntimeError, MemoryError, ForeignError) as cause:
+        if not is_out_of_memory(cause):
+            raise
+        raise OptionError(
+            f"A step on batch={settings.batch} crops of {size[0]}x{size[1]} does not fit into the memory of {settings.device}. "
+            "Give a smaller batch= or size=, or gradient_checkpointing=."
+        ) from cause
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.foreign_code import ForeignError, foreign_code
+
 __all__ = ["takes_channels_last"]
 
 
@@ -22,9 +24,10 @@ def takes_channels_last(model: nn.Module, in_channels: int, size: tuple[int, int
     twin = copy.deepcopy(model).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = torch.zeros(2, in_channels, *size, device=device).to(memory_format=torch.channels_last)
     try:
-        logits = twin(image)
-        sum(each.mean() for each in (logits if isinstance(logits, tuple) else (logits,))).backward()
-    except RuntimeError:
+        with foreign_code():
+            logits = twin(image)
+            sum(each.mean() for each in (logits if isinstance(logits, tuple) else (logits,))).backward()
+    except ForeignError:  # if it is for another reason, the first step says so
         return False
     return True
 

@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from zoo.data.segmentation_data import Samples, SegmentationData
-from zoo.errors import ZooError
+from zoo.devices import is_out_of_memory
+from zoo.errors import PluginError, ZooError
+from zoo.foreign_code import ForeignError, foreign_code
 from zoo.normalisation import Normalisation
 from zoo.training.augmentation import Augmentation
 from zoo.training.checkpoint_files import check_weights
@@ -65,8 +67,23 @@ class TrainingModule(LightningModule):
         return self.scores.miou
 
     def forward(self, image: Tensor) -> Any:
-        """Return the model's logits of images in 0 to 1: (N, channels, H, W) -> (N, classes, H, W), or several."""
-        return self.model(self._normalise(image).to(memory_format=self._memory_format))
+        """Return the model's logits of images in 0 to 1: (N, channels, H, W) -> (N, classes, H, W), or several.
+
+        Raises:
+            PluginError: the model's own code raised something that is no `ZooError`.
+            ForeignError: the same, for want of memory.
+        """
+        batch = self._normalise(image).to(memory_format=self._memory_format)
+        try:
+            with foreign_code():
+                return self.model(batch)
+        except ForeignError as failure:
+            if is_out_of_memory(failure):
+                raise
+            name = getattr(self.model, "pairing", type(self.model).__name__)
+            raise PluginError(
+                f"{name} fails after step {self.global_step} on images {tuple(image.shape)}: {failure}."
+            ) from failure.__cause__
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of one batch."""
