@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,7 +45,7 @@ def files_of_at_most(size):
 @pytest.fixture
 def cut(tmp_path):
     """Return the folder of a run that was cut off after its first checkpoint."""
-    with pytest.raises(OSError, match="the disk is gone"):
+    with pytest.raises(zoo.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
         trained(tmp_path / "run", squares(broken_at=READS + 58), **SETTINGS)
     assert (tmp_path / "run/last.ckpt").is_file()
     return tmp_path / "run"
@@ -62,7 +64,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(cut):
 def test_a_damaged_checkpoint_is_reported_with_what_to_do(cut, left):
     path = cut / "last.ckpt"
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(zoo.ZooError, match=r"last\.ckpt is damaged \(.+\), and the run cannot go on without it\. Restore"):
+    with pytest.raises(zoo.ZooError, match=r"last\.ckpt is damaged \(.+\), and the run is not whole without it\. Restore"):
         trained(cut, **SETTINGS)
 
 
@@ -90,6 +92,141 @@ def test_a_damaged_file_of_a_run_is_an_error_that_names_it(tmp_path, name, conte
     (tmp_path / "run" / name).write_text(content, encoding="utf-8")
     with pytest.raises(zoo.ConfigError, match=r"result\.json is damaged|settings\.json is damaged|run of other settings"):
         trained(tmp_path / "run", steps=2, validations=0)
+
+
+QUICK = {"steps": 2, "batch": 4, "validations": 1}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the folders of two finished runs, of one seed each."""
+    folder = tmp_path_factory.mktemp("finished")
+    for seed in (0, 1):
+        trained(folder / str(seed), seed=seed, **QUICK)
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    return Path(shutil.copytree(finished / "0", tmp_path / "run"))
+
+
+def put_json(name, **changes):
+    def spoil(folder, _):
+        facts = json.loads((folder / name).read_text(encoding="utf-8"))
+        (folder / name).write_text(json.dumps(facts | changes), encoding="utf-8")
+
+    return spoil
+
+
+def put(name, content):
+    return lambda folder, _: (folder / name).write_bytes(content)
+
+
+def put_other(name):
+    return lambda folder, finished: shutil.copy(finished / "1" / name, folder / name)
+
+
+def put_checkpoint(name, change):
+    def spoil(folder, _):
+        found = torch.load(folder / name, weights_only=True)
+        change(found)
+        torch.save(found, folder / name)
+
+    return spoil
+
+
+def put_pipe(name):
+    def spoil(folder, _):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return spoil
+
+
+SCORES = {"miou": 0.5, "dice": 0.5, "accuracy": 0.5, "iou": [0.5, 0.5], "pixels": 9}
+SPOILED = {
+    "best missing": (
+        lambda folder, _: (folder / "best.ckpt").unlink(),
+        r"best\.ckpt is missing, .* Restore the file, or remove",
+    ),
+    "best empty": (put("best.ckpt", b""), r"best\.ckpt is damaged \(EOFError\)"),
+    "best cut": (lambda folder, _: os.truncate(folder / "best.ckpt", 9999), r"best\.ckpt is damaged"),
+    "best a pipe": (put_pipe("best.ckpt"), r"best\.ckpt is no file"),
+    "best of another run": (put_other("best.ckpt"), r"best\.ckpt is no checkpoint of this run"),
+    "best of another program": (put_checkpoint("best.ckpt", lambda found: found.pop("zoo")), "is no checkpoint of this run"),
+    "result of another run": (put_other("result.json"), r"result\.json is damaged \(it is another run's\)"),
+    "result deep": (put("result.json", b"[" * 200_000), r"result\.json is damaged \(ValueError: nested too deeply\)"),
+    "result a list": (put("result.json", b"[]"), r"result\.json is damaged \(ValueError: a list in place of"),
+    "result a pipe": (put_pipe("result.json"), r"result\.json is damaged"),
+    "miou NaN": (
+        put_json("result.json", test=SCORES | {"miou": float("nan")}),
+        r"(?s)result\.json is damaged.*test\.miou: .*finite",
+    ),
+    "miou 7": (put_json("result.json", test=SCORES | {"miou": 7.0}), r"(?s)result\.json is damaged.*test\.miou: .*found 7"),
+    "iou below 0": (put_json("result.json", test=SCORES | {"iou": [0.5, -1]}), r"(?s)result\.json is damaged.*test\.iou\.1"),
+    "iou of others": (put_json("result.json", test=SCORES | {"iou": [0.5] * 5}), "damaged .5 scores for 2 classes"),
+    "steps text": (put_json("result.json", steps="9"), r"(?s)result\.json is damaged.*steps: "),
+    "tested elsewhere": (put_json("result.json", tested="../x"), r"(?s)result\.json is damaged.*tested: "),
+    "settings deep": (put("settings.json", b'{"a":' * 200_000), r"settings\.json is damaged \(ValueError: nested too deeply\)"),
+    "settings null": (put("settings.json", b"null"), r"settings\.json is damaged"),
+    "data deep": (put("data.json", b"[" * 200_000), r"data\.json is damaged \(ValueError: nested too deeply\)"),
+    "data a number": (put("data.json", b"7"), r"data\.json is damaged"),
+    "data of numbers": (put_json("data.json", contents={"a": 1}), r"data\.json is damaged \(ValueError: contents"),
+    "data of lists": (put_json("data.json", looks=[1]), r"data\.json is damaged"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILED.values(), ids=SPOILED)
+def test_a_finished_run_with_a_file_that_is_not_its_own_is_an_error_that_names_it(copied, finished, spoil, words):
+    spoil(copied, finished)
+    with pytest.raises(zoo.ZooError, match=words):
+        trained(copied, **QUICK)
+
+
+def with_weight(value):
+    return lambda found: found["state_dict"]["model.head.weight"].fill_(value)
+
+
+UNFIT = {
+    "of another run": (put_other("last.ckpt"), r"last\.ckpt is no checkpoint of this run"),
+    "missing": (lambda folder, _: (folder / "last.ckpt").unlink(), r"last\.ckpt is missing"),
+    "NaN": (put_checkpoint("last.ckpt", with_weight(float("nan"))), r"last\.ckpt: model\.head\.weight holds NaN"),
+    "infinite variance": (
+        put_checkpoint(
+            "best.ckpt", lambda found: found["state_dict"]["model.encoder.network.bn1.running_var"].fill_(torch.inf)
+        ),
+        r"best\.ckpt: .*running_var holds NaN or infinity",
+    ),
+    "a weight too few": (
+        put_checkpoint("last.ckpt", lambda found: found["state_dict"].pop("model.head.weight")),
+        r"last\.ckpt is damaged \(its tensor model\.head\.weight is not the model's\)",
+    ),
+    "no optimizer": (put_checkpoint("last.ckpt", lambda found: found.pop("optimizer_states")), r"last\.ckpt is damaged"),
+    "steps below 0": (put_checkpoint("last.ckpt", lambda found: found.update(global_step=-5)), "damaged .-5 of 2 steps"),
+    "steps without end": (put_checkpoint("last.ckpt", lambda found: found.update(global_step=10**9)), "1000000000 of 2 steps"),
+    "steps NaN": (put_checkpoint("last.ckpt", lambda found: found.update(global_step=float("nan"))), r"last\.ckpt is damaged"),
+    "the log a file": (
+        lambda folder, _: (shutil.rmtree(folder / "log"), (folder / "log").write_text("x")),
+        r"log cannot be written: File exists",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), UNFIT.values(), ids=UNFIT)
+def test_a_run_does_not_go_on_from_what_is_not_its_own(copied, finished, spoil, words):
+    (copied / "result.json").unlink()
+    spoil(copied, finished)
+    with pytest.raises(zoo.ZooError, match=words):
+        trained(copied, **QUICK)
+
+
+def test_a_best_checkpoint_that_is_gone_is_reported_before_the_run_goes_on(cut):
+    (cut / "best.ckpt").unlink()
+    data = squares()
+    with pytest.raises(zoo.ZooError, match=r"best\.ckpt is missing"):
+        trained(cut, data, **SETTINGS)
+    assert data.train.taken == 1 + len(data.train)  # for the fingerprint alone
 
 
 def test_infinity_in_a_buffer_is_no_divergence_and_nan_there_is():

@@ -147,6 +147,30 @@ def test_the_second_start_does_not_read_files_that_stayed_as_they_were(tmp_path)
     assert len(look_through(folder).problems) == 6
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": [-1, 32]},
+        {"size": [32]},
+        {"size": "32"},
+        {"channels": 3.5},
+        {"low": float("nan")},
+        {"high": 10**400},
+        {"values": 7},
+        {"values": [[0, -5]]},
+        {"values": [[0]]},
+        {"dtype": None},
+        {"more": 1},
+    ],
+)
+def test_a_look_with_facts_that_cannot_be_is_taken_again(tmp_path, changes):
+    folder = folder_of(tmp_path / "cells")
+    looks = json.loads(json.dumps(look_through(folder).looks))
+    damaged = {name: look | {"facts": look["facts"] | changes} for name, look in looks.items()}
+    assert json.loads(json.dumps(look_through(folder, known=damaged).looks)) == looks
+    assert look_through(folder, known={name: [1] for name in looks}).problems == ()
+
+
 def test_a_damaged_record_of_the_data_is_reported(tmp_path):
     folder = folder_of(tmp_path / "cells")
     trained(folder, tmp_path / "run")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import DataError
+from zoo.json_files import read_json
 
 if TYPE_CHECKING:
     from zoo.data.segmentation_data import Samples, SegmentationData
@@ -72,13 +73,21 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
     Raises:
         DataError: the file cannot be read as a fingerprint.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        return Fingerprint(contents=facts["contents"], reading=facts["reading"], looks=facts["looks"])
-    except (OSError, ValueError, KeyError, TypeError) as cause:
-        raise DataError(f"{path} is damaged ({type(cause).__name__}): it says which data the run was begun with.") from cause
+        facts = read_json(path)
+        parts = {name: facts[name] for name in ("contents", "reading", "looks")}
+        if not all(isinstance(part, dict) for part in parts.values()):
+            raise ValueError("contents, reading and looks are keys and values")
+        if not all(isinstance(digest, str) for digest in parts["contents"].values()):
+            raise ValueError("contents are digests")
+    except (OSError, ValueError, KeyError) as cause:
+        raise DataError(
+            f"{path} is damaged ({type(cause).__name__}: {cause}): it says which data the run was begun with. Restore it, "
+            f"or remove {path.parent} to begin the run again."
+        ) from cause
+    return Fingerprint(**parts)
 
 
 def digest_of_file(path: Path) -> str:

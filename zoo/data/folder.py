@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -72,6 +73,13 @@ class _Facts:
             values[self.colors.get(value, value) if isinstance(value, int) else value] += count
         return replace(self, values=values, colors={})
 
+    def __post_init__(self) -> None:
+        counts = (*self.size, self.channels, *self.values.values())
+        is_whole = all(type(count) is int and count >= 0 for count in counts)
+        is_finite = all(type(end) is float and math.isfinite(end) for end in (self.low, self.high))
+        if not (is_whole and is_finite and len(self.size) == 2 and isinstance(self.dtype, str)):
+            raise ValueError(f"no facts of an image and its mask: {self!r:.200}")
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, also for JSON, whose keys are texts."""
         listed = {name: [list(entry) for entry in getattr(self, name).items()] for name in ("values", "colors")}
@@ -83,9 +91,6 @@ class _Facts:
         values = {_color(value): count for value, count in facts["values"]}
         colors = {number: _color(color) for number, color in facts["colors"]}
         return cls(**{**facts, "size": tuple(facts["size"]), "values": values, "colors": colors})
-
-
-FACTS = {each.name for each in fields(_Facts)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,7 +395,7 @@ def _look_at(pair: _Pair, folder: Path, known: Mapping[str, Any]) -> dict[str, A
         names = [str(path.relative_to(folder)) for path in paths]
         files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)]
         earlier = known.get(names[0])
-        if earlier and [file[:3] for file in earlier["files"]] == files and earlier["facts"].keys() == FACTS:
+        if _is_look(earlier) and [file[:3] for file in earlier["files"]] == files:
             return dict(earlier)
         facts = _facts_or_problem(pair)
         if isinstance(facts, str):
@@ -399,6 +404,15 @@ def _look_at(pair: _Pair, folder: Path, known: Mapping[str, Any]) -> dict[str, A
     except OSError as cause:
         return f"{cause.filename or pair.image}: {cause.strerror or cause}"
     return {"files": [[*file, digest] for file, digest in zip(files, digests, strict=True)], "facts": facts.as_dict()}
+
+
+def _is_look(earlier: Any) -> TypeGuard[dict[str, Any]]:
+    """Say whether this is what `_look_at` returned once; a damaged file's is not, nor another version's."""
+    try:
+        _Facts.from_dict(earlier["facts"])
+        return all(len(file) == 4 and isinstance(file[-1], str) for file in earlier["files"])
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return False
 
 
 def _facts_or_problem(pair: _Pair) -> _Facts | str:

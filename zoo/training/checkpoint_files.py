@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
@@ -14,7 +15,10 @@ from zoo.matching import check_finite
 from zoo.state_dicts import unpickled
 from zoo.whole_files import draft_of
 
-__all__ = ["WholeCheckpoints", "check_weights", "steps_of"]
+__all__ = ["WholeCheckpoints", "check_weights", "read_checkpoint", "steps_of"]
+
+PARTS = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks")
+"""What Lightning goes on from."""
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -42,26 +46,69 @@ class WholeCheckpoints(TorchCheckpointIO):
             ) from cause
 
 
-def steps_of(place: Path) -> int:
-    """Return after how many steps of the optimizer a checkpoint was written.
+def read_checkpoint(place: Path, run: str) -> dict[str, Any]:
+    """Return a checkpoint of a run.
+
+    Args:
+        place: its file.
+        run: identifies the run, as `fit` notes it in each of its checkpoints.
 
     Raises:
-        ZooError: the file is damaged.
+        ZooError: the file is missing or damaged, or another run's.
     """
+    remedy = f"the run is not whole without it. Restore the file, or remove {place.parent} to begin the run again."
+    if not place.is_file():
+        raise ZooError(f"{place} is {'no file' if place.exists() else 'missing'}, and {remedy}")
     try:
-        return int(unpickled(place)["global_step"])
+        found = unpickled(place)
+        missing = [name for name in PARTS if name not in found]
+        if missing or type(found["global_step"]) is not int or not isinstance(found["state_dict"], dict):
+            raise ValueError(f"no {missing[0]}" if missing else "no count of steps, or no weights")
     except Exception as cause:
+        raise ZooError(f"{place} is damaged ({type(cause).__name__}), and {remedy}") from cause
+    facts = found.get("zoo")
+    if not isinstance(facts, dict) or facts.get("run") != run:
         raise ZooError(
-            f"{place} is damaged ({type(cause).__name__}), and the run cannot go on without it. Restore the file, or remove "
-            f"{place.parent} to begin the run again."
-        ) from cause
+            f"{place} is no checkpoint of this run, but of other settings, other data, another version or another program. "
+            f"Restore the run's own, or remove {place.parent} to begin the run again."
+        )
+    return dict(found)
+
+
+def steps_of(place: Path, run: str, module: LightningModule, most: int) -> int:
+    """Return after how many steps of the optimizer a checkpoint was written, once it is known to fit.
+
+    Args:
+        place: its file.
+        run: as for `read_checkpoint`.
+        module: that is to go on from it.
+        most: steps of the whole run.
+
+    Raises:
+        ZooError: as `read_checkpoint`; or its weights or its steps are not such as this run writes.
+    """
+    found = read_checkpoint(place, run)
+    state, wanted = found["state_dict"], module.state_dict()
+    other = [name for name in state.keys() | wanted.keys() if not _is_alike(state.get(name), wanted.get(name))]
+    steps = int(found["global_step"])
+    if other or not 0 <= steps <= most:
+        what = f"its tensor {sorted(map(str, other))[0]} is not the model's" if other else f"{steps} of {most} steps"
+        raise ZooError(f"{place} is damaged ({what}). Restore the file, or remove {place.parent} to begin the run again.")
+    check_finite(state, module, str(place))
+    return steps
+
+
+def _is_alike(found: object, wanted: object) -> bool:
+    if not isinstance(found, Tensor) or not isinstance(wanted, Tensor):
+        return type(found) is type(wanted)
+    return found.shape == wanted.shape and found.dtype == wanted.dtype
 
 
 def check_weights(model: nn.Module, step: int, learning_rate: float) -> None:
     """Raise if training has made the weights useless.
 
     Raises:
-        ZooError: a parameter holds NaN or infinity, or a buffer NaN. Infinity in a buffer may be an attention mask's.
+        ZooError: a parameter or a norm's statistic holds NaN or infinity, or another buffer NaN.
     """
     tensors = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -11,18 +12,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from zoo.building import build_pairing
+from zoo.configuration import Count, Strict, checked
 from zoo.data.extras import missing_packages
 from zoo.data.fingerprint import Fingerprint, digest_of_file, drawn_parts, fingerprint_of_samples, read_fingerprint
 from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
 from zoo.devices import choose_device, is_out_of_memory
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.foreign_code import ForeignError, no_exits
+from zoo.json_files import read_json, write_json
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
@@ -31,7 +35,6 @@ from zoo.training.layout import takes_channels_last
 from zoo.training.order import seed_of
 from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
-from zoo.whole_files import replace_file
 
 __all__ = ["TrainResult", "check_installed", "crop_size", "fit", "known_files"]
 
@@ -70,6 +73,33 @@ class TrainResult:
         return {**asdict(self), "test": self.test.as_dict(), "classes": list(self.classes), "checkpoint": str(self.checkpoint)}
 
 
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Scores(Strict):
+    """`Scores` as a file holds them."""
+
+    miou: Share
+    dice: Share
+    accuracy: Share
+    iou: list[Share | None]
+    pixels: Count
+
+
+class _Result(Strict):
+    """A `TrainResult` as its file holds it."""
+
+    pairing: str
+    data: str
+    classes: list[str]
+    steps: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
+    tested: Literal["best", "last"]
+    test: _Scores
+    checkpoint: str
+    run: str
+
+
 @no_exits("Training")
 def fit(
     pairing: Pairing | nn.Module,
@@ -105,6 +135,7 @@ def fit(
         DataError: images that differ in size, and no `size` among the settings; a sample is not as it must be; or every pixel
             of a part is left out.
         PluginError: code of the model or of the data raised something else than a `ZooError`, or tried to end the program.
+        ZooError: the process was sent SIGTERM; the last checkpoint is kept.
         KeyboardInterrupt: the user interrupted; the last checkpoint is kept.
     """
     check_installed()
@@ -127,8 +158,10 @@ def fit(
     identity: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "facts": facts}
     if files := _digests([*_weights_files(pairing), *plugins]):
         identity["files"] = files
-    if (done := _claim(output, identity, fingerprint)) is not None:
-        return done
+    _claim(output, identity, fingerprint)
+    facts["run"] = _digest_of(identity, fingerprint)
+    if (output / RESULT).exists():
+        return _finished(output, facts["run"])
     torch.manual_seed(seed_of("weights", settings.seed) % 2**63)
     if isinstance(pairing, Pairing):
         built = build_pairing(pairing)
@@ -162,7 +195,7 @@ def fit(
         checkpoint=output / f"{outcome.tested}.ckpt",
     )
     if outcome.is_first:
-        _write(output / RESULT, result.as_dict())
+        write_json(output / RESULT, result.as_dict() | {"run": facts["run"]})
     return result
 
 
@@ -257,10 +290,15 @@ def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _claim(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> TrainResult | None:
-    """Make the folder this run's, or find that it is already; return the result where it was finished."""
+def _digest_of(identity: Mapping[str, Any], data: Fingerprint) -> str:
+    """Return what tells a run's checkpoints from those of other settings or other data."""
+    return hashlib.sha256(json.dumps([identity, data.digest], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _claim(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> None:
+    """Make the folder this run's, or find that it is already."""
     path = output / SETTINGS
-    if path.is_file():
+    if path.exists():
         found = _read(path)
         if found != _plain(identity):
             differing = sorted(_differences(found, _plain(identity)))
@@ -269,18 +307,17 @@ def _claim(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> Trai
                 "remove that folder."
             )
         _check_same_data(output, data)
-        return _finished(output)
+        return
     try:
         output.mkdir(parents=True, exist_ok=True)
         if any(each.name != DATA for each in output.iterdir()):
             raise ConfigError(f"{output} is not empty, and holds no run of zoo. Give another --output.")
-        _write(output / DATA, data.as_dict())
-        _write(path, identity)  # last: the folder is this run's from now on
+        write_json(output / DATA, data.as_dict())
+        write_json(path, identity)  # last: the folder is this run's from now on
     except OSError as cause:
         raise OptionError(
             f"output {output} cannot be made a run's folder: {cause.strerror or cause}. Give a folder that can be written to."
         ) from cause
-    return None
 
 
 def _check_same_data(output: Path, data: Fingerprint) -> None:
@@ -294,37 +331,39 @@ def _check_same_data(output: Path, data: Fingerprint) -> None:
             "remove that folder."
         )
     if before.looks != data.looks:  # copied files have another time of change
-        _write(output / DATA, data.as_dict())
+        write_json(output / DATA, data.as_dict())
 
 
-def _finished(output: Path) -> TrainResult | None:
-    if not (output / RESULT).is_file():
-        return None
-    facts = _read(output / RESULT)
-    try:
-        scores = Scores(**{**facts["test"], "iou": tuple(facts["test"]["iou"])})
-        checkpoint = output / Path(facts["checkpoint"]).name
-        return TrainResult(**{**facts, "test": scores, "classes": tuple(facts["classes"]), "checkpoint": checkpoint})
-    except (KeyError, TypeError) as cause:
-        raise _damaged(output / RESULT, cause) from cause
+def _finished(output: Path, run: str) -> TrainResult:
+    """Return the result of a run that was finished, whose tested checkpoint is still there."""
+    from zoo.training.checkpoint_files import read_checkpoint  # Lightning takes seconds to import
+
+    path = output / RESULT
+    facts = checked(_Result, _read(path), f"{path} is damaged. Restore it, or remove {output} to begin the run again")
+    if len(facts.test.iou) != len(facts.classes):
+        raise _damaged(path, f"{len(facts.test.iou)} scores for {len(facts.classes)} classes")
+    if facts.run != run:
+        raise _damaged(path, "it is another run's")
+    checkpoint = output / f"{facts.tested}.ckpt"
+    read_checkpoint(checkpoint, run)
+    told = facts.model_dump(exclude={"run"}) | {"classes": tuple(facts.classes), "checkpoint": checkpoint}
+    return TrainResult(**told | {"test": Scores(**told["test"] | {"iou": tuple(facts.test.iou)})})
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> dict[str, Any]:
     """Return what a JSON file of a run holds.
 
     Raises:
         ConfigError: it is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as cause:
-        raise _damaged(path, cause) from cause
+        raise _damaged(path, f"{type(cause).__name__}: {cause}") from cause
 
 
-def _damaged(path: Path, cause: Exception) -> ConfigError:
-    return ConfigError(
-        f"{path} is damaged ({type(cause).__name__}). Restore the file, or remove {path.parent} to begin the run again."
-    )
+def _damaged(path: Path, reason: str) -> ConfigError:
+    return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to begin the run again.")
 
 
 def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
@@ -333,10 +372,6 @@ def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
             yield from _differences(one.get(key), other.get(key), f"{place}.{key}" if place else key)
     elif one != other:
         yield place
-
-
-def _write(path: Path, facts: Mapping[str, Any]) -> None:
-    replace_file(path, (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def _memory_format(

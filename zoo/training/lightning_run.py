@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,15 +14,16 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from zoo.data.segmentation_data import SegmentationData
-from zoo.errors import OptionError
+from zoo.errors import OptionError, ZooError
+from zoo.json_files import write_json
 from zoo.training.checkpoint_files import WholeCheckpoints, steps_of
 from zoo.training.module import TrainingModule
 from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
-from zoo.whole_files import replace_file
 
 __all__ = ["Outcome", "run"]
 
@@ -64,12 +65,18 @@ def run(
     """Train and test.
 
     The folder has `trained.json` once nothing is left but the test.
+
+    Raises:
+        ZooError: the process was sent SIGTERM.
     """
     model = model.to(memory_format=memory_format)
     module = TrainingModule(model, data, settings, size=size, facts=facts, memory_format=memory_format)
     last, best, trained = output / "last.ckpt", output / "best.ckpt", output / "trained.json"
-    begun = steps_of(last) if last.is_file() else 0
+    run_id = facts["run"]
+    begun = steps_of(last, run_id, module, module.steps) if last.exists() or trained.exists() else 0
     interval = max(1, round(module.steps / settings.validations)) if settings.validations else None
+    if interval and begun > interval:  # its best state so far is there: what is wrong with it is said now, not after hours
+        steps_of(best, run_id, module, module.steps)
     keeper = ModelCheckpoint(output, "best", monitor="val_miou", mode="max", enable_version_counter=False)
     callbacks: list[Callback] = [
         _KeepLast(last, step=begun, interval=max(MIN_STEPS, module.steps // CHECKPOINTS), validations=interval)
@@ -101,22 +108,35 @@ def run(
         enable_progress_bar=show_progress,
         enable_model_summary=False,
     )
-    if not trained.is_file():
-        trainer.fit(module, ckpt_path=str(last) if last.is_file() else None)
-        begun = trainer.global_step
-        trainer.save_checkpoint(last)
-        if interval and module.validated_at != begun:
-            trainer.validate(module, verbose=False)
-            if keeper.best_model_score is None or module.miou > keeper.best_model_score:
-                trainer.save_checkpoint(best)
-        if trainer.is_global_zero:
-            replace_file(trained, json.dumps({"steps": begun}).encode())
-        trainer.strategy.barrier()
-    tested = best if interval else last
-    steps_of(tested)  # a damaged file is reported here, and not in the words of what unpickles it
-    trainer.test(module, ckpt_path=str(tested), verbose=False)
+    with _telling_of_sigterm(output):
+        if not trained.exists():
+            trainer.fit(module, ckpt_path=str(last) if last.exists() else None)
+            begun = trainer.global_step
+            trainer.save_checkpoint(last)
+            if interval and module.validated_at != begun:
+                trainer.validate(module, verbose=False)
+                if keeper.best_model_score is None or module.miou > keeper.best_model_score:
+                    trainer.save_checkpoint(best)
+            if trainer.is_global_zero:
+                write_json(trained, {"steps": begun})
+            trainer.strategy.barrier()
+        tested = best if interval else last
+        steps_of(tested, run_id, module, module.steps)  # a damaged file is reported here, and not in the words of Lightning
+        trainer.test(module, ckpt_path=str(tested), verbose=False)
     assert module.scores is not None
     return Outcome(steps=begun, tested=tested.stem, scores=module.scores, is_first=trainer.is_global_zero)
+
+
+@contextmanager
+def _telling_of_sigterm(output: Path) -> Iterator[None]:
+    """Let an end that was asked for be no success: Lightning ends the program with status 0 after the batch."""
+    try:
+        yield
+    except SIGTERMException as cause:
+        raise ZooError(
+            f"Training was ended by SIGTERM. The last checkpoint in {output}, if there is one already, is kept, and the same "
+            "command goes on from there."
+        ) from cause
 
 
 class _KeepLast(Callback):
