@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from textwrap import dedent
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 import yaml
 from made_stores import add_run
 from PIL import Image
-from report_tables import quality
+from report_tables import failed, quality, row
 
 import zoo
 from zoo.benchmark import BenchConfig, load_config
@@ -160,12 +161,22 @@ def test_the_difference_to_the_baseline_has_its_interval(table):
 
 
 def test_a_model_that_cannot_be_trained_keeps_its_speed_and_says_so(table, finished):
-    row, _ = named(table, "never-trains")
-    assert row.error is None
-    assert row.latency
-    assert row.miou is None
-    assert any("training with seed 1 failed: ArithmeticError: no gradient" in flag for flag in row.flags)
-    assert "FAILED training tiny x never-trains with seed 0: ArithmeticError: no gradient" in finished[2]
+    found, _ = named(table, "never-trains")
+    assert found.error is None
+    assert found.latency
+    assert found.miou is None
+    assert any("training with seed 1 failed: PluginError: tiny x never-trains" in flag for flag in found.flags)
+    assert "FAILED training tiny x never-trains with seed 0: " in finished[2]
+    assert finished[2].endswith("1 of 3 pairings failed.\n")
+
+
+def test_a_model_has_failed_if_each_of_its_trainings_has():
+    none = replace(quality(0.5), seeds=(), miou=(), iou=(), steps=(), seconds=())
+    assert row(quality=replace(none, failures={0: "NaN", 1: "NaN"})).has_failed
+    assert not row(quality=none).has_failed  # not trained yet
+    assert not row(quality=replace(quality(0.5), failures={1: "NaN"})).has_failed
+    assert not row().has_failed
+    assert failed().has_failed
 
 
 def test_the_look_up_and_the_majority_class_stand_below(table, finished):

@@ -97,6 +97,11 @@ class Quality:
     wanted: int
 
     @property
+    def has_failed(self) -> bool:
+        """Whether every training failed."""
+        return bool(self.failures) and not self.seeds
+
+    @property
     def mean(self) -> float | None:
         """Over the seeds; None where every training failed."""
         return statistics.fmean(self.miou) if self.miou else None

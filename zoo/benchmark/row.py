@@ -118,6 +118,11 @@ class Row:
         return self.role == "baseline"
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it could not be measured, or every one of its trainings failed."""
+        return self.error is not None or (self.quality is not None and self.quality.has_failed)
+
+    @property
     def images_per_second(self) -> float | None:
         """Throughput at the median latency."""
         return self.batch / self.latency.median if self.latency else None

@@ -50,7 +50,8 @@ def bench(
 
     With --quality the table has each one's mIoU after training, over several seeds.
 
-    A pairing that fails is a row with its error, and the last line says how many did. Exit status 1: every one failed.
+    A pairing that fails, or each of whose trainings does, is a row that says so, and the last line says how many did. Exit
+    status 1: every one failed.
     """
     from zoo.benchmark import bench as run_bench
     from zoo.benchmark import load_config
@@ -75,11 +76,10 @@ def bench(
         view=lambda width: terminal_view(table, width),
         kept=f"The results are in {store}.",
     )
-    names = {row.name for row in table.rows}
-    failed = {row.name for row in table.rows if row.error}
+    failed = {row.name for row in table.rows if row.has_failed}
     if failed:
-        note(f"{len(failed)} of {len(names)} pairings failed.")
-    if all(row.error for row in table.rows):
+        note(f"{len(failed)} of {len({row.name for row in table.rows})} pairings failed.")
+    if all(row.has_failed for row in table.rows):
         raise typer.Exit(1)
 
 
