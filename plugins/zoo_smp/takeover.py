@@ -140,6 +140,7 @@ def from_smp(
             decoder_options=options,
         )
     _load(built, source, f"{kind}({config['encoder_name']!r})")
+    built.encoder_weights = "those of smp's model"  # which may be random ones
     num_classes = built.pairing.classes
     built.has_one_class_per_pixel = num_classes == 1 or not _is_sigmoid(_activation_of(source.segmentation_head), num_classes)
     if preprocessing is not None:

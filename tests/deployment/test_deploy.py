@@ -432,3 +432,11 @@ def test_a_model_whose_code_ends_the_program_is_an_error(end):
 
     with pytest.raises(zoo.PluginError, match=rf"zoo\.deploy was ended by {type(end).__name__}"):
         zoo.deploy(Ending(3, 2, 1), example=images(), runtime="eager")
+
+
+def test_a_model_that_gives_no_number_is_told_from_a_runtime_that_is_not_exact():
+    model = stack().eval()
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(zoo.ZooError, match=r"cannot be deployed\. The model itself gives NaN or infinity in"):
+        zoo.deploy(model, example=images(), runtime="eager")

@@ -381,3 +381,15 @@ def test_a_model_whose_code_ends_the_program_is_an_error(tmp_path, end):
     with pytest.raises(zoo.PluginError, match=rf"zoo\.export was ended by {type(end).__name__}"):
         zoo.export(model, tmp_path / "model.pt2", timeout=None)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_gives_no_number_is_told_from_an_export_that_is_not_exact(tmp_path, value):
+    model = built()
+    with torch.no_grad():
+        model.head.bias.fill_(value)
+    with pytest.raises(
+        zoo.ExportError, match=r"cannot be exported\. The model itself gives NaN or infinity in 196,608 of 196,608"
+    ):
+        zoo.export(model, tmp_path / "model.pt2", timeout=None)
+    assert not list(tmp_path.iterdir())

@@ -428,6 +428,7 @@ def test_a_model_that_smp_saved_is_taken_over_from_its_folder(tmp_path):
     config["encoder_weights"] = "imagenet"  # as most were made with; nothing is fetched for it
     (tmp_path / "saved/config.json").write_text(json.dumps(config), encoding="utf-8")
     ours = zoo.from_smp(tmp_path / "saved")
+    assert "encoder weights: those of smp's model" in repr(ours)  # which smp does not say the origin of
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert largest_error(ours(image), theirs(image)) < 1e-5

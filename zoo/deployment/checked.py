@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zoo.deployment.graph import capture
 from zoo.deployment.passes import apply_passes
-from zoo.deployment.reference import Reference, relative_error
+from zoo.deployment.reference import Reference, relative_error, why_not_comparable
 from zoo.deployment.runtimes import Program, make_program, why_not
 from zoo.errors import ZooError
 
@@ -50,8 +50,10 @@ def check_output(program: Program, image: Tensor, reference: Reference) -> None:
     """Run a program once and compare its output.
 
     Raises:
-        ZooError: it is not near enough.
+        ZooError: it is not near enough, or the reference is no number.
     """
+    if reason := why_not_comparable(reference.output):
+        raise ZooError(reason)
     with torch.inference_mode():
         error = relative_error(program(image), reference.output)
     if not error <= reference.accepted:  # an error that is no number is refused as well

@@ -25,7 +25,7 @@ from zoo.deployment.choice import (
 )
 from zoo.deployment.graph import Graph, capture
 from zoo.deployment.passes import Done, apply_counted, check_passes
-from zoo.deployment.reference import reference_of
+from zoo.deployment.reference import reference_of, why_not_comparable
 from zoo.deployment.report import DeployReport
 from zoo.deployment.runtimes import Program, original_program
 from zoo.errors import InputError, OptionError, ZooError
@@ -144,6 +144,8 @@ def deploy(
     Raises:
         OptionError: an unknown runtime or pass, or a tolerance that is no number above 0.
         InputError: no example where one is needed, or one that the model does not take.
+        PluginError: code of the model tried to end the program.
+        ZooError: the model itself gives NaN or infinity.
 
     Example:
         >>> fast = zoo.deploy(model, example=torch.randn(1, 3, 512, 512))
@@ -161,6 +163,8 @@ def deploy(
         raise InputError(
             f"deploy takes a model that returns one tensor; {type(model).__name__} returns {type(reference.output).__name__}."
         )
+    if reason := why_not_comparable(reference.output):
+        raise ZooError(f"{type(model).__name__} cannot be deployed. {reason}")
     graph, done, unread = _read(original, image, names)
     tried = [] if graph is None else try_candidates(graph, image, reference, runtimes, tolerance)
     usable = [(candidate, program) for candidate, program in tried if program is not None]

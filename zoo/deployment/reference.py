@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zoo.deployment.runtimes import original_program
 
-__all__ = ["ROUNDINGS", "Reference", "full_float32", "reference_of", "relative_error"]
+__all__ = ["ROUNDINGS", "Reference", "full_float32", "reference_of", "relative_error", "why_not_comparable"]
 
 ROUNDINGS = 3
 """How many times the model's own error a program may have, where the model itself computes in TF32 or bfloat16.
@@ -67,6 +67,16 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     largest = float(expected.abs().max())
     difference = float((found.to(expected.dtype) - expected).abs().max())
     return difference / largest if largest else difference
+
+
+def why_not_comparable(output: Tensor) -> str | None:
+    """Return why nothing can be compared with a model's own output; None where something can."""
+    if not (count := int((~output.isfinite()).sum())):
+        return None
+    return (
+        f"The model itself gives NaN or infinity in {count:,} of {output.numel():,} logits, so that nothing can be compared "
+        "with it. Its weights may be those of a training that diverged, or the image is not normalized as it expects."
+    )
 
 
 @contextlib.contextmanager

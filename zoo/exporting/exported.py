@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from zoo.deployment.checked import told
+from zoo.deployment.reference import why_not_comparable
 from zoo.errors import ExportError, InputError, OptionError
 from zoo.exporting.checking import checked, shapes_for
 from zoo.exporting.facts import facts_of
@@ -84,7 +86,9 @@ def export(
 
     Raises:
         OptionError: an option without such a value, a place that cannot be written to, or a package that is missing.
-        ExportError: it cannot be exported, or the file's output differs by more than the tolerance; nothing was written.
+        ExportError: it cannot be exported, the model itself gives NaN or infinity, or the file's output differs by more than
+            the tolerance; nothing was written.
+        PluginError: code of the model tried to end the program.
         InputError: a `size` that the model refuses.
 
     Example:
@@ -100,6 +104,7 @@ def export(
     single = _single_size(model, size)
     notes = ["It was asked for one size."] if fixed else [f"One size: {plan.why_closed}."] if plan.why_closed else []
     subject = _subject(model, normalise)
+    _check_comparable(subject, model, single)
     with _folder_beside(place) as folder:
         for is_last, (taken, open_batch) in _ways(single, is_fixed=bool(notes)):
             target = place if taken is None else _named(place, taken)
@@ -183,6 +188,18 @@ def _subject(model: SegmentationModel, normalise: bool) -> nn.Module:
     subject = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     subject.aux_heads = nn.ModuleList()
     return Normalising(Normalisation(model.preprocessing), subject) if normalise else subject
+
+
+def _check_comparable(subject: nn.Module, model: SegmentationModel, size: Size) -> None:
+    """Raise if the model's own output is no number, before a file is made that could not be compared with it."""
+    image = torch.rand(1, model.pairing.in_channels, *size, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.inference_mode():
+            output = subject(image)
+    except Exception:  # noqa: BLE001 - of each way to write it is said what the model raises
+        return
+    if reason := why_not_comparable(output):
+        raise ExportError(f"{model.pairing} cannot be exported. {reason} Nothing was written.")
 
 
 def _named(place: Path, size: Size) -> Path:
