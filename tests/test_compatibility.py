@@ -441,3 +441,16 @@ def test_decoders_that_do_not_fit_side_by_side_are_shown_below_one_another(tmp_p
     assert [decoder for _, *decoders in headings for decoder in decoders] == [f"local:{name}" for name in names]
     assert str(found) == render(found, "table")
     assert str(found).count(" encoder ") == 1
+
+
+@pytest.mark.parametrize("end", [SystemExit(0), KeyboardInterrupt()])
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_decoder_whose_code_ends_the_program_is_a_cell_with_its_error(tmp_path, end):
+    class Ending(Last):
+        def forward(self, features):
+            raise end
+
+    zoo.register_encoder("even", Conv, pyramid=[zoo.FeatureMap(name="map16", channels=8, stride=16)])
+    zoo.register_decoder("ending", Ending)
+    (cell,) = zoo.matrix("local:even", "local:ending", cache=tmp_path / "cache.sqlite").cells
+    assert f"A call of the model was ended by {type(end).__name__}" in cell.error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 from torch import nn
 
 import zoo
+from zoo.benchmark.clock import timed
 from zoo.benchmark.cost import LiveTensors, _cost_on, static_cost
+from zoo.benchmark.steps import build_subject, make_step
 from zoo.benchmark.trial import Reference, Trial
 
 META, CPU = torch.device("meta"), torch.device("cpu")
@@ -43,6 +46,33 @@ class Asks(nn.Module):
 class Broken(nn.Module):
     def forward(self, x):
         raise LookupError("no such thing on any device")
+
+
+class Ending(nn.Conv2d):
+    """Calls what is given where it should compute."""
+
+    def __init__(self, end):
+        super().__init__(3, 1, 1)
+        self.end = end
+
+    def forward(self, x):
+        self.end()
+
+
+def leave():
+    sys.exit(0)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("end", "words"), [(leave, "SystemExit: 0"), (interrupt, "KeyboardInterrupt")])
+def test_a_model_whose_code_ends_the_program_is_an_error_where_it_is_counted_and_timed(end, words):
+    trial = trial_of("Ending", end=end)
+    for run in (lambda: static_cost(trial), lambda: timed(make_step(build_subject(trial), trial, CPU), 1, CPU)):
+        with pytest.raises(zoo.PluginError, match=f"A call of the model was ended by {words}"):
+            run()
 
 
 def trial_of(factory, mode="inference", *, batch=BATCH, side=SIDE, dtype="float32", in_channels=3, classes=1, **options):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from zoo.benchmark.steps import Step
+from zoo.foreign_code import no_exits
 
 __all__ = ["Timing", "calls_to_fill_a_slot", "read_clock", "timed"]
 
@@ -31,10 +32,15 @@ def read_clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
+@no_exits("A call of the model")
 def timed(step: Step, calls: int, device: torch.device) -> Timing:
     """Return the mean of some calls in a row, all that the device was given being done.
 
     The device's own time is the process's CPU time, of all threads, or what lies between two events on an accelerator.
+
+    Raises:
+        PluginError: the model's code tried to end the program.
+        Exception: what else a call raises.
     """
     if device.type == "cpu":
         began, busy = time.perf_counter(), time.process_time()

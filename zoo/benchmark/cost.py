@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from zoo.benchmark.records import StaticCost
 from zoo.benchmark.steps import build_subject, make_step
 from zoo.benchmark.trial import Trial
+from zoo.foreign_code import no_exits
 from zoo.model import SegmentationModel
 
 __all__ = ["LiveTensors", "static_cost"]
@@ -24,6 +25,7 @@ META = torch.device("meta")
 CPU = torch.device("cpu")
 
 
+@no_exits("A call of the model")
 def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
     """Return a trial's costs; on the meta device nothing is computed. What meta cannot run is run on the CPU.
 
@@ -32,7 +34,7 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
     changes what tensors live in ways that this cannot follow: the costs are those of the eager model.
 
     Raises:
-        ZooError: the model cannot be built, not even on the CPU.
+        ZooError: the model cannot be built, not even on the CPU, or its code tried to end the program.
         Exception: what running it on the CPU raises.
     """
     eager = replace(trial, runtime="eager", name="", role="candidate")

@@ -31,6 +31,7 @@ from zoo.benchmark.steps import Step, build_subject, make_step
 from zoo.benchmark.trial import Trial
 from zoo.devices import is_out_of_memory, is_usable
 from zoo.errors import ZooError
+from zoo.foreign_code import no_exits
 from zoo.plugin_files import load_plugin_file
 
 __all__ = ["Job", "JobKind"]
@@ -249,8 +250,9 @@ class _Rounds:
         else:
             torch.manual_seed(self.job.seed)
             step = make_step(build_subject(trial), trial, self.device)
-        for _ in range(self.job.warmup):
-            step()
+        with no_exits("A call of the model"):
+            for _ in range(self.job.warmup):
+                step()
         self.ready[trial.key] = (step, calls_to_fill_a_slot(step, self.device))
 
     def _round(self, number: int) -> Generator[Message, None, Round | None]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from zoo.building import build_pairing
 from zoo.compatibility.cells import CLASSES, Cell
 from zoo.errors import PluginError, ZooError
+from zoo.foreign_code import no_exits
 from zoo.pairing import Pairing
 
 __all__ = ["Outcome", "check"]
@@ -30,10 +31,10 @@ class Outcome:
 def check(encoder: str, decoder: str) -> Outcome:
     """Build the pairing and run it in eval mode on one small image; what is raised becomes the cell's error."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), no_exits("A call of the model"):
             warnings.simplefilter("ignore")  # whoever builds the model in earnest is warned
             return Outcome(cell=_checked(encoder, decoder), is_lasting=True)
-    except (Exception, SystemExit) as cause:  # noqa: BLE001 - a plugin's model may raise anything
+    except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
         error = f"{type(cause).__name__}: {cause}".strip()
         return Outcome(cell=Cell(encoder=encoder, decoder=decoder, error=error), is_lasting=_is_lasting(cause))
 
