@@ -944,3 +944,13 @@ def test_what_a_forward_keeps_deep_inside_its_attributes_is_put_back():
     module = Keeps()
     zoo.build(module, "unet-basic")
     assert (module.tables, list(module.last)) == ({"by size": {}}, [])
+
+
+@pytest.mark.parametrize("end", [SystemExit(0), KeyboardInterrupt()])
+def test_a_module_whose_code_ends_the_program_is_an_error(end):
+    class Ending(nn.Conv2d):
+        def forward(self, image):
+            raise end
+
+    with pytest.raises(zoo.PluginError, match=f"Measuring a module was ended by {type(end).__name__}"):
+        zoo.build(Ending(3, 8, 3, stride=2), "unet-basic")

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from zoo.errors import NegotiationError, OptionError, PluginError, WeightsError
 from zoo.extraction import Place, RecordedEncoder, Traced, cut, differing_scopes, recorded, trace
+from zoo.foreign_code import no_exits
 from zoo.measurement import (
     BATCH,
     META_SIZES,
@@ -42,6 +43,7 @@ _VERIFIED_SIZE = (256, 320)  # of a real run, above the size that most modules o
 _TRUNK_LEVELS = 3  # a block shows two where it strides: what it expands at the finer one, and its output
 
 
+@no_exits("Measuring a module")
 def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int] | None = None) -> EncoderSpec:
     """Measure the feature maps that a module computes, and return it as an encoder spec.
 
