@@ -14,6 +14,8 @@ from textwrap import dedent
 
 import pytest
 import yaml
+from PIL import Image
+from torch import nn
 
 import zoo
 from zoo.cli import main
@@ -391,6 +393,68 @@ def test_what_a_plugin_file_writes_is_no_part_of_a_table(tmp_path):
     done = run_in(tmp_path, "bench", "run.yaml", "--format", "json")
     assert done.returncode == 0, done.stderr
     assert [row["error"] for row in json.loads(done.stdout)["rows"]] == [None]
+
+
+STREAMS = """
+    import codecs, io, os, sys
+    import zoo
+
+    def needs(**options):
+        {act}
+        return zoo.Needs()
+
+    {at_import}
+
+    @zoo.hookimpl
+    def zoo_decoders():
+        yield zoo.DecoderSpec(name="closer", factory="a:B", needs=needs)
+"""
+ACTS = {
+    "wrapped": "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')",
+    "detached": "sys.stdout = codecs.getwriter('utf-8')(sys.stdout.detach())",
+    "closed": "sys.stdout.close(); sys.stderr.close()",
+    "none": "sys.stdout = sys.stderr = None",
+    "gone": "del sys.stdout, sys.stderr",
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_answers_and_errors_arrive_whatever_a_plugin_does_to_the_streams(install, command_line, act):
+    install("closing-dist", {"zoo": {"closing": "closing_hooks"}}, {"closing_hooks": STREAMS.format(act=act, at_import=act)})
+    status, shown, errors = command_line("negotiate", "resnet18", "closing:closer")
+    assert (status, json.loads(shown)["decoder"], errors) == (0, "closing:closer", "")
+    status, shown, errors = command_line("negotiate", "resnet18", "closing:closer", "--levels", "99")
+    assert (status, shown) == (2, "")
+    assert "levels=99 asks for 99 strides" in errors
+
+
+def test_answers_and_errors_arrive_though_a_plugin_closes_those_of_the_process(install, tmp_path):
+    act = (
+        "os.fdopen(sys.stderr.fileno(), 'w').close(); sys.__stdout__.close(); sys.__stderr__.close(); os.close(1); os.close(2)"
+    )
+    install("closing-dist", {"zoo": {"closing": "closing_hooks"}}, {"closing_hooks": STREAMS.format(act="pass", at_import=act)})
+    done = run_in(tmp_path / "site-packages", "list", "decoders", "closer")
+    assert (done.returncode, "closer" in done.stdout, done.stderr) == (0, True, "")
+    done = run_in(tmp_path / "site-packages", "show", "nothing")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'nothing'" in done.stderr
+
+
+def test_a_plugin_that_exits_with_success_does_not_end_a_command_so(fresh_registry, tmp_path, command_line):
+    class Leaving(nn.Module):
+        def __init__(self, pyramid):
+            super().__init__()
+            self.out_channels, self.out_stride = pyramid[0].channels, pyramid[0].stride
+
+        def forward(self, features):
+            sys.exit(0)
+
+    zoo.register_decoder("leaving", Leaving)
+    zoo.build("timm:test_resnet", "leaving").save(tmp_path / "model")
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    status, shown, errors = command_line("predict", tmp_path / "model", tmp_path / "a.png", "--output", tmp_path / "masks")
+    assert (status, shown) == (2, "")
+    assert "Code of a plugin ended the command" in errors
 
 
 def test_control_characters_of_strangers_do_not_reach_the_terminal(install, tmp_path, cli):

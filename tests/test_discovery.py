@@ -301,6 +301,60 @@ def test_an_import_that_takes_long_is_named(install, monkeypatch, capsys):
     assert "ZOO_DISABLE_PLUGINS=slow" in told
 
 
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("needs", "The needs function of slow:first"),
+        ("import", "Importing the factory 'slow_parts:Sum' of slow:first"),
+        ("factory", "The factory of slow:first"),
+        ("head", "make_head of slow:first"),
+        ("file", "The plugin file "),
+    ],
+)
+def test_any_code_of_a_plugin_that_takes_long_is_named(install, monkeypatch, capsys, tmp_path, where, told):
+    def wait(at):
+        return "time.sleep(0.3)" if at == where else "pass"
+
+    hooks = f"""
+        import time, zoo
+
+        def needs(**options):
+            {wait("needs")}
+            return zoo.Needs()
+
+        @zoo.hookimpl
+        def zoo_decoders():
+            yield zoo.DecoderSpec(name="first", factory="slow_parts:Sum", needs=needs)
+    """
+    parts = f"""
+        import time
+        from torch import nn
+
+        {wait("import")}
+
+        class Sum(nn.Module):
+            def __init__(self, pyramid):
+                super().__init__()
+                {wait("factory")}
+                self.out_channels, self.out_stride = 4, 1
+
+            def make_head(self, classes):
+                {wait("head")}
+                return nn.Identity()
+    """
+    install("slow-dist", {"zoo": {"slow": "slow_hooks"}}, {"slow_hooks": hooks, "slow_parts": parts})
+    default_registry().records()
+    monkeypatch.setattr("zoo.foreign_code.PATIENCE", 0.1)
+    if where == "file":
+        (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.3)", encoding="utf-8")
+        load_plugin_file(tmp_path / "slow.py")
+    else:
+        zoo.build("timm:test_resnet", "slow:first")
+    named = capsys.readouterr().err
+    assert f"{told}" in named
+    assert "has been running for 0.1 s and may never end" in named
+
+
 @pytest.mark.parametrize("broken", ["METADATA", "entry_points.txt"])
 def test_a_distribution_whose_files_are_no_utf_8_harms_no_other(good, install, tmp_path, capsys, broken):
     install("latin-dist", {"zoo": {"latin": "latin_hooks"}}, {"latin_hooks": GOOD.replace('"sum"', '"latin-sum"')})

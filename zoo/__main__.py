@@ -14,12 +14,14 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Run the command line; `zoo bench`, which runs long, turns the collector on again."""
     gc.disable()
+    with contextlib.suppress(OSError, AttributeError):  # where there is one; a plugin that closes it closes another
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
     from zoo.cli import main as run
 
     try:
         run()
     finally:  # what plugins print when the interpreter ends is no part of the answer
-        with contextlib.suppress(OSError, AttributeError):
+        with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()
             os.dup2(2, 1)
 

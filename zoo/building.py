@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from zoo.errors import OptionError, PluginError, ZooError
-from zoo.foreign_code import ForeignError, foreign_code
+from zoo.errors import OptionError, PluginError
+from zoo.foreign_code import ForeignError, plugin_code
 from zoo.licences import licences_of
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
@@ -156,12 +156,12 @@ def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
         return nn.Identity()
     if make_head is None:
         return _pointwise(int(decoder.out_channels), classes)  # type: ignore[arg-type]
+    owner = f"make_head of {resolved.decoder.full_id}"
     try:
-        head = make_head(classes)
-    except ZooError:
-        raise
-    except Exception as cause:
-        raise PluginError(f"make_head of {resolved.decoder.full_id} raised {type(cause).__name__}: {cause}.") from cause
+        with plugin_code(owner, f"Leave {resolved.decoder.full_id} out to do without it."):
+            head = make_head(classes)
+    except ForeignError as failure:
+        raise PluginError(f"{owner} raised {failure}.") from failure.__cause__
     if not isinstance(head, nn.Module):
         raise PluginError(f"make_head of the decoder {resolved.decoder.id} must return an nn.Module; found {head!r}.")
     _check_materialized(head, f"make_head of the decoder {resolved.decoder.id}")
@@ -215,8 +215,10 @@ def _made(
     options: Mapping[str, Any],
 ) -> nn.Module:
     """Call a plugin's factory; what it raises is the plugin's error, with its cause."""
+    advice = f"Leave {entry.full_id} out to do without it."
+    loading = "" if given.get("weights") is None else "Fetching and reading weights may take as long. "
     try:
-        with foreign_code():
+        with plugin_code(f"Importing the factory {entry.spec.factory!r} of {entry.full_id}", advice):
             factory = _imported(entry.spec.factory)
     except ForeignError as failure:
         raise PluginError(
@@ -226,7 +228,7 @@ def _made(
     keywords = {**given, **entry.spec.constants}
     _check_accepted(entry, named, keywords, options)
     try:
-        with foreign_code():
+        with plugin_code(f"The factory of {entry.full_id}", loading + advice):
             module = factory(*arguments, **keywords, **options)
     except ForeignError as failure:
         raise PluginError(

@@ -19,7 +19,7 @@ import pluggy
 
 from zoo import hookspecs
 from zoo.errors import PluginError, RegistrationError, ZooError
-from zoo.foreign_code import ForeignError, foreign_code, named_if_long
+from zoo.foreign_code import ForeignError, plugin_code
 from zoo.hookspecs import API_VERSION, GROUP
 from zoo.printable import printable
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
@@ -182,8 +182,7 @@ def _loaded(found: FoundPlugin) -> PluginRecord:
     try:
         with (
             redirect_stdout(sys.stderr),  # what a plugin prints is not part of what a command prints
-            named_if_long(f"Importing {found}", f"{DISABLED}={found.name} leaves it out."),
-            foreign_code(),
+            plugin_code(f"Importing {found}", f"{DISABLED}={found.name} leaves it out."),
         ):
             encoders, decoders = _specs_of(found.name, found.entry_point.load())
     except (ForeignError, ZooError) as failure:  # no plugin may harm another

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 from zoo.errors import PluginError, ZooError
+from zoo.lent_streams import lent_streams
 from zoo.printable import printable
 
-__all__ = ["ForeignError", "foreign_code", "named_if_long", "no_exits"]
+__all__ = ["ForeignError", "foreign_code", "no_exits", "plugin_code"]
 
 PATIENCE = 10.0
 """Seconds after which code that still runs is named on standard error."""
@@ -23,8 +24,26 @@ class ForeignError(Exception):
 
 
 @contextmanager
+def plugin_code(what: str, advice: str) -> Iterator[None]:
+    """Run a plugin's code within as `foreign_code` does, with standard streams of its own, and name it where it runs long.
+
+    What it does to `sys.stdout` and `sys.stderr` ends with it.
+
+    Args:
+        what: runs, for the line on standard error that names it after `PATIENCE`: "Importing plugin 'mine'".
+        advice: how to do without it.
+
+    Raises:
+        ForeignError: it raised anything but a `ZooError`.
+        KeyboardInterrupt: the user's own.
+    """
+    with _named_if_long(what, advice), lent_streams(), foreign_code():
+        yield
+
+
+@contextmanager
 def foreign_code() -> Iterator[None]:
-    """Run code of others within; a `ZooError` that it raises is raised as it is.
+    """Run code of others within, such as a model's; a `ZooError` that it raises is raised as it is.
 
     Raises:
         ForeignError: it raised anything else, `KeyboardInterrupt` of its own and other `BaseException` included.
@@ -69,10 +88,11 @@ def no_exits(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def named_if_long(what: str, advice: str) -> Iterator[None]:
+def _named_if_long(what: str, advice: str) -> Iterator[None]:
     """Say on standard error what runs within, and what to do, where it has not ended after `PATIENCE`."""
-    line = f"{what} has been running for {PATIENCE:g} s and may never end. {advice}\n"
-    timer = threading.Timer(PATIENCE, lambda: sys.stderr.write(printable(line)))
+    line = printable(f"{what} has been running for {PATIENCE:g} s and may never end. {advice}\n")
+    stream = sys.stderr  # the code within may replace it
+    timer = threading.Timer(PATIENCE, lambda: stream and stream.write(line))
     timer.daemon = True
     timer.start()
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from zoo import negotiation
 from zoo.errors import OptionError, PluginError, WeightsError
-from zoo.foreign_code import ForeignError, foreign_code
+from zoo.foreign_code import ForeignError, plugin_code
 from zoo.hints import did_you_mean
 from zoo.options import Options
 from zoo.pairing import Pairing
@@ -272,7 +272,7 @@ def _answered(entry: Entry[Any], what: str, function: Callable[[dict[str, Any]],
     """Ask a spec; what the plugin's own function raises is the plugin's error."""
     check_options(entry.id, options, entry.spec.options)
     try:
-        with foreign_code():
+        with plugin_code(f"The {what} of {entry.full_id}", f"Leave {entry.full_id} out to do without it."):
             return function(dict(options))
     except ForeignError as failure:
         raise PluginError(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from zoo.errors import PluginError, ZooError
-from zoo.foreign_code import ForeignError, foreign_code, named_if_long
+from zoo.foreign_code import ForeignError, plugin_code
 from zoo.registry import Kind, default_registry
 
 __all__ = ["load_plugin_file"]
@@ -36,8 +36,7 @@ def load_plugin_file(path: Path) -> frozenset[tuple[Kind, str]]:
     try:
         with (
             default_registry().whole_or_nothing() as registered,
-            named_if_long(f"The plugin file {path}", "Leave it out of the configuration's plugins: to do without it."),
-            foreign_code(),
+            plugin_code(f"The plugin file {path}", "Leave it out of the configuration's plugins: to do without it."),
         ):
             spec.loader.exec_module(module)
     except ZooError:

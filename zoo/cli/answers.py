@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from zoo.errors import OptionError
+from zoo.errors import OptionError, PluginError
+from zoo.lent_streams import lent
 from zoo.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Application", "answer", "console", "note"]
+__all__ = ["Application", "answer", "console", "error_stream", "note"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _STREAM: ContextVar[TextIO] = ContextVar("_STREAM")
 """Where the answer of the command that runs goes."""
+_ERROR_STREAM: ContextVar[TextIO] = ContextVar("_ERROR_STREAM")
+"""Where its notes and errors go, whatever becomes of `sys.stderr` meanwhile."""
 
 
 class _Command(TyperCommand):
@@ -32,7 +35,14 @@ class _Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         with _answers_alone():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except SystemExit as stop:
+                if stop.code:
+                    raise
+                raise PluginError(  # a command of zoo's ends so only after an error
+                    "Code of a plugin ended the command before its answer (sys.exit). Leave that plugin out, or mend it."
+                ) from stop
 
 
 class Application(typer.Typer):
@@ -59,7 +69,10 @@ def answer(text: object, *, nl: bool = True) -> None:
 
 def note(text: object) -> None:
     """Write what is no part of the answer to standard error."""
-    typer.echo(printable(str(text)), err=True)
+    stream = error_stream()
+    if stream is not None:
+        stream.write(printable(str(text)) + "\n")
+        stream.flush()
 
 
 def console() -> Console:
@@ -70,14 +83,19 @@ def console() -> Console:
     return screen if screen.is_terminal else PrintableConsole(file=_stream(), highlight=False, width=FULL_WIDTH)
 
 
+def error_stream() -> TextIO:
+    """Return the stream for notes and errors."""
+    return _ERROR_STREAM.get(None) or sys.stderr
+
+
 def _stream() -> TextIO | None:
-    return _STREAM.get(sys.stdout)
+    return _STREAM.get(None) or sys.stdout
 
 
 @contextmanager
 def _answers_alone() -> Iterator[None]:
     """Lead what anybody prints, or writes to descriptor 1, to standard error, all but the answer."""
-    shown = sys.stdout
+    shown, errors = sys.stdout, sys.stderr
     try:
         shown.flush()
         descriptor = os.dup(1)
@@ -86,13 +104,14 @@ def _answers_alone() -> Iterator[None]:
         yield
         return
     stream = os.fdopen(descriptor, "w", encoding=shown.encoding, errors="backslashreplace") if _is_process_output() else shown
-    token = _STREAM.set(stream)
-    sys.stdout = sys.stderr
+    tokens = _STREAM.set(stream), _ERROR_STREAM.set(errors)
+    sys.stdout, sys.stderr = lent(errors), lent(errors)
     try:
         yield
     finally:
-        sys.stdout = shown
-        _STREAM.reset(token)
+        sys.stdout, sys.stderr = shown, errors
+        _STREAM.reset(tokens[0])
+        _ERROR_STREAM.reset(tokens[1])
         _flush_strays(shown)
         os.dup2(descriptor, 1)
         if stream is shown:
@@ -112,6 +131,7 @@ def _is_process_output() -> bool:
 
 def _flush_strays(shown: TextIO) -> None:
     """Write what is left in buffers, of Python and of C, while descriptor 1 is still that of standard error."""
-    shown.flush()
+    with suppress(OSError, ValueError):  # a plugin closed it
+        shown.flush()
     with suppress(OSError, TypeError, AttributeError):
         ctypes.CDLL(None).fflush(None)

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from zoo.cli.answers import Application
+from zoo.cli.answers import Application, error_stream
 from zoo.errors import ZooError
 
 __all__ = ["app", "fail", "main"]
@@ -40,7 +40,7 @@ def fail(message: str, status: int) -> NoReturn:
 
     from zoo.rendering import PrintableConsole
 
-    PrintableConsole(stderr=True).print(Text("Error: ", style="bold red") + Text(message), soft_wrap=True)
+    PrintableConsole(file=error_stream()).print(Text("Error: ", style="bold red") + Text(message), soft_wrap=True)
     sys.exit(status)
 
 
