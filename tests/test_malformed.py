@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import struct
 import zipfile
 import zlib
@@ -253,7 +254,84 @@ def test_numbers_that_pytorch_has_not_are_told(saved, tmp_path, command_line):
     content = len(header).to_bytes(8, "little") + header + bytes(3)
     rewritten(saved, tmp_path / "model", lambda facts: facts.update(sha256=hashlib.sha256(content).hexdigest()))
     (tmp_path / "model/model.safetensors").write_bytes(content)
-    check_refused(tmp_path / "model", "is no file of safetensors", tmp_path, command_line)
+    check_refused(tmp_path / "model", "cannot be read as safetensors", tmp_path, command_line)
+
+
+def linked_to(target):
+    return lambda path: path.symlink_to(target)
+
+
+NOT_REGULAR = {
+    "pipe": (os.mkfifo, "is a named pipe"),
+    "device": (linked_to("/dev/zero"), "is a device"),
+    "loop": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+    "folder": (os.mkdir, "is a folder"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_REGULAR)
+@pytest.mark.parametrize("name", ["model.safetensors", "config.yaml"])
+def test_a_saved_models_file_that_is_no_regular_one_is_told(name, kind, saved, tmp_path):
+    make, told = NOT_REGULAR[kind]
+    rewritten(saved, tmp_path / "model", lambda facts: None)
+    (tmp_path / "model" / name).unlink()
+    make(tmp_path / "model" / name)
+    with pytest.raises(zoo.ZooError, match=rf"{name} could not be read: .*{told}"):
+        zoo.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("kind", NOT_REGULAR)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bench", "odd.yaml"),
+        ("train", "odd.yaml"),
+        ("predict", "odd.ckpt", "image.png", "-o", "out"),
+        ("predict", "model", "image.png", "-o", "out", "--plugin", "odd.py"),
+        ("runs", "--store", "odd.sqlite"),
+    ],
+    ids=["bench", "train", "model", "plugin", "store"],
+)
+def test_a_file_that_is_no_regular_one_is_told(arguments, kind, tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image.png").write_bytes(picture())
+    make, told = NOT_REGULAR[kind]
+    make(next(tmp_path / argument for argument in arguments if argument.startswith("odd")))
+    status, shown, errors = command_line(*arguments)
+    assert (status, shown) == (2, "")
+    assert "odd" in errors
+    assert told in errors or kind == "folder"  # a folder may be a saved model
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", NOT_REGULAR)
+def test_weights_and_pictures_that_are_no_regular_files_are_told(kind, saved, tmp_path):
+    make, told = NOT_REGULAR[kind]
+    for name in ("odd.pth", "odd.png"):
+        make(tmp_path / name)
+    with pytest.raises(zoo.WeightsError, match=r"odd\.pth"):
+        zoo.build("resnet18", "unet-basic", weights=str(tmp_path / "odd.pth"))
+    with pytest.raises(zoo.DataError, match=rf"odd\.png: .*{told}"):
+        zoo.Predictor(zoo.load(saved), device="cpu")(tmp_path / "odd.png")
+
+
+def test_weights_that_claim_to_be_huge_are_refused_before_they_are_read(saved, tmp_path):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2**28], "data_offsets": [0, 2**30]}}).encode()
+    rewritten(saved, tmp_path / "model", lambda facts: None)
+    with (tmp_path / "model/model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(file.tell() + 2**30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(zoo.WeightsError, match="holds 268,435,456 numbers, and the model has"):
+        zoo.load(tmp_path / "model")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # KiB: half of what it claims
+
+
+def test_a_configuration_that_is_huge_is_not_read(tmp_path):
+    with (tmp_path / "huge.yaml").open("wb") as file:
+        file.truncate(2**36)
+    with pytest.raises(zoo.ConfigError, match=r"huge\.yaml has 68,719,476,736 bytes"):
+        zoo.Pairing.from_yaml(tmp_path / "huge.yaml")
 
 
 RUNS = {

@@ -320,7 +320,7 @@ def test_a_pickle_in_the_weights_place_is_not_read(tmp_path):
     import hashlib
 
     rewrite(place, lambda facts: facts.update(sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
-    with pytest.raises(zoo.WeightsError, match="is no file of safetensors"):
+    with pytest.raises(zoo.WeightsError, match="cannot be read as safetensors"):
         zoo.load(place)
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from zoo.errors import ConfigError, OptionError
 from zoo.hints import did_you_mean
 from zoo.options import UnquotedText
+from zoo.regular_files import check_regular
 
 __all__ = ["Count", "Side", "Size", "Strict", "checked", "read_mapping", "read_option", "read_value", "shortened", "written"]
 
@@ -35,6 +36,8 @@ SHOWN = 120
 """How many characters of a value a message shows."""
 DEEPEST = 32
 """How many levels of lists and mappings a configuration may have."""
+MOST_BYTES = 16 * 2**20
+"""How large a configuration's file may be: one of another kind is not read into memory."""
 MOST_REPEATED = 100_000
 """How many characters and values aliases may repeat; a kilobyte of them can otherwise stand for gigabytes."""
 _CORE = "tag:yaml.org,2002:"
@@ -50,10 +53,15 @@ def read_mapping(path: Path, example: str = "name: my-run") -> dict[Any, Any]:
         ConfigError: no such file, no YAML, or no keys and values.
     """
     try:
+        check_regular(path)
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise ConfigError(f"{path} has {size:,} bytes, and a configuration has at most {MOST_BYTES:,}; give another file.")
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise ConfigError(f"There is no configuration {path}; the project's own are in configs/.") from None
-    except (OSError, ValueError) as cause:
+    except OSError as cause:
+        raise ConfigError(f"{path} could not be read: {cause.strerror}.") from cause
+    except UnicodeDecodeError as cause:
         raise ConfigError(f"{path} could not be read: {cause}.") from cause
     except yaml.YAMLError as cause:
         raise ConfigError(f"{path} is no valid YAML: {' '.join(str(cause).split())}.") from cause

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo.regular_files import check_regular
 from zoo.whole_files import replace_file
 
 __all__ = ["read_json", "write_json"]
@@ -19,8 +20,7 @@ def read_json(place: Path) -> dict[str, Any]:
         OSError: it cannot be read.
         ValueError: it is no JSON, nested without end, or no keys and values.
     """
-    if not place.is_file():  # a pipe would be waited for without end
-        raise FileNotFoundError(f"{place} is no file")
+    check_regular(place)
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
     except RecursionError as cause:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import pickle
 import re
 import warnings
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as tensors_of
+from safetensors.torch import load_file
 from torch import Tensor
 
 from zoo.building import build_pairing
@@ -28,6 +28,7 @@ from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
 from zoo.registry import Entry, default_registry
+from zoo.regular_files import check_regular, is_folder, sha256_of
 from zoo.saved import PluginVersion, SavedModel, structure_of
 from zoo.specs import DecoderSpec, EncoderSpec, Preprocessing
 from zoo.state_dicts import is_bounded, unpickled
@@ -62,20 +63,23 @@ def load(path: str | PathLike[str]) -> SegmentationModel:
     """
     name = fspath(path)
     place = hub_folder(name) if name.startswith(HUB) else Path(name)
-    if place.is_dir():
+    if is_folder(place):
         return _from_folder(place)
     return _from_checkpoint(place)
 
 
 def _from_folder(place: Path) -> SegmentationModel:
     path = place / CONFIG
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise WeightsError(f"{place} holds no saved model: it has no {CONFIG}. `model.save(folder)` writes one.")
     facts = checked(SavedModel, read_mapping(path, "format: 1"), f"{path} is no saved model's")
     pairing = _pairing(facts.pairing, path)
     sides = _checked_sides(pairing, facts.plan, facts.plugins, place)
-    state = _state(place / facts.weights, facts.sha256)
-    model = _filled(pairing, sides, state, place, facts.plugins)
+    weights = place / facts.weights
+    state = _state(weights)
+    empty = _on_meta(pairing, sides)
+    _check_unaltered(weights, state, facts.sha256, empty)
+    model = _filled(pairing, sides, state, place, facts.plugins, empty)
     return _finished(model, pairing, facts.model_dump(), place)
 
 
@@ -150,21 +154,34 @@ def _told_plugins(plugins: Plugins, pairing: Pairing) -> str:
     return "\n".join(lines)
 
 
-def _state(path: Path, sha256: str) -> dict[str, Tensor]:
+def _state(path: Path) -> dict[str, Tensor]:
+    """Return a file's tensors mapped into memory: what is not used is not read."""
     try:
-        content = path.read_bytes()
+        check_regular(path)
+        state: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, KeyError, RuntimeError) as cause:  # KeyError: a type of numbers that PyTorch has not
+        raise WeightsError(
+            f"{path} cannot be read as safetensors ({type(cause).__name__}: {cause}): it is cut short, or was altered, or is "
+            "too large. Copy the whole folder again."
+        ) from cause
     except OSError as cause:
         raise WeightsError(f"{path} could not be read: {cause.strerror}. The model is not whole; save it again.") from cause
-    if hashlib.sha256(content).hexdigest() != sha256:
+    return state
+
+
+def _check_unaltered(path: Path, state: dict[str, Tensor], sha256: str, empty: SegmentationModel | None) -> None:
+    """Raise unless a file is the one that was saved; one that is too large for the model is not even read."""
+    held = sum(tensor.numel() for tensor in state.values())
+    if empty is not None and held > (wanted := sum(tensor.numel() for tensor in empty.state_dict().values())):
         raise WeightsError(
-            f"{path} is not the file that {CONFIG} beside it names: it is cut short, or was altered ({len(content):,} bytes). "
+            f"{path} is not the file that {CONFIG} beside it names: it holds {held:,} numbers, and the model has {wanted:,}. "
             "Copy the whole folder again."
         )
-    try:
-        state: dict[str, Tensor] = tensors_of(content)
-    except (SafetensorError, KeyError) as cause:  # the latter for a type of numbers that PyTorch has not
-        raise WeightsError(f"{path} is no file of safetensors: {type(cause).__name__}: {cause}.") from cause
-    return state
+    if sha256_of(path) != sha256:
+        raise WeightsError(
+            f"{path} is not the file that {CONFIG} beside it names: it is cut short, or was altered "
+            f"({path.stat().st_size:,} bytes). Copy the whole folder again."
+        )
 
 
 def _from_checkpoint(place: Path) -> SegmentationModel:
@@ -183,16 +200,30 @@ def _from_checkpoint(place: Path) -> SegmentationModel:
     state = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
     if not all(isinstance(tensor, Tensor) and tensor.layout == torch.strided for tensor in state.values()):
         raise WeightsError(f"{place} is no checkpoint of a pairing, {OTHERS}")
-    model = _filled(pairing, sides, state, place, plugins)
+    model = _filled(pairing, sides, state, place, plugins, _on_meta(pairing, sides))
     return _finished(model, pairing, facts, place)
 
 
-def _filled(pairing: Pairing, sides: Sides, state: dict[str, Tensor], place: Path, plugins: Plugins) -> SegmentationModel:
-    """Return the model with its weights; it takes memory only where the weights are its own."""
-    asked = replace(pairing, weights=None)
-    with suppress(PluginError), torch.device("meta"):  # a plugin may need real tensors
-        _fill(build_pairing(asked, *sides), {name: tensor.to("meta") for name, tensor in state.items()}, place, plugins)
-    model = build_pairing(asked, *sides)
+def _on_meta(pairing: Pairing, sides: Sides) -> SegmentationModel | None:
+    """Return the model without memory for its weights; None where a plugin needs real tensors."""
+    with suppress(PluginError), torch.device("meta"):
+        return build_pairing(replace(pairing, weights=None), *sides)
+    return None
+
+
+def _filled(
+    pairing: Pairing,
+    sides: Sides,
+    state: dict[str, Tensor],
+    place: Path,
+    plugins: Plugins,
+    empty: SegmentationModel | None,
+) -> SegmentationModel:
+    """Return the model with its weights; it takes memory only where they fit the one on the meta device."""
+    if empty is not None:
+        with torch.device("meta"):
+            _fill(empty, {name: tensor.to("meta") for name, tensor in state.items()}, place, plugins)
+    model = build_pairing(replace(pairing, weights=None), *sides)
     _fill(model, state, place, plugins)
     return model
 
@@ -238,10 +269,16 @@ def _finished(model: SegmentationModel, pairing: Pairing, facts: Mapping[str, An
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = unpickled(path)
+        check_regular(path)
     except FileNotFoundError:
         hint = f" A repository is {HUB}{path.as_posix()}." if REPOSITORY.fullmatch(path.as_posix()) else ""
         raise WeightsError(f"There is no checkpoint and no folder {path}.{hint}") from None
+    except OSError as cause:
+        raise WeightsError(
+            f"{path} could not be read: {cause.strerror}. Give a checkpoint or a saved model's folder."
+        ) from cause
+    try:
+        found = unpickled(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:
         what = "may hold code, and is not read" if isinstance(cause, pickle.UnpicklingError) else "is broken or no checkpoint"
         raise WeightsError(f"{path} {what} ({type(cause).__name__}).") from cause

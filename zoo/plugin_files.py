@@ -10,6 +10,7 @@ from pathlib import Path
 from zoo.errors import PluginError, ZooError
 from zoo.foreign_code import ForeignError, plugin_code
 from zoo.registry import Kind, default_registry
+from zoo.regular_files import check_regular
 
 __all__ = ["load_plugin_file"]
 
@@ -25,8 +26,14 @@ def load_plugin_file(path: Path) -> frozenset[tuple[Kind, str]]:
     Raises:
         PluginError: the file is missing, or raised; the cause is kept.
     """
-    if not path.is_file():
-        raise PluginError(f"The plugin file {path} does not exist; paths in a configuration are relative to its own folder.")
+    try:
+        check_regular(path)
+    except FileNotFoundError:
+        raise PluginError(
+            f"The plugin file {path} does not exist; paths in a configuration are relative to its own folder."
+        ) from None
+    except OSError as cause:
+        raise PluginError(f"The plugin file {path} cannot be read: {cause.strerror}. Give a Python file.") from cause
     name = f"zoo_plugin_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from zoo.configuration import read_mapping
 from zoo.errors import ConfigError, WeightsError
 from zoo.hub import CONFIG, FILES, HUB, hub_file
+from zoo.regular_files import check_regular, expanded, files_at, is_folder
 
 __all__ = ["is_bounded", "read_state_dict", "unpickled", "unwrapped"]
 
@@ -51,7 +52,7 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
         >>> torch.save(zoo.read_state_dict("dino.pth", entry="teacher", prefix="backbone."), "backbone.pth")
     """
     name = fspath(weights)
-    path = hub_file(name) if name.startswith(HUB) else _file(Path(name).expanduser())
+    path = hub_file(name) if name.startswith(HUB) else _file(expanded(name))
     state = unwrapped(_loaded(path), name, entry)
     if not prefix:
         return state
@@ -154,13 +155,18 @@ def _no_state_dict(source: str, found: Any) -> WeightsError:
 
 
 def _file(place: Path) -> Path:
-    if place.is_file():
+    if not is_folder(place):
+        try:
+            check_regular(place)
+        except FileNotFoundError:
+            raise WeightsError(f"There is no file of weights {place}.") from None
+        except OSError as cause:
+            raise WeightsError(f"The weights {place} cannot be read: {cause.strerror}. Give a file.") from cause
         return place
-    if not place.is_dir():
-        raise WeightsError(f"There is no file of weights {place}.")
     if (saved := _named_by_a_saved_model(place)) is not None:
         return saved
-    found = [place / name for name in FILES if (place / name).is_file()][:1] or sorted(place.glob("*.safetensors"))
+    files = files_at(place)
+    found = [path for path in files if path.name in FILES][:1] or [path for path in files if path.suffix == ".safetensors"]
     if len(found) != 1:
         raise WeightsError(
             f"The folder {place} has {len(found) or 'no'} .safetensors files and neither {' nor '.join(FILES)}; "
@@ -188,8 +194,9 @@ def _loaded(path: Path) -> Any:
         return unpickled(path)
     except Exception as cause:
         kind = "safetensors" if is_safetensors else "a state dict of tensors alone (a pickle that may hold code is not read)"
-        # What torch says of a refused pickle includes how to run its code; that is no advice to pass on.
         reason = _foreign(path) if isinstance(cause, pickle.UnpicklingError) else str(cause).partition("\n")[0]
+        if "weights_only" in reason:  # torch says how to run a file's code; that is no advice to pass on
+            reason = ""
         raise WeightsError(
             f"{path} could not be read as {kind}: {type(cause).__name__}{reason and f': {reason}'}. "
             "Save it with torch.save(model.state_dict(), path) or safetensors.torch.save_file."

@@ -361,7 +361,7 @@ def test_what_is_no_regular_file_is_refused_unread(tmp_path, kind):
     path = write(tmp_path) / kind / "a.png"
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(zoo.DataError, match=rf"{kind}/a\.png: it is no regular file"):
+    with pytest.raises(zoo.DataError, match=rf"{kind}/a\.png: it is a named pipe"):
         open_data(tmp_path)
 
 

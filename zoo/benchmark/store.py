@@ -15,6 +15,7 @@ from zoo.benchmark.records import Alone, Failed, Rated, Round, StaticCost
 from zoo.benchmark.stored import StoredGroup, StoredQuality, StoredRun, StoredTrial, Taken
 from zoo.benchmark.trial import Trial, digest
 from zoo.errors import StoreError
+from zoo.regular_files import check_regular
 
 __all__ = ["Store"]
 
@@ -28,8 +29,17 @@ class Store:
 
     def __init__(self, path: Path, *, must_exist: bool = False) -> None:
         self.path = path
-        if must_exist and not path.is_file():
-            raise StoreError(f"There is no results store {path}. `zoo bench CONFIG` makes one; --store PATH names another.")
+        try:
+            check_regular(path)
+        except FileNotFoundError:
+            if must_exist:
+                raise StoreError(
+                    f"There is no results store {path}. `zoo bench CONFIG` makes one; --store PATH names another."
+                ) from None
+        except OSError as cause:
+            raise StoreError(
+                f"The results store {path} cannot be read: {cause.strerror}. --store PATH names another."
+            ) from cause
         self._db = Database(path)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from zoo.data.compression import Loss, loss_in
 from zoo.data.limits import any_number_of_pixels, told_large, warnings_as
 from zoo.data.tiff import ORIENTATION, Tiff, grays, read_tiff
 from zoo.errors import DataError
+from zoo.regular_files import check_regular
 
 __all__ = ["SUFFIXES", "TIFF", "MaskPixels", "array_of", "is_turned", "read_array", "read_image", "read_mask_pixels"]
 
@@ -48,6 +49,7 @@ def read_image(path: Path, *, any_size: bool = False) -> tuple[np.ndarray, bool]
 
     Arguments and errors as for `read_array`.
     """
+    _check_regular(path)
     if path.suffix.lower() == ".npy":
         return _array(path), False
     tiff = _tiff_of(path, any_size=any_size)
@@ -101,6 +103,7 @@ def read_mask_pixels(path: Path) -> MaskPixels:
     Raises:
         DataError: as `read_array`.
     """
+    _check_regular(path)
     if path.suffix.lower() == ".npy":
         return MaskPixels(array=_array(path))
     tiff = _tiff_of(path)
@@ -159,6 +162,15 @@ def is_turned(path: Path) -> bool:
         return False
 
 
+def _check_regular(path: Path) -> None:
+    try:
+        check_regular(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except OSError as cause:
+        raise DataError(f"{path}: {cause.strerror}") from cause
+
+
 def _check_whole(tiff: Tiff, array: np.ndarray) -> None:
     """Raise a DataError if Pillow has read some of a TIFF's bands alone, or numbers of another type."""
     channels = 1 if array.ndim == 2 else array.shape[-1]
@@ -206,10 +218,6 @@ def _opened(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
                 raise DataError(f"{path}: {frames} frames; an image has one")
             image.load()
             yield image
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: a folder, not an image") from None
     except UnidentifiedImageError:
         raise DataError(f"{path}: no image that Pillow can read{install}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
@@ -223,8 +231,6 @@ def _opened(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
 def _array(path: Path) -> np.ndarray:
     try:
         found: np.ndarray = open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file") from None
     except Exception as cause:  # a header that is no Python literal, sizes that no memory has: NumPy raises what these do
         raise DataError(f"{path}: no NumPy array of numbers, as numpy.save writes one: {cause}") from cause
     return found

@@ -18,7 +18,7 @@ from zoo.json_files import read_json
 if TYPE_CHECKING:
     from zoo.data.segmentation_data import Samples, SegmentationData
 
-__all__ = ["Fingerprint", "digest_of_file", "drawn_parts", "fingerprint_of_samples", "read_fingerprint"]
+__all__ = ["Fingerprint", "drawn_parts", "fingerprint_of_samples", "read_fingerprint"]
 
 NUM_REPEATED = 256
 """Samples of a part that are read more than once; in a smaller part all."""
@@ -88,16 +88,6 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
             f"or remove {path.parent} to begin the run again."
         ) from cause
     return Fingerprint(**parts)
-
-
-def digest_of_file(path: Path) -> str:
-    """Return a short hash of a file's bytes.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def fingerprint_of_samples(data: SegmentationData, kinds: Mapping[str, str] | None = None) -> Fingerprint:

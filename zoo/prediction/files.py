@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -257,8 +256,6 @@ def _read_ahead(places: Sequence[Place], predictor: Predictor, *, any_size: bool
 
     def read(place: Place) -> Picture | ZooError:
         try:
-            if not stat.S_ISREG(place.image.stat().st_mode):  # a pipe would be waited for without end
-                return DataError(f"{place.image} is not a regular file, and no other kind is read.")
             return open_picture(place.image, predictor.in_channels, any_size=any_size)
         except ZooError as cause:
             return cause

@@ -21,7 +21,7 @@ from torch import nn
 from zoo.building import build_pairing
 from zoo.configuration import Count, Strict, checked
 from zoo.data.extras import missing_packages
-from zoo.data.fingerprint import Fingerprint, digest_of_file, drawn_parts, fingerprint_of_samples, read_fingerprint
+from zoo.data.fingerprint import Fingerprint, drawn_parts, fingerprint_of_samples, read_fingerprint
 from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
 from zoo.devices import choose_device, is_out_of_memory
 from zoo.errors import ConfigError, DataError, OptionError
@@ -30,6 +30,7 @@ from zoo.json_files import read_json, write_json
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
+from zoo.regular_files import files_at, sha256_of
 from zoo.saved import plugins_of, structure_of
 from zoo.training.layout import takes_channels_last
 from zoo.training.order import seed_of
@@ -259,10 +260,7 @@ def _facts(pairing: Pairing | nn.Module, data: SegmentationData) -> dict[str, An
 
 def _weights_files(pairing: Pairing | nn.Module) -> list[Path]:
     """Return the files from which an encoder's weights come, if they come from files."""
-    if not isinstance(pairing, Pairing) or not pairing.weights:
-        return []
-    place = Path(pairing.weights).expanduser()
-    return [path for path in (sorted(place.iterdir()) if place.is_dir() else [place]) if path.is_file()]
+    return files_at(pairing.weights) if isinstance(pairing, Pairing) and pairing.weights else []
 
 
 def _digests(paths: Iterable[Path]) -> dict[str, list[str]]:
@@ -270,7 +268,7 @@ def _digests(paths: Iterable[Path]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         try:
-            found[path.name].append(digest_of_file(path))
+            found[path.name].append(sha256_of(path)[:32])
         except OSError as cause:
             raise OptionError(f"{path} cannot be read: {cause.strerror or cause}. Give a file that can.") from cause
     return dict(found)
