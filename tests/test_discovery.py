@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from textwrap import dedent
 
 import pytest
+import torch
 
 import zoo
+from zoo.benchmark.environment import describe_environment
 from zoo.discovery import find_plugins, load_plugins
 from zoo.plugin_files import load_plugin_file
 from zoo.registry import default_registry
@@ -353,6 +356,45 @@ def test_any_code_of_a_plugin_that_takes_long_is_named(install, monkeypatch, cap
     named = capsys.readouterr().err
     assert f"{told}" in named
     assert "has been running for 0.1 s and may never end" in named
+
+
+def put_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def put_loop(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def put_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("broken", ["METADATA", "entry_points.txt"])
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (put_pipe, "it is a named pipe, and only a regular file is read"),
+        (put_loop, "Too many levels of symbolic links"),
+        (put_folder, "it is a folder, and only a regular file is read"),
+        (lambda path: path.write_text("[zoo]\nno equals sign", encoding="utf-8"), ""),
+    ],
+    ids=["pipe", "loop", "folder", "malformed"],
+)
+def test_a_distribution_whose_files_cannot_be_read_harms_no_other(good, install, tmp_path, capsys, broken, spoil, told):
+    install("odd-dist", {"zoo": {"odd": "odd_hooks"}}, {"odd_hooks": GOOD.replace('"sum"', '"odd-sum"')})
+    spoil(tmp_path / "site-packages/odd_dist-1.0.dist-info" / broken)
+    default_registry.cache_clear()
+    assert "good:sum" in zoo.list_decoders()
+    assert zoo.negotiate("resnet18", "unet-basic").maps[0] == "stem"
+    found = [record.found for record in default_registry().records() if record.found.name == "odd"]
+    assert [(plugin.distribution, plugin.version) for plugin in found] == [("odd-dist", "1.0")] * (broken == "METADATA")
+    assert dict(describe_environment(torch.device("cpu")).versions).get("odd-dist", "1.0") == "1.0"
+    warned = f"no plugins of the distribution odd-dist: its entry_points.txt cannot be read: {told}"
+    assert (warned in capsys.readouterr().err) is (broken == "entry_points.txt")
 
 
 @pytest.mark.parametrize("broken", ["METADATA", "entry_points.txt"])

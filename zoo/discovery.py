@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions, entry_points
+from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,7 @@ from zoo.errors import PluginError, RegistrationError, ZooError
 from zoo.foreign_code import ForeignError, plugin_code
 from zoo.hookspecs import API_VERSION, GROUP
 from zoo.printable import printable
+from zoo.regular_files import check_regular
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
 __all__ = [
@@ -128,20 +130,22 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
     return tuple(plugins), canonical
 
 
-def _announced() -> Any:
+def _announced() -> EntryPoints:
     """Return the entry points of all distributions; say of which they cannot be read."""
-    try:
-        return entry_points()
-    except ValueError:
-        pass
     found: dict[str, EntryPoints] = {}
     for dist in distributions():
-        name = _stated(dist)[0]
+        name = _folder_name(dist)[0] or _stated(dist)[0]
+        if name in found:  # the first of a name is the one that is imported
+            continue
         try:
-            found.setdefault(name, dist.entry_points)  # the first of a name is the one that is imported
-        except ValueError as cause:
-            line = printable(f"zoo: no plugins of the distribution {name}: its entry_points.txt cannot be read: {cause}")
-            sys.stderr.write(f"{line}\n")
+            _check_file(dist, "entry_points.txt")
+            found[name] = dist.entry_points
+        except Exception as cause:  # noqa: BLE001 - whatever a stranger's file makes of the parser
+            reason = cause.strerror if isinstance(cause, OSError) else cause
+            line = (
+                f"zoo: no plugins of the distribution {name}: its entry_points.txt cannot be read: {reason}. Install it again."
+            )
+            sys.stderr.write(f"{printable(line)}\n")
     return EntryPoints(entry for entries in found.values() for entry in entries)
 
 
@@ -240,15 +244,41 @@ def _names(listed: str) -> set[str]:
 
 def _stated(dist: Distribution | None) -> tuple[str, str]:
     """Return a distribution's normalised name and version, as far as it has metadata."""
+    if dist is None:
+        return "unknown", ""
+    name, version = _folder_name(dist)
     try:
-        metadata = dist.metadata if dist else None
-    except ValueError:  # not UTF-8: the folder says the same
-        stem = Path(str(getattr(dist, "_path", ""))).stem
-        name, _, version = stem.rpartition("-")
-        stated = {"Name": name or "unknown", "Version": version}
-    else:
-        stated = {key: metadata[key] for key in ("Name", "Version") if metadata and key in metadata}
-    return stated.get("Name", "unknown").lower().replace("_", "-"), stated.get("Version", "")
+        _check_file(dist, "METADATA")
+        metadata = dist.metadata
+        stated = {key: metadata[key] for key in ("Name", "Version") if key in metadata}
+        name, version = stated.get("Name", name), stated.get("Version", version)
+    except Exception:  # noqa: BLE001 - not to be read, not UTF-8, or not there: the folder says the same
+        pass
+    return _normalised(name) or "unknown", version
+
+
+def _folder_name(dist: Distribution) -> tuple[str, str]:
+    """Return the normalised name and the version that a distribution's folder says, without reading a file."""
+    stem = Path(str(getattr(dist, "_path", ""))).stem
+    name, _, version = stem.partition("-")
+    return _normalised(name), version.partition("-")[0]
+
+
+def _normalised(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def _check_file(dist: Distribution, name: str) -> None:
+    """Raise if a distribution has something in a file's place that may be waited for without end, or that holds no text.
+
+    Raises:
+        OSError: it has, or its links lead in a circle.
+    """
+    folder = getattr(dist, "_path", None)
+    if isinstance(folder, Path) and os.path.lexists(folder / name):
+        check_regular(folder / name)
+        if not os.access(folder / name, os.R_OK):
+            raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def _specs_of(name: str, module: ModuleType) -> tuple[tuple[EncoderSpec, ...], tuple[DecoderSpec, ...]]:

@@ -7,7 +7,6 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ from zoo.measurement import (
 )
 from zoo.pruning import pruned
 from zoo.pyramid import FeatureMap
+from zoo.registry import default_registry
 from zoo.sizes import ImageSizes
 from zoo.specs import EncoderSpec, Preprocessing
 
@@ -337,7 +337,7 @@ class _Probe:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         found = ", ".join(f"{sighting.name} (stride {sighting.layout.stride:g})" for sighting in maps) or "none"
         package = type(self.module).__module__.partition(".")[0]
-        plugins = sorted(entry_points(group="zoo").names)
+        plugins = sorted({plugin.name for plugin in default_registry().found})
         ids = ", ".join(f"`{name}:NAME`" for name in ([package] if package in plugins else plugins))
         raise NegotiationError(
             f"{self.owner} computes more than the feature maps that were found in it: an encoder of these would leave out "

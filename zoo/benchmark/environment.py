@@ -98,9 +98,8 @@ def _versions() -> tuple[tuple[str, str], ...]:
     required = [
         re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requires(OWN_DISTRIBUTION) or () if "extra ==" not in line
     ]
-    plugins = [plugin.distribution for plugin in default_registry().found]
-    found = {}
-    for name in {OWN_DISTRIBUTION, *required, *plugins}:
+    found = {plugin.distribution: plugin.version for plugin in default_registry().found}
+    for name in {OWN_DISTRIBUTION, *required}:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
