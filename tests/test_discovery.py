@@ -377,9 +377,9 @@ def put_folder(path):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (put_pipe, "it is a named pipe, and only a regular file is read"),
+        (put_pipe, "it is a named pipe, not a regular file"),
         (put_loop, "Too many levels of symbolic links"),
-        (put_folder, "it is a folder, and only a regular file is read"),
+        (put_folder, "it is a folder, not a regular file"),
         (lambda path: path.write_text("[zoo]\nno equals sign", encoding="utf-8"), ""),
     ],
     ids=["pipe", "loop", "folder", "malformed"],

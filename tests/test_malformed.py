@@ -304,6 +304,49 @@ def test_a_file_that_is_no_regular_one_is_told(arguments, kind, tmp_path, comman
     assert not (tmp_path / "out").exists()
 
 
+OUTPUTS = {
+    "predict": ("predict", "{model}", "image.png", "--output", "{}"),
+    "train": ("train", "timm:test_resnet", "unet-basic", "--data", "data", "--output", "{}", "--set", "device=cpu"),
+    "bench": ("bench", "run.yaml", "--output", "{}.csv"),
+    "export": ("export", "{model}", "--output", "{}.pt2"),
+    "new": ("new", "decoder", "mine", "--output", "{}"),
+}
+
+
+@pytest.mark.parametrize(
+    "output", ["loop", "long" * 70, "loop/within", "image.png/within"], ids=["loop", "long", "in-loop", "in-file"]
+)
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_an_output_that_no_file_can_have_is_told(command, output, saved, tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image.png").write_bytes(picture())
+    for folder, content in (("images", picture()), ("masks", picture("L"))):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for number in range(6):
+            (tmp_path / "data" / folder / f"{number}.png").write_bytes(content)
+    (tmp_path / "run.yaml").write_text("name: a\npairings: [{encoder: resnet18, decoder: unet-basic}]", encoding="utf-8")
+    arguments = [argument.format(output, model=saved) for argument in OUTPUTS[command]]
+    place = next(argument for argument in arguments if argument.startswith(output))
+    if output == "loop":
+        (tmp_path / place).symlink_to(place)
+    elif output == "loop/within":
+        (tmp_path / "loop").symlink_to("loop")
+    before = contents(tmp_path)
+    status, shown, errors = command_line(*arguments)
+    assert (status, shown) == (2, "")
+    assert errors.count("Error: ") == 1
+    assert contents(tmp_path) == before
+
+
+def test_a_model_is_not_saved_where_no_folder_can_be(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    model = zoo.build("timm:test_resnet", "unet-basic")
+    for name in ("loop", "loop/within", "long" * 70, "null\0"):
+        with pytest.raises(zoo.OptionError, match="cannot be written"):
+            model.save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+
+
 @pytest.mark.parametrize("kind", NOT_REGULAR)
 def test_weights_and_pictures_that_are_no_regular_files_are_told(kind, saved, tmp_path):
     make, told = NOT_REGULAR[kind]

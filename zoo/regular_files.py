@@ -1,14 +1,15 @@
-"""Files that are read: regular ones alone, since reading a pipe or a device may never end."""
+"""Files that are read or replaced: regular ones alone, since reading a pipe or a device may never end."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import stat
 from os import PathLike
 from pathlib import Path
 
-__all__ = ["check_regular", "expanded", "files_at", "is_folder", "sha256_of"]
+__all__ = ["check_regular", "expanded", "files_at", "is_folder", "is_regular", "is_stream", "resolved", "sha256_of"]
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -29,7 +30,7 @@ def check_regular(path: Path) -> None:
     kind = _kind(path)
     if kind != stat.S_IFREG:
         found = KINDS.get(kind, "something else")
-        raise OSError(errno.EINVAL, f"it is {found}, and only a regular file is read", str(path))
+        raise OSError(errno.EINVAL, f"it is {found}, not a regular file", str(path))
 
 
 def is_folder(path: Path) -> bool:
@@ -38,6 +39,28 @@ def is_folder(path: Path) -> bool:
         return _kind(path) == stat.S_IFDIR
     except OSError:
         return False
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether a path leads to what is written to as it is: a pipe, a terminal, another device."""
+    try:
+        return _kind(path) in (stat.S_IFIFO, stat.S_IFCHR)
+    except OSError:
+        return False
+
+
+def resolved(path: str | PathLike[str]) -> Path:
+    """Return a path without links.
+
+    Raises:
+        OSError: its links lead in a circle, or no path is written so.
+    """
+    try:
+        return Path(path).resolve()
+    except RuntimeError as cause:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from cause
+    except ValueError as cause:  # a null character
+        raise OSError(errno.EINVAL, str(cause), str(path)) from cause
 
 
 def sha256_of(path: Path) -> str:
@@ -54,7 +77,7 @@ def sha256_of(path: Path) -> str:
 def files_at(path: str | PathLike[str]) -> list[Path]:
     """Return the regular file at a path, or those that lie directly in the folder at it; none where there is nothing."""
     place = expanded(path)
-    return [each for each in (sorted(place.iterdir()) if is_folder(place) else [place]) if _is_regular(each)]
+    return [each for each in (sorted(place.iterdir()) if is_folder(place) else [place]) if is_regular(each)]
 
 
 def expanded(path: str | PathLike[str]) -> Path:
@@ -66,7 +89,8 @@ def expanded(path: str | PathLike[str]) -> Path:
         return place
 
 
-def _is_regular(path: Path) -> bool:
+def is_regular(path: Path) -> bool:
+    """Return whether a path leads to a regular file; unlike `Path.is_file`, of a name that no file can have, too."""
     try:
         return _kind(path) == stat.S_IFREG
     except OSError:

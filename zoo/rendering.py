@@ -15,6 +15,7 @@ from rich.segment import Segment
 
 from zoo.errors import OptionError
 from zoo.printable import printable
+from zoo.regular_files import is_stream, resolved
 from zoo.whole_files import replace_file
 
 __all__ = ["FULL_WIDTH", "PrintableConsole", "csv_text", "escaped", "json_text", "plain_text", "table_row", "write_whole"]
@@ -83,12 +84,11 @@ def write_whole(output: Path, content: str | bytes, advice: str = "") -> None:
         OptionError: it cannot be written; `advice` ends the message.
     """
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    place = output.resolve()
     try:
-        if place.exists() and not place.is_file():
-            place.write_bytes(data)
+        if is_stream(output):
+            output.write_bytes(data)
             return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(place, data)
+        resolved(output).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(output, data)
     except OSError as cause:
         raise OptionError(f"--output {output} cannot be written: {cause.strerror}.{advice and ' '}{advice}") from cause

@@ -22,6 +22,7 @@ from zoo.matching import check_finite
 from zoo.model import SegmentationModel
 from zoo.model_card import CARD, card_of
 from zoo.planning import MODULE
+from zoo.regular_files import is_folder, is_regular, resolved
 from zoo.saved import SavedModel
 from zoo.whole_files import replace_file
 
@@ -56,7 +57,10 @@ def save_model(
         ConfigError: the folder holds other files.
         WeightsError: the model's weights hold NaN or infinity.
     """
-    place = Path(folder).resolve()  # a link stays one
+    try:
+        place = resolved(folder)  # a link stays one
+    except OSError as cause:
+        raise OptionError(f"{folder} cannot be written: {cause.strerror}. Give another folder.") from cause
     names = classes if isinstance(classes, str) else tuple(classes) or model.class_names
     _check(model, names, place)
     check_finite(model.state_dict(), model, "The model cannot be saved")
@@ -126,15 +130,15 @@ def _check(model: SegmentationModel, names: Sequence[str], place: Path) -> None:
     for what, given in (("classes: {} names", names), ("{} colours", model.colours)):
         if given and len(given) != pairing.classes:
             raise OptionError(f"{what.format(len(given))} were given, and the model has {pairing.classes} classes.")
-    is_other = place.is_dir() and any(not entry.name.startswith(DRAFT) for entry in place.iterdir())
-    if place.is_file() or (is_other and not (place / CONFIG).is_file()):
+    is_other = is_folder(place) and any(not entry.name.startswith(DRAFT) for entry in place.iterdir())
+    if is_regular(place) or (is_other and not (place / CONFIG).is_file()):
         raise ConfigError(f"{place} holds other files than a saved model's; nothing is written there. Give a new folder.")
 
 
 def _current(place: Path) -> SavedModel | None:
     """Return what the folder holds; None for nothing."""
     path = place / CONFIG
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     return checked(SavedModel, read_mapping(path, "format: 1"), f"{path} is no saved model's, and is not replaced")
 

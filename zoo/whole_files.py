@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from zoo.regular_files import check_regular, resolved
 
 __all__ = ["draft_of", "replace_file"]
 
@@ -21,9 +23,11 @@ def draft_of(place: Path) -> Iterator[Path]:
     The draft is on the disk before it takes that place. After an error it is gone, and the file as it was.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or something else than a regular file has its place.
     """
-    place = place.resolve()  # a link stays, and its file is replaced
+    with suppress(FileNotFoundError):
+        check_regular(place)
+    place = resolved(place)  # a link stays, and its file is replaced
     name = f".{place.stem}.{os.getpid()}{place.suffix}"
     if len(os.fsencode(name)) > LONGEST:
         name = f".{hashlib.sha256(os.fsencode(place.stem)).hexdigest()[:32]}.{os.getpid()}{place.suffix}"

@@ -223,6 +223,19 @@ def test_a_mistake_neither_changes_a_file_nor_leaves_one(cli, tmp_path, argument
     assert [path.name for path in tmp_path.iterdir()] == ["kept.csv"]
 
 
+@pytest.mark.parametrize("output", ["loop", "long" * 70, "loop/within"], ids=["loop", "long", "in-loop"])
+@pytest.mark.parametrize(("command", "suffix"), [("table", ".csv"), ("export-results", ".csv"), ("report", ".html")])
+def test_an_output_that_no_file_can_have_is_told(cli, tmp_path, command, suffix, output):
+    place = tmp_path / f"{output}{suffix}"
+    (tmp_path / "loop").symlink_to("loop")
+    if output == "loop":
+        place.symlink_to(place.name)
+    status, out, err = cli(command, "1", "--output", place)
+    assert (status, out) == (2, "")
+    assert "cannot be written: " in err
+    assert sum(1 for _ in tmp_path.iterdir()) == (2 if output == "loop" else 1)
+
+
 def test_an_export_replaces_a_file_whole_and_leaves_nothing_beside_it(cli, tmp_path):
     (tmp_path / "kept.csv").write_text("old" * 100_000)
     (tmp_path / "link.csv").symlink_to(tmp_path / "kept.csv")

@@ -290,9 +290,36 @@ def test_a_path_that_has_no_image_is_told(predictor, tmp_path, monkeypatch, give
         zoo.predict_files(predictor, given, "out")
 
 
+@pytest.mark.parametrize("name", ["..png", "...png", "..", "...", "a..png"])
+def test_an_image_of_an_odd_name_has_its_mask_in_the_folder(predictor, tmp_path, name):
+    (tmp_path / "in").mkdir()
+    image = tmp_path / "in" / (name if name != ".." else "...x")
+    Image.new("RGB", (32, 32)).save(image, "PNG")
+    found = zoo.predict_files(predictor, [image], tmp_path / "out", overlay=True, probabilities=True)
+    assert found.failed == {}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    stem = image.name.removesuffix(image.suffix)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{stem}{end}" for end in (".png", "-overlay.jpg", "-probabilities.npy")
+    }
+
+
+@pytest.mark.parametrize("existing", ["error", "skip", "replace"])
+@pytest.mark.parametrize("what", ["folder", "loop", "pipe"])
+def test_what_no_mask_can_replace_is_told_before_anything_is_written(predictor, tmp_path, existing, what):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    Image.new("RGB", (32, 32)).save(tmp_path / "b.png")
+    place = tmp_path / "out/a.png"
+    place.parent.mkdir()
+    {"folder": os.mkdir, "loop": lambda path: path.symlink_to(path.name), "pipe": os.mkfifo}[what](place)
+    with pytest.raises(zoo.OptionError, match=r"a\.png is written to, and cannot be"):
+        zoo.predict_files(predictor, [tmp_path / "b.png", tmp_path / "a.png"], tmp_path / "out", existing=existing)
+    assert [path.name for path in place.parent.iterdir()] == ["a.png"]
+
+
 def test_an_output_that_cannot_be_written_is_told(predictor, images, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(zoo.OptionError, match="is a file; the output is a folder"):
+    with pytest.raises(zoo.OptionError, match="is no folder, and the output is one"):
         zoo.predict_files(predictor, [images], tmp_path / "file")
     with pytest.raises(zoo.OptionError, match="cannot be written"):
         zoo.predict_files(predictor, [images], tmp_path / "file/within")

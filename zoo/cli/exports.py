@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +53,7 @@ def export_results(
     if output is None:
         answer(content.decode(), nl=False)
         return
-    if output.exists():
+    if os.path.lexists(output):
         check_writable(output)
     write_whole(output, content)
     note(f"Written to {output}.")

@@ -11,6 +11,7 @@ import typer
 
 from zoo.cli.answers import Application, answer, console, note
 from zoo.cli.application import app, fail
+from zoo.regular_files import is_folder
 
 if TYPE_CHECKING:
     from zoo.training.settings import TrainSettings
@@ -167,7 +168,7 @@ def _folder_of(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None]:
         return what, {}, None
     config = load_train_config(what, {})
     data = config.data
-    if data.root is not None or not Path(data.source).is_dir():
+    if data.root is not None or not is_folder(Path(data.source)):
         raise OptionError(f"zoo data check {what}: its data are {data.source}, and only a folder is checked.")
     return Path(data.source), data.options(), config
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from zoo.configuration import Strict
 from zoo.data.extras import NEEDED
 from zoo.errors import DataError
+from zoo.regular_files import is_folder
 
 __all__ = ["DataEntry", "DataNamed", "located"]
 
@@ -31,7 +32,7 @@ def located(source: str, base: Path) -> str:
         DataError: it is a task's name and a folder of images and masks.
     """
     place = base / source
-    if not place.is_dir():
+    if not is_folder(place):
         return source
     if source not in NEEDED:
         return str(place.resolve())

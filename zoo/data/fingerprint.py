@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
     Raises:
         DataError: the file cannot be read as a fingerprint.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
         facts = read_json(path)

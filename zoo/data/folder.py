@@ -23,7 +23,7 @@ from zoo.data.masks import MaskCode, MaskValue, listed, mask_code, read_mask, va
 from zoo.data.segmentation_data import IGNORED, Colour, SegmentationData, pixels_of
 from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
-from zoo.regular_files import sha256_of
+from zoo.regular_files import is_folder, sha256_of
 
 __all__ = ["FolderReport", "data_of", "look_through", "open_folder"]
 
@@ -314,7 +314,7 @@ class _Files:
 
 def _paired(folder: Path) -> tuple[list[_Pair], list[str], list[str]]:
     """Return the pairs, what is wrong with the others, and which files are left out."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DataError(f"There is no folder {folder}.")
     pairs: list[_Pair] = []
     problems: list[str] = []

@@ -25,6 +25,7 @@ from zoo.exporting.report import Check, ExportReport, checks_view
 from zoo.foreign_code import no_exits
 from zoo.model import SegmentationModel
 from zoo.normalisation import Normalisation
+from zoo.regular_files import check_regular, is_folder
 from zoo.rendering import plain_text
 from zoo.sizes import Size
 
@@ -151,8 +152,14 @@ def _form_and_place(path: str | PathLike[str], format: str | None) -> tuple[str,
         raise OptionError(f"format is one of {', '.join(map(repr, FORMATS))}; found {format!r}.")
     if place.suffix != FORMATS[form]:
         raise OptionError(f"{place}: a file of the format {form!r} ends in {FORMATS[form]}.")
-    if place.is_dir():
+    if is_folder(place):
         raise OptionError(f"{place} is a folder. Give a file.")
+    try:
+        check_regular(place)
+    except FileNotFoundError:
+        pass
+    except OSError as cause:
+        raise OptionError(f"{place} cannot be written: {cause.strerror}. Give another file.") from cause
     return form, place
 
 

@@ -187,7 +187,7 @@ class _Run:
         """Predict a large image; what is large of its outcome goes to files as its rows are done."""
         self._make_folder(place)
         height, width = picture.size
-        with tempfile.TemporaryFile(dir=place.stem.parent) as file:
+        with tempfile.TemporaryFile(dir=place.folder) as file:
             mask = None
             if height * width >= LARGE:
                 mask = np.memmap(file, dtype=self._predictor.mask_type, mode="w+", shape=(height, width))
@@ -233,7 +233,7 @@ class _Run:
         self._progress(place.image, 1.0)
 
     def _make_folder(self, place: Place) -> None:
-        place.stem.parent.mkdir(parents=True, exist_ok=True)
+        place.folder.mkdir(parents=True, exist_ok=True)
 
     def _fail(self, place: Place, cause: ZooError) -> None:
         told = str(cause)

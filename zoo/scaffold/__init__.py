@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from zoo.discovery import LOCAL, OWN_DISTRIBUTION
 from zoo.errors import OptionError
 from zoo.hookspecs import API_VERSION
 from zoo.registry import MODULE, Kind, default_registry
+from zoo.regular_files import is_folder
 
 __all__ = ["write_distribution"]
 
@@ -128,10 +130,10 @@ def _filled(template: str, facts: dict[str, str]) -> str:
 @contextmanager
 def _new_or_empty(folder: Path) -> Iterator[None]:
     """Make a folder, or take an empty one, for what is written within; if that fails, all of it is removed again."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    if folder.exists():
-        if not folder.is_dir():
-            raise OptionError(f"{folder} was to be a new folder, and is a file. Choose another one by --output.")
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    if os.path.lexists(folder):
+        if not is_folder(folder):
+            raise OptionError(f"{folder} was to be a new folder, and is something else. Choose another one by --output.")
         if found := sorted(path.name for path in folder.iterdir()):
             some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             raise OptionError(f"{folder} was to be a new or empty folder, and holds {some}. Choose another one by --output.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 import warnings
 from collections import defaultdict
@@ -296,7 +297,7 @@ def _digest_of(identity: Mapping[str, Any], data: Fingerprint) -> str:
 def _claim(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> None:
     """Make the folder this run's, or find that it is already."""
     path = output / SETTINGS
-    if path.exists():
+    if os.path.lexists(path):
         found = _read(path)
         if found != _plain(identity):
             differing = sorted(_differences(found, _plain(identity)))
