@@ -558,6 +558,25 @@ def test_a_kernel_that_breaks_the_device_is_its_row_and_the_others_are_measured_
     assert "CUDA" in broken.error
 
 
+@pytest.mark.parametrize("kind", ["file", "folder", "option"])
+def test_an_interrupted_run_goes_on_only_with_the_same_weights(tmp_path, fresh_registry, kind):
+    def interrupt(limits, preload):
+        raise KeyboardInterrupt
+
+    place = tmp_path / ("weights" if kind == "folder" else "weights.pth")
+    file = place / "model.safetensors" if kind == "folder" else place
+    file.parent.mkdir(exist_ok=True)
+    pairing = {"encoder": "resnet18", "decoder": "unet-basic"}
+    pairing |= {"encoder_options": {"checkpoint": str(place)}} if kind == "option" else {"weights": str(place)}
+    config = BenchConfig.model_validate({"name": "a", "pairings": [pairing], "device": "cpu"})
+    for content in (b"one", b"one", b"two"):
+        file.write_bytes(content)
+        with closing(Store(tmp_path / "zoo.sqlite")) as store, pytest.raises(KeyboardInterrupt):
+            run_sweep(config, store, ConsoleWatcher(), interrupt)
+    with closing(Store(tmp_path / "zoo.sqlite", must_exist=True)) as store:
+        assert [run.id for run in store.runs()] == [1, 2]
+
+
 def test_a_group_measures_the_cold_starts_that_are_missing_before_its_rounds(tmp_path, fresh_registry):
     """On an accelerator each group is one process, which measures time and memory of its trials."""
     config = BenchConfig(name="small", pairings=[pairing("unet-basic", "resnet18")], modes=["inference"], size=[32])

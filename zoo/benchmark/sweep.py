@@ -38,9 +38,11 @@ from zoo.benchmark.steps import check_runtime
 from zoo.benchmark.store import Store
 from zoo.benchmark.stored import StoredGroup, StoredRun, StoredTrial
 from zoo.benchmark.subjects import made_here, modules_to_import
-from zoo.benchmark.trial import Trial, blocks_of, digest, subject_key, told_dimensions, trials_of
+from zoo.benchmark.trial import Reference, Subject, Trial, blocks_of, digest, subject_key, told_dimensions, trials_of
 from zoo.devices import choose_device
+from zoo.errors import ConfigError
 from zoo.plugin_files import load_plugin_file
+from zoo.regular_files import expanded, files_at, is_regular, sha256_of
 
 if TYPE_CHECKING:
     from zoo.data.segmentation_data import SegmentationData
@@ -75,7 +77,7 @@ def run_sweep(
         for note in data.notes:
             watcher.say(f"{data.name}: {note}.")
     trials = trials_of(config)
-    run = store.start_run(config.name, _identity(config, data), environment, trials)
+    run = store.start_run(config.name, _identity(config, trials, data), environment, trials)
     if run.is_resumed:
         done = sum(group.rounds for group in store.groups(run.id))
         watcher.say(f"Resuming run {run.id} of {run.started}: {done} rounds are measured.")
@@ -120,11 +122,32 @@ def _quality_data(config: BenchConfig) -> SegmentationData | None:
     return open_quality_data(config.quality)
 
 
-def _identity(config: BenchConfig, data: SegmentationData | None) -> dict[str, object]:
-    """Return what a resumed run must share: the configuration, and the content of the files it names."""
-    files = {path: digest(Path(path).read_text(encoding="utf-8")) for path in config.plugins}
-    content = {"data_digest": _digest_of(data)} if data else {}
+def _identity(config: BenchConfig, trials: Sequence[Trial], data: SegmentationData | None) -> dict[str, object]:
+    """Return what a resumed run must share: the configuration, and the content of the files it names.
+
+    Raises:
+        ConfigError: such a file cannot be read.
+    """
+    weights = {path for subject in {trial.subject for trial in trials} for path in _files_of(subject)}
+    try:
+        files = {path: sha256_of(Path(path)) for path in config.plugins}
+        content: dict[str, object] = {"weights": {str(path): sha256_of(path) for path in sorted(weights)}} if weights else {}
+    except OSError as cause:
+        raise ConfigError(f"{cause.filename} cannot be read: {cause.strerror}. Give a file that can.") from cause
+    if data:
+        content["data_digest"] = _digest_of(data)
     return {**config.model_dump(mode="json"), "plugins": files, **content}
+
+
+def _files_of(subject: Subject) -> list[Path]:
+    """Return the files that a model is made from: its weights, and what its options name."""
+    if isinstance(subject, Reference):
+        found, options = [], [subject.options]
+    else:
+        found = files_at(subject.weights) if subject.weights else []
+        options = [subject.encoder_options, subject.decoder_options]
+    named = (value for each in options for value in each.values() if isinstance(value, str))
+    return [*found, *(path for path in map(expanded, named) if is_regular(path))]
 
 
 def _digest_of(data: SegmentationData) -> str:
