@@ -326,7 +326,7 @@ def test_a_name_that_is_no_valid_unicode_is_written_all_the_same(tmp_path):
 
 
 def test_a_path_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path):
-    with pytest.raises(OptionError, match=r"--output .* cannot be written: Is a directory"):
+    with pytest.raises(OptionError, match=r"--output .* cannot be written: it is a folder"):
         write_report(made.three(), tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(OptionError, match="cannot be written"):

@@ -6,15 +6,17 @@ import csv
 import io
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 
 import pytest
-from made_stores import BASIC, BILINEAR, SECONDS, add_run
+from made_stores import BASIC, BILINEAR, ENVIRONMENT, SECONDS, add_run
 
 from zoo.benchmark import DEFAULT_STORE
+from zoo.benchmark.records import Rated
 from zoo.benchmark.store import Store
 from zoo.cli.console import STORE
 
@@ -325,40 +327,76 @@ def test_reading_results_does_not_import_torch(folder, arguments):
     assert (done.returncode, done.stderr) == (0, "False\n")
 
 
-READING = [("runs",), ("table", "1"), ("recommend", "1"), ("export-results", "1", "-f", "json"), ("report", "1")]
+READING = [
+    ("runs",),
+    ("table", "1"),
+    ("table", "1", "-f", "json"),
+    ("compare", "1", "2"),
+    ("recommend", "1"),
+    ("export-results", "1", "-f", "json"),
+    ("export-results", "1", "--samples"),
+    ("report", "1"),
+]
 MALFORMED = [
     ("run", "config", "[]"),
     ("run", "config", "{"),
     ("run", "environment", "7"),
+    ("run", "config", '{"rounds": 0}'),
+    ("run", "config", '{"rounds": "x"}'),
+    ("run", "environment", "{}"),
+    ("run", "environment", '{"device": 3}'),
+    ("run", "environment", '{"device": "cpu", "device_name": "a", "threads": 2, "versions": []}'),
+    ("run", "environment", "[" * 10_000),
+    ("run", "name", b"\xff\x00"),
+    ("run", "started", b"7"),
+    ("run", "finished", b"7"),
+    ("trial", "error", b"\xff"),
+    ("trial", "failure", "of another kind"),
     ("trial", "facts", "{}"),
     ("trial", "facts", "[1]"),
     ("trial", "facts", "\x1b[31m"),
     ("trial", "cost", '{"unknown": 3}'),
+    ("trial", "cost", '{"parameters": "7", "flops": 1, "live_bytes": 1}'),
+    ("trial", "cost", '{"parameters": 7, "flops": 1e999, "live_bytes": 1}'),
+    ("trial", "cost", b"{}"),
+    ("trial", "alone", '{"seconds": "x"}'),
+    ("trial", "alone", '{"first_seconds": NaN}'),
+    ("trial", "smaller", '{"batch": 1}'),
     ("trial", "notes", "3"),
     ("timing", "trials", "7"),
+    ("timing", "stopped", "NaN"),
     ("round", "conditions", "[[]]"),
+    ("round", "conditions", '{"load": "much"}'),
+    ("rate", "flops_per_second", "fast"),
+    ("quality", "result", '{"scores": {"miou": "good"}}'),
     ("sample", "seconds", "text"),
+    ("sample", "seconds", -1.0),
+    ("sample", "busy_seconds", b"x"),
 ]
 
 
 @pytest.fixture
-def store_of_one(tmp_path):
+def store_of_two(tmp_path):
     path = tmp_path / "zoo.sqlite"
     with closing(Store(path)) as store:
+        run = add_run(store)
         add_run(store)
+        store.add_rate(run, store.place(run, ENVIRONMENT), Rated(kernel="a", dtype="float32", flops_per_second=1e9))
+        store.add_quality(run, "majority class", 0, {"scores": {"miou": 0.5, "iou": [0.5, None]}})
     return path
 
 
 @pytest.mark.parametrize(("table", "column", "value"), MALFORMED)
-def test_malformed_facts_of_a_store_are_one_error(store_of_one, cli, table, column, value):
-    with closing(sqlite3.connect(store_of_one)) as database:
+def test_malformed_facts_of_a_store_are_one_error(store_of_two, cli, table, column, value):
+    with closing(sqlite3.connect(store_of_two)) as database:
         database.execute(f"UPDATE {table} SET {column} = ?", (value,))
         database.commit()
-    outcomes = [cli(*arguments, "--store", store_of_one) for arguments in READING]
+    outcomes = [cli(*arguments, "--store", store_of_two) for arguments in READING]
     assert any(status == 2 for status, _, _ in outcomes)
     for status, _, errors in outcomes:
         assert status in (0, 2)
-        assert status == 0 or "cannot be read" in errors
+        assert status == 0 or re.search(rf"{store_of_two}: run [12] holds facts that cannot be read", errors), errors
+        assert "\x1b" not in errors
 
 
 @pytest.mark.parametrize(
@@ -370,9 +408,9 @@ def test_malformed_facts_of_a_store_are_one_error(store_of_one, cli, table, colu
         ("trial.cost", '{"parameters": 3, "flops": Infinity, "live_bytes": NaN}'),
     ],
 )
-def test_infinite_values_make_no_invalid_json(store_of_one, cli, column, value):
+def test_infinite_values_make_no_invalid_json(store_of_two, cli, column, value):
     table, _, name = column.partition(".")
-    with closing(sqlite3.connect(store_of_one)) as database:
+    with closing(sqlite3.connect(store_of_two)) as database:
         database.execute(f"UPDATE {table} SET {name} = ?", (value,))
         database.commit()
 
@@ -380,20 +418,20 @@ def test_infinite_values_make_no_invalid_json(store_of_one, cli, column, value):
         raise AssertionError(constant)
 
     for arguments in (("export-results", "1"), ("export-results", "1", "--samples"), ("table", "1"), ("recommend", "1")):
-        status, shown, errors = cli(*arguments, "-f", "json", "--store", store_of_one)
+        status, shown, errors = cli(*arguments, "-f", "json", "--store", store_of_two)
         assert status in (0, 1, 2)
         assert status or json.loads(shown, parse_constant=refuse)
         assert status != 2 or "cannot be read" in errors
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_store_in_a_place_that_cannot_be_written_to_is_read(store_of_one, cli):
-    store_of_one.parent.chmod(0o555)
-    store_of_one.chmod(0o444)
+def test_a_store_in_a_place_that_cannot_be_written_to_is_read(store_of_two, cli):
+    store_of_two.parent.chmod(0o555)
+    store_of_two.chmod(0o444)
     try:
         for arguments in (("runs",), ("table", "1")):
-            status, shown, _ = cli(*arguments, "--store", store_of_one)
+            status, shown, _ = cli(*arguments, "--store", store_of_two)
             assert status == 0
             assert shown
     finally:
-        store_of_one.parent.chmod(0o755)
+        store_of_two.parent.chmod(0o755)

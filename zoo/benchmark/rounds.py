@@ -33,6 +33,12 @@ class RoundsPlan:
     target: float | None
     budget: float
 
+    def __post_init__(self) -> None:
+        if not all(type(count) is int and count >= 1 for count in (self.minimum, self.maximum)):
+            raise ValueError(f"rounds are whole numbers of at least 1; found {self.minimum!r:.80} and {self.maximum!r:.80}")
+        if self.target is not None and not isinstance(self.target, float | int):
+            raise TypeError(f"the target of rounds is a number; found {self.target!r:.80}")
+
     @property
     def looks(self) -> tuple[int, ...]:
         """The numbers of rounds after which the intervals are looked at."""

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, FiniteFloat
+
 from zoo.benchmark.database import Database
 from zoo.benchmark.owner import is_alive, owner
 from zoo.benchmark.records import Alone, Failed, Rated, Round, StaticCost
-from zoo.benchmark.stored import StoredGroup, StoredQuality, StoredRun, StoredTrial, Taken
+from zoo.benchmark.stored import (
+    AloneFacts,
+    EnvironmentFacts,
+    QualityFacts,
+    StoredGroup,
+    StoredQuality,
+    StoredRun,
+    StoredTrial,
+    Taken,
+    read_facts,
+)
 from zoo.benchmark.trial import Trial, digest
-from zoo.errors import StoreError
+from zoo.errors import StoreError, ZooError
 from zoo.regular_files import check_regular
 
 __all__ = ["Store"]
@@ -41,10 +55,31 @@ class Store:
                 f"The results store {path} cannot be read: {cause.strerror}. --store PATH names another."
             ) from cause
         self._db = Database(path)
+        self._read: int | None = None
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    @contextmanager
+    def reading(self, run: int | None = None) -> Iterator[None]:
+        """Tell of facts that cannot be read or shown whose they are: of this run, or by default of that which was read last.
+
+        Raises:
+            StoreError: within, something other than a `ZooError` was raised: facts are missing or of other types.
+        """
+        self._read = self._read if run is None else run
+        try:
+            with self._db.guarded():
+                yield
+        except ZooError:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as cause:
+            told = "" if self._read is None else f": run {self._read}"
+            raise StoreError(
+                f"The results store {self.path}{told} holds facts that cannot be read ({type(cause).__name__}: {cause}): it is "
+                "damaged, or another program wrote to it. Read another run or copy of it, or measure again into a new --store."
+            ) from cause
 
     def start_run(self, name: str, config: dict[str, Any], environment: dict[str, Any], trials: list[Trial]) -> StoredRun:
         """Return the latest unfinished run of the same configuration and environment, or a new one.
@@ -78,41 +113,43 @@ class Store:
 
     def run(self, run: int) -> StoredRun:
         """Return a run."""
-        with self._db.guarded():
+        with self.reading(run):
             return self._run(run, is_resumed=False)
 
     def runs(self) -> list[StoredRun]:
         """Return every run, in the order in which they began."""
         with self._db.guarded():
             ids = self._db.execute("SELECT id FROM run ORDER BY id").fetchall()
-            return [self._run(run, is_resumed=False) for (run,) in ids]
+        return [self.run(run) for (run,) in ids]
 
     def trials(self, run: int) -> list[StoredTrial]:
         """Return a run's trials in their order."""
         asked = "SELECT key, facts, cost, alone, smaller, failure, error, notes FROM trial WHERE run = ? ORDER BY position"
-        with self._db.guarded():
+        with self.reading(run):
             return [
                 StoredTrial(
                     key=key,
-                    facts=json.loads(facts),
-                    cost=StaticCost(**json.loads(cost)) if cost else None,
-                    alone=json.loads(alone) if alone else None,
-                    smaller=json.loads(smaller) if smaller else None,
+                    facts=Trial.from_dict(read_facts(dict[str, Any], facts)).as_dict(),
+                    cost=None if cost is None else read_facts(StaticCost, cost),
+                    alone=None if alone is None else _plain(AloneFacts, alone),
+                    smaller=None if smaller is None else _plain(AloneFacts, smaller),
                     failure=failure,
                     error=error,
-                    notes=tuple(json.loads(notes)),
+                    notes=tuple(read_facts(list[str], notes)),
                 )
                 for key, facts, cost, alone, smaller, failure, error, notes in self._db.execute(asked, (run,)).fetchall()
             ]
 
     def groups(self, run: int) -> list[StoredGroup]:
         """Return a run's groups in their order, each with the samples of one place: where most of its rounds were measured."""
-        with self._db.guarded():
+        with self.reading(run):
             places = dict(self._db.execute("SELECT id, environment FROM place WHERE run = ?", (run,)).fetchall())
             rounds: dict[int, dict[int, list[Mapping[str, float | None]]]] = {}
             asked = "SELECT timing, place, conditions FROM round WHERE run = ? ORDER BY number"
             for number, place, conditions in self._db.execute(asked, (run,)):
-                rounds.setdefault(number, {}).setdefault(place, []).append(json.loads(conditions))
+                rounds.setdefault(number, {}).setdefault(place, []).append(
+                    read_facts(dict[str, FiniteFloat | None], conditions)
+                )
             samples: dict[tuple[int, int], dict[str, dict[int, Taken]]] = {}
             asked = "SELECT timing, place, trial, round, seconds, busy_seconds FROM sample WHERE run = ? ORDER BY round"
             for number, place, key, turn, seconds, busy in self._db.execute(asked, (run,)):
@@ -126,9 +163,9 @@ class Store:
                 found.append(
                     StoredGroup(
                         number=number,
-                        trials=tuple(json.loads(trials)),
+                        trials=tuple(read_facts(list[str], trials)),
                         stopped=stopped,
-                        environment=json.loads(places[place]) if place is not None else None,
+                        environment=None if place is None else _plain(EnvironmentFacts, places[place]),
                         place=place,
                         samples=samples.get((number, place), {}) if place is not None else {},
                         conditions=tuple(done.get(place, ())) if place is not None else (),
@@ -138,9 +175,17 @@ class Store:
 
     def rates(self, run: int) -> dict[tuple[int, str], tuple[str, float]]:
         """Return the fastest kernel of each place and dtype, and its FLOP/s."""
-        with self._db.guarded():
+        with self.reading(run):
             asked = "SELECT place, dtype, kernel, flops_per_second FROM rate WHERE run = ? ORDER BY flops_per_second"
-            return {(place, dtype): (kernel, rate) for place, dtype, kernel, rate in self._db.execute(asked, (run,))}
+            found = {(place, dtype): (kernel, rate) for place, dtype, kernel, rate in self._db.execute(asked, (run,))}
+            for (_, dtype), (kernel, rate) in found.items():
+                if (
+                    not isinstance(dtype, str)
+                    or not isinstance(kernel, str)
+                    or not (isinstance(rate, float) and 0 < rate < math.inf)
+                ):
+                    raise ValueError(f"the rate of {kernel!r:.80} in {dtype!r:.80} is {rate!r:.80}")
+            return found
 
     def place(self, run: int, environment: Mapping[str, Any]) -> int:
         """Return the number of an environment among those in which a run is measured; a new one if need be."""
@@ -236,9 +281,10 @@ class Store:
         """Return what the trainings of a run came to, by subject and seed."""
         found: dict[str, dict[int, StoredQuality]] = {}
         asked = "SELECT subject, seed, result, error FROM quality WHERE run = ? ORDER BY subject, seed"
-        with self._db.guarded():
+        with self.reading(run):
             for subject, seed, result, error in self._db.execute(asked, (run,)):
-                stored = StoredQuality(result=json.loads(result) if result else None, error=error)
+                facts = None if result is None else _plain(QualityFacts, result)
+                stored = StoredQuality(result=facts, error=error)
                 found.setdefault(subject, {})[seed] = stored
         return found
 
@@ -266,12 +312,16 @@ class Store:
         return StoredRun(
             id=run,
             name=name,
-            config=json.loads(config),
-            environment=json.loads(environment),
+            config=read_facts(dict[str, Any], config),
+            environment=_plain(EnvironmentFacts, environment),
             started=started,
             finished=finished,
             is_resumed=is_resumed,
         )
+
+
+def _plain(kind: type[BaseModel], text: object) -> dict[str, Any]:
+    return read_facts(kind, text).model_dump(exclude_unset=True)
 
 
 def _now() -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from zoo.benchmark.config import TRAINING_RUNTIMES, BenchConfig, ExcludeRule, PairingEntry, ReferenceEntry
 from zoo.options import Options, plain
@@ -43,6 +43,10 @@ class Reference:
     name: str
     factory: str
     options: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.factory, str):
+            raise TypeError(f"a reference has a name and a factory; found {self.name!r:.80} and {self.factory!r:.80}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -81,6 +85,17 @@ class Trial:
     runtime: str = "eager"
     name: str = ""
     role: Role = "candidate"
+
+    def __post_init__(self) -> None:
+        for name in ("mode", "dtype", "input", "memory_format", "runtime", "name", "role"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"a trial's {name} is text; found {getattr(self, name)!r:.80}")
+        for name, allowed in (("mode", get_args(Mode)), ("role", get_args(Role))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"a trial's {name} is one of {', '.join(allowed)}; found {getattr(self, name)!r:.80}")
+        for name in ("batch", "height", "width", "classes", "in_channels"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"a trial's {name} is a whole number of at least 1; found {getattr(self, name)!r:.80}")
 
     @property
     def block(self) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.answers import answer, console, note
-from zoo.errors import OptionError, StoreError, ZooError
+from zoo.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,23 +58,15 @@ SUFFIXES = {".md": FormatName.markdown, ".csv": FormatName.csv, ".json": FormatN
 
 @contextmanager
 def opened_store(store: Path) -> Iterator[Store]:
-    """Open the results store that is there, to be read within.
+    """Open the results store that is there; it is read within, and what was read is shown.
 
     Raises:
         StoreError: there is none, or its facts are not as `zoo bench` writes them.
     """
     from zoo.benchmark.store import Store
 
-    with closing(Store(store, must_exist=True)) as opened:
-        try:
-            yield opened
-        except ZooError:
-            raise
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as cause:
-            raise StoreError(
-                f"The results store {store} holds facts that cannot be read ({type(cause).__name__}: {cause}): it is damaged, "
-                "or another program wrote to it. Read another copy of it, or measure again into a new --store."
-            ) from cause
+    with closing(Store(store, must_exist=True)) as opened, opened.reading():
+        yield opened
 
 
 def format_of(output: Path | None) -> FormatName:

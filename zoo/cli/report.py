@@ -31,6 +31,5 @@ def report(
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     with opened_store(store) as opened:
-        table = table_of(opened, *chosen_runs(opened, runs or []))
-    write_report(table, output)
+        write_report(table_of(opened, *chosen_runs(opened, runs or [])), output)
     note(f"Written to {output} ({output.stat().st_size / 1e6:.1f} MB).")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from zoo.benchmark.row import Table
+    from zoo.benchmark.store import Store
 
 __all__: list[str] = []
 
@@ -96,20 +97,21 @@ def table(
     from zoo.benchmark.selection import pareto as pareto_of
 
     form = format or format_of(output)
-    whole = _table(store, runs)
-    found = filtered(whole, where or [])
-    if not found.rows:
-        fail(nothing_left(whole, where or []), 1)
-    found = pareto_of(found, pareto) if pareto else found
-    found = sorted_by(found, sort) if sort else found
-    chosen = chosen_columns(found, columns)
-    _show(
-        form,
-        output,
-        render=lambda name: render(found, name, chosen),
-        view=lambda width: terminal_view(found, width, chosen),
-        store=store,
-    )
+    with opened_store(store) as opened:
+        whole = _table(opened, runs)
+        found = filtered(whole, where or [])
+        if not found.rows:
+            fail(nothing_left(whole, where or []), 1)
+        found = pareto_of(found, pareto) if pareto else found
+        found = sorted_by(found, sort) if sort else found
+        chosen = chosen_columns(found, columns)
+        _show(
+            form,
+            output,
+            render=lambda name: render(found, name, chosen),
+            view=lambda width: terminal_view(found, width, chosen),
+            store=store,
+        )
 
 
 @app.command()
@@ -150,7 +152,9 @@ def compare(
     with opened_store(store) as opened:
         (before,), (after,) = chosen_runs(opened, [run_a]), chosen_runs(opened, [run_b])
         found = compare_runs(opened, before, after, by=by.value if by else None, anywhere=different_devices)
-    _show(form, output, render=lambda name: render(found, name), view=lambda width: terminal_view(found, width), store=store)
+        _show(
+            form, output, render=lambda name: render(found, name), view=lambda width: terminal_view(found, width), store=store
+        )
     if share is None:
         return
     if slower := found.slower_than(share):
@@ -205,27 +209,29 @@ def recommend(
     limits = {
         name: quantity(LIMITS[name], text, f"--{name.replace('_', '-')}") for name, text in given.items() if text is not None
     }
-    found = recommend_of(
-        _table(store, runs),
-        device=device,
-        mode=mode.value,
-        batch=batch,
-        size=None if size is None else _size(size),
-        dtype=dtype,
-        maximize=maximize,
-        **limits,
-    )
-    _show(format, None, render=lambda name: render(found, name), view=lambda width: terminal_view(found, width), store=store)
+    with opened_store(store) as opened:
+        found = recommend_of(
+            _table(opened, runs),
+            device=device,
+            mode=mode.value,
+            batch=batch,
+            size=None if size is None else _size(size),
+            dtype=dtype,
+            maximize=maximize,
+            **limits,
+        )
+        _show(
+            format, None, render=lambda name: render(found, name), view=lambda width: terminal_view(found, width), store=store
+        )
     if not found.fits:
         raise typer.Exit(1)
 
 
-def _table(store: Path, runs: Sequence[str] | None) -> Table:
+def _table(opened: Store, runs: Sequence[str] | None) -> Table:
     from zoo.benchmark.row import table_of
     from zoo.benchmark.selection import chosen_runs
 
-    with opened_store(store) as opened:
-        return table_of(opened, *chosen_runs(opened, runs or []))
+    return table_of(opened, *chosen_runs(opened, runs or []))
 
 
 def _show(
