@@ -370,6 +370,28 @@ def test_weights_that_claim_to_be_huge_are_refused_before_they_are_read(saved, t
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # KiB: half of what it claims
 
 
+@pytest.mark.parametrize("given", ["steps=", "size= ", "size=99999999", "size=[99999999, 2]"])
+def test_a_setting_without_a_value_or_beyond_any_memory_is_told(given, tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ("train", "timm:test_resnet", "unet-basic", "--data", "texture-mosaic", "--set", given)
+    status, shown, errors = command_line(*asked)
+    assert (status, shown) == (2, "")
+    assert ("no value is given" in errors) is given.strip().endswith("=")
+    assert "99999999" in errors or "no value" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_control_characters_of_a_saved_models_plugins_are_not_shown(saved, tmp_path):
+    def change(facts):
+        for plugin in facts["plugins"].values():
+            plugin.update(distribution="sly\x1b]0;title\x07", version="0\u202e")
+
+    rewritten(saved, tmp_path / "model", change)
+    with pytest.warns(UserWarning, match="was saved with") as told:
+        zoo.load(tmp_path / "model")
+    assert not {"\x1b", "\x07", "\u202e"} & set("".join(str(each.message) for each in told))
+
+
 def test_a_configuration_that_is_huge_is_not_read(tmp_path):
     with (tmp_path / "huge.yaml").open("wb") as file:
         file.truncate(2**36)
@@ -382,6 +404,8 @@ RUNS = {
     "types.yaml": ("name: 3\nencoders: resnet18\nbatch: [many]", "encoders: "),
     "unknown.yaml": ("name: a\nencoder: resnet18", "encoder: unknown key"),
     "twice.yaml": ("name: a\nname: b", "stands twice"),
+    "twice-in-other-words.yaml": ("name: {1: a, 0x1: b}", "stands twice"),
+    "size.yaml": ("name: a\nsize: 99999999", "a side is a whole number from 1 to 131,072|size"),
     "bomb.yaml": ("a: &a [x]\nb: &b [*a, *a]\nname: c\nencoders: *b\ndecoders: *b", "unknown key|encoders"),
     "binary.yaml": (json.dumps({"name": "a"}) + "\x00", "no valid YAML|could not be read"),
 }

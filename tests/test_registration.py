@@ -599,3 +599,33 @@ def test_a_decoder_of_a_script_or_of_a_notebooks_main_is_a_row_of_a_benchmark(ho
     command, given = ([sys.executable, path], None) if how == "script" else ([sys.executable, "-"], SCRIPT)
     done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.strip().splitlines()[-1] == MEASURED
+
+
+SHARED = [
+    {"source": 3},
+    {"licence": ["MIT"]},
+    {"options": ("width",)},
+    {"constants": [1]},
+    {"constants": {1: 2}},
+    {"canonical": 1},
+]
+
+
+@pytest.mark.parametrize("wrong", [*SHARED, {"weights": (3,)}, {"tags": (None,)}], ids=str)
+def test_an_encoder_spec_with_a_value_of_another_type_is_refused(wrong):
+    (name,) = wrong
+    maps = (zoo.FeatureMap(name="a", channels=4, stride=2),)
+    with pytest.raises(zoo.RegistrationError, match=f"'mine': .*{name}"):
+        zoo.EncoderSpec(**{"name": "mine", "factory": "a:B", "pyramid": maps} | wrong)
+
+
+@pytest.mark.parametrize("wrong", [*SHARED, {"upsamples_learned": "yes"}, {"makes_logits": 1}], ids=str)
+def test_a_decoder_spec_with_a_value_of_another_type_is_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(zoo.RegistrationError, match=f"'mine': {name}"):
+        zoo.DecoderSpec(**{"name": "mine", "factory": "a:B"} | wrong)
+
+
+def test_an_option_whose_name_is_no_text_is_refused():
+    with pytest.raises(zoo.RegistrationError, match="name and summary are text; found 3"):
+        zoo.Option(name=3, default=1, summary="")

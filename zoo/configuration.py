@@ -19,11 +19,14 @@ from zoo.regular_files import check_regular
 __all__ = ["Count", "Side", "Size", "Strict", "checked", "read_mapping", "read_option", "read_value", "shortened", "written"]
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
+LONGEST_SIDE = 2**17
+"""Pixels of an image's side; a square of them as float32 would take 200 GB."""
+Length: TypeAlias = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 Size: TypeAlias = Annotated[
-    tuple[Count, Count], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
+    tuple[Length, Length], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
 ]
 """YAML has lists only; strict pydantic wants a pair to be a tuple."""
-Side: TypeAlias = Count | Size
+Side: TypeAlias = Length | Size
 
 
 class Strict(BaseModel):
@@ -202,11 +205,12 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.YAMLError(f"a key is text or a number; found another{key.start_mark}")
-            if key.tag != f"{_CORE}merge" and key.value in seen:
+            value = key.value if key.tag == f"{_CORE}merge" else str(self.construct_object(key))  # 1, "1" and 0x1 are one key
+            if key.tag != f"{_CORE}merge" and value in seen:
                 raise yaml.YAMLError(
                     f"the key {shortened(key.value)} stands twice, the second time in line {key.start_mark.line + 1}"
                 )
-            seen.add(key.value)
+            seen.add(value)
         return super().construct_mapping(node, deep)
 
     def text(self, node: yaml.ScalarNode) -> str:
@@ -257,7 +261,7 @@ def _told(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str:
     if location[:1] == ["size"] and len(location) > 1:
         given = content["size"]
         place, found = (f"size.{location[1]}", given[location[1]]) if isinstance(location[1], int) else ("size", given)
-        return f"  {place}: a side is a whole number of at least 1, or a pair [height, width]; found {found!r}."
+        return f"  {place}: a side is a whole number from 1 to {LONGEST_SIDE:,}, or a pair [height, width]; found {found!r}."
     named = [part for part in location if part not in _TAGS]
     key = ".".join(str(part) for part in named) or "the file"
     if error["type"] == "extra_forbidden":

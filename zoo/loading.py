@@ -27,6 +27,7 @@ from zoo.matching import check_finite, is_same_kind
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
+from zoo.printable import printable
 from zoo.registry import Entry, default_registry
 from zoo.regular_files import check_regular, is_folder, sha256_of
 from zoo.saved import PluginVersion, SavedModel, structure_of
@@ -133,7 +134,7 @@ def _warn_of_other_versions(plugins: Plugins, sides: Sides, place: Path) -> None
                 f'pip install "{saved.distribution}=={saved.version}"'
             )
             told.setdefault(saved.distribution, text)
-    for text in told.values():
+    for text in map(printable, told.values()):
         warnings.warn(text, stacklevel=5)  # at the call of `load`
 
 

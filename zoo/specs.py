@@ -102,6 +102,8 @@ class Option:
     choices: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.summary, str):
+            raise RegistrationError(f"Option: name and summary are text; found {self.name!r} and {self.summary!r}.")
         if not isinstance(self.choices, tuple):
             raise RegistrationError(f"Option {self.name!r}: choices must be a tuple; found {self.choices!r}.")
         if self.choices and self.default not in self.choices:
@@ -151,6 +153,11 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         _check_name_and_factory("EncoderSpec", self.name, self.factory)
         _check_tuples("EncoderSpec", self.name, options=self.options, weights=self.weights, tags=self.tags)
+        _check_kinds("EncoderSpec", self)
+        if not all(isinstance(text, str) for text in (*self.weights, *self.tags)):
+            raise RegistrationError(
+                f"Encoder {self.name!r}: weights and tags are names; found {self.weights!r:.80} and {self.tags!r:.80}."
+            )
         if not isinstance(self.weights_licence, str) and not callable(self.weights_licence):
             raise RegistrationError(
                 f"Encoder {self.name!r}: weights_licence must be a text or a function, found {self.weights_licence!r}."
@@ -243,10 +250,12 @@ class DecoderSpec:
     def __post_init__(self) -> None:
         _check_name_and_factory("DecoderSpec", self.name, self.factory)
         _check_tuples("DecoderSpec", self.name, options=self.options)
+        _check_kinds("DecoderSpec", self)
         if self.out_stride is not None:
             _check_stride(f"DecoderSpec {self.name!r}: out_stride", self.out_stride)
-        if not isinstance(self.makes_logits, bool):
-            raise RegistrationError(f"Decoder {self.name!r}: makes_logits must be True or False, found {self.makes_logits!r}.")
+        for flag in ("makes_logits", "upsamples_learned"):
+            if not isinstance(getattr(self, flag), bool):
+                raise RegistrationError(f"Decoder {self.name!r}: {flag} must be True or False, found {getattr(self, flag)!r}.")
         if not isinstance(self.needs, Needs) and not callable(self.needs):
             raise RegistrationError(f"Decoder {self.name!r}: needs must be a zoo.Needs or a function, found {self.needs!r}.")
 
@@ -292,3 +301,16 @@ def _check_tuples(kind: str, name: str, **given: object) -> None:
     for field_name, value in given.items():
         if value is not None and not isinstance(value, tuple):
             raise RegistrationError(f"{kind} {name!r}: {field_name} must be a tuple; found {value!r}.")
+
+
+def _check_kinds(kind: str, spec: EncoderSpec | DecoderSpec) -> None:
+    """Refuse what both kinds of spec have, where it is of another type."""
+    for name in ("source", "licence"):
+        if not isinstance(getattr(spec, name), str):
+            raise RegistrationError(f"{kind} {spec.name!r}: {name} must be text; found {getattr(spec, name)!r:.80}.")
+    if not isinstance(spec.canonical, bool):
+        raise RegistrationError(f"{kind} {spec.name!r}: canonical must be True or False; found {spec.canonical!r:.80}.")
+    if not isinstance(spec.constants, Mapping) or not all(isinstance(name, str) for name in spec.constants):
+        raise RegistrationError(f"{kind} {spec.name!r}: constants must be keywords by name; found {spec.constants!r:.80}.")
+    if not all(isinstance(option, Option) for option in spec.options or ()):
+        raise RegistrationError(f"{kind} {spec.name!r}: options must be zoo.Option; found {spec.options!r:.80}.")

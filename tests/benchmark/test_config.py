@@ -102,7 +102,7 @@ def test_an_unknown_key_may_be_called_anything(written, key):
         ({"size": "256"}, ("size", "list", "256")),
         ({"size": "[big]"}, ("size.0", "whole number", "[height, width]", "'big'")),
         ({"size": "[[256]]"}, ("size.0", "[height, width]", "[256]")),
-        ({"size": "[[256, 0]]"}, ("size.0", "whole number of at least 1", "[256, 0]")),
+        ({"size": "[[256, 0]]"}, ("size.0", "whole number from 1 to 131,072", "[256, 0]")),
         ({"modes": "[infer]"}, ("modes.0", "'inference' or 'training'", "'infer'")),
         ({"dtype": "[float16]"}, ("dtype.0", "'float32' or 'bfloat16'", "'float16'")),
         ({"input": "video"}, ("input", "'image' or 'random'", "'video'")),

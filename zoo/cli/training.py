@@ -226,6 +226,8 @@ def _setting(text: str) -> tuple[str, Any]:
     name, sign, value = text.partition("=")
     if not sign or not name.isidentifier():
         raise OptionError(f"--set {text}: a setting is NAME=VALUE, such as steps=500.")
+    if not value.strip():
+        raise OptionError(f"--set {text}: no value is given. For none, write {name}=null.")
     return name, read_value(value)
 
 
