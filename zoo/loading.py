@@ -173,10 +173,13 @@ def _state(path: Path) -> dict[str, Tensor]:
 def _check_unaltered(path: Path, state: dict[str, Tensor], sha256: str, empty: SegmentationModel | None) -> None:
     """Raise unless a file is the one that was saved; one that is too large for the model is not even read."""
     held = sum(tensor.numel() for tensor in state.values())
-    if empty is not None and held > (wanted := sum(tensor.numel() for tensor in empty.state_dict().values())):
+    wanted = {} if empty is None else empty.state_dict()
+    if wanted and held > (size := sum(tensor.numel() for tensor in wanted.values())):
+        strange = sorted(state.keys() - wanted.keys())
+        extra = f", and {', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''} is not in it" if strange else ""
         raise WeightsError(
-            f"{path} is not the file that {CONFIG} beside it names: it holds {held:,} numbers, and the model has {wanted:,}. "
-            "Copy the whole folder again."
+            f"{path} is not the weights of the model in {CONFIG} beside it: it holds {held:,} numbers, and the model has "
+            f"{size:,}{extra}. Copy the whole folder again, or save the model again."
         )
     if sha256_of(path) != sha256:
         raise WeightsError(

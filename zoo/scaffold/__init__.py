@@ -133,7 +133,9 @@ def _new_or_empty(folder: Path) -> Iterator[None]:
     made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     if os.path.lexists(folder):
         if not is_folder(folder):
-            raise OptionError(f"{folder} was to be a new folder, and is something else. Choose another one by --output.")
+            raise OptionError(
+                f"{folder} is a file, or leads nowhere, and was to be a new folder. Choose another one by --output."
+            )
         if found := sorted(path.name for path in folder.iterdir()):
             some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             raise OptionError(f"{folder} was to be a new or empty folder, and holds {some}. Choose another one by --output.")
