@@ -429,6 +429,12 @@ def test_answers_and_errors_arrive_whatever_a_plugin_does_to_the_streams(install
     assert "levels=99 asks for 99 strides" in errors
 
 
+def test_the_command_line_leaves_no_file_open():
+    command = [sys.executable, "-X", "dev", "-W", "error", "-m", "zoo", "list", "decoders"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_answers_and_errors_arrive_though_a_plugin_closes_those_of_the_process(install, tmp_path):
     act = (
         "os.fdopen(sys.stderr.fileno(), 'w').close(); sys.__stdout__.close(); sys.__stderr__.close(); os.close(1); os.close(2)"

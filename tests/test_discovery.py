@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import sys
+import threading
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 import torch
+from torch import nn
 
 import zoo
 from zoo.benchmark.environment import describe_environment
@@ -447,3 +452,63 @@ def test_whatever_a_plugins_function_raises_is_its_error_and_ends_no_command(ins
         status, shown, errors = command_line("explain", "resnet18", "odd:odd")
         assert (status, shown) == (2, "")
         assert "raised SystemExit: 0" in errors
+
+
+class Printing(nn.Module):
+    """A decoder that prints, and asks its stream for a descriptor, as progress bars do."""
+
+    before = staticmethod(lambda: None)
+
+    def __init__(self, pyramid):
+        super().__init__()
+        self.out_channels, self.out_stride = pyramid[0].channels, pyramid[0].stride
+        sys.stdout.write("made\n")
+        with contextlib.suppress(OSError, AttributeError):
+            sys.stdout.fileno()
+        self.before()
+
+    def forward(self, features):
+        return features[0]
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_what_a_plugin_prints_arrives_on_a_stream_that_can_do_no_more_than_write(monkeypatch):
+    written = []
+
+    class Writes:
+        write = staticmethod(written.append)
+
+    zoo.register_decoder("printing", Printing)
+    monkeypatch.setattr("sys.stdout", Writes())
+    zoo.build("timm:test_resnet", "printing")
+    assert "".join(written) == "made\n"
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_build_in_another_thread_leaves_the_programs_streams_alone():
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Waiting(Printing):
+        def before(self):
+            begun.set()
+            go_on.wait(timeout=60)
+
+    zoo.register_decoder("waiting", Waiting)
+    thread = threading.Thread(target=lambda: zoo.build("timm:test_resnet", "waiting"))
+    thread.start()
+    assert begun.wait(timeout=60)
+    with contextlib.redirect_stdout(io.StringIO()) as captured:
+        go_on.set()
+        thread.join()
+        sys.stdout.write("still captured\n")
+    assert captured.getvalue() == "still captured\n"
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_plugin_that_asks_its_stream_for_a_descriptor_leaves_no_file_open(capfd):
+    zoo.register_decoder("printing", Printing)
+    zoo.build("timm:test_resnet", "printing")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        zoo.build("timm:test_resnet", "printing")
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

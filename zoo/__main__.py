@@ -14,6 +14,7 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Run the command line; `zoo bench`, which runs long, turns the collector on again."""
     gc.disable()
+    errors = sys.stderr
     with contextlib.suppress(OSError, AttributeError):  # where there is one; a plugin that closes it closes another
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
     from zoo.cli import main as run
@@ -24,6 +25,9 @@ def main() -> NoReturn:
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()
             os.dup2(2, 1)
+        if sys.stderr is not errors:
+            sys.stderr.close()
+            sys.stderr = errors
 
 
 if __name__ == "__main__":

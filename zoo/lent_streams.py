@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -14,7 +15,14 @@ __all__ = ["lent", "lent_streams"]
 
 @contextmanager
 def lent_streams() -> Iterator[None]:
-    """Give the code within a `sys.stdout` and a `sys.stderr` of its own, which write to those that were there."""
+    """Give the code within a `sys.stdout` and a `sys.stderr` of its own, which write to those that were there.
+
+    The streams are the whole program's: in another thread than the main one nothing is lent, since a thread that puts back
+    what it found would undo what another one has done meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(lent, before)
     try:
@@ -43,13 +51,13 @@ class _Lent(io.BufferedIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        self._stream.flush()  # what was written as text comes first
+        self._flush()  # what was written as text comes first
         binary = getattr(self._stream, "buffer", None)  # a notebook's has none
         if binary is None:
             self._stream.write(bytes(data).decode(self._encoding, "replace"))
         else:
             binary.write(data)
-        self._stream.flush()
+        self._flush()
         return memoryview(data).nbytes
 
     def fileno(self) -> int:
@@ -58,4 +66,15 @@ class _Lent(io.BufferedIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        return self._stream.isatty()
+        is_terminal = getattr(self._stream, "isatty", None)  # print() asks for `write` alone
+        return is_terminal is not None and is_terminal()
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        super().close()
+
+    def _flush(self) -> None:
+        if (flush := getattr(self._stream, "flush", None)) is not None:
+            flush()
