@@ -228,7 +228,6 @@ def of_palettes(folder, first, second, suffix=".png"):
         (([BLACK, RED, GREEN], [0, 1, 2]), ([BLACK, GREEN, RED], [0, 1, 2]), "1 is"),
         (([BLACK, RED], [0, 1]), ([BLACK, GREEN, RED], [0, 2]), r"\(255, 0, 0\) is 1 in .+a\.\w+ and 2 in .+b\."),
         (([BLACK, WHITE], [0, 1]), ([WHITE, BLACK], [0, 1]), "0 is"),
-        (([WHITE, BLACK], [0, 1]), (None, [0, 1]), r"\(0, 0, 0\) is"),
         (([BLACK, WHITE], [0, 1]), (None, [0, 255]), r"\(255, 255, 255\) is 1 in"),
     ],
 )
@@ -248,12 +247,22 @@ def test_masks_whose_palettes_differ_are_refused_with_two_files(tmp_path, suffix
         (([BLACK, RED, GREEN], [0, 2]), ([BLACK, RED, GREEN], [0, 1])),
         (([BLACK, RED], [0, 1]), (None, [0, 1])),
         (([BLACK, BLACK, BLACK], [0, 1]), ([BLACK, BLACK, BLACK], [0, 2])),  # tells nothing
+        (([BLACK, RED, GREEN, BLACK], [0, 1, 2]), ([BLACK, RED, GREEN, BLACK], [1, 2, 3])),  # nor does one palette for all
+        (([RED, GREEN, BLACK], [0, 1, 2]), (None, [0, 1])),  # a plain 0 is not what is shown in black
     ],
 )
 def test_indexes_of_palettes_are_classes_where_their_colors_agree(tmp_path, suffix, first, second):
     data = open_data(of_palettes(tmp_path, first, second, suffix))
     for (_, mask), (_, numbers) in zip(data.train, (first, second), strict=False):
         assert torch.equal(mask, torch.from_numpy(drawn(numbers)))
+
+
+def test_a_number_beyond_a_short_palette_has_no_color(tmp_path):
+    palette = [BLACK, RED, *((gray,) * 3 for gray in range(1, 18))]  # of up to 16 Pillow writes fewer bits a number
+    data = open_data(of_palettes(tmp_path, (palette, [0, 1, 255]), (palette, [1, 255])))
+    assert indexes(data) == [0, 1, 255]
+    with pytest.raises(zoo.DataError, match="255"):
+        open_data(tmp_path, colours=[BLACK, RED])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -53,7 +53,7 @@ class _Facts:
         size, channels, dtype, low, high: of the image.
         turned: what of the pair is turned as its EXIF says: "image", "mask", both.
         values: how often each number or color is in the mask.
-        colors, doubt: of the mask, as `Mask` has them.
+        colors, repeated, doubt: of the mask, as `Mask` has them.
     """
 
     size: tuple[int, int]
@@ -64,6 +64,7 @@ class _Facts:
     turned: Sequence[str]
     values: Mapping[MaskValue, int]
     colors: Mapping[int, Colour]
+    repeated: Sequence[Colour]
     doubt: str
 
     def in_colors(self) -> _Facts:
@@ -90,7 +91,8 @@ class _Facts:
         """Return the facts that `as_dict` made plain."""
         values = {_color(value): count for value, count in facts["values"]}
         colors = {number: _color(color) for number, color in facts["colors"]}
-        return cls(**{**facts, "size": tuple(facts["size"]), "values": values, "colors": colors})
+        repeated = [_color(color) for color in facts["repeated"]]
+        return cls(**{**facts, "size": tuple(facts["size"]), "values": values, "colors": colors, "repeated": repeated})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -435,6 +437,7 @@ def _facts_or_problem(pair: _Pair) -> _Facts | str:
         turned=[name for name, path in (("image", pair.image), ("mask", pair.mask)) if is_turned(path)],
         values=values,
         colors=mask.colors,
+        repeated=sorted(mask.repeated),
         doubt=mask.doubt,
     )
 
@@ -442,8 +445,8 @@ def _facts_or_problem(pair: _Pair) -> _Facts | str:
 def _check_one_palette(report: FolderReport) -> None:
     """Raise a DataError if masks show one number in several colors, or one color by several numbers.
 
-    A mask without a palette shows a number as the gray of that number, and no palette has to do so. A color that one file has
-    for several numbers tells nothing.
+    A mask without a palette shows a number as the gray of that number; no palette has to do so, and black stands for many
+    numbers. A color that one palette has for several numbers tells nothing.
     """
     if not any(facts.colors for facts in report.facts.values()):
         return
@@ -458,10 +461,10 @@ def _check_one_palette(report: FolderReport) -> None:
                 raise DataError(
                     f"Masks differ in what they show: {number} is {earlier} in {path} and {color} in {pair.mask}. {ONE_PALETTE}"
                 )
-        unclear |= {color for color, count in Counter(colors.values()).items() if count > 1}
+        unclear.update(report.facts[pair.image].repeated)
     for pair in report.pairs:
         facts = report.facts[pair.image]
-        grays = {value: (value,) * 3 for value in facts.values if isinstance(value, int) and 0 <= value < 256}
+        grays = {value: (value,) * 3 for value in facts.values if isinstance(value, int) and 0 < value < 256}
         for number, color in (facts.colors or grays).items():
             before, path = number_of.setdefault(color, (number, pair.mask))
             if number != before and color not in unclear:

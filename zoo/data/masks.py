@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,11 +39,13 @@ class Mask:
     Attributes:
         pixels: (H, W) of whole numbers (of a palette, its indexes), or (H, W, 3) of colors, uint8.
         colors: by number, the color in which the file shows it, of those that occur; {} where it is the number, as a gray.
+        repeated: those of `colors` that the file's palette has for further numbers, too.
         doubt: the compression that may have changed the pixels, where the file does not say whether it did; "" for none.
     """
 
     pixels: np.ndarray
     colors: Mapping[int, Colour] = field(default_factory=dict)
+    repeated: frozenset[Colour] = frozenset()
     doubt: str = ""
 
 
@@ -148,8 +151,16 @@ def read_mask(path: Path) -> Mask:
             "PNG, from their originals"
         )
     pixels = mask.astype(np.uint8, copy=False) if mask.ndim == 3 else mask
-    colors = _colors_of(path, pixels, stored.colors) if pixels.ndim == 2 and stored.colors is not None else {}
-    return Mask(pixels=pixels, colors=colors, doubt=stored.loss.name if stored.loss else "")
+    doubt = stored.loss.name if stored.loss else ""
+    if pixels.ndim > 2 or stored.colors is None:
+        return Mask(pixels=pixels, doubt=doubt)
+    palette = [(int(red), int(green), int(blue)) for red, green, blue in stored.colors]
+    numbers = np.flatnonzero(np.bincount(pixels.ravel()))
+    # Many programs write as many colors as there are classes, and 255 for what is left out.
+    colors = {int(number): palette[number] for number in numbers if number < len(palette)}
+    counts = Counter(palette)
+    repeated = frozenset(color for color in colors.values() if counts[color] > 1)
+    return Mask(pixels=pixels, colors=colors, repeated=repeated, doubt=doubt)
 
 
 def values_in(mask: Mask) -> dict[MaskValue, int]:
@@ -165,17 +176,6 @@ def values_in(mask: Mask) -> dict[MaskValue, int]:
     for start in range(0, len(places), CHUNK):
         counts += np.bincount(places[start : start + CHUNK], minlength=len(values))
     return {value: int(count) for value, count in zip(values, counts, strict=True)}
-
-
-def _colors_of(path: Path, pixels: np.ndarray, colors: np.ndarray) -> dict[int, Colour]:
-    """Return the colors of the numbers that occur."""
-    numbers = np.flatnonzero(np.bincount(pixels.ravel()))
-    if numbers[-1] >= len(colors):
-        raise DataError(f"{path}: broken: its palette has {len(colors)} colors, and its pixels go up to {numbers[-1]}")
-    return {
-        int(number): (int(red), int(green), int(blue))
-        for number, (red, green, blue) in zip(numbers, colors[numbers], strict=True)
-    }
 
 
 def mask_code(
