@@ -250,6 +250,22 @@ def test_a_run_on_samples_that_are_varied_by_chance_goes_on_and_says_what_is_not
         trained(replace(noise(), train=Flipped(6), test=Noise(1, 9)), tmp_path / "run")
 
 
+def test_samples_that_take_long_are_read_twice_and_not_many_times(tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.data.fingerprint.REPEAT_SECONDS", -1.0)
+    data = noise()
+    reads = []
+
+    class Counted(Noise):
+        def __getitem__(self, index):
+            reads.append(index)
+            return super().__getitem__(index)
+
+    first = trained(replace(data, train=Counted(6)), tmp_path / "run")
+    reads.clear()
+    assert trained(replace(data, train=Counted(6)), tmp_path / "run") == first
+    assert sorted(reads) == sorted([*range(6)] * 2)
+
+
 def test_a_test_part_that_is_varied_by_chance_is_said(tmp_path, caplog):
     trained(replace(noise(), test=Flipped(2)), tmp_path / "run")
     assert "two scores on the test part are not on the same images" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ NUM_REPEATED = 256
 """Samples of a part that are read more than once; in a smaller part all."""
 NUM_REPEATS = 64
 """How often that is done at least. Where a coin is tossed for each sample, all would be equal once in 10^19 times."""
+REPEAT_SECONDS = 3.0
+"""How long samples of a part are read again, once each was."""
 MOST_NAMED = 3
 """Of what differs between two fingerprints, so many names are given."""
 
@@ -125,17 +128,16 @@ def _is_fixed_key(part: str) -> str:
 
 def _repeatable_digests(samples: Samples) -> dict[int, str] | None:
     """Return the digest of each sample; None if reading one again gives another."""
-    digests: dict[int, str] = {}
     count = len(samples)
     repeated = range(0, count, -(-count // NUM_REPEATED))
-    for index in (*repeated, *range(count)):
-        if index in digests:
-            continue
-        digests[index] = _digest_of_sample(samples, index)
-        times = -(-NUM_REPEATS // len(repeated)) if index in repeated else 0
-        if any(_digest_of_sample(samples, index) != digests[index] for _ in range(times)):
+    digests = {index: _digest_of_sample(samples, index) for index in repeated}
+    began = time.monotonic()
+    for turn in range(-(-NUM_REPEATS // len(repeated))):
+        if turn and time.monotonic() - began > REPEAT_SECONDS:
+            break
+        if any(_digest_of_sample(samples, index) != digests[index] for index in repeated):
             return None
-    return dict(sorted(digests.items()))
+    return {index: digests.get(index) or _digest_of_sample(samples, index) for index in range(count)}
 
 
 def _digest_of_sample(samples: Samples, index: int) -> str:
