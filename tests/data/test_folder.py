@@ -438,6 +438,13 @@ def test_a_folder_that_has_no_images_is_not_what_a_tasks_name_means(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texture-mosaic" / "runs").mkdir(parents=True)
     assert located("texture-mosaic", tmp_path) == "texture-mosaic"
+
+
+def test_a_folder_behind_a_symbolic_link_keeps_the_links_name(tmp_path):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "current").symlink_to("first")
+    assert located("current", tmp_path) == str(tmp_path / "current")
+    assert located("current/../first", tmp_path) == str(tmp_path / "first")
     assert open_data("texture-mosaic").size
 
 

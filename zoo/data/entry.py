@@ -35,7 +35,7 @@ def located(source: str, base: Path) -> str:
     if not is_folder(place):
         return source
     if source not in NEEDED:
-        return str(place.resolve())
+        return str(place.resolve() if ".." in place.parts else place.absolute())  # a link's own name is the data's
     if any((*place.glob("images"), *place.glob("*/images"))):
         raise DataError(
             f"{source} is a built-in task, and {place.resolve()} is a folder of images and masks. Give ./{source} for the "
