@@ -156,6 +156,7 @@ SPOILED = {
     "best of another run": (put_other("best.ckpt"), r"best\.ckpt is no checkpoint of this run"),
     "best of another program": (put_checkpoint("best.ckpt", lambda found: found.pop("zoo")), "is no checkpoint of this run"),
     "result of another run": (put_other("result.json"), r"result\.json is damaged \(it is another run's\)"),
+    "result of an earlier version": (put_json("result.json", run=None), r"result\.json is of an earlier version of zoo"),
     "result deep": (put("result.json", b"[" * 200_000), r"result\.json is damaged \(ValueError: nested too deeply\)"),
     "result a list": (put("result.json", b"[]"), r"result\.json is damaged \(ValueError: a list in place of"),
     "result a pipe": (put_pipe("result.json"), r"result\.json is damaged"),

@@ -99,7 +99,7 @@ class _Result(Strict):
     tested: Literal["best", "last"]
     test: _Scores
     checkpoint: str
-    run: str
+    run: str | None = None
 
 
 @no_exits("Training")
@@ -341,6 +341,11 @@ def _finished(output: Path, run: str) -> TrainResult:
     facts = checked(_Result, _read(path), f"{path} is damaged. Restore it, or remove {output} to begin the run again")
     if len(facts.test.iou) != len(facts.classes):
         raise _damaged(path, f"{len(facts.test.iou)} scores for {len(facts.classes)} classes")
+    if facts.run is None:
+        raise ConfigError(
+            f"{path} is of an earlier version of zoo, whose checkpoints do not say which run they are of. Give another "
+            f"--output, or remove {output} to begin the run again."
+        )
     if facts.run != run:
         raise _damaged(path, "it is another run's")
     checkpoint = output / f"{facts.tested}.ckpt"
