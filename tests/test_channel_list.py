@@ -583,8 +583,16 @@ class CoarsestAlone(TopDown):
         return self.lateral[-1](maps[-1])
 
 
-@pytest.mark.parametrize(("decoder", "is_said"), [(Reversed, True), (TopDown, False), (CoarsestAlone, False)])
-def test_a_decoder_that_seems_to_expect_maps_coarse_to_fine_is_said(caplog, decoder, is_said):
-    zoo.register_decoder("other", zoo.from_channels(decoder))
+@pytest.mark.parametrize(
+    ("decoder", "needs", "is_said"),
+    [
+        (Reversed, None, True),
+        (Reversed, zoo.Needs(min_levels=2), False),  # it may well gather all maps on the coarsest one's grid
+        (TopDown, None, False),
+        (CoarsestAlone, None, False),
+    ],
+)
+def test_a_decoder_that_seems_to_expect_maps_coarse_to_fine_is_said(caplog, decoder, needs, is_said):
+    zoo.register_decoder("other", zoo.from_channels(decoder, needs=needs))
     zoo.build("resnet18", "other", classes=2)
     assert ("uses the finest of its maps and returns one of stride 32" in caplog.text) is is_said

@@ -62,6 +62,7 @@ class ChannelListFactory:
         self.defaults = defaults
         self.classes = classes
         self.makes_logits = classes is not None
+        self._states_needs = needs is not None
         try:
             signature = inspect.signature(decoder)
         except (TypeError, ValueError) as cause:
@@ -99,10 +100,11 @@ class ChannelListFactory:
             twin = ChannelListDecoder(self.decoder(channels, **options), takes_list=inputs.takes_list)
             out_channels, out_stride = _measured(twin, pyramid, self.origin, inputs)
             self._check_list(pyramid, options, inputs)
-            if _is_coarsest(out_stride, pyramid) and _uses_finest(twin, pyramid):
+            # Who states needs has thought about the maps; a decoder may well gather all of them on the coarsest one's grid.
+            if not self._states_needs and _is_coarsest(out_stride, pyramid) and _uses_finest(twin, pyramid):
                 logging.getLogger(__name__).warning(
                     "%s uses the finest of its maps and returns one of stride %g, as coarse as the coarsest. If it expects its "
-                    "maps coarse to fine, reverse them in a wrapper.",
+                    "maps coarse to fine, reverse them in a wrapper; if not, say which maps it takes by needs=.",
                     self.origin,
                     out_stride,
                 )
