@@ -481,3 +481,9 @@ def test_commands_are_given_the_file_that_a_models_decoder_comes_from(tmp_path, 
         assert (status, errors) == (0, "")
         default_registry.cache_clear()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.png", "masks", "model", "model-256x256.pt2"]
+
+
+def test_a_model_in_the_users_folder_is_found_by_its_short_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    zoo.build("timm:test_resnet", "unet-basic").save(tmp_path / "model")
+    assert zoo.load("~/model").pairing.encoder == "timm:test_resnet"
