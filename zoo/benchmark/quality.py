@@ -18,7 +18,7 @@ from zoo.training.settings import TrainSettings
 __all__ = ["BUDGETS", "FLOORS", "OTHER_BUDGET", "Floor", "Quality", "QualityEntry", "told_budget"]
 
 BUDGETS = {"texture-mosaic": 100, "brain-lobes": 400, "hela": 100, "blue-marble": 100}
-"""By built-in task, the steps after which ten seeds of one pairing differ by less than 0.03: docs/quality.md."""
+"""By built-in task, the steps after which seeds of one pairing differ by less than 0.03: see docs/quality.md."""
 OTHER_BUDGET = 300
 """The steps on a user's own data."""
 
