@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from zoo.specs import Option as Option
     from zoo.specs import Preprocessing as Preprocessing
     from zoo.state_dicts import read_state_dict as read_state_dict
-    from zoo.training.fit import TrainResult as TrainResult
+    from zoo.training.result import TrainResult as TrainResult
     from zoo.training.training import train as train
     from zoo.upsampled_conv import UpsampledConv2d as UpsampledConv2d
     from zoo.weights import load_weights as load_weights

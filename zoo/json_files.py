@@ -10,7 +10,7 @@ from typing import Any
 from zoo.regular_files import check_regular
 from zoo.whole_files import replace_file
 
-__all__ = ["read_json", "write_json"]
+__all__ = ["as_json", "read_json", "write_json"]
 
 
 def read_json(place: Path) -> dict[str, Any]:
@@ -37,3 +37,9 @@ def write_json(place: Path, facts: Mapping[str, Any]) -> None:
         OSError: it cannot be written.
     """
     replace_file(place, (json.dumps(facts, indent=2) + "\n").encode())
+
+
+def as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain data as it is after it was written and read: tuples are lists, and keys are text."""
+    found: dict[str, Any] = json.loads(json.dumps(facts))
+    return found

@@ -57,7 +57,8 @@ def train(
     from zoo.configuration import checked
     from zoo.data.entry import DataEntry, located
     from zoo.data.sources import open_data
-    from zoo.training.fit import check_installed, known_files
+    from zoo.training.fit import check_installed
+    from zoo.training.run_folder import known_files
     from zoo.training.training import train as train_pairing
 
     gc.enable()  # switched off by the `zoo` script for a quick start

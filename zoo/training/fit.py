@@ -1,33 +1,28 @@
-"""Fits a pairing on images with masks: resumes what was begun, tests what came out, and keeps both in a folder."""
+"""Fit a pairing on images with masks: resume what was begun, and test what came out."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from zoo.building import build_pairing
-from zoo.configuration import Count, Strict, checked
 from zoo.data.extras import missing_packages
-from zoo.data.fingerprint import Fingerprint, drawn_parts, fingerprint_of_samples, read_fingerprint
+from zoo.data.fingerprint import Fingerprint, drawn_parts, fingerprint_of_samples
 from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
 from zoo.devices import choose_device, is_out_of_memory
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.foreign_code import ForeignError, no_exits
-from zoo.json_files import read_json, write_json
+from zoo.json_files import as_json
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import resolve
@@ -35,71 +30,14 @@ from zoo.regular_files import files_at, sha256_of
 from zoo.saved import plugins_of, structure_of
 from zoo.training.layout import takes_channels_last
 from zoo.training.order import seed_of
-from zoo.training.scores import Scores
+from zoo.training.result import TrainResult, read_result, write_result
+from zoo.training.run_folder import claim_folder, run_id
 from zoo.training.settings import TrainSettings
 
-__all__ = ["TrainResult", "check_installed", "crop_size", "fit", "known_files"]
+__all__ = ["check_installed", "crop_size", "fit"]
 
 LIBRARIES = ("lightning", "torchmetrics")
 """The modules that training needs beside the dependencies."""
-
-RESULT, SETTINGS, DATA = "result.json", "settings.json", "data.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """What training came to.
-
-    Attributes:
-        pairing: what was trained.
-        data: the data's name.
-        classes: their names, in the order of `test.iou`.
-        steps: of the optimizer that were done.
-        seconds: that this call took; a run that was resumed took more in all.
-        tested: "best" or "last": the checkpoint that was tested.
-        test: its scores on the test part, each image counted once.
-        checkpoint: its file, for `zoo.load`.
-    """
-
-    pairing: str
-    data: str
-    classes: tuple[str, ...]
-    steps: int
-    seconds: float
-    tested: str
-    test: Scores
-    checkpoint: Path
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {**asdict(self), "test": self.test.as_dict(), "classes": list(self.classes), "checkpoint": str(self.checkpoint)}
-
-
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Scores(Strict):
-    """`Scores` as a file holds them."""
-
-    miou: Share
-    dice: Share
-    accuracy: Share
-    iou: list[Share | None]
-    pixels: Count
-
-
-class _Result(Strict):
-    """A `TrainResult` as its file holds it."""
-
-    pairing: str
-    data: str
-    classes: list[str]
-    steps: Annotated[int, Field(ge=0)]
-    seconds: Annotated[float, Field(ge=0)]
-    tested: Literal["best", "last"]
-    test: _Scores
-    checkpoint: str
-    run: str | None = None
 
 
 @no_exits("Training")
@@ -160,10 +98,10 @@ def fit(
     identity: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "facts": facts}
     if files := _digests([*_weights_files(pairing), *plugins]):
         identity["files"] = files
-    _claim(output, identity, fingerprint)
-    facts["run"] = _digest_of(identity, fingerprint)
-    if (output / RESULT).exists():
-        return _finished(output, facts["run"])
+    claim_folder(output, identity, fingerprint)
+    facts["run"] = run_id(identity, fingerprint)
+    if (done := read_result(output, facts["run"])) is not None:
+        return done
     torch.manual_seed(seed_of("weights", settings.seed) % 2**63)
     if isinstance(pairing, Pairing):
         built = build_pairing(pairing)
@@ -197,7 +135,7 @@ def fit(
         checkpoint=output / f"{outcome.tested}.ckpt",
     )
     if outcome.is_first:
-        write_json(output / RESULT, result.as_dict() | {"run": facts["run"]})
+        write_result(output, result, facts["run"])
     return result
 
 
@@ -206,16 +144,6 @@ def check_installed(source: str = "") -> None:
     if lines := missing_packages(source, LIBRARIES):
         on = f" on {source}" if source else ""
         raise OptionError(f"Training{on} needs packages that are not installed: {' && '.join(lines)}")
-
-
-def known_files(output: Path) -> Mapping[str, Any]:
-    """Return what a run in this folder knows of its data's files, for `zoo.open_data`; {} where none was begun.
-
-    Raises:
-        DataError: that is damaged.
-    """
-    found = read_fingerprint(output / DATA)
-    return found.looks if found else {}
 
 
 def _notes_on_drawn(fingerprint: Fingerprint) -> Iterator[str]:
@@ -279,103 +207,9 @@ def _model_facts(model: SegmentationModel) -> dict[str, Any]:
     return {
         "plan": structure_of(model.plan),
         "plugins": {id: each.model_dump() for id, each in plugins_of(model.pairing).items()},
-        "preprocessing": _plain(asdict(model.preprocessing)),
-        "licences": _plain(asdict(model.licences)),
+        "preprocessing": as_json(asdict(model.preprocessing)),
+        "licences": as_json(asdict(model.licences)),
     }
-
-
-def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(facts))
-    return found
-
-
-def _digest_of(identity: Mapping[str, Any], data: Fingerprint) -> str:
-    """Return what tells a run's checkpoints from those of other settings or other data."""
-    return hashlib.sha256(json.dumps([identity, data.digest], sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _claim(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> None:
-    """Make the folder this run's, or find that it is already."""
-    path = output / SETTINGS
-    if os.path.lexists(path):
-        found = _read(path)
-        if found != _plain(identity):
-            differing = sorted(_differences(found, _plain(identity)))
-            raise ConfigError(
-                f"{output} holds a run of other settings, which differ in {', '.join(differing)}. Give another --output, or "
-                "remove that folder."
-            )
-        _check_same_data(output, data)
-        return
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        if any(each.name != DATA for each in output.iterdir()):
-            raise ConfigError(f"{output} is not empty, and holds no run of zoo. Give another --output.")
-        write_json(output / DATA, data.as_dict())
-        write_json(path, identity)  # last: the folder is this run's from now on
-    except OSError as cause:
-        raise OptionError(
-            f"output {output} cannot be made a run's folder: {cause.strerror or cause}. Give a folder that can be written to."
-        ) from cause
-
-
-def _check_same_data(output: Path, data: Fingerprint) -> None:
-    """Raise a ConfigError if a run was begun with other data; keep what is known of its files otherwise."""
-    before = read_fingerprint(output / DATA)
-    if before is None:
-        raise ConfigError(f"{output} has no {DATA}, which says what its run was begun with. Give another --output.")
-    if differing := before.differences(data):
-        raise ConfigError(
-            f"{output} holds a run on other data: {differing}. Give another --output to train on the data as they are now, or "
-            "remove that folder."
-        )
-    if before.looks != data.looks:  # copied files have another time of change
-        write_json(output / DATA, data.as_dict())
-
-
-def _finished(output: Path, run: str) -> TrainResult:
-    """Return the result of a run that was finished, whose tested checkpoint is still there."""
-    from zoo.training.checkpoint_files import read_checkpoint  # Lightning takes seconds to import
-
-    path = output / RESULT
-    facts = checked(_Result, _read(path), f"{path} is damaged. Restore it, or remove {output} to begin the run again")
-    if len(facts.test.iou) != len(facts.classes):
-        raise _damaged(path, f"{len(facts.test.iou)} scores for {len(facts.classes)} classes")
-    if facts.run is None:
-        raise ConfigError(
-            f"{path} is of an earlier version of zoo, whose checkpoints do not say which run they are of. Give another "
-            f"--output, or remove {output} to begin the run again."
-        )
-    if facts.run != run:
-        raise _damaged(path, "it is another run's")
-    checkpoint = output / f"{facts.tested}.ckpt"
-    read_checkpoint(checkpoint, run)
-    told = facts.model_dump(exclude={"run"}) | {"classes": tuple(facts.classes), "checkpoint": checkpoint}
-    return TrainResult(**told | {"test": Scores(**told["test"] | {"iou": tuple(facts.test.iou)})})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return what a JSON file of a run holds.
-
-    Raises:
-        ConfigError: it is damaged.
-    """
-    try:
-        return read_json(path)
-    except (OSError, ValueError) as cause:
-        raise _damaged(path, f"{type(cause).__name__}: {cause}") from cause
-
-
-def _damaged(path: Path, reason: str) -> ConfigError:
-    return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to begin the run again.")
-
-
-def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in one.keys() | other.keys():
-            yield from _differences(one.get(key), other.get(key), f"{place}.{key}" if place else key)
-    elif one != other:
-        yield place
 
 
 def _memory_format(

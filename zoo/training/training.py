@@ -14,7 +14,9 @@ from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
 from zoo.pairing import Pairing
 from zoo.plugin_files import load_plugin_file
-from zoo.training.fit import TrainResult, check_installed, fit, known_files
+from zoo.training.fit import check_installed, fit
+from zoo.training.result import TrainResult
+from zoo.training.run_folder import known_files
 from zoo.training.settings import TrainSettings
 
 __all__ = ["train"]

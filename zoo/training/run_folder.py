@@ -1,0 +1,107 @@
+"""The folder of a training run: which run it holds, and the files that say so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.data.fingerprint import Fingerprint, read_fingerprint
+from zoo.errors import ConfigError, OptionError
+from zoo.json_files import as_json, read_json, write_json
+
+__all__ = ["claim_folder", "damaged", "known_files", "read_run_file", "run_id"]
+
+SETTINGS, DATA = "settings.json", "data.json"
+
+
+def known_files(output: Path) -> Mapping[str, Any]:
+    """Return what a run in this folder knows of its data's files, for `zoo.open_data`; {} where none was begun.
+
+    Raises:
+        DataError: that is damaged.
+    """
+    found = read_fingerprint(output / DATA)
+    return found.looks if found else {}
+
+
+def run_id(identity: Mapping[str, Any], data: Fingerprint) -> str:
+    """Return what tells a run's checkpoints from those of other settings or other data."""
+    return hashlib.sha256(json.dumps([identity, data.digest], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> None:
+    """Make a folder this run's, or find that it is already.
+
+    Args:
+        output: the folder.
+        identity: what the run's settings, pairing and files are.
+        data: of what it is trained on.
+
+    Raises:
+        ConfigError: it holds another run, or what is no run.
+        OptionError: it cannot be written.
+    """
+    path = output / SETTINGS
+    if os.path.lexists(path):
+        found = read_run_file(path)
+        if found != as_json(identity):
+            differing = sorted(_differences(found, as_json(identity)))
+            raise ConfigError(
+                f"{output} holds a run of other settings, which differ in {', '.join(differing)}. Give another --output, or "
+                "remove that folder."
+            )
+        _check_same_data(output, data)
+        return
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if any(each.name != DATA for each in output.iterdir()):
+            raise ConfigError(f"{output} is not empty, and holds no run of zoo. Give another --output.")
+        write_json(output / DATA, data.as_dict())
+        write_json(path, identity)  # last: the folder is this run's from now on
+    except OSError as cause:
+        raise OptionError(
+            f"output {output} cannot be made a run's folder: {cause.strerror or cause}. Give a folder that can be written to."
+        ) from cause
+
+
+def _check_same_data(output: Path, data: Fingerprint) -> None:
+    """Raise a ConfigError if a run was begun with other data; keep what is known of its files otherwise."""
+    before = read_fingerprint(output / DATA)
+    if before is None:
+        raise ConfigError(f"{output} has no {DATA}, which says what its run was begun with. Give another --output.")
+    if differing := before.differences(data):
+        raise ConfigError(
+            f"{output} holds a run on other data: {differing}. Give another --output to train on the data as they are now, or "
+            "remove that folder."
+        )
+    if before.looks != data.looks:  # copied files have another time of change
+        write_json(output / DATA, data.as_dict())
+
+
+def read_run_file(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a run holds.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as cause:
+        raise damaged(path, f"{type(cause).__name__}: {cause}") from cause
+
+
+def damaged(path: Path, reason: str) -> ConfigError:
+    """Return the error of a file of a run that cannot be what was written."""
+    return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to begin the run again.")
+
+
+def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one.keys() | other.keys():
+            yield from _differences(one.get(key), other.get(key), f"{place}.{key}" if place else key)
+    elif one != other:
+        yield place
