@@ -222,6 +222,17 @@ def test_a_run_does_not_go_on_from_what_is_not_its_own(copied, finished, spoil, 
         trained(copied, **QUICK)
 
 
+def test_a_run_whose_last_checkpoint_is_gone_says_that_it_begins_again(cut, caplog):
+    (cut / "last.ckpt").unlink()
+    assert trained(cut, **SETTINGS).steps == 60
+    assert "last.ckpt is missing: the run begins again with its first step" in caplog.text
+
+
+def test_a_run_that_goes_on_does_not_say_that_it_begins_again(cut, caplog):
+    trained(cut, **SETTINGS)
+    assert "begins again" not in caplog.text
+
+
 def test_a_best_checkpoint_that_is_gone_is_reported_before_the_run_goes_on(cut):
     (cut / "best.ckpt").unlink()
     data = squares()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -74,6 +76,9 @@ def run(
     last, best, trained = output / "last.ckpt", output / "best.ckpt", output / "trained.json"
     run_id = facts["run"]
     begun = steps_of(last, run_id, module, module.steps) if last.exists() or trained.exists() else 0
+    is_first_process = os.environ.get("LOCAL_RANK", "0") == "0"
+    if not begun and (output / "log").exists() and is_first_process:  # no checkpoint was written yet, or somebody removed it
+        logging.getLogger(__name__).warning("%s is missing: the run begins again with its first step.", last)
     interval = max(1, round(module.steps / settings.validations)) if settings.validations else None
     if interval and begun > interval:  # its best state so far is there: what is wrong with it is said now, not after hours
         steps_of(best, run_id, module, module.steps)
