@@ -35,18 +35,12 @@ def check_regular(path: Path) -> None:
 
 def is_folder(path: Path) -> bool:
     """Return whether a path leads to a folder; unlike `Path.is_dir`, of a name that no file can have, too."""
-    try:
-        return _kind(path) == stat.S_IFDIR
-    except OSError:
-        return False
+    return _is_one_of(path, stat.S_IFDIR)
 
 
 def is_stream(path: Path) -> bool:
     """Return whether a path leads to what is written to as it is: a pipe, a terminal, another device."""
-    try:
-        return _kind(path) in (stat.S_IFIFO, stat.S_IFCHR)
-    except OSError:
-        return False
+    return _is_one_of(path, stat.S_IFIFO, stat.S_IFCHR)
 
 
 def resolved(path: str | PathLike[str]) -> Path:
@@ -91,8 +85,12 @@ def expanded(path: str | PathLike[str]) -> Path:
 
 def is_regular(path: Path) -> bool:
     """Return whether a path leads to a regular file; unlike `Path.is_file`, of a name that no file can have, too."""
+    return _is_one_of(path, stat.S_IFREG)
+
+
+def _is_one_of(path: Path, *kinds: int) -> bool:
     try:
-        return _kind(path) == stat.S_IFREG
+        return _kind(path) in kinds
     except OSError:
         return False
 

@@ -33,14 +33,15 @@ def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
     for run, path in paths.items():
         by_name[path.name].add(contents[run])
         by_path[path].add(contents[run])
-    return {
-        run: path.name
-        if len(by_name[path.name]) == 1
-        else str(path)
-        if len(by_path[path]) == 1
-        else f"{path} ({contents[run][:12]})"
-        for run, path in paths.items()
-    }
+    names = {}
+    for run, path in paths.items():
+        if len(by_name[path.name]) == 1:
+            names[run] = path.name
+        elif len(by_path[path]) == 1:
+            names[run] = str(path)
+        else:
+            names[run] = f"{path} ({contents[run][:12]})"
+    return names
 
 
 class Qualities:
