@@ -48,8 +48,8 @@ class QualityEntry(TrainSettings):
         budget: of each training: steps of the optimizer, or minutes ("2 min"): as many steps as a pairing does in that time.
             By default the task's own of `BUDGETS`, and `OTHER_BUDGET` on other data.
         seeds: how often each pairing is trained: with the seeds 0, 1, ...
-        learning_rate: the highest of the one-cycle schedule. Three times what `zoo.train` has by default: AdamW moves a weight
-            by no more than that in a step, and within a few hundred steps a head of few weights gets nowhere with less.
+        learning_rate: the highest of the one-cycle schedule. Three times the default of `zoo.train`: at 1e-3 some classes of
+            brain-lobes were not learned in 400 steps (docs/quality.md).
         validations: none by default: the last weights are tested, so that no pairing gains by a choice among many.
     """
 
