@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from zoo.errors import PluginError, ZooError
-from zoo.lent_streams import lent_streams
+from zoo.lent_streams import lend_streams
 from zoo.printable import printable
 
 __all__ = ["ForeignError", "foreign_code", "no_exits", "plugin_code"]
@@ -37,7 +37,7 @@ def plugin_code(what: str, advice: str) -> Iterator[None]:
         ForeignError: it raised anything but a `ZooError`.
         KeyboardInterrupt: the user's own.
     """
-    with _named_if_long(what, advice), lent_streams(), foreign_code():
+    with _named_if_long(what, advice), lend_streams(), foreign_code():
         yield
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-__all__ = ["lent", "lent_streams"]
+__all__ = ["lend", "lend_streams"]
 
 
 @contextmanager
-def lent_streams() -> Iterator[None]:
+def lend_streams() -> Iterator[None]:
     """Give the code within a `sys.stdout` and a `sys.stderr` of its own, which write to those that were there.
 
     The streams are the whole program's: in another thread than the main one nothing is lent, since a thread that puts back
@@ -24,14 +24,14 @@ def lent_streams() -> Iterator[None]:
         yield
         return
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(lent, before)
+    sys.stdout, sys.stderr = map(lend, before)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
 
 
-def lent(stream: TextIO) -> TextIO:
+def lend(stream: TextIO) -> TextIO:
     """Return a stream that writes to this one at once; closing or detaching it leaves this one open. None stays None."""
     if not stream:  # a program without a console
         return stream

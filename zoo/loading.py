@@ -29,7 +29,7 @@ from zoo.pairing import Pairing
 from zoo.planning import resolve
 from zoo.printable import printable
 from zoo.registry import Entry, default_registry
-from zoo.regular_files import check_regular, expanded, is_folder, sha256_of
+from zoo.regular_files import check_regular, expand_user, is_folder, sha256_of
 from zoo.saved import PluginVersion, SavedModel, structure_of
 from zoo.specs import DecoderSpec, EncoderSpec, Preprocessing
 from zoo.state_dicts import is_bounded, unpickled
@@ -63,7 +63,7 @@ def load(path: str | PathLike[str]) -> SegmentationModel:
         ZooError: the pairing cannot be built here, for want of a plugin, say.
     """
     name = fspath(path)
-    place = hub_folder(name) if name.startswith(HUB) else expanded(name)
+    place = hub_folder(name) if name.startswith(HUB) else expand_user(name)
     if is_folder(place):
         return _from_folder(place)
     return _from_checkpoint(place)

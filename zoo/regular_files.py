@@ -9,7 +9,7 @@ import stat
 from os import PathLike
 from pathlib import Path
 
-__all__ = ["check_regular", "expanded", "files_at", "is_folder", "is_regular", "is_stream", "resolved", "sha256_of"]
+__all__ = ["check_regular", "expand_user", "files_at", "is_folder", "is_regular", "is_stream", "resolve_links", "sha256_of"]
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -43,7 +43,7 @@ def is_stream(path: Path) -> bool:
     return _is_one_of(path, stat.S_IFIFO, stat.S_IFCHR)
 
 
-def resolved(path: str | PathLike[str]) -> Path:
+def resolve_links(path: str | PathLike[str]) -> Path:
     """Return a path without links.
 
     Raises:
@@ -70,11 +70,11 @@ def sha256_of(path: Path) -> str:
 
 def files_at(path: str | PathLike[str]) -> list[Path]:
     """Return the regular file at a path, or those that lie directly in the folder at it; none where there is nothing."""
-    place = expanded(path)
+    place = expand_user(path)
     return [each for each in (sorted(place.iterdir()) if is_folder(place) else [place]) if is_regular(each)]
 
 
-def expanded(path: str | PathLike[str]) -> Path:
+def expand_user(path: str | PathLike[str]) -> Path:
     """Return a path with the user's folder for `~`; one of a user who does not exist is kept as it is."""
     place = Path(path)
     try:

@@ -15,7 +15,7 @@ from rich.segment import Segment
 
 from zoo.errors import OptionError
 from zoo.printable import printable
-from zoo.regular_files import is_stream, resolved
+from zoo.regular_files import is_stream, resolve_links
 from zoo.whole_files import replace_file
 
 __all__ = ["FULL_WIDTH", "PrintableConsole", "csv_text", "escaped", "json_text", "plain_text", "table_row", "write_whole"]
@@ -88,7 +88,7 @@ def write_whole(output: Path, content: str | bytes, advice: str = "") -> None:
         if is_stream(output):
             output.write_bytes(data)
             return
-        resolved(output).parent.mkdir(parents=True, exist_ok=True)
+        resolve_links(output).parent.mkdir(parents=True, exist_ok=True)
         replace_file(output, data)
     except OSError as cause:
         raise OptionError(f"--output {output} cannot be written: {cause.strerror}.{advice and ' '}{advice}") from cause

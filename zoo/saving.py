@@ -22,7 +22,7 @@ from zoo.matching import check_finite
 from zoo.model import SegmentationModel
 from zoo.model_card import CARD, card_of
 from zoo.planning import MODULE
-from zoo.regular_files import is_folder, is_regular, resolved
+from zoo.regular_files import is_folder, is_regular, resolve_links
 from zoo.saved import SavedModel
 from zoo.whole_files import replace_file
 
@@ -58,7 +58,7 @@ def save_model(
         WeightsError: the model's weights hold NaN or infinity.
     """
     try:
-        place = resolved(folder)  # a link stays one
+        place = resolve_links(folder)  # a link stays one
     except OSError as cause:
         raise OptionError(f"{folder} cannot be written: {cause.strerror}. Give another folder.") from cause
     names = classes if isinstance(classes, str) else tuple(classes) or model.class_names

@@ -19,7 +19,7 @@ from torch import Tensor
 from zoo.configuration import read_mapping
 from zoo.errors import ConfigError, WeightsError
 from zoo.hub import CONFIG, FILES, HUB, hub_file
-from zoo.regular_files import check_regular, expanded, files_at, is_folder
+from zoo.regular_files import check_regular, expand_user, files_at, is_folder
 
 __all__ = ["is_bounded", "read_state_dict", "unpickled", "unwrapped"]
 
@@ -52,7 +52,7 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
         >>> torch.save(zoo.read_state_dict("dino.pth", entry="teacher", prefix="backbone."), "backbone.pth")
     """
     name = fspath(weights)
-    path = hub_file(name) if name.startswith(HUB) else _file(expanded(name))
+    path = hub_file(name) if name.startswith(HUB) else _file(expand_user(name))
     state = unwrapped(_loaded(path), name, entry)
     if not prefix:
         return state

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zoo.regular_files import check_regular, resolved
+from zoo.regular_files import check_regular, resolve_links
 
 __all__ = ["draft_of", "replace_file"]
 
@@ -27,7 +27,7 @@ def draft_of(place: Path) -> Iterator[Path]:
     """
     with suppress(FileNotFoundError):
         check_regular(place)
-    place = resolved(place)  # a link stays, and its file is replaced
+    place = resolve_links(place)  # a link stays, and its file is replaced
     name = f".{place.stem}.{os.getpid()}{place.suffix}"
     if len(os.fsencode(name)) > LONGEST:
         name = f".{hashlib.sha256(os.fsencode(place.stem)).hexdigest()[:32]}.{os.getpid()}{place.suffix}"

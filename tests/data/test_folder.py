@@ -16,7 +16,7 @@ from PIL import Image
 import zoo
 from zoo import open_data
 from zoo.data.contact_sheet import contact_sheet
-from zoo.data.entry import DataEntry, located
+from zoo.data.entry import DataEntry, locate_data
 from zoo.data.folder import look_through
 
 RANDOM = np.random.default_rng(0)
@@ -437,14 +437,14 @@ def test_a_task_and_a_folder_of_its_name_are_never_taken_for_each_other(tmp_path
 def test_a_folder_that_has_no_images_is_not_what_a_tasks_name_means(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texture-mosaic" / "runs").mkdir(parents=True)
-    assert located("texture-mosaic", tmp_path) == "texture-mosaic"
+    assert locate_data("texture-mosaic", tmp_path) == "texture-mosaic"
 
 
 def test_a_folder_behind_a_symbolic_link_keeps_the_links_name(tmp_path):
     (tmp_path / "first").mkdir()
     (tmp_path / "current").symlink_to("first")
-    assert located("current", tmp_path) == str(tmp_path / "current")
-    assert located("current/../first", tmp_path) == str(tmp_path / "first")
+    assert locate_data("current", tmp_path) == str(tmp_path / "current")
+    assert locate_data("current/../first", tmp_path) == str(tmp_path / "first")
     assert open_data("texture-mosaic").size
 
 

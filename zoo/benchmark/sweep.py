@@ -42,7 +42,7 @@ from zoo.benchmark.trial import Reference, Subject, Trial, blocks_of, digest, su
 from zoo.devices import choose_device
 from zoo.errors import ConfigError
 from zoo.plugin_files import load_plugin_file
-from zoo.regular_files import expanded, files_at, is_regular, sha256_of
+from zoo.regular_files import expand_user, files_at, is_regular, sha256_of
 
 if TYPE_CHECKING:
     from zoo.data.segmentation_data import SegmentationData
@@ -113,10 +113,10 @@ def _quality_data(config: BenchConfig) -> SegmentationData | None:
     """Open what is trained on, before anything is measured: what is wrong with it is told at once."""
     if config.quality is None:
         return None
-    from zoo.data.entry import located
+    from zoo.data.entry import locate_data
     from zoo.training.fit import check_installed
 
-    check_installed(located(config.quality.data.source, Path()))
+    check_installed(locate_data(config.quality.data.source, Path()))
     from zoo.benchmark.training import open_quality_data
 
     return open_quality_data(config.quality)
@@ -147,7 +147,7 @@ def _files_of(subject: Subject) -> list[Path]:
         found = files_at(subject.weights) if subject.weights else []
         options = [subject.encoder_options, subject.decoder_options]
     named = (value for each in options for value in each.values() if isinstance(value, str))
-    return [*found, *(path for path in map(expanded, named) if is_regular(path))]
+    return [*found, *(path for path in map(expand_user, named) if is_regular(path))]
 
 
 def _digest_of(data: SegmentationData) -> str:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from zoo.errors import OptionError, PluginError
-from zoo.lent_streams import lent
+from zoo.lent_streams import lend
 from zoo.printable import printable
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _answers_alone() -> Iterator[None]:
         return
     stream = os.fdopen(descriptor, "w", encoding=shown.encoding, errors="backslashreplace") if _is_process_output() else shown
     tokens = _STREAM.set(stream), _ERROR_STREAM.set(errors)
-    sys.stdout, sys.stderr = lent(errors), lent(errors)
+    sys.stdout, sys.stderr = lend(errors), lend(errors)
     try:
         yield
     finally:

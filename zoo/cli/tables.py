@@ -86,9 +86,9 @@ def bench(
 
 
 def _quality_changes(quality: str | None, budget: str | None, seeds: int | None) -> dict[str, Any]:
-    from zoo.data.entry import located
+    from zoo.data.entry import locate_data
 
-    folder = None if quality is None else located(quality, Path())
+    folder = None if quality is None else locate_data(quality, Path())
     steps = int(budget) if budget is not None and re.fullmatch("[0-9]{1,9}", budget.strip()) else budget
     return {name: value for name, value in (("data", folder), ("budget", steps), ("seeds", seeds)) if value is not None}
 

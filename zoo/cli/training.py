@@ -55,7 +55,7 @@ def train(
     from dataclasses import replace
 
     from zoo.configuration import checked
-    from zoo.data.entry import DataEntry, located
+    from zoo.data.entry import DataEntry, locate_data
     from zoo.data.sources import open_data
     from zoo.training.fit import check_installed
     from zoo.training.run_folder import known_files
@@ -71,7 +71,7 @@ def train(
     entry = asked["data"]
     if not isinstance(entry, DataEntry):
         entry = checked(DataEntry, {"source": entry} if isinstance(entry, str) else entry, "The data cannot be opened")
-    check_installed(located(entry.source, Path()))
+    check_installed(locate_data(entry.source, Path()))
     in_file = asked.pop("output", None)
     place = output or Path(in_file or Path("runs") / _name(what, asked | {"data": entry.source}))
     try:
@@ -196,14 +196,14 @@ def _from_file(
     """Return what a file and the changes to it ask of `zoo.train`."""
     from dataclasses import fields
 
-    from zoo.data.entry import located
+    from zoo.data.entry import locate_data
     from zoo.errors import OptionError
     from zoo.pairing import Pairing
     from zoo.training.config import load_train_config
 
     if decoder is not None:
         raise OptionError(f"zoo train {path} {decoder}: the file names the decoder; `--set decoder={decoder}` names another.")
-    folder = None if data is None else located(data, Path())  # not from the file's own
+    folder = None if data is None else locate_data(data, Path())  # not from the file's own
     given = {name: value for name, value in (("data", folder), ("weights", weights)) if value is not None}
     config = load_train_config(path, changes | given)
     names = config.model_fields_set & {entry.name for entry in fields(Pairing)}

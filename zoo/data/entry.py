@@ -12,7 +12,7 @@ from zoo.data.extras import NEEDED
 from zoo.errors import DataError
 from zoo.regular_files import is_folder
 
-__all__ = ["DataEntry", "DataNamed", "located"]
+__all__ = ["DataEntry", "DataNamed", "locate_data"]
 
 Part: TypeAlias = Annotated[int, Field(ge=0, le=255)]
 ColourEntry: TypeAlias = Annotated[
@@ -21,7 +21,7 @@ ColourEntry: TypeAlias = Annotated[
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
-def located(source: str, base: Path) -> str:
+def locate_data(source: str, base: Path) -> str:
     """Return a folder's path, absolute; a name that is no folder's, or a task's, as it is.
 
     Args:
@@ -69,7 +69,7 @@ class DataEntry(Strict):
         """
         if self.root is not None:  # of one of torchvision's data sets, whose name may be a folder's
             return self.model_copy(update={"root": str(base / Path(self.root).expanduser())})
-        return self.model_copy(update={"source": located(self.source, base)})
+        return self.model_copy(update={"source": locate_data(self.source, base)})
 
 
 DataNamed: TypeAlias = Annotated[

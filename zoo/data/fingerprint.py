@@ -20,7 +20,7 @@ from zoo.json_files import read_json
 if TYPE_CHECKING:
     from zoo.data.segmentation_data import Samples, SegmentationData
 
-__all__ = ["Fingerprint", "drawn_parts", "fingerprint_of_samples", "read_fingerprint"]
+__all__ = ["Fingerprint", "fingerprint_of_samples", "random_parts", "read_fingerprint"]
 
 NUM_REPEATED = 256
 """Samples of a part that are read more than once; in a smaller part all."""
@@ -98,7 +98,7 @@ def fingerprint_of_samples(data: SegmentationData, kinds: Mapping[str, str] | No
     """Return the fingerprint of data that only its samples tell: every one is read, and some of each part more than once.
 
     A part that gives another sample when the same one is read again, such as one that draws its augmentation, is known by its
-    length and its kind alone; `drawn_parts` names it.
+    length and its kind alone; `random_parts` names it.
 
     Args:
         data: whose samples are read.
@@ -117,7 +117,7 @@ def fingerprint_of_samples(data: SegmentationData, kinds: Mapping[str, str] | No
     return Fingerprint(contents=contents, reading=reading)
 
 
-def drawn_parts(fingerprint: Fingerprint) -> list[str]:
+def random_parts(fingerprint: Fingerprint) -> list[str]:
     """Return the parts whose samples are others each time they are read, so that their content is not known."""
     return [name for name in ("train", "validation", "test") if fingerprint.reading.get(_is_fixed_key(name)) is False]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.configuration import checked
-from zoo.data.entry import DataEntry, located
+from zoo.data.entry import DataEntry, locate_data
 from zoo.data.folder import open_folder
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.tasks import TASKS, task
@@ -55,7 +55,7 @@ def open_data(
         )
     name = fspath(source)
     if name in TASKS:
-        located(name, Path())
+        locate_data(name, Path())
         _check_options(name, options, ())
         return task(name)
     if name in PUBLISHED:

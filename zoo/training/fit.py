@@ -17,7 +17,7 @@ from torch import nn
 
 from zoo.building import build_pairing
 from zoo.data.extras import missing_packages
-from zoo.data.fingerprint import Fingerprint, drawn_parts, fingerprint_of_samples
+from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, random_parts
 from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
 from zoo.devices import choose_device, is_out_of_memory
 from zoo.errors import ConfigError, DataError, OptionError
@@ -93,7 +93,7 @@ def fit(
     facts = _facts(pairing, data)
     fingerprint = data.fingerprint or fingerprint_of_samples(data, kinds)
     if data.fingerprint is None:
-        for note in (*notes_on_read(data), *_notes_on_drawn(fingerprint)):
+        for note in (*notes_on_read(data), *_notes_on_random_parts(fingerprint)):
             logging.getLogger(__name__).warning("%s: %s.", data.name, note)
     identity: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "facts": facts}
     if files := _digests([*_weights_files(pairing), *plugins]):
@@ -146,8 +146,8 @@ def check_installed(source: str = "") -> None:
         raise OptionError(f"Training{on} needs packages that are not installed: {' && '.join(lines)}")
 
 
-def _notes_on_drawn(fingerprint: Fingerprint) -> Iterator[str]:
-    for part in drawn_parts(fingerprint):
+def _notes_on_random_parts(fingerprint: Fingerprint) -> Iterator[str]:
+    for part in random_parts(fingerprint):
         yield (
             f"the {part} part gives other samples each time it is read, so that its content cannot be compared: a run that "
             "goes on knows it by its class and its length alone"

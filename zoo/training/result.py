@@ -11,7 +11,7 @@ from pydantic import Field
 from zoo.configuration import Count, Strict, checked
 from zoo.errors import ConfigError
 from zoo.json_files import write_json
-from zoo.training.run_folder import damaged, read_run_file
+from zoo.training.run_folder import damage_error, read_run_file
 from zoo.training.scores import Scores
 
 __all__ = ["TrainResult", "read_result", "write_result"]
@@ -95,14 +95,14 @@ def read_result(output: Path, run: str) -> TrainResult | None:
         _ResultFile, read_run_file(path), f"{path} is damaged. Restore it, or remove {output} to begin the run again"
     )
     if len(facts.test.iou) != len(facts.classes):
-        raise damaged(path, f"{len(facts.test.iou)} scores for {len(facts.classes)} classes")
+        raise damage_error(path, f"{len(facts.test.iou)} scores for {len(facts.classes)} classes")
     if facts.run is None:
         raise ConfigError(
             f"{path} is of an earlier version of zoo, whose checkpoints do not say which run they are of. Give another "
             f"--output, or remove {output} to begin the run again."
         )
     if facts.run != run:
-        raise damaged(path, "it is another run's")
+        raise damage_error(path, "it is another run's")
     checkpoint = output / f"{facts.tested}.ckpt"
     read_checkpoint(checkpoint, run)
     told = facts.model_dump(exclude={"run"}) | {"classes": tuple(facts.classes), "checkpoint": checkpoint}

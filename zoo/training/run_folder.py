@@ -13,7 +13,7 @@ from zoo.data.fingerprint import Fingerprint, read_fingerprint
 from zoo.errors import ConfigError, OptionError
 from zoo.json_files import as_json, read_json, write_json
 
-__all__ = ["claim_folder", "damaged", "known_files", "read_run_file", "run_id"]
+__all__ = ["claim_folder", "damage_error", "known_files", "read_run_file", "run_id"]
 
 SETTINGS, DATA = "settings.json", "data.json"
 
@@ -91,10 +91,10 @@ def read_run_file(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except (OSError, ValueError) as cause:
-        raise damaged(path, f"{type(cause).__name__}: {cause}") from cause
+        raise damage_error(path, f"{type(cause).__name__}: {cause}") from cause
 
 
-def damaged(path: Path, reason: str) -> ConfigError:
+def damage_error(path: Path, reason: str) -> ConfigError:
     """Return the error of a file of a run that cannot be what was written."""
     return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to begin the run again.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.configuration import checked
-from zoo.data.entry import located
+from zoo.data.entry import locate_data
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
 from zoo.pairing import Pairing
@@ -66,7 +66,7 @@ def train(
     for plugin in plugins:
         load_plugin_file(Path(plugin))
     if not isinstance(data, SegmentationData):
-        check_installed(located(str(data), Path()))
+        check_installed(locate_data(str(data), Path()))
     opened = open_data(data, known=known_files(Path(output)))
     for note in opened.notes:
         logging.getLogger(__name__).warning("%s: %s.", opened.name, note)
