@@ -22,20 +22,15 @@ from zoo_unet.blocks import TransposedUp
 from zoo_unet.decoders import UNetBasic
 
 
-def conv_head(in_channels: int, classes: int, kernel_size: int) -> nn.Conv2d:
-    """Return a head that keeps the size, with the weights that heads of pairings begin with."""
-    head = nn.Conv2d(in_channels, classes, kernel_size, padding=kernel_size // 2)
-    nn.init.xavier_uniform_(head.weight)
-    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
-    return head
-
-
 class Head3x3(UNetBasic):
     """`unet-basic` with the 3x3 head of smp's Unet."""
 
     def make_head(self, classes: int) -> nn.Module:
-        """Return the head."""
-        return conv_head(self.out_channels, classes, 3)
+        """Return the head, with the weights that heads of pairings begin with."""
+        head = nn.Conv2d(self.out_channels, classes, 3, padding=1)
+        nn.init.xavier_uniform_(head.weight)
+        nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+        return head
 
 
 class HeadNearZero(UNetBasic):
@@ -43,8 +38,9 @@ class HeadNearZero(UNetBasic):
 
     def make_head(self, classes: int) -> nn.Module:
         """Return the head."""
-        head = conv_head(self.out_channels, classes, 1)
+        head = nn.Conv2d(self.out_channels, classes, 1)
         nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)  # type: ignore[arg-type]
         return head
 
 
