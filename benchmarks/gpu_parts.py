@@ -90,7 +90,6 @@ PARTS = (
             gpu_tests("sweep", 60, "tests/benchmark/test_sweep.py"),
             gpu_tests("deploy, others", 90, "tests/deployment/test_deploy.py", "-k", "not as_near_to_float32"),
             gpu_tests("rates", 30, "tests/benchmark/test_rates.py"),
-            gpu_tests("recomputation", 30, "tests/test_recomputation.py"),
             gpu_tests("prediction", 40, "tests/prediction/test_predictor.py"),
         ),
     ),

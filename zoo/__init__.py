@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from zoo.pyramid import FeatureMap as FeatureMap
     from zoo.pyramid import Needs as Needs
     from zoo.pyramid import Pyramid as Pyramid
-    from zoo.recomputation import norm_relu as norm_relu
     from zoo.registration import register_decoder as register_decoder
     from zoo.registration import register_encoder as register_encoder
     from zoo.registry import list_decoders as list_decoders
@@ -110,14 +109,13 @@ _HOMES = {
     "zoo.prediction.prediction": "Prediction",
     "zoo.prediction.predictor": "Predictor",
     "zoo.pruning": "pruned unused_parameters",
-    "zoo.recomputation": "norm_relu",
     "zoo.registration": "register_decoder register_encoder",
     "zoo.registry": "list_decoders list_encoders",
     "zoo.resizing": "padded resized",
     "zoo.sizes": "ImageSizes",
     "zoo.specs": "DecoderSpec EncoderSpec Option Preprocessing",
     "zoo.state_dicts": "read_state_dict",
-    "zoo.training.fit": "TrainResult",
+    "zoo.training.result": "TrainResult",
     "zoo.training.training": "train",
     "zoo.upsampled_conv": "UpsampledConv2d",
     "zoo.weights": "load_weights",

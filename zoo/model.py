@@ -19,7 +19,6 @@ from zoo.licences import Licences
 from zoo.outputs import check_map, describe
 from zoo.pairing import Pairing
 from zoo.plan import Plan
-from zoo.recomputation import recomputed_activations
 from zoo.resizing import is_open, padded, resized
 from zoo.specs import Preprocessing
 
@@ -229,28 +228,28 @@ class SegmentationModel(nn.Module):
         has_aux = self.training and len(self.aux_heads) > 0
         batch = image.shape[0]
 
-        with recomputed_activations(is_on=self.training and not self._is_checkpointed("decoder")):
-            if not has_aux:
-                return self._head_logits(self._decoded(self.decoder(inputs), batch), batch)
-            found = self.decoder.forward_aux(inputs)  # type: ignore[operator]
-            if not isinstance(found, tuple | list) or len(found) != 2 or not isinstance(found[1], tuple | list):
-                raise PluginError(
-                    f"forward_aux of the decoder {self.pairing.decoder} must return its map and a list of its coarser maps; "
-                    f"found {describe(found)}."
-                )
-            finest, coarser = found
-            if len(coarser) < len(self.aux_heads):
-                raise PluginError(
-                    f"forward_aux of the decoder {self.pairing.decoder} returned {len(coarser)} coarser maps, and "
-                    f"{len(self.aux_heads)} have a head (aux_levels); return one for each of its `aux_channels`."
-                )
-            aux = (self._aux_logits(head, x, batch) for head, x in zip(self.aux_heads, coarser, strict=False))
-            return (self._head_logits(self._decoded(finest, batch), batch), *aux)
+        if not has_aux:
+            return self._head_logits(self._decoded(self.decoder(inputs), batch), batch)
+        found = self.decoder.forward_aux(inputs)  # type: ignore[operator]
+        if not isinstance(found, tuple | list) or len(found) != 2 or not isinstance(found[1], tuple | list):
+            raise PluginError(
+                f"forward_aux of the decoder {self.pairing.decoder} must return its map and a list of its coarser maps; "
+                f"found {describe(found)}."
+            )
+        finest, coarser = found
+        if len(coarser) < len(self.aux_heads):
+            raise PluginError(
+                f"forward_aux of the decoder {self.pairing.decoder} returned {len(coarser)} coarser maps, and "
+                f"{len(self.aux_heads)} have a head (aux_levels); return one for each of its `aux_channels`."
+            )
+        aux = (self._aux_logits(head, x, batch) for head, x in zip(self.aux_heads, coarser, strict=False))
+        return (self._head_logits(self._decoded(finest, batch), batch), *aux)
 
     def _maps(self, image: Tensor) -> Sequence[Tensor]:
         """Return the encoder's maps, those of the plan and in its order."""
         encoder, names = self.pairing.encoder, self.plan.maps
-        maps = checkpointed(self.encoder, image) if self._is_checkpointed("encoder") else self.encoder(image)
+        is_checkpointed = self.training and self.pairing.gradient_checkpointing in ("encoder", "both")
+        maps = checkpointed(self.encoder, image) if is_checkpointed else self.encoder(image)
         if not isinstance(maps, tuple | list) or len(maps) != len(names):
             found = len(maps) if isinstance(maps, tuple | list) else describe(maps)
             raise PluginError(
@@ -302,9 +301,6 @@ class SegmentationModel(nn.Module):
         of, remedy = f"forward_aux of the decoder {self.pairing.decoder}", "`aux_channels` must list the maps' channels."
         logits: Tensor = head(check_map(x, of=of, channels=head.in_channels, batch=batch, remedy=remedy))  # type: ignore[arg-type]
         return logits
-
-    def _is_checkpointed(self, name: str) -> bool:
-        return self.training and self.pairing.gradient_checkpointing in (name, "both")
 
     def _check(self, image: Tensor) -> None:
         """Refuse what no model takes, by shape and dtype alone: nothing is decided by a size that an export keeps open."""

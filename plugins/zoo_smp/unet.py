@@ -29,11 +29,6 @@ class ConvNormReLU(nn.Sequential):
             nn.ReLU(inplace=True),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the activated map."""
-        conv, norm, relu = self
-        return zoo.norm_relu(norm, relu, conv(x))
-
 
 class UpsampledConvNormReLU(nn.Sequential):
     """The same over a map that is upsampled (nearest) and joined to a skip, computed at the map's own resolution.
@@ -51,7 +46,7 @@ class UpsampledConvNormReLU(nn.Sequential):
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:  # type: ignore[override]
         """Return the activated map at the skip's size, or at twice the map's."""
         conv, norm, relu = self
-        return zoo.norm_relu(norm, relu, conv(x, skip))
+        return relu(norm(conv(x, skip)))  # type: ignore[no-any-return]
 
 
 class DecoderBlock(nn.Module):

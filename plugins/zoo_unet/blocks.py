@@ -59,12 +59,6 @@ class DoubleConv(nn.Sequential):
             nn.ReLU(inplace=True),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the map after both."""
-        first, first_norm, first_relu, second, second_norm, second_relu = self
-        x = zoo.norm_relu(first_norm, first_relu, first(x))
-        return zoo.norm_relu(second_norm, second_relu, second(x))
-
 
 class TransposedUp(nn.Module):
     """A 2x2 transposed convolution of stride 2, then a resize where the skip is of another size.
