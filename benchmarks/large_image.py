@@ -71,7 +71,7 @@ def main() -> None:
         crop = np.asarray(tifffile.memmap(scene, mode="r")[:CROP, :CROP])
         for model in models:
             tell(table_row([str(model.pairing), *compared(model, crop)]))
-        models[0].save(folder / "model")
+        zoo.save(models[0], folder / "model")
         tell("")
         tell(measured(folder, scene, models[0], asked))
     if asked.output:

@@ -27,7 +27,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    return made().save(tmp_path_factory.mktemp("saved") / "model")
+    return zoo.save(made(), tmp_path_factory.mktemp("saved") / "model")
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_model_that_diverged_is_not_saved(value, tmp_path):
     with torch.no_grad():
         model.head.bias[0] = value
     with pytest.raises(zoo.WeightsError, match=r"cannot be saved: head\.bias holds NaN or infinity in 1 of 2 places"):
-        model.save(tmp_path / "model")
+        zoo.save(model, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -143,14 +143,14 @@ def test_a_frozen_norms_weight_is_a_buffer_that_may_not_be_infinite(tmp_path):
     model.encoder.register_module("frozen", FrozenBatchNorm2d(4))
     model.encoder.frozen.weight[1] = float("inf")
     with pytest.raises(zoo.WeightsError, match=r"encoder\.frozen\.weight holds NaN or infinity in 1 of 4 places"):
-        model.save(tmp_path / "model")
+        zoo.save(model, tmp_path / "model")
 
 
 def test_a_mask_of_minus_infinity_is_no_fault(tmp_path):
     model = made()
     model.encoder.register_buffer("mask", torch.tensor([0.0, -float("inf")]))
     with pytest.raises(zoo.WeightsError, match=r"encoder\.mask"):  # of the pairing, the mask is unexpected
-        zoo.load(model.save(tmp_path / "model"))
+        zoo.load(zoo.save(model, tmp_path / "model"))
 
 
 @pytest.mark.parametrize(

@@ -457,7 +457,7 @@ def test_a_plugin_that_exits_with_success_does_not_end_a_command_so(fresh_regist
             sys.exit(0)
 
     zoo.register_decoder("leaving", Leaving)
-    zoo.build("timm:test_resnet", "leaving").save(tmp_path / "model")
+    zoo.save(zoo.build("timm:test_resnet", "leaving"), tmp_path / "model")
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     status, shown, errors = command_line("predict", tmp_path / "model", tmp_path / "a.png", "--output", tmp_path / "masks")
     assert (status, shown.startswith("0 masks in ")) == (2, True)

@@ -123,7 +123,7 @@ IMAGES = {
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     torch.manual_seed(0)
-    return zoo.build("timm:test_resnet", "unet-basic", classes=2).eval().save(tmp_path_factory.mktemp("saved") / "model")
+    return zoo.save(zoo.build("timm:test_resnet", "unet-basic", classes=2).eval(), tmp_path_factory.mktemp("saved") / "model")
 
 
 def contents(folder):
@@ -343,7 +343,7 @@ def test_a_model_is_not_saved_where_no_folder_can_be(tmp_path):
     model = zoo.build("timm:test_resnet", "unet-basic")
     for name in ("loop", "loop/within", "long" * 70, "null\0"):
         with pytest.raises(zoo.OptionError, match="cannot be written"):
-            model.save(tmp_path / name)
+            zoo.save(model, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 

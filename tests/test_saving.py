@@ -1,4 +1,4 @@
-"""`model.save` and `zoo.load`: the same model in a new process, or an error that says what is wrong; never half of one."""
+"""`zoo.save` and `zoo.load`: the same model in a new process, or an error that says what is wrong; never half of one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ with torch.no_grad():
 )
 def test_a_model_gives_the_same_bits_in_a_new_process(tmp_path, encoder, decoder, options):
     model = built(decoder, encoder, **options)
-    model.save(tmp_path / "model", classes=["road", "wall", "sky"])
+    zoo.save(model, tmp_path / "model", classes=["road", "wall", "sky"])
     command = [sys.executable, "-W", "error", "-c", LOAD, tmp_path / "model", tmp_path / "output.pt"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
     assert done.returncode == 0, done.stderr
@@ -114,7 +114,7 @@ def test_every_pairing_of_the_project_gives_the_same_bits_in_a_new_process(tmp_p
                 model = built(decoder, encoder, **options)
             except zoo.NegotiationError:
                 continue  # PAN wants two maps of stride 16 or finer, DPT four maps
-            place = model.save(tmp_path / f"{encoder}-{decoder}".replace(":", "_"))
+            place = zoo.save(model, tmp_path / f"{encoder}-{decoder}".replace(":", "_"))
             torch.save(output(model), place / "output.pt")
             saved.append(place.name)
     assert len(saved) >= 55
@@ -127,7 +127,7 @@ def test_every_pairing_of_the_project_gives_the_same_bits_in_a_new_process(tmp_p
 def test_what_was_known_of_the_model_is_known_again(tmp_path):
     model = built()
     model.preprocessing = zoo.Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), value_range=(0.0, 255.0))
-    place = model.save(tmp_path / "model", classes=["road", "wall", "sky"], metrics={"test": {"miou": 0.75}})
+    place = zoo.save(model, tmp_path / "model", classes=["road", "wall", "sky"], metrics={"test": {"miou": 0.75}})
     again = zoo.load(place)
     assert again.pairing == model.pairing
     assert again.preprocessing == model.preprocessing
@@ -135,12 +135,12 @@ def test_what_was_known_of_the_model_is_known_again(tmp_path):
     assert again.class_names == ("road", "wall", "sky")
     assert config(place)["metrics"] == {"test": {"miou": 0.75}}
     assert sorted(path.name for path in place.iterdir()) == ["README.md", "config.yaml", "model.safetensors"]
-    again.save(tmp_path / "copy")
+    zoo.save(again, tmp_path / "copy")
     assert zoo.load(tmp_path / "copy").class_names == ("road", "wall", "sky")
 
 
 def test_the_card_says_what_it_is(tmp_path):
-    place = built().save(tmp_path / "model", classes=["road", "wall", "sky"], metrics={"test": {"miou": 0.75}})
+    place = zoo.save(built(), tmp_path / "model", classes=["road", "wall", "sky"], metrics={"test": {"miou": 0.75}})
     card = (place / "README.md").read_text(encoding="utf-8")
     head = yaml.safe_load(card.split("---")[1])
     assert head["pipeline_tag"] == "image-segmentation"
@@ -159,7 +159,7 @@ def of_a_plugin(facts):
 def checkpoint(folder, change=lambda facts: None):
     """Write a checkpoint as training does, but for what is changed of its facts."""
     model = built()
-    facts = config(model.save(folder / "as it is", classes=["a", "b", "c"]))
+    facts = config(zoo.save(model, folder / "as it is", classes=["a", "b", "c"]))
     kept = {key: facts[key] for key in ("pairing", "plan", "plugins", "preprocessing", "licences", "classes")}
     kept["colours"] = [[0, 0, 0], [9, 9, 9], [5, 5, 5]]
     change(kept)
@@ -169,7 +169,7 @@ def checkpoint(folder, change=lambda facts: None):
 
 
 def test_a_trained_checkpoint_becomes_a_folder_with_its_classes(tmp_path):
-    place = zoo.load(checkpoint(tmp_path)).save(tmp_path / "model")
+    place = zoo.save(zoo.load(checkpoint(tmp_path)), tmp_path / "model")
     assert zoo.load(place).colours == ((0, 0, 0), (9, 9, 9), (5, 5, 5))
     assert config(place)["classes"] == ["a", "b", "c"]
 
@@ -190,15 +190,15 @@ def test_a_checkpoint_of_another_version_is_told(tmp_path, change, told):
 
 
 def test_saving_again_replaces_the_model_and_leaves_nothing_else(tmp_path):
-    place = built().save(tmp_path / "model")
+    place = zoo.save(built(), tmp_path / "model")
     for number in range(3):
         model = built()
         with torch.no_grad():
             model.head.bias.fill_(float(number))
-        model.save(place)
+        zoo.save(model, place)
         assert torch.equal(output(zoo.load(place)), output(model))
         assert len(list(place.iterdir())) == 3
-    model.save(place)  # the same once more
+    zoo.save(model, place)  # the same once more
     assert torch.equal(output(zoo.load(place)), output(model))
 
 
@@ -245,7 +245,7 @@ def other_weights(place):
     ],
 )
 def test_a_folder_that_is_not_whole_is_refused(tmp_path, spoil, told):
-    place = built().save(tmp_path / "model")
+    place = zoo.save(built(), tmp_path / "model")
     spoil(place)
     with pytest.raises(zoo.ZooError, match=f"(?s){told}"):
         zoo.load(place)
@@ -260,7 +260,7 @@ def versions(version):
 
 
 def test_a_plugin_of_another_version_is_told_with_what_installs_the_one_before(tmp_path):
-    place = built().save(tmp_path / "model")
+    place = zoo.save(built(), tmp_path / "model")
     here = config(place)["plugins"][ENCODER]["version"]
     rewrite(place, versions("0.0.9"))
     with pytest.warns(UserWarning, match=r'pip install "segmentation-zoo==0\.0\.9"') as told:
@@ -271,7 +271,7 @@ def test_a_plugin_of_another_version_is_told_with_what_installs_the_one_before(t
 
 
 def test_a_plugins_patch_release_is_not_told(tmp_path):
-    place = built().save(tmp_path / "model")
+    place = zoo.save(built(), tmp_path / "model")
     major, minor, *_ = config(place)["plugins"][ENCODER]["version"].split(".")
     rewrite(place, versions(f"{major}.{minor}.99"))
     assert torch.equal(output(zoo.load(place)), output(built()))  # a warning would be an error
@@ -302,7 +302,7 @@ def test_a_bare_name_stands_for_the_plugin_that_it_was_saved_with(tmp_path, inst
 
     put("theirs", 1)
     model = built("last")
-    place = model.save(tmp_path / "model")
+    place = zoo.save(model, tmp_path / "model")
     put("others", 2)
     again = zoo.load(place)
     assert again.pairing == model.pairing
@@ -314,7 +314,7 @@ def test_a_bare_name_stands_for_the_plugin_that_it_was_saved_with(tmp_path, inst
 
 
 def test_a_pickle_in_the_weights_place_is_not_read(tmp_path):
-    place = built().save(tmp_path / "model")
+    place = zoo.save(built(), tmp_path / "model")
     path = place / "model.safetensors"
     torch.save({"a": 1}, path)
     import hashlib
@@ -333,15 +333,15 @@ def test_what_is_no_saved_model_is_never_overwritten(tmp_path, is_file):
         place.mkdir()
         (place / "chapter.txt").write_text("words", encoding="utf-8")
     with pytest.raises(zoo.ConfigError, match="nothing is written there"):
-        built().save(place)
+        zoo.save(built(), place)
     assert (place if is_file else place / "chapter.txt").read_text(encoding="utf-8") == "words"
 
 
 def test_a_broken_saved_model_is_not_replaced_unasked(tmp_path):
-    place = built().save(tmp_path / "model")
+    place = zoo.save(built(), tmp_path / "model")
     (place / "config.yaml").write_text("name: another program's", encoding="utf-8")
     with pytest.raises(zoo.ConfigError, match="is not replaced"):
-        built().save(place)
+        zoo.save(built(), place)
     assert (place / "model.safetensors").is_file()
 
 
@@ -350,7 +350,7 @@ def test_an_empty_folder_is_filled_and_stays_the_same_folder(tmp_path, monkeypat
     place.mkdir()
     (place / ".draft.1").mkdir()  # a kill left it
     monkeypatch.chdir(place)  # as a volume's folder, it cannot be another
-    assert built().save(".") == Path()
+    assert zoo.save(built(), ".") == Path()
     assert sorted(path.name for path in Path().iterdir()) == ["README.md", "config.yaml", "model.safetensors"]
     assert torch.equal(output(zoo.load(place)), output(built()))
 
@@ -360,49 +360,49 @@ def test_a_link_to_a_folder_stays_and_the_folder_is_filled(tmp_path, is_there):
     if is_there:
         (tmp_path / "disk").mkdir()
     (tmp_path / "model").symlink_to(tmp_path / "disk")
-    built().save(tmp_path / "model")
+    zoo.save(built(), tmp_path / "model")
     assert (tmp_path / "model").is_symlink()
     assert torch.equal(output(zoo.load(tmp_path / "disk")), output(built()))
 
 
 def test_what_cannot_be_saved_is_told(tmp_path):
     with pytest.raises(zoo.OptionError, match="2 names were given, and the model has 3 classes"):
-        built().save(tmp_path / "model", classes=["a", "b"])
+        zoo.save(built(), tmp_path / "model", classes=["a", "b"])
     model = built()
     model.colours = ((0, 0, 0),)
     with pytest.raises(zoo.OptionError, match="1 colours were given, and the model has 3 classes"):
-        model.save(tmp_path / "model")
+        zoo.save(model, tmp_path / "model")
     for names in ("abc", [1, 2, 3]):
         with pytest.raises(zoo.OptionError, match="classes: a sequence of names, one a class"):
-            built().save(tmp_path / "model", classes=names)
+            zoo.save(built(), tmp_path / "model", classes=names)
     (tmp_path / "file").write_text("words", encoding="utf-8")
     with pytest.raises(zoo.OptionError, match="file/model cannot be written: Not a directory"):
-        built().save(tmp_path / "file" / "model")
+        zoo.save(built(), tmp_path / "file" / "model")
     body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), torch.nn.Conv2d(8, 8, 3, stride=2, padding=1))
     with pytest.raises(zoo.OptionError, match="is a module of yours, which no id names"):
-        zoo.build(body, "unet-basic").save(tmp_path / "model")
+        zoo.save(zoo.build(body, "unet-basic"), tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
 def test_names_of_classes_that_look_like_numbers_come_back(tmp_path):
     names = ("1e3", "7", "no")
-    assert zoo.load(built().save(tmp_path / "model", classes=names)).class_names == names
+    assert zoo.load(zoo.save(built(), tmp_path / "model", classes=names)).class_names == names
 
 
 @pytest.mark.parametrize("metrics", [{"miou": torch.tensor(0.5)}, {"iou": [Path("scores")]}, {3: 0.5}])
 def test_metrics_that_are_no_plain_data_are_refused_before_anything_is_written(tmp_path, metrics):
-    place = built().save(tmp_path / "model")
+    place = zoo.save(built(), tmp_path / "model")
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     other = built()
     torch.nn.init.ones_(other.head.bias)
     with pytest.raises(zoo.OptionError, match=r"metrics.* must be plain data .*found a (Tensor|PosixPath|dict)"):
-        other.save(place, metrics=metrics)
+        zoo.save(other, place, metrics=metrics)
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
 
 
 def test_metrics_may_be_numpys_and_no_number_at_all(tmp_path):
     metrics = {"miou": np.float32(0.5), "images": np.int64(3), "dice": (float("nan"), np.float64(0.25))}
-    told = config(built().save(tmp_path / "model", metrics=metrics))["metrics"]
+    told = config(zoo.save(built(), tmp_path / "model", metrics=metrics))["metrics"]
     assert told["miou"] == 0.5
     assert told["images"] == 3
     assert math.isnan(told["dice"][0])
@@ -420,7 +420,7 @@ number = 0
 while True:
     number += 1
     torch.nn.init.constant_(model.head.bias, float(number))
-    model.save(sys.argv[1])
+    zoo.save(model, sys.argv[1])
 """
 
 
@@ -446,7 +446,7 @@ def test_a_repository_of_the_hub_is_a_folder_too(tmp_path):
     snapshot.parent.mkdir(parents=True)
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text(snapshot.name, encoding="utf-8")
-    built().save(snapshot)
+    zoo.save(built(), snapshot)
     script = "import sys, json, zoo; print(json.dumps(zoo.load(sys.argv[1]).pairing.as_dict()))"
     environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_CACHE"}
     environment |= {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
@@ -467,7 +467,7 @@ def test_a_repository_of_the_hub_is_a_folder_too(tmp_path):
 def test_commands_are_given_the_file_that_a_models_decoder_comes_from(tmp_path, fresh_registry, command_line, monkeypatch):
     script = ROOT / "docs/examples/sum_decoder.py"
     load_plugin_file(script)
-    place = built("sum").save(tmp_path / "model")
+    place = zoo.save(built("sum"), tmp_path / "model")
     default_registry.cache_clear()
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (50, 40)).save("image.png")
@@ -485,5 +485,5 @@ def test_commands_are_given_the_file_that_a_models_decoder_comes_from(tmp_path, 
 
 def test_a_model_in_the_users_folder_is_found_by_its_short_name(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    zoo.build("timm:test_resnet", "unet-basic").save(tmp_path / "model")
+    zoo.save(zoo.build("timm:test_resnet", "unet-basic"), tmp_path / "model")
     assert zoo.load("~/model").pairing.encoder == "timm:test_resnet"

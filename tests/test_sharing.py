@@ -12,7 +12,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import torch
 
 import zoo
 
@@ -124,13 +123,13 @@ PUSH = """
 import sys, torch, zoo
 torch.manual_seed(0)
 model = zoo.build("timm:test_resnet", "unet-basic", classes=2).eval()
-print(model.push_to_hub("someone/roads", classes=["ground", "road"], metrics={"miou": 0.5}))
+print(zoo.push_to_hub(model, "someone/roads", classes=["ground", "road"], metrics={"miou": 0.5}))
 with torch.no_grad():
     torch.save(model(torch.ones(1, 3, 40, 50)), sys.argv[1])
 """
 LOAD = """
 import sys, torch, zoo
-for model in (zoo.load("hf-hub:someone/roads"), zoo.SegmentationModel.from_pretrained("someone/roads", revision="main")):
+for model in (zoo.load("hf-hub:someone/roads"), zoo.load("hf-hub:someone/roads@main", local_files_only=True)):
     assert model.class_names == ("ground", "road")
     with torch.no_grad():
         assert torch.equal(model(torch.ones(1, 3, 40, 50)), torch.load(sys.argv[1]))
@@ -165,8 +164,7 @@ def test_of_another_programs_weights_only_the_names_are_fetched(hub, tmp_path):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_a_folder_is_loaded_as_it_is(tmp_path):
-    torch.manual_seed(0)
-    model = zoo.build("timm:test_resnet", "unet-basic").eval()
-    again = zoo.SegmentationModel.from_pretrained(model.save(tmp_path / "model"))
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+@pytest.mark.parametrize("options", [{"token": "hf_1"}, {"local_files_only": True, "cache_dir": "cache"}])
+def test_options_of_repositories_are_refused_for_a_path(tmp_path, options):
+    with pytest.raises(zoo.OptionError, match=rf"{next(iter(options))}.*'roads' is a path here\. Give 'hf-hub:OWNER/NAME'"):
+        zoo.load("roads", **options)

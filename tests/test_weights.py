@@ -442,17 +442,17 @@ def test_a_folder_or_a_file_that_is_not_there_is_told(tmp_path):
 
 def test_a_saved_model_and_a_training_give_their_weights_to_another_pairing(tmp_path):
     source = zoo.build("timm:test_resnet", "unet-basic", classes=2)
-    source.save(tmp_path / "model")
+    zoo.save(source, tmp_path / "model")
     other = zoo.build("timm:test_resnet", "unet-attention", classes=7)
     assert zoo.load_weights(other, tmp_path / "model", part="encoder").is_complete
     assert holds(other, source.encoder.network.state_dict())
 
 
 def test_a_saved_models_weights_are_those_that_it_names_whatever_lies_beside_them(tmp_path):
-    place = zoo.build("timm:test_resnet", "unet-basic").save(tmp_path / "model")
+    place = zoo.save(zoo.build("timm:test_resnet", "unet-basic"), tmp_path / "model")
     before = (place / "model.safetensors").read_bytes()
     model = zoo.build("timm:test_resnet", "unet-basic")
-    model.save(place)
+    zoo.save(model, place)
     (place / "model.safetensors").write_bytes(before)  # as where one copy was put over another
     state = zoo.read_state_dict(place)
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())

@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from zoo.registry import list_encoders as list_encoders
     from zoo.resizing import padded as padded
     from zoo.resizing import resized as resized
+    from zoo.saving import save as save
+    from zoo.sharing import push_to_hub as push_to_hub
     from zoo.sizes import ImageSizes as ImageSizes
     from zoo.specs import DecoderSpec as DecoderSpec
     from zoo.specs import EncoderSpec as EncoderSpec
@@ -112,6 +114,8 @@ _HOMES = {
     "zoo.registration": "register_decoder register_encoder",
     "zoo.registry": "list_decoders list_encoders",
     "zoo.resizing": "padded resized",
+    "zoo.saving": "save",
+    "zoo.sharing": "push_to_hub",
     "zoo.sizes": "ImageSizes",
     "zoo.specs": "DecoderSpec EncoderSpec Option Preprocessing",
     "zoo.state_dicts": "read_state_dict",

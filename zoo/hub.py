@@ -65,10 +65,10 @@ def hub_folder(name: str, **options: Any) -> Path:
         told = str(cause).strip().partition("\n")[0]
         raise WeightsError(
             f"{name} could not be fetched: {type(cause).__name__}: {told} Give hf-hub:OWNER/NAME, a repository that holds what "
-            "model.save wrote. Without a network, fetch it elsewhere and pass the folder's path."
+            "zoo.save wrote. Without a network, fetch it elsewhere and pass the folder's path."
         ) from cause
     raise WeightsError(
-        f"{name} holds no saved model: it has no {CONFIG}. `model.push_to_hub` writes one; weights alone are for "
+        f"{name} holds no saved model: it has no {CONFIG}. `zoo.push_to_hub` writes one; weights alone are for "
         f"zoo.load_weights(model, {name!r}), of a model that zoo.build made."
     )
 

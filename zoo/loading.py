@@ -20,7 +20,7 @@ from torch import Tensor
 
 from zoo.building import build_pairing
 from zoo.configuration import checked, read_mapping
-from zoo.errors import ConfigError, NegotiationError, PluginError, UnknownIdError, WeightsError
+from zoo.errors import ConfigError, NegotiationError, OptionError, PluginError, UnknownIdError, WeightsError
 from zoo.hub import CONFIG, HUB, hub_folder
 from zoo.licences import Licences
 from zoo.matching import check_finite, is_same_kind
@@ -45,7 +45,14 @@ Sides: TypeAlias = tuple[Entry[EncoderSpec], Entry[DecoderSpec]]
 OTHERS = "as `zoo train` writes one. Weights of other programs are for zoo.load_weights, into a model that zoo.build made."
 
 
-def load(path: str | PathLike[str]) -> SegmentationModel:
+def load(
+    path: str | PathLike[str],
+    *,
+    token: str | bool | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> SegmentationModel:
     """Return the model that was saved, in eval mode, with its weights, its normalisation and its classes' names.
 
     Only tensors and plain data are read, never code. A folder's model is built from the plugins that it was saved with; where
@@ -53,26 +60,42 @@ def load(path: str | PathLike[str]) -> SegmentationModel:
     is in PyTorch's default type of numbers, float32, whichever it was saved in.
 
     Args:
-        path: a folder that `model.save` wrote; `"hf-hub:OWNER/NAME"`, a repository that holds one; or a checkpoint that
-            `zoo.train` wrote.
+        path: a folder that `zoo.save` wrote; `"hf-hub:OWNER/NAME"` or `"hf-hub:OWNER/NAME@REVISION"`, a repository that holds
+            one; or a checkpoint that `zoo.train` wrote. The other arguments are for a repository alone.
+        token: for a private repository; by default that of `hf auth login` or the variable HF_TOKEN.
+        cache_dir: where fetched files are kept, by default huggingface_hub's own cache.
+        force_download: fetch the files although the cache has them.
+        local_files_only: fetch nothing; the cache must have the files.
 
     Raises:
+        OptionError: an option of repositories was given for a folder or a checkpoint.
         WeightsError: there is nothing, or it is broken, may hold code, was altered, or does not fit.
         ConfigError: its `config.yaml` is none.
         NegotiationError: its plan comes out differently here.
         ZooError: the pairing cannot be built here, for want of a plugin, say.
     """
     name = fspath(path)
-    place = hub_folder(name) if name.startswith(HUB) else expand_user(name)
-    if is_folder(place):
-        return _from_folder(place)
-    return _from_checkpoint(place)
+    options = {
+        "token": token,
+        "cache_dir": cache_dir,
+        "force_download": force_download,
+        "local_files_only": local_files_only,
+    }
+    if name.startswith(HUB):
+        return _from_folder(hub_folder(name, **options))
+    if given := [option for option, value in options.items() if value not in (None, False)]:
+        raise OptionError(
+            f"{', '.join(given)}: for a repository of the Hugging Face hub alone, and {name!r} is a path here. "
+            f"Give 'hf-hub:OWNER/NAME', or leave {given[0]} out."
+        )
+    place = expand_user(name)
+    return _from_folder(place) if is_folder(place) else _from_checkpoint(place)
 
 
 def _from_folder(place: Path) -> SegmentationModel:
     path = place / CONFIG
     if not os.path.lexists(path):
-        raise WeightsError(f"{place} holds no saved model: it has no {CONFIG}. `model.save(folder)` writes one.")
+        raise WeightsError(f"{place} holds no saved model: it has no {CONFIG}. `zoo.save(model, folder)` writes one.")
     facts = checked(SavedModel, read_mapping(path, "format: 1"), f"{path} is no saved model's")
     pairing = _pairing(facts.pairing, path)
     sides = _checked_sides(pairing, facts.plan, facts.plugins, place)

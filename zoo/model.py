@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping, Sequence
-from os import PathLike
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -118,97 +115,6 @@ class SegmentationModel(nn.Module):
             return resized(logits, (height, width)) if done == "resize" else logits[..., :height, :width]
 
         return tuple(map(sized, found)) if isinstance(found, tuple) else sized(found)
-
-    def save(
-        self, folder: str | PathLike[str], *, classes: Sequence[str] = (), metrics: Mapping[str, Any] | None = None
-    ) -> Path:
-        """Save the model as a folder that `zoo.load` reads: weights as safetensors, `config.yaml`, and a model card.
-
-        A saved model that is there already is replaced; whenever this is interrupted, the folder holds the one or the other.
-
-        Args:
-            folder: a new one, an empty one, or a saved model's.
-            classes: their names; by default those that the model has.
-            metrics: plain data about how good it is, for the card.
-
-        Raises:
-            OptionError: the encoder is a module of yours, which no id names, there are other than `classes` names or
-                colours, metrics are no plain data, or the folder cannot be written.
-            ConfigError: the folder holds other files.
-        """
-        save_model = importlib.import_module("zoo.saving").save_model  # above this module, which knows nothing of files
-        place: Path = save_model(self, folder, classes=classes, metrics=metrics)
-        return place
-
-    def push_to_hub(
-        self,
-        repository: str,
-        *,
-        classes: Sequence[str] = (),
-        metrics: Mapping[str, Any] | None = None,
-        private: bool | None = None,
-        token: str | None = None,
-        branch: str | None = None,
-        create_pr: bool | None = None,
-        commit_message: str = "Push a model",
-    ) -> str:
-        """Save the model as `save` does, and upload it to the Hugging Face hub in one commit, for `zoo.load("hf-hub:...")`.
-
-        Args:
-            repository: OWNER/NAME; made if it is not there.
-            classes: as for `save`.
-            metrics: as for `save`.
-            private: whether a repository that is made is private; None for the owner's default.
-            token: that may write there; by default the one of `hf auth login` or the variable HF_TOKEN.
-            branch: that it goes to, by default main.
-            create_pr: as a pull request.
-            commit_message: of the commit.
-
-        Returns:
-            The commit's URL.
-
-        Raises:
-            WeightsError: the hub cannot be reached, or refuses.
-            OptionError: as `save`.
-        """
-        share = importlib.import_module("zoo.sharing").push_to_hub
-        options = {"private": private, "token": token, "branch": branch, "create_pr": create_pr}
-        url: str = share(self, repository, classes=classes, metrics=metrics, commit_message=commit_message, **options)
-        return url
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        place: str | PathLike[str],
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | PathLike[str] | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
-    ) -> SegmentationModel:
-        """Return the model that a folder or a repository holds, as `zoo.load` does.
-
-        Args:
-            place: a folder that `save` wrote, or OWNER/NAME on the Hugging Face hub.
-            revision: a branch, a tag or a commit of the repository.
-            token: for a private repository.
-            cache_dir: where what is fetched is kept, if not where huggingface_hub does.
-            force_download: fetch it even if it is kept.
-            local_files_only: fetch nothing.
-
-        Raises:
-            ZooError: as `zoo.load`.
-        """
-        options = {
-            "revision": revision,
-            "token": token,
-            "cache_dir": cache_dir,
-            "force_download": force_download,
-            "local_files_only": local_files_only,
-        }
-        found: SegmentationModel = importlib.import_module("zoo.sharing").from_pretrained(place, **options)
-        return found
 
     def extra_repr(self) -> str:
         """Return which weights the encoder was given last."""

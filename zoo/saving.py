@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from zoo.configuration import checked, read_mapping
@@ -26,14 +26,14 @@ from zoo.regular_files import is_folder, is_regular, resolve_links
 from zoo.saved import SavedModel
 from zoo.whole_files import replace_file
 
-__all__ = ["save_model"]
+__all__ = ["save"]
 
 WEIGHTS = "model.safetensors"
 DRAFT = ".draft."
 """What the folder in an empty folder begins with that a model is written to first; a kill may leave it."""
 
 
-def save_model(
+def save(
     model: SegmentationModel,
     folder: str | PathLike[str],
     *,
@@ -65,7 +65,7 @@ def save_model(
     _check(model, names, place)
     check_finite(model.state_dict(), model, "The model cannot be saved")
     before = _current(place)
-    content = save({key: _on_cpu(value) for key, value in model.state_dict().items()})
+    content = serialize({key: _on_cpu(value) for key, value in model.state_dict().items()})
     sha256 = hashlib.sha256(content).hexdigest()
     facts = SavedModel.of(
         model.pairing,

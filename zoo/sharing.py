@@ -1,10 +1,9 @@
-"""Saved models on the Hugging Face hub: pushed there, and loaded from there, by huggingface_hub."""
+"""Push a model to the Hugging Face hub."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,14 @@ from huggingface_hub import ModelHubMixin
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from zoo.errors import WeightsError
-from zoo.hub import HUB, hub_folder
-from zoo.loading import load
+from zoo.hub import HUB
 from zoo.model import SegmentationModel
-from zoo.saving import save_model
+from zoo.saving import save
 
-__all__ = ["from_pretrained", "push_to_hub"]
+__all__ = ["push_to_hub"]
 
 
-class _Shared(ModelHubMixin):
+class _Upload(ModelHubMixin):
     """A model as huggingface_hub handles one: it asks for a folder, and uploads it in one commit."""
 
     def __init__(self, save: Callable[[Path], Path]) -> None:
@@ -36,12 +34,44 @@ def push_to_hub(
     *,
     classes: Sequence[str] = (),
     metrics: Mapping[str, Any] | None = None,
-    **options: Any,
+    private: bool | None = None,
+    token: str | None = None,
+    branch: str | None = None,
+    create_pr: bool | None = None,
+    commit_message: str = "Push a model",
 ) -> str:
-    """Save a model and upload it; see `SegmentationModel.push_to_hub`."""
+    """Save a model as `zoo.save` does, and upload it to the Hugging Face hub in one commit.
+
+    `zoo.load("hf-hub:OWNER/NAME")` reads it.
+
+    Args:
+        model: any that `zoo.save` takes.
+        repository: OWNER/NAME; made if it does not exist.
+        classes: as for `zoo.save`.
+        metrics: as for `zoo.save`.
+        private: whether a repository that is made is private; None for the owner's default.
+        token: one that may write there; by default that of `hf auth login` or the variable HF_TOKEN.
+        branch: the one to commit to, by default main.
+        create_pr: whether to open a pull request instead.
+        commit_message: the commit's.
+
+    Returns:
+        The commit's URL.
+
+    Raises:
+        WeightsError: the hub cannot be reached, or refuses.
+        OptionError: as `zoo.save`.
+    """
+    upload = _Upload(partial(save, model, classes=classes, metrics=metrics))
     try:
-        save = partial(save_model, model, classes=classes, metrics=metrics)
-        url: str = _Shared(save).push_to_hub(repository.removeprefix(HUB), **options)
+        url: str = upload.push_to_hub(
+            repository.removeprefix(HUB),
+            private=private,
+            token=token,
+            branch=branch,
+            create_pr=create_pr,
+            commit_message=commit_message,
+        )
     except (HfHubHTTPError, HFValidationError, OSError) as cause:
         told = str(cause).strip().partition("\n")[0]
         raise WeightsError(
@@ -49,11 +79,3 @@ def push_to_hub(
             "token that may write there (token=..., `hf auth login`, or the variable HF_TOKEN)."
         ) from cause
     return url
-
-
-def from_pretrained(place: str | PathLike[str], **options: Any) -> SegmentationModel:
-    """Return the model of a folder or a repository; see `SegmentationModel.from_pretrained`."""
-    name = str(place)
-    if Path(name).is_dir():
-        return load(name)
-    return load(hub_folder(name if name.startswith(HUB) else f"{HUB}{name}", **options))

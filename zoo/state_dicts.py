@@ -40,7 +40,7 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
 
     Args:
         weights: the path of a `.safetensors` file, or of any other as `torch.save` writes it; of a folder that
-            `model.save` wrote, or that holds `model.safetensors`, `pytorch_model.bin` or one `.safetensors` file; or
+            `zoo.save` wrote, or that holds `model.safetensors`, `pytorch_model.bin` or one `.safetensors` file; or
             "hf-hub:OWNER/NAME".
         entry: which entry of a checkpoint, such as "teacher".
         prefix: return the tensors whose names begin with it, without it, such as "module.encoder_q.".
@@ -176,7 +176,7 @@ def _file(place: Path) -> Path:
 
 
 def _named_by_a_saved_model(folder: Path) -> Path | None:
-    """Return the weights that `model.save` wrote there last; others may lie beside them, after a copy or a kill."""
+    """Return the weights that `zoo.save` wrote there last; others may lie beside them, after a copy or a kill."""
     try:
         name = read_mapping(folder / CONFIG).get("weights")
     except ConfigError:  # none, or another program's

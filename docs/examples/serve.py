@@ -57,7 +57,7 @@ def make_server(predictor, port):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="a folder that model.save wrote, or hf-hub:OWNER/NAME")
+    parser.add_argument("model", help="a folder that zoo.save wrote, or hf-hub:OWNER/NAME")
     parser.add_argument("--port", type=int, default=8000)
     asked = parser.parse_args()
     server = make_server(zoo.Predictor(asked.model), asked.port)

@@ -321,7 +321,7 @@ def test_weights_of_more_than_onnx_holds_lie_beside_the_file_and_go_with_it(tmp_
 @pytest.mark.slow
 def test_the_command_line_exports_a_saved_model(tmp_path, monkeypatch, command_line):
     model = built()
-    model.save(tmp_path / "saved")
+    zoo.save(model, tmp_path / "saved")
     monkeypatch.chdir(tmp_path)
     status, out, err = command_line("export", "saved")
     assert (status, err) == (0, "")
@@ -331,7 +331,7 @@ def test_the_command_line_exports_a_saved_model(tmp_path, monkeypatch, command_l
 
 
 def test_the_command_line_exports_for_one_size_with_the_normalisation_inside(tmp_path, monkeypatch, command_line):
-    built().save(tmp_path / "saved")
+    zoo.save(built(), tmp_path / "saved")
     monkeypatch.chdir(tmp_path)
     status, out, err = command_line("export", "saved", "-f", "torch-export", "--fixed", "--size", "64x48", "--normalise")
     assert (status, err) == (0, "")
@@ -353,7 +353,7 @@ def test_the_command_line_exports_for_one_size_with_the_normalisation_inside(tmp
     ],
 )
 def test_the_command_line_ends_a_mistake_with_one_message_and_status_2(arguments, message, tmp_path, monkeypatch, command_line):
-    built().save(tmp_path / "saved")
+    zoo.save(built(), tmp_path / "saved")
     monkeypatch.chdir(tmp_path)
     status, _, err = command_line("export", *arguments)
     assert status == 2

@@ -486,7 +486,7 @@ def test_four_levels_of_an_fpn_give_the_images_size_where_smps_give_another():
 def test_a_predictor_refuses_a_model_whose_pixels_may_have_several_classes(tmp_path):
     with pytest.warns(UserWarning, match="the activation 'sigmoid'"):
         ours = zoo.from_smp(made_by_smp(smp.Unet, activation="sigmoid", classes=3))
-    ours.save(tmp_path / "model")
+    zoo.save(ours, tmp_path / "model")
     for model in (ours, tmp_path / "model", zoo.load(tmp_path / "model")):
         with pytest.raises(zoo.OptionError, match=r"sigmoid for each of its \d classes.*one class"):
             zoo.Predictor(model)

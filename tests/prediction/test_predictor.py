@@ -210,7 +210,7 @@ def test_masks_and_probabilities_go_to_arrays_of_ones_own(model, tmp_path):
 def test_a_saved_model_and_a_deployed_one_predict_as_the_model_does(model, tmp_path):
     image = smooth(70, 70)
     expected = zoo.Predictor(model)(image, probabilities=True).probabilities
-    model.save(tmp_path / "model")
+    zoo.save(model, tmp_path / "model")
     saved = zoo.Predictor(tmp_path / "model", device="cpu")
     assert np.array_equal(saved(image, probabilities=True).probabilities, expected)
     deployed = zoo.deploy(model, example=torch.rand(1, 3, 70, 70), runtime="eager")
@@ -263,7 +263,7 @@ def test_the_users_interrupt_stops_a_prediction(model):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_on_an_accelerator_it_predicts_as_on_the_cpu(model, tmp_path, precision):
     image = smooth(200, 230)
-    model.save(tmp_path / "model")
+    zoo.save(model, tmp_path / "model")
     there = zoo.Predictor(tmp_path / "model", tile=64, batch=4, flips="all", precision=precision)
     here = zoo.Predictor(tmp_path / "model", device="cpu", tile=64, flips="all")
     assert next(there.model.parameters()).device.type != "cpu"

@@ -30,7 +30,7 @@ def export_model(
     model: Annotated[
         str,
         typer.Argument(
-            help="A folder that model.save wrote, a checkpoint of zoo train, or hf-hub:OWNER/NAME.", show_default=False
+            help="A folder that zoo.save wrote, a checkpoint of zoo train, or hf-hub:OWNER/NAME.", show_default=False
         ),
     ],
     format: Annotated[

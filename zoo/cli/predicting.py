@@ -50,7 +50,7 @@ class Existing(Enum):
 @app.command()
 def predict(
     model: Annotated[
-        str, typer.Argument(help="A folder that model.save wrote, a checkpoint of zoo train, or hf-hub:OWNER/NAME.")
+        str, typer.Argument(help="A folder that zoo.save wrote, a checkpoint of zoo train, or hf-hub:OWNER/NAME.")
     ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, and folders of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder that gets the masks.")],
