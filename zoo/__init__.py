@@ -73,11 +73,11 @@ if TYPE_CHECKING:
     from zoo.specs import Option as Option
     from zoo.specs import Preprocessing as Preprocessing
     from zoo.state_dicts import read_state_dict as read_state_dict
+    from zoo.takeover import from_smp as from_smp
     from zoo.training.result import TrainResult as TrainResult
     from zoo.training.training import train as train
     from zoo.upsampled_conv import UpsampledConv2d as UpsampledConv2d
     from zoo.weights import load_weights as load_weights
-    from zoo_smp.takeover import from_smp as from_smp
 
     __version__: str
 
@@ -123,7 +123,7 @@ _HOMES = {
     "zoo.training.training": "train",
     "zoo.upsampled_conv": "UpsampledConv2d",
     "zoo.weights": "load_weights",
-    "zoo_smp.takeover": "from_smp",  # of the face alone: below it the core names no plugin
+    "zoo.takeover": "from_smp",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from os import PathLike
@@ -19,7 +18,7 @@ from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
 from zoo.planning import EncoderLike, Resolved, asked, resolve
 from zoo.registry import Entry
-from zoo.specs import DecoderSpec, EncoderSpec, Factory
+from zoo.specs import DecoderSpec, EncoderSpec, import_factory
 
 __all__ = ["build", "build_pairing", "decoder_keywords"]
 
@@ -219,7 +218,7 @@ def _made(
     loading = "" if given.get("weights") is None else "Fetching and reading weights may take as long. "
     try:
         with plugin_code(f"Importing the factory {entry.spec.factory!r} of {entry.full_id}", advice):
-            factory = _imported(entry.spec.factory)
+            factory = import_factory(entry.spec.factory)
     except ForeignError as failure:
         raise PluginError(
             f"The factory {entry.spec.factory!r} of {entry.full_id} could not be imported: {failure}."
@@ -248,16 +247,6 @@ def _check_materialized(module: nn.Module, owner: str) -> None:
             f"{owner} made lazy layers, which have no shape before the first run: {', '.join(lazy[:5])}. Make them of known "
             "shapes: an encoder's maps and a decoder's pyramid or channel list say how many channels there are."
         )
-
-
-def _imported(factory: Factory) -> Any:
-    if not isinstance(factory, str):
-        return factory
-    module_name, _, path = factory.partition(":")
-    target: Any = importlib.import_module(module_name)
-    for name in path.split("."):
-        target = getattr(target, name)
-    return target
 
 
 def _keywords(factory: Any, num_arguments: int) -> dict[str, inspect.Parameter] | None:

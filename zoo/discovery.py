@@ -6,9 +6,9 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions
 from itertools import combinations
@@ -82,11 +82,16 @@ class FoundPlugin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginRecord:
-    """A plugin after the attempt to load it: its specs, or its error and none."""
+    """A plugin after the attempt to load it: what it gives, or its error and nothing.
+
+    Attributes:
+        takeovers: by a library's module name, the function `package.module:name` that takes over its models.
+    """
 
     found: FoundPlugin
     encoders: tuple[EncoderSpec, ...] = ()
     decoders: tuple[DecoderSpec, ...] = ()
+    takeovers: Mapping[str, str] = field(default_factory=dict)
     load_seconds: float = 0.0
     error: PluginError | None = None
 
@@ -163,7 +168,7 @@ def load_plugins(namesakes: Sequence[FoundPlugin]) -> list[PluginRecord]:
                 if not records[index].found.is_own:
                     errors.setdefault(index, _clash_error(records[index].found, records[other].found, clash))
     return [
-        replace(record, encoders=(), decoders=(), error=errors[index]) if index in errors else record
+        replace(record, encoders=(), decoders=(), takeovers={}, error=errors[index]) if index in errors else record
         for index, record in enumerate(records)
     ]
 
@@ -188,7 +193,7 @@ def _loaded(found: FoundPlugin) -> PluginRecord:
             redirect_stdout(sys.stderr),  # what a plugin prints is not part of what a command prints
             plugin_code(f"Importing {found}", f"{DISABLED}={found.name} leaves it out."),
         ):
-            encoders, decoders = _specs_of(found.name, found.entry_point.load())
+            record = _record(found, found.entry_point.load())
     except (ForeignError, ZooError) as failure:  # no plugin may harm another
         told = f"{failure}" if isinstance(failure, ForeignError) else f"{type(failure).__name__}: {failure}"
         error = PluginError(
@@ -197,7 +202,7 @@ def _loaded(found: FoundPlugin) -> PluginRecord:
         )
         error.__cause__ = failure.__cause__ if isinstance(failure, ForeignError) else failure
         return PluginRecord(found=found, error=error, load_seconds=time.perf_counter() - began)
-    return PluginRecord(found=found, encoders=encoders, decoders=decoders, load_seconds=time.perf_counter() - began)
+    return replace(record, load_seconds=time.perf_counter() - began)
 
 
 def _clash(first: PluginRecord, second: PluginRecord) -> str:
@@ -281,7 +286,9 @@ def _check_file(dist: Distribution, name: str) -> None:
             raise PermissionError(errno.EACCES, "Permission denied")
 
 
-def _specs_of(name: str, module: ModuleType) -> tuple[tuple[EncoderSpec, ...], tuple[DecoderSpec, ...]]:
+def _record(found: FoundPlugin, module: ModuleType) -> PluginRecord:
+    """Return what a plugin's hooks give."""
+    name = found.name
     if name in (LOCAL, MODULE) or ":" in name:
         raise RegistrationError(
             f"its entry point is called {name!r}; a plugin's name has no colon and is not {LOCAL!r} or {MODULE!r}"
@@ -303,7 +310,10 @@ def _specs_of(name: str, module: ModuleType) -> tuple[tuple[EncoderSpec, ...], t
         )
     encoders = _collected(_chained(manager.hook.zoo_encoders()), EncoderSpec)
     decoders = _collected(_chained(manager.hook.zoo_decoders()), DecoderSpec)
-    return encoders, decoders
+    takeovers = {library: path for mapping in manager.hook.zoo_takeovers() for library, path in mapping.items()}
+    if not all(isinstance(text, str) for entry in takeovers.items() for text in entry):
+        raise RegistrationError(f"zoo_takeovers must return 'package.module:name' by a library's name, found {takeovers!r}")
+    return PluginRecord(found=found, encoders=encoders, decoders=decoders, takeovers=takeovers)
 
 
 def _chained(results: Sequence[Iterable[object]]) -> Iterator[object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pluggy
 
@@ -30,3 +30,12 @@ def zoo_encoders() -> Iterable[EncoderSpec]:  # type: ignore[empty-body]
 @hookspec
 def zoo_decoders() -> Iterable[DecoderSpec]:  # type: ignore[empty-body]
     """Yield the decoders that this plugin gives."""
+
+
+@hookspec
+def zoo_takeovers() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Return the functions that take over models of other libraries: `package.module:name` by the library's module name.
+
+    Each is called as `function(model, preprocessing=...)`, where the model may be a path, and returns a
+    `zoo.SegmentationModel` that gives the same output.
+    """

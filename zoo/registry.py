@@ -104,6 +104,22 @@ class Registry:
         """Return the plugins that could not be loaded."""
         return [record for record in self.records() if record.error]
 
+    def takeover(self, library: str) -> str:
+        """Return the function, `package.module:name`, that takes over a library's models.
+
+        Raises:
+            PluginError: no plugin has one, or several have.
+        """
+        records = [record for record in self.records() if library in record.takeovers]
+        if not records:
+            raise PluginError(f"No installed plugin takes over models of {library}.{self._broken_hint()}")
+        if len(records) > 1:
+            raise PluginError(
+                f"Several plugins take over models of {library}: {', '.join(str(record.found) for record in records)}. "
+                "Uninstall all but one."
+            )
+        return records[0].takeovers[library]
+
     def register(self, kind: Kind, spec: Spec, *, replace: bool = False) -> None:
         """Add a spec under `local:`; the same callable may register again, as a notebook cell run twice does.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from zoo.errors import RegistrationError
 from zoo.pyramid import Needs, Pyramid, check_pyramid
 from zoo.sizes import ImageSizes
 
-__all__ = ["DecoderSpec", "EncoderSpec", "Factory", "Option", "Preprocessing", "Spec"]
+__all__ = ["DecoderSpec", "EncoderSpec", "Factory", "Option", "Preprocessing", "Spec", "import_factory"]
 
 Factory: TypeAlias = "str | Callable[..., Any]"
 """A callable, or `package.module:name` of one, imported only when something is built."""
@@ -270,6 +271,17 @@ class DecoderSpec:
 
 
 Spec: TypeAlias = EncoderSpec | DecoderSpec
+
+
+def import_factory(factory: Factory) -> Any:
+    """Return the callable that a factory names; raises whatever its module raises."""
+    if not isinstance(factory, str):
+        return factory
+    module_name, _, path = factory.partition(":")
+    target: Any = importlib.import_module(module_name)
+    for name in path.split("."):
+        target = getattr(target, name)
+    return target
 
 
 def _is_finite_number(value: object) -> bool:

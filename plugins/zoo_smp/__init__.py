@@ -41,6 +41,12 @@ def zoo_decoders() -> Iterator[zoo.DecoderSpec]:
     yield from DECODERS
 
 
+@zoo.hookimpl
+def zoo_takeovers() -> dict[str, str]:
+    """Return what `zoo.from_smp` calls."""
+    return {"segmentation_models_pytorch": "zoo_smp.takeover:take_over"}
+
+
 def _pyramid(name: str, /, output_stride: int | None = None) -> zoo.Pyramid:
     architecture: Architecture = index()[name]
     if output_stride not in (None, 32, *(OUTPUT_STRIDES if architecture.dilates else ())):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import zoo
 from zoo_smp.index import index
 
-__all__ = ["from_smp"]
+__all__ = ["take_over"]
 
 TOLERANCE = 1e-5
 """How far the outputs may differ, over the largest value."""
@@ -86,33 +86,10 @@ RENAMED["UnetPlusPlus"] = ("unetplusplus", RENAMED["Unet"][1])
 """By smp's class: the decoder's name here, and its options by smp's names."""
 
 
-def from_smp(
+def take_over(
     model: nn.Module | str | PathLike[str], *, preprocessing: zoo.Preprocessing | None = None
 ) -> zoo.SegmentationModel:
-    """Take over a model of segmentation_models_pytorch: its pairing, and a copy of its weights.
-
-    What comes out gives the same logits, which is tried on one image before it is returned, and takes images of any size.
-    smp's activation behind the logits and its auxiliary classifier are left out, with a warning. A `zoo.Predictor` refuses a
-    model of several classes with a sigmoid, since its pixels may have several classes each.
-
-    Args:
-        model: one of smp's twelve, on any device, in any mode; or the folder that its `save_pretrained` wrote. Its encoder is
-            one of smp's own, or timm's (`tu-NAME`).
-        preprocessing: mean, std and value range that its weights were trained with. smp keeps these apart from the model;
-            None leaves pixels as they are.
-
-    Returns:
-        A model on the same device, in the same mode and dtype; in eval mode where it comes from a folder.
-
-    Raises:
-        zoo.OptionError: it is none of smp's, or was made in a way that no pairing has.
-        zoo.WeightsError: the folder cannot be read, its weights do not fit the pairing, or the outputs differ.
-
-    Example:
-        >>> model = zoo.from_smp(smp.Unet("resnet34", encoder_weights="imagenet"))
-        >>> model.pairing.encoder, model.pairing.decoder
-        ('smp:resnet34', 'smp:unet')
-    """
+    """Do what `zoo.from_smp` says."""
     if isinstance(model, str | PathLike):
         model = _opened(Path(model))
     kind, config = type(model).__name__, getattr(model, "_hub_mixin_config", None)
