@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from gpu_parts import PARTS, ROOT, Part, Step, needed_by_part
 
 if TYPE_CHECKING:
-    from zoo.benchmark.row import Table
+    from zoo.benchmark.table import Table
 
 LEAST_SECONDS = 15
 """With less than this left, no step is begun: most of it would be imports."""
@@ -239,15 +239,15 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
 
 def write_reports(results: Results, has_gpu: bool) -> None:
     """Write what a person reads: the README's rows, all tables, peers, and how each step ended."""
-    from zoo.benchmark.formats import render
+    from zoo.benchmark.formats import document
     from zoo.benchmark.selection import filtered
 
     ending = "gpu" if has_gpu else "cpu"
     tables = _tables(results.store)
     shown = [filtered(tables["resnet18"], conditions) for conditions in README_ROWS] if "resnet18" in tables else []
     reports = {
-        f"resnet18-{ending}.md": "\n\n".join(render(table, "markdown") for table in shown if table.rows),
-        f"pairings-{ending}.md": "\n\n".join(render(table, "markdown") for table in tables.values()),
+        f"resnet18-{ending}.md": "\n\n".join(document(table).render("markdown") for table in shown if table.rows),
+        f"pairings-{ending}.md": "\n\n".join(document(table).render("markdown") for table in tables.values()),
         f"peers-{ending}.md": "\n\n".join(step["output"] for step in results.outcomes.get("peers", {}).values()),
         f"gpu-parts-{ending}.md": _told_parts(results),
     }
@@ -258,8 +258,8 @@ def write_reports(results: Results, has_gpu: bool) -> None:
 
 def _tables(store: Path) -> dict[str, Table]:
     """Return the table of each configuration's latest run that measured something, by its name."""
-    from zoo.benchmark.row import table_of
     from zoo.benchmark.store import Store
+    from zoo.benchmark.table import table_of
 
     if not store.exists():
         return {}

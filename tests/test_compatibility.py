@@ -17,7 +17,6 @@ from torch import nn
 import zoo
 from zoo.cli import main
 from zoo.compatibility.cache import CellCache
-from zoo.compatibility.formats import render, terminal_view
 from zoo.registry import default_registry
 
 pytestmark = pytest.mark.usefixtures("one_thread", "fresh_registry")
@@ -434,12 +433,12 @@ def test_decoders_that_do_not_fit_side_by_side_are_shown_below_one_another(tmp_p
         zoo.register_decoder(name, Last)
     found = zoo.matrix("local:conv", "local:*", cache=tmp_path / "cache.sqlite")
     console = Console(width=60, color_system=None, file=io.StringIO())
-    console.print(terminal_view(found, 60))
+    console.print(found.document.view(60))
     shown = console.file.getvalue()
     headings = [line.split() for line in shown.splitlines() if line.split()[:1] == ["encoder"]]
     assert len(headings) > 1
     assert [decoder for _, *decoders in headings for decoder in decoders] == [f"local:{name}" for name in names]
-    assert str(found) == render(found, "table")
+    assert str(found) == found.document.render("table")
     assert str(found).count(" encoder ") == 1
 
 

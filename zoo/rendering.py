@@ -41,10 +41,10 @@ def plain_text(view: RenderableType, width: int = FULL_WIDTH) -> str:
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
-def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return flat records of one shape as CSV, the first line their names."""
+def csv_text(records: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> str:
+    """Return flat records of one shape as CSV; the first line holds `fields`, or the first record's names."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
+    writer = csv.DictWriter(buffer, fieldnames=fields or list(records[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return buffer.getvalue()

@@ -6,8 +6,9 @@ import random
 from dataclasses import replace
 
 from zoo.benchmark.quality import Quality
-from zoo.benchmark.row import Check, Row, Table
+from zoo.benchmark.row import Check, Row
 from zoo.benchmark.stored import StoredRun
+from zoo.benchmark.table import Table
 from zoo.plan import Adapter, Plan, Route, Unused
 from zoo.pyramid import FeatureMap
 from zoo.sizes import ImageSizes, SizePlan

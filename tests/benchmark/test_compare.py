@@ -16,7 +16,7 @@ from made_stores import BASIC, BILINEAR, COSTS, ENVIRONMENT, PEER, SECONDS, add_
 from rich.console import Console
 
 from zoo.benchmark.compare import Compared, compare
-from zoo.benchmark.compare_formats import render, summary, terminal_view
+from zoo.benchmark.compare_formats import document, summary
 from zoo.benchmark.store import Store
 from zoo.benchmark.trial import Trial
 from zoo.errors import OptionError
@@ -58,15 +58,15 @@ def test_how_fast_the_machine_was_cancels_in_the_ratio_and_not_in_the_latency(st
     assert {each.verdict for each in latency.compared} == {"slower"}
     assert by_name(latency)[BILINEAR].quotient.median == pytest.approx(1.3, rel=0.01)
     warning = "how fast the machine was in each is in the quotients, and not in their intervals"
-    assert warning in " ".join(render(latency, "table").split())
-    assert warning not in " ".join(render(ratio, "table").split())
+    assert warning in " ".join(document(latency).render("table").split())
+    assert warning not in " ".join(document(ratio).render("table").split())
 
 
 def test_a_reference_that_is_the_baseline_gauges_the_machine_and_is_not_judged(store):
     found = compare(store, add_run(store), add_run(store, drift=1.3))
     assert by_name(found)["peer"].is_gauge
     assert by_name(found)["peer"].verdict == "slower"
-    assert "slower, by latency" in render(found, "table")
+    assert "slower, by latency" in document(found).render("table")
     assert summary(found) == "In run 2: 2 can't be told."
     assert found.slower_than(0.05) == ()
     judged = compare(store, 1, 2, by="latency")
@@ -140,7 +140,7 @@ def test_the_ratio_asked_for_takes_a_shared_baseline(store):
         compare(store, 1, 3, by="ratio")
     found = compare(store, 1, 3)
     assert {each.by for each in found.compared} == {"latency"}
-    assert "the baseline failed or was not measured in run 3" in render(found, "table")
+    assert "the baseline failed or was not measured in run 3" in document(found).render("table")
 
 
 def test_failures_that_came_went_or_stayed_are_told(store):
@@ -152,7 +152,7 @@ def test_failures_that_came_went_or_stayed_are_told(store):
     assert [(str(each.trial), each.error) for each in found.fails_still] == [(BILINEAR, "ValueError: both again")]
     assert found.compared == ()
     for form in ("table", "markdown"):
-        text = render(found, form)
+        text = document(found).render(form)
         assert "FAILS NOW peer" in text
         assert "1 failing now, 1 no longer failing, 1 failing in both" in text
 
@@ -164,10 +164,10 @@ def test_trials_that_one_run_lacks_or_has_not_measured_are_told(store):
     found = compare(store, 1, 2)
     assert [str(trial) for trial in found.only_before] == [BILINEAR]
     assert [str(trial) for trial in found.only_after] == ["resnet18 x unet-attention"]
-    assert "Only in run 1: inference, batch 1, 64x64, float32: resnet18 x unet-bilinear." in render(found, "table")
+    assert "Only in run 1: inference, batch 1, 64x64, float32: resnet18 x unet-bilinear." in document(found).render("table")
     unfinished = compare(store, 1, 3)
     assert [str(trial) for trial in unfinished.unmeasured] == [BILINEAR]
-    assert "unfinished" in render(unfinished, "table")
+    assert "unfinished" in document(unfinished).render("table")
 
 
 def test_changed_costs_are_told_where_they_differ(store):
@@ -179,9 +179,9 @@ def test_changed_costs_are_told_where_they_differ(store):
         BILINEAR: [],
     }
     for form in ("table", "markdown"):
-        assert "live MiB 200.0 -> 300.0 (+50.0 %)" in render(found, form)
-        assert "params M 14.000 -> 14.700 (+5.0 %)" in render(found, form)
-        assert "1 of another size or cost" in render(found, form)
+        assert "live MiB 200.0 -> 300.0 (+50.0 %)" in document(found).render(form)
+        assert "params M 14.000 -> 14.700 (+5.0 %)" in document(found).render(form)
+        assert "1 of another size or cost" in document(found).render(form)
 
 
 def test_different_devices_are_refused_unless_asked_for(store):
@@ -194,7 +194,7 @@ def test_different_devices_are_refused_unless_asked_for(store):
         assert told in str(raised.value)
         found = compare(store, 1, other, anywhere=True)
         assert len(found.compared) == 3
-        assert "Differs: " in render(found, "table")
+        assert "Differs: " in document(found).render("table")
 
 
 def test_on_an_accelerator_the_threads_are_another_machines_detail(store):
@@ -210,7 +210,7 @@ def test_other_differences_of_the_environment_are_notes(store):
         "torch": ("2.9.0", "2.10.0"),
         "commit": ("abc", "def"),
     }
-    assert re.search(r"Differs: .*torch 2.9.0 -> 2.10.0", render(found, "table"))
+    assert re.search(r"Differs: .*torch 2.9.0 -> 2.10.0", document(found).render("table"))
 
 
 @pytest.mark.parametrize(("controls", "told"), [((1.05, 1.0), "In run 1 the baseline"), ((1.0, 1.05), "In run 2 the baseline")])
@@ -218,7 +218,7 @@ def test_a_baseline_that_differs_from_itself_is_a_warning(store, controls, told)
     found = compare(store, *(add_run(store, control=control) for control in controls))
     assert any(told in warning for warning in found.warnings)
     assert any("from run to run, where 1 is right" in warning for warning in found.warnings)
-    assert "WARNING: In run" in render(found, "table")
+    assert "WARNING: In run" in document(found).render("table")
 
 
 def test_a_baseline_that_agrees_with_itself_is_a_note(store):
@@ -242,7 +242,7 @@ def test_csv_and_json_hold_a_record_a_trial_of_either_run(store):
         store, seconds=SLOWER | {"resnet18 x unet-attention": 0.1}, decoders=["unet-basic", "unet-bilinear", "unet-attention"]
     )
     found = compare(store, 1, 2)
-    rows = list(csv.DictReader(io.StringIO(render(found, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(document(found).render("csv"))))
     assert [(row["outcome"], row["pairing"], row["verdict"]) for row in rows] == [
         ("compared", "peer", "can't be told"),
         ("compared", BASIC, "slower"),
@@ -253,7 +253,7 @@ def test_csv_and_json_hold_a_record_a_trial_of_either_run(store):
     assert rows[0]["compared_by"] == "latency ms"
     assert float(rows[1]["quotient_low"]) > 1.02
     assert rows[1]["parameters_before"] == rows[1]["parameters_after"] == "14000000"
-    facts = json.loads(render(found, "json"))
+    facts = json.loads(document(found).render("json"))
     assert [row["outcome"] for row in facts["trials"]] == [row["outcome"] for row in rows]
     assert (facts["before"]["id"], facts["after"]["id"]) == (1, 2)
 
@@ -264,8 +264,8 @@ def test_names_and_errors_cannot_break_a_page_or_a_terminal(store):
     add_run(store, pairings=pairings, failed={HOSTILE: f"ValueError: {HOSTILE}"})
     for runs in ((1, 2), (2, 1)):
         found = compare(store, *runs)
-        assert HOSTILE in render(found, "table")
-        assert "<script>" not in render(found, "markdown")
+        assert HOSTILE in document(found).render("table")
+        assert "<script>" not in document(found).render("markdown")
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
@@ -275,15 +275,15 @@ def test_no_line_is_wider_than_the_terminal_and_no_verdict_is_lost(store, width)
     runs = [add_run(store, seconds=SECONDS | long, drift=drift, pairings=pairings, baseline=PEER) for drift in (1, 1.2)]
     found = compare(store, *runs)
     assert len(found.compared) == 4
-    text = plain_text(terminal_view(found, width), width)
+    text = plain_text(document(found).view(width), width)
     assert max(map(len, text.splitlines())) <= width
     assert all(word in text.split() for name in long for word in ("unet-basic", "slower,", "1.20"))
     screen = Console(file=io.StringIO(), width=width)
-    screen.print(terminal_view(found, width))
+    screen.print(document(found).view(width))
     assert "can't be told" in screen.file.getvalue()
 
 
 def test_the_text_of_a_comparison_is_its_table(store):
-    found = compare(store, add_run(store), add_run(store))
-    assert str(found) == render(found, "table")
-    assert f"From {store.path}." in str(found)
+    shown = document(compare(store, add_run(store), add_run(store)))
+    assert str(shown) == shown.render("table")
+    assert f"From {store.path}." in str(shown)

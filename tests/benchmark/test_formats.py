@@ -17,11 +17,12 @@ import zoo
 from zoo.benchmark.columns import chosen_columns
 from zoo.benchmark.config import BenchConfig
 from zoo.benchmark.environment import describe_environment
-from zoo.benchmark.formats import FORMATS, render, terminal_view
+from zoo.benchmark.formats import document
 from zoo.benchmark.records import Alone, Failed, Rated, Round, Sample, StaticCost
-from zoo.benchmark.row import table_of
 from zoo.benchmark.store import Store
+from zoo.benchmark.table import table_of
 from zoo.benchmark.trial import Reference, Trial, blocks_of, trials_of
+from zoo.common.grid import FORMATS
 
 ROUNDS = 20
 HEADINGS = [
@@ -99,7 +100,7 @@ def reference(name):
 
 def drawn(table, width):
     console = Console(file=io.StringIO(), width=width)
-    console.print(terminal_view(table, width))
+    console.print(document(table).view(width))
     return console.file.getvalue()
 
 
@@ -111,7 +112,7 @@ def markdown_cells(text):
 def test_str_and_render_give_the_whole_table_as_text(table_with):
     table = table_with()
     text = str(table)
-    assert text == render(table, "table")
+    assert text == document(table).render("table")
     assert all(heading in text for heading in [*HEADINGS, "resnet18 x unet-bilinear", "1 (baseline)"])
     assert table.run.environment["processor"] in text
     assert f"torch {torch.__version__}" in text
@@ -127,7 +128,7 @@ def test_the_text_explains_its_units_and_names_the_store(table_with):
 
 def test_csv_has_units_in_its_names_and_one_row_a_trial(table_with):
     table = table_with()
-    rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(document(table).render("csv"))))
     assert {"latency_ms", "latency_ms_low", "latency_ms_high", "images_per_second", "peak_mib", "gflops"} <= rows[0].keys()
     assert {"ratio_to_baseline", "parameters", "device", "device_name", "torch", "zoo", "started"} <= rows[0].keys()
     assert [(row["pairing"], row["mode"]) for row in rows] == [(row.name, row.mode) for row in table.rows]
@@ -140,7 +141,7 @@ def test_csv_has_units_in_its_names_and_one_row_a_trial(table_with):
 
 def test_json_holds_the_rows_of_the_csv_and_the_run(table_with):
     table = table_with()
-    facts = json.loads(render(table, "json"))
+    facts = json.loads(document(table).render("json"))
     assert facts["runs"][0]["config"]["rounds"] == ROUNDS
     assert facts["best_rates"] == {"float32": "100 GFLOP/s (matrix product)"}
     assert facts["runs"][0]["environment"]["versions"]["torch"] == torch.__version__
@@ -151,7 +152,7 @@ def test_json_holds_the_rows_of_the_csv_and_the_run(table_with):
 
 def test_markdown_is_a_table_with_a_cell_for_every_column_of_every_row(table_with):
     table = table_with()
-    heading, rule, *rows = markdown_cells(render(table, "markdown"))
+    heading, rule, *rows = markdown_cells(document(table).render("markdown"))
     assert all(any(name in cell for cell in heading) for name in HEADINGS)
     assert all(re.fullmatch(r":?-{3,}:?", cell) for cell in rule)
     assert {len(cells) for cells in (heading, rule, *rows)} == {len(HEADINGS)}
@@ -159,7 +160,7 @@ def test_markdown_is_a_table_with_a_cell_for_every_column_of_every_row(table_wit
 
 
 def test_what_a_model_is_called_stays_text_in_markdown(table_with):
-    text = render(table_with(extra=[reference(HOSTILE)], failed=[HOSTILE]), "markdown")
+    text = document(table_with(extra=[reference(HOSTILE)], failed=[HOSTILE])).render("markdown")
     rows = markdown_cells(text)
     assert {len(cells) for cells in rows} == {len(HEADINGS)}
     assert html.unescape(rows[-1][0]).replace("\\", "") == HOSTILE
@@ -168,7 +169,7 @@ def test_what_a_model_is_called_stays_text_in_markdown(table_with):
 
 
 def test_what_a_run_is_called_stays_text_in_markdown(table_with):
-    assert "<script" not in render(table_with(name=HOSTILE), "markdown")
+    assert "<script" not in document(table_with(name=HOSTILE)).render("markdown")
 
 
 @pytest.mark.parametrize("width", [80, 190])
@@ -180,13 +181,13 @@ def test_what_a_model_or_a_run_is_called_stays_text_in_the_terminal(table_with, 
 
 def test_what_a_model_is_called_stays_text_in_csv_and_json(table_with):
     table = table_with(extra=[reference(HOSTILE)])
-    assert list(csv.DictReader(io.StringIO(render(table, "csv"))))[-1]["pairing"] == HOSTILE
-    assert json.loads(render(table, "json"))["rows"][-1]["pairing"] == HOSTILE
+    assert list(csv.DictReader(io.StringIO(document(table).render("csv"))))[-1]["pairing"] == HOSTILE
+    assert json.loads(document(table).render("json"))["rows"][-1]["pairing"] == HOSTILE
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_failed_row_is_shown_with_its_error(table_with, form):
-    text = render(table_with(failed=["resnet18 x unet-basic"]), form)
+    text = document(table_with(failed=["resnet18 x unet-basic"])).render(form)
     if form == "csv":
         found = {row["error"] for row in csv.DictReader(io.StringIO(text)) if row["pairing"] == "resnet18 x unet-basic"}
         assert found == {ERROR}
@@ -202,7 +203,7 @@ def test_a_failed_row_is_shown_with_its_error(table_with, form):
 def test_a_run_in_which_everything_failed_is_still_a_table(table_with):
     table = table_with(failed=["peer", "resnet18 x unet-basic", "resnet18 x unet-bilinear"])
     for form in FORMATS:
-        text = render(table, form)
+        text = document(table).render(form)
         assert text.count("ValueError") == 6
 
 
@@ -223,7 +224,7 @@ def test_no_cell_is_lost_or_broken_however_narrow_the_terminal_but_columns_that_
     assert max(map(len, text.splitlines())) <= width
     dropped = " ".join(text.split()).partition("No room for: ")[2].partition(";")[0].split(", ")
     assert (dropped == [""]) or width < 190
-    heading, _, *rows = markdown_cells(render(table, "markdown"))
+    heading, _, *rows = markdown_cells(document(table).render("markdown"))
     kept = [place for place, name in enumerate(heading) if name not in dropped]
     assert {"pairing", "mode", "latency ms", "time / baseline", "busy / baseline"} <= {heading[place] for place in kept}
     words = text.split()
@@ -233,21 +234,21 @@ def test_no_cell_is_lost_or_broken_however_narrow_the_terminal_but_columns_that_
 
 def test_a_baseline_that_failed_is_compared_with_nothing(table_with):
     table = table_with(failed=["peer"])
-    assert "(baseline)" not in render(table, "markdown")
+    assert "(baseline)" not in document(table).render("markdown")
     assert [row.ratio for row in table.rows] == [None] * 6
 
 
 def test_the_columns_that_say_something_are_shown_and_any_can_be_asked_for(table_with):
     table = table_with()
-    assert [column.heading for column in chosen_columns(table)] == HEADINGS
-    everything = render(table, "markdown", chosen_columns(table, "all"))
+    assert [column.heading for column in chosen_columns(table.rows)] == HEADINGS
+    everything = document(table, chosen_columns(table.rows, "all")).render("markdown")
     headings = everything.splitlines()[2]
     assert all(heading in headings for heading in ("p90 ms", "busy ms", "build s", "first call s", "RSS MiB", "live MiB"))
     assert not any(heading in headings for heading in ("allocated", "mIoU", "batch that fits", "format", "runtime"))
-    few = render(table, "markdown", chosen_columns(table, "pairing, p90,rss"))
+    few = document(table, chosen_columns(table.rows, "pairing, p90,rss")).render("markdown")
     assert few.splitlines()[2] == "| pairing | p90 ms | RSS MiB |"
     with pytest.raises(zoo.OptionError, match="'latncy'") as caught:
-        chosen_columns(table, "pairing,latncy")
+        chosen_columns(table.rows, "pairing,latncy")
     assert "Did you mean 'latency'?" in str(caught.value)
 
 
@@ -267,7 +268,7 @@ def test_the_device_s_own_time_has_a_ratio_of_its_own(table_with):
 
 @pytest.mark.parametrize("form", ["table", "markdown"])
 def test_a_baseline_that_differs_from_itself_is_a_warning_row(table_with, form):
-    quiet, noisy = render(table_with(), form), render(table_with(drift=0.04), form)
+    quiet, noisy = document(table_with()).render(form), document(table_with(drift=0.04)).render(form)
     assert "WARNING" not in quiet
     assert "A/A check, inference" in quiet
     assert noisy.count("WARNING: baseline again") == 2

@@ -23,14 +23,14 @@ from report_tables import failed, quality, row
 import zoo
 from zoo.benchmark import BenchConfig, load_config
 from zoo.benchmark.compare import compare
-from zoo.benchmark.formats import records, render
+from zoo.benchmark.formats import document, records
 from zoo.benchmark.jobs import Job
 from zoo.benchmark.progress import ConsoleWatcher
 from zoo.benchmark.records import Failed, Working
-from zoo.benchmark.row import table_of
 from zoo.benchmark.selection import sorted_by
 from zoo.benchmark.store import Store
 from zoo.benchmark.sweep import run_sweep
+from zoo.benchmark.table import table_of
 from zoo.benchmark.trial import Trial, subject_key, trials_of
 from zoo.plugin_files import load_plugin_file
 from zoo.statistics import estimate_difference
@@ -184,7 +184,7 @@ def test_the_look_up_and_the_majority_class_stand_below(table, finished):
     assert floors["colour look-up"] > 0.7
     assert floors["majority class"] < 0.5
     for form in ("table", "markdown"):
-        lines = render(table, form).splitlines()
+        lines = document(table).render(form).splitlines()
         below, *_ = [place for place, line in enumerate(lines) if "colour look-up" in line]
         assert f"{floors['majority class']:.3f}" in lines[below + 1]
         assert [name for name in ("conv", "as-it-is", "never-trains") if name not in " ".join(lines[:below])] == []
@@ -192,11 +192,12 @@ def test_the_look_up_and_the_majority_class_stand_below(table, finished):
 
 
 def test_the_table_says_what_was_trained_on_what_and_for_how_long(table):
-    assert "mIoU on the test part of squares: 40 steps of batch 4, 2 seeds" in render(table, "table").replace("\n", " ")
+    text = str(document(table)).replace("\n", " ")
+    assert "mIoU on the test part of squares: 40 steps of batch 4, 2 seeds" in text
 
 
 def test_programs_read_every_training_with_its_classes(table):
-    facts = json.loads(render(table, "json"))["rows"]
+    facts = json.loads(document(table).render("json"))["rows"]
     (row, _) = [each for each in facts if each["pairing"] == "conv"]
     assert [each["seed"] for each in row["trainings"]] == [0, 1]
     assert set(row["trainings"][0]["iou"]) == {"0", "1"}
@@ -249,7 +250,7 @@ def test_runs_on_different_data_of_one_name_are_told_apart(tmp_path, command_lin
         assert status == 0
         assert (DIFFERENT in stdout) is (len(names) > 1)
         assert [name for name in names if name not in stdout] == []
-    assert ("| data |" in render(table, "markdown")) is (len(names) > 1)
+    assert ("| data |" in document(table).render("markdown")) is (len(names) > 1)
 
 
 @pytest.mark.slow
@@ -327,7 +328,7 @@ def test_the_command_line_measures_quality_of_any_configuration(tmp_path):
     assert all(row["trainings"][0]["steps"] > 1 for row in rows)
     assert all(row["quality_difference_low"] is None for row in rows)
     with closing(Store(store)) as opened:
-        told = render(table_of(opened, 1), "table").replace("\n", " ")
+        told = document(table_of(opened, 1)).render("table").replace("\n", " ")
     assert "0.01 min of training each" in told
     assert "(1 seed)" in told
 

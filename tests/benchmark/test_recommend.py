@@ -16,9 +16,9 @@ from report_tables import quality
 
 from zoo.benchmark.facts import quantity
 from zoo.benchmark.recommend import LIMITS, Limit, recommend
-from zoo.benchmark.recommend_formats import render, terminal_view
-from zoo.benchmark.row import table_of
+from zoo.benchmark.recommend_formats import document
 from zoo.benchmark.store import Store
+from zoo.benchmark.table import table_of
 from zoo.errors import OptionError
 from zoo.rendering import plain_text
 from zoo.statistics import Estimate
@@ -45,7 +45,7 @@ def picks(recommendation):
 
 
 def text_of(recommendation):
-    return " ".join(str(recommendation).split())
+    return " ".join(str(document(recommendation)).split())
 
 
 def test_without_limits_all_that_no_other_beats_are_picked_block_by_block(table):
@@ -53,8 +53,8 @@ def test_without_limits_all_that_no_other_beats_are_picked_block_by_block(table)
     assert picks(found) == [[BASIC, BILINEAR]] * 2
     assert [choice.block[1:3] for choice in found.choices] == [("inference", 1), ("inference", 4)]
     assert [pick.best_in for pick in found.choices[0].picks] == [("fastest",), ("least memory", "fewest parameters")]
-    assert "zoo.build('resnet18', 'unet-basic')" in str(found)
-    assert "peer" not in str(found)
+    assert "zoo.build('resnet18', 'unet-basic')" in str(document(found))
+    assert "peer" not in str(document(found))
 
 
 @pytest.mark.parametrize(
@@ -260,9 +260,9 @@ def test_a_loosened_limit_is_kept_and_hardly_looser_than_need_be(table, seconds)
 
 def test_csv_and_json_hold_the_picks_with_their_code(table):
     found = recommend(table, batch=1, max_latency=0.025)
-    (row,) = csv.DictReader(io.StringIO(render(found, "csv")))
+    (row,) = csv.DictReader(io.StringIO(document(found).render("csv")))
     assert (row["pairing"], row["code"]) == (BASIC, "zoo.build('resnet18', 'unet-basic')")
-    facts = json.loads(render(found, "json"))
+    facts = json.loads(document(found).render("json"))
     assert (facts["fits"], facts["is_about_cost_alone"], facts["limits"]) == (True, True, {"max_latency": 0.025})
     (choice,) = facts["choices"]
     assert [pick["pairing"] for pick in choice["picks"]] == [BASIC]
@@ -271,21 +271,21 @@ def test_csv_and_json_hold_the_picks_with_their_code(table):
 
 def test_where_nothing_fits_csv_has_its_heading_and_json_says_so(table):
     found = recommend(table, batch=1, max_latency=0.001)
-    (heading,) = render(found, "csv").splitlines()
-    assert heading == render(recommend(table, batch=1), "csv").splitlines()[0]
-    facts = json.loads(render(found, "json"))
+    (heading,) = document(found).render("csv").splitlines()
+    assert heading == document(recommend(table, batch=1)).render("csv").splitlines()[0]
+    facts = json.loads(document(found).render("json"))
     assert (facts["fits"], facts["choices"][0]["picks"]) == (False, [])
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_no_line_is_wider_than_the_terminal_and_the_code_is_whole(table, width):
-    text = plain_text(terminal_view(recommend(table, max_latency=0.025), width), width)
+    text = plain_text(document(recommend(table, max_latency=0.025)).view(width), width)
     assert max(map(len, text.splitlines())) <= width
     assert "1. zoo.build('resnet18', 'unet-basic')" in text.splitlines()
 
 
 def test_markdown_has_the_table_the_code_and_the_limits(table):
-    lines = render(recommend(table, batch=1, max_latency=0.025), "markdown").splitlines()
+    lines = document(recommend(table, batch=1, max_latency=0.025)).render("markdown").splitlines()
     assert any(line.startswith("| 1 | resnet18 x unet-basic |") for line in lines)
     assert "1. `zoo.build('resnet18', 'unet-basic')`" in lines
     assert any(line.startswith("- --max-latency 25ms excludes 1 of 2.") for line in lines)
@@ -296,4 +296,4 @@ def test_an_unusual_format_is_part_of_the_name(tmp_path):
         add_run(store, memory_format=["contiguous", "channels_last"], seconds=SECONDS)
         found = recommend(table_of(store, 1))
     assert len(found.choices) == 1
-    assert "channels_last" in str(found)
+    assert "channels_last" in str(document(found))

@@ -15,9 +15,9 @@ from report_tables import quality
 
 from zoo.benchmark.columns import COLUMNS, column_named
 from zoo.benchmark.facts import quantity, told_quantity
-from zoo.benchmark.row import table_of
 from zoo.benchmark.selection import chosen_runs, filtered, nothing_left, pareto, sorted_by
 from zoo.benchmark.store import Store
+from zoo.benchmark.table import table_of
 from zoo.errors import OptionError, StoreError
 from zoo.statistics import Estimate
 

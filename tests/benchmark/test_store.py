@@ -16,9 +16,9 @@ import pytest
 
 import zoo
 from zoo.benchmark.records import Alone, Failed, Rated, Round, Sample, StaticCost
-from zoo.benchmark.row import table_of
 from zoo.benchmark.store import Store
 from zoo.benchmark.stored import Taken
+from zoo.benchmark.table import table_of
 from zoo.benchmark.trial import Trial
 
 FACTS = {"batch": 1, "height": 64, "width": 64, "dtype": "float32", "input": "image", "classes": 1, "in_channels": 3}

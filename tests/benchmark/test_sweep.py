@@ -20,9 +20,9 @@ from zoo.benchmark.processes import Limits, LocalProcesses
 from zoo.benchmark.progress import ConsoleWatcher
 from zoo.benchmark.records import Alone, Failed, Working
 from zoo.benchmark.rounds import rounds_plan
-from zoo.benchmark.row import table_of
 from zoo.benchmark.store import Store
 from zoo.benchmark.sweep import run_sweep
+from zoo.benchmark.table import table_of
 from zoo.benchmark.trial import trials_of
 from zoo.registry import default_registry
 from zoo.statistics import estimate_median, estimate_ratio

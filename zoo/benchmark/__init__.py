@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoo.benchmark.config import BenchConfig, load_config
 
 if TYPE_CHECKING:
-    from zoo.benchmark.row import Table
+    from zoo.benchmark.table import Table
 
 __all__ = ["DEFAULT_STORE", "BenchConfig", "bench", "load_config"]
 
@@ -41,9 +41,9 @@ def bench(
     from zoo.benchmark.cluster import ray_executor
     from zoo.benchmark.processes import LocalProcesses
     from zoo.benchmark.progress import ConsoleWatcher
-    from zoo.benchmark.row import table_of
     from zoo.benchmark.store import Store
     from zoo.benchmark.sweep import run_sweep
+    from zoo.benchmark.table import table_of
 
     wanted = config if isinstance(config, BenchConfig) else load_config(Path(config))
     with ConsoleWatcher() as watcher:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from zoo.benchmark.row import Row, Table
+from zoo.benchmark.row import Row
 from zoo.errors import OptionError
 from zoo.hints import did_you_mean
 from zoo.statistics import SCORE_TIE, TIE, Estimate
@@ -37,16 +37,16 @@ class Column:
     legend: str = ""
 
 
-def chosen_columns(table: Table, names: str | None = None) -> list[Column]:
+def chosen_columns(rows: Sequence[Row], names: str | None = None) -> list[Column]:
     """Return the columns to show: those named, by commas; "all"; or the usual ones, without those that say nothing here.
 
     Raises:
         OptionError: an unknown name.
     """
     if names is None:
-        return [column for column in COLUMNS if column.name in DEFAULT_COLUMNS and _says_something(column, table.rows)]
+        return [column for column in COLUMNS if column.name in DEFAULT_COLUMNS and _says_something(column, rows)]
     if names.strip() == "all":
-        return [column for column in COLUMNS if _says_something(column, table.rows)]
+        return [column for column in COLUMNS if _says_something(column, rows)]
     return [column_named(name.strip()) for name in names.split(",")]
 
 

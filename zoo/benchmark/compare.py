@@ -113,11 +113,6 @@ class Comparison:
         """Return what is slower by more than this share of its time, its whole interval."""
         return tuple(each for each in self.judged if each.quotient.low > 1 + share)
 
-    def __str__(self) -> str:
-        from zoo.benchmark.compare_formats import render
-
-        return render(self, "table")
-
 
 def compare(store: Store, before: int, after: int, *, by: By | None = None, anywhere: bool = False) -> Comparison:
     """Compare the trials that two runs share.

@@ -1,72 +1,58 @@
-"""A comparison of two runs as a terminal, a Markdown page, a spreadsheet or a program reads it. Torch-free."""
+"""A comparison of two runs as a document: what a person reads, and what a program does. Torch-free."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
-
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
+from functools import partial
+from typing import Any
 
 from zoo.benchmark.compare import VERDICTS, Change, Compared, Comparison, Failing
 from zoo.benchmark.stored import StoredRun
 from zoo.benchmark.trial import Trial, told_block
-from zoo.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
+from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 from zoo.statistics import TIE
 
-__all__ = ["records", "render", "summary", "terminal_view", "told_trial"]
+__all__ = ["document", "records", "summary", "told_trial"]
 
 STYLES = {"slower": "red", "faster": "green", "can't be told": ""}
 COSTS = {"live_bytes": ("live MiB", 2.0**20, 1), "parameters": ("params M", 1e6, 3), "flops": ("GFLOPs", 1e9, 3)}
 """How a cost is called, its unit, and the digits shown."""
 
 
-def render(comparison: Comparison, form: str) -> str:
-    """Return the comparison as "table", "markdown", "csv" or "json"."""
-    if form == "table":
-        return plain_text(terminal_view(comparison, FULL_WIDTH))
-    if form == "markdown":
-        return _markdown(comparison)
-    return csv_text(records(comparison)) if form == "csv" else _json(comparison)
-
-
-def terminal_view(comparison: Comparison, width: int) -> RenderableType:
-    """Return the comparison for a terminal of this width: the outcome in a line, the trials by block, what failed."""
+def document(comparison: Comparison) -> Document:
+    """Return the comparison: the outcome in a line, the trials by block with what changed of their cost, what failed."""
     title, *differences = _title(comparison)
-    shown: list[RenderableType] = [Text(title, style="bold"), *map(Text, differences), Text("")]
-    shown.append(Text(summary(comparison), style="bold"))
-    for block in dict.fromkeys(each.trial.block for each in comparison.compared):
-        shown += [Text(""), Text(_told_block(comparison, block), style="italic"), _drawn(comparison, block, width)]
-        shown += [Text(line, style="yellow") for line in _changes(comparison, block)]
-    shown.append(Text(""))
-    shown += [Text(note, style="red") for note in _failures(comparison)]
-    shown += [Text(note, style="yellow") for note in _warnings(comparison)]
-    return Group(*shown, *map(Text, _notes(comparison)))
+    blocks = dict.fromkeys(each.trial.block for each in comparison.compared)
+    return Document(
+        parts=(
+            Line(text=title, kind="title", style="bold"),
+            *(Line(text=text) for text in differences),
+            Line(text=summary(comparison), kind="title", style="bold"),
+            *(part for block in blocks for part in _parts(comparison, block)),
+            *(Line(text=text, kind="item", style="red") for text in _failures(comparison)),
+            *(Line(text=text, kind="item", style="yellow") for text in _warnings(comparison)),
+            *(Line(text=text, kind="item") for text in _notes(comparison)),
+        ),
+        records=partial(records, comparison),
+        facts=partial(_facts, comparison),
+    )
 
 
-def _drawn(comparison: Comparison, block: Sequence[Any], width: int) -> RenderableType:
-    """Return the table of a block; its columns are as wide as those of every other."""
-    headings = _headings(comparison)
-    widths = [
-        max(len(heading), *(len(_cells(comparison, each)[place]) for each in comparison.compared))
-        for place, heading in enumerate(headings)
-    ]
-    drawn = RichTable(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1) if width >= 100 else (0, 0))
-    for place, heading in enumerate(headings):
-        justify: Literal["left", "right"] = "right" if 0 < place < len(headings) - 1 else "left"
-        least = widths[place] if place else None
-        drawn.add_column(Text(heading), justify=justify, overflow="fold", min_width=least, max_width=widths[place])
-        if not place and sum(widths) + 3 * len(widths) < width:
-            drawn.columns[0].min_width = widths[0]
-    for each in comparison.compared:
-        if each.trial.block == block:
-            style = "dim" if each.is_gauge else STYLES[each.verdict]
-            drawn.add_row(*map(Text, _cells(comparison, each)), style=style)
-    return drawn
+def _parts(comparison: Comparison, block: Sequence[Any]) -> Iterator[Grid | Line]:
+    """Yield a block's heading, its table, and what changed of its trials' cost."""
+    compared = [each for each in comparison.compared if each.trial.block == block]
+    rows = (
+        GridRow(cells=_cells(comparison, each), style="dim" if each.is_gauge else STYLES[each.verdict]) for each in compared
+    )
+    yield Line(text=_told_block(comparison, block), style="italic")
+    yield Grid(headings=_headings(comparison), sections=(tuple(rows),))
+    yield from (
+        Line(text=f"{told_trial(each.trial)}: {', '.join(map(_told_change, each.changes))}.", kind="item", style="yellow")
+        for each in compared
+        if each.changes
+    )
 
 
 def summary(comparison: Comparison) -> str:
@@ -134,8 +120,8 @@ def _record(outcome: str, trial: Trial, each: Compared | None = None, error: str
     }
 
 
-def _json(comparison: Comparison) -> str:
-    facts = {
+def _facts(comparison: Comparison) -> dict[str, Any]:
+    return {
         "before": asdict(comparison.before),
         "after": asdict(comparison.after),
         "summary": summary(comparison),
@@ -144,21 +130,6 @@ def _json(comparison: Comparison) -> str:
         "warnings": _warnings(comparison),
         "notes": list(comparison.notes),
     }
-    return json_text(facts, indent=2) + "\n"
-
-
-def _markdown(comparison: Comparison) -> str:
-    title, *differences = _title(comparison)
-    lines = [f"**{escaped(title)}**", "", *(escaped(line) for line in differences), "", f"**{escaped(summary(comparison))}**"]
-    headings = [*_headings(comparison), "changed"]
-    for block in dict.fromkeys(each.trial.block for each in comparison.compared):
-        lines += ["", escaped(_told_block(comparison, block)), "", table_row(map(escaped, headings))]
-        lines.append(table_row(["---", *["---:"] * (len(headings) - 3), "---", "---"]))
-        for each in comparison.compared:
-            if each.trial.block == block:
-                lines.append(table_row(map(escaped, [*_cells(comparison, each), "; ".join(map(_told_change, each.changes))])))
-    notes = [*_failures(comparison), *_warnings(comparison), *_notes(comparison)]
-    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in notes)]) + "\n"
 
 
 def _title(comparison: Comparison) -> list[str]:
@@ -175,18 +146,19 @@ def _told_run(run: StoredRun) -> str:
     return f"run {run.id} {run.name} ({run.started[:16].replace('T', ' ')}{'' if run.finished else ', unfinished'})"
 
 
-def _headings(comparison: Comparison) -> list[str]:
+def _headings(comparison: Comparison) -> tuple[Heading, ...]:
     before, after = f"run {comparison.before.id}", f"run {comparison.after.id}"
-    return ["pairing", before, after, f"{after} / {before}", "verdict"]
+    numbers = (Heading(text=text, is_number=True) for text in (before, after, f"{after} / {before}"))
+    return (Heading(text="pairing"), *numbers, Heading(text="verdict"))
 
 
-def _cells(comparison: Comparison, each: Compared) -> list[str]:
+def _cells(comparison: Comparison, each: Compared) -> tuple[str, ...]:
     scale, digits, unit = (1e3, 1, " ms") if each.by == "latency" else (1.0, 2, "")
     medians = [f"{estimate.median * scale:.{digits}f}{unit}" for estimate in (each.before, each.after)]
     quotient = each.quotient.told(digits=2)
     role = " (baseline)" if each.trial.role == "baseline" else ""
     verdict = f"{each.verdict}, by latency" if role and _is_by_ratio(comparison, each.trial.block) else each.verdict
-    return [told_trial(each.trial) + role, *medians, quotient, verdict]
+    return (told_trial(each.trial) + role, *medians, quotient, verdict)
 
 
 def _is_by_ratio(comparison: Comparison, block: Sequence[Any]) -> bool:
@@ -195,12 +167,6 @@ def _is_by_ratio(comparison: Comparison, block: Sequence[Any]) -> bool:
 
 def _told_block(comparison: Comparison, block: Sequence[Any]) -> str:
     return f"{told_block(block)}: {'time / baseline' if _is_by_ratio(comparison, block) else 'latency'}"
-
-
-def _changes(comparison: Comparison, block: Sequence[Any]) -> Iterator[str]:
-    for each in comparison.compared:
-        if each.trial.block == block and each.changes:
-            yield f"{told_trial(each.trial)}: {', '.join(map(_told_change, each.changes))}."
 
 
 def _told_change(change: Change) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from zoo.benchmark.formats import records, render
-from zoo.benchmark.row import Table
+from zoo.benchmark.formats import document, records
 from zoo.benchmark.store import Store
+from zoo.benchmark.table import Table
 from zoo.benchmark.trial import Trial
 from zoo.errors import OptionError, StoreError
 from zoo.rendering import csv_text, json_text
@@ -37,7 +37,7 @@ def exported_rows(table: Table, form: str) -> bytes:
     """
     if form == "csv":
         return csv_text(records(table)).encode()
-    whole = render(table, "json")
+    whole = document(table).render("json")
     if form == "json":
         return whole.encode()
     facts = json.loads(whole)

@@ -1,116 +1,104 @@
-"""The table as a terminal, a Markdown page, a spreadsheet or a program reads it. Torch-free."""
+"""The benchmark's table as a document: what a person reads, and what a program does. Torch-free."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal, TypeAlias, get_args
-
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
 
 from zoo.benchmark.columns import Column, chosen_columns
 from zoo.benchmark.qualities import data_content, data_names
 from zoo.benchmark.quality import FLOORS, Floor, told_budget
-from zoo.benchmark.row import Check, Row, Table
+from zoo.benchmark.row import Check, Results, Row
 from zoo.benchmark.trial import told_block
-from zoo.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
+from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 from zoo.statistics import Estimate
 
-__all__ = [
-    "FORMATS",
-    "Format",
-    "intervals_note",
-    "peak_legend",
-    "quality_notes",
-    "records",
-    "render",
-    "terminal_view",
-    "title_of",
-    "told_device",
-]
+__all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "records", "title_of", "told_device"]
 
-Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
-FORMATS: tuple[str, ...] = get_args(Format)
-GROUP_COLUMNS = ("mode", "batch", "size", "device", "dtype")
-
-
-def render(table: Table, form: str, columns: Sequence[Column] | None = None) -> str:
-    """Return the table in one of `FORMATS`; CSV and JSON hold every fact, whichever columns are chosen."""
-    chosen = list(columns or chosen_columns(table))
-    if form == "table":
-        return plain_text(terminal_view(table, FULL_WIDTH, chosen))
-    if form == "markdown":
-        return _markdown(table, chosen)
-    return csv_text(records(table)) if form == "csv" else _json(table)
+OF_BLOCK = ("mode", "batch", "size", "device", "dtype")
+"""Columns whose values are a block's own."""
+DROPPED_FIRST = (
+    "licences",
+    "quality_difference",
+    "efficiency",
+    "throughput",
+    "flops",
+    "busy_ratio",
+    "parameters",
+    "memory",
+    "rounds",
+    "p90",
+)
+"""In this order columns are left out where the terminal is too narrow even for folded cells."""
 
 
-def terminal_view(table: Table, width: int, columns: Sequence[Column] | None = None) -> RenderableType:
-    """Return the table for a terminal of this width.
-
-    Where it is narrow, columns with one value throughout move to a line below; where that is not enough, what the rows
-    of a block share becomes their heading, intervals stand below their medians, and what still has no room is named below.
-    """
-    shown, shared = list(columns or chosen_columns(table)), []
-    for column in list(shown):
-        values = {column.cell(row) for row in table.rows}
-        if len(values) == 1 and column.name != "pairing" and _width(table, shown) > width:
-            shown.remove(column)
-            shared.append(f"{column.heading} {values.pop()}")
-    is_narrow = _width(table, shown) > width
-    told_by_block = [column for column in shown if column.name in GROUP_COLUMNS] if is_narrow else []
-    shown = [column for column in shown if column not in told_by_block]
-    dropped = _without_room(table, shown, width) if is_narrow else []
-    shown = [column for column in shown if column not in dropped]
-    drawn = RichTable(
-        title=Text(title_of(table)),
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 0) if is_narrow else (0, 1),
+def document(table: Results, columns: Sequence[Column] | None = None) -> Document:
+    """Return the table with these columns, or the usual ones; CSV and JSON hold every fact, whichever columns are chosen."""
+    chosen = list(columns or chosen_columns(table.rows))
+    return Document(
+        parts=(
+            Line(text=title_of(table), kind="title", style="bold"),
+            _grid(table, chosen),
+            *(Line(text=note, kind="item") for note in _notes(table, chosen)),
+        ),
+        records=partial(records, table),
+        facts=partial(_facts, table),
     )
-    for column in shown:
-        heading = column.heading.replace(" ", "\n") if is_narrow else column.heading
-        drawn.add_column(Text(heading), justify="right" if column.is_number else "left", overflow="fold")
-    block: object = None
-    last = {row.block: row for row in table.rows}
-    for row in table.rows:
-        if block != row.block:
-            if block is not None:
-                drawn.add_section()
-            if told_by_block:
-                said = ", ".join(f"{column.heading} {column.cell(row)}" for column in told_by_block)
-                drawn.add_row(Text(said, style="italic"))
-        block = row.block
-        cells = [column.cell(row) for column in shown]
-        style = "red" if row.error else ("dim" if row.is_baseline else "")
-        drawn.add_row(*(Text(_folded(cell) if is_narrow else cell) for cell in cells), style=style)
-        if row is last[row.block]:
-            for check in _off(table, row.block):
-                cells = _warning_cells(check, shown)
-                drawn.add_row(*(Text(_folded(cell) if is_narrow else cell) for cell in cells), style="yellow")
-    if table.floors and any(column.name == "quality" for column in shown):
-        drawn.add_section()
-        for floor in table.floors:
-            drawn.add_row(*map(Text, _floor_cells(floor, shown)), style="dim")
-    lines = [f"All rows: {', '.join(shared)}."] if shared else []
-    if dropped:
-        named = ", ".join(column.heading for column in dropped)
-        lines.append(f"No room for: {named}; `zoo table --columns` chooses, --format markdown has all.")
-    lines += _notes(table, [*shown, *told_by_block])
-    return Group(drawn, *map(Text, lines))
 
 
-def records(table: Table) -> list[dict[str, Any]]:
+def _grid(table: Results, columns: Sequence[Column]) -> Grid:
+    sections, last = [], {row.block: row for row in table.rows}
+    for block, group in groupby(table.rows, attrgetter("block")):
+        rows = list(group)
+        off = [check for check in table.checks if check.block == block and check.is_off] if rows[-1] is last[block] else []
+        sections.append((*(_row(row, columns) for row in rows), *(_warning(check, columns) for check in off)))
+    if table.floors and any(column.name == "quality" for column in columns):
+        sections.append(tuple(_floor_row(floor, columns) for floor in table.floors))
+    return Grid(
+        headings=tuple(map(_heading, columns)),
+        sections=tuple(sections),
+        more="`zoo table --columns` chooses, --format markdown has all",
+    )
+
+
+def _heading(column: Column) -> Heading:
+    return Heading(
+        text=column.heading,
+        is_number=column.is_number,
+        can_move=column.name != "pairing",
+        is_of_section=column.name in OF_BLOCK,
+        drop_order=DROPPED_FIRST.index(column.name) if column.name in DROPPED_FIRST else None,
+    )
+
+
+def _row(row: Row, columns: Sequence[Column]) -> GridRow:
+    style = "red" if row.error else ("dim" if row.is_baseline else "")
+    return GridRow(cells=tuple(column.cell(row) for column in columns), style=style)
+
+
+def _warning(check: Check, columns: Sequence[Column]) -> GridRow:
+    """Return the row that says that the baseline, measured once more, was not as fast as itself."""
+    cells = {"pairing": "WARNING: baseline again", "ratio": check.ratio.told()}
+    return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="yellow", is_extra=True)
+
+
+def _floor_row(floor: Floor, columns: Sequence[Column]) -> GridRow:
+    """Return the row that says what is reached without any network."""
+    cells = {"pairing": floor.name, "quality": f"{floor.miou:.3f}", "run": str(floor.run)}
+    return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="dim", is_extra=True)
+
+
+def records(table: Results) -> list[dict[str, Any]]:
     """Return the rows as flat data, every fact of each; missing values are None."""
     return [_record(table, row) for row in table.rows]
 
 
-def title_of(table: Table) -> str:
+def title_of(table: Results) -> str:
     """Return what was measured, where and when, in a line."""
     return "\n".join(
         f"{run.name}: {told_device(run.environment)}, "
@@ -126,26 +114,9 @@ def told_device(environment: Mapping[str, Any]) -> str:
     return f"{environment['device_name']} ({environment['device']}{threads})"
 
 
-def _folded(cell: str) -> str:
-    return cell.replace(" [", "\n[").replace("] ", "]\n").replace(" ±", "\n±")
-
-
-def _markdown(table: Table, columns: list[Column]) -> str:
-    lines = [f"**{escaped(title_of(table))}**", "", table_row([column.heading for column in columns])]
-    lines.append(table_row(["---:" if column.is_number else "---" for column in columns]))
-    last = {row.block: row for row in table.rows}
-    for row in table.rows:
-        lines.append(table_row([escaped(column.cell(row)) for column in columns]))
-        if row is last[row.block]:
-            lines += [table_row(map(escaped, _warning_cells(check, columns))) for check in _off(table, row.block)]
-    if any(column.name == "quality" for column in columns):
-        lines += [table_row(map(escaped, _floor_cells(floor, columns))) for floor in table.floors]
-    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in _notes(table, columns))]) + "\n"
-
-
-def _json(table: Table) -> str:
+def _facts(table: Results) -> dict[str, Any]:
     checks = [{"block": list(check.block), "ratio": asdict(check.ratio), "is_off": check.is_off} for check in table.checks]
-    facts = {
+    return {
         "runs": [asdict(run) for run in table.runs],
         "checks": checks,
         "best_rates": dict(table.rates),
@@ -154,10 +125,9 @@ def _json(table: Table) -> str:
             for record, row in zip(records(table), table.rows, strict=True)
         ],
     }
-    return json_text(facts, indent=2) + "\n"
 
 
-def _record(table: Table, row: Row) -> dict[str, Any]:
+def _record(table: Results, row: Row) -> dict[str, Any]:
     run = next(run for run in table.runs if run.id == row.run)
     environment = run.environment
     parts = row.parts or {}
@@ -242,7 +212,7 @@ def _key(name: str) -> str:
     return name.replace("-", "").replace(" ", "_")
 
 
-def _floor(table: Table, run: int, name: str) -> float | None:
+def _floor(table: Results, run: int, name: str) -> float | None:
     return next((floor.miou for floor in table.floors if floor.run == run and floor.name == name), None)
 
 
@@ -256,7 +226,7 @@ def _fields(name: str, estimate: Estimate | None, scale: float) -> dict[str, flo
     return {name: estimate.median * scale, f"{name}_low": estimate.low * scale, f"{name}_high": estimate.high * scale}
 
 
-def _notes(table: Table, columns: Sequence[Column]) -> list[str]:
+def _notes(table: Results, columns: Sequence[Column]) -> list[str]:
     notes = [f"FAILED {row.name}, {told_block(row.block[1:])}: {row.error}" for row in table.rows if row.error]
     notes += [
         f"{row.name}, {told_block(row.block[1:])}: {'; '.join(row.flags)}." for row in table.rows if row.flags and not row.error
@@ -274,37 +244,21 @@ def _notes(table: Table, columns: Sequence[Column]) -> list[str]:
     return [*notes, f"From {table.store}: {runs}."]
 
 
-def peak_legend(table: Table) -> str:
+def peak_legend(table: Results) -> str:
     """Return what the column of peaks says, which depends on where it was measured."""
     if any(row.allocated_bytes is not None for row in table.rows):
         return "the most that the device's allocator gave out during a step, with no other model on it"
     return "the most that live tensors hold during a step, followed without computing; an allocator needs more"
 
 
-def intervals_note(table: Table) -> str:
+def intervals_note(table: Results) -> str:
     """Return how surely the intervals hold."""
     looks = any(isinstance(run.config.get("rounds"), dict) for run in table.runs)
     ended = ", also at the look at which the rounds were ended (each look's own level is higher)" if looks else ""
     return f"Intervals hold with 95 %{ended}."
 
 
-def _off(table: Table, block: tuple[Any, ...]) -> list[Check]:
-    return [check for check in table.checks if check.block == block and check.is_off]
-
-
-def _warning_cells(check: Check, columns: Sequence[Column]) -> list[str]:
-    """Return the cells of the row that says that the baseline, measured once more, was not as fast as itself."""
-    cells = {"pairing": "WARNING: baseline again", "ratio": check.ratio.told()}
-    return [cells.get(column.name, "") for column in columns]
-
-
-def _floor_cells(floor: Floor, columns: Sequence[Column]) -> list[str]:
-    """Return the cells of the row that says what is reached without any network."""
-    cells = {"pairing": floor.name, "quality": f"{floor.miou:.3f}", "run": str(floor.run)}
-    return [cells.get(column.name, "") for column in columns]
-
-
-def quality_notes(table: Table) -> list[str]:
+def quality_notes(table: Results) -> list[str]:
     """Return, run by run, what was trained on what, and for how long, and whether that was one task."""
     notes = []
     names = data_names(table.runs)
@@ -333,41 +287,3 @@ def _told_check(check: Check) -> str:
         return f"{told}."
     measured = f" (measured with {', '.join(check.names)})" if check.names else ""
     return f"WARNING: {told}{measured}: differences of that order mean nothing here."
-
-
-FIRST_TO_GO = (
-    "licences",
-    "quality_difference",
-    "efficiency",
-    "throughput",
-    "flops",
-    "busy_ratio",
-    "parameters",
-    "memory",
-    "rounds",
-    "p90",
-)
-"""In this order columns give way where the terminal is too narrow even for folded cells."""
-
-
-def _without_room(table: Table, columns: list[Column], width: int) -> list[Column]:
-    """Return the columns to leave out so that no word of the others is broken."""
-    needed = {column.name: 1 + max(map(len, _lines(table, column))) for column in columns}
-    dropped = []
-    for name in FIRST_TO_GO:
-        if sum(needed.values()) + 2 <= width:
-            break
-        if name in needed:
-            dropped.append(name)
-            del needed[name]
-    return [column for column in columns if column.name in dropped]
-
-
-def _lines(table: Table, column: Column) -> list[str]:
-    """Return what stands in a column's lines when its cells are folded."""
-    cells = [line for row in table.rows for line in _folded(column.cell(row)).split("\n")]
-    return [*column.heading.split(" "), *cells]
-
-
-def _width(table: Table, columns: list[Column]) -> int:
-    return 2 + sum(3 + max(len(column.heading), *(len(column.cell(row)) for row in table.rows)) for column in columns)

@@ -9,8 +9,9 @@ from typing import Any
 
 from zoo.benchmark.columns import column_named
 from zoo.benchmark.facts import quantity, told_quantity
-from zoo.benchmark.row import Row, Table
+from zoo.benchmark.row import Row
 from zoo.benchmark.selection import pareto
+from zoo.benchmark.table import Table
 from zoo.errors import OptionError
 from zoo.hints import did_you_mean
 
@@ -135,7 +136,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """What to choose, block by block; `str()` is it as text."""
+    """What to choose, block by block."""
 
     table: Table
     limits: tuple[Limit, ...]
@@ -150,11 +151,6 @@ class Recommendation:
     def has_quality(self) -> bool:
         """Whether it says anything of quality; else it is about cost alone."""
         return any("quality" in choice.objectives for choice in self.choices)
-
-    def __str__(self) -> str:
-        from zoo.benchmark.recommend_formats import render
-
-        return render(self, "table")
 
 
 def recommend(

@@ -1,24 +1,20 @@
-"""A recommendation as a terminal, a Markdown page, a spreadsheet or a program reads it. Torch-free."""
+"""A recommendation as a document: what a person reads, and what a program does. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
-
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from zoo.benchmark import formats
 from zoo.benchmark.columns import Column, column_named
 from zoo.benchmark.recommend import Choice, Reached, Recommendation
 from zoo.benchmark.row import Row
 from zoo.benchmark.trial import told_block
-from zoo.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
+from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 
-__all__ = ["records", "render", "terminal_view"]
+__all__ = ["document", "records"]
 
 NO_QUALITY = (
     "Quality was not measured in these runs: this is about cost alone. The cheapest pairing need not segment well; "
@@ -26,36 +22,46 @@ NO_QUALITY = (
 )
 NO_PAIRING = "a reference, to compare pairings with; zoo.build does not make it"
 USUAL = ("contiguous", "eager")
+OWN_FIELDS = ("code", "best_in")
+"""What a pick's record has beside the table's."""
 
 
-def render(recommendation: Recommendation, form: str) -> str:
-    """Return the recommendation as "table", "markdown", "csv" or "json"; CSV holds the picks alone."""
-    if form == "table":
-        return plain_text(terminal_view(recommendation, FULL_WIDTH))
-    if form == "markdown":
-        return _markdown(recommendation)
-    if form == "json":
-        return _json(recommendation)
-    picks = records(recommendation)
-    if picks:
-        return csv_text(picks)
-    first = formats.records(recommendation.table)[0] | {"code": None, "best_in": None}
-    return csv_text([first]).partition("\n")[0] + "\n"
+def document(recommendation: Recommendation) -> Document:
+    """Return the recommendation: block by block what to choose, its code, and what limits it; CSV holds the picks alone."""
+    is_silent = not recommendation.has_quality and recommendation.fits
+    return Document(
+        parts=(
+            Line(text=_title(recommendation), kind="title", style="bold"),
+            *([Line(text=NO_QUALITY, style="yellow")] if is_silent else []),
+            *(part for choice in recommendation.choices for part in _parts(recommendation, choice)),
+            *(Line(text=text, kind="item") for text in _notes(recommendation)),
+        ),
+        records=partial(records, recommendation),
+        facts=partial(_facts, recommendation),
+        fields=(*formats.records(replace(recommendation.table, rows=recommendation.table.rows[:1]))[0], *OWN_FIELDS),
+    )
 
 
-def terminal_view(recommendation: Recommendation, width: int) -> RenderableType:
-    """Return the recommendation for a terminal of this width: block by block what to choose, its code, and what limits it."""
-    shown: list[RenderableType] = [Text(_title(recommendation), style="bold")]
-    if not recommendation.has_quality and recommendation.fits:
-        shown.append(Text(NO_QUALITY, style="yellow"))
-    for choice in recommendation.choices:
-        row = choice.picks[0].row if choice.picks else None
-        shown += [Text(""), Text(_heading(recommendation, choice), style="bold" if row else "bold red")]
-        if choice.picks:
-            shown.append(_drawn(choice, width))
-            shown += [*(Text(line, style="cyan") for line in _codes(choice)), *([Text("")] if choice.limits else [])]
-        shown += [Text(line) for line in _limits(choice)]
-    return Group(*shown, Text(""), *map(Text, _notes(recommendation)))
+def _parts(recommendation: Recommendation, choice: Choice) -> Iterator[Grid | Line]:
+    """Yield a choice's heading, its picks with their code, and how each limit bounds it."""
+    yield Line(text=f"{_heading(recommendation, choice)}:", style="bold" if choice.picks else "bold red")
+    if choice.picks:
+        columns = _columns(choice)
+        numbers = (Heading(text=column.heading, is_number=True) for column in columns)
+        rows = (
+            (str(place), _name(pick.row), *(column.cell(pick.row) for column in columns), ", ".join(pick.best_in) or "between")
+            for place, pick in enumerate(choice.picks, 1)
+        )
+        yield Grid(
+            headings=(Heading(text="", is_number=True), Heading(text="pairing"), *numbers, Heading(text="best in")),
+            sections=(tuple(GridRow(cells=cells) for cells in rows),),
+        )
+    for place, pick in enumerate(choice.picks, 1):
+        if pick.row.code:
+            yield Line(text=pick.row.code, kind="code", style="cyan", number=place)
+        else:
+            yield Line(text=NO_PAIRING, kind="item", style="cyan", number=place)
+    yield from (Line(text=text, kind="item") for text in _limits(choice))
 
 
 def records(recommendation: Recommendation) -> list[dict[str, Any]]:
@@ -68,36 +74,9 @@ def records(recommendation: Recommendation) -> list[dict[str, Any]]:
     ]
 
 
-def _drawn(choice: Choice, width: int) -> RenderableType:
-    is_narrow = width < 100
-    drawn = RichTable(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 0) if is_narrow else (0, 1))
-    drawn.add_column("", justify="right")
-    for heading, is_number in _headings(choice):
-        told = heading.replace(" ", "\n") if is_narrow and is_number else heading
-        drawn.add_column(Text(told), justify="right" if is_number else "left", overflow="fold")
-    for place, cells in enumerate(_cells(choice), 1):
-        drawn.add_row(str(place), *(Text(cell.replace(" [", "\n[") if is_narrow else cell) for cell in cells))
-    return drawn
-
-
 def _columns(choice: Choice) -> list[Column]:
     names = [*choice.objectives, *(reached.limit.column for reached in choice.limits)]
     return [column_named(name) for name in dict.fromkeys(names)]
-
-
-def _headings(choice: Choice) -> list[tuple[str, bool]]:
-    return [("pairing", False), *((column.heading, True) for column in _columns(choice)), ("best in", False)]
-
-
-def _cells(choice: Choice) -> Iterator[list[str]]:
-    for pick in choice.picks:
-        numbers = [column.cell(pick.row) for column in _columns(choice)]
-        yield [_name(pick.row), *numbers, ", ".join(pick.best_in) or "between"]
-
-
-def _codes(choice: Choice) -> Iterator[str]:
-    for place, pick in enumerate(choice.picks, 1):
-        yield f"{place}. {pick.row.code or NO_PAIRING}"
 
 
 def _limits(choice: Choice) -> Iterator[str]:
@@ -170,16 +149,15 @@ def _name(row: Row) -> str:
     return ", ".join((row.name, *(value for value in (row.memory_format, row.runtime) if value not in USUAL)))
 
 
-def _json(recommendation: Recommendation) -> str:
+def _facts(recommendation: Recommendation) -> dict[str, Any]:
     picks = records(recommendation)
-    facts = {
+    return {
         "runs": [{"id": run.id, "name": run.name, "started": run.started} for run in recommendation.table.runs],
         "limits": {limit.keyword: limit.bound for limit in recommendation.limits},
         "fits": recommendation.fits,
         "is_about_cost_alone": not recommendation.has_quality,
         "choices": [_plain(choice, picks) for choice in recommendation.choices],
     }
-    return json_text(facts, indent=2) + "\n"
 
 
 def _plain(choice: Choice, picks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -206,21 +184,3 @@ def _plain(choice: Choice, picks: list[dict[str, Any]]) -> dict[str, Any]:
             for reached in choice.limits
         ],
     }
-
-
-def _markdown(recommendation: Recommendation) -> str:
-    lines = [f"**{escaped(_title(recommendation))}**"]
-    if not recommendation.has_quality and recommendation.fits:
-        lines += ["", escaped(NO_QUALITY)]
-    for choice in recommendation.choices:
-        lines += ["", f"{escaped(_heading(recommendation, choice))}:", ""]
-        if choice.picks:
-            headings = [("", True), *_headings(choice)]
-            lines.append(table_row(escaped(heading) for heading, _ in headings))
-            lines.append(table_row("---:" if is_number else "---" for _, is_number in headings))
-            lines += [table_row(map(escaped, [str(place), *cells])) for place, cells in enumerate(_cells(choice), 1)]
-            codes = (f"`{pick.row.code}`" if pick.row.code else NO_PAIRING for pick in choice.picks)
-            lines += ["", *(f"{place}. {code}" for place, code in enumerate(codes, 1)), ""]
-        lines += [f"- {escaped(line)}" for line in _limits(choice)]
-    lines += [] if not lines[-1] else [""]
-    return "\n".join([*lines, *(f"- {escaped(note)}" for note in _notes(recommendation))]) + "\n"

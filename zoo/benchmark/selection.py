@@ -34,9 +34,10 @@ from typing import Any
 from zoo.benchmark.columns import COLUMNS, Column
 from zoo.benchmark.facts import Fact, fact_named, number_of, told_quantity
 from zoo.benchmark.pareto import pareto_front
-from zoo.benchmark.row import Row, Table
+from zoo.benchmark.row import Row
 from zoo.benchmark.store import Store
 from zoo.benchmark.stored import StoredRun
+from zoo.benchmark.table import Table
 from zoo.errors import OptionError, StoreError
 from zoo.hints import did_you_mean
 

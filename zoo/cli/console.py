@@ -13,11 +13,10 @@ from zoo.cli.answers import answer, console, note
 from zoo.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from rich.console import RenderableType
+    from collections.abc import Iterator
 
     from zoo.benchmark.store import Store
+    from zoo.common.grid import Document
 
 __all__ = [
     "STORE",
@@ -80,24 +79,24 @@ def format_of(output: Path | None) -> FormatName:
     return SUFFIXES[output.suffix]
 
 
-def show_table(
-    form: FormatName,
-    output: Path | None,
-    *,
-    render: Callable[[str], str],
-    view: Callable[[int], RenderableType],
-    kept: str,
-) -> None:
-    """Write the table to the output file, and show it on the terminal; a format without a file goes to stdout alone."""
+def show_table(document: Document, form: FormatName, output: Path | None, *, kept: str) -> None:
+    """Write a document to the output file, and show it on the terminal; a format without a file goes to stdout alone.
+
+    Args:
+        document: with its tables.
+        form: of the file, or of what stdout gets.
+        output: the file.
+        kept: ends the error that the file cannot be written: where the results are.
+    """
     if output is None and form is not FormatName.table:
-        answer(render(form.value), nl=False)
+        answer(document.render(form.value), nl=False)
         return
     if output is not None:
         from zoo.rendering import write_whole
 
-        write_whole(output, render(form.value), kept)
+        write_whole(output, document.render(form.value), kept)
     screen = console()
-    screen.print(view(screen.width))
+    screen.print(document.view(screen.width))
     if output is not None:
         note(f"Written to {output}.")
 

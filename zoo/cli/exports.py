@@ -41,8 +41,8 @@ def export_results(
 ) -> None:
     """Write every fact of some runs' rows, or their raw samples, as CSV, JSON or Parquet, for other programs."""
     from zoo.benchmark.export import exported_rows, exported_samples
-    from zoo.benchmark.row import table_of
     from zoo.benchmark.selection import chosen_runs
+    from zoo.benchmark.table import table_of
 
     form = format or _export_format(output)
     if form is ExportFormat.parquet and output is None:

@@ -26,8 +26,8 @@ def report(
     It needs nothing from outside: send it, open it anywhere, print it.
     """
     from zoo.benchmark.report import write_report
-    from zoo.benchmark.row import table_of
     from zoo.benchmark.selection import chosen_runs
+    from zoo.benchmark.table import table_of
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     with opened_store(store) as opened:

@@ -26,12 +26,11 @@ from zoo.cli.console import (
 from zoo.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from rich.console import RenderableType
-
-    from zoo.benchmark.row import Table
     from zoo.benchmark.store import Store
+    from zoo.benchmark.table import Table
+    from zoo.common.grid import Document
 
 __all__: list[str] = []
 
@@ -92,7 +91,7 @@ def table(
     Exit status 1: no row meets the conditions.
     """
     from zoo.benchmark.columns import chosen_columns
-    from zoo.benchmark.formats import render, terminal_view
+    from zoo.benchmark.formats import document
     from zoo.benchmark.selection import filtered, nothing_left, sorted_by
     from zoo.benchmark.selection import pareto as pareto_of
 
@@ -104,14 +103,8 @@ def table(
             fail(nothing_left(whole, where or []), 1)
         found = pareto_of(found, pareto) if pareto else found
         found = sorted_by(found, sort) if sort else found
-        chosen = chosen_columns(found, columns)
-        _show(
-            form,
-            output,
-            render=lambda name: render(found, name, chosen),
-            view=lambda width: terminal_view(found, width, chosen),
-            store=store,
-        )
+        chosen = chosen_columns(found.rows, columns)
+        _show(document(found, chosen), form, output, store)
 
 
 @app.command()
@@ -143,7 +136,7 @@ def compare(
     Exit status 1: with --fail-if-slower, some trial is slower by more than that with its whole interval, or fails now.
     """
     from zoo.benchmark.compare import compare as compare_runs
-    from zoo.benchmark.compare_formats import render, terminal_view, told_trial
+    from zoo.benchmark.compare_formats import document, told_trial
     from zoo.benchmark.selection import chosen_runs
     from zoo.benchmark.trial import told_block
 
@@ -152,9 +145,7 @@ def compare(
     with opened_store(store) as opened:
         (before,), (after,) = chosen_runs(opened, [run_a]), chosen_runs(opened, [run_b])
         found = compare_runs(opened, before, after, by=by.value if by else None, anywhere=different_devices)
-        _show(
-            form, output, render=lambda name: render(found, name), view=lambda width: terminal_view(found, width), store=store
-        )
+        _show(document(found), form, output, store)
     if share is None:
         return
     if slower := found.slower_than(share):
@@ -196,7 +187,7 @@ def recommend(
     from zoo.benchmark.facts import quantity
     from zoo.benchmark.recommend import LIMITS
     from zoo.benchmark.recommend import recommend as recommend_of
-    from zoo.benchmark.recommend_formats import render, terminal_view
+    from zoo.benchmark.recommend_formats import document
 
     given = {
         "max_latency": max_latency,
@@ -220,31 +211,22 @@ def recommend(
             maximize=maximize,
             **limits,
         )
-        _show(
-            format, None, render=lambda name: render(found, name), view=lambda width: terminal_view(found, width), store=store
-        )
+        _show(document(found), format, None, store)
     if not found.fits:
         raise typer.Exit(1)
 
 
 def _table(opened: Store, runs: Sequence[str] | None) -> Table:
-    from zoo.benchmark.row import table_of
     from zoo.benchmark.selection import chosen_runs
+    from zoo.benchmark.table import table_of
 
     return table_of(opened, *chosen_runs(opened, runs or []))
 
 
-def _show(
-    form: FormatName,
-    output: Path | None,
-    *,
-    render: Callable[[str], str],
-    view: Callable[[int], RenderableType],
-    store: Path,
-) -> None:
+def _show(shown: Document, form: FormatName, output: Path | None, store: Path) -> None:
     if output is not None:
         check_writable(output)
-    show_table(form, output, render=render, view=view, kept=f"The results are in {store}.")
+    show_table(shown, form, output, kept=f"The results are in {store}.")
 
 
 def _share(text: str) -> float:

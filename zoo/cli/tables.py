@@ -58,7 +58,7 @@ def bench(
     from zoo.benchmark import bench as run_bench
     from zoo.benchmark import load_config
     from zoo.benchmark.config import with_quality
-    from zoo.benchmark.formats import render, terminal_view
+    from zoo.benchmark.formats import document
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     form = format or format_of(output)
@@ -71,13 +71,7 @@ def bench(
         table = run_bench(wanted, store=store, ray=ray)
     except KeyboardInterrupt:
         fail("Interrupted. What was measured is kept; the same command goes on from there.", 130)
-    show_table(
-        form,
-        output,
-        render=lambda name: render(table, name),
-        view=lambda width: terminal_view(table, width),
-        kept=f"The results are in {store}.",
-    )
+    show_table(document(table), form, output, kept=f"The results are in {store}.")
     failed = {row.name for row in table.rows if row.has_failed}
     if failed:
         note(f"{len(failed)} of {len({row.name for row in table.rows})} pairings failed.")
@@ -116,7 +110,6 @@ def matrix(
     one failed.
     """
     from zoo.compatibility import matrix as run_matrix
-    from zoo.compatibility.formats import render, terminal_view
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     form = format or format_of(output)
@@ -126,12 +119,6 @@ def matrix(
         found = run_matrix(encoders, decoders, jobs=jobs, fresh=fresh, cache=cache)
     except KeyboardInterrupt:
         fail("Interrupted. What was built is kept; the same command goes on from there.", 130)
-    show_table(
-        form,
-        output,
-        render=lambda name: render(found, name),
-        view=lambda width: terminal_view(found, width),
-        kept="What was built is kept; the same command builds nothing again.",
-    )
+    show_table(found.document, form, output, kept="What was built is kept; the same command builds nothing again.")
     if not any(cell.is_ok for cell in found.cells):
         raise typer.Exit(1)

@@ -11,7 +11,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from zoo.compatibility.cells import Cell, CompatibilityMatrix
+from zoo.compatibility.cells import Cell
+from zoo.compatibility.result import CompatibilityMatrix
 from zoo.discovery import LOCAL, OWN_DISTRIBUTION
 from zoo.errors import OptionError
 from zoo.registry import Entry, default_registry

@@ -1,4 +1,4 @@
-"""What the check of one pairing found, and all of them as a matrix. Torch-free."""
+"""What the check of one pairing found. Torch-free."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from zoo.plan import Adapter
 
-__all__ = ["CLASSES", "Cell", "CompatibilityMatrix"]
+__all__ = ["CLASSES", "Cell"]
 
 CLASSES = 3
 """How many logits a pixel gets in the models that are built: more than one, to see that a decoder's own head heeds them."""
@@ -87,34 +87,6 @@ class Cell:
             "image_size": None if size is None else tuple(size),
         }
         return cls(**{**facts, **changed})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompatibilityMatrix:
-    """One cell a pairing, encoder by encoder; `str()` is the matrix as text.
-
-    Attributes:
-        cells: all of them.
-        versions: the libraries' versions by distribution; "-" for what is not installed.
-    """
-
-    cells: tuple[Cell, ...]
-    versions: Mapping[str, str]
-
-    @property
-    def encoders(self) -> tuple[str, ...]:
-        """The ids of the rows."""
-        return tuple(dict.fromkeys(cell.encoder for cell in self.cells))
-
-    @property
-    def decoders(self) -> tuple[str, ...]:
-        """The ids of the columns."""
-        return tuple(dict.fromkeys(cell.decoder for cell in self.cells))
-
-    def __str__(self) -> str:
-        from zoo.compatibility.formats import render
-
-        return render(self, "table")
 
 
 def _short(count: int) -> str:

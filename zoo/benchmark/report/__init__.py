@@ -9,7 +9,7 @@ from zoo.errors import OptionError
 from zoo.rendering import write_whole
 
 if TYPE_CHECKING:
-    from zoo.benchmark.row import Table
+    from zoo.benchmark.table import Table
 
 __all__ = ["report_html", "write_report"]
 

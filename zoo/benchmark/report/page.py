@@ -12,7 +12,8 @@ from zoo.benchmark.columns import chosen_columns
 from zoo.benchmark.formats import intervals_note, peak_legend, quality_notes
 from zoo.benchmark.report.headings import run_cards, summary_of, title_of
 from zoo.benchmark.report.payload import block_labels, json_for_script, payload_of, shared_facts
-from zoo.benchmark.row import Check, Row, Table
+from zoo.benchmark.row import Check, Row
+from zoo.benchmark.table import Table
 
 __all__ = ["page_of"]
 
@@ -156,7 +157,7 @@ def _floors(table: Table) -> str:
 def _legend(table: Table) -> str:
     """Return what the columns mean; the memory's meaning depends on where it was measured."""
     entries = []
-    for column in chosen_columns(table, "all"):
+    for column in chosen_columns(table.rows, "all"):
         legend = peak_legend(table) if column.name == "memory" else column.legend
         if legend:
             entries.append(f"<div><dt>{escape(column.heading)}</dt><dd>{escape(legend)}</dd></div>")

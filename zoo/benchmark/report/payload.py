@@ -10,7 +10,8 @@ from typing import Any
 from zoo.benchmark.columns import Column, chosen_columns
 from zoo.benchmark.report.fronts import PLOTS, fronts_of
 from zoo.benchmark.report.pairings import PairingFacts
-from zoo.benchmark.row import Row, Table
+from zoo.benchmark.row import Row
+from zoo.benchmark.table import Table
 from zoo.benchmark.trial import block_words
 from zoo.statistics import TIE, Estimate
 
@@ -29,11 +30,11 @@ def payload_of(table: Table) -> dict[str, Any]:
     labels = block_labels(table)
     blocks = {block: place for place, block in enumerate(labels)}
     pairings = PairingFacts(rows)
-    usual = {column.name for column in chosen_columns(table)} - {column.name for column, _ in shared_facts(table)}
+    usual = {column.name for column in chosen_columns(table.rows)} - {column.name for column, _ in shared_facts(table)}
     return {
         "size": len(rows),
         "tie": list(TIE),
-        "columns": [_column(column, rows, column.name in usual) for column in chosen_columns(table, "all")],
+        "columns": [_column(column, rows, column.name in usual) for column in chosen_columns(table.rows, "all")],
         "dimensions": list(DIMENSIONS),
         "pairing": pairings.places,
         "block": [blocks[row.block] for row in rows],
@@ -62,7 +63,7 @@ def json_for_script(data: Any) -> str:
 def shared_facts(table: Table) -> list[tuple[Column, str]]:
     """Return the dimensions that are the same in every row, each with its cell; the page says them once."""
     found = []
-    for column in chosen_columns(table):
+    for column in chosen_columns(table.rows):
         cells = {column.cell(row) for row in table.rows}
         if column.name in DIMENSIONS and len(cells) == 1:
             found.append((column, cells.pop()))

@@ -1,0 +1,292 @@
+"""Draw tables, and the lines around them, for a terminal, as plain text and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, get_args
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from zoo.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
+
+__all__ = ["FORMATS", "Document", "Format", "Grid", "GridRow", "Heading", "Line"]
+
+Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+MARGIN = 3
+"""Padding on both sides of a column, and the line to the next one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """What stands above a column, and what becomes of the column in a terminal that is too narrow for all.
+
+    Attributes:
+        text: the words.
+        is_number: whether cells are aligned to the right.
+        can_move: whether a value that all rows share may stand in a line below instead.
+        is_of_section: whether its values are the same throughout a section, and may stand above its rows instead.
+        drop_order: columns with a number may be left out, the lowest number first; None is never left out.
+    """
+
+    text: str
+    is_number: bool = False
+    can_move: bool = False
+    is_of_section: bool = False
+    drop_order: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridRow:
+    """One row.
+
+    Attributes:
+        cells: one for each heading.
+        style: rich's, for a terminal.
+        styles: one for each cell, where they differ.
+        is_extra: a warning, say, among the data: it changes neither a column's width nor whether all its values are the same.
+    """
+
+    cells: tuple[str, ...]
+    style: str = ""
+    styles: tuple[str, ...] = ()
+    is_extra: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A table.
+
+    Attributes:
+        headings: one for each column.
+        sections: rows that belong together; a terminal separates them by an empty line.
+        is_split: whether columns for which a terminal has no room go into further tables, each with the first column.
+        more: said where columns are left out: how to see them.
+    """
+
+    headings: tuple[Heading, ...]
+    sections: tuple[tuple[GridRow, ...], ...]
+    is_split: bool = False
+    more: str = ""
+
+    @property
+    def rows(self) -> Iterator[GridRow]:
+        """The rows of all sections, without the extra ones."""
+        return (row for section in self.sections for row in section if not row.is_extra)
+
+    def widths(self) -> list[int]:
+        """Return how many characters wide each column is, unfolded."""
+        columns = zip(*(row.cells for row in self.rows), strict=True)
+        longest = [max(map(len, cells)) for cells in columns] or [0] * len(self.headings)
+        return [max(len(heading.text), width) for heading, width in zip(self.headings, longest, strict=True)]
+
+    def width(self) -> int:
+        """Return how many characters wide the whole table is, unfolded."""
+        return 2 + sum(MARGIN + width for width in self.widths())
+
+    def select(self, columns: Sequence[int]) -> Grid:
+        """Return the same table with these columns alone."""
+        return replace(
+            self,
+            headings=tuple(self.headings[column] for column in columns),
+            sections=tuple(
+                tuple(replace(row, cells=_chosen(row.cells, columns), styles=_chosen(row.styles, columns)) for row in section)
+                for section in self.sections
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line of text above or below a table.
+
+    Attributes:
+        text: its words.
+        kind: a title, a paragraph, an item of a list, or code.
+        style: rich's, for a terminal.
+        number: of the item or of the line of code, where they are counted.
+    """
+
+    text: str
+    kind: Literal["title", "paragraph", "item", "code"] = "paragraph"
+    style: str = ""
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What a command answers: to a person as tables and lines; to a program as flat records (CSV) or with everything (JSON).
+
+    Attributes:
+        parts: tables and lines, from top to bottom. Tables of the same headings get columns of the same widths.
+        records: returns flat records of the same keys.
+        facts: returns plain data.
+        fields: the records' keys, where there may be no record.
+    """
+
+    parts: tuple[Grid | Line, ...]
+    records: Callable[[], Sequence[Mapping[str, Any]]]
+    facts: Callable[[], Any]
+    fields: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return plain_text(self.view(FULL_WIDTH))
+
+    def render(self, form: str) -> str:
+        """Return the document in one of `FORMATS`."""
+        if form == "markdown":
+            return _markdown(self.parts)
+        if form == "csv":
+            return csv_text(self.records(), self.fields)
+        return json_text(self.facts(), indent=2) + "\n" if form == "json" else str(self)
+
+    def view(self, width: int) -> RenderableType:
+        """Return the document for a terminal of this width.
+
+        Where a table is too wide, values that all rows share move to a line below; then what the rows of a section share
+        stands above them, intervals stand below their medians, and columns that still have no room are named below.
+        """
+        shown: list[RenderableType] = []
+        least: dict[tuple[Heading, ...], list[int]] = {}
+        for part in self.parts:
+            if isinstance(part, Grid):
+                before = least.get(part.headings, [])
+                least[part.headings] = [max(pair) for pair in zip(before or part.widths(), part.widths(), strict=True)]
+        before_it: Grid | Line | None = None
+        for part in self.parts:
+            if isinstance(part, Grid):
+                shown += _drawn(part, width, least[part.headings])
+            else:
+                if isinstance(before_it, Line) and (before_it.kind, before_it.style) != (part.kind, part.style):
+                    shown.append(Text(""))
+                shown.append(Text(_numbered(part, part.text), style=part.style))
+            before_it = part
+        return Group(*shown)
+
+
+def _chosen(values: tuple[str, ...], places: Sequence[int]) -> tuple[str, ...]:
+    return tuple(values[place] for place in places) if values else ()
+
+
+def _numbered(line: Line, text: str) -> str:
+    return text if line.number is None else f"{line.number}. {text}"
+
+
+def _drawn(grid: Grid, width: int, least: Sequence[int]) -> Iterator[RenderableType]:
+    """Yield a table as rich draws it, and the lines that say what it has no room for."""
+    if grid.is_split:
+        yield from (_rich(share, is_narrow=False) for share in _shares(grid, width))
+        return
+    moved: list[str] = []
+    kept = list(range(len(grid.headings)))
+    for column, heading in enumerate(grid.headings):
+        values = {row.cells[column] for row in grid.rows}
+        if heading.can_move and len(values) == 1 and grid.select(kept).width() > width:
+            kept.remove(column)
+            moved.append(f"{heading.text} {values.pop()}")
+    is_narrow = grid.select(kept).width() > width
+    told = [column for column in kept if is_narrow and grid.headings[column].is_of_section]
+    kept = [column for column in kept if column not in told]
+    dropped = _without_room(grid, kept, width) if is_narrow else []
+    shown = [column for column in kept if column not in dropped]
+    above = [
+        ", ".join(f"{grid.headings[column].text} {section[0].cells[column]}" for column in told if section[0].cells[column])
+        for section in grid.sections
+    ]
+    is_whole = len(shown) == len(least) and not is_narrow
+    yield _rich(grid.select(shown), is_narrow=is_narrow, above=above, least=least if is_whole else None)
+    if moved:
+        yield Text(f"All rows: {', '.join(moved)}.")
+    if dropped:
+        yield Text(f"No room for: {', '.join(grid.headings[column].text for column in dropped)}; {grid.more}.")
+
+
+def _rich(grid: Grid, *, is_narrow: bool, above: Sequence[str] = (), least: Sequence[int] | None = None) -> Table:
+    drawn = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 0) if is_narrow else (0, 1))
+    for column, heading in enumerate(grid.headings):
+        text = heading.text.replace(" ", "\n") if is_narrow else heading.text
+        drawn.add_column(
+            Text(text),
+            justify="right" if heading.is_number else "left",
+            overflow="fold",
+            min_width=least[column] if least else None,
+        )
+    for place, section in enumerate(grid.sections):
+        if place:
+            drawn.add_section()
+        if above and above[place]:
+            drawn.add_row(Text(above[place], style="italic"))
+        for row in section:
+            cells = map(_folded, row.cells) if is_narrow else row.cells
+            drawn.add_row(*map(Text, cells, row.styles or ("",) * len(row.cells)), style=row.style)
+    return drawn
+
+
+def _folded(cell: str) -> str:
+    """Return a cell with an interval, or what follows it, in a line of its own."""
+    return cell.replace(" [", "\n[").replace("] ", "]\n").replace(" ±", "\n±")
+
+
+def _without_room(grid: Grid, columns: Sequence[int], width: int) -> list[int]:
+    """Return the columns to leave out so that no word of the others is broken."""
+
+    def needed(column: int) -> int:
+        lines = (line for row in grid.rows for line in _folded(row.cells[column]).split("\n"))
+        return 1 + max(map(len, [*grid.headings[column].text.split(" "), *lines]))
+
+    widths = {column: needed(column) for column in columns}
+    dropped: list[int] = []
+    can_go = (column for column in columns if grid.headings[column].drop_order is not None)
+    for column in sorted(can_go, key=lambda column: grid.headings[column].drop_order or 0):
+        if sum(widths.values()) + 2 <= width:
+            break
+        dropped.append(column)
+        del widths[column]
+    return sorted(dropped)
+
+
+def _shares(grid: Grid, width: int) -> Iterator[Grid]:
+    """Yield a table in parts that fit side by side, each with the first column."""
+    first, *others = (MARGIN + needed for needed in grid.widths())
+    share: list[int] = []
+    taken = 2 + first
+    for column, needed in enumerate(others, 1):
+        if share and taken + needed > width:
+            yield grid.select([0, *share])
+            share, taken = [], 2 + first
+        share.append(column)
+        taken += needed
+    yield grid.select([0, *share])
+
+
+def _markdown(parts: Sequence[Grid | Line]) -> str:
+    """Return tables and lines as Markdown; items of a list and lines of code stand together, all else apart."""
+    blocks: list[str] = []
+    before: tuple[str, bool] | None = None
+    for part in parts:
+        if isinstance(part, Grid):
+            lines = [
+                table_row(escaped(heading.text) for heading in part.headings),
+                table_row("---:" if heading.is_number else "---" for heading in part.headings),
+                *(table_row(map(escaped, row.cells)) for section in part.sections for row in section),
+            ]
+            blocks.append("\n".join(lines))
+            before = None
+            continue
+        kind = part.kind, part.number is None
+        text = f"`{part.text}`" if part.kind == "code" else escaped(part.text)
+        if part.kind in ("title", "paragraph"):
+            blocks.append(f"**{text}**" if part.kind == "title" else text)
+        else:
+            item = f"- {text}" if part.number is None else _numbered(part, text)
+            if before == kind or (before and part.number is not None and not before[1]):
+                blocks[-1] += f"\n{item}"
+            else:
+                blocks.append(item)
+        before = kind
+    return "\n\n".join(blocks) + "\n"
