@@ -9,9 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.api import build as build
+    from zoo.api import channels as channels
+    from zoo.api import explain as explain
+    from zoo.api import negotiate as negotiate
     from zoo.benchmark import BenchConfig as BenchConfig
     from zoo.benchmark import bench as bench
-    from zoo.building import build as build
     from zoo.channel_list import from_channels as from_channels
     from zoo.checkpointing import checkpointed as checkpointed
     from zoo.compatibility import CompatibilityMatrix as CompatibilityMatrix
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from zoo.errors import UnknownIdError as UnknownIdError
     from zoo.errors import WeightsError as WeightsError
     from zoo.errors import ZooError as ZooError
-    from zoo.explanation import explain as explain
     from zoo.exporting import ExportReport as ExportReport
     from zoo.exporting import export as export
     from zoo.hookspecs import API_VERSION as API_VERSION
@@ -48,8 +50,6 @@ if TYPE_CHECKING:
     from zoo.model import SegmentationModel as SegmentationModel
     from zoo.pairing import Pairing as Pairing
     from zoo.plan import Plan as Plan
-    from zoo.planning import channels as channels
-    from zoo.planning import negotiate as negotiate
     from zoo.prediction.files import PredictedFiles as PredictedFiles
     from zoo.prediction.files import predict_files as predict_files
     from zoo.prediction.prediction import Prediction as Prediction
@@ -86,6 +86,7 @@ _ERRORS = (
     "StoreError UnknownIdError WeightsError ZooError"
 )
 _HOMES = {
+    "zoo.api": "build channels explain negotiate",
     "zoo.benchmark": "BenchConfig bench",
     "zoo.channel_list": "from_channels",
     "zoo.checkpointing": "checkpointed",
@@ -94,18 +95,15 @@ _HOMES = {
     "zoo.data.sources": "open_data",
     "zoo.deployment": "Deployed deploy",
     "zoo.errors": _ERRORS,
-    "zoo.explanation": "explain",
     "zoo.exporting": "ExportReport export",
     "zoo.hookspecs": "API_VERSION hookimpl",
     "zoo.hub": "hub_file",
     "zoo.licences": "Licences",
     "zoo.loading": "load",
     "zoo.matching": "MatchedWeights WeightsReport load_encoder_weights match_weights",
-    "zoo.building": "build",
     "zoo.model": "SegmentationModel",
     "zoo.plan": "Plan",
     "zoo.pairing": "Pairing",
-    "zoo.planning": "channels negotiate",
     "zoo.pyramid": "FeatureMap Needs Pyramid",
     "zoo.prediction.files": "PredictedFiles predict_files",
     "zoo.prediction.prediction": "Prediction",

@@ -1,10 +1,9 @@
-"""`build`: from a pairing to its model, by the factories of its encoder and its decoder."""
+"""Build the model of a pairing, by the factories of its encoder and its decoder."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from os import PathLike
 from typing import Any
 
 import torch
@@ -16,87 +15,21 @@ from zoo.foreign_code import ForeignError, plugin_code
 from zoo.licences import licences_of
 from zoo.model import SegmentationModel
 from zoo.pairing import Pairing
-from zoo.planning import EncoderLike, Resolved, asked, resolve
+from zoo.planning import Resolved, resolve
 from zoo.registry import Entry
 from zoo.specs import DecoderSpec, EncoderSpec, import_factory
 
-__all__ = ["build", "build_pairing", "decoder_keywords"]
-
-
-def build(
-    encoder: EncoderLike | Pairing,
-    decoder: str | None = None,
-    *,
-    classes: int = 1,
-    in_channels: int = 3,
-    weights: str | PathLike[str] | None = None,
-    levels: int | None = None,
-    image_size: tuple[int, int] | None = None,
-    adapters: str = "auto",
-    size_policy: str = "auto",
-    aux_levels: int = 0,
-    gradient_checkpointing: str | None = None,
-    encoder_options: Mapping[str, Any] | None = None,
-    decoder_options: Mapping[str, Any] | None = None,
-) -> SegmentationModel:
-    """Pair an encoder with a decoder; channels and strides are negotiated.
-
-    Args:
-        encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found: they are
-            measured, and the model shares the module's parameters and keeps its modes. Or a whole pairing
-            (`zoo.Pairing.from_yaml(path)`), and nothing beside it.
-        decoder: a decoder's id (`zoo list decoders`).
-        classes: the number of logits a pixel gets.
-        in_channels: the number of channels the image has.
-        weights: None for random ones, a name the encoder knows ("imagenet"), "hf-hub:OWNER/NAME", or a file's path.
-        levels: how many of the encoder's strides to use, counted from the finest; of an encoder of a single stride, how many
-            maps, for a decoder that takes several of one stride. None for all.
-        image_size: (H, W) that the model will see: an encoder that is made for one size is made for it (position
-            embeddings, windows); the others work at any size, and it changes nothing. None where it may vary.
-        adapters: "auto" inserts what the negotiation finds, "none" refuses to insert anything.
-        size_policy: for images whose size the encoder cannot take as it is: "pad" them (and crop the logits), "resize" them
-            (and the logits back), or "error"; "auto" pads where it can and resizes what is larger than the one size an
-            encoder takes.
-        aux_levels: how many of the decoder's coarser maps get a head of their own (deep supervision): in train mode the
-            model returns a tuple, the logits and those of each such map, the finest first, all at the image's size.
-        gradient_checkpointing: "encoder", "decoder" or "both": activations are computed again for the gradient in place of
-            being kept, which takes time and saves memory in training; of the encoder as a whole, of a decoder step by step.
-        encoder_options: keywords for the encoder.
-        decoder_options: keywords for the decoder.
-
-    Returns:
-        A plain `nn.Module`: (N, in_channels, H, W) -> (N, classes, H, W), in train mode.
-
-    Raises:
-        ZooError: an unknown id or option, a plan that cannot be made, weights that do not fit, or a plugin that failed.
-
-    Example:
-        >>> model = zoo.build("resnet18", "unet-basic", classes=3)
-    """
-    options = {
-        "classes": classes,
-        "in_channels": in_channels,
-        "weights": weights,
-        "levels": levels,
-        "image_size": image_size,
-        "adapters": adapters,
-        "size_policy": size_policy,
-        "aux_levels": aux_levels,
-        "gradient_checkpointing": gradient_checkpointing,
-        "encoder_options": {} if encoder_options is None else encoder_options,
-        "decoder_options": {} if decoder_options is None else decoder_options,
-    }
-    return _built(resolve(*asked(encoder, decoder, options)))
+__all__ = ["build_pairing", "decoder_keywords"]
 
 
 def build_pairing(
     pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder: Entry[DecoderSpec] | None = None
 ) -> SegmentationModel:
-    """Build the model of a pairing; a side that is given is one that no registry knows. Raises as `build` does."""
-    return _built(resolve(pairing, encoder, decoder))
+    """Build the model of a pairing; a side that is given is one that no registry knows. Raises as `zoo.build` does."""
+    return _build(resolve(pairing, encoder, decoder))
 
 
-def _built(resolved: Resolved) -> SegmentationModel:
+def _build(resolved: Resolved) -> SegmentationModel:
     encoder = _encoder(resolved)
     decoder = _decoder(resolved)
     head = _head(decoder, resolved)

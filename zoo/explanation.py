@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from zoo.errors import OptionError
 from zoo.pairing import Pairing
 from zoo.plan import Plan
-from zoo.planning import EncoderLike, asked, resolve
 from zoo.pyramid import FeatureMap
-from zoo.rendering import plain_text
 
-__all__ = ["explain", "plan_view"]
-
-
-def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Any) -> str:
-    """Return, as text to print, which feature map goes where, what is put between, and why.
-
-    Of a deployed model (`zoo.deploy`), given alone: what each pass did and saved, and what was tried to run it.
-
-    Args:
-        encoder: an encoder's id, or any `nn.Module`, which is then probed; or a pairing or a deployed model, alone.
-        decoder: a decoder's id.
-        options: as for `zoo.build`.
-
-    Raises:
-        OptionError: no decoder, and no deployed model.
-        ZooError: as `zoo.build` does before it builds.
-    """
-    if decoder is None and not isinstance(encoder, Pairing):
-        report = getattr(encoder, "report", None)  # a deployed model's, which this torch-free module cannot name
-        if report is None:
-            raise OptionError(
-                "explain takes an encoder and a decoder, a pairing, or a model that zoo.deploy made; "
-                f"found {type(encoder).__name__} alone."
-            )
-        return str(report)
-    pairing, entry = asked(encoder, decoder, options)
-    return plain_text(plan_view(resolve(pairing, entry).plan, pairing), width=120).rstrip()
+__all__ = ["plan_view"]
 
 
 def plan_view(plan: Plan, pairing: Pairing) -> RenderableType:

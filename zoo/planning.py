@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar
 
 from zoo import negotiation
-from zoo.errors import OptionError, PluginError, WeightsError
+from zoo.errors import OptionError, PluginError
 from zoo.foreign_code import ForeignError, plugin_code
 from zoo.hints import did_you_mean
 from zoo.options import Options
 from zoo.pairing import Pairing
 from zoo.plan import Plan
 from zoo.pyramid import Needs, Pyramid
-from zoo.registry import MODULE, Entry, default_registry
+from zoo.registry import Entry, default_registry
 from zoo.sizes import ImageSizes
 from zoo.specs import DecoderSpec, EncoderSpec, Option
 
-if TYPE_CHECKING:
-    from torch.nn import Module
-
-__all__ = ["MODULE", "EncoderLike", "Resolved", "asked", "channels", "make_pairing", "negotiate", "resolve"]
-
-EncoderLike: TypeAlias = "str | Module"
-"""An encoder's id, or any module."""
+__all__ = ["Resolved", "check_options", "needs_of", "output_strides_of", "pyramid_of", "resolve", "sizes_of"]
 
 GIVEN = ("image_size", "in_channels", "maps", "weights")
 """What every encoder's factory is given, and no option can be named."""
@@ -139,94 +131,6 @@ def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
         f"Output: from the finest map (stride {finest.stride:g}) {decoder.id} takes {finest.level} learned upsampling "
         f"step{'s' if finest.level > 1 else ''} more, to stride {steps}; {ending}."
     )
-
-
-def asked(
-    encoder: EncoderLike | Pairing, decoder: str | None, options: Mapping[str, Any]
-) -> tuple[Pairing, Entry[EncoderSpec] | None]:
-    """Return the pairing of what was asked for, and the encoder where it is a module; it is then probed."""
-    if isinstance(encoder, Pairing):
-        _check_alone(encoder, decoder, options)
-        return encoder, None
-    if decoder is None:
-        raise OptionError(f"{encoder!r:.80} alone is no pairing: give a decoder's id as well (`zoo list decoders`).")
-    if not _is_module(encoder):
-        return make_pairing(cast("str", encoder), decoder, options), None
-    pairing = make_pairing(f"{MODULE}:{type(encoder).__name__}", decoder, options)
-    if pairing.weights is not None:
-        name = type(encoder).__name__
-        raise WeightsError(f"{name} is a module and brings its own weights; weights= must be None, found {pairing.weights!r}.")
-    default_registry().decoder(decoder)  # what is wrong with the rest is told before the probe's seconds
-    entry = _probed(encoder, pairing.in_channels, pairing.image_size)
-    return replace(pairing, encoder=entry.full_id), entry
-
-
-def _check_alone(pairing: Pairing, decoder: str | None, options: Mapping[str, Any]) -> None:
-    """Refuse what is said beside a pairing, which says it all."""
-    usual = make_pairing(pairing.encoder, pairing.decoder, {}).as_dict()
-    beside = [name for name, value in options.items() if usual.get(name, Options()) != value]
-    if decoder is not None:
-        beside.insert(0, "decoder")
-    if beside:
-        changes = ", ".join(f"{name}=..." for name in beside)
-        raise OptionError(
-            f"{pairing} is a whole pairing, and {', '.join(beside)} was given beside it. For another one: "
-            f"dataclasses.replace(pairing, {changes})."
-        )
-
-
-def _is_module(encoder: EncoderLike) -> bool:
-    named = (getattr(encoder, name, None) for name in ("forward", "named_modules"))
-    return not isinstance(encoder, str | type) and all(map(callable, named))
-
-
-def _probed(module: EncoderLike, in_channels: int, image_size: tuple[int, int] | None) -> Entry[EncoderSpec]:
-    # By name: whoever holds a module has imported torch, and nobody else is to import it for this.
-    probe = importlib.import_module("zoo.probe").probe
-    spec = probe(module, in_channels=in_channels, image_size=image_size)
-    return Entry(kind="encoder", plugin=MODULE, distribution="", version="", spec=spec)
-
-
-def negotiate(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Any) -> Plan:
-    """Return the plan of a pairing, without building or importing either side (`zoo.negotiate`).
-
-    Args:
-        encoder: an encoder's id, or any `nn.Module`, which is then probed; or a whole pairing, and nothing else.
-        decoder: a decoder's id.
-        options: as for `zoo.build`: `levels`, `adapters`, `encoder_options`, `decoder_options`, ...
-
-    Raises:
-        ZooError: as `zoo.build` does before it builds.
-    """
-    return resolve(*asked(encoder, decoder, options)).plan
-
-
-def channels(encoder: EncoderLike, **options: Any) -> list[int]:
-    """Return the channels of every map the encoder can give, fine to coarse, as tutorials pass them to a decoder.
-
-    Args:
-        encoder: an encoder's id, or any `nn.Module`, which is then probed.
-        options: the encoder's own options; for a module, `in_channels` and `image_size`.
-
-    Example:
-        >>> zoo.channels("resnet18")
-        [64, 64, 64, 128, 256, 512]
-    """
-    if _is_module(encoder):
-        entry = _probed(encoder, options.pop("in_channels", 3), options.pop("image_size", None))
-    else:
-        entry = default_registry().encoder(cast("str", encoder))
-    return [feature_map.channels for feature_map in pyramid_of(entry, options)]
-
-
-def make_pairing(encoder: str, decoder: str, options: Mapping[str, Any]) -> Pairing:
-    """Return the pairing, or say which of the keywords is none."""
-    known = [name for name in Pairing.__dataclass_fields__ if name not in ("encoder", "decoder")]
-    for name in options:
-        if name not in known:
-            raise OptionError(f"A pairing has no option {name!r}.{did_you_mean(name, known)} Options: {', '.join(known)}.")
-    plain = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in options.items()}
-    return Pairing(encoder, decoder, **plain)
 
 
 def check_options(owner: str, given: Mapping[str, Any], declared: Sequence[Option] | None) -> None:

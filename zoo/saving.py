@@ -21,7 +21,7 @@ from zoo.hub import CONFIG
 from zoo.matching import check_finite
 from zoo.model import SegmentationModel
 from zoo.model_card import CARD, card_of
-from zoo.planning import MODULE
+from zoo.registry import MODULE
 from zoo.regular_files import is_folder, is_regular, resolve_links
 from zoo.saved import SavedModel
 from zoo.whole_files import replace_file
