@@ -45,7 +45,7 @@ def open_quality_data(plan: QualityEntry) -> SegmentationData:
     """
     data = open_data(plan.data.source, **plan.data.options())
     crop_size(data, plan)
-    return data if data.fingerprint else replace(data, fingerprint=fingerprint_of_samples(data))
+    return data if data.fingerprint else replace(data, fingerprint=fingerprint_of_samples(data.parts()))
 
 
 def floor_scores(data: SegmentationData, name: str) -> Scores:

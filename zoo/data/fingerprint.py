@@ -6,19 +6,17 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoo.data.samples import Samples
 from zoo.errors import DataError
 from zoo.json_files import read_json
-
-if TYPE_CHECKING:
-    from zoo.data.segmentation_data import Samples, SegmentationData
 
 __all__ = ["Fingerprint", "fingerprint_of_samples", "random_parts", "read_fingerprint"]
 
@@ -94,19 +92,19 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
     return Fingerprint(**parts)
 
 
-def fingerprint_of_samples(data: SegmentationData, kinds: Mapping[str, str] | None = None) -> Fingerprint:
+def fingerprint_of_samples(parts: Iterable[tuple[str, Samples]], kinds: Mapping[str, str] | None = None) -> Fingerprint:
     """Return the fingerprint of data that only its samples tell: every one is read, and some of each part more than once.
 
     A part that gives another sample when the same one is read again, such as one that draws its augmentation, is known by its
     length and its kind alone; `random_parts` names it.
 
     Args:
-        data: whose samples are read.
+        parts: of the data, by name.
         kinds: by part, what the samples are, such as the name of their class.
     """
     contents: dict[str, str] = {}
     reading: dict[str, Any] = {}
-    for name, samples in data.parts():
+    for name, samples in parts:
         digests = _repeatable_digests(samples)
         reading[f"the length of the {name} part"] = len(samples)
         reading[_is_fixed_key(name)] = digests is not None

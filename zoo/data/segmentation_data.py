@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from operator import is_
-from typing import Protocol, TypeAlias, TypeGuard
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from zoo.data.fingerprint import Fingerprint
+from zoo.data.samples import Samples
 from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
 from zoo.foreign_code import ForeignError, foreign_code
@@ -23,7 +24,6 @@ from zoo.foreign_code import ForeignError, foreign_code
 __all__ = [
     "IGNORED",
     "Colour",
-    "Samples",
     "SegmentationData",
     "checked_data",
     "class_colours",
@@ -42,21 +42,6 @@ IGNORED_OF_MANY = 65535
 def ignored_index(num_classes: int) -> int:
     """Return what stands in a mask of class indexes where a pixel is left out."""
     return IGNORED if num_classes <= IGNORED else IGNORED_OF_MANY
-
-
-class Samples(Protocol):
-    """Images with their masks: any map-style dataset, such as a `torch.utils.data.Dataset` with a length.
-
-    Each item is an image (channels, H, W), float in 0 to 1, and a mask (H, W), int64, of class indexes and the ignored value.
-    """
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        ...
-
-    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
-        """Return one image and its mask."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ def fit(
     kinds = {name: type(samples).__qualname__ for name, samples in data.parts()}
     data = checked_data(data)
     facts = _facts(pairing, data)
-    fingerprint = data.fingerprint or fingerprint_of_samples(data, kinds)
+    fingerprint = data.fingerprint or fingerprint_of_samples(data.parts(), kinds)
     if data.fingerprint is None:
         for note in (*notes_on_read(data), *_notes_on_random_parts(fingerprint)):
             logging.getLogger(__name__).warning("%s: %s.", data.name, note)

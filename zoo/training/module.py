@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from zoo.data.segmentation_data import Samples, SegmentationData
+from zoo.data.samples import Samples
+from zoo.data.segmentation_data import SegmentationData
 from zoo.devices import is_out_of_memory
 from zoo.errors import PluginError, ZooError
 from zoo.foreign_code import ForeignError, foreign_code

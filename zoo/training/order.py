@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from zoo.data.segmentation_data import Samples
+from zoo.data.samples import Samples
 from zoo.training.augmentation import Augmentation
 
 __all__ = ["Order", "ResumableLoader", "TrainingSamples", "seed_of"]
