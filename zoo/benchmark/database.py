@@ -1,4 +1,4 @@
-"""The results store's SQLite file: opened, brought to this version's tables, and written in transactions. Torch-free."""
+"""The results store's SQLite file: opened, and written in transactions. Torch-free."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmark.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
+from zoo.benchmark.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
 from zoo.errors import StoreError
 
 __all__ = ["Database"]
@@ -23,7 +23,7 @@ class Database:
     """A connection to one file, which many processes may use.
 
     Raises:
-        StoreError: the file cannot be opened or written, or was made by another program or a later version.
+        StoreError: the file cannot be opened or written, or was made by another program or another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
             try:
-                self._migrate()
+                self._prepare()
                 self._write_ahead()
                 self.execute("PRAGMA foreign_keys = ON")
             except BaseException:
@@ -50,16 +50,13 @@ class Database:
         address = f"{self.path.resolve().as_uri()}?{mode}"
         self._connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
         try:
-            found = (self._pragma("application_id"), self._pragma("user_version"))
+            if self._pragma("application_id") != APPLICATION_ID:
+                raise StoreError(f"{self.path} is no results store; give another --store.")
+            if not self._is_current():
+                raise self._of_another_version()
         except BaseException:
             self.close()
             raise
-        if found != (APPLICATION_ID, SCHEMA_VERSION):
-            self.close()
-            raise StoreError(
-                f"{self.path} cannot be written to, and is no results store of this version (schema {found[1]}, here "
-                f"{SCHEMA_VERSION}). Copy it to where it can be written, and read the copy by --store."
-            )
 
     def close(self) -> None:
         """Close the file."""
@@ -95,24 +92,31 @@ class Database:
                 f"The results store {self.path} cannot be used: {cause}. Give another with --store, or move that file away."
             ) from cause
 
-    def _migrate(self) -> None:
-        """Bring a new or earlier file to this version's tables; refuse what is another program's or a later version's."""
-        if self._pragma("application_id") == APPLICATION_ID and self._pragma("user_version") == SCHEMA_VERSION:
+    def _prepare(self) -> None:
+        """Make the tables in a new file; refuse what is another program's or another version's."""
+        if self._is_current():
             return
         with self.transaction():
-            found = self._pragma("user_version")
-            if self._pragma("application_id") != APPLICATION_ID:
-                if found or self.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise StoreError(f"{self.path} is a database of another program; give another --store.")
-                self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            if found > SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.path} was written by a later version of zoo (schema {found}, this one reads up to "
-                    f"{SCHEMA_VERSION}); upgrade segmentation-zoo, or give another --store."
-                )
-            for migrate in MIGRATIONS[found:]:
-                migrate(self._connection)
+            if self._is_current():  # another process made them while this one waited
+                return
+            if self._pragma("application_id") == APPLICATION_ID:
+                raise self._of_another_version()
+            if self._pragma("user_version") or self.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreError(f"{self.path} is a database of another program; give another --store.")
+            for statement in filter(str.strip, TABLES.split(";\n")):
+                self.execute(statement)
+            self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _is_current(self) -> bool:
+        return (self._pragma("application_id"), self._pragma("user_version")) == (APPLICATION_ID, SCHEMA_VERSION)
+
+    def _of_another_version(self) -> StoreError:
+        found = self._pragma("user_version")
+        return StoreError(
+            f"{self.path} was written by another version of segmentation-zoo (its tables have version {found}, this one reads "
+            f"version {SCHEMA_VERSION}). Read it with that version, or measure into a new --store."
+        )
 
     def _pragma(self, name: str) -> int:
         return int(self.execute(f"PRAGMA {name}").fetchone()[0])

@@ -1,16 +1,15 @@
-"""The results store's tables, version by version, and how a file of an earlier version becomes one of this."""
+"""The results store's tables."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Callable
-
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "TABLES"]
 
 APPLICATION_ID = 0x7A6F6F  # "zoo": what tells this store from any other SQLite file
 
-VERSION_1 = """
+SCHEMA_VERSION = 3
+"""Raised when the tables change, or what their JSON holds; a file of another version is refused."""
+
+TABLES = """
 CREATE TABLE run (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
@@ -27,27 +26,13 @@ CREATE TABLE trial (
     position INTEGER NOT NULL,
     facts TEXT NOT NULL,           -- JSON
     cost TEXT,                     -- JSON, from the static pass
-    device_bytes INTEGER,          -- the accelerator's peak, where it has one
     error TEXT,
+    failure TEXT,                  -- which kind of error
+    alone TEXT,                    -- JSON, from the pass in which each trial has a fresh process
+    smaller TEXT,                  -- JSON, the same at a smaller batch, after the trial's own ran out of memory
+    notes TEXT NOT NULL DEFAULT '[]',  -- JSON list
     PRIMARY KEY (run, key)
 );
-CREATE TABLE sample (
-    run INTEGER NOT NULL,
-    trial TEXT NOT NULL,
-    round INTEGER NOT NULL,
-    slot INTEGER NOT NULL,         -- its place in the round's order
-    calls INTEGER NOT NULL,
-    seconds REAL NOT NULL,         -- mean of the calls
-    PRIMARY KEY (run, trial, round),
-    FOREIGN KEY (run, trial) REFERENCES trial(run, key)
-);
-"""
-
-VERSION_2 = """
-ALTER TABLE trial ADD COLUMN failure TEXT;     -- which kind of error
-ALTER TABLE trial ADD COLUMN alone TEXT;       -- JSON, from the pass in which each trial has a fresh process
-ALTER TABLE trial ADD COLUMN smaller TEXT;     -- JSON, the same at a smaller batch, after the trial's own ran out of memory
-ALTER TABLE trial ADD COLUMN notes TEXT NOT NULL DEFAULT '[]';  -- JSON list
 CREATE TABLE place (               -- where a run was measured: one row, or one a machine
     id INTEGER PRIMARY KEY,
     run INTEGER NOT NULL REFERENCES run(id),
@@ -80,7 +65,6 @@ CREATE TABLE rate (                -- how fast the device does a few large kerne
     flops_per_second REAL NOT NULL,
     PRIMARY KEY (run, place, dtype, kernel)
 );
-ALTER TABLE sample RENAME TO sample_1;
 CREATE TABLE sample (
     run INTEGER NOT NULL,
     timing INTEGER NOT NULL,
@@ -95,10 +79,6 @@ CREATE TABLE sample (
     FOREIGN KEY (run, trial) REFERENCES trial(run, key),
     FOREIGN KEY (run, timing, place, round) REFERENCES round(run, timing, place, number)
 );
-"""
-
-
-VERSION_3 = """
 CREATE TABLE quality (             -- what training a model with a seed came to; of a look-up, too, with the seed 0
     run INTEGER NOT NULL REFERENCES run(id),
     subject TEXT NOT NULL,         -- hash of what was trained, or the look-up's name
@@ -109,63 +89,3 @@ CREATE TABLE quality (             -- what training a model with a seed came to;
     PRIMARY KEY (run, subject, seed)
 );
 """
-
-
-def _made(database: sqlite3.Connection) -> None:
-    _run(database, VERSION_1)
-
-
-def _grouped(database: sqlite3.Connection) -> None:
-    """Version 1 had one group a block and one place a run; what it measured keeps its numbers."""
-    _run(database, VERSION_2)
-    database.execute("INSERT INTO place (id, run, identity, environment) SELECT id, id, identity, environment FROM run")
-    for run, key, facts, device_bytes in database.execute("SELECT run, key, facts, device_bytes FROM trial").fetchall():
-        plain = json.loads(facts)
-        plain["role"] = "baseline" if plain.pop("is_baseline") else "candidate"
-        plain |= {"memory_format": "contiguous", "runtime": "eager", "name": ""}
-        alone = None if device_bytes is None else json.dumps({"allocated_bytes": device_bytes})
-        changed = (json.dumps(plain), alone, run, key)
-        database.execute("UPDATE trial SET facts = ?, alone = ? WHERE run = ? AND key = ?", changed)
-    database.execute("UPDATE trial SET failure = 'error' WHERE error IS NOT NULL")
-    for run, finished in database.execute("SELECT id, finished FROM run").fetchall():
-        blocks: dict[str, list[str]] = {}
-        trials = database.execute("SELECT key, facts FROM trial WHERE run = ? ORDER BY position", (run,)).fetchall()
-        for key, facts in trials:
-            plain = json.loads(facts)
-            shared = [plain[name] for name in ("mode", "batch", "height", "width", "dtype")]
-            blocks.setdefault(json.dumps(shared), []).append(key)
-        for number, keys in enumerate(blocks.values()):
-            facts = (run, number, json.dumps(keys), "fixed" if finished else None, run if finished else None)
-            database.execute("INSERT INTO timing (run, number, trials, stopped, place) VALUES (?, ?, ?, ?, ?)", facts)
-            marks = ", ".join("?" * len(keys))
-            database.execute(
-                "INSERT INTO round (run, timing, place, number, conditions) "
-                f"SELECT DISTINCT run, ?, run, round, '{{}}' FROM sample_1 WHERE run = ? AND trial IN ({marks})",
-                (number, run, *keys),
-            )
-            database.execute(
-                "INSERT INTO sample (run, timing, place, round, trial, slot, calls, seconds) "
-                f"SELECT run, ?, run, round, trial, slot, calls, seconds FROM sample_1 WHERE run = ? AND trial IN ({marks})",
-                (number, run, *keys),
-            )
-    _run(database, "DROP TABLE sample_1;\nALTER TABLE trial DROP COLUMN device_bytes;")
-
-
-def _run(database: sqlite3.Connection, script: str) -> None:
-    """Run statements within the transaction that is open; `executescript` would commit it first."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            database.execute(statement)
-            statement = ""
-
-
-def _with_quality(database: sqlite3.Connection) -> None:
-    _run(database, VERSION_3)
-
-
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_made, _grouped, _with_quality)
-"""The step from each version to the next, from an empty file on."""
-
-SCHEMA_VERSION = len(MIGRATIONS)

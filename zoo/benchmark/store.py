@@ -38,7 +38,7 @@ class Store:
     """One SQLite file. Every method that writes is one transaction.
 
     Raises:
-        StoreError: the file cannot be opened or written, or was made by a later version.
+        StoreError: the file cannot be opened or written, or was made by another program or another version.
     """
 
     def __init__(self, path: Path, *, must_exist: bool = False) -> None:
