@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -60,6 +61,13 @@ class _Run:
         self.failed = {stored.key for stored in self.stored if stored.error}
         self.qualities = Qualities(store, run, data)
         self.baselines = {trial.block: trial.subject for trial in self.trials.values() if trial.role == "baseline"}
+        # By trial and by group, so that the time grows with the number of trials and not with its square.
+        self.groups_of: dict[str, list[StoredGroup]] = defaultdict(list)
+        self.roles: dict[tuple[int, Role], str] = {}
+        for group in self.groups:
+            for key in group.trials:
+                self.groups_of[key].append(group)
+                self.roles.setdefault((group.number, self.trials[key].role), key)
 
     def rows(self) -> list[Row]:
         return [
@@ -69,7 +77,7 @@ class _Run:
     def checks(self) -> list[Check]:
         found = []
         for group in self.groups:
-            control = self._in_role(group, "control")
+            control = self.roles.get((group.number, "control"))
             ratio = self._ratio([group], control) if control else None
             if control and ratio:
                 names = tuple(str(self.trials[key]) for key in group.trials if self.trials[key].role == "candidate")
@@ -80,7 +88,7 @@ class _Run:
         return {dtype: f"{rate / 1e9:,.0f} GFLOP/s ({kernel})" for (_, dtype), (kernel, rate) in self.rates.items()}
 
     def _row(self, stored: StoredTrial, trial: Trial) -> Row:
-        groups = [group for group in self.groups if stored.key in group.trials and stored.key in group.samples]
+        groups = [group for group in self.groups_of[stored.key] if stored.key in group.samples]
         taken = [each for group in groups for each in group.samples[stored.key].values()]
         is_measured = bool(taken) and not stored.error
         seconds = [each.seconds for each in taken] if is_measured else []
@@ -140,7 +148,7 @@ class _Run:
         """Return the ratio to the baseline, of all rounds that both were measured in."""
         pairs = []
         for group in groups:
-            baseline = self._in_role(group, "baseline")
+            baseline = self.roles.get((group.number, "baseline"))
             if baseline is None or baseline in self.failed:
                 continue
             base, own = group.samples.get(baseline, {}), group.samples.get(key, {})
@@ -149,9 +157,6 @@ class _Run:
         if not known:
             return None
         return estimate_ratio([own for own, _ in known], [base for _, base in known], self.plan.confidence)
-
-    def _in_role(self, group: StoredGroup, role: Role) -> str | None:
-        return next((key for key in group.trials if self.trials[key].role == role), None)
 
     def _flags(
         self, stored: StoredTrial, groups: Sequence[StoredGroup], seconds: Sequence[float], quality: Quality | None
