@@ -31,6 +31,8 @@ SCORE_TIE = 0.01
 """The same of a score in 0 to 1: by so little another data set or budget would turn an order round."""
 
 RESAMPLES = 1999
+AT_ONCE = 4_000_000
+"""How many ranks are drawn at once: 32 MiB."""
 SEED = 0
 """The same samples give the same interval, whenever the table is read."""
 
@@ -130,7 +132,7 @@ def _bootstrapped(samples: tuple[float, ...], confidence: float) -> Estimate:
     median = statistics.median(samples)
     if len(samples) < 6 or min(samples) == max(samples):
         return Estimate(median=median, low=min(samples), high=max(samples))
-    low, high = _interval((samples,), "median", confidence)
+    low, high = _interval(_resampled_medians(samples, SEED), confidence)
     return Estimate(median=median, low=low, high=high)
 
 
@@ -139,24 +141,42 @@ def _quotient(samples: tuple[float, ...], others: tuple[float, ...], confidence:
     middle = statistics.median(samples) / statistics.median(others)
     if min(len(samples), len(others)) < 6:
         return Estimate(median=middle, low=min(samples) / max(others), high=max(samples) / min(others))
-    low, high = _interval((samples, others), "quotient", confidence)
+    low, high = _interval(_resampled_medians(samples, SEED) / _resampled_medians(others, SEED + 1), confidence)
     return Estimate(median=middle, low=low, high=high)
 
 
-def _interval(data: tuple[tuple[float, ...], ...], statistic: str, confidence: float) -> tuple[float, float]:
+def _interval(medians: Any, confidence: float) -> tuple[float, float]:
+    """Return the interval by the percentile method."""
     import numpy as np
-    from scipy.stats import bootstrap
 
-    def quotient(one: Any, other: Any, axis: int = -1) -> Any:
-        return np.median(one, axis=axis) / np.median(other, axis=axis)
+    low, high = np.quantile(medians, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
-    found = bootstrap(
-        data,
-        np.median if statistic == "median" else quotient,
-        n_resamples=RESAMPLES,
-        confidence_level=confidence,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+
+def _resampled_medians(samples: Sequence[float], seed: int) -> Any:
+    """Return the median of each of `RESAMPLES` resamples.
+
+    Which of the sorted samples stand in the middle of a resample does not depend on their values, so that it is drawn once for
+    each number of samples; this is about 20 times as fast as drawing the samples themselves.
+    """
+    import numpy as np
+
+    lower, upper = _middle_ranks(len(samples), seed)
+    ordered = np.sort(np.asarray(samples))
+    return (ordered[lower] + ordered[upper]) / 2
+
+
+@lru_cache(maxsize=1024)
+def _middle_ranks(count: int, seed: int) -> tuple[Any, Any]:
+    """Return, for each resample of `count` sorted samples, which two stand in its middle; twice the same one for odd counts."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    middle = [(count - 1) // 2, count // 2]
+    rows = max(1, AT_ONCE // count)
+    parts = []
+    for first in range(0, RESAMPLES, rows):
+        drawn = generator.integers(count, size=(min(rows, RESAMPLES - first), count))
+        parts.append(np.partition(drawn, middle, axis=1)[:, middle])
+    ranks = np.concatenate(parts)
+    return ranks[:, 0], ranks[:, 1]

@@ -6,9 +6,11 @@ import random
 import statistics
 from math import log
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 
 from zoo.statistics import Estimate, estimate_median, estimate_quotient, estimate_ratio, outliers, percentile_90
 
@@ -25,12 +27,24 @@ def test_the_interval_holds_the_median_and_lies_within_the_samples(samples):
 
 @settings(max_examples=10)
 @given(st.permutations(list(range(1, 21))))
-def test_the_interval_is_the_same_every_time_and_hardly_depends_on_the_order(samples):
+def test_the_interval_is_the_same_every_time_and_in_any_order(samples):
     estimate = estimate_median(samples)
-    assert estimate == estimate_median(list(samples))
+    assert estimate == estimate_median(sorted(samples))
     assert estimate.median == 10.5
     assert 5.5 <= estimate.low <= 7.5
     assert 13.5 <= estimate.high <= 15.5
+
+
+@pytest.mark.parametrize("count", [6, 7, 20, 41])
+def test_the_interval_is_scipys_by_the_percentile_method_but_for_the_draws(count):
+    generator = np.random.default_rng(count)
+    for _ in range(5):
+        samples = generator.lognormal(0, 0.1, count)
+        theirs = bootstrap((samples,), np.median, n_resamples=9999, method="percentile", rng=generator).confidence_interval
+        ours = estimate_median(samples.tolist())
+        width = theirs.high - theirs.low
+        assert ours.low == pytest.approx(theirs.low, abs=0.15 * width)
+        assert ours.high == pytest.approx(theirs.high, abs=0.15 * width)
 
 
 def test_a_higher_level_gives_a_wider_interval():
