@@ -1,33 +1,35 @@
-"""What PyTorch's bare 'Expected more than 1 value per channel when training' means: which layer, and what to do."""
+"""Explain PyTorch's 'Expected more than 1 value per channel when training': which layer, and what to do."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
 
-__all__ = ["is_for_want_of_values", "told_want_of_values"]
+__all__ = ["explain_single_values", "is_of_single_values"]
 
-BARE = ("Expected more than 1 value per channel when training", "Expected more than 1 spatial element when training")
+MESSAGES = ("Expected more than 1 value per channel when training", "Expected more than 1 spatial element when training")
 
 
-def is_for_want_of_values(cause: ValueError) -> bool:
+def is_of_single_values(cause: ValueError) -> bool:
     """Tell whether a norm was given a single value a channel, of which there is no variance."""
-    return str(cause).startswith(BARE)
+    return str(cause).startswith(MESSAGES)
 
 
-def told_want_of_values(model: nn.Module, cause: ValueError, image: Sequence[int]) -> str:
-    """Return a message that names the layer and the remedies.
+def explain_single_values(model: nn.Module, forward: Callable[[Tensor], Any], image: Tensor) -> str:
+    """Return a message that names the layer, where it can be found, and the remedies.
 
     Args:
         model: has the layer somewhere within; its `decoder` may have an option `norm`.
-        cause: what PyTorch raised.
-        image: the shape of the batch that led to it.
+        forward: of the model, which raised the error.
+        image: the batch that led to it, (N, C, H, W).
     """
-    layer = next((module for module in _modules_of(cause) if _is_norm(module)), None)
-    name = next((name for name, module in model.named_modules() if module is layer), "a norm")
-    kind = type(layer).__name__ if layer is not None else "norm"
+    name, layer = _failing_norm(model, forward, image) or ("a norm", None)
+    kind = f" ({type(layer).__name__})" if layer is not None else ""
     remedies = ["a batch of two or more", "larger images (unless the layer pools whole maps)"]
     decoder = getattr(model, "decoder", None)
     if name.startswith("decoder.") and "norm" in inspect.signature(type(decoder)).parameters:
@@ -35,23 +37,46 @@ def told_want_of_values(model: nn.Module, cause: ValueError, image: Sequence[int
     if name.startswith("encoder."):
         remedies.append("model.encoder.eval(), which uses the statistics it has")
     return (
-        f"{name} ({kind}) got one value a channel from images of shape {tuple(image)}, and in train mode it needs more. "
+        f"{name}{kind} got one value a channel from images of shape {tuple(image.shape)}, and in train mode it needs more. "
         f"What helps: {', or '.join(remedies)}."
     )
 
 
-def _modules_of(cause: BaseException) -> Iterator[nn.Module]:
-    """Yield the modules whose methods the exception came through, the innermost first."""
-    frames = []
-    step = cause.__traceback__
-    while step is not None:
-        frames.append(step.tb_frame)
-        step = step.tb_next
-    for frame in reversed(frames):
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, nn.Module):
-            yield owner
+class _Forward(nn.Module):
+    """A model by one of its methods, so that `functional_call` can replace its tensors."""
+
+    def __init__(self, model: nn.Module, method: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.model = model
+        self._method = method
+
+    def forward(self, image: Tensor) -> Any:
+        return self._method(image)
 
 
-def _is_norm(module: nn.Module) -> bool:
-    return "norm" in type(module).__name__.lower()
+def _failing_norm(model: nn.Module, forward: Callable[[Tensor], Any], image: Tensor) -> tuple[str, nn.Module] | None:
+    """Return the norm that was called last before the error, with its name; None where the model does not run on meta.
+
+    The batch is run once more, on the meta device: neither the model's statistics nor random numbers change.
+    """
+    called: list[tuple[str, nn.Module]] = []
+    wrapper = _Forward(model, forward)
+    on_meta = {
+        name: torch.empty_like(tensor, device="meta")
+        for name, tensor in (*wrapper.named_parameters(), *wrapper.named_buffers())
+    }
+    handles = [
+        module.register_forward_pre_hook(lambda module, _, name=name: called.append((name, module)))
+        for name, module in model.named_modules()
+        if "norm" in type(module).__name__.lower()
+    ]
+    try:
+        functional_call(wrapper, on_meta, torch.empty_like(image, device="meta"))
+    except ValueError as cause:
+        return called[-1] if called and is_of_single_values(cause) else None
+    except Exception:  # noqa: BLE001 - a model need not run on meta
+        return None
+    finally:
+        for handle in handles:
+            handle.remove()
+    return None

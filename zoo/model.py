@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.adapters import build_adapters
-from zoo.batch_norms import is_for_want_of_values, told_want_of_values
+from zoo.batch_norms import explain_single_values, is_of_single_values
 from zoo.checkpointing import checkpointed
 from zoo.errors import InputError, PluginError
 from zoo.licences import Licences
@@ -101,9 +101,9 @@ class SegmentationModel(nn.Module):
         try:
             found = self._logits(image)
         except ValueError as cause:
-            if not is_for_want_of_values(cause):
+            if not is_of_single_values(cause):
                 raise
-            raise InputError(told_want_of_values(self, cause, tuple(image.shape))) from cause
+            raise InputError(explain_single_values(self, self._logits, image)) from cause
         except RuntimeError as cause:
             problem = self._mismatch(image)
             if problem is None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.batch_norms import is_for_want_of_values
+from zoo.batch_norms import is_of_single_values
 from zoo.errors import ZooError
 from zoo.measurement import leaves
 from zoo.testing.report import Finding, NotApplicable
@@ -144,7 +144,7 @@ def training_takes_a_batch_of_one(subject: Subject) -> None:
     except ZooError:
         return
     except ValueError as cause:
-        if not is_for_want_of_values(cause):
+        if not is_of_single_values(cause):
             raise
 
 
