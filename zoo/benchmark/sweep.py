@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -94,6 +94,8 @@ def run_sweep(
             run=run.id,
             here=store.place(run.id, environment),
             trials={trial.key: trial for trial in trials},
+            stored={stored.key: stored for stored in store.trials(run.id)},
+            baselines={trial.key: replace(trial, role="baseline").key for trial in trials if trial.role == "control"},
             unpickled={trial.key for trial in trials if made_here(trial, from_files)},
         )
         sweep.count()
@@ -161,7 +163,10 @@ class _Sweep:
 
     Attributes:
         here: the store's number of this machine's environment.
+        stored: what the store has of each trial; kept in step with it, for reading all of them takes long.
+        baselines: the key of each control's baseline.
         unpickled: the trials that only this process can make.
+        groups: the keys of the trials of each group that is not finished, by the group's number.
         places: the store's numbers of the environments in which groups are measured, by group.
         began: when this call of the run began, seconds.
         measured: seconds that its measured calls took.
@@ -175,7 +180,10 @@ class _Sweep:
     run: int
     here: int
     trials: Mapping[str, Trial]
+    stored: dict[str, StoredTrial]
+    baselines: Mapping[str, str]
     unpickled: set[str]
+    groups: dict[int, tuple[str, ...]] = field(default_factory=dict)
     places: dict[int, int] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     measured: float = 0.0
@@ -188,6 +196,7 @@ class _Sweep:
             for _, message in self._run(self._job("count", share) for share in shares if share):
                 if isinstance(message, Counted):
                     self.store.add_cost(self.run, message.trial, message.cost)
+                    self._remember(message.trial, cost=message.cost)
                 elif isinstance(message, Uncounted):
                     uncounted.add(message.trial)
                     self.store.add_note(self.run, message.trial, f"no costs, since counting them raised {message.reason}")
@@ -209,11 +218,16 @@ class _Sweep:
 
     def _keep_alone(self, alone: Alone, *, is_shared: bool) -> None:
         """Keep a cold start; a process that others share does not tell how much resident memory the trial takes."""
-        self.store.add_alone(self.run, replace(alone, rss_bytes=None) if is_shared else alone)
+        alone = replace(alone, rss_bytes=None) if is_shared else alone
+        self.store.add_alone(self.run, alone)
+        self._remember(alone.trial, alone=asdict(alone))
+
+    def _remember(self, key: str, **facts: Any) -> None:
+        self.stored[key] = replace(self.stored[key], **facts)
 
     def measure_smaller(self) -> None:
         """What ran out of memory by itself, at half its batch and less."""
-        for stored in self.store.trials(self.run):
+        for stored in self.stored.values():
             if stored.failure == "out of memory" and stored.smaller is None and not self._is_control(stored.key):
                 self._try_smaller(self.trials[stored.key])
 
@@ -297,10 +311,10 @@ class _Sweep:
                 self.watcher.say(f"FAILED training {told} with seed {job.seed}: {message.error.splitlines()[0]}")
 
     def _unfinished(self) -> list[StoredGroup]:
-        live = self._live()
-        return [
-            group for group in self.store.groups(self.run) if not group.stopped and not live.keys().isdisjoint(group.trials)
-        ]
+        live, groups = self._live(), self.store.groups(self.run)
+        unfinished = [group for group in groups if not group.stopped and not live.keys().isdisjoint(group.trials)]
+        self.groups = {group.number: group.trials for group in unfinished}
+        return unfinished
 
     def _group(self) -> None:
         """Choose which trials are measured together, once: a run that goes on keeps its groups."""
@@ -319,7 +333,7 @@ class _Sweep:
                 )
 
     def _rounds_of(self, group: StoredGroup) -> Job:
-        keys = self._members(group)
+        keys = self._members(group.trials)
         place = group.place if group.place is not None else self.here
         is_rated = (place, self.trials[keys[0]].dtype) in self.store.rates(self.run)
         if not self.unpickled.isdisjoint(keys):
@@ -330,7 +344,7 @@ class _Sweep:
             group=group.number,
             baseline=next((key for key in keys if self.trials[key].role == "baseline"), None),
             plan=rounds_plan(self.config),
-            cold=tuple(key for key in self._missing("alone") if key in keys),
+            cold=tuple(key for key in keys if self.stored[key].alone is None and not self._is_control(key)),
             taken={key: [taken.seconds for _, taken in sorted(group.samples.get(key, {}).items())] for key in keys},
             first=group.rounds,
             spent=sum(conditions.get("seconds") or 0.0 for conditions in group.conditions),
@@ -361,11 +375,12 @@ class _Sweep:
 
     def _fail_in_group(self, job: Job, failed: Failed) -> None:
         """A trial that fitted alone and runs out of memory beside others is measured once more without them."""
-        group = next(group for group in self.store.groups(self.run) if group.number == job.group)
-        members = [key for key in self._members(group) if self.trials[key].role == "candidate"]
+        keys = self.groups[job.group]
+        members = [key for key in self._members(keys) if self.trials[key].role == "candidate"]
         if failed.kind == "out of memory" and len(members) > 1 and failed.trial in members:
-            ends = [key for key in group.trials if self.trials[key].role != "candidate"]
-            others = [key for key in group.trials if key != failed.trial]
+            ends = [key for key in keys if self.trials[key].role != "candidate"]
+            others = [key for key in keys if key != failed.trial]
+            self.groups[job.group] = tuple(others)
             self.store.replace_group(self.run, job.group, [others, [*ends[:1], failed.trial, *ends[1:]]])
             self.watcher.say(f"{self._told(failed.trial)} ran out of memory beside others, and is measured without them.")
         else:
@@ -403,8 +418,11 @@ class _Sweep:
 
     def _live(self) -> dict[str, StoredTrial]:
         """Return the trials that have not failed; a control is worth nothing without its baseline."""
-        stored = {trial.key: trial for trial in self.store.trials(self.run) if not trial.error}
-        return {key: trial for key, trial in stored.items() if not self._is_control(key) or self._baseline_of(key) in stored}
+        return {key: stored for key, stored in self.stored.items() if self._is_live(key)}
+
+    def _is_live(self, key: str) -> bool:
+        baseline = self.baselines.get(key, key)
+        return not self.stored[key].error and not self.stored[baseline].error
 
     def _missing(self, fact: str) -> list[str]:
         """Return the live trials without a fact; the control shares its baseline's."""
@@ -414,15 +432,12 @@ class _Sweep:
     def _is_control(self, key: str) -> bool:
         return self.trials[key].role == "control"
 
-    def _baseline_of(self, key: str) -> str:
-        return replace(self.trials[key], role="baseline").key
-
-    def _members(self, group: StoredGroup) -> list[str]:
-        live = self._live()
-        return [key for key in group.trials if key in live]
+    def _members(self, keys: Iterable[str]) -> list[str]:
+        return [key for key in keys if self._is_live(key)]
 
     def _fail(self, failed: Failed) -> None:
         self.store.add_failure(self.run, failed)
+        self._remember(failed.trial, failure=failed.kind, error=failed.error)
         self.watcher.say(f"FAILED {self._told(failed.trial)}: {failed.error.splitlines()[0]}")
 
     def _add_ratios(self, job: Job, done: Round, ratios: dict[str, list[float]]) -> None:
