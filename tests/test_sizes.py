@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import zoo
 from zoo.pairing import SIZE_POLICIES
-from zoo.sizes import SizePlan, plan_sizes
+from zoo.size_plan import SizePlan, plan_sizes
 
 lengths = st.integers(1, 300)
 images = st.tuples(lengths, lengths)

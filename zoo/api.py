@@ -12,7 +12,7 @@ from zoo.hints import did_you_mean
 from zoo.options import Options
 from zoo.pairing import Pairing
 from zoo.plan import Plan
-from zoo.planning import pyramid_of, resolve
+from zoo.planning import resolve
 from zoo.registry import MODULE, Entry, default_registry
 from zoo.specs import EncoderSpec
 
@@ -124,7 +124,7 @@ def channels(encoder: EncoderLike, **options: Any) -> list[int]:
         entry = _probed(encoder, options.pop("in_channels", 3), options.pop("image_size", None))
     else:
         entry = default_registry().encoder(cast("str", encoder))
-    return [feature_map.channels for feature_map in pyramid_of(entry, options)]
+    return [feature_map.channels for feature_map in entry.pyramid(options)]
 
 
 def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Any) -> str:

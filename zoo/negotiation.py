@@ -10,7 +10,8 @@ from itertools import groupby
 from zoo.errors import NegotiationError
 from zoo.plan import Adapter, Plan, Route, Unused
 from zoo.pyramid import FeatureMap, Needs, Pyramid
-from zoo.sizes import ImageSizes, Size, plan_sizes
+from zoo.size_plan import plan_sizes
+from zoo.sizes import ImageSizes, Size
 
 __all__ = ["negotiate"]
 

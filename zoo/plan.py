@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo.options import Options, plain
 from zoo.pyramid import FeatureMap, Pyramid
-from zoo.sizes import SizePlan
+from zoo.size_plan import SizePlan
 
 __all__ = ["Adapter", "Plan", "Route", "Unused"]
 

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from zoo import negotiation
-from zoo.errors import OptionError, PluginError
-from zoo.foreign_code import ForeignError, plugin_code
-from zoo.hints import did_you_mean
 from zoo.options import Options
 from zoo.pairing import Pairing
 from zoo.plan import Plan
 from zoo.pyramid import Needs, Pyramid
 from zoo.registry import Entry, default_registry
-from zoo.sizes import ImageSizes
-from zoo.specs import DecoderSpec, EncoderSpec, Option
+from zoo.specs import DecoderSpec, EncoderSpec
 
-__all__ = ["Resolved", "check_options", "needs_of", "output_strides_of", "pyramid_of", "resolve", "sizes_of"]
-
-GIVEN = ("image_size", "in_channels", "maps", "weights")
-"""What every encoder's factory is given, and no option can be named."""
-
-_A = TypeVar("_A")
+__all__ = ["Resolved", "resolve"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +43,7 @@ def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder
     registry = default_registry()
     encoder = encoder or registry.encoder(pairing.encoder)
     decoder = decoder or registry.decoder(pairing.decoder)
-    needs = needs_of(decoder, pairing.decoder_options)
+    needs = decoder.needs(pairing.decoder_options)
     if needs.output_stride is None or "output_stride" in pairing.encoder_options:
         plan, note = _negotiated(encoder, decoder, pairing, pairing.encoder_options, needs), ""
     else:
@@ -70,13 +61,13 @@ def _negotiated(
     encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, options: Mapping[str, Any], needs: Needs
 ) -> Plan:
     return negotiation.negotiate(
-        pyramid_of(encoder, options),
+        encoder.pyramid(options),
         needs,
         encoder=encoder.id,
         decoder=decoder.id,
         levels=pairing.levels,
         adapters=pairing.adapters,
-        sizes=sizes_of(encoder, options),
+        sizes=encoder.sizes(options),
         image_size=pairing.image_size,
         size_policy=pairing.size_policy,
         in_channels=pairing.in_channels,
@@ -88,8 +79,8 @@ def _dilated_if_wanted(
 ) -> tuple[Plan, str]:
     """Hand the output stride that a decoder wants to an encoder that can dilate; return the plan and what was decided."""
     wish = f"{decoder.id} wants output stride {wanted}"
-    able = output_strides_of(encoder, pairing.encoder_options)
-    usual = pyramid_of(encoder, pairing.encoder_options)
+    able = encoder.output_strides(pairing.encoder_options)
+    usual = encoder.pyramid(pairing.encoder_options)
     if wanted in able and pairing.adapters == "auto":
         dilation = {"output_stride": wanted}
         plan = _negotiated(encoder, decoder, pairing, {**pairing.encoder_options, **dilation}, needs)
@@ -131,55 +122,3 @@ def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
         f"Output: from the finest map (stride {finest.stride:g}) {decoder.id} takes {finest.level} learned upsampling "
         f"step{'s' if finest.level > 1 else ''} more, to stride {steps}; {ending}."
     )
-
-
-def check_options(owner: str, given: Mapping[str, Any], declared: Sequence[Option] | None) -> None:
-    """Refuse an option that a spec does not declare, or a value that is not among the declared choices.
-
-    Where a spec declares no options, its factory is asked when it is built.
-    """
-    if declared is None:
-        return
-    options = {option.name: option for option in declared}
-    for name, value in given.items():
-        if name not in options:
-            allowed = ", ".join(options) or "none"
-            raise OptionError(f"{owner} has no option {name!r}.{did_you_mean(name, list(options))} Its options: {allowed}.")
-        if (choices := options[name].choices) and value not in choices:
-            raise OptionError(f"{owner}: {name} is one of {', '.join(map(repr, choices))}; found {value!r}.")
-
-
-def pyramid_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:
-    """Return every map the encoder gives under these options."""
-    if given := sorted({*GIVEN, *encoder.spec.constants}.intersection(options)):
-        keyword = f"; zoo.build has a keyword {given[0]!r} of its own" if given[0] in GIVEN else ""
-        raise OptionError(f"{given[0]!r} is no option of {encoder.id}: zoo gives it itself{keyword}.")
-    return _answered(encoder, "pyramid function", encoder.spec.pyramid_for, options)
-
-
-def needs_of(decoder: Entry[DecoderSpec], options: Mapping[str, Any]) -> Needs:
-    """Return what the decoder needs under these options."""
-    return _answered(decoder, "needs function", decoder.spec.needs_for, options)
-
-
-def sizes_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> ImageSizes:
-    """Return the image sizes that the encoder takes under these options."""
-    return _answered(encoder, "sizes function", encoder.spec.sizes_for, options)
-
-
-def output_strides_of(encoder: Entry[EncoderSpec], options: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the output strides that the encoder can be dilated to under these options."""
-    return _answered(encoder, "output_strides function", encoder.spec.output_strides_for, options)
-
-
-def _answered(entry: Entry[Any], what: str, function: Callable[[dict[str, Any]], _A], options: Mapping[str, Any]) -> _A:
-    """Ask a spec; what the plugin's own function raises is the plugin's error."""
-    check_options(entry.id, options, entry.spec.options)
-    try:
-        with plugin_code(f"The {what} of {entry.full_id}", f"Leave {entry.full_id} out to do without it."):
-            return function(dict(options))
-    except ForeignError as failure:
-        raise PluginError(
-            f"The {what} of {entry.full_id} raised {failure} (options {dict(options)!r}). "
-            "This is the plugin's error, not the negotiation's."
-        ) from failure.__cause__

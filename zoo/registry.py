@@ -4,44 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import chain
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Any, cast
 
 from zoo.discovery import LOCAL, MODULE, FoundPlugin, PluginRecord, are_same, find_plugins, load_plugins
+from zoo.entry import Entry, Kind
 from zoo.errors import AmbiguousIdError, OptionError, PluginError, RegistrationError, UnknownIdError
 from zoo.hints import did_you_mean
 from zoo.specs import DecoderSpec, EncoderSpec, Spec
 
 __all__ = ["MODULE", "Entry", "Kind", "Registry", "default_registry", "list_decoders", "list_encoders"]
-
-Kind: TypeAlias = Literal["encoder", "decoder"]
-
-_S = TypeVar("_S", EncoderSpec, DecoderSpec, covariant=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry(Generic[_S]):
-    """A spec with where it comes from."""
-
-    kind: Kind
-    plugin: str
-    distribution: str
-    version: str
-    spec: _S
-    is_canonical: bool = False
-
-    @property
-    def full_id(self) -> str:
-        """The id that is never ambiguous: `plugin:name`."""
-        return f"{self.plugin}:{self.spec.name}"
-
-    @property
-    def id(self) -> str:
-        """The shortest id that always works: the bare name where it is the project's own, else the full id."""
-        return self.spec.name if self.is_canonical else self.full_id
 
 
 class Registry:

@@ -11,7 +11,8 @@ from zoo.benchmark.stored import StoredRun
 from zoo.benchmark.table import Table
 from zoo.plan import Adapter, Plan, Route, Unused
 from zoo.pyramid import FeatureMap
-from zoo.sizes import ImageSizes, SizePlan
+from zoo.size_plan import SizePlan
+from zoo.sizes import ImageSizes
 from zoo.statistics import Estimate
 
 HOSTILE = (

@@ -101,7 +101,6 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
     from rich.table import Table
     from rich.text import Text
 
-    from zoo.planning import needs_of, output_strides_of, pyramid_of, sizes_of
     from zoo.registry import default_registry
     from zoo.specs import EncoderSpec
 
@@ -120,12 +119,12 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
         facts["weights' licence"] = licences_of_weights(spec)
         if spec.tags:
             facts["tags"] = ", ".join(spec.tags)
-        facts["feature maps"] = "\n".join(map(str, pyramid_of(entry, {})))
-        facts["image sizes"] = str(sizes_of(entry, {}))
-        if strides := output_strides_of(entry, {}):
+        facts["feature maps"] = "\n".join(map(str, entry.pyramid({})))
+        facts["image sizes"] = str(entry.sizes({}))
+        if strides := entry.output_strides({}):
             facts["output strides"] = f"{', '.join(map(str, strides))} (option output_stride)"
     else:
-        facts["needs"] = str(needs_of(entry, {}))
+        facts["needs"] = str(entry.needs({}))
     if spec.options is None:
         facts["options"] = "not declared; the factory is asked when it is built"
     else:

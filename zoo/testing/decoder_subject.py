@@ -14,7 +14,6 @@ from zoo.model import SegmentationModel
 from zoo.options import Options
 from zoo.pairing import Pairing
 from zoo.plan import Plan
-from zoo.planning import needs_of
 from zoo.pyramid import Pyramid
 from zoo.registry import Kind, default_registry
 from zoo.sizes import Size
@@ -39,7 +38,7 @@ class DecoderSubject:
         self.entry = default_registry().decoder(id)
         self.options = Options(options)
         self.first_seen = facts_of(self.entry)
-        self.needs = needs_of(self.entry, self.options)
+        self.needs = self.entry.needs(self.options)
 
     @cached_property
     def plans(self) -> list[Plan]:

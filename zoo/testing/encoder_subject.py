@@ -14,9 +14,9 @@ from zoo.building import build_pairing
 from zoo.model import SegmentationModel
 from zoo.options import Options
 from zoo.pairing import Pairing
-from zoo.planning import pyramid_of, sizes_of
 from zoo.registry import Kind, default_registry
-from zoo.sizes import Size, SizePlan, plan_sizes
+from zoo.size_plan import SizePlan, plan_sizes
+from zoo.sizes import Size
 from zoo.testing.report import Finding
 from zoo.testing.stubs import stub_decoder
 from zoo.testing.subject import called, facts_of, made
@@ -38,8 +38,8 @@ class EncoderSubject:
         self.entry = default_registry().encoder(id)
         self.options = Options(options)
         self.first_seen = facts_of(self.entry)
-        self.pyramid = pyramid_of(self.entry, self.options)
-        self.sizes = sizes_of(self.entry, self.options)
+        self.pyramid = self.entry.pyramid(self.options)
+        self.sizes = self.entry.sizes(self.options)
         self.seen: dict[Size, list[Tensor]] = {}
 
     @property

@@ -10,7 +10,8 @@ from typing import Any
 from zoo.benchmark.row import Row
 from zoo.errors import RegistrationError
 from zoo.plan import Adapter
-from zoo.sizes import ImageSizes, SizePlan
+from zoo.size_plan import SizePlan
+from zoo.sizes import ImageSizes
 
 __all__ = ["PairingFacts", "plan_facts"]
 
