@@ -17,7 +17,6 @@ import report_tables as made
 from hypothesis import given
 from hypothesis import strategies as st
 
-import zoo.cli.report  # noqa: F401 - adds its command
 from zoo.benchmark.pareto import pareto_front
 from zoo.benchmark.report import report_html, write_report
 from zoo.benchmark.report.pairings import plan_facts

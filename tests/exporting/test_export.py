@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.cli import exporting as command
+from zoo.cli import export as command
 from zoo.exporting import exported, formats
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -1,20 +1,23 @@
-"""The command line: each module here adds its commands to one application."""
+"""The command line: a module for each command, which it adds to one application."""
 
 from __future__ import annotations
 
 from zoo.cli import (  # noqa: F401 - each adds its commands
-    exporting,
-    exports,
-    ids,
-    plans,
-    predicting,
+    bench,
+    compare,
+    explain,
+    export,
+    export_results,
+    listing,
+    matrix,
+    new,
+    predict,
+    recommend,
     report,
-    results,
     runs,
-    scaffold,
     schema,
-    tables,
-    training,
+    table,
+    train,
 )
 from zoo.cli.application import app, main
 

@@ -13,9 +13,10 @@ from zoo.cli.answers import answer, console, note
 from zoo.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from zoo.benchmark.store import Store
+    from zoo.benchmark.table import Table
     from zoo.common.grid import Document
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "check_writable",
     "format_of",
     "opened_store",
+    "read_table",
+    "show_results",
     "show_table",
 ]
 
@@ -109,3 +112,18 @@ def check_writable(output: Path) -> None:
             pass
     except OSError as cause:
         raise OptionError(f"--output {output} cannot be written: {cause.strerror}.") from cause
+
+
+def read_table(opened: Store, runs: Sequence[str] | None) -> Table:
+    """Return the table of the runs asked for, by default of the latest."""
+    from zoo.benchmark.selection import chosen_runs
+    from zoo.benchmark.table import table_of
+
+    return table_of(opened, *chosen_runs(opened, runs or []))
+
+
+def show_results(shown: Document, form: FormatName, output: Path | None, store: Path) -> None:
+    """Show what the results store holds, as `show_table` does."""
+    if output is not None:
+        check_writable(output)
+    show_table(shown, form, output, kept=f"The results are in {store}.")

@@ -1,0 +1,82 @@
+"""The command `zoo compare`: what changed from one run to another."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from zoo.cli.answers import note
+from zoo.cli.application import app, fail
+from zoo.cli.console import STORE, FormatOption, OutputOption, StoreOption, format_of, opened_store, show_results
+from zoo.errors import OptionError
+
+__all__: list[str] = []
+
+
+class By(StrEnum):
+    """What `zoo compare` compares."""
+
+    ratio = "ratio"
+    latency = "latency"
+
+
+@app.command()
+def compare(
+    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The earlier run: a number or a name.", show_default=False)],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The later run.", show_default=False)],
+    by: Annotated[
+        By | None,
+        typer.Option(
+            help="The ratio to the baseline, in which the machine's speed cancels, or the latency as it was.",
+            show_default="ratio, where both runs have the baseline",
+        ),
+    ] = None,
+    different_devices: Annotated[
+        bool, typer.Option("--different-devices", help="Also compare what was measured on different devices.")
+    ] = False,
+    fail_if_slower: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE", help="Exit with status 1 if any trial is slower by more than this, such as 5%.", show_default=False
+        ),
+    ] = None,
+    format: FormatOption = None,
+    output: OutputOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Compare two runs trial by trial: what became slower or faster, what changed in size, what fails now.
+
+    Exit status 1: with --fail-if-slower, some trial is slower by more than that with its whole interval, or fails now.
+    """
+    from zoo.benchmark.compare import compare as compare_runs
+    from zoo.benchmark.compare_formats import document, told_trial
+    from zoo.benchmark.selection import chosen_runs
+    from zoo.benchmark.trial import told_block
+
+    form = format or format_of(output)
+    share = None if fail_if_slower is None else _share(fail_if_slower)
+    with opened_store(store) as opened:
+        (before,), (after,) = chosen_runs(opened, [run_a]), chosen_runs(opened, [run_b])
+        found = compare_runs(opened, before, after, by=by.value if by else None, anywhere=different_devices)
+        show_results(document(found), form, output, store)
+    if share is None:
+        return
+    if slower := found.slower_than(share):
+        told = (f"  {told_trial(each.trial)}, {told_block(each.trial.block)}: {each.quotient.told()}" for each in slower)
+        fail("\n".join([f"Slower than --fail-if-slower {fail_if_slower} allows:", *told]), 1)
+    if found.fails_now:
+        told = (f"  {told_trial(each.trial)}, {told_block(each.trial.block)}" for each in found.fails_now)
+        fail("\n".join([f"Failing in {run_b}, and not in {run_a}:", *told]), 1)
+    note(f"None of {len(found.judged)} trials is slower by more than {fail_if_slower}.")
+
+
+def _share(text: str) -> float:
+    """Return "5%" or "0.05" as a share; "5" could mean either."""
+    from zoo.benchmark.facts import quantity
+
+    share = quantity("ratio", text, "--fail-if-slower")
+    if share < 0 or (share >= 1 and "%" not in text):
+        raise OptionError(f"--fail-if-slower {text}: give a share of the time, such as 5% or 0.05.")
+    return share

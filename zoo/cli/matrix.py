@@ -1,0 +1,51 @@
+"""The command `zoo matrix`: which encoders work with which decoders."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.application import app, fail
+from zoo.cli.console import FormatOption, OutputOption, check_writable, format_of, show_table
+
+__all__: list[str] = []
+
+
+@app.command()
+def matrix(
+    encoders: Annotated[
+        str | None, typer.Option(help="A glob ('convnext*') or a part of the name ('convnext').", show_default="all")
+    ] = None,
+    decoders: Annotated[
+        str | None, typer.Option(help="A glob ('unet-*') or a part of the name ('unet').", show_default="all")
+    ] = None,
+    format: FormatOption = None,
+    output: OutputOption = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many processes build at a time.")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Build all again, also what is known.")] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="The SQLite file that keeps each outcome as it comes.", show_default="in the user's cache folder"),
+    ] = None,
+) -> None:
+    """Build every encoder with every decoder on the meta device, and show which pairings work, and through which adapters.
+
+    A pairing that fails is a cell with its error. What is known from an earlier run is not built again. Exit status 1: every
+    one failed.
+    """
+    from zoo.compatibility import matrix as run_matrix
+
+    gc.enable()  # switched off by the `zoo` script for a quick start
+    form = format or format_of(output)
+    if output is not None:
+        check_writable(output)
+    try:
+        found = run_matrix(encoders, decoders, jobs=jobs, fresh=fresh, cache=cache)
+    except KeyboardInterrupt:
+        fail("Interrupted. What was built is kept; the same command goes on from there.", 130)
+    show_table(found.document, form, output, kept="What was built is kept; the same command builds nothing again.")
+    if not any(cell.is_ok for cell in found.cells):
+        raise typer.Exit(1)

@@ -1,0 +1,80 @@
+"""The command `zoo table`: show what was measured, or the rows and columns asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zoo.cli.application import app, fail
+from zoo.cli.console import (
+    STORE,
+    FormatOption,
+    OutputOption,
+    RunsArgument,
+    StoreOption,
+    format_of,
+    opened_store,
+    read_table,
+    show_results,
+)
+
+__all__: list[str] = []
+
+
+@app.command()
+def table(
+    runs: RunsArgument = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="By this column, or several by commas; -COLUMN turns round.", show_default="as measured"
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="These columns, by commas, or 'all'; an unknown name lists them.",
+            show_default="the usual ones",
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Rows that meet this, such as 'latency<20ms', 'decoder~unet*', 'mode=training'; several must all hold.",
+            show_default="all",
+        ),
+    ] = None,
+    pareto: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Rows that no other of their block beats in all of these, such as latency,memory.",
+            show_default="all",
+        ),
+    ] = None,
+    format: FormatOption = None,
+    output: OutputOption = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Show the table of runs that were measured: all of it, or the rows and columns asked for.
+
+    Exit status 1: no row meets the conditions.
+    """
+    from zoo.benchmark.columns import chosen_columns
+    from zoo.benchmark.formats import document
+    from zoo.benchmark.selection import filtered, nothing_left, sorted_by
+    from zoo.benchmark.selection import pareto as pareto_of
+
+    form = format or format_of(output)
+    with opened_store(store) as opened:
+        whole = read_table(opened, runs)
+        found = filtered(whole, where or [])
+        if not found.rows:
+            fail(nothing_left(whole, where or []), 1)
+        found = pareto_of(found, pareto) if pareto else found
+        found = sorted_by(found, sort) if sort else found
+        chosen = chosen_columns(found.rows, columns)
+        show_results(document(found, chosen), form, output, store)
