@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import random
 from collections import deque
@@ -311,6 +310,9 @@ def untouched(module: nn.Module) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
+_CONTAINERS = (dict, set, list, deque, tuple)
+
+
 @contextmanager
 def attributes_kept(module: nn.Module) -> Iterator[None]:
     """Put back every attribute of every submodule.
@@ -333,9 +335,12 @@ def _note_contents(container: Any, contents: dict[int, tuple[Any, Any]]) -> None
     """Note, by its id, what a plain container holds and what the containers in it do."""
     if isinstance(container, nn.Module) or id(container) in contents:
         return
-    if isinstance(container, dict | set | list | deque):
-        contents[id(container)] = container, copy.copy(container)
+    values = container
+    if isinstance(container, dict):
+        contents[id(container)] = container, dict(container)
+        values = container.values()
     elif not isinstance(container, tuple):
-        return
-    for value in container.values() if isinstance(container, dict) else container:
-        _note_contents(value, contents)
+        contents[id(container)] = container, list(container)
+    for value in values:
+        if isinstance(value, _CONTAINERS):  # asked here: of the attributes of a module, most are numbers and flags
+            _note_contents(value, contents)
