@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import small_networks
 import torch
 import torch.nn.functional as F
 import torchvision.models as models
+from small_networks import made
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -24,15 +26,22 @@ from zoo.probe import probe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-STRIDES = {
-    "mobilenet_v3_small": {"features.0": 2, "features.1": 4, "features.3": 8, "features.8": 16, "features.12": 32},
-    "resnet18": {"relu": 2, "layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32},
-    "swin_t": {"features.1": 4, "features.3": 8, "features.5": 16, "permute": 32},
-    "densenet121": {
-        "features.relu0": 2, "features.denseblock1": 4, "features.denseblock2": 8, "features.denseblock3": 16, "relu": 32,
-    },
-    "vgg11": {"features.1": 1, "features.4": 2, "features.9": 4, "features.14": 8, "features.19": 16, "features.20": 32},
-}  # fmt: skip
+NETWORKS = [
+    (
+        small_networks.mobilenet,
+        {"features.0": 2, "features.1": 4, "features.2": 8, "features.3": 16, "features.5": 32},
+    ),
+    (small_networks.resnet, {"relu": 2, "layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}),
+    (small_networks.swin, {"features.1": 4, "features.3": 8, "features.5": 16, "permute": 32}),
+    (
+        small_networks.densenet,
+        {"features.relu0": 2, "features.denseblock1": 4, "features.denseblock2": 8, "features.denseblock3": 16, "relu": 32},
+    ),
+    (
+        small_networks.vgg,
+        {"features.1": 1, "features.4": 2, "features.9": 4, "features.14": 8, "features.19": 16, "features.20": 32},
+    ),
+]
 
 
 def conv(in_channels, out_channels, stride=2):
@@ -125,11 +134,6 @@ class FixedSize(nn.Module):
         return self.conv(image)
 
 
-def made(name):
-    torch.manual_seed(0)
-    return getattr(models, name)(weights=None)
-
-
 def encoder_of(spec, names=None, **given):
     names = [feature_map.name for feature_map in spec.pyramid] if names is None else names
     return spec.factory(**{"maps": names, "in_channels": 3, "weights": None, **given})
@@ -149,10 +153,17 @@ def seen_by_hooks(module, names, image):
     return [found[name] for name in names]
 
 
-@pytest.fixture(scope="module", params=STRIDES)
+@pytest.fixture(scope="module", params=NETWORKS, ids=[make.__name__ for make, _ in NETWORKS])
 def network(request):
-    module = made(request.param).eval()
-    return module, probe(module), STRIDES[request.param]
+    """A module, its encoder spec, and the strides by the names of the maps that it shall have."""
+    make, strides = request.param
+    module = made(make).eval()
+    return module, probe(module), strides
+
+
+@pytest.fixture(scope="module")
+def encoder(network):
+    return encoder_of(network[1])
 
 
 def test_the_maps_are_the_last_of_each_stride_at_module_boundaries(network):
@@ -162,11 +173,11 @@ def test_the_maps_are_the_last_of_each_stride_at_module_boundaries(network):
     assert spec.options == ()
 
 
-def test_maps_are_what_the_module_computes_in_nchw(network):
+def test_maps_are_what_the_module_computes_in_nchw(network, encoder):
     module, spec, strides = network
     image = torch.rand(2, 3, 64, 96)
     with torch.no_grad():
-        maps = encoder_of(spec)(image)
+        maps = encoder(image)
     for feature_map, x in zip(spec.pyramid, maps, strict=True):
         size = (64 // strides[feature_map.name], 96 // strides[feature_map.name])
         assert x.shape == (2, feature_map.channels, *size), feature_map
@@ -177,18 +188,17 @@ def test_maps_are_what_the_module_computes_in_nchw(network):
         torch.testing.assert_close(x, expected if x.shape == expected.shape else expected.permute(0, 3, 1, 2))
 
 
-def test_every_parameter_of_the_encoder_gets_a_gradient(network):
+def test_every_parameter_of_the_encoder_gets_a_gradient(network, encoder):
     module, spec, _ = network
-    for names in (None, [feature_map.name for feature_map in spec.pyramid][1:3]):
-        encoder = copy.deepcopy(encoder_of(spec, names)).train()
-        sum(x.sum() for x in encoder(torch.rand(2, 3, 64, 96))).backward()
-        assert [name for name, parameter in encoder.named_parameters() if parameter.grad is None] == []
-    assert len(list(encoder.parameters())) < len(list(module.parameters()))
+    shallower = encoder_of(spec, [feature_map.name for feature_map in spec.pyramid][1:3])
+    for each in (encoder, shallower):
+        trained = copy.deepcopy(each).train()
+        sum(x.sum() for x in trained(torch.rand(2, 3, 64, 96))).backward()
+        assert [name for name, parameter in trained.named_parameters() if parameter.grad is None] == []
+    assert len(list(shallower.parameters())) < len(list(module.parameters()))
 
 
-def test_the_encoder_pickles_and_copies(network):
-    _, spec, _ = network
-    encoder = encoder_of(spec)
+def test_the_encoder_pickles_and_copies(encoder):
     image = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         expected = encoder(image)
@@ -196,9 +206,8 @@ def test_the_encoder_pickles_and_copies(network):
             assert all(torch.equal(x, y) for x, y in zip(other(image), expected, strict=True))
 
 
-@pytest.mark.parametrize("name", ["resnet18"])
-def test_the_encoder_exports(name):
-    encoder = encoder_of(probe(made(name).eval()))
+def test_the_encoder_exports():
+    encoder = encoder_of(probe(made(small_networks.resnet).eval()))
     image = torch.rand(1, 3, 64, 96)
     exported = torch.export.export(encoder, (image,)).module()
     with torch.no_grad():
@@ -206,9 +215,9 @@ def test_the_encoder_exports(name):
             torch.testing.assert_close(x, y)
 
 
-@pytest.mark.parametrize("kind", ["mobilenet_v3_small", Branching, Functional, Listed])
+@pytest.mark.parametrize("kind", [small_networks.mobilenet, Branching, Functional, Listed])
 def test_the_probe_leaves_the_module_and_the_random_state_as_they_were(kind):
-    module = made(kind) if isinstance(kind, str) else kind()
+    module = kind()
     next(module.children()).eval()
     next(module.parameters()).requires_grad = False
     list(module.parameters())[-1].grad = grad = torch.ones_like(list(module.parameters())[-1])
@@ -237,7 +246,7 @@ def test_the_probe_leaves_the_module_and_the_random_state_as_they_were(kind):
 
 
 def test_the_encoder_shares_the_modules_weights_and_modes():
-    module = made("resnet18").train()
+    module = made(small_networks.resnet).train()
     module.layer1.eval()
     encoder = encoder_of(probe(module))
     assert encoder.get_submodule("layer1.0.bn1") is module.layer1[0].bn1
@@ -246,7 +255,7 @@ def test_the_encoder_shares_the_modules_weights_and_modes():
 
 
 def test_modes_are_obeyed_after_the_probe():
-    module = made("swin_t").eval()  # its stochastic depth acts in train mode only
+    module = made(small_networks.swin).eval()  # its stochastic depth acts in train mode only
     encoder = encoder_of(probe(module))
     image = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
@@ -322,7 +331,7 @@ def test_a_list_that_forward_returns_is_the_pyramid():
 
 
 def test_a_dict_that_forward_returns_is_the_pyramid():
-    module = create_feature_extractor(made("resnet18").eval(), {"layer2": "middle", "layer4": "last"})
+    module = create_feature_extractor(made(small_networks.resnet).eval(), {"layer2": "middle", "layer4": "last"})
     spec = probe(module)
     assert [str(entry) for entry in spec.pyramid] == ["middle (128 ch, stride 8)", "last (512 ch, stride 32)"]
     encoder = encoder_of(spec, ["middle"])
@@ -346,10 +355,10 @@ def test_a_structure_of_maps_that_forward_returns_is_the_pyramid_and_traced(kind
 
 
 def test_channels_last_maps_come_out_channels_first():
-    module = create_feature_extractor(made("swin_t").eval(), {"features.1": "a", "features.7": "b"})
+    module = create_feature_extractor(made(small_networks.swin).eval(), {"features.1": "a", "features.7": "b"})
     spec = probe(module)
-    assert [(entry.channels, entry.stride) for entry in spec.pyramid] == [(96, 4), (768, 32)]
-    image = torch.rand(1, 3, 768, 384)  # here H of the first map is its C twice over, and W is C
+    assert [(entry.channels, entry.stride) for entry in spec.pyramid] == [(16, 4), (128, 32)]
+    image = torch.rand(1, 3, 128, 64)  # here H of the first map is its C twice over, and W is C
     with torch.no_grad():
         assert torch.equal(encoder_of(spec, ["a"])(image)[0], module(image)["a"].permute(0, 3, 1, 2))
 
