@@ -37,13 +37,15 @@ MODELS = {
     "segformer": smp.Segformer,
 }
 DECODERS = (*MODELS, "dpt")
+SMALL = "timm:test_resnet"
+SMALL_TO_SMP = "tu-test_resnet"
 ONE_OF_EACH_FAMILY = (
     "resnet18", "dpn68", "vgg11_bn", "se_resnet50", "densenet121", "inceptionresnetv2", "inceptionv4", "efficientnet-b0",
     "mobilenet_v2", "xception", "timm-efficientnet-b0", "timm-skresnet18", "mit_b0", "mobileone_s0",
 )  # fmt: skip
 
 
-def made_by_smp(model, encoder="resnet18", **options):
+def made_by_smp(model, encoder=SMALL_TO_SMP, **options):
     """Return a model of smp's whose norms have the statistics of something."""
     torch.manual_seed(0)
     made = model(encoder, encoder_weights=None, **options)
@@ -72,7 +74,7 @@ def test_the_twelve_decoders_and_smps_own_encoders_are_listed_without_torch_or_s
 def test_with_smps_weights_a_decoder_gives_smps_own_output(name):
     theirs = made_by_smp(MODELS[name], classes=3)
     ours = zoo.from_smp(theirs)
-    image = torch.randn(2, 3, 256, 288)
+    image = torch.randn(1, 3, 256, 288)
     with torch.no_grad():
         assert largest_error(ours(image), theirs(image)) < 1e-5
 
@@ -80,7 +82,7 @@ def test_with_smps_weights_a_decoder_gives_smps_own_output(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_with_smps_weights_a_decoder_learns_what_smps_does(name):
-    theirs = made_by_smp(MODELS[name])
+    theirs = made_by_smp(MODELS[name], "resnet18")
     ours = zoo.from_smp(theirs)
     image = torch.randn(1, 3, *((256, 256) if name == "pan" else (96, 96)))
     for model in (ours, theirs):
@@ -92,14 +94,14 @@ def test_with_smps_weights_a_decoder_learns_what_smps_does(name):
 @pytest.mark.parametrize("depth", [1, 3, 4])
 def test_smps_dpt_gives_its_own_output_where_it_reads_no_class_token(depth):
     widths = (32, 48, 64, 64)[:depth]
-    options = {"encoder_depth": depth, "decoder_intermediate_channels": widths, "decoder_readout": "ignore"}
-    theirs = made_by_smp(smp.DPT, "tu-vit_tiny_patch16_224", classes=2, **options)
-    image = torch.randn(1, 3, 224, 224)
+    options = {"encoder_depth": depth, "decoder_intermediate_channels": widths, "decoder_fusion_channels": 32}
+    theirs = made_by_smp(smp.DPT, "tu-test_vit", classes=2, decoder_readout="ignore", **options)
+    image = torch.randn(1, 3, 160, 160)
     with torch.no_grad():
         assert largest_error(zoo.from_smp(theirs)(image), theirs(image)) < 1e-5
 
 
-@pytest.mark.parametrize("size", [(256, 256), (512, 320), (321, 255)])
+@pytest.mark.parametrize("size", [(256, 320), (321, 255)])
 def test_the_unet_computes_at_low_resolution_what_smp_computes_upsampled(size):
     theirs = made_by_smp(smp.Unet, classes=3)
     ours = zoo.from_smp(theirs)
@@ -127,7 +129,8 @@ def test_the_unet_has_smps_state_dict_keys(levels):
 @pytest.mark.parametrize("levels", [None, pytest.param(4, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("name", DECODERS)
 def test_any_image_size_and_any_number_of_levels_work_with_every_decoder(name, levels):
-    model = zoo.build("resnet18", f"smp:{name}", classes=2, levels=levels).eval()
+    encoder = "resnet18" if name == "dpt" else SMALL  # of two maps of stride 2, so that three levels are the four maps of DPT
+    model = zoo.build(encoder, f"smp:{name}", classes=2, levels=levels).eval()
     with torch.no_grad():
         assert model(torch.rand(1, 3, 65, 97)).shape == (1, 2, 65, 97)
         assert model(torch.rand(2, 3, 33, 31)).isfinite().all()
@@ -136,7 +139,7 @@ def test_any_image_size_and_any_number_of_levels_work_with_every_decoder(name, l
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_batch_of_one_trains_or_is_refused_with_the_layer_and_a_remedy_that_helps(name):
     image = torch.rand(1, 3, 64, 64)
-    model = zoo.build("resnet18", f"smp:{name}")
+    model = zoo.build(SMALL, f"smp:{name}")
     if name not in ("pan", "deeplabv3", "deeplabv3plus", "upernet"):
         model(image).mean().backward()
         return
@@ -144,7 +147,7 @@ def test_a_batch_of_one_trains_or_is_refused_with_the_layer_and_a_remedy_that_he
         model(image)
     layer = str(caught.value).split(" ")[0]
     assert isinstance(model.get_submodule(layer), nn.BatchNorm2d)
-    zoo.build("resnet18", f"smp:{name}", decoder_options={"norm": "group"})(image).mean().backward()
+    zoo.build(SMALL, f"smp:{name}", decoder_options={"norm": "group"})(image).mean().backward()
     model(torch.rand(2, 3, 64, 64)).mean().backward()
 
 
@@ -156,7 +159,7 @@ def test_an_encoders_norm_that_gets_one_value_is_named_too():
 @pytest.mark.parametrize(
     "encoder",
     [
-        "timm:vit_tiny_patch16_224",
+        "timm:test_vit",
         pytest.param("timm:convnext_atto", marks=pytest.mark.slow),
         pytest.param("timm:cspdarknet53", marks=pytest.mark.slow),
         "smp:mit_b0",
@@ -164,10 +167,7 @@ def test_an_encoders_norm_that_gets_one_value_is_named_too():
 )
 @pytest.mark.parametrize("name", DECODERS)
 def test_encoders_that_smp_refuses_or_fills_with_empty_maps_work(name, encoder):
-    if encoder == "smp:mit_b0":
-        encoder, size = "smp:mit_b0", (64, 96)
-    else:
-        size = (65, 97)
+    size = (64, 96) if encoder == "smp:mit_b0" else (65, 97)
     with torch.device("meta"):
         model = zoo.build(encoder, f"smp:{name}", classes=2).eval()
         assert model(torch.rand(1, 3, *size)).shape == (1, 2, *size)
@@ -233,7 +233,7 @@ def test_a_width_that_is_none_is_refused_when_a_model_is_built(decoder, option, 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
 @pytest.mark.parametrize("decoder", ["unet", "unetplusplus", "manet", "fpn", "pan"])
 def test_every_interpolation_that_is_listed_runs(decoder, interpolation):
-    model = zoo.build("smp:resnet18", f"smp:{decoder}", decoder_options={"interpolation": interpolation}).eval()
+    model = zoo.build(SMALL, f"smp:{decoder}", decoder_options={"interpolation": interpolation}).eval()
     with torch.no_grad():
         assert model(torch.rand(1, 3, 33, 47)).shape == (1, 1, 33, 47)
 
@@ -283,10 +283,10 @@ def test_an_onnx_export_with_dynamic_sizes_is_right_at_another_size(name, tmp_pa
 @pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
 def test_an_encoder_gives_smps_own_maps_without_the_image_and_the_empty_ones(name):
     maps = tuple(entry.name for entry in index()[name].pyramid())
-    torch.manual_seed(0)
     model = zoo.build(f"smp:{name}", "smp:unet", in_channels=4).eval()
-    torch.manual_seed(0)
-    theirs = make_network(name, depth=5, in_channels=4).eval()
+    with torch.device("meta"):  # nothing is drawn for it; a tensor that it does not get from the model fails below
+        theirs = make_network(name, depth=5, in_channels=4).eval()
+    nn.Module.load_state_dict(theirs, model.encoder.network.state_dict(), strict=False, assign=True)  # some have their own
     image = torch.randn(1, 4, 64, 96)
     with torch.no_grad():
         found, expected = model.encoder(image), theirs(image)
@@ -299,8 +299,9 @@ def test_an_encoder_gives_smps_own_maps_without_the_image_and_the_empty_ones(nam
 @pytest.mark.parametrize("name", ["resnet18", "mit_b0", "efficientnet-b0", "vgg11"])
 @pytest.mark.parametrize("levels", [2, 4])
 def test_an_encoder_holds_no_parameter_that_no_map_needs(name, levels):
-    model = zoo.build(f"smp:{name}", "smp:unet", levels=levels)
-    model(torch.rand(2, 3, 64, 64)).square().mean().backward()
+    with torch.device("meta"):
+        model = zoo.build(f"smp:{name}", "smp:unet", levels=levels)
+        model(torch.empty(2, 3, 64, 64)).square().mean().backward()
     assert [entry for entry, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
@@ -384,19 +385,26 @@ def test_the_licences_of_code_and_weights_are_known():
         pytest.param(
             smp.Unet, "tu-swin_tiny_patch4_window7_224", {}, "timm:swin_tiny_patch4_window7_224", marks=pytest.mark.slow
         ),
-        (smp.DeepLabV3Plus, "resnet18", {"encoder_output_stride": 8}, "smp:resnet18 x smp:deeplabv3plus"),
-        (smp.UPerNet, "resnet18", {"encoder_depth": 4}, "smp:resnet18 x smp:upernet"),
+        (
+            smp.DeepLabV3Plus,
+            "resnet18",
+            {"encoder_output_stride": 8, "decoder_channels": 32},
+            "smp:resnet18 x smp:deeplabv3plus",
+        ),
+        (smp.UPerNet, "resnet18", {"encoder_depth": 4, "decoder_channels": 32}, "smp:resnet18 x smp:upernet"),
     ],
 )
 def test_a_model_of_smps_is_taken_over_whatever_it_was_made_with(model, encoder, options, pairing):
     theirs = made_by_smp(model, encoder, **options)
     ours = zoo.from_smp(theirs)
     assert str(ours.pairing).startswith(pairing)
-    size = 224 if "224" in encoder else 256
+    size = 224 if "224" in encoder else 128
     image = torch.randn(1, theirs.encoder.out_channels[0] if not encoder.startswith("vgg") else 3, size, size)
     with torch.no_grad():
         assert largest_error(ours(image), theirs(image)) < 1e-5
-    assert zoo.build(ours.pairing.encoder, ours.pairing.decoder, **pairing_options(ours)).decoder is not ours.decoder
+    with torch.device("meta"):
+        rebuilt = zoo.build(ours.pairing.encoder, ours.pairing.decoder, **pairing_options(ours))
+    assert rebuilt.state_dict().keys() == ours.state_dict().keys()
 
 
 def pairing_options(model):
@@ -461,11 +469,11 @@ def test_what_cannot_be_taken_over_is_refused_with_why():
     with pytest.raises(zoo.OptionError, match=r"made by segmentation_models_pytorch.*found torch\.nn\.modules\.conv\.Conv2d"):
         zoo.from_smp(nn.Conv2d(1, 1, 1))
     with pytest.raises(zoo.OptionError, match=r"class token.*'cat'"):
-        zoo.from_smp(smp.DPT("tu-vit_tiny_patch16_224", encoder_weights=None))
+        zoo.from_smp(smp.DPT("tu-test_vit", encoder_weights=None))
     changed = made_by_smp(smp.Unet)
     changed.decoder.blocks[0].conv1[0] = nn.Conv2d(8, 8, 1)
     with pytest.raises(
-        zoo.WeightsError, match=r"smp's Unet\('resnet18'\) was made in .*decoder\.blocks\.0\.conv1\.0\.weight: found"
+        zoo.WeightsError, match=r"smp's Unet\('tu-test_resnet'\) was made in .*decoder\.blocks\.0\.conv1\.0\.weight: found"
     ):
         zoo.from_smp(changed)
     changed = made_by_smp(smp.Unet)
@@ -480,7 +488,7 @@ def test_four_levels_of_an_fpn_give_the_images_size_where_smps_give_another():
     image = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert made_by_smp(smp.FPN, encoder_depth=4)(image).shape[2:] != image.shape[2:]
-        assert zoo.build("smp:resnet18", "smp:fpn", levels=4)(image).shape[2:] == image.shape[2:]
+        assert zoo.build(SMALL, "smp:fpn", levels=4)(image).shape[2:] == image.shape[2:]
 
 
 def test_a_predictor_refuses_a_model_whose_pixels_may_have_several_classes(tmp_path):
@@ -526,7 +534,7 @@ def test_a_sigmoid_that_was_put_in_later_is_known():
 
 
 def test_a_predictor_takes_a_model_of_one_class_with_a_sigmoid():
-    theirs = smp.Unet("resnet18", encoder_weights=None, classes=1, activation="sigmoid").eval()
+    theirs = smp.Unet(SMALL_TO_SMP, encoder_weights=None, classes=1, activation="sigmoid").eval()
     with pytest.warns(UserWarning, match="the activation 'sigmoid'"):
         predictor = zoo.Predictor(zoo.from_smp(theirs))
     image = torch.rand(3, 64, 64)
