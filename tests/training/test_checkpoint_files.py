@@ -42,13 +42,19 @@ def files_of_at_most(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.fixture
-def cut(tmp_path):
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
     """Return the folder of a run that was cut off after its first checkpoint."""
+    folder = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.raises(zoo.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
-        trained(tmp_path / "run", squares(broken_at=READS + 58), **SETTINGS)
-    assert (tmp_path / "run/last.ckpt").is_file()
-    return tmp_path / "run"
+        trained(folder, squares(broken_at=READS + 58), **SETTINGS)
+    assert (folder / "last.ckpt").is_file()
+    return folder
+
+
+@pytest.fixture
+def cut(interrupted, tmp_path):
+    return Path(shutil.copytree(interrupted, tmp_path / "run"))
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(cut):

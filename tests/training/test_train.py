@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Lightning's own, on import
 ]
-ENCODER = "timm:mobilenetv3_small_050"
+ENCODER = "timm:test_resnet"
 READS = 4 * 24
 """Of 24 samples before they are trained on: each is read four times, to know whether it stays the same."""
 
@@ -65,7 +65,7 @@ def squares(**options):
 
 
 def trained(output, data=None, **settings):
-    settings = {"steps": 12, "batch": 4, "validations": 2, **settings}
+    settings = {"steps": 12, "batch": 4, "validations": 2, "levels": 3, **settings}
     return zoo.train(ENCODER, "unet-basic", data or squares(), output=output, **settings)
 
 
@@ -78,10 +78,10 @@ def are_equal(one, other):
 
 
 def test_it_learns_what_is_easy(tmp_path):
-    result = trained(tmp_path / "run", steps=80, batch=8, learning_rate=4e-3, freeze_encoder=False)
+    result = trained(tmp_path / "run", steps=40, batch=8, learning_rate=4e-3, freeze_encoder=False)
     assert result.test.miou > 0.8
     assert result.test.pixels == 6 * 32 * 31  # each image once, without the ignored column
-    assert result.steps == 80
+    assert result.steps == 40
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test"]["miou"] == result.test.miou
     log = (tmp_path / "run" / "log" / "from-step-0" / "metrics.csv").read_text()
     assert all(name in log for name in ("loss", "val_miou"))
@@ -410,7 +410,9 @@ def test_the_command_line_trains_and_tells(tmp_path, command_line):
     place = tmp_path / "run"
     asked = ["train", ENCODER, "unet-basic", "--data", "texture-mosaic", "--output", str(place)]
     settings = [
-        part for text in ("steps=2", "batch=2", "size=32", "validations=0", "learning_rate=1e-3") for part in ("--set", text)
+        part
+        for text in ("steps=2", "batch=2", "size=32", "validations=0", "learning_rate=1e-3", "levels=2")
+        for part in ("--set", text)
     ]
     status, stdout, stderr = command_line(*asked, *settings)
     assert status == 0
@@ -439,7 +441,7 @@ def test_an_output_that_is_asked_for_goes_before_the_files(tmp_path, command_lin
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text(
         f"encoder: {ENCODER}\ndecoder: unet-basic\ndata: texture-mosaic\nsteps: 1\nbatch: 2\nsize: 32\nvalidations: 0\n"
-        "output: here\n",
+        "levels: 2\noutput: here\n",
         encoding="utf-8",
     )
     status, _, stderr = command_line("train", "run.yaml", *asked)
