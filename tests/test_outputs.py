@@ -84,7 +84,7 @@ class PlantedEncoder(nn.Module):
 
 def built(**options):
     zoo.register_decoder("planted", Planted)
-    return zoo.build("resnet18", "planted", classes=5, decoder_options=options)
+    return zoo.build("timm:test_resnet", "planted", classes=5, decoder_options=options)
 
 
 @pytest.mark.parametrize("fault", WRONG)

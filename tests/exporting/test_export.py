@@ -253,9 +253,10 @@ def test_a_file_that_is_there_is_replaced_and_a_folder_that_is_not_is_made(tmp_p
     place.write_bytes(b"before")
     model = built()
     zoo.export(model, place, timeout=None)
-    zoo.export(model, tmp_path / "other" / "model.pt2", timeout=None)
     assert_same(model, place)
-    assert_same(model, tmp_path / "other" / "model.pt2")
+    made = zoo.export(model, tmp_path / "other" / "model.pt2", size=(64, 96), fixed=True, timeout=None).path
+    assert made.parent == tmp_path / "other"
+    assert_same(model, made, SIZES[:1])
 
 
 def test_the_model_stays_as_it_was(tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from importlib.resources import files
 
@@ -104,9 +102,7 @@ def test_every_architecture_negotiates_with_every_decoder():
     assert all(len(plan.routes) >= 2 for plan in plans)
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "nest_tiny", "dla34", SMALL]
-)
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "nest_tiny", "dla34", SMALL])
 def test_the_index_holds_what_a_real_build_shows(name):
     entry = json.loads(json.dumps(describe(name)))
     shipped = json.loads(files("zoo_timm").joinpath("index.json").read_text(encoding="utf-8"))["architectures"][name]
@@ -420,10 +416,10 @@ def test_another_version_of_timm_is_probed_and_kept(tmp_path, monkeypatch):
     assert again["test_vit"] == Index.shipped()["test_vit"]
 
 
-def test_default_weights_that_cannot_be_fetched_are_an_error_that_names_the_tag(tmp_path):
-    code = 'import zoo; zoo.build("timm:resnet18.a1_in1k", "unet-basic", weights="default")'
-    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=offline)
-    assert done.returncode == 1
-    assert "WeightsError: timm could not fetch the weights of resnet18.a1_in1k" in done.stderr
-    assert "pass the file's path as weights=" in done.stderr
+def test_default_weights_that_cannot_be_fetched_are_an_error_that_names_the_tag(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    told = r"timm could not fetch the weights of resnet18\.a1_in1k.*pass the file's path as weights="
+    with pytest.raises(zoo.WeightsError, match=told):
+        zoo.build("timm:resnet18.a1_in1k", "unet-basic", weights="default")
