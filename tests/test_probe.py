@@ -282,16 +282,17 @@ def test_what_a_forward_keeps_on_the_module_is_put_back():
     class Keeps(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv, self.calls, self.kept = conv(3, 4), 0, []
+            self.conv, self.calls, self.kept, self.widths = conv(3, 4), 0, ["before"], {1}
 
         def forward(self, image):
             self.calls += 1
+            self.widths.add(image.shape[-1])
             self.kept.append(self.conv(image))
             return self.kept[-1]
 
     module = Keeps()
     encoder_of(probe(module))
-    assert (module.calls, module.kept) == (0, [])
+    assert (module.calls, module.kept, module.widths) == (0, ["before"], {1})
 
 
 def test_a_sequential_of_ones_own_is_probed():
