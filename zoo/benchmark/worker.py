@@ -117,8 +117,16 @@ def _import(names: list[str]) -> None:
     for name in ("zoo.benchmark.jobs", *names):
         with suppress(Exception):
             importlib.import_module(name)
+    _import_lazy_parts_of_torch()
     gc.freeze()
     gc.enable()
+
+
+def _import_lazy_parts_of_torch() -> None:
+    """Draw a random number on the meta device, where each model is built once: that imports torch's compiler, in a second."""
+    import torch
+
+    torch.empty(1, device="meta").normal_()
 
 
 def _offer_to_the_kernel() -> None:
