@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import signal
 import sys
@@ -14,6 +15,25 @@ from zoo.registry import default_registry
 
 settings.register_profile("zoo", deadline=None, derandomize=True, database=None)
 settings.load_profile("zoo")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Import the tests and what they test without looking for garbage, which took a fifth of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+        gc.set_threshold(10_000, 10, 10)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_what_is_new_may_be_garbage():
+    """Keep what is imported by now from being visited by each garbage collection, which took an eighth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
