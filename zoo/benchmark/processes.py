@@ -27,6 +27,8 @@ from zoo.errors import ZooError
 __all__ = ["Executor", "Limits", "LocalProcesses", "do_here"]
 
 WATCH_SECONDS = 0.05
+START_SECONDS = 120.0
+"""A process may take so long to start: it imports torch, which a busy machine or a slow disk delays."""
 SHARE_OF_MEMORY = 0.9
 
 
@@ -35,7 +37,7 @@ class Limits:
     """What a process may take before it is ended.
 
     Attributes:
-        step_seconds: between two messages, each of which says what is begun.
+        step_seconds: between two messages, each of which says what is begun; the first may take `START_SECONDS`.
         memory_bytes: of resident memory; None for nine tenths of what is free when it starts.
     """
 
@@ -115,7 +117,8 @@ class _Watch:
     """What one process is doing, and whether it may go on."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self._step_seconds = limits.step_seconds
+        self._seconds = max(limits.step_seconds, START_SECONDS)
         self._memory = limits.memory_bytes or int(SHARE_OF_MEMORY * available_bytes())
         self._since = time.monotonic()
         self._kills = _kernel_kills()
@@ -124,11 +127,12 @@ class _Watch:
 
     def heard(self) -> None:
         self._since = time.monotonic()
+        self._seconds = self._step_seconds
 
     def judge(self, process: int | None) -> bool:
         """Return whether the process is to be ended now, and remember why."""
-        if time.monotonic() - self._since > self._limits.step_seconds:
-            told = f"no end of '{self.working.doing}' after {self._limits.step_seconds:g} s (step_limit)"
+        if time.monotonic() - self._since > self._seconds:
+            told = f"no end of '{self.working.doing}' after {self._seconds:g} s (step_limit)"
             self.verdict = ("hang", f"HangError: {told}.")
             return True
         if process is None:
