@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import closing, contextmanager
 from textwrap import dedent
 
 import pytest
 import torch
 import yaml
+from executors import WithoutRates
 from torch import nn
 
 import zoo
-from zoo.benchmark.sweep import IN_PROCESS
+from zoo.benchmark.config import load_config
+from zoo.benchmark.processes import LocalProcesses
+from zoo.benchmark.progress import ConsoleWatcher
+from zoo.benchmark.row import table_of
+from zoo.benchmark.store import Store
+from zoo.benchmark.sweep import IN_PROCESS, run_sweep
 
 ROUNDS = 20
 PLUGIN = """
@@ -114,11 +121,18 @@ def run(tmp_path):
         shared = {"name": "hostile", "plugins": ["plugin.py"], "encoders": ["tiny"], "decoders": list(decoders)}
         shared |= {"modes": ["inference"], "size": [32], "device": "cpu", "rounds": ROUNDS, "warmup": 1}
         path = tmp_path / "run.yaml"
-        path.write_text(yaml.safe_dump(shared | {"step_limit": 10.0, "memory_limit": 2.0} | facts), encoding="utf-8")
-        table = zoo.bench(path, store=tmp_path / "store.sqlite")
-        return {row.decoder: row for row in table.rows}
+        path.write_text(yaml.safe_dump(shared | {"step_limit": 4.0, "memory_limit": 2.0} | facts), encoding="utf-8")
+        with closing(Store(tmp_path / "store.sqlite")) as store, ConsoleWatcher() as watcher:
+            run = run_sweep(load_config(path), store, watcher, processes_without_rates)
+            return {row.decoder: row for row in table_of(store, run.id).rows}
 
     return measure
+
+
+@contextmanager
+def processes_without_rates(limits, preload):
+    with LocalProcesses(limits, preload) as processes:
+        yield WithoutRates(processes)
 
 
 def test_whatever_a_decoder_does_is_its_row_and_the_others_are_measured(run):
@@ -136,7 +150,7 @@ def test_whatever_a_decoder_does_is_its_row_and_the_others_are_measured(run):
     assert [rows[name].rounds for name in ("sound", "unet-basic")] == [ROUNDS, ROUNDS]
     assert rows["raises"].error == "ValueError: no way forward"
     assert all(part in rows["eats"].error for part in ("OutOfMemoryError", "2.0 GiB", "memory_limit"))
-    assert all(part in rows["sleeps"].error for part in ("HangError", "after 10 s", "step_limit"))
+    assert all(part in rows["sleeps"].error for part in ("HangError", "after 4 s", "step_limit"))
     assert "SIGSEGV" in rows["crashes"].error
     assert "status 7" in rows["leaves"].error
     assert "status 0" in rows["leaves-quietly"].error

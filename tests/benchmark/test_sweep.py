@@ -6,12 +6,12 @@ import math
 import sqlite3
 from collections import defaultdict
 from contextlib import closing, nullcontext
-from dataclasses import replace
 from textwrap import dedent
 
 import pytest
 import torch
 import yaml
+from executors import WithoutRates
 
 import zoo
 from zoo.benchmark import BenchConfig, bench
@@ -121,16 +121,6 @@ def processes():
     """One process for all the runs of this file to fork: importing takes longer than measuring them."""
     with LocalProcesses(Limits(step_seconds=300), ["zoo_unet.decoders"]) as executor:
         yield executor
-
-
-class WithoutRates:
-    """Does jobs as another executor does, but for the device's best rates, which take two seconds a run."""
-
-    def __init__(self, executor):
-        self.executor = executor
-
-    def run(self, jobs):
-        return self.executor.run(replace(job, rates=False) for job in jobs)
 
 
 @pytest.fixture
