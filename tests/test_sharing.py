@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,7 +91,7 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hub():
     """Yield the stand-in's address and what it keeps."""
     handler = type("Kept", (Hub,), {"files": {}})
@@ -103,65 +104,74 @@ def hub():
     server.server_close()
 
 
-def run(script, address, tmp_path, *arguments, token=TOKEN):
-    """Run a script whose hub is the stand-in: huggingface_hub reads its address once, when it is imported."""
+SCRIPT = """
+import os, sys, torch, zoo
+
+def push(path):
+    return zoo.push_to_hub(model, path, classes=["ground", "road"], metrics={"miou": 0.5})
+
+def tell_error(function, *arguments):
+    try:
+        function(*arguments)
+    except zoo.WeightsError as error:
+        print(" ".join(str(error).split()))
+
+torch.manual_seed(0)
+model = zoo.build("timm:test_resnet", "unet-basic", classes=2).eval()
+image = torch.ones(1, 3, 40, 50)
+print(push("someone/roads"))
+os.environ["HF_TOKEN"] = ""
+with torch.no_grad():
+    for again in (zoo.load("hf-hub:someone/roads"), zoo.load("hf-hub:someone/roads@main", local_files_only=True)):
+        assert again.class_names == ("ground", "road")
+        assert torch.equal(again(image), model(image))
+os.environ["HF_TOKEN"] = "hf_other"
+tell_error(push, "someone/fields")
+tell_error(zoo.load, "hf-hub:someone/fields")
+tell_error(zoo.load, "hf-hub:someone/weights")
+"""
+
+
+@pytest.fixture(scope="module")
+def told(hub, tmp_path_factory):
+    """Return what a script says of its models on the stand-in: huggingface_hub reads its address once, when it is imported."""
+    address, files = hub
+    files["someone/weights"] = {"model.safetensors": bytes(64)}
+    home = tmp_path_factory.mktemp("home")
     surroundings = {
         "HF_ENDPOINT": address,
-        "HF_HOME": str(tmp_path / "hub"),
+        "HF_HOME": str(home),
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_TOKEN": token,
+        "HF_TOKEN": TOKEN,
         "OMP_NUM_THREADS": "1",
         "NO_PROXY": "127.0.0.1",
     }
-    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | surroundings, check=False)
+    command = [sys.executable, "-W", "error", "-c", SCRIPT]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | surroundings, check=False)
+    assert done.returncode == 0, done.stderr
+    pushed, refused, missing, foreign = done.stdout.splitlines()
+    return SimpleNamespace(pushed=pushed, refused=refused, missing=missing, foreign=foreign, home=home)
 
 
-PUSH = """
-import sys, torch, zoo
-torch.manual_seed(0)
-model = zoo.build("timm:test_resnet", "unet-basic", classes=2).eval()
-print(zoo.push_to_hub(model, "someone/roads", classes=["ground", "road"], metrics={"miou": 0.5}))
-with torch.no_grad():
-    torch.save(model(torch.ones(1, 3, 40, 50)), sys.argv[1])
-"""
-LOAD = """
-import sys, torch, zoo
-for model in (zoo.load("hf-hub:someone/roads"), zoo.load("hf-hub:someone/roads@main", local_files_only=True)):
-    assert model.class_names == ("ground", "road")
-    with torch.no_grad():
-        assert torch.equal(model(torch.ones(1, 3, 40, 50)), torch.load(sys.argv[1]))
-"""
-
-
-def test_a_model_that_was_pushed_is_the_same_when_it_is_loaded_elsewhere(hub, tmp_path):
+def test_a_model_that_was_pushed_is_the_same_when_it_is_loaded_without_a_token(hub, told):
     address, files = hub
-    pushed = run(PUSH, address, tmp_path / "here", tmp_path / "output.pt")
-    assert pushed.returncode == 0, pushed.stderr
-    assert pushed.stdout.strip() == f"{address}/someone/roads/commit/{COMMIT}"
+    assert told.pushed == f"{address}/someone/roads/commit/{COMMIT}"
     assert sorted(files["someone/roads"]) == ["README.md", "config.yaml", "model.safetensors"]
     assert b"miou: 0.5" in files["someone/roads"]["README.md"]
-    loaded = run(LOAD, address, tmp_path / "there", tmp_path / "output.pt", token="")
-    assert loaded.returncode == 0, loaded.stderr
 
 
-def test_what_the_hub_refuses_or_has_not_is_told(hub, tmp_path):
-    address, _ = hub
-    refused = run(PUSH, address, tmp_path, tmp_path / "output.pt", token="hf_other")
-    assert "WeightsError: timm:test_resnet x unet-basic (classes=2) could not be pushed to someone/roads" in refused.stderr
-    assert "hf auth login" in refused.stderr
-    missing = run(LOAD, address, tmp_path, tmp_path / "output.pt")
-    assert "WeightsError: hf-hub:someone/roads could not be fetched" in missing.stderr
+def test_what_the_hub_refuses_or_has_not_is_told(told):
+    assert "timm:test_resnet x unet-basic (classes=2) could not be pushed to someone/fields" in told.refused
+    assert "hf auth login" in told.refused
+    assert "hf-hub:someone/fields could not be fetched" in told.missing
 
 
-def test_of_another_programs_weights_only_the_names_are_fetched(hub, tmp_path):
-    address, files = hub
-    files["someone/roads"] = {"model.safetensors": bytes(64)}
-    refused = run(LOAD, address, tmp_path, tmp_path / "output.pt")
-    assert "WeightsError: hf-hub:someone/roads holds no saved model: it has no config.yaml" in refused.stderr
-    assert not list(tmp_path.rglob("*.safetensors"))
+def test_of_another_programs_weights_only_the_names_are_fetched(told):
+    assert "hf-hub:someone/weights holds no saved model: it has no config.yaml" in told.foreign
+    assert [path for path in told.home.rglob("*.safetensors") if "roads" not in str(path)] == []
+    assert list(told.home.rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("options", [{"token": "hf_1"}, {"local_files_only": True, "cache_dir": "cache"}])
