@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from textwrap import dedent
 
@@ -32,7 +33,9 @@ from zoo.benchmark.store import Store
 from zoo.benchmark.sweep import run_sweep
 from zoo.benchmark.table import table_of
 from zoo.benchmark.trial import Trial, subject_key, trials_of
+from zoo.cli import main
 from zoo.plugin_files import load_plugin_file
+from zoo.registry import default_registry
 from zoo.statistics import estimate_difference
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -122,12 +125,19 @@ def done(path, store, *arguments):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, one_thread):
+    """Return the store of a run of the command line, and what it printed."""
     folder = tmp_path_factory.mktemp("finished")
-    store = folder / "store.sqlite"
-    status, out, err = done(made(folder), store)
-    assert status == 0, err
-    return store, out, err
+    path, store = made(folder), folder / "store.sqlite"
+    out, err = io.StringIO(), io.StringIO()
+    default_registry.cache_clear()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["zoo", "bench", str(path), "--store", str(store)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    default_registry.cache_clear()
+    assert not stop.value.code, err.getvalue()
+    return store, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")
