@@ -2,8 +2,6 @@
 
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,17 +34,19 @@ def blocks(document: Path, language: str) -> list[str]:
         pytest.param("docs/tutorial.md", marks=pytest.mark.slow),
     ],
 )
-def test_every_python_snippet_of_a_document_runs_from_top_to_bottom(name, tmp_path):
+@pytest.mark.usefixtures("fresh_registry")
+def test_every_python_snippet_of_a_document_runs_from_top_to_bottom(name, tmp_path, monkeypatch, capsys):
     snippets = blocks(ROOT / name, "python")
     assert snippets
     script = tmp_path / "document.py"
     script.write_text("\n".join(snippets), encoding="utf-8")
-    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr().out
     shown = re.findall(
         r"^print\(.*\)\s+# (torch\.Size\(\[[\d, ]+\]\)|\d+ checks ran on \S+, all passed)", script.read_text(), re.MULTILINE
     )
-    assert [said for said in shown if said not in done.stdout] == []
+    assert [said for said in shown if said not in printed] == []
 
 
 @pytest.mark.parametrize("example", ["basic_decoder.py", "sum_decoder.py"])
