@@ -1,7 +1,8 @@
-"""`parametrize_with_checks` in a pytest run of its own."""
+"""`parametrize_with_checks` in pytest runs of its own."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,27 +13,26 @@ import pytest
 import zoo
 from zoo.testing import parametrize_with_checks
 
-HERE = Path(__file__).parent
 HEAD = """
-    import sys
-    sys.path.insert(0, {here!r})
     import zoo
     from planted_decoders import FAULTY, Sum, register
     from zoo.testing import parametrize_with_checks
-
-    import torch
-    torch.set_num_threads(1)
 """
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, monkeypatch, capsys, fresh_registry, one_thread):
+    """Return a function that runs pytest on some code, within the pytest that runs: its exit status and what it prints."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+
     def run(code, *arguments):
         file = tmp_path / "test_it.py"
-        file.write_text(dedent(HEAD).format(here=str(HERE)) + dedent(code), encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, *arguments, file]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-        return done.returncode, done.stdout + done.stderr
+        file.write_text(dedent(HEAD) + dedent(code), encoding="utf-8")
+        plugins = [word for name in ("cacheprovider", "faulthandler", "xdist") for word in ("-p", f"no:{name}")]
+        surroundings = ["--rootdir", str(tmp_path), "--import-mode=importlib", "--capture=no"]
+        status = pytest.main([*plugins, *surroundings, *arguments, str(file)])
+        del sys.modules["test_it"]
+        return status, capsys.readouterr().out
 
     return run
 
@@ -135,12 +135,12 @@ def test_what_cannot_be_meant_is_refused(ids, expected_failures, error, message)
 
 
 @pytest.mark.parametrize("missing", ["hypothesis", "pytest"])
-def test_a_missing_library_is_named_with_what_installs_it(missing):
-    code = f"import sys; sys.modules[{missing!r}] = None\nfrom zoo.testing import parametrize_with_checks as p\np(['resnet18'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (
-        f'ZooError: zoo.testing needs {missing}, which is not installed: pip install "segmentation-zoo[testing]"' in done.stderr
-    )
+def test_a_missing_library_is_named_with_what_installs_it(monkeypatch, missing):
+    told = f'zoo.testing needs {missing}, which is not installed: pip install "segmentation-zoo[testing]"'
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, missing, None)
+        with pytest.raises(zoo.ZooError, match=re.escape(told)):
+            parametrize_with_checks(["resnet18"])
 
 
 def test_the_kit_itself_imports_neither_pytest_nor_hypothesis():
