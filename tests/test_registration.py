@@ -582,13 +582,12 @@ class Mine(nn.Module):
         return sum(F.interpolate(x, size=maps[0].shape[-2:]) for x in maps)
 
 
-config = zoo.BenchConfig(
-    name="mine", encoders=["resnet18"], decoders=["mine", "unet-basic"], modes=["inference"], size=[32], rounds=20, device="cpu"
-)
+pairings = [{"encoder": "resnet18", "decoder": decoder, "levels": 2} for decoder in ("mine", "unet-basic")]
+config = zoo.BenchConfig(name="mine", pairings=pairings, modes=["inference"], size=[32], rounds=20, device="cpu")
 rows = zoo.bench(config, store="store.sqlite").rows
 print([(row.name, row.error, row.rounds) for row in rows])
 """
-MEASURED = "[('resnet18 x mine', None, 20), ('resnet18 x unet-basic', None, 20)]"
+MEASURED = "[('resnet18 x mine (levels=2)', None, 20), ('resnet18 x unet-basic (levels=2)', None, 20)]"
 
 
 @pytest.mark.parametrize("how", [pytest.param("script", marks=pytest.mark.slow), "notebook"])
