@@ -306,7 +306,7 @@ def test_coarser_maps_of_other_widths_than_declared_are_a_finding():
 
 
 def test_a_tuple_in_train_mode_is_a_finding():
-    assert failures(register(TupleInTraining))["gradients_are_finite"].found == "tuple"
+    assert outcome(register(TupleInTraining), "gradients_are_finite").found == "tuple"
 
 
 def test_needs_that_nothing_meets_are_a_finding():

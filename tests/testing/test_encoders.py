@@ -33,7 +33,7 @@ def test_an_encoder_that_keeps_the_contract_passes_every_check(encoder):
     "id",
     [
         pytest.param("timm:mobilenetv3_small_050", marks=pytest.mark.slow),
-        "timm:vit_tiny_patch16_224",
+        "timm:test_vit",
         pytest.param("timm:mambaout_femto", marks=pytest.mark.slow),
     ],
 )
