@@ -126,6 +126,7 @@ def test_a_step_that_fails_is_kept_and_ends_nothing_and_is_done_again_only_when_
 
 def test_a_step_beyond_its_own_limit_has_failed_and_one_that_the_calls_end_cut_off_goes_on_later(gpu, call, monkeypatch):
     sleeps = "import time; time.sleep(60)"
+    monkeypatch.setattr(gpu, "GRACE_SECONDS", 0.5)  # what is started in the background ignores an interrupt
     assert call(part_of(gpu, step_of(gpu, sleeps, seconds=1)))["part"]["step"]["outcome"] == "failed"
     cut = part_of(gpu, step_of(gpu, sleeps, seconds=100), name="cut", seconds=100)
     monkeypatch.setattr(gpu, "LEAST_SECONDS", 1)
