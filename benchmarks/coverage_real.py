@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Each process is forked from one that has imported everything."""
-IMPORTS = ("torch", "timm", "segmentation_models_pytorch", "zoo.building", "zoo_timm.encoder", "zoo_smp.encoder")
+IMPORTS = ("torch", "timm", "segmentation_models_pytorch", "zoo.model.building", "zoo_timm.encoder", "zoo_smp.encoder")
 
 Row = dict[str, Any]
 
@@ -164,7 +164,7 @@ def run_encoder(name: str, decoder: str, memory: float) -> Iterator[Row]:
     """Yield a row for each size; a model that takes every size is built once."""
     import torch
 
-    from zoo.devices import is_out_of_memory
+    from zoo.common.devices import is_out_of_memory
 
     model = None
     for size in SIZES:

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.deployment.reference import relative_error
-from zoo.rendering import table_row
+from zoo.common.rendering import table_row
+from zoo.inference.reference import relative_error
 
 ENCODERS = (
     "resnet18",

@@ -19,8 +19,8 @@ import torch
 from deployed import settled
 
 import zoo
-from zoo.exporting import FORMATS
-from zoo.rendering import table_row
+from zoo.common.rendering import table_row
+from zoo.inference.exporting import FORMATS
 
 ENCODERS = (
     "resnet18",

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from gpu_parts import PARTS, ROOT, Part, Step, needed_by_part
 
 if TYPE_CHECKING:
-    from zoo.benchmark.table import Table
+    from zoo.benchmark.table.table import Table
 
 LEAST_SECONDS = 15
 """With less than this left, no step is begun: most of it would be imports."""
@@ -239,8 +239,8 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
 
 def write_reports(results: Results, has_gpu: bool) -> None:
     """Write what a person reads: the README's rows, all tables, peers, and how each step ended."""
-    from zoo.benchmark.formats import document
-    from zoo.benchmark.selection import filtered
+    from zoo.benchmark.analysis.selection import filtered
+    from zoo.benchmark.table.formats import document
 
     ending = "gpu" if has_gpu else "cpu"
     tables = _tables(results.store)
@@ -258,8 +258,8 @@ def write_reports(results: Results, has_gpu: bool) -> None:
 
 def _tables(store: Path) -> dict[str, Table]:
     """Return the table of each configuration's latest run that measured something, by its name."""
-    from zoo.benchmark.store import Store
-    from zoo.benchmark.table import table_of
+    from zoo.benchmark.store.store import Store
+    from zoo.benchmark.table.table import table_of
 
     if not store.exists():
         return {}

@@ -9,6 +9,7 @@ from pathlib import Path
 __all__ = ["PARTS", "ROOT", "Part", "Step", "needed_by_part"]
 
 ROOT = Path(__file__).resolve().parents[1]
+DEPLOY_TESTS = "tests/inference/deployment/test_deploy.py"
 BENCHMARKS = ROOT / "benchmarks"
 
 
@@ -86,11 +87,18 @@ PARTS = (
         needs=PYTEST,
         steps=(
             script("tf32", 45, "tf32.py", tiny=["--decoders", "unet-basic"]),
-            gpu_tests("deploy, known to fail", 60, "tests/deployment/test_deploy.py", "-k", "as_near_to_float32", is_tiny=True),
-            gpu_tests("sweep", 60, "tests/benchmark/test_sweep.py"),
-            gpu_tests("deploy, others", 90, "tests/deployment/test_deploy.py", "-k", "not as_near_to_float32"),
-            gpu_tests("rates", 30, "tests/benchmark/test_rates.py"),
-            gpu_tests("prediction", 40, "tests/prediction/test_predictor.py"),
+            gpu_tests(
+                "deploy, known to fail",
+                60,
+                DEPLOY_TESTS,
+                "-k",
+                "as_near_to_float32",
+                is_tiny=True,
+            ),
+            gpu_tests("sweep", 60, "tests/benchmark/running/test_sweep.py"),
+            gpu_tests("deploy, others", 90, DEPLOY_TESTS, "-k", "not as_near_to_float32"),
+            gpu_tests("rates", 30, "tests/benchmark/measuring/test_rates.py"),
+            gpu_tests("prediction", 40, "tests/inference/prediction/test_predictor.py"),
         ),
     ),
     Part(

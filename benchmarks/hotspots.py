@@ -24,12 +24,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
-from zoo.benchmark.environment import describe_environment
-from zoo.benchmark.rates import best_rate, measure_rates
-from zoo.deployment import onednn
-from zoo.deployment.graph import capture, place_of
-from zoo.deployment.passes import PASSES, apply_passes
-from zoo.rendering import table_row
+from zoo.benchmark.measuring.peak_rates import best_rate, measure_rates
+from zoo.benchmark.running.environment import describe_environment
+from zoo.common.rendering import table_row
+from zoo.inference.deployment import onednn
+from zoo.inference.deployment.graph import capture, place_of
+from zoo.inference.deployment.passes import PASSES, apply_passes
 
 CPU = torch.device("cpu")
 CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::_slow_conv2d_forward")

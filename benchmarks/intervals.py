@@ -1,7 +1,7 @@
 """How often the table's intervals hold the true median, for samples whose median is known: `python benchmarks/intervals.py`.
 
 The distributions are shapes that timings have: a floor with a long tail, two modes, a normal spread. Beside the bootstrap
-(`zoo.statistics`) stands the interval between two order statistics, whose level follows from the binomial
+(`zoo.common.statistics`) stands the interval between two order statistics, whose level follows from the binomial
 distribution without any assumption (Conover 1999, Practical Nonparametric Statistics, 3.2). Nothing is timed here.
 """
 
@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from zoo.statistics import estimate_median
+from zoo.common.statistics import estimate_median
 
 DISTRIBUTIONS = {
     "exponential tail": (lambda draw, size: 1 + draw.exponential(0.05, size), 1 + 0.05 * math.log(2)),

@@ -21,9 +21,9 @@ import tifffile
 import torch
 
 import zoo
-from zoo.benchmark.environment import describe_environment
-from zoo.devices import choose_device
-from zoo.rendering import table_row
+from zoo.benchmark.running.environment import describe_environment
+from zoo.common.devices import choose_device
+from zoo.common.rendering import table_row
 
 PAIRINGS = (
     ("resnet18", {"levels": 2, "decoder_options": {"channels": (16, 8)}}),

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from turns import seconds_by_turns
 
 import zoo
-from zoo.benchmark.environment import describe_environment
-from zoo.rendering import table_row
-from zoo.statistics import estimate_ratio
+from zoo.benchmark.running.environment import describe_environment
+from zoo.common.rendering import table_row
+from zoo.common.statistics import estimate_ratio
 
 ENCODERS = (
     "resnet18",

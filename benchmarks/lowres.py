@@ -15,10 +15,10 @@ from torch import Tensor
 from turns import seconds_by_turns
 
 import zoo
-from zoo.benchmark.environment import describe_environment
-from zoo.devices import choose_device
-from zoo.statistics import estimate_ratio
-from zoo.upsampled_conv import pays_at_low_resolution
+from zoo.benchmark.running.environment import describe_environment
+from zoo.common.devices import choose_device
+from zoo.common.statistics import estimate_ratio
+from zoo.model.layers.upsampled_conv import pays_at_low_resolution
 
 BLOCKS = ((512, 256, 256, 32), (256, 128, 128, 16), (128, 64, 64, 8), (64, 64, 32, 4), (32, 0, 16, 2))
 """(upsampled channels, skip channels, output channels, how many times smaller the upsampled map is than the image)."""

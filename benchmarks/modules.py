@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo.measurement import leaves, named_tensors
+from zoo.model.probing.measurement import leaves, named_tensors
 
 OPEN_SIZE = (225, 301)
 REFERENCE_SIZE = (256, 320)

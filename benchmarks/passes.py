@@ -16,14 +16,14 @@ import torch
 from turns import seconds_by_turns
 
 import zoo
-from zoo.benchmark.environment import describe_environment
-from zoo.deployment.checked import Way, checked_program
-from zoo.deployment.passes import PASSES
-from zoo.deployment.reference import reference_of
-from zoo.deployment.runtimes import original_program
-from zoo.devices import choose_device
-from zoo.rendering import table_row
-from zoo.statistics import estimate_ratio
+from zoo.benchmark.running.environment import describe_environment
+from zoo.common.devices import choose_device
+from zoo.common.rendering import table_row
+from zoo.common.statistics import estimate_ratio
+from zoo.inference.deployment.checked import Way, checked_program
+from zoo.inference.deployment.passes import PASSES
+from zoo.inference.reference import reference_of
+from zoo.inference.runtimes import original_program
 
 DECODERS = ("unet-basic", "unet-bilinear", "unet-attention", "smp:unet")
 

@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from turns import seconds_by_turns
 
 import zoo
-from zoo.benchmark.environment import describe_environment
-from zoo.deployment.choice import ORIGINAL
-from zoo.deployment.reference import reference_of, relative_error
-from zoo.deployment.runtimes import RUNTIMES, has_bfloat16, suits
-from zoo.devices import choose_device
-from zoo.statistics import estimate_ratio
+from zoo.benchmark.running.environment import describe_environment
+from zoo.common.devices import choose_device
+from zoo.common.statistics import estimate_ratio
+from zoo.inference.deployment.choice import ORIGINAL
+from zoo.inference.reference import reference_of, relative_error
+from zoo.inference.runtimes import RUNTIMES, has_bfloat16, suits
 
 WIDTHS = (256, 128, 64, 32, 16)
 LOSSES = 10

@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 
 from zoo.benchmark.config import BenchConfig
-from zoo.benchmark.environment import describe_environment
-from zoo.benchmark.records import Round, Sample, StaticCost
-from zoo.benchmark.store import Store
+from zoo.benchmark.messages import Round, Sample, StaticCost
+from zoo.benchmark.running.environment import describe_environment
+from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import trials_of
-from zoo.pairing import Pairing
+from zoo.pairing.pairing import Pairing
 
 ROUNDS, GROUP = 20, 8
 COMMANDS = {

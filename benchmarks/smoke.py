@@ -18,18 +18,18 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo.benchmark.clock import timed
 from zoo.benchmark.config import BenchConfig
-from zoo.benchmark.environment import describe_environment
-from zoo.benchmark.jobs import Job
-from zoo.benchmark.memory import allocated_bytes, available_bytes, forget_peaks, peak_allocated_bytes
-from zoo.benchmark.processes import Limits, LocalProcesses
-from zoo.benchmark.records import Alone, Failed
-from zoo.benchmark.steps import make_step
+from zoo.benchmark.measuring.clock import timed
+from zoo.benchmark.measuring.jobs import Job
+from zoo.benchmark.measuring.memory import allocated_bytes, available_bytes, forget_peaks, peak_allocated_bytes
+from zoo.benchmark.measuring.steps import make_step
+from zoo.benchmark.messages import Alone, Failed
+from zoo.benchmark.running.environment import describe_environment
+from zoo.benchmark.running.local import Limits, LocalProcesses
 from zoo.benchmark.trial import Trial, trials_of
-from zoo.deployment.reference import relative_error
-from zoo.deployment.runtimes import original_program, recorded_program
-from zoo.devices import choose_device, is_usable
+from zoo.common.devices import choose_device, is_usable
+from zoo.inference.reference import relative_error
+from zoo.inference.runtimes import original_program, recorded_program
 
 SIZE = 64
 

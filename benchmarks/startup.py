@@ -22,9 +22,9 @@ import torch
 from turns import by_turns
 
 import zoo
-from zoo.benchmark.environment import describe_environment
-from zoo.rendering import table_row
-from zoo.statistics import estimate_median, estimate_ratio
+from zoo.benchmark.running.environment import describe_environment
+from zoo.common.rendering import table_row
+from zoo.common.statistics import estimate_median, estimate_ratio
 
 BARE = "pass"
 OURS = 'import zoo; zoo.build("resnet18", "unet-basic")'

@@ -6,7 +6,7 @@ GPU the columns beside them are what the device itself gives. Where the two agre
 TF32; where the device's are much smaller, its library chose float32 kernels for some of them at that size.
 
 Errors are max|a - b| / max|b| to the model's output in float64. `zoo.deploy` runs the model itself, and not the program, where
-the program's error is more than `zoo.deployment.reference.ROUNDINGS` times the model's.
+the program's error is more than `zoo.inference.reference.ROUNDINGS` times the model's.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import zoo
-from zoo.deployment.graph import capture
-from zoo.deployment.passes import PASSES, apply_passes
-from zoo.deployment.reference import ROUNDINGS, full_float32, relative_error
-from zoo.devices import choose_device
+from zoo.common.devices import choose_device
+from zoo.inference.deployment.graph import capture
+from zoo.inference.deployment.passes import PASSES, apply_passes
+from zoo.inference.reference import ROUNDINGS, full_float32, relative_error
 
 DECODERS = ("unet-basic", "unet-bilinear", "unet-attention", "smp:unet")
 SIZES = ((64, 96), (65, 97), (127, 64), (256, 256))

@@ -22,13 +22,13 @@ import torch
 from turns import seconds_by_turns
 
 import zoo
-from zoo.benchmark.environment import describe_environment
-from zoo.benchmark.memory import forget_peaks, peak_allocated_bytes, peak_resident_bytes
-from zoo.deployment.runtimes import autocast, has_bfloat16
-from zoo.devices import choose_device
-from zoo.normalisation import Normalisation
-from zoo.rendering import table_row
-from zoo.statistics import estimate_ratio
+from zoo.benchmark.measuring.memory import forget_peaks, peak_allocated_bytes, peak_resident_bytes
+from zoo.benchmark.running.environment import describe_environment
+from zoo.common.devices import choose_device
+from zoo.common.rendering import table_row
+from zoo.common.statistics import estimate_ratio
+from zoo.inference.runtimes import autocast, has_bfloat16
+from zoo.model.layers.normalization import Normalisation
 
 Way = Callable[[np.ndarray], np.ndarray]
 MONAI = "monai"

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from zoo.benchmark.clock import read_clock
+from zoo.benchmark.measuring.clock import read_clock
 
 __all__ = ["by_turns", "seconds_by_turns"]
 

@@ -11,7 +11,7 @@ from textwrap import dedent
 import pytest
 from hypothesis import settings
 
-from zoo.registry import default_registry
+from zoo.registry.registry import default_registry
 
 settings.register_profile("zoo", deadline=None, derandomize=True, database=None)
 settings.load_profile("zoo")

@@ -29,14 +29,14 @@ def test_the_wheel_holds_the_core_the_plugins_and_their_data_and_nothing_else(tm
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
         "zoo/py.typed",
-        "zoo/benchmark/chelsea.jpg",
+        "zoo/benchmark/measuring/chelsea.jpg",
         "zoo_timm/index.json",
         "zoo_timm/licences.json",
         "zoo_smp/index.json",
         "zoo_unet/decoders.py",
     ):
         assert needed in names
-    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "zoo/scaffold/templates").rglob("*.template")}
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "zoo/cli/new/templates").rglob("*.template")}
     assert templates
     assert templates <= set(names)
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {

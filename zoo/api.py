@@ -7,19 +7,19 @@ from dataclasses import replace
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from zoo.common.options import Options
+from zoo.common.suggestions import did_you_mean
 from zoo.errors import OptionError, WeightsError
-from zoo.hints import did_you_mean
-from zoo.options import Options
-from zoo.pairing import Pairing
-from zoo.plan import Plan
-from zoo.planning import resolve
-from zoo.registry import MODULE, Entry, default_registry
-from zoo.specs import EncoderSpec
+from zoo.pairing.pairing import Pairing
+from zoo.pairing.plan import Plan
+from zoo.pairing.resolution import resolve
+from zoo.registry.registry import MODULE, Entry, default_registry
+from zoo.registry.specs import EncoderSpec
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from zoo.model import SegmentationModel
+    from zoo.model.model import SegmentationModel
 
 __all__ = ["build", "channels", "explain", "negotiate"]
 
@@ -90,7 +90,7 @@ def build(
         "encoder_options": {} if encoder_options is None else encoder_options,
         "decoder_options": {} if decoder_options is None else decoder_options,
     }
-    from zoo.building import build_pairing
+    from zoo.model.building import build_pairing
 
     return build_pairing(*_asked(encoder, decoder, options))
 
@@ -150,8 +150,8 @@ def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **option
             )
         return str(report)
     pairing, entry = _asked(encoder, decoder, options)
-    from zoo.explanation import plan_view
-    from zoo.rendering import plain_text
+    from zoo.common.rendering import plain_text
+    from zoo.pairing.plan_view import plan_view
 
     return plain_text(plan_view(resolve(pairing, entry).plan, pairing), width=120).rstrip()
 
@@ -196,7 +196,7 @@ def _is_module(encoder: EncoderLike) -> bool:
 
 
 def _probed(module: EncoderLike, in_channels: int, image_size: tuple[int, int] | None) -> Entry[EncoderSpec]:
-    from zoo.probe import probe  # imports torch, as whoever holds a module has done
+    from zoo.model.probing.probe import probe  # imports torch, as whoever holds a module has done
 
     spec = probe(cast("Module", module), in_channels=in_channels, image_size=image_size)
     return Entry(kind="encoder", plugin=MODULE, distribution="", version="", spec=spec)

@@ -12,7 +12,7 @@ from zoo.benchmark import load_config
 from zoo.benchmark.config import fitted, with_quality
 from zoo.benchmark.quality import BUDGETS, OTHER_BUDGET
 from zoo.benchmark.trial import trials_of
-from zoo.data.tasks import TASKS
+from zoo.data.tasks.tasks import TASKS
 
 VALID = {"name": "small", "encoders": "[resnet18]", "decoders": "[unet-basic]"}
 TOP_LEVEL_KEYS = ["name", "encoders", "pairings", "baseline", "modes", "batch", "size", "dtype", "input", "device", "rounds"]

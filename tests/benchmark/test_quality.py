@@ -23,20 +23,20 @@ from report_tables import failed, quality, row
 
 import zoo
 from zoo.benchmark import BenchConfig, load_config
-from zoo.benchmark.compare import compare
-from zoo.benchmark.formats import document, records
-from zoo.benchmark.jobs import Job
-from zoo.benchmark.progress import ConsoleWatcher
-from zoo.benchmark.records import Failed, Working
-from zoo.benchmark.selection import sorted_by
-from zoo.benchmark.store import Store
-from zoo.benchmark.sweep import run_sweep
-from zoo.benchmark.table import table_of
+from zoo.benchmark.analysis.compare import compare
+from zoo.benchmark.analysis.selection import sorted_by
+from zoo.benchmark.measuring.jobs import Job
+from zoo.benchmark.messages import Failed, Working
+from zoo.benchmark.running.progress import ConsoleWatcher
+from zoo.benchmark.running.sweep import run_sweep
+from zoo.benchmark.store.store import Store
+from zoo.benchmark.table.formats import document, records
+from zoo.benchmark.table.table import table_of
 from zoo.benchmark.trial import Trial, subject_key, trials_of
 from zoo.cli import main
-from zoo.plugin_files import load_plugin_file
-from zoo.registry import default_registry
-from zoo.statistics import estimate_difference
+from zoo.common.statistics import estimate_difference
+from zoo.registry.plugin_files import load_plugin_file
+from zoo.registry.registry import default_registry
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

@@ -85,7 +85,7 @@ def test_stopping_early_misleads_no_more_often_than_the_level_says():
             samples = {"base": base[:rounds], "other": other[:rounds]}
             if plan.stop(samples, "base", rounds=rounds, seconds=0):
                 break
-        from zoo.statistics import estimate_ratio
+        from zoo.common.statistics import estimate_ratio
 
         ratio = estimate_ratio(samples["other"], samples["base"], plan.confidence)
         held += ratio.low <= 1 <= ratio.high

@@ -15,9 +15,9 @@ from PIL import Image
 
 import zoo
 from zoo import open_data
-from zoo.data.contact_sheet import contact_sheet
 from zoo.data.entry import DataEntry, locate_data
 from zoo.data.folder import look_through
+from zoo.data.masks.contact_sheet import contact_sheet
 
 RANDOM = np.random.default_rng(0)
 

@@ -15,7 +15,7 @@ from PIL import Image
 import zoo
 from zoo import open_data
 from zoo.data.folder import look_through
-from zoo.data.masks import read_mask
+from zoo.data.masks.masks import read_mask
 
 SIZE = (12, 16)
 

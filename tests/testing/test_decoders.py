@@ -10,7 +10,7 @@ from planted_decoders import FAULTY, GOOD, Concat, Gated, Sum, register
 from torch import nn
 
 import zoo
-from zoo.registry import default_registry
+from zoo.registry.registry import default_registry
 from zoo.testing import ConformanceError, check_decoder
 from zoo.testing.conformance import checks_of, outcome_of, subject_of
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoo.benchmark.config import BenchConfig, load_config
 
 if TYPE_CHECKING:
-    from zoo.benchmark.table import Table
+    from zoo.benchmark.table.table import Table
 
 __all__ = ["DEFAULT_STORE", "BenchConfig", "bench", "load_config"]
 
@@ -38,12 +38,12 @@ def bench(
     Example:
         >>> print(zoo.bench("configs/resnet18.yaml"))
     """
-    from zoo.benchmark.cluster import ray_executor
-    from zoo.benchmark.processes import LocalProcesses
-    from zoo.benchmark.progress import ConsoleWatcher
-    from zoo.benchmark.store import Store
-    from zoo.benchmark.sweep import run_sweep
-    from zoo.benchmark.table import table_of
+    from zoo.benchmark.running.local import LocalProcesses
+    from zoo.benchmark.running.progress import ConsoleWatcher
+    from zoo.benchmark.running.ray.connect import ray_executor
+    from zoo.benchmark.running.sweep import run_sweep
+    from zoo.benchmark.store.store import Store
+    from zoo.benchmark.table.table import table_of
 
     wanted = config if isinstance(config, BenchConfig) else load_config(Path(config))
     with ConsoleWatcher() as watcher:

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from zoo.benchmark.quality import QualityEntry
-from zoo.configuration import Count, Side, Strict, checked, read_mapping
+from zoo.common.configuration import Count, Side, Strict, checked, read_mapping
 from zoo.data.entry import DataEntry
 from zoo.errors import ConfigError, OptionError
-from zoo.pairing import Pairing
-from zoo.pairing_file import PairingOptions
+from zoo.pairing.pairing import Pairing
+from zoo.pairing.pairing_yaml import PairingOptions
 
 __all__ = [
     "BenchConfig",

@@ -10,9 +10,9 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from zoo.configuration import Count
+from zoo.common.configuration import Count
+from zoo.common.statistics import Difference, estimate_difference
 from zoo.data.entry import DataNamed
-from zoo.statistics import Difference, estimate_difference
 from zoo.training.settings import TrainSettings
 
 __all__ = ["BUDGETS", "FLOORS", "OTHER_BUDGET", "Floor", "Quality", "QualityEntry", "told_budget"]

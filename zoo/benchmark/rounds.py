@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.benchmark.config import BenchConfig
-from zoo.benchmark.records import StopReason
-from zoo.statistics import CONFIDENCE, estimate_median, estimate_ratio
+from zoo.benchmark.messages import StopReason
+from zoo.common.statistics import CONFIDENCE, estimate_median, estimate_ratio
 
 __all__ = ["RoundsPlan", "plan_of", "rounds_plan"]
 

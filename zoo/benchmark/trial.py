@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from zoo.benchmark.config import TRAINING_RUNTIMES, BenchConfig, ExcludeRule, PairingEntry, ReferenceEntry
-from zoo.options import Options, plain
-from zoo.pairing import Pairing
+from zoo.common.options import Options, plain
+from zoo.pairing.pairing import Pairing
 
 __all__ = [
     "BLOCK_FACTS",

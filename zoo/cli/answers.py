@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import typer
 from typer.core import TyperCommand
 
+from zoo.common.lent_streams import lend
+from zoo.common.printable import printable
 from zoo.errors import OptionError, PluginError
-from zoo.lent_streams import lend
-from zoo.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +77,7 @@ def note(text: object) -> None:
 
 def console() -> Console:
     """Return a console for the answer, of the terminal's width, or wide enough for whole tables where there is no terminal."""
-    from zoo.rendering import FULL_WIDTH, PrintableConsole
+    from zoo.common.rendering import FULL_WIDTH, PrintableConsole
 
     screen = PrintableConsole(file=_stream(), highlight=False)
     return screen if screen.is_terminal else PrintableConsole(file=_stream(), highlight=False, width=FULL_WIDTH)

@@ -38,7 +38,7 @@ def fail(message: str, status: int) -> NoReturn:
     """Print the message as an error, and exit with this status."""
     from rich.text import Text
 
-    from zoo.rendering import PrintableConsole
+    from zoo.common.rendering import PrintableConsole
 
     PrintableConsole(file=error_stream()).print(Text("Error: ", style="bold red") + Text(message), soft_wrap=True)
     sys.exit(status)

@@ -50,9 +50,9 @@ def compare(
 
     Exit status 1: with --fail-if-slower, some trial is slower by more than that with its whole interval, or fails now.
     """
-    from zoo.benchmark.compare import compare as compare_runs
-    from zoo.benchmark.compare_formats import document, told_trial
-    from zoo.benchmark.selection import chosen_runs
+    from zoo.benchmark.analysis.compare import compare as compare_runs
+    from zoo.benchmark.analysis.compare_formats import document, told_trial
+    from zoo.benchmark.analysis.selection import chosen_runs
     from zoo.benchmark.trial import told_block
 
     form = format or format_of(output)
@@ -74,7 +74,7 @@ def compare(
 
 def _share(text: str) -> float:
     """Return "5%" or "0.05" as a share; "5" could mean either."""
-    from zoo.benchmark.facts import quantity
+    from zoo.benchmark.analysis.fields import quantity
 
     share = quantity("ratio", text, "--fail-if-slower")
     if share < 0 or (share >= 1 and "%" not in text):

@@ -15,8 +15,8 @@ from zoo.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from zoo.benchmark.store import Store
-    from zoo.benchmark.table import Table
+    from zoo.benchmark.store.store import Store
+    from zoo.benchmark.table.table import Table
     from zoo.common.grid import Document
 
 __all__ = [
@@ -65,7 +65,7 @@ def opened_store(store: Path) -> Iterator[Store]:
     Raises:
         StoreError: there is none, or its facts are not as `zoo bench` writes them.
     """
-    from zoo.benchmark.store import Store
+    from zoo.benchmark.store.store import Store
 
     with closing(Store(store, must_exist=True)) as opened, opened.reading():
         yield opened
@@ -95,7 +95,7 @@ def show_table(document: Document, form: FormatName, output: Path | None, *, kep
         answer(document.render(form.value), nl=False)
         return
     if output is not None:
-        from zoo.rendering import write_whole
+        from zoo.common.rendering import write_whole
 
         write_whole(output, document.render(form.value), kept)
     screen = console()
@@ -116,8 +116,8 @@ def check_writable(output: Path) -> None:
 
 def read_table(opened: Store, runs: Sequence[str] | None) -> Table:
     """Return the table of the runs asked for, by default of the latest."""
-    from zoo.benchmark.selection import chosen_runs
-    from zoo.benchmark.table import table_of
+    from zoo.benchmark.analysis.selection import chosen_runs
+    from zoo.benchmark.table.table import table_of
 
     return table_of(opened, *chosen_runs(opened, runs or []))
 

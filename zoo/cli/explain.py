@@ -12,7 +12,7 @@ from zoo.cli.application import app
 from zoo.errors import OptionError
 
 if TYPE_CHECKING:
-    from zoo.pairing import Pairing
+    from zoo.pairing.pairing import Pairing
 
 __all__: list[str] = []
 
@@ -46,8 +46,8 @@ def explain(
     decoder_options: DecoderOptions = None,
 ) -> None:
     """Show the plan of a pairing: which feature map goes where, through what, and why."""
-    from zoo.explanation import plan_view
-    from zoo.planning import resolve
+    from zoo.pairing.plan_view import plan_view
+    from zoo.pairing.resolution import resolve
 
     pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
     console().print(plan_view(resolve(pairing).plan, pairing))
@@ -67,7 +67,7 @@ def negotiate(
     """Print the plan of a pairing as JSON, for a program to read."""
     import json
 
-    from zoo.planning import resolve
+    from zoo.pairing.resolution import resolve
 
     pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
     answer(json.dumps(resolve(pairing).plan.as_dict(), indent=2))
@@ -83,7 +83,7 @@ def _pairing(
     encoder_options: list[str] | None,
     decoder_options: list[str] | None,
 ) -> Pairing:
-    from zoo.pairing import Pairing
+    from zoo.pairing.pairing import Pairing
 
     return Pairing(
         encoder,
@@ -107,7 +107,7 @@ def _size(given: str | None) -> tuple[int, int] | None:
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:
-    from zoo.configuration import read_option
+    from zoo.common.configuration import read_option
 
     options = {}
     for entry in given or ():

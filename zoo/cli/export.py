@@ -63,10 +63,10 @@ def export_model(
     The file is run and compared with the model, at sizes that it was not exported with. Where one for all sizes cannot be
     made, it takes one size and is named so. Exit status 2: it differs by more than the tolerance, and was not kept.
     """
-    from zoo.exporting import FORMATS, export
-    from zoo.exporting.formats import why_not_format
-    from zoo.loading import load
-    from zoo.plugin_files import load_plugin_file
+    from zoo.checkpoints.loading import load
+    from zoo.inference.exporting import FORMATS, export
+    from zoo.inference.exporting.formats import why_not_format
+    from zoo.registry.plugin_files import load_plugin_file
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     for path in plugin or ():

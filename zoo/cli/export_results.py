@@ -12,8 +12,8 @@ import typer
 from zoo.cli.answers import answer, note
 from zoo.cli.application import app
 from zoo.cli.console import STORE, RunsArgument, StoreOption, check_writable, opened_store
+from zoo.common.rendering import write_whole
 from zoo.errors import OptionError
-from zoo.rendering import write_whole
 
 __all__: list[str] = []
 
@@ -40,9 +40,9 @@ def export_results(
     store: StoreOption = STORE,
 ) -> None:
     """Write every fact of some runs' rows, or their raw samples, as CSV, JSON or Parquet, for other programs."""
-    from zoo.benchmark.export import exported_rows, exported_samples
-    from zoo.benchmark.selection import chosen_runs
-    from zoo.benchmark.table import table_of
+    from zoo.benchmark.analysis.selection import chosen_runs
+    from zoo.benchmark.table.export import exported_rows, exported_samples
+    from zoo.benchmark.table.table import table_of
 
     form = format or _export_format(output)
     if form is ExportFormat.parquet and output is None:

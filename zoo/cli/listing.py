@@ -14,7 +14,7 @@ from zoo.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.discovery import PluginRecord
+    from zoo.registry.discovery import PluginRecord
 
 __all__: list[str] = []
 
@@ -53,7 +53,7 @@ def list_ids(
     ] = None,
 ) -> None:
     """List the ids of all encoders or decoders, one a line, or as a table of what is known of each."""
-    from zoo.registry import default_registry
+    from zoo.registry.registry import default_registry
 
     wanted = _columns(columns)
     registry = default_registry()
@@ -101,8 +101,8 @@ def show(id: Annotated[str, typer.Argument(help="An encoder's or a decoder's id.
     from rich.table import Table
     from rich.text import Text
 
-    from zoo.registry import default_registry
-    from zoo.specs import EncoderSpec
+    from zoo.registry.registry import default_registry
+    from zoo.registry.specs import EncoderSpec
 
     entry: Any = default_registry().either(id)
     spec = entry.spec
@@ -145,7 +145,7 @@ def plugins(
     from rich.table import Table
     from rich.text import Text
 
-    from zoo.registry import default_registry
+    from zoo.registry.registry import default_registry
 
     table = Table("plugin", "distribution", "version", "gives", "import ms", "status", header_style="bold")
     records = default_registry().records()

@@ -36,7 +36,7 @@ def matrix(
     A pairing that fails is a cell with its error. What is known from an earlier run is not built again. Exit status 1: every
     one failed.
     """
-    from zoo.compatibility import matrix as run_matrix
+    from zoo.benchmark.matrix import matrix as run_matrix
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     form = format or format_of(output)

@@ -15,9 +15,9 @@ from zoo.cli.answers import answer, note
 from zoo.cli.application import app, fail
 
 if TYPE_CHECKING:
-    from zoo.prediction.files import PredictedFiles
-    from zoo.prediction.places import Place
-    from zoo.prediction.predictor import Predictor
+    from zoo.inference.prediction.files import PredictedFiles
+    from zoo.inference.prediction.places import Place
+    from zoo.inference.prediction.predictor import Predictor
 
 __all__: list[str] = []
 
@@ -78,9 +78,9 @@ def predict(
 
     A GeoTIFF's mask is a GeoTIFF in its place. A broken image is told at the end, and the others are done: exit status 2.
     """
-    from zoo.plugin_files import load_plugin_file
-    from zoo.prediction.places import settle
-    from zoo.prediction.predictor import Predictor
+    from zoo.inference.prediction.places import settle
+    from zoo.inference.prediction.predictor import Predictor
+    from zoo.registry.plugin_files import load_plugin_file
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     for path in plugin or ():
@@ -106,8 +106,8 @@ def predict(
 def _with_progress(predictor: Predictor, places: list[Place], output: Path, **options: Any) -> PredictedFiles:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from zoo.prediction.files import predict_places
-    from zoo.rendering import PrintableConsole
+    from zoo.common.rendering import PrintableConsole
+    from zoo.inference.prediction.files import predict_places
 
     count = len(places)
     columns = (

@@ -49,10 +49,10 @@ def recommend(
 
     A limit holds for the whole interval of what was measured. Exit status 1: no pairing fits.
     """
-    from zoo.benchmark.facts import quantity
-    from zoo.benchmark.recommend import LIMITS
-    from zoo.benchmark.recommend import recommend as recommend_of
-    from zoo.benchmark.recommend_formats import document
+    from zoo.benchmark.analysis.fields import quantity
+    from zoo.benchmark.analysis.recommend import LIMITS
+    from zoo.benchmark.analysis.recommend import recommend as recommend_of
+    from zoo.benchmark.analysis.recommend_formats import document
 
     given = {
         "max_latency": max_latency,

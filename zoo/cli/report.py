@@ -25,9 +25,9 @@ def report(
 
     It needs nothing from outside: send it, open it anywhere, print it.
     """
+    from zoo.benchmark.analysis.selection import chosen_runs
     from zoo.benchmark.report import write_report
-    from zoo.benchmark.selection import chosen_runs
-    from zoo.benchmark.table import table_of
+    from zoo.benchmark.table.table import table_of
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     with opened_store(store) as opened:

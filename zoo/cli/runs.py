@@ -9,8 +9,8 @@ from zoo.cli.application import app
 from zoo.cli.console import STORE, StoreOption, opened_store
 
 if TYPE_CHECKING:
-    from zoo.benchmark.store import Store
-    from zoo.benchmark.stored import StoredRun
+    from zoo.benchmark.store.records import StoredRun
+    from zoo.benchmark.store.store import Store
 
 __all__: list[str] = []
 
@@ -22,7 +22,7 @@ def runs(store: StoreOption = STORE) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from zoo.benchmark.formats import told_device
+    from zoo.benchmark.table.formats import told_device
 
     screen = console()
     drawn = RichTable(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1) if screen.width >= 100 else (0, 0))

@@ -31,8 +31,8 @@ def schema(
     With the YAML language server, the file's first line is: # yaml-language-server: $schema=pairing.schema.json
     """
     from zoo.benchmark.config import BenchConfig
-    from zoo.configuration import Strict
-    from zoo.pairing_file import PairingFile
+    from zoo.common.configuration import Strict
+    from zoo.pairing.pairing_yaml import PairingFile
     from zoo.training.config import TrainConfig
 
     models: dict[Kind, type[Strict]] = {Kind.pairing: PairingFile, Kind.bench: BenchConfig, Kind.train: TrainConfig}

@@ -63,10 +63,10 @@ def table(
 
     Exit status 1: no row meets the conditions.
     """
-    from zoo.benchmark.columns import chosen_columns
-    from zoo.benchmark.formats import document
-    from zoo.benchmark.selection import filtered, nothing_left, sorted_by
-    from zoo.benchmark.selection import pareto as pareto_of
+    from zoo.benchmark.analysis.selection import filtered, nothing_left, sorted_by
+    from zoo.benchmark.analysis.selection import pareto as pareto_of
+    from zoo.benchmark.table.columns import chosen_columns
+    from zoo.benchmark.table.formats import document
 
     form = format or format_of(output)
     with opened_store(store) as opened:

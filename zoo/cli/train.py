@@ -11,7 +11,7 @@ import typer
 
 from zoo.cli.answers import Application, answer, console, note
 from zoo.cli.application import app, fail
-from zoo.regular_files import is_folder
+from zoo.common.regular_files import is_folder
 
 if TYPE_CHECKING:
     from zoo.training.settings import TrainSettings
@@ -54,7 +54,7 @@ def train(
     import sys
     from dataclasses import replace
 
-    from zoo.configuration import checked
+    from zoo.common.configuration import checked
     from zoo.data.entry import DataEntry, locate_data
     from zoo.data.sources import open_data
     from zoo.training.fit import check_installed
@@ -110,8 +110,8 @@ def check(
     from rich.table import Table
     from rich.text import Text
 
-    from zoo.data.contact_sheet import contact_sheet
     from zoo.data.folder import data_of, look_through
+    from zoo.data.masks.contact_sheet import contact_sheet
     from zoo.errors import DataError, OptionError
     from zoo.training.fit import crop_size
 
@@ -198,7 +198,7 @@ def _from_file(
 
     from zoo.data.entry import locate_data
     from zoo.errors import OptionError
-    from zoo.pairing import Pairing
+    from zoo.pairing.pairing import Pairing
     from zoo.training.config import load_train_config
 
     if decoder is not None:
@@ -221,7 +221,7 @@ def _name(what: str, asked: dict[str, Any]) -> str:
 
 def _setting(text: str) -> tuple[str, Any]:
     """Return NAME=VALUE, the value read as YAML reads it."""
-    from zoo.configuration import read_value
+    from zoo.common.configuration import read_value
     from zoo.errors import OptionError
 
     name, sign, value = text.partition("=")

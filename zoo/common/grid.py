@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from zoo.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
+from zoo.common.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
 
 __all__ = ["FORMATS", "Document", "Format", "Grid", "GridRow", "Heading", "Line"]
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
-from zoo.configuration import Strict
-from zoo.data.extras import NEEDED
+from zoo.common.configuration import Strict
+from zoo.common.regular_files import is_folder
+from zoo.data.tasks.extras import NEEDED
 from zoo.errors import DataError
-from zoo.regular_files import is_folder
 
 __all__ = ["DataEntry", "DataNamed", "locate_data"]
 

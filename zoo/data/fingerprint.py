@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.common.json_files import read_json
 from zoo.data.samples import Samples
 from zoo.errors import DataError
-from zoo.json_files import read_json
 
 __all__ = ["Fingerprint", "fingerprint_of_samples", "random_parts", "read_fingerprint"]
 

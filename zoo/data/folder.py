@@ -17,13 +17,13 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from zoo.data.files import SUFFIXES, is_turned, read_array
+from zoo.common.regular_files import is_folder, sha256_of
 from zoo.data.fingerprint import Fingerprint
-from zoo.data.masks import MaskCode, MaskValue, listed, mask_code, read_mask, values_in
+from zoo.data.formats.files import SUFFIXES, is_turned, read_array
+from zoo.data.masks.masks import MaskCode, MaskValue, listed, mask_code, read_mask, values_in
 from zoo.data.segmentation_data import IGNORED, Colour, SegmentationData, pixels_of
 from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
-from zoo.regular_files import is_folder, sha256_of
 
 __all__ = ["FolderReport", "data_of", "look_through", "open_folder"]
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from zoo.common.foreign_code import ForeignError, foreign_code
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.samples import Samples
 from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
-from zoo.foreign_code import ForeignError, foreign_code
 
 __all__ = [
     "IGNORED",

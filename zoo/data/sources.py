@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from zoo.configuration import checked
+from zoo.common.configuration import checked
+from zoo.common.suggestions import did_you_mean
 from zoo.data.entry import DataEntry, locate_data
 from zoo.data.folder import open_folder
 from zoo.data.segmentation_data import SegmentationData
-from zoo.data.tasks import TASKS, task
+from zoo.data.tasks.tasks import TASKS, task
 from zoo.data.torchvision_data import PUBLISHED, open_published
 from zoo.errors import DataError
-from zoo.hints import did_you_mean
 
 __all__ = ["open_data"]
 

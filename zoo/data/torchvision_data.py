@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from zoo.data.masks import Mask, MaskCode
+from zoo.data.masks.masks import Mask, MaskCode
 from zoo.data.segmentation_data import IGNORED, Colour, SegmentationData, pixels_of
 from zoo.errors import DataError
 

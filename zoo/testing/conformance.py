@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from zoo.registry import Kind
+from zoo.registry.registry import Kind
 from zoo.testing.copy_checks import COPY_CHECKS, compiles
 from zoo.testing.decoder_checks import DECODER_CHECKS
 from zoo.testing.decoder_subject import DecoderSubject

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import NegotiationError
-from zoo.measurement import layout_of
-from zoo.outputs import describe
-from zoo.plan import Plan
-from zoo.pruning import unused_parameters
-from zoo.sizes import Size
+from zoo.model.outputs import describe
+from zoo.model.probing.measurement import layout_of
+from zoo.model.probing.pruning import unused_parameters
+from zoo.pairing.plan import Plan
+from zoo.registry.image_sizes import Size
 from zoo.testing.decoder_subject import CLASSES, SIZE, DecoderSubject
 from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.subject import on_meta_or_real

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.building import build_pairing, decoder_keywords
-from zoo.model import SegmentationModel
-from zoo.options import Options
-from zoo.pairing import Pairing
-from zoo.plan import Plan
-from zoo.pyramid import Pyramid
-from zoo.registry import Kind, default_registry
-from zoo.sizes import Size
+from zoo.common.options import Options
+from zoo.model.building import build_pairing, decoder_keywords
+from zoo.model.model import SegmentationModel
+from zoo.pairing.pairing import Pairing
+from zoo.pairing.plan import Plan
+from zoo.registry.image_sizes import Size
+from zoo.registry.pyramid import Pyramid
+from zoo.registry.registry import Kind, default_registry
 from zoo.testing.report import Finding
 from zoo.testing.stubs import stub_encoder
 from zoo.testing.subject import called, facts_of, made

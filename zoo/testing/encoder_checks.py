@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.measurement import META_SIZES, has_sides, layout_of
-from zoo.pruning import unused_parameters
-from zoo.pyramid import FeatureMap
-from zoo.sizes import Size
+from zoo.model.probing.measurement import META_SIZES, has_sides, layout_of
+from zoo.model.probing.pruning import unused_parameters
+from zoo.registry.image_sizes import Size
+from zoo.registry.pyramid import FeatureMap
 from zoo.testing.encoder_subject import EncoderSubject
 from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.snapshots import same

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.building import build_pairing
-from zoo.model import SegmentationModel
-from zoo.options import Options
-from zoo.pairing import Pairing
-from zoo.registry import Kind, default_registry
-from zoo.size_plan import SizePlan, plan_sizes
-from zoo.sizes import Size
+from zoo.common.options import Options
+from zoo.model.building import build_pairing
+from zoo.model.model import SegmentationModel
+from zoo.pairing.pairing import Pairing
+from zoo.pairing.size_plan import SizePlan, plan_sizes
+from zoo.registry.image_sizes import Size
+from zoo.registry.registry import Kind, default_registry
 from zoo.testing.report import Finding
 from zoo.testing.stubs import stub_decoder
 from zoo.testing.subject import called, facts_of, made

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.batch_norms import is_of_single_values
 from zoo.errors import ZooError
-from zoo.measurement import leaves
+from zoo.model.batch_norms import is_of_single_values
+from zoo.model.probing.measurement import leaves
 from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.snapshots import difference, distance, same, scale, snapshot, state_of
 from zoo.testing.subject import Subject, factory_of, on_meta_or_real

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import OptionError, UnknownIdError
-from zoo.registry import Kind, default_registry
+from zoo.registry.registry import Kind, default_registry
 from zoo.testing.conformance import checks_of, outcome_of, subject_of
 from zoo.testing.report import Report, raise_if_failed
 from zoo.testing.surroundings import needed

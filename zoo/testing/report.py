@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zoo.errors import ZooError
-from zoo.registry import Kind
+from zoo.registry.registry import Kind
 
 __all__ = ["ConformanceError", "Finding", "NotApplicable", "Outcome", "Report", "raise_if_failed"]
 

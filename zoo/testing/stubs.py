@@ -8,9 +8,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.pyramid import FeatureMap, Pyramid
-from zoo.registry import MODULE, Entry
-from zoo.specs import DecoderSpec, EncoderSpec
+from zoo.registry.pyramid import FeatureMap, Pyramid
+from zoo.registry.registry import MODULE, Entry
+from zoo.registry.specs import DecoderSpec, EncoderSpec
 
 __all__ = ["StubDecoder", "StubEncoder", "stub_decoder", "stub_encoder"]
 

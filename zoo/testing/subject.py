@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from zoo.model import SegmentationModel
-from zoo.registry import Entry, Kind
+from zoo.model.model import SegmentationModel
+from zoo.registry.registry import Entry, Kind
 from zoo.testing.report import Finding
 from zoo.testing.surroundings import seed as seed_all
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from zoo.errors import NegotiationError
-from zoo.negotiation import negotiate
-from zoo.plan import Plan, Route
-from zoo.pyramid import FeatureMap, Needs, Pyramid
-from zoo.sizes import Size
+from zoo.pairing.negotiation import negotiate
+from zoo.pairing.plan import Plan, Route
+from zoo.registry.image_sizes import Size
+from zoo.registry.pyramid import FeatureMap, Needs, Pyramid
 from zoo.testing.surroundings import needed, seeded
 
 if TYPE_CHECKING:

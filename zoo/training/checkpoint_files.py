@@ -10,10 +10,10 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
+from zoo.checkpoints.matching import check_finite
+from zoo.checkpoints.state_dicts import unpickled
+from zoo.common.atomic_write import draft_of
 from zoo.errors import WeightsError, ZooError
-from zoo.matching import check_finite
-from zoo.state_dicts import unpickled
-from zoo.whole_files import draft_of
 
 __all__ = ["WholeCheckpoints", "check_weights", "read_checkpoint", "steps_of"]
 

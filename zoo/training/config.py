@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from zoo.configuration import Count, checked, read_mapping
+from zoo.common.configuration import Count, checked, read_mapping
 from zoo.data.entry import DataEntry, DataNamed
 from zoo.training.settings import TrainSettings
 

@@ -15,19 +15,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.building import build_pairing
-from zoo.data.extras import missing_packages
+from zoo.checkpoints.saved_model import plugins_of, structure_of
+from zoo.common.devices import choose_device, is_out_of_memory
+from zoo.common.foreign_code import ForeignError, no_exits
+from zoo.common.json_files import as_json
+from zoo.common.regular_files import files_at, sha256_of
 from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, random_parts
 from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
-from zoo.devices import choose_device, is_out_of_memory
+from zoo.data.tasks.extras import missing_packages
 from zoo.errors import ConfigError, DataError, OptionError
-from zoo.foreign_code import ForeignError, no_exits
-from zoo.json_files import as_json
-from zoo.model import SegmentationModel
-from zoo.pairing import Pairing
-from zoo.planning import resolve
-from zoo.regular_files import files_at, sha256_of
-from zoo.saved import plugins_of, structure_of
+from zoo.model.building import build_pairing
+from zoo.model.model import SegmentationModel
+from zoo.pairing.pairing import Pairing
+from zoo.pairing.resolution import resolve
 from zoo.training.layout import takes_channels_last
 from zoo.training.order import seed_of
 from zoo.training.result import TrainResult, read_result, write_result

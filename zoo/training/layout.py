@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.foreign_code import ForeignError, foreign_code
+from zoo.common.foreign_code import ForeignError, foreign_code
 
 __all__ = ["takes_channels_last"]
 

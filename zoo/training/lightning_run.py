@@ -19,9 +19,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
+from zoo.common.json_files import write_json
 from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import OptionError, ZooError
-from zoo.json_files import write_json
 from zoo.training.checkpoint_files import WholeCheckpoints, steps_of
 from zoo.training.module import TrainingModule
 from zoo.training.scores import Scores

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from zoo.common.devices import is_out_of_memory
+from zoo.common.foreign_code import ForeignError, foreign_code
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
-from zoo.devices import is_out_of_memory
 from zoo.errors import PluginError, ZooError
-from zoo.foreign_code import ForeignError, foreign_code
-from zoo.normalisation import Normalisation
+from zoo.model.layers.normalization import Normalisation
 from zoo.training.augmentation import Augmentation
 from zoo.training.checkpoint_files import check_weights
 from zoo.training.losses import make_loss

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from zoo.configuration import Count, Strict, checked
+from zoo.common.configuration import Count, Strict, checked
+from zoo.common.json_files import write_json
 from zoo.errors import ConfigError
-from zoo.json_files import write_json
 from zoo.training.run_folder import damage_error, read_run_file
 from zoo.training.scores import Scores
 

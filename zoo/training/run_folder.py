@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo.common.json_files import as_json, read_json, write_json
 from zoo.data.fingerprint import Fingerprint, read_fingerprint
 from zoo.errors import ConfigError, OptionError
-from zoo.json_files import as_json, read_json, write_json
 
 __all__ = ["claim_folder", "damage_error", "known_files", "read_run_file", "run_id"]
 

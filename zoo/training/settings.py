@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from zoo.configuration import Count, Side, Strict
+from zoo.common.configuration import Count, Side, Strict
 
 __all__ = ["LossName", "Precision", "TrainSettings"]
 

@@ -8,12 +8,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from zoo.configuration import checked
+from zoo.common.configuration import checked
 from zoo.data.entry import locate_data
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
-from zoo.pairing import Pairing
-from zoo.plugin_files import load_plugin_file
+from zoo.pairing.pairing import Pairing
+from zoo.registry.plugin_files import load_plugin_file
 from zoo.training.fit import check_installed, fit
 from zoo.training.result import TrainResult
 from zoo.training.run_folder import known_files

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.common.rendering import write_whole
 from zoo.errors import OptionError
-from zoo.rendering import write_whole
 
 if TYPE_CHECKING:
-    from zoo.benchmark.table import Table
+    from zoo.benchmark.table.table import Table
 
 __all__ = ["report_html", "write_report"]
 

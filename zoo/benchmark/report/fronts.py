@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from zoo.benchmark.pareto import pareto_front
-from zoo.benchmark.row import Row
+from zoo.benchmark.analysis.pareto import pareto_front
+from zoo.benchmark.table.rows import Row
 
 __all__ = ["PLOTS", "Plot", "fronts_of"]
 

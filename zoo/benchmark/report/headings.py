@@ -10,9 +10,9 @@ from pathlib import PurePath
 from typing import Any
 
 from zoo.benchmark.quality import told_budget
-from zoo.benchmark.row import Row
-from zoo.benchmark.stored import StoredRun
-from zoo.benchmark.table import Table
+from zoo.benchmark.store.records import StoredRun
+from zoo.benchmark.table.rows import Row
+from zoo.benchmark.table.table import Table
 
 __all__ = ["run_cards", "summary_of", "title_of"]
 

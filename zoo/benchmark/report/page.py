@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
-from zoo.benchmark.columns import chosen_columns
-from zoo.benchmark.formats import intervals_note, peak_legend, quality_notes
 from zoo.benchmark.report.headings import run_cards, summary_of, title_of
 from zoo.benchmark.report.payload import block_labels, json_for_script, payload_of, shared_facts
-from zoo.benchmark.row import Check, Row
-from zoo.benchmark.table import Table
+from zoo.benchmark.table.columns import chosen_columns
+from zoo.benchmark.table.formats import intervals_note, peak_legend, quality_notes
+from zoo.benchmark.table.rows import Check, Row
+from zoo.benchmark.table.table import Table
 
 __all__ = ["page_of"]
 

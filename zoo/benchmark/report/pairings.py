@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from zoo.benchmark.row import Row
+from zoo.benchmark.table.rows import Row
 from zoo.errors import RegistrationError
-from zoo.plan import Adapter
-from zoo.size_plan import SizePlan
-from zoo.sizes import ImageSizes
+from zoo.pairing.plan import Adapter
+from zoo.pairing.size_plan import SizePlan
+from zoo.registry.image_sizes import ImageSizes
 
 __all__ = ["PairingFacts", "plan_facts"]
 

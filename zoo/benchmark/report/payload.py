@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-from zoo.benchmark.columns import Column, chosen_columns
 from zoo.benchmark.report.fronts import PLOTS, fronts_of
 from zoo.benchmark.report.pairings import PairingFacts
-from zoo.benchmark.row import Row
-from zoo.benchmark.table import Table
+from zoo.benchmark.table.columns import Column, chosen_columns
+from zoo.benchmark.table.rows import Row
+from zoo.benchmark.table.table import Table
 from zoo.benchmark.trial import block_words
-from zoo.statistics import TIE, Estimate
+from zoo.common.statistics import TIE, Estimate
 
 __all__ = ["DIMENSIONS", "block_labels", "json_for_script", "payload_of", "shared_facts"]
 

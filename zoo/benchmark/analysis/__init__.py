@@ -1,0 +1,1 @@
+"""Choose and compare what was measured. Torch-free."""

@@ -1,0 +1,220 @@
+"""A comparison of two runs as a document: what a person reads, and what a program does. Torch-free."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from zoo.benchmark.analysis.compare import VERDICTS, Change, Compared, Comparison, Failing
+from zoo.benchmark.store.records import StoredRun
+from zoo.benchmark.trial import Trial, told_block
+from zoo.common.grid import Document, Grid, GridRow, Heading, Line
+from zoo.common.statistics import TIE
+
+__all__ = ["document", "records", "summary", "told_trial"]
+
+STYLES = {"slower": "red", "faster": "green", "can't be told": ""}
+COSTS = {"live_bytes": ("live MiB", 2.0**20, 1), "parameters": ("params M", 1e6, 3), "flops": ("GFLOPs", 1e9, 3)}
+"""How a cost is called, its unit, and the digits shown."""
+
+
+def document(comparison: Comparison) -> Document:
+    """Return the comparison: the outcome in a line, the trials by block with what changed of their cost, what failed."""
+    title, *differences = _title(comparison)
+    blocks = dict.fromkeys(each.trial.block for each in comparison.compared)
+    return Document(
+        parts=(
+            Line(text=title, kind="title", style="bold"),
+            *(Line(text=text) for text in differences),
+            Line(text=summary(comparison), kind="title", style="bold"),
+            *(part for block in blocks for part in _parts(comparison, block)),
+            *(Line(text=text, kind="item", style="red") for text in _failures(comparison)),
+            *(Line(text=text, kind="item", style="yellow") for text in _warnings(comparison)),
+            *(Line(text=text, kind="item") for text in _notes(comparison)),
+        ),
+        records=partial(records, comparison),
+        facts=partial(_facts, comparison),
+    )
+
+
+def _parts(comparison: Comparison, block: Sequence[Any]) -> Iterator[Grid | Line]:
+    """Yield a block's heading, its table, and what changed of its trials' cost."""
+    compared = [each for each in comparison.compared if each.trial.block == block]
+    rows = (
+        GridRow(cells=_cells(comparison, each), style="dim" if each.is_gauge else STYLES[each.verdict]) for each in compared
+    )
+    yield Line(text=_told_block(comparison, block), style="italic")
+    yield Grid(headings=_headings(comparison), sections=(tuple(rows),))
+    yield from (
+        Line(text=f"{told_trial(each.trial)}: {', '.join(map(_told_change, each.changes))}.", kind="item", style="yellow")
+        for each in compared
+        if each.changes
+    )
+
+
+def summary(comparison: Comparison) -> str:
+    """Return the outcome in a line."""
+    verdicts = Counter(each.verdict for each in comparison.judged)
+    told = [f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict]]
+    told += [
+        f"{len(trials)} {what}"
+        for trials, what in (
+            (comparison.fails_now, "failing now"),
+            (comparison.failed_before, "no longer failing"),
+            (comparison.fails_still, "failing in both"),
+            (comparison.unmeasured, "not yet measured in both"),
+        )
+        if trials
+    ]
+    count = sum(bool(each.changes) for each in comparison.compared)
+    told += [f"{count} of another size or cost"] if count else []
+    return f"In run {comparison.after.id}: {', '.join(told)}."
+
+
+def records(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return one flat record a trial, of either run; missing values are None."""
+    return [
+        *(_record("compared", each.trial, each) for each in comparison.compared),
+        *(_record("fails now", each.trial, error=each.error) for each in comparison.fails_now),
+        *(_record("failed before", each.trial, error=each.error) for each in comparison.failed_before),
+        *(_record("fails still", each.trial, error=each.error) for each in comparison.fails_still),
+        *(_record("not measured in both", trial) for trial in comparison.unmeasured),
+        *(_record("only before", trial) for trial in comparison.only_before),
+        *(_record("only after", trial) for trial in comparison.only_after),
+    ]
+
+
+def told_trial(trial: Trial) -> str:
+    """Return what the table calls a trial beside its block; the usual memory format and runtime are left out."""
+    unusual = [value for value in (trial.memory_format, trial.runtime) if value not in ("contiguous", "eager")]
+    return ", ".join((str(trial), *unusual))
+
+
+def _record(outcome: str, trial: Trial, each: Compared | None = None, error: str | None = None) -> dict[str, Any]:
+    scale = 1e3 if each and each.by == "latency" else 1.0
+    costs = {cost.fact: cost for cost in each.costs} if each else {}
+    return {
+        "outcome": outcome,
+        "pairing": str(trial),
+        "mode": trial.mode,
+        "batch": trial.batch,
+        "height": trial.height,
+        "width": trial.width,
+        "dtype": trial.dtype,
+        "memory_format": trial.memory_format,
+        "runtime": trial.runtime,
+        "role": trial.role,
+        "compared_by": {"ratio": "ratio to baseline", "latency": "latency ms"}[each.by] if each else None,
+        "before": each.before.median * scale if each else None,
+        "after": each.after.median * scale if each else None,
+        "quotient": each.quotient.median if each else None,
+        "quotient_low": each.quotient.low if each else None,
+        "quotient_high": each.quotient.high if each else None,
+        "verdict": each.verdict if each else None,
+        **{f"{fact}_before": costs[fact].before if fact in costs else None for fact in COSTS},
+        **{f"{fact}_after": costs[fact].after if fact in costs else None for fact in COSTS},
+        "error": error,
+    }
+
+
+def _facts(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "before": asdict(comparison.before),
+        "after": asdict(comparison.after),
+        "summary": summary(comparison),
+        "trials": records(comparison),
+        "differences": [asdict(change) for change in comparison.differences],
+        "warnings": _warnings(comparison),
+        "notes": list(comparison.notes),
+    }
+
+
+def _title(comparison: Comparison) -> list[str]:
+    """Return what is compared, in a line, and what differs of where it was measured, in another."""
+    before, after = (_told_run(run) for run in (comparison.before, comparison.after))
+    differences = ", ".join(f"{change.fact} {change.before} -> {change.after}" for change in comparison.differences)
+    environment = comparison.after.environment
+    is_same = environment["device_name"] == comparison.before.environment["device_name"]
+    where = f", on {environment['device_name']} ({environment['device']})" if is_same else ""
+    return [f"{before} -> {after}{where}", *([f"Differs: {differences}."] if differences else [])]
+
+
+def _told_run(run: StoredRun) -> str:
+    return f"run {run.id} {run.name} ({run.started[:16].replace('T', ' ')}{'' if run.finished else ', unfinished'})"
+
+
+def _headings(comparison: Comparison) -> tuple[Heading, ...]:
+    before, after = f"run {comparison.before.id}", f"run {comparison.after.id}"
+    numbers = (Heading(text=text, is_number=True) for text in (before, after, f"{after} / {before}"))
+    return (Heading(text="pairing"), *numbers, Heading(text="verdict"))
+
+
+def _cells(comparison: Comparison, each: Compared) -> tuple[str, ...]:
+    scale, digits, unit = (1e3, 1, " ms") if each.by == "latency" else (1.0, 2, "")
+    medians = [f"{estimate.median * scale:.{digits}f}{unit}" for estimate in (each.before, each.after)]
+    quotient = each.quotient.told(digits=2)
+    role = " (baseline)" if each.trial.role == "baseline" else ""
+    verdict = f"{each.verdict}, by latency" if role and _is_by_ratio(comparison, each.trial.block) else each.verdict
+    return (told_trial(each.trial) + role, *medians, quotient, verdict)
+
+
+def _is_by_ratio(comparison: Comparison, block: Sequence[Any]) -> bool:
+    return any(each.by == "ratio" or each.is_gauge for each in comparison.compared if each.trial.block == block)
+
+
+def _told_block(comparison: Comparison, block: Sequence[Any]) -> str:
+    return f"{told_block(block)}: {'time / baseline' if _is_by_ratio(comparison, block) else 'latency'}"
+
+
+def _told_change(change: Change) -> str:
+    name, unit, digits = COSTS[change.fact]
+    before, after = (f"{float(value or 0) / unit:,.{digits}f}" for value in (change.before, change.after))
+    share = f" ({float(change.after or 0) / float(change.before) - 1:+.1%})".replace("%", " %") if change.before else ""
+    return f"{name} {before} -> {after}{share}"
+
+
+def _failures(comparison: Comparison) -> list[str]:
+    def told(failing: Failing) -> str:
+        return f"{told_trial(failing.trial)}, {told_block(failing.trial.block)}: {failing.error}"
+
+    return [f"FAILS NOW {told(each)}" for each in comparison.fails_now] + [
+        f"Fails in both: {told(each)}" for each in comparison.fails_still
+    ]
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    warnings = [f"WARNING: {warning}" for warning in comparison.warnings]
+    if any(each.by == "latency" and each.trial.role != "baseline" for each in comparison.compared):
+        warnings.append(
+            "WARNING: latencies of two runs are compared as they are: how fast the machine was in each is in the quotients, "
+            "and not in their intervals."
+        )
+    return warnings
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    before, after = comparison.before.id, comparison.after.id
+    for each in comparison.failed_before:
+        yield f"Fails no longer: {told_trial(each.trial)}, {told_block(each.trial.block)} (in run {before}: {each.error})"
+    for what, trials in (
+        (f"Only in run {before}", comparison.only_before),
+        (f"Only in run {after}", comparison.only_after),
+        ("Not yet measured in both", comparison.unmeasured),
+    ):
+        for block in dict.fromkeys(trial.block for trial in trials):
+            yield f"{what}: {told_block(block)}: {'; '.join(told_trial(trial) for trial in trials if trial.block == block)}."
+    yield from comparison.notes
+    yield (
+        f"run {after} / run {before} = the later median over the earlier, and the interval it lies in; below 1 is faster in "
+        f"run {after}; a verdict takes an interval that lies outside {TIE[0]} to {TIE[1]}."
+    )
+    if any(each.by == "ratio" for each in comparison.compared):
+        yield (
+            "time / baseline = latency over the baseline's in the same round, so that how fast the machine was in either run "
+            "cancels. So does what slows the baseline and the others alike: look at the baseline's own row, which is compared "
+            "by latency and holds the machine's drift, or use --by latency."
+        )
+    yield f"From {comparison.store}."

@@ -1,0 +1,76 @@
+"""The cells of earlier runs, in one SQLite file; where it cannot be used, that costs time and nothing else."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zoo.benchmark.matrix.cells import Cell
+
+__all__ = ["CellCache"]
+
+APPLICATION_ID = 0x7A6F6D  # "zom": what tells this cache from any other SQLite file
+
+
+class CellCache:
+    """Cells by a key that says what they depend on; each is written as it comes.
+
+    Args:
+        path: the file; made if need be.
+        say: told, once, why the file cannot be used.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self.path = path
+        self._say = say
+        self._db: sqlite3.Connection | None = None
+        with self._harmless():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+            self._prepare(self._db)
+
+    def cell(self, key: str) -> Cell | None:
+        """Return the cell of this key, if it is known."""
+        row = None
+        with self._harmless():
+            if self._db is not None:
+                row = self._db.execute("SELECT facts FROM cell WHERE key = ?", (key,)).fetchone()
+        try:
+            return Cell.from_dict(json.loads(row[0])) if row else None
+        except (ValueError, TypeError, KeyError):  # written by another state of zoo than this one
+            return None
+
+    def keep(self, key: str, cell: Cell) -> None:
+        """Write a cell, in the place of an earlier one."""
+        with self._harmless():
+            if self._db is not None:
+                facts = json.dumps(cell.as_dict())
+                self._db.execute("INSERT OR REPLACE INTO cell (key, facts) VALUES (?, ?)", (key, facts))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        if db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
+            return
+        db.execute("BEGIN IMMEDIATE")  # another process may be making the table
+        if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise sqlite3.DatabaseError("it is a database of another program")
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute("CREATE TABLE cell (key TEXT PRIMARY KEY, facts TEXT NOT NULL)")
+        db.execute("COMMIT")
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as cause:
+            self.close()
+            self._say(f"The cache {self.path} cannot be used, and the run goes on without it: {cause}.")

@@ -1,0 +1,97 @@
+"""What the check of one pairing found. Torch-free."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from zoo.pairing.plan import Adapter
+
+__all__ = ["CLASSES", "Cell"]
+
+CLASSES = 3
+"""How many logits a pixel gets in the models that are built: more than one, to see that a decoder's own head heeds them."""
+KIND_WORDS = {"synthesise": "pyramid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Whether one encoder and one decoder make a model that runs, and of what.
+
+    Attributes:
+        encoder: the encoder's id.
+        decoder: the decoder's id.
+        maps: the names of the encoder's maps in use, fine to coarse.
+        adapters: what the plan inserts, level by level.
+        adapter_parameters: how many parameters all adapters add, counted in the model.
+        parameters: how many the whole model has, for `CLASSES` classes.
+        image_size: (H, W) of the image it was run on.
+        error: why there is no such model: the exception's class and message; None where there is.
+    """
+
+    encoder: str
+    decoder: str
+    maps: tuple[str, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
+    adapter_parameters: int | None = None
+    parameters: int | None = None
+    image_size: tuple[int, int] | None = None
+    error: str | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the pairing builds and runs."""
+        return self.error is None
+
+    @property
+    def error_class(self) -> str | None:
+        """The name of the exception's class."""
+        return None if self.error is None else self.error.partition(":")[0]
+
+    @property
+    def reason(self) -> str | None:
+        """The error in one line: the first of its message, and the problems that a negotiation lists below."""
+        if self.error is None:
+            return None
+        first, *others = map(str.strip, self.error.splitlines())
+        return " ".join([first, *(line for line in others if line.startswith("Problem:"))])
+
+    @property
+    def inserted(self) -> str:
+        """The kinds of adapters and how many of each, such as "project x2, pyramid x4"."""
+        counts = Counter(KIND_WORDS.get(adapter.kind, adapter.kind) for adapter in self.adapters)
+        return ", ".join(f"{kind} x{count}" for kind, count in counts.items())
+
+    def __str__(self) -> str:
+        if not self.is_ok:
+            return f"no: {self.error_class}"
+        return f"ok +{_short(self.adapter_parameters or 0)} ({self.inserted})" if self.adapters else "ok"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, as JSON holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Self:
+        """Return the cell that `as_dict` was asked of.
+
+        Raises:
+            TypeError: or KeyError: these are no cell's facts.
+        """
+        size = facts["image_size"]
+        changed = {
+            "maps": tuple(facts["maps"]),
+            "adapters": tuple(Adapter(**adapter) for adapter in facts["adapters"]),
+            "image_size": None if size is None else tuple(size),
+        }
+        return cls(**{**facts, **changed})
+
+
+def _short(count: int) -> str:
+    """Return a count as people say it: 950, 12.3k, 5.6M."""
+    for scale, unit in ((1, ""), (1e3, "k"), (1e6, "M")):
+        if count < 999.5 * scale:
+            return f"{count / scale:.3g}{unit}"
+    return f"{count / 1e9:.3g}B"

@@ -1,0 +1,43 @@
+"""Which encoders work with which decoders. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zoo.benchmark.matrix.cells import Cell
+from zoo.benchmark.matrix.formats import decoders_of, document, encoders_of
+from zoo.common.grid import Document
+
+__all__ = ["CompatibilityMatrix"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompatibilityMatrix:
+    """One cell a pairing, encoder by encoder; `str()` is the matrix as text.
+
+    Attributes:
+        cells: all of them.
+        versions: the libraries' versions by distribution; "-" for what is not installed.
+    """
+
+    cells: tuple[Cell, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The ids of the rows."""
+        return encoders_of(self.cells)
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """The ids of the columns."""
+        return decoders_of(self.cells)
+
+    @property
+    def document(self) -> Document:
+        """The matrix as a document, which `zoo matrix` shows."""
+        return document(self.cells, self.versions)
+
+    def __str__(self) -> str:
+        return str(self.document)

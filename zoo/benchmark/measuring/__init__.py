@@ -1,0 +1,1 @@
+"""Measure one group of trials in one process."""

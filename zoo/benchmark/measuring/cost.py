@@ -1,0 +1,142 @@
+"""Count what a trial costs without running it: parameters, FLOPs and the peak of live tensors, on the meta device."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from zoo.benchmark.measuring.steps import build_subject, make_step
+from zoo.benchmark.messages import StaticCost
+from zoo.benchmark.trial import Trial
+from zoo.common.foreign_code import no_exits
+from zoo.model.model import SegmentationModel
+
+__all__ = ["LiveTensors", "static_cost"]
+
+META = torch.device("meta")
+CPU = torch.device("cpu")
+
+
+@no_exits("A call of the model")
+def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
+    """Return a trial's costs; on the meta device nothing is computed. What meta cannot run is run on the CPU.
+
+    Live tensors are followed for the CPU only: an accelerator's allocator counts them while it measures, and following them
+    takes as long as all the rest. Autocast does nothing on meta, so a bfloat16 trial's are followed in a real run. Compiling
+    changes what tensors live in ways that this cannot follow: the costs are those of the eager model.
+
+    Raises:
+        ZooError: the model cannot be built, not even on the CPU, or its code tried to end the program.
+        Exception: what running it on the CPU raises.
+    """
+    eager = replace(trial, runtime="eager", name="", role="candidate")
+    is_followed = device.type == "cpu"
+    try:
+        cost = _cost_on_meta(replace(eager, dtype="float32"), is_followed)
+    except Exception:  # noqa: BLE001 - a plugin's model may raise anything on meta, and still run
+        return _cost_on(CPU, eager, is_followed)
+    if trial.dtype == "float32" or not is_followed:
+        return cost
+    return replace(cost, live_bytes=_live_bytes(_built(CPU, eager), CPU, eager))
+
+
+@lru_cache(maxsize=1024)
+def _cost_on_meta(trial: Trial, is_followed: bool) -> StaticCost:
+    """Return the costs on the meta device, once: a run has the same trial in several dtypes and runtimes."""
+    return _cost_on(META, trial, is_followed)
+
+
+def _cost_on(device: torch.device, trial: Trial, is_followed: bool = True) -> StaticCost:
+    model = _built(device, trial)
+    plan = model.plan.as_dict() if isinstance(model, SegmentationModel) else None
+    single = make_step(model, replace(trial, batch=1, mode="inference"), device)
+    with FlopCounterMode(display=False) as forward:
+        single()
+    del single
+    return StaticCost(
+        parameters=_count(model),
+        flops=forward.get_total_flops(),
+        step_flops=_step_flops(model, device, trial),
+        live_bytes=_live_bytes(model, device, trial) if is_followed else None,
+        parts=_parts(model),
+        plan=plan,
+    )
+
+
+def _count(*modules: nn.Module) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def _parts(model: nn.Module) -> dict[str, int] | None:
+    if not isinstance(model, SegmentationModel):
+        return None
+    parts = {name: _count(getattr(model, name)) for name in ("encoder", "adapters", "decoder", "head")}
+    return {**parts, "head": _count(model.head, model.aux_heads)}
+
+
+def _step_flops(model: nn.Module, device: torch.device, trial: Trial) -> int:
+    step = make_step(model, trial, device)
+    with FlopCounterMode(display=False) as whole:
+        step()
+    return int(whole.get_total_flops())
+
+
+def _built(device: torch.device, trial: Trial) -> nn.Module:
+    with device:
+        return build_subject(trial)
+
+
+def _live_bytes(model: nn.Module, device: torch.device, trial: Trial) -> int:
+    step = make_step(model, trial, device)
+    live = LiveTensors(model)
+    with live:
+        step()
+        step()  # the second finds the optimizer's state in place, as every later one does
+    return live.peak
+
+
+class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows every storage that is used while it is active, and keeps the largest sum of those alive at one time.
+
+    The weights and buffers of `model` count from the start, other tensors from their first use until they are freed.
+    Views share a storage and count once.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live: int = 0
+        self.peak: int = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._follow([*model.parameters(), *model.buffers()])
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation; follow what it is given and what it returns."""
+        kwargs = kwargs or {}
+        self._follow([args, kwargs])
+        result = func(*args, **kwargs)
+        self._follow(result)
+        return result
+
+    def _follow(self, tree: Any) -> None:
+        for leaf in tree_leaves(tree):
+            if not isinstance(leaf, Tensor):
+                continue
+            storage = leaf.untyped_storage()
+            if storage in self._known:
+                continue
+            self._known.add(storage)
+            size = storage.nbytes()
+            self.live += size
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._released, size)
+
+    def _released(self, size: int) -> None:
+        self.live -= size

@@ -1,0 +1,314 @@
+"""What one process is asked to measure, and the measuring itself, told message by message as it goes."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+
+from zoo.benchmark.measuring.clock import Timing, calls_to_fill_a_slot, read_clock, timed
+from zoo.benchmark.measuring.conditions import Reading, conditions_between
+from zoo.benchmark.measuring.cost import static_cost
+from zoo.benchmark.measuring.failures import failed, told_failure
+from zoo.benchmark.measuring.memory import (
+    allocated_bytes,
+    forget_peaks,
+    peak_allocated_bytes,
+    peak_resident_bytes,
+    resident_bytes,
+)
+from zoo.benchmark.measuring.steps import Step, build_subject, make_step
+from zoo.benchmark.messages import Alone, Counted, Message, Rated, Round, Sample, Stopped, Uncounted, Working
+from zoo.benchmark.quality import QualityEntry
+from zoo.benchmark.rounds import RoundsPlan
+from zoo.benchmark.trial import Trial
+from zoo.common.devices import is_out_of_memory, is_usable
+from zoo.common.foreign_code import no_exits
+from zoo.errors import ZooError
+from zoo.registry.plugin_files import load_plugin_file
+
+__all__ = ["Job", "JobKind"]
+
+JobKind: TypeAlias = Literal["count", "alone", "rounds", "train"]
+
+STEADY_CALLS = 3
+HOG_BYTES = 2**28
+"""A process that a trial has made grow by less than this is not called out of memory for its sake."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One process's work.
+
+    Attributes:
+        kind: "count", the static pass over the trials; "alone", one trial with the device to itself; "rounds", the trials
+            as one interleaved group; "train", one trial's model trained with the job's seed.
+        device: a torch device's name.
+        trials: in the order in which they are built.
+        plugins: the files that register encoders or decoders.
+        threads: torch's CPU threads.
+        group: the group's number in the store.
+        baseline: the key of the trial that the others are compared with.
+        cold: the keys of those trials of the group whose cold start and memory are measured while they are warmed up.
+        plan: when the rounds end.
+        taken: seconds a call of the rounds that were done before, by trial.
+        first: the number of the next round.
+        spent: seconds that the rounds before took.
+        place: the identity of the environment in which they were done; elsewhere they are worth nothing.
+        rates: whether to measure the device's best rates too.
+        quality: what a model is trained on, and how.
+        data: the digest of what it is trained on.
+    """
+
+    kind: JobKind
+    device: str
+    trials: tuple[Trial, ...] = ()
+    plugins: tuple[str, ...] = ()
+    threads: int = 1
+    warmup: int = 1
+    seed: int = 0
+    group: int = -1
+    baseline: str | None = None
+    cold: tuple[str, ...] = ()
+    plan: RoundsPlan | None = None
+    taken: Mapping[str, list[float]] = field(default_factory=dict)
+    first: int = 0
+    spent: float = 0.0
+    place: str = ""
+    rates: bool = False
+    quality: QualityEntry | None = None
+    data: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        quality = self.quality.model_dump(mode="json") if self.quality else None
+        return {**asdict(self), "trials": [trial.as_dict() for trial in self.trials], "quality": quality}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Job:
+        """Return the job that `as_dict` made plain."""
+        read = {
+            "trials": tuple(Trial.from_dict(trial) for trial in facts["trials"]),
+            "plugins": tuple(facts["plugins"]),
+            "cold": tuple(facts["cold"]),
+            "plan": RoundsPlan(**facts["plan"]) if facts["plan"] else None,
+            "quality": QualityEntry.model_validate(facts["quality"]) if facts["quality"] else None,
+        }
+        return cls(**{**facts, **read})
+
+    def messages(self) -> Iterator[Message]:
+        """Do the work; whatever a plugin's code raises becomes a `Failed`, and the rest goes on."""
+        device = torch.device(self.device)
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        for plugin in self.plugins:
+            load_plugin_file(Path(plugin))
+        if self.kind == "count":
+            yield from _count(self.trials, device)
+        elif self.kind == "alone":
+            yield from _alone(self.trials[0], device, self.seed)
+        elif self.kind == "train":
+            assert self.quality is not None
+            from zoo.benchmark.measuring.quality import trained  # Lightning, which no other job needs, takes seconds to import
+
+            yield from trained(self.trials[0], self.quality, digest=self.data, device=device, seed=self.seed)
+        else:
+            if self.rates:
+                yield from _rates(device, self.trials[0].dtype)
+            yield from _Rounds(self, device).messages()
+
+
+def _count(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:
+    """The static pass: what cannot be built fails before any time is spent on measuring.
+
+    A model that is built and cannot run here may still run on the device; then its costs stay unknown.
+    """
+    for trial in trials:
+        yield Working(trial=trial.key, doing="counting")
+        try:
+            cost = static_cost(trial, device)
+        except ZooError as cause:
+            yield failed(trial, cause)
+        except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
+            if is_out_of_memory(cause):
+                yield failed(trial, cause)
+            else:
+                yield Uncounted(trial=trial.key, reason=told_failure(cause))
+        else:
+            yield Counted(trial=trial.key, cost=cost)
+
+
+def _alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Message]:
+    """One trial from its cold start to its steady state, with the memory that this takes."""
+    try:
+        yield Working(trial=trial.key, doing="importing")
+        with suppress(Exception), torch.device("meta"):
+            build_subject(trial)  # imports all that the model needs, which is no part of its cold start or its memory
+        _load_libraries(device)
+        yield from _cold_start(trial, device, seed)
+    except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
+        yield failed(trial, cause)
+
+
+def _cold_start(trial: Trial, device: torch.device, seed: int) -> Generator[Message, None, Step]:
+    """Build a trial's model and call it a few times, report what that took, and return the step."""
+    forget_peaks(device)
+    resident, allocated = resident_bytes(), allocated_bytes(device)
+    torch.manual_seed(seed)
+    yield Working(trial=trial.key, doing="building")
+    began = read_clock(device)
+    step = make_step(build_subject(trial), trial, device)
+    built = read_clock(device) - began
+    yield Working(trial=trial.key, doing="first call")
+    first = timed(step, 1, device)
+    steady = []
+    for _ in range(STEADY_CALLS):
+        yield Working(trial=trial.key, doing="next calls")
+        steady.append(timed(step, 1, device).seconds)
+    peak_resident, peak_allocated = peak_resident_bytes(), peak_allocated_bytes(device)
+    yield Alone(
+        trial=trial.key,
+        batch=trial.batch,
+        build_seconds=built,
+        first_seconds=first.seconds,
+        seconds=min(steady),
+        rss_bytes=None if peak_resident is None else max(0, peak_resident - resident),
+        # the other models of the group keep their weights on the device
+        allocated_bytes=None if peak_allocated is None or allocated is None else peak_allocated - allocated,
+    )
+    return step
+
+
+def _load_libraries(device: torch.device) -> None:
+    """Load an accelerator's libraries for convolutions and matrix products: neither time nor workspace of any trial."""
+    if device.type == "cpu":
+        return
+    image, weight = (torch.ones(shape, device=device, requires_grad=True) for shape in ((1, 8, 8, 8), (8, 8, 3, 3)))
+    rows = F.conv2d(image, weight).flatten(1)
+    (rows.T @ rows).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _rates(device: torch.device, dtype: str) -> Iterator[Message]:
+    from zoo.benchmark.measuring.peak_rates import (
+        measure_rates,  # brings torch.utils.benchmark, which looks for a CUDA toolkit and complains
+    )
+
+    yield Working(trial=None, doing=f"measuring the device's best rates in {dtype}")
+    rates = measure_rates(device, dtype)
+    with suppress(RuntimeError):  # a device that is too small or too new for one of the kernels; the rows do without the rest
+        for rate in rates:
+            yield Rated(kernel=rate.kernel, dtype=rate.dtype, flops_per_second=rate.flops_per_second)
+
+
+class _Rounds:
+    """A group's interleaved rounds; all its models are on the device at once."""
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        assert job.plan is not None
+        self.job = job
+        self.plan = job.plan
+        self.device = device
+        self.ready: dict[str, tuple[Step, int]] = {}
+        self.taken = {trial.key: list(job.taken.get(trial.key, ())) for trial in job.trials}
+        self.grown: dict[str, int] = {}
+
+    def messages(self) -> Iterator[Message]:
+        """Yield the rounds; end without `Stopped` where a trial left the device unusable, for a new process to go on."""
+        _load_libraries(self.device)
+        for trial in self.job.trials:
+            yield Working(trial=trial.key, doing="warming up", hog=self._hog())
+            with self._watched(trial):
+                try:
+                    yield from self._prepare(trial)
+                except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
+                    yield failed(trial, cause)
+                    if not is_usable(self.device):
+                        return
+        self.grown.clear()  # what models need is no growth
+        number, seconds = self.job.first, self.job.spent
+        while self.ready:
+            reason = self.plan.stop(self._alive(), self._baseline(), rounds=number, seconds=seconds)
+            if reason:
+                yield Stopped(reason=reason, rounds=number)
+                return
+            done = yield from self._round(number)
+            if done is None:
+                return
+            yield done
+            seconds += done.conditions["seconds"] or 0.0
+            number += 1
+
+    def _prepare(self, trial: Trial) -> Iterator[Message]:
+        """Build a trial's model and warm it up; measure its cold start and memory where that is not done yet."""
+        if trial.key in self.job.cold:
+            step = yield from _cold_start(trial, self.device, self.job.seed)
+        else:
+            torch.manual_seed(self.job.seed)
+            step = make_step(build_subject(trial), trial, self.device)
+        with no_exits("A call of the model"):
+            for _ in range(self.job.warmup):
+                step()
+        self.ready[trial.key] = (step, calls_to_fill_a_slot(step, self.device))
+
+    def _round(self, number: int) -> Generator[Message, None, Round | None]:
+        """Measure each trial once, in an order that the seed and the round's number fix; None if the device broke down."""
+        order = [trial for trial in self.job.trials if trial.key in self.ready]
+        random.Random(f"{self.job.seed}:{number}").shuffle(order)
+        samples = []
+        before, began = Reading.now(), time.perf_counter()
+        for slot, trial in enumerate(order):
+            yield Working(trial=trial.key, doing=f"round {number + 1}", hog=self._hog())
+            step, calls = self.ready[trial.key]
+            with self._watched(trial):
+                try:
+                    taken = timed(step, calls, self.device)
+                except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
+                    del self.ready[trial.key]
+                    yield failed(trial, cause)
+                    if not is_usable(self.device):
+                        return None
+                else:
+                    samples.append(_sample(trial, slot, calls, taken))
+        elapsed = time.perf_counter() - began
+        conditions = conditions_between(before, Reading.now()).as_dict() | {"seconds": elapsed}
+        for sample in samples:
+            self.taken[sample.trial].append(sample.seconds)
+        return Round(number=number, samples=tuple(samples), conditions=conditions)
+
+    def _alive(self) -> dict[str, list[float]]:
+        return {key: self.taken[key] for key in self.ready}
+
+    def _baseline(self) -> str | None:
+        return self.job.baseline if self.job.baseline in self.ready else None
+
+    def _watched(self, trial: Trial) -> _Growth:
+        return _Growth(self.grown, trial.key)
+
+    def _hog(self) -> str | None:
+        hog = max(self.grown, key=lambda key: self.grown[key], default=None)
+        return hog if hog and self.grown[hog] > HOG_BYTES else None
+
+
+class _Growth:
+    """Counts by how much a trial's turns made the process grow."""
+
+    def __init__(self, grown: dict[str, int], key: str) -> None:
+        self.grown = grown
+        self.key = key
+
+    def __enter__(self) -> None:
+        self.before = resident_bytes()
+
+    def __exit__(self, *_: object) -> None:
+        self.grown[self.key] = self.grown.get(self.key, 0) + resident_bytes() - self.before
+
+
+def _sample(trial: Trial, slot: int, calls: int, taken: Timing) -> Sample:
+    return Sample(trial=trial.key, slot=slot, calls=calls, seconds=taken.seconds, busy_seconds=taken.busy_seconds)

@@ -1,0 +1,175 @@
+"""The best rate of a device, measured: FLOPs a second of matrix products and 3x3 convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.benchmark import Timer
+
+from zoo.benchmark.measuring.clock import read_clock
+
+__all__ = ["Rate", "best_rate", "measure_rates"]
+
+LONGEST_CALL = 0.4
+"""A kernel of which one call would take more seconds than this is left out: it is too large for the device, or runs on a
+fallback that is up to 50 times slower (bfloat16 on a processor without AVX-512), and would take a minute to say so."""
+
+UNSUPPORTED = (RuntimeError, TypeError, AssertionError)
+"""What torch raises for a device, a dtype or a size that it cannot do; memory that does not suffice is a RuntimeError."""
+
+Call: TypeAlias = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """What one kernel reached on the device at best.
+
+    Attributes:
+        flops_per_second: of the kernel's nominal FLOPs, a multiply-add counted as two, as in `StaticCost.flops`.
+    """
+
+    kernel: str
+    dtype: str
+    flops_per_second: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> Iterator[Rate]:
+    """Yield the rate of each kernel in "float32" or "bfloat16", measured for about `seconds` once it is warm.
+
+    No single kernel is the fastest everywhere: on some processors a convolution beats the matrix product, and which layout it
+    likes differs. The rate is of a kernel's fastest block of calls, since the question is what the device can do at best.
+    It uses torch's present number of threads and its settings, so that "float32" may mean TF32 on an accelerator, as it does
+    for the models. A kernel that the device or the dtype cannot run, or not in `LONGEST_CALL`, yields nothing.
+    """
+    for kernel in _kernels(device):
+        fastest = _fastest_call(kernel, device, getattr(torch, dtype), seconds)
+        if fastest is not None:
+            yield Rate(kernel=kernel.name, dtype=dtype, flops_per_second=kernel.flops / fastest)
+
+
+def best_rate(rates: Iterable[Rate]) -> Rate | None:
+    """Return the highest of the rates, None if there is none."""
+    return max(rates, key=lambda rate: rate.flops_per_second, default=None)
+
+
+class _Kernel(Protocol):
+    """Something to time."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def flops(self) -> int: ...
+
+    def smaller(self) -> _Kernel:
+        """Return the same with a quarter of the side."""
+
+    def prepared(self, device: torch.device, dtype: torch.dtype) -> Call:
+        """Return the call, its operands bound to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _MatrixProduct:
+    """Two square matrices, multiplied."""
+
+    side: int
+
+    @property
+    def name(self) -> str:
+        return f"matrix product {self.side}"
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.side**3
+
+    def smaller(self) -> _MatrixProduct:
+        return _MatrixProduct(side=self.side // 4)
+
+    def prepared(self, device: torch.device, dtype: torch.dtype) -> Call:
+        left, right = _noise((2, self.side, self.side), device, dtype)
+        return partial(torch.mm, left, right)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Convolution:
+    """A 3x3 convolution with as many channels out as in."""
+
+    batch: int
+    channels: int
+    side: int
+    layout: str
+
+    @property
+    def name(self) -> str:
+        batch = f" batch {self.batch}" if self.batch > 1 else ""
+        layout = " channels_last" if self.layout == "channels_last" else ""
+        return f"3x3 convolution {self.channels}x{self.side}x{self.side}{batch}{layout}"
+
+    @property
+    def flops(self) -> int:
+        return 2 * 9 * self.batch * self.channels**2 * self.side**2
+
+    def smaller(self) -> _Convolution:
+        return _Convolution(batch=self.batch, channels=self.channels, side=self.side // 4, layout=self.layout)
+
+    def prepared(self, device: torch.device, dtype: torch.dtype) -> Call:
+        memory_format = torch.channels_last if self.layout == "channels_last" else torch.contiguous_format
+        image = _noise((self.batch, self.channels, self.side, self.side), device, dtype).to(memory_format=memory_format)
+        weight = _noise((self.channels, self.channels, 3, 3), device, dtype).to(memory_format=memory_format)
+        return partial(F.conv2d, image, weight, padding=1)
+
+
+def _kernels(device: torch.device) -> Iterator[_Kernel]:
+    """Yield shapes that segmentation models have, large enough to fill the device."""
+    batch, side = (1, 2048) if device.type == "cpu" else (32, 8192)
+    for channels, image_side in ((64, 128), (128, 64), (256, 32)):
+        for layout in ("contiguous", "channels_last"):
+            yield _Convolution(batch=batch, channels=channels, side=image_side, layout=layout)
+    yield _MatrixProduct(side=side)
+
+
+def _fastest_call(kernel: _Kernel, device: torch.device, dtype: torch.dtype, seconds: float) -> float | None:
+    """Return the seconds a call of the fastest block, None for a kernel that is unsupported or too slow."""
+    try:
+        with torch.inference_mode():  # not around a generator's yield, where it would hold for whoever iterates
+            if not _is_quick(kernel, device, dtype):
+                return None
+            timer = Timer(
+                "call()",
+                globals={"call": kernel.prepared(device, dtype)},
+                timer=partial(read_clock, device),
+                num_threads=torch.get_num_threads(),  # without it, Timer uses one
+            )
+            return min(timer.blocked_autorange(min_run_time=seconds).times)
+    except UNSUPPORTED:
+        return None
+
+
+def _is_quick(kernel: _Kernel, device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether a call takes less than `LONGEST_CALL`, by trying a smaller one: a call cannot be interrupted."""
+    smaller = kernel.smaller()
+    call = smaller.prepared(device, dtype)
+    longest = LONGEST_CALL * smaller.flops / kernel.flops
+    return any(_seconds_of(call, device) < longest for _ in range(4))  # the first is cold, others may be disturbed
+
+
+def _seconds_of(call: Call, device: torch.device) -> float:
+    began = read_clock(device)
+    call()
+    return read_clock(device) - began
+
+
+def _noise(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return normal noise, since constant values draw less power and run faster; torch's own random numbers are left alone."""
+    generator = torch.Generator(device=device).manual_seed(0)
+    return torch.randn(shape, generator=generator, device=device, dtype=dtype)

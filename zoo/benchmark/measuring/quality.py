@@ -1,0 +1,152 @@
+"""A trial's model trained once and tested, told message by message as it goes; and what no network is needed for."""
+
+from __future__ import annotations
+
+import queue
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from zoo.benchmark.measuring.failures import failed
+from zoo.benchmark.measuring.steps import build_subject
+from zoo.benchmark.messages import Message, Trained, Working
+from zoo.benchmark.quality import QualityEntry
+from zoo.benchmark.trial import Trial
+from zoo.data.fingerprint import fingerprint_of_samples
+from zoo.data.lookup import BASELINES
+from zoo.data.segmentation_data import SegmentationData
+from zoo.data.sources import open_data
+from zoo.errors import DataError
+from zoo.pairing.pairing import Pairing
+from zoo.training.fit import crop_size, fit
+from zoo.training.order import seed_of
+from zoo.training.result import TrainResult
+from zoo.training.scores import Scores, score_predictor
+
+__all__ = ["floor_scores", "open_quality_data", "trained"]
+
+TELL_SECONDS = 0.5
+WARM_STEPS, TIMED_STEPS = 3, 8
+
+
+def open_quality_data(plan: QualityEntry) -> SegmentationData:
+    """Return what a run's pairings are trained on, with its fingerprint.
+
+    Raises:
+        DataError: what is wrong with it, or its images differ in size and the plan has no `size`.
+    """
+    data = open_data(plan.data.source, **plan.data.options())
+    crop_size(data, plan)
+    return data if data.fingerprint else replace(data, fingerprint=fingerprint_of_samples(data.parts()))
+
+
+def floor_scores(data: SegmentationData, name: str) -> Scores:
+    """Return what one of `BASELINES` scores on the test part."""
+    return score_predictor(data, BASELINES[name](data))
+
+
+def trained(trial: Trial, plan: QualityEntry, *, digest: str, device: torch.device, seed: int) -> Iterator[Message]:
+    """Train and test; say every half second what is being done, in another thread than the one that does it.
+
+    Args:
+        trial: whose model is trained.
+        plan: on what, and how.
+        digest: of the run's data; other data are refused.
+        device: where.
+        seed: of the weights and the order of the data.
+    """
+    told: queue.Queue[Message | None] = queue.Queue()
+    is_abandoned = threading.Event()
+    last = 0.0
+
+    def tell(doing: str) -> None:
+        nonlocal last
+        if is_abandoned.is_set():
+            raise _AbandonedError
+        if time.monotonic() - last > TELL_SECONDS:
+            last = time.monotonic()
+            told.put(Working(trial=trial.key, doing=f"training with seed {seed}, {doing}"))
+
+    def work() -> None:
+        try:
+            told.put(_trained(trial, plan, digest, device, seed, tell))
+        except BaseException as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
+            told.put(failed(trial, cause))
+        finally:
+            told.put(None)
+
+    yield Working(trial=trial.key, doing=f"training with seed {seed}, building")
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        while (message := told.get()) is not None:
+            yield message
+    finally:
+        is_abandoned.set()
+        worker.join()
+
+
+class _AbandonedError(Exception):
+    """Nobody wants to know any more."""
+
+
+class _EnoughError(Exception):
+    """Enough steps were timed."""
+
+
+def _trained(
+    trial: Trial, plan: QualityEntry, digest: str, device: torch.device, seed: int, tell: Callable[[str], None]
+) -> Trained:
+    data = open_quality_data(plan)
+    if data.fingerprint and data.fingerprint.digest != digest:
+        raise DataError(f"{data.name} has changed since the run began, or differs on this machine. Begin another run.")
+    size = crop_size(data, plan)
+    began = time.perf_counter()
+
+    def run(steps: int, tell: Callable[[str], None]) -> TrainResult:
+        settings = plan.settings(steps=steps, seed=seed, device=str(device))
+        with tempfile.TemporaryDirectory(prefix="zoo-quality-") as folder:
+            return fit(_subject(trial, size, seed), data, settings, Path(folder, "run"), tell=tell)
+
+    steps = plan.budget if isinstance(plan.budget, int) else _steps_in(plan.seconds or 0.0, run, tell)
+    result = run(steps, tell)
+    return Trained(
+        trial=trial.key,
+        seed=seed,
+        steps=result.steps,
+        seconds=time.perf_counter() - began,
+        classes=data.classes,
+        scores=result.test.as_dict(),
+    )
+
+
+def _subject(trial: Trial, size: tuple[int, int], seed: int) -> Pairing | nn.Module:
+    """Return what is trained; an encoder made for one image size is made for the data's."""
+    if isinstance(trial.subject, Pairing):
+        return replace(trial.subject, image_size=trial.subject.image_size or size)
+    torch.manual_seed(seed_of("weights", seed) % 2**63)
+    return build_subject(trial)
+
+
+def _steps_in(seconds: float, run: Callable[[int, Callable[[str], None]], object], tell: Callable[[str], None]) -> int:
+    """Return how many steps fill a time: by the median of a few, in a run that is given up after these."""
+    starts: list[float] = []
+
+    def listen(doing: str) -> None:
+        tell(doing)
+        starts.append(time.perf_counter())
+        if len(starts) > WARM_STEPS + TIMED_STEPS:
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        run(WARM_STEPS + TIMED_STEPS + 1, listen)
+    taken = [after - before for before, after in zip(starts[WARM_STEPS:], starts[WARM_STEPS + 1 :], strict=False)]
+    return max(1, round(seconds / statistics.median(taken)))

@@ -1,0 +1,151 @@
+"""What one measured call does: a model made from a trial's subject, and its inference or training step."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.benchmark.measuring.inputs import image_batch, label_batch
+from zoo.benchmark.trial import Reference, Trial
+from zoo.errors import ConfigError
+from zoo.inference.deployment.checked import Way, check_output, checked_program
+from zoo.inference.deployment.passes import PASSES
+from zoo.inference.reference import reference_of
+from zoo.inference.runtimes import Program, autocast, original_program, recorded_program, why_not
+from zoo.model.building import build_pairing
+from zoo.registry.specs import Preprocessing
+
+__all__ = ["Step", "build_subject", "check_runtime", "make_step"]
+
+Step: TypeAlias = Callable[[], Any]
+"""One call of what is measured, everything it needs bound to it."""
+
+TOLERANCE = 1e-4
+"""The relative error to the model's own output that another runtime may have; more where the model is not run in float32."""
+
+
+def build_subject(trial: Trial) -> nn.Module:
+    """Return the model of a trial's pairing or reference; an encoder made for one image size is made for the trial's.
+
+    Raises:
+        ZooError: the pairing cannot be built.
+        ConfigError: the reference's factory cannot be imported or gives no module.
+    """
+    subject = trial.subject
+    if not isinstance(subject, Reference):
+        return build_pairing(replace(subject, image_size=subject.image_size or (trial.height, trial.width)))
+    module_name, _, name = subject.factory.partition(":")
+    try:
+        model = getattr(importlib.import_module(module_name), name)(**subject.options)
+    except Exception as cause:
+        raise ConfigError(
+            f"The baseline {subject.name!r} could not be made by {subject.factory}(**{dict(subject.options)!r}): "
+            f"{type(cause).__name__}: {cause}."
+        ) from cause
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"The baseline {subject.name!r}: {subject.factory} must return an nn.Module; found {model!r}.")
+    return model
+
+
+def check_runtime(runtime: str, device: torch.device) -> None:
+    """Raise where a runtime of the configuration's is not at hand.
+
+    Raises:
+        ConfigError: it is not installed, or not for such a device.
+    """
+    refused = why_not(_way(runtime, "float32").runtime, "float32", device)
+    if refused:
+        raise ConfigError(f"runtime {runtime!r} cannot be used here: {refused}.")
+
+
+def make_step(model: nn.Module, trial: Trial, device: torch.device) -> Step:
+    """Move the model to the device and return the step that the trial measures.
+
+    Inference is a forward pass under `torch.inference_mode`; by another runtime than "eager" the first call makes the program
+    and compares its output with the model's. A training step is forward, loss (binary cross-entropy for one class, else
+    cross-entropy), backward, and AdamW. Under "bfloat16" the forward pass and the loss run in autocast. "channels_last" is
+    the memory format of weights and input.
+    """
+    preprocessing = getattr(model, "preprocessing", None) or Preprocessing.identity(trial.in_channels)
+    model = model.to(device)
+    image = image_batch(
+        trial.input,
+        batch=trial.batch,
+        channels=trial.in_channels,
+        height=trial.height,
+        width=trial.width,
+        preprocessing=preprocessing,
+    ).to(device)
+    if trial.memory_format == "channels_last":
+        model = model.to(memory_format=torch.channels_last)
+        image = image.to(memory_format=torch.channels_last)
+    if trial.mode == "inference":
+        return _Inference(model.eval(), image, trial)
+    labels = label_batch(batch=trial.batch, classes=trial.classes, height=trial.height, width=trial.width).to(device)
+    model = model.train()
+    return _training_step(_compiled(model) if trial.runtime == "compile" else model, image, labels, trial.dtype)
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    compiled = torch.compile(model, dynamic=False)
+    assert isinstance(compiled, nn.Module)
+    return compiled
+
+
+class _Inference:
+    """A forward pass by a trial's runtime, which is made in the first call."""
+
+    def __init__(self, model: nn.Module, image: Tensor, trial: Trial) -> None:
+        self._model: nn.Module | None = model
+        self._image = image
+        self._trial = trial
+        self._program = original_program(model, trial.dtype) if trial.runtime == "eager" else None
+
+    def __call__(self) -> Tensor:
+        if self._program is None:
+            assert self._model is not None
+            self._program = _checked(self._model, self._image, self._trial)
+            self._model = None
+        return self._program(self._image)
+
+
+def _checked(model: nn.Module, image: Tensor, trial: Trial) -> Program:
+    """Return a function that gives what the model gives, by the trial's runtime, or raise where its output differs."""
+    reference = reference_of(model, image, TOLERANCE, trial.dtype)
+    if trial.runtime in ("compile", "cudagraphs"):  # the model itself, in the trial's memory format
+        is_recorded = trial.runtime == "cudagraphs"
+        program = (
+            recorded_program(model, image, trial.dtype) if is_recorded else original_program(_compiled(model), trial.dtype)
+        )
+        check_output(program, image, reference)
+        return program
+    return checked_program(model, image, reference, _way(trial.runtime, trial.dtype))
+
+
+def _way(runtime: str, precision: str) -> Way:
+    """Return how a runtime of the configuration's runs a model."""
+    passes = tuple(PASSES) if runtime.startswith("deploy") else ()
+    return Way(runtime=runtime.removeprefix("deploy").removeprefix("-") or "eager", precision=precision, passes=passes)
+
+
+def _training_step(model: nn.Module, image: Tensor, labels: Tensor, dtype: str) -> Step:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    loss_of = F.binary_cross_entropy_with_logits if labels.is_floating_point() else F.cross_entropy
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(image, dtype):
+            logits = model(image)
+            each = logits if isinstance(logits, tuple) else (logits,)  # auxiliary logits, where there are some
+            loss = torch.stack([loss_of(one, labels) for one in each]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.detach()
+
+    return step

@@ -1,0 +1,1 @@
+"""Run a benchmark: what is measured where, in which process."""

@@ -1,0 +1,56 @@
+"""What a fresh process needs to make a trial's model: which modules it imports, or that only this process can make it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from zoo.benchmark.trial import Reference, Trial
+from zoo.errors import ZooError
+from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
+from zoo.registry.registry import Entry, Kind, default_registry
+from zoo.registry.specs import DecoderSpec, EncoderSpec
+
+__all__ = ["made_here", "modules_to_import"]
+
+
+def made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool:
+    """Whether only this process can make the model: something of it was registered by a script or a notebook's cell.
+
+    Args:
+        trial: what is to be measured.
+        from_files: what the configuration's plugin files registered, which any process can do again.
+    """
+    if isinstance(trial.subject, Reference):
+        return trial.subject.factory.startswith("__main__:")
+    return any(entry.plugin == LOCAL and (entry.kind, entry.spec.name) not in from_files for entry in _entries(trial))
+
+
+def modules_to_import(trials: Iterable[Trial]) -> list[str]:
+    """Return the modules that the project's own factories and the references stand in.
+
+    A process that imports them once, and forks, saves each trial the seconds that this takes. A third party's are left to
+    each trial's own process: what they start when imported would be shared.
+    """
+    names = []
+    for trial in trials:
+        factories = [trial.subject.factory] if isinstance(trial.subject, Reference) else []
+        factories += [
+            entry.spec.factory
+            for entry in _entries(trial)
+            if entry.distribution == OWN_DISTRIBUTION and isinstance(entry.spec.factory, str)
+        ]
+        names += [factory.partition(":")[0] for factory in factories]
+    return [name for name in dict.fromkeys(names) if name != "__main__"]
+
+
+def _entries(trial: Trial) -> list[Entry[EncoderSpec] | Entry[DecoderSpec]]:
+    """Return the registry's entries of a pairing, as far as there are any; what is missing is told when it is built."""
+    if isinstance(trial.subject, Reference):
+        return []
+    registry, found = default_registry(), list[Entry[EncoderSpec] | Entry[DecoderSpec]]()
+    for find, id in ((registry.encoder, trial.subject.encoder), (registry.decoder, trial.subject.decoder)):
+        try:
+            found.append(find(id))
+        except ZooError:
+            continue
+    return found

@@ -1,0 +1,87 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from zoo.common.rendering import PrintableConsole
+
+__all__ = ["ConsoleWatcher", "Watcher"]
+
+SILENCE_SECONDS = 30
+"""So long no line need be printed where there is no bar."""
+
+
+class Watcher(Protocol):
+    """What the sweep tells as it goes."""
+
+    def begin(self, total: int) -> None:
+        """Announce how many slots, or trainings, there are to measure next."""
+
+    def advance(self, what: str, count: int = 1) -> None:
+        """Say what has just been done, and how many slots that was."""
+
+    def say(self, line: str) -> None:
+        """Tell a fact that is worth a line of its own."""
+
+    def log(self, line: str) -> None:
+        """Tell what a bar shows anyway, where there is none."""
+
+
+class ConsoleWatcher:
+    """A progress bar on stderr where that is a terminal, else the worthwhile lines alone."""
+
+    def __init__(self) -> None:
+        console = PrintableConsole(file=sys.stderr, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            refresh_per_second=2,  # what draws the bar runs beside what is measured
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("preparing", total=None)
+        self._logged = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def begin(self, total: int) -> None:
+        """Give the bar its length, and begin it anew."""
+        self._progress.reset(self._task, total=total)
+
+    def advance(self, what: str, count: int = 1) -> None:
+        """Move the bar; where there is none, print how far it would be, now and then."""
+        self._progress.update(self._task, description=what, advance=count)
+        if time.monotonic() - self._logged > SILENCE_SECONDS:
+            self.log(f"{what}{self._told_progress()}")
+
+    def _told_progress(self) -> str:
+        (task,) = self._progress.tasks
+        if task.total is None:
+            return ""
+        left = f", at most {timedelta(seconds=round(task.time_remaining))} left" if task.time_remaining else ""
+        return f" ({task.completed:.0f} of {task.total:.0f}{left})"
+
+    def say(self, line: str) -> None:
+        """Print above the bar."""
+        self._progress.console.print(line, markup=False, emoji=False, soft_wrap=True)
+
+    def log(self, line: str) -> None:
+        """Print a line with the time, where there is no bar."""
+        self._logged = time.monotonic()
+        if not self._progress.console.is_terminal:
+            self.say(f"{datetime.now():%H:%M:%S} {line}")

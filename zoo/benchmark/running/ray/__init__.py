@@ -1,0 +1,1 @@
+"""Run a benchmark on the machines of a Ray cluster."""

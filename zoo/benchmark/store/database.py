@@ -1,0 +1,135 @@
+"""The results store's SQLite file: opened, and written in transactions. Torch-free."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from zoo.benchmark.store.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from zoo.errors import StoreError
+
+__all__ = ["Database"]
+
+PATIENCE = 60
+"""Seconds that are waited for others who use the file."""
+
+
+class Database:
+    """A connection to one file, which many processes may use.
+
+    Raises:
+        StoreError: the file cannot be opened or written, or was made by another program or another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self.guarded():
+            if path.is_file() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+                self._open_to_read()
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+            try:
+                self._prepare()
+                self._write_ahead()
+                self.execute("PRAGMA foreign_keys = ON")
+            except BaseException:
+                self.close()
+                raise
+
+    def _open_to_read(self) -> None:
+        """Open a file in a place that cannot be written to, where SQLite cannot put the files that it works with."""
+        ahead = self.path.with_name(f"{self.path.name}-wal")
+        is_whole = not ahead.exists() or not ahead.stat().st_size  # else the last transactions stand there
+        mode = "immutable=1" if is_whole else "mode=ro"
+        address = f"{self.path.resolve().as_uri()}?{mode}"
+        self._connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
+        try:
+            if self._pragma("application_id") != APPLICATION_ID:
+                raise StoreError(f"{self.path} is no results store; give another --store.")
+            if not self._is_current():
+                raise self._of_another_version()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def execute(self, asked: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        return self._connection.execute(asked, values)
+
+    def executemany(self, asked: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for each row."""
+        self._connection.executemany(asked, rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep all that is written within, or nothing of it."""
+        with self.guarded():
+            self.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.execute("ROLLBACK")
+                raise
+            self.execute("COMMIT")
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Tell of what SQLite or the disk refuses as the user has to hear it."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as cause:
+            raise StoreError(
+                f"The results store {self.path} cannot be used: {cause}. Give another with --store, or move that file away."
+            ) from cause
+
+    def _prepare(self) -> None:
+        """Make the tables in a new file; refuse what is another program's or another version's."""
+        if self._is_current():
+            return
+        with self.transaction():
+            if self._is_current():  # another process made them while this one waited
+                return
+            if self._pragma("application_id") == APPLICATION_ID:
+                raise self._of_another_version()
+            if self._pragma("user_version") or self.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreError(f"{self.path} is a database of another program; give another --store.")
+            for statement in filter(str.strip, TABLES.split(";\n")):
+                self.execute(statement)
+            self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _is_current(self) -> bool:
+        return (self._pragma("application_id"), self._pragma("user_version")) == (APPLICATION_ID, SCHEMA_VERSION)
+
+    def _of_another_version(self) -> StoreError:
+        found = self._pragma("user_version")
+        return StoreError(
+            f"{self.path} was written by another version of segmentation-zoo (its tables have version {found}, this one reads "
+            f"version {SCHEMA_VERSION}). Read it with that version, or measure into a new --store."
+        )
+
+    def _pragma(self, name: str) -> int:
+        return int(self.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _write_ahead(self) -> None:
+        """Let others read while one writes. SQLite does not wait for its turn to set this, as it does for all else."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as cause:
+                if "locked" not in str(cause) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+            else:
+                return

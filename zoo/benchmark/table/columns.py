@@ -1,0 +1,310 @@
+"""The table's columns: what a person reads in a cell, what a program reads, and what the legend says of it. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from zoo.benchmark.table.rows import Row
+from zoo.common.statistics import SCORE_TIE, TIE, Estimate
+from zoo.common.suggestions import did_you_mean
+from zoo.errors import OptionError
+
+__all__ = ["COLUMNS", "DEFAULT_COLUMNS", "Column", "chosen_columns", "column_named"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: what `--columns`, `--sort` and `--where` call it.
+        heading: what stands above it.
+        cell: how a row's cell is written for a person.
+        value: what it is sorted and compared by; None where it was not measured.
+        smaller_is_better: None for what is no merit.
+        legend: what the table's foot says of it.
+    """
+
+    name: str
+    heading: str
+    cell: Callable[[Row], str]
+    value: Callable[[Row], Any]
+    is_number: bool = True
+    smaller_is_better: bool | None = None
+    legend: str = ""
+
+
+def chosen_columns(rows: Sequence[Row], names: str | None = None) -> list[Column]:
+    """Return the columns to show: those named, by commas; "all"; or the usual ones, without those that say nothing here.
+
+    Raises:
+        OptionError: an unknown name.
+    """
+    if names is None:
+        return [column for column in COLUMNS if column.name in DEFAULT_COLUMNS and _says_something(column, rows)]
+    if names.strip() == "all":
+        return [column for column in COLUMNS if _says_something(column, rows)]
+    return [column_named(name.strip()) for name in names.split(",")]
+
+
+def column_named(name: str) -> Column:
+    """Return a column by its name.
+
+    Raises:
+        OptionError: there is none of that name.
+    """
+    for column in COLUMNS:
+        if column.name == name:
+            return column
+    known = [column.name for column in COLUMNS]
+    raise OptionError(f"The table has no column {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
+
+
+USUAL = ("-", "contiguous", "eager")
+"""What a column need not be shown for."""
+
+
+def _says_something(column: Column, rows: Sequence[Row]) -> bool:
+    if column.name == "run":
+        return len({row.run for row in rows}) > 1
+    if column.name == "data":
+        return len({row.data for row in rows if row.data}) > 1
+    return column.name == "pairing" or any(column.cell(row) not in USUAL for row in rows)
+
+
+def _ratio_cell(row: Row, estimate: Estimate | None) -> str:
+    if row.is_baseline:
+        return "-" if row.error else "1 (baseline)"
+    return f"{estimate.told(digits=2)}{' tie' if estimate.is_tie else ''}" if estimate else "-"
+
+
+def _difference_cell(row: Row) -> str:
+    if row.quality_difference is None:
+        return "-"
+    if row.is_baseline:
+        return "0 (baseline)"
+    return row.quality_difference.told() + (" tie" if row.quality_difference.is_tie else "")
+
+
+def _rounds_cell(row: Row) -> str:
+    if not row.rounds:
+        return "0"
+    reached = row.ratio.precision if row.ratio and not row.is_baseline else row.latency.precision if row.latency else None
+    told = {"precise": "precise", "limit": "most", "budget": "time", "fixed": "fixed", None: "unfinished"}[row.stopped]
+    return f"{row.rounds} {told}" + (f" ±{100 * reached:.1f} %" if reached is not None else "")
+
+
+def _parts_cell(row: Row) -> str:
+    if not row.parts:
+        return "-"
+    return " + ".join(f"{row.parts[part] / 1e6:,.2f}" for part in ("encoder", "adapters", "decoder", "head"))
+
+
+def _smaller_cell(row: Row) -> str:
+    return f"{row.smaller.batch} ({row.smaller.images_per_second:.1f} images/s)" if row.smaller else "-"
+
+
+def _plain(name: str, heading: str, fact: str, legend: str = "", *, is_number: bool = False) -> Column:
+    """Return the column of a fact that is written as it is."""
+    value: Callable[[Row], Any] = attrgetter(fact)
+    return Column(
+        name=name, heading=heading, cell=lambda row: str(value(row)) or "-", value=value, is_number=is_number, legend=legend
+    )
+
+
+def _number(
+    name: str, heading: str, fact: str, scale: float, digits: int, legend: str = "", *, unit: str = "", more: bool = False
+) -> Column:
+    """Return the column of a number, in a unit of this scale; of two, the smaller is better, unless `more` is."""
+    value: Callable[[Row], float | None] = attrgetter(fact)
+
+    def cell(row: Row) -> str:
+        found = value(row)
+        return "-" if found is None else f"{found * scale:,.{digits}f}{unit}"
+
+    return Column(name=name, heading=heading, cell=cell, value=value, smaller_is_better=not more, legend=legend)
+
+
+def _interval(name: str, heading: str, legend: str, *, is_ratio: bool = False) -> Column:
+    """Return the column of an estimate: of seconds, in milliseconds, or of a ratio to the baseline."""
+    estimate: Callable[[Row], Estimate | None] = attrgetter(name)
+
+    def cell(row: Row) -> str:
+        found = estimate(row)
+        if is_ratio:
+            return _ratio_cell(row, found)
+        return found.told(1e3, 1) if found else "-"
+
+    def value(row: Row) -> float | None:
+        found = estimate(row)
+        return found.median if found else None
+
+    return Column(name=name, heading=heading, cell=cell, value=value, smaller_is_better=True, legend=legend)
+
+
+COLUMNS = (
+    _plain("run", "run", "run", is_number=True),
+    _plain("pairing", "pairing", "name"),
+    _plain("mode", "mode", "mode", "inference: forward; training: forward, loss, backward, AdamW"),
+    _plain("batch", "batch", "batch", is_number=True),
+    Column(
+        name="size",
+        heading="size",
+        cell=lambda row: f"{row.height}x{row.width}",
+        value=lambda row: row.height * row.width,
+    ),
+    _plain("device", "device", "device"),
+    _plain("dtype", "dtype", "dtype"),
+    _plain("format", "format", "memory_format"),
+    _plain("runtime", "runtime", "runtime"),
+    _interval("latency", "latency ms", "median of the rounds by the clock, with its interval"),
+    _number("p90", "p90 ms", "p90", 1e3, 1, "nine in ten calls took less"),
+    _interval(
+        "busy",
+        "busy ms",
+        "time that the device worked: CPU time of all threads, or between two events on an accelerator",
+    ),
+    _number("throughput", "images/s", "images_per_second", 1, 1, more=True),
+    _interval(
+        "ratio",
+        "time / baseline",
+        "latency over the baseline's in the same round, median and interval; below 1 is faster; 'tie' unless "
+        f"the interval lies outside {TIE[0]} to {TIE[1]}",
+        is_ratio=True,
+    ),
+    _interval(
+        "busy_ratio",
+        "busy / baseline",
+        "the same of the device's own time (CPU time, or between two events), which other processes disturb less",
+        is_ratio=True,
+    ),
+    _number(
+        "efficiency",
+        "of best rate",
+        "efficiency",
+        100,
+        0,
+        "FLOP/s achieved over the best that a few large kernels reached in this run and dtype",
+        unit=" %",
+        more=True,
+    ),
+    _number("memory", "peak MiB", "peak_bytes", 2**-20, 0),
+    _number("live", "live MiB", "live_bytes", 2**-20, 0, "the most that tensors hold at one time, followed without computing"),
+    _number(
+        "allocated",
+        "allocated MiB",
+        "allocated_bytes",
+        2**-20,
+        0,
+        "the most that the trial's tensors held on the accelerator, by its allocator's counter",
+    ),
+    _number(
+        "rss",
+        "RSS MiB",
+        "rss_bytes",
+        2**-20,
+        0,
+        "how far the resident memory of a fresh process rose while it built the model and ran it",
+    ),
+    _number("parameters", "params M", "parameters", 1e-6, 2),
+    Column(
+        name="parts",
+        heading="params M by part",
+        cell=_parts_cell,
+        value=lambda row: row.parts["encoder"] if row.parts else None,
+        legend="encoder + adapters + decoder + head",
+    ),
+    _number(
+        "flops",
+        "GFLOPs",
+        "flops",
+        1e-9,
+        2,
+        "one forward pass, one image; a multiply-add is two; interpolation, norms and activations are not counted",
+    ),
+    _number(
+        "build",
+        "build s",
+        "build_seconds",
+        1,
+        2,
+        "making the model and moving it to the device; its modules were imported before",
+    ),
+    _number("first", "first call s", "first_seconds", 1, 2, "includes compiling"),
+    Column(
+        name="fits",
+        heading="batch that fits",
+        cell=_smaller_cell,
+        value=lambda row: row.smaller.batch if row.smaller else None,
+        legend="tried after the row's own batch ran out of memory; alone, a few calls, compared with nothing",
+    ),
+    _plain("data", "data", "data", "what the mIoU is measured on; it compares models on the same data alone"),
+    Column(
+        name="quality",
+        heading="mIoU",
+        cell=lambda row: row.quality.told() if row.quality else "-",
+        value=lambda row: row.miou,
+        smaller_is_better=False,
+        legend="mean intersection over union on the test part after training: mean ± standard deviation over the seeds",
+    ),
+    Column(
+        name="quality_difference",
+        heading="mIoU - baseline",
+        cell=_difference_cell,
+        value=lambda row: row.quality_difference.mean if row.quality_difference else None,
+        smaller_is_better=False,
+        legend="of the same seeds: the mean, and the interval by Student's t; 'tie' unless it lies outside "
+        f"-{SCORE_TIE} to {SCORE_TIE}",
+    ),
+    _plain(
+        "licences",
+        "licences",
+        "licences",
+        "of the encoder's and the decoder's code, once where they are the same, and of pretrained weights",
+    ),
+    Column(
+        name="rounds",
+        heading="rounds",
+        cell=_rounds_cell,
+        value=lambda row: row.rounds,
+        legend="interleaved, none is dropped; why they ended (precise: every interval is narrow enough; most: as many as "
+        "allowed; time: the budget is spent; fixed: as many as asked for), and half the interval's width",
+    ),
+    Column(
+        name="flags",
+        heading="flags",
+        cell=lambda row: "; ".join(row.flags) or "-",
+        value=lambda row: len(row.flags),
+        is_number=False,
+    ),
+)
+"""All columns, in their order."""
+
+DEFAULT_COLUMNS = [
+    "run",
+    "pairing",
+    "mode",
+    "batch",
+    "size",
+    "device",
+    "dtype",
+    "format",
+    "runtime",
+    "latency",
+    "throughput",
+    "ratio",
+    "busy_ratio",
+    "efficiency",
+    "memory",
+    "parameters",
+    "flops",
+    "data",
+    "quality",
+    "quality_difference",
+    "fits",
+    "licences",
+    "rounds",
+]

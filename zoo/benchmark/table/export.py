@@ -1,0 +1,109 @@
+"""What was measured as CSV, JSON or Parquet, for other programs: every fact of every row, or the raw samples. Torch-free."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any
+
+from zoo.benchmark.store.store import Store
+from zoo.benchmark.table.formats import document, records
+from zoo.benchmark.table.table import Table
+from zoo.benchmark.trial import Trial
+from zoo.common.rendering import csv_text, json_text
+from zoo.errors import OptionError, StoreError
+
+__all__ = ["exported_rows", "exported_samples"]
+
+TEXTS = ("encoder", "decoder", "quality_data", "stopped", "licences", "flags", "failure", "error", "plan", "trainings")
+WHOLE = (
+    "smaller_batch",
+    "quality_seeds",
+    *(f"parameters{part}" for part in ("", "_encoder", "_adapters", "_decoder", "_head")),
+)
+"""Columns of text and of whole numbers in which there may be nothing at all; any other of that kind has fractions."""
+
+
+def exported_rows(table: Table, form: str) -> bytes:
+    """Return the table as "csv", "json" or "parquet", in UTF-8 where it is text.
+
+    JSON and Parquet hold, beside the rows, each pairing's plan, the runs with their configurations and environments, the
+    A/A checks and the device's best rates: JSON as its keys, Parquet in the schema's metadata under `zoo`.
+
+    Raises:
+        OptionError: for Parquet, pyarrow is not installed.
+    """
+    if form == "csv":
+        return csv_text(records(table)).encode()
+    whole = document(table).render("json")
+    if form == "json":
+        return whole.encode()
+    facts = json.loads(whole)
+    rows = [row | {name: _told(row[name]) for name in ("plan", "trainings")} for row in facts.pop("rows")]
+    return _parquet(rows, facts)
+
+
+def exported_samples(store: Store, runs: Sequence[int], form: str) -> bytes:
+    """Return the raw samples of some runs, a record for each trial and round, the baseline's controls among them.
+
+    `key` is the same as the rows have; `role` tells a baseline from its control. Times are in seconds a call.
+
+    Raises:
+        StoreError: the runs have no samples.
+        OptionError: for Parquet, pyarrow is not installed.
+    """
+    found = [sample for run in runs for sample in _samples(store, run)]
+    if not found:
+        raise StoreError(f"There are no samples in run {', '.join(map(str, runs))} of {store.path} yet; `zoo bench` measures.")
+    if form == "csv":
+        return csv_text(found).encode()
+    return (json_text(found, indent=1) + "\n").encode() if form == "json" else _parquet(found, {})
+
+
+def _samples(store: Store, run: int) -> Iterator[dict[str, Any]]:
+    trials = {stored.key: Trial.from_dict(stored.facts) for stored in store.trials(run)}
+    for group in store.groups(run):
+        for key in group.trials:
+            for turn, taken in sorted(group.samples.get(key, {}).items()):
+                yield {
+                    "run": run,
+                    "key": key,
+                    "pairing": str(trials[key]),
+                    "role": trials[key].role,
+                    "group": group.number,
+                    "round": turn,
+                    "seconds": taken.seconds,
+                    "busy_seconds": taken.busy_seconds,
+                }
+
+
+def _told(facts: Any) -> str | None:
+    return json_text(facts) if facts else None
+
+
+def _parquet(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> bytes:
+    try:
+        arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as cause:
+        raise OptionError(
+            "Parquet is written by pyarrow, which is not installed: pip install 'segmentation-zoo[parquet]'. "
+            "CSV and JSON need nothing more."
+        ) from cause
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    arrays = {name: arrow.array(values, getattr(arrow, _kind(name, values))()) for name, values in columns.items()}
+    made = arrow.table(arrays)
+    buffer = io.BytesIO()
+    parquet.write_table(made.replace_schema_metadata({"zoo": json_text(facts)}) if facts else made, buffer)
+    return buffer.getvalue()
+
+
+def _kind(name: str, values: Sequence[Any]) -> str:
+    """Return what pyarrow calls the type of a column; one without any value has the type that it would have with some."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return "bool_"
+    if kinds == {int} or (not kinds and name in WHOLE):
+        return "int64"
+    return "string" if str in kinds or (not kinds and name in TEXTS) else "float64"

@@ -1,0 +1,289 @@
+"""The benchmark's table as a document: what a person reads, and what a program does. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from zoo.benchmark.quality import FLOORS, Floor, told_budget
+from zoo.benchmark.table.columns import Column, chosen_columns
+from zoo.benchmark.table.quality import data_content, data_names
+from zoo.benchmark.table.rows import Check, Results, Row
+from zoo.benchmark.trial import told_block
+from zoo.common.grid import Document, Grid, GridRow, Heading, Line
+from zoo.common.statistics import Estimate
+
+__all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "records", "title_of", "told_device"]
+
+OF_BLOCK = ("mode", "batch", "size", "device", "dtype")
+"""Columns whose values are a block's own."""
+DROPPED_FIRST = (
+    "licences",
+    "quality_difference",
+    "efficiency",
+    "throughput",
+    "flops",
+    "busy_ratio",
+    "parameters",
+    "memory",
+    "rounds",
+    "p90",
+)
+"""In this order columns are left out where the terminal is too narrow even for folded cells."""
+
+
+def document(table: Results, columns: Sequence[Column] | None = None) -> Document:
+    """Return the table with these columns, or the usual ones; CSV and JSON hold every fact, whichever columns are chosen."""
+    chosen = list(columns or chosen_columns(table.rows))
+    return Document(
+        parts=(
+            Line(text=title_of(table), kind="title", style="bold"),
+            _grid(table, chosen),
+            *(Line(text=note, kind="item") for note in _notes(table, chosen)),
+        ),
+        records=partial(records, table),
+        facts=partial(_facts, table),
+    )
+
+
+def _grid(table: Results, columns: Sequence[Column]) -> Grid:
+    sections, last = [], {row.block: row for row in table.rows}
+    for block, group in groupby(table.rows, attrgetter("block")):
+        rows = list(group)
+        off = [check for check in table.checks if check.block == block and check.is_off] if rows[-1] is last[block] else []
+        sections.append((*(_row(row, columns) for row in rows), *(_warning(check, columns) for check in off)))
+    if table.floors and any(column.name == "quality" for column in columns):
+        sections.append(tuple(_floor_row(floor, columns) for floor in table.floors))
+    return Grid(
+        headings=tuple(map(_heading, columns)),
+        sections=tuple(sections),
+        more="`zoo table --columns` chooses, --format markdown has all",
+    )
+
+
+def _heading(column: Column) -> Heading:
+    return Heading(
+        text=column.heading,
+        is_number=column.is_number,
+        can_move=column.name != "pairing",
+        is_of_section=column.name in OF_BLOCK,
+        drop_order=DROPPED_FIRST.index(column.name) if column.name in DROPPED_FIRST else None,
+    )
+
+
+def _row(row: Row, columns: Sequence[Column]) -> GridRow:
+    style = "red" if row.error else ("dim" if row.is_baseline else "")
+    return GridRow(cells=tuple(column.cell(row) for column in columns), style=style)
+
+
+def _warning(check: Check, columns: Sequence[Column]) -> GridRow:
+    """Return the row that says that the baseline, measured once more, was not as fast as itself."""
+    cells = {"pairing": "WARNING: baseline again", "ratio": check.ratio.told()}
+    return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="yellow", is_extra=True)
+
+
+def _floor_row(floor: Floor, columns: Sequence[Column]) -> GridRow:
+    """Return the row that says what is reached without any network."""
+    cells = {"pairing": floor.name, "quality": f"{floor.miou:.3f}", "run": str(floor.run)}
+    return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="dim", is_extra=True)
+
+
+def records(table: Results) -> list[dict[str, Any]]:
+    """Return the rows as flat data, every fact of each; missing values are None."""
+    return [_record(table, row) for row in table.rows]
+
+
+def title_of(table: Results) -> str:
+    """Return what was measured, where and when, in a line."""
+    return "\n".join(
+        f"{run.name}: {told_device(run.environment)}, "
+        f"torch {run.environment['versions']['torch']}, segmentation-zoo {run.environment['versions']['segmentation-zoo']}, "
+        f"{run.started[:10]}"
+        for run in table.runs
+    )
+
+
+def told_device(environment: Mapping[str, Any]) -> str:
+    """Return what was measured on, with its threads where these count."""
+    threads = f", {environment['threads']} threads" if environment["device"] == "cpu" else ""
+    return f"{environment['device_name']} ({environment['device']}{threads})"
+
+
+def _facts(table: Results) -> dict[str, Any]:
+    checks = [{"block": list(check.block), "ratio": asdict(check.ratio), "is_off": check.is_off} for check in table.checks]
+    return {
+        "runs": [asdict(run) for run in table.runs],
+        "checks": checks,
+        "best_rates": dict(table.rates),
+        "rows": [
+            record | {"plan": row.plan, "trainings": _trainings(row)}
+            for record, row in zip(records(table), table.rows, strict=True)
+        ],
+    }
+
+
+def _record(table: Results, row: Row) -> dict[str, Any]:
+    run = next(run for run in table.runs if run.id == row.run)
+    environment = run.environment
+    parts = row.parts or {}
+    return {
+        "run": row.run,
+        "key": row.key,
+        "pairing": row.name,
+        "encoder": row.encoder or None,
+        "decoder": row.decoder or None,
+        "mode": row.mode,
+        "batch": row.batch,
+        "height": row.height,
+        "width": row.width,
+        "device": row.device,
+        "dtype": row.dtype,
+        "memory_format": row.memory_format,
+        "runtime": row.runtime,
+        **_fields("latency_ms", row.latency, 1e3),
+        "latency_ms_p90": None if row.p90 is None else row.p90 * 1e3,
+        **_fields("busy_ms", row.busy, 1e3),
+        "images_per_second": row.images_per_second,
+        **_fields("ratio_to_baseline", row.ratio, 1.0),
+        "is_tie": row.ratio.is_tie if row.ratio else None,
+        **_fields("busy_ratio_to_baseline", row.busy_ratio, 1.0),
+        "is_baseline": row.is_baseline,
+        "rounds": row.rounds,
+        "stopped": row.stopped,
+        "efficiency": row.efficiency,
+        "gflops_per_second": None if row.flops_per_second is None else row.flops_per_second / 1e9,
+        "peak_mib": _in_mib(row.peak_bytes),
+        "live_mib": _in_mib(row.live_bytes),
+        "allocated_mib": _in_mib(row.allocated_bytes),
+        "rss_mib": _in_mib(row.rss_bytes),
+        "parameters": row.parameters,
+        **{f"parameters_{part}": parts.get(part) for part in ("encoder", "adapters", "decoder", "head")},
+        "gflops": None if row.flops is None else row.flops / 1e9,
+        "build_seconds": row.build_seconds,
+        "first_call_seconds": row.first_seconds,
+        "smaller_batch": row.smaller.batch if row.smaller else None,
+        "smaller_batch_images_per_second": row.smaller.images_per_second if row.smaller else None,
+        "quality_data": row.data or None,
+        "quality": row.miou,
+        "quality_deviation": row.quality.deviation if row.quality else None,
+        "quality_seeds": len(row.quality.seeds) if row.quality else None,
+        **_difference_fields(row),
+        **{f"{_key(name)}_miou": _floor(table, row.run, name) for name in FLOORS},
+        "licences": row.licences or None,
+        "flags": "; ".join(row.flags) or None,
+        "failure": row.failure,
+        "error": row.error,
+        "device_name": row.device_name,
+        "threads": environment["threads"],
+        "torch": environment["versions"]["torch"],
+        "zoo": environment["versions"]["segmentation-zoo"],
+        "commit": environment["commit"],
+        "started": run.started,
+    }
+
+
+def _trainings(row: Row) -> list[dict[str, Any]]:
+    """Return each training of a row's model, with every class's score."""
+    quality = row.quality
+    if quality is None:
+        return []
+    done = zip(quality.seeds, quality.miou, quality.iou, quality.steps, quality.seconds, strict=True)
+    return [
+        {"seed": seed, "miou": miou, "iou": dict(zip(quality.classes, iou, strict=True)), "steps": steps, "seconds": seconds}
+        for seed, miou, iou, steps, seconds in done
+    ] + [{"seed": seed, "error": error} for seed, error in quality.failures.items()]
+
+
+def _difference_fields(row: Row) -> dict[str, Any]:
+    found = row.quality_difference
+    if found is None or row.is_baseline:
+        return dict.fromkeys(f"quality_difference{end}" for end in ("", "_low", "_high", "_is_tie"))
+    low, high = (None if math.isinf(end) else end for end in (found.low, found.high))
+    facts = {"": found.mean, "_low": low, "_high": high, "_is_tie": found.is_tie}
+    return {f"quality_difference{end}": value for end, value in facts.items()}
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "").replace(" ", "_")
+
+
+def _floor(table: Results, run: int, name: str) -> float | None:
+    return next((floor.miou for floor in table.floors if floor.run == run and floor.name == name), None)
+
+
+def _in_mib(value: int | None) -> float | None:
+    return None if value is None else value / 2**20
+
+
+def _fields(name: str, estimate: Estimate | None, scale: float) -> dict[str, float | None]:
+    if estimate is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    return {name: estimate.median * scale, f"{name}_low": estimate.low * scale, f"{name}_high": estimate.high * scale}
+
+
+def _notes(table: Results, columns: Sequence[Column]) -> list[str]:
+    notes = [f"FAILED {row.name}, {told_block(row.block[1:])}: {row.error}" for row in table.rows if row.error]
+    notes += [
+        f"{row.name}, {told_block(row.block[1:])}: {'; '.join(row.flags)}." for row in table.rows if row.flags and not row.error
+    ]
+    notes += [_told_check(check) for check in table.checks]
+    notes += [f"{column.heading} = {column.legend}." for column in columns if column.legend]
+    if any(column.name == "quality" for column in columns):
+        notes += [f"{note}." for note in quality_notes(table)]
+    if any(column.name == "memory" for column in columns):
+        notes.append(f"peak MiB = {peak_legend(table)}.")
+    if any(column.name == "efficiency" for column in columns):
+        notes += [f"best rate in {dtype}: {told}." for dtype, told in table.rates.items()]
+    notes.append(intervals_note(table))
+    runs = ", ".join(f"run {run.id} (input: {run.config['input']}, classes: {run.config['classes']})" for run in table.runs)
+    return [*notes, f"From {table.store}: {runs}."]
+
+
+def peak_legend(table: Results) -> str:
+    """Return what the column of peaks says, which depends on where it was measured."""
+    if any(row.allocated_bytes is not None for row in table.rows):
+        return "the most that the device's allocator gave out during a step, with no other model on it"
+    return "the most that live tensors hold during a step, followed without computing; an allocator needs more"
+
+
+def intervals_note(table: Results) -> str:
+    """Return how surely the intervals hold."""
+    looks = any(isinstance(run.config.get("rounds"), dict) for run in table.runs)
+    ended = ", also at the look at which the rounds were ended (each look's own level is higher)" if looks else ""
+    return f"Intervals hold with 95 %{ended}."
+
+
+def quality_notes(table: Results) -> list[str]:
+    """Return, run by run, what was trained on what, and for how long, and whether that was one task."""
+    notes = []
+    names = data_names(table.runs)
+    for run in table.runs:
+        asked = run.config.get("quality")
+        if asked:
+            qualities = [row.quality for row in table.rows if row.run == run.id and row.quality]
+            which = f"run {run.id}: " if len(table.runs) > 1 else ""
+            budget = told_budget(asked, qualities)
+            notes.append(
+                f"{which}mIoU on the test part of {names[run.id]}: {budget}, {asked['seeds']} seeds; the look-up by colour and "
+                "the majority class need no network, and are what to be above"
+            )
+    if len({data_content(run) for run in table.runs if run.id in names}) > 1:
+        told = "; ".join(f"run {run}: {name}" for run, name in names.items())
+        notes.append(
+            f"WARNING: these runs trained on different data, or it is not known that they are the same ({told}): their mIoU "
+            "cannot be compared"
+        )
+    return notes
+
+
+def _told_check(check: Check) -> str:
+    told = f"A/A check, {told_block(check.block[1:])}: the baseline against itself took {check.ratio.told()} of its time"
+    if not check.is_off:
+        return f"{told}."
+    measured = f" (measured with {', '.join(check.names)})" if check.names else ""
+    return f"WARNING: {told}{measured}: differences of that order mean nothing here."

@@ -1,0 +1,93 @@
+"""What a run's trainings came to, by model: from what the store has to what a row shows. Torch-free."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+
+from zoo.benchmark.quality import FLOORS, Floor, Quality
+from zoo.benchmark.store.records import StoredRun
+from zoo.benchmark.store.store import Store
+from zoo.benchmark.trial import Subject, subject_key
+from zoo.common.statistics import Difference
+
+__all__ = ["Qualities", "data_content", "data_names"]
+
+
+def data_content(run: StoredRun) -> str:
+    """Return what tells the data that a run trained on from others: a digest of their content; "" where it trained on none."""
+    asked = run.config.get("quality")
+    return str(run.config.get("data_digest") or json.dumps(asked["data"], sort_keys=True)) if asked else ""
+
+
+def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
+    """Return by run what the data that it trained on are called, if it did: the same name only for the same content.
+
+    A folder is called by its last name where that is enough, else by its path, else by its path and its content.
+    """
+    paths = {run.id: PurePath(run.config["quality"]["data"]["source"]) for run in runs if data_content(run)}
+    contents = {run.id: data_content(run) for run in runs if run.id in paths}
+    by_name, by_path = defaultdict(set), defaultdict(set)
+    for run, path in paths.items():
+        by_name[path.name].add(contents[run])
+        by_path[path].add(contents[run])
+    names = {}
+    for run, path in paths.items():
+        if len(by_name[path.name]) == 1:
+            names[run] = path.name
+        elif len(by_path[path]) == 1:
+            names[run] = str(path)
+        else:
+            names[run] = f"{path} ({contents[run][:12]})"
+    return names
+
+
+class Qualities:
+    """The qualities of one run's models, and what they are to beat; `data` is what its data are called."""
+
+    def __init__(self, store: Store, run: StoredRun, data: str) -> None:
+        self._data = data
+        self._stored = store.qualities(run.id)
+        self._asked = run.config.get("quality") or {}
+        found = ((name, self._stored.get(name, {}).get(0)) for name in FLOORS)
+        self.floors = tuple(
+            Floor(run=run.id, name=name, miou=stored.result["scores"]["miou"])
+            for name, stored in found
+            if stored and stored.result
+        )
+
+    def of(self, subject: Subject) -> Quality | None:
+        """Return a model's; None where it was not trained."""
+        stored = self._stored.get(subject_key(subject))
+        if not stored:
+            return None
+        done = {seed: each.result for seed, each in stored.items() if each.result}
+        results = list(done.values())
+        return Quality(
+            data=self._data,
+            classes=tuple(results[0]["classes"]) if results else (),
+            seeds=tuple(done),
+            miou=tuple(result["scores"]["miou"] for result in results),
+            iou=tuple(tuple(result["scores"]["iou"]) for result in results),
+            steps=tuple(result["steps"] for result in results),
+            seconds=tuple(result["seconds"] for result in results),
+            failures={seed: each.error for seed, each in stored.items() if each.error},
+            wanted=self._asked["seeds"],
+        )
+
+    def difference(self, subject: Subject, baseline: Subject) -> Difference | None:
+        """Return by how much a model is better than another."""
+        own, base = self.of(subject), self.of(baseline)
+        return own.difference(base) if own and base else None
+
+    def flags(self, quality: Quality) -> Iterator[str]:
+        """Yield what a reader must know of a model's quality."""
+        for seed, error in quality.failures.items():
+            yield f"training with seed {seed} failed: {error.splitlines()[0]}"
+        if missing := quality.wanted - len(quality.seeds) - len(quality.failures):
+            yield f"not trained yet with {missing} of {quality.wanted} seeds"
+        below = [floor for floor in self.floors if quality.mean is not None and quality.mean <= floor.miou]
+        if below:
+            yield f"not above the {' and the '.join(f'{floor.name} ({floor.miou:.3f})' for floor in below)}"

@@ -1,0 +1,1 @@
+"""Weights and models as files: state dicts, saved models, the hub."""

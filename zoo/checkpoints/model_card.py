@@ -1,0 +1,84 @@
+"""The card of a saved model: what it is, how it is used, and what is known of it, as Markdown that the hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from zoo.checkpoints.saved_model import SavedModel
+from zoo.common.rendering import escaped, plain_text, table_row
+from zoo.pairing.plan_view import plan_view
+
+if TYPE_CHECKING:
+    from zoo.model.model import SegmentationModel
+
+__all__ = ["CARD", "card_of"]
+
+CARD = "README.md"
+
+
+def card_of(model: SegmentationModel, facts: SavedModel) -> str:
+    """Return the card's text."""
+    pairing = model.pairing
+    head = {
+        "library_name": "segmentation-zoo",
+        "pipeline_tag": "image-segmentation",
+        "tags": ["image-segmentation", "segmentation-zoo", pairing.encoder, pairing.decoder],
+    }
+    size = sum(parameter.numel() for parameter in model.parameters())
+    lines = [
+        "---",
+        yaml.safe_dump(head, sort_keys=False).strip(),
+        "---",
+        "",
+        f"# {escaped(pairing.encoder)} x {escaped(pairing.decoder)}",
+        "",
+        "A model for image segmentation (`pip install segmentation-zoo`).",
+        "",
+        "```python",
+        "import zoo",
+        "",
+        'model = zoo.load("PATH OF THIS FOLDER")   # or, of a repository, zoo.load("hf-hub:OWNER/NAME")',
+        f"# images (N, {pairing.in_channels}, H, W) of any H and W -> logits (N, {pairing.classes}, H, W)",
+        "```",
+        "",
+        *_facts(facts, size),
+    ]
+    if facts.metrics:
+        lines += ["", "## Metrics", "", *(f"- {escaped(name)}: {value}" for name, value in _flat(facts.metrics))]
+    return (
+        "\n".join([*lines, "", "## The plan", "", "```", plain_text(plan_view(model.plan, pairing), width=100).rstrip(), "```"])
+        + "\n"
+    )
+
+
+def _facts(facts: SavedModel, size: int) -> Iterator[str]:
+    told = facts.preprocessing
+    low, high = told["value_range"]
+    yield table_row(["", ""])
+    yield table_row(["---", "---"])
+    for name, value in (
+        ("built by", f"`{facts.pairing['encoder']}`, `{facts.pairing['decoder']}`"),
+        ("parameters", f"{size:,}"),
+        ("classes", ", ".join(map(escaped, facts.classes)) or str(facts.pairing["classes"])),
+        ("images", f"values in {low:g} to {high:g}, less the mean {told['mean']}, divided by {told['std']}"),
+        ("pretrained encoder", escaped(str(facts.pairing["weights"] or "no"))),
+        (
+            "licences",
+            f"encoder {facts.licences['encoder'] or 'not stated'}, decoder {facts.licences['decoder'] or 'not stated'}",
+        ),
+        ("licence of the pretrained weights", facts.licences["weights"] or "-"),
+        ("plugins", ", ".join(f"{id} ({each.distribution} {each.version})" for id, each in facts.plugins.items()) or "-"),
+        ("made with", ", ".join(f"{name} {version}" for name, version in facts.versions.items())),
+    ):
+        yield table_row([name, value])
+
+
+def _flat(metrics: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value

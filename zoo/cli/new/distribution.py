@@ -1,0 +1,158 @@
+"""A new plugin's distribution, written from templates: whole, installable, with its tests, and the author's from then on."""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from zoo.common.regular_files import is_folder
+from zoo.errors import OptionError
+from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
+from zoo.registry.hookspecs import API_VERSION
+from zoo.registry.registry import MODULE, Kind, default_registry
+
+__all__ = ["write_distribution"]
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+
+_BOTH = {
+    "pyproject.toml": "pyproject.toml",
+    ".gitignore": "gitignore",
+    "README.md": "{kind}/README.md",
+    "src/{module}/__init__.py": "{kind}/hooks.py",
+    "src/{module}/{kind}.py": "{kind}/{kind}.py",
+    "tests/test_{module}.py": "{kind}/test.py",
+}
+TEMPLATES: dict[Kind, dict[str, str]] = {
+    "decoder": _BOTH,
+    "encoder": {**_BOTH, "src/{module}/weights.py": "{kind}/weights.py"},
+}
+"""For each kind, the files that a distribution has, and the template of each."""
+
+DEPENDENCIES: dict[Kind, tuple[str, ...]] = {"decoder": ("torch>=2.9",), "encoder": ("safetensors>=0.4.3", "torch>=2.9")}
+"""What the written code imports besides zoo, no older than zoo itself asks for."""
+
+
+def write_distribution(kind: Kind, name: str, folder: Path) -> tuple[Path, ...]:
+    """Write a distribution with one encoder or decoder into a folder that is new or empty, or leave nothing there.
+
+    Args:
+        kind: "decoder" or "encoder".
+        name: what the distribution, its plugin and its encoder or decoder are called: lower case words, joined by hyphens.
+        folder: where to; made with its parents if need be.
+
+    Returns:
+        The files, sorted.
+
+    Raises:
+        OptionError: the name cannot be used or is taken, or the folder is not empty or cannot be written.
+    """
+    module = _module_of(kind, name)
+    facts = {
+        "name": name,
+        "module": module,
+        "kind": kind,
+        "class": _class_of(kind, name),
+        "api": str(API_VERSION),
+        "dependencies": ", ".join(f'"{line}"' for line in (_own_requirement(), *DEPENDENCIES[kind])),
+    }
+    texts = {
+        folder / path.format(kind=kind, module=module): _filled(template.format(kind=kind), facts)
+        for path, template in TEMPLATES[kind].items()
+    }
+    try:
+        with _new_or_empty(folder):
+            for path, text in texts.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    except OSError as cause:
+        raise OptionError(
+            f"The {kind} {name!r} cannot be written to {folder}: {cause.strerror}. Choose another folder."
+        ) from cause
+    return tuple(sorted(texts))
+
+
+def _module_of(kind: Kind, name: str) -> str:
+    """Return the name of the Python package, or say why the name will not do."""
+    if not _NAME.fullmatch(name):
+        raise OptionError(
+            f"A new {kind}'s name has lower case letters and digits, in words that single hyphens join, and begins with a "
+            f"letter, such as 'my-fpn'; found {name!r}."
+        )
+    registry = default_registry()
+    ids = [id for id in (*registry.ids("encoder"), *registry.ids("decoder")) if id.rpartition(":")[2] == name]
+    if ids:
+        raise OptionError(f"The name {name!r} is taken, by {', '.join(ids)}. Choose another name for the new {kind}.")
+    plugins = [str(plugin) for plugin in registry.found if plugin.name == name]
+    if plugins or name in (LOCAL, MODULE):
+        owner = plugins[0] if plugins else f"zoo itself, for the ids that begin with '{name}:'"
+        raise OptionError(f"The name {name!r} is taken, by {owner}. Choose another name for the new {kind}.")
+    module = name.replace("-", "_")
+    if keyword.iskeyword(module) or _is_there(module):
+        found = "a Python keyword" if keyword.iskeyword(module) else "a module that is installed already"
+        raise OptionError(
+            f"The name {name!r} will not do: its package would be {module!r}, which is {found}. Choose another name."
+        )
+    return module
+
+
+def _is_there(module: str) -> bool:
+    """Tell whether `import module` finds something other than a bare folder that happens to lie on the path."""
+    if module in sys.stdlib_module_names:
+        return True
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None
+
+
+def _class_of(kind: Kind, name: str) -> str:
+    words = [word.capitalize() for word in name.split("-")]
+    return "".join(words if words[-1] == kind.capitalize() else [*words, kind.capitalize()])
+
+
+def _own_requirement() -> str:
+    return f"{OWN_DISTRIBUTION}>={version(OWN_DISTRIBUTION).partition('+')[0]}"  # no bound has a local part
+
+
+def _filled(template: str, facts: dict[str, str]) -> str:
+    text = files("zoo.cli.new").joinpath("templates", f"{template}.template").read_text(encoding="utf-8")
+    return _PLACE.sub(lambda place: facts[place[1]], text)
+
+
+@contextmanager
+def _new_or_empty(folder: Path) -> Iterator[None]:
+    """Make a folder, or take an empty one, for what is written within; if that fails, all of it is removed again."""
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    if os.path.lexists(folder):
+        if not is_folder(folder):
+            raise OptionError(
+                f"{folder} is a file, or leads nowhere, and was to be a new folder. Choose another one by --output."
+            )
+        if found := sorted(path.name for path in folder.iterdir()):
+            some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+            raise OptionError(f"{folder} was to be a new or empty folder, and holds {some}. Choose another one by --output.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        _remove(folder, made)
+        raise
+
+
+def _remove(folder: Path, made: list[Path]) -> None:
+    import shutil
+
+    with suppress(OSError):  # what went wrong first is what is told
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with suppress(OSError):
+        for path in made:
+            path.rmdir()

@@ -1,0 +1,279 @@
+"""YAML files that say what is to be done: read without a key given twice, checked, each mistake named with its remedy."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from zoo.common.options import UnquotedText
+from zoo.common.regular_files import check_regular
+from zoo.common.suggestions import did_you_mean
+from zoo.errors import ConfigError, OptionError
+
+__all__ = ["Count", "Side", "Size", "Strict", "checked", "read_mapping", "read_option", "read_value", "shortened", "written"]
+
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+LONGEST_SIDE = 2**17
+"""Pixels of an image's side; a square of them as float32 would take 200 GB."""
+Length: TypeAlias = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
+Size: TypeAlias = Annotated[
+    tuple[Length, Length], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
+]
+"""YAML has lists only; strict pydantic wants a pair to be a tuple."""
+Side: TypeAlias = Length | Size
+
+
+class Strict(BaseModel):
+    """A part of a configuration: frozen, without unknown keys, without types brought to others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+SHOWN = 120
+"""How many characters of a value a message shows."""
+DEEPEST = 32
+"""How many levels of lists and mappings a configuration may have."""
+MOST_BYTES = 16 * 2**20
+"""How large a configuration's file may be: one of another kind is not read into memory."""
+MOST_REPEATED = 100_000
+"""How many characters and values aliases may repeat; a kilobyte of them can otherwise stand for gigabytes."""
+_CORE = "tag:yaml.org,2002:"
+
+_Model = TypeVar("_Model", bound=Strict)
+ModelAt: TypeAlias = Callable[[Sequence[str | int]], type[Strict]]
+
+
+def read_mapping(path: Path, example: str = "name: my-run") -> dict[Any, Any]:
+    """Return a YAML file's keys and values.
+
+    Raises:
+        ConfigError: no such file, no YAML, or no keys and values.
+    """
+    try:
+        check_regular(path)
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise ConfigError(f"{path} has {size:,} bytes, and a configuration has at most {MOST_BYTES:,}; give another file.")
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"There is no configuration {path}; the project's own are in configs/.") from None
+    except OSError as cause:
+        raise ConfigError(f"{path} could not be read: {cause.strerror}.") from cause
+    except UnicodeDecodeError as cause:
+        raise ConfigError(f"{path} could not be read: {cause}.") from cause
+    except yaml.YAMLError as cause:
+        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(cause).split())}.") from cause
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold keys and values, such as '{example}'; found {type(content).__name__}.")
+    return content
+
+
+def checked(model: type[_Model], content: dict[Any, Any], told: str, model_at: ModelAt | None = None) -> _Model:
+    """Return a configuration's content as a model.
+
+    Args:
+        model: what it must be.
+        content: as it was read.
+        told: what the message begins with, such as "run.yaml is no valid benchmark configuration".
+        model_at: the model that holds the key at a place, for the keys that are allowed there; by default `model`.
+
+    Raises:
+        ConfigError: a line for each mistake.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as cause:
+        lines = dict.fromkeys(_told(error, content, model_at or (lambda place: model)) for error in cause.errors())
+        raise ConfigError("\n".join([f"{told}:", *lines])) from None
+
+
+def read_value(text: str) -> Any:
+    """Return one value as YAML reads it; text that has no meaning in YAML is taken as it is.
+
+    Raises:
+        OptionError: a value that YAML can express and no configuration needs, such as a number of 5,000 digits.
+
+    >>> read_value("3e-3"), read_value("[96, 128]"), read_value("dice")
+    (0.003, [96, 128], 'dice')
+    """
+    try:
+        found = yaml.load(text, Loader=_Loader)
+    except _RefusedValue as cause:
+        raise _refused(text, cause) from cause
+    except yaml.YAMLError:
+        return text
+    return str(found) if isinstance(found, UnquotedText) else found
+
+
+def read_option(name: str, text: str) -> Any:
+    """Return the value of an encoder's or a decoder's option as YAML reads it; unlike `read_value`, refuse what is no YAML.
+
+    Raises:
+        OptionError: no YAML, or a value that no configuration needs.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as cause:
+        raise _refused(f"{name}={text}", cause) from cause
+
+
+def _refused(text: str, cause: yaml.YAMLError) -> OptionError:
+    return OptionError(f"{shortened(text)} cannot be used: {' '.join(str(cause).split())}.")
+
+
+def shortened(value: object) -> str:
+    """Return what a value looks like in a message, on one line of a bearable length."""
+    told = repr(value)
+    return told if len(told) <= SHOWN else f"{told[:SHOWN]}..."
+
+
+def written(content: dict[str, Any]) -> str:
+    """Return plain data as the YAML that `read_mapping` reads as the same: text that it would take for a number is quoted."""
+    told: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return told
+
+
+class _RefusedValue(yaml.YAMLError):
+    """A value that YAML can express and that no configuration needs."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """The standard one, which quotes what `_Loader` would read as something other than text as well."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core schema, read strictly: `no` and `2026-02-03` are text, and 1e-3 is a number.
+
+    What YAML 1.1 reads differently (`no`, `010`, `1_000`, `1:30`, dates) becomes `UnquotedText`. The loader refuses keys that
+    are given twice or are not scalars, tags beyond the core schema, values that contain themselves, deep nesting, and
+    aliases that expand to more than a configuration can hold.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
+        tag: yaml.SafeLoader.yaml_constructors[tag]
+        for tag in (None, *(f"{_CORE}{name}" for name in ("null", "bool", "seq", "map")))
+    }
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._open: list[str | None] = []
+        self._size = 0
+        self._repeated = 0
+        self._sizes: dict[str, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self._open:
+                raise _RefusedValue(f"*{event.anchor} stands within what it names{event.start_mark}")
+            size = self._sizes.get(str(event.anchor), 0)
+            self._size += size
+            self._repeated += size
+            if self._repeated > MOST_REPEATED:
+                raise _RefusedValue(f"aliases repeat more than {MOST_REPEATED:,} characters{event.start_mark}")
+            return super().compose_node(parent, index)
+        if len(self._open) == DEEPEST:
+            raise _RefusedValue(f"more than {DEEPEST} levels of lists and mappings{event.start_mark}")
+        before = self._size
+        self._size += 1
+        if isinstance(event, yaml.ScalarEvent):
+            self._size += len(event.value)
+            if any("\ud800" <= sign <= "\udfff" for sign in event.value):
+                raise _RefusedValue(f"half of a surrogate pair is no character{event.start_mark}")
+        self._open.append(event.anchor)
+        node = super().compose_node(parent, index)
+        self._open.pop()
+        if event.anchor:
+            self._sizes[event.anchor] = self._size - before
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError) as cause:
+            kind = node.tag.removeprefix(_CORE)
+            raise _RefusedValue(f"{shortened(node.value)} is not a valid {kind}{node.start_mark}") from cause
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"a key is text or a number; found another{key.start_mark}")
+            value = key.value if key.tag == f"{_CORE}merge" else str(self.construct_object(key))  # 1, "1" and 0x1 are one key
+            if key.tag != f"{_CORE}merge" and value in seen:
+                raise yaml.YAMLError(
+                    f"the key {shortened(key.value)} stands twice, the second time in line {key.start_mark.line + 1}"
+                )
+            seen.add(value)
+        return super().construct_mapping(node, deep)
+
+    def text(self, node: yaml.ScalarNode) -> str:
+        """Return text; of a special type where another reader of YAML would take it for a number or a boolean."""
+        found: str = self.construct_scalar(node)
+        elsewhere = _OTHER_READER.resolve(yaml.ScalarNode, found, (True, False))  # type: ignore[no-untyped-call]
+        return UnquotedText(found) if node.style is None and elsewhere in _MISTAKABLE else found
+
+    def whole_number(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number of at most 64 bits."""
+        value = int(self.construct_scalar(node), 0)
+        if not -(2**63) <= value < 2**63:
+            raise _RefusedValue(f"{shortened(node.value)} needs more than 64 bits{node.start_mark}")
+        return value
+
+    def number(self, node: yaml.ScalarNode) -> float:
+        """Return a number; infinity only where it is written so."""
+        written_as = self.construct_scalar(node).lower()
+        value = float(re.sub(r"\.(inf|nan)$", r"\1", written_as))
+        if math.isinf(value) and "inf" not in written_as:
+            raise _RefusedValue(f"{shortened(node.value)} is larger than any float{node.start_mark}")
+        return value
+
+
+_OTHER_READER = yaml.SafeLoader("")
+_MISTAKABLE = tuple(f"{_CORE}{name}" for name in ("bool", "int", "float", "timestamp"))
+_PLAIN = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+))|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "merge": (r"<<", "<"),
+}
+"""How a value without quotes is written in YAML 1.2's core schema, and what it may begin with."""
+for _kind, (_pattern, _first) in _PLAIN.items():
+    for _each in (_Loader, _Dumper):
+        _each.add_implicit_resolver(f"{_CORE}{_kind}", re.compile(f"(?:{_pattern})$"), list(_first))
+for _kind, _constructor in (("str", _Loader.text), ("int", _Loader.whole_number), ("float", _Loader.number)):
+    _Loader.add_constructor(f"{_CORE}{_kind}", _constructor)
+
+
+def _told(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str:
+    """Return one line for a person: the key, what was found and what is allowed."""
+    location = list(error["loc"])
+    if location[:1] == ["size"] and len(location) > 1:
+        given = content["size"]
+        place, found = (f"size.{location[1]}", given[location[1]]) if isinstance(location[1], int) else ("size", given)
+        return f"  {place}: a side is a whole number from 1 to {LONGEST_SIDE:,}, or a pair [height, width]; found {found!r}."
+    named = [part for part in location if part not in _TAGS]
+    key = ".".join(str(part) for part in named) or "the file"
+    if error["type"] == "extra_forbidden":
+        allowed = list(model_at(location[:-1]).model_fields)
+        hint = did_you_mean(str(location[-1]), allowed)
+        return f"  {key}: unknown key.{hint} Allowed: {', '.join(allowed)}."
+    if error["type"] == "missing":
+        return f"  {key}: this key is required."
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = "" if error["type"] == "value_error" else f"; found {shortened(error['input'])}"
+    return f"  {key}: {message}{given}."
+
+
+_TAGS = ("pairing", "reference", "count", "range", "bool", "constrained-int")
+"""What pydantic names the kinds of a union in an error's place; a user wrote no such key."""

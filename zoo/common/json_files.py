@@ -1,0 +1,45 @@
+"""JSON files of a run: written whole, and read so that a damaged one is a `ValueError`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.common.atomic_write import replace_file
+from zoo.common.regular_files import check_regular
+
+__all__ = ["as_json", "read_json", "write_json"]
+
+
+def read_json(place: Path) -> dict[str, Any]:
+    """Return the keys and values of a JSON file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON, nested without end, or no keys and values.
+    """
+    check_regular(place)
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except RecursionError as cause:
+        raise ValueError("nested too deeply") from cause
+    if not isinstance(found, dict):
+        raise ValueError(f"a {type(found).__name__} in place of keys and values")
+    return found
+
+
+def write_json(place: Path, facts: Mapping[str, Any]) -> None:
+    """Write plain data, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    replace_file(place, (json.dumps(facts, indent=2) + "\n").encode())
+
+
+def as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain data as it is after it was written and read: tuples are lists, and keys are text."""
+    found: dict[str, Any] = json.loads(json.dumps(facts))
+    return found

@@ -1,0 +1,94 @@
+"""What the tables share on their way to a file: plain text, CSV, the pieces of a Markdown page, and the writing itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from zoo.common.atomic_write import replace_file
+from zoo.common.printable import printable
+from zoo.common.regular_files import is_stream, resolve_links
+from zoo.errors import OptionError
+
+__all__ = ["FULL_WIDTH", "PrintableConsole", "csv_text", "escaped", "json_text", "plain_text", "table_row", "write_whole"]
+
+FULL_WIDTH = 190
+"""How wide a table may be where it goes to a file or a pipe, which have no width of their own."""
+
+
+class PrintableConsole(Console):
+    """rich's console, which writes out the control characters of what it is given, and sends only its own to the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the segments of what is shown."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+def plain_text(view: RenderableType, width: int = FULL_WIDTH) -> str:
+    """Return what rich would print without colours, each line without what trails it."""
+    console = PrintableConsole(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(view)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def csv_text(records: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> str:
+    """Return flat records of one shape as CSV; the first line holds `fields`, or the first record's names."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=fields or list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return buffer.getvalue()
+
+
+def json_text(facts: Any, indent: int | None = None) -> str:
+    """Return plain data as JSON; NaN and infinity, which JSON does not have, become null."""
+    return json.dumps(_finite(facts), indent=indent, allow_nan=False)
+
+
+def _finite(facts: Any) -> Any:
+    if isinstance(facts, Mapping):
+        return {name: _finite(value) for name, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+
+
+def table_row(cells: Iterable[str]) -> str:
+    """Return one line of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def escaped(text: str) -> str:
+    """Keep what plugins call themselves from being read as Markdown or HTML."""
+    for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(sign, written)
+    return text
+
+
+def write_whole(output: Path, content: str | bytes, advice: str = "") -> None:
+    """Write a file beside its place and then put it there, so that one that was there is never lost to an error.
+
+    A link is followed; a pipe or a terminal is written to as it is.
+
+    Raises:
+        OptionError: it cannot be written; `advice` ends the message.
+    """
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    try:
+        if is_stream(output):
+            output.write_bytes(data)
+            return
+        resolve_links(output).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(output, data)
+    except OSError as cause:
+        raise OptionError(f"--output {output} cannot be written: {cause.strerror}.{advice and ' '}{advice}") from cause

@@ -1,0 +1,1 @@
+"""Read images: PNG, JPEG and whatever Pillow reads, TIFF, NumPy arrays."""

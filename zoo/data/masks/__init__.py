@@ -1,0 +1,1 @@
+"""Masks: how they are read and drawn."""

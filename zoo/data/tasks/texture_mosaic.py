@@ -1,0 +1,95 @@
+"""The task `texture-mosaic`: which of three textures a pixel lies in, which no single pixel's colour tells.
+
+Voronoi cells are filled from scikit-image's photographs of brick, grass and gravel (CC0), each histogram-equalised, so that
+every grey level is as common in one as in another. Training and test take their patches from different columns of the
+photographs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.data.segmentation_data import SegmentationData
+from zoo.data.tasks.extras import imported
+
+__all__ = ["texture_mosaic"]
+
+CLASSES = ("brick", "grass", "gravel")
+COLUMNS = {"train": (0, 320), "validation": (328, 412), "test": (420, 512)}
+"""Of the photographs' 512, with a gap between the parts."""
+COUNTS = {"train": 512, "validation": 16, "test": 48}
+SIZE = 96
+CELLS = (3, 7)
+"""From how many to how many cells a mosaic has."""
+
+
+def texture_mosaic(*, size: int = SIZE) -> SegmentationData:
+    """Return the task's mosaics, each `size` pixels high and wide; the same ones in every call.
+
+    Raises:
+        DataError: scikit-image is not installed.
+    """
+    photographs = _photographs()
+    parts = {name: _Mosaics(photographs, name, size) for name in COLUMNS}
+    return SegmentationData(
+        name="texture-mosaic",
+        classes=CLASSES,
+        size=(size, size),
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        colours=((178, 84, 62), (92, 150, 70), (140, 140, 150)),
+        source="scikit-image's brick, grass and gravel (CC0)",
+    )
+
+
+def _photographs() -> np.ndarray:
+    """Return the three, (3, 512, 512), float32 in 0 to 1, each with an even histogram."""
+    data, exposure = imported("skimage.data"), imported("skimage.exposure")
+    return np.stack([exposure.equalize_hist(getattr(data, name)()) for name in CLASSES]).astype(np.float32)
+
+
+class _Mosaics:
+    """One part's mosaics, each made from its own number alone."""
+
+    def __init__(self, photographs: np.ndarray, part: str, size: int) -> None:
+        first, last = COLUMNS[part]
+        self._columns = photographs[:, :, first:last]
+        self._part = list(COLUMNS).index(part)
+        self._count = COUNTS[part]
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        random = np.random.default_rng((self._part, index))
+        size = self._size
+        cells = int(random.integers(*CELLS, endpoint=True))
+        seeds = random.uniform(0, size, (cells, 2))
+        textures = random.permutation(np.arange(cells) % len(CLASSES))
+        rows, columns = np.mgrid[:size, :size]
+        nearest = ((rows[None] - seeds[:, 0, None, None]) ** 2 + (columns[None] - seeds[:, 1, None, None]) ** 2).argmin(0)
+        mask = textures[nearest]
+        image = np.empty((size, size), dtype=np.float32)
+        for cell, texture in enumerate(textures):
+            image = np.where(nearest == cell, self._patch(random, int(texture)), image)
+        return torch.from_numpy(image).expand(3, size, size).clone(), torch.from_numpy(mask.astype(np.int64))
+
+    def _patch(self, random: np.random.Generator, texture: int) -> np.ndarray:
+        """Return a piece of a photograph's columns, mirrored where it is too narrow."""
+        source = self._columns[texture]
+        height, width = source.shape
+        if width < self._size or height < self._size:
+            pads = [(0, max(0, self._size - side)) for side in source.shape]
+            source = np.pad(source, pads, mode="symmetric")
+            height, width = source.shape
+        top, left = (int(random.integers(0, side - self._size, endpoint=True)) for side in (height, width))
+        patch: np.ndarray = source[top : top + self._size, left : left + self._size]
+        if random.random() < 0.5:
+            patch = patch[:, ::-1]
+        return patch

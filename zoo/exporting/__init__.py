@@ -1,7 +1,0 @@
-"""A model as a file for other programs, made for images of every size, run and compared before it is kept."""
-
-from zoo.exporting.exported import export
-from zoo.exporting.formats import FORMATS
-from zoo.exporting.report import Check, ExportReport
-
-__all__ = ["FORMATS", "Check", "ExportReport", "export"]

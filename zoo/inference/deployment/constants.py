@@ -1,0 +1,52 @@
+"""What is the same for every image is computed once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from zoo.inference.deployment.graph import Graph
+from zoo.inference.deployment.sites import Sites
+
+__all__ = ["fold_constants"]
+
+SMALL = 2**20
+GROWTH = 4
+
+
+def fold_constants(graph: Graph, sites: Sites) -> None:
+    """Compute what follows from weights and from the image's size alone.
+
+    Weights that are standardised in each call, position embeddings that are resized, bias tables that are looked up. What
+    is much larger than all it is made from (more than 4 times, and 1 MiB) is left to be computed.
+    """
+    for node in graph.nodes:
+        if node.op != "call_function" or not node.users or not _is_foldable(graph, node):
+            continue
+        held = [tensor for each in node.all_input_nodes if (tensor := graph.constant(each)) is not None]
+        with torch.no_grad():
+            args: Any = fx.node.map_arg(node.args, graph.constant)
+            kwargs: Any = fx.node.map_arg(node.kwargs, graph.constant)
+            value = node.target(*args, **kwargs)  # type: ignore[operator]
+        if not isinstance(value, Tensor):
+            continue
+        if _bytes(value) > max(SMALL, GROWTH * sum(map(_bytes, held))):
+            sites.leave(node, "the result is much larger than what it is made from")
+            continue
+        graph.replace(node, graph.add_constant(value.clone(), node))
+        sites.apply(node)
+
+
+def _is_foldable(graph: Graph, node: fx.Node) -> bool:
+    tags = getattr(node.target, "tags", ())
+    if torch.Tag.nondeterministic_seeded in tags or not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    if node.target._schema.is_mutable or not isinstance(node.meta.get("val"), Tensor):
+        return False
+    return all(graph.constant(each) is not None for each in node.all_input_nodes)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -1,0 +1,45 @@
+"""What an exported file says of itself: the pairing, how its images are to be made, what its classes are called, licences."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from zoo.common.options import plain
+from zoo.model.model import SegmentationModel
+from zoo.registry.image_sizes import Size
+
+__all__ = ["facts_of"]
+
+
+def facts_of(model: SegmentationModel, *, size: Size | None, open_batch: bool, normalises: bool) -> dict[str, str]:
+    """Return the facts, each as text; what has parts, as JSON."""
+    pairing, preprocessing = model.pairing, model.preprocessing
+    height, width = ("H", "W") if size is None else size
+    batch = "N" if open_batch else "1"
+    low, high = preprocessing.value_range
+    pixels = (
+        "pixels in 0 to 1; the normalisation is inside"
+        if normalises
+        else f"pixels in {low:g} to {high:g}, less the mean, divided by the standard deviation (see preprocessing)"
+    )
+    return {
+        "version": version("segmentation-zoo"),
+        "encoder": pairing.encoder,
+        "decoder": pairing.decoder,
+        "pairing": _json(pairing.as_dict()),
+        "input": f"({batch}, {pairing.in_channels}, {height}, {width}), float32: {pixels}",
+        "output": f"({batch}, {pairing.classes}, {height}, {width}), float32: logits",
+        "size": "any" if size is None else f"{size[0]}x{size[1]}",
+        "normalisation": "inside" if normalises else "outside",
+        "preprocessing": _json(asdict(preprocessing)),
+        "class_names": _json(model.class_names),
+        "colours": _json(model.colours),
+        "licences": _json(asdict(model.licences)),
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(plain(value), ensure_ascii=False)

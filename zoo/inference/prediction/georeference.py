@@ -1,0 +1,123 @@
+"""Where on the earth an image's pixels are: read from a GeoTIFF and written with its mask, by rasterio."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from zoo.data.formats.files import TIFF
+from zoo.data.formats.limits import warnings_as
+from zoo.data.formats.tiff import open_raster
+from zoo.data.segmentation_data import Colour
+
+__all__ = ["Georeference", "georeference_of", "is_georeferenced", "write_georeferenced"]
+
+INSTALL = "pip install 'segmentation-zoo[geo]'"
+TAGS = (33550, 33922, 34264)
+"""ModelPixelScale, ModelTiepoint, ModelTransformation (OGC GeoTIFF 1.1): one of them places the pixels."""
+
+ROWS = 1024
+"""Of a mask, written at once: some of a GeoTIFF's tiles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Georeference:
+    """A raster's place, in rasterio's terms.
+
+    Attributes:
+        crs: the coordinate reference system; None where the file names none.
+        transform: from columns and rows to coordinates.
+        gcps: ground control points, where there are these and no transform.
+        has_gaps: whether some of its pixels may have no data.
+    """
+
+    crs: Any
+    transform: Any
+    gcps: tuple[Any, ...] = ()
+    has_gaps: bool = False
+
+
+def georeference_of(path: Path) -> Georeference | None:
+    """Return where a file's pixels are; None for what is no TIFF, has no place, or where rasterio is not installed."""
+    if path.suffix.lower() not in TIFF or find_spec("rasterio") is None:
+        return None
+    from rasterio.enums import MaskFlags
+    from rasterio.errors import RasterioError
+
+    try:
+        with open_raster(path) as file:
+            points, crs = file.gcps
+            if not points and file.transform.is_identity and file.crs is None:
+                return None
+            has_gaps = any(MaskFlags.all_valid not in flags for flags in file.mask_flag_enums)
+            return Georeference(crs=file.crs or crs, transform=file.transform, gcps=tuple(points), has_gaps=has_gaps)
+    except RasterioError:
+        return None  # it is no raster that GDAL knows; what is wrong with it is told where its pixels are read
+
+
+def is_georeferenced(path: Path) -> bool:
+    """Whether a TIFF says where its pixels are, found without rasterio."""
+    if path.suffix.lower() not in TIFF:
+        return False
+    try:
+        with warnings_as("ignore", Warning), Image.open(path) as image:
+            return any(tag in getattr(image, "tag_v2", {}) for tag in TAGS)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+
+
+def write_georeferenced(path: Path, mask: np.ndarray, colours: tuple[Colour, ...], place: Georeference, image: Path) -> None:
+    """Write a mask (H, W) as a GeoTIFF with a palette, compressed without loss.
+
+    Where the image has no data (a number that it names, an opacity of 0, a mask of its own), the mask has none: the largest
+    number of its type, 255 for uint8, unless that is a class.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window
+
+    height, width = mask.shape
+    facts: dict[str, Any] = {"gcps": list(place.gcps)} if place.gcps else {"transform": place.transform}
+    if mask.dtype == np.uint8:
+        facts["photometric"] = "palette"
+    missing = mask.dtype.type(np.iinfo(mask.dtype).max)
+    has_gaps = place.has_gaps and len(colours) <= missing
+    if has_gaps:
+        facts["nodata"] = int(missing)
+    try:
+        with (
+            open_raster(image) if has_gaps else nullcontext() as source,
+            rasterio.open(
+                path,
+                "w",
+                driver="GTiff",
+                height=height,
+                width=width,
+                count=1,
+                dtype=mask.dtype.name,
+                crs=place.crs,
+                compress="deflate",
+                tiled=True,
+                bigtiff="if_safer",
+                **facts,
+            ) as file,
+        ):
+            if mask.dtype == np.uint8:  # before the pixels, which fix the header
+                file.write_colormap(1, {index: (*colour, 255) for index, colour in enumerate(colours)})
+            for top in range(0, height, ROWS):
+                rows = mask[top : top + ROWS]
+                window = Window(0, top, width, len(rows))
+                if source is not None:
+                    rows = np.where(source.dataset_mask(window=window), rows, missing)
+                file.write(rows, 1, window=window)
+    except RasterioError as cause:
+        raise OSError(str(cause)) from cause

@@ -1,0 +1,108 @@
+"""An image as the model takes it: read window by window, its channels brought to the model's where that is plain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zoo.data.formats.files import array_of, read_image
+from zoo.data.segmentation_data import pixels_of
+from zoo.errors import DataError
+
+__all__ = ["ImageLike", "Picture", "open_picture"]
+
+ImageLike: TypeAlias = str | PathLike[str] | np.ndarray | Image.Image | Tensor
+
+LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue in grey (ITU-R BT.601), as in Pillow's mode "L"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Picture:
+    """An image that may be larger than memory.
+
+    Attributes:
+        array: (H, W, channels), of a file perhaps mapped into memory.
+        in_channels: what the model takes.
+        has_alpha: whether the last channel says how opaque a pixel is, which no model here takes.
+    """
+
+    array: np.ndarray
+    in_channels: int
+    has_alpha: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return (H, W)."""
+        height, width = self.array.shape[:2]
+        return height, width
+
+    def window(self, top: int, left: int, height: int, width: int, device: torch.device) -> Tensor:
+        """Return a window's pixels, or those of it that the image has: float32 (in_channels, H, W) in 0 to 1, on the device.
+
+        Raises:
+            DataError: they are not finite.
+        """
+        found = pixels_of(self.array[top : top + height, left : left + width], device)
+        if self.has_alpha:
+            found = found[:-1]
+        if len(found) == self.in_channels:
+            return found
+        if len(found) == 1:
+            return found.expand(self.in_channels, -1, -1)
+        return torch.einsum("chw,c->hw", found, torch.tensor(LUMA, device=device))[None]
+
+
+def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) -> Picture:
+    """Return an image for a model of so many channels.
+
+    Grey is repeated for three channels and colours are brought to grey for one; opacity is left out. Anything else is
+    refused.
+
+    Args:
+        image: a file's path, an array (H, W) or (H, W, channels), Pillow's image, or a float tensor (channels, H, W) in 0 to 1.
+        in_channels: of the model.
+        any_size: read a file of more pixels than Pillow opens unasked.
+
+    Raises:
+        DataError: it cannot be read, or has other channels.
+    """
+    array, may_be_opacity = _array(image, any_size=any_size)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or 0 in array.shape:
+        raise DataError(f"{_named(image)}: an image is (H, W) or (H, W, channels); found the shape {array.shape}")
+    channels = array.shape[-1]
+    has_alpha = may_be_opacity and channels in (2, 4) and channels != in_channels
+    colours = channels - has_alpha
+    if colours != in_channels and (colours, in_channels) not in ((1, 3), (3, 1)):
+        raise DataError(
+            f"{_named(image)}: {channels} channels, and the model takes {in_channels}. Give images such as it was trained on."
+        )
+    return Picture(array=array, in_channels=in_channels, has_alpha=has_alpha)
+
+
+def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
+    """Return the pixels, and whether one channel of two or of four is opacity."""
+    if isinstance(image, str | PathLike):
+        return read_image(Path(image), any_size=any_size)
+    if isinstance(image, Image.Image):
+        return array_of(image), True
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or not image.is_floating_point():
+            raise DataError(
+                f"an image as a tensor is float (channels, H, W) in 0 to 1; found {tuple(image.shape)} of {image.dtype}"
+            )
+        return image.detach().float().permute(1, 2, 0).cpu().numpy(), False
+    return np.asarray(image), False
+
+
+def _named(image: ImageLike) -> str:
+    return str(image) if isinstance(image, str | PathLike) else type(image).__name__

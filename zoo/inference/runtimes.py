@@ -1,0 +1,256 @@
+"""What can run a graph: PyTorch, CUDA graphs, torch.compile, ONNX Runtime, OpenVINO; each makes a function of the image."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from zoo.inference.deployment import onednn
+from zoo.inference.deployment.graph import Graph
+from zoo.inference.deployment.resizes import spread_borders
+
+__all__ = [
+    "PRECISIONS",
+    "RUNTIMES",
+    "Program",
+    "autocast",
+    "has_bfloat16",
+    "make_program",
+    "onnxruntime_program",
+    "openvino_program",
+    "original_program",
+    "quiet_exporter",
+    "recorded_program",
+    "suits",
+    "why_not",
+]
+
+Program: TypeAlias = Callable[[Tensor], Tensor]
+
+RUNTIMES = ("eager", "cudagraphs", "compile", "onnxruntime", "openvino")
+PRECISIONS = ("float32", "bfloat16")
+
+WARM_UP = 3
+"""Calls before one is recorded."""
+
+_PACKAGES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino", "onnx", "onnxscript")}
+_DEVICES = {"cudagraphs": "cuda", "onnxruntime": "cpu", "openvino": "cpu"}
+_INSTALL = "pip install 'segmentation-zoo[deploy]'"
+
+
+def suits(runtime: str, device: torch.device) -> bool:
+    """Whether a runtime is for this kind of device."""
+    return _DEVICES.get(runtime, device.type) == device.type
+
+
+def why_not(runtime: str, precision: str, device: torch.device) -> str | None:
+    """Return why a runtime cannot be used here, and what to do; None where it can."""
+    missing = [package for package in _PACKAGES.get(runtime, ()) if find_spec(package) is None]
+    if missing:
+        return f"{' and '.join(missing)} not installed: {_INSTALL}"
+    if not suits(runtime, device):
+        return f"it is used on {_DEVICES[runtime]} devices only; the model is on {device}"
+    if runtime == "onnxruntime" and precision == "bfloat16":
+        return "its convolutions on the CPU have no bfloat16"
+    return None
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device's processor multiplies in bfloat16, rather than by way of float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(each() for each in asked if each is not None)
+
+
+def autocast(image: Tensor, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which a model computes in bfloat16; one that changes nothing for float32."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(image.device.type if image.device.type != "meta" else "cpu", torch.bfloat16)
+
+
+def original_program(model: nn.Module, precision: str = "float32") -> Program:
+    """Return a function that runs a model as it is, in bfloat16 by autocast."""
+
+    def program(image: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(image, precision):
+            output: Tensor = model(image)
+        return output
+
+    return program
+
+
+def make_program(graph: Graph, image: Tensor, runtime: str, precision: str) -> Program:
+    """Return a function that runs the graph for images of this shape, type and device.
+
+    Raises:
+        Exception: whatever the runtime raises for a graph that it cannot run.
+    """
+    if runtime in ("eager", "cudagraphs", "compile"):
+        return _of_torch(graph, image, runtime, precision)
+    model = _onnx(graph, image)
+    return onnxruntime_program(model) if runtime == "onnxruntime" else openvino_program(model, precision)
+
+
+def _of_torch(graph: Graph, image: Tensor, runtime: str, precision: str) -> Program:
+    device = image.device
+    graph = graph.copied()
+    graph.to_channels_last()  # as oneDNN's convolutions and cuDNN's in TF32 and bfloat16 read them
+    is_cast = precision == "bfloat16" and _casts(graph, image)
+    if runtime == "eager" and precision == "float32" and onednn.is_at_hand(device):
+        with torch.no_grad():
+            onednn.fuse_activations(graph)
+    run: Callable[..., Any] = graph.module
+    if runtime == "compile":
+        run = torch.compile(run, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
+    is_reused = runtime == "compile" and device.type == "cuda"  # CUDA graphs write each result into the same memory
+
+    def program(image: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(image, "float32" if is_cast else precision):
+            output: Tensor = run(image.contiguous(memory_format=torch.channels_last))
+        output = output.to(image.dtype)
+        return output.clone() if is_reused else output
+
+    return _Recorded(program, image.contiguous(memory_format=torch.channels_last)) if runtime == "cudagraphs" else program
+
+
+def recorded_program(model: nn.Module, image: Tensor, precision: str = "float32") -> Program:
+    """Return a function that replays a model's kernels as one CUDA graph; in bfloat16 its weights are cast once.
+
+    The memory format stays as it is in the model and the image.
+    """
+    if precision == "float32":
+        return _Recorded(original_program(model), image)
+    cast = copy.deepcopy(model).to(torch.bfloat16)
+
+    def program(image: Tensor) -> Tensor:
+        with torch.inference_mode():
+            output: Tensor = cast(image.to(torch.bfloat16))
+        return output.to(image.dtype)
+
+    try:
+        program(image)
+    except RuntimeError:  # an operation was given two types; autocast settles such things one by one
+        return _Recorded(original_program(model, precision), image)
+    return _Recorded(program, image)
+
+
+def _casts(graph: Graph, image: Tensor) -> bool:
+    """Bring the graph into bfloat16, its weights once and for all; False, and it stays, where it has types of its own."""
+    cast = graph.copied()
+    cast.to_type(torch.bfloat16)
+    try:
+        with torch.inference_mode():
+            cast(image)
+    except RuntimeError:  # an operation was given two types; autocast settles such things one by one
+        return False
+    graph.to_type(torch.bfloat16)
+    return True
+
+
+class _Recorded:
+    """A program whose kernels were recorded as a CUDA graph, and are launched all together.
+
+    A recording knows the addresses of all that it reads, and keeps none of it: the program and its weights are kept here.
+    """
+
+    def __init__(self, run: Program, image: Tensor) -> None:
+        self._run = run
+        self._turn = threading.Lock()  # each call reads and writes the same memory
+        with torch.cuda.device(image.device):
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._image = image.clone()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # what is made at the first call is no part of a recording
+                for _ in range(WARM_UP):
+                    run(self._image)
+            torch.cuda.current_stream().wait_stream(side)
+            self._recording = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._recording):
+                self._output = run(self._image)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        with self._turn, torch.cuda.device(image.device), torch.inference_mode():
+            torch.cuda.current_stream().wait_event(self._done)  # the call before may have been on another stream
+            self._image.copy_(image)
+            self._recording.replay()
+            output = self._output.clone()
+            self._done.record()
+        return output
+
+
+def _onnx(graph: Graph, image: Tensor) -> bytes:
+    graph = graph.copied()
+    with torch.no_grad():
+        spread_borders(graph)
+    with quiet_exporter():
+        exported = torch.onnx.export(graph.module, (image,), dynamo=True, verbose=False)
+    assert exported is not None
+    serialized: bytes = exported.model_proto.SerializeToString()
+    return serialized
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Let PyTorch's exporters say nothing of their own, and keep no gradients."""
+    silent = logging.getLogger("torch.onnx")
+    level = silent.level
+    silent.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        silent.setLevel(level)
+
+
+def onnxruntime_program(model: bytes | str) -> Program:
+    """Return a function that runs an ONNX model, or the file of one, by ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (asked,) = session.get_inputs()
+
+    def program(image: Tensor) -> Tensor:
+        (output,) = session.run(None, {asked.name: image.detach().contiguous().numpy()})
+        return torch.from_numpy(output)
+
+    return program
+
+
+def openvino_program(model: bytes | str, precision: str = "float32") -> Program:
+    """Return a function that runs an ONNX model, or the file of one or of OpenVINO's own format, by OpenVINO on the CPU."""
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
+    turn = threading.Lock()  # a request serves one call at a time, and writes each result into the same memory
+
+    def program(image: Tensor) -> Tensor:
+        with turn:
+            given = request.infer([image.detach().contiguous().numpy()], share_inputs=True)
+            return torch.from_numpy(next(iter(given.values())).copy())
+
+    return program

@@ -1,0 +1,1 @@
+"""The segmentation model: how it is built, and what it is made of."""

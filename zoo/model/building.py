@@ -1,0 +1,205 @@
+"""Build the model of a pairing, by the factories of its encoder and its decoder."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from zoo.common.foreign_code import ForeignError, plugin_code
+from zoo.errors import OptionError, PluginError
+from zoo.model.model import SegmentationModel
+from zoo.pairing.pairing import Pairing
+from zoo.pairing.resolution import Resolved, resolve
+from zoo.registry.licenses import licences_of
+from zoo.registry.registry import Entry
+from zoo.registry.specs import DecoderSpec, EncoderSpec, import_factory
+
+__all__ = ["build_pairing", "decoder_keywords"]
+
+
+def build_pairing(
+    pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder: Entry[DecoderSpec] | None = None
+) -> SegmentationModel:
+    """Build the model of a pairing; a side that is given is one that no registry knows. Raises as `zoo.build` does."""
+    return _build(resolve(pairing, encoder, decoder))
+
+
+def _build(resolved: Resolved) -> SegmentationModel:
+    encoder = _encoder(resolved)
+    decoder = _decoder(resolved)
+    head = _head(decoder, resolved)
+    aux_heads = _aux_heads(decoder, resolved)
+    if resolved.pairing.gradient_checkpointing in ("decoder", "both"):
+        _checkpoint_steps(decoder, resolved)
+    licences = licences_of(resolved.encoder, resolved.decoder, resolved.pairing.weights)
+    model = SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing, licences, aux_heads)
+    _match_dtype(model, encoder)
+    return model
+
+
+def _match_dtype(model: SegmentationModel, encoder: nn.Module) -> None:
+    """Convert all but the encoder to the encoder's dtype, which a module that is given may have of its own (bfloat16)."""
+    dtype = next((parameter.dtype for parameter in encoder.parameters() if parameter.is_floating_point()), None)
+    if dtype not in (None, torch.get_default_dtype()):
+        for child in model.children():
+            if child is not encoder:
+                child.to(dtype)
+
+
+def _encoder(resolved: Resolved) -> nn.Module:
+    pairing = resolved.pairing
+    given = {"maps": resolved.plan.maps, "in_channels": pairing.in_channels, "weights": pairing.weights}
+    if resolved.plan.sizes.image_size is not None:
+        given["image_size"] = resolved.plan.sizes.image_size
+    return _made(resolved.encoder, (), given, {**pairing.encoder_options, **resolved.plan.encoder_options})
+
+
+def _decoder(resolved: Resolved) -> nn.Module:
+    given = decoder_keywords(resolved.decoder.spec, resolved.pairing.classes)
+    decoder = _made(resolved.decoder, (resolved.plan.pyramid,), given, resolved.pairing.decoder_options)
+    for name, kind in () if resolved.decoder.spec.makes_logits else (("out_channels", int), ("out_stride", int | float)):
+        value = getattr(decoder, name, None)
+        if not isinstance(value, kind) or isinstance(value, bool) or value < 1:
+            raise PluginError(
+                f"The decoder {resolved.decoder.id} needs a number of at least 1 as `{name}`, and has {value!r}; "
+                f"set self.{name} in its __init__, so that the head can be made for it; a number of channels is an int."
+            )
+    return decoder
+
+
+def decoder_keywords(spec: DecoderSpec, classes: int) -> dict[str, Any]:
+    """Return what a decoder's factory is given beside the pyramid, its constants and its options."""
+    return {"classes": classes} if spec.makes_logits else {}
+
+
+def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
+    classes = resolved.pairing.classes
+    make_head = getattr(decoder, "make_head", None)
+    if resolved.decoder.spec.makes_logits:
+        if make_head is not None:
+            raise PluginError(
+                f"The decoder {resolved.decoder.id} declares makes_logits and has make_head; keep one of the two."
+            )
+        return nn.Identity()
+    if make_head is None:
+        return _pointwise(int(decoder.out_channels), classes)  # type: ignore[arg-type]
+    owner = f"make_head of {resolved.decoder.full_id}"
+    try:
+        with plugin_code(owner, f"Leave {resolved.decoder.full_id} out to do without it."):
+            head = make_head(classes)
+    except ForeignError as failure:
+        raise PluginError(f"{owner} raised {failure}.") from failure.__cause__
+    if not isinstance(head, nn.Module):
+        raise PluginError(f"make_head of the decoder {resolved.decoder.id} must return an nn.Module; found {head!r}.")
+    _check_materialized(head, f"make_head of the decoder {resolved.decoder.id}")
+    return head
+
+
+def _aux_heads(decoder: nn.Module, resolved: Resolved) -> list[nn.Module]:
+    wanted, classes = resolved.pairing.aux_levels, resolved.pairing.classes
+    if not wanted:
+        return []
+    widths = getattr(decoder, "aux_channels", ())
+    if not isinstance(widths, tuple | list) or not all(type(width) is int and width >= 1 for width in widths):
+        raise PluginError(
+            f"The decoder {resolved.decoder.id} needs a tuple of whole numbers of at least 1 as `aux_channels`, and has "
+            f"{widths!r}; set it to the widths of its coarser maps, the finest first."
+        )
+    if widths and not hasattr(decoder, "forward_aux"):
+        raise PluginError(
+            f"The decoder {resolved.decoder.id} has `aux_channels` and no `forward_aux(features)`, which returns its map and "
+            "a list of its coarser maps; write it, or leave out `aux_channels`."
+        )
+    if len(widths) < wanted:
+        has = f"has {len(widths)} coarser maps here" if widths else "gives no coarser maps (`aux_channels` and `forward_aux`)"
+        raise OptionError(f"aux_levels={wanted}: the decoder {resolved.decoder.id} {has}.")
+    return [_pointwise(width, classes) for width in widths[:wanted]]
+
+
+def _pointwise(in_channels: int, classes: int) -> nn.Conv2d:
+    """Return a 1x1 convolution without a bias to begin with (Glorot and Bengio 2010)."""
+    head = nn.Conv2d(in_channels, classes, kernel_size=1)
+    nn.init.xavier_uniform_(head.weight)
+    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+    return head
+
+
+def _checkpoint_steps(decoder: nn.Module, resolved: Resolved) -> None:
+    """Have a decoder keep its steps' inputs alone: as a whole it would hold all again when the backward pass begins."""
+    switch = getattr(decoder, "set_grad_checkpointing", None)
+    if switch is None:
+        raise OptionError(
+            f"gradient_checkpointing={resolved.pairing.gradient_checkpointing!r}: the decoder {resolved.decoder.id} has no "
+            "steps to checkpoint (`set_grad_checkpointing`). Give 'encoder'."
+        )
+    switch(True)
+
+
+def _made(
+    entry: Entry[Any],
+    arguments: tuple[Any, ...],
+    given: dict[str, Any],
+    options: Mapping[str, Any],
+) -> nn.Module:
+    """Call a plugin's factory; what it raises is the plugin's error, with its cause."""
+    advice = f"Leave {entry.full_id} out to do without it."
+    loading = "" if given.get("weights") is None else "Fetching and reading weights may take as long. "
+    try:
+        with plugin_code(f"Importing the factory {entry.spec.factory!r} of {entry.full_id}", advice):
+            factory = import_factory(entry.spec.factory)
+    except ForeignError as failure:
+        raise PluginError(
+            f"The factory {entry.spec.factory!r} of {entry.full_id} could not be imported: {failure}."
+        ) from failure.__cause__
+    named = _keywords(factory, len(arguments))
+    keywords = {**given, **entry.spec.constants}
+    _check_accepted(entry, named, keywords, options)
+    try:
+        with plugin_code(f"The factory of {entry.full_id}", loading + advice):
+            module = factory(*arguments, **keywords, **options)
+    except ForeignError as failure:
+        raise PluginError(
+            f"The factory of {entry.full_id} raised {failure} (options {dict(options)!r})."
+        ) from failure.__cause__
+    if not isinstance(module, nn.Module):
+        raise PluginError(f"The factory of {entry.full_id} must return a torch.nn.Module; found {module!r}.")
+    _check_materialized(module, f"The factory of {entry.full_id}")
+    return module
+
+
+def _check_materialized(module: nn.Module, owner: str) -> None:
+    """Refuse layers that wait for their first input: until then they cannot be counted, initialized, saved or trained."""
+    lazy = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if is_lazy(tensor)]
+    if lazy:
+        raise PluginError(
+            f"{owner} made lazy layers, which have no shape before the first run: {', '.join(lazy[:5])}. Make them of known "
+            "shapes: an encoder's maps and a decoder's pyramid or channel list say how many channels there are."
+        )
+
+
+def _keywords(factory: Any, num_arguments: int) -> dict[str, inspect.Parameter] | None:
+    """Return a factory's parameters behind its positional arguments; None where it has no signature to read."""
+    try:
+        return dict(list(inspect.signature(factory).parameters.items())[num_arguments:])
+    except (TypeError, ValueError):
+        return None
+
+
+def _check_accepted(
+    entry: Entry[Any], named: dict[str, inspect.Parameter] | None, keywords: dict[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Refuse an option that the factory has no keyword for, before it is called."""
+    for name in options:
+        if name in keywords:
+            raise OptionError(f"{name!r} is no option of {entry.id}; zoo gives it itself.")
+    if named is None or any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values()):
+        return
+    accepted = [name for name in named if name not in keywords]
+    for name in options:
+        if name not in accepted:
+            raise OptionError(f"{entry.id} has no option {name!r}. Its options: {', '.join(accepted) or 'none'}.")

@@ -1,0 +1,28 @@
+"""From pixels in 0 to 1 to what a model's weights were trained on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from zoo.registry.specs import Preprocessing
+
+__all__ = ["Normalisation"]
+
+
+class Normalisation(nn.Module):
+    """Brings images (N, channels, H, W) in 0 to 1 to a value range, takes off the mean and divides by the deviation."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        low, high = preprocessing.value_range
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+        self.register_buffer("scale", (high - low) / std, persistent=False)
+        self.register_buffer("offset", (low - mean) / std, persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the normalised images."""
+        return image * self.scale + self.offset

@@ -1,0 +1,269 @@
+"""The model: encoder, plan's adapters, decoder, head, at the input's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import InputError, PluginError
+from zoo.model.adapters import build_adapters
+from zoo.model.batch_norms import explain_single_values, is_of_single_values
+from zoo.model.layers.checkpointing import checkpointed
+from zoo.model.layers.resizing import is_open, padded, resized
+from zoo.model.outputs import check_map, describe
+from zoo.pairing.pairing import Pairing
+from zoo.pairing.plan import Plan
+from zoo.registry.licenses import Licences
+from zoo.registry.specs import Preprocessing
+
+__all__ = ["SegmentationModel"]
+
+
+class SegmentationModel(nn.Module):
+    """An encoder and a decoder joined by a plan; gives logits at the input's own size.
+
+    Shapes: `forward` takes (N, in_channels, H, W) for any H, W and returns (N, classes, H, W); with `aux_levels`, in train
+    mode, a tuple of such: the logits, and those of each coarser map.
+
+    Attributes:
+        encoder: returns the plan's maps, fine to coarse.
+        adapters: one module a decoder input; the identity where nothing is inserted.
+        decoder: the maps in, one map out.
+        head: the decoder's map in, logits out.
+        aux_heads: the same for the decoder's coarser maps, the finest of these first; empty but with `aux_levels`.
+        pairing: what was asked for.
+        plan: what the negotiation made of it.
+        preprocessing: mean, std and value range of the weights in use.
+        class_names: in the order of the logits; empty where nobody said.
+        colours: one a class, to draw masks with; empty likewise.
+        has_one_class_per_pixel: whether its classes exclude each other; False where each was trained by itself, with a sigmoid,
+            which a `zoo.Predictor` refuses.
+        licences: of the encoder's and the decoder's code, and of the weights in use.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        head: nn.Module,
+        plan: Plan,
+        pairing: Pairing,
+        licences: Licences = Licences(),  # noqa: B008 - a frozen fact
+        aux_heads: Sequence[nn.Module] = (),
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.adapters = nn.ModuleList(build_adapters(route.adapters) for route in plan.routes)
+        self.decoder = decoder
+        self.head = head
+        self.aux_heads = nn.ModuleList(aux_heads)
+        self.plan = plan
+        self.pairing = pairing
+        self.licences = licences
+        self.encoder_weights = pairing.encoder_weights
+        self.has_one_class_per_pixel = True
+        self.class_names: tuple[str, ...] = ()
+        self.colours: tuple[tuple[int, int, int], ...] = ()
+        preprocessing = getattr(encoder, "preprocessing", None)
+        self.preprocessing: Preprocessing = preprocessing or Preprocessing.identity(pairing.in_channels)
+        self._sources = tuple(None if route.is_image else plan.maps.index(route.source.name) for route in plan.routes)
+        channels = {route.source.name: route.source.channels for route in plan.routes if not route.is_image}
+        self._map_channels = tuple(channels[name] for name in plan.maps)
+        # a decoder that makes the logits itself need not declare out_channels
+        self._decoder_channels: int = getattr(decoder, "out_channels", pairing.classes)
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the logits of each pixel: (N, in_channels, H, W) -> (N, classes, H, W); auxiliary ones in train mode beside.
+
+        Raises:
+            InputError: the tensor is not of that shape, has no pixel, has another dtype or is on another device than the
+                parameters, its size is refused under `size_policy="error"`, or, in train mode, the batch is empty or leaves a
+                norm a single value a channel. Under an autocast float16, bfloat16 and float32 are taken alike.
+        """
+        self._check(image)
+        height, width = image.shape[-2:]
+        sizes = self.plan.sizes
+        fitted: tuple[str, tuple[int, int]]
+        if is_open(height, width) and sizes.why_closed is None:
+            fitted = sizes.fit_open(height, width, torch.sym_max)
+        else:
+            fitted = sizes.fit(height, width)
+        done, target = fitted
+        if done == "refuse":
+            raise InputError(f"{self.pairing.encoder} x {self.pairing.decoder} takes {sizes.refusal(height, width)}")
+        if done == "pad":
+            image = padded(image, target[0] - height, target[1] - width)
+        elif done == "resize":
+            image = resized(image, target)
+        try:
+            found = self._logits(image)
+        except ValueError as cause:
+            if not is_of_single_values(cause):
+                raise
+            raise InputError(explain_single_values(self, self._logits, image)) from cause
+        except RuntimeError as cause:
+            problem = self._mismatch(image)
+            if problem is None:
+                raise
+            raise InputError(problem) from cause
+
+        def sized(logits: Tensor) -> Tensor:
+            logits = resized(logits, image.shape[-2:])
+            return resized(logits, (height, width)) if done == "resize" else logits[..., :height, :width]
+
+        return tuple(map(sized, found)) if isinstance(found, tuple) else sized(found)
+
+    def extra_repr(self) -> str:
+        """Return which weights the encoder was given last."""
+        return f"encoder weights: {self.encoder_weights}"
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """Load weights, as `nn.Module` does; the model's repr then says so."""
+        found = super().load_state_dict(*args, **options)
+        self.encoder_weights = "loaded"
+        return found
+
+    def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the heads' logits, at whatever resolution they give them, for an image of a size that the encoder takes."""
+        maps = self._maps(image)
+        sources = self._in_decoders_dtype([image if source is None else maps[source] for source in self._sources])
+        inputs = [adapter(x) for adapter, x in zip(self.adapters, sources, strict=True)]
+        has_aux = self.training and len(self.aux_heads) > 0
+        batch = image.shape[0]
+
+        if not has_aux:
+            return self._head_logits(self._decoded(self.decoder(inputs), batch), batch)
+        found = self.decoder.forward_aux(inputs)  # type: ignore[operator]
+        if not isinstance(found, tuple | list) or len(found) != 2 or not isinstance(found[1], tuple | list):
+            raise PluginError(
+                f"forward_aux of the decoder {self.pairing.decoder} must return its map and a list of its coarser maps; "
+                f"found {describe(found)}."
+            )
+        finest, coarser = found
+        if len(coarser) < len(self.aux_heads):
+            raise PluginError(
+                f"forward_aux of the decoder {self.pairing.decoder} returned {len(coarser)} coarser maps, and "
+                f"{len(self.aux_heads)} have a head (aux_levels); return one for each of its `aux_channels`."
+            )
+        aux = (self._aux_logits(head, x, batch) for head, x in zip(self.aux_heads, coarser, strict=False))
+        return (self._head_logits(self._decoded(finest, batch), batch), *aux)
+
+    def _maps(self, image: Tensor) -> Sequence[Tensor]:
+        """Return the encoder's maps, those of the plan and in its order."""
+        encoder, names = self.pairing.encoder, self.plan.maps
+        is_checkpointed = self.training and self.pairing.gradient_checkpointing in ("encoder", "both")
+        maps = checkpointed(self.encoder, image) if is_checkpointed else self.encoder(image)
+        if not isinstance(maps, tuple | list) or len(maps) != len(names):
+            found = len(maps) if isinstance(maps, tuple | list) else describe(maps)
+            raise PluginError(
+                f"The encoder {encoder} was asked for {len(names)} maps ({', '.join(names)}) "
+                f"and returned {found}; its forward must return just the maps it was built for, in a list."
+            )
+        for name, channels, x in zip(names, self._map_channels, maps, strict=True):
+            remedy = "Its pyramid must declare the channels that forward returns."
+            check_map(x, of=f"The encoder {encoder}, map {name!r},", channels=channels, batch=image.shape[0], remedy=remedy)
+        return maps
+
+    def _in_decoders_dtype(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return the maps in the decoder's dtype: an encoder of several dtypes, or under an autocast of its own, gives others.
+
+        Under an autocast of the caller's each layer does that itself.
+        """
+        parameters = (entry for part in (self.decoder, self.head) for entry in part.parameters())
+        dtype = next((entry.dtype for entry in parameters if entry.is_floating_point()), None)
+        if dtype is None or all(x.dtype == dtype for x in maps):
+            return maps
+        if _is_autocast(maps[0].device.type):
+            return maps
+        return [x.to(dtype) for x in maps]
+
+    def _decoded(self, x: object, batch: int) -> Tensor:
+        """Return the decoder's map, checked."""
+        return check_map(
+            x,
+            of=f"The decoder {self.pairing.decoder}",
+            channels=self._decoder_channels,
+            batch=batch,
+            remedy="Set out_channels in its __init__ to the channels that forward returns, in train mode as in eval mode; a "
+            "decoder that makes the logits itself (makes_logits=True) returns one channel for each of `classes`.",
+        )
+
+    def _head_logits(self, x: Tensor, batch: int) -> Tensor:
+        """Return the head's logits, checked."""
+        return check_map(
+            self.head(x),
+            of=f"The head of {self.pairing.decoder}",
+            channels=self.pairing.classes,
+            batch=batch,
+            remedy="make_head(classes) must return a module whose output has one channel a class; for another number of "
+            "classes build another model (classes=).",
+        )
+
+    def _aux_logits(self, head: nn.Module, x: object, batch: int) -> Tensor:
+        """Return the logits of one of the decoder's coarser maps."""
+        of, remedy = f"forward_aux of the decoder {self.pairing.decoder}", "`aux_channels` must list the maps' channels."
+        logits: Tensor = head(check_map(x, of=of, channels=head.in_channels, batch=batch, remedy=remedy))  # type: ignore[arg-type]
+        return logits
+
+    def _check(self, image: Tensor) -> None:
+        """Refuse what no model takes, by shape and dtype alone: nothing is decided by a size that an export keeps open."""
+        channels, model = self.pairing.in_channels, f"{self.pairing.encoder} x {self.pairing.decoder}"
+        if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != channels:
+            found = tuple(image.shape) if isinstance(image, Tensor) else describe(image)
+            raise InputError(
+                f"{model} takes images of shape (N, {channels}, H, W); "
+                f"found {found}. Add the batch axis, or build with in_channels= as your images have."
+            )
+        batch, _, height, width = image.shape
+        if any(not is_open(length) and length == 0 for length in (height, width)):
+            raise InputError(f"{model} takes images of at least one pixel; found the shape {tuple(image.shape)}. Leave it out.")
+        if self.training and not is_open(batch) and batch == 0:
+            raise InputError(
+                f"{model} learns nothing from an empty batch; found the shape {tuple(image.shape)}. Leave the batch out, or "
+                "call model.eval() for its logits."
+            )
+        if not image.is_floating_point():
+            raise InputError(
+                f"{model} takes floating-point images; found {image.dtype}. Bring them "
+                "to model.preprocessing's value range, subtract its mean and divide by its std."
+            )
+        # A float32 image may be for an encoder that itself computes in another dtype: it is refused where that fails.
+        if image.dtype != torch.float32 and (problem := self._other_dtype(image)):
+            raise InputError(problem)
+
+    def _mismatch(self, image: Tensor) -> str | None:
+        """Return what is wrong with an image on which the model failed; None where that is not known."""
+        devices = {entry.device for entry in self.parameters()}
+        if devices and image.device not in devices:
+            place = " and ".join(sorted(map(str, devices)))
+            return f"The model is on {place}, and the image is on {image.device}. Bring both to one device, by `.to(device)`."
+        if image.shape[0] == 0:
+            return (
+                f"{self.pairing.encoder} x {self.pairing.decoder} fails on an empty batch, {tuple(image.shape)}. Leave it out."
+            )
+        return self._other_dtype(image)
+
+    def _other_dtype(self, image: Tensor) -> str | None:
+        """Return what to do about an image of a dtype that no parameter has; None where it may be right."""
+        if image.dtype != torch.float64 and _is_autocast(image.device.type):
+            return None
+        has = None
+        for entry in self.parameters():  # of a replica of DataParallel there are none
+            if entry.dtype == image.dtype:
+                return None
+            if has is None and entry.is_floating_point():
+                has = entry.dtype
+        if has is None:
+            return None
+        return (
+            f"{self.pairing.encoder} x {self.pairing.decoder} has parameters of {has}; found an image of {image.dtype}. "
+            f"Give image.to({has}), or bring the model to the image's dtype by model.to({image.dtype})."
+        )
+
+
+def _is_autocast(device: str) -> bool:
+    """Say whether each layer brings its input to a dtype itself."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

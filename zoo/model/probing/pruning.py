@@ -1,0 +1,151 @@
+"""Which parameters no output has a gradient for, and an encoder without them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+
+from torch import Tensor, nn
+
+from zoo.model.probing.measurement import META_SIZES, REAL_SIZES, leaves, run, set_modes, untouched
+
+__all__ = ["pruned", "unused_parameters"]
+
+Size = tuple[int, int]
+
+SIZES: dict[bool, tuple[Size, ...]] = {
+    True: (META_SIZES[0][0], META_SIZES[0][0][::-1], META_SIZES[1][0], (32, 48)),
+    False: (REAL_SIZES[0][0], REAL_SIZES[0][0][::-1], REAL_SIZES[1][0], (32, 48)),
+}
+"""Sizes that an encoder is run at, on the meta device (True) and on real tensors: a forward may branch on the image's shape."""
+
+
+def pruned(encoder: nn.Module, in_channels: int, image_size: Size | None = None) -> nn.Module:
+    """Return the encoder without parameters that get no gradient from its maps, in train mode or in eval mode.
+
+    Args:
+        encoder: returns a list of maps.
+        in_channels: how many channels its images have.
+        image_size: (H, W) of an encoder that takes images of one size only.
+    """
+    called: set[str] = set()
+    ran: list[tuple[Size, bool]] = []
+    all_names = [name for name, _ in encoder.named_parameters()]
+    unused = all_names
+    with untouched(encoder):
+        for training in (False, True):
+            set_modes(encoder, training=training)
+            runs = _runs(encoder, in_channels, image_size, called)
+            for where, maps, stand_ins in islice(runs, 1) if training else runs:
+                ran.append(where)
+                still = set(unused_parameters(encoder, maps, stand_ins))
+                unused = [name for name in unused if name in still]
+    if not unused or unused == all_names:
+        return encoder
+    lighter = _without(encoder, unused, called)
+    size, on_meta = ran[0]
+    try:
+        with untouched(lighter):
+            run(lighter, size, in_channels, on_meta=on_meta)
+    except Exception:  # noqa: BLE001 (its code reads what lies inside a submodule that it does not call)
+        return _without(encoder, unused, {name for name, _ in encoder.named_modules()})
+    return lighter
+
+
+def _runs(
+    encoder: nn.Module, in_channels: int, image_size: Size | None, called: set[str]
+) -> Iterator[tuple[tuple[Size, bool], list[Tensor], dict[str, Tensor]]]:
+    """Yield each size that the encoder takes, with its maps and the stand-ins: on real tensors where it takes none on meta.
+
+    The paths of the submodules that it calls are added to `called`.
+    """
+    for on_meta, sizes in SIZES.items():
+        is_taken = False
+        for size in sizes if image_size is None else (image_size,):
+            try:
+                with _noted(encoder, called):
+                    maps, stand_ins = run(encoder, size, in_channels, on_meta=on_meta)
+            except Exception:  # noqa: BLE001 (a size or a device that it refuses; the next is tried)
+                continue
+            is_taken = True
+            yield (size, on_meta), maps, stand_ins
+        if is_taken:
+            return
+
+
+def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> list[str]:
+    """Return the names of a module's parameters that none of the outputs' gradients reach.
+
+    Such parameters cost memory and time, and `DistributedDataParallel` waits for their gradients. What is looked at is
+    the graph that autograd kept of the run, so that a gradient that happens to be zero counts; nothing is computed.
+
+    Args:
+        module: whose parameters are meant; one that is shared is named once.
+        outputs: what a run of it gave, with gradients enabled.
+        stand_ins: what stood for the parameters in that run, by name, as `torch.func.functional_call` takes it; None
+            where the module ran with its own.
+    """
+    reached = {id(leaf) for leaf in leaves(outputs)}
+    used = module.named_parameters() if stand_ins is None else stand_ins.items()
+    return [name for name, tensor in used if id(tensor) not in reached]
+
+
+@contextmanager
+def _noted(module: nn.Module, called: set[str]) -> Iterator[None]:
+    """Add the path of each submodule that is called."""
+    handles = []
+    try:
+        for path, submodule in module.named_modules():
+            if path:
+                handles.append(submodule.register_forward_pre_hook(lambda *_, path=path: called.add(path)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _without(encoder: nn.Module, unused: Iterable[str], called: set[str]) -> nn.Module:
+    """Return the encoder without the parameters named, as a copy that shares all the others.
+
+    A submodule that is never called becomes the identity; what is called keeps its values, as buffers.
+    """
+    dead = set(unused)
+    top = _shallow(encoder)
+    owned = {"": top}
+    dropped: list[str] = []
+
+    def own(path: str) -> nn.Module:
+        if path not in owned:
+            parent, _, name = path.rpartition(".")
+            owned[path] = _shallow(top.get_submodule(path))
+            own(parent)._modules[name] = owned[path]
+        return owned[path]
+
+    def is_idle(path: str) -> bool:
+        held = {f"{path}.{name}" for name, _ in top.get_submodule(path).named_parameters(remove_duplicate=False)}
+        return held <= dead and not any(f"{other}.".startswith(f"{path}.") for other in called)
+
+    for full in sorted(dead):
+        if any(full.startswith(f"{path}.") for path in dropped):
+            continue
+        path, _, name = full.rpartition(".")
+        steps = path.split(".")
+        idle = [above for above in (".".join(steps[: end + 1]) for end in range(len(steps))) if above and is_idle(above)]
+        if idle:
+            parent, _, step = idle[0].rpartition(".")
+            own(parent)._modules[step] = nn.Identity()
+            dropped.append(idle[0])
+        else:
+            module = own(path)
+            value = module._parameters.pop(name)
+            module.register_buffer(name, None if value is None else value.detach())
+    return top
+
+
+def _shallow(module: nn.Module) -> nn.Module:
+    twin = copy.copy(module)
+    for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
+        twin.__dict__[name] = copy.copy(module.__dict__[name])
+    return twin

@@ -1,0 +1,1 @@
+"""Match an encoder with a decoder: from ids and options to a plan. Torch-free."""

@@ -1,0 +1,152 @@
+"""What a plan does with an image of a size that the encoder does not take. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from zoo.errors import OptionError
+from zoo.registry.image_sizes import ImageSizes, Size, format_size
+
+__all__ = ["SizePlan", "plan_sizes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizePlan:
+    """What the model does with an image whose size its encoder does not take as it is.
+
+    Attributes:
+        policy: what was asked for: "auto", "pad", "resize" or "error".
+        sizes: what the encoder takes as it is built for this plan, its coarsest stride included.
+        image_size: the size that the encoder's factory is given; None for none.
+        asked: the image size the pairing named; None where it may vary.
+    """
+
+    policy: str = "auto"
+    sizes: ImageSizes = field(default_factory=ImageSizes)
+    image_size: Size | None = None
+    asked: Size | None = None
+
+    def fit(self, height: int, width: int) -> tuple[Literal["as is", "pad", "resize", "refuse"], Size]:
+        """Return what happens to an image of this size, and the size that the encoder then sees."""
+        sizes = self.sizes
+        if sizes.fixed is not None:
+            target, larger = sizes.fixed, height > sizes.fixed[0] or width > sizes.fixed[1]
+        else:
+            target, larger = sizes.holding((height, width)), False
+        if target == (height, width):
+            return "as is", target
+        if self.policy == "error" or (self.policy == "pad" and larger):
+            return "refuse", target
+        return ("resize" if self.policy == "resize" or larger else "pad"), target
+
+    @property
+    def why_closed(self) -> str | None:
+        """Why one graph cannot do for images of all sizes what the model does; None where it can."""
+        if self.sizes.takes_any or self.policy == "resize":
+            return None
+        if self.sizes.fixed is not None:
+            return f"the encoder takes images of {format_size(self.sizes.fixed)} only, and others are treated by their size"
+        return "size_policy='error' refuses sizes, which a graph does not" if self.policy == "error" else None
+
+    def fit_open(self, height: int, width: int, larger: Callable[..., Any]) -> tuple[Literal["as is", "pad", "resize"], Size]:
+        """Return the same for a size that an export keeps open: nothing is left out for a size that needs it not.
+
+        It holds where there is no `why_closed`; `larger` is `torch.sym_max`, which this module does without.
+        """
+        if self.sizes.takes_any:
+            return "as is", (height, width)
+        target = self.sizes.fixed or self.sizes.holding((height, width), larger)
+        return ("resize" if self.policy == "resize" else "pad"), target
+
+    def refusal(self, height: int, width: int) -> str:
+        """Return which sizes are taken, and what to do about one that is refused."""
+        takes = format_size(self.sizes.fixed) if self.sizes.fixed else str(self.sizes)
+        if self.policy == "pad":
+            takes = f"up to {takes}"
+        advice = "size_policy='auto' pads and resizes"
+        if self.sizes.adapts and self.asked is None:
+            advice += ", image_size=(H, W) makes the encoder for another size"
+        return f"images of {takes} (size_policy={self.policy!r}); found {height} x {width}. Build anew: {advice}."
+
+    @property
+    def note(self) -> str:
+        """What happens to images, why, and what it costs."""
+        notes = [self._made_for(), self._otherwise()]
+        return " ".join(note[0].upper() + note[1:] for note in notes if note)
+
+    def _made_for(self) -> str:
+        if self.image_size is None:
+            if self.asked is not None and self.sizes.fixed not in (None, self.asked):
+                made_for = format_size(self.sizes.fixed)
+                return f"image_size={format_size(self.asked)} changes nothing: the encoder is made for {made_for}."
+            return ""
+        text = f"the encoder is made for {format_size(self.image_size)}"
+        if self.asked is not None and self.asked != self.image_size:
+            text += f", which holds {format_size(self.asked)} at {_share(self.image_size, self.asked)} more pixels"
+        return text + "."
+
+    def _otherwise(self) -> str:
+        sizes, policy = self.sizes, f"(size_policy={self.policy!r})"
+        padded = "padded right and bottom with zeros, and the logits cropped"
+        resized = "resized (bilinear), and the logits resized back"
+        if sizes.fixed is not None:
+            where = f"an image that is not {format_size(sizes.fixed)}"
+            if self.policy == "error":
+                return f"{where} is refused {policy}."
+            if self.policy == "pad":
+                return f"a smaller image is {padded}; a larger one is refused {policy}."
+            cost = f"every image costs as much as one of {format_size(sizes.fixed)}"
+            can_be_told = sizes.adapts and self.asked is None
+            way_out = "; build with image_size=(H, W) to keep larger ones' detail" if can_be_told else ""
+            if self.policy == "resize":
+                return f"{where} is {resized} {policy}: {cost}{way_out}."
+            return (
+                f"a smaller image is {padded}; a larger one is {resized}, and loses detail {policy}: the encoder takes no "
+                f"other size as it is made, {cost}{way_out}."
+            )
+        if sizes.takes_any:
+            return "any H and W are taken as they are."
+        done = {"resize": resized, "error": "refused"}.get(self.policy, padded)
+        where = f"where H or W is no multiple of {sizes.multiple}"
+        if sizes.minimum > sizes.multiple:
+            where += f" or below {sizes.holding((sizes.minimum, sizes.minimum))[0]}"
+        if sizes.square:
+            where += ", or they differ"
+        cost = ""
+        if self.policy != "error":
+            few = sizes.minimum <= sizes.multiple and not sizes.square
+            count = f"up to {sizes.multiple - 1} more rows and columns" if few else "the added rows and columns are"
+            cost = f": {count} to compute" if few else f": {count} computed as well"
+        return f"{where}, the image is {done} {policy}{cost}."
+
+
+def plan_sizes(sizes: ImageSizes, *, size_multiple: int, image_size: Size | None, policy: str) -> SizePlan:
+    """Return the size plan of an encoder whose coarsest map in use has the stride `size_multiple`.
+
+    Args:
+        sizes: what the encoder takes.
+        size_multiple: what H and W are brought to a multiple of for the maps' sake.
+        image_size: the (H, W) that the model will see; an encoder that adapts is made for the smallest size holding it.
+        policy: "auto", "pad", "resize" or "error".
+
+    Raises:
+        OptionError: `image_size` is one that the policy refuses.
+    """
+    if sizes.fixed is None:
+        sizes = replace(sizes, multiple=math.lcm(sizes.multiple, size_multiple))
+    if image_size is None or not sizes.adapts:
+        plan = SizePlan(policy=policy, sizes=sizes, asked=image_size)
+    else:
+        made_for = sizes.holding(image_size)
+        built = replace(sizes, fixed=None if sizes.fixed is None else made_for)
+        plan = SizePlan(policy=policy, sizes=built, image_size=made_for, asked=image_size)
+    if image_size is not None and plan.fit(*image_size)[0] == "refuse":
+        raise OptionError(f"image_size={format_size(image_size)} is refused: the model would take {plan.refusal(*image_size)}")
+    return plan
+
+
+def _share(larger: Size, smaller: Size) -> str:
+    return f"{larger[0] * larger[1] / (smaller[0] * smaller[1]) - 1:.0%}"

@@ -1,0 +1,98 @@
+"""One encoder or decoder of the registry: where it comes from, and what it answers for given options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from zoo.common.foreign_code import ForeignError, plugin_code
+from zoo.common.suggestions import did_you_mean
+from zoo.errors import OptionError, PluginError
+from zoo.registry.image_sizes import ImageSizes
+from zoo.registry.pyramid import Needs, Pyramid
+from zoo.registry.specs import DecoderSpec, EncoderSpec
+
+__all__ = ["Entry", "Kind"]
+
+GIVEN = ("image_size", "in_channels", "maps", "weights")
+"""What every encoder's factory is given, and no option can be named."""
+
+Kind: TypeAlias = Literal["encoder", "decoder"]
+
+_A = TypeVar("_A")
+_S = TypeVar("_S", EncoderSpec, DecoderSpec, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry(Generic[_S]):
+    """A spec with where it comes from."""
+
+    kind: Kind
+    plugin: str
+    distribution: str
+    version: str
+    spec: _S
+    is_canonical: bool = False
+
+    @property
+    def full_id(self) -> str:
+        """The id that is never ambiguous: `plugin:name`."""
+        return f"{self.plugin}:{self.spec.name}"
+
+    @property
+    def id(self) -> str:
+        """The shortest id that always works: the bare name where it is the project's own, else the full id."""
+        return self.spec.name if self.is_canonical else self.full_id
+
+    def pyramid(self: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:
+        """Return every map that an encoder gives under these options.
+
+        Raises:
+            OptionError: an option that the spec does not declare, here as in the other methods.
+            PluginError: the plugin's own function failed, likewise.
+        """
+        if given := sorted({*GIVEN, *self.spec.constants}.intersection(options)):
+            keyword = f"; zoo.build has a keyword {given[0]!r} of its own" if given[0] in GIVEN else ""
+            raise OptionError(f"{given[0]!r} is no option of {self.id}: zoo gives it itself{keyword}.")
+        return self._ask("pyramid function", self.spec.pyramid_for, options)
+
+    def needs(self: Entry[DecoderSpec], options: Mapping[str, Any]) -> Needs:
+        """Return what a decoder needs under these options."""
+        return self._ask("needs function", self.spec.needs_for, options)
+
+    def sizes(self: Entry[EncoderSpec], options: Mapping[str, Any]) -> ImageSizes:
+        """Return the image sizes that an encoder takes under these options."""
+        return self._ask("sizes function", self.spec.sizes_for, options)
+
+    def output_strides(self: Entry[EncoderSpec], options: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the output strides that an encoder can be dilated to under these options."""
+        return self._ask("output_strides function", self.spec.output_strides_for, options)
+
+    def _ask(self, what: str, function: Callable[[dict[str, Any]], _A], options: Mapping[str, Any]) -> _A:
+        """Ask the spec; what the plugin's own function raises is the plugin's error."""
+        self._check_options(options)
+        try:
+            with plugin_code(f"The {what} of {self.full_id}", f"Leave {self.full_id} out to do without it."):
+                return function(dict(options))
+        except ForeignError as failure:
+            raise PluginError(
+                f"The {what} of {self.full_id} raised {failure} (options {dict(options)!r}). "
+                "This is the plugin's error, not the negotiation's."
+            ) from failure.__cause__
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse an option that the spec does not declare, or a value that is not among the declared choices.
+
+        Where a spec declares no options, its factory is asked when it is built.
+        """
+        if self.spec.options is None:
+            return
+        declared = {option.name: option for option in self.spec.options}
+        for name, value in options.items():
+            if name not in declared:
+                allowed = ", ".join(declared) or "none"
+                hint = did_you_mean(name, list(declared))
+                raise OptionError(f"{self.id} has no option {name!r}.{hint} Its options: {allowed}.")
+            if (choices := declared[name].choices) and value not in choices:
+                raise OptionError(f"{self.id}: {name} is one of {', '.join(map(repr, choices))}; found {value!r}.")

@@ -1,0 +1,41 @@
+"""The hooks that a plugin may implement; pluggy carries and validates them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pluggy
+
+from zoo.registry.specs import DecoderSpec, EncoderSpec
+
+__all__ = ["API_VERSION", "GROUP", "hookimpl", "hookspec"]
+
+API_VERSION = 1
+"""The version of what plugins and zoo say to each other: these hooks and the specs. A plugin states the one it was made for
+as its module's `zoo_api`; one that states none was made for the first. A later one than this is refused, an earlier one works
+as far as it can."""
+
+GROUP = "zoo"
+"""The entry point group that plugins are found through, and pluggy's project name."""
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def zoo_encoders() -> Iterable[EncoderSpec]:  # type: ignore[empty-body]
+    """Yield the encoders that this plugin gives."""
+
+
+@hookspec
+def zoo_decoders() -> Iterable[DecoderSpec]:  # type: ignore[empty-body]
+    """Yield the decoders that this plugin gives."""
+
+
+@hookspec
+def zoo_takeovers() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Return the functions that take over models of other libraries: `package.module:name` by the library's module name.
+
+    Each is called as `function(model, preprocessing=...)`, where the model may be a path, and returns a
+    `zoo.SegmentationModel` that gives the same output.
+    """

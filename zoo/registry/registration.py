@@ -1,0 +1,191 @@
+"""What a script or a notebook adds at run time: encoders and decoders, by a call or a decorator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, overload
+
+from zoo.errors import RegistrationError
+from zoo.registry.image_sizes import ImageSizes
+from zoo.registry.pyramid import FeatureMap, Needs, Pyramid, check_pyramid
+from zoo.registry.registry import Kind, default_registry
+from zoo.registry.specs import DecoderSpec, EncoderSpec, Factory, Option, Spec
+
+__all__ = ["register_decoder", "register_encoder"]
+
+_F = TypeVar("_F", bound="str | Callable[..., Any]")
+
+
+@overload
+def register_decoder(
+    name: str,
+    factory: _F,
+    *,
+    needs: Needs | Callable[..., Needs] | None = ...,
+    options: Sequence[Option] | None = ...,
+    out_stride: int | None = ...,
+    makes_logits: bool | None = ...,
+    source: str = ...,
+    licence: str = ...,
+    replace: bool = ...,
+) -> _F: ...
+@overload
+def register_decoder(
+    name: str,
+    factory: None = None,
+    *,
+    needs: Needs | Callable[..., Needs] | None = ...,
+    options: Sequence[Option] | None = ...,
+    out_stride: int | None = ...,
+    makes_logits: bool | None = ...,
+    source: str = ...,
+    licence: str = ...,
+    replace: bool = ...,
+) -> Callable[[_F], _F]: ...
+def register_decoder(
+    name: str,
+    factory: Factory | None = None,
+    *,
+    needs: Needs | Callable[..., Needs] | None = None,
+    options: Sequence[Option] | None = None,
+    out_stride: int | None = None,
+    makes_logits: bool | None = None,
+    source: str = "",
+    licence: str = "",
+    replace: bool = False,
+) -> Any:
+    """Register a decoder for this process: a call, or a decorator where `factory` is left out.
+
+    Args:
+        name: the bare name; the full id becomes `local:name`.
+        factory: a class or function called as `factory(pyramid, **options)`, or `package.module:name` of one. What it
+            makes has `out_channels` and `out_stride`; its `forward(features)` takes a list of maps and returns one.
+        needs: what it asks of a pyramid; by default the factory's own attribute `needs`, else any pyramid will do.
+        options: the keywords it takes, for `zoo show`.
+        out_stride: the stride of the map it gives, where that is always the same, for `zoo explain`.
+        makes_logits: it makes the logits itself: the factory is also called with `classes=`, and no head is added. By
+            default the factory's own attribute `makes_logits`, else False.
+        source: paper or repository.
+        licence: of the code, as an SPDX id.
+        replace: put this one in the place of another registered under the name.
+
+    Returns:
+        The factory, unchanged.
+
+    Raises:
+        RegistrationError: the name is taken, or something of the wrong kind was given.
+    """
+
+    def add(made_by: Factory) -> Factory:
+        wanted = needs if needs is not None else getattr(made_by, "needs", Needs())
+        own_logits = makes_logits if makes_logits is not None else getattr(made_by, "makes_logits", False)
+        spec = DecoderSpec(
+            name=name,
+            factory=made_by,
+            needs=wanted,
+            out_stride=out_stride,
+            makes_logits=own_logits,
+            options=None if options is None else tuple(options),
+            source=source,
+            licence=licence,
+        )
+        return _registered("decoder", spec, replace)
+
+    return _call_or_decorator(name, factory, add)
+
+
+@overload
+def register_encoder(
+    name: str,
+    factory: _F,
+    *,
+    pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
+    sizes: ImageSizes | Callable[..., ImageSizes] = ...,
+    output_strides: tuple[int, ...] | list[int] | Callable[..., tuple[int, ...]] = ...,
+    options: Sequence[Option] | None = ...,
+    weights: Sequence[str] = ...,
+    source: str = ...,
+    licence: str = ...,
+    weights_licence: str | Callable[[str], str] = ...,
+    replace: bool = ...,
+) -> _F: ...
+@overload
+def register_encoder(
+    name: str,
+    factory: None = None,
+    *,
+    pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
+    sizes: ImageSizes | Callable[..., ImageSizes] = ...,
+    output_strides: tuple[int, ...] | list[int] | Callable[..., tuple[int, ...]] = ...,
+    options: Sequence[Option] | None = ...,
+    weights: Sequence[str] = ...,
+    source: str = ...,
+    licence: str = ...,
+    weights_licence: str | Callable[[str], str] = ...,
+    replace: bool = ...,
+) -> Callable[[_F], _F]: ...
+def register_encoder(
+    name: str,
+    factory: Factory | None = None,
+    *,
+    pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
+    sizes: ImageSizes | Callable[..., ImageSizes] = ImageSizes(),  # noqa: B008 - a frozen fact
+    output_strides: tuple[int, ...] | list[int] | Callable[..., tuple[int, ...]] = (),
+    options: Sequence[Option] | None = None,
+    weights: Sequence[str] = (),
+    source: str = "",
+    licence: str = "",
+    weights_licence: str | Callable[[str], str] = "",
+    replace: bool = False,
+) -> Any:
+    """Register an encoder for this process: a call, or a decorator where `factory` is left out.
+
+    Args:
+        name: the bare name; the full id becomes `local:name`.
+        factory: called as `factory(maps=(names, ...), in_channels=..., weights=..., **options)`, or
+            `package.module:name` of such. What it makes returns just those maps, NCHW, fine to coarse.
+        pyramid: every map it can give, or a torch-free function of its options that returns them.
+        sizes: which image sizes it takes, or a torch-free function of its options; by default any.
+        output_strides: what its option `output_stride` can ask for, where it can dilate.
+        options: the keywords it takes besides, for `zoo show`.
+        weights: the names that `weights=` accepts beside a file's path.
+        source: paper or repository.
+        licence: of the code, as an SPDX id.
+        weights_licence: of the weights: one text, or a torch-free function that returns it for one of `weights`.
+        replace: put this one in the place of another registered under the name.
+
+    Returns:
+        The factory, unchanged.
+
+    Raises:
+        RegistrationError: the name is taken, or something of the wrong kind was given.
+    """
+
+    def add(made_by: Factory) -> Factory:
+        maps = pyramid if callable(pyramid) else check_pyramid(pyramid, f"Encoder {name!r}")
+        spec = EncoderSpec(
+            name=name,
+            factory=made_by,
+            pyramid=maps,
+            sizes=sizes,
+            output_strides=tuple(output_strides) if isinstance(output_strides, list) else output_strides,
+            options=None if options is None else tuple(options),
+            weights=(weights,) if isinstance(weights, str) else tuple(weights),
+            source=source,
+            licence=licence,
+            weights_licence=weights_licence,
+        )
+        return _registered("encoder", spec, replace)
+
+    return _call_or_decorator(name, factory, add)
+
+
+def _registered(kind: Kind, spec: Spec, replace: bool) -> Factory:
+    default_registry().register(kind, spec, replace=replace)
+    return spec.factory
+
+
+def _call_or_decorator(name: object, factory: Factory | None, add: Callable[[Factory], Factory]) -> Any:
+    if not isinstance(name, str):
+        raise RegistrationError(f"The first argument is the name to register under, a string; found {name!r}.")
+    return add if factory is None else add(factory)

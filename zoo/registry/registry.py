@@ -1,0 +1,297 @@
+"""From an id to a spec: full ids, bare names, did-you-mean, and the one layer of run-time registrations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import cache
+from itertools import chain
+from typing import Any, cast
+
+from zoo.common.suggestions import did_you_mean
+from zoo.errors import AmbiguousIdError, OptionError, PluginError, RegistrationError, UnknownIdError
+from zoo.registry.discovery import LOCAL, MODULE, FoundPlugin, PluginRecord, are_same, find_plugins, load_plugins
+from zoo.registry.entry import Entry, Kind
+from zoo.registry.specs import DecoderSpec, EncoderSpec, Spec
+
+__all__ = ["MODULE", "Entry", "Kind", "Registry", "default_registry", "list_decoders", "list_encoders"]
+
+
+class Registry:
+    """Every encoder and decoder that the installed plugins give, loaded as late as can be, and run-time additions."""
+
+    def __init__(self, found: tuple[FoundPlugin, ...], canonical: Mapping[str, str]) -> None:
+        self.found = found
+        self._canonical = canonical
+        self._records: dict[FoundPlugin, PluginRecord] = {}
+        self._by_name: dict[tuple[Kind, FoundPlugin], dict[str, list[Entry[Any]]]] = {}
+        self._local: dict[tuple[Kind, str], Entry[Any]] = {}
+        self._news: set[tuple[Kind, str]] = set()
+
+    def encoder(self, id: str) -> Entry[EncoderSpec]:
+        """Return the encoder of this id; raises UnknownIdError, AmbiguousIdError or PluginError."""
+        return cast("Entry[EncoderSpec]", self._resolve("encoder", id))
+
+    def decoder(self, id: str) -> Entry[DecoderSpec]:
+        """Return the decoder of this id; raises UnknownIdError, AmbiguousIdError or PluginError."""
+        return cast("Entry[DecoderSpec]", self._resolve("decoder", id))
+
+    def either(self, id: str) -> Entry[EncoderSpec] | Entry[DecoderSpec]:
+        """Return the encoder or decoder of this id; raises as `encoder` and `decoder` do, naming what is close of both."""
+        try:
+            return self.encoder(id)
+        except (UnknownIdError, PluginError) as no_encoder:
+            try:
+                return self.decoder(id)
+            except (UnknownIdError, PluginError) as no_decoder:
+                unusable = next((error for error in (no_encoder, no_decoder) if isinstance(error, PluginError)), None)
+                raise unusable or UnknownIdError(f"{no_encoder}\n{no_decoder}") from None
+
+    def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
+        """Return the ids of a kind, sorted; `pattern` is a glob or a part of the name, with a dot in it of tags as well."""
+        return sorted(self._matching(kind, pattern))
+
+    def matching(self, kind: Kind, pattern: str | None = None) -> list[Entry[Any]]:
+        """Return the entries of `ids`, one an id.
+
+        Raises:
+            UnknownIdError: the pattern matches nothing.
+        """
+        entries = self._matching(kind, pattern)
+        if pattern and not entries:
+            message = f"No {kind} matches {pattern!r}. `zoo list {kind}s` shows all."
+            raise UnknownIdError(message + self._broken_hint())
+        return [entries[id] for id in sorted(entries)]
+
+    def _matching(self, kind: Kind, pattern: str | None) -> dict[str, Entry[Any]]:
+        entries: Iterable[Entry[Any]] = self._entries(kind)
+        if pattern is not None and "." in pattern:
+            entries = chain.from_iterable((entry, *_tagged(entry)) for entry in entries)
+        return {entry.id: entry for entry in entries if _matches(entry, pattern)}
+
+    def records(self) -> list[PluginRecord]:
+        """Return every plugin, loaded."""
+        return [self._load(plugin) for plugin in self.found]
+
+    def broken(self) -> list[PluginRecord]:
+        """Return the plugins that could not be loaded."""
+        return [record for record in self.records() if record.error]
+
+    def takeover(self, library: str) -> str:
+        """Return the function, `package.module:name`, that takes over a library's models.
+
+        Raises:
+            PluginError: no plugin has one, or several have.
+        """
+        records = [record for record in self.records() if library in record.takeovers]
+        if not records:
+            raise PluginError(f"No installed plugin takes over models of {library}.{self._broken_hint()}")
+        if len(records) > 1:
+            raise PluginError(
+                f"Several plugins take over models of {library}: {', '.join(str(record.found) for record in records)}. "
+                "Uninstall all but one."
+            )
+        return records[0].takeovers[library]
+
+    def register(self, kind: Kind, spec: Spec, *, replace: bool = False) -> None:
+        """Add a spec under `local:`; the same callable may register again, as a notebook cell run twice does.
+
+        Raises:
+            RegistrationError: the name is one of the project's own, or another callable has it and `replace` is false.
+        """
+        if spec.name in self._canonical:
+            raise RegistrationError(f"{spec.name!r} is one of zoo's own ids; register your {kind} under another name.")
+        old = self._local.get((kind, spec.name))
+        if old and not replace and _origin(old.spec.factory) != _origin(spec.factory):
+            raise RegistrationError(
+                f"A {kind} named {spec.name!r} is registered already, made by {_origin(old.spec.factory)}; this one is made by "
+                f"{_origin(spec.factory)}. Choose another name, or pass replace=True."
+            )
+        self._local[kind, spec.name] = Entry(kind=kind, plugin=LOCAL, distribution="", version="", spec=spec)
+        self._news.add((kind, spec.name))
+
+    @contextmanager
+    def whole_or_nothing(self) -> Iterator[set[tuple[Kind, str]]]:
+        """Yield a set of what is registered within, kinds and names; take it all back if something raises there."""
+        before, outer, self._news = dict(self._local), self._news, set()
+        try:
+            yield self._news
+        except BaseException:
+            self._local = before
+            raise
+        finally:
+            self._news = outer
+
+    def _resolve(self, kind: Kind, id: str) -> Entry[Any]:
+        if not isinstance(id, str):
+            raise OptionError(f"An {kind} is asked for by its id, a string such as 'resnet18'; found {id!r}.")
+        matches = self._full_id_matches(kind, id) if ":" in id else self._bare_name_matches(kind, id)
+        if len(matches) == 1:
+            return matches[0]
+        if not matches:
+            raise UnknownIdError(self._unknown(kind, id))
+        full_ids = ", ".join(sorted(entry.full_id for entry in matches))
+        raise AmbiguousIdError(f"Several plugins have {_a(kind)} named {id!r}. Ask for one by its full id: {full_ids}.")
+
+    def _full_id_matches(self, kind: Kind, id: str) -> list[Entry[Any]]:
+        plugin_name, _, name = id.partition(":")
+        if plugin_name == MODULE:
+            raise UnknownIdError(f"{id!r} stands for a module that was given in an id's place; give the module itself again.")
+        if plugin_name == LOCAL:
+            return [entry for entry in [self._local.get((kind, name))] if entry]
+        plugins = [plugin for plugin in self.found if plugin.name == plugin_name]
+        if not plugins:
+            known = sorted({plugin.name for plugin in self.found} | {LOCAL})
+            hint = did_you_mean(plugin_name, known, most=4, likeness=0.7)
+            raise UnknownIdError(f"No plugin named {plugin_name!r}, asked for as {id!r}. Installed: {', '.join(known)}.{hint}")
+        matches = _distinct(entry for plugin in plugins for entry in self._named(kind, plugin, name))
+        if not matches:
+            self._raise_unusable(plugins, id)
+        return matches
+
+    def _raise_unusable(self, plugins: Sequence[FoundPlugin], id: str) -> None:
+        """Raise why a plugin that was asked for by name gives nothing."""
+        for plugin in plugins:
+            if plugin.disabled_by:
+                raise PluginError(
+                    f"{id!r} was asked for, and its {plugin} is switched off by the environment variable {plugin.disabled_by}; "
+                    "change the variable and start Python anew."
+                )
+            if error := self._load(plugin).error:
+                raise error
+
+    def _bare_name_matches(self, kind: Kind, name: str) -> list[Entry[Any]]:
+        if module := self._canonical.get(name):
+            for plugin in self.found:
+                if plugin.is_own and plugin.module == module:
+                    self._raise_unusable([plugin], name)
+                    own = [entry for entry in self._named(kind, plugin, name) if entry.is_canonical]
+                    if own:
+                        return own
+        local = [entry for entry in [self._local.get((kind, name))] if entry]
+        return _distinct([*(entry for plugin in self.found for entry in self._named(kind, plugin, name)), *local])
+
+    def _entries(self, kind: Kind) -> Iterator[Entry[Any]]:
+        for plugin in self.found:
+            yield from self._plugin_entries(kind, plugin)
+        for (local_kind, _), entry in self._local.items():
+            if local_kind == kind:
+                yield entry
+
+    def _named(self, kind: Kind, plugin: FoundPlugin, name: str) -> Iterator[Entry[Any]]:
+        """Yield a plugin's entries of this name; `architecture.tag` is an entry of that tag's own."""
+        if (kind, plugin) not in self._by_name:
+            by_name = self._by_name.setdefault((kind, plugin), {})
+            for entry in self._plugin_entries(kind, plugin):
+                by_name.setdefault(entry.spec.name, []).append(entry)
+        by_name = self._by_name[kind, plugin]
+        yield from by_name.get(name, ())
+        stem, _, tag = name.partition(".")
+        for entry in by_name.get(stem, ()) if tag else ():
+            yield from (tagged for tagged in _tagged(entry) if tagged.spec.name == name)
+
+    def _plugin_entries(self, kind: Kind, plugin: FoundPlugin) -> Iterator[Entry[Any]]:
+        record = self._load(plugin)
+        specs: tuple[Spec, ...] = record.encoders if kind == "encoder" else record.decoders
+        for spec in specs:
+            is_canonical = spec.canonical and plugin.is_own and self._canonical.get(spec.name) == plugin.module
+            yield Entry(
+                kind=kind,
+                plugin=plugin.name,
+                distribution=plugin.distribution,
+                version=plugin.version,
+                spec=spec,
+                is_canonical=is_canonical,
+            )
+
+    def _load(self, plugin: FoundPlugin) -> PluginRecord:
+        if plugin not in self._records:
+            namesakes = [other for other in self.found if other.name == plugin.name]
+            self._records.update(zip(namesakes, load_plugins(namesakes), strict=True))
+        return self._records[plugin]
+
+    def _unknown(self, kind: Kind, id: str) -> str:
+        other: Kind = "decoder" if kind == "encoder" else "encoder"
+        known = sorted({name for entry in self._entries(kind) for name in (entry.spec.name, entry.full_id)})
+        message = (
+            f"No {kind} named {id!r} among the {len(self.ids(kind))} known.{did_you_mean(id, known, most=4, likeness=0.7)}"
+        )
+        if any(id in (entry.spec.name, entry.full_id) for entry in self._entries(other)):
+            message += f" ({id!r} is {_a(other)}.)"
+        stem, _, tag = id.partition(".")
+        for entry in self._entries(kind):
+            if tag and stem in (entry.spec.name, entry.full_id) and (tags := getattr(entry.spec, "tags", ())):
+                message += f" {entry.full_id} has the tags {', '.join(tags)}."
+        message += f" `zoo list {kind}s` shows them all."
+        return message + self._broken_hint()
+
+    def _broken_hint(self) -> str:
+        hints = {
+            "could not be loaded": len(self.broken()),
+            "are switched off": sum(bool(plugin.disabled_by) for plugin in self.found),
+        }
+        return "".join(f" {n} installed plugin(s) {what}; `zoo plugins` says why." for what, n in hints.items() if n)
+
+
+@cache
+def default_registry() -> Registry:
+    """Return the registry of this process."""
+    return Registry(*find_plugins())
+
+
+def list_encoders(pattern: str | None = None) -> list[str]:
+    """Return the ids of all encoders, sorted: bare for the project's own, else `plugin:name`.
+
+    Args:
+        pattern: a glob over names or full ids (`"convnext*"`), or a part of one (`"convnext"`); None for all.
+    """
+    return default_registry().ids("encoder", pattern)
+
+
+def list_decoders(pattern: str | None = None) -> list[str]:
+    """Return the ids of all decoders, sorted: bare for the project's own, else `plugin:name`.
+
+    Args:
+        pattern: a glob over names or full ids (`"unet-*"`), or a part of one (`"unet"`); None for all.
+    """
+    return default_registry().ids("decoder", pattern)
+
+
+def _matches(entry: Entry[Any], pattern: str | None) -> bool:
+    if pattern is None:
+        return True
+    if not any(sign in pattern for sign in "*?["):
+        pattern = f"*{pattern}*"
+    return any(fnmatchcase(name, pattern) for name in (entry.spec.name, entry.full_id))
+
+
+def _tagged(entry: Entry[Any]) -> Iterator[Entry[Any]]:
+    return (replace(entry, spec=entry.spec.tagged(tag)) for tag in getattr(entry.spec, "tags", ()))
+
+
+def _distinct(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
+    """Drop a spec that one full id has twice, as when two distributions ship the very same one."""
+    kept: list[Entry[Any]] = []
+    for entry in entries:
+        if not any(entry.full_id == other.full_id and are_same(entry.spec, other.spec) for other in kept):
+            kept.append(entry)
+    return kept
+
+
+def _origin(factory: str | Callable[..., Any]) -> str:
+    """Name what makes a factory the same one again after its cell, file or module ran twice."""
+    if isinstance(factory, str):
+        return factory
+    inner = getattr(factory, "origin", None)
+    if isinstance(inner, str):
+        return inner
+    name = getattr(factory, "__qualname__", repr(factory))
+    if name.endswith("<lambda>"):
+        name += f" (line {factory.__code__.co_firstlineno})"
+    return f"{getattr(factory, '__module__', '?')}:{name}"
+
+
+def _a(kind: Kind) -> str:
+    return "an encoder" if kind == "encoder" else "a decoder"

@@ -1,0 +1,328 @@
+"""What a plugin yields: an encoder or a decoder described as plain data, with a factory imported only when built."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from numbers import Real
+from typing import Any, TypeAlias
+
+from zoo.errors import RegistrationError
+from zoo.registry.image_sizes import ImageSizes
+from zoo.registry.pyramid import Needs, Pyramid, check_pyramid
+
+__all__ = ["DecoderSpec", "EncoderSpec", "Factory", "Option", "Preprocessing", "Spec", "import_factory"]
+
+Factory: TypeAlias = "str | Callable[..., Any]"
+"""A callable, or `package.module:name` of one, imported only when something is built."""
+
+LARGEST, SMALLEST = 1e12, 1e-6
+"""The largest normalized pixel, and the smallest difference between the darkest and the lightest one (beyond 1: relative to the
+larger of the two): weights are of the order of 1, and float32 has seven digits."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """How an image becomes the tensor that the weights were trained on: `(image in value_range - mean) / std`.
+
+    Attributes:
+        mean: one value a channel, in units of `value_range`.
+        std: likewise.
+        value_range: the lowest and the highest value a pixel has before the mean is taken off.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not self.mean or len(self.mean) != len(self.std):
+            raise RegistrationError(f"Preprocessing: one mean and one std a channel, found {self.mean} and {self.std}.")
+        for name in ("mean", "std", "value_range"):
+            numbers = getattr(self, name)
+            if not all(map(_is_finite_number, numbers)):
+                raise RegistrationError(f"Preprocessing: {name} must be finite numbers, found {numbers!r}.")
+        if min(self.std) <= 0:
+            raise RegistrationError(f"Preprocessing: std must be above 0, found {self.std}.")
+        if len(self.value_range) != 2 or self.value_range[0] >= self.value_range[1]:
+            raise RegistrationError(
+                f"Preprocessing: value_range is the lowest value and a higher one, found {self.value_range}."
+            )
+        for mean, std in zip(self.mean, self.std, strict=True):
+            low, high = ((float(value) - float(mean)) / float(std) for value in self.value_range)
+            largest = max(abs(low), abs(high))
+            if not (largest <= LARGEST and high - low >= SMALLEST * max(1.0, largest)):
+                raise RegistrationError(
+                    f"Preprocessing: the lowest and the highest pixel become {low:g} and {high:g} by the mean {mean!r} and the "
+                    f"std {std!r} of the value_range {self.value_range}: a model in float32 would see no difference between "
+                    "pixels, or no number. Give mean and std in units of value_range."
+                )
+
+    @classmethod
+    def identity(cls, channels: int) -> Preprocessing:
+        """Return what fits weights that were never trained: pixels in 0 to 1, taken as they are."""
+        return cls(mean=(0.0,) * channels, std=(1.0,) * channels)
+
+    def for_channels(self, channels: int) -> Preprocessing:
+        """Return the same for an encoder whose first convolution was adapted to `channels` input channels.
+
+        Adapted kernels are summed for one channel and repeated in turn for others, so mean and std follow suit.
+        """
+        if channels == len(self.mean):
+            return self
+        mean: tuple[float, ...]
+        std: tuple[float, ...]
+        if channels == 1:
+            mean, std = (sum(self.mean) / len(self.mean),), (sum(self.std) / len(self.std),)
+        else:
+            mean = tuple(self.mean[index % len(self.mean)] for index in range(channels))
+            std = tuple(self.std[index % len(self.std)] for index in range(channels))
+        return Preprocessing(mean=mean, std=std, value_range=self.value_range)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One keyword that a factory takes beside what the contract gives it: for `zoo show` and for error messages.
+
+    Attributes:
+        name: the keyword.
+        default: its value where none is given.
+        summary: what it does, in a few words.
+        choices: the values it can have; zoo refuses others before anything is built. Empty where any value may do.
+    """
+
+    name: str
+    default: Any
+    summary: str
+    choices: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.summary, str):
+            raise RegistrationError(f"Option: name and summary are text; found {self.name!r} and {self.summary!r}.")
+        if not isinstance(self.choices, tuple):
+            raise RegistrationError(f"Option {self.name!r}: choices must be a tuple; found {self.choices!r}.")
+        if self.choices and self.default not in self.choices:
+            raise RegistrationError(f"Option {self.name!r}: the default {self.default!r} is not among its choices.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """An encoder as a plugin describes it.
+
+    Attributes:
+        name: the bare name; with the plugin's name in front it is the full id.
+        factory: called as `factory(maps=(names, ...), in_channels=..., weights=..., **options)`; makes an `nn.Module`
+            whose `forward(image)` takes (N, in_channels, H, W) and returns just those maps, NCHW, fine to coarse.
+            It holds no stage that none of these maps needs. It may have a `preprocessing` of the weights in use.
+        pyramid: every map that the encoder can give: a tuple of `FeatureMap`, or a torch-free function of its options.
+        options: the keywords that the factory takes besides; None where they are not declared.
+        constants: keywords that this spec always hands to its factory, so that one factory serves a family.
+        sizes: which image sizes it takes: an `ImageSizes`, or a torch-free function of its options. Where `adapts` is set,
+            the factory is given `image_size=(H, W)`.
+        output_strides: the coarsest strides that its option `output_stride` can ask for (dilated convolutions in place of
+            strided ones), or a torch-free function of its options; `pyramid` is then a function that takes this option.
+        weights: names that `weights=` accepts beside a file's path.
+        tags: names of pretrained weights that may follow the name after a dot (`resnet50.a1_in1k`); the factory is then
+            given `tag=`. A tag chooses which weights; `weights=None` still loads none.
+        source: paper or repository of the architecture.
+        licence: of the code, as an SPDX id (`LicenseRef-...` for one that SPDX does not list).
+        weights_licence: of the weights, where it is known: one text for all, or a torch-free function that returns it for
+            one of `weights` or `tags`; "" where it is not known.
+        canonical: the bare name is the project's own; honoured from this distribution only.
+    """
+
+    name: str
+    factory: Factory
+    pyramid: Pyramid | Callable[..., Pyramid]
+    options: tuple[Option, ...] | None = None
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    sizes: ImageSizes | Callable[..., ImageSizes] = field(default_factory=ImageSizes)
+    output_strides: tuple[int, ...] | Callable[..., tuple[int, ...]] = ()
+    weights: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    source: str = ""
+    licence: str = ""
+    weights_licence: str | Callable[[str], str] = ""
+    canonical: bool = False
+
+    def __post_init__(self) -> None:
+        _check_name_and_factory("EncoderSpec", self.name, self.factory)
+        _check_tuples("EncoderSpec", self.name, options=self.options, weights=self.weights, tags=self.tags)
+        _check_kinds("EncoderSpec", self)
+        if not all(isinstance(text, str) for text in (*self.weights, *self.tags)):
+            raise RegistrationError(
+                f"Encoder {self.name!r}: weights and tags are names; found {self.weights!r:.80} and {self.tags!r:.80}."
+            )
+        if not isinstance(self.weights_licence, str) and not callable(self.weights_licence):
+            raise RegistrationError(
+                f"Encoder {self.name!r}: weights_licence must be a text or a function, found {self.weights_licence!r}."
+            )
+        if self.output_strides:
+            self._check_output_strides()
+        if not isinstance(self.sizes, ImageSizes) and not callable(self.sizes):
+            raise RegistrationError(
+                f"Encoder {self.name!r}: sizes must be a zoo.ImageSizes or a function, found {self.sizes!r}."
+            )
+        if not callable(self.pyramid):
+            object.__setattr__(self, "pyramid", check_pyramid(self.pyramid, f"Encoder {self.name!r}"))
+
+    def _check_output_strides(self) -> None:
+        if not callable(self.output_strides):
+            _check_tuples("EncoderSpec", self.name, output_strides=self.output_strides)
+            for stride in self.output_strides:
+                _check_stride(f"EncoderSpec {self.name!r}: an output stride", stride)
+        if not callable(self.pyramid):
+            raise RegistrationError(
+                f"Encoder {self.name!r} has output_strides, so its pyramid must be a function that takes output_stride=None."
+            )
+        if self.options is not None and "output_stride" not in [option.name for option in self.options]:
+            raise RegistrationError(f"Encoder {self.name!r} has output_strides; declare the option 'output_stride' as well.")
+
+    def pyramid_for(self, options: dict[str, Any]) -> Pyramid:
+        """Return the maps that the encoder gives under these options."""
+        if callable(self.pyramid):
+            return check_pyramid(self.pyramid(**options), f"Encoder {self.name!r}")
+        return self.pyramid
+
+    def sizes_for(self, options: dict[str, Any]) -> ImageSizes:
+        """Return the image sizes that the encoder takes under these options."""
+        sizes = self.sizes(**options) if callable(self.sizes) else self.sizes
+        if not isinstance(sizes, ImageSizes):
+            raise RegistrationError(f"Encoder {self.name!r}: its sizes function must return a zoo.ImageSizes, found {sizes!r}.")
+        return sizes
+
+    def output_strides_for(self, options: dict[str, Any]) -> tuple[int, ...]:
+        """Return the output strides that the encoder can be dilated to."""
+        return tuple(self.output_strides(**options) if callable(self.output_strides) else self.output_strides)
+
+    def tagged(self, tag: str) -> EncoderSpec:
+        """Return the same encoder with the weights of this tag."""
+        licence = self.licence_of_weights(tag)
+        constants = {**self.constants, "tag": tag}
+        return replace(self, name=f"{self.name}.{tag}", constants=constants, tags=(), weights_licence=licence)
+
+    def licence_of_weights(self, weights: str | None) -> str:
+        """Return the licence of the weights of this name or tag; "" for random ones, a file's, and where it is not known."""
+        if weights not in (*self.weights, *self.tags) or weights is None:
+            return ""
+        return self.weights_licence if isinstance(self.weights_licence, str) else self.weights_licence(weights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderSpec:
+    """A decoder as a plugin describes it.
+
+    Attributes:
+        name: the bare name; with the plugin's name in front it is the full id.
+        factory: called as `factory(pyramid, **options)`; makes an `nn.Module` with `out_channels` and `out_stride` whose
+            `forward(features)` takes that pyramid's tensors as a list and returns one (N, out_channels, h, w).
+            It may have `make_head(classes)`; otherwise the head is a 1x1 convolution.
+        makes_logits: the decoder makes the logits itself: its factory gets `classes=` as well, `forward` returns
+            (N, classes, h, w), and no head is added. It then needs no `out_channels` and no `out_stride`.
+        needs: a `Needs`, or a torch-free function of the decoder's options.
+        options: the keywords that the factory takes besides the pyramid; None where they are not declared.
+        out_stride: the stride of the map it gives, whatever pyramid it gets; None where it is not declared. A decoder
+            that declares 1 brings the coarsest map to the image's resolution by itself.
+        upsamples_learned: it does so in steps of two with learned convolutions in each.
+        constants: keywords that this spec always hands to its factory, so that one factory serves a family.
+        source: paper or repository of the method.
+        licence: of the code, as an SPDX id.
+        canonical: the bare name is the project's own; honoured from this distribution only.
+    """
+
+    name: str
+    factory: Factory
+    needs: Needs | Callable[..., Needs] = field(default_factory=Needs)
+    options: tuple[Option, ...] | None = None
+    out_stride: int | None = None
+    upsamples_learned: bool = False
+    makes_logits: bool = False
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    licence: str = ""
+    canonical: bool = False
+
+    def __post_init__(self) -> None:
+        _check_name_and_factory("DecoderSpec", self.name, self.factory)
+        _check_tuples("DecoderSpec", self.name, options=self.options)
+        _check_kinds("DecoderSpec", self)
+        if self.out_stride is not None:
+            _check_stride(f"DecoderSpec {self.name!r}: out_stride", self.out_stride)
+        for flag in ("makes_logits", "upsamples_learned"):
+            if not isinstance(getattr(self, flag), bool):
+                raise RegistrationError(f"Decoder {self.name!r}: {flag} must be True or False, found {getattr(self, flag)!r}.")
+        if not isinstance(self.needs, Needs) and not callable(self.needs):
+            raise RegistrationError(f"Decoder {self.name!r}: needs must be a zoo.Needs or a function, found {self.needs!r}.")
+
+    def needs_for(self, options: dict[str, Any]) -> Needs:
+        """Return what the decoder needs under these options."""
+        if isinstance(self.needs, Needs):
+            return self.needs
+        needs = self.needs(**options)
+        if not isinstance(needs, Needs):
+            raise RegistrationError(f"Decoder {self.name!r}: its needs function must return a zoo.Needs, found {needs!r}.")
+        return needs
+
+
+Spec: TypeAlias = EncoderSpec | DecoderSpec
+
+
+def import_factory(factory: Factory) -> Any:
+    """Return the callable that a factory names; raises whatever its module raises."""
+    if not isinstance(factory, str):
+        return factory
+    module_name, _, path = factory.partition(":")
+    target: Any = importlib.import_module(module_name)
+    for name in path.split("."):
+        target = getattr(target, name)
+    return target
+
+
+def _is_finite_number(value: object) -> bool:
+    """Say whether a value is a number that a float can hold; True and False are none."""
+    try:
+        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _check_name_and_factory(kind: str, name: object, factory: object) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise RegistrationError(
+            f"{kind}: a name has letters, digits, '_', '.', '+' and '-', and begins with a letter or digit; found {name!r}."
+        )
+    if isinstance(factory, str):
+        if not _FACTORY.fullmatch(factory):
+            raise RegistrationError(f"{kind} {name!r}: a factory is written 'package.module:name'; found {factory!r}.")
+    elif not callable(factory):
+        raise RegistrationError(f"{kind} {name!r}: a factory is a callable or 'package.module:name'; found {factory!r}.")
+
+
+def _check_stride(what: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise RegistrationError(f"{what} is a whole number of at least 1; found {value!r}.")
+
+
+def _check_tuples(kind: str, name: str, **given: object) -> None:
+    for field_name, value in given.items():
+        if value is not None and not isinstance(value, tuple):
+            raise RegistrationError(f"{kind} {name!r}: {field_name} must be a tuple; found {value!r}.")
+
+
+def _check_kinds(kind: str, spec: EncoderSpec | DecoderSpec) -> None:
+    """Refuse what both kinds of spec have, where it is of another type."""
+    for name in ("source", "licence"):
+        if not isinstance(getattr(spec, name), str):
+            raise RegistrationError(f"{kind} {spec.name!r}: {name} must be text; found {getattr(spec, name)!r:.80}.")
+    if not isinstance(spec.canonical, bool):
+        raise RegistrationError(f"{kind} {spec.name!r}: canonical must be True or False; found {spec.canonical!r:.80}.")
+    if not isinstance(spec.constants, Mapping) or not all(isinstance(name, str) for name in spec.constants):
+        raise RegistrationError(f"{kind} {spec.name!r}: constants must be keywords by name; found {spec.constants!r:.80}.")
+    if not all(isinstance(option, Option) for option in spec.options or ()):
+        raise RegistrationError(f"{kind} {spec.name!r}: options must be zoo.Option; found {spec.options!r:.80}.")
