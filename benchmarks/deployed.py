@@ -52,7 +52,7 @@ def outcome(encoder: str, decoder: str) -> tuple[str, bool]:
     torch.manual_seed(0)
     try:
         model = settled(zoo.build(encoder, decoder, classes=2, image_size=sizes[0]))
-    except zoo.NegotiationError:
+    except zoo.errors.NegotiationError:
         return "no pairing", True
     deployed = zoo.deploy(model, example=torch.randn(1, 3, *sizes[0]), runtime="eager")
     if deployed.report.unread is not None:

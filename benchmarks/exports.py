@@ -47,7 +47,7 @@ def outcome(encoder: str, decoder: str, form: str, timeout: float) -> tuple[str,
     with tempfile.TemporaryDirectory() as folder:
         try:
             report = zoo.export(model, Path(folder) / f"model{FORMATS[form]}", timeout=timeout)
-        except zoo.ExportError as cause:
+        except zoo.errors.ExportError as cause:
             return "not exported", str(cause)
     seconds = time.perf_counter() - began
     error = max(check.relative for check in report.checks)

@@ -23,13 +23,13 @@ import zoo
 zoo_api = 1
 
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_decoders():
-    yield zoo.DecoderSpec(
+    yield zoo.plugin.DecoderSpec(
         name="decoder-{number:02}",
         factory="light_{number:02}.modules:Decoder",
         needs=zoo.Needs(min_levels=2),
-        options=(zoo.Option(name="width", default=64, summary="channels of every map"),),
+        options=(zoo.plugin.Option(name="width", default=64, summary="channels of every map"),),
         source="benchmarks/listing.py",
         licence="Apache-2.0",
     )

@@ -1,4 +1,4 @@
-"""The low-resolution form of `zoo.UpsampledConv2d` against the plain one, block by block: `python benchmarks/lowres.py`.
+"""The low-resolution form of `zoo.plugin.UpsampledConv2d` against the plain one, block by block: `python benchmarks/lowres.py`.
 
 The blocks are those of smp.Unet("resnet18"). Both forms have the same weights, their outputs are compared before they are
 timed, and each round runs both, in an order that changes, so that what slows the machine hits both alike. A ratio is the
@@ -42,9 +42,9 @@ def made_steps(
     if skip:
         tensors.append(torch.randn(batch, skip, 2 * side, 2 * side).to(device, memory_format=format))
     steps, outputs = [], []
-    plain = zoo.UpsampledConv2d(up, skip, out, bias=False, form="plain").to(device, memory_format=format)
+    plain = zoo.plugin.UpsampledConv2d(up, skip, out, bias=False, form="plain").to(device, memory_format=format)
     for form in ("plain", "low"):
-        conv = zoo.UpsampledConv2d(up, skip, out, bias=False, form=form).to(device, memory_format=format)
+        conv = zoo.plugin.UpsampledConv2d(up, skip, out, bias=False, form=form).to(device, memory_format=format)
         conv.load_state_dict(plain.state_dict())
         inputs = [tensor.clone().requires_grad_(mode == "training") for tensor in tensors]
         outputs.append(conv(*inputs).detach())

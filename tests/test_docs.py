@@ -63,7 +63,7 @@ def test_the_tutorial_shows_the_configuration_that_the_repository_holds():
 def test_the_tutorials_package_is_what_zoo_new_writes(tmp_path):
     write_distribution("decoder", "my-fpn", tmp_path / "my-fpn")
     hooks = (tmp_path / "my-fpn/src/my_fpn/__init__.py").read_text(encoding="utf-8").split('"""\n\n', 1)[1]
-    shown = next(block for block in blocks(ROOT / "docs/tutorial.md", "python") if "@zoo.hookimpl" in block)
+    shown = next(block for block in blocks(ROOT / "docs/tutorial.md", "python") if "@zoo.plugin.hookimpl" in block)
     assert shown.strip() == hooks.removeprefix("from __future__ import annotations\n\n").strip()
     (entry_point,) = blocks(ROOT / "docs/tutorial.md", "toml")
     assert entry_point.strip() in (tmp_path / "my-fpn/pyproject.toml").read_text(encoding="utf-8")

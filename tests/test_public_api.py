@@ -15,9 +15,14 @@ import zoo
 from zoo import errors
 
 PROMISED = (
-    "FeatureMap Needs EncoderSpec DecoderSpec Option Pairing SegmentationModel ZooError bench build channels explain "
-    "from_channels hookimpl list_decoders list_encoders negotiate register_decoder register_encoder __version__"
+    "Needs Pairing SegmentationModel ZooError bench build channels explain from_channels from_smp list_decoders list_encoders "
+    "load negotiate register_decoder register_encoder save train __version__"
 )
+FOR_PLUGINS = (
+    "DecoderSpec EncoderSpec FeatureMap ImageSizes MatchedWeights Option Pyramid UpsampledConv2d checkpointed hookimpl "
+    "match_weights padded resized"
+)
+FACES = pytest.mark.parametrize("face", [zoo, zoo.plugin], ids=["zoo", "zoo.plugin"])
 
 
 def run(code):
@@ -26,47 +31,27 @@ def run(code):
     return done.stdout.split()
 
 
-def typed_imports():
-    tree = ast.parse(Path(zoo.__file__).read_text(encoding="utf-8"))
-    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    imports = {
-        alias.asname or alias.name: node.module
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    annotated = {node.target.id for node in block.body if isinstance(node, ast.AnnAssign)}
-    return imports, annotated
-
-
-@pytest.mark.parametrize("name", zoo.__all__)
-def test_every_name_in_all_can_be_used(name):
-    assert getattr(zoo, name) is not None
-
-
-@pytest.mark.parametrize("name", PROMISED.split())
-def test_what_the_documentation_promises_is_public(name):
-    assert name in zoo.__all__
-
-
-@pytest.mark.parametrize("name", errors.__all__)
-def test_every_error_is_public(name):
-    assert name in zoo.__all__
-    assert getattr(zoo, name) is getattr(errors, name)
-
-
-def test_dir_shows_just_the_public_names_each_once():
-    assert dir(zoo) == sorted(zoo.__all__)
-    assert len(set(zoo.__all__)) == len(zoo.__all__)
-
-
-def test_what_a_type_checker_sees_is_what_is_there():
-    imports, annotated = typed_imports()
-    assert {*imports, *annotated} == set(zoo.__all__)
+@FACES
+def test_every_public_name_can_be_used_and_is_its_modules_own(face):
+    tree = ast.parse(Path(face.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = {node.names[0].name: node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert {*imports} == {*face.__all__} - {"__version__"}
     for name, module in imports.items():
-        home = importlib.import_module(module)
-        assert getattr(zoo, name) is getattr(home, name)
-        assert name in home.__all__
+        if module != "zoo":
+            assert name in importlib.import_module(module).__all__
+            assert getattr(face, name) is getattr(importlib.import_module(module), name)
+
+
+def test_what_the_documentation_promises_is_public():
+    assert set(PROMISED.split()) <= {*zoo.__all__}
+    assert set(FOR_PLUGINS.split()) <= {*zoo.plugin.__all__}
+    assert {*zoo.__all__}.isdisjoint(zoo.plugin.__all__)
+
+
+@FACES
+def test_dir_shows_just_the_public_names_each_once(face):
+    assert sorted(dir(face)) == sorted(face.__all__)
+    assert len(set(face.__all__)) == len(face.__all__)
 
 
 def test_a_name_that_does_not_exist_is_refused_with_those_that_do():

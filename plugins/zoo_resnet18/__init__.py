@@ -7,19 +7,19 @@ from collections.abc import Iterator
 import zoo
 
 MAPS = (
-    zoo.FeatureMap(name="stem", channels=64, stride=2),
-    zoo.FeatureMap(name="pool", channels=64, stride=4),
-    zoo.FeatureMap(name="layer1", channels=64, stride=4),
-    zoo.FeatureMap(name="layer2", channels=128, stride=8),
-    zoo.FeatureMap(name="layer3", channels=256, stride=16),
-    zoo.FeatureMap(name="layer4", channels=512, stride=32),
+    zoo.plugin.FeatureMap(name="stem", channels=64, stride=2),
+    zoo.plugin.FeatureMap(name="pool", channels=64, stride=4),
+    zoo.plugin.FeatureMap(name="layer1", channels=64, stride=4),
+    zoo.plugin.FeatureMap(name="layer2", channels=128, stride=8),
+    zoo.plugin.FeatureMap(name="layer3", channels=256, stride=16),
+    zoo.plugin.FeatureMap(name="layer4", channels=512, stride=32),
 )
 
 
-@zoo.hookimpl
-def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
+@zoo.plugin.hookimpl
+def zoo_encoders() -> Iterator[zoo.plugin.EncoderSpec]:
     """Yield torchvision's ResNet18."""
-    yield zoo.EncoderSpec(
+    yield zoo.plugin.EncoderSpec(
         name="resnet18",
         factory="zoo_resnet18.encoder:ResNet18Encoder",
         pyramid=MAPS,

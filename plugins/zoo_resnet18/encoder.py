@@ -39,7 +39,7 @@ class ResNet18Encoder(nn.Module):
             are taken to be trained on images normalised as ImageNet's.
 
     Raises:
-        zoo.WeightsError: weights that are not to be had or do not fit.
+        zoo.errors.WeightsError: weights that are not to be had or do not fit.
     """
 
     def __init__(self, *, maps: Sequence[str], in_channels: int = 3, weights: str | None = None) -> None:
@@ -57,14 +57,14 @@ class ResNet18Encoder(nn.Module):
         self.preprocessing = zoo.Preprocessing.identity(in_channels)
         if weights is not None:
             state = load_state_dict(weights)
-            zoo.load_encoder_weights(self, state, source=weights, of="resnet18 (torchvision's key names)")
+            zoo.plugin.load_encoder_weights(self, state, source=weights, of="resnet18 (torchvision's key names)")
             self.preprocessing = IMAGENET.for_channels(in_channels)
 
-    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
         """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             whole = resnet18(weights=None).state_dict()
-        return zoo.match_weights(
+        return zoo.plugin.match_weights(
             state,
             self.state_dict(),
             architecture=whole,

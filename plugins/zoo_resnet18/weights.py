@@ -19,7 +19,7 @@ def load_state_dict(weights: str) -> dict[str, Tensor]:
     if weights == "imagenet":
         return zoo.read_state_dict(_imagenet())
     if not weights.startswith("hf-hub:") and not Path(weights).expanduser().exists():
-        raise zoo.WeightsError(
+        raise zoo.errors.WeightsError(
             f"weights={weights!r} is neither a file nor a name that resnet18 knows. Give None, 'imagenet', "
             "'hf-hub:OWNER/NAME', or the path of a .pth or .safetensors file with torchvision's key names."
         )
@@ -35,7 +35,7 @@ def _imagenet() -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
         except (OSError, RuntimeError) as cause:
-            raise zoo.WeightsError(
+            raise zoo.errors.WeightsError(
                 f"weights='imagenet' could not be fetched from {url}: {cause}. Without a network, fetch that file elsewhere "
                 f"and put it at {path}, or pass its path as weights=."
             ) from cause

@@ -33,7 +33,7 @@ class DeepLabV3(DeepLabV3Decoder):  # type: ignore[misc]
 
     def __init__(
         self,
-        pyramid: zoo.Pyramid,
+        pyramid: zoo.plugin.Pyramid,
         *,
         channels: int = 256,
         output_stride: int = 8,
@@ -68,12 +68,12 @@ class DeepLabV3Plus(DeepLabV3PlusDecoder):  # type: ignore[misc]
         norm: "batch" or "group".
 
     Raises:
-        zoo.OptionError: there is one map only, as `levels=2` leaves it.
+        zoo.errors.OptionError: there is one map only, as `levels=2` leaves it.
     """
 
     def __init__(
         self,
-        pyramid: zoo.Pyramid,
+        pyramid: zoo.plugin.Pyramid,
         *,
         channels: int = 256,
         output_stride: int = 16,
@@ -85,7 +85,7 @@ class DeepLabV3Plus(DeepLabV3PlusDecoder):  # type: ignore[misc]
         check_widths(channels=channels)
         check_rates(atrous_rates)
         if len(pyramid) != 2:
-            raise zoo.OptionError(
+            raise zoo.errors.OptionError(
                 "smp:deeplabv3plus joins a fine and a coarse map, and levels= leaves it one stride; choose a higher levels=."
             )
         fine, coarse = pyramid
@@ -118,6 +118,6 @@ def check_rates(atrous_rates: Sequence[int]) -> None:
     """Refuse anything but three dilations."""
     rates = list(atrous_rates) if isinstance(atrous_rates, list | tuple) else [atrous_rates]
     if len(rates) != 3 or not are_counts(*rates):
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             f"atrous_rates are three whole numbers of at least 1, such as (12, 24, 36); found {atrous_rates!r}."
         )

@@ -45,15 +45,15 @@ def smp_encoder(
         output_stride: 8 or 16 for dilated convolutions in place of the last strides.
 
     Raises:
-        zoo.WeightsError: weights that are not to be had or do not fit.
+        zoo.errors.WeightsError: weights that are not to be had or do not fit.
     """
     encoder = SmpEncoder(architecture, maps, in_channels=in_channels, weights=weights, output_stride=output_stride or 32)
     facts = index()[architecture]
     whole: nn.Module = encoder
     if facts.leaves_unused or encoder.depth < len(facts.channels) - 1 or len(maps) < sum(map(bool, facts.channels)):
-        whole = zoo.pruned(encoder, in_channels)
+        whole = zoo.plugin.pruned(encoder, in_channels)
     if weights is not None and weights not in facts.weights:
-        zoo.load_encoder_weights(whole, _state(architecture, weights), source=weights, of=f"smp:{architecture}")
+        zoo.plugin.load_encoder_weights(whole, _state(architecture, weights), source=weights, of=f"smp:{architecture}")
     return whole
 
 
@@ -81,12 +81,12 @@ class SmpEncoder(nn.Module):
         elif weights is not None:
             self.preprocessing = IMAGENET.for_channels(in_channels)  # a file does not say
 
-    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
         """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             whole = make_network(self._architecture, **self._made).state_dict()
             trained = make_network(self._architecture, **{**self._made, "in_channels": 3}).state_dict()
-        return zoo.match_weights(
+        return zoo.plugin.match_weights(
             state,
             self.network.state_dict(),
             architecture=whole,
@@ -121,7 +121,7 @@ def make_network(name: str, *, depth: int, output_stride: int = 32, in_channels:
     except Exception as cause:
         if weights is None:
             raise
-        raise zoo.WeightsError(
+        raise zoo.errors.WeightsError(
             f"The weights {weights!r} of smp:{name} could not be fetched from the hub: {type(cause).__name__}: {cause}. "
             "Give the path of a file with the encoder's state dict, or None for random weights."
         ) from cause
@@ -132,7 +132,7 @@ def _state(name: str, weights: str) -> dict[str, Tensor]:
     """Return the tensors of a file or a repository."""
     if not weights.startswith("hf-hub:") and not Path(weights).expanduser().exists():
         names = ", ".join(map(repr, index()[name].weights)) or "none by name"
-        raise zoo.WeightsError(
+        raise zoo.errors.WeightsError(
             f"smp:{name}: {weights!r} is neither one of its weights ({names}), nor hf-hub:OWNER/NAME, nor a file."
         )
     return zoo.read_state_dict(weights)

@@ -37,7 +37,7 @@ class FPN(FPNDecoder):  # type: ignore[misc]
 
     def __init__(
         self,
-        pyramid: zoo.Pyramid,
+        pyramid: zoo.plugin.Pyramid,
         *,
         channels: int = 256,
         segmentation_channels: int = 128,
@@ -46,10 +46,12 @@ class FPN(FPNDecoder):  # type: ignore[misc]
         interpolation: str = "nearest",
     ) -> None:
         if merge not in ("add", "cat"):
-            raise zoo.OptionError(f"merge is 'add' or 'cat'; found {merge!r}.")
+            raise zoo.errors.OptionError(f"merge is 'add' or 'cat'; found {merge!r}.")
         check_widths(channels=channels, segmentation_channels=segmentation_channels)
         if segmentation_channels % 32:
-            raise zoo.OptionError(f"segmentation_channels is a multiple of 32, for its norms; found {segmentation_channels}.")
+            raise zoo.errors.OptionError(
+                f"segmentation_channels is a multiple of 32, for its norms; found {segmentation_channels}."
+            )
         missing = FULL - len(pyramid)
         super().__init__(
             encoder_channels=[1] * missing + [entry.channels for entry in pyramid],
@@ -103,7 +105,7 @@ class PAN(PANDecoder):  # type: ignore[misc]
 
     def __init__(
         self,
-        pyramid: zoo.Pyramid,
+        pyramid: zoo.plugin.Pyramid,
         *,
         channels: int = 32,
         output_stride: int = 16,
@@ -127,7 +129,7 @@ class PAN(PANDecoder):  # type: ignore[misc]
         coarse = features[-1]
         height, width = coarse.shape[-2:]
         missing = (torch.sym_max(0, self._least - length) for length in (height, width))
-        out = self.fpa(zoo.padded(coarse, *missing))[..., :height, :width]
+        out = self.fpa(zoo.plugin.padded(coarse, *missing))[..., :height, :width]
         for index in range(len(features) - 2, -1, -1):
             out = getattr(self, f"gau{index + 1}")(features[index], out)
         return out  # type: ignore[no-any-return]
@@ -151,7 +153,7 @@ class Segformer(SegformerDecoder):  # type: ignore[misc]
     LEVEL = 2
     """That of stride 4, at which the maps are joined."""
 
-    def __init__(self, pyramid: zoo.Pyramid, *, channels: int = 256, norm: str = "batch") -> None:
+    def __init__(self, pyramid: zoo.plugin.Pyramid, *, channels: int = 256, norm: str = "batch") -> None:
         check_widths(channels=channels)
         super().__init__(
             encoder_channels=[IMAGE, *(entry.channels for entry in pyramid)], encoder_depth=5, segmentation_channels=channels
@@ -189,7 +191,7 @@ class DPT(DPTDecoder):  # type: ignore[misc]
 
     def __init__(
         self,
-        pyramid: zoo.Pyramid,
+        pyramid: zoo.plugin.Pyramid,
         *,
         channels: int = 256,
         intermediate_channels: Sequence[int] = (256, 512, 1024, 1024),
@@ -198,9 +200,9 @@ class DPT(DPTDecoder):  # type: ignore[misc]
     ) -> None:
         check_widths(channels=channels)
         if readout not in ("ignore", "cat"):
-            raise zoo.OptionError(f"readout is 'ignore' or 'cat'; found {readout!r}.")
+            raise zoo.errors.OptionError(f"readout is 'ignore' or 'cat'; found {readout!r}.")
         if len(intermediate_channels) != len(pyramid):
-            raise zoo.OptionError(
+            raise zoo.errors.OptionError(
                 f"intermediate_channels has {len(intermediate_channels)} widths for {len(pyramid)} maps; give one for each."
             )
         levels = tuple(entry.level for entry in pyramid)

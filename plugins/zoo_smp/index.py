@@ -55,10 +55,10 @@ class Architecture:
     leaves_unused: bool
     weights: tuple[str, ...]
 
-    def pyramid(self, output_stride: int = 32) -> zoo.Pyramid:
+    def pyramid(self, output_stride: int = 32) -> zoo.plugin.Pyramid:
         """Return the maps it gives, `stage0` at the image's resolution where it has such a one."""
         return tuple(
-            zoo.FeatureMap(name=f"stage{level}", channels=width, stride=min(2**level, output_stride))
+            zoo.plugin.FeatureMap(name=f"stage{level}", channels=width, stride=min(2**level, output_stride))
             for level, width in enumerate(self.channels)
             if width
         )

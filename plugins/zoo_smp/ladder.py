@@ -26,7 +26,7 @@ class Ladder:
         channels: by level, 0 for a missing one.
     """
 
-    def __init__(self, pyramid: zoo.Pyramid) -> None:
+    def __init__(self, pyramid: zoo.plugin.Pyramid) -> None:
         self._levels = tuple(entry.level for entry in pyramid)
         self.coarsest = self._levels[-1]
         self.channels = [IMAGE] + [0] * self.coarsest
@@ -56,7 +56,7 @@ def on_exact_ladder(features: Sequence[Tensor], levels: Sequence[int], coarsest:
     exact = []
     for tensor, level in zip(features, levels, strict=True):
         factor = 2 ** (coarsest - level)  # no shift, which ONNX has none of for open sizes
-        exact.append(zoo.resized(tensor, (height * factor, width * factor)))
+        exact.append(zoo.plugin.resized(tensor, (height * factor, width * factor)))
     return exact
 
 
@@ -64,13 +64,13 @@ def step_widths(channels: Sequence[int] | None, steps: int) -> list[int]:
     """Return the width of each step of two, coarse to fine: by default smp's 256, 128, 64, 32, 16, as many of the last.
 
     Raises:
-        zoo.OptionError: another number of widths than steps, or widths that are none.
+        zoo.errors.OptionError: another number of widths than steps, or widths that are none.
     """
     if channels is None:
         return [min(256, 16 * 2**level) for level in range(steps - 1, -1, -1)]
     widths = list(channels) if isinstance(channels, list | tuple) else [channels]
     if len(widths) != steps or not are_counts(*widths):
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             f"channels needs {steps} widths, whole numbers of at least 1, coarse to fine; found {channels!r}."
         )
     return widths  # type: ignore[return-value]
@@ -80,21 +80,21 @@ def check_widths(**widths: object) -> None:
     """Refuse a width that is none.
 
     Raises:
-        zoo.OptionError: one of them is no whole number of at least 1.
+        zoo.errors.OptionError: one of them is no whole number of at least 1.
     """
     for name, width in widths.items():
         if not are_counts(width):
-            raise zoo.OptionError(f"{name} is a width, a whole number of at least 1; found {width!r}.")
+            raise zoo.errors.OptionError(f"{name} is a width, a whole number of at least 1; found {width!r}.")
 
 
 def finished(decoder: nn.Module, norm: str = "batch") -> None:
     """Give a decoder of smp's the norm asked for in place of its batch norms, and smp's initial weights.
 
     Raises:
-        zoo.OptionError: an unknown norm.
+        zoo.errors.OptionError: an unknown norm.
     """
     if norm not in NORMS:
-        raise zoo.OptionError(f"norm is one of {', '.join(map(repr, NORMS))}; found {norm!r}.")
+        raise zoo.errors.OptionError(f"norm is one of {', '.join(map(repr, NORMS))}; found {norm!r}.")
     if norm != "batch":
         for module in list(decoder.modules()):
             for name, child in module.named_children():

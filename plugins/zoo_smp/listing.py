@@ -10,7 +10,7 @@ SMP = "segmentation_models_pytorch"
 MIT = "MIT"
 BSD = "BSD-3-Clause"
 
-CHANNELS = zoo.Option(
+CHANNELS = zoo.plugin.Option(
     name="channels",
     default=None,
     summary="width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last",
@@ -19,15 +19,17 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 BOTH = (True, False)
 NORMS = ("batch", "group")
 
-NORM = zoo.Option(name="norm", default="batch", summary="'batch', or 'group' (8 channels a group at the least)", choices=NORMS)
-ATTENTION = zoo.Option(name="attention", default=None, summary="None, or 'scse'")
+NORM = zoo.plugin.Option(
+    name="norm", default="batch", summary="'batch', or 'group' (8 channels a group at the least)", choices=NORMS
+)
+ATTENTION = zoo.plugin.Option(name="attention", default=None, summary="None, or 'scse'")
 INTERPOLATION = "how a map is upsampled: 'nearest', 'bilinear' or 'bicubic'"
-NEAREST = zoo.Option(name="interpolation", default="nearest", summary=INTERPOLATION, choices=INTERPOLATIONS)
-BILINEAR = zoo.Option(name="interpolation", default="bilinear", summary=INTERPOLATION, choices=INTERPOLATIONS)
-CENTER = zoo.Option(
+NEAREST = zoo.plugin.Option(name="interpolation", default="nearest", summary=INTERPOLATION, choices=INTERPOLATIONS)
+BILINEAR = zoo.plugin.Option(name="interpolation", default="bilinear", summary=INTERPOLATION, choices=INTERPOLATIONS)
+CENTER = zoo.plugin.Option(
     name="center", default=False, summary="two more convolutions on the coarsest map (smp: for VGG)", choices=BOTH
 )
-RATES = zoo.Option(name="atrous_rates", default=(12, 24, 36), summary="the three dilations")
+RATES = zoo.plugin.Option(name="atrous_rates", default=(12, 24, 36), summary="the three dilations")
 DROPOUT = "share dropped, in training"
 
 STEPWISE = zoo.Needs(min_levels=2, finest_stride=2)
@@ -38,21 +40,21 @@ def are_counts(*values: object) -> bool:
     return all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in values)
 
 
-def _width(default: int) -> zoo.Option:
-    return zoo.Option(name="channels", default=default, summary="width of what it returns")
+def _width(default: int) -> zoo.plugin.Option:
+    return zoo.plugin.Option(name="channels", default=default, summary="width of what it returns")
 
 
-def _separable(default: bool) -> zoo.Option:
+def _separable(default: bool) -> zoo.plugin.Option:
     summary = "depthwise separable convolutions in the branches"
-    return zoo.Option(name="separable", default=default, summary=summary, choices=BOTH)
+    return zoo.plugin.Option(name="separable", default=default, summary=summary, choices=BOTH)
 
 
-def _dropout(default: float) -> zoo.Option:
-    return zoo.Option(name="dropout", default=default, summary=DROPOUT)
+def _dropout(default: float) -> zoo.plugin.Option:
+    return zoo.plugin.Option(name="dropout", default=default, summary=DROPOUT)
 
 
-def _output_stride(default: int, summary: str) -> zoo.Option:
-    return zoo.Option(name="output_stride", default=default, summary=summary)
+def _output_stride(default: int, summary: str) -> zoo.plugin.Option:
+    return zoo.plugin.Option(name="output_stride", default=default, summary=summary)
 
 
 def _deeplabv3(output_stride: int = 8, **_: object) -> zoo.Needs:
@@ -75,7 +77,7 @@ def _pan(output_stride: int = 16, **_: object) -> zoo.Needs:
 def _dpt(intermediate_channels: object = (256, 512, 1024, 1024), **_: object) -> zoo.Needs:
     widths = intermediate_channels if isinstance(intermediate_channels, list | tuple) else ()
     if not widths or not are_counts(*widths):
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             "smp:dpt takes a map for each of its intermediate_channels, a list of whole numbers of at least 1; "
             f"found {intermediate_channels!r}."
         )
@@ -84,17 +86,17 @@ def _dpt(intermediate_channels: object = (256, 512, 1024, 1024), **_: object) ->
 
 def _check_output_stride(name: str, found: object, allowed: tuple[int, ...]) -> None:
     if found not in allowed:
-        raise zoo.OptionError(f"smp:{name} has output_stride {' or '.join(map(str, allowed))}; found {found!r}.")
+        raise zoo.errors.OptionError(f"smp:{name} has output_stride {' or '.join(map(str, allowed))}; found {found!r}.")
 
 
 DECODERS = (
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="unet",
         factory="zoo_smp.unet:Unet",
         needs=STEPWISE,
         options=(
             CHANNELS,
-            zoo.Option(
+            zoo.plugin.Option(
                 name="norm",
                 default="batch",
                 summary="'batch', 'group' (8 channels a group at the least) or 'none'",
@@ -109,7 +111,7 @@ DECODERS = (
         source=f"Ronneberger et al. 2015, U-Net (arXiv:1505.04597), as {SMP} has it",
         licence="Apache-2.0",
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="unetplusplus",
         factory="zoo_smp.stepwise:UnetPlusPlus",
         needs=STEPWISE,
@@ -119,14 +121,14 @@ DECODERS = (
         source=f"Zhou et al. 2018, UNet++ (arXiv:1807.10165); {SMP}",
         licence=MIT,
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="manet",
         factory="zoo_smp.stepwise:MAnet",
         needs=STEPWISE,
         options=(
             CHANNELS,
             NORM,
-            zoo.Option(name="pab_channels", default=64, summary="width of the position-wise attention"),
+            zoo.plugin.Option(name="pab_channels", default=64, summary="width of the position-wise attention"),
             NEAREST,
         ),
         out_stride=1,
@@ -134,7 +136,7 @@ DECODERS = (
         source=f"Fan et al. 2020, MA-Net (IEEE Access 8); {SMP}",
         licence=MIT,
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="linknet",
         factory="zoo_smp.stepwise:Linknet",
         needs=STEPWISE,
@@ -144,21 +146,21 @@ DECODERS = (
         source=f"Chaurasia and Culurciello 2017, LinkNet (arXiv:1707.03718); {SMP}",
         licence=MIT,
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="fpn",
         factory="zoo_smp.fusing:FPN",
         needs=zoo.Needs(min_levels=2, max_levels=4, finest_stride=2),
         options=(
-            zoo.Option(name="channels", default=256, summary="width of the pyramid within"),
-            zoo.Option(name="segmentation_channels", default=128, summary="width of each level's branch"),
-            zoo.Option(name="merge", default="add", summary="how the branches are joined: 'add' or 'cat'"),
+            zoo.plugin.Option(name="channels", default=256, summary="width of the pyramid within"),
+            zoo.plugin.Option(name="segmentation_channels", default=128, summary="width of each level's branch"),
+            zoo.plugin.Option(name="merge", default="add", summary="how the branches are joined: 'add' or 'cat'"),
             _dropout(0.2),
             NEAREST,
         ),
         source=f"Kirillov et al. 2019, Panoptic Feature Pyramid Networks (arXiv:1901.02446); {SMP}",
         licence=MIT,
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="pspnet",
         factory="zoo_smp.pooled:PSPNet",
         needs=zoo.Needs(strides=(8,)),
@@ -166,7 +168,7 @@ DECODERS = (
         source=f"Zhao et al. 2017, Pyramid Scene Parsing Network (arXiv:1612.01105); {SMP}",
         licence=MIT,
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="pan",
         factory="zoo_smp.fusing:PAN",
         needs=_pan,
@@ -179,7 +181,7 @@ DECODERS = (
         source=f"Li et al. 2018, Pyramid Attention Network (arXiv:1805.10180); {SMP}",
         licence=MIT,
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="deeplabv3",
         factory="zoo_smp.atrous:DeepLabV3",
         needs=_deeplabv3,
@@ -194,7 +196,7 @@ DECODERS = (
         source=f"Chen et al. 2017, DeepLabV3 (arXiv:1706.05587); {SMP}",
         licence=BSD,
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="deeplabv3plus",
         factory="zoo_smp.atrous:DeepLabV3Plus",
         needs=_deeplabv3plus,
@@ -209,7 +211,7 @@ DECODERS = (
         source=f"Chen et al. 2018, DeepLabV3+ (arXiv:1802.02611); {SMP}",
         licence=BSD,
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="upernet",
         factory="zoo_smp.pooled:UPerNet",
         needs=zoo.Needs(strides=(4, 8, 16, 32), min_levels=2),
@@ -217,7 +219,7 @@ DECODERS = (
         source=f"Xiao et al. 2018, Unified Perceptual Parsing (arXiv:1807.10221); {SMP}",
         licence=MIT,
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="segformer",
         factory="zoo_smp.fusing:Segformer",
         needs=STEPWISE,
@@ -225,18 +227,22 @@ DECODERS = (
         source=f"Xie et al. 2021, SegFormer (arXiv:2105.15203); {SMP}",
         licence=MIT,
     ),
-    zoo.DecoderSpec(
+    zoo.plugin.DecoderSpec(
         name="dpt",
         factory="zoo_smp.fusing:DPT",
         needs=_dpt,
         options=(
-            zoo.Option(name="channels", default=256, summary="width at which the levels are fused, and of what it returns"),
-            zoo.Option(
+            zoo.plugin.Option(
+                name="channels", default=256, summary="width at which the levels are fused, and of what it returns"
+            ),
+            zoo.plugin.Option(
                 name="intermediate_channels",
                 default=(256, 512, 1024, 1024),
                 summary="the widths before that, one for each map: their number is the number of maps",
             ),
-            zoo.Option(name="readout", default="ignore", summary="'ignore', or 'cat' for one more linear layer on each map"),
+            zoo.plugin.Option(
+                name="readout", default="ignore", summary="'ignore', or 'cat' for one more linear layer on each map"
+            ),
             NORM,
         ),
         source=f"Ranftl et al. 2021, Vision Transformers for Dense Prediction (arXiv:2103.13413); {SMP}",

@@ -37,7 +37,7 @@ def describe(name: str) -> dict[str, Any]:
             if tuple(tensor.shape[2:]) != (size[0] >> level, size[1] >> level):
                 raise ValueError(f"{name}: map {level} of an image of {size} is {tuple(tensor.shape[2:])}")
     with torch.enable_grad():
-        unused = zoo.unused_parameters(network, network(torch.zeros(1, 3, *SIZES[0], device="meta")))
+        unused = zoo.plugin.unused_parameters(network, network(torch.zeros(1, 3, *SIZES[0], device="meta")))
     return {
         "module": entry["encoder"].__module__.rpartition(".")[2],
         "channels": channels,

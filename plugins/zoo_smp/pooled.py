@@ -72,7 +72,7 @@ class PSPNet(PSPDecoder):  # type: ignore[misc]
         dropout: the share of channels that is dropped at the end, in training.
     """
 
-    def __init__(self, pyramid: zoo.Pyramid, *, channels: int = 512, norm: str = "batch", dropout: float = 0.2) -> None:
+    def __init__(self, pyramid: zoo.plugin.Pyramid, *, channels: int = 512, norm: str = "batch", dropout: float = 0.2) -> None:
         check_widths(channels=channels)
         given = pyramid[-1].channels
         width = -(-given // BRANCHES) * BRANCHES  # smp gives each branch a whole share of the channels
@@ -102,7 +102,7 @@ class UPerNet(UPerNetDecoder):  # type: ignore[misc]
         norm: "batch" or "group".
     """
 
-    def __init__(self, pyramid: zoo.Pyramid, *, channels: int = 256, norm: str = "batch") -> None:
+    def __init__(self, pyramid: zoo.plugin.Pyramid, *, channels: int = 256, norm: str = "batch") -> None:
         check_widths(channels=channels)
         super().__init__(encoder_channels=[IMAGE, 0, *(entry.channels for entry in pyramid)], decoder_channels=channels)
         for block in self.psp.blocks:

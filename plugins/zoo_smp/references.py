@@ -25,7 +25,7 @@ def unet_on_timm(architecture: str, *, weights: str, **options: Any) -> nn.Modul
         options: smp's own, such as `classes`.
 
     Raises:
-        zoo.WeightsError: they cannot be loaded, or smp holds other parts of the architecture.
+        zoo.errors.WeightsError: they cannot be loaded, or smp holds other parts of the architecture.
     """
     model: Any = smp.Unet(f"tu-{architecture}", encoder_weights=None, **options)
     with torch.random.fork_rng(devices=[]):
@@ -34,7 +34,9 @@ def unet_on_timm(architecture: str, *, weights: str, **options: Any) -> nn.Modul
     try:
         model.encoder.model.load_state_dict(state)
     except RuntimeError as cause:
-        raise zoo.WeightsError(f"smp.Unet on {architecture} does not hold what timm:{architecture} holds: {cause}") from cause
+        raise zoo.errors.WeightsError(
+            f"smp.Unet on {architecture} does not hold what timm:{architecture} holds: {cause}"
+        ) from cause
     model.preprocessing = built.preprocessing
     assert isinstance(model, nn.Module)
     return model

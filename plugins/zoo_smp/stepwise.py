@@ -82,7 +82,7 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
 
     def __init__(
         self,
-        pyramid: zoo.Pyramid,
+        pyramid: zoo.plugin.Pyramid,
         *,
         channels: Sequence[int] | None = None,
         norm: str = "batch",
@@ -104,9 +104,9 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
         self.blocks[f"x_0_{self.depth}"].attention1 = nn.Identity()  # of a concatenation, and the last step has none
         self._finish(ladder, widths[-1], norm)
 
-    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
         """Return which tensors of a file are this decoder's; smp holds attentions of concatenations that it never makes."""
-        return zoo.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")
+        return zoo.plugin.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")
 
 
 class MAnet(Stepwise, MAnetDecoder):  # type: ignore[misc]
@@ -125,7 +125,7 @@ class MAnet(Stepwise, MAnetDecoder):  # type: ignore[misc]
 
     def __init__(
         self,
-        pyramid: zoo.Pyramid,
+        pyramid: zoo.plugin.Pyramid,
         *,
         channels: Sequence[int] | None = None,
         norm: str = "batch",
@@ -157,7 +157,7 @@ class Linknet(Stepwise, LinknetDecoder):  # type: ignore[misc]
 
     head_kernel_size = 1
 
-    def __init__(self, pyramid: zoo.Pyramid, *, norm: str = "batch") -> None:
+    def __init__(self, pyramid: zoo.plugin.Pyramid, *, norm: str = "batch") -> None:
         wide = tuple(replace(entry, channels=max(entry.channels, NARROWEST)) for entry in pyramid)
         ladder = Ladder(wide)
         super().__init__(encoder_channels=ladder.channels, prefinal_channels=PREFINAL, n_blocks=ladder.coarsest)

@@ -94,7 +94,7 @@ def take_over(
         model = _opened(Path(model))
     kind, config = type(model).__name__, getattr(model, "_hub_mixin_config", None)
     if kind not in RENAMED or not type(model).__module__.startswith("segmentation_models_pytorch.") or not config:
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             f"zoo.from_smp takes a model made by segmentation_models_pytorch ({', '.join(sorted(RENAMED))}); "
             f"found {type(model).__module__}.{kind}."
         )
@@ -139,7 +139,7 @@ def _opened(folder: Path) -> nn.Module:
             model: nn.Module = getattr(smp, kind)(**{**config, "encoder_weights": None})
         model.load_state_dict(zoo.read_state_dict(folder))
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as cause:
-        raise zoo.WeightsError(
+        raise zoo.errors.WeightsError(
             f"zoo.from_smp: {folder} holds no model that smp's save_pretrained wrote, or another version's: "
             f"{type(cause).__name__}: {cause}. A file of weights alone is for zoo.load_weights."
         ) from cause
@@ -149,9 +149,9 @@ def _opened(folder: Path) -> nn.Module:
 def _refuse_what_no_pairing_has(kind: str, config: Config, source: Any) -> None:
     norm = config.get("decoder_use_norm", "batchnorm")
     if norm not in ("batchnorm", True):
-        raise zoo.OptionError(f"zoo.from_smp: decoder_use_norm={norm!r} has no counterpart here; smp's default has.")
+        raise zoo.errors.OptionError(f"zoo.from_smp: decoder_use_norm={norm!r} has no counterpart here; smp's default has.")
     if kind == "DPT" and source.encoder.has_prefix_tokens and config.get("decoder_readout") != "ignore":
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             "zoo.from_smp: this DPT reads out the encoder's class token (decoder_readout "
             f"{config.get('decoder_readout')!r}), and an encoder here gives maps alone. One made with decoder_readout='ignore' "
             "can be taken over."
@@ -174,7 +174,7 @@ def _encoder_of(config: Config, source: Any) -> tuple[str, int | None]:
     elif config["encoder_name"] in index():
         encoder = f"smp:{config['encoder_name']}"
     else:
-        raise zoo.OptionError(f"zoo.from_smp: the encoder {config['encoder_name']!r} is none of smp's own, nor timm's.")
+        raise zoo.errors.OptionError(f"zoo.from_smp: the encoder {config['encoder_name']!r} is none of smp's own, nor timm's.")
     used = sum(width > 0 for width in source.encoder.out_channels[1 : config["encoder_depth"] + 1])
     strides = {entry.level for entry in zoo.negotiate(encoder, "smp:unet").pyramid}
     return encoder, used if used < len(strides) else None
@@ -210,8 +210,8 @@ def _load(built: zoo.SegmentationModel, source: nn.Module, named: str) -> None:
     state = {key: tensor for key, tensor in source.state_dict().items() if not key.startswith("classification_head.")}
     try:
         zoo.load_weights(built, state)
-    except zoo.WeightsError as cause:
-        raise zoo.WeightsError(
+    except zoo.errors.WeightsError as cause:
+        raise zoo.errors.WeightsError(
             f"zoo.from_smp: smp's {named} was made in a way that no pairing has, or changed afterwards. {cause} "
             "Nothing was taken over."
         ) from cause
@@ -225,7 +225,7 @@ def _compare(built: zoo.SegmentationModel, source: Any) -> None:
     scale = max(1.0, float(expected.abs().max()))
     error = float((found - expected).abs().max()) / scale if found.shape == expected.shape else float("inf")
     if not error <= TOLERANCE:
-        raise zoo.WeightsError(
+        raise zoo.errors.WeightsError(
             f"zoo.from_smp: {built.pairing} with the weights of smp's {type(source).__name__} gives another output (difference "
             f"{error:.2g} of the largest value, allowed {TOLERANCE:g}; shapes {tuple(found.shape)} and "
             f"{tuple(expected.shape)}). Nothing was taken over."
@@ -247,7 +247,7 @@ def _run(built: zoo.SegmentationModel, source: Any) -> tuple[Tensor, Tensor]:
         except (AssertionError, RuntimeError, ValueError) as cause:
             error = cause
     tried = ", ".join(f"{height}x{width}" for height, width in sizes)
-    raise zoo.WeightsError(
+    raise zoo.errors.WeightsError(
         f"zoo.from_smp: smp's {type(source).__name__} could not be run to compare with (tried images of {tried}): {error}"
     ) from error
 

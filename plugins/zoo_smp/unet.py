@@ -38,7 +38,7 @@ class UpsampledConvNormReLU(nn.Sequential):
 
     def __init__(self, up_channels: int, skip_channels: int, out_channels: int, *, norm: str) -> None:
         super().__init__(
-            zoo.UpsampledConv2d(up_channels, skip_channels, out_channels, bias=norm == "none"),
+            zoo.plugin.UpsampledConv2d(up_channels, skip_channels, out_channels, bias=norm == "none"),
             make_norm(norm, out_channels),
             nn.ReLU(inplace=True),
         )
@@ -98,12 +98,12 @@ class Unet(ExpandingPath):
         center: two more convolutions on the coarsest map (smp has them for VGG).
 
     Raises:
-        zoo.OptionError: a wrong number of widths, or a value that an option does not have.
+        zoo.errors.OptionError: a wrong number of widths, or a value that an option does not have.
     """
 
     def __init__(
         self,
-        pyramid: zoo.Pyramid,
+        pyramid: zoo.plugin.Pyramid,
         *,
         channels: Sequence[int] | None = None,
         norm: str = "batch",
@@ -113,9 +113,11 @@ class Unet(ExpandingPath):
     ) -> None:
         super().__init__()
         if interpolation not in INTERPOLATIONS:
-            raise zoo.OptionError(f"interpolation is one of {', '.join(map(repr, INTERPOLATIONS))}; found {interpolation!r}.")
+            raise zoo.errors.OptionError(
+                f"interpolation is one of {', '.join(map(repr, INTERPOLATIONS))}; found {interpolation!r}."
+            )
         if attention not in (None, "scse"):
-            raise zoo.OptionError(f"attention is None or 'scse'; found {attention!r}.")
+            raise zoo.errors.OptionError(f"attention is None or 'scse'; found {attention!r}.")
         index_of = {entry.level: index for index, entry in enumerate(pyramid)}
         levels = range(pyramid[-1].level - 1, -1, -1)
         self._skips = tuple(index_of.get(level) for level in levels)
@@ -144,9 +146,9 @@ class Unet(ExpandingPath):
     def _coarsest(self, features: Sequence[Tensor]) -> Tensor:
         return self.center(features[-1])  # type: ignore[no-any-return]
 
-    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
         """Return which tensors of a file are this decoder's; smp holds attentions of concatenations that it never makes."""
-        return zoo.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")
+        return zoo.plugin.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")
 
     def make_head(self, classes: int) -> nn.Module:
         """Return smp's head, a 3x3 convolution: (N, out_channels, H, W) -> (N, classes, H, W)."""

@@ -25,11 +25,11 @@ GIVEN_BY_ZOO = frozenset(
 """Keywords of timm's for what `zoo.build` has keywords of its own: in_channels, classes, weights."""
 
 
-@zoo.hookimpl
-def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
+@zoo.plugin.hookimpl
+def zoo_encoders() -> Iterator[zoo.plugin.EncoderSpec]:
     """Yield every architecture of timm."""
     for name, tags in index().tags.items():
-        yield zoo.EncoderSpec(
+        yield zoo.plugin.EncoderSpec(
             name=name,
             factory="zoo_timm.encoder:TimmEncoder",
             pyramid=partial(_pyramid, name),
@@ -44,16 +44,16 @@ def zoo_encoders() -> Iterator[zoo.EncoderSpec]:
         )
 
 
-def _pyramid(name: str, /, **options: Any) -> zoo.Pyramid:
+def _pyramid(name: str, /, **options: Any) -> zoo.plugin.Pyramid:
     if changing := sorted(CHANGES_OUTPUT.intersection(options)):
-        raise zoo.OptionError(f"timm:{name}: {changing[0]!r} is no encoder option; the plan chooses the maps.")
+        raise zoo.errors.OptionError(f"timm:{name}: {changing[0]!r} is no encoder option; the plan chooses the maps.")
     if changing := sorted(CHANGES_MAPS.intersection(options)):
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             f"timm:{name} is paired with the maps that it has by default; {changing[0]!r} would change them. Choose another "
             "architecture, or register an encoder of your own."
         )
     if given := sorted(GIVEN_BY_ZOO.intersection(options)):
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             f"timm:{name}: {given[0]!r} is no encoder option; zoo.build has in_channels, classes and weights for it."
         )
     architecture = index()[name]
@@ -62,14 +62,14 @@ def _pyramid(name: str, /, **options: Any) -> zoo.Pyramid:
         return architecture.pyramid
     if coarsest not in architecture.output_strides and not (coarsest == 32 and architecture.output_strides):
         able = ", ".join(map(str, architecture.output_strides))
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             f"timm:{name} cannot be dilated to output_stride={coarsest!r}; "
             + (f"it can to {able}." if able else "it has no such option. Leave it out, or choose another encoder.")
         )
     return tuple(replace(entry, stride=min(entry.stride, coarsest)) for entry in architecture.pyramid)
 
 
-def _sizes(name: str, /, **options: Any) -> zoo.ImageSizes:
+def _sizes(name: str, /, **options: Any) -> zoo.plugin.ImageSizes:
     """Return the sizes it takes; timm's own `img_size` and `dynamic_img_size` are heeded."""
     architecture: Architecture = index()[name]
     sizes = architecture.sizes
@@ -79,7 +79,7 @@ def _sizes(name: str, /, **options: Any) -> zoo.ImageSizes:
         return sizes
     made_for = sides(options["img_size"])
     if sizes.adapts and made_for != (able := sizes.holding(made_for)):
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             f"timm:{name} cannot be made for img_size={made_for}, which holds no whole number of its windows or patches; "
             f"give {able}, or image_size={made_for} to zoo.build, which finds it."
         )

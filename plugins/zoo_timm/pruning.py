@@ -17,7 +17,7 @@ def unused_parameters(network: Any, image: Tensor, indices: Sequence[int]) -> li
     """Return the names of the parameters that the maps of these indices do not depend on."""
     with torch.enable_grad():
         maps = network.forward_intermediates(image, indices=list(indices), intermediates_only=True)
-    return zoo.unused_parameters(network, maps)
+    return zoo.plugin.unused_parameters(network, maps)
 
 
 def make_buffers(network: nn.Module, names: Sequence[str]) -> None:

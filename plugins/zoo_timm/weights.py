@@ -27,7 +27,7 @@ def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
     """Return the network with the weights that timm knows for it, or with those of a repository in timm's format.
 
     Raises:
-        zoo.WeightsError: they could not be fetched, or are another architecture's.
+        zoo.errors.WeightsError: they could not be fetched, or are another architecture's.
     """
     try:
         if repository is None:
@@ -37,11 +37,11 @@ def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
             layers = _layers_named(architecture)  # a repository need not say which layers timm is to adapt or leave out
             return make(pretrained=True, pretrained_cfg={**layers, **config})
     except Exception as cause:
-        raise zoo.WeightsError(
+        raise zoo.errors.WeightsError(
             f"timm could not fetch the weights of {name}{f' from {repository}' if repository else ''}: "
             f"{type(cause).__name__}: {cause}. Without a network, fetch them elsewhere and pass the file's path as weights=."
         ) from cause
-    raise zoo.WeightsError(f"hf-hub:{repository} holds weights of timm's {architecture}; {name} was asked for.")
+    raise zoo.errors.WeightsError(f"hf-hub:{repository} holds weights of timm's {architecture}; {name} was asked for.")
 
 
 def read(name: str, weights: str) -> dict[str, Tensor]:
@@ -49,14 +49,16 @@ def read(name: str, weights: str) -> dict[str, Tensor]:
     if weights == "packaged":
         return _packaged(name)
     if not Path(weights).expanduser().exists():
-        raise zoo.WeightsError(
+        raise zoo.errors.WeightsError(
             f"weights={weights!r} is neither a file nor a name. Give None, 'default' (timm's own, from the hub), "
             "'hf-hub:OWNER/NAME', or the path of a .pth or .safetensors file with timm's key names."
         )
     return zoo.read_state_dict(weights)
 
 
-def match(name: str, make: Make, network: Any, whole: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> zoo.MatchedWeights:
+def match(
+    name: str, make: Make, network: Any, whole: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> zoo.plugin.MatchedWeights:
     """Return which tensors of a file are a network's.
 
     What has the names and shapes of today's timm is taken as it is. Else timm brings old key names, other sizes and other
@@ -72,7 +74,7 @@ def match(name: str, make: Make, network: Any, whole: Mapping[str, Tensor], stat
     named = network.pretrained_cfg.get("classifier") or ()
     classifiers = tuple(f"{each}." for each in ((named,) if isinstance(named, str) else named))
     wanted, flattened = network.state_dict(), _flattened(whole)
-    found = zoo.match_weights(
+    found = zoo.plugin.match_weights(
         state, wanted, architecture=whole, left_out=lambda key: key.startswith(classifiers), other_names=flattened
     )
     if found.report.is_complete:
@@ -85,7 +87,7 @@ def match(name: str, make: Make, network: Any, whole: Mapping[str, Tensor], stat
     try:
         made, told = _loaded(name, make, given)
         reshaped = {}
-    except zoo.WeightsError:
+    except zoo.errors.WeightsError:
         if not reshaped:
             raise
         made, told = _loaded(name, make, {key: tensor for key, tensor in given.items() if key not in reshaped})
@@ -102,7 +104,7 @@ def match(name: str, make: Make, network: Any, whole: Mapping[str, Tensor], stat
         left_out=tuple(key for key in state if key not in names or is_known(names[key])),
     )
     tensors = {key: tensor for key, tensor in made.state_dict().items() if key in wanted and key not in absent}
-    return zoo.MatchedWeights(tensors=tensors, report=report, prefix=prefix)
+    return zoo.plugin.MatchedWeights(tensors=tensors, report=report, prefix=prefix)
 
 
 def _packaged(name: str) -> dict[str, Tensor]:
@@ -120,7 +122,7 @@ def _packaged(name: str) -> dict[str, Tensor]:
         for (key, tensor), (other, found) in pairs
     )
     if not fits:
-        raise zoo.WeightsError(
+        raise zoo.errors.WeightsError(
             f"{path} does not hold the tensors of timm's {name} in their order ({len(given)} found, {len(wanted)} needed); "
             f"another version of {PACKAGED[name].name} may."
         )
@@ -156,7 +158,7 @@ def _loaded(name: str, make: Make, state: Mapping[str, Tensor]) -> tuple[nn.Modu
         try:
             network = make(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)})
         except Exception as cause:
-            raise zoo.WeightsError(
+            raise zoo.errors.WeightsError(
                 f"They do not fit {name}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
                 "They must be a state dict with timm's key names, as torch.save(model.state_dict(), path) writes it."
             ) from cause

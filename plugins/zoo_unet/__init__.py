@@ -7,32 +7,32 @@ from collections.abc import Iterator
 import zoo
 
 OPTIONS = (
-    zoo.Option(
+    zoo.plugin.Option(
         name="channels",
         default=None,
         summary="width of each step, coarse to fine; by default 16 times the stride a step gives, at most 256 "
         "(256, 128, 64, 32, 16 for strides 2 to 32)",
     ),
-    zoo.Option(
+    zoo.plugin.Option(
         name="norm",
         default="batch",
         summary="'batch', 'group' (8 channels a group at the least) or 'none'",
         choices=("batch", "group", "none"),
     ),
-    zoo.Option(name="dropout", default=0.0, summary="share of channels dropped after each step, in training"),
+    zoo.plugin.Option(name="dropout", default=0.0, summary="share of channels dropped after each step, in training"),
 )
 RONNEBERGER = "Ronneberger et al. 2015, U-Net (arXiv:1505.04597)"
 
 
-@zoo.hookimpl
-def zoo_decoders() -> Iterator[zoo.DecoderSpec]:
+@zoo.plugin.hookimpl
+def zoo_decoders() -> Iterator[zoo.plugin.DecoderSpec]:
     """Yield the three U-Nets."""
     for name, factory, source in (
         ("unet-basic", "UNetBasic", RONNEBERGER),
         ("unet-bilinear", "UNetBilinear", f"{RONNEBERGER}, with bilinear upsampling"),
         ("unet-attention", "UNetAttention", "Oktay et al. 2018, Attention U-Net (arXiv:1804.03999)"),
     ):
-        yield zoo.DecoderSpec(
+        yield zoo.plugin.DecoderSpec(
             name=name,
             factory=f"zoo_unet.decoders:{factory}",
             needs=zoo.Needs(min_levels=2),

@@ -21,7 +21,7 @@ def make_norm(norm: str, channels: int) -> nn.Module:
         return nn.GroupNorm(channels // 8 if channels % 8 == 0 else 1, channels)
     if norm == "none":
         return nn.Identity()
-    raise zoo.OptionError(f"norm is one of {', '.join(map(repr, NORMS))}; found {norm!r}.")
+    raise zoo.errors.OptionError(f"norm is one of {', '.join(map(repr, NORMS))}; found {norm!r}.")
 
 
 def initialise(decoder: nn.Module) -> None:
@@ -74,7 +74,7 @@ class TransposedUp(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Upsample to twice the size, or to `size`."""
         x = self.conv(x)
-        return x if size is None else zoo.resized(x, size)
+        return x if size is None else zoo.plugin.resized(x, size)
 
 
 class BilinearUp(nn.Module):
@@ -109,8 +109,8 @@ class AttentionGate(nn.Module):
 
     def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
         """Return the attention coefficients on the skip's grid: (N, 1, H, W), each in 0 to 1."""
-        keys = self.theta(zoo.padded(skip, skip.shape[-2] % 2, skip.shape[-1] % 2))  # a last row gets a place of its own
-        signal = zoo.resized(self.phi(gating), keys.shape[-2:])
+        keys = self.theta(zoo.plugin.padded(skip, skip.shape[-2] % 2, skip.shape[-1] % 2))  # a last row gets a place of its own
+        signal = zoo.plugin.resized(self.phi(gating), keys.shape[-2:])
         scores = self.psi(F.relu(keys + signal)).sigmoid()
         return F.interpolate(scores, size=skip.shape[-2:], mode="bilinear", align_corners=False)
 

@@ -63,7 +63,7 @@ class UNetBasic(ExpandingPath):
         dropout: the share of channels that is dropped after each step, in training.
 
     Raises:
-        zoo.OptionError: a wrong number of widths, an unknown norm, a dropout outside 0 to 1.
+        zoo.errors.OptionError: a wrong number of widths, an unknown norm, a dropout outside 0 to 1.
     """
 
     up: ClassVar[type[TransposedUp] | type[BilinearUp]] = TransposedUp
@@ -71,7 +71,7 @@ class UNetBasic(ExpandingPath):
 
     def __init__(
         self,
-        pyramid: zoo.Pyramid,
+        pyramid: zoo.plugin.Pyramid,
         *,
         channels: Sequence[int] | None = None,
         norm: str = "batch",
@@ -79,7 +79,7 @@ class UNetBasic(ExpandingPath):
     ) -> None:
         super().__init__()
         if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-            raise zoo.OptionError(f"dropout is a share from 0 up to, not including, 1; found {dropout!r}.")
+            raise zoo.errors.OptionError(f"dropout is a share from 0 up to, not including, 1; found {dropout!r}.")
         index_of = {feature_map.level: index for index, feature_map in enumerate(pyramid)}
         levels = range(pyramid[-1].level - 1, -1, -1)
         widths = _widths(channels, levels)
@@ -124,7 +124,7 @@ def _widths(channels: Sequence[int] | None, levels: Sequence[int]) -> list[int]:
     widths = list(channels) if isinstance(channels, Iterable) else [channels]
     if len(widths) != len(levels) or not all(isinstance(width, int) and width >= 1 for width in widths):
         strides = ", ".join(str(2**level) for level in levels)
-        raise zoo.OptionError(
+        raise zoo.errors.OptionError(
             f"channels needs {len(levels)} widths of at least 1, whole numbers, for the steps to strides {strides}; "
             f"found {widths}."
         )

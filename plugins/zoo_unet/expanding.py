@@ -49,7 +49,7 @@ class ExpandingPath(nn.Module):
         x = self._coarsest(features)
         for step, skip in zip(self._steps_up(), self._skips, strict=True):
             taken = (x, None if skip is None else features[skip])
-            x = zoo.checkpointed(step, *taken) if self._checkpoints and self.training else step(*taken)
+            x = zoo.plugin.checkpointed(step, *taken) if self._checkpoints and self.training else step(*taken)
             if maps is not None:
                 maps.append(x)
         return x

@@ -33,7 +33,7 @@ def valid_with(**lines):
 
 
 def refusal(path):
-    with pytest.raises(zoo.ConfigError) as caught:
+    with pytest.raises(zoo.errors.ConfigError) as caught:
         load_config(path)
     return str(caught.value)
 

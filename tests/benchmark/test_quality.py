@@ -53,7 +53,7 @@ PLUGIN = """
         def forward(self, x):
             return [self.fine(x)]
 
-    zoo.register_encoder("tiny", TinyEncoder, pyramid=[zoo.FeatureMap(name="fine", channels=8, stride=2)])
+    zoo.register_encoder("tiny", TinyEncoder, pyramid=[zoo.plugin.FeatureMap(name="fine", channels=8, stride=2)])
 
     @zoo.register_decoder("as-it-is")
     class AsItIs(nn.Module):
@@ -388,7 +388,7 @@ def test_broken_data_is_named_before_anything_is_measured(tmp_path, fresh_regist
     path = made(tmp_path)
     broken = tmp_path / "squares" / "train" / "images" / "3.png"
     broken.write_bytes(broken.read_bytes()[:40])
-    with pytest.raises(zoo.DataError, match=r"3\.png"):
+    with pytest.raises(zoo.errors.DataError, match=r"3\.png"):
         zoo.bench(path, store=tmp_path / "store.sqlite")
 
 

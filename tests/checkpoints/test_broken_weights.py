@@ -81,13 +81,13 @@ OTHER_KINDS = {
 @pytest.mark.parametrize("change", [*USELESS.values(), *OTHER_KINDS.values()], ids=[*USELESS, *OTHER_KINDS])
 def test_useless_weights_are_not_loaded(altered, change):
     place = altered(changed(WEIGHT, change))
-    with pytest.raises(zoo.WeightsError, match=r"head\.weight"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"head\.weight"):
         zoo.load(place)
     model = made()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for weights in (place / "model.safetensors", load_file(place / "model.safetensors")):
         for strict in (True, False):
-            with pytest.raises(zoo.WeightsError, match=r"(?s)head\.weight"):
+            with pytest.raises(zoo.errors.WeightsError, match=r"(?s)head\.weight"):
                 zoo.load_weights(model, weights, strict=strict)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -99,7 +99,7 @@ def test_an_encoder_is_not_built_with_useless_weights(encoder, change, tmp_path)
     state = {key.removeprefix("network."): tensor for key, tensor in model.encoder.state_dict().items()}
     name = next(key for key, tensor in state.items() if tensor.ndim == 4)
     save_file({**state, name: change(state[name])}, tmp_path / "encoder.safetensors")
-    with pytest.raises(zoo.WeightsError, match=name.rpartition(".")[2]):
+    with pytest.raises(zoo.errors.WeightsError, match=name.rpartition(".")[2]):
         zoo.build(encoder, "unet-basic", levels=2, weights=str(tmp_path / "encoder.safetensors"))
 
 
@@ -114,7 +114,7 @@ def test_a_model_that_diverged_is_not_saved(value, tmp_path):
     model = made()
     with torch.no_grad():
         model.head.bias[0] = value
-    with pytest.raises(zoo.WeightsError, match=r"cannot be saved: head\.bias holds NaN or infinity in 1 of 2 places"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"cannot be saved: head\.bias holds NaN or infinity in 1 of 2 places"):
         zoo.save(model, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -132,9 +132,9 @@ STATISTICS = {
 def test_statistics_of_a_norm_that_make_every_mask_the_same_are_not_loaded(altered, name, change, words):
     key = next(key for key in made().state_dict() if key.endswith(name))
     place = altered(changed(key, change))
-    with pytest.raises(zoo.WeightsError, match=rf"{name} holds {words} in"):
+    with pytest.raises(zoo.errors.WeightsError, match=rf"{name} holds {words} in"):
         zoo.load(place)
-    with pytest.raises(zoo.WeightsError, match=rf"{name} holds {words} in"):
+    with pytest.raises(zoo.errors.WeightsError, match=rf"{name} holds {words} in"):
         zoo.load_weights(made(), place / "model.safetensors")
 
 
@@ -142,14 +142,14 @@ def test_a_frozen_norms_weight_is_a_buffer_that_may_not_be_infinite(tmp_path):
     model = made()
     model.encoder.register_module("frozen", FrozenBatchNorm2d(4))
     model.encoder.frozen.weight[1] = float("inf")
-    with pytest.raises(zoo.WeightsError, match=r"encoder\.frozen\.weight holds NaN or infinity in 1 of 4 places"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"encoder\.frozen\.weight holds NaN or infinity in 1 of 4 places"):
         zoo.save(model, tmp_path / "model")
 
 
 def test_a_mask_of_minus_infinity_is_no_fault(tmp_path):
     model = made()
     model.encoder.register_buffer("mask", torch.tensor([0.0, -float("inf")]))
-    with pytest.raises(zoo.WeightsError, match=r"encoder\.mask"):  # of the pairing, the mask is unexpected
+    with pytest.raises(zoo.errors.WeightsError, match=r"encoder\.mask"):  # of the pairing, the mask is unexpected
         zoo.load(zoo.save(model, tmp_path / "model"))
 
 
@@ -178,7 +178,7 @@ def test_a_mask_of_minus_infinity_is_no_fault(tmp_path):
 )
 def test_a_normalization_that_cannot_be_is_refused(altered, changes):
     place = altered(facts=lambda told: told["preprocessing"].update(changes))
-    with pytest.raises(zoo.ConfigError, match="normali"):
+    with pytest.raises(zoo.errors.ConfigError, match="normali"):
         zoo.load(place)
 
 
@@ -208,7 +208,7 @@ def test_a_pickle_that_is_nested_without_end_is_refused_at_once(tmp_path, strict
     torch.save(nested, tmp_path / "nested.pth")
     began = time.perf_counter()
     for read in (zoo.read_state_dict, zoo.load, lambda path: zoo.load_weights(made(), path, strict=strict)):
-        with pytest.raises(zoo.WeightsError):
+        with pytest.raises(zoo.errors.WeightsError):
             read(tmp_path / "nested.pth")
     assert time.perf_counter() - began < 5
 
@@ -219,14 +219,14 @@ def test_facts_of_a_checkpoint_that_are_nested_without_end_are_refused_at_once(t
         nested = [nested, nested]
     facts = {"pairing": {"encoder": "resnet18", "decoder": "unet-basic", "encoder_options": {"a": nested}}, "plan": {}}
     torch.save({"state_dict": {}, "zoo": facts | {"plugins": {}}}, tmp_path / "nested.ckpt")
-    with pytest.raises(zoo.WeightsError, match="nested without end"):
+    with pytest.raises(zoo.errors.WeightsError, match="nested without end"):
         zoo.load(tmp_path / "nested.ckpt")
 
 
 @pytest.mark.parametrize("name", ["state_dict", "model"])
 def test_a_file_of_no_tensors_names_few_of_its_entries(name, tmp_path):
     torch.save({name: {f"entry{index}": index for index in range(1000)}}, tmp_path / "a.pth")
-    with pytest.raises(zoo.WeightsError) as caught:
+    with pytest.raises(zoo.errors.WeightsError) as caught:
         zoo.read_state_dict(tmp_path / "a.pth")
     assert len(str(caught.value)) < 500
 
@@ -238,10 +238,10 @@ def test_logits_that_are_nan_are_no_mask(saved, tmp_path):
     image = np.zeros((40, 30, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
     predictor = zoo.Predictor(model, device="cpu")
-    with pytest.raises(zoo.InputError, match="NaN"):
+    with pytest.raises(zoo.errors.InputError, match="NaN"):
         predictor(image)
     found = zoo.predict_files(predictor, tmp_path / "a.png", tmp_path / "out")
     assert list(found.failed) == [tmp_path / "a.png"]
     assert not list((tmp_path / "out").iterdir())
-    with pytest.raises(zoo.InputError, match="NaN"):
+    with pytest.raises(zoo.errors.InputError, match="NaN"):
         zoo.Predictor(model, device="cpu", tile=32)(image)

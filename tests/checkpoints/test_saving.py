@@ -100,7 +100,7 @@ def test_every_pairing_of_the_project_gives_the_same_bits_in_a_new_process(tmp_p
             for decoder in decoders:
                 try:
                     yield f"{encoder}-{decoder}".replace(":", "_"), built(decoder, encoder, **options)
-                except zoo.NegotiationError:
+                except zoo.errors.NegotiationError:
                     continue  # PAN wants two maps of stride 16 or finer, DPT four maps
 
     check_in_a_new_process(tmp_path, models())
@@ -272,9 +272,9 @@ PLUGIN = """
         def forward(self, features):
             return features[-1] * {factor}
 
-    @zoo.hookimpl
+    @zoo.plugin.hookimpl
     def zoo_decoders():
-        yield zoo.DecoderSpec(name="last", factory="{module}:Last")
+        yield zoo.plugin.DecoderSpec(name="last", factory="{module}:Last")
 """
 
 
@@ -292,7 +292,7 @@ def test_a_bare_name_stands_for_the_plugin_that_it_was_saved_with(tmp_path, inst
     assert torch.equal(output(again), output(model))
     (tmp_path / "site-packages/theirs-1.0.dist-info/entry_points.txt").unlink()
     default_registry.cache_clear()
-    with pytest.raises(zoo.UnknownIdError, match=r'(?s)needs what is not installed here.*"theirs==1\.0"'):
+    with pytest.raises(zoo.errors.UnknownIdError, match=r'(?s)needs what is not installed here.*"theirs==1\.0"'):
         zoo.load(place)
 
 
@@ -303,7 +303,7 @@ def test_a_pickle_in_the_weights_place_is_not_read(tmp_path):
     import hashlib
 
     rewrite(place, lambda facts: facts.update(sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
-    with pytest.raises(zoo.WeightsError, match="cannot be read as safetensors"):
+    with pytest.raises(zoo.errors.WeightsError, match="cannot be read as safetensors"):
         zoo.load(place)
 
 
@@ -315,7 +315,7 @@ def test_what_is_no_saved_model_is_never_overwritten(tmp_path, is_file):
     else:
         place.mkdir()
         (place / "chapter.txt").write_text("words", encoding="utf-8")
-    with pytest.raises(zoo.ConfigError, match="nothing is written there"):
+    with pytest.raises(zoo.errors.ConfigError, match="nothing is written there"):
         zoo.save(built(), place)
     assert (place if is_file else place / "chapter.txt").read_text(encoding="utf-8") == "words"
 
@@ -323,7 +323,7 @@ def test_what_is_no_saved_model_is_never_overwritten(tmp_path, is_file):
 def test_a_broken_saved_model_is_not_replaced_unasked(tmp_path):
     place = zoo.save(built(), tmp_path / "model")
     (place / "config.yaml").write_text("name: another program's", encoding="utf-8")
-    with pytest.raises(zoo.ConfigError, match="is not replaced"):
+    with pytest.raises(zoo.errors.ConfigError, match="is not replaced"):
         zoo.save(built(), place)
     assert (place / "model.safetensors").is_file()
 
@@ -349,20 +349,20 @@ def test_a_link_to_a_folder_stays_and_the_folder_is_filled(tmp_path, is_there):
 
 
 def test_what_cannot_be_saved_is_told(tmp_path):
-    with pytest.raises(zoo.OptionError, match="2 names were given, and the model has 3 classes"):
+    with pytest.raises(zoo.errors.OptionError, match="2 names were given, and the model has 3 classes"):
         zoo.save(built(), tmp_path / "model", classes=["a", "b"])
     model = built()
     model.colours = ((0, 0, 0),)
-    with pytest.raises(zoo.OptionError, match="1 colours were given, and the model has 3 classes"):
+    with pytest.raises(zoo.errors.OptionError, match="1 colours were given, and the model has 3 classes"):
         zoo.save(model, tmp_path / "model")
     for names in ("abc", [1, 2, 3]):
-        with pytest.raises(zoo.OptionError, match="classes: a sequence of names, one a class"):
+        with pytest.raises(zoo.errors.OptionError, match="classes: a sequence of names, one a class"):
             zoo.save(built(), tmp_path / "model", classes=names)
     (tmp_path / "file").write_text("words", encoding="utf-8")
-    with pytest.raises(zoo.OptionError, match="file/model cannot be written: Not a directory"):
+    with pytest.raises(zoo.errors.OptionError, match="file/model cannot be written: Not a directory"):
         zoo.save(built(), tmp_path / "file" / "model")
     body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), torch.nn.Conv2d(8, 8, 3, stride=2, padding=1))
-    with pytest.raises(zoo.OptionError, match="is a module of yours, which no id names"):
+    with pytest.raises(zoo.errors.OptionError, match="is a module of yours, which no id names"):
         zoo.save(zoo.build(body, "unet-basic"), tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -378,7 +378,7 @@ def test_metrics_that_are_no_plain_data_are_refused_before_anything_is_written(t
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     other = built()
     torch.nn.init.ones_(other.head.bias)
-    with pytest.raises(zoo.OptionError, match=r"metrics.* must be plain data .*found a (Tensor|PosixPath|dict)"):
+    with pytest.raises(zoo.errors.OptionError, match=r"metrics.* must be plain data .*found a (Tensor|PosixPath|dict)"):
         zoo.save(other, place, metrics=metrics)
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
 

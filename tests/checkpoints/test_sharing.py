@@ -113,7 +113,7 @@ def push(path):
 def tell_error(function, *arguments):
     try:
         function(*arguments)
-    except zoo.WeightsError as error:
+    except zoo.errors.WeightsError as error:
         print(" ".join(str(error).split()))
 
 torch.manual_seed(0)
@@ -176,5 +176,7 @@ def test_of_another_programs_weights_only_the_names_are_fetched(told):
 
 @pytest.mark.parametrize("options", [{"token": "hf_1"}, {"local_files_only": True, "cache_dir": "cache"}])
 def test_options_of_repositories_are_refused_for_a_path(tmp_path, options):
-    with pytest.raises(zoo.OptionError, match=rf"{next(iter(options))}.*'roads' is a path here\. Give 'hf-hub:OWNER/NAME'"):
+    with pytest.raises(
+        zoo.errors.OptionError, match=rf"{next(iter(options))}.*'roads' is a path here\. Give 'hf-hub:OWNER/NAME'"
+    ):
         zoo.load("roads", **options)

@@ -159,14 +159,16 @@ def test_an_encoder_of_fewer_levels_takes_the_file_of_the_whole_and_its_own(stat
     ],
 )
 def test_a_deeper_networks_weights_are_refused_although_every_tensor_is_there(saved, encoder, deeper):
-    with pytest.raises(zoo.WeightsError, match=r"(?s)weights\.pth.*missing none; unexpected \d+ \((layer1\.2|blocks\.12)\."):
+    with pytest.raises(
+        zoo.errors.WeightsError, match=r"(?s)weights\.pth.*missing none; unexpected \d+ \((layer1\.2|blocks\.12)\."
+    ):
         zoo.build(encoder, "unet-basic", weights=saved(deeper().state_dict()))
 
 
 @pytest.mark.parametrize("encoder", SOURCES)
 @pytest.mark.parametrize("other", ["test_efficientnet", "test_vit2"])
 def test_another_architectures_weights_are_refused(saved, encoder, other):
-    with pytest.raises(zoo.WeightsError, match=rf"weights\.pth.*{encoder}"):
+    with pytest.raises(zoo.errors.WeightsError, match=rf"weights\.pth.*{encoder}"):
         zoo.build(encoder, "unet-basic", weights=saved(timm.create_model(other).state_dict()))
 
 
@@ -210,13 +212,13 @@ def test_timms_older_names_are_brought_to_its_own_behind_any_prefix(saved):
         zoo.build("timm:test_convnext", "unet-basic", weights=saved(under("model.module.", old))), network.state_dict()
     )
     del old["stages.3.0.dwconv.weight"]
-    with pytest.raises(zoo.WeightsError, match=r"missing 1 \(network\.stages\.3\.blocks\.0\.conv_dw\.weight\)"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"missing 1 \(network\.stages\.3\.blocks\.0\.conv_dw\.weight\)"):
         zoo.build("timm:test_convnext", "unet-basic", weights=saved(old))
 
 
 def test_what_timm_would_overlook_is_refused(saved):
     deeper = saved(timm.create_model("resnet34").state_dict())
-    with pytest.raises(zoo.WeightsError, match=r"missing none; unexpected \d+ \(layer1\.2\."):
+    with pytest.raises(zoo.errors.WeightsError, match=r"missing none; unexpected \d+ \(layer1\.2\."):
         zoo.build("timm:resnet18", "unet-basic", in_channels=1, weights=deeper)
 
 
@@ -249,7 +251,7 @@ def test_smps_unet_checkpoint_gives_smps_output_bit_for_bit(unet, tmp_path, save
         assert report.is_complete
         assert len(report.loaded) == len(model.state_dict()) == len(unet.state_dict())
         for module in model.modules():
-            if isinstance(module, zoo.UpsampledConv2d):
+            if isinstance(module, zoo.plugin.UpsampledConv2d):
                 module.form = "plain"  # the other form sums in another order
         with torch.no_grad():
             assert torch.equal(model(image), unet(image))
@@ -289,7 +291,7 @@ def test_a_part_is_loaded_and_the_others_are_left(part):
     assert all(name.startswith(f"{part}.") for name in report.loaded)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, (source.state_dict() if name.startswith(f"{part}.") else before)[name])
-    with pytest.raises(zoo.OptionError, match=r"'encoder', 'decoder', 'head'.*'neck'"):
+    with pytest.raises(zoo.errors.OptionError, match=r"'encoder', 'decoder', 'head'.*'neck'"):
         zoo.load_weights(model, source.state_dict(), part="neck")
 
 
@@ -297,7 +299,7 @@ def test_another_number_of_classes_is_refused_and_left_where_that_is_asked(saved
     source, model = (zoo.build("timm:test_resnet", "unet-basic", classes=classes) for classes in (16, 4))
     path, before = saved(source.state_dict()), untouched(model)
     with pytest.raises(
-        zoo.WeightsError, match=r"another shape 2 \(head\.weight: found \(16, 16, 1, 1\), needed \(4, 16, 1, 1\)"
+        zoo.errors.WeightsError, match=r"another shape 2 \(head\.weight: found \(16, 16, 1, 1\), needed \(4, 16, 1, 1\)"
     ):
         zoo.load_weights(model, path)
     assert same(model, before)
@@ -323,7 +325,7 @@ def test_a_head_of_other_classes_takes_nothing_that_merely_has_its_shape(called)
 def test_a_model_within_another_is_asked_for(wrap, within):
     source, model = (zoo.build("timm:test_resnet", "unet-basic") for _ in range(2))
     wrapped = wrap(model)
-    with pytest.raises(zoo.OptionError, match=rf"found a {type(wrapped).__name__}.*{within}"):
+    with pytest.raises(zoo.errors.OptionError, match=rf"found a {type(wrapped).__name__}.*{within}"):
         zoo.load_weights(wrapped, source.state_dict())
     zoo.load_weights(getattr(wrapped, within), source.state_dict())
     assert same(model, source.state_dict())
@@ -333,13 +335,15 @@ def test_tensors_that_have_no_place_are_refused_and_told(unet):
     model = zoo.build("smp:resnet18", "smp:unet", classes=3)
     before = untouched(model)
     more = {**unet.state_dict(), "classification_head.3.weight": torch.ones(2, 512)}
-    with pytest.raises(zoo.WeightsError, match=r"missing none; unexpected 1 \(classification_head\.3\.weight\).*strict=False"):
+    with pytest.raises(
+        zoo.errors.WeightsError, match=r"missing none; unexpected 1 \(classification_head\.3\.weight\).*strict=False"
+    ):
         zoo.load_weights(model, more)
     assert same(model, before)
     report = zoo.load_weights(model, more, strict=False)
     assert report.unexpected == ("classification_head.3.weight",)
     assert holds(model, unet.decoder.state_dict(), "decoder.")
-    with pytest.raises(zoo.WeightsError, match="Nothing of it fits"):
+    with pytest.raises(zoo.errors.WeightsError, match="Nothing of it fits"):
         zoo.load_weights(model, {"a.weight": torch.ones(3)}, strict=False)
 
 
@@ -368,14 +372,14 @@ def test_two_sets_of_weights_that_fit_alike_are_named_and_one_can_be_chosen(stat
     own = states["resnet18"]
     path = saved({**under("module.encoder_q.", own), **under("module.encoder_k.", own)})
     told = r"several prefixes alike: 'module\.encoder_k\.' and 'module\.encoder_q\.'.*zoo\.read_state_dict"
-    with pytest.raises(zoo.WeightsError, match=rf"weights\.pth.*{told}"):
+    with pytest.raises(zoo.errors.WeightsError, match=rf"weights\.pth.*{told}"):
         zoo.build("resnet18", "unet-basic", weights=path)
     model = zoo.build("resnet18", "unet-basic")
-    with pytest.raises(zoo.WeightsError, match=told):
+    with pytest.raises(zoo.errors.WeightsError, match=told):
         zoo.load_weights(model, path, part="encoder", strict=False)
     chosen = zoo.read_state_dict(path, prefix="module.encoder_q.")
     assert zoo.load_weights(model, chosen, part="encoder").is_complete
-    with pytest.raises(zoo.WeightsError, match=r"begins with 'encoder'; they begin with module"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"begins with 'encoder'; they begin with module"):
         zoo.read_state_dict(path, prefix="encoder")
 
 
@@ -383,11 +387,11 @@ def test_two_entries_that_could_be_meant_are_named_and_one_can_be_chosen(states,
     own = states["resnet18"]
     path = saved({"student": own, "teacher": under("backbone.", own), "epoch": 3})
     with pytest.raises(
-        zoo.WeightsError, match=r"several entries.*'student' \(122 tensors\), 'teacher' \(122 tensors\).*entry="
+        zoo.errors.WeightsError, match=r"several entries.*'student' \(122 tensors\), 'teacher' \(122 tensors\).*entry="
     ):
         zoo.build("resnet18", "unet-basic", weights=path)
     assert zoo.read_state_dict(path, entry="teacher").keys() == under("backbone.", own).keys()
-    with pytest.raises(zoo.WeightsError, match=r"has no entry 'ema'; it holds 'student', 'teacher', 'epoch'"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"has no entry 'ema'; it holds 'student', 'teacher', 'epoch'"):
         zoo.read_state_dict(path, entry="ema")
 
 
@@ -403,7 +407,7 @@ class CodeInside:
 
 def test_code_in_a_file_is_refused_and_never_run(tmp_path, saved):
     path = saved({"state_dict": {"conv1.weight": torch.ones(1)}, "callback": CodeInside(tmp_path / "trace")})
-    with pytest.raises(zoo.WeightsError, match=r"weights\.pth could not be read.*may hold code.*mkdir.*state_dict"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"weights\.pth could not be read.*may hold code.*mkdir.*state_dict"):
         zoo.load_weights(zoo.build("resnet18", "unet-basic"), path)
     assert not (tmp_path / "trace").exists()
 
@@ -414,7 +418,7 @@ def test_a_file_that_is_cut_short_is_told(states, tmp_path, encoder, suffix):
     path = tmp_path / f"weights{suffix}"
     save_file(states[encoder], path) if suffix == ".safetensors" else torch.save(states[encoder], path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(zoo.WeightsError, match=rf"weights{suffix} could not be read"):
+    with pytest.raises(zoo.errors.WeightsError, match=rf"weights{suffix} could not be read"):
         zoo.build(encoder, "unet-basic", weights=path)
 
 
@@ -429,14 +433,14 @@ def test_a_file_that_is_cut_short_is_told(states, tmp_path, encoder, suffix):
     ],
 )
 def test_a_file_of_something_else_is_told(saved, content, told):
-    with pytest.raises(zoo.WeightsError, match=rf"weights\.pth {told}"):
+    with pytest.raises(zoo.errors.WeightsError, match=rf"weights\.pth {told}"):
         zoo.read_state_dict(saved(content))
 
 
 def test_a_folder_or_a_file_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(zoo.WeightsError, match=r"no file of weights .*nowhere\.pth"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"no file of weights .*nowhere\.pth"):
         zoo.read_state_dict(tmp_path / "nowhere.pth")
-    with pytest.raises(zoo.WeightsError, match=r"has no \.safetensors files and neither model\.safetensors"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"has no \.safetensors files and neither model\.safetensors"):
         zoo.read_state_dict(tmp_path)
 
 
@@ -463,7 +467,7 @@ def test_a_saved_models_weights_are_those_that_it_names_whatever_lies_beside_the
 def test_weights_of_integers_are_none_for_a_module_of_floats(states):
     model = zoo.build("resnet18", "unet-basic")
     quantised = {**states["resnet18"], "conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.int8)}
-    with pytest.raises(zoo.WeightsError, match=r"conv1\.weight: found \(64, 3, 7, 7\) of torch\.int8, needed"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"conv1\.weight: found \(64, 3, 7, 7\) of torch\.int8, needed"):
         zoo.load_weights(model, quantised, part="encoder")
 
 

@@ -349,10 +349,10 @@ LOUD = """
             return self.conv(features[0])
 """
 HOOKS = """
-    @zoo.hookimpl
+    @zoo.plugin.hookimpl
     def zoo_decoders():
         shout("by the hook")
-        yield zoo.DecoderSpec(name="loud", factory=Loud, needs=needs)
+        yield zoo.plugin.DecoderSpec(name="loud", factory=Loud, needs=needs)
 """
 
 
@@ -402,9 +402,9 @@ STREAMS = """
 
     {at_import}
 
-    @zoo.hookimpl
+    @zoo.plugin.hookimpl
     def zoo_decoders():
-        yield zoo.DecoderSpec(name="closer", factory="a:B", needs=needs)
+        yield zoo.plugin.DecoderSpec(name="closer", factory="a:B", needs=needs)
 """
 ACTS = {
     "wrapped": "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')",
@@ -467,7 +467,7 @@ def test_a_command_that_ends_before_its_answer_is_no_success():
     def leave():
         sys.exit(0)
 
-    with pytest.raises(zoo.PluginError, match=r"ended the command before its answer \(sys\.exit\)"):
+    with pytest.raises(zoo.errors.PluginError, match=r"ended the command before its answer \(sys\.exit\)"):
         app([], standalone_mode=False)
 
 
@@ -475,9 +475,9 @@ def test_control_characters_of_strangers_do_not_reach_the_terminal(install, tmp_
     source = """
         import zoo
 
-        @zoo.hookimpl
+        @zoo.plugin.hookimpl
         def zoo_decoders():
-            yield zoo.DecoderSpec(name="quiet", factory="a:B", source="\\x1b]0;title\\x07", licence="\\x9b31m")
+            yield zoo.plugin.DecoderSpec(name="quiet", factory="a:B", source="\\x1b]0;title\\x07", licence="\\x9b31m")
     """
     install("sly-dist", {"zoo": {"sly": "sly_hooks"}}, {"sly_hooks": source})
     install("worse-dist", {"zoo": {"worse": "worse_hooks"}}, {"worse_hooks": "raise ValueError('\\x1b[2Jgone\\u202e')"})
@@ -501,7 +501,7 @@ def test_all_packages_that_a_training_lacks_are_named_in_one_line(cli, monkeypat
             status, _, err = cli(*command)
             assert status == 2
             assert f"{line}\n" in err, command
-        with pytest.raises(zoo.OptionError, match=f"{re.escape(line)}$"):
+        with pytest.raises(zoo.errors.OptionError, match=f"{re.escape(line)}$"):
             zoo.train("resnet18", "unet-basic", task, output="run")
 
 

@@ -342,7 +342,7 @@ def test_a_model_is_not_saved_where_no_folder_can_be(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     model = zoo.build("timm:test_resnet", "unet-basic")
     for name in ("loop", "loop/within", "long" * 70, "null\0"):
-        with pytest.raises(zoo.OptionError, match="cannot be written"):
+        with pytest.raises(zoo.errors.OptionError, match="cannot be written"):
             zoo.save(model, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
@@ -352,9 +352,9 @@ def test_weights_and_pictures_that_are_no_regular_files_are_told(kind, saved, tm
     make, told = NOT_REGULAR[kind]
     for name in ("odd.pth", "odd.png"):
         make(tmp_path / name)
-    with pytest.raises(zoo.WeightsError, match=r"odd\.pth"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"odd\.pth"):
         zoo.build("resnet18", "unet-basic", weights=str(tmp_path / "odd.pth"))
-    with pytest.raises(zoo.DataError, match=rf"odd\.png: .*{told}"):
+    with pytest.raises(zoo.errors.DataError, match=rf"odd\.png: .*{told}"):
         zoo.Predictor(zoo.load(saved), device="cpu")(tmp_path / "odd.png")
 
 
@@ -365,7 +365,7 @@ def test_weights_that_claim_to_be_huge_are_refused_before_they_are_read(saved, t
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(file.tell() + 2**30)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(zoo.WeightsError, match="holds 268,435,456 numbers, and the model has"):
+    with pytest.raises(zoo.errors.WeightsError, match="holds 268,435,456 numbers, and the model has"):
         zoo.load(tmp_path / "model")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # KiB: half of what it claims
 
@@ -395,7 +395,7 @@ def test_control_characters_of_a_saved_models_plugins_are_not_shown(saved, tmp_p
 def test_a_configuration_that_is_huge_is_not_read(tmp_path):
     with (tmp_path / "huge.yaml").open("wb") as file:
         file.truncate(2**36)
-    with pytest.raises(zoo.ConfigError, match=r"huge\.yaml has 68,719,476,736 bytes"):
+    with pytest.raises(zoo.errors.ConfigError, match=r"huge\.yaml has 68,719,476,736 bytes"):
         zoo.Pairing.from_yaml(tmp_path / "huge.yaml")
 
 

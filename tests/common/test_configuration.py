@@ -84,7 +84,7 @@ def test_what_yaml_1_1_reads_differently_is_text_and_no_option(text, tmp_path):
     assert read_value(text) == text
     path = tmp_path / "pairing.yaml"
     path.write_text(f"encoder: resnet18\ndecoder: unet-basic\ndecoder_options: {{norm: [{text}]}}", encoding="utf-8")
-    with pytest.raises(zoo.ConfigError, match=f"{text} without quotes"):
+    with pytest.raises(zoo.errors.ConfigError, match=f"{text} without quotes"):
         zoo.Pairing.from_yaml(path)
     path.write_text(path.read_text(encoding="utf-8").replace(f"[{text}]", f'["{text}"]'), encoding="utf-8")
     assert zoo.Pairing.from_yaml(path).decoder_options == {"norm": (text,)}
@@ -95,7 +95,7 @@ def test_a_value_that_cannot_be_used_is_one_error_at_once(content, tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(content, encoding="utf-8")
     began = time.perf_counter()
-    with pytest.raises(zoo.ConfigError, match=r"a\.yaml is no valid YAML") as caught:
+    with pytest.raises(zoo.errors.ConfigError, match=r"a\.yaml is no valid YAML") as caught:
         read_mapping(path)
     assert time.perf_counter() - began < 5
     assert len(str(caught.value)) < 600

@@ -112,11 +112,11 @@ def test_masks_in_colours_are_read_by_a_table(tmp_path):
         return Image.fromarray(np.array(table, dtype=np.uint8)[mask])
 
     divided(tmp_path, values=(0, 1, 2), draw=draw)
-    with pytest.raises(zoo.DataError, match=r"give colours, one a class.*\(250, 10, 10\)"):
+    with pytest.raises(zoo.errors.DataError, match=r"give colours, one a class.*\(250, 10, 10\)"):
         open_data(tmp_path)
     data = open_data(tmp_path, colours=table, classes=["a", "b", "c"])
     assert sorted(data.train[0][1].unique().tolist()) == [0, 1, 2]
-    with pytest.raises(zoo.DataError, match=r"\(10, 250, 10\).*no class"):
+    with pytest.raises(zoo.errors.DataError, match=r"\(10, 250, 10\).*no class"):
         open_data(tmp_path, colours=table[:2])
 
 
@@ -212,7 +212,7 @@ def not_finite(folder):
 )
 def test_whatever_is_wrong_is_named(tmp_path, spoil, told):
     spoil(write(tmp_path))
-    with pytest.raises(zoo.DataError, match=told):
+    with pytest.raises(zoo.errors.DataError, match=told):
         open_data(tmp_path)
 
 
@@ -222,7 +222,7 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path):
         spoil(tmp_path)
     report = look_through(tmp_path)
     assert len(report.problems) == 3
-    with pytest.raises(zoo.DataError) as raised:
+    with pytest.raises(zoo.errors.DataError) as raised:
         report.check()
     assert all(name in str(raised.value) for name in ("a.png", "b.png", "d.png"))
 
@@ -230,7 +230,7 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path):
 def test_a_class_that_is_out_of_range_is_named_with_its_file(tmp_path):
     divided(tmp_path)
     Image.fromarray(np.full((12, 16), 7, dtype=np.uint8)).save(tmp_path / "train" / "masks" / "train2.png")
-    with pytest.raises(zoo.DataError, match=r"7: 192 pixels of no class.*train2\.png.*classes are 0, 1"):
+    with pytest.raises(zoo.errors.DataError, match=r"7: 192 pixels of no class.*train2\.png.*classes are 0, 1"):
         open_data(tmp_path, classes=["a", "b"])
 
 
@@ -238,7 +238,7 @@ def test_a_mask_as_jpeg_is_told_so(tmp_path):
     def draw(mask):
         return Image.fromarray(RANDOM.integers(0, 256, (*mask.shape, 3), dtype=np.uint8))
 
-    with pytest.raises(zoo.DataError, match="a mask has one a class"):
+    with pytest.raises(zoo.errors.DataError, match="a mask has one a class"):
         open_data(write(tmp_path, draw=draw))
 
 
@@ -246,12 +246,12 @@ def test_a_mask_as_jpeg_is_told_so(tmp_path):
 def test_another_layout_is_told(tmp_path, made, told):
     for name in made:
         (tmp_path / name).mkdir()
-    with pytest.raises(zoo.DataError, match=told):
+    with pytest.raises(zoo.errors.DataError, match=told):
         open_data(tmp_path)
 
 
 def test_what_is_neither_task_nor_folder_lists_the_tasks():
-    with pytest.raises(zoo.DataError, match=r"Did you mean 'texture-mosaic'\? Tasks: texture-mosaic, brain-lobes"):
+    with pytest.raises(zoo.errors.DataError, match=r"Did you mean 'texture-mosaic'\? Tasks: texture-mosaic, brain-lobes"):
         open_data("texture-mosaik")
 
 
@@ -303,7 +303,7 @@ def test_the_name_of_a_part_may_be_in_capitals(tmp_path, name):
 
 def test_two_folders_for_one_part_are_refused(tmp_path):
     write(divided(tmp_path), ("more",), part="validation")
-    with pytest.raises(zoo.DataError, match="2 folders for validation: val, validation"):
+    with pytest.raises(zoo.errors.DataError, match="2 folders for validation: val, validation"):
         open_data(tmp_path)
 
 
@@ -339,7 +339,7 @@ def test_a_share_of_0_of_an_undivided_folder_is_noted(tmp_path):
 )
 def test_an_option_of_another_kind_is_refused(tmp_path, options):
     (name,) = options
-    with pytest.raises(zoo.ConfigError, match=f"cannot be opened:\n.*{name}"):
+    with pytest.raises(zoo.errors.ConfigError, match=f"cannot be opened:\n.*{name}"):
         open_data(divided(tmp_path), **options)
 
 
@@ -351,7 +351,7 @@ def test_options_may_be_tuples_and_arrays(tmp_path):
 
 def test_samples_that_are_no_data_yet_are_told_how_to_become_so(tmp_path):
     samples = open_data(divided(tmp_path / "cells")).train
-    with pytest.raises(zoo.DataError, match=r"zoo\.SegmentationData\(name=.*found a _Files"):
+    with pytest.raises(zoo.errors.DataError, match=r"zoo\.SegmentationData\(name=.*found a _Files"):
         zoo.train("resnet18", "unet-basic", samples, output=tmp_path / "run")
 
 
@@ -361,7 +361,7 @@ def test_what_is_no_regular_file_is_refused_unread(tmp_path, kind):
     path = write(tmp_path) / kind / "a.png"
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(zoo.DataError, match=rf"{kind}/a\.png: it is a named pipe"):
+    with pytest.raises(zoo.errors.DataError, match=rf"{kind}/a\.png: it is a named pipe"):
         open_data(tmp_path)
 
 
@@ -405,9 +405,9 @@ def test_a_task_and_a_folder_of_its_name_are_never_taken_for_each_other(tmp_path
     monkeypatch.chdir(tmp_path)
     divided(tmp_path / "hela")
     for source in ("hela", Path("hela")):
-        with pytest.raises(zoo.DataError, match=TASK_AND_FOLDER):
+        with pytest.raises(zoo.errors.DataError, match=TASK_AND_FOLDER):
             open_data(source)
-        with pytest.raises(zoo.DataError, match=TASK_AND_FOLDER):
+        with pytest.raises(zoo.errors.DataError, match=TASK_AND_FOLDER):
             zoo.train("resnet18", "unet-basic", source, output="run")
     assert open_data("./hela").source == "hela"
     run = {"encoder": "resnet18", "decoder": "unet-basic"}
@@ -452,7 +452,7 @@ def test_a_folder_may_have_the_name_of_one_of_torchvisions_data_sets(tmp_path, m
     monkeypatch.chdir(tmp_path)
     divided(tmp_path / "Cityscapes")
     with pytest.raises(
-        zoo.DataError, match=r"Cityscapes: give root=.*For the folder Cityscapes that is here, give \./Cityscapes"
+        zoo.errors.DataError, match=r"Cityscapes: give root=.*For the folder Cityscapes that is here, give \./Cityscapes"
     ):
         open_data("Cityscapes")
     entry = DataEntry(source="Cityscapes", root="Cityscapes").relative_to(tmp_path)

@@ -68,7 +68,7 @@ def test_two_values_are_two_classes_with_names_and_without(tmp_path, classes, fo
 @pytest.mark.parametrize("values", [(0, 128, 255), (0, 100, 200), (1, 2), (0, 1, 3), (5, 255), (0, 7, 9, 255), (0,), (255,)])
 def test_values_that_are_not_0_1_2_are_refused_with_what_was_found(tmp_path, values):
     listed = ", ".join(map(str, values))
-    with pytest.raises(zoo.DataError, match=f"not clear.*Found: {listed}. Give values"):
+    with pytest.raises(zoo.errors.DataError, match=f"not clear.*Found: {listed}. Give values"):
         open_data(of_values(tmp_path, *values))
     if len(values) > 2:
         assert indexes(open_data(tmp_path, values=values)) == list(range(len(values)))
@@ -77,13 +77,13 @@ def test_values_that_are_not_0_1_2_are_refused_with_what_was_found(tmp_path, val
 @pytest.mark.parametrize(("values", "count", "strange"), [((0, 128, 255), 3, 128), ((0, 1, 3), 3, 3), ((0, 100, 200), 2, 100)])
 def test_names_do_not_make_a_value_a_class(tmp_path, values, count, strange):
     listed = ", ".join(map(str, values))
-    with pytest.raises(zoo.DataError, match=rf"\({strange}: \d+ pixels of no class.*; found are {listed}"):
+    with pytest.raises(zoo.errors.DataError, match=rf"\({strange}: \d+ pixels of no class.*; found are {listed}"):
         open_data(of_values(tmp_path, *values), classes=["a", "b", "c"][:count])
 
 
 def test_255_is_not_left_out_where_it_may_be_the_last_class(tmp_path):
     of_values(tmp_path, 0, 1, 255)
-    with pytest.raises(zoo.DataError, match=r"255 may be a class or left out\. Found: 0, 1, 255"):
+    with pytest.raises(zoo.errors.DataError, match=r"255 may be a class or left out\. Found: 0, 1, 255"):
         open_data(tmp_path, classes=["a", "b", "c"])
     assert indexes(open_data(tmp_path, classes=["a", "b", "c"], values=[0, 1, 255])) == [0, 1, 2]
     assert indexes(open_data(tmp_path, classes=["a", "b", "c"], ignored=[255])) == [0, 1, 255]
@@ -91,15 +91,15 @@ def test_255_is_not_left_out_where_it_may_be_the_last_class(tmp_path):
 
 
 def test_a_mask_without_a_second_class_is_refused(tmp_path):
-    with pytest.raises(zoo.DataError, match=r"Of 3 classes the masks have 0 alone\. Found: 0, 255"):
+    with pytest.raises(zoo.errors.DataError, match=r"Of 3 classes the masks have 0 alone\. Found: 0, 255"):
         open_data(of_values(tmp_path, 0, 255), classes=["a", "b", "c"])
 
 
 def test_a_value_is_not_both_a_class_and_ignored(tmp_path):
     of_values(tmp_path, 0, 1, 2)
-    with pytest.raises(zoo.DataError, match="0 is both a class and ignored"):
+    with pytest.raises(zoo.errors.DataError, match="0 is both a class and ignored"):
         open_data(tmp_path, ignored=[0])
-    with pytest.raises(zoo.DataError, match="2 is both a class and ignored"):
+    with pytest.raises(zoo.errors.DataError, match="2 is both a class and ignored"):
         open_data(tmp_path, values=[0, 1, 2], ignored=[2])
     assert indexes(open_data(tmp_path, values=[1, 2], ignored=[0])) == [0, 1, 255]
 
@@ -116,7 +116,7 @@ def test_a_value_is_not_both_a_class_and_ignored(tmp_path):
     ],
 )
 def test_options_that_contradict_each_other_are_refused(tmp_path, options, told):
-    with pytest.raises(zoo.DataError, match=told):
+    with pytest.raises(zoo.errors.DataError, match=told):
         open_data(of_values(tmp_path, 0, 1, 2), **options)
 
 
@@ -126,7 +126,7 @@ def test_masks_as_jpeg_are_refused_with_the_values_that_jpeg_made(tmp_path, valu
         noisy = np.random.default_rng(0).choice(np.array(values, dtype=np.uint8), SIZE)
         Image.fromarray(noisy).save(path.with_suffix(".jpg"), quality=60)
 
-    with pytest.raises(zoo.DataError, match=r"a\.jpg: JPEG changes a mask's values; found \d.*as PNG"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.jpg: JPEG changes a mask's values; found \d.*as PNG"):
         open_data(write(tmp_path, save), values=values)
 
 
@@ -156,7 +156,7 @@ def with_images_of(folder, side):
 )
 def test_masks_whose_files_say_that_they_are_lossy_are_refused(tmp_path, options, suffix, told):
     write(tmp_path, saved(options, suffix, "RGB" if suffix == ".webp" else "L"))
-    with pytest.raises(zoo.DataError, match=rf"a{suffix}: {told} changes a mask's values; found .*as PNG"):
+    with pytest.raises(zoo.errors.DataError, match=rf"a{suffix}: {told} changes a mask's values; found .*as PNG"):
         open_data(with_images_of(tmp_path, 64), values=[0, 128, 255])
 
 
@@ -178,7 +178,7 @@ def test_masks_that_may_be_lossy_are_said_and_their_values_decide(tmp_path):
     assert indexes(data) == [0, 1, 2]
     assert any("6 masks are compressed by JPEG 2000, which can change values" in note for note in data.notes)
     write(tmp_path / "lossy", saved({"quality_layers": [20]}, ".jp2"))
-    with pytest.raises(zoo.DataError, match=r"no class(.|\n)*6 masks are compressed by JPEG 2000"):
+    with pytest.raises(zoo.errors.DataError, match=r"no class(.|\n)*6 masks are compressed by JPEG 2000"):
         open_data(with_images_of(tmp_path / "lossy", 64), values=[0, 128, 255])
 
 
@@ -198,7 +198,9 @@ def test_geotiffs_as_masks_are_refused_where_their_compression_lost_something(tm
     with_images_of(write(tmp_path, save), 64)
     options = {"colours": [[each] * 3 for each in (0, 128, 255)]} if compress == "WEBP" else {"values": [0, 128, 255]}
     if is_lossy:
-        with pytest.raises(zoo.DataError, match=r"a\.tif: (lossy WebP|LERC with an error of up to 3) changes a mask's values"):
+        with pytest.raises(
+            zoo.errors.DataError, match=r"a\.tif: (lossy WebP|LERC with an error of up to 3) changes a mask's values"
+        ):
             open_data(tmp_path, **options)
     else:
         assert indexes(open_data(tmp_path, **options)) == [0, 1, 2]
@@ -233,9 +235,9 @@ def of_palettes(folder, first, second, suffix=".png"):
 )
 def test_masks_whose_palettes_differ_are_refused_with_two_files(tmp_path, suffix, first, second, told):
     of_palettes(tmp_path, first, second, suffix)
-    with pytest.raises(zoo.DataError, match=f"Masks differ in what they show: {told}.*give colours"):
+    with pytest.raises(zoo.errors.DataError, match=f"Masks differ in what they show: {told}.*give colours"):
         open_data(tmp_path)
-    with pytest.raises(zoo.DataError, match="Masks differ in what they show"):
+    with pytest.raises(zoo.errors.DataError, match="Masks differ in what they show"):
         open_data(tmp_path, classes=["a", "b", "c"], values=[0, 1, 2])
 
 
@@ -261,7 +263,7 @@ def test_a_number_beyond_a_short_palette_has_no_color(tmp_path):
     palette = [BLACK, RED, *((gray,) * 3 for gray in range(1, 18))]  # of up to 16 Pillow writes fewer bits a number
     data = open_data(of_palettes(tmp_path, (palette, [0, 1, 255]), (palette, [1, 255])))
     assert indexes(data) == [0, 1, 255]
-    with pytest.raises(zoo.DataError, match="255"):
+    with pytest.raises(zoo.errors.DataError, match="255"):
         open_data(tmp_path, colours=[BLACK, RED])
 
 
@@ -272,7 +274,7 @@ def test_given_colors_are_read_whatever_their_indexes_are(tmp_path, suffix):
     assert torch.equal(data.train[0][1], torch.from_numpy(drawn([0, 1, 2])))
     assert torch.equal(data.train[1][1], torch.from_numpy(drawn([2, 0, 1])))
     assert indexes(open_data(tmp_path, colours=[BLACK, RED], ignored=[GREEN])) == [0, 1, 255]
-    with pytest.raises(zoo.DataError, match=r"\(0, 255, 0\): 396 pixels of no class"):
+    with pytest.raises(zoo.errors.DataError, match=r"\(0, 255, 0\): 396 pixels of no class"):
         open_data(tmp_path, colours=[BLACK, RED])
 
 
@@ -315,14 +317,14 @@ def test_masks_in_which_0_is_white_have_the_numbers_of_their_files_whatever_read
     save(tmp_path / "test/masks/a")  # of which 0 is black
     for module in ("none", "rasterio"):
         monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(zoo.DataError, match="Masks differ in what they show: 0 is"):
+        with pytest.raises(zoo.errors.DataError, match="Masks differ in what they show: 0 is"):
             open_data(tmp_path)
         assert np.array_equal(read_mask(tmp_path / "train/masks/a.tif").pixels, drawn([0, 1, 0]))
 
 
 def test_a_mask_with_smooth_edges_is_refused(tmp_path):
     smooth = np.arange(256, dtype=np.uint8)[:192].reshape(SIZE)
-    with pytest.raises(zoo.DataError, match=r"not clear.*0, 1, 2, .*191 \(192 values\)"):
+    with pytest.raises(zoo.errors.DataError, match=r"not clear.*0, 1, 2, .*191 \(192 values\)"):
         open_data(write(tmp_path, lambda path: Image.fromarray(smooth).save(path.with_suffix(".png"))))
 
 
@@ -413,7 +415,7 @@ ONE_HOT = np.eye(5, dtype=np.uint8)[drawn(range(5))]
     ],
 )
 def test_masks_of_another_kind_are_refused_with_their_file(tmp_path, mask, told):
-    with pytest.raises(zoo.DataError, match=rf"a\.npy: .*{told}"):
+    with pytest.raises(zoo.errors.DataError, match=rf"a\.npy: .*{told}"):
         open_data(of_array(tmp_path, mask))
     assert len(look_through(tmp_path).problems) == 6
 
@@ -440,17 +442,17 @@ def test_opacity_is_dropped_where_color_says_the_same(tmp_path, opacity):
 def test_opacity_that_says_more_than_color_is_refused(tmp_path):
     opacity = np.full(SIZE, 255, np.uint8)
     opacity[0] = 0
-    with pytest.raises(zoo.DataError, match=r"a\.png: pixels of one color differ in opacity"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.png: pixels of one color differ in opacity"):
         open_data(of_colors(tmp_path, TABLE, opacity), colours=TABLE)
 
 
 def test_a_color_may_be_left_out(tmp_path):
     void = (224, 224, 192)
     of_colors(tmp_path, [*TABLE, void])
-    with pytest.raises(zoo.DataError, match=r"\(224, 224, 192\): .*no class"):
+    with pytest.raises(zoo.errors.DataError, match=r"\(224, 224, 192\): .*no class"):
         open_data(tmp_path, colours=TABLE)
     assert indexes(open_data(tmp_path, colours=TABLE, ignored=[list(void)])) == [0, 1, 255]
-    with pytest.raises(zoo.DataError, match=r"ignored: these masks have colors.*found 255"):
+    with pytest.raises(zoo.errors.DataError, match=r"ignored: these masks have colors.*found 255"):
         open_data(tmp_path, colours=TABLE, ignored=[255])
 
 
@@ -474,7 +476,7 @@ def test_there_may_be_more_than_255_classes(tmp_path):
     found = data.train[0][1]
     assert found[0, 0] == data.ignored == 65535
     assert torch.equal(found.flatten()[1:], torch.arange(129, 320))
-    with pytest.raises(zoo.DataError, match=r"65535: 6 pixels of no class.*test.*a\.npy"):
+    with pytest.raises(zoo.errors.DataError, match=r"65535: 6 pixels of no class.*test.*a\.npy"):
         open_data(Path(tmp_path), classes=[str(number) for number in range(320)])
 
 
@@ -485,7 +487,7 @@ def test_masks_of_0_and_1_among_masks_of_0_and_255_are_refused(tmp_path, classes
         if index % 2:
             mask = np.asarray(Image.open(path)) * np.uint8(255)
             Image.fromarray(mask).save(path)
-    with pytest.raises(zoo.DataError, match=r"0 and 1, such as .+/masks/.+ and others 0 and 255, such as .+/masks/"):
+    with pytest.raises(zoo.errors.DataError, match=r"0 and 1, such as .+/masks/.+ and others 0 and 255, such as .+/masks/"):
         open_data(tmp_path, classes=classes)
     assert open_data(tmp_path, classes=classes, ignored=[255]).classes
 
@@ -495,7 +497,7 @@ def test_a_part_in_which_every_pixel_is_left_out_is_refused(tmp_path, part, comm
     monkeypatch.chdir(tmp_path)
     for path in (of_values(tmp_path / "cells", 0, 1) / part / "masks").iterdir():
         Image.fromarray(np.full(SIZE, 7, dtype=np.uint8)).save(path)
-    with pytest.raises(zoo.DataError, match=f"{part}: every pixel of its 2 masks is left out"):
+    with pytest.raises(zoo.errors.DataError, match=f"{part}: every pixel of its 2 masks is left out"):
         open_data(tmp_path / "cells", classes=["a", "b"], ignored=[7])
     (tmp_path / "run.yaml").write_text(
         "encoder: resnet18\ndecoder: unet-basic\ndata: {source: cells, classes: [a, b], ignored: [7]}\n", encoding="utf-8"

@@ -71,7 +71,9 @@ class StreamOfLength(Stream):
 @pytest.mark.parametrize("samples", [Stream(), StreamOfLength(), iter([]), {1, 2}, torch.utils.data.Dataset(), None])
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_samples_without_a_length_and_numbers_are_refused(samples, part):
-    with pytest.raises(zoo.DataError, match=rf"mine, {part} part: a data set with a length is needed.*found a \w+\. Read"):
+    with pytest.raises(
+        zoo.errors.DataError, match=rf"mine, {part} part: a data set with a length is needed.*found a \w+\. Read"
+    ):
         replace(data_of(), **{part: samples})
 
 
@@ -94,14 +96,14 @@ SPOILED = {
 @pytest.mark.parametrize("kind", SPOILED)
 def test_a_later_sample_is_checked_before_training_begins(tmp_path, part, kind):
     spoil, told = SPOILED[kind]
-    with pytest.raises(zoo.DataError, match=rf"mine, {part} part: .*{told}.*\(sample 7\)"):
+    with pytest.raises(zoo.errors.DataError, match=rf"mine, {part} part: .*{told}.*\(sample 7\)"):
         train(data_of(part, spoil=spoil), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_sample_that_is_another_each_time_is_checked_when_it_is_trained_on(tmp_path):
     spoil, told = SPOILED["class 7"]
-    with pytest.raises(zoo.DataError, match=told):
+    with pytest.raises(zoo.errors.DataError, match=told):
         train(data_of(spoil=spoil, is_random=True), tmp_path / "run", steps=9)
 
 
@@ -144,7 +146,7 @@ class LeftOut(Samples):
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_a_part_in_which_every_pixel_is_left_out_is_refused(tmp_path, part):
-    with pytest.raises(zoo.DataError, match=rf"mine, {part} part: every pixel of its 9 masks is left out \(255\)"):
+    with pytest.raises(zoo.errors.DataError, match=rf"mine, {part} part: every pixel of its 9 masks is left out \(255\)"):
         train(replace(data_of(), **{part: LeftOut()}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -165,7 +167,7 @@ class LeftOutLater(Samples):
 
 
 def test_a_result_without_a_pixel_is_never_kept(tmp_path):
-    with pytest.raises(zoo.DataError, match="test part: every pixel is left out"):
+    with pytest.raises(zoo.errors.DataError, match="test part: every pixel is left out"):
         train(replace(data_of(), test=LeftOutLater()), tmp_path / "run")
     assert not (tmp_path / "run/result.json").exists()
 
@@ -175,13 +177,13 @@ def test_a_result_without_a_pixel_is_never_kept(tmp_path):
     [((0, 0, 0),), ("#000000", "#ff0000"), ((0.0, 0, 0), (1.0, 0, 0)), ((0, 0), (1, 1)), ((0, 0, 0), (256, 0, 0)), (0, 1)],
 )
 def test_colors_that_are_none_are_refused(colours):
-    with pytest.raises(zoo.DataError, match="mine: colours are three whole numbers of 0 to 255 for each of 2 classes"):
+    with pytest.raises(zoo.errors.DataError, match="mine: colours are three whole numbers of 0 to 255 for each of 2 classes"):
         replace(data_of(), colours=colours)
 
 
 @pytest.mark.parametrize("size", [32, (32,), (32.0, 32.0), (0, 32), "32"])
 def test_a_size_that_is_none_is_refused(size):
-    with pytest.raises(zoo.DataError, match=r"mine: size is \(height, width\) of every image, or None"):
+    with pytest.raises(zoo.errors.DataError, match=r"mine: size is \(height, width\) of every image, or None"):
         replace(data_of(), size=size)
 
 
@@ -196,7 +198,7 @@ def test_a_size_that_is_none_is_refused(size):
     ],
 )
 def test_classes_without_names_of_their_own_are_refused(classes, told):
-    with pytest.raises(zoo.DataError, match=f"mine: .*{told}"):
+    with pytest.raises(zoo.errors.DataError, match=f"mine: .*{told}"):
         replace(data_of(), classes=classes)
 
 

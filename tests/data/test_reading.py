@@ -66,9 +66,11 @@ def test_no_data_of_a_compressed_geotiff_is_0(tmp_path):
 def test_without_rasterio_a_geotiff_of_which_pillow_reads_one_band_is_refused(tmp_path, monkeypatch):
     write_geotiff(tmp_path / "a.tif", RANDOM.integers(0, 9, (4, 20, 30)).astype(np.uint16), compress="LZW", interleave="band")
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    with pytest.raises(zoo.DataError, match=r"4 bands of uint16.*Pillow reads 1 of uint16; install 'segmentation-zoo\[geo\]'"):
+    with pytest.raises(
+        zoo.errors.DataError, match=r"4 bands of uint16.*Pillow reads 1 of uint16; install 'segmentation-zoo\[geo\]'"
+    ):
         read_array(tmp_path / "a.tif")
-    with pytest.raises(zoo.DataError, match="Pillow reads 1"):
+    with pytest.raises(zoo.errors.DataError, match="Pillow reads 1"):
         read_mask(tmp_path / "a.tif")
 
 
@@ -76,7 +78,7 @@ def test_a_broken_geotiff_is_named(tmp_path):
     write_geotiff(tmp_path / "a.tif", RANDOM.integers(0, 9000, (4, 40, 50)).astype(np.uint16), compress="LZW")
     content = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(content[:-2000] + b"\xff" * 2000)
-    with pytest.raises(zoo.DataError, match=r"a\.tif: broken"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.tif: broken"):
         read_array(tmp_path / "a.tif")
 
 
@@ -214,7 +216,7 @@ def test_an_image_that_float32_cannot_hold_is_refused_alone(tmp_path):
     write(tmp_path)
     np.save(tmp_path / "train/images/a.npy", np.full((12, 16, 3), 1e300))
     (tmp_path / "train/images/a.png").unlink()
-    with pytest.raises(zoo.DataError, match=r"a\.npy: it holds numbers that are not finite"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.npy: it holds numbers that are not finite"):
         open_data(tmp_path)
 
 

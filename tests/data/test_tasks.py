@@ -26,7 +26,7 @@ def score(data, predict):
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_is_sound(name):
     if missing(name):
-        with pytest.raises(zoo.DataError, match="pip install"):
+        with pytest.raises(zoo.errors.DataError, match="pip install"):
             task(name)
         return
     data = task(name)

@@ -103,7 +103,7 @@ def test_a_published_data_sets_mask_with_a_value_of_no_class_is_refused(tmp_path
     path = tmp_path / "VOCdevkit/VOC2012/SegmentationClass/test_1.png"
     Image.fromarray(np.resize(np.array(values, dtype=np.uint16), SIZE)).save(path)
     data = zoo.open_data("VOCSegmentation", root=str(tmp_path))
-    with pytest.raises(zoo.DataError, match=f"VOCSegmentation, test part: the mask of its image 1: {told}"):
+    with pytest.raises(zoo.errors.DataError, match=f"VOCSegmentation, test part: the mask of its image 1: {told}"):
         data.test[1]
 
 
@@ -112,13 +112,13 @@ def test_a_broken_image_of_a_published_data_set_is_an_error_that_says_so(tmp_pat
     path = tmp_path / "VOCdevkit/VOC2012/JPEGImages/test_1.jpg"
     path.write_bytes(path.read_bytes()[:300])
     data = zoo.open_data("VOCSegmentation", root=str(tmp_path))
-    with pytest.raises(zoo.DataError, match="VOCSegmentation, test part: its image 1 or the mask cannot be read"):
+    with pytest.raises(zoo.errors.DataError, match="VOCSegmentation, test part: its image 1 or the mask cannot be read"):
         data.test[1]
 
 
 @pytest.mark.parametrize("name", ["OxfordIIITPet", "VOCSegmentation", "Cityscapes", "SBDataset"])
 def test_a_root_without_it_is_told(tmp_path, name):
-    with pytest.raises(zoo.DataError, match=f"{name} is not in .* as torchvision"):
+    with pytest.raises(zoo.errors.DataError, match=f"{name} is not in .* as torchvision"):
         zoo.open_data(name, root=str(tmp_path))
 
 
@@ -133,5 +133,5 @@ def test_a_root_without_it_is_told(tmp_path, name):
     ],
 )
 def test_what_cannot_be_is_told(name, options, told):
-    with pytest.raises(zoo.DataError, match=told):
+    with pytest.raises(zoo.errors.DataError, match=told):
         zoo.open_data(name, **options)

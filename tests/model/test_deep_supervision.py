@@ -69,7 +69,7 @@ def test_a_model_with_them_is_copied_and_pickled():
     ],
 )
 def test_what_cannot_be_is_told(decoder, levels, told):
-    with pytest.raises(zoo.OptionError, match=told):
+    with pytest.raises(zoo.errors.OptionError, match=told):
         built(decoder, aux_levels=levels)
 
 
@@ -102,5 +102,5 @@ class WithAux(Coarser):
 )
 def test_a_decoder_whose_declaration_of_coarser_maps_is_wrong_is_refused_when_it_is_built(base, widths, told):
     zoo.register_decoder("wrong", type("Wrong", (base,), {"aux_channels": widths}))
-    with pytest.raises(zoo.PluginError, match=f"The decoder local:wrong .*{told}"):
+    with pytest.raises(zoo.errors.PluginError, match=f"The decoder local:wrong .*{told}"):
         built("local:wrong", aux_levels=1)

@@ -31,7 +31,7 @@ class Sum(nn.Module):
 class OneSize(nn.Module):
     """Gives maps of strides 4 and 8 of images of one size only, as an encoder with position embeddings does."""
 
-    PYRAMID = tuple(zoo.FeatureMap(name=f"map{stride}", channels=stride, stride=stride) for stride in (4, 8))
+    PYRAMID = tuple(zoo.plugin.FeatureMap(name=f"map{stride}", channels=stride, stride=stride) for stride in (4, 8))
 
     def __init__(self, *, maps, in_channels, weights, image_size=(32, 48)):
         super().__init__()
@@ -49,7 +49,7 @@ class OneSize(nn.Module):
 class Patches(nn.Module):
     """Gives one map of stride 14, as a ViT does."""
 
-    PYRAMID = (zoo.FeatureMap(name="patches", channels=12, stride=14),)
+    PYRAMID = (zoo.plugin.FeatureMap(name="patches", channels=12, stride=14),)
 
     def __init__(self, *, maps, in_channels, weights):
         super().__init__()
@@ -77,7 +77,8 @@ class Dilating(nn.Module):
     @staticmethod
     def pyramid(output_stride=32):
         return tuple(
-            zoo.FeatureMap(name=f"stage{index}", channels=4, stride=min(output_stride, 4 * 2**index)) for index in range(4)
+            zoo.plugin.FeatureMap(name=f"stage{index}", channels=4, stride=min(output_stride, 4 * 2**index))
+            for index in range(4)
         )
 
     def forward(self, image):
@@ -102,7 +103,7 @@ class Coarsest(nn.Module):
 @pytest.fixture
 def one_size(fresh_registry):
     torch.manual_seed(0)
-    sizes = zoo.ImageSizes(multiple=8, fixed=(32, 48), adapts=True)
+    sizes = zoo.plugin.ImageSizes(multiple=8, fixed=(32, 48), adapts=True)
     zoo.register_encoder("one-size", OneSize, pyramid=OneSize.PYRAMID, sizes=sizes)
 
 
@@ -213,9 +214,9 @@ def test_the_encoder_holds_no_stage_that_the_plan_leaves_out():
 
 
 def test_more_levels_than_the_encoder_has_are_refused():
-    with pytest.raises(zoo.NegotiationError, match=r"resnet18 cannot serve unet-basic(?s:.)*levels=6.*at most 5"):
+    with pytest.raises(zoo.errors.NegotiationError, match=r"resnet18 cannot serve unet-basic(?s:.)*levels=6.*at most 5"):
         zoo.build("resnet18", "unet-basic", levels=6)
-    with pytest.raises(zoo.NegotiationError, match="at least 2"):
+    with pytest.raises(zoo.errors.NegotiationError, match="at least 2"):
         zoo.build("resnet18", "unet-basic", levels=1)
 
 
@@ -238,7 +239,7 @@ def test_padding_adds_zeros_right_and_bottom_and_crops_the_logits(policy):
 def test_padding_is_to_the_coarsest_stride_in_use_only():
     model = zoo.build("resnet18", "unet-basic", levels=2, size_policy="error").eval()
     assert model(torch.rand(1, 3, 36, 44)).shape == (1, 1, 36, 44)
-    with pytest.raises(zoo.InputError, match=r"multiples of 4 \(size_policy='error'\); found 36 x 45"):
+    with pytest.raises(zoo.errors.InputError, match=r"multiples of 4 \(size_policy='error'\); found 36 x 45"):
         model(torch.rand(1, 3, 36, 45))
 
 
@@ -251,13 +252,15 @@ def test_resizing_brings_the_image_up_and_the_logits_back():
 
 def test_a_size_that_does_not_fit_is_refused_where_asked():
     model = zoo.build("resnet18", "unet-basic", size_policy="error")
-    with pytest.raises(zoo.InputError, match=r"multiples of 32 .*found 225 x 301\. Build anew: size_policy='auto'"):
+    with pytest.raises(zoo.errors.InputError, match=r"multiples of 32 .*found 225 x 301\. Build anew: size_policy='auto'"):
         model(torch.rand(1, 3, 225, 301))
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 4, 64, 64), (1, 3, 64), (1, 1, 3, 64, 64), (1, 64, 64, 3)])
 def test_a_tensor_that_is_no_batch_of_such_images_is_refused(basic, shape):
-    with pytest.raises(zoo.InputError, match=r"resnet18 x unet-basic takes images of shape \(N, 3, H, W\); found") as caught:
+    with pytest.raises(
+        zoo.errors.InputError, match=r"resnet18 x unet-basic takes images of shape \(N, 3, H, W\); found"
+    ) as caught:
         basic(torch.rand(*shape))
     assert str(shape) in str(caught.value)
 
@@ -339,20 +342,22 @@ def test_the_plans_projections_are_the_models_adapters():
 @pytest.mark.usefixtures("fresh_registry")
 def test_with_no_adapters_allowed_a_decoder_of_one_width_is_refused():
     zoo.register_decoder("sum", Sum)
-    with pytest.raises(zoo.NegotiationError, match=r"layer2 \(128 ch, stride 8\) .*would need .*1x1 convolution 128 -> 32"):
+    with pytest.raises(
+        zoo.errors.NegotiationError, match=r"layer2 \(128 ch, stride 8\) .*would need .*1x1 convolution 128 -> 32"
+    ):
         zoo.build("resnet18", "sum", adapters="none")
     assert zoo.build("resnet18", "unet-basic", levels=2, adapters="none").plan.adapter_parameters == 0
 
 
 def test_an_unknown_encoder_is_answered_with_the_nearest():
-    with pytest.raises(zoo.UnknownIdError, match=r"'resnt18'.*Did you mean resnet18\b"):
+    with pytest.raises(zoo.errors.UnknownIdError, match=r"'resnt18'.*Did you mean resnet18\b"):
         zoo.build("resnt18", "unet-basic")
 
 
 def test_what_is_no_tensor_is_an_input_error():
     with torch.device("meta"):
         model = zoo.build("resnet18", "unet-basic", levels=2)
-    with pytest.raises(zoo.InputError, match="found a value of type NoneType"):
+    with pytest.raises(zoo.errors.InputError, match="found a value of type NoneType"):
         model(None)
 
 
@@ -365,10 +370,10 @@ def test_an_encoder_that_returns_too_few_maps_is_named(fresh_registry):
         def forward(self, image):
             return [self.conv(image)]
 
-    pyramid = [zoo.FeatureMap(name=f"map{stride}", channels=4, stride=stride) for stride in (2, 4)]
+    pyramid = [zoo.plugin.FeatureMap(name=f"map{stride}", channels=4, stride=stride) for stride in (2, 4)]
     zoo.register_encoder("forgetful", Forgetful, pyramid=pyramid)
     model = zoo.build("forgetful", "unet-basic")
-    with pytest.raises(zoo.PluginError, match=r"forgetful was asked for 2 maps \(map2, map4\) and returned 1"):
+    with pytest.raises(zoo.errors.PluginError, match=r"forgetful was asked for 2 maps \(map2, map4\) and returned 1"):
         model(torch.rand(1, 3, 32, 32))
 
 
@@ -402,20 +407,20 @@ UNFIT = {
 def test_an_image_that_no_model_takes_is_an_input_error(small, change, words, way):
     image = change(torch.rand(2, 3, 32, 32))
     small.train(way == "train")
-    with pytest.raises(zoo.InputError, match=words):
+    with pytest.raises(zoo.errors.InputError, match=words):
         torch.export.export(small, (image,)) if way == "exported" and torch.is_tensor(image) else small(image)
     small.eval()
 
 
 def test_a_compiled_model_refuses_an_image_of_another_dtype_in_the_same_words(small):
-    with pytest.raises(zoo.InputError, match=UNFIT["float64"][1]):
+    with pytest.raises(zoo.errors.InputError, match=UNFIT["float64"][1]):
         torch.compile(small, backend="eager")(torch.rand(1, 3, 32, 32).double())
 
 
 def test_an_empty_batch_has_empty_logits_and_is_not_learned_from(small):
     empty = torch.rand(0, 3, 32, 32)
     assert small(empty).shape == (0, 1, 32, 32)
-    with pytest.raises(zoo.InputError, match=r"learns nothing from an empty batch.*\(0, 3, 32, 32\)"):
+    with pytest.raises(zoo.errors.InputError, match=r"learns nothing from an empty batch.*\(0, 3, 32, 32\)"):
         small.train()(empty)
     small.eval()
 
@@ -424,7 +429,7 @@ def test_an_empty_batch_has_empty_logits_and_is_not_learned_from(small):
 def test_a_float32_image_is_for_a_model_of_another_dtype_only_under_autocast(dtype):
     model = zoo.build("resnet18", "unet-basic", levels=2).to(dtype).eval()
     image = torch.rand(1, 3, 32, 32)
-    with pytest.raises(zoo.InputError, match=rf"parameters of {dtype}; found an image of torch\.float32"):
+    with pytest.raises(zoo.errors.InputError, match=rf"parameters of {dtype}; found an image of torch\.float32"):
         model(image)
     assert model(image.to(dtype)).dtype == dtype
 
@@ -433,12 +438,12 @@ def test_autocast_takes_images_of_every_float_but_float64(small):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             assert small(torch.rand(1, 3, 32, 32).to(dtype)).dtype == torch.bfloat16
-        with pytest.raises(zoo.InputError, match=r"found an image of torch\.float64"):
+        with pytest.raises(zoo.errors.InputError, match=r"found an image of torch\.float64"):
             small(torch.rand(1, 3, 32, 32).double())
 
 
 def test_an_image_on_another_device_than_the_model_is_an_input_error(small):
-    with pytest.raises(zoo.InputError, match="The model is on cpu, and the image is on meta"):
+    with pytest.raises(zoo.errors.InputError, match="The model is on cpu, and the image is on meta"):
         small(torch.rand(1, 3, 32, 32, device="meta"))
 
 
@@ -446,20 +451,20 @@ def test_the_image_size_is_told_to_an_encoder_that_adapts(one_size):
     assert zoo.build("one-size", "unet-basic", image_size=(96, 64)).encoder.image_size == (96, 64)
     assert zoo.build("one-size", "unet-basic", image_size=(90, 57)).encoder.image_size == (96, 64)
     assert zoo.build("one-size", "unet-basic").encoder.image_size == (32, 48)
-    with pytest.raises(zoo.OptionError, match="image_size"):
+    with pytest.raises(zoo.errors.OptionError, match="image_size"):
         zoo.build("one-size", "unet-basic", image_size=(96, 64), encoder_options={"image_size": (1, 1)})
 
 
-@pytest.mark.parametrize("sizes", [zoo.ImageSizes(), zoo.ImageSizes(multiple=8, fixed=(32, 48))])
+@pytest.mark.parametrize("sizes", [zoo.plugin.ImageSizes(), zoo.plugin.ImageSizes(multiple=8, fixed=(32, 48))])
 def test_the_image_size_is_not_told_to_an_encoder_that_does_not_adapt(fresh_registry, sizes):
     zoo.register_encoder("one-size", OneSize, pyramid=OneSize.PYRAMID, sizes=sizes)
     assert zoo.build("one-size", "unet-basic", image_size=(96, 64)).encoder.image_size == (32, 48)
 
 
 def test_an_encoder_that_adapts_and_cannot_be_told_an_image_size_is_the_plugins_error(fresh_registry):
-    sizes = zoo.ImageSizes(fixed=(28, 28), adapts=True)
+    sizes = zoo.plugin.ImageSizes(fixed=(28, 28), adapts=True)
     zoo.register_encoder("patches", Patches, pyramid=Patches.PYRAMID, sizes=sizes)
-    with pytest.raises(zoo.PluginError, match=r"factory of local:patches raised TypeError.*image_size"):
+    with pytest.raises(zoo.errors.PluginError, match=r"factory of local:patches raised TypeError.*image_size"):
         zoo.build("patches", "unet-basic", image_size=(28, 28))
 
 
@@ -476,7 +481,7 @@ ONE_SIZE_CASES = {
 @pytest.mark.parametrize("image_size", [None, (32, 48), (27, 41)])
 def test_an_encoder_of_one_size_sees_it_and_the_logits_have_the_images(one_size, policy, image_size):
     if policy == "error" and image_size == (27, 41):
-        with pytest.raises(zoo.OptionError, match=r"image_size=27x41 is refused.*32x48"):
+        with pytest.raises(zoo.errors.OptionError, match=r"image_size=27x41 is refused.*32x48"):
             zoo.build("one-size", "unet-basic", size_policy=policy, image_size=image_size)
         return
     model = zoo.build("one-size", "unet-basic", classes=2, size_policy=policy, image_size=image_size).eval()
@@ -489,7 +494,7 @@ def test_an_encoder_of_one_size_sees_it_and_the_logits_have_the_images(one_size,
     for size, by_policy in ONE_SIZE_CASES.items():
         image = torch.rand(2, 3, *size)
         if by_policy[policy] == "refuse":
-            with pytest.raises(zoo.InputError, match=rf"images of .*32x48 .*found {size[0]} x {size[1]}\. Build anew"):
+            with pytest.raises(zoo.errors.InputError, match=rf"images of .*32x48 .*found {size[0]} x {size[1]}\. Build anew"):
                 model(image)
             continue
         with torch.no_grad():
@@ -521,7 +526,7 @@ def test_an_image_is_brought_to_what_an_encoder_of_several_rules_takes(fresh_reg
             seen.append(tuple(image.shape[-2:]))
             return super().forward(image)
 
-    sizes = zoo.ImageSizes(multiple=4, minimum=50, square=True)
+    sizes = zoo.plugin.ImageSizes(multiple=4, minimum=50, square=True)
     zoo.register_encoder("picky", Picky, pyramid=Patches.PYRAMID, sizes=sizes)
     model = zoo.build("picky", "unet-basic").eval()
     for size in ((3, 7), (56, 57), (84, 84)):
@@ -570,7 +575,7 @@ def test_a_pyramid_made_from_one_map_exports_and_pickles(patches):
 
 
 def test_without_adapters_an_encoder_of_one_map_is_refused_with_every_level(patches):
-    with pytest.raises(zoo.NegotiationError) as caught:
+    with pytest.raises(zoo.errors.NegotiationError) as caught:
         zoo.build("patches", "unet-basic", adapters="none")
     for level, stride in enumerate((4, 8, 16, 32), start=1):
         assert f"level {level} (stride {stride}): " in str(caught.value)
@@ -587,7 +592,7 @@ def test_a_filled_stride_is_computed_and_learns(fresh_registry):
             fine = self.fine(image)
             return [fine, self.coarse(fine)]
 
-    maps = [zoo.FeatureMap(name=f"map{stride}", channels=6, stride=stride) for stride in (4, 16)]
+    maps = [zoo.plugin.FeatureMap(name=f"map{stride}", channels=6, stride=stride) for stride in (4, 16)]
     zoo.register_encoder("gap", Gap, pyramid=maps)
     zoo.register_decoder("sum", Sum, needs=zoo.Needs(strides=(4, 8, 16)))
     model = zoo.build("gap", "sum")

@@ -62,7 +62,7 @@ class PlantedHead(nn.Conv2d):
 
 
 class PlantedEncoder(nn.Module):
-    PYRAMID = tuple(zoo.FeatureMap(name=f"map{stride}", channels=stride, stride=stride) for stride in (2, 4))
+    PYRAMID = tuple(zoo.plugin.FeatureMap(name=f"map{stride}", channels=stride, stride=stride) for stride in (2, 4))
 
     def __init__(self, *, maps, in_channels, weights, fault=""):
         super().__init__()
@@ -91,21 +91,25 @@ def built(**options):
 @pytest.mark.parametrize("training", [False, True])
 def test_a_decoder_that_returns_anything_but_its_declared_map_is_named(fault, training):
     model = built(decoder=fault).train(training)
-    with pytest.raises(zoo.PluginError, match=rf"decoder planted must return one .*\(2, 8, h, w\); found {FOUND[fault]}"):
+    with pytest.raises(
+        zoo.errors.PluginError, match=rf"decoder planted must return one .*\(2, 8, h, w\); found {FOUND[fault]}"
+    ):
         model(torch.rand(2, 3, 64, 64))
 
 
 @pytest.mark.parametrize("fault", WRONG)
 def test_a_head_that_returns_anything_but_a_channel_for_each_class_is_named(fault):
     model = built(head=fault).eval()
-    with pytest.raises(zoo.PluginError, match=rf"head of planted must return one .*\(2, 5, h, w\); found {FOUND[fault]}"):
+    with pytest.raises(
+        zoo.errors.PluginError, match=rf"head of planted must return one .*\(2, 5, h, w\); found {FOUND[fault]}"
+    ):
         model(torch.rand(2, 3, 64, 64))
 
 
 def test_a_decoder_that_returns_a_tuple_in_train_mode_alone_is_named_at_the_first_step():
     model = built(decoder="tuple", training_only=True)
     assert model.eval()(torch.rand(2, 3, 64, 64)).shape == (2, 5, 64, 64)
-    with pytest.raises(zoo.PluginError, match=r"decoder planted must return one .*in train mode as in eval mode"):
+    with pytest.raises(zoo.errors.PluginError, match=r"decoder planted must return one .*in train mode as in eval mode"):
         model.train()(torch.rand(2, 3, 64, 64))
 
 
@@ -113,7 +117,7 @@ def test_a_decoder_that_returns_a_tuple_in_train_mode_alone_is_named_at_the_firs
 def test_an_encoder_that_returns_other_maps_than_it_declares_is_named(fault):
     zoo.register_encoder("planted", PlantedEncoder, pyramid=PlantedEncoder.PYRAMID)
     model = zoo.build("planted", "unet-basic", encoder_options={"fault": fault}).eval()
-    with pytest.raises(zoo.PluginError, match=r"The encoder planted"):
+    with pytest.raises(zoo.errors.PluginError, match=r"The encoder planted"):
         model(torch.rand(2, 3, 64, 64))
 
 
@@ -134,7 +138,7 @@ def test_coarser_maps_that_are_not_as_declared_are_named(forward_aux, found):
 
     zoo.register_decoder("deep", Deep)
     model = zoo.build("resnet18", "deep", aux_levels=1)
-    with pytest.raises(zoo.PluginError, match=rf"forward_aux of the decoder deep .*{found}"):
+    with pytest.raises(zoo.errors.PluginError, match=rf"forward_aux of the decoder deep .*{found}"):
         model(torch.rand(2, 3, 64, 64))
 
 

@@ -23,7 +23,8 @@ SIZE_NOTES = {
 
 def given(*strides, channels=8):
     return [
-        zoo.FeatureMap(name=f"map{index}", channels=channels, stride=stride) for index, stride in enumerate(strides, start=1)
+        zoo.plugin.FeatureMap(name=f"map{index}", channels=channels, stride=stride)
+        for index, stride in enumerate(strides, start=1)
     ]
 
 
@@ -105,15 +106,15 @@ def test_what_is_explained_is_what_is_built():
 
 
 def test_what_cannot_be_built_cannot_be_explained():
-    with pytest.raises(zoo.NegotiationError, match="levels=6"):
+    with pytest.raises(zoo.errors.NegotiationError, match="levels=6"):
         zoo.explain("resnet18", "unet-basic", levels=6)
-    with pytest.raises(zoo.UnknownIdError, match="resnet18"):
+    with pytest.raises(zoo.errors.UnknownIdError, match="resnet18"):
         zoo.explain("resnt18", "unet-basic")
 
 
 @pytest.fixture
 def vit(fresh_registry):
-    sizes = zoo.ImageSizes(multiple=16, fixed=(224, 224), adapts=True)
+    sizes = zoo.plugin.ImageSizes(multiple=16, fixed=(224, 224), adapts=True)
     zoo.register_encoder("vit", "package.module:name", pyramid=given(*[16] * 12, channels=192), sizes=sizes)
 
 
@@ -188,7 +189,7 @@ def test_logits_are_not_said_to_be_taken_as_they_are_where_the_strides_are_no_po
 @pytest.fixture
 def dilation(fresh_registry):
     def pyramid(output_stride=32):
-        return tuple(zoo.FeatureMap(name=f"s{at}", channels=8, stride=min(at, output_stride)) for at in (4, 8, 16, 32))
+        return tuple(zoo.plugin.FeatureMap(name=f"s{at}", channels=8, stride=min(at, output_stride)) for at in (4, 8, 16, 32))
 
     zoo.register_encoder("dilating", "package.module:name", pyramid=pyramid, output_strides=(8, 16))
     for stride in (8, 16, 32):

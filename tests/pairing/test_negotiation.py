@@ -19,7 +19,8 @@ ENCODER, DECODER = "lab:encoder", "lab:decoder"
 
 def pyramid_of(*strides):
     return tuple(
-        zoo.FeatureMap(name=f"map{index}", channels=8 * index, stride=stride) for index, stride in enumerate(strides, start=1)
+        zoo.plugin.FeatureMap(name=f"map{index}", channels=8 * index, stride=stride)
+        for index, stride in enumerate(strides, start=1)
     )
 
 
@@ -27,7 +28,7 @@ LADDER = pyramid_of(2, 4, 4, 8, 16, 32)
 
 pyramids = st.builds(
     lambda strides, channels: tuple(
-        zoo.FeatureMap(name=f"map{index}", channels=width, stride=stride)
+        zoo.plugin.FeatureMap(name=f"map{index}", channels=width, stride=stride)
         for index, (stride, width) in enumerate(zip(sorted(strides), channels, strict=False))
     ),
     st.lists(st.sampled_from(STRIDES), min_size=1, max_size=8),
@@ -55,7 +56,7 @@ def plan(pyramid, needs=None, **options):
 
 
 def refusal(*asked, **options):
-    with pytest.raises(zoo.NegotiationError) as caught:
+    with pytest.raises(zoo.errors.NegotiationError) as caught:
         plan(*asked, **options)
     return str(caught.value)
 
@@ -82,7 +83,7 @@ anything = given(pyramids, any_needs(), st.none() | st.integers(1, 7))
 def planned(pyramid, needs, levels, **options):
     try:
         return plan(pyramid, needs, levels=levels, **options)
-    except zoo.NegotiationError:
+    except zoo.errors.NegotiationError:
         return assume(False)
 
 
@@ -227,7 +228,7 @@ def levels_offered(*asked, levels):
     """Return how many levels a refusal tells to ask for at most; None where there is no such refusal."""
     try:
         plan(*asked, levels=levels)
-    except zoo.NegotiationError as error:
+    except zoo.errors.NegotiationError as error:
         offered = re.search(r"ask for at most (\d+)", str(error))
         return offered and int(offered[1])
     return None
@@ -245,7 +246,7 @@ def test_as_many_levels_as_a_refusal_offers_are_not_too_many(pyramid, needs, lev
 def test_any_refusal_names_both_sides_each_level_and_a_remedy(pyramid, needs, levels, adapters):
     try:
         plan(pyramid, needs, levels=levels, adapters=adapters)
-    except zoo.NegotiationError as error:
+    except zoo.errors.NegotiationError as error:
         message = str(error)
     else:
         assume(False)
@@ -457,23 +458,23 @@ def test_an_encoder_with_too_few_maps_of_one_stride_is_refused(strides):
 
 
 def test_needs_of_one_stride_name_one_stride_at_most():
-    with pytest.raises(zoo.RegistrationError, match=r"one_stride takes maps of one stride; found strides=\(8, 16\)"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"one_stride takes maps of one stride; found strides=\(8, 16\)"):
         zoo.Needs(one_stride=True, strides=(8, 16))
-    with pytest.raises(zoo.RegistrationError, match=r"image must be True or False, found 'yes'"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"image must be True or False, found 'yes'"):
         zoo.Needs(image="yes")
     assert str(zoo.Needs(one_stride=True, image=True)) == "at least 1 level, all of one stride, and the image itself"
 
 
 def test_the_image_comes_first_and_counts_as_no_level():
     made = plan(pyramid_of(4, 8, 16), zoo.Needs(image=True, min_levels=3, max_levels=3), in_channels=5)
-    assert made.pyramid[0] == zoo.FeatureMap(name="image", channels=5, stride=1)
+    assert made.pyramid[0] == zoo.plugin.FeatureMap(name="image", channels=5, stride=1)
     assert made.maps == ("map1", "map2", "map3")
     assert made.sizes.sizes.multiple == 16
 
 
 def test_the_size_plan_heeds_both_the_maps_and_the_encoder():
-    made = plan(pyramid_of(4, 8), sizes=zoo.ImageSizes(multiple=14, minimum=42, square=True), size_policy="resize")
-    assert made.sizes.sizes == zoo.ImageSizes(multiple=56, minimum=42, square=True)
+    made = plan(pyramid_of(4, 8), sizes=zoo.plugin.ImageSizes(multiple=14, minimum=42, square=True), size_policy="resize")
+    assert made.sizes.sizes == zoo.plugin.ImageSizes(multiple=56, minimum=42, square=True)
     assert (made.sizes.policy, made.sizes.image_size) == ("resize", None)
 
 

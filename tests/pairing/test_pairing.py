@@ -112,7 +112,7 @@ def test_options_are_given_by_keyword_only():
     ],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed(name, value, allowed):
-    with pytest.raises(zoo.OptionError, match=allowed):
+    with pytest.raises(zoo.errors.OptionError, match=allowed):
         full(**{name: value})
 
 
@@ -127,19 +127,19 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(name, value, allowed):
     ],
 )
 def test_build_refuses_a_wrong_value_likewise(name, value, allowed):
-    with pytest.raises(zoo.OptionError, match=allowed):
+    with pytest.raises(zoo.errors.OptionError, match=allowed):
         zoo.build("resnet18", "unet-basic", **{name: value})
 
 
 @pytest.mark.parametrize("ids", [(None, "unet-basic"), ("resnet18", 3)])
 def test_an_id_is_a_string(ids):
-    with pytest.raises(zoo.OptionError, match="by its id, a string such as 'resnet18'"):
+    with pytest.raises(zoo.errors.OptionError, match="by its id, a string such as 'resnet18'"):
         zoo.Pairing(*ids)
 
 
 @pytest.mark.parametrize("asks", [zoo.explain, zoo.negotiate])
 def test_an_unknown_option_is_refused_with_the_nearest_known(asks):
-    with pytest.raises(zoo.OptionError, match=r"no option 'level'\. Did you mean 'levels'\?"):
+    with pytest.raises(zoo.errors.OptionError, match=r"no option 'level'\. Did you mean 'levels'\?"):
         asks("resnet18", "unet-basic", level=3)
 
 
@@ -203,7 +203,7 @@ def test_yaml_says_what_was_chosen_and_nothing_else():
 def test_a_mistake_in_the_yaml_is_told(tmp_path, text, told):
     path = tmp_path / "pairing.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(zoo.ConfigError, match=told) as error:
+    with pytest.raises(zoo.errors.ConfigError, match=told) as error:
         zoo.Pairing.from_yaml(path)
     assert str(path) in str(error.value)
 
@@ -218,10 +218,10 @@ def test_a_whole_pairing_is_built_negotiated_and_explained():
 def test_what_is_said_beside_a_whole_pairing_is_refused():
     pairing = zoo.Pairing("timm:test_resnet", "unet-basic")
     with pytest.raises(
-        zoo.OptionError, match=r"decoder, classes was given beside it.*replace\(pairing, decoder=..., classes=...\)"
+        zoo.errors.OptionError, match=r"decoder, classes was given beside it.*replace\(pairing, decoder=..., classes=...\)"
     ):
         zoo.build(pairing, "unet-bilinear", classes=3)
-    with pytest.raises(zoo.OptionError, match="'resnet18' alone is no pairing: give a decoder's id"):
+    with pytest.raises(zoo.errors.OptionError, match="'resnet18' alone is no pairing: give a decoder's id"):
         zoo.build("resnet18")
 
 

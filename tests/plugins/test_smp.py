@@ -105,7 +105,7 @@ def test_smps_dpt_gives_its_own_output_where_it_reads_no_class_token(depth):
 def test_the_unet_computes_at_low_resolution_what_smp_computes_upsampled(size):
     theirs = made_by_smp(smp.Unet, classes=3)
     ours = zoo.from_smp(theirs)
-    convs = [module for module in ours.modules() if isinstance(module, zoo.UpsampledConv2d)]
+    convs = [module for module in ours.modules() if isinstance(module, zoo.plugin.UpsampledConv2d)]
     assert len(convs) == 5
     image = torch.randn(1, 3, *size)
     padded = torch.nn.functional.pad(image, (0, -size[1] % 32, 0, -size[0] % 32))
@@ -143,7 +143,9 @@ def test_a_batch_of_one_trains_or_is_refused_with_the_layer_and_a_remedy_that_he
     if name not in ("pan", "deeplabv3", "deeplabv3plus", "upernet"):
         model(image).mean().backward()
         return
-    with pytest.raises(zoo.InputError, match=r"^decoder\..*\(BatchNorm2d\).*batch of two.*\{'norm': 'group'\}") as caught:
+    with pytest.raises(
+        zoo.errors.InputError, match=r"^decoder\..*\(BatchNorm2d\).*batch of two.*\{'norm': 'group'\}"
+    ) as caught:
         model(image)
     layer = str(caught.value).split(" ")[0]
     assert isinstance(model.get_submodule(layer), nn.BatchNorm2d)
@@ -152,7 +154,7 @@ def test_a_batch_of_one_trains_or_is_refused_with_the_layer_and_a_remedy_that_he
 
 
 def test_an_encoders_norm_that_gets_one_value_is_named_too():
-    with pytest.raises(zoo.InputError, match=r"^encoder\.layer4\.0\.bn1 .*larger images.*model\.encoder\.eval\(\)"):
+    with pytest.raises(zoo.errors.InputError, match=r"^encoder\.layer4\.0\.bn1 .*larger images.*model\.encoder\.eval\(\)"):
         zoo.build("resnet18", "unet-basic")(torch.rand(1, 3, 32, 32))
 
 
@@ -209,7 +211,7 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
     ],
 )
 def test_a_wrong_option_is_refused_with_what_is_allowed(decoder, options, found):
-    with torch.device("meta"), pytest.raises(zoo.OptionError, match=found):
+    with torch.device("meta"), pytest.raises(zoo.errors.OptionError, match=found):
         zoo.build("resnet18", decoder, decoder_options=options)
 
 
@@ -226,7 +228,7 @@ WIDTHS = [
 @pytest.mark.parametrize("width", [0, "8", 2.5, True])
 @pytest.mark.parametrize(("decoder", "option"), WIDTHS)
 def test_a_width_that_is_none_is_refused_when_a_model_is_built(decoder, option, width):
-    with torch.device("meta"), pytest.raises(zoo.OptionError, match=rf"^{option} .*of at least 1.*found {width!r}"):
+    with torch.device("meta"), pytest.raises(zoo.errors.OptionError, match=rf"^{option} .*of at least 1.*found {width!r}"):
         zoo.build("resnet18", f"smp:{decoder}", decoder_options={option: width})
 
 
@@ -239,7 +241,7 @@ def test_every_interpolation_that_is_listed_runs(decoder, interpolation):
 
 
 def test_a_wrong_value_of_an_option_is_refused_before_anything_is_built():
-    with pytest.raises(zoo.OptionError, match=r"smp:fpn: interpolation is one of .*found 'foo'"):
+    with pytest.raises(zoo.errors.OptionError, match=r"smp:fpn: interpolation is one of .*found 'foo'"):
         zoo.explain("resnet18", "smp:fpn", decoder_options={"interpolation": "foo"})
 
 
@@ -250,7 +252,7 @@ def test_an_encoder_depth_of_4_is_as_many_levels_as_there_are_maps_up_to_stride_
 
 
 def test_one_stride_is_too_few_for_deeplabv3plus():
-    with torch.device("meta"), pytest.raises(zoo.OptionError, match="choose a higher levels="):
+    with torch.device("meta"), pytest.raises(zoo.errors.OptionError, match="choose a higher levels="):
         zoo.build("resnet18", "smp:deeplabv3plus", levels=2)
 
 
@@ -331,16 +333,17 @@ def test_an_encoders_weights_come_from_a_file(tmp_path, suffix):
 
 def test_weights_that_are_not_there_or_do_not_fit_are_told(tmp_path):
     with pytest.raises(
-        zoo.WeightsError, match=r"neither one of its weights \('imagenet', 'ssl', 'swsl'\), nor hf-hub:OWNER/NAME, nor a file"
+        zoo.errors.WeightsError,
+        match=r"neither one of its weights \('imagenet', 'ssl', 'swsl'\), nor hf-hub:OWNER/NAME, nor a file",
     ):
         zoo.build("smp:resnet18", "smp:unet", weights="imagenett")
     path = tmp_path / "other.safetensors"
     save_file(make_network("resnet34", depth=5).state_dict(), path)
-    with pytest.raises(zoo.WeightsError, match=r"do not fit smp:resnet18: .*unexpected 96 \(layer1"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"do not fit smp:resnet18: .*unexpected 96 \(layer1"):
         zoo.build("smp:resnet18", "smp:unet", weights=path)
     path = tmp_path / "code.pth"
     torch.save(nn.Linear(1, 1), path)
-    with pytest.raises(zoo.WeightsError, match="may hold code is not read"):
+    with pytest.raises(zoo.errors.WeightsError, match="may hold code is not read"):
         zoo.build("smp:resnet18", "smp:unet", weights=path)
 
 
@@ -349,7 +352,7 @@ def test_weights_that_the_hub_does_not_give_are_told(monkeypatch):
         raise OSError("no route to the hub")
 
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", unreachable)
-    with pytest.raises(zoo.WeightsError, match=r"'imagenet' of smp:resnet18 could not be fetched.*no route to the hub"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"'imagenet' of smp:resnet18 could not be fetched.*no route to the hub"):
         zoo.build("smp:resnet18", "smp:unet", weights="imagenet")
 
 
@@ -440,7 +443,7 @@ def test_a_model_that_smp_saved_is_taken_over_from_its_folder(tmp_path):
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert largest_error(ours(image), theirs(image)) < 1e-5
-    with pytest.raises(zoo.WeightsError, match=r"holds no model that smp's save_pretrained wrote.*zoo\.load_weights"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"holds no model that smp's save_pretrained wrote.*zoo\.load_weights"):
         zoo.from_smp(tmp_path)
 
 
@@ -466,21 +469,24 @@ def test_what_a_taken_over_model_leaves_out_is_told(options, told):
 
 
 def test_what_cannot_be_taken_over_is_refused_with_why():
-    with pytest.raises(zoo.OptionError, match=r"made by segmentation_models_pytorch.*found torch\.nn\.modules\.conv\.Conv2d"):
+    with pytest.raises(
+        zoo.errors.OptionError, match=r"made by segmentation_models_pytorch.*found torch\.nn\.modules\.conv\.Conv2d"
+    ):
         zoo.from_smp(nn.Conv2d(1, 1, 1))
-    with pytest.raises(zoo.OptionError, match=r"class token.*'cat'"):
+    with pytest.raises(zoo.errors.OptionError, match=r"class token.*'cat'"):
         zoo.from_smp(smp.DPT("tu-test_vit", encoder_weights=None))
     changed = made_by_smp(smp.Unet)
     changed.decoder.blocks[0].conv1[0] = nn.Conv2d(8, 8, 1)
     with pytest.raises(
-        zoo.WeightsError, match=r"smp's Unet\('tu-test_resnet'\) was made in .*decoder\.blocks\.0\.conv1\.0\.weight: found"
+        zoo.errors.WeightsError,
+        match=r"smp's Unet\('tu-test_resnet'\) was made in .*decoder\.blocks\.0\.conv1\.0\.weight: found",
     ):
         zoo.from_smp(changed)
     changed = made_by_smp(smp.Unet)
     changed.decoder.forward = lambda features: torch.zeros(1, 16, *features[0].shape[2:])
-    with pytest.raises(zoo.WeightsError, match="gives another output"):
+    with pytest.raises(zoo.errors.WeightsError, match="gives another output"):
         zoo.from_smp(changed)
-    with pytest.raises(zoo.WeightsError, match="gives another output"):
+    with pytest.raises(zoo.errors.WeightsError, match="gives another output"):
         zoo.from_smp(made_by_smp(smp.FPN, encoder_depth=4))  # smp's own output is of another size than the image
 
 
@@ -496,7 +502,7 @@ def test_a_predictor_refuses_a_model_whose_pixels_may_have_several_classes(tmp_p
         ours = zoo.from_smp(made_by_smp(smp.Unet, activation="sigmoid", classes=3))
     zoo.save(ours, tmp_path / "model")
     for model in (ours, tmp_path / "model", zoo.load(tmp_path / "model")):
-        with pytest.raises(zoo.OptionError, match=r"sigmoid for each of its \d classes.*one class"):
+        with pytest.raises(zoo.errors.OptionError, match=r"sigmoid for each of its \d classes.*one class"):
             zoo.Predictor(model)
     ours.has_one_class_per_pixel = True
     assert zoo.Predictor(ours)
@@ -529,7 +535,7 @@ def test_a_sigmoid_is_known_by_what_it_does(activation, is_sigmoid):
 def test_a_sigmoid_that_was_put_in_later_is_known():
     theirs = made_by_smp(smp.Unet, classes=3)
     theirs.segmentation_head[2] = Sigmoid().eval()
-    with pytest.raises(zoo.OptionError, match="sigmoid for each of its 3 classes"):
+    with pytest.raises(zoo.errors.OptionError, match="sigmoid for each of its 3 classes"):
         zoo.Predictor(zoo.from_smp(theirs))
 
 

@@ -163,19 +163,19 @@ def test_images_may_have_other_channels_pretrained_weights_included(trained, fol
 
 
 def test_a_file_that_is_missing_is_named(tmp_path):
-    with pytest.raises(zoo.WeightsError, match=r"nowhere\.pth.*neither a file nor a name"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"nowhere\.pth.*neither a file nor a name"):
         zoo.build(f"timm:{SMALL}", "unet-basic", weights=tmp_path / "nowhere.pth")
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "resnet18", "dla46_c"])
 def test_weights_of_another_architecture_are_refused(folder, name):
-    with pytest.raises(zoo.WeightsError, match=rf"small\.pth.*{name}"):
+    with pytest.raises(zoo.errors.WeightsError, match=rf"small\.pth.*{name}"):
         zoo.build(f"timm:{name}", "unet-basic", weights=folder / "small.pth")
 
 
 def test_code_in_a_file_is_refused(trained, tmp_path):
     torch.save(trained, tmp_path / "whole.pth")
-    with pytest.raises(zoo.WeightsError, match=r"whole\.pth"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"whole\.pth"):
         zoo.build(f"timm:{SMALL}", "unet-basic", weights=tmp_path / "whole.pth")
 
 
@@ -199,19 +199,19 @@ def test_an_option_that_timm_has_not_is_named_and_not_blamed_on_the_weights(fold
     weights = weights and folder / weights
     with pytest.raises(zoo.ZooError, match=rf"timm:{SMALL}.*drop_pathrate") as caught:
         zoo.build(f"timm:{SMALL}", "unet-basic", weights=weights, encoder_options={"drop_pathrate": 0.2})
-    assert not isinstance(caught.value, zoo.WeightsError)
+    assert not isinstance(caught.value, zoo.errors.WeightsError)
 
 
 @pytest.mark.parametrize("option", ["in_chans", "pretrained", "num_classes", "out_indices", "features_only"])
 def test_a_keyword_of_timms_that_would_belie_the_plan_is_refused(option):
-    with pytest.raises(zoo.OptionError, match=rf"timm:resnet18.*{option}"):
+    with pytest.raises(zoo.errors.OptionError, match=rf"timm:resnet18.*{option}"):
         zoo.build("timm:resnet18", "unet-basic", encoder_options={option: 1})
 
 
 def test_a_pickle_that_may_hold_code_is_refused(tmp_path):
     path = tmp_path / "model.pth"
     torch.save(torch.nn.Conv2d(1, 1, 1), path)
-    with pytest.raises(zoo.WeightsError, match=r"may hold code is not read"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"may hold code is not read"):
         zoo.build("timm:resnet18", "unet-basic", weights=path)
 
 
@@ -250,7 +250,7 @@ def test_a_vision_transformer_offers_every_block_and_a_decoder_may_take_four():
 
 
 def test_a_vision_transformer_without_adapters_is_refused_level_by_level():
-    with pytest.raises(zoo.NegotiationError) as caught:
+    with pytest.raises(zoo.errors.NegotiationError) as caught:
         zoo.build("timm:vit_tiny_patch16_224", "unet-basic", adapters="none")
     problems = [line for line in str(caught.value).splitlines() if "Problem" in line]
     assert [f"stride {2**level}" in line for level, line in enumerate(problems, start=2)] == [True] * 4
@@ -294,9 +294,9 @@ def test_an_output_stride_is_an_option_of_what_can_dilate(output_stride):
 
 
 def test_an_output_stride_that_cannot_be_is_refused_with_those_that_can():
-    with pytest.raises(zoo.OptionError, match=r"timm:resnet18 cannot be dilated to output_stride=4; it can to 8, 16"):
+    with pytest.raises(zoo.errors.OptionError, match=r"timm:resnet18 cannot be dilated to output_stride=4; it can to 8, 16"):
         zoo.negotiate("timm:resnet18", "unet-basic", encoder_options={"output_stride": 4})
-    with pytest.raises(zoo.OptionError, match=r"timm:vit_tiny_patch16_224 cannot be dilated.*no such option"):
+    with pytest.raises(zoo.errors.OptionError, match=r"timm:vit_tiny_patch16_224 cannot be dilated.*no such option"):
         zoo.negotiate("timm:vit_tiny_patch16_224", "unet-basic", encoder_options={"output_stride": 8})
 
 
@@ -339,9 +339,9 @@ def test_timms_own_img_size_is_heeded():
 
 
 def test_an_option_that_changes_the_maps_is_refused():
-    with pytest.raises(zoo.OptionError, match=r"'patch_size' would change them"):
+    with pytest.raises(zoo.errors.OptionError, match=r"'patch_size' would change them"):
         zoo.negotiate("timm:vit_tiny_patch16_224", "unet-basic", encoder_options={"patch_size": 8})
-    with pytest.raises(zoo.OptionError, match=r"stem_width.*they are"), torch.device("meta"):
+    with pytest.raises(zoo.errors.OptionError, match=r"stem_width.*they are"), torch.device("meta"):
         zoo.build("timm:resnet18", "unet-basic", encoder_options={"stem_width": 16, "stem_type": "deep"})
 
 
@@ -350,19 +350,19 @@ def test_a_file_without_one_of_the_networks_tensors_is_refused(tmp_path, dropped
     state = timm.create_model("test_resnet").state_dict()
     assert dropped in state
     torch.save({name: value for name, value in state.items() if name != dropped}, tmp_path / "short.pth")
-    with pytest.raises(zoo.WeightsError, match=rf"missing 1 \(network\.{dropped}\)"):
+    with pytest.raises(zoo.errors.WeightsError, match=rf"missing 1 \(network\.{dropped}\)"):
         zoo.build("timm:test_resnet", "unet-basic", weights=tmp_path / "short.pth")
 
 
 @pytest.mark.parametrize("size", ["a", (225, 301), (96,), 0])
 def test_an_img_size_that_cannot_be_is_an_option_error(size):
-    with pytest.raises(zoo.OptionError, match="img_size"):
+    with pytest.raises(zoo.errors.OptionError, match="img_size"):
         zoo.negotiate("timm:beit_base_patch16_224", "unet-basic", encoder_options={"img_size": size})
 
 
 @pytest.mark.parametrize("option", ["image_size", "maps", "weights", "architecture", "tag", "name"])
 def test_what_zoo_gives_itself_is_no_encoder_option(option):
-    with pytest.raises(zoo.OptionError, match=option), torch.device("meta"):
+    with pytest.raises(zoo.errors.OptionError, match=option), torch.device("meta"):
         zoo.build("timm:beit_base_patch16_224", "unet-basic", encoder_options={option: "x"})
 
 
@@ -374,7 +374,7 @@ def test_img_size_reaches_a_network_whose_unused_parameters_are_looked_for():
 
 def test_default_weights_are_offered_only_where_timm_has_some():
     assert not index().tags["beit3_giant_patch14_224"]
-    with pytest.raises(zoo.WeightsError, match="no pretrained weights"), torch.device("meta"):
+    with pytest.raises(zoo.errors.WeightsError, match="no pretrained weights"), torch.device("meta"):
         zoo.build("timm:beit3_giant_patch14_224", "unet-basic", weights="default")
 
 
@@ -394,7 +394,7 @@ def test_a_tag_chooses_the_weights_and_loads_none_by_itself(tmp_path):
 
 
 def test_a_tag_that_timm_has_not_is_answered_with_those_it_has():
-    with pytest.raises(zoo.UnknownIdError, match=r"resnet50.*tags.*a1_in1k"):
+    with pytest.raises(zoo.errors.UnknownIdError, match=r"resnet50.*tags.*a1_in1k"):
         zoo.build("timm:resnet50.a1_in2k", "unet-basic")
 
 
@@ -421,5 +421,5 @@ def test_default_weights_that_cannot_be_fetched_are_an_error_that_names_the_tag(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     told = r"timm could not fetch the weights of resnet18\.a1_in1k.*pass the file's path as weights="
-    with pytest.raises(zoo.WeightsError, match=told):
+    with pytest.raises(zoo.errors.WeightsError, match=told):
         zoo.build("timm:resnet18.a1_in1k", "unet-basic", weights="default")

@@ -29,7 +29,7 @@ LADDERS = {
 def ladder(sizes, requires_grad=False):
     """Return facts and tensors for maps of these strides and sizes, each of another width."""
     pyramid = tuple(
-        zoo.FeatureMap(name=f"map{index}", channels=16 + 2 * index, stride=stride) for index, stride in enumerate(sizes)
+        zoo.plugin.FeatureMap(name=f"map{index}", channels=16 + 2 * index, stride=stride) for index, stride in enumerate(sizes)
     )
     features = [
         torch.rand(2, entry.channels, *size, dtype=torch.float64, requires_grad=requires_grad)
@@ -161,7 +161,7 @@ def test_any_depth_of_two_or_more_levels_works(unet, levels):
 
 @pytest.mark.parametrize("unet", UNETS)
 def test_one_level_is_refused_with_what_would_mend_it(unet):
-    with pytest.raises(zoo.NegotiationError, match=rf"(?s)resnet18.*{unet}.*at least 2.*levels="):
+    with pytest.raises(zoo.errors.NegotiationError, match=rf"(?s)resnet18.*{unet}.*at least 2.*levels="):
         zoo.build("resnet18", unet, levels=1)
 
 
@@ -279,5 +279,5 @@ def test_dropout_is_taken_over_from_the_decoder_options():
     ],
 )
 def test_a_wrong_option_is_named_with_what_is_allowed(unet, options, named):
-    with torch.device("meta"), pytest.raises(zoo.OptionError, match=named):
+    with torch.device("meta"), pytest.raises(zoo.errors.OptionError, match=named):
         zoo.build("resnet18", unet, decoder_options=options)

@@ -24,15 +24,15 @@ from zoo.registry.registry import default_registry
 GOOD = """
     import zoo
 
-    @zoo.hookimpl
+    @zoo.plugin.hookimpl
     def zoo_encoders():
-        yield zoo.EncoderSpec(
-            name="tiny", factory="good_parts:Tiny", pyramid=(zoo.FeatureMap(name="a", channels=4, stride=2),)
+        yield zoo.plugin.EncoderSpec(
+            name="tiny", factory="good_parts:Tiny", pyramid=(zoo.plugin.FeatureMap(name="a", channels=4, stride=2),)
         )
 
-    @zoo.hookimpl
+    @zoo.plugin.hookimpl
     def zoo_decoders():
-        yield zoo.DecoderSpec(name="sum", factory="good_parts:Sum", needs=zoo.Needs(channels=8))
+        yield zoo.plugin.DecoderSpec(name="sum", factory="good_parts:Sum", needs=zoo.Needs(channels=8))
 """
 GOOD_PARTS = """
     import torch.nn.functional as F
@@ -57,9 +57,9 @@ GOOD_PARTS = """
 HOOK = """
     import zoo
 
-    @zoo.hookimpl
+    @zoo.plugin.hookimpl
     def {hook}():
-        yield zoo.DecoderSpec(name="first", factory="a:B")
+        yield zoo.plugin.DecoderSpec(name="first", factory="a:B")
         {then}
 """
 BROKEN = {
@@ -88,26 +88,26 @@ BROKEN = {
     "needs what is not installed": ("import no_such_module_at_all", ModuleNotFoundError, "no_such_module_at_all"),
     "yields another type": (
         HOOK.format(hook="zoo_decoders", then="yield 'text'"),
-        zoo.RegistrationError,
+        zoo.errors.RegistrationError,
         "DecoderSpec.*'text'",
     ),
-    "yields a decoder as an encoder": (HOOK.format(hook="zoo_encoders", then=""), zoo.RegistrationError, "EncoderSpec"),
+    "yields a decoder as an encoder": (HOOK.format(hook="zoo_encoders", then=""), zoo.errors.RegistrationError, "EncoderSpec"),
     "yields one name twice": (
-        HOOK.format(hook="zoo_decoders", then="yield zoo.DecoderSpec(name='first', factory='other:B')"),
-        zoo.RegistrationError,
+        HOOK.format(hook="zoo_decoders", then="yield zoo.plugin.DecoderSpec(name='first', factory='other:B')"),
+        zoo.errors.RegistrationError,
         "two different specs under the name 'first'",
     ),
     "yields one and raises": (HOOK.format(hook="zoo_decoders", then="raise KeyError('late')"), KeyError, "late"),
     "misspells its hook": (HOOK.format(hook="zoo_decodrs", then=""), Exception, "zoo_decodrs"),
     "takes an argument that the hook has not": (
-        "import zoo\n@zoo.hookimpl\ndef zoo_decoders(pattern): return []",
+        "import zoo\n@zoo.plugin.hookimpl\ndef zoo_decoders(pattern): return []",
         Exception,
         "pattern",
     ),
-    "has no hook": ("import zoo\ndef zoo_decoders(): return []", zoo.RegistrationError, "implements no hook.*hookimpl"),
+    "has no hook": ("import zoo\ndef zoo_decoders(): return []", zoo.errors.RegistrationError, "implements no hook.*hookimpl"),
     "yields a spec that is wrong": (
-        HOOK.format(hook="zoo_decoders", then="yield zoo.DecoderSpec(name='two words', factory='a:B')"),
-        zoo.RegistrationError,
+        HOOK.format(hook="zoo_decoders", then="yield zoo.plugin.DecoderSpec(name='two words', factory='a:B')"),
+        zoo.errors.RegistrationError,
         "two words",
     ),
 }
@@ -161,7 +161,7 @@ def test_a_broken_plugin_is_one_record_with_its_error_and_leaves_nothing(broken)
     assert record.found.name == "broken"
     assert (record.encoders, record.decoders) == ((), ())
     assert isinstance(record.error.__cause__, cause)
-    with pytest.raises(zoo.PluginError, match=f"'broken' \\(broken-dist 1.0, module broken_hooks\\)(?s:.)*{found}"):
+    with pytest.raises(zoo.errors.PluginError, match=f"'broken' \\(broken-dist 1.0, module broken_hooks\\)(?s:.)*{found}"):
         raise record.error
 
 
@@ -174,20 +174,20 @@ def test_a_broken_plugin_harms_no_other(broken):
 def test_asking_for_what_a_broken_plugin_has_raises_its_error_each_time(broken):
     cause, _ = broken
     for _ in range(2):
-        with pytest.raises(zoo.PluginError, match="'broken'") as caught:
+        with pytest.raises(zoo.errors.PluginError, match="'broken'") as caught:
             zoo.build("resnet18", "broken:first")
         assert isinstance(caught.value.__cause__, cause)
 
 
 def test_an_unknown_name_mentions_the_plugins_that_could_not_be_loaded(broken):
-    with pytest.raises(zoo.UnknownIdError, match=r"1 installed plugin\(s\) could not be loaded.*`zoo plugins`"):
+    with pytest.raises(zoo.errors.UnknownIdError, match=r"1 installed plugin\(s\) could not be loaded.*`zoo plugins`"):
         zoo.build("resnet18", "first")
 
 
 def test_a_broken_plugin_does_not_hide_another_of_the_same_entry_point_name(install):
     install("broken-dist", {"zoo": {"torchvision": "broken_hooks"}}, {"broken_hooks": "raise ValueError('not today')"})
     assert zoo.negotiate("torchvision:resnet18", "unet-basic").maps[0] == "stem"
-    with pytest.raises(zoo.PluginError, match="not today"):
+    with pytest.raises(zoo.errors.PluginError, match="not today"):
         zoo.negotiate("torchvision:resnet19", "unet-basic")
 
 
@@ -210,7 +210,9 @@ def test_only_this_distribution_says_what_is_canonical(install):
 @pytest.mark.parametrize("name", ["local", "module", "a:b"])
 def test_a_plugin_whose_name_no_id_can_have_is_a_record_with_its_error(install, name):
     install(
-        "odd", {"zoo": {name: "odd_name"}}, {"odd_name": "import zoo\n\n@zoo.hookimpl\ndef zoo_decoders():\n    return []\n"}
+        "odd",
+        {"zoo": {name: "odd_name"}},
+        {"odd_name": "import zoo\n\n@zoo.plugin.hookimpl\ndef zoo_decoders():\n    return []\n"},
     )
     (record,) = [record for record in load_plugins(find_plugins()[0]) if record.found.distribution == "odd"]
     assert "a plugin's name has no colon and is not 'local'" in str(record.error)
@@ -256,15 +258,15 @@ def test_the_environment_says_which_plugins_are_imported(two, variable, value, l
 
 def test_asking_for_a_plugin_that_is_switched_off_says_by_what(two):
     two("ZOO_PLUGINS", "blue")
-    with pytest.raises(zoo.PluginError, match=r"'red:red-decoder' was asked for.*red-dist.*switched off.*ZOO_PLUGINS"):
+    with pytest.raises(zoo.errors.PluginError, match=r"'red:red-decoder' was asked for.*red-dist.*switched off.*ZOO_PLUGINS"):
         zoo.negotiate("resnet18", "red:red-decoder")
-    with pytest.raises(zoo.UnknownIdError, match=r"1 installed plugin\(s\) are switched off"):
+    with pytest.raises(zoo.errors.UnknownIdError, match=r"1 installed plugin\(s\) are switched off"):
         zoo.negotiate("resnet18", "red-decoder")
 
 
 def test_the_projects_own_plugins_can_be_switched_off_by_name(two):
     two("ZOO_DISABLE_PLUGINS", "unet")
-    with pytest.raises(zoo.PluginError, match=r"'unet-basic' was asked for.*ZOO_DISABLE_PLUGINS"):
+    with pytest.raises(zoo.errors.PluginError, match=r"'unet-basic' was asked for.*ZOO_DISABLE_PLUGINS"):
         zoo.negotiate("resnet18", "unet-basic")
     assert "resnet18" in zoo.list_encoders()
 
@@ -330,9 +332,9 @@ def test_any_code_of_a_plugin_that_takes_long_is_named(install, monkeypatch, cap
             {wait("needs")}
             return zoo.Needs()
 
-        @zoo.hookimpl
+        @zoo.plugin.hookimpl
         def zoo_decoders():
-            yield zoo.DecoderSpec(name="first", factory="slow_parts:Sum", needs=needs)
+            yield zoo.plugin.DecoderSpec(name="first", factory="slow_parts:Sum", needs=needs)
     """
     parts = f"""
         import time
@@ -423,7 +425,7 @@ def test_a_distribution_whose_files_are_no_utf_8_harms_no_other(good, install, t
 def test_whatever_a_plugin_file_raises_is_its_error(fresh_registry, tmp_path, source):
     path = tmp_path / "odd.py"
     path.write_text(source, encoding="utf-8")
-    with pytest.raises(zoo.PluginError, match=r"The plugin file .*odd\.py raised \w+: mine"):
+    with pytest.raises(zoo.errors.PluginError, match=r"The plugin file .*odd\.py raised \w+: mine"):
         load_plugin_file(path)
 
 
@@ -441,12 +443,12 @@ def test_whatever_a_plugins_function_raises_is_its_error_and_ends_no_command(ins
             import odd_parts
             return odd_parts.needs(**options)
 
-        @zoo.hookimpl
+        @zoo.plugin.hookimpl
         def zoo_decoders():
-            yield zoo.DecoderSpec(name="odd", factory="odd_parts:made", needs=needs)
+            yield zoo.plugin.DecoderSpec(name="odd", factory="odd_parts:made", needs=needs)
     """
     install("odd-dist", {"zoo": {"odd": "odd_hooks"}}, {"odd_hooks": hooks, "odd_parts": parts})
-    with pytest.raises(zoo.PluginError, match="odd:odd"):
+    with pytest.raises(zoo.errors.PluginError, match="odd:odd"):
         zoo.build("resnet18", "odd:odd")
     if where != "factory":
         status, shown, errors = command_line("explain", "resnet18", "odd:odd")

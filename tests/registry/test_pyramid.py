@@ -10,8 +10,8 @@ import pytest
 
 import zoo
 
-STEM = zoo.FeatureMap(name="stem", channels=64, stride=2)
-DEEP = zoo.FeatureMap(name="deep", channels=512, stride=32)
+STEM = zoo.plugin.FeatureMap(name="stem", channels=64, stride=2)
+DEEP = zoo.plugin.FeatureMap(name="deep", channels=512, stride=32)
 
 
 def facts(**changes):
@@ -26,7 +26,7 @@ def spec(**changes):
     ("stride", "level"), [(1, 0), (2, 1), (4, 2), (7, 3), (12, 4), (14, 4), (17.14, 4), (32, 5), (37.4, 5), (40, 5)]
 )
 def test_the_level_of_a_map_is_that_of_the_nearest_power_of_two(stride, level):
-    assert zoo.FeatureMap(**facts(stride=stride)).level == level
+    assert zoo.plugin.FeatureMap(**facts(stride=stride)).level == level
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_the_level_of_a_map_is_that_of_the_nearest_power_of_two(stride, level):
     ],
 )
 def test_a_feature_map_says_what_is_wrong_with_it(changes, found):
-    with pytest.raises(zoo.RegistrationError, match=found):
-        zoo.FeatureMap(**facts(**changes))
+    with pytest.raises(zoo.errors.RegistrationError, match=found):
+        zoo.plugin.FeatureMap(**facts(**changes))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_feature_map_says_what_is_wrong_with_it(changes, found):
     ],
 )
 def test_needs_say_what_is_wrong_with_them(wrong, found):
-    with pytest.raises(zoo.RegistrationError, match=found):
+    with pytest.raises(zoo.errors.RegistrationError, match=found):
         zoo.Needs(**wrong)
 
 
@@ -87,7 +87,7 @@ def test_needs_say_what_is_wrong_with_them(wrong, found):
     ],
 )
 def test_needs_that_nobody_can_meet_are_refused(wrong, found):
-    with pytest.raises(zoo.RegistrationError, match=found):
+    with pytest.raises(zoo.errors.RegistrationError, match=found):
         zoo.Needs(**wrong)
 
 
@@ -107,46 +107,46 @@ def test_strides_given_as_a_list_become_a_tuple():
     ("pyramid", "found"),
     [
         ((), "'x'.*at least one feature map"),
-        ((STEM, "deep"), "'x'.*zoo.FeatureMap.*found 'deep'"),
+        ((STEM, "deep"), "'x'.*zoo.plugin.FeatureMap.*found 'deep'"),
         ((STEM, STEM), "'x'.*unique.*stem"),
         ((DEEP, STEM), "'x'.*fine to coarse.*32, 2"),
         (5, "'x'.*5"),
     ],
 )
 def test_an_encoder_spec_says_what_is_wrong_with_its_pyramid(pyramid, found):
-    with pytest.raises(zoo.RegistrationError, match=found):
-        zoo.EncoderSpec(**spec(pyramid=pyramid))
+    with pytest.raises(zoo.errors.RegistrationError, match=found):
+        zoo.plugin.EncoderSpec(**spec(pyramid=pyramid))
 
 
 def test_a_pyramid_given_as_a_list_becomes_a_tuple():
-    assert zoo.EncoderSpec(**spec(pyramid=[STEM, DEEP])).pyramid == (STEM, DEEP)
+    assert zoo.plugin.EncoderSpec(**spec(pyramid=[STEM, DEEP])).pyramid == (STEM, DEEP)
 
 
 def test_a_pyramid_function_is_checked_when_it_is_asked():
-    encoder = zoo.EncoderSpec(**spec(pyramid=lambda deep=True: (STEM, DEEP) if deep else (DEEP, STEM)))
+    encoder = zoo.plugin.EncoderSpec(**spec(pyramid=lambda deep=True: (STEM, DEEP) if deep else (DEEP, STEM)))
     assert encoder.pyramid_for({}) == (STEM, DEEP)
-    with pytest.raises(zoo.RegistrationError, match="fine to coarse"):
+    with pytest.raises(zoo.errors.RegistrationError, match="fine to coarse"):
         encoder.pyramid_for({"deep": False})
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a:b", "-x", None, "é"])
-@pytest.mark.parametrize("kind", [zoo.DecoderSpec, lambda **given: zoo.EncoderSpec(pyramid=(STEM,), **given)])
+@pytest.mark.parametrize("kind", [zoo.plugin.DecoderSpec, lambda **given: zoo.plugin.EncoderSpec(pyramid=(STEM,), **given)])
 def test_a_spec_refuses_a_name_that_cannot_be_an_id(kind, name):
-    with pytest.raises(zoo.RegistrationError, match=f"found {name!r}"):
+    with pytest.raises(zoo.errors.RegistrationError, match=f"found {name!r}"):
         kind(**spec(name=name))
 
 
 @pytest.mark.parametrize("factory", ["module", "module:", ":Name", "not a module:Name", 7, None])
 def test_a_spec_refuses_a_factory_that_cannot_be_called_or_imported(factory):
-    with pytest.raises(zoo.RegistrationError, match=f"'x': a factory is .*found {factory!r}"):
-        zoo.DecoderSpec(**spec(factory=factory))
+    with pytest.raises(zoo.errors.RegistrationError, match=f"'x': a factory is .*found {factory!r}"):
+        zoo.plugin.DecoderSpec(**spec(factory=factory))
 
 
 def test_a_decoder_spec_refuses_needs_that_are_none():
-    with pytest.raises(zoo.RegistrationError, match=r"'x': needs must be a zoo\.Needs.*found 4"):
-        zoo.DecoderSpec(**spec(needs=4))
-    with pytest.raises(zoo.RegistrationError, match=r"'x'.*must return a zoo\.Needs, found None"):
-        zoo.DecoderSpec(**spec(needs=lambda: None)).needs_for({})
+    with pytest.raises(zoo.errors.RegistrationError, match=r"'x': needs must be a zoo\.Needs.*found 4"):
+        zoo.plugin.DecoderSpec(**spec(needs=4))
+    with pytest.raises(zoo.errors.RegistrationError, match=r"'x'.*must return a zoo\.Needs, found None"):
+        zoo.plugin.DecoderSpec(**spec(needs=lambda: None)).needs_for({})
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_decoder_spec_refuses_needs_that_are_none():
     [((), (), "one mean and one std"), ((0.5,), (0.2, 0.2), "one mean and one std"), ((0.5,), (0.0,), "std must be above 0")],
 )
 def test_preprocessing_says_what_is_wrong_with_it(mean, std, found):
-    with pytest.raises(zoo.RegistrationError, match=found):
+    with pytest.raises(zoo.errors.RegistrationError, match=found):
         zoo.Preprocessing(mean=mean, std=std)
 
 
@@ -162,7 +162,7 @@ def test_preprocessing_says_what_is_wrong_with_it(mean, std, found):
 @pytest.mark.parametrize("name", ["mean", "std", "value_range"])
 def test_preprocessing_takes_finite_numbers_alone(name, value):
     given = {"mean": (0.5,), "std": (0.5,), "value_range": (0, 1)}
-    with pytest.raises(zoo.RegistrationError, match=f"{name} must be finite numbers"):
+    with pytest.raises(zoo.errors.RegistrationError, match=f"{name} must be finite numbers"):
         zoo.Preprocessing(**given | {name: (*given[name][:-1], value)})
 
 
@@ -182,7 +182,9 @@ def test_preprocessing_takes_finite_numbers_alone(name, value):
     ],
 )
 def test_preprocessing_under_which_all_pixels_are_alike_or_none_is_a_number_is_refused(mean, std, value_range):
-    with pytest.raises(zoo.RegistrationError, match=r"the lowest and the highest pixel become .* in units of value_range"):
+    with pytest.raises(
+        zoo.errors.RegistrationError, match=r"the lowest and the highest pixel become .* in units of value_range"
+    ):
         zoo.Preprocessing(mean=(0.5, mean), std=(0.5, std), value_range=value_range)
 
 

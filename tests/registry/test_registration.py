@@ -17,7 +17,7 @@ from zoo.registry.registry import default_registry
 
 pytestmark = pytest.mark.usefixtures("fresh_registry", "one_thread")
 
-MAPS = (zoo.FeatureMap(name="fine", channels=4, stride=2), zoo.FeatureMap(name="coarse", channels=8, stride=4))
+MAPS = (zoo.plugin.FeatureMap(name="fine", channels=4, stride=2), zoo.plugin.FeatureMap(name="coarse", channels=8, stride=4))
 
 
 class Sum(nn.Module):
@@ -113,7 +113,9 @@ def test_an_encoder_is_registered_by_a_call_and_builds():
 
 
 def test_an_encoder_is_registered_by_a_decorator_and_told_which_maps_to_give():
-    @zoo.register_encoder("tiny", pyramid=lambda width=4: (zoo.FeatureMap(name="fine", channels=width, stride=2), MAPS[1]))
+    @zoo.register_encoder(
+        "tiny", pyramid=lambda width=4: (zoo.plugin.FeatureMap(name="fine", channels=width, stride=2), MAPS[1])
+    )
     class Other(Tiny):
         pass
 
@@ -133,7 +135,7 @@ def test_a_notebook_cell_may_run_twice_and_the_second_counts():
 
 def test_a_different_class_under_a_taken_name_is_refused_unless_it_replaces():
     zoo.register_decoder("sum", Sum)
-    with pytest.raises(zoo.RegistrationError, match=r"'sum' is registered already.*Sum.*Tiny.*replace=True"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"'sum' is registered already.*Sum.*Tiny.*replace=True"):
         zoo.register_decoder("sum", Tiny)
     assert type(built_with("sum").decoder) is Sum
     zoo.register_decoder("sum", Sum2, replace=True)
@@ -146,13 +148,13 @@ class Sum2(Sum):
 
 def test_a_class_of_the_same_name_from_another_module_is_a_different_one():
     run_cell(1, module="one")
-    with pytest.raises(zoo.RegistrationError, match=r"one:Cell.*two:Cell"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"one:Cell.*two:Cell"):
         run_cell(2, module="two")
 
 
 def test_another_lambda_is_a_different_factory():
     zoo.register_decoder("sum", lambda pyramid: Sum(pyramid))
-    with pytest.raises(zoo.RegistrationError, match="registered already"):
+    with pytest.raises(zoo.errors.RegistrationError, match="registered already"):
         zoo.register_decoder("sum", lambda pyramid: Sum(pyramid, scale=2.0))
 
 
@@ -165,47 +167,49 @@ def test_an_encoder_and_a_decoder_may_share_a_name():
 @pytest.mark.parametrize("name", ["resnet18", "unet-basic"])
 @pytest.mark.parametrize("replace", [False, True])
 def test_the_projects_own_names_are_refused(name, replace):
-    with pytest.raises(zoo.RegistrationError, match=f"'{name}' is one of zoo's own ids.*another name"):
+    with pytest.raises(zoo.errors.RegistrationError, match=f"'{name}' is one of zoo's own ids.*another name"):
         zoo.register_decoder(name, Sum, replace=replace)
-    with pytest.raises(zoo.RegistrationError, match=f"'{name}' is one of zoo's own ids.*another name"):
+    with pytest.raises(zoo.errors.RegistrationError, match=f"'{name}' is one of zoo's own ids.*another name"):
         zoo.register_encoder(name, Tiny, pyramid=MAPS, replace=replace)
 
 
 def test_a_name_that_a_plugin_has_is_ambiguous_bare_and_works_in_full():
     zoo.register_encoder("convnext_tiny", Tiny, pyramid=MAPS)
     assert zoo.channels("local:convnext_tiny") == [4, 8]
-    with pytest.raises(zoo.AmbiguousIdError, match="local:convnext_tiny, timm:convnext_tiny"):
+    with pytest.raises(zoo.errors.AmbiguousIdError, match="local:convnext_tiny, timm:convnext_tiny"):
         zoo.channels("convnext_tiny")
 
 
 def test_wrong_arguments_of_a_registration_are_named():
-    with pytest.raises(zoo.RegistrationError, match=r"first argument is the name.*found <class"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"first argument is the name.*found <class"):
         zoo.register_decoder(Sum)
-    with pytest.raises(zoo.RegistrationError, match="'two words'"):
+    with pytest.raises(zoo.errors.RegistrationError, match="'two words'"):
         zoo.register_decoder("two words", Sum)
-    with pytest.raises(zoo.RegistrationError, match=r"needs must be a zoo\.Needs.*found 3"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"needs must be a zoo\.Needs.*found 3"):
         zoo.register_decoder("sum", Sum, needs=3)
-    with pytest.raises(zoo.RegistrationError, match=r"a factory is .*found 7"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"a factory is .*found 7"):
         zoo.register_decoder("sum", 7)
-    with pytest.raises(zoo.RegistrationError, match=r"'tiny'.*at least one feature map"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"'tiny'.*at least one feature map"):
         zoo.register_encoder("tiny", Tiny, pyramid=())
-    with pytest.raises(zoo.RegistrationError, match=r"'tiny'.*5"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"'tiny'.*5"):
         zoo.register_encoder("tiny", Tiny, pyramid=5)
-    with pytest.raises(zoo.RegistrationError, match=r"'tiny': sizes must be a zoo\.ImageSizes or a function, found 224"):
+    with pytest.raises(
+        zoo.errors.RegistrationError, match=r"'tiny': sizes must be a zoo\.plugin\.ImageSizes or a function, found 224"
+    ):
         zoo.register_encoder("tiny", Tiny, pyramid=MAPS, sizes=224)
     assert not zoo.list_decoders("local:*")
     assert not zoo.list_encoders("local:*")
 
 
 def test_the_sizes_that_an_encoder_takes_reach_the_plan():
-    zoo.register_encoder("tiny", Tiny, pyramid=MAPS, sizes=zoo.ImageSizes(multiple=6))
-    assert zoo.negotiate("tiny", "unet-basic").sizes.sizes == zoo.ImageSizes(multiple=12)
+    zoo.register_encoder("tiny", Tiny, pyramid=MAPS, sizes=zoo.plugin.ImageSizes(multiple=6))
+    assert zoo.negotiate("tiny", "unet-basic").sizes.sizes == zoo.plugin.ImageSizes(multiple=12)
     assert zoo.negotiate("tiny", "unet-basic", size_policy="resize").sizes.policy == "resize"
 
 
 def test_the_sizes_may_be_a_function_of_the_encoders_options():
     def sizes(width=4):
-        return zoo.ImageSizes(fixed=(width, width))
+        return zoo.plugin.ImageSizes(fixed=(width, width))
 
     zoo.register_encoder("tiny", Tiny, pyramid=lambda width=4: MAPS, sizes=sizes)
     assert zoo.negotiate("tiny", "unet-basic").sizes.sizes.fixed == (4, 4)
@@ -229,7 +233,7 @@ def test_the_stride_that_a_decoder_ends_at_reaches_the_spec():
 
 
 def test_output_strides_without_a_pyramid_for_each_are_refused():
-    with pytest.raises(zoo.RegistrationError, match="output_strides"):
+    with pytest.raises(zoo.errors.RegistrationError, match="output_strides"):
         zoo.register_encoder("tiny", Tiny, pyramid=MAPS, output_strides=(2,))
 
 
@@ -258,7 +262,7 @@ def no_attribute(name):
 @pytest.mark.parametrize(("factory", "inside"), [(failing, "inside the factory"), (failing_head, "inside the head")])
 def test_what_a_plugins_code_raises_is_the_plugins_error_with_its_cause(factory, inside):
     zoo.register_decoder("failing", factory, needs=zoo.Needs(channels=8))
-    with pytest.raises(zoo.PluginError, match=f"local:failing.*KeyError.*{inside}") as caught:
+    with pytest.raises(zoo.errors.PluginError, match=f"local:failing.*KeyError.*{inside}") as caught:
         built_with("failing")
     assert isinstance(caught.value.__cause__, KeyError)
 
@@ -268,7 +272,7 @@ def test_an_encoder_that_raises_is_told_from_one_that_is_not_found():
         raise LookupError("no such file")
 
     zoo.register_encoder("missing", missing, pyramid=MAPS)
-    with pytest.raises(zoo.PluginError, match=r"local:missing raised LookupError: no such file") as caught:
+    with pytest.raises(zoo.errors.PluginError, match=r"local:missing raised LookupError: no such file") as caught:
         zoo.build("missing", "unet-basic")
     assert isinstance(caught.value.__cause__, LookupError)
 
@@ -278,7 +282,7 @@ def test_a_needs_function_that_raises_is_the_plugins_error():
         raise KeyError("which?")
 
     zoo.register_decoder("sum", Sum, needs=needs)
-    with pytest.raises(zoo.PluginError, match="needs function of local:sum raised KeyError") as caught:
+    with pytest.raises(zoo.errors.PluginError, match="needs function of local:sum raised KeyError") as caught:
         zoo.negotiate("resnet18", "sum")
     assert isinstance(caught.value.__cause__, KeyError)
 
@@ -290,14 +294,16 @@ def test_a_function_of_the_encoders_options_that_raises_is_the_plugins_error(wha
 
     zoo.register_encoder("tiny", Tiny, **{"pyramid": lambda **_: MAPS, "output_strides": (2,), what: raising})
     zoo.register_decoder("sum", Sum, needs=zoo.Needs(channels=8, output_stride=2))
-    with pytest.raises(zoo.PluginError, match=rf"{what} function of local:tiny raised KeyError: 'which\?'") as caught:
+    with pytest.raises(zoo.errors.PluginError, match=rf"{what} function of local:tiny raised KeyError: 'which\?'") as caught:
         zoo.negotiate("tiny", "sum")
     assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_a_function_of_the_sizes_that_gives_something_else_is_told_so():
     zoo.register_encoder("tiny", Tiny, pyramid=MAPS, sizes=lambda: 224)
-    with pytest.raises(zoo.RegistrationError, match=r"'tiny': its sizes function must return a zoo\.ImageSizes, found 224"):
+    with pytest.raises(
+        zoo.errors.RegistrationError, match=r"'tiny': its sizes function must return a zoo\.plugin\.ImageSizes, found 224"
+    ):
         zoo.negotiate("tiny", "unet-basic")
 
 
@@ -305,14 +311,14 @@ def test_a_function_of_the_sizes_that_gives_something_else_is_told_so():
 def test_a_factory_that_cannot_be_imported_is_named_when_it_is_built(factory):
     zoo.register_decoder("lazy", factory)
     assert zoo.negotiate("resnet18", "lazy")
-    with pytest.raises(zoo.PluginError, match=f"'{factory}' of local:lazy could not be imported") as caught:
+    with pytest.raises(zoo.errors.PluginError, match=f"'{factory}' of local:lazy could not be imported") as caught:
         built_with("lazy")
     assert isinstance(caught.value.__cause__, ImportError | AttributeError)
 
 
 def test_a_factory_that_makes_no_module_is_refused():
     zoo.register_decoder("text", lambda pyramid: "a text")
-    with pytest.raises(zoo.PluginError, match=r"local:text must return a torch\.nn\.Module; found 'a text'"):
+    with pytest.raises(zoo.errors.PluginError, match=r"local:text must return a torch\.nn\.Module; found 'a text'"):
         built_with("text")
 
 
@@ -320,7 +326,7 @@ def test_a_factory_that_makes_no_module_is_refused():
 def test_a_decoder_that_does_not_say_what_it_gives_is_told_to(name):
     zoo.register_decoder("silent", no_attribute(name), needs=zoo.Needs(channels=8))
     with pytest.raises(
-        zoo.PluginError, match=rf"local:silent needs a number of at least 1 as `{name}`, and has None; set self\.{name}"
+        zoo.errors.PluginError, match=rf"local:silent needs a number of at least 1 as `{name}`, and has None; set self\.{name}"
     ):
         built_with("silent")
 
@@ -339,7 +345,7 @@ def test_a_decoder_may_make_its_own_head():
     model = zoo.build("resnet18", "headed", classes=4)
     assert isinstance(model.head, nn.Sequential)
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 4, 32, 32)
-    with pytest.raises(zoo.PluginError, match=r"make_head.*local:headless must return an nn\.Module; found None"):
+    with pytest.raises(zoo.errors.PluginError, match=r"make_head.*local:headless must return an nn\.Module; found None"):
         built_with("headless")
 
 
@@ -368,7 +374,7 @@ class LazyHead(Sum):
 )
 def test_lazy_layers_are_refused_when_a_model_is_built(decoder, told):
     zoo.register_decoder("lazy", decoder)
-    with pytest.raises(zoo.PluginError, match=told):
+    with pytest.raises(zoo.errors.PluginError, match=told):
         zoo.build("resnet18", "lazy")
 
 
@@ -380,7 +386,7 @@ def test_a_number_of_channels_that_is_not_whole_is_refused(out_channels):
             self.out_channels = out_channels
 
     zoo.register_decoder("odd", Odd)
-    with pytest.raises(zoo.PluginError, match=r"needs a number of at least 1 as `out_channels`.*is an int"):
+    with pytest.raises(zoo.errors.PluginError, match=r"needs a number of at least 1 as `out_channels`.*is an int"):
         zoo.build("resnet18", "odd")
 
 
@@ -406,16 +412,16 @@ def test_a_decoder_that_makes_the_logits_gets_the_classes_and_no_head():
         assert type(model.head) is nn.Identity
         assert model(torch.rand(2, 3, 65, 97)).shape == (2, 7, 65, 97)
     for options in ({"classes": 3}, {"clases": 3}):
-        with pytest.raises(zoo.OptionError, match=r"'clas+es' is no option of|no option 'clases'. Its options: width"):
+        with pytest.raises(zoo.errors.OptionError, match=r"'clas+es' is no option of|no option 'clases'. Its options: width"):
             zoo.build("resnet18", "own", decoder_options=options)
 
 
 def test_nothing_is_guessed_from_a_keywords_name():
     zoo.register_decoder("silent", Logits, makes_logits=False)
-    with pytest.raises(zoo.PluginError, match=r"local:silent raised TypeError.*'classes'"):
+    with pytest.raises(zoo.errors.PluginError, match=r"local:silent raised TypeError.*'classes'"):
         zoo.build("resnet18", "silent", classes=7)
     zoo.register_decoder("sum", Sum, makes_logits=True)
-    with pytest.raises(zoo.PluginError, match=r"local:sum raised TypeError.*'classes'"):
+    with pytest.raises(zoo.errors.PluginError, match=r"local:sum raised TypeError.*'classes'"):
         zoo.build("resnet18", "sum", classes=7)
 
 
@@ -425,7 +431,7 @@ def test_a_decoder_whose_logits_are_not_one_for_each_class_is_named():
             super().__init__(pyramid, classes=3)
 
     zoo.register_decoder("three", Three)
-    with pytest.raises(zoo.PluginError, match=r"The decoder three must return one .*\(2, 7, h, w\); found .*\(2, 3, "):
+    with pytest.raises(zoo.errors.PluginError, match=r"The decoder three must return one .*\(2, 7, h, w\); found .*\(2, 3, "):
         zoo.build("resnet18", "three", classes=7)(torch.rand(2, 3, 64, 64))
 
 
@@ -435,9 +441,9 @@ def test_a_decoder_that_makes_the_logits_has_no_head_of_its_own():
             return nn.Identity()
 
     zoo.register_decoder("both", Both)
-    with pytest.raises(zoo.PluginError, match=r"The decoder local:both declares makes_logits and has make_head"):
+    with pytest.raises(zoo.errors.PluginError, match=r"The decoder local:both declares makes_logits and has make_head"):
         zoo.build("resnet18", "both", classes=7)
-    with pytest.raises(zoo.RegistrationError, match=r"makes_logits must be True or False, found 'yes'"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"makes_logits must be True or False, found 'yes'"):
         zoo.register_decoder("text", Sum, makes_logits="yes")
 
 
@@ -449,33 +455,33 @@ def test_a_model_whose_decoder_makes_the_logits_is_saved_and_loaded(tmp_path):
 
 
 def test_a_value_that_is_not_among_an_options_choices_is_refused_before_anything_is_built():
-    scale = zoo.Option(name="scale", default=1.0, summary="of the sum", choices=(1.0, 2.0))
+    scale = zoo.plugin.Option(name="scale", default=1.0, summary="of the sum", choices=(1.0, 2.0))
     zoo.register_decoder("scaled", Sum, options=[scale])
     assert zoo.build("resnet18", "scaled", decoder_options={"scale": 2.0}).decoder.scale == 2
     for function in (zoo.build, zoo.explain, zoo.negotiate):
-        with pytest.raises(zoo.OptionError, match=r"local:scaled: scale is one of 1\.0, 2\.0; found 3"):
+        with pytest.raises(zoo.errors.OptionError, match=r"local:scaled: scale is one of 1\.0, 2\.0; found 3"):
             function("resnet18", "scaled", decoder_options={"scale": 3})
-    with pytest.raises(zoo.RegistrationError, match=r"Option 'scale': the default 3 is not among its choices"):
-        zoo.Option(name="scale", default=3, summary="of the sum", choices=(1.0, 2.0))
-    with pytest.raises(zoo.RegistrationError, match=r"Option 'scale': choices must be a tuple; found 'ab'"):
-        zoo.Option(name="scale", default="a", summary="of the sum", choices="ab")
+    with pytest.raises(zoo.errors.RegistrationError, match=r"Option 'scale': the default 3 is not among its choices"):
+        zoo.plugin.Option(name="scale", default=3, summary="of the sum", choices=(1.0, 2.0))
+    with pytest.raises(zoo.errors.RegistrationError, match=r"Option 'scale': choices must be a tuple; found 'ab'"):
+        zoo.plugin.Option(name="scale", default="a", summary="of the sum", choices="ab")
 
 
 def test_an_unknown_option_names_those_that_there_are():
     zoo.register_decoder("sum", Sum)
-    with pytest.raises(zoo.OptionError, match=r"local:sum has no option 'scaling'\. Its options: scale"):
+    with pytest.raises(zoo.errors.OptionError, match=r"local:sum has no option 'scaling'\. Its options: scale"):
         built_with("sum", decoder_options={"scaling": 2.0})
-    with pytest.raises(zoo.OptionError, match=r"resnet18 has no option 'depth'\. Its options: none"):
+    with pytest.raises(zoo.errors.OptionError, match=r"resnet18 has no option 'depth'\. Its options: none"):
         built_with("sum", encoder_options={"depth": 2})
-    zoo.register_decoder("told", Sum, options=[zoo.Option(name="scale", default=1.0, summary="a factor")])
-    with pytest.raises(zoo.OptionError, match=r"no option 'scael'\. Did you mean 'scale'\? Its options: scale"):
+    zoo.register_decoder("told", Sum, options=[zoo.plugin.Option(name="scale", default=1.0, summary="a factor")])
+    with pytest.raises(zoo.errors.OptionError, match=r"no option 'scael'\. Did you mean 'scale'\? Its options: scale"):
         zoo.negotiate("resnet18", "told", decoder_options={"scael": 2.0})
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "timm:resnet18"])
 @pytest.mark.parametrize("name", ["in_channels", "weights", "maps"])
 def test_what_build_itself_gives_an_encoder_is_no_option(encoder, name):
-    with pytest.raises(zoo.OptionError, match=f"'{name}'"):
+    with pytest.raises(zoo.errors.OptionError, match=f"'{name}'"):
         zoo.build(encoder, "unet-basic", encoder_options={name: None})
 
 
@@ -495,7 +501,7 @@ def test_what_build_is_given_is_never_changed():
 
 
 def test_registry_entries_do_not_change_when_models_are_built():
-    zoo.register_decoder("sum", Sum, options=[zoo.Option(name="scale", default=1.0, summary="a factor")])
+    zoo.register_decoder("sum", Sum, options=[zoo.plugin.Option(name="scale", default=1.0, summary="a factor")])
     registry = default_registry()
     entries = [registry.encoder("resnet18"), registry.decoder("unet-basic"), registry.decoder("sum")]
     before = [repr(entry) for entry in entries]
@@ -522,43 +528,43 @@ def test_a_plugin_file_registers_what_it_holds_and_may_run_twice(tmp_path):
 def test_files_of_one_name_in_two_folders_are_different_plugins(tmp_path):
     lines = ("@zoo.register_decoder('mine')", "def mine(pyramid): ...")
     load_plugin_file(write_plugin(tmp_path / "one" / "mine.py", *lines))
-    with pytest.raises(zoo.RegistrationError, match="'mine' is registered already"):
+    with pytest.raises(zoo.errors.RegistrationError, match="'mine' is registered already"):
         load_plugin_file(write_plugin(tmp_path / "two" / "mine.py", *lines))
 
 
 @pytest.mark.parametrize("line", ["raise ValueError('oh no')", "raise SystemExit('oh no')", "oh no"])
 def test_a_plugin_file_that_fails_is_named_with_the_cause(tmp_path, line):
     path = write_plugin(tmp_path / "mine.py", line)
-    with pytest.raises(zoo.PluginError, match=r"plugin file .*mine\.py raised") as caught:
+    with pytest.raises(zoo.errors.PluginError, match=r"plugin file .*mine\.py raised") as caught:
         load_plugin_file(path)
     assert isinstance(caught.value.__cause__, ValueError | SystemExit | SyntaxError)
 
 
 def test_a_plugin_file_that_registers_wrongly_keeps_its_own_error(tmp_path):
     path = write_plugin(tmp_path / "mine.py", "zoo.register_decoder('resnet18', 'a:b')")
-    with pytest.raises(zoo.RegistrationError, match="one of zoo's own ids"):
+    with pytest.raises(zoo.errors.RegistrationError, match="one of zoo's own ids"):
         load_plugin_file(path)
 
 
 def test_a_plugin_file_that_is_missing_or_no_python_file_is_named(tmp_path):
-    with pytest.raises(zoo.PluginError, match=r"absent\.py does not exist"):
+    with pytest.raises(zoo.errors.PluginError, match=r"absent\.py does not exist"):
         load_plugin_file(tmp_path / "absent.py")
-    with pytest.raises(zoo.PluginError, match=str(tmp_path)):
+    with pytest.raises(zoo.errors.PluginError, match=str(tmp_path)):
         load_plugin_file(tmp_path)
-    with pytest.raises(zoo.PluginError, match=r"must end in \.py"):
+    with pytest.raises(zoo.errors.PluginError, match=r"must end in \.py"):
         load_plugin_file(write_plugin(tmp_path / "mine.txt"))
 
 
 def test_a_plugin_file_that_raises_leaves_nothing_registered(tmp_path):
     path = tmp_path / "half.py"
     path.write_text("import zoo\nzoo.register_decoder('half', 'package.module:name')\nraise ValueError('later')\n")
-    with pytest.raises(zoo.PluginError, match=r"half\.py raised ValueError: later"):
+    with pytest.raises(zoo.errors.PluginError, match=r"half\.py raised ValueError: later"):
         load_plugin_file(path)
     assert "local:half" not in zoo.list_decoders()
 
 
 def test_one_name_of_weights_need_not_be_in_a_tuple():
-    maps = [zoo.FeatureMap(name="a", channels=1, stride=2)]
+    maps = [zoo.plugin.FeatureMap(name="a", channels=1, stride=2)]
     zoo.register_encoder("named", "package.module:name", pyramid=maps, weights="mine")
     assert default_registry().encoder("named").spec.weights == ("mine",)
 
@@ -613,18 +619,18 @@ SHARED = [
 @pytest.mark.parametrize("wrong", [*SHARED, {"weights": (3,)}, {"tags": (None,)}], ids=str)
 def test_an_encoder_spec_with_a_value_of_another_type_is_refused(wrong):
     (name,) = wrong
-    maps = (zoo.FeatureMap(name="a", channels=4, stride=2),)
-    with pytest.raises(zoo.RegistrationError, match=f"'mine': .*{name}"):
-        zoo.EncoderSpec(**{"name": "mine", "factory": "a:B", "pyramid": maps} | wrong)
+    maps = (zoo.plugin.FeatureMap(name="a", channels=4, stride=2),)
+    with pytest.raises(zoo.errors.RegistrationError, match=f"'mine': .*{name}"):
+        zoo.plugin.EncoderSpec(**{"name": "mine", "factory": "a:B", "pyramid": maps} | wrong)
 
 
 @pytest.mark.parametrize("wrong", [*SHARED, {"upsamples_learned": "yes"}, {"makes_logits": 1}], ids=str)
 def test_a_decoder_spec_with_a_value_of_another_type_is_refused(wrong):
     (name,) = wrong
-    with pytest.raises(zoo.RegistrationError, match=f"'mine': {name}"):
-        zoo.DecoderSpec(**{"name": "mine", "factory": "a:B"} | wrong)
+    with pytest.raises(zoo.errors.RegistrationError, match=f"'mine': {name}"):
+        zoo.plugin.DecoderSpec(**{"name": "mine", "factory": "a:B"} | wrong)
 
 
 def test_an_option_whose_name_is_no_text_is_refused():
-    with pytest.raises(zoo.RegistrationError, match="name and summary are text; found 3"):
-        zoo.Option(name=3, default=1, summary="")
+    with pytest.raises(zoo.errors.RegistrationError, match="name and summary are text; found 3"):
+        zoo.plugin.Option(name=3, default=1, summary="")

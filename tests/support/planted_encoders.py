@@ -8,9 +8,9 @@ from torch import nn
 import zoo
 
 PYRAMID = (
-    zoo.FeatureMap(name="fine", channels=8, stride=4),
-    zoo.FeatureMap(name="middle", channels=12, stride=8),
-    zoo.FeatureMap(name="coarse", channels=16, stride=16),
+    zoo.plugin.FeatureMap(name="fine", channels=8, stride=4),
+    zoo.plugin.FeatureMap(name="middle", channels=12, stride=8),
+    zoo.plugin.FeatureMap(name="coarse", channels=16, stride=16),
 )
 
 
@@ -40,12 +40,12 @@ class Plain(nn.Module):
 
 class WrongChannels(Plain):
     finder = "channels_are_as_declared"
-    pyramid = (*PYRAMID[:2], zoo.FeatureMap(name="coarse", channels=32, stride=16))
+    pyramid = (*PYRAMID[:2], zoo.plugin.FeatureMap(name="coarse", channels=32, stride=16))
 
 
 class WrongStride(Plain):
     finder = "strides_are_as_declared"
-    pyramid = (*PYRAMID[:2], zoo.FeatureMap(name="coarse", channels=16, stride=32))
+    pyramid = (*PYRAMID[:2], zoo.plugin.FeatureMap(name="coarse", channels=16, stride=32))
 
 
 class PassesNHWC(Plain):
@@ -114,7 +114,7 @@ for made in FAULTY:
 class MadeForOneSize(Plain):
     """With position embeddings. Shapes: (N, in_channels, H, W) -> (N, C, H/stride, W/stride), H and W as it is made for."""
 
-    sizes = zoo.ImageSizes(fixed=(96, 96), adapts=True, multiple=16)
+    sizes = zoo.plugin.ImageSizes(fixed=(96, 96), adapts=True, multiple=16)
 
     def __init__(self, *, image_size=None, **given):
         super().__init__(**given)
@@ -135,7 +135,7 @@ class MadeForOneSize(Plain):
 class OfOneSize(MadeForOneSize):
     """As `MadeForOneSize`, and not to be made for another. Shapes as there."""
 
-    sizes = zoo.ImageSizes(fixed=(96, 96))
+    sizes = zoo.plugin.ImageSizes(fixed=(96, 96))
 
 
 def register(encoder, **more):

@@ -78,7 +78,7 @@ class PooledAndSaysSo(Pooled):
 
     def forward(self, features):
         if self.training and len(features[0]) == 1:
-            raise zoo.InputError("Training needs a batch of two images or more.")
+            raise zoo.errors.InputError("Training needs a batch of two images or more.")
         return super().forward(features)
 
 
@@ -221,7 +221,7 @@ def test_a_constant_of_the_spec_that_is_edited_is_found():
             super().__init__(pyramid, widths=widths)
             widths.reverse()
 
-    spec = zoo.DecoderSpec(name="editing", factory=Editing, constants={"widths": [8, 12]})
+    spec = zoo.plugin.DecoderSpec(name="editing", factory=Editing, constants={"widths": [8, 12]})
     default_registry().register("decoder", spec)
     assert "'widths': [12, 8]" in outcome("local:editing", "registry_entry_is_not_edited").found
 
@@ -229,12 +229,12 @@ def test_a_constant_of_the_spec_that_is_edited_is_found():
 def test_options_reach_the_decoder_and_a_wrong_one_is_refused():
     report = check_decoder(register(Sum), options={"widths": [6, 4]}, compile=True)
     assert "compiles" in report.ran
-    with pytest.raises(zoo.OptionError, match="has no option 'width'"):
+    with pytest.raises(zoo.errors.OptionError, match="has no option 'width'"):
         check_decoder("Sum", options={"width": 3})
 
 
 def test_an_unknown_id_is_said_to_be_unknown():
-    with pytest.raises(zoo.UnknownIdError, match="Did you mean"):
+    with pytest.raises(zoo.errors.UnknownIdError, match="Did you mean"):
         check_decoder("unet-basik")
 
 

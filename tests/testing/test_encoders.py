@@ -131,7 +131,7 @@ def test_an_option_edited_in_place_is_found():
             if isinstance(blocks, list):
                 blocks.clear()
 
-    option = zoo.Option(name="blocks", default=(1, 2), summary="nothing")
+    option = zoo.plugin.Option(name="blocks", default=(1, 2), summary="nothing")
     assert outcome(register(Editing, options=[option]), "options_are_not_edited").found == "changed in place: blocks"
 
 

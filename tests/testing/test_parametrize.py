@@ -102,7 +102,7 @@ def checks_of(mark):
 @pytest.mark.usefixtures("fresh_registry")
 def test_an_id_of_both_kinds_is_checked_as_both():
     zoo.register_decoder("twofold", object)
-    zoo.register_encoder("twofold", object, pyramid=[zoo.FeatureMap(name="x", channels=1, stride=2)])
+    zoo.register_encoder("twofold", object, pyramid=[zoo.plugin.FeatureMap(name="x", channels=1, stride=2)])
     mark = parametrize_with_checks(["local:twofold"])
     assert {check.kind for check in checks_of(mark)} == {"encoder", "decoder"}
     ids = [parameter.id for parameter in mark.args[1]]
@@ -119,14 +119,14 @@ def test_compiling_is_a_test_where_it_is_asked_for():
 @pytest.mark.parametrize(
     ("ids", "expected_failures", "error", "message"),
     [
-        ([], None, zoo.OptionError, "no id"),
-        ("resnet18", None, zoo.OptionError, r"Write \['resnet18'\]"),
-        (["resnet18", "resnet18"], None, zoo.OptionError, "an id twice: resnet18"),
-        (["resnet81"], None, zoo.UnknownIdError, "resnet18"),
-        (["resnet18"], {"no_such_check": "why"}, zoo.OptionError, "'no_such_check', which is no check of resnet18"),
-        (["resnet18"], {("unet-basic", "exports"): "why"}, zoo.OptionError, "which is no check of resnet18"),
-        (["resnet18"], {"compiles": "why"}, zoo.OptionError, "which is no check"),
-        (["resnet18"], {"exports": ""}, zoo.OptionError, "must be the reason"),
+        ([], None, zoo.errors.OptionError, "no id"),
+        ("resnet18", None, zoo.errors.OptionError, r"Write \['resnet18'\]"),
+        (["resnet18", "resnet18"], None, zoo.errors.OptionError, "an id twice: resnet18"),
+        (["resnet81"], None, zoo.errors.UnknownIdError, "resnet18"),
+        (["resnet18"], {"no_such_check": "why"}, zoo.errors.OptionError, "'no_such_check', which is no check of resnet18"),
+        (["resnet18"], {("unet-basic", "exports"): "why"}, zoo.errors.OptionError, "which is no check of resnet18"),
+        (["resnet18"], {"compiles": "why"}, zoo.errors.OptionError, "which is no check"),
+        (["resnet18"], {"exports": ""}, zoo.errors.OptionError, "must be the reason"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(ids, expected_failures, error, message):

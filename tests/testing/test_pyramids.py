@@ -57,7 +57,7 @@ def test_maps_of_one_stride_are_drawn_for_a_decoder_that_takes_them():
 
 
 def test_needs_that_no_synthetic_pyramid_meets_are_refused_with_the_reason():
-    with pytest.raises(zoo.NegotiationError, match="at least 40"):
+    with pytest.raises(zoo.errors.NegotiationError, match="at least 40"):
         pyramids(zoo.Needs(min_levels=40, distinct_strides=False))
 
 

@@ -27,7 +27,7 @@ REASONS = {
     "zoo_own_clash": "it gives 'unet:unet-basic', and so does, with another spec, segmentation-zoo",
     "zoo_half": "half of it is all there is",
     "zoo_no_hook": "the module zoo_no_hook implements no hook",
-    "zoo_wrong_spec": "its hook must yield zoo.DecoderSpec entries, found 'my-decoder'",
+    "zoo_wrong_spec": "its hook must yield zoo.plugin.DecoderSpec entries, found 'my-decoder'",
     "zoo_from_the_future": "made for plugin API 99, and this version of zoo has 1; upgrade segmentation-zoo",
 }
 """Each broken distribution, and what is told of it."""

@@ -46,7 +46,7 @@ def files_of_at_most(size):
 def interrupted(tmp_path_factory):
     """Return the folder of a run that was cut off after its first checkpoint."""
     folder = tmp_path_factory.mktemp("interrupted") / "run"
-    with pytest.raises(zoo.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
+    with pytest.raises(zoo.errors.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
         trained(folder, squares(broken_at=READS + 58), **SETTINGS)
     assert (folder / "last.ckpt").is_file()
     return folder
@@ -96,7 +96,9 @@ def test_a_training_that_diverges_is_an_error_and_no_checkpoint_holds_nan(tmp_pa
 def test_a_damaged_file_of_a_run_is_an_error_that_names_it(tmp_path, name, content):
     trained(tmp_path / "run", steps=2, validations=0)
     (tmp_path / "run" / name).write_text(content, encoding="utf-8")
-    with pytest.raises(zoo.ConfigError, match=r"result\.json is damaged|settings\.json is damaged|run of other settings"):
+    with pytest.raises(
+        zoo.errors.ConfigError, match=r"result\.json is damaged|settings\.json is damaged|run of other settings"
+    ):
         trained(tmp_path / "run", steps=2, validations=0)
 
 

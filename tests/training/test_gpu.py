@@ -78,7 +78,7 @@ def test_auto_is_bfloat16_and_comes_to_what_float32_does(tmp_path):
 def test_an_interrupted_run_goes_on_to_nearly_the_same_result(tmp_path):
     options = {"steps": 60, "batch": 8, "validations": 0, "learning_rate": 3e-3}
     whole = zoo.train("resnet18", "unet-basic", squares(), output=tmp_path / "whole", **options)
-    with pytest.raises(zoo.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
+    with pytest.raises(zoo.errors.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
         zoo.train("resnet18", "unet-basic", squares(broken_at=363), output=tmp_path / "cut", **options)
     resumed = zoo.train("resnet18", "unet-basic", squares(), output=tmp_path / "cut", **options)
     assert (tmp_path / "cut" / "log" / "from-step-25").is_dir()

@@ -56,7 +56,7 @@ def test_another_file_of_weights_of_the_same_name_is_refused(tmp_path):
     first = trained(noise(), tmp_path / "run", weights=path)
     assert trained(noise(), tmp_path / "run", weights=path) == first
     encoder_weights(tmp_path / "encoder.pth", 2)
-    with pytest.raises(zoo.ConfigError, match=r"other settings, which differ in files\.encoder\.pth\. Give another"):
+    with pytest.raises(zoo.errors.ConfigError, match=r"other settings, which differ in files\.encoder\.pth\. Give another"):
         trained(noise(), tmp_path / "run", weights=path)
 
 
@@ -81,7 +81,7 @@ def test_another_content_of_a_plugin_file_is_refused(tmp_path, command_line, fre
 def test_another_folder_of_the_same_name_is_refused_and_what_was_trained_stays(tmp_path):
     first = trained(folder_of(tmp_path / "a/cells"), tmp_path / "run")
     kept = (tmp_path / "run/result.json").read_bytes(), (tmp_path / "run/last.ckpt").read_bytes()
-    with pytest.raises(zoo.ConfigError, match=r"holds a run on other data: \d+ changed \(.+\)\. Give another --output"):
+    with pytest.raises(zoo.errors.ConfigError, match=r"holds a run on other data: \d+ changed \(.+\)\. Give another --output"):
         trained(folder_of(tmp_path / "b/cells", seed=1), tmp_path / "run")
     assert kept == ((tmp_path / "run/result.json").read_bytes(), (tmp_path / "run/last.ckpt").read_bytes())
     assert trained(tmp_path / "a/cells", tmp_path / "run") == first
@@ -117,7 +117,7 @@ def test_files_that_were_changed_added_or_removed_are_named(tmp_path, change, na
     if not is_finished:
         (tmp_path / "run/result.json").unlink()
     change(folder)
-    with pytest.raises(zoo.ConfigError, match=named):
+    with pytest.raises(zoo.errors.ConfigError, match=named):
         trained(folder, tmp_path / "run")
 
 
@@ -131,7 +131,7 @@ def test_other_shares_of_an_undivided_folder_are_other_data(tmp_path):
     folder = tmp_path / "cells"
     shutil.move(folder_of(tmp_path / "made", count=30) / "train", folder)
     trained(zoo.open_data(folder, test=0.2), tmp_path / "run")
-    with pytest.raises(zoo.ConfigError, match=r"holds a run on other data: test differs"):
+    with pytest.raises(zoo.errors.ConfigError, match=r"holds a run on other data: test differs"):
         trained(zoo.open_data(folder, test=0.3), tmp_path / "run")
 
 
@@ -175,7 +175,7 @@ def test_a_damaged_record_of_the_data_is_reported(tmp_path):
     folder = folder_of(tmp_path / "cells")
     trained(folder, tmp_path / "run")
     (tmp_path / "run/data.json").write_text("{", encoding="utf-8")
-    with pytest.raises(zoo.DataError, match=r"data\.json is damaged"):
+    with pytest.raises(zoo.errors.DataError, match=r"data\.json is damaged"):
         trained(folder, tmp_path / "run")
 
 
@@ -203,7 +203,7 @@ def test_other_samples_of_a_data_set_of_ones_own_are_refused(tmp_path):
     first = trained(noise(), tmp_path / "run")
     assert trained(noise(), tmp_path / "run") == first
     with pytest.raises(
-        zoo.ConfigError, match=r"holds a run on other data: 6 changed \(train/0, train/1, train/2, and 3 more\)"
+        zoo.errors.ConfigError, match=r"holds a run on other data: 6 changed \(train/0, train/1, train/2, and 3 more\)"
     ):
         trained(noise(seed=1), tmp_path / "run")
 
@@ -211,7 +211,7 @@ def test_other_samples_of_a_data_set_of_ones_own_are_refused(tmp_path):
 def test_a_part_that_draws_its_samples_is_known_by_its_length(tmp_path):
     first = trained(noise(is_random=True), tmp_path / "run")
     assert trained(noise(is_random=True), tmp_path / "run") == first
-    with pytest.raises(zoo.ConfigError, match="the length of the train part differs"):
+    with pytest.raises(zoo.errors.ConfigError, match="the length of the train part differs"):
         trained(noise(is_random=True, count=7), tmp_path / "run")
 
 
@@ -244,9 +244,9 @@ def test_a_run_on_samples_that_are_varied_by_chance_goes_on_and_says_what_is_not
     assert "the train part gives other samples each time it is read" in caplog.text
     for seed in range(1, 4):
         assert trained(replace(noise(), train=Flipped(6, seed)), tmp_path / "run") == first
-    with pytest.raises(zoo.ConfigError, match="the class of the train part differs"):
+    with pytest.raises(zoo.errors.ConfigError, match="the class of the train part differs"):
         trained(replace(noise(), train=Cropped(6)), tmp_path / "run")
-    with pytest.raises(zoo.ConfigError, match=r"1 changed \(test/0\)"):
+    with pytest.raises(zoo.errors.ConfigError, match=r"1 changed \(test/0\)"):
         trained(replace(noise(), train=Flipped(6), test=Noise(1, 9)), tmp_path / "run")
 
 
@@ -277,7 +277,7 @@ def test_another_selection_of_an_opened_folders_samples_is_other_data(tmp_path, 
     halves = [replace(data, **{part: Subset(getattr(data, part), [index])}) for index in range(2)]
     first = trained(halves[0], tmp_path / "run")
     assert trained(halves[0], tmp_path / "run") == first
-    with pytest.raises(zoo.ConfigError, match=f"holds a run on other data: 1 changed \\({part}/0\\)"):
+    with pytest.raises(zoo.errors.ConfigError, match=f"holds a run on other data: 1 changed \\({part}/0\\)"):
         trained(halves[1], tmp_path / "run")
 
 

@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(tmp_path):
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path):
     options = {"steps": 60, "batch": 2, "validations": 3}
     whole = trained(tmp_path / "whole", **options)
-    with pytest.raises(zoo.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
+    with pytest.raises(zoo.errors.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
         trained(tmp_path / "cut", squares(broken_at=READS + 58), **options)
     assert not (tmp_path / "cut" / "result.json").exists()
     resumed = trained(tmp_path / "cut", **options)
@@ -153,7 +153,9 @@ def fitted(model, output, data=None, **settings):
 
 @pytest.mark.parametrize(("words", "end"), ENDINGS.items())
 def test_a_model_whose_code_ends_the_program_ends_the_training_with_an_error(tmp_path, words, end):
-    with pytest.raises(zoo.PluginError, match=rf"Ending fails after step 1 on images \(4, 3, 32, 32\): {words}") as caught:
+    with pytest.raises(
+        zoo.errors.PluginError, match=rf"Ending fails after step 1 on images \(4, 3, 32, 32\): {words}"
+    ) as caught:
         fitted(Ending(end, at=2), tmp_path / "run")
     assert caught.value.__cause__ is not None
     assert not (tmp_path / "run/result.json").exists()
@@ -163,7 +165,7 @@ def test_a_model_whose_code_ends_the_program_ends_the_training_with_an_error(tmp
 def test_a_backward_pass_that_ends_the_program_ends_the_training_with_an_error(tmp_path, words, end):
     model = torch.nn.Conv2d(3, 2, 1)
     model.weight.register_hook(lambda gradient: end())
-    with pytest.raises(LookupError if end is fail else zoo.PluginError, match="nothing there" if end is fail else words):
+    with pytest.raises(LookupError if end is fail else zoo.errors.PluginError, match="nothing there" if end is fail else words):
         fitted(model, tmp_path / "run", memory_format="contiguous")
 
 
@@ -173,7 +175,7 @@ def test_a_data_set_whose_code_ends_the_program_is_an_error_that_names_the_sampl
         def __getitem__(self, index):
             return super().__getitem__(index) if index != 3 else end()
 
-    with pytest.raises(zoo.DataError, match=f"squares, test part: sample 3 cannot be read: {words}"):
+    with pytest.raises(zoo.errors.DataError, match=f"squares, test part: sample 3 cannot be read: {words}"):
         trained(tmp_path / "run", replace(squares(), test=Leaving(6, 0)))
 
 
@@ -182,7 +184,7 @@ def test_a_process_that_loads_samples_says_the_same_without_a_traceback(tmp_path
         def __getitem__(self, index):
             return super().__getitem__(index) if torch.utils.data.get_worker_info() is None else sys.exit(0)
 
-    with pytest.raises(zoo.DataError, match=r"^squares, train part: sample \d+ cannot be read: SystemExit: 0\.$"):
+    with pytest.raises(zoo.errors.DataError, match=r"^squares, train part: sample \d+ cannot be read: SystemExit: 0\.$"):
         fitted(torch.nn.Conv2d(3, 2, 1), tmp_path / "run", replace(squares(), train=Leaving(24, 0)), workers=1)
 
 
@@ -287,12 +289,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content, told):
         path.write_bytes(content)
     elif content is not None:
         torch.save(content, path)
-    with pytest.raises(zoo.WeightsError, match=told):
+    with pytest.raises(zoo.errors.WeightsError, match=told):
         zoo.load(path)
 
 
 def test_a_repository_without_the_hubs_prefix_is_told():
-    with pytest.raises(zoo.WeightsError, match="A repository is hf-hub:someone/roads"):
+    with pytest.raises(zoo.errors.WeightsError, match="A repository is hf-hub:someone/roads"):
         zoo.load("someone/roads")
 
 
@@ -300,7 +302,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
     result = trained(tmp_path / "run", steps=2, validations=0)
     whole = result.checkpoint.read_bytes()
     result.checkpoint.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(zoo.WeightsError, match="broken"):
+    with pytest.raises(zoo.errors.WeightsError, match="broken"):
         zoo.load(result.checkpoint)
 
 
@@ -311,11 +313,11 @@ def test_training_ends_early_where_nothing_gets_better(tmp_path):
 
 def test_folders_of_other_runs_are_left_alone(tmp_path):
     trained(tmp_path / "run", steps=2, validations=0)
-    with pytest.raises(zoo.ConfigError, match=r"differ in settings\.seed\. Give another"):
+    with pytest.raises(zoo.errors.ConfigError, match=r"differ in settings\.seed\. Give another"):
         trained(tmp_path / "run", steps=2, validations=0, seed=5)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("words", encoding="utf-8")
-    with pytest.raises(zoo.ConfigError, match="holds no run of zoo"):
+    with pytest.raises(zoo.errors.ConfigError, match="holds no run of zoo"):
         trained(tmp_path / "mine")
 
 
@@ -332,7 +334,7 @@ def test_folders_of_other_runs_are_left_alone(tmp_path):
     ],
 )
 def test_wrong_settings_are_told(tmp_path, settings, told):
-    with pytest.raises(zoo.ConfigError, match=told):
+    with pytest.raises(zoo.errors.ConfigError, match=told):
         zoo.train(ENCODER, "unet-basic", squares(), output=tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
 
@@ -342,7 +344,7 @@ def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
     several = SegmentationData(
         name="several", classes=data.classes, train=data.train, validation=data.validation, test=data.test
     )
-    with pytest.raises(zoo.DataError, match="give size="):
+    with pytest.raises(zoo.errors.DataError, match="give size="):
         trained(tmp_path / "run", several)
     assert trained(tmp_path / "run", several, size=24, steps=2).test.pixels == 6 * 32 * 31
 
@@ -371,18 +373,18 @@ def test_what_is_wrong_with_a_data_set_of_ones_own_is_told_first(tmp_path, spoil
             return spoilt(image, mask.where(mask < 2, 0))
 
     data = replace(squares(), test=Spoilt(2, 0))
-    with pytest.raises(zoo.DataError, match=f"squares, test part: {told}"):
+    with pytest.raises(zoo.errors.DataError, match=f"squares, test part: {told}"):
         trained(tmp_path / "run", data)
     assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_part_is_told(tmp_path):
-    with pytest.raises(zoo.DataError, match="squares, validation part: it is empty"):
+    with pytest.raises(zoo.errors.DataError, match="squares, validation part: it is empty"):
         trained(tmp_path / "run", replace(squares(), validation=Squares(0, 0)))
 
 
 def test_an_unknown_id_leaves_no_folder_that_is_in_the_way(tmp_path):
-    with pytest.raises(zoo.UnknownIdError):
+    with pytest.raises(zoo.errors.UnknownIdError):
         zoo.train("resnet81", "unet-basic", squares(), output=tmp_path / "run", steps=2)
     assert not (tmp_path / "run").exists()
 
@@ -484,7 +486,7 @@ def test_what_the_command_line_lacks_is_told(command_line, asked, told):
 
 
 def test_a_module_without_an_encoder_has_none_to_freeze(tmp_path):
-    with pytest.raises(zoo.OptionError, match="no attribute 'encoder'"):
+    with pytest.raises(zoo.errors.OptionError, match="no attribute 'encoder'"):
         fit(torch.nn.Conv2d(3, 2, 1), squares(), TrainSettings(steps=2, freeze_encoder=True), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -531,5 +533,5 @@ def test_a_device_that_is_not_there_is_told_before_a_folder_is_made(tmp_path, co
 @pytest.mark.parametrize("place", ["file", "file/run"])
 def test_an_output_that_cannot_be_made_is_told(tmp_path, place):
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(zoo.OptionError, match=r"output .*file.* cannot be made a run's folder: .+\. Give a folder"):
+    with pytest.raises(zoo.errors.OptionError, match=r"output .*file.* cannot be made a run's folder: .+\. Give a folder"):
         trained(tmp_path / place)

@@ -306,7 +306,7 @@ def _record(found: FoundPlugin, module: ModuleType) -> PluginRecord:
     manager.check_pending()
     if not manager.get_hookcallers(module):
         raise RegistrationError(
-            f"the module {module.__name__} implements no hook; mark zoo_encoders() or zoo_decoders() with @zoo.hookimpl"
+            f"the module {module.__name__} implements no hook; mark zoo_encoders() or zoo_decoders() with @zoo.plugin.hookimpl"
         )
     encoders = _collected(_chained(manager.hook.zoo_encoders()), EncoderSpec)
     decoders = _collected(_chained(manager.hook.zoo_decoders()), DecoderSpec)

@@ -57,13 +57,13 @@ def check_pyramid(maps: Sequence[FeatureMap], owner: str) -> Pyramid:
         RegistrationError: no map, a name twice, something that is no `FeatureMap`, or maps not ordered fine to coarse.
     """
     if not isinstance(maps, Sequence):
-        raise RegistrationError(f"{owner}: a pyramid is a tuple of zoo.FeatureMap, found {maps!r}.")
+        raise RegistrationError(f"{owner}: a pyramid is a tuple of zoo.plugin.FeatureMap, found {maps!r}.")
     pyramid = tuple(maps)
     if not pyramid:
         raise RegistrationError(f"{owner}: a pyramid needs at least one feature map.")
     for entry in pyramid:
         if not isinstance(entry, FeatureMap):
-            raise RegistrationError(f"{owner}: a pyramid holds zoo.FeatureMap entries, found {entry!r}.")
+            raise RegistrationError(f"{owner}: a pyramid holds zoo.plugin.FeatureMap entries, found {entry!r}.")
     names = [entry.name for entry in pyramid]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RegistrationError(f"{owner}: feature map names must be unique, found more than once: {', '.join(twice)}.")

@@ -167,7 +167,7 @@ class EncoderSpec:
             self._check_output_strides()
         if not isinstance(self.sizes, ImageSizes) and not callable(self.sizes):
             raise RegistrationError(
-                f"Encoder {self.name!r}: sizes must be a zoo.ImageSizes or a function, found {self.sizes!r}."
+                f"Encoder {self.name!r}: sizes must be a zoo.plugin.ImageSizes or a function, found {self.sizes!r}."
             )
         if not callable(self.pyramid):
             object.__setattr__(self, "pyramid", check_pyramid(self.pyramid, f"Encoder {self.name!r}"))
@@ -194,7 +194,9 @@ class EncoderSpec:
         """Return the image sizes that the encoder takes under these options."""
         sizes = self.sizes(**options) if callable(self.sizes) else self.sizes
         if not isinstance(sizes, ImageSizes):
-            raise RegistrationError(f"Encoder {self.name!r}: its sizes function must return a zoo.ImageSizes, found {sizes!r}.")
+            raise RegistrationError(
+                f"Encoder {self.name!r}: its sizes function must return a zoo.plugin.ImageSizes, found {sizes!r}."
+            )
         return sizes
 
     def output_strides_for(self, options: dict[str, Any]) -> tuple[int, ...]:
@@ -325,4 +327,4 @@ def _check_kinds(kind: str, spec: EncoderSpec | DecoderSpec) -> None:
     if not isinstance(spec.constants, Mapping) or not all(isinstance(name, str) for name in spec.constants):
         raise RegistrationError(f"{kind} {spec.name!r}: constants must be keywords by name; found {spec.constants!r:.80}.")
     if not all(isinstance(option, Option) for option in spec.options or ()):
-        raise RegistrationError(f"{kind} {spec.name!r}: options must be zoo.Option; found {spec.options!r:.80}.")
+        raise RegistrationError(f"{kind} {spec.name!r}: options must be zoo.plugin.Option; found {spec.options!r:.80}.")

@@ -86,7 +86,7 @@ def odd_sizes_work(subject: EncoderSubject) -> None:
             raise Finding(
                 expected=f"{fact.name} of about {height:.4g} x {width:.4g} places for an image of {_text(size)}",
                 found=f"the shape {tuple(tensor.shape)}",
-                remedy="take every size from the image, or say in the spec which sizes work (sizes=zoo.ImageSizes(...))",
+                remedy="take every size from the image, or say in the spec which sizes work (sizes=zoo.plugin.ImageSizes(...))",
             )
 
 

@@ -24,16 +24,16 @@ pytestmark = pytest.mark.usefixtures("one_thread", "fresh_registry")
 HOOKS = """
 import zoo
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_encoders():
-    maps = tuple(zoo.FeatureMap(name=f"map{stride}", channels=4, stride=stride) for stride in (2, 4))
-    yield zoo.EncoderSpec(name="even", factory="mini_models:Even", pyramid=maps)
+    maps = tuple(zoo.plugin.FeatureMap(name=f"map{stride}", channels=4, stride=stride) for stride in (2, 4))
+    yield zoo.plugin.EncoderSpec(name="even", factory="mini_models:Even", pyramid=maps)
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_decoders():
     for name in ("sum", "picky", "buggy", "deadly", "zapped", "absent"):
         needs = zoo.Needs(min_levels=1, channels=4)
-        yield zoo.DecoderSpec(name=name, factory=f"mini_models:{name}", needs=needs)
+        yield zoo.plugin.DecoderSpec(name=name, factory=f"mini_models:{name}", needs=needs)
 """
 MODELS = """
 import os
@@ -68,7 +68,7 @@ def sum(pyramid):
 def picky(pyramid):
     with open(Path(__file__).with_name("built.txt"), "a") as built:
         print("picky", file=built)
-    raise zoo.NegotiationError("not with this one")
+    raise zoo.errors.NegotiationError("not with this one")
 
 class buggy(Last):
     def forward(self, features):
@@ -151,7 +151,7 @@ class Last(nn.Module):
 
 
 def register_conv(name="conv", *, stride=16, **options):
-    pyramid = [zoo.FeatureMap(name="only", channels=8, stride=stride)]
+    pyramid = [zoo.plugin.FeatureMap(name="only", channels=8, stride=stride)]
     zoo.register_encoder(name, lambda **given: Conv(**given, stride=stride), pyramid=pyramid, **options)
 
 
@@ -189,7 +189,7 @@ def test_adapters_are_counted_in_the_model_and_told_by_kind(matrix):
 
 
 def test_an_encoder_made_for_one_size_is_run_at_that_size(matrix):
-    register_conv(sizes=zoo.ImageSizes(fixed=(48, 80)))
+    register_conv(sizes=zoo.plugin.ImageSizes(fixed=(48, 80)))
     zoo.register_decoder("last", Last)
     assert matrix("local:conv", "local:last")["local:last"].image_size == (48, 80)
 
@@ -349,13 +349,13 @@ def test_what_is_known_is_shown_without_torch(mini, matrix, tmp_path):
 
 @pytest.mark.parametrize("jobs", [0, -1, 1.5, True])
 def test_jobs_is_a_count(matrix, jobs):
-    with pytest.raises(zoo.OptionError, match="jobs must be a whole number"):
+    with pytest.raises(zoo.errors.OptionError, match="jobs must be a whole number"):
         matrix(jobs=jobs)
 
 
 @pytest.mark.parametrize("options", [{"encoders": "no*such"}, {"decoders": "no*such"}])
 def test_a_pattern_that_matches_nothing_is_an_unknown_id(mini, matrix, options):
-    with pytest.raises(zoo.UnknownIdError, match=r"matches 'no\*such'"):
+    with pytest.raises(zoo.errors.UnknownIdError, match=r"matches 'no\*such'"):
         matrix(**options)
 
 
@@ -449,7 +449,7 @@ def test_a_decoder_whose_code_ends_the_program_is_a_cell_with_its_error(tmp_path
         def forward(self, features):
             raise end
 
-    zoo.register_encoder("even", Conv, pyramid=[zoo.FeatureMap(name="map16", channels=8, stride=16)])
+    zoo.register_encoder("even", Conv, pyramid=[zoo.plugin.FeatureMap(name="map16", channels=8, stride=16)])
     zoo.register_decoder("ending", Ending)
     (cell,) = zoo.matrix("local:even", "local:ending", cache=tmp_path / "cache.sqlite").cells
     assert f"A call of the model was ended by {type(end).__name__}" in cell.error

@@ -71,7 +71,7 @@ def interrupt():
 def test_a_model_whose_code_ends_the_program_is_an_error_where_it_is_counted_and_timed(end, words):
     trial = trial_of("Ending", end=end)
     for run in (lambda: static_cost(trial), lambda: timed(make_step(build_subject(trial), trial, CPU), 1, CPU)):
-        with pytest.raises(zoo.PluginError, match=f"A call of the model was ended by {words}"):
+        with pytest.raises(zoo.errors.PluginError, match=f"A call of the model was ended by {words}"):
             run()
 
 
@@ -183,7 +183,7 @@ def test_a_model_that_runs_nowhere_raises_its_own_error():
 def test_a_reference_that_gives_no_model_is_told_by_its_name(factory, told):
     facts = {"batch": 1, "height": 32, "width": 32, "dtype": "float32", "input": "random", "classes": 1, "in_channels": 3}
     trial = Trial(subject=Reference(name="peer", factory=factory, options={}), mode="inference", **facts)
-    with pytest.raises(zoo.ConfigError, match="peer") as caught:
+    with pytest.raises(zoo.errors.ConfigError, match="peer") as caught:
         static_cost(trial)
     assert told in str(caught.value)
 
@@ -228,8 +228,8 @@ class OneSize(nn.Module):
 
 @pytest.mark.usefixtures("fresh_registry")
 def test_an_encoder_made_for_one_size_is_measured_at_the_trials_and_not_at_its_own():
-    sizes = zoo.ImageSizes(fixed=(SIDE, SIDE), multiple=4, adapts=True)
-    maps = (zoo.FeatureMap(name="patches", channels=8, stride=4),)
+    sizes = zoo.plugin.ImageSizes(fixed=(SIDE, SIDE), multiple=4, adapts=True)
+    maps = (zoo.plugin.FeatureMap(name="patches", channels=8, stride=4),)
     zoo.register_encoder("one-size", OneSize, pyramid=maps, sizes=sizes)
 
     def cost(side, **options):

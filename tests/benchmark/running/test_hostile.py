@@ -37,7 +37,7 @@ PLUGIN = """
         def forward(self, x):
             return [self.fine(x)]
 
-    zoo.register_encoder("tiny", TinyEncoder, pyramid=[zoo.FeatureMap(name="map2", channels=8, stride=2)])
+    zoo.register_encoder("tiny", TinyEncoder, pyramid=[zoo.plugin.FeatureMap(name="map2", channels=8, stride=2)])
 
     class Finest(nn.Module):
         def __init__(self, pyramid):

@@ -67,7 +67,7 @@ TINY = """
             fine = self.fine(x)
             return [fine, self.coarse(fine)]
 
-    PYRAMID = [zoo.FeatureMap(name=f"map{stride}", channels=8, stride=stride) for stride in (2, 4)]
+    PYRAMID = [zoo.plugin.FeatureMap(name=f"map{stride}", channels=8, stride=stride) for stride in (2, 4)]
     zoo.register_encoder("tiny", TinyEncoder, pyramid=PYRAMID)
 
     class Finest(nn.Module):
@@ -446,7 +446,9 @@ def test_a_runtime_whose_output_is_another_is_an_error_and_not_a_time(run):
 
 
 def test_a_runtime_of_another_device_is_refused_before_anything_is_measured(run):
-    with pytest.raises(zoo.ConfigError, match="'deploy-cudagraphs' cannot be used here: it is used on cuda devices only"):
+    with pytest.raises(
+        zoo.errors.ConfigError, match="'deploy-cudagraphs' cannot be used here: it is used on cuda devices only"
+    ):
         run(pairings=[pairing("unet-basic")], runtime=["eager", "deploy-cudagraphs"])
 
 
@@ -482,14 +484,14 @@ def test_the_table_says_where_it_was_measured(table):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")
 def test_a_device_that_is_not_there_is_told_before_anything_is_measured(run):
-    with pytest.raises(zoo.ConfigError, match="'cuda'") as caught:
+    with pytest.raises(zoo.errors.ConfigError, match="'cuda'") as caught:
         run(pairings=[pairing("unet-basic")], device="cuda")
     assert "'cpu'" in str(caught.value)
 
 
 @pytest.mark.parametrize("device", ["toaster", "meta", ""])
 def test_a_device_on_which_nothing_can_be_measured_is_told(run, device):
-    with pytest.raises(zoo.ConfigError, match="device") as caught:
+    with pytest.raises(zoo.errors.ConfigError, match="device") as caught:
         run(pairings=[pairing("unet-basic")], device=device)
     assert "'auto'" in str(caught.value)
 
@@ -498,7 +500,7 @@ def test_a_device_on_which_nothing_can_be_measured_is_told(run, device):
 def test_a_plugin_file_that_cannot_be_used_is_told_before_anything_is_measured(run, tmp_path, source, told):
     if source is not None:
         (tmp_path / "mine.py").write_text(source, encoding="utf-8")
-    with pytest.raises(zoo.PluginError, match=told) as caught:
+    with pytest.raises(zoo.errors.PluginError, match=told) as caught:
         run(plugins=["mine.py"], pairings=[pairing("unet-basic")])
     assert str(tmp_path / "mine.py") in str(caught.value)
 
@@ -507,7 +509,7 @@ def test_plugin_files_of_one_name_in_two_folders_do_not_replace_each_other(run, 
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.py").write_text(dedent(TUTORIAL), encoding="utf-8")
-    with pytest.raises(zoo.RegistrationError, match="'basic' is registered already"):
+    with pytest.raises(zoo.errors.RegistrationError, match="'basic' is registered already"):
         run(plugins=["a/mine.py", "b/mine.py"], pairings=[pairing("basic", encoder="resnet18")])
 
 

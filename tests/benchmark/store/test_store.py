@@ -189,11 +189,11 @@ def test_a_run_of_another_machine_is_taken_to_be_gone(store, path):
 
 def test_a_round_that_cannot_be_kept_whole_leaves_nothing(store, path):
     run = begin(store).id
-    with pytest.raises(zoo.StoreError):
+    with pytest.raises(zoo.errors.StoreError):
         add_round(store, run, 0, 0.1, BASIC, STRANGER)
     assert (seconds_of(store, run), store.groups(run)[0].rounds) == ([{}, {}], 0)
     add_round(store, run, 0, 0.2, BASIC, BILINEAR)
-    with pytest.raises(zoo.StoreError):
+    with pytest.raises(zoo.errors.StoreError):
         add_round(store, run, 0, 0.9, BILINEAR, BASIC)
     assert seconds_of(store, run) == [{0: 0.2}, {0: 0.2}]
     with closing(sqlite3.connect(path)) as database:
@@ -202,13 +202,13 @@ def test_a_round_that_cannot_be_kept_whole_leaves_nothing(store, path):
 
 
 def test_a_store_that_must_be_there_is_not_made(tmp_path):
-    with pytest.raises(zoo.StoreError, match="zoo bench"):
+    with pytest.raises(zoo.errors.StoreError, match="zoo bench"):
         Store(tmp_path / "absent.sqlite", must_exist=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_is_not_there_is_told(store):
-    with pytest.raises(zoo.StoreError, match="no run 7"):
+    with pytest.raises(zoo.errors.StoreError, match="no run 7"):
         store.run(7)
 
 
@@ -217,7 +217,7 @@ def test_a_store_of_another_version_is_refused_and_left_as_it_is(store, path, ve
     store.close()
     with closing(sqlite3.connect(path)) as database:
         database.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(zoo.StoreError, match=f"another version.*version {version},.*new --store") as caught:
+    with pytest.raises(zoo.errors.StoreError, match=f"another version.*version {version},.*new --store") as caught:
         Store(path)
     assert str(path) in str(caught.value)
     with closing(sqlite3.connect(path)) as database:
@@ -228,7 +228,7 @@ def test_a_file_that_is_no_database_is_told_and_left_as_it_is(tmp_path):
     path = tmp_path / "noise.sqlite"
     noise = random.Random(0).randbytes(8192)
     path.write_bytes(noise)
-    with pytest.raises(zoo.StoreError, match=r"noise\.sqlite") as caught:
+    with pytest.raises(zoo.errors.StoreError, match=r"noise\.sqlite") as caught:
         Store(path)
     assert "--store" in str(caught.value)
     assert path.read_bytes() == noise
@@ -238,7 +238,7 @@ def test_a_folder_or_a_path_under_a_file_is_no_store(tmp_path):
     file = tmp_path / "file"
     file.touch()
     for path in (tmp_path, file / "store.sqlite"):
-        with pytest.raises(zoo.StoreError) as caught:
+        with pytest.raises(zoo.errors.StoreError) as caught:
             Store(path)
         assert str(path) in str(caught.value)
 
@@ -247,7 +247,7 @@ def test_a_database_of_another_program_is_not_written_into(tmp_path):
     path = tmp_path / "theirs.sqlite"
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE photo (id INTEGER)")
-    with pytest.raises(zoo.StoreError, match=r"theirs\.sqlite"):
+    with pytest.raises(zoo.errors.StoreError, match=r"theirs\.sqlite"):
         Store(path)
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("photo",)]

@@ -247,7 +247,7 @@ def test_the_columns_that_say_something_are_shown_and_any_can_be_asked_for(table
     assert not any(heading in headings for heading in ("allocated", "mIoU", "batch that fits", "format", "runtime"))
     few = document(table, chosen_columns(table.rows, "pairing, p90,rss")).render("markdown")
     assert few.splitlines()[2] == "| pairing | p90 ms | RSS MiB |"
-    with pytest.raises(zoo.OptionError, match="'latncy'") as caught:
+    with pytest.raises(zoo.errors.OptionError, match="'latncy'") as caught:
         chosen_columns(table.rows, "pairing,latncy")
     assert "Did you mean 'latency'?" in str(caught.value)
 

@@ -147,7 +147,7 @@ def test_its_hook_is_light_and_tells_source_licence_options_and_api(tmp_path, wr
     )
     environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.stdout.split() == ["my-one", "Apache-2.0", "True", "1", str(zoo.API_VERSION), "False"]
+    assert done.stdout.split() == ["my-one", "Apache-2.0", "True", "1", str(zoo.plugin.API_VERSION), "False"]
 
 
 def test_a_written_decoder_is_listed_and_builds_with_any_encoder(written):
@@ -157,7 +157,7 @@ def test_a_written_decoder_is_listed_and_builds_with_any_encoder(written):
     with torch.inference_mode():
         assert model(torch.rand(1, 3, 65, 97)).shape == (1, 3, 65, 97)
     assert type(model.decoder).__name__ == "MyFpnDecoder"
-    with pytest.raises(zoo.OptionError, match="width is a whole number"):
+    with pytest.raises(zoo.errors.OptionError, match="width is a whole number"):
         zoo.build("resnet18", "my-fpn", decoder_options={"width": 0})
 
 
@@ -190,9 +190,9 @@ def test_a_written_encoder_loads_only_weights_that_fit(written, tmp_path):
         "other.pth": r"missing: stages\.stage1\.0\.weight, .* and \d+ more; unexpected: head\.weight",
         "list.pth": "holds no state dict",
     }.items():
-        with pytest.raises(zoo.WeightsError, match=told):
+        with pytest.raises(zoo.errors.WeightsError, match=told):
             zoo.build("my-enc", "unet-basic", encoder_options={"width": 4}, weights=str(tmp_path / name))
-    with pytest.raises(zoo.WeightsError, match="of another shape"):
+    with pytest.raises(zoo.errors.WeightsError, match="of another shape"):
         make(maps=("stage1",), width=8, weights=str(tmp_path / "whole.pth"))
 
 

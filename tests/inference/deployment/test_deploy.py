@@ -131,7 +131,7 @@ def test_the_sum_of_a_step_up_is_done_by_the_skips_convolution():
     class StepUp(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv = zoo.UpsampledConv2d(4, 4, 8, form="low")
+            self.conv = zoo.plugin.UpsampledConv2d(4, 4, 8, form="low")
 
         def forward(self, x):
             return self.conv(x, nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")).relu()
@@ -297,7 +297,7 @@ def test_an_image_that_the_model_refuses_is_refused_in_the_same_words():
     model = built(SMALL, "unet-basic", levels=2)
     deployed = zoo.deploy(model, example=images(), runtime="eager")
     for image in (images(channels=1), "cat.jpg"):
-        with pytest.raises(zoo.InputError, match=r"takes images of shape \(N, 3, H, W\)"):
+        with pytest.raises(zoo.errors.InputError, match=r"takes images of shape \(N, 3, H, W\)"):
             deployed(image)
 
 
@@ -311,17 +311,21 @@ def test_without_an_example_a_pairing_gets_the_size_that_it_is_made_for():
 @pytest.mark.parametrize(
     ("options", "error", "told"),
     [
-        ({"runtime": "tensorrt"}, zoo.OptionError, "'eager', 'cudagraphs', 'compile', 'onnxruntime', 'openvino'"),
-        ({"runtime": ()}, zoo.OptionError, "runtime is 'auto'"),
-        ({"passes": ["fold-everything"]}, zoo.OptionError, "'fold-norms'"),
-        ({"passes": "fold-norms"}, zoo.OptionError, "passes takes names"),
-        ({"tolerance": 0}, zoo.OptionError, "above 0, such as 1e-4; found 0"),
-        ({"tolerance": float("nan")}, zoo.OptionError, "found nan"),
-        ({"tolerance": "low"}, zoo.OptionError, "found 'low'"),
-        ({"example": torch.zeros(3, 64, 64)}, zoo.InputError, r"\(N, channels, H, W\); found \(3, 64, 64\)"),
-        ({"example": "cat.jpg"}, zoo.InputError, "found 'cat.jpg'"),
-        ({"example": torch.zeros(1, 3, 64, 64, device="meta")}, zoo.InputError, "example is on meta and the model on cpu"),
-        ({"example": torch.zeros(1, 1, 64, 64)}, zoo.InputError, "takes images of shape"),
+        ({"runtime": "tensorrt"}, zoo.errors.OptionError, "'eager', 'cudagraphs', 'compile', 'onnxruntime', 'openvino'"),
+        ({"runtime": ()}, zoo.errors.OptionError, "runtime is 'auto'"),
+        ({"passes": ["fold-everything"]}, zoo.errors.OptionError, "'fold-norms'"),
+        ({"passes": "fold-norms"}, zoo.errors.OptionError, "passes takes names"),
+        ({"tolerance": 0}, zoo.errors.OptionError, "above 0, such as 1e-4; found 0"),
+        ({"tolerance": float("nan")}, zoo.errors.OptionError, "found nan"),
+        ({"tolerance": "low"}, zoo.errors.OptionError, "found 'low'"),
+        ({"example": torch.zeros(3, 64, 64)}, zoo.errors.InputError, r"\(N, channels, H, W\); found \(3, 64, 64\)"),
+        ({"example": "cat.jpg"}, zoo.errors.InputError, "found 'cat.jpg'"),
+        (
+            {"example": torch.zeros(1, 3, 64, 64, device="meta")},
+            zoo.errors.InputError,
+            "example is on meta and the model on cpu",
+        ),
+        ({"example": torch.zeros(1, 1, 64, 64)}, zoo.errors.InputError, "takes images of shape"),
     ],
 )
 def test_a_mistake_is_told_with_what_helps(options, error, told):
@@ -330,19 +334,19 @@ def test_a_mistake_is_told_with_what_helps(options, error, told):
 
 
 def test_a_module_of_ones_own_needs_an_example_and_one_tensor():
-    with pytest.raises(zoo.InputError, match="needs example= for a Conv2d"):
+    with pytest.raises(zoo.errors.InputError, match="needs example= for a Conv2d"):
         zoo.deploy(nn.Conv2d(3, 2, 1))
 
     class Two(nn.Module):
         def forward(self, x):
             return x, x
 
-    with pytest.raises(zoo.InputError, match="returns one tensor; Two returns tuple"):
+    with pytest.raises(zoo.errors.InputError, match="returns one tensor; Two returns tuple"):
         zoo.deploy(Two(), example=images())
 
 
 def test_explain_of_anything_else_alone_says_what_it_takes():
-    with pytest.raises(zoo.OptionError, match=r"a model that zoo\.deploy made; found str alone"):
+    with pytest.raises(zoo.errors.OptionError, match=r"a model that zoo\.deploy made; found str alone"):
         zoo.explain("resnet18")
 
 
@@ -438,7 +442,7 @@ def test_a_model_whose_code_ends_the_program_is_an_error(end):
         def forward(self, image):
             raise end
 
-    with pytest.raises(zoo.PluginError, match=rf"zoo\.deploy was ended by {type(end).__name__}"):
+    with pytest.raises(zoo.errors.PluginError, match=rf"zoo\.deploy was ended by {type(end).__name__}"):
         zoo.deploy(Ending(3, 2, 1), example=images(), runtime="eager")
 
 

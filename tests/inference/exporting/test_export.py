@@ -167,7 +167,7 @@ def test_sizes_that_an_encoder_takes_do_not_close_an_export(facts, policy, tmp_p
     from zoo_resnet18.encoder import ResNet18Encoder
 
     pyramid = zoo.negotiate("resnet18", "unet-basic", levels=2).pyramid
-    zoo.register_encoder("particular", ResNet18Encoder, pyramid=pyramid, sizes=zoo.ImageSizes(**facts))
+    zoo.register_encoder("particular", ResNet18Encoder, pyramid=pyramid, sizes=zoo.plugin.ImageSizes(**facts))
     model = built("local:particular", size_policy=policy)
     report = zoo.export(model, tmp_path / "model.onnx", timeout=None)
     assert (report.size, report.notes) == (None, ())
@@ -179,7 +179,7 @@ def test_a_size_policy_that_refuses_sizes_gives_a_file_of_one_size(tmp_path):
     report = zoo.export(model, tmp_path / "model.pt2", size=(64, 96), timeout=None)
     assert report.path.name == "model-64x96.pt2"
     assert "size_policy='error'" in str(report)
-    with pytest.raises(zoo.InputError, match="multiples of 4"):
+    with pytest.raises(zoo.errors.InputError, match="multiples of 4"):
         zoo.export(model, tmp_path / "model.pt2", size=(65, 96), timeout=None)
 
 
@@ -232,7 +232,7 @@ def test_a_graph_that_is_wrong_at_other_sizes_is_not_kept(tmp_path, fresh_regist
     zoo.register_decoder("deciding", Deciding)
     model = built(decoder="local:deciding")
     place = tmp_path / "model.pt2"
-    with pytest.raises(zoo.ExportError, match=r"more than the tolerance, 0\.0001; .* not written.*--fixed"):
+    with pytest.raises(zoo.errors.ExportError, match=r"more than the tolerance, 0\.0001; .* not written.*--fixed"):
         zoo.export(model, place, timeout=None)
     assert list(tmp_path.iterdir()) == []
     assert zoo.export(model, place, size=(64, 64), fixed=True, timeout=None).path.name == "model-64x64.pt2"
@@ -241,7 +241,7 @@ def test_a_graph_that_is_wrong_at_other_sizes_is_not_kept(tmp_path, fresh_regist
 def test_past_the_tolerance_nothing_is_written_and_what_was_there_stays(tmp_path):
     place = tmp_path / "model.onnx"
     place.write_bytes(b"before")
-    with pytest.raises(zoo.ExportError, match=r"(?s)tolerance, 1e-12.*1x3x96x128.*2x3x75x133"):
+    with pytest.raises(zoo.errors.ExportError, match=r"(?s)tolerance, 1e-12.*1x3x96x128.*2x3x75x133"):
         zoo.export(built(), place, tolerance=1e-12, timeout=None)
     assert place.read_bytes() == b"before"
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
@@ -288,12 +288,12 @@ def test_the_model_stays_as_it_was(tmp_path):
 def test_a_mistake_is_told_before_any_work(path, options, message, tmp_path):
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(zoo.OptionError, match=message):
+    with pytest.raises(zoo.errors.OptionError, match=message):
         zoo.export(built(), tmp_path / path, **options)
 
 
 def test_a_module_that_is_no_pairing_is_refused(tmp_path):
-    with pytest.raises(zoo.OptionError, match=r"zoo\.build or zoo\.load gave; found a Conv2d"):
+    with pytest.raises(zoo.errors.OptionError, match=r"zoo\.build or zoo\.load gave; found a Conv2d"):
         zoo.export(nn.Conv2d(3, 3, 1), tmp_path / "model.pt2")
 
 
@@ -302,7 +302,7 @@ def test_a_missing_package_is_told_with_what_installs_it(suffix, package, tmp_pa
     monkeypatch.setattr(
         "zoo.inference.runtimes.find_spec", lambda name: None if name == package else sys.modules["zoo"].__spec__
     )
-    with pytest.raises(zoo.OptionError, match=rf"{package} not installed: pip install 'segmentation-zoo\[deploy\]'"):
+    with pytest.raises(zoo.errors.OptionError, match=rf"{package} not installed: pip install 'segmentation-zoo\[deploy\]'"):
         zoo.export(built(), tmp_path / f"model.{suffix}")
 
 
@@ -379,7 +379,7 @@ def test_a_model_whose_code_ends_the_program_is_an_error(tmp_path, end):
 
     model = built()
     model.head = Ending(1, 1, 1)
-    with pytest.raises(zoo.PluginError, match=rf"zoo\.export was ended by {type(end).__name__}"):
+    with pytest.raises(zoo.errors.PluginError, match=rf"zoo\.export was ended by {type(end).__name__}"):
         zoo.export(model, tmp_path / "model.pt2", timeout=None)
     assert not list(tmp_path.iterdir())
 
@@ -390,7 +390,7 @@ def test_a_model_that_gives_no_number_is_told_from_an_export_that_is_not_exact(t
     with torch.no_grad():
         model.head.bias.fill_(value)
     with pytest.raises(
-        zoo.ExportError, match=r"cannot be exported\. The model itself gives NaN or infinity in 196,608 of 196,608"
+        zoo.errors.ExportError, match=r"cannot be exported\. The model itself gives NaN or infinity in 196,608 of 196,608"
     ):
         zoo.export(model, tmp_path / "model.pt2", timeout=None)
     assert not list(tmp_path.iterdir())

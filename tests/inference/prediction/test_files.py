@@ -232,7 +232,7 @@ def test_what_is_there_already_is_kept_skipped_or_replaced_as_asked(predictor, i
     out = tmp_path / "out"
     zoo.predict_files(predictor, [images / "a.png"], out)
     (out / "a.png").write_bytes(b"mine")
-    with pytest.raises(zoo.OptionError, match=r"a\.png: there already.*'skip'.*'replace'"):
+    with pytest.raises(zoo.errors.OptionError, match=r"a\.png: there already.*'skip'.*'replace'"):
         zoo.predict_files(predictor, [images], out)
     assert names(out) == ["a.png"]
     found = zoo.predict_files(predictor, [images], out, existing="skip")
@@ -243,7 +243,7 @@ def test_what_is_there_already_is_kept_skipped_or_replaced_as_asked(predictor, i
 
 
 def test_an_image_is_never_lost_to_a_mask(predictor, images):
-    with pytest.raises(zoo.OptionError, match=r"a\.png would be lost to what is written"):
+    with pytest.raises(zoo.errors.OptionError, match=r"a\.png would be lost to what is written"):
         zoo.predict_files(predictor, [images], images, existing="replace")
     assert (images / "a.png").stat().st_size > 1000
 
@@ -254,7 +254,7 @@ def test_an_image_is_never_lost_to_an_overlay_or_to_probabilities(predictor, ima
     (images / "a.png").unlink()
     (images / "c.png").unlink()
     for option in ("overlay", "probabilities"):
-        with pytest.raises(zoo.OptionError, match=f"b-{option}.* would be lost to what is written"):
+        with pytest.raises(zoo.errors.OptionError, match=f"b-{option}.* would be lost to what is written"):
             zoo.predict_files(predictor, [images], images, existing="replace", **{option: True})
         assert (images / f"b-{option}").with_suffix(".jpg" if option == "overlay" else ".npy").read_bytes() == b"mine"
 
@@ -269,7 +269,7 @@ def test_one_path_will_do_and_a_file_named_in_two_ways_is_predicted_once(predict
 
 def test_two_images_of_one_name_are_refused(predictor, images, tmp_path):
     Image.fromarray(noise(40, 50, 3)).save(images / "a.jpg")
-    with pytest.raises(zoo.DataError, match=r"a\.jpg and .*a\.png would have one name"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.jpg and .*a\.png would have one name"):
         zoo.predict_files(predictor, [images], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -286,7 +286,7 @@ def test_an_output_within_the_images_is_not_predicted_again(predictor, images):
 )
 def test_a_path_that_has_no_image_is_told(predictor, tmp_path, monkeypatch, given, told):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(zoo.DataError, match=told):
+    with pytest.raises(zoo.errors.DataError, match=told):
         zoo.predict_files(predictor, given, "out")
 
 
@@ -312,23 +312,23 @@ def test_what_no_mask_can_replace_is_told_before_anything_is_written(predictor, 
     place = tmp_path / "out/a.png"
     place.parent.mkdir()
     {"folder": os.mkdir, "loop": lambda path: path.symlink_to(path.name), "pipe": os.mkfifo}[what](place)
-    with pytest.raises(zoo.OptionError, match=r"a\.png is written to, and cannot be"):
+    with pytest.raises(zoo.errors.OptionError, match=r"a\.png is written to, and cannot be"):
         zoo.predict_files(predictor, [tmp_path / "b.png", tmp_path / "a.png"], tmp_path / "out", existing=existing)
     assert [path.name for path in place.parent.iterdir()] == ["a.png"]
 
 
 def test_an_output_that_cannot_be_written_is_told(predictor, images, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(zoo.OptionError, match="is no folder, and the output is one"):
+    with pytest.raises(zoo.errors.OptionError, match="is no folder, and the output is one"):
         zoo.predict_files(predictor, [images], tmp_path / "file")
-    with pytest.raises(zoo.OptionError, match="cannot be written"):
+    with pytest.raises(zoo.errors.OptionError, match="cannot be written"):
         zoo.predict_files(predictor, [images], tmp_path / "file/within")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_told(predictor, images, tmp_path):
     (tmp_path / "out").mkdir(mode=0o500)
-    with pytest.raises(zoo.OptionError, match="cannot be written"):
+    with pytest.raises(zoo.errors.OptionError, match="cannot be written"):
         zoo.predict_files(predictor, [images], tmp_path / "out")
 
 

@@ -66,7 +66,7 @@ def test_a_palette_without_a_pixels_colour_is_broken(predictor, tmp_path):
     with_palette(GREY).save(tmp_path / "image.tif")
     content = (tmp_path / "image.tif").read_bytes()
     (tmp_path / "image.tif").write_bytes(content.replace(struct.pack("<HHI", 320, 3, 768), struct.pack("<HHI", 320, 3, 48)))
-    with pytest.raises(zoo.DataError, match="broken: its palette has 16 colours"):
+    with pytest.raises(zoo.errors.DataError, match="broken: its palette has 16 colours"):
         predictor(tmp_path / "image.tif")
 
 
@@ -95,7 +95,7 @@ def test_a_tiff_of_several_images_is_refused(predictor, tmp_path, height):
     with tifffile.TiffWriter(tmp_path / "image.tif") as file:
         file.write(IMAGE, photometric="rgb")
         file.write(IMAGE[:height], photometric="rgb")
-    with pytest.raises(zoo.DataError, match="2 images; a file has one"):
+    with pytest.raises(zoo.errors.DataError, match="2 images; a file has one"):
         predictor(tmp_path / "image.tif")
 
 
@@ -143,5 +143,5 @@ def test_of_a_tiff_opacity_is_left_out_where_it_says_so(predictor, tmp_path, sam
     if is_read:
         assert (predictor(tmp_path / "a.tif").mask == predictor(pixels[..., :3]).mask).all()
     else:
-        with pytest.raises(zoo.DataError, match="4 channels, and the model takes 3"):
+        with pytest.raises(zoo.errors.DataError, match="4 channels, and the model takes 3"):
             predictor(tmp_path / "a.tif")

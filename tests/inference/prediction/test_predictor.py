@@ -94,7 +94,7 @@ def test_an_encoder_of_one_size_has_tiles_of_that_size():
     unasked = zoo.Predictor(model)(noise(100, 150, 3), probabilities=True)
     assert np.array_equal(unasked.probabilities, found.probabilities)
     assert zoo.Predictor(model, tile=None).takes_whole((100, 150))
-    with pytest.raises(zoo.OptionError, match="made for 64x64; tiles are of that"):
+    with pytest.raises(zoo.errors.OptionError, match="made for 64x64; tiles are of that"):
         zoo.Predictor(model, tile=128)
 
 
@@ -166,7 +166,7 @@ def test_grey_is_repeated_opacity_left_out_and_colours_brought_to_grey(model):
     ],
 )
 def test_what_is_no_image_for_the_model_is_refused(model, image, told):
-    with pytest.raises(zoo.DataError, match=told):
+    with pytest.raises(zoo.errors.DataError, match=told):
         zoo.Predictor(model)(image)
 
 
@@ -199,11 +199,11 @@ def test_masks_and_probabilities_go_to_arrays_of_ones_own(model, tmp_path):
     assert np.load(tmp_path / "kept.npy") == pytest.approx(expected.probabilities, abs=1e-3)
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    with pytest.raises(zoo.OptionError, match=r"mask= is an array of the shape \(150, 130\) here"):
+    with pytest.raises(zoo.errors.OptionError, match=r"mask= is an array of the shape \(150, 130\) here"):
         predictor(image, mask=mask[:100])
-    with pytest.raises(zoo.OptionError, match=r"of uint8 or a type that holds it; found .* of bool"):
+    with pytest.raises(zoo.errors.OptionError, match=r"of uint8 or a type that holds it; found .* of bool"):
         predictor(image, mask=np.empty((150, 130), bool))
-    with pytest.raises(zoo.OptionError, match=r"of float16 or a type that holds it; found .* of uint8"):
+    with pytest.raises(zoo.errors.OptionError, match=r"of float16 or a type that holds it; found .* of uint8"):
         predictor(image, probabilities=np.empty((3, 150, 130), np.uint8))
 
 
@@ -215,7 +215,7 @@ def test_a_saved_model_and_a_deployed_one_predict_as_the_model_does(model, tmp_p
     assert np.array_equal(saved(image, probabilities=True).probabilities, expected)
     deployed = zoo.deploy(model, example=torch.rand(1, 3, 70, 70), runtime="eager")
     assert zoo.Predictor(deployed)(image, probabilities=True).probabilities == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(zoo.OptionError, match=r"precision='bfloat16' changes nothing in a deployed model"):
+    with pytest.raises(zoo.errors.OptionError, match=r"precision='bfloat16' changes nothing in a deployed model"):
         zoo.Predictor(deployed, precision="bfloat16")
 
 
@@ -246,7 +246,7 @@ def test_a_model_whose_code_ends_the_program_fails_on_the_image(end, tile):
 
     model = built(levels=2)
     model.head = Ending(1, 3, 1)
-    with pytest.raises(zoo.InputError, match=rf"The model fails on images \(1, 3, .*\): {type(end).__name__}"):
+    with pytest.raises(zoo.errors.InputError, match=rf"The model fails on images \(1, 3, .*\): {type(end).__name__}"):
         zoo.Predictor(model, tile=tile)(noise(40, 40, 3))
 
 

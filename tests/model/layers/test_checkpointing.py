@@ -70,12 +70,12 @@ def test_in_eval_mode_and_without_a_gradient_it_changes_nothing(choice):
 
 
 def test_a_decoder_without_steps_is_told():
-    with pytest.raises(zoo.OptionError, match="the decoder smp:fpn has no steps to checkpoint"):
+    with pytest.raises(zoo.errors.OptionError, match="the decoder smp:fpn has no steps to checkpoint"):
         zoo.build("timm:test_resnet", "smp:fpn", gradient_checkpointing="both")
 
 
 def test_another_choice_is_refused():
     with pytest.raises(
-        zoo.OptionError, match="gradient_checkpointing is one of None, 'encoder', 'decoder', 'both'; found 'all'"
+        zoo.errors.OptionError, match="gradient_checkpointing is one of None, 'encoder', 'decoder', 'both'; found 'all'"
     ):
         zoo.build("timm:test_resnet", "unet-basic", gradient_checkpointing="all")

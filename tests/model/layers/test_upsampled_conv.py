@@ -59,7 +59,7 @@ def test_each_tap_of_the_4x4_kernel_is_the_sum_of_the_taps_that_a_phase_sees():
 @pytest.mark.parametrize("size", SHAPES)
 @pytest.mark.parametrize("form", ["auto", "low"])
 def test_the_module_equals_the_plain_form(form, size, skip, bias, layout):
-    conv = zoo.UpsampledConv2d(6, skip, 5, bias=bias, form=form).to(memory_format=layout)
+    conv = zoo.plugin.UpsampledConv2d(6, skip, 5, bias=bias, form=form).to(memory_format=layout)
     tensors = [tensor.to(memory_format=layout) for tensor in inputs(*size, skip=skip)]
     found, expected = conv(*tensors), plain(conv, *tensors)
     assert relative_error(found, expected) < 1e-5
@@ -68,7 +68,7 @@ def test_the_module_equals_the_plain_form(form, size, skip, bias, layout):
 
 @pytest.mark.parametrize("size", [(15, 20), (16, 19), (17, 21), (30, 40)])
 def test_a_skip_that_is_not_exactly_twice_as_large_gets_the_plain_form(size):
-    conv = zoo.UpsampledConv2d(6, 4, 5, form="low")
+    conv = zoo.plugin.UpsampledConv2d(6, 4, 5, form="low")
     x, skip = torch.randn(1, 6, 8, 10), torch.randn(1, 4, *size)
     torch.testing.assert_close(conv(x, skip), plain(conv, x, skip), rtol=0, atol=0)
 
@@ -76,7 +76,7 @@ def test_a_skip_that_is_not_exactly_twice_as_large_gets_the_plain_form(size):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("skip", [0, 4])
 def test_gradients_equal_the_plain_forms(skip, layout):
-    conv = zoo.UpsampledConv2d(6, skip, 5, form="low").to(memory_format=layout)
+    conv = zoo.plugin.UpsampledConv2d(6, skip, 5, form="low").to(memory_format=layout)
     gradients = []
     for call in (conv, lambda *tensors: plain(conv, *tensors)):
         tensors = [tensor.to(memory_format=layout).requires_grad_() for tensor in inputs(9, 8, skip=skip)]
@@ -87,7 +87,7 @@ def test_gradients_equal_the_plain_forms(skip, layout):
 
 
 def test_gradients_in_double_precision_are_those_of_finite_differences():
-    conv = zoo.UpsampledConv2d(2, 1, 2, form="low").double()
+    conv = zoo.plugin.UpsampledConv2d(2, 1, 2, form="low").double()
     x, skip = inputs(3, 2, up=2, skip=1, dtype=torch.float64, requires_grad=True)
 
     def call(x, skip, weight, bias):
@@ -97,7 +97,7 @@ def test_gradients_in_double_precision_are_those_of_finite_differences():
 
 
 def test_its_state_dict_is_an_ordinary_convolutions():
-    conv, ordinary = zoo.UpsampledConv2d(6, 4, 5), nn.Conv2d(10, 5, 3, padding=1)
+    conv, ordinary = zoo.plugin.UpsampledConv2d(6, 4, 5), nn.Conv2d(10, 5, 3, padding=1)
     conv.load_state_dict(ordinary.state_dict())
     shapes = [{name: value.shape for name, value in module.state_dict().items()} for module in (conv, ordinary)]
     assert shapes[0] == shapes[1]
@@ -123,7 +123,7 @@ def test_an_accelerator_wants_more_pixels_and_fewer_once_the_kernel_is_made():
 def test_few_pixels_get_the_plain_form_and_many_the_one_with_fewer_flops():
     flops = {}
     for form in ("plain", "auto"):
-        conv = zoo.UpsampledConv2d(8, 0, 8, form=form)
+        conv = zoo.plugin.UpsampledConv2d(8, 0, 8, form=form)
         for side in (4, 32):
             with FlopCounterMode(display=False) as counter:
                 conv(torch.randn(1, 8, side, side))
@@ -133,12 +133,12 @@ def test_few_pixels_get_the_plain_form_and_many_the_one_with_fewer_flops():
 
 
 def test_another_form_is_refused_with_those_there_are():
-    with pytest.raises(zoo.OptionError, match="'auto', 'plain', 'low'; found 'fast'"):
-        zoo.UpsampledConv2d(6, 4, 5, form="fast")
+    with pytest.raises(zoo.errors.OptionError, match="'auto', 'plain', 'low'; found 'fast'"):
+        zoo.plugin.UpsampledConv2d(6, 4, 5, form="fast")
 
 
 def test_it_works_under_bfloat16_autocast():
-    conv = zoo.UpsampledConv2d(6, 4, 5, form="low")
+    conv = zoo.plugin.UpsampledConv2d(6, 4, 5, form="low")
     x, skip = inputs(9, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = conv(x, skip)
@@ -149,12 +149,12 @@ def test_it_works_under_bfloat16_autocast():
 
 
 def test_it_works_on_the_meta_device():
-    conv = zoo.UpsampledConv2d(6, 4, 5).to("meta")
+    conv = zoo.plugin.UpsampledConv2d(6, 4, 5).to("meta")
     assert conv(*inputs(24, 32, device="meta")).shape == (2, 5, 48, 64)
 
 
 def test_copies_and_pickles_give_the_same():
-    conv, tensors = zoo.UpsampledConv2d(6, 4, 5), inputs(24, 32)
+    conv, tensors = zoo.plugin.UpsampledConv2d(6, 4, 5), inputs(24, 32)
     for other in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv))):
         torch.testing.assert_close(other(*tensors), conv(*tensors))
 
@@ -162,7 +162,7 @@ def test_copies_and_pickles_give_the_same():
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("skip", [0, 4])
 def test_an_export_of_open_sizes_is_right_at_each(strict, skip):
-    conv = zoo.UpsampledConv2d(6, skip, 5).eval()
+    conv = zoo.plugin.UpsampledConv2d(6, skip, 5).eval()
     height, width = torch.export.Dim("height", min=2, max=99), torch.export.Dim("width", min=2, max=99)
     shapes = ({2: height, 3: width}, {2: 2 * height, 3: 2 * width})[: 2 if skip else 1]
     exported = torch.export.export(conv, inputs(24, 32, skip=skip), dynamic_shapes=shapes, strict=strict).module()
@@ -172,7 +172,7 @@ def test_an_export_of_open_sizes_is_right_at_each(strict, skip):
 
 
 def test_an_export_of_one_size_keeps_the_low_resolution_form():
-    exported = torch.export.export(zoo.UpsampledConv2d(6, 4, 5), inputs(24, 32))
+    exported = torch.export.export(zoo.plugin.UpsampledConv2d(6, 4, 5), inputs(24, 32))
     assert any("conv_transpose2d" in str(node.target) for node in exported.graph.nodes)
 
 
@@ -181,7 +181,7 @@ def test_an_export_of_one_size_keeps_the_low_resolution_form():
 def test_onnx_runtime_gives_the_same(tmp_path):
     import onnxruntime
 
-    conv, tensors = zoo.UpsampledConv2d(6, 4, 5).eval(), inputs(24, 32)
+    conv, tensors = zoo.plugin.UpsampledConv2d(6, 4, 5).eval(), inputs(24, 32)
     torch.onnx.export(conv, tensors, dynamo=True, verbose=False).save(tmp_path / "conv.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "conv.onnx")
     names = [value.name for value in session.get_inputs()]
@@ -192,5 +192,5 @@ def test_onnx_runtime_gives_the_same(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_compiled_it_gives_the_same():
-    conv, tensors = zoo.UpsampledConv2d(6, 4, 5), inputs(24, 32)
+    conv, tensors = zoo.plugin.UpsampledConv2d(6, 4, 5), inputs(24, 32)
     assert relative_error(torch.compile(conv, fullgraph=True)(*tensors), conv(*tensors)) < 1e-5

@@ -85,7 +85,7 @@ def test_other_channels_than_three_are_asked_for_by_in_channels():
 
 @pytest.mark.parametrize("function", [zoo.build, zoo.negotiate, zoo.explain])
 def test_a_module_brings_its_own_weights(modules, function):
-    with pytest.raises(zoo.WeightsError, match=r"Sequential is a module and brings its own weights.*found 'imagenet'"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"Sequential is a module and brings its own weights.*found 'imagenet'"):
         function(modules["sequential"], "unet-basic", weights="imagenet")
 
 
@@ -98,7 +98,7 @@ def test_a_module_of_one_stride_gets_a_pyramid_made():
 
 def test_what_is_neither_an_id_nor_a_module_is_refused():
     for wrong in (3, None, b"resnet18", nn.Conv2d):
-        with pytest.raises(zoo.OptionError, match="id"):
+        with pytest.raises(zoo.errors.OptionError, match="id"):
             zoo.build(wrong, "unet-basic")
 
 
@@ -137,13 +137,15 @@ def declared(module, **declared_as):
     "wrap", [lambda tokens: tokens, Classifies, nn.Sequential, lambda tokens: nn.Sequential(tokens, nn.GELU())]
 )
 def test_tokens_whose_order_nobody_declares_are_refused_and_no_patch_embedding_is_taken_in_their_place(wrap):
-    with pytest.raises(zoo.NegotiationError, match=r"blocks.0.0.weight(?s:.)*num_prefix_tokens(?s:.)*forward_intermediates"):
+    with pytest.raises(
+        zoo.errors.NegotiationError, match=r"blocks.0.0.weight(?s:.)*num_prefix_tokens(?s:.)*forward_intermediates"
+    ):
         zoo.build(wrap(Tokens()), "unet-basic")
 
 
 def test_a_declaration_that_the_number_of_tokens_refutes_is_refused():
     for wrong in ({"num_prefix_tokens": 0, "patch_size": 8}, {"num_prefix_tokens": 1, "patch_size": 16}):
-        with pytest.raises(zoo.NegotiationError, match=f"declares {wrong['num_prefix_tokens']} prefix tokens"):
+        with pytest.raises(zoo.errors.NegotiationError, match=f"declares {wrong['num_prefix_tokens']} prefix tokens"):
             zoo.build(declared(Tokens(), **wrong), "unet-basic")
 
 
@@ -183,7 +185,7 @@ def test_a_list_of_a_map_and_of_tokens_is_not_cut_down_to_its_maps():
             fine = self.patch(image)
             return [fine, fine.relu(), super().forward(image)]
 
-    with pytest.raises(zoo.NegotiationError, match="blocks"):
+    with pytest.raises(zoo.errors.NegotiationError, match="blocks"):
         zoo.build(Both(), "unet-basic")
 
 
@@ -222,12 +224,12 @@ def test_a_module_of_one_image_size_is_measured_at_the_size_that_is_given():
 
 def test_a_module_of_one_image_size_names_the_keyword_that_is_missing_or_wrong():
     module = nn.Sequential(OneSize((64, 64)))
-    with pytest.raises(zoo.PluginError, match=r"takes images of 64 x 64(?s:.)*pass image_size=\(64, 64\)") as caught:
+    with pytest.raises(zoo.errors.PluginError, match=r"takes images of 64 x 64(?s:.)*pass image_size=\(64, 64\)") as caught:
         zoo.build(module, "unet-basic")
     assert "timm" not in str(caught.value)
-    with pytest.raises(zoo.PluginError, match=r"96 x 96 on(?s:.)*pass image_size=\(64, 64\)"):
+    with pytest.raises(zoo.errors.PluginError, match=r"96 x 96 on(?s:.)*pass image_size=\(64, 64\)"):
         zoo.build(module, "unet-basic", image_size=(96, 96))
-    with pytest.raises(zoo.PluginError, match=r"A module of one image size needs it as image_size=\(H, W\)"):
+    with pytest.raises(zoo.errors.PluginError, match=r"A module of one image size needs it as image_size=\(H, W\)"):
         zoo.build(OneSize(), "unet-basic")
 
 
@@ -237,13 +239,13 @@ def test_an_axis_order_that_one_size_does_not_show_is_not_guessed():
             x = self.three(self.two(self.one(image) + self.position)).permute(0, 2, 3, 1)
             return self.head(x).mean((1, 2))
 
-    with pytest.raises(zoo.NegotiationError, match=r"leave out 2 parameters(?s:.)*head.weight"):
+    with pytest.raises(zoo.errors.NegotiationError, match=r"leave out 2 parameters(?s:.)*head.weight"):
         zoo.build(ChannelsLast(), "unet-basic", image_size=(48, 64))
 
 
 def test_a_vision_transformer_of_one_size_needs_its_number_of_prefix_tokens_beside_it():
     module = torchvision.models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32).eval()
-    with pytest.raises(zoo.NegotiationError, match="declares patch_size = 8, and no num_prefix_tokens"):
+    with pytest.raises(zoo.errors.NegotiationError, match="declares patch_size = 8, and no num_prefix_tokens"):
         zoo.build(module, "unet-basic", image_size=(32, 32))
     module.num_prefix_tokens = 1
     model = zoo.build(module, "unet-basic", image_size=(32, 32)).eval()
@@ -328,7 +330,7 @@ def test_a_compiled_module_is_asked_for_plain_before_it_runs():
     compiled_in_place[2].compile(backend="eager")
     for module, where in ((torch.compile(small()), "as a whole"), (compiled_inside, "at 1"), (compiled_in_place, "at 2")):
         module.register_forward_pre_hook(lambda *_: ran.append(True))
-        with pytest.raises(zoo.PluginError, match=f"compiled {where}(?s:.)*_orig_mod(?s:.)*torch.compile.zoo.build"):
+        with pytest.raises(zoo.errors.PluginError, match=f"compiled {where}(?s:.)*_orig_mod(?s:.)*torch.compile.zoo.build"):
             zoo.build(module, "unet-basic")
     assert ran == []
 
@@ -345,7 +347,7 @@ def test_a_module_that_looks_up_positions_in_a_table_of_one_size_is_not_believed
             return self.last(x + rows.T[None, :, :, None])
 
     module = LooksUp()
-    with pytest.raises(zoo.PluginError, match=r"256 x 320 on its own device: IndexError(?s:.)*image_size="):
+    with pytest.raises(zoo.errors.PluginError, match=r"256 x 320 on its own device: IndexError(?s:.)*image_size="):
         zoo.build(module, "unet-basic")
     model = zoo.build(module, "unet-basic", image_size=(64, 96)).eval()
     assert model(torch.rand(1, 3, 100, 70)).shape == (1, 1, 100, 70)

@@ -15,7 +15,7 @@ import zoo
 pytestmark = pytest.mark.usefixtures("fresh_registry", "one_thread")
 
 MAPS = tuple(
-    zoo.FeatureMap(name=f"map{index}", channels=channels, stride=stride)
+    zoo.plugin.FeatureMap(name=f"map{index}", channels=channels, stride=stride)
     for index, (channels, stride) in enumerate(zip([64, 64, 64, 128, 256, 512], [2, 4, 4, 8, 16, 32], strict=True))
 )
 
@@ -100,14 +100,14 @@ def test_options_of_the_pairing_override_the_defaults(basic):
 
 
 def test_an_unknown_option_names_those_of_the_class(basic):
-    with pytest.raises(zoo.OptionError, match=r"local:basic has no option 'width'\. Its options: out_channels"):
+    with pytest.raises(zoo.errors.OptionError, match=r"local:basic has no option 'width'\. Its options: out_channels"):
         zoo.build("resnet18", "basic", decoder_options={"width": 3})
 
 
 def test_a_missing_default_is_the_plugins_error():
     zoo.register_decoder("basic", zoo.from_channels(BasicDecoder))
     with pytest.raises(
-        zoo.PluginError, match=r"BasicDecoder\(\) requires out_channels\. Give a value: .*out_channels="
+        zoo.errors.PluginError, match=r"BasicDecoder\(\) requires out_channels\. Give a value: .*out_channels="
     ) as caught:
         zoo.build("resnet18", "basic")
     assert isinstance(caught.value.__cause__, TypeError)
@@ -123,14 +123,16 @@ def test_a_missing_default_is_the_plugins_error():
 )
 def test_a_missing_number_of_classes_is_told_how_it_is_given(name, make):
     zoo.register_decoder("logits", zoo.from_channels(make))
-    with pytest.raises(zoo.PluginError, match=rf"zoo\.from_channels\(\.\.\., classes='{name}'\), .*makes_logits=True"):
+    with pytest.raises(zoo.errors.PluginError, match=rf"zoo\.from_channels\(\.\.\., classes='{name}'\), .*makes_logits=True"):
         zoo.build("resnet18", "logits", classes=3)
     zoo.register_decoder("right", zoo.from_channels(make, classes=name))
     assert zoo.build("resnet18", "right", classes=3)(torch.rand(2, 3, 64, 96)).shape == (2, 3, 64, 96)
 
 
 def test_an_encoder_with_fewer_maps_than_it_names_is_refused(basic):
-    with pytest.raises(zoo.NegotiationError, match=r"timm:resnet18 cannot serve local:basic(?s:.)*at least 6 .* 5 are left"):
+    with pytest.raises(
+        zoo.errors.NegotiationError, match=r"timm:resnet18 cannot serve local:basic(?s:.)*at least 6 .* 5 are left"
+    ):
         zoo.build("timm:resnet18", "basic")
 
 
@@ -171,12 +173,12 @@ def test_a_function_that_makes_the_decoder_is_wrapped_too():
 )
 def test_a_decoder_that_gives_no_map_is_named_when_it_is_built(decoder, found):
     zoo.register_decoder("wrong", zoo.from_channels(decoder, out_channels=4))
-    with pytest.raises(zoo.PluginError, match=found):
+    with pytest.raises(zoo.errors.PluginError, match=found):
         zoo.build("resnet18", "wrong")
 
 
 def test_only_what_can_be_called_is_wrapped():
-    with pytest.raises(zoo.RegistrationError, match=r"zoo\.from_channels wraps a decoder class; found 5"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"zoo\.from_channels wraps a decoder class; found 5"):
         zoo.from_channels(5)
 
 
@@ -203,9 +205,9 @@ def test_measuring_leaves_the_decoder_in_train_mode_on_the_device_asked_for():
 
 def test_the_same_class_and_defaults_register_again_others_do_not(basic):
     zoo.register_decoder("basic", zoo.from_channels(BasicDecoder, out_channels=256))
-    with pytest.raises(zoo.RegistrationError, match=r"out_channels=256.*out_channels=128"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"out_channels=256.*out_channels=128"):
         zoo.register_decoder("basic", zoo.from_channels(BasicDecoder, out_channels=128))
-    with pytest.raises(zoo.RegistrationError, match=r"BasicDecoder.*AnyNumber"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"BasicDecoder.*AnyNumber"):
         zoo.register_decoder("basic", zoo.from_channels(AnyNumber, out_channels=256))
 
 
@@ -225,7 +227,7 @@ def test_an_input_with_a_default_is_given_where_the_encoder_has_it():
 
 @pytest.mark.parametrize("thing", [dict, 3])
 def test_what_is_no_decoder_class_is_refused(thing):
-    with pytest.raises(zoo.RegistrationError, match=r"wraps a decoder class; found"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"wraps a decoder class; found"):
         zoo.from_channels(thing)
 
 
@@ -237,7 +239,7 @@ def test_a_decoder_that_reads_a_value_while_it_is_made_is_measured_by_a_real_run
 
     zoo.register_decoder("reading", zoo.from_channels(Reading))
     assert zoo.build("resnet18", "reading", classes=2)(torch.rand(2, 3, 33, 47)).shape == (2, 2, 33, 47)
-    with torch.device("meta"), pytest.raises(zoo.PluginError, match=r"local:reading raised .*meta tensors"):
+    with torch.device("meta"), pytest.raises(zoo.errors.PluginError, match=r"local:reading raised .*meta tensors"):
         zoo.build("resnet18", "reading")
 
 
@@ -259,7 +261,7 @@ class OneWidth(nn.Module):
 def test_a_width_that_the_class_gets_wrong_is_named_when_it_is_built():
     zoo.register_decoder("one-width", zoo.from_channels(OneWidth, out_channels=8))
     with pytest.raises(
-        zoo.PluginError, match=r"OneWidth\(out_channels=8\) raised RuntimeError .*to have 16 channels, but got 8"
+        zoo.errors.PluginError, match=r"OneWidth\(out_channels=8\) raised RuntimeError .*to have 16 channels, but got 8"
     ):
         zoo.build("resnet18", "one-width")
     assert zoo.build("resnet18", "one-width", decoder_options={"out_channels": 16}).decoder.out_channels == 16
@@ -315,7 +317,7 @@ def test_a_single_input_that_is_annotated_as_a_tensor_gets_the_coarsest_map():
 
 def test_a_single_input_that_takes_no_list_is_named_when_it_is_built():
     zoo.register_decoder("unannotated", zoo.from_channels(OneMapUnannotated, needs=zoo.Needs(max_levels=1)))
-    with pytest.raises(zoo.PluginError, match=r"OneMapUnannotated.*as one list.*annotate its input as torch\.Tensor"):
+    with pytest.raises(zoo.errors.PluginError, match=r"OneMapUnannotated.*as one list.*annotate its input as torch\.Tensor"):
         zoo.build("resnet18", "unannotated")
 
 
@@ -327,7 +329,7 @@ class Masked(Listed):
 
 def test_a_list_beside_an_optional_input_is_told_the_annotation():
     zoo.register_decoder("masked", zoo.from_channels(Masked))
-    with pytest.raises(zoo.PluginError, match=r"Masked.*one by one.*annotate its first input as list\[torch\.Tensor\]"):
+    with pytest.raises(zoo.errors.PluginError, match=r"Masked.*one by one.*annotate its first input as list\[torch\.Tensor\]"):
         zoo.build("resnet18", "masked")
 
 
@@ -360,7 +362,7 @@ class ChannelsFollow(AnyNumber):
 @pytest.mark.parametrize("decoder", [FixedGrid, Transposed, FixedRatio, FixedHeight, ChannelsFollow])
 def test_a_map_whose_size_does_not_follow_the_images_is_refused(decoder):
     zoo.register_decoder("wrong", zoo.from_channels(decoder))
-    with pytest.raises(zoo.PluginError, match=rf"{decoder.__name__}.*whose h and w follow the image's"):
+    with pytest.raises(zoo.errors.PluginError, match=rf"{decoder.__name__}.*whose h and w follow the image's"):
         zoo.build("resnet18", "wrong")
 
 
@@ -371,7 +373,7 @@ def test_a_map_whose_channels_come_last_is_refused_as_what_it_is(channels):
             return super().forward(*features).permute(0, 2, 3, 1)
 
     zoo.register_decoder("last", zoo.from_channels(ChannelsLast, out_channels=channels))
-    with pytest.raises(zoo.PluginError, match=r"has its channels last; return x\.permute\(0, 3, 1, 2\)"):
+    with pytest.raises(zoo.errors.PluginError, match=r"has its channels last; return x\.permute\(0, 3, 1, 2\)"):
         zoo.build("resnet18", "last")
 
 
@@ -385,7 +387,7 @@ def test_with_needs_a_decoder_of_six_named_maps_works_with_any_encoder(encoder, 
 
 
 def test_the_error_about_too_few_maps_offers_needs(basic):
-    with pytest.raises(zoo.NegotiationError, match=r"register it with needs=zoo\.Needs\(min_levels=6\)"):
+    with pytest.raises(zoo.errors.NegotiationError, match=r"register it with needs=zoo\.Needs\(min_levels=6\)"):
         zoo.build("timm:resnet18", "basic")
 
 
@@ -401,13 +403,13 @@ def test_the_error_about_too_few_maps_offers_needs(basic):
     ],
 )
 def test_needs_that_do_not_fit_the_forward_are_refused(needs, found):
-    with pytest.raises(zoo.RegistrationError, match=rf"BasicDecoder.*{found}"):
+    with pytest.raises(zoo.errors.RegistrationError, match=rf"BasicDecoder.*{found}"):
         zoo.from_channels(BasicDecoder, out_channels=8, needs=needs)
 
 
 def test_needs_given_with_the_registration_that_do_not_fit_the_forward_are_named_when_it_is_built():
     zoo.register_decoder("basic", zoo.from_channels(BasicDecoder, out_channels=8), needs=zoo.Needs(strides=(8, 16, 32)))
-    with pytest.raises(zoo.PluginError, match=r"BasicDecoder.*takes 6 maps, and the pyramid has 3\. Say which maps"):
+    with pytest.raises(zoo.errors.PluginError, match=r"BasicDecoder.*takes 6 maps, and the pyramid has 3\. Say which maps"):
         zoo.build("resnet18", "basic")
 
 
@@ -418,9 +420,9 @@ def test_a_decoder_that_makes_the_logits_gets_the_number_of_classes_by_the_name_
         assert type(model.head) is nn.Identity
         assert model.decoder.module.conv2.out_channels == classes
         assert model(torch.rand(2, 3, 65, 97)).shape == (2, classes, 65, 97)
-    with pytest.raises(zoo.OptionError, match=r"has no option 'out_channels'"):
+    with pytest.raises(zoo.errors.OptionError, match=r"has no option 'out_channels'"):
         zoo.build("resnet18", "logits", decoder_options={"out_channels": 3})
-    with pytest.raises(zoo.OptionError, match=r"'classes' is no option of local:logits; zoo gives it itself"):
+    with pytest.raises(zoo.errors.OptionError, match=r"'classes' is no option of local:logits; zoo gives it itself"):
         zoo.build("resnet18", "logits", decoder_options={"classes": 3})
 
 
@@ -433,7 +435,7 @@ def test_a_decoder_that_makes_the_logits_gets_the_number_of_classes_by_the_name_
     ],
 )
 def test_a_name_for_the_number_of_classes_that_does_not_fit_is_refused(given, found):
-    with pytest.raises(zoo.RegistrationError, match=rf"BasicDecoder.*{found}"):
+    with pytest.raises(zoo.errors.RegistrationError, match=rf"BasicDecoder.*{found}"):
         zoo.from_channels(BasicDecoder, **given)
 
 
@@ -464,7 +466,7 @@ class LargerThanTheImage(AnyNumber):
 
 def test_a_map_larger_than_the_image_is_refused_in_words_about_the_class():
     zoo.register_decoder("larger", zoo.from_channels(LargerThanTheImage))
-    with pytest.raises(zoo.PluginError, match=r"LargerThanTheImage.*a map 2 times as large as the image.*leave out an"):
+    with pytest.raises(zoo.errors.PluginError, match=r"LargerThanTheImage.*a map 2 times as large as the image.*leave out an"):
         zoo.build("resnet18", "larger")
     zoo.register_decoder("logits", zoo.from_channels(LargerThanTheImage, classes="out_channels"))
     assert zoo.build("resnet18", "logits", classes=2)(torch.rand(2, 3, 64, 96)).shape == (2, 2, 64, 96)
@@ -552,7 +554,9 @@ RESNET18 = [64, 64, 64, 128, 256, 512]
 )
 def test_a_list_that_says_nothing_of_the_maps_is_refused_though_all_fits(decoder, defaults, parameter):
     zoo.register_decoder("other", zoo.from_channels(decoder, **defaults))
-    with pytest.raises(zoo.PluginError, match=f"takes the same maps whatever channels.*its first parameter, '{parameter}'"):
+    with pytest.raises(
+        zoo.errors.PluginError, match=f"takes the same maps whatever channels.*its first parameter, '{parameter}'"
+    ):
         zoo.build("resnet18", "other", classes=2)
 
 
@@ -564,7 +568,7 @@ def test_a_function_gives_the_list_to_the_parameter_that_takes_it():
 def test_a_function_may_make_a_decoder_of_one_encoders_widths():
     zoo.register_decoder("fixed", zoo.from_channels(lambda channels: TopDown(RESNET18)))
     assert zoo.build("resnet18", "fixed", classes=2)(torch.rand(1, 3, 64, 64)).shape == (1, 2, 64, 64)
-    with pytest.raises(zoo.PluginError, match="raised RuntimeError"):
+    with pytest.raises(zoo.errors.PluginError, match="raised RuntimeError"):
         zoo.build("timm:resnet50", "fixed", classes=2)
 
 

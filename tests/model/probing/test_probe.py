@@ -169,7 +169,7 @@ def encoder(network):
 def test_the_maps_are_the_last_of_each_stride_at_module_boundaries(network):
     _, spec, strides = network
     assert {feature_map.name: feature_map.stride for feature_map in spec.pyramid} == strides
-    assert isinstance(spec, zoo.EncoderSpec)
+    assert isinstance(spec, zoo.plugin.EncoderSpec)
     assert spec.options == ()
 
 
@@ -300,8 +300,8 @@ def test_a_sequential_of_ones_own_is_probed():
     spec = probe(module)
     assert spec.name == "Sequential"
     assert spec.pyramid == (
-        zoo.FeatureMap(name="1", channels=8, stride=2),
-        zoo.FeatureMap(name="3", channels=16, stride=4),
+        zoo.plugin.FeatureMap(name="1", channels=8, stride=2),
+        zoo.plugin.FeatureMap(name="3", channels=16, stride=4),
     )
     image = torch.rand(2, 3, 32, 48)
     expected = module[:4].eval()(image)
@@ -622,7 +622,7 @@ def test_reentrant_checkpointing_is_refused_since_it_hides_gradients(wrap):
         def forward(self, image):
             return checkpoint(self.two, self.one(image), use_reentrant=True)
 
-    with pytest.raises(zoo.PluginError, match="use_reentrant=False"):
+    with pytest.raises(zoo.errors.PluginError, match="use_reentrant=False"):
         probe(wrap(Reentrant()))
 
 
@@ -640,7 +640,7 @@ def test_a_graph_of_other_gradients_than_the_modules_is_not_believed():
 
 
 def test_a_wrapped_module_is_asked_for_plain():
-    with pytest.raises(zoo.PluginError, match=r"DataParallel hides.*plain module"):
+    with pytest.raises(zoo.errors.PluginError, match=r"DataParallel hides.*plain module"):
         probe(nn.DataParallel(Listed()))
 
 
@@ -696,34 +696,36 @@ def test_a_module_that_meta_cannot_run_is_measured_on_small_images():
 
 def test_other_channels_weights_or_maps_are_refused():
     spec = probe(nn.Sequential(conv(3, 4)))
-    with pytest.raises(zoo.OptionError, match="Sequential takes images of 3 channels, and was asked for 4"):
+    with pytest.raises(zoo.errors.OptionError, match="Sequential takes images of 3 channels, and was asked for 4"):
         encoder_of(spec, in_channels=4)
-    with pytest.raises(zoo.WeightsError, match=r"brings its own weights.*found 'imagenet'"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"brings its own weights.*found 'imagenet'"):
         encoder_of(spec, weights="imagenet")
-    with pytest.raises(zoo.OptionError, match=r"gives no map layer9\. Its maps: 0"):
+    with pytest.raises(zoo.errors.OptionError, match=r"gives no map layer9\. Its maps: 0"):
         encoder_of(spec, ["layer9"])
 
 
 def test_a_module_of_other_channels_is_told_with_what_it_was_asked():
     with pytest.raises(
-        zoo.PluginError, match=r"Sequential raised.*\(4 channels\)(?s:.)*512 x 768(?s:.)*in_channels="
+        zoo.errors.PluginError, match=r"Sequential raised.*\(4 channels\)(?s:.)*512 x 768(?s:.)*in_channels="
     ) as caught:
         probe(nn.Sequential(conv(3, 4)), in_channels=4)
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_a_module_made_for_one_size_is_told_so():
-    with pytest.raises(zoo.PluginError, match=r"made for 64 x 64(?s:.)*It takes images of 64 x 64.*image_size=\(64, 64\)"):
+    with pytest.raises(
+        zoo.errors.PluginError, match=r"made for 64 x 64(?s:.)*It takes images of 64 x 64.*image_size=\(64, 64\)"
+    ):
         probe(FixedSize())
 
 
 def test_a_module_without_maps_is_told_so():
-    with pytest.raises(zoo.NegotiationError, match=r"Sequential was probed.*512 x 768 and 1024 x 1536.*no feature map"):
+    with pytest.raises(zoo.errors.NegotiationError, match=r"Sequential was probed.*512 x 768 and 1024 x 1536.*no feature map"):
         probe(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)))
 
 
 def test_lazy_parameters_are_told():
-    with pytest.raises(zoo.PluginError, match=r"lazy parameters.*call it once"):
+    with pytest.raises(zoo.errors.PluginError, match=r"lazy parameters.*call it once"):
         probe(nn.Sequential(nn.LazyConv2d(4, 3)))
 
 
@@ -889,7 +891,7 @@ def test_maps_of_one_stride_that_do_not_need_one_another_are_refused():
             return self.rgb(image[:, :3]), self.depth(image[:, 3:])
 
     told = r"map0 \(8 channels\) and map1 \(8 channels\), both of stride 2.*leave out 2 parameters.*rgb\.weight.*picks or joins"
-    with pytest.raises(zoo.NegotiationError, match=told):
+    with pytest.raises(zoo.errors.NegotiationError, match=told):
         zoo.build(Branches(), "unet-basic", in_channels=4)
 
 
@@ -916,7 +918,7 @@ def test_other_maps_in_train_mode_are_refused(returned):
             b = self.b(a).relu()
             return returned(a, b) if self.training else [a, b]
 
-    with pytest.raises(zoo.PluginError, match="in train mode"):
+    with pytest.raises(zoo.errors.PluginError, match="in train mode"):
         zoo.build(Net(), "unet-basic")
 
 
@@ -928,14 +930,16 @@ def test_hooks_on_what_an_encoder_does_not_compute_are_refused_and_others_run():
     model(torch.rand(2, 3, 32, 32)).sum().backward()
     assert called == ["backward"]
     module.register_forward_hook(lambda *_: None)
-    with pytest.raises(zoo.PluginError, match="has hooks on what its own forward returns"):
+    with pytest.raises(zoo.errors.PluginError, match="has hooks on what its own forward returns"):
         zoo.build(module, "unet-basic")
 
 
 def test_a_scripted_submodule_is_refused_with_where_it_lies():
     with pytest.warns(FutureWarning):
         scripted = torch.jit.script(nn.Sequential(conv(8, 16), nn.ReLU()))
-    with pytest.raises(zoo.PluginError, match="RecursiveScriptModule at 1 hides the modules inside; give the plain module"):
+    with pytest.raises(
+        zoo.errors.PluginError, match="RecursiveScriptModule at 1 hides the modules inside; give the plain module"
+    ):
         zoo.build(nn.Sequential(conv(3, 8), scripted), "unet-basic")
 
 
@@ -962,5 +966,5 @@ def test_a_module_whose_code_ends_the_program_is_an_error(end):
         def forward(self, image):
             raise end
 
-    with pytest.raises(zoo.PluginError, match=f"Measuring a module was ended by {type(end).__name__}"):
+    with pytest.raises(zoo.errors.PluginError, match=f"Measuring a module was ended by {type(end).__name__}"):
         zoo.build(Ending(3, 8, 3, stride=2), "unet-basic")

@@ -3,6 +3,6 @@
 import zoo
 
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_decoders():
-    yield zoo.DecoderSpec(name="sum", factory="zoo_clash:Sum")
+    yield zoo.plugin.DecoderSpec(name="sum", factory="zoo_clash:Sum")

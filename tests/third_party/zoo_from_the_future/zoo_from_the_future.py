@@ -5,6 +5,6 @@ import zoo
 zoo_api = 99
 
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_losses():
     yield "dice"

@@ -3,7 +3,7 @@
 import zoo
 
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_decoders():
-    yield zoo.DecoderSpec(name="first", factory="zoo_half:Decoder")
+    yield zoo.plugin.DecoderSpec(name="first", factory="zoo_half:Decoder")
     raise ValueError("half of it is all there is")

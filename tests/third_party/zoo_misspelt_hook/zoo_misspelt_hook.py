@@ -3,6 +3,6 @@
 import zoo
 
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_decodrs():
-    yield zoo.DecoderSpec(name="misspelt", factory="zoo_misspelt_hook:Decoder")
+    yield zoo.plugin.DecoderSpec(name="misspelt", factory="zoo_misspelt_hook:Decoder")

@@ -4,4 +4,4 @@ import zoo
 
 
 def zoo_decoders():
-    yield zoo.DecoderSpec(name="unmarked", factory="zoo_no_hook:Decoder")
+    yield zoo.plugin.DecoderSpec(name="unmarked", factory="zoo_no_hook:Decoder")

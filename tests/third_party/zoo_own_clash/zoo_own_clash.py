@@ -3,6 +3,6 @@
 import zoo
 
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_decoders():
-    yield zoo.DecoderSpec(name="unet-basic", factory="zoo_own_clash:Decoder", canonical=True)
+    yield zoo.plugin.DecoderSpec(name="unet-basic", factory="zoo_own_clash:Decoder", canonical=True)

@@ -7,6 +7,8 @@ import zoo
 time.sleep(1)
 
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_decoders():
-    yield zoo.DecoderSpec(name="late", factory="zoo_slow_import:Decoder", source="the tests of segmentation-zoo", licence="MIT")
+    yield zoo.plugin.DecoderSpec(
+        name="late", factory="zoo_slow_import:Decoder", source="the tests of segmentation-zoo", licence="MIT"
+    )

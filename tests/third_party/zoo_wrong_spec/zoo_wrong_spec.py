@@ -3,6 +3,6 @@
 import zoo
 
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_decoders():
     yield "my-decoder"

@@ -24,8 +24,8 @@ NEAREST = INTERPOLATIONS[:4]
 def convolve_at_low_resolution(graph: Graph, sites: Sites) -> None:
     """Replace nearest x2 upsampling, a concatenation and a 3x3 convolution by a 4x4 transposed convolution.
 
-    The forms of `zoo.UpsampledConv2d`, in any module that computes the plain one: 16 multiplications in place of 36, and no
-    tensor that is upsampled or joined. Few pixels are left as they are, since the larger kernel is not paid for there.
+    The forms of `zoo.plugin.UpsampledConv2d`, in any module that computes the plain one: 16 multiplications in place of 36, and
+    no tensor that is upsampled or joined. Few pixels are left as they are, since the larger kernel is not paid for there.
     """
     for conv, weight, sources in _plain_convolutions(graph, 3):
         ups = [source for source in sources if is_call(source, *NEAREST)]

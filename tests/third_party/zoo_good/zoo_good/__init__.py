@@ -4,12 +4,12 @@ import zoo
 
 zoo_api = 1
 
-MAPS = tuple(zoo.FeatureMap(name=f"step{index}", channels=8 * index, stride=2**index) for index in (1, 2, 3))
+MAPS = tuple(zoo.plugin.FeatureMap(name=f"step{index}", channels=8 * index, stride=2**index) for index in (1, 2, 3))
 
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_encoders():
-    yield zoo.EncoderSpec(
+    yield zoo.plugin.EncoderSpec(
         name="steps",
         factory="zoo_good.modules:Steps",
         pyramid=MAPS,
@@ -19,13 +19,13 @@ def zoo_encoders():
     )
 
 
-@zoo.hookimpl
+@zoo.plugin.hookimpl
 def zoo_decoders():
-    yield zoo.DecoderSpec(
+    yield zoo.plugin.DecoderSpec(
         name="sum",
         factory="zoo_good.modules:Sum",
         needs=zoo.Needs(min_levels=2),
-        options=(zoo.Option(name="width", default=16, summary="channels of every map"),),
+        options=(zoo.plugin.Option(name="width", default=16, summary="channels of every map"),),
         source="the tests of segmentation-zoo",
         licence="MIT",
     )

@@ -11,7 +11,7 @@ class Steps(nn.Module):
     def __init__(self, *, maps, in_channels=3, weights=None):
         super().__init__()
         if weights is not None:
-            raise zoo.WeightsError(f"steps has no weights; found weights={weights!r}. Give None.")
+            raise zoo.errors.WeightsError(f"steps has no weights; found weights={weights!r}. Give None.")
         self.maps = tuple(maps)
         self.steps = nn.ModuleDict()
         for entry in MAPS[: 1 + max(index for index, entry in enumerate(MAPS) if entry.name in maps)]:

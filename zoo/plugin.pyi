@@ -1,0 +1,22 @@
+# What authors of plugins use beside `zoo`. Each name stands here alone; zoo/plugin.py reads it.
+from zoo.checkpoints.hub import hub_file as hub_file
+from zoo.checkpoints.matching import MatchedWeights as MatchedWeights
+from zoo.checkpoints.matching import load_encoder_weights as load_encoder_weights
+from zoo.checkpoints.matching import match_weights as match_weights
+from zoo.model.layers.checkpointing import checkpointed as checkpointed
+from zoo.model.layers.resizing import padded as padded
+from zoo.model.layers.resizing import resized as resized
+from zoo.model.layers.upsampled_conv import UpsampledConv2d as UpsampledConv2d
+from zoo.model.probing.pruning import pruned as pruned
+from zoo.model.probing.pruning import unused_parameters as unused_parameters
+from zoo.registry.hookspecs import API_VERSION as API_VERSION
+from zoo.registry.hookspecs import hookimpl as hookimpl
+from zoo.registry.image_sizes import ImageSizes as ImageSizes
+from zoo.registry.licenses import Licences as Licences
+from zoo.registry.pyramid import FeatureMap as FeatureMap
+from zoo.registry.pyramid import Pyramid as Pyramid
+from zoo.registry.specs import DecoderSpec as DecoderSpec
+from zoo.registry.specs import EncoderSpec as EncoderSpec
+from zoo.registry.specs import Option as Option
+
+__all__: list[str]
