@@ -12,7 +12,6 @@ import typer
 from zoo.cli.answers import answer, note
 from zoo.cli.application import app
 from zoo.cli.console import STORE, RunsArgument, StoreOption, check_writable, opened_store
-from zoo.common.rendering import write_whole
 from zoo.errors import OptionError
 
 __all__: list[str] = []
@@ -43,6 +42,7 @@ def export_results(
     from zoo.benchmark.analysis.selection import chosen_runs
     from zoo.benchmark.table.export import exported_rows, exported_samples
     from zoo.benchmark.table.table import table_of
+    from zoo.common.rendering import write_whole
 
     form = format or _export_format(output)
     if form is ExportFormat.parquet and output is None:
