@@ -25,7 +25,7 @@ from zoo.benchmark.measuring.memory import (
     resident_bytes,
 )
 from zoo.benchmark.measuring.steps import Step, build_subject, make_step
-from zoo.benchmark.messages import Alone, Counted, Message, Rated, Round, Sample, Stopped, Uncounted, Working
+from zoo.benchmark.messages import Alone, Counted, Message, Rated, Round, Sample, Stopped, Uncounted, Working, message_to
 from zoo.benchmark.quality import QualityEntry
 from zoo.benchmark.rounds import RoundsPlan
 from zoo.benchmark.trial import Trial
@@ -34,7 +34,7 @@ from zoo.common.foreign_code import no_exits
 from zoo.errors import ZooError
 from zoo.registry.plugin_files import load_plugin_file
 
-__all__ = ["Job", "JobKind"]
+__all__ = ["Job", "JobKind", "do_job"]
 
 JobKind: TypeAlias = Literal["count", "alone", "rounds", "train"]
 
@@ -123,6 +123,12 @@ class Job:
             if self.rates:
                 yield from _rates(device, self.trials[0].dtype)
             yield from _Rounds(self, device).messages()
+
+
+def do_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the messages of a job, both as plain data: what a child process does."""
+    for message in Job.from_dict(job).messages():
+        yield message_to(message)
 
 
 def _count(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import queue
 import signal
-import subprocess
-import sys
-import tempfile
-import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import psutil
 
 from zoo.benchmark.measuring.jobs import Job
 from zoo.benchmark.measuring.memory import available_bytes
 from zoo.benchmark.messages import Failed, FailureKind, Message, Working, message_from
+from zoo.common.child_process import ChildProcess, StepTimer, Task, describe_end
 from zoo.errors import ZooError
 
 __all__ = ["Executor", "Limits", "LocalProcesses", "do_here"]
 
-WATCH_SECONDS = 0.05
-START_SECONDS = 120.0
-"""A process may take so long to start: it imports torch, which a busy machine or a slow disk delays."""
 SHARE_OF_MEMORY = 0.9
 
 
@@ -37,7 +27,7 @@ class Limits:
     """What a process may take before it is ended.
 
     Attributes:
-        step_seconds: between two messages, each of which says what is begun; the first may take `START_SECONDS`.
+        step_seconds: between two messages, each of which says what is begun; a process may take longer to start.
         memory_bytes: of resident memory; None for nine tenths of what is free when it starts.
     """
 
@@ -67,8 +57,8 @@ class LocalProcesses:
 
     def __init__(self, limits: Limits, preload: Sequence[str] = ()) -> None:
         self._limits = limits
-        self._preload = list(preload)
-        self._host: _Host | None = None
+        self._preload = ["zoo.benchmark.measuring.jobs", *preload]
+        self._child: ChildProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +69,7 @@ class LocalProcesses:
     @property
     def is_warm(self) -> bool:
         """Whether a process that has imported everything waits for the next job, to be forked for it."""
-        return self._host is not None
+        return self._child is not None
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
         """Yield what each job tells as it goes."""
@@ -88,51 +78,48 @@ class LocalProcesses:
                 yield job, message
 
     def _run(self, job: Job) -> Iterator[Message]:
-        host = self._host or _Host(self._preload)
-        self._host = host
-        host.send(job.as_dict())
+        child = self._child or ChildProcess(self._preload)
+        self._child = child
         watch = _Watch(self._limits)
+        task = Task(function="zoo.benchmark.measuring.jobs:do_job", arguments={"job": job.as_dict()}, device=job.device)
         try:
-            for told in host.messages(watch):
-                message = message_from(told)
+            for facts in child.run(task, watch):
+                message = message_from(facts)
                 if isinstance(message, Working):
                     watch.working = message
                 yield message
         except GeneratorExit:
             self._close()
             raise
-        failure = None if host.is_done and watch.verdict is None else watch.failure(host.status, host.last_words())
-        if host.ended:
+        failure = None if child.is_done else watch.failure(child.status, child.last_words())
+        if child.has_ended:
             self._close()
         if failure:
             yield failure
 
     def _close(self) -> None:
-        if self._host:
-            self._host.close()
-        self._host = None
+        if self._child:
+            self._child.close()
+        self._child = None
 
 
 class _Watch:
     """What one process is doing, and whether it may go on."""
 
     def __init__(self, limits: Limits) -> None:
-        self._step_seconds = limits.step_seconds
-        self._seconds = max(limits.step_seconds, START_SECONDS)
+        self._timer = StepTimer(limits.step_seconds)
         self._memory = limits.memory_bytes or int(SHARE_OF_MEMORY * available_bytes())
-        self._since = time.monotonic()
         self._kills = _kernel_kills()
         self.working = Working(trial=None, doing="starting")
         self.verdict: tuple[FailureKind, str] | None = None
 
     def heard(self) -> None:
-        self._since = time.monotonic()
-        self._seconds = self._step_seconds
+        self._timer.heard()
 
     def judge(self, process: int | None) -> bool:
         """Return whether the process is to be ended now, and remember why."""
-        if time.monotonic() - self._since > self._seconds:
-            told = f"no end of '{self.working.doing}' after {self._seconds:g} s (step_limit)"
+        if self._timer.is_over:
+            told = f"no end of '{self.working.doing}' after {self._timer.limit:g} s (step_limit)"
             self.verdict = ("hang", f"HangError: {told}.")
             return True
         if process is None:
@@ -161,110 +148,9 @@ class _Watch:
         return Failed(trial=trial, kind=kind, error=error)
 
     def _death(self, status: int | None, last_words: str) -> tuple[FailureKind, str]:
-        if status is not None and status < 0:
-            name = signal.Signals(-status).name
-            if status == -signal.SIGKILL and _kernel_kills() > self._kills:
-                return (
-                    "out of memory",
-                    f"OutOfMemoryError: the kernel ended its process during '{self.working.doing}' ({name}).",
-                )
-            told = f"its process died of {name} during '{self.working.doing}'"
-        else:
-            told = f"its process ended with status {status} during '{self.working.doing}'"
-        return "crash", f"CrashError: {told}.{last_words}"
-
-
-class _Host:
-    """The process that imports once and forks for each job, with its two pipes."""
-
-    def __init__(self, preload: list[str]) -> None:
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by close()
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-            # a library that asks on import whether there is a GPU does not open it, so that forks can
-            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "zoo.benchmark.running.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-            text=True,
-            encoding="utf-8",
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self._job_process: int | None = None
-        self.status: int | None = None
-        self.is_done = False
-        self.ended = False
-        self.send({"preload": preload})
-
-    def send(self, line: dict[str, Any]) -> None:
-        assert self._process.stdin
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(line) + "\n")
-            self._process.stdin.flush()
-
-    def messages(self, watch: _Watch) -> Iterator[dict[str, Any]]:
-        """Yield what the job tells until its process has ended, which happens at once where `watch` says so."""
-        self._job_process, self.status, self.is_done = None, None, False
-        self._errors_begin = self._errors.seek(0, os.SEEK_END)
-        while True:
-            try:
-                line = self._lines.get(timeout=WATCH_SECONDS)
-            except queue.Empty:
-                if watch.verdict is None and watch.judge(self._job_process):
-                    self._kill()
-                continue
-            if not line:
-                self.ended = True
-                self.status = self._process.wait()
-                return
-            told = json.loads(line)
-            watch.heard()
-            if told["type"] == "Begin":
-                self._job_process = told["process"]
-            elif told["type"] == "Done":
-                self.is_done = True
-            elif told["type"] == "End":
-                self.status = told["status"]
-                return
-            elif watch.verdict is None:
-                yield told
-                if watch.judge(self._job_process):
-                    self._kill()
-
-    def last_words(self) -> str:
-        """Return the last lines that the job's process wrote as errors."""
-        self._errors.seek(self._errors_begin)
-        lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
-        return "".join(f"\n  {line}" for line in lines[-3:])
-
-    def close(self) -> None:
-        if self._job_process is not None:
-            self._kill()
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
-            if pipe:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError):
-            if self._job_process is not None:
-                os.kill(self._job_process, signal.SIGKILL)
-            else:
-                self._process.kill()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        with suppress(ValueError):
-            for line in self._process.stdout:
-                self._lines.put(line)
-        self._lines.put("")
+        if status == -signal.SIGKILL and _kernel_kills() > self._kills:
+            return "out of memory", f"OutOfMemoryError: the kernel ended its process during '{self.working.doing}' (SIGKILL)."
+        return "crash", f"CrashError: its process {describe_end(status)} during '{self.working.doing}'.{last_words}"
 
 
 def _kernel_kills() -> int:

@@ -203,7 +203,7 @@ class Cluster:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if "zoo.benchmark.running.worker" in process.cmdline() and process.environ().get("RAY_TMPDIR") == self.folder:
+                if "zoo.common.child_worker" in process.cmdline() and process.environ().get("RAY_TMPDIR") == self.folder:
                     found.append(process)
         return found
 

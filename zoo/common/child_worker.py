@@ -1,8 +1,8 @@
-"""The fresh process in which jobs are done: it reads one job a line, and writes one message a line.
+"""The child process that does tasks: it reads one a line, and writes what each yields, a line each.
 
-Started by `local.py` as `python -m zoo.benchmark.running.worker`. It imports what the jobs need once, which takes seconds, and
-forks for each job: the fork is a fresh process but for the imports, since nothing here has started a thread or opened a
-device. Where the system cannot fork, or a fork cannot use the device, this process does the one job itself and ends.
+`child_process.py` starts it as `python -m zoo.common.child_worker`. It imports what the tasks need once, which takes seconds,
+and forks for each: the fork is a fresh process but for the imports, since nothing here has started a thread or opened a
+device. Where the system cannot fork, or a fork cannot use the device, this process does the one task itself and ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORKABLE = ("cpu", "cuda")
 
 
 def main() -> None:
-    """Do jobs until the input ends."""
+    """Do tasks until the input ends."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what plugins print is no message
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked; it ends this one
@@ -34,29 +34,29 @@ def main() -> None:
     first = json.loads(sys.stdin.readline())
     _import(first["preload"])
     for line in iter(sys.stdin.readline, ""):
-        job = json.loads(line)
-        status = _do_in_fork(job, channel) if _can_fork(job["device"]) else None
+        task = json.loads(line)
+        status = _do_in_fork(task, channel) if _can_fork(task["device"]) else None
         if status is None:
-            _do(job, channel)
+            _do(task, channel)
             return
-        _say(channel, {"type": "End", "status": status})
+        _write(channel, "end", status)
 
 
 def _can_fork(device: str) -> bool:
     return hasattr(os, "fork") and device.partition(":")[0] in FORKABLE
 
 
-def _do_in_fork(job: dict[str, Any], channel: TextIO) -> int | None:
-    """Do a job in a fork of this process and return its exit status; None, and nothing done, if it cannot use the device."""
+def _do_in_fork(task: dict[str, Any], channel: TextIO) -> int | None:
+    """Do a task in a fork of this process and return its exit status; None, and nothing done, if it cannot use the device."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
-        can_use = _can_use(job["device"])
+        can_use = _can_use(task["device"])
         os.write(writing, b"y" if can_use else b"n")
         os.close(writing)
         if can_use:
-            _do(job, channel)
+            _do(task, channel)
         os._exit(0)
     os.close(writing)
     answer = os.read(reading, 1)
@@ -78,17 +78,15 @@ def _can_use(device: str) -> bool:
     return True
 
 
-def _do(job: dict[str, Any], channel: TextIO) -> None:
-    """Do one job in this process; whoever asked for it being gone ends it."""
-    from zoo.benchmark.measuring.jobs import Job
-    from zoo.benchmark.messages import message_to
-
+def _do(task: dict[str, Any], channel: TextIO) -> None:
+    """Do one task in this process, which ends when whoever asked for it is gone."""
     threading.Thread(target=_end_with_input, daemon=True).start()
-    _say(channel, {"type": "Begin", "process": os.getpid()})
+    _write(channel, "begin", os.getpid())
     try:
-        for message in Job.from_dict(job).messages():
-            _say(channel, message_to(message))
-        _say(channel, {"type": "Done"})
+        module, _, name = task["function"].partition(":")
+        for value in getattr(importlib.import_module(module), name)(**task["arguments"]):
+            _write(channel, "yield", value)
+        _write(channel, "done")
     except BaseException:  # noqa: BLE001 - what it is stands on stderr, for whoever asked
         traceback.print_exc()
         sys.stderr.flush()
@@ -102,22 +100,23 @@ def _end_with_input() -> None:
     os._exit(1)
 
 
-def _say(channel: TextIO, message: dict[str, Any]) -> None:
-    channel.write(json.dumps(message) + "\n")
+def _write(channel: TextIO, kind: str, *values: Any) -> None:
+    channel.write(json.dumps([kind, *values]) + "\n")
     channel.flush()
 
 
 def _import(names: list[str]) -> None:
-    """Import what the jobs will need, and keep it for good; what fails here will tell so there.
+    """Import what the tasks will need, and keep it for good; what fails here will fail and be reported there.
 
     The garbage collector would visit everything imported in each fork that runs it. That takes a quarter of a second, and
     writes to pages that the fork shares, which are then its own memory.
     """
     gc.disable()  # imports make next to no garbage
-    for name in ("zoo.benchmark.measuring.jobs", *names):
+    for name in names:
         with suppress(Exception):
             importlib.import_module(name)
-    _import_lazy_parts_of_torch()
+    if "torch" in sys.modules:
+        _import_lazy_parts_of_torch()
     gc.freeze()
     gc.enable()
 

@@ -1,0 +1,180 @@
+"""Do tasks in child processes, and watch them: what crashes, hangs or takes all memory ends nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["ChildProcess", "StepTimer", "Task", "Watch", "describe_end"]
+
+WATCH_SECONDS = 0.05
+START_SECONDS = 120.0
+"""A process may take so long to start: it imports torch, which a busy machine or a slow disk delays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A call in a child process.
+
+    Attributes:
+        function: `package.module:name` of a generator of plain data (as JSON holds it).
+        arguments: its keywords, plain data as well.
+        device: of torch's, which the call uses; a fork cannot use every one.
+    """
+
+    function: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+class Watch(Protocol):
+    """Decides whether a task may go on."""
+
+    def heard(self) -> None:
+        """Note that the task has yielded something."""
+
+    def judge(self, process: int | None) -> bool:
+        """Return whether the task's process, by its number once it has one, is to be killed now."""
+
+
+class StepTimer:
+    """A limit on the seconds between two things that a task yields; the first may take `START_SECONDS`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.limit = max(seconds, START_SECONDS)
+        self._since = time.monotonic()
+
+    def heard(self) -> None:
+        """Begin the next step."""
+        self._since, self.limit = time.monotonic(), self._seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the step has taken longer than `limit` seconds."""
+        return time.monotonic() - self._since > self.limit
+
+
+class ChildProcess:
+    """A process that imports modules once, and forks for each task: a fork is a fresh process but for the imports.
+
+    Where the system cannot fork, or a fork cannot use the device, the process does one task itself and ends.
+
+    Attributes:
+        is_done: whether the last task came to its end.
+        status: the exit status of the process that did it.
+        has_ended: whether this process has ended, so that another is needed for the next task.
+    """
+
+    def __init__(self, preload: Sequence[str] = ()) -> None:
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by close()
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+            # a library that asks on import whether there is a GPU does not open it, so that forks can
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "zoo.common.child_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            text=True,
+            encoding="utf-8",
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self._task_process: int | None = None
+        self.status: int | None = None
+        self.is_done = False
+        self.has_ended = False
+        self._send({"preload": list(preload)})
+
+    def run(self, task: Task, watch: Watch) -> Iterator[Any]:
+        """Yield what a task yields until its process has ended, which happens at once where `watch` says so."""
+        self._task_process, self.status, self.is_done = None, None, False
+        self._errors_begin = self._errors.seek(0, os.SEEK_END)
+        self._send({"function": task.function, "arguments": dict(task.arguments), "device": task.device})
+        is_killed = False
+        while True:
+            try:
+                line = self._lines.get(timeout=WATCH_SECONDS)
+            except queue.Empty:
+                if not is_killed and watch.judge(self._task_process):
+                    is_killed = True
+                    self._kill()
+                continue
+            if not line:
+                self.has_ended = True
+                self.status = self._process.wait()
+                return
+            kind, *values = json.loads(line)
+            watch.heard()
+            if kind == "begin":
+                (self._task_process,) = values
+            elif kind == "done":
+                self.is_done = not is_killed
+            elif kind == "end":
+                (self.status,) = values
+                return
+            elif not is_killed:
+                yield values[0]
+                if watch.judge(self._task_process):
+                    is_killed = True
+                    self._kill()
+
+    def last_words(self) -> str:
+        """Return the last lines that the task's process wrote as errors."""
+        self._errors.seek(self._errors_begin)
+        lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
+        return "".join(f"\n  {line}" for line in lines[-3:])
+
+    def close(self) -> None:
+        """End the process, and the task that it does."""
+        if self._task_process is not None:
+            self._kill()
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            if pipe:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+    def _send(self, line: dict[str, Any]) -> None:
+        assert self._process.stdin
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(line) + "\n")
+            self._process.stdin.flush()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            if self._task_process is not None:
+                os.kill(self._task_process, signal.SIGKILL)
+            else:
+                self._process.kill()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        with suppress(ValueError):
+            for line in self._process.stdout:
+                self._lines.put(line)
+        self._lines.put("")
+
+
+def describe_end(status: int | None) -> str:
+    """Return how a process ended that was not meant to: by which signal, or with which status."""
+    if status is not None and status < 0:
+        return f"died of {signal.Signals(-status).name}"
+    return f"ended with status {status}"
