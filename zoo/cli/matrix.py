@@ -25,6 +25,9 @@ def matrix(
     format: FormatOption = None,
     output: OutputOption = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many processes build at a time.")] = 1,
+    limit: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="For one pairing; then it is a cell that says so.")
+    ] = 300,
     fresh: Annotated[bool, typer.Option("--fresh", help="Build all again, also what is known.")] = False,
     cache: Annotated[
         Path | None,
@@ -43,7 +46,7 @@ def matrix(
     if output is not None:
         check_writable(output)
     try:
-        found = run_matrix(encoders, decoders, jobs=jobs, fresh=fresh, cache=cache)
+        found = run_matrix(encoders, decoders, jobs=jobs, limit=limit, fresh=fresh, cache=cache)
     except KeyboardInterrupt:
         fail("Interrupted. What was built is kept; the same command goes on from there.", 130)
     show_table(found.document, form, output, kept="What was built is kept; the same command builds nothing again.")

@@ -81,7 +81,7 @@ class ChildProcess:
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by close()
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),  # for what is imported first
             # a library that asks on import whether there is a GPU does not open it, so that forks can
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         }
@@ -106,7 +106,8 @@ class ChildProcess:
         """Yield what a task yields until its process has ended, which happens at once where `watch` says so."""
         self._task_process, self.status, self.is_done = None, None, False
         self._errors_begin = self._errors.seek(0, os.SEEK_END)
-        self._send({"function": task.function, "arguments": dict(task.arguments), "device": task.device})
+        facts = {"function": task.function, "arguments": dict(task.arguments), "device": task.device}
+        self._send(facts | {"path": [path or str(Path.cwd()) for path in sys.path]})
         is_killed = False
         while True:
             try:

@@ -81,6 +81,7 @@ def _can_use(device: str) -> bool:
 def _do(task: dict[str, Any], channel: TextIO) -> None:
     """Do one task in this process, which ends when whoever asked for it is gone."""
     threading.Thread(target=_end_with_input, daemon=True).start()
+    sys.path[:] = task["path"]
     _write(channel, "begin", os.getpid())
     try:
         module, _, name = task["function"].partition(":")

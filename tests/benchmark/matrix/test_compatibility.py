@@ -15,8 +15,10 @@ from rich.console import Console
 from torch import nn
 
 import zoo
+from zoo.benchmark.matrix import processes
 from zoo.benchmark.matrix.cache import CellCache
 from zoo.cli import main
+from zoo.common.child_process import ChildProcess
 from zoo.registry.registry import default_registry
 
 pytestmark = pytest.mark.usefixtures("one_thread", "fresh_registry")
@@ -31,14 +33,16 @@ def zoo_encoders():
 
 @zoo.plugin.hookimpl
 def zoo_decoders():
-    for name in ("sum", "picky", "buggy", "deadly", "zapped", "absent"):
+    for name in ("sum", "picky", "buggy", "deadly", "zapped", "absent", "leaves", "endless"):
         needs = zoo.Needs(min_levels=1, channels=4)
         yield zoo.plugin.DecoderSpec(name=name, factory=f"mini_models:{name}", needs=needs)
 """
 MODELS = """
 import os
 import signal
+import time
 from pathlib import Path
+import psutil
 import zoo
 from torch import nn
 
@@ -82,10 +86,18 @@ def absent(pyramid):
     import no_such_module
 
 def zapped(pyramid):
-    signal.raise_signal(signal.SIGINT)  # as the user's Ctrl-C
+    os.kill(psutil.Process(os.getppid()).ppid(), signal.SIGINT)  # as the user's Ctrl-C, for the process that asked
+    time.sleep(60)
 
 def deadly(pyramid):
     os._exit(3)
+
+def leaves(pyramid):
+    os._exit(0)
+
+def endless(pyramid):
+    while True:
+        pass
 """
 
 
@@ -101,6 +113,36 @@ def mini(install, tmp_path):
         return names
 
     return built
+
+
+class Kept:
+    """A child process for all the matrices of this file, which starting would take longer than building them."""
+
+    child = None
+
+    @classmethod
+    def make(cls, preload):
+        if cls.child is None or cls.child.has_ended or cls.child.is_in_use:
+            cls.child = cls(preload)
+        cls.child.is_in_use = True
+        return cls.child
+
+    def __init__(self, preload):
+        self.process = ChildProcess(preload)
+
+    def __getattr__(self, name):
+        return getattr(self.process, name)
+
+    def close(self):
+        self.is_in_use = False
+        if self.process.status is None:  # in the midst of a task
+            self.process.close()
+            self.process.has_ended = True
+
+
+@pytest.fixture(autouse=True)
+def kept_process(monkeypatch):
+    monkeypatch.setattr(processes, "ChildProcess", Kept.make)
 
 
 @pytest.fixture
@@ -321,17 +363,33 @@ def test_in_processes_one_that_dies_is_one_cell(mini, matrix):
     cells = matrix(decoders="mini[-:][dls]*", jobs=2)
     assert {name: cell.error_class for name, cell in cells.items()} == {
         "local:mini-last": None,
-        "mini:deadly": "BrokenProcessPool",
+        "mini:deadly": "CrashError",
+        "mini:leaves": "CrashError",
         "mini:sum": None,
     }
 
 
-def test_a_script_without_a_guard_is_told_why_no_process_starts(tmp_path):
+def test_a_script_needs_no_guard_for_the_processes(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("import zoo\nzoo.matrix('torchvision:*', 'unet-basic', jobs=2, fresh=True, cache='cache.sqlite')\n")
+    script.write_text("import zoo\nprint(zoo.matrix('torchvision:*', 'unet-basic', jobs=2, cache='cache.sqlite'))\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, timeout=120)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("zoo.errors.OptionError: The processes that jobs= asks for")
+    assert (done.returncode, "1 of 1 pairings work" in done.stdout) == (0, True), done.stderr
+
+
+def test_a_pairing_that_ends_its_process_with_success_or_never_ends_is_a_cell(mini, matrix):
+    cells = matrix(decoders="mini:[els]*", limit=2)
+    assert {name: cell.error_class for name, cell in cells.items()} == {
+        "mini:endless": "HangError",
+        "mini:leaves": "CrashError",
+        "mini:sum": None,
+    }
+    assert "ended with status 0" in cells["mini:leaves"].error
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), True, "1"])
+def test_the_limit_is_a_number_of_seconds(matrix, limit):
+    with pytest.raises(zoo.errors.OptionError, match="limit must be a number of seconds"):
+        matrix(limit=limit)
 
 
 def test_what_is_known_is_shown_without_torch(mini, matrix, tmp_path):

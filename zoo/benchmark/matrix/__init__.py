@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +31,7 @@ def matrix(
     decoders: str | None = None,
     *,
     jobs: int = 1,
+    limit: float = 300.0,
     fresh: bool = False,
     cache: str | PathLike[str] | None = None,
 ) -> CompatibilityMatrix:
@@ -38,7 +40,9 @@ def matrix(
     Args:
         encoders: a glob over names or full ids (`"timm:convnext*"`), or a part of one; None for all.
         decoders: likewise.
-        jobs: how many processes build at a time; what is registered at run time is built in this one.
+        jobs: how many processes build at a time. Each is apart from this one, so that a pairing that ends its process is a cell
+            with its error; only what is registered at run time is built in this process.
+        limit: seconds for one pairing, after which its process is ended.
         fresh: build all again, as where a plugin under development changed and its version did not.
         cache: the SQLite file that keeps the outcomes; None for one in the user's cache folder. Where it cannot be used,
             all is built. What is registered at run time is never kept.
@@ -48,7 +52,7 @@ def matrix(
 
     Raises:
         UnknownIdError: a pattern matches nothing.
-        OptionError: `jobs` is below 1, or the processes cannot be started.
+        OptionError: `jobs` is below 1, or `limit` not above 0.
 
     Example:
         >>> print(zoo.matrix("timm:convnext*", "unet-*", jobs=8))
@@ -59,6 +63,8 @@ def matrix(
 
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
         raise OptionError(f"jobs must be a whole number of at least 1; found {jobs!r}.")
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+        raise OptionError(f"limit must be a number of seconds above 0; found {limit!r}.")
     registry = default_registry()
     rows, columns = registry.matching("encoder", encoders), registry.matching("decoder", decoders)
     versions = _versions()
@@ -71,10 +77,10 @@ def matrix(
         if found:
             watcher.say(f"{len(found)} of {len(keys)} cells are known from {path}; `fresh` builds them again.")
         missing = [ids for ids in keys if ids not in found]
-        apart = [ids for ids in missing if jobs > 1 and not _is_local(ids)]
-        here = [ids for ids in missing if ids not in set(apart)]
+        apart = [ids for ids in missing if not _is_local(ids)]
+        here = [ids for ids in missing if _is_local(ids)]
         watcher.begin(len(missing))
-        with closing(check_in_processes(apart, jobs)) as from_processes:
+        with closing(check_in_processes(apart, jobs, limit)) as from_processes:
             for outcome in chain(from_processes, check_here(here)):
                 cell = outcome.cell
                 ids = cell.encoder, cell.decoder

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo.benchmark.matrix.cells import CLASSES, Cell
+from zoo.benchmark.matrix.outcome import Outcome
 from zoo.common.foreign_code import no_exits
 from zoo.errors import PluginError, ZooError
 from zoo.model.building import build_pairing
 from zoo.pairing.pairing import Pairing
 
-__all__ = ["Outcome", "check"]
+__all__ = ["check", "check_all"]
 
 PASSING = (ImportError, OSError, MemoryError)
 """What a plugin may raise for the machine's sake, and not again tomorrow."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A cell, and whether the same ids in the same versions will give the same one again."""
-
-    cell: Cell
-    is_lasting: bool
 
 
 def check(encoder: str, decoder: str) -> Outcome:
@@ -37,6 +31,14 @@ def check(encoder: str, decoder: str) -> Outcome:
     except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
         error = f"{type(cause).__name__}: {cause}".strip()
         return Outcome(cell=Cell(encoder=encoder, decoder=decoder, error=error), is_lasting=_is_lasting(cause))
+
+
+def check_all(pairings: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any] | None]:
+    """Yield None as each check begins, and its outcome as plain data: what a child process does."""
+    torch.set_num_threads(1)
+    for encoder, decoder in pairings:
+        yield None
+        yield check(encoder, decoder).as_dict()
 
 
 def _checked(encoder: str, decoder: str) -> Cell:

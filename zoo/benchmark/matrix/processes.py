@@ -1,100 +1,127 @@
-"""Many checks, one after the other or in fresh processes; a process that dies is its cell's error, and ends nothing else."""
+"""Check pairings in child processes: one that crashes or never ends is its cell's error, and ends nothing else."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
+import queue
+import threading
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from zoo.benchmark.matrix.cells import Cell
-from zoo.errors import OptionError
-
-if TYPE_CHECKING:
-    from zoo.benchmark.matrix.check import Outcome
+from zoo.benchmark.matrix.outcome import Outcome
+from zoo.common.child_process import ChildProcess, StepTimer, Task, describe_end
 
 __all__ = ["check_here", "check_in_processes"]
 
-CHECKS_PER_PROCESS = 200
-"""After about so many the processes are replaced by fresh ones, which bounds the memory that libraries never give back."""
+Pairing = tuple[str, str]
+"""The ids of an encoder and a decoder."""
+
+CHECKS_PER_FORK = 200
+"""After so many a fresh fork goes on, which bounds the memory that libraries never give back."""
+PRELOAD = ("zoo.benchmark.matrix.check", "timm", "segmentation_models_pytorch")
+"""What most checks import; what is not installed is left out."""
 
 
-def check_here(pairings: Sequence[tuple[str, str]]) -> Iterator[Outcome]:
-    """Yield the outcome of each pairing, in their order; torch is imported where there is one."""
+def check_here(pairings: Sequence[Pairing]) -> Iterator[Outcome]:
+    """Yield the outcome of each pairing, in their order: for what no other process can make. Imports torch if there is one."""
     for pairing in pairings:
-        yield _check(*pairing)
+        from zoo.benchmark.matrix.check import check
+
+        yield check(*pairing)
 
 
-def check_in_processes(pairings: Sequence[tuple[str, str]], jobs: int) -> Generator[Outcome]:
+def check_in_processes(pairings: Sequence[Pairing], jobs: int, limit: float) -> Generator[Outcome]:
     """Yield the outcome of each pairing, in the order in which they are done.
 
-    The executor's own `max_tasks_per_child` would give fresh processes, but hangs from Python 3.11 on (cpython#115634, mended
-    in 2026), so each share of the pairings has an executor of its own. Where one of its processes dies, what was not done is
-    done again by a single one, in order, which tells the pairing that it dies of.
-
-    Raises:
-        OptionError: no process can be started.
+    Args:
+        pairings: what to check.
+        jobs: how many processes check at a time.
+        limit: seconds for one check.
     """
-    left, workers = list(pairings), jobs
-    while left:
-        share, later = left[: jobs * CHECKS_PER_PROCESS], left[jobs * CHECKS_PER_PROCESS :]
-        done = set()
-        for outcome in _share(share, workers):
-            done.add((outcome.cell.encoder, outcome.cell.decoder))
-            yield outcome
-        undone = [pairing for pairing in share if pairing not in done]
-        if undone and workers == 1:
-            yield _death(*undone.pop(0))
-            workers = jobs
-        else:
-            workers = 1 if undone else jobs
-        left = [*undone, *later]
-
-
-def _share(pairings: Sequence[tuple[str, str]], workers: int) -> Iterator[Outcome]:
-    """Yield the outcomes of what is done before a process dies, if one does."""
-    context = multiprocessing.get_context("spawn")  # a fork of a process that has run torch may hang
-    executor = ProcessPoolExecutor(min(workers, len(pairings)), mp_context=context, initializer=_prepare)
-    futures: list[Future[Outcome]] = []
+    size = min(CHECKS_PER_FORK, -(-len(pairings) // (4 * jobs)))
+    shares: queue.SimpleQueue[Sequence[Pairing]] = queue.SimpleQueue()
+    for first in range(0, len(pairings), size or 1):
+        shares.put(pairings[first : first + size])
+    found: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+    checkers = [_Checker(limit) for _ in range(min(jobs, shares.qsize()))]
     try:
-        began = executor.submit(_began)
-        with suppress(BrokenProcessPool):
-            futures.extend(executor.submit(_check, *pairing) for pairing in pairings)
-        if began.exception() is not None:
-            raise OptionError(
-                "The processes that jobs= asks for cannot be started. A script that asks for them keeps what it does under "
-                '`if __name__ == "__main__":`, since each process imports it; or use jobs=1.'
-            )
-        for future in as_completed(futures):
-            with suppress(BrokenProcessPool):
-                yield future.result()
+        threads = [threading.Thread(target=checker.work, args=(shares, found), daemon=True) for checker in checkers]
+        for thread in threads:
+            thread.start()
+        for _ in pairings:
+            outcome = found.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield outcome
+        for thread in threads:
+            thread.join()
     finally:
-        executor.shutdown(cancel_futures=True)
+        for checker in checkers:
+            checker.close()
 
 
-def _prepare() -> None:
-    """Run first in each process."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # on Ctrl-C it ends at once and in silence
-    import torch
+class _Checker:
+    """Checks shares of pairings in one child process, and in another where that one ends."""
 
-    torch.set_num_threads(1)
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._child: ChildProcess | None = None
+        self._closed = threading.Event()
+
+    def work(self, shares: queue.SimpleQueue[Sequence[Pairing]], found: queue.SimpleQueue[Outcome | BaseException]) -> None:
+        """Check one share after the other until there is none left."""
+        try:
+            while not self._closed.is_set():
+                for outcome in self._check(shares.get_nowait()):
+                    found.put(outcome)
+        except queue.Empty:
+            self.close()
+        except BaseException as cause:  # noqa: BLE001 - raised where the outcomes are waited for
+            found.put(cause)
+
+    def close(self) -> None:
+        """End the process."""
+        self._closed.set()
+        if self._child:
+            self._child.close()
+
+    def _check(self, pairings: Sequence[Pairing]) -> Iterator[Outcome]:
+        left = list(pairings)
+        while left and not self._closed.is_set():
+            if self._child is None or self._child.has_ended:
+                self._child = ChildProcess(PRELOAD)
+                if self._closed.is_set():  # meanwhile
+                    self._child.close()
+                    return
+            watch = _Watch(self._limit)
+            task = Task(function="zoo.benchmark.matrix.check:check_all", arguments={"pairings": left})
+            for facts in self._child.run(task, watch):
+                if facts is not None:  # None says that a check has begun
+                    yield Outcome.from_dict(facts)
+                    del left[0]
+            if left and not self._closed.is_set():
+                yield _death(left.pop(0), watch, self._child)
 
 
-def _began() -> None:
-    """Do nothing: that a process did it tells that processes start."""
+class _Watch:
+    """Ends a check that takes too long."""
+
+    def __init__(self, limit: float) -> None:
+        self._timer = StepTimer(limit)
+        self.is_hung = False
+
+    def heard(self) -> None:
+        self._timer.heard()
+
+    def judge(self, process: int | None) -> bool:
+        self.is_hung = self._timer.is_over
+        return self.is_hung
 
 
-def _check(encoder: str, decoder: str) -> Outcome:
-    from zoo.benchmark.matrix.check import check
-
-    return check(encoder, decoder)
-
-
-def _death(encoder: str, decoder: str) -> Outcome:
-    from zoo.benchmark.matrix.check import Outcome
-
-    error = "BrokenProcessPool: the process that built it died, as one does that runs out of memory."
+def _death(pairing: Pairing, watch: _Watch, child: ChildProcess) -> Outcome:
+    """Return the outcome of the pairing whose check its process did not survive."""
+    encoder, decoder = pairing
+    if watch.is_hung:
+        error = "HangError: its check had not ended within the limit."
+    else:
+        error = f"CrashError: the process that checked it {describe_end(child.status)}.{child.last_words()}"
     return Outcome(cell=Cell(encoder=encoder, decoder=decoder, error=error), is_lasting=False)

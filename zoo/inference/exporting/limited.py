@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
-import subprocess
-import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from zoo.common.child_process import ChildProcess, Task, describe_end
 from zoo.errors import ExportError
 from zoo.inference.exporting.formats import Draft, Written
 
-__all__ = ["DRAFT", "MODEL", "OUTCOME", "HandOverError", "write_within"]
+__all__ = ["DRAFT", "MODEL", "HandOverError", "write_within"]
 
-MODEL, DRAFT, OUTCOME = "model.pickle", "draft.pickle", "outcome.json"
+MODEL, DRAFT = "model.pickle", "draft.pickle"
 
 
 class HandOverError(Exception):
@@ -39,23 +37,35 @@ def write_within(seconds: float, model: nn.Module, draft: Draft) -> Written:
             (folder / DRAFT).write_bytes(pickle.dumps(draft))
         except (pickle.PicklingError, AttributeError, TypeError) as cause:
             raise HandOverError(f"{type(cause).__name__}: {cause}") from cause
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-        with (folder / "errors.txt").open("w+", encoding="utf-8", errors="replace") as errors:
-            command = [sys.executable, "-P", "-m", "zoo.inference.exporting.worker", name]
-            try:
-                done = subprocess.run(
-                    command, env=environment, stdout=subprocess.DEVNULL, stderr=errors, timeout=seconds, check=False
-                )
-            except subprocess.TimeoutExpired as cause:
-                raise ExportError(f"it was not done in {seconds:g} seconds") from cause
-            errors.seek(0)
-            last_words = errors.read().strip().splitlines()[-1:]
-        if not (folder / OUTCOME).is_file():
-            raise ExportError(f"its process ended with status {done.returncode}. {' '.join(last_words)}".strip())
-        outcome = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+        child = ChildProcess()
+        watch = _Deadline(seconds)
+        try:
+            task = Task(function="zoo.inference.exporting.worker:write_draft", arguments={"folder": name})
+            outcome = next(child.run(task, watch), None)
+            if outcome is None and watch.is_over:
+                raise ExportError(f"it was not done in {seconds:g} seconds")
+            if outcome is None:
+                raise ExportError(f"its process {describe_end(child.status)}. {child.last_words().strip()}".strip())
+        finally:
+            child.close()
     if "unread" in outcome:
         raise HandOverError(outcome["unread"])
     if "failed" in outcome:
         raise ExportError(outcome["failed"])
     untried = tuple((batch, channels, height, width) for batch, channels, height, width in outcome["untried"])
     return Written(opset=outcome["opset"], untried=untried)
+
+
+class _Deadline:
+    """Ends a process that takes more than so many seconds, its start included."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self.is_over = False
+
+    def heard(self) -> None:
+        pass
+
+    def judge(self, process: int | None) -> bool:
+        self.is_over = time.monotonic() > self._end
+        return self.is_over

@@ -1,10 +1,9 @@
-"""The process that writes one draft: `python -m zoo.inference.exporting.worker FOLDER`, as `limited.py` starts it."""
+"""Write one draft in a child process, as `limited.py` asks for it."""
 
 from __future__ import annotations
 
-import json
 import pickle
-import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,20 @@ import torch
 
 from zoo.inference.deployment.checked import told
 from zoo.inference.exporting.formats import write
-from zoo.inference.exporting.limited import DRAFT, MODEL, OUTCOME
+from zoo.inference.exporting.limited import DRAFT, MODEL
 
-__all__: list[str] = []
+__all__ = ["write_draft"]
 
 
-def _outcome(folder: Path) -> dict[str, Any]:
+def write_draft(folder: str) -> Iterator[dict[str, Any]]:
+    """Yield what became of the draft in a folder: what was written, why it failed, or why the model cannot be read here."""
     try:
-        model = torch.load(folder / MODEL, weights_only=False)  # written a moment ago, into a folder of this user alone
-        draft = pickle.loads((folder / DRAFT).read_bytes())
+        model = torch.load(Path(folder) / MODEL, weights_only=False)  # written a moment ago, into a folder of this user alone
+        draft = pickle.loads((Path(folder) / DRAFT).read_bytes())
     except Exception as cause:  # noqa: BLE001 - classes that this process cannot import, in whichever way
-        return {"unread": told(cause)}
+        yield {"unread": told(cause)}
+        return
     try:
-        return asdict(write(model, draft))
+        yield asdict(write(model, draft))
     except Exception as cause:  # noqa: BLE001 - another library's refusal is told
-        return {"failed": told(cause)}
-
-
-if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    (place / OUTCOME).write_text(json.dumps(_outcome(place)), encoding="utf-8")
+        yield {"failed": told(cause)}
