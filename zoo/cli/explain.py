@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from zoo.cli.answers import answer, console
 from zoo.cli.application import app
 from zoo.errors import OptionError
+from zoo.registry.image_sizes import read_size
 
 if TYPE_CHECKING:
     from zoo.pairing.pairing import Pairing
@@ -89,21 +89,12 @@ def _pairing(
         encoder,
         decoder,
         levels=levels,
-        image_size=_size(image_size),
+        image_size=None if image_size is None else read_size(image_size, "--image-size"),
         adapters=adapters,
         size_policy=size_policy,
         encoder_options=_options(encoder_options),
         decoder_options=_options(decoder_options),
     )
-
-
-def _size(given: str | None) -> tuple[int, int] | None:
-    if given is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,9})[xX]([0-9]{1,9})", given)
-    if match is None:
-        raise OptionError(f"--image-size is written HEIGHTxWIDTH, such as 256x320; found {given!r}.")
-    return int(match[1]), int(match[2])
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:

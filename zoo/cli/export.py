@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ import typer
 from zoo.cli.answers import console
 from zoo.cli.application import app, fail
 from zoo.errors import OptionError
+from zoo.registry.image_sizes import read_size
 
 __all__: list[str] = []
 
@@ -73,7 +73,7 @@ def export_model(
         load_plugin_file(path)
     form = None if format is None else format.value
     place = output or Path(_name(model) + FORMATS[form or "onnx"])
-    taken = None if size is None else _size(size)
+    taken = None if size is None else read_size(size, "--size")
     if form is None and output is not None:
         form = next((name for name, suffix in FORMATS.items() if suffix == output.suffix), None)
     if form is not None and (missing := why_not_format(form)):  # before a model is fetched
@@ -90,10 +90,3 @@ def export_model(
 def _name(model: str) -> str:
     name = model.split("/")[-1] if model.startswith("hf-hub:") else Path(model).resolve().name
     return name.removesuffix(".ckpt") or "model"
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?", text.strip())
-    if match is None:
-        raise OptionError(f"--size {text}: give HEIGHTxWIDTH, such as 224x320, or one number for both.")
-    return int(match[1]), int(match[2] or match[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from zoo.cli.application import app
 from zoo.cli.console import STORE, FormatName, RunsArgument, StoreOption, opened_store, read_table, show_results
-from zoo.errors import OptionError
+from zoo.registry.image_sizes import read_size
 
 __all__: list[str] = []
 
@@ -71,7 +70,7 @@ def recommend(
             device=device,
             mode=mode.value,
             batch=batch,
-            size=None if size is None else _size(size),
+            size=None if size is None else read_size(size, "--size"),
             dtype=dtype,
             maximize=maximize,
             **limits,
@@ -79,10 +78,3 @@ def recommend(
         show_results(document(found), format, None, store)
     if not found.fits:
         raise typer.Exit(1)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?", text.strip())
-    if match is None:
-        raise OptionError(f"--size {text}: a size is HEIGHTxWIDTH, such as 256x320, or one number for a square.")
-    return int(match[1]), int(match[2] or match[1])

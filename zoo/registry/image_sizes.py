@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from zoo.errors import RegistrationError
+from zoo.errors import OptionError, RegistrationError
 
-__all__ = ["ImageSizes", "Size", "format_size"]
+__all__ = ["ImageSizes", "Size", "format_size", "read_size"]
 
 Size: TypeAlias = tuple[int, int]
 """Height and width, in pixels."""
@@ -82,6 +83,18 @@ class ImageSizes:
 def _steps(length: int, multiple: int) -> int:
     """Return a quotient rounded up; of positive numbers alone, since ONNX's integer division rounds towards zero."""
     return (length + multiple - 1) // multiple
+
+
+def read_size(text: str, where: str) -> Size:
+    """Return the size that a text says: 256x320, or one number for a square.
+
+    Raises:
+        OptionError: it says none; `where` begins the message.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})(?:\s*[xX]\s*([0-9]{1,9}))?", text.strip())
+    if match is None:
+        raise OptionError(f"{where}: a size is HEIGHTxWIDTH, such as 256x320, or one number for a square; found {text!r:.80}.")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def format_size(size: Size | None) -> str:

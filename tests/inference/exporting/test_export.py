@@ -344,7 +344,7 @@ def test_the_command_line_exports_for_one_size_with_the_normalisation_inside(tmp
     ("arguments", "message"),
     [
         (("missing",), "There is no checkpoint and no folder missing"),
-        (("saved", "--size", "wide"), "--size wide: give HEIGHTxWIDTH"),
+        (("saved", "--size", "wide"), "--size: a size is HEIGHTxWIDTH"),
         (("saved", "-o", "model.pth"), "suffix says no format"),
         pytest.param(
             ("saved", "--tolerance", "1e-12"),

@@ -40,6 +40,7 @@ from zoo.benchmark.table.rows import Row
 from zoo.benchmark.table.table import Table
 from zoo.common.suggestions import did_you_mean
 from zoo.errors import OptionError, StoreError
+from zoo.registry.image_sizes import read_size
 
 __all__ = ["chosen_runs", "filtered", "nothing_left", "pareto", "sorted_by"]
 
@@ -210,10 +211,7 @@ def _compared(fact: Fact, sign: str, text: str, where: str) -> Callable[[Row], b
         pattern = text.lower() if any(wild in text for wild in "*?[") else f"*{text.lower()}*"
         return lambda row: fnmatchcase(_text(fact, row).lower(), pattern)
     if fact.kind == "size":
-        match = re.fullmatch(r"([0-9]{1,9})(?:\s*[xX]\s*([0-9]{1,9}))?", text)
-        if match is None:
-            raise OptionError(f"{where}: a size is HEIGHTxWIDTH, such as 256x320, or one number for a square; found {text!r}.")
-        height, width = int(match[1]), int(match[2] or match[1])
+        height, width = read_size(text, where)
         if sign in COMPARED:
             return lambda row: COMPARED[sign](row.height * row.width, height * width)
         return lambda row: ((row.height, row.width) == (height, width)) is (sign == "=")
