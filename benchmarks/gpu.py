@@ -240,7 +240,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
 def write_reports(results: Results, has_gpu: bool) -> None:
     """Write what a person reads: the README's rows, all tables, peers, and how each step ended."""
     from zoo.benchmark.analysis.selection import filtered
-    from zoo.benchmark.table.formats import document
+    from zoo.benchmark.table.document import document
 
     ending = "gpu" if has_gpu else "cpu"
     tables = _tables(results.store)

@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 import zoo
-from zoo.benchmark.table.formats import title_of
+from zoo.benchmark.table.document import title_of
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@ from zoo.common.suggestions import did_you_mean
 from zoo.errors import OptionError, WeightsError
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.plan import Plan
-from zoo.pairing.resolution import resolve
+from zoo.pairing.resolve import resolve
 from zoo.registry.registry import MODULE, Entry, default_registry
 from zoo.registry.specs import EncoderSpec
 

@@ -30,7 +30,7 @@ from zoo.benchmark.messages import Failed, Working
 from zoo.benchmark.running.progress import ConsoleWatcher
 from zoo.benchmark.running.sweep import run_sweep
 from zoo.benchmark.store.store import Store
-from zoo.benchmark.table.formats import document, records
+from zoo.benchmark.table.document import document, records
 from zoo.benchmark.table.table import table_of
 from zoo.benchmark.trial import Trial, subject_key, trials_of
 from zoo.cli import main

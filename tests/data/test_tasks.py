@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import zoo
-from zoo.data.lookup import BASELINES
+from zoo.data.baselines import BASELINES
 from zoo.data.tasks.tasks import TASKS, task
 from zoo.training.scores import score_predictor
 

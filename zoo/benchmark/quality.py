@@ -23,7 +23,7 @@ OTHER_BUDGET = 300
 """The steps on a user's own data."""
 
 FLOORS = ("colour look-up", "majority class")
-"""What `zoo.data.lookup.BASELINES` calls them."""
+"""What `zoo.data.baselines.BASELINES` calls them."""
 MINUTES = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*min(?:utes?)?")
 
 

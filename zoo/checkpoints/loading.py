@@ -29,7 +29,7 @@ from zoo.errors import ConfigError, NegotiationError, OptionError, PluginError, 
 from zoo.model.building import build_pairing
 from zoo.model.model import SegmentationModel
 from zoo.pairing.pairing import Pairing
-from zoo.pairing.resolution import resolve
+from zoo.pairing.resolve import resolve
 from zoo.registry.licenses import Licences
 from zoo.registry.registry import Entry, default_registry
 from zoo.registry.specs import DecoderSpec, EncoderSpec, Preprocessing

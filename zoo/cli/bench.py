@@ -58,7 +58,7 @@ def bench(
     from zoo.benchmark import bench as run_bench
     from zoo.benchmark import load_config
     from zoo.benchmark.config import with_quality
-    from zoo.benchmark.table.formats import document
+    from zoo.benchmark.table.document import document
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     form = format or format_of(output)

@@ -51,7 +51,7 @@ def compare(
     Exit status 1: with --fail-if-slower, some trial is slower by more than that with its whole interval, or fails now.
     """
     from zoo.benchmark.analysis.compare import compare as compare_runs
-    from zoo.benchmark.analysis.compare_formats import document, told_trial
+    from zoo.benchmark.analysis.compare_document import document, told_trial
     from zoo.benchmark.analysis.selection import chosen_runs
     from zoo.benchmark.trial import told_block
 

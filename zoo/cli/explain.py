@@ -47,7 +47,7 @@ def explain(
 ) -> None:
     """Show the plan of a pairing: which feature map goes where, through what, and why."""
     from zoo.pairing.plan_view import plan_view
-    from zoo.pairing.resolution import resolve
+    from zoo.pairing.resolve import resolve
 
     pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
     console().print(plan_view(resolve(pairing).plan, pairing))
@@ -67,7 +67,7 @@ def negotiate(
     """Print the plan of a pairing as JSON, for a program to read."""
     import json
 
-    from zoo.pairing.resolution import resolve
+    from zoo.pairing.resolve import resolve
 
     pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
     answer(json.dumps(resolve(pairing).plan.as_dict(), indent=2))

@@ -51,7 +51,7 @@ def recommend(
     from zoo.benchmark.analysis.fields import quantity
     from zoo.benchmark.analysis.recommend import LIMITS
     from zoo.benchmark.analysis.recommend import recommend as recommend_of
-    from zoo.benchmark.analysis.recommend_formats import document
+    from zoo.benchmark.analysis.recommend_document import document
 
     given = {
         "max_latency": max_latency,

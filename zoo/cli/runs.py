@@ -22,7 +22,7 @@ def runs(store: StoreOption = STORE) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from zoo.benchmark.table.formats import told_device
+    from zoo.benchmark.table.document import told_device
 
     screen = console()
     drawn = RichTable(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1) if screen.width >= 100 else (0, 0))

@@ -66,7 +66,7 @@ def table(
     from zoo.benchmark.analysis.selection import filtered, nothing_left, sorted_by
     from zoo.benchmark.analysis.selection import pareto as pareto_of
     from zoo.benchmark.table.columns import chosen_columns
-    from zoo.benchmark.table.formats import document
+    from zoo.benchmark.table.document import document
 
     form = format or format_of(output)
     with opened_store(store) as opened:

@@ -14,7 +14,7 @@ from zoo.common.foreign_code import ForeignError, plugin_code
 from zoo.errors import OptionError, PluginError
 from zoo.model.model import SegmentationModel
 from zoo.pairing.pairing import Pairing
-from zoo.pairing.resolution import Resolved, resolve
+from zoo.pairing.resolve import Resolved, resolve
 from zoo.registry.licenses import licences_of
 from zoo.registry.registry import Entry
 from zoo.registry.specs import DecoderSpec, EncoderSpec, import_factory

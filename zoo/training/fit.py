@@ -27,7 +27,7 @@ from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model.building import build_pairing
 from zoo.model.model import SegmentationModel
 from zoo.pairing.pairing import Pairing
-from zoo.pairing.resolution import resolve
+from zoo.pairing.resolve import resolve
 from zoo.training.layout import takes_channels_last
 from zoo.training.order import seed_of
 from zoo.training.result import TrainResult, read_result, write_result

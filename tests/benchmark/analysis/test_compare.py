@@ -16,7 +16,7 @@ from made_stores import BASIC, BILINEAR, COSTS, ENVIRONMENT, PEER, SECONDS, add_
 from rich.console import Console
 
 from zoo.benchmark.analysis.compare import Compared, compare
-from zoo.benchmark.analysis.compare_formats import document, summary
+from zoo.benchmark.analysis.compare_document import document, summary
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial
 from zoo.common.rendering import plain_text

@@ -16,7 +16,7 @@ from report_tables import quality
 
 from zoo.benchmark.analysis.fields import quantity
 from zoo.benchmark.analysis.recommend import LIMITS, Limit, recommend
-from zoo.benchmark.analysis.recommend_formats import document
+from zoo.benchmark.analysis.recommend_document import document
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.table import table_of
 from zoo.common.rendering import plain_text

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.benchmark.matrix.cells import Cell
-from zoo.benchmark.matrix.result import CompatibilityMatrix
+from zoo.benchmark.matrix.compatibility import CompatibilityMatrix
 from zoo.errors import OptionError
 from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
 from zoo.registry.registry import Entry, default_registry

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from zoo.pairing.plan import Adapter
 
-__all__ = ["CLASSES", "Cell"]
+__all__ = ["CLASSES", "Cell", "Outcome"]
 
 CLASSES = 3
 """How many logits a pixel gets in the models that are built: more than one, to see that a decoder's own head heeds them."""
@@ -87,6 +87,23 @@ class Cell:
             "image_size": None if size is None else tuple(size),
         }
         return cls(**{**facts, **changed})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A cell, and whether the same ids in the same versions will give the same one again."""
+
+    cell: Cell
+    is_lasting: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {"cell": self.cell.as_dict(), "is_lasting": self.is_lasting}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Self:
+        """Return the outcome that `as_dict` made plain."""
+        return cls(cell=Cell.from_dict(facts["cell"]), is_lasting=facts["is_lasting"])
 
 
 def _short(count: int) -> str:

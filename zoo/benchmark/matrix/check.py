@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.benchmark.matrix.cells import CLASSES, Cell
-from zoo.benchmark.matrix.outcome import Outcome
+from zoo.benchmark.matrix.cells import CLASSES, Cell, Outcome
 from zoo.common.foreign_code import no_exits
 from zoo.errors import PluginError, ZooError
 from zoo.model.building import build_pairing

@@ -6,8 +6,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 
-from zoo.benchmark.matrix.cells import Cell
-from zoo.benchmark.matrix.outcome import Outcome
+from zoo.benchmark.matrix.cells import Cell, Outcome
 from zoo.common.child_process import ChildProcess, StepTimer, Task, describe_end
 
 __all__ = ["check_here", "check_in_processes"]

@@ -116,7 +116,7 @@ class Job:
             yield from _alone(self.trials[0], device, self.seed)
         elif self.kind == "train":
             assert self.quality is not None
-            from zoo.benchmark.measuring.quality import trained  # Lightning, which no other job needs, takes seconds to import
+            from zoo.benchmark.measuring.training import trained  # Lightning, which no other job needs, takes seconds to import
 
             yield from trained(self.trials[0], self.quality, digest=self.data, device=device, seed=self.seed)
         else:

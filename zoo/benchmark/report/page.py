@@ -11,7 +11,7 @@ from importlib.resources import files
 from zoo.benchmark.report.headings import run_cards, summary_of, title_of
 from zoo.benchmark.report.payload import block_labels, json_for_script, payload_of, shared_facts
 from zoo.benchmark.table.columns import chosen_columns
-from zoo.benchmark.table.formats import intervals_note, peak_legend, quality_notes
+from zoo.benchmark.table.document import intervals_note, peak_legend, quality_notes
 from zoo.benchmark.table.rows import Check, Row
 from zoo.benchmark.table.table import Table
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IN_PROCESS", "ExecutorFactory", "run_sweep"]
 
-TRAINING_MODULES = ("zoo.benchmark.measuring.quality", "zoo.training.lightning_run")
+TRAINING_MODULES = ("zoo.benchmark.measuring.training", "zoo.training.lightning_run")
 """What training imports beside the models; it takes seconds."""
 
 IN_PROCESS = "measured in the process that asked: a script or notebook made it, and no other process can"
@@ -119,7 +119,7 @@ def _quality_data(config: BenchConfig) -> SegmentationData | None:
     from zoo.training.fit import check_installed
 
     check_installed(locate_data(config.quality.data.source, Path()))
-    from zoo.benchmark.measuring.quality import open_quality_data
+    from zoo.benchmark.measuring.training import open_quality_data
 
     return open_quality_data(config.quality)
 
@@ -268,8 +268,8 @@ class _Sweep:
 
     def measure_floors(self, data: SegmentationData) -> None:
         """What needs no network, for the rows below."""
-        from zoo.benchmark.measuring.quality import floor_scores
-        from zoo.data.lookup import BASELINES
+        from zoo.benchmark.measuring.training import floor_scores
+        from zoo.data.baselines import BASELINES
 
         known = self.store.qualities(self.run)
         for name in BASELINES:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from zoo.benchmark.store.store import Store
-from zoo.benchmark.table.formats import document, records
+from zoo.benchmark.table.document import document, records
 from zoo.benchmark.table.table import Table
 from zoo.benchmark.trial import Trial
 from zoo.common.rendering import csv_text, json_text

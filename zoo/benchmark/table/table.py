@@ -13,7 +13,7 @@ from zoo.benchmark.quality import Quality
 from zoo.benchmark.rounds import RoundsPlan, plan_of
 from zoo.benchmark.store.records import StoredGroup, StoredRun, StoredTrial
 from zoo.benchmark.store.store import Store
-from zoo.benchmark.table.formats import document
+from zoo.benchmark.table.document import document
 from zoo.benchmark.table.quality import Qualities, data_names
 from zoo.benchmark.table.rows import Check, Results, Row, SmallerBatch
 from zoo.benchmark.trial import Reference, Role, Trial

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zoo.benchmark.matrix.cells import Cell
-from zoo.benchmark.matrix.formats import decoders_of, document, encoders_of
+from zoo.benchmark.matrix.document import decoders_of, document, encoders_of
 from zoo.common.grid import Document
 
 __all__ = ["CompatibilityMatrix"]

@@ -20,8 +20,8 @@ from zoo.benchmark.measuring.steps import build_subject
 from zoo.benchmark.messages import Message, Trained, Working
 from zoo.benchmark.quality import QualityEntry
 from zoo.benchmark.trial import Trial
+from zoo.data.baselines import BASELINES
 from zoo.data.fingerprint import fingerprint_of_samples
-from zoo.data.lookup import BASELINES
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
 from zoo.errors import DataError

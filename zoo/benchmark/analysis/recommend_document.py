@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from zoo.benchmark.analysis.recommend import Choice, Reached, Recommendation
-from zoo.benchmark.table import formats
+from zoo.benchmark.table import document as table_document
 from zoo.benchmark.table.columns import Column, column_named
 from zoo.benchmark.table.rows import Row
 from zoo.benchmark.trial import told_block
@@ -38,7 +38,7 @@ def document(recommendation: Recommendation) -> Document:
         ),
         records=partial(records, recommendation),
         facts=partial(_facts, recommendation),
-        fields=(*formats.records(replace(recommendation.table, rows=recommendation.table.rows[:1]))[0], *OWN_FIELDS),
+        fields=(*table_document.records(replace(recommendation.table, rows=recommendation.table.rows[:1]))[0], *OWN_FIELDS),
     )
 
 
@@ -67,7 +67,7 @@ def _parts(recommendation: Recommendation, choice: Choice) -> Iterator[Grid | Li
 def records(recommendation: Recommendation) -> list[dict[str, Any]]:
     """Return the picks as the table's flat records, with the code that builds each and what it is best in."""
     picks = [pick for choice in recommendation.choices for pick in choice.picks]
-    flat = formats.records(replace(recommendation.table, rows=tuple(pick.row for pick in picks)))
+    flat = table_document.records(replace(recommendation.table, rows=tuple(pick.row for pick in picks)))
     return [
         record | {"code": pick.row.code or None, "best_in": "; ".join(pick.best_in) or None}
         for record, pick in zip(flat, picks, strict=True)
@@ -141,7 +141,7 @@ def _notes(recommendation: Recommendation) -> Iterator[str]:
     if recommendation.limits:
         yield "A limit is kept where the unfavourable end of the interval keeps it."
     if recommendation.has_quality:
-        yield from (f"{note}." for note in formats.quality_notes(recommendation.table))
+        yield from (f"{note}." for note in table_document.quality_notes(recommendation.table))
     yield f"From {recommendation.table.store}."
 
 

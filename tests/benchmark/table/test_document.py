@@ -19,7 +19,7 @@ from zoo.benchmark.messages import Alone, Failed, Rated, Round, Sample, StaticCo
 from zoo.benchmark.running.environment import describe_environment
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.columns import chosen_columns
-from zoo.benchmark.table.formats import document
+from zoo.benchmark.table.document import document
 from zoo.benchmark.table.table import table_of
 from zoo.benchmark.trial import Reference, Trial, blocks_of, trials_of
 from zoo.common.grid import FORMATS
