@@ -292,9 +292,16 @@ def _versions() -> str:
 def _stamp() -> str:
     """Return, in short, what the rows depend on: the versions in use and the project's own code."""
     digest = hashlib.sha256(_versions().encode())
-    for path in sorted([*ROOT.glob("zoo/*.py"), *ROOT.glob("plugins/zoo_[stu]*/*.*"), Path(__file__)]):
-        if path.suffix in (".py", ".json") and path.name not in ("cli.py", "registry.py", "discovery.py"):
-            digest.update(path.read_bytes())
+    packages = (
+        "zoo/api.py",
+        "zoo/registry/*.py",
+        "zoo/pairing/*.py",
+        "zoo/model/**/*.py",
+        "plugins/zoo_*/*.py",
+        "plugins/zoo_*/*.json",
+    )
+    for path in sorted({Path(__file__), *(path for glob in (*packages, "plugins/zoo_*/*.json") for path in ROOT.glob(glob))}):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -12,7 +12,7 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Run the command line; `zoo bench`, which runs long, turns the collector on again."""
+    """Run the command line; commands that run long turn the garbage collector on again."""
     gc.disable()
     errors = sys.stderr
     with contextlib.suppress(OSError, AttributeError):  # where there is one; a plugin that closes it closes another

@@ -66,7 +66,7 @@ class SmpEncoder(nn.Module):
         super().__init__()
         self._levels = tuple(int(name.removeprefix("stage")) for name in maps)
         self.depth = max(1, *self._levels)
-        self._made: dict[str, Any] = {"depth": 5, "output_stride": output_stride, "in_channels": in_channels}
+        self._made: dict[str, Any] = {"output_stride": output_stride, "in_channels": in_channels}
         self._architecture = architecture
         known = weights if weights in index()[architecture].weights else None
         network = make_network(architecture, weights=known, **self._made)
@@ -103,13 +103,13 @@ class SmpEncoder(nn.Module):
         return [found[level] for level in self._levels]
 
 
-def make_network(name: str, *, depth: int, output_stride: int = 32, in_channels: int = 3, weights: str | None = None) -> Any:
+def make_network(name: str, *, output_stride: int = 32, in_channels: int = 3, weights: str | None = None) -> Any:
     """Return smp's module, which gives the image or a map of its size, then one map (perhaps without channels) a level."""
 
     def made() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # timm-NAME: here it is smp's own module all the same
-            return get_encoder(name, in_channels=in_channels, depth=depth, weights=weights, output_stride=output_stride)
+            return get_encoder(name, in_channels=in_channels, depth=5, weights=weights, output_stride=output_stride)
 
     try:
         network = made()

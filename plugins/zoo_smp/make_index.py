@@ -26,7 +26,7 @@ def describe(name: str) -> dict[str, Any]:
     """
     entry = encoders[name]
     with torch.device("meta"):
-        network = make_network(name, depth=5).eval()
+        network = make_network(name).eval()
     found = [network(torch.zeros(1, 3, *size, device="meta")) for size in SIZES]
     channels = [0 if index == 0 and tensor.shape[1] == 3 else tensor.shape[1] for index, tensor in enumerate(found[0])]
     declared = [0 if index == 0 and width == 3 else width for index, width in enumerate(network.out_channels)]
@@ -50,7 +50,7 @@ def describe(name: str) -> dict[str, Any]:
 def _dilates(name: str) -> bool:
     try:
         with torch.device("meta"):
-            network = make_network(name, depth=5, output_stride=8).eval()
+            network = make_network(name, output_stride=8).eval()
     except ValueError:
         return False
     return [tensor.shape[2] for tensor in network(torch.zeros(1, 3, 64, 64, device="meta"))] == [64, 32, 16, 8, 8, 8]

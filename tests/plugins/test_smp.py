@@ -287,7 +287,7 @@ def test_an_encoder_gives_smps_own_maps_without_the_image_and_the_empty_ones(nam
     maps = tuple(entry.name for entry in index()[name].pyramid())
     model = zoo.build(f"smp:{name}", "smp:unet", in_channels=4).eval()
     with torch.device("meta"):  # nothing is drawn for it; a tensor that it does not get from the model fails below
-        theirs = make_network(name, depth=5, in_channels=4).eval()
+        theirs = make_network(name, in_channels=4).eval()
     nn.Module.load_state_dict(theirs, model.encoder.network.state_dict(), strict=False, assign=True)  # some have their own
     image = torch.randn(1, 4, 64, 96)
     with torch.no_grad():

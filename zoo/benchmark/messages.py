@@ -179,7 +179,11 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rated:
-    """How fast the device does one large kernel."""
+    """How fast the device does one large kernel at best.
+
+    Attributes:
+        flops_per_second: of the kernel's nominal FLOPs, a multiply-add counted as two, as in `StaticCost.flops`.
+    """
 
     kernel: str
     dtype: str

@@ -105,10 +105,7 @@ def structure_of(plan: Plan) -> dict[str, Any]:
     """Return what of a plan the model's layers follow from, without its reasons, as plain data."""
     facts = plain(plan.as_dict())
     routes = [{key: route[key] for key in ("source", "output", "adapters")} for route in facts["routes"]]
-    kept: dict[str, Any] = _listed(
-        {"maps": facts["maps"], "routes": routes, "sizes": facts["sizes"], "encoder_options": facts["encoder_options"]}
-    )
-    return kept
+    return {"maps": facts["maps"], "routes": routes, "sizes": facts["sizes"], "encoder_options": facts["encoder_options"]}
 
 
 def plugins_of(pairing: Pairing) -> dict[str, PluginVersion]:
@@ -120,13 +117,6 @@ def plugins_of(pairing: Pairing) -> dict[str, PluginVersion]:
         for entry in entries
         if entry.distribution
     }
-
-
-def _listed(value: Any) -> Any:
-    """Return plain data with lists for tuples, at whatever depth."""
-    if isinstance(value, Mapping):
-        return {key: _listed(entry) for key, entry in value.items()}
-    return [_listed(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _version(distribution: str) -> str | None:

@@ -6,12 +6,12 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -308,24 +308,19 @@ def _record(found: FoundPlugin, module: ModuleType) -> PluginRecord:
         raise RegistrationError(
             f"the module {module.__name__} implements no hook; mark zoo_encoders() or zoo_decoders() with @zoo.plugin.hookimpl"
         )
-    encoders = _collected(_chained(manager.hook.zoo_encoders()), EncoderSpec)
-    decoders = _collected(_chained(manager.hook.zoo_decoders()), DecoderSpec)
+    encoders = _collected(chain.from_iterable(manager.hook.zoo_encoders()), EncoderSpec)
+    decoders = _collected(chain.from_iterable(manager.hook.zoo_decoders()), DecoderSpec)
     takeovers = {library: path for mapping in manager.hook.zoo_takeovers() for library, path in mapping.items()}
     if not all(isinstance(text, str) for entry in takeovers.items() for text in entry):
         raise RegistrationError(f"zoo_takeovers must return 'package.module:name' by a library's name, found {takeovers!r}")
     return PluginRecord(found=found, encoders=encoders, decoders=decoders, takeovers=takeovers)
 
 
-def _chained(results: Sequence[Iterable[object]]) -> Iterator[object]:
-    for result in results:
-        yield from result
-
-
 def _collected(yielded: Iterator[object], kind: type[_Spec]) -> tuple[_Spec, ...]:
     specs: dict[str, _Spec] = {}
     for spec in yielded:
         if not isinstance(spec, kind):
-            raise RegistrationError(f"its hook must yield zoo.{kind.__name__} entries, found {spec!r}")
+            raise RegistrationError(f"its hook must yield zoo.plugin.{kind.__name__} entries, found {spec!r}")
         if spec.name in specs and not are_same(specs[spec.name], spec):
             raise RegistrationError(f"it yields two different specs under the name {spec.name!r}")
         specs[spec.name] = spec

@@ -216,7 +216,7 @@ def _memory_format(
     model: nn.Module, data: SegmentationData, settings: TrainSettings, size: tuple[int, int]
 ) -> torch.memory_format:
     if settings.memory_format == "auto":
-        is_last = takes_channels_last(model, data.in_channels, size, torch.device("cpu"))
+        is_last = takes_channels_last(model, data.in_channels, size)
     else:
         is_last = settings.memory_format == "channels_last"
     return torch.channels_last if is_last else torch.contiguous_format

@@ -13,16 +13,16 @@ from zoo.common.foreign_code import ForeignError, foreign_code
 __all__ = ["takes_channels_last"]
 
 
-def takes_channels_last(model: nn.Module, in_channels: int, size: tuple[int, int], device: torch.device) -> bool:
-    """Return whether a training step on channels-last images works, found by one step of a copy.
+def takes_channels_last(model: nn.Module, in_channels: int, size: tuple[int, int]) -> bool:
+    """Return whether a training step on channels-last images works on the CPU, found by one step of a copy.
 
-    A decoder that calls `.view` on a map raises. On the CPU, PyTorch (through oneDNN, its issue 6035) corrupts memory in the
+    A decoder that calls `.view` on a map raises. PyTorch (through oneDNN, its issue 6035) corrupts memory in the
     gradient of a strided 1x1 convolution of fewer than 16 channels: such a model is refused unseen.
     """
-    if device.type == "cpu" and any(_is_unsafe(layer) for layer in model.modules()):
+    if any(_is_unsafe(layer) for layer in model.modules()):
         return False
-    twin = copy.deepcopy(model).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    image = torch.zeros(2, in_channels, *size, device=device).to(memory_format=torch.channels_last)
+    twin = copy.deepcopy(model).train().to(memory_format=torch.channels_last)
+    image = torch.zeros(2, in_channels, *size).to(memory_format=torch.channels_last)
     try:
         with foreign_code():
             logits = twin(image)

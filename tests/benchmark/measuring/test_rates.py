@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zoo.benchmark.measuring.peak_rates import Rate, best_rate, measure_rates
+from zoo.benchmark.measuring.peak_rates import best_rate, measure_rates
 
 CPU = torch.device("cpu")
 SECONDS = 0.001
@@ -52,11 +52,6 @@ def test_the_best_rate_is_the_highest_and_of_none_there_is_none(rates):
     assert best in rates
     assert best.flops_per_second == max(rate.flops_per_second for rate in rates)
     assert best_rate([]) is None
-
-
-def test_a_rate_becomes_plain_data():
-    rate = Rate(kernel="matrix product 2048", dtype="float32", flops_per_second=1e11)
-    assert rate.as_dict() == {"kernel": "matrix product 2048", "dtype": "float32", "flops_per_second": 1e11}
 
 
 def test_bfloat16_is_measured_as_bfloat16_or_not_at_all():

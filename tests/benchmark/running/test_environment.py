@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from zoo.benchmark.running.environment import code_version
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -19,6 +22,12 @@ def checkout(tmp_path):
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "first"]):
         subprocess.run([*git, *command], check=True)
     return tmp_path
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="these files are no checkout")
+def test_the_version_of_the_code_that_runs_is_its_checkouts_commit():
+    done = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+    assert code_version().partition("+")[0] == done.stdout.strip()
 
 
 def test_a_clean_checkout_is_its_commit_and_no_checkout_has_none(checkout, tmp_path_factory):

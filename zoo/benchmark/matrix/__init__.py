@@ -59,6 +59,7 @@ def matrix(
     """
     from zoo.benchmark.matrix.cache import CellCache
     from zoo.benchmark.matrix.processes import check_here, check_in_processes
+    from zoo.benchmark.running.preload import own_modules
     from zoo.benchmark.running.progress import ConsoleWatcher
 
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
@@ -80,7 +81,7 @@ def matrix(
         apart = [ids for ids in missing if not _is_local(ids)]
         here = [ids for ids in missing if _is_local(ids)]
         watcher.begin(len(missing))
-        with closing(check_in_processes(apart, jobs, limit)) as from_processes:
+        with closing(check_in_processes(apart, jobs, limit, own_modules([*rows, *columns]))) as from_processes:
             for outcome in chain(from_processes, check_here(here)):
                 cell = outcome.cell
                 ids = cell.encoder, cell.decoder

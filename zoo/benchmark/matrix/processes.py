@@ -16,8 +16,6 @@ Pairing = tuple[str, str]
 
 CHECKS_PER_FORK = 200
 """After so many a fresh fork goes on, which bounds the memory that libraries never give back."""
-PRELOAD = ("zoo.benchmark.matrix.check", "timm", "segmentation_models_pytorch")
-"""What most checks import; what is not installed is left out."""
 
 
 def check_here(pairings: Sequence[Pairing]) -> Iterator[Outcome]:
@@ -28,20 +26,21 @@ def check_here(pairings: Sequence[Pairing]) -> Iterator[Outcome]:
         yield check(*pairing)
 
 
-def check_in_processes(pairings: Sequence[Pairing], jobs: int, limit: float) -> Generator[Outcome]:
+def check_in_processes(pairings: Sequence[Pairing], jobs: int, limit: float, preload: Sequence[str] = ()) -> Generator[Outcome]:
     """Yield the outcome of each pairing, in the order in which they are done.
 
     Args:
         pairings: what to check.
         jobs: how many processes check at a time.
         limit: seconds for one check.
+        preload: modules that the checks import.
     """
     size = min(CHECKS_PER_FORK, -(-len(pairings) // (4 * jobs)))
     shares: queue.SimpleQueue[Sequence[Pairing]] = queue.SimpleQueue()
     for first in range(0, len(pairings), size or 1):
         shares.put(pairings[first : first + size])
     found: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
-    checkers = [_Checker(limit) for _ in range(min(jobs, shares.qsize()))]
+    checkers = [_Checker(limit, preload) for _ in range(min(jobs, shares.qsize()))]
     try:
         threads = [threading.Thread(target=checker.work, args=(shares, found), daemon=True) for checker in checkers]
         for thread in threads:
@@ -61,8 +60,9 @@ def check_in_processes(pairings: Sequence[Pairing], jobs: int, limit: float) -> 
 class _Checker:
     """Checks shares of pairings in one child process, and in another where that one ends."""
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, preload: Sequence[str]) -> None:
         self._limit = limit
+        self._preload = ["zoo.benchmark.matrix.check", *preload]
         self._child: ChildProcess | None = None
         self._closed = threading.Event()
 
@@ -87,7 +87,7 @@ class _Checker:
         left = list(pairings)
         while left and not self._closed.is_set():
             if self._child is None or self._child.has_ended:
-                self._child = ChildProcess(PRELOAD)
+                self._child = ChildProcess(self._preload)
                 if self._closed.is_set():  # meanwhile
                     self._child.close()
                     return

@@ -25,7 +25,7 @@ from zoo.benchmark.measuring.memory import (
     resident_bytes,
 )
 from zoo.benchmark.measuring.steps import Step, build_subject, make_step
-from zoo.benchmark.messages import Alone, Counted, Message, Rated, Round, Sample, Stopped, Uncounted, Working, message_to
+from zoo.benchmark.messages import Alone, Counted, Message, Round, Sample, Stopped, Uncounted, Working, message_to
 from zoo.benchmark.quality import QualityEntry
 from zoo.benchmark.rounds import RoundsPlan
 from zoo.benchmark.trial import Trial
@@ -207,10 +207,8 @@ def _rates(device: torch.device, dtype: str) -> Iterator[Message]:
     )
 
     yield Working(trial=None, doing=f"measuring the device's best rates in {dtype}")
-    rates = measure_rates(device, dtype)
     with suppress(RuntimeError):  # a device that is too small or too new for one of the kernels; the rows do without the rest
-        for rate in rates:
-            yield Rated(kernel=rate.kernel, dtype=rate.dtype, flops_per_second=rate.flops_per_second)
+        yield from measure_rates(device, dtype)
 
 
 class _Rounds:

@@ -1,4 +1,4 @@
-"""How much memory a process and a device hold, and whether an error says that there is no more."""
+"""How much memory a process and a device hold."""
 
 from __future__ import annotations
 

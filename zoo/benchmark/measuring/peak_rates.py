@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.benchmark import Timer
 
 from zoo.benchmark.measuring.clock import read_clock
+from zoo.benchmark.messages import Rated
 
-__all__ = ["Rate", "best_rate", "measure_rates"]
+__all__ = ["best_rate", "measure_rates"]
 
 LONGEST_CALL = 0.4
 """A kernel of which one call would take more seconds than this is left out: it is too large for the device, or runs on a
@@ -26,24 +27,7 @@ UNSUPPORTED = (RuntimeError, TypeError, AssertionError)
 Call: TypeAlias = Callable[[], Tensor]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """What one kernel reached on the device at best.
-
-    Attributes:
-        flops_per_second: of the kernel's nominal FLOPs, a multiply-add counted as two, as in `StaticCost.flops`.
-    """
-
-    kernel: str
-    dtype: str
-    flops_per_second: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-
-def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> Iterator[Rate]:
+def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> Iterator[Rated]:
     """Yield the rate of each kernel in "float32" or "bfloat16", measured for about `seconds` once it is warm.
 
     No single kernel is the fastest everywhere: on some processors a convolution beats the matrix product, and which layout it
@@ -54,10 +38,10 @@ def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> 
     for kernel in _kernels(device):
         fastest = _fastest_call(kernel, device, getattr(torch, dtype), seconds)
         if fastest is not None:
-            yield Rate(kernel=kernel.name, dtype=dtype, flops_per_second=kernel.flops / fastest)
+            yield Rated(kernel=kernel.name, dtype=dtype, flops_per_second=kernel.flops / fastest)
 
 
-def best_rate(rates: Iterable[Rate]) -> Rate | None:
+def best_rate(rates: Iterable[Rated]) -> Rated | None:
     """Return the highest of the rates, None if there is none."""
     return max(rates, key=lambda rate: rate.flops_per_second, default=None)
 

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import torch
 
+import zoo
 from zoo.registry.discovery import OWN_DISTRIBUTION
 from zoo.registry.registry import default_registry
 
@@ -108,7 +109,10 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found.items()))
 
 
-def code_version(root: Path = Path(__file__).parents[2]) -> str:
+CHECKOUT = Path(zoo.__file__).parents[1]
+
+
+def code_version(root: Path = CHECKOUT) -> str:
     """Return the checkout's commit, with a hash of what differs from it in the code; empty outside a checkout."""
     if not (root / ".git").exists():
         return ""

@@ -10,7 +10,7 @@ from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
 from zoo.registry.registry import Entry, Kind, default_registry
 from zoo.registry.specs import DecoderSpec, EncoderSpec
 
-__all__ = ["made_here", "modules_to_import"]
+__all__ = ["made_here", "modules_to_import", "own_modules"]
 
 
 def made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool:
@@ -26,21 +26,24 @@ def made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool:
 
 
 def modules_to_import(trials: Iterable[Trial]) -> list[str]:
-    """Return the modules that the project's own factories and the references stand in.
-
-    A process that imports them once, and forks, saves each trial the seconds that this takes. A third party's are left to
-    each trial's own process: what they start when imported would be shared.
-    """
+    """Return the modules that the project's own factories and the references stand in: for a process that forks for each."""
     names = []
     for trial in trials:
-        factories = [trial.subject.factory] if isinstance(trial.subject, Reference) else []
-        factories += [
-            entry.spec.factory
-            for entry in _entries(trial)
-            if entry.distribution == OWN_DISTRIBUTION and isinstance(entry.spec.factory, str)
-        ]
-        names += [factory.partition(":")[0] for factory in factories]
+        if isinstance(trial.subject, Reference):
+            names.append(trial.subject.factory.partition(":")[0])
+        else:
+            names += own_modules(_entries(trial))
     return [name for name in dict.fromkeys(names) if name != "__main__"]
+
+
+def own_modules(entries: Iterable[Entry[EncoderSpec] | Entry[DecoderSpec]]) -> list[str]:
+    """Return the modules that the project's own factories stand in.
+
+    A process that imports them once, and forks, saves each fork the seconds that this takes. A third party's are left to
+    each fork: what they start when imported would be shared.
+    """
+    factories = [entry.spec.factory for entry in entries if entry.distribution == OWN_DISTRIBUTION]
+    return list(dict.fromkeys(factory.partition(":")[0] for factory in factories if isinstance(factory, str)))
 
 
 def _entries(trial: Trial) -> list[Entry[EncoderSpec] | Entry[DecoderSpec]]:

@@ -25,18 +25,18 @@ CELLS = (3, 7)
 """From how many to how many cells a mosaic has."""
 
 
-def texture_mosaic(*, size: int = SIZE) -> SegmentationData:
-    """Return the task's mosaics, each `size` pixels high and wide; the same ones in every call.
+def texture_mosaic() -> SegmentationData:
+    """Return the task's mosaics; the same ones in every call.
 
     Raises:
         DataError: scikit-image is not installed.
     """
     photographs = _photographs()
-    parts = {name: _Mosaics(photographs, name, size) for name in COLUMNS}
+    parts = {name: _Mosaics(photographs, name, SIZE) for name in COLUMNS}
     return SegmentationData(
         name="texture-mosaic",
         classes=CLASSES,
-        size=(size, size),
+        size=(SIZE, SIZE),
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],

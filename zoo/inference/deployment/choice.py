@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zoo.common.statistics import Estimate, estimate_ratio
+from zoo.common.statistics import Estimate
 from zoo.errors import OptionError
 from zoo.inference.deployment.checked import told
 from zoo.inference.deployment.graph import Graph
 from zoo.inference.reference import Reference, relative_error
 from zoo.inference.runtimes import PRECISIONS, RUNTIMES, Program, has_bfloat16, make_program, suits, why_not
 
-__all__ = ["ORIGINAL", "Candidate", "asked_runtimes", "speed_of", "timed", "try_candidates"]
+__all__ = ["ORIGINAL", "Candidate", "asked_runtimes", "timed", "try_candidates"]
 
 ORIGINAL = "original"
 COARSE = 1e-2
@@ -104,11 +104,6 @@ def timed(programs: Sequence[Program], image: Tensor) -> list[list[float]]:
         for index in order:
             seconds[index].append(_seconds(programs[index], image))
     return seconds
-
-
-def speed_of(original: Sequence[float], seconds: Sequence[float]) -> Estimate:
-    """Return how many times as fast as the original, from calls of the same rounds."""
-    return estimate_ratio(original, seconds)
 
 
 def _why_not_coarse(precision: str, tolerance: float, device: torch.device) -> str | None:

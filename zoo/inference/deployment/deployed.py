@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from zoo.common.foreign_code import no_exits
+from zoo.common.statistics import estimate_ratio
 from zoo.errors import InputError, OptionError, ZooError
 from zoo.inference.deployment.checked import Way, checked_program, told
 from zoo.inference.deployment.choice import (
     ORIGINAL,
     Candidate,
     asked_runtimes,
-    speed_of,
     timed,
     try_candidates,
 )
@@ -170,10 +170,10 @@ def deploy(
     usable = [(candidate, program) for candidate, program in tried if program is not None]
     seconds = timed([as_given, *(program for _, program in usable)], image)
     base = Candidate(
-        runtime=ORIGINAL, error=reference.error, seconds=median(seconds[0]), speed=speed_of(seconds[0], seconds[0])
+        runtime=ORIGINAL, error=reference.error, seconds=median(seconds[0]), speed=estimate_ratio(seconds[0], seconds[0])
     )
     timings = {
-        id(candidate): replace(candidate, seconds=median(each), speed=speed_of(seconds[0], each))
+        id(candidate): replace(candidate, seconds=median(each), speed=estimate_ratio(seconds[0], each))
         for (candidate, _), each in zip(usable, seconds[1:], strict=True)
     }
     candidates = (base, *(timings.get(id(candidate), candidate) for candidate, _ in tried))

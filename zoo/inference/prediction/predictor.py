@@ -18,7 +18,7 @@ from zoo.errors import InputError, OptionError
 from zoo.inference.deployment import Deployed
 from zoo.inference.prediction.picture import ImageLike, Picture, open_picture
 from zoo.inference.prediction.prediction import Canvas, Prediction, check_array, mask_values
-from zoo.inference.prediction.tiles import TileLike, Tiling, tile_sides
+from zoo.inference.prediction.tiles import Axis, TileLike, tile_sides
 from zoo.inference.runtimes import PRECISIONS, autocast
 from zoo.model.layers.normalization import Normalisation
 from zoo.model.model import SegmentationModel
@@ -256,23 +256,25 @@ class Predictor:
         if sizes.fixed is None and not sizes.square:  # no longer than the image, which a whole one would not be either
             height, width = sizes.holding(picture.size)
             tile = (min(tile[0], height), min(tile[1], width))
-        tiling = Tiling.of(picture.size, tile, self._overlap, self._multiple)
-        tops, lefts = tiling.rows.starts, tiling.columns.starts
-        down, along = (
-            [torch.from_numpy(each).to(self._device) for each in axis.weights()] for axis in (tiling.rows, tiling.columns)
+        rows, columns = (
+            Axis(length=length, tile=side, overlap=self._overlap, multiple=self._multiple)
+            for length, side in zip(picture.size, tile, strict=True)
         )
+        tops, lefts = rows.starts, columns.starts
+        down, along = ([torch.from_numpy(each).to(self._device) for each in axis.weights()] for axis in (rows, columns))
         height, width = picture.size
         tile_height, tile_width = tile
         sums = torch.zeros(self.num_channels, tile_height, lefts[-1] + tile_width, device=self._device)
         for row, top in enumerate(tops):
             for first in range(0, len(lefts), self._batch):
-                columns = range(first, min(first + self._batch, len(lefts)))
-                tiles = torch.stack([self._normal(picture, top, lefts[column], tile) for column in columns])
-                for column, found in zip(columns, self._probabilities(tiles), strict=True):
+                batch = range(first, min(first + self._batch, len(lefts)))
+                tiles = torch.stack([self._normal(picture, top, lefts[column], tile) for column in batch])
+                for column, found in zip(batch, self._probabilities(tiles), strict=True):
                     weights = down[row][:, None] * along[column][None, :]
                     sums[:, :, lefts[column] : lefts[column] + tile_width].addcmul_(found, weights)
             done = (tops[row + 1] if row + 1 < len(tops) else height) - top
             canvas.put(top, sums[:, :done, :width])
+            # What the next row of tiles also covers moves to the top; a copy first, since the two ranges overlap.
             sums[:, : tile_height - done] = sums[:, done:].clone()
             sums[:, tile_height - done :] = 0
             if progress is not None:

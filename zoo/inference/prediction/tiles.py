@@ -10,7 +10,7 @@ import numpy as np
 from zoo.errors import OptionError
 from zoo.registry.image_sizes import ImageSizes
 
-__all__ = ["Axis", "TileLike", "Tiling", "tile_sides"]
+__all__ = ["Axis", "TileLike", "tile_sides"]
 
 TileLike: TypeAlias = int | Literal["auto"] | None
 TILE = 1024
@@ -95,28 +95,6 @@ class Axis:
     def _step(self) -> int:
         """Return how far apart tiles begin, at most."""
         return max(self.multiple, (self.tile - self.overlap) // self.multiple * self.multiple)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tiling:
-    """Tiles of one size over an image.
-
-    Attributes:
-        rows: along the height.
-        columns: along the width.
-    """
-
-    rows: Axis
-    columns: Axis
-
-    @classmethod
-    def of(cls, size: tuple[int, int], tile: tuple[int, int], overlap: int, multiple: int) -> Tiling:
-        """Return the tiles of an image of this (H, W)."""
-        axes = [Axis(length=size[at], tile=tile[at], overlap=overlap, multiple=multiple) for at in (0, 1)]
-        return cls(rows=axes[0], columns=axes[1])
-
-    def __len__(self) -> int:
-        return len(self.rows.starts) * len(self.columns.starts)
 
 
 def _rise(length: int) -> np.ndarray:
