@@ -15,7 +15,7 @@ from PIL import Image
 
 import zoo
 from zoo import open_data
-from zoo.data.entry import DataEntry, locate_data
+from zoo.data.data_config import DataEntry, locate_data
 from zoo.data.folder import look_through
 from zoo.data.masks.contact_sheet import contact_sheet
 

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from zoo.benchmark.quality import QualityEntry
 from zoo.common.configuration import Count, Side, Strict, checked, read_mapping
-from zoo.data.entry import DataEntry
+from zoo.data.data_config import DataEntry
 from zoo.errors import ConfigError, OptionError
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.pairing_yaml import PairingOptions

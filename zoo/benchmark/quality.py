@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from zoo.common.configuration import Count
 from zoo.common.statistics import Difference, estimate_difference
-from zoo.data.entry import DataNamed
+from zoo.data.data_config import DataNamed
 from zoo.training.settings import TrainSettings
 
 __all__ = ["BUDGETS", "FLOORS", "OTHER_BUDGET", "Floor", "Quality", "QualityEntry", "told_budget"]

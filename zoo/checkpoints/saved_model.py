@@ -11,7 +11,7 @@ from pydantic import Field
 
 from zoo.common.configuration import Strict, written
 from zoo.common.options import plain
-from zoo.data.entry import ColourEntry
+from zoo.data.data_config import ColourEntry
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.plan import Plan
 from zoo.registry.licenses import Licences

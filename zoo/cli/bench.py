@@ -80,7 +80,7 @@ def bench(
 
 
 def _quality_changes(quality: str | None, budget: str | None, seeds: int | None) -> dict[str, Any]:
-    from zoo.data.entry import locate_data
+    from zoo.data.data_config import locate_data
 
     folder = None if quality is None else locate_data(quality, Path())
     steps = int(budget) if budget is not None and re.fullmatch("[0-9]{1,9}", budget.strip()) else budget

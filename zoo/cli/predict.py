@@ -16,7 +16,7 @@ from zoo.cli.application import app, fail
 
 if TYPE_CHECKING:
     from zoo.inference.prediction.files import PredictedFiles
-    from zoo.inference.prediction.places import Place
+    from zoo.inference.prediction.output_paths import Place
     from zoo.inference.prediction.predictor import Predictor
 
 __all__: list[str] = []
@@ -78,7 +78,7 @@ def predict(
 
     A GeoTIFF's mask is a GeoTIFF in its place. A broken image is told at the end, and the others are done: exit status 2.
     """
-    from zoo.inference.prediction.places import settle
+    from zoo.inference.prediction.output_paths import settle
     from zoo.inference.prediction.predictor import Predictor
     from zoo.registry.plugin_files import load_plugin_file
 

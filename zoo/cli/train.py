@@ -55,7 +55,7 @@ def train(
     from dataclasses import replace
 
     from zoo.common.configuration import checked
-    from zoo.data.entry import DataEntry, locate_data
+    from zoo.data.data_config import DataEntry, locate_data
     from zoo.data.sources import open_data
     from zoo.training.fit import check_installed
     from zoo.training.run_folder import known_files
@@ -196,7 +196,7 @@ def _from_file(
     """Return what a file and the changes to it ask of `zoo.train`."""
     from dataclasses import fields
 
-    from zoo.data.entry import locate_data
+    from zoo.data.data_config import locate_data
     from zoo.errors import OptionError
     from zoo.pairing.pairing import Pairing
     from zoo.training.config import load_train_config

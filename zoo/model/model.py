@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from zoo.errors import InputError, PluginError
 from zoo.model.adapters import build_adapters
-from zoo.model.batch_norms import explain_single_values, is_of_single_values
 from zoo.model.layers.checkpointing import checkpointed
 from zoo.model.layers.resizing import is_open, padded, resized
+from zoo.model.norm_errors import explain_single_values, is_of_single_values
 from zoo.model.outputs import check_map, describe
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.plan import Plan

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.model.batch_norms import is_of_single_values
+from zoo.model.norm_errors import is_of_single_values
 from zoo.model.probing.measurement import leaves
 from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.snapshots import difference, distance, same, scale, snapshot, state_of

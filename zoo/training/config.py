@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from zoo.common.configuration import Count, checked, read_mapping
-from zoo.data.entry import DataEntry, DataNamed
+from zoo.data.data_config import DataEntry, DataNamed
 from zoo.training.settings import TrainSettings
 
 __all__ = ["TrainConfig", "load_train_config"]

@@ -28,10 +28,10 @@ from zoo.model.building import build_pairing
 from zoo.model.model import SegmentationModel
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.resolve import resolve
-from zoo.training.layout import takes_channels_last
-from zoo.training.order import seed_of
+from zoo.training.channels_last import takes_channels_last
 from zoo.training.result import TrainResult, read_result, write_result
 from zoo.training.run_folder import claim_folder, run_id
+from zoo.training.sampling import seed_of
 from zoo.training.settings import TrainSettings
 
 __all__ = ["check_installed", "crop_size", "fit"]

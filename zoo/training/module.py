@@ -20,7 +20,7 @@ from zoo.model.layers.normalization import Normalisation
 from zoo.training.augmentation import Augmentation
 from zoo.training.checkpoint_files import check_weights
 from zoo.training.losses import make_loss
-from zoo.training.order import Order, ResumableLoader, TrainingSamples, seed_of
+from zoo.training.sampling import Order, ResumableLoader, TrainingSamples, seed_of
 from zoo.training.scores import Scores, scores_of
 from zoo.training.settings import TrainSettings
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.common.configuration import checked
-from zoo.data.entry import locate_data
+from zoo.data.data_config import locate_data
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
 from zoo.pairing.pairing import Pairing

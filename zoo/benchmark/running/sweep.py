@@ -115,7 +115,7 @@ def _quality_data(config: BenchConfig) -> SegmentationData | None:
     """Open what is trained on, before anything is measured: what is wrong with it is told at once."""
     if config.quality is None:
         return None
-    from zoo.data.entry import locate_data
+    from zoo.data.data_config import locate_data
     from zoo.training.fit import check_installed
 
     check_installed(locate_data(config.quality.data.source, Path()))

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from zoo.common.regular_files import check_regular
 from zoo.data.formats.compression import Loss, loss_in
-from zoo.data.formats.limits import any_number_of_pixels, told_large, warnings_as
+from zoo.data.formats.pillow_limits import any_number_of_pixels, told_large, warnings_as
 from zoo.data.formats.tiff import ORIENTATION, Tiff, grays, read_tiff
 from zoo.errors import DataError
 

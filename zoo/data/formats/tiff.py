@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.formats.compression import Loss, loss_in
-from zoo.data.formats.limits import MOST_PIXELS, told_large, warnings_as
+from zoo.data.formats.pillow_limits import MOST_PIXELS, told_large, warnings_as
 from zoo.errors import DataError
 
 __all__ = ["ORIENTATION", "Tiff", "grays", "open_raster", "read_tiff"]

@@ -1,4 +1,4 @@
-"""What is the same for every image is computed once."""
+"""Fold constants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gives back what it was given is dropped."""
+"""Remove no-op operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch norms become part of the convolutions before them."""
+"""Fold batch norms into the convolutions before them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolutions after an enlargement, computed before it or at its input's resolution."""
+"""Move convolutions to the low-resolution side of an upsampling."""
 
 from __future__ import annotations
 

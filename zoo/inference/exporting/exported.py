@@ -20,10 +20,10 @@ from zoo.common.rendering import plain_text
 from zoo.errors import ExportError, InputError, OptionError
 from zoo.inference.deployment.checked import told
 from zoo.inference.exporting.checking import checked, shapes_for
-from zoo.inference.exporting.facts import facts_of
 from zoo.inference.exporting.formats import FORMATS, Draft, Written, files_of, why_not_format, write
-from zoo.inference.exporting.limited import HandOverError, write_within
+from zoo.inference.exporting.metadata import facts_of
 from zoo.inference.exporting.report import Check, ExportReport, checks_view
+from zoo.inference.exporting.time_limit import HandOverError, write_within
 from zoo.inference.reference import why_not_comparable
 from zoo.model.layers.normalization import Normalisation
 from zoo.model.model import SegmentationModel

@@ -1,4 +1,4 @@
-"""Write one draft in a child process, as `limited.py` asks for it."""
+"""Write one draft in a child process, as `time_limit.py` asks for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from zoo.inference.deployment.checked import told
 from zoo.inference.exporting.formats import write
-from zoo.inference.exporting.limited import DRAFT, MODEL
+from zoo.inference.exporting.time_limit import DRAFT, MODEL
 
 __all__ = ["write_draft"]
 

@@ -21,8 +21,8 @@ from numpy.lib.format import open_memmap
 from zoo.common.atomic_write import draft_of
 from zoo.errors import DataError, OptionError, ZooError
 from zoo.inference.prediction.georeference import INSTALL, georeference_of, is_georeferenced, write_georeferenced
+from zoo.inference.prediction.output_paths import Existing, Place, settle
 from zoo.inference.prediction.picture import Picture, open_picture
-from zoo.inference.prediction.places import Existing, Place, settle
 from zoo.inference.prediction.prediction import Prediction
 from zoo.inference.prediction.predictor import Predictor
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.data.formats.files import TIFF
-from zoo.data.formats.limits import warnings_as
+from zoo.data.formats.pillow_limits import warnings_as
 from zoo.data.formats.tiff import open_raster
 from zoo.data.segmentation_data import Colour
 

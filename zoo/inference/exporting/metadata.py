@@ -1,4 +1,4 @@
-"""What an exported file says of itself: the pairing, how its images are to be made, what its classes are called, licences."""
+"""What an exported file says of itself: the pairing, how to prepare images, the names of classes, licenses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of the process is shared by all who read files: warnings' filters, and how many pixels Pillow opens unasked."""
+"""Change process-wide settings for reading images: warning filters and Pillow's limit of pixels."""
 
 from __future__ import annotations
 

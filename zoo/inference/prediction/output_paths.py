@@ -1,4 +1,4 @@
-"""Which images are predicted, and where what comes of each is written: settled, and refused, before anything is."""
+"""Decide which images are predicted and where results go, and refuse conflicts first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A draft written within a time: in a process of its own, which can be ended."""
+"""Write a draft within a time, in a process that can be ended."""
 
 from __future__ import annotations
 

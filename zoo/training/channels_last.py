@@ -1,4 +1,4 @@
-"""Whether a model can be trained on channels-last images: most can, and are faster so."""
+"""Find out whether a model can be trained on channels-last images: most can, and are faster so."""
 
 from __future__ import annotations
 
