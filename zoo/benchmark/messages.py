@@ -41,7 +41,7 @@ class StaticCost:
             and attention count (what `torch.utils.flop_counter` knows).
         live_bytes: the most bytes that tensors hold at one time during a step: weights, input, activations, and in
             training gradients and the optimizer's state. An allocator may need more. None on an accelerator.
-        step_flops: of the whole step, all images, in training the backward pass too; None in what version 1 stored.
+        step_flops: of the whole step, all images, in training the backward pass too.
         parts: how many parameters encoder, adapters, decoder and head have; None for what is no pairing.
         plan: the pairing's plan as plain data; None for what is no pairing.
     """

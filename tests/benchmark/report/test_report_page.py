@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from zoo.benchmark.analysis.pareto import pareto_front
 from zoo.benchmark.report import report_html, write_report
-from zoo.benchmark.report.pairings import plan_facts
 from zoo.benchmark.report.payload import payload_of
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial
@@ -270,13 +269,6 @@ def test_routes_that_many_pairings_share_are_kept_once():
     data = payload_of(made.large(480))
     assert len(data["pairings"]) == 120
     assert len(data["routes"]) == 2
-
-
-def test_a_plan_of_another_version_comes_as_it_is_stored():
-    assert json.loads(plan_facts({"maps": ["a"]})["raw"]) == {"maps": ["a"]}
-    stored = made.plan().as_dict()
-    stored["routes"][1]["adapters"][0]["colour"] = "red"
-    assert "colour" in plan_facts(stored)["raw"]
 
 
 def test_a_reference_has_a_part_without_a_plan(page):

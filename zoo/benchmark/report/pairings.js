@@ -60,9 +60,6 @@ function parametersPart({ parameters, parts }) {
 }
 
 function planPart(plan) {
-  if (plan.raw !== undefined) {
-    return [element("p", {}, "The plan as another version stored it:"), element("pre", { tabindex: "0" }, plan.raw)];
-  }
   const routes = plan.routes.map((place, level) => [String(level + 1), ...data.routes[place]]);
   const unused = plan.unused.map(([name, channels, stride, reason]) => ["-", name, channels, stride, "not used", "-", reason]);
   const headings = ["level", "source map", "channels", "stride", "adapter", "decoder gets", "why"];

@@ -8,7 +8,6 @@ from itertools import groupby
 from typing import Any
 
 from zoo.benchmark.table.rows import Row
-from zoo.errors import RegistrationError
 from zoo.pairing.plan import Adapter
 from zoo.pairing.size_plan import SizePlan
 from zoo.registry.image_sizes import ImageSizes
@@ -58,8 +57,7 @@ class PairingFacts:
 
     def _plan(self, stored: Mapping[str, Any]) -> int:
         facts = plan_facts(stored)
-        if "routes" in facts:
-            facts["routes"] = [self._place("route", route, self.routes) for route in facts["routes"]]
+        facts["routes"] = [self._place("route", route, self.routes) for route in facts["routes"]]
         return self._place("plan", facts, self.plans)
 
     def _place(self, kind: str, facts: Any, kept: list[Any]) -> int:
@@ -70,18 +68,15 @@ class PairingFacts:
 
 
 def plan_facts(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a stored plan says to a person; one of another version's shape comes as it is stored, under "raw"."""
-    try:
-        return {
-            "routes": [_route(route) for route in stored["routes"]],
-            "unused": _unused(stored["unused"]),
-            "sizes": _size_plan(stored["sizes"]).note,
-            "options": ", ".join(f"{name}={value!r}" for name, value in stored["encoder_options"].items()),
-            "added": stored["adapter_parameters"],
-            "notes": list(stored["notes"]),
-        }
-    except (KeyError, TypeError, AttributeError, RegistrationError):
-        return {"raw": json.dumps(stored, indent=1)}
+    """Return what a stored plan says to a person."""
+    return {
+        "routes": [_route(route) for route in stored["routes"]],
+        "unused": _unused(stored["unused"]),
+        "sizes": _size_plan(stored["sizes"]).note,
+        "options": ", ".join(f"{name}={value!r}" for name, value in stored["encoder_options"].items()),
+        "added": stored["adapter_parameters"],
+        "notes": list(stored["notes"]),
+    }
 
 
 def _pairing(row: Row) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class EnvironmentFacts(_Facts):
 
 
 class AloneFacts(_Facts):
-    """What a trial took alone; a store of the first version has only a few of these."""
+    """What a trial took alone."""
 
     trial: str = ""
     batch: int = 0
