@@ -324,7 +324,7 @@ def test_the_index_names_just_the_encoders_that_smp_has():
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_an_encoders_weights_come_from_a_file(tmp_path, suffix):
-    state = make_network("resnet18", depth=5).state_dict()
+    state = make_network("resnet18").state_dict()
     path = tmp_path / f"weights{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     model = zoo.build("smp:resnet18", "smp:fpn", weights=path)
@@ -338,7 +338,7 @@ def test_weights_that_are_not_there_or_do_not_fit_are_told(tmp_path):
     ):
         zoo.build("smp:resnet18", "smp:unet", weights="imagenett")
     path = tmp_path / "other.safetensors"
-    save_file(make_network("resnet34", depth=5).state_dict(), path)
+    save_file(make_network("resnet34").state_dict(), path)
     with pytest.raises(zoo.errors.WeightsError, match=r"do not fit smp:resnet18: .*unexpected 96 \(layer1"):
         zoo.build("smp:resnet18", "smp:unet", weights=path)
     path = tmp_path / "code.pth"
