@@ -87,6 +87,8 @@ class _Checker:
         left = list(pairings)
         while left and not self._closed.is_set():
             if self._child is None or self._child.has_ended:
+                if self._child:
+                    self._child.close()
                 self._child = ChildProcess(self._preload)
                 if self._closed.is_set():  # meanwhile
                     self._child.close()
@@ -108,6 +110,11 @@ class _Watch:
         self._timer = StepTimer(limit)
         self.is_hung = False
 
+    @property
+    def limit(self) -> float:
+        """Seconds for the present step."""
+        return self._timer.limit
+
     def heard(self) -> None:
         self._timer.heard()
 
@@ -120,7 +127,7 @@ def _death(pairing: Pairing, watch: _Watch, child: ChildProcess) -> Outcome:
     """Return the outcome of the pairing whose check its process did not survive."""
     encoder, decoder = pairing
     if watch.is_hung:
-        error = "HangError: its check had not ended within the limit."
+        error = f"HangError: its check had not ended after {watch.limit:g} s. A higher limit (--limit) gives it more time."
     else:
         error = f"CrashError: the process that checked it {describe_end(child.status)}.{child.last_words()}"
     return Outcome(cell=Cell(encoder=encoder, decoder=decoder, error=error), is_lasting=False)
