@@ -54,6 +54,13 @@ GOOD_PARTS = """
         def forward(self, features):
             return sum(F.interpolate(x, size=features[0].shape[-2:]) for x in features)
 """
+TAKEOVER = """
+    import zoo
+
+    @zoo.plugin.hookimpl
+    def zoo_takeovers():
+        return {given}
+"""
 HOOK = """
     import zoo
 
@@ -96,6 +103,18 @@ BROKEN = {
         HOOK.format(hook="zoo_decoders", then="yield zoo.plugin.DecoderSpec(name='first', factory='other:B')"),
         zoo.errors.RegistrationError,
         "two different specs under the name 'first'",
+    ),
+    "takes over without a path": (
+        HOOK.format(hook="zoo_decoders", then="")
+        + "\n    @zoo.plugin.hookimpl\n    def zoo_takeovers():\n        return {'lib': 'no path'}\n",
+        zoo.errors.RegistrationError,
+        "zoo_takeovers must return 'package.module:name'.*'no path'",
+    ),
+    "takes over with a list": (
+        HOOK.format(hook="zoo_decoders", then="")
+        + "\n    @zoo.plugin.hookimpl\n    def zoo_takeovers():\n        return ['a:b']\n",
+        zoo.errors.RegistrationError,
+        r"zoo_takeovers must return.*\['a:b'\]",
     ),
     "yields one and raises": (HOOK.format(hook="zoo_decoders", then="raise KeyError('late')"), KeyError, "late"),
     "misspells its hook": (HOOK.format(hook="zoo_decodrs", then=""), Exception, "zoo_decodrs"),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from zoo.common.foreign_code import ForeignError, plugin_code
+from zoo.errors import PluginError
 from zoo.registry.registry import default_registry
 from zoo.registry.specs import Preprocessing, import_factory
 
@@ -42,6 +44,11 @@ def from_smp(model: nn.Module | str | PathLike[str], *, preprocessing: Preproces
         >>> model.pairing.encoder, model.pairing.decoder
         ('smp:resnet34', 'smp:unet')
     """
-    take_over = import_factory(default_registry().takeover("segmentation_models_pytorch"))
+    path = default_registry().takeover("segmentation_models_pytorch")
+    try:
+        with plugin_code(f"Importing {path}", "Uninstall its plugin to do without it."):
+            take_over = import_factory(path)
+    except ForeignError as failure:
+        raise PluginError(f"{path}, which takes over smp's models, could not be imported: {failure}.") from failure.__cause__
     taken: SegmentationModel = take_over(model, preprocessing=preprocessing)
     return taken

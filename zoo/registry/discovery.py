@@ -24,7 +24,7 @@ from zoo.common.regular_files import check_regular
 from zoo.errors import PluginError, RegistrationError, ZooError
 from zoo.registry import hookspecs
 from zoo.registry.hookspecs import API_VERSION, GROUP
-from zoo.registry.specs import DecoderSpec, EncoderSpec, Spec
+from zoo.registry.specs import DecoderSpec, EncoderSpec, Spec, is_factory_path
 
 __all__ = [
     "CANONICAL_GROUP",
@@ -310,9 +310,12 @@ def _record(found: FoundPlugin, module: ModuleType) -> PluginRecord:
         )
     encoders = _collected(chain.from_iterable(manager.hook.zoo_encoders()), EncoderSpec)
     decoders = _collected(chain.from_iterable(manager.hook.zoo_decoders()), DecoderSpec)
-    takeovers = {library: path for mapping in manager.hook.zoo_takeovers() for library, path in mapping.items()}
-    if not all(isinstance(text, str) for entry in takeovers.items() for text in entry):
-        raise RegistrationError(f"zoo_takeovers must return 'package.module:name' by a library's name, found {takeovers!r}")
+    takeovers: dict[str, str] = {}
+    for given in manager.hook.zoo_takeovers():
+        is_mapping = isinstance(given, Mapping) and all(isinstance(library, str) for library in given)
+        if not is_mapping or not all(map(is_factory_path, given.values())):
+            raise RegistrationError(f"zoo_takeovers must return 'package.module:name' by a library's name, found {given!r}")
+        takeovers |= given
     return PluginRecord(found=found, encoders=encoders, decoders=decoders, takeovers=takeovers)
 
 

@@ -14,7 +14,7 @@ from zoo.errors import RegistrationError
 from zoo.registry.image_sizes import ImageSizes
 from zoo.registry.pyramid import Needs, Pyramid, check_pyramid
 
-__all__ = ["DecoderSpec", "EncoderSpec", "Factory", "Option", "Preprocessing", "Spec", "import_factory"]
+__all__ = ["DecoderSpec", "EncoderSpec", "Factory", "Option", "Preprocessing", "Spec", "import_factory", "is_factory_path"]
 
 Factory: TypeAlias = "str | Callable[..., Any]"
 """A callable, or `package.module:name` of one, imported only when something is built."""
@@ -275,6 +275,11 @@ class DecoderSpec:
 Spec: TypeAlias = EncoderSpec | DecoderSpec
 
 
+def is_factory_path(value: object) -> bool:
+    """Tell whether a value is text of the form 'package.module:name'."""
+    return isinstance(value, str) and _FACTORY.fullmatch(value) is not None
+
+
 def import_factory(factory: Factory) -> Any:
     """Return the callable that a factory names; raises whatever its module raises."""
     if not isinstance(factory, str):
@@ -300,7 +305,7 @@ def _check_name_and_factory(kind: str, name: object, factory: object) -> None:
             f"{kind}: a name has letters, digits, '_', '.', '+' and '-', and begins with a letter or digit; found {name!r}."
         )
     if isinstance(factory, str):
-        if not _FACTORY.fullmatch(factory):
+        if not is_factory_path(factory):
             raise RegistrationError(f"{kind} {name!r}: a factory is written 'package.module:name'; found {factory!r}.")
     elif not callable(factory):
         raise RegistrationError(f"{kind} {name!r}: a factory is a callable or 'package.module:name'; found {factory!r}.")
