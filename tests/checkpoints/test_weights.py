@@ -11,6 +11,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from safetensors.torch import save_file
+from smp_models import MODELS
 from torch import nn
 from torchvision.models import resnet18, resnet34
 
@@ -23,19 +24,6 @@ SOURCES = {
     "timm:test_resnet": lambda: timm.create_model("test_resnet"),
     "timm:test_vit": lambda: timm.create_model("test_vit"),
     "smp:resnet18": resnet18,
-}
-SMPS = {
-    "unet": smp.Unet,
-    "unetplusplus": smp.UnetPlusPlus,
-    "manet": smp.MAnet,
-    "linknet": smp.Linknet,
-    "fpn": smp.FPN,
-    "pspnet": smp.PSPNet,
-    "pan": smp.PAN,
-    "deeplabv3": smp.DeepLabV3,
-    "deeplabv3plus": smp.DeepLabV3Plus,
-    "upernet": smp.UPerNet,
-    "segformer": smp.Segformer,
 }
 
 
@@ -257,9 +245,9 @@ def test_smps_unet_checkpoint_gives_smps_output_bit_for_bit(unet, tmp_path, save
             assert torch.equal(model(image), unet(image))
 
 
-@pytest.mark.parametrize("name", SMPS)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_decoders_checkpoint_of_smps_fits_its_pairing(name):
-    theirs = SMPS[name]("resnet18", encoder_weights=None, classes=2)
+    theirs = MODELS[name]("resnet18", encoder_weights=None, classes=2)
     ours = zoo.build("smp:resnet18", f"smp:{name}", classes=2)
     report = zoo.load_weights(ours, under("module.", theirs.state_dict()))
     assert {name.split(".")[1] for name in report.left_out} <= {"encoder"}  # PSPNet does not use the last stages

@@ -13,6 +13,7 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from smp_models import MODELS
 from torch import nn
 
 import zoo
@@ -23,19 +24,6 @@ from zoo_smp.pooled import AdaptiveAvgPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MODELS = {
-    "unet": smp.Unet,
-    "unetplusplus": smp.UnetPlusPlus,
-    "manet": smp.MAnet,
-    "linknet": smp.Linknet,
-    "fpn": smp.FPN,
-    "pspnet": smp.PSPNet,
-    "pan": smp.PAN,
-    "deeplabv3": smp.DeepLabV3,
-    "deeplabv3plus": smp.DeepLabV3Plus,
-    "upernet": smp.UPerNet,
-    "segformer": smp.Segformer,
-}
 DECODERS = (*MODELS, "dpt")
 SMALL = "timm:test_resnet"
 SMALL_TO_SMP = "tu-test_resnet"

@@ -190,13 +190,13 @@ def _drawn(grid: Grid, width: int, least: Sequence[int]) -> Iterator[RenderableT
             kept.remove(column)
             moved.append(f"{heading.text} {values.pop()}")
     is_narrow = grid.select(kept).width() > width
-    told = [column for column in kept if is_narrow and grid.headings[column].is_of_section]
-    kept = [column for column in kept if column not in told]
+    of_section = [column for column in kept if is_narrow and grid.headings[column].is_of_section]
+    kept = [column for column in kept if column not in of_section]
     dropped = _without_room(grid, kept, width) if is_narrow else []
     shown = [column for column in kept if column not in dropped]
     above = [
-        ", ".join(f"{grid.headings[column].text} {section[0].cells[column]}" for column in told if section[0].cells[column])
-        for section in grid.sections
+        ", ".join(f"{grid.headings[column].text} {cells[column]}" for column in of_section if cells[column])
+        for cells in (section[0].cells for section in grid.sections)
     ]
     is_whole = len(shown) == len(least) and not is_narrow
     yield _rich(grid.select(shown), is_narrow=is_narrow, above=above, least=least if is_whole else None)
