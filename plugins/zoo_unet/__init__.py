@@ -20,6 +20,9 @@ OPTIONS = (
         choices=("batch", "group", "none"),
     ),
     zoo.plugin.Option(name="dropout", default=0.0, summary="share of channels dropped after each step, in training"),
+    zoo.plugin.Option(
+        name="head_kernel_size", default=3, summary="kernel size of the convolution that computes the logits", choices=(3, 1)
+    ),
 )
 RONNEBERGER = "Ronneberger et al. 2015, U-Net (arXiv:1505.04597)"
 

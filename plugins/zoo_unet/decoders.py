@@ -61,6 +61,8 @@ class UNetBasic(ExpandingPath):
         channels: the width of each step, coarse to fine; by default 16 times the stride that the step gives, at most 256.
         norm: "batch", "group" or "none".
         dropout: the share of channels that is dropped after each step, in training.
+        head_kernel_size: 3 or 1, of the convolution that computes the logits. The paper's is 1, on 64 channels; on the 16 that
+            are left here, 3 (as in smp's Unet) reaches a higher mIoU on a small budget: see the docs on quality.
 
     Raises:
         zoo.errors.OptionError: a wrong number of widths, an unknown norm, a dropout outside 0 to 1.
@@ -76,8 +78,10 @@ class UNetBasic(ExpandingPath):
         channels: Sequence[int] | None = None,
         norm: str = "batch",
         dropout: float = 0.0,
+        head_kernel_size: int = 3,
     ) -> None:
         super().__init__()
+        self._head_kernel_size = head_kernel_size
         if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
             raise zoo.errors.OptionError(f"dropout is a share from 0 up to, not including, 1; found {dropout!r}.")
         index_of = {feature_map.level: index for index, feature_map in enumerate(pyramid)}
@@ -95,6 +99,14 @@ class UNetBasic(ExpandingPath):
         self.out_stride = 1
         self.aux_channels = tuple(reversed(widths[:-1]))
         initialise(self)
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return the convolution that computes the logits: (N, out_channels, H, W) -> (N, classes, H, W)."""
+        size = self._head_kernel_size
+        head = nn.Conv2d(self.out_channels, classes, size, padding=size // 2)
+        nn.init.xavier_uniform_(head.weight)
+        nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+        return head
 
     def _steps_up(self) -> Iterable[nn.Module]:
         return self.steps
