@@ -182,7 +182,7 @@ def test_plugins_tells_of_each_distribution_what_is_wrong_with_it(crowded, tmp_p
     prose = " ".join(done.stdout.split())
     for name, reason in REASONS.items():
         assert any(name.replace("_", "-") in line and "failed" in line for line in told), name
-        (error,) = re.findall(rf"module {name}\) could not be loaded: (.*?)(?:Mend or uninstall|Uninstall one)", prose)
+        (error,) = re.findall(rf"module {name}\) raised (.*?)(?:Repair or uninstall|Uninstall one)", prose)
         assert reason in error
     assert all("ok" in line for line in told if "segmentation-zoo" in line and "│" in line)
     assert any("zoo-slow-import" in line and "ok" in line for line in told)

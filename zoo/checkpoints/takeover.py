@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from zoo.common.foreign_code import ForeignError, plugin_code
-from zoo.errors import PluginError
+from zoo.common.foreign_code import plugin_code
 from zoo.registry.registry import default_registry
 from zoo.registry.specs import Preprocessing, import_factory
 
@@ -45,10 +44,7 @@ def from_smp(model: nn.Module | str | PathLike[str], *, preprocessing: Preproces
         ('smp:resnet34', 'smp:unet')
     """
     path = default_registry().takeover("segmentation_models_pytorch")
-    try:
-        with plugin_code(f"Importing {path}", "Uninstall its plugin to do without it."):
-            take_over = import_factory(path)
-    except ForeignError as failure:
-        raise PluginError(f"{path}, which takes over smp's models, could not be imported: {failure}.") from failure.__cause__
+    with plugin_code(f"Importing {path}, which takes over smp's models,", avoidance="Uninstall its plugin to do without it."):
+        take_over = import_factory(path)
     taken: SegmentationModel = take_over(model, preprocessing=preprocessing)
     return taken

@@ -1,4 +1,4 @@
-"""Code of others is run so that whatever it raises, and however long it takes, is known to be its own."""
+"""Run the code of plugins, models and data so that an error, an exit or a long wait is reported as theirs."""
 
 from __future__ import annotations
 
@@ -20,58 +20,65 @@ PATIENCE = 10.0
 
 
 class ForeignError(Exception):
-    """What somebody else's code raised, in words; `__cause__` is the exception itself, which need not be an `Exception`."""
+    """Describes what somebody else's code raised; `__cause__` is the exception itself, which need not be an `Exception`."""
 
 
 @contextmanager
-def plugin_code(what: str, advice: str) -> Iterator[None]:
-    """Run a plugin's code within as `foreign_code` does, with standard streams of its own, and name it where it runs long.
+def plugin_code(
+    what: str, *, avoidance: str, details: str = "", unchanged: tuple[type[ZooError], ...] = (ZooError,)
+) -> Iterator[None]:
+    """Run a plugin's code within, with standard streams of its own, and name it on standard error if it runs long.
 
     What it does to `sys.stdout` and `sys.stderr` ends with it.
 
     Args:
-        what: runs, for the line on standard error that names it after `PATIENCE`: "Importing plugin 'mine'".
-        advice: how to do without it.
+        what: names the code in messages: "Importing plugin 'mine'".
+        avoidance: says how to do without it.
+        details: follows the cause in the error's message, before the final period.
+        unchanged: exceptions that pass through as they are, since their messages are clear already.
 
     Raises:
-        ForeignError: it raised anything but a `ZooError`.
+        PluginError: it raised anything else; `__cause__` is its own exception.
         KeyboardInterrupt: the user's own.
     """
-    with _named_if_long(what, advice), lend_streams(), foreign_code():
-        yield
+    try:
+        with _warn_if_long(what, avoidance), lend_streams(), foreign_code(unchanged):
+            yield
+    except ForeignError as error:
+        raise PluginError(f"{what} raised {error}{details}.") from error.__cause__
 
 
 @contextmanager
-def foreign_code() -> Iterator[None]:
-    """Run code of others within, such as a model's; a `ZooError` that it raises is raised as it is.
+def foreign_code(unchanged: tuple[type[ZooError], ...] = (ZooError,)) -> Iterator[None]:
+    """Run code of others within, such as a model's; exceptions that are `unchanged` pass through.
 
     Raises:
         ForeignError: it raised anything else, `KeyboardInterrupt` of its own and other `BaseException` included.
         KeyboardInterrupt: the user's own, whatever the code made of it.
     """
-    with _interrupts() as is_interrupted:
+    with _watch_interrupts() as is_interrupted:
         try:
             yield
-        except ZooError:  # in words already
+        except unchanged:
             raise
         except BaseException as cause:
             if is_interrupted() and not isinstance(cause, Exception):
                 raise KeyboardInterrupt from cause
-            raise ForeignError(_told(cause)) from cause
+            raise ForeignError(_describe(cause)) from cause
 
 
 @contextmanager
 def no_exits(what: str) -> Iterator[None]:
-    """Run code of others within, which cannot end the program; an `Exception` that it raises is raised as it is.
+    """Run code of others within, and keep it from ending the program; an `Exception` that it raises passes through.
 
     Args:
-        what: is done by it, such as "Training".
+        what: names the work in the message, such as "Training".
 
     Raises:
-        PluginError: it raised what is no `Exception`: `SystemExit`, or `KeyboardInterrupt` of its own.
+        PluginError: it raised an exception of another kind: `SystemExit`, or `KeyboardInterrupt` of its own.
         KeyboardInterrupt: the user's own, whatever the code made of it.
     """
-    with _interrupts() as is_interrupted:
+    with _watch_interrupts() as is_interrupted:
         try:
             yield
         except Exception:
@@ -82,15 +89,15 @@ def no_exits(what: str) -> Iterator[None]:
             if isinstance(cause.__context__, KeyboardInterrupt):  # which another library made an exit of
                 cause = cause.__context__
             raise PluginError(
-                f"{what} was ended by {_told(cause)}, which code of the model or of the data raised. "
+                f"{what} was ended by {_describe(cause)}, which code of the model or of the data raised. "
                 "Let it raise an Exception, or return."
             ) from cause
 
 
 @contextmanager
-def _named_if_long(what: str, advice: str) -> Iterator[None]:
-    """Say on standard error what runs within, and what to do, where it has not ended after `PATIENCE`."""
-    line = printable(f"{what} has been running for {PATIENCE:g} s and may never end. {advice}\n")
+def _warn_if_long(what: str, avoidance: str) -> Iterator[None]:
+    """Name the code within on standard error, and say how to avoid it, if it has not ended after `PATIENCE`."""
+    line = printable(f"{what} has been running for {PATIENCE:g} s and may never end. {avoidance}\n")
     stream = sys.stderr  # the code within may replace it
     timer = threading.Timer(PATIENCE, lambda: stream and stream.write(line))
     timer.daemon = True
@@ -102,14 +109,14 @@ def _named_if_long(what: str, advice: str) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether the user has interrupted the program since."""
+def _watch_interrupts() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether the user has interrupted the program since."""
     before = signal.getsignal(signal.SIGINT)
-    came = False
+    is_interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
+        nonlocal is_interrupted
+        is_interrupted = True
         if callable(before):
             before(number, frame)
 
@@ -119,13 +126,13 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         return
     signal.signal(signal.SIGINT, interrupt)
     try:
-        yield lambda: came
+        yield lambda: is_interrupted
     finally:
-        if came or signal.getsignal(signal.SIGINT) is interrupt:  # who ends in good order may have had it ignored
+        if is_interrupted or signal.getsignal(signal.SIGINT) is interrupt:  # code that ended well may have set another handler
             signal.signal(signal.SIGINT, before)
 
 
-def _told(cause: BaseException) -> str:
+def _describe(cause: BaseException) -> str:
     try:
         text = str(cause)
     except Exception as another:  # noqa: BLE001 - the text of an exception is somebody else's code, too

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from zoo.common.foreign_code import ForeignError, plugin_code
+from zoo.common.foreign_code import plugin_code
 from zoo.errors import OptionError, PluginError
 from zoo.model.model import SegmentationModel
 from zoo.pairing.pairing import Pairing
@@ -89,11 +89,8 @@ def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
     if make_head is None:
         return _pointwise(int(decoder.out_channels), classes)  # type: ignore[arg-type]
     owner = f"make_head of {resolved.decoder.full_id}"
-    try:
-        with plugin_code(owner, f"Leave {resolved.decoder.full_id} out to do without it."):
-            head = make_head(classes)
-    except ForeignError as failure:
-        raise PluginError(f"{owner} raised {failure}.") from failure.__cause__
+    with plugin_code(owner, avoidance=f"Leave {resolved.decoder.full_id} out to do without it."):
+        head = make_head(classes)
     if not isinstance(head, nn.Module):
         raise PluginError(f"make_head of the decoder {resolved.decoder.id} must return an nn.Module; found {head!r}.")
     _check_materialized(head, f"make_head of the decoder {resolved.decoder.id}")
@@ -147,25 +144,15 @@ def _made(
     options: Mapping[str, Any],
 ) -> nn.Module:
     """Call a plugin's factory; what it raises is the plugin's error, with its cause."""
-    advice = f"Leave {entry.full_id} out to do without it."
+    avoidance = f"Leave {entry.full_id} out to do without it."
     loading = "" if given.get("weights") is None else "Fetching and reading weights may take as long. "
-    try:
-        with plugin_code(f"Importing the factory {entry.spec.factory!r} of {entry.full_id}", advice):
-            factory = import_factory(entry.spec.factory)
-    except ForeignError as failure:
-        raise PluginError(
-            f"The factory {entry.spec.factory!r} of {entry.full_id} could not be imported: {failure}."
-        ) from failure.__cause__
+    with plugin_code(f"Importing the factory {entry.spec.factory!r} of {entry.full_id}", avoidance=avoidance):
+        factory = import_factory(entry.spec.factory)
     named = _keywords(factory, len(arguments))
     keywords = {**given, **entry.spec.constants}
     _check_accepted(entry, named, keywords, options)
-    try:
-        with plugin_code(f"The factory of {entry.full_id}", loading + advice):
-            module = factory(*arguments, **keywords, **options)
-    except ForeignError as failure:
-        raise PluginError(
-            f"The factory of {entry.full_id} raised {failure} (options {dict(options)!r})."
-        ) from failure.__cause__
+    with plugin_code(f"The factory of {entry.full_id}", avoidance=loading + avoidance, details=f" (options {dict(options)!r})"):
+        module = factory(*arguments, **keywords, **options)
     if not isinstance(module, nn.Module):
         raise PluginError(f"The factory of {entry.full_id} must return a torch.nn.Module; found {module!r}.")
     _check_materialized(module, f"The factory of {entry.full_id}")

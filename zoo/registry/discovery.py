@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from zoo.common.foreign_code import ForeignError, plugin_code
+from zoo.common.foreign_code import plugin_code
 from zoo.common.printable import printable
 from zoo.common.regular_files import check_regular
-from zoo.errors import PluginError, RegistrationError, ZooError
+from zoo.errors import PluginError, RegistrationError
 from zoo.registry import hookspecs
 from zoo.registry.hookspecs import API_VERSION, GROUP
 from zoo.registry.specs import DecoderSpec, EncoderSpec, Spec, is_factory_path
@@ -191,16 +191,15 @@ def _loaded(found: FoundPlugin) -> PluginRecord:
     try:
         with (
             redirect_stdout(sys.stderr),  # what a plugin prints is not part of what a command prints
-            plugin_code(f"Importing {found}", f"{DISABLED}={found.name} leaves it out."),
+            plugin_code(
+                f"Importing {found}",
+                avoidance=f"{DISABLED}={found.name} leaves it out.",
+                details=". Repair or uninstall that distribution; `zoo plugins` shows the state of all",
+                unchanged=(),
+            ),
         ):
             record = _record(found, found.entry_point.load())
-    except (ForeignError, ZooError) as failure:  # no plugin may harm another
-        told = f"{failure}" if isinstance(failure, ForeignError) else f"{type(failure).__name__}: {failure}"
-        error = PluginError(
-            f"{_capital(found)} could not be loaded: {told}. "
-            "Mend or uninstall that distribution; `zoo plugins` shows the state of all."
-        )
-        error.__cause__ = failure.__cause__ if isinstance(failure, ForeignError) else failure
+    except PluginError as error:  # no plugin may harm another
         return PluginRecord(found=found, error=error, load_seconds=time.perf_counter() - began)
     return replace(record, load_seconds=time.perf_counter() - began)
 
@@ -221,16 +220,11 @@ def _clash_error(found: FoundPlugin, other: FoundPlugin, id: str) -> PluginError
         f"it gives {id!r}, and so does, with another spec, {other.distribution} {other.version} (module {other.module}){kept}"
     )
     error = PluginError(
-        f"{_capital(found)} could not be loaded: {type(cause).__name__}: {cause}. Uninstall one of {found.distribution} and "
+        f"Importing {found} raised {type(cause).__name__}: {cause}. Uninstall one of {found.distribution} and "
         f"{other.distribution}, switch one off by {DISABLED}, or ask its author to name its entry point otherwise."
     )
     error.__cause__ = cause
     return error
-
-
-def _capital(found: FoundPlugin) -> str:
-    text = str(found)
-    return text[0].upper() + text[1:]
 
 
 def _disabled_by(name: str, distribution: str) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-from zoo.common.foreign_code import ForeignError, plugin_code
+from zoo.common.foreign_code import plugin_code
 from zoo.common.suggestions import did_you_mean
-from zoo.errors import OptionError, PluginError
+from zoo.errors import OptionError
 from zoo.registry.image_sizes import ImageSizes
 from zoo.registry.pyramid import Needs, Pyramid
 from zoo.registry.specs import DecoderSpec, EncoderSpec
@@ -70,16 +70,13 @@ class Entry(Generic[_S]):
         return self._ask("output_strides function", self.spec.output_strides_for, options)
 
     def _ask(self, what: str, function: Callable[[dict[str, Any]], _A], options: Mapping[str, Any]) -> _A:
-        """Ask the spec; what the plugin's own function raises is the plugin's error."""
         self._check_options(options)
-        try:
-            with plugin_code(f"The {what} of {self.full_id}", f"Leave {self.full_id} out to do without it."):
-                return function(dict(options))
-        except ForeignError as failure:
-            raise PluginError(
-                f"The {what} of {self.full_id} raised {failure} (options {dict(options)!r}). "
-                "This is the plugin's error, not the negotiation's."
-            ) from failure.__cause__
+        with plugin_code(
+            f"The {what} of {self.full_id}",
+            avoidance=f"Leave {self.full_id} out to do without it.",
+            details=f" (options {dict(options)!r}). This is the plugin's error, not the negotiation's",
+        ):
+            return function(dict(options))
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
         """Refuse an option that the spec does not declare, or a value that is not among the declared choices.

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from zoo.common.foreign_code import ForeignError, plugin_code
+from zoo.common.foreign_code import plugin_code
 from zoo.common.regular_files import check_regular
 from zoo.errors import PluginError, ZooError
 from zoo.registry.registry import Kind, default_registry
@@ -43,13 +43,10 @@ def load_plugin_file(path: Path) -> frozenset[tuple[Kind, str]]:
     try:
         with (
             default_registry().whole_or_nothing() as registered,
-            plugin_code(f"The plugin file {path}", "Leave it out of the configuration's plugins: to do without it."),
+            plugin_code(f"The plugin file {path}", avoidance="Leave it out of the configuration's plugins: to do without it."),
         ):
             spec.loader.exec_module(module)
     except ZooError:
         sys.modules.pop(name, None)
         raise
-    except ForeignError as failure:
-        sys.modules.pop(name, None)
-        raise PluginError(f"The plugin file {path} raised {failure}.") from failure.__cause__
     return frozenset(registered)
