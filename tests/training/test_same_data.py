@@ -203,7 +203,7 @@ def test_other_samples_of_a_data_set_of_ones_own_are_refused(tmp_path):
     first = trained(noise(), tmp_path / "run")
     assert trained(noise(), tmp_path / "run") == first
     with pytest.raises(
-        zoo.errors.ConfigError, match=r"holds a run on other data: 6 changed \(train/0, train/1, train/2, and 3 more\)"
+        zoo.errors.ConfigError, match=r"holds a run on other data: 6 changed \(train/0, train/1, train/2 and 3 more\)"
     ):
         trained(noise(seed=1), tmp_path / "run")
 

@@ -23,6 +23,7 @@ from zoo.checkpoints.matching import check_finite, is_same_kind
 from zoo.checkpoints.saved_model import PluginVersion, SavedModel, structure_of
 from zoo.checkpoints.state_dicts import is_bounded, unpickled
 from zoo.common.configuration import checked, read_mapping
+from zoo.common.format_names import format_names
 from zoo.common.printable import printable
 from zoo.common.regular_files import check_regular, expand_user, is_folder, sha256_of
 from zoo.errors import ConfigError, NegotiationError, OptionError, PluginError, UnknownIdError, WeightsError
@@ -199,7 +200,7 @@ def _check_unaltered(path: Path, state: dict[str, Tensor], sha256: str, empty: S
     wanted = {} if empty is None else empty.state_dict()
     if wanted and held > (size := sum(tensor.numel() for tensor in wanted.values())):
         strange = sorted(state.keys() - wanted.keys())
-        extra = f", and {', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''} is not in it" if strange else ""
+        extra = f", and {format_names(strange, 3)} is not in it" if strange else ""
         raise WeightsError(
             f"{path} is not the weights of the model in {CONFIG} beside it: it holds {held:,} numbers, and the model has "
             f"{size:,}{extra}. Copy the whole folder again, or save the model again."

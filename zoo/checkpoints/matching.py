@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from zoo.common.format_names import format_names
 from zoo.errors import WeightsError
 
 __all__ = ["MatchedWeights", "WeightsReport", "check_finite", "is_same_kind", "load_encoder_weights", "match_weights"]
@@ -322,5 +323,4 @@ def _told(name: str, found: Tensor, needed: Tensor) -> str:
 
 def _some(entries: Collection[str]) -> str:
     """Return how many these are, and the first of them."""
-    first = ", ".join(list(entries)[:SHOWN])
-    return f"{len(entries)} ({first}{', ...' if len(entries) > SHOWN else ''})" if entries else "none"
+    return f"{len(entries)} ({format_names(entries, SHOWN)})" if entries else "none"

@@ -11,6 +11,7 @@ import typer
 
 from zoo.cli.answers import Application, answer, console, note
 from zoo.cli.application import app, fail
+from zoo.common.format_names import format_names
 from zoo.common.regular_files import is_folder
 
 if TYPE_CHECKING:
@@ -234,8 +235,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _counted(counts: dict[str, int]) -> str:
     listed = sorted(counts.items(), key=lambda entry: -entry[1])
-    more = f", and {len(listed) - 8} more" if len(listed) > 8 else ""
-    return ", ".join(f"{name} ({count})" for name, count in listed[:8]) + more or "none"
+    return format_names((f"{name} ({count})" for name, count in listed), 8) or "none"
 
 
 def _show(result: Any) -> None:

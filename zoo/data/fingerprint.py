@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.common.format_names import format_names
 from zoo.common.json_files import read_json
 from zoo.data.samples import Samples
 from zoo.errors import DataError
@@ -63,7 +64,7 @@ class Fingerprint:
             "new": [name for name in theirs if name not in mine],
             "gone": [name for name in mine if name not in theirs],
         }
-        told = [f"{len(names)} {what} ({_named(names)})" for what, names in found.items() if names]
+        told = [f"{len(names)} {what} ({format_names(sorted(names), MOST_NAMED)})" for what, names in found.items() if names]
         keys = sorted(self.reading.keys() | other.reading.keys())
         told += [f"{key} differs" for key in keys if self.reading.get(key) != other.reading.get(key)]
         return ", ".join(told)
@@ -149,8 +150,3 @@ def _digest_of_sample(samples: Samples, index: int) -> str:
 
 def _digest_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _named(names: list[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(sorted(names)[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from zoo.common.format_names import format_names
 from zoo.common.regular_files import is_folder, sha256_of
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.formats.files import SUFFIXES, is_turned, read_array
@@ -378,8 +379,9 @@ def _by_stem(place: Path, endings: Sequence[str], problems: list[str], notes: li
         name = _composed(path.stem)
         found[next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), name)].append(path)
     if others:
-        named = ", ".join(others[:MOST_NAMED]) + (", ..." if len(others) > MOST_NAMED else "")
-        notes.append(f"{place}: {len(others)} left out, which do not end as images do or are folders: {named}")
+        notes.append(
+            f"{place}: {len(others)} left out, which do not end as images do or are folders: {format_names(others, MOST_NAMED)}"
+        )
     for stem, paths in found.items():
         if len(paths) > 1:
             problems.append(f"{place}: {len(paths)} files named {stem}: {', '.join(path.name for path in paths)}")

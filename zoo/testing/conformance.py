@@ -12,9 +12,8 @@ from zoo.testing.decoder_subject import DecoderSubject
 from zoo.testing.encoder_checks import ENCODER_CHECKS
 from zoo.testing.encoder_subject import EncoderSubject
 from zoo.testing.module_checks import MODULE_CHECKS
-from zoo.testing.report import Finding, NotApplicable, Outcome, Report, raise_if_failed
+from zoo.testing.report import Finding, NotApplicable, Outcome, Report, describe_error, raise_if_failed
 from zoo.testing.surroundings import needed, undisturbed
-from zoo.testing.wording import first_line
 
 __all__ = ["check_decoder", "check_encoder", "checks_of", "outcome_of", "subject_of"]
 
@@ -85,7 +84,7 @@ def outcome_of(check: Callable[[Any], None], subject: Any) -> Outcome:
             check=name,
             status="failed",
             expected=(check.__doc__ or name).strip().splitlines()[0],
-            found=first_line(cause),
+            found=describe_error(cause),
             remedy="see the traceback of the cause, which is kept",
             cause=cause,
         )

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.testing.report import Finding
+from zoo.common.format_names import format_names
+from zoo.testing.report import Finding, describe_error
 from zoo.testing.snapshots import distance, same, scale
 from zoo.testing.subject import Subject, called
-from zoo.testing.wording import first_line, some
 
 __all__ = ["COPY_CHECKS", "compiles"]
 
@@ -41,7 +41,7 @@ def pickles(subject: Subject) -> None:
     except Exception as cause:
         raise Finding(
             expected="pickle.loads(pickle.dumps(module)) gives an equal module",
-            found=first_line(cause),
+            found=describe_error(cause),
             remedy="define classes and functions at the top of a module that can be imported (not in a function, no lambda), "
             "and keep no file, generator, lock or hook in an attribute",
         ) from cause
@@ -57,7 +57,7 @@ def deep_copies(subject: Subject) -> None:
     if both := [name for name, entry in twin.named_parameters() if entry.data_ptr() in shared]:
         raise Finding(
             expected="a deep copy has parameters of its own",
-            found=f"shared with the first: {some(both)}",
+            found=f"shared with the first: {format_names(both)}",
             remedy="leave __deepcopy__ to torch.nn.Module",
         )
 
@@ -71,7 +71,7 @@ def exports(subject: Subject) -> None:
     except Exception as cause:
         raise Finding(
             expected="torch.export.export(module, inputs, strict=False) gives a graph",
-            found=first_line(cause),
+            found=describe_error(cause),
             remedy="compute with shapes and tensors alone: no .item(), no numpy, no branch on a tensor's value",
         ) from cause
     _check_close(module, exported, given, "the exported graph")
@@ -89,7 +89,7 @@ def compiles(subject: Subject) -> None:
     except Exception as cause:
         raise Finding(
             expected='torch.compile(module, backend="aot_eager", fullgraph=True) runs',
-            found=first_line(cause),
+            found=describe_error(cause),
             remedy="leave out what breaks the graph: prints, .item(), numpy, branches on a tensor's value",
         ) from cause
     finally:

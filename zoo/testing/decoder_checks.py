@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from zoo.common.format_names import format_names
 from zoo.errors import NegotiationError
 from zoo.model.outputs import describe
 from zoo.model.probing.measurement import layout_of
@@ -19,7 +20,6 @@ from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.subject import on_meta_or_real
 from zoo.testing.surroundings import needed, seed, seeded
 from zoo.testing.synthetic import plans
-from zoo.testing.wording import some
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -145,7 +145,7 @@ def every_map_matters(subject: DecoderSubject) -> None:
         if ignored := [str(entry) for entry, was in zip(plan.pyramid, reached, strict=True) if not was]:
             raise Finding(
                 expected=f"a gradient for each of the {len(reached)} maps",
-                found=f"none for {some(ignored)}: the output does not depend on it",
+                found=f"none for {format_names(ignored)}: the output does not depend on it",
                 remedy="use every map the decoder is given, or say in its needs which it takes (strides=, max_levels=)",
             )
 
@@ -164,7 +164,7 @@ def no_parameter_is_unused(subject: DecoderSubject) -> None:
     if unused:
         raise Finding(
             expected="gradients that reach every parameter",
-            found=f"unused: {some(sorted(unused))}",
+            found=f"unused: {format_names(sorted(unused))}",
             remedy="build no layer that forward does not call; unused parameters cost memory and stop distributed training",
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from zoo.common.format_names import format_names
 from zoo.errors import ZooError
 from zoo.model.probing.measurement import META_SIZES, has_sides, layout_of
 from zoo.model.probing.pruning import unused_parameters
@@ -18,7 +19,6 @@ from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.snapshots import same
 from zoo.testing.subject import on_meta_or_real
 from zoo.testing.surroundings import seeded
-from zoo.testing.wording import some
 
 __all__ = ["ENCODER_CHECKS"]
 
@@ -132,8 +132,8 @@ def no_parameter_is_unused(subject: EncoderSubject) -> None:
 
         if unused := sorted(on_meta_or_real(found)):
             raise Finding(
-                expected=f"gradients of the maps {some(list(maps))} that reach every parameter",
-                found=f"unused: {some(unused)}",
+                expected=f"gradients of the maps {format_names(maps)} that reach every parameter",
+                found=f"unused: {format_names(unused)}",
                 remedy="leave out the stages, norms and classifiers that no chosen map needs",
             )
 
@@ -196,7 +196,7 @@ def _paired(subject: EncoderSubject, maps: list[Tensor]) -> list[tuple[FeatureMa
 def _check_count(found: int, names: Sequence[str]) -> None:
     if found != len(names):
         raise Finding(
-            expected=f"{len(names)} maps, those asked for: {some(list(names))}",
+            expected=f"{len(names)} maps, those asked for: {format_names(names)}",
             found=f"{found} maps",
             remedy="return one tensor a name in maps=, and no other",
         )
@@ -207,7 +207,7 @@ def _check_alike(name: str, maps: Sequence[str], found: Tensor, expected: Tensor
     is_alike = found.shape == expected.shape and not found.is_meta
     if not is_alike or (weights_too and not _close(found, expected)):
         raise Finding(
-            expected=f"{name} when {some(maps)} is asked for, the same as when all maps are",
+            expected=f"{name} when {format_names(maps)} is asked for, the same as when all maps are",
             found="other values" if is_alike else f"{tuple(found.shape)} and {tuple(expected.shape)}",
             remedy="return the maps by name, in the order of maps=, whatever else is computed",
         )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.common.format_names import format_names
 from zoo.errors import ZooError
 from zoo.model.norm_errors import is_of_single_values
 from zoo.model.probing.measurement import leaves
@@ -16,7 +17,6 @@ from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.snapshots import difference, distance, same, scale, snapshot, state_of
 from zoo.testing.subject import Subject, factory_of, on_meta_or_real
 from zoo.testing.surroundings import seeded
-from zoo.testing.wording import some
 
 __all__ = ["MODULE_CHECKS"]
 
@@ -56,7 +56,7 @@ def eval_keeps_no_state(subject: Subject) -> None:
     if changed := difference(before, after):
         raise Finding(
             expected="parameters, buffers and attributes as they were before the forwards in eval mode",
-            found=f"changed: {some(changed)}",
+            found=f"changed: {format_names(changed)}",
             remedy="use local variables; a module that keeps tensors of a call holds their memory and cannot be exported",
         )
 
@@ -110,7 +110,7 @@ def gradients_are_finite(subject: Subject) -> None:
     if bad:
         raise Finding(
             expected="finite gradients, with random weights and inputs of mean 0 and variance 1",
-            found=f"NaN or infinite gradients of {some(bad)}",
+            found=f"NaN or infinite gradients of {format_names(bad)}",
             remedy="look for a division, log or sqrt at 0 and add an epsilon",
         )
 
@@ -129,7 +129,7 @@ def train_mode_gives_what_eval_mode_gives(subject: Subject) -> None:
     if missing := [name for name in reached_in_eval if name not in reached]:
         raise Finding(
             expected="gradients of the outputs in train mode that reach what they reach in eval mode",
-            found=f"none for {some(missing)}",
+            found=f"none for {format_names(missing)}",
             remedy="detach nothing, and enter no torch.no_grad(), in train mode alone; to freeze parameters, set requires_grad",
         )
 
@@ -156,7 +156,7 @@ def building_twice_gives_the_same(subject: Subject) -> None:
     if changed := difference(first, second):
         raise Finding(
             expected="the same names, shapes and values from the same seed, after another build came between",
-            found=f"differing: {some(changed)}",
+            found=f"differing: {format_names(changed)}",
             remedy="let a build depend on its arguments alone: no list or dict as a default value, no class attribute that is "
             "changed, no generator of one's own",
         )
@@ -173,7 +173,7 @@ def options_are_not_edited(subject: Subject) -> None:
     if changed or list(before) != list(given):
         raise Finding(
             expected="options and default values as they were before the build",
-            found=f"changed in place: {some(changed or list(given))}",
+            found=f"changed in place: {format_names(changed or given)}",
             remedy="copy a list or dict before changing it (list(channels), [*channels])",
         )
 

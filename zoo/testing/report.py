@@ -1,4 +1,4 @@
-"""What the checks of one encoder or decoder came to: outcomes, the report of them, and the error that lists what failed."""
+"""The outcomes of the checks of one encoder or decoder, their report, and the error that lists the failures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from zoo.errors import ZooError
 from zoo.registry.registry import Kind
 
-__all__ = ["ConformanceError", "Finding", "NotApplicable", "Outcome", "Report", "raise_if_failed"]
+__all__ = ["ConformanceError", "Finding", "NotApplicable", "Outcome", "Report", "describe_error", "raise_if_failed"]
 
 
 class Finding(Exception):  # noqa: N818 - a check's verdict; the error that a caller sees is ConformanceError
@@ -21,20 +21,20 @@ class Finding(Exception):  # noqa: N818 - a check's verdict; the error that a ca
         self.remedy = remedy
 
 
-class NotApplicable(Exception):  # noqa: N818 - no error: the check has nothing to say
-    """Raised by a check that has nothing to look at; the message says why."""
+class NotApplicable(Exception):  # noqa: N818 - not an error: the check does not apply
+    """Raised by a check that does not apply; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one check came to.
+    """The outcome of one check.
 
     Attributes:
         check: the check's name.
         status: "passed", "failed", or "skipped" for a check that does not apply.
         reason: why it was skipped.
-        expected: what the contract asks for, where it failed.
-        found: what there was instead.
+        expected: what the contract requires, if it failed.
+        found: the result instead.
         remedy: what to do about it.
         cause: the exception behind it.
     """
@@ -60,7 +60,7 @@ class Report:
     Attributes:
         id: what was checked.
         kind: "encoder" or "decoder".
-        outcomes: one a check, in the order they ran.
+        outcomes: one for each check, in the order they ran.
     """
 
     id: str
@@ -116,8 +116,14 @@ class ConformanceError(ZooError, AssertionError):
         return "\n".join(lines)
 
 
+def describe_error(error: BaseException) -> str:
+    """Return an exception's class and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def raise_if_failed(report: Report) -> None:
-    """Raise what is wrong with a report, its causes kept: the failure's own, or a group of several."""
+    """Raise a `ConformanceError` if a check failed or none ran; its cause is the check's exception, or a group of several."""
     if report.ran and not report.failed:
         return
     causes = [outcome.cause for outcome in report.failed if outcome.cause is not None]

@@ -38,6 +38,7 @@ from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.columns import COLUMNS, Column
 from zoo.benchmark.table.rows import Row
 from zoo.benchmark.table.table import Table
+from zoo.common.format_names import format_names
 from zoo.common.suggestions import did_you_mean
 from zoo.errors import OptionError, StoreError
 from zoo.registry.image_sizes import read_size
@@ -240,5 +241,4 @@ def _what_there_is(rows: Sequence[Row], fact: Fact) -> str:
         low, high = (told_quantity(fact.name, end([fact.value(row) for row in found])) for end in (min, max))
         return f"{fact.name} goes from {low} to {high}"
     names = list(dict.fromkeys({True: "yes", False: "no"}.get(fact.value(row), _text(fact, row)) for row in found))
-    more = f" and {len(names) - SHOWN_RUNS} more" if len(names) > SHOWN_RUNS else ""
-    return f"{fact.name} is one of: {', '.join(names[:SHOWN_RUNS])}{more}"
+    return f"{fact.name} is one of: {format_names(names, SHOWN_RUNS)}"

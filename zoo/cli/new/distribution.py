@@ -13,6 +13,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+from zoo.common.format_names import format_names
 from zoo.common.regular_files import is_folder
 from zoo.errors import OptionError
 from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
@@ -137,8 +138,9 @@ def _new_or_empty(folder: Path) -> Iterator[None]:
                 f"{folder} is a file, or leads nowhere, and was to be a new folder. Choose another one by --output."
             )
         if found := sorted(path.name for path in folder.iterdir()):
-            some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
-            raise OptionError(f"{folder} was to be a new or empty folder, and holds {some}. Choose another one by --output.")
+            raise OptionError(
+                f"{folder} was to be a new or empty folder, and holds {format_names(found, 3)}. Choose another one by --output."
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

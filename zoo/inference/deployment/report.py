@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from zoo.common.format_names import format_names
 from zoo.common.rendering import plain_text
 from zoo.inference.deployment.choice import Candidate
 from zoo.inference.deployment.passes import Done
@@ -86,11 +87,7 @@ def _left(done: Done) -> str:
     by_reason: dict[str, list[str]] = {}
     for place, why in done.left:
         by_reason.setdefault(why, []).append(place)
-    told = []
-    for why, places in by_reason.items():
-        more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-        told.append(f"{', '.join(places[:SHOWN])}{more}: {why}")
-    return "; ".join(told)
+    return "; ".join(f"{format_names(places, SHOWN)}: {why}" for why, places in by_reason.items())
 
 
 def _table(*headings: str) -> Table:

@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from zoo.common.format_names import format_names
 from zoo.common.regular_files import check_regular, is_folder
 from zoo.data.formats.files import SUFFIXES
 from zoo.errors import DataError, OptionError
@@ -88,9 +89,8 @@ def settle(
         by_mask[place.mask("")][_real(place.image)] = place.image
     twice = [sorted(map(str, found.values())) for found in by_mask.values() if len(found) > 1]
     if twice:
-        raise DataError(
-            f"Masks of {' and '.join(twice[0])} would have one name{_more(len(twice) - 1)}. Give each a folder of its own."
-        )
+        more = f" (and {len(twice) - 1} more)" if len(twice) > 1 else ""
+        raise DataError(f"Masks of {' and '.join(twice[0])} would have one name{more}. Give each a folder of its own.")
     places = list({(place.folder, place.name): place for place in places}.values())  # named twice, it is predicted once
     masks = {place: [place.mask(suffix) for suffix in MASKS] for place in places}
     extras = {place: place.extras(probabilities=probabilities, overlay=overlay) for place in places}
@@ -105,9 +105,9 @@ def settle(
         return [place for place in places if place not in done], len(done)
     there = list(filter(os.path.exists, written))
     if there and existing == "error":
-        told = ", ".join(map(str, there[:MOST_TOLD])) + _more(len(there) - MOST_TOLD)
         raise OptionError(
-            f"{told}: there already. existing='skip' (--existing skip) leaves such images out, 'replace' predicts them again."
+            f"{format_names(there, MOST_TOLD)}: there already. existing='skip' (--existing skip) leaves such images out, "
+            "'replace' predicts them again."
         )
     return places, 0
 
@@ -151,7 +151,3 @@ def _real(path: Path) -> Path:
 
 def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _more(number: int) -> str:
-    return f" (and {number} more)" if number > 0 else ""

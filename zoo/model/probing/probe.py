@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from zoo.common.foreign_code import no_exits
+from zoo.common.format_names import format_names
 from zoo.errors import NegotiationError, OptionError, PluginError, WeightsError
 from zoo.model.probing.extraction import Place, RecordedEncoder, Traced, cut, differing_scopes, recorded, trace
 from zoo.model.probing.measurement import (
@@ -334,14 +335,14 @@ class _Probe:
         if not missing:
             return
         names = [name for name, parameter in self.module.named_parameters() if id(parameter) in missing]
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         found = ", ".join(f"{sighting.name} (stride {sighting.layout.stride:g})" for sighting in maps) or "none"
         package = type(self.module).__module__.partition(".")[0]
         plugins = sorted({plugin.name for plugin in default_registry().found})
         ids = ", ".join(f"`{name}:NAME`" for name in ([package] if package in plugins else plugins))
         raise NegotiationError(
             f"{self.owner} computes more than the feature maps that were found in it: an encoder of these would leave out "
-            f"{len(names)} parameters that its last map or its tokens depend on: {shown}. Maps found: {found}. "
+            f"{len(names)} parameters that its last map or its tokens depend on: {format_names(names, 3)}. "
+            f"Maps found: {found}. "
             "A map is (N, C, H, W) or (N, H, W, C). Tokens (N, L, C) are taken only where a module declares their order, by "
             "`num_prefix_tokens` (class and register tokens before the patches') and `patch_size`, and their number agrees. "
             f"{self._declared()} Set on it what is missing, use an encoder's id (`zoo list encoders`: {ids}), or pass a module "
@@ -380,9 +381,9 @@ class _Probe:
         ]
         if lost:
             raise PluginError(
-                f"{self.owner} trains parameters that would get no gradient from its maps: {', '.join(lost[:3])}"
-                f"{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}. Its maps lie inside a torch.autograd.Function, "
-                "which hides gradients (torch.utils.checkpoint with use_reentrant=True is one: give it use_reentrant=False)."
+                f"{self.owner} trains parameters that get no gradient from its maps: {format_names(lost, 3)}. Its maps lie "
+                "inside a torch.autograd.Function, which hides gradients (torch.utils.checkpoint with use_reentrant=True is "
+                "one: give it use_reentrant=False)."
             )
 
     def _check_shapes(self, encoder: nn.Module, maps: Sequence[_Sighting]) -> None:
