@@ -1,47 +1,51 @@
-"""What a script or a notebook adds at run time: encoders and decoders, by a call or a decorator."""
+"""Register encoders and decoders at run time, by a call or a decorator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, Required, TypedDict, TypeVar, Unpack, overload
 
 from zoo.errors import RegistrationError
 from zoo.registry.image_sizes import ImageSizes
 from zoo.registry.pyramid import FeatureMap, Needs, Pyramid, check_pyramid
-from zoo.registry.registry import Kind, default_registry
-from zoo.registry.specs import DecoderSpec, EncoderSpec, Factory, Option, Spec
+from zoo.registry.registry import default_registry
+from zoo.registry.specs import DecoderSpec, EncoderSpec, Factory, Option
 
 __all__ = ["register_decoder", "register_encoder"]
 
 _F = TypeVar("_F", bound="str | Callable[..., Any]")
 
 
+class _DecoderFacts(TypedDict, total=False):
+    """The keywords of `register_decoder`, for both of its overloads."""
+
+    needs: Needs | Callable[..., Needs] | None
+    options: Sequence[Option] | None
+    out_stride: int | None
+    makes_logits: bool | None
+    source: str
+    licence: str
+    replace: bool
+
+
+class _EncoderFacts(TypedDict, total=False):
+    """The keywords of `register_encoder`, for both of its overloads."""
+
+    pyramid: Required[Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid]]
+    sizes: ImageSizes | Callable[..., ImageSizes]
+    output_strides: tuple[int, ...] | list[int] | Callable[..., tuple[int, ...]]
+    options: Sequence[Option] | None
+    weights: Sequence[str]
+    source: str
+    licence: str
+    weights_licence: str | Callable[[str], str]
+    replace: bool
+
+
 @overload
-def register_decoder(
-    name: str,
-    factory: _F,
-    *,
-    needs: Needs | Callable[..., Needs] | None = ...,
-    options: Sequence[Option] | None = ...,
-    out_stride: int | None = ...,
-    makes_logits: bool | None = ...,
-    source: str = ...,
-    licence: str = ...,
-    replace: bool = ...,
-) -> _F: ...
+def register_decoder(name: str, factory: _F, **facts: Unpack[_DecoderFacts]) -> _F: ...
 @overload
-def register_decoder(
-    name: str,
-    factory: None = None,
-    *,
-    needs: Needs | Callable[..., Needs] | None = ...,
-    options: Sequence[Option] | None = ...,
-    out_stride: int | None = ...,
-    makes_logits: bool | None = ...,
-    source: str = ...,
-    licence: str = ...,
-    replace: bool = ...,
-) -> Callable[[_F], _F]: ...
+def register_decoder(name: str, factory: None = None, **facts: Unpack[_DecoderFacts]) -> Callable[[_F], _F]: ...
 def register_decoder(
     name: str,
     factory: Factory | None = None,
@@ -60,14 +64,14 @@ def register_decoder(
         name: the bare name; the full id becomes `local:name`.
         factory: a class or function called as `factory(pyramid, **options)`, or `package.module:name` of one. What it
             makes has `out_channels` and `out_stride`; its `forward(features)` takes a list of maps and returns one.
-        needs: what it asks of a pyramid; by default the factory's own attribute `needs`, else any pyramid will do.
+        needs: what it requires of a pyramid; by default the factory's own attribute `needs`, else every pyramid is accepted.
         options: the keywords it takes, for `zoo show`.
         out_stride: the stride of the map it gives, where that is always the same, for `zoo explain`.
-        makes_logits: it makes the logits itself: the factory is also called with `classes=`, and no head is added. By
-            default the factory's own attribute `makes_logits`, else False.
+        makes_logits: whether it makes the logits itself: the factory is then also called with `classes=`, and no head is
+            added. By default the factory's own attribute `makes_logits`, else False.
         source: paper or repository.
         licence: of the code, as an SPDX id.
-        replace: put this one in the place of another registered under the name.
+        replace: whether to replace another one registered under the name.
 
     Returns:
         The factory, unchanged.
@@ -76,54 +80,29 @@ def register_decoder(
         RegistrationError: the name is taken, or something of the wrong kind was given.
     """
 
-    def add(made_by: Factory) -> Factory:
-        wanted = needs if needs is not None else getattr(made_by, "needs", Needs())
-        own_logits = makes_logits if makes_logits is not None else getattr(made_by, "makes_logits", False)
+    def register(factory: Factory) -> Factory:
+        factory_needs = needs if needs is not None else getattr(factory, "needs", Needs())
+        own_logits = makes_logits if makes_logits is not None else getattr(factory, "makes_logits", False)
         spec = DecoderSpec(
             name=name,
-            factory=made_by,
-            needs=wanted,
+            factory=factory,
+            needs=factory_needs,
             out_stride=out_stride,
             makes_logits=own_logits,
             options=None if options is None else tuple(options),
             source=source,
             licence=licence,
         )
-        return _registered("decoder", spec, replace)
+        default_registry().register("decoder", spec, replace=replace)
+        return factory
 
-    return _call_or_decorator(name, factory, add)
+    return _call_or_decorator(name, factory, register)
 
 
 @overload
-def register_encoder(
-    name: str,
-    factory: _F,
-    *,
-    pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
-    sizes: ImageSizes | Callable[..., ImageSizes] = ...,
-    output_strides: tuple[int, ...] | list[int] | Callable[..., tuple[int, ...]] = ...,
-    options: Sequence[Option] | None = ...,
-    weights: Sequence[str] = ...,
-    source: str = ...,
-    licence: str = ...,
-    weights_licence: str | Callable[[str], str] = ...,
-    replace: bool = ...,
-) -> _F: ...
+def register_encoder(name: str, factory: _F, **facts: Unpack[_EncoderFacts]) -> _F: ...
 @overload
-def register_encoder(
-    name: str,
-    factory: None = None,
-    *,
-    pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
-    sizes: ImageSizes | Callable[..., ImageSizes] = ...,
-    output_strides: tuple[int, ...] | list[int] | Callable[..., tuple[int, ...]] = ...,
-    options: Sequence[Option] | None = ...,
-    weights: Sequence[str] = ...,
-    source: str = ...,
-    licence: str = ...,
-    weights_licence: str | Callable[[str], str] = ...,
-    replace: bool = ...,
-) -> Callable[[_F], _F]: ...
+def register_encoder(name: str, factory: None = None, **facts: Unpack[_EncoderFacts]) -> Callable[[_F], _F]: ...
 def register_encoder(
     name: str,
     factory: Factory | None = None,
@@ -152,7 +131,7 @@ def register_encoder(
         source: paper or repository.
         licence: of the code, as an SPDX id.
         weights_licence: of the weights: one text, or a torch-free function that returns it for one of `weights`.
-        replace: put this one in the place of another registered under the name.
+        replace: whether to replace another one registered under the name.
 
     Returns:
         The factory, unchanged.
@@ -161,11 +140,11 @@ def register_encoder(
         RegistrationError: the name is taken, or something of the wrong kind was given.
     """
 
-    def add(made_by: Factory) -> Factory:
+    def register(factory: Factory) -> Factory:
         maps = pyramid if callable(pyramid) else check_pyramid(pyramid, f"Encoder {name!r}")
         spec = EncoderSpec(
             name=name,
-            factory=made_by,
+            factory=factory,
             pyramid=maps,
             sizes=sizes,
             output_strides=tuple(output_strides) if isinstance(output_strides, list) else output_strides,
@@ -175,17 +154,13 @@ def register_encoder(
             licence=licence,
             weights_licence=weights_licence,
         )
-        return _registered("encoder", spec, replace)
+        default_registry().register("encoder", spec, replace=replace)
+        return factory
 
-    return _call_or_decorator(name, factory, add)
-
-
-def _registered(kind: Kind, spec: Spec, replace: bool) -> Factory:
-    default_registry().register(kind, spec, replace=replace)
-    return spec.factory
+    return _call_or_decorator(name, factory, register)
 
 
-def _call_or_decorator(name: object, factory: Factory | None, add: Callable[[Factory], Factory]) -> Any:
+def _call_or_decorator(name: object, factory: Factory | None, register: Callable[[Factory], Factory]) -> Any:
     if not isinstance(name, str):
         raise RegistrationError(f"The first argument is the name to register under, a string; found {name!r}.")
-    return add if factory is None else add(factory)
+    return register if factory is None else register(factory)
