@@ -8,7 +8,7 @@ from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3Deco
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.ladder import IMAGE, check_widths, finished, make_head, on_exact_ladder
+from zoo_smp.ladder import IMAGE, SmpHead, check_widths, finish, on_exact_ladder
 from zoo_smp.listing import are_counts
 
 __all__ = ["DeepLabV3", "DeepLabV3Plus"]
@@ -16,7 +16,7 @@ __all__ = ["DeepLabV3", "DeepLabV3Plus"]
 RATES = (12, 24, 36)
 
 
-class DeepLabV3(DeepLabV3Decoder):  # type: ignore[misc]
+class DeepLabV3(SmpHead, DeepLabV3Decoder):  # type: ignore[misc]
     """smp's DeepLabV3 decoder (Chen et al. 2017, arXiv:1706.05587; segmentation_models_pytorch).
 
     Shapes: one map (N, C, H/stride, W/stride) in a list -> (N, channels, H/stride, W/stride).
@@ -46,14 +46,10 @@ class DeepLabV3(DeepLabV3Decoder):  # type: ignore[misc]
         check_rates(atrous_rates)
         super().__init__(pyramid[-1].channels, channels, tuple(atrous_rates), separable, dropout)
         self.out_channels, self.out_stride = channels, pyramid[-1].stride
-        finished(self, norm)
-
-    def make_head(self, classes: int) -> nn.Module:
-        """Return smp's head: (N, channels, h, w) -> (N, classes, H, W)."""
-        return make_head(self.out_channels, classes, self.out_stride, kernel_size=1)
+        finish(self, norm)
 
 
-class DeepLabV3Plus(DeepLabV3PlusDecoder):  # type: ignore[misc]
+class DeepLabV3Plus(SmpHead, DeepLabV3PlusDecoder):  # type: ignore[misc]
     """smp's DeepLabV3+ decoder (Chen et al. 2018, arXiv:1802.02611; segmentation_models_pytorch).
 
     Shapes: two maps (N, C_i, H/stride_i, W/stride_i), fine and coarse -> (N, channels, H/stride_0, W/stride_0).
@@ -102,16 +98,12 @@ class DeepLabV3Plus(DeepLabV3PlusDecoder):  # type: ignore[misc]
         self._levels = (fine.level, coarse.level)
         self.up = nn.Upsample(scale_factor=2 ** (coarse.level - fine.level), mode="bilinear", align_corners=True)
         self.out_channels, self.out_stride = channels, fine.stride
-        finished(self, norm)
+        finish(self, norm)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the fine map's resolution: (N, channels, H/stride_0, W/stride_0)."""
         fine, coarse = on_exact_ladder(features, self._levels, self._levels[-1])
         return super().forward([fine, fine, fine, coarse])  # type: ignore[no-any-return]
-
-    def make_head(self, classes: int) -> nn.Module:
-        """Return smp's head: (N, channels, h, w) -> (N, classes, H, W)."""
-        return make_head(self.out_channels, classes, self.out_stride, kernel_size=1)
 
 
 def check_rates(atrous_rates: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDeco
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.ladder import IMAGE, check_widths, finished, make_head, on_exact_ladder
+from zoo_smp.ladder import IMAGE, SmpHead, check_widths, finish, on_exact_ladder
 
 __all__ = ["DPT", "FPN", "PAN", "Segformer"]
 
@@ -21,7 +21,7 @@ FULL = 4
 """The levels that smp's FPN has."""
 
 
-class FPN(FPNDecoder):  # type: ignore[misc]
+class FPN(SmpHead, FPNDecoder):  # type: ignore[misc]
     """smp's FPN decoder (Kirillov et al. 2019, Panoptic FPN, arXiv:1901.02446; segmentation_models_pytorch).
 
     Shapes: two to four maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H/stride_0, W/stride_0).
@@ -45,8 +45,6 @@ class FPN(FPNDecoder):  # type: ignore[misc]
         dropout: float = 0.2,
         interpolation: str = "nearest",
     ) -> None:
-        if merge not in ("add", "cat"):
-            raise zoo.errors.OptionError(f"merge is 'add' or 'cat'; found {merge!r}.")
         check_widths(channels=channels, segmentation_channels=segmentation_channels)
         if segmentation_channels % 32:
             raise zoo.errors.OptionError(
@@ -70,7 +68,7 @@ class FPN(FPNDecoder):  # type: ignore[misc]
             self.out_channels = segmentation_channels * len(pyramid)
         self._steps = tuple(range(len(pyramid)))  # smp doubles once from map to map, whatever lies between them
         self.out_stride = pyramid[-1].stride / 2 ** self._steps[-1]
-        finished(self)
+        finish(self)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the finest map's resolution: (N, out_channels, H/stride_0, W/stride_0)."""
@@ -82,12 +80,8 @@ class FPN(FPNDecoder):  # type: ignore[misc]
             branches.append(branch(x))
         return self.dropout(self.merge(branches))  # type: ignore[no-any-return]
 
-    def make_head(self, classes: int) -> nn.Module:
-        """Return smp's head: (N, out_channels, h, w) -> (N, classes, H, W)."""
-        return make_head(self.out_channels, classes, self.out_stride, kernel_size=1)
 
-
-class PAN(PANDecoder):  # type: ignore[misc]
+class PAN(SmpHead, PANDecoder):  # type: ignore[misc]
     """smp's PAN decoder (Li et al. 2018, Pyramid Attention Network, arXiv:1805.10180; segmentation_models_pytorch).
 
     Shapes: two to four maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/stride_0, W/stride_0).
@@ -100,6 +94,7 @@ class PAN(PANDecoder):  # type: ignore[misc]
         norm: "batch" or "group".
     """
 
+    head_kernel_size = 3
     SMALLEST = 8
     """Places along an axis that its attention halves three times."""
 
@@ -122,7 +117,7 @@ class PAN(PANDecoder):  # type: ignore[misc]
         # a group norm of the one channel that the attention has wants more than one place at the end of the halvings
         self._least = 2 * self.SMALLEST if norm == "group" else self.SMALLEST
         self.out_channels, self.out_stride = channels, pyramid[0].stride
-        finished(self, norm)
+        finish(self, norm)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the finest map's size: (N, channels, H/stride_0, W/stride_0)."""
@@ -134,12 +129,8 @@ class PAN(PANDecoder):  # type: ignore[misc]
             out = getattr(self, f"gau{index + 1}")(features[index], out)
         return out  # type: ignore[no-any-return]
 
-    def make_head(self, classes: int) -> nn.Module:
-        """Return smp's head: (N, channels, h, w) -> (N, classes, H, W)."""
-        return make_head(self.out_channels, classes, self.out_stride, kernel_size=3)
 
-
-class Segformer(SegformerDecoder):  # type: ignore[misc]
+class Segformer(SmpHead, SegformerDecoder):  # type: ignore[misc]
     """smp's SegFormer decoder (Xie et al. 2021, arXiv:2105.15203; segmentation_models_pytorch).
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/4, W/4).
@@ -160,7 +151,7 @@ class Segformer(SegformerDecoder):  # type: ignore[misc]
         )
         self._steps = pyramid[-1].level - self.LEVEL
         self.out_channels, self.out_stride = channels, pyramid[-1].stride / 2**self._steps
-        finished(self, norm)
+        finish(self, norm)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at stride 4: (N, channels, H/4, W/4)."""
@@ -168,10 +159,6 @@ class Segformer(SegformerDecoder):  # type: ignore[misc]
         height, width = (side * 2 ** (self._steps + self.LEVEL) for side in coarse.shape[-2:])
         image = coarse.new_empty(coarse.shape[0], 0, height, width)  # smp asks the image for its size alone
         return super().forward([image, *features])  # type: ignore[no-any-return]
-
-    def make_head(self, classes: int) -> nn.Module:
-        """Return smp's head: (N, channels, h, w) -> (N, classes, H, W)."""
-        return make_head(self.out_channels, classes, self.out_stride, kernel_size=1)
 
 
 class DPT(DPTDecoder):  # type: ignore[misc]
@@ -199,8 +186,6 @@ class DPT(DPTDecoder):  # type: ignore[misc]
         norm: str = "batch",
     ) -> None:
         check_widths(channels=channels)
-        if readout not in ("ignore", "cat"):
-            raise zoo.errors.OptionError(f"readout is 'ignore' or 'cat'; found {readout!r}.")
         if len(intermediate_channels) != len(pyramid):
             raise zoo.errors.OptionError(
                 f"intermediate_channels has {len(intermediate_channels)} widths for {len(pyramid)} maps; give one for each."
@@ -216,7 +201,7 @@ class DPT(DPTDecoder):  # type: ignore[misc]
         )
         self._levels = levels
         self.out_channels, self.out_stride = channels, pyramid[-1].stride / 2 ** (pyramid[-1].level - 1)
-        finished(self, norm)
+        finish(self, norm)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at stride 2: (N, channels, H/2, W/2)."""

@@ -1,4 +1,4 @@
-"""What smp's decoders expect of smp's encoders and zoo's plans do not give: an image, empty maps, exact doubles, a head."""
+"""Adapt zoo's pyramids to smp's decoders: an image, empty maps, maps of exact double sizes, and smp's head and weights."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from segmentation_models_pytorch.base.initialization import initialize_decoder, 
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.listing import NORMS, are_counts
+from zoo_smp.listing import are_counts
 from zoo_unet.blocks import make_norm
 
-__all__ = ["IMAGE", "Ladder", "check_widths", "finished", "make_head", "on_exact_ladder", "step_widths"]
+__all__ = ["IMAGE", "Ladder", "SmpHead", "check_widths", "finish", "on_exact_ladder"]
 
 IMAGE = 3
-"""The image's channels as smp's decoders are told them; none looks at the image."""
+"""The image's channels, as smp's decoders take them; none reads the image."""
 
 
 class Ladder:
@@ -60,41 +60,19 @@ def on_exact_ladder(features: Sequence[Tensor], levels: Sequence[int], coarsest:
     return exact
 
 
-def step_widths(channels: Sequence[int] | None, steps: int) -> list[int]:
-    """Return the width of each step of two, coarse to fine: by default smp's 256, 128, 64, 32, 16, as many of the last.
-
-    Raises:
-        zoo.errors.OptionError: another number of widths than steps, or widths that are none.
-    """
-    if channels is None:
-        return [min(256, 16 * 2**level) for level in range(steps - 1, -1, -1)]
-    widths = list(channels) if isinstance(channels, list | tuple) else [channels]
-    if len(widths) != steps or not are_counts(*widths):
-        raise zoo.errors.OptionError(
-            f"channels needs {steps} widths, whole numbers of at least 1, coarse to fine; found {channels!r}."
-        )
-    return widths  # type: ignore[return-value]
-
-
 def check_widths(**widths: object) -> None:
-    """Refuse a width that is none.
-
-    Raises:
-        zoo.errors.OptionError: one of them is no whole number of at least 1.
-    """
+    """Raise an OptionError unless each width is a whole number of at least 1."""
     for name, width in widths.items():
         if not are_counts(width):
             raise zoo.errors.OptionError(f"{name} is a width, a whole number of at least 1; found {width!r}.")
 
 
-def finished(decoder: nn.Module, norm: str = "batch") -> None:
-    """Give a decoder of smp's the norm asked for in place of its batch norms, and smp's initial weights.
+def finish(decoder: nn.Module, norm: str = "batch") -> None:
+    """Replace the batch norms of one of smp's decoders by another norm, and set smp's initial weights.
 
     Raises:
         zoo.errors.OptionError: an unknown norm.
     """
-    if norm not in NORMS:
-        raise zoo.errors.OptionError(f"norm is one of {', '.join(map(repr, NORMS))}; found {norm!r}.")
     if norm != "batch":
         for module in list(decoder.modules()):
             for name, child in module.named_children():
@@ -103,12 +81,20 @@ def finished(decoder: nn.Module, norm: str = "batch") -> None:
     initialize_decoder(decoder)
 
 
-def make_head(channels: int, classes: int, stride: float, *, kernel_size: int) -> nn.Module:
-    """Return smp's head, which brings logits from a stride that is a power of two to the image's resolution.
+class SmpHead:
+    """Has smp's head, which brings logits from a stride that is a power of two to the image's resolution.
 
     From another stride it does not: the model then resizes the logits to the image.
     """
-    factor = int(stride) if stride == int(stride) and int(stride).bit_count() == 1 else 1
-    head: nn.Module = SegmentationHead(channels, classes, kernel_size=kernel_size, upsampling=factor)
-    initialize_head(head)
-    return head
+
+    head_kernel_size = 1
+    out_channels: int
+    out_stride: float
+
+    def make_head(self, classes: int) -> nn.Module:
+        """Return smp's head: (N, out_channels, H/out_stride, W/out_stride) -> (N, classes, H, W)."""
+        stride = int(self.out_stride)
+        factor = stride if stride == self.out_stride and stride.bit_count() == 1 else 1
+        head: nn.Module = SegmentationHead(self.out_channels, classes, kernel_size=self.head_kernel_size, upsampling=factor)
+        initialize_head(head)
+        return head

@@ -12,7 +12,7 @@ from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.ladder import IMAGE, check_widths, finished, make_head
+from zoo_smp.ladder import IMAGE, SmpHead, check_widths, finish
 
 __all__ = ["AdaptiveAvgPool", "PSPNet", "UPerNet"]
 
@@ -60,7 +60,7 @@ class PooledBranch(nn.Module):
         return F.interpolate(self.pool(x), size=x.shape[-2:], mode="bilinear", align_corners=True)
 
 
-class PSPNet(PSPDecoder):  # type: ignore[misc]
+class PSPNet(SmpHead, PSPDecoder):  # type: ignore[misc]
     """smp's PSPNet decoder (Zhao et al. 2017, arXiv:1612.01105; segmentation_models_pytorch).
 
     Shapes: one map (N, C, H/stride, W/stride) in a list -> (N, out_channels, H/stride, W/stride).
@@ -72,6 +72,8 @@ class PSPNet(PSPDecoder):  # type: ignore[misc]
         dropout: the share of channels that is dropped at the end, in training.
     """
 
+    head_kernel_size = 3
+
     def __init__(self, pyramid: zoo.plugin.Pyramid, *, channels: int = 512, norm: str = "batch", dropout: float = 0.2) -> None:
         check_widths(channels=channels)
         given = pyramid[-1].channels
@@ -80,18 +82,14 @@ class PSPNet(PSPDecoder):  # type: ignore[misc]
         self.widened = nn.Identity() if width == given else nn.Conv2d(given, width, kernel_size=1)
         self.psp.blocks = nn.ModuleList(PooledBranch(block) for block in self.psp.blocks)
         self.out_channels, self.out_stride = channels, pyramid[-1].stride
-        finished(self, norm)
+        finish(self, norm)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the size of the one given: (N, out_channels, H/stride, W/stride)."""
         return super().forward([self.widened(features[-1])])  # type: ignore[no-any-return]
 
-    def make_head(self, classes: int) -> nn.Module:
-        """Return smp's head: (N, out_channels, h, w) -> (N, classes, H, W)."""
-        return make_head(self.out_channels, classes, self.out_stride, kernel_size=3)
 
-
-class UPerNet(UPerNetDecoder):  # type: ignore[misc]
+class UPerNet(SmpHead, UPerNetDecoder):  # type: ignore[misc]
     """smp's UPerNet decoder (Xiao et al. 2018, arXiv:1807.10221; segmentation_models_pytorch).
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/stride_0, W/stride_0).
@@ -108,13 +106,9 @@ class UPerNet(UPerNetDecoder):  # type: ignore[misc]
         for block in self.psp.blocks:
             block[0] = AdaptiveAvgPool(block[0].output_size)
         self.out_channels, self.out_stride = channels, pyramid[0].stride
-        finished(self, norm)
+        finish(self, norm)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the finest map's size: (N, channels, H/stride_0, W/stride_0)."""
         skipped = features[0]  # in the place of the image and of the map at stride 2
         return super().forward([skipped, skipped, *features])  # type: ignore[no-any-return]
-
-    def make_head(self, classes: int) -> nn.Module:
-        """Return smp's head: (N, channels, h, w) -> (N, classes, H, W)."""
-        return make_head(self.out_channels, classes, self.out_stride, kernel_size=1)

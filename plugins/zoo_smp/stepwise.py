@@ -14,7 +14,8 @@ from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPl
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.ladder import Ladder, check_widths, finished, make_head, step_widths
+from zoo_smp.ladder import Ladder, SmpHead, check_widths, finish
+from zoo_unet.expanding import step_widths
 
 __all__ = ["Linknet", "MAnet", "UnetPlusPlus"]
 
@@ -24,26 +25,20 @@ NARROWEST = 4
 """The fewest channels of which its steps, which work on a quarter of them, leave any."""
 
 
-class Stepwise:
-    """What the three have in common: they are given a map a level, end at the image's resolution, and have smp's head."""
+class Stepwise(SmpHead):
+    """The common part of the three: they take one map for each level, and end at the image's resolution."""
 
     head_kernel_size = 3
     _ladder: Ladder
-    out_channels: int
-    out_stride: int
 
     def _finish(self, ladder: Ladder, out_channels: int, norm: str) -> None:
         self._ladder = ladder
         self.out_channels, self.out_stride = out_channels, 1
-        finished(cast("nn.Module", self), norm)
+        finish(cast("nn.Module", self), norm)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the image's resolution: (N, out_channels, H, W)."""
         return super().forward(self._ladder.filled(features))  # type: ignore[misc, no-any-return]
-
-    def make_head(self, classes: int) -> nn.Module:
-        """Return smp's head: (N, out_channels, H, W) -> (N, classes, H, W)."""
-        return make_head(self.out_channels, classes, self.out_stride, kernel_size=self.head_kernel_size)
 
 
 class DecoderBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""smp's U-Net, written anew: nearest upsampling, concatenation, two 3x3 convolutions; smp's state-dict keys and output."""
+"""smp's U-Net, reimplemented: nearest upsampling, concatenation, two 3x3 convolutions; smp's state-dict keys and output."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from segmentation_models_pytorch.base.modules import Attention
 from torch import Tensor, nn
 
 import zoo
-from zoo_smp.ladder import make_head, step_widths
-from zoo_smp.listing import INTERPOLATIONS
+from zoo_smp.ladder import SmpHead
 from zoo_unet.blocks import make_norm
 from zoo_unet.expanding import ExpandingPath
 
@@ -81,11 +80,11 @@ class DecoderBlock(nn.Module):
         return self.attention2(self.conv2(self.conv1(x)))  # type: ignore[no-any-return]
 
 
-class Unet(ExpandingPath):
+class Unet(SmpHead, ExpandingPath):
     """The U-Net decoder of segmentation_models_pytorch (Iakubovskii; after Ronneberger et al. 2015, arXiv:1505.04597).
 
-    With smp's weights it gives smp's output; its state dict has smp's keys. There is one step a factor of two from the
-    coarsest map to the image's resolution, without a skip where the pyramid has no map.
+    With smp's weights it returns smp's output; its state dict has smp's keys. There is one step for each factor of two from
+    the coarsest map to the image's resolution, without a skip where the pyramid has no map.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
 
@@ -98,8 +97,10 @@ class Unet(ExpandingPath):
         center: two more convolutions on the coarsest map (smp has them for VGG).
 
     Raises:
-        zoo.errors.OptionError: a wrong number of widths, or a value that an option does not have.
+        zoo.errors.OptionError: a wrong number of widths, or an unknown norm.
     """
+
+    head_kernel_size = 3
 
     def __init__(
         self,
@@ -111,33 +112,16 @@ class Unet(ExpandingPath):
         interpolation: str = "nearest",
         center: bool = False,
     ) -> None:
-        super().__init__()
-        if interpolation not in INTERPOLATIONS:
-            raise zoo.errors.OptionError(
-                f"interpolation is one of {', '.join(map(repr, INTERPOLATIONS))}; found {interpolation!r}."
-            )
-        if attention not in (None, "scse"):
-            raise zoo.errors.OptionError(f"attention is None or 'scse'; found {attention!r}.")
-        index_of = {entry.level: index for index, entry in enumerate(pyramid)}
-        levels = range(pyramid[-1].level - 1, -1, -1)
-        self._skips = tuple(index_of.get(level) for level in levels)
+        super().__init__(pyramid, channels)
         width = pyramid[-1].channels
         self.center = (
             nn.Sequential(ConvNormReLU(width, width, norm=norm), ConvNormReLU(width, width, norm=norm))
             if center
             else nn.Identity()
         )
-        self.blocks = nn.ModuleList()
-        widths = step_widths(channels, len(levels))
-        for skip, out_channels in zip(self._skips, widths, strict=True):
-            skip_channels = 0 if skip is None else pyramid[skip].channels
-            self.blocks.append(
-                DecoderBlock(width, skip_channels, out_channels, norm=norm, attention=attention, interpolation=interpolation)
-            )
-            width = out_channels
-        self.out_channels = width
-        self.out_stride = 1
-        self.aux_channels = tuple(reversed(widths[:-1]))
+        self.blocks = nn.ModuleList(
+            DecoderBlock(*widths, norm=norm, attention=attention, interpolation=interpolation) for widths in self._step_channels
+        )
         initialize_decoder(self)
 
     def _steps_up(self) -> Iterable[nn.Module]:
@@ -149,7 +133,3 @@ class Unet(ExpandingPath):
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
         """Return which tensors of a file are this decoder's; smp holds attentions of concatenations that it never makes."""
         return zoo.plugin.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")
-
-    def make_head(self, classes: int) -> nn.Module:
-        """Return smp's head, a 3x3 convolution: (N, out_channels, H, W) -> (N, classes, H, W)."""
-        return make_head(self.out_channels, classes, self.out_stride, kernel_size=3)

@@ -80,24 +80,13 @@ class UNetBasic(ExpandingPath):
         dropout: float = 0.0,
         head_kernel_size: int = 3,
     ) -> None:
-        super().__init__()
+        super().__init__(pyramid, channels)
         self._head_kernel_size = head_kernel_size
         if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
             raise zoo.errors.OptionError(f"dropout is a share from 0 up to, not including, 1; found {dropout!r}.")
-        index_of = {feature_map.level: index for index, feature_map in enumerate(pyramid)}
-        levels = range(pyramid[-1].level - 1, -1, -1)
-        widths = _widths(channels, levels)
-        self._skips = tuple(index_of.get(level) for level in levels)
-        steps = []
-        width = pyramid[-1].channels
-        for skip, out_channels in zip(self._skips, widths, strict=True):
-            skip_channels = 0 if skip is None else pyramid[skip].channels
-            steps.append(Step(self.up, width, skip_channels, out_channels, gated=self.gated, norm=norm, dropout=dropout))
-            width = out_channels
-        self.steps = nn.ModuleList(steps)
-        self.out_channels = width
-        self.out_stride = 1
-        self.aux_channels = tuple(reversed(widths[:-1]))
+        self.steps = nn.ModuleList(
+            Step(self.up, *widths, gated=self.gated, norm=norm, dropout=dropout) for widths in self._step_channels
+        )
         initialise(self)
 
     def make_head(self, classes: int) -> nn.Module:
@@ -128,16 +117,3 @@ class UNetAttention(UNetBasic):
     """
 
     gated = True
-
-
-def _widths(channels: Sequence[int] | None, levels: Sequence[int]) -> list[int]:
-    if channels is None:
-        return [min(256, 16 * 2**level) for level in levels]
-    widths = list(channels) if isinstance(channels, Iterable) else [channels]
-    if len(widths) != len(levels) or not all(isinstance(width, int) and width >= 1 for width in widths):
-        strides = ", ".join(str(2**level) for level in levels)
-        raise zoo.errors.OptionError(
-            f"channels needs {len(levels)} widths of at least 1, whole numbers, for the steps to strides {strides}; "
-            f"found {widths}."
-        )
-    return widths

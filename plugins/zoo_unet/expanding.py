@@ -1,4 +1,4 @@
-"""What every U-Net's decoder does, whatever its steps are: one step after the other, from the coarsest map to the finest."""
+"""The expanding path of every U-Net decoder: one step after the other, from the coarsest map to the image's resolution."""
 
 from __future__ import annotations
 
@@ -8,32 +8,43 @@ from torch import Tensor, nn
 
 import zoo
 
-__all__ = ["ExpandingPath"]
+__all__ = ["ExpandingPath", "step_widths"]
 
 
 class ExpandingPath(nn.Module):
     """Takes steps up, each joined by a skip where there is one (Ronneberger et al. 2015, arXiv:1505.04597).
 
-    A subclass has the steps, modules of (map, skip or None), and `_skips`, each one's place among the features.
+    A subclass makes the steps, modules of (map, skip or None), for `_step_channels`: (in, skip, out) channels of each.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
     """
 
-    _skips: tuple[int | None, ...]
     _checkpoints = False
+
+    def __init__(self, pyramid: zoo.plugin.Pyramid, channels: Sequence[int] | None) -> None:
+        super().__init__()
+        widths = step_widths(channels, pyramid[-1].level)
+        index_of = {entry.level: index for index, entry in enumerate(pyramid)}
+        # the index of each step's skip among the features; a level without a map has none
+        self._skips = tuple(index_of.get(level) for level in range(pyramid[-1].level - 1, -1, -1))
+        skip_channels = [0 if skip is None else pyramid[skip].channels for skip in self._skips]
+        self._step_channels = tuple(zip([pyramid[-1].channels, *widths], skip_channels, widths, strict=False))
+        self.out_channels = widths[-1]
+        self.out_stride: float = 1
+        self.aux_channels = tuple(reversed(widths[:-1]))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the image's resolution: (N, out_channels, H, W)."""
-        return self._decoded(features, None)  # no coarser map is held once it has served
+        return self._decode(features, None)  # no coarser map is kept after the step that reads it
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep no step's activations for the gradient, but compute them again (timm's name for it)."""
+        """Recompute each step's activations in the backward pass instead of keeping them (timm's name for it)."""
         self._checkpoints = enable
 
     def forward_aux(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the same, and each coarser step's map, the finest of these first: (N, aux_channels[i], H/2^(i+1), ...)."""
         maps: list[Tensor] = []
-        finest = self._decoded(features, maps)
+        finest = self._decode(features, maps)
         return finest, maps[-2::-1]
 
     def _steps_up(self) -> Iterable[nn.Module]:
@@ -41,15 +52,34 @@ class ExpandingPath(nn.Module):
         raise NotImplementedError
 
     def _coarsest(self, features: Sequence[Tensor]) -> Tensor:
-        """Return what the first step takes."""
+        """Return the first step's input."""
         return features[-1]
 
-    def _decoded(self, features: Sequence[Tensor], maps: list[Tensor] | None) -> Tensor:
-        """Return the finest step's map, and put each step's into a list, if there is one, coarse to fine."""
+    def _decode(self, features: Sequence[Tensor], maps: list[Tensor] | None) -> Tensor:
+        """Return the finest step's map, and append each step's to `maps`, coarse to fine."""
         x = self._coarsest(features)
         for step, skip in zip(self._steps_up(), self._skips, strict=True):
-            taken = (x, None if skip is None else features[skip])
-            x = zoo.plugin.checkpointed(step, *taken) if self._checkpoints and self.training else step(*taken)
+            inputs = (x, None if skip is None else features[skip])
+            x = zoo.plugin.checkpointed(step, *inputs) if self._checkpoints and self.training else step(*inputs)
             if maps is not None:
                 maps.append(x)
         return x
+
+
+def step_widths(channels: Sequence[int] | None, num_steps: int) -> list[int]:
+    """Return the width of each step, coarse to fine: by default 16 times the stride that the step returns, at most 256.
+
+    Raises:
+        zoo.errors.OptionError: another number of widths than steps, or a width that is not a whole number of at least 1.
+    """
+    levels = range(num_steps - 1, -1, -1)
+    if channels is None:
+        return [min(256, 16 * 2**level) for level in levels]
+    widths = list(channels) if isinstance(channels, list | tuple) else [channels]
+    if len(widths) != num_steps or not all(type(width) is int and width >= 1 for width in widths):
+        strides = ", ".join(str(2**level) for level in levels)
+        raise zoo.errors.OptionError(
+            f"channels needs {num_steps} widths, whole numbers of at least 1, for the steps to strides {strides}; "
+            f"found {channels!r}."
+        )
+    return widths  # type: ignore[return-value]

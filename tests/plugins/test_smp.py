@@ -176,7 +176,7 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
     ("decoder", "options", "found"),
     [
         ("smp:unet", {"channels": [8, 8]}, r"channels needs 5 widths.*\(8, 8\)"),
-        ("smp:unet", {"attention": "cbam"}, "attention is None or 'scse'; found 'cbam'"),
+        ("smp:unet", {"attention": "cbam"}, "attention is one of None, 'scse'; found 'cbam'"),
         ("smp:unet", {"interpolation": "area"}, "interpolation is one of"),
         *(
             (f"smp:{name}", {"interpolation": "foo"}, "interpolation is one of 'nearest', 'bilinear', 'bicubic'; found 'foo'")
@@ -186,13 +186,13 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
         ("smp:deeplabv3", {"separable": "no"}, "separable is one of True, False; found 'no'"),
         ("unet-basic", {"norm": "layer"}, "norm is one of 'batch', 'group', 'none'; found 'layer'"),
         ("smp:manet", {"norm": "layer"}, "norm is one of 'batch', 'group'; found 'layer'"),
-        ("smp:pan", {"output_stride": 8}, "output_stride 16 or 32; found 8"),
-        ("smp:deeplabv3", {"output_stride": 32}, "output_stride 8 or 16; found 32"),
+        ("smp:pan", {"output_stride": 8}, "output_stride is one of 16, 32; found 8"),
+        ("smp:deeplabv3", {"output_stride": 32}, "output_stride is one of 8, 16; found 32"),
         ("smp:deeplabv3plus", {"atrous_rates": [6, 12]}, "atrous_rates are three"),
         ("smp:deeplabv3plus", {"atrous_rates": [6, 12, True]}, "atrous_rates are three"),
-        ("smp:fpn", {"merge": "max"}, "merge is 'add' or 'cat'; found 'max'"),
+        ("smp:fpn", {"merge": "max"}, "merge is one of 'add', 'cat'; found 'max'"),
         ("smp:fpn", {"segmentation_channels": 40}, "multiple of 32"),
-        ("smp:dpt", {"readout": "add"}, "readout is 'ignore' or 'cat'"),
+        ("smp:dpt", {"readout": "add"}, "readout is one of 'ignore', 'cat'; found 'add'"),
         ("smp:dpt", {"intermediate_channels": [8, 0]}, "a list of whole numbers of at least 1; found"),
         ("smp:dpt", {"intermediate_channels": [8, True]}, "a list of whole numbers of at least 1; found"),
         ("smp:dpt", {"intermediate_channels": 8}, "a list of whole numbers of at least 1; found 8"),
