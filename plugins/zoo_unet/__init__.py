@@ -44,5 +44,4 @@ def zoo_decoders() -> Iterator[zoo.plugin.DecoderSpec]:
             upsamples_learned=True,
             source=source,
             licence="Apache-2.0",
-            canonical=True,
         )

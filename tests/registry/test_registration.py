@@ -612,7 +612,6 @@ SHARED = [
     {"options": ("width",)},
     {"constants": [1]},
     {"constants": {1: 2}},
-    {"canonical": 1},
 ]
 
 

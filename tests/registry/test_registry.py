@@ -22,7 +22,7 @@ IMPOSTOR = """
     @zoo.plugin.hookimpl
     def zoo_encoders():
         maps = tuple(zoo.plugin.FeatureMap(name=f"fake{stride}", channels=1, stride=stride) for stride in (1, 2))
-        yield zoo.plugin.EncoderSpec(name="resnet18", factory="impostor:Fake", pyramid=maps, canonical=True)
+        yield zoo.plugin.EncoderSpec(name="resnet18", factory="impostor:Fake", pyramid=maps)
 """
 
 

@@ -196,14 +196,13 @@ class Registry:
         record = self._load(plugin)
         specs: tuple[Spec, ...] = record.encoders if kind == "encoder" else record.decoders
         for spec in specs:
-            is_canonical = spec.canonical and plugin.is_own and self._canonical.get(spec.name) == plugin.module
             yield Entry(
                 kind=kind,
                 plugin=plugin.name,
                 distribution=plugin.distribution,
                 version=plugin.version,
                 spec=spec,
-                is_canonical=is_canonical,
+                is_canonical=plugin.is_own and self._canonical.get(spec.name) == plugin.module,
             )
 
     def _load(self, plugin: FoundPlugin) -> PluginRecord:

@@ -134,7 +134,6 @@ class EncoderSpec:
         licence: of the code, as an SPDX id (`LicenseRef-...` for one that SPDX does not list).
         weights_licence: of the weights, where it is known: one text for all, or a torch-free function that returns it for
             one of `weights` or `tags`; "" where it is not known.
-        canonical: the bare name is the project's own; honoured from this distribution only.
     """
 
     name: str
@@ -149,7 +148,6 @@ class EncoderSpec:
     source: str = ""
     licence: str = ""
     weights_licence: str | Callable[[str], str] = ""
-    canonical: bool = False
 
     def __post_init__(self) -> None:
         _check_name_and_factory("EncoderSpec", self.name, self.factory)
@@ -235,7 +233,6 @@ class DecoderSpec:
         constants: keywords that this spec always hands to its factory, so that one factory serves a family.
         source: paper or repository of the method.
         licence: of the code, as an SPDX id.
-        canonical: the bare name is the project's own; honoured from this distribution only.
     """
 
     name: str
@@ -248,7 +245,6 @@ class DecoderSpec:
     constants: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
-    canonical: bool = False
 
     def __post_init__(self) -> None:
         _check_name_and_factory("DecoderSpec", self.name, self.factory)
@@ -327,8 +323,6 @@ def _check_kinds(kind: str, spec: EncoderSpec | DecoderSpec) -> None:
     for name in ("source", "licence"):
         if not isinstance(getattr(spec, name), str):
             raise RegistrationError(f"{kind} {spec.name!r}: {name} must be text; found {getattr(spec, name)!r:.80}.")
-    if not isinstance(spec.canonical, bool):
-        raise RegistrationError(f"{kind} {spec.name!r}: canonical must be True or False; found {spec.canonical!r:.80}.")
     if not isinstance(spec.constants, Mapping) or not all(isinstance(name, str) for name in spec.constants):
         raise RegistrationError(f"{kind} {spec.name!r}: constants must be keywords by name; found {spec.constants!r:.80}.")
     if not all(isinstance(option, Option) for option in spec.options or ()):
