@@ -22,7 +22,6 @@ _MODULES_OF = {
     "layer3": ("layer3",),
     "layer4": ("layer4",),
 }
-IMAGENET = zoo.Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 class ResNet18Encoder(nn.Module):
@@ -58,7 +57,7 @@ class ResNet18Encoder(nn.Module):
         if weights is not None:
             state = load_state_dict(weights)
             zoo.plugin.load_encoder_weights(self, state, source=weights, of="resnet18 (torchvision's key names)")
-            self.preprocessing = IMAGENET.for_channels(in_channels)
+            self.preprocessing = zoo.Preprocessing.imagenet(in_channels)
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
         """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""

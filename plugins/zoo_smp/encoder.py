@@ -19,7 +19,6 @@ __all__ = ["SmpEncoder", "make_network", "smp_encoder"]
 
 CLASSIFIERS = ("_fc.", "classifier.", "fc.", "head.", "last_linear.", "linear.")
 """What smp's encoders leave out of the networks that they are made of."""
-IMAGENET = zoo.Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 def smp_encoder(
@@ -66,26 +65,26 @@ class SmpEncoder(nn.Module):
         super().__init__()
         self._levels = tuple(int(name.removeprefix("stage")) for name in maps)
         self.depth = max(1, *self._levels)
-        self._made: dict[str, Any] = {"output_stride": output_stride, "in_channels": in_channels}
+        self._keywords: dict[str, Any] = {"output_stride": output_stride, "in_channels": in_channels}
         self._architecture = architecture
-        known = weights if weights in index()[architecture].weights else None
-        network = make_network(architecture, weights=known, **self._made)
+        named_weights = weights if weights in index()[architecture].weights else None
+        network = make_network(architecture, weights=named_weights, **self._keywords)
         network._depth = self.depth  # built whole, so that weights load, then run as far as it is needed
         self.network = network
         self.preprocessing = zoo.Preprocessing.identity(in_channels)
-        if weights in index()[architecture].weights:
-            told = get_preprocessing_params(architecture, weights)
-            low, high = told["input_range"]
-            trained = zoo.Preprocessing(mean=tuple(told["mean"]), std=tuple(told["std"]), value_range=(low, high))
+        if named_weights is not None:
+            params = get_preprocessing_params(architecture, named_weights)
+            low, high = params["input_range"]
+            trained = zoo.Preprocessing(mean=tuple(params["mean"]), std=tuple(params["std"]), value_range=(low, high))
             self.preprocessing = trained.for_channels(in_channels)
         elif weights is not None:
-            self.preprocessing = IMAGENET.for_channels(in_channels)  # a file does not say
+            self.preprocessing = zoo.Preprocessing.imagenet(in_channels)  # a file does not say
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
         """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            whole = make_network(self._architecture, **self._made).state_dict()
-            trained = make_network(self._architecture, **{**self._made, "in_channels": 3}).state_dict()
+            whole = make_network(self._architecture, **self._keywords).state_dict()
+            trained = make_network(self._architecture, **{**self._keywords, "in_channels": 3}).state_dict()
         return zoo.plugin.match_weights(
             state,
             self.network.state_dict(),
@@ -99,25 +98,25 @@ class SmpEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
-        found = self.network(image)
-        return [found[level] for level in self._levels]
+        maps = self.network(image)
+        return [maps[level] for level in self._levels]
 
 
 def make_network(name: str, *, output_stride: int = 32, in_channels: int = 3, weights: str | None = None) -> Any:
     """Return smp's module, which gives the image or a map of its size, then one map (perhaps without channels) a level."""
 
-    def made() -> Any:
+    def make() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # timm-NAME: here it is smp's own module all the same
             return get_encoder(name, in_channels=in_channels, depth=5, weights=weights, output_stride=output_stride)
 
     try:
-        network = made()
+        network = make()
     except RuntimeError as cause:
         if "meta" not in str(cause):
             raise
-        with torch.device("cpu"):  # mit_b* read numbers off a tensor
-            network = made()
+        with torch.device("cpu"):  # mit_b* read numbers from a tensor
+            network = make()
     except Exception as cause:
         if weights is None:
             raise

@@ -213,6 +213,13 @@ def test_preprocessing_follows_the_adaptation_of_the_first_convolution():
     assert zoo.Preprocessing.identity(2) == zoo.Preprocessing(mean=(0.0, 0.0), std=(1.0, 1.0))
 
 
+def test_the_statistics_of_imagenet_follow_the_adapted_first_convolution():
+    colors = zoo.Preprocessing.imagenet(3)
+    assert (colors.mean, colors.std, colors.value_range) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (0.0, 1.0))
+    assert zoo.Preprocessing.imagenet(1).mean == pytest.approx((sum(colors.mean) / 3,))
+    assert zoo.Preprocessing.imagenet(4).std == (*colors.std, colors.std[0])
+
+
 @pytest.mark.parametrize("fact", [STEM, zoo.Needs(strides=(4, 8), channels=32), zoo.Preprocessing.identity(3)])
 def test_facts_are_frozen_and_survive_pickling(fact):
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -66,8 +66,13 @@ class Preprocessing:
 
     @classmethod
     def identity(cls, channels: int) -> Preprocessing:
-        """Return what fits weights that were never trained: pixels in 0 to 1, taken as they are."""
+        """Return the preprocessing of weights that were never trained: pixels in 0 to 1, unchanged."""
         return cls(mean=(0.0,) * channels, std=(1.0,) * channels)
+
+    @classmethod
+    def imagenet(cls, channels: int) -> Preprocessing:
+        """Return the statistics of ImageNet that torchvision and most libraries train with, for `channels` input channels."""
+        return cls(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).for_channels(channels)
 
     def for_channels(self, channels: int) -> Preprocessing:
         """Return the same for an encoder whose first convolution was adapted to `channels` input channels.
