@@ -19,9 +19,9 @@ __all__ = [
     "BATCH",
     "META_SIZES",
     "REAL_SIZES",
+    "DependencyRecorder",
     "Layout",
     "TokenGrid",
-    "Watch",
     "as_map",
     "attributes_kept",
     "fixed_layout_of",
@@ -168,7 +168,7 @@ _POINTWISE = {  # a result that has an argument's shape has its axes, too
 _POOLS = {"adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax", "amin", "sum"}
 
 
-class Watch(TorchFunctionMode):
+class DependencyRecorder(TorchFunctionMode):
     """Notes every tensor that a run computes, and the parameters that it is computed from, with or without gradients.
 
     Attributes:
@@ -258,7 +258,7 @@ def fixed_layout_of(tensor: Tensor, size: tuple[int, int]) -> Layout | None:
 
 
 def run(
-    module: nn.Module, size: tuple[int, int], in_channels: int, *, on_meta: bool, watch: Watch | None = None
+    module: nn.Module, size: tuple[int, int], in_channels: int, *, on_meta: bool, recorder: DependencyRecorder | None = None
 ) -> tuple[Any, dict[str, Tensor]]:
     """Call the module with stand-ins for its parameters and buffers; return what it gives and the stand-ins."""
     state = {}
@@ -266,8 +266,8 @@ def run(
     for name, parameter in module.named_parameters():
         value = torch.empty_like(parameter, device="meta") if on_meta else parameter.detach()
         state[name] = value.requires_grad_(value.is_floating_point() or value.is_complex())
-        if watch is not None:
-            watch.begin(parameter, value)
+        if recorder is not None:
+            recorder.begin(parameter, value)
     buffers = {
         name: torch.empty_like(buffer, device="meta") if on_meta else buffer.clone() for name, buffer in module.named_buffers()
     }
@@ -278,9 +278,9 @@ def run(
         .reshape(shape)
         .to(floats[0].dtype if floats else torch.get_default_dtype())
     )
-    if watch is not None:
-        watch.hold(image, frozenset())
-    with attributes_kept(module), watch or nullcontext():
+    if recorder is not None:
+        recorder.hold(image, frozenset())
+    with attributes_kept(module), recorder or nullcontext():
         return torch.func.functional_call(module, {**state, **buffers}, (image,)), state
 
 

@@ -10,10 +10,9 @@ from itertools import islice
 from torch import Tensor, nn
 
 from zoo.model.probing.measurement import META_SIZES, REAL_SIZES, leaves, run, set_modes, untouched
+from zoo.registry.image_sizes import Size
 
 __all__ = ["pruned", "unused_parameters"]
-
-Size = tuple[int, int]
 
 SIZES: dict[bool, tuple[Size, ...]] = {
     True: (META_SIZES[0][0], META_SIZES[0][0][::-1], META_SIZES[1][0], (32, 48)),

@@ -1,0 +1,105 @@
+"""Refuse maps that leave out a part of their module, and encoders that do not compute or train what the module does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from zoo.common.format_names import format_names
+from zoo.errors import NegotiationError, PluginError
+from zoo.model.probing.measurement import run, set_modes
+from zoo.model.probing.observation import Observation
+from zoo.model.probing.sightings import Sighting
+from zoo.registry.registry import default_registry
+
+__all__ = ["check_complete", "check_gradients", "check_shapes", "check_strides"]
+
+
+def check_complete(observation: Observation, maps: Sequence[Sighting], needed: frozenset[int]) -> None:
+    """Refuse maps that leave out what the module's last map, or its last tokens, depend on."""
+    module, owner = observation.module, observation.owner
+    missing = needed.difference(*(sighting.parameters for sighting in maps))
+    if not missing:
+        return
+    names = [name for name, parameter in module.named_parameters() if id(parameter) in missing]
+    found = ", ".join(f"{sighting.name} (stride {sighting.layout.stride:g})" for sighting in maps) or "none"
+    package = type(module).__module__.partition(".")[0]
+    plugins = sorted({plugin.name for plugin in default_registry().found})
+    ids = ", ".join(f"`{name}:NAME`" for name in ([package] if package in plugins else plugins))
+    raise NegotiationError(
+        f"{owner} computes more than the feature maps that were found in it: an encoder of these would leave out "
+        f"{len(names)} parameters that its last map or its tokens depend on: {format_names(names, 3)}. "
+        f"Maps found: {found}. "
+        "A map is (N, C, H, W) or (N, H, W, C). Tokens (N, L, C) are taken only where a module declares their order, by "
+        "`num_prefix_tokens` (class and register tokens before the patches') and `patch_size`, and their number agrees. "
+        f"{observation.describe_tokens()} Set on it what is missing, use an encoder's id (`zoo list encoders`: {ids}), or pass "
+        "a module whose forward returns a list of maps (a wrapper of `forward_intermediates`, where the module has it)."
+    )
+
+
+def check_strides(observation: Observation, maps: Sequence[Sighting]) -> None:
+    """Refuse several maps of one stride where the last, which a decoder gets, leaves out what another is made by."""
+    module, owner = observation.module, observation.owner
+    last = {sighting.level: sighting for sighting in maps}
+    covered = frozenset().union(*(sighting.parameters for sighting in last.values()))
+    lost = [sighting for sighting in maps if not sighting.parameters <= covered]
+    if lost:
+        kept = last[lost[0].level]
+        names = [name for name, parameter in module.named_parameters() if id(parameter) in lost[0].parameters - covered]
+        raise NegotiationError(
+            f"{owner} returns {lost[0].name} ({lost[0].layout.channels} channels) and {kept.name} "
+            f"({kept.layout.channels} channels), both of stride {kept.layout.stride:g}. A decoder gets one map of each "
+            f"stride, the last, and an encoder of {kept.name} would leave out {len(names)} parameters that {lost[0].name} "
+            f"depends on, such as {names[0]}. Pass a module that returns one map of each stride: a wrapper that picks or "
+            "joins them, or the backbone inside."
+        )
+
+
+def check_gradients(observation: Observation, encoder: nn.Module, maps: Sequence[Sighting]) -> None:
+    """Refuse an encoder that would not train what the module itself trains."""
+    module, owner = observation.module, observation.owner
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return
+    trained = observation.own_values_and_gradients or {}
+    needed = frozenset().union(*(sighting.parameters for sighting in maps))
+    held = {id(parameter) for parameter in encoder.parameters()}
+    lost = [
+        name
+        for name, parameter in module.named_parameters()
+        if f"gradient {name}" in trained and id(parameter) in needed and id(parameter) not in held
+    ]
+    if lost:
+        raise PluginError(
+            f"{owner} trains parameters that get no gradient from its maps: {format_names(lost, 3)}. Its maps lie "
+            "inside a torch.autograd.Function, which hides gradients (torch.utils.checkpoint with use_reentrant=True is "
+            "one: give it use_reentrant=False)."
+        )
+
+
+def check_shapes(observation: Observation, encoder: nn.Module, maps: Sequence[Sighting]) -> None:
+    """Refuse an encoder that fails, or gives other maps, for an image or in a mode in which the module itself runs."""
+    module, owner = observation.module, observation.owner
+    small = observation.sizes[0]
+    for size, training in ((small[::-1], False), ((small[0] // 4, small[1] // 4), False), (small, True)):
+        set_modes(module, training=training)
+        set_modes(encoder, training=training)
+        where = f"for images of {size[0]} x {size[1]} in {'train' if training else 'eval'} mode"
+        try:
+            with torch.no_grad():
+                run(module, size, observation.in_channels, on_meta=observation.on_meta)
+        except Exception:  # noqa: BLE001 (a size or a mode that the module itself does not take)
+            continue
+        try:
+            with torch.no_grad():
+                found, _ = run(encoder, size, observation.in_channels, on_meta=observation.on_meta)
+        except Exception as cause:
+            raise PluginError(f"{owner} runs {where}, and an encoder of its maps does not: {cause}") from cause
+        for sighting, tensor in zip(maps, found, strict=True):
+            if not sighting.layout.fits(tensor, size):
+                raise PluginError(
+                    f"{owner}: the map {sighting.name} has the shape {tuple(tensor.shape)} {where}, where "
+                    f"{sighting.layout.channels} channels at stride {sighting.layout.stride:g} were expected. Its "
+                    "forward must give the same maps for every image and in both modes."
+                )

@@ -1,0 +1,164 @@
+"""Find a module's feature maps in its traced graph, if the graph computes what the module does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from zoo.model.probing.extraction import differing_scopes
+from zoo.model.probing.measurement import DependencyRecorder, run, set_modes
+from zoo.model.probing.observation import Observation
+from zoo.model.probing.sightings import Sighting, select_maps
+from zoo.model.probing.tracing import Traced, trace
+
+__all__ = ["trace_maps"]
+
+
+def trace_maps(
+    observation: Observation, returned: list[Sighting], needed: frozenset[int]
+) -> tuple[Traced | None, list[Sighting]]:
+    """Return the module's graph and its maps as nodes of it; None and no maps where no graph computes what the module does.
+
+    Args:
+        observation: the module's.
+        returned: the maps that its forward returns; empty where they are inside it.
+        needed: the ids of the parameters that its last map depends on.
+    """
+    leaves: set[str] = set()
+    # Trace until train and eval mode agree on what leads to the maps; a submodule in which they differ stays a module.
+    for _ in range(8):
+        set_modes(observation.module, training=False)
+        in_eval = trace(observation.module, leaves)
+        set_modes(observation.module, training=True)
+        in_train = None if in_eval is None else trace(observation.module, leaves)
+        set_modes(observation.module, training=False)
+        if in_eval is None or in_train is None:
+            return None, []
+        if in_eval.num_leaves != len(leaves):
+            continue  # the second trace found more modules that cannot be traced
+        maps = _find_in_graph(observation, in_eval, returned, needed)
+        if maps is None:
+            return None, []
+        names = {name: node for name, _, node in in_train.names}
+        of_eval = {node: name for name, _, node in in_eval.names}
+        sources = [sighting.source for sighting in maps]
+        partners = [names[of_eval[node]] for node in sources if of_eval[node] in names]
+        if len(partners) < len(sources):
+            sources, partners = [*in_eval.scopes], [*in_train.scopes]
+        differing = differing_scopes(in_eval, sources, in_train, partners, are_returned=bool(returned))
+        if differing is None:
+            return None, []
+        if not differing:
+            return (in_eval, maps) if _computes_the_same(observation, in_eval) else (None, [])
+        leaves |= differing
+    return None, []
+
+
+def _computes_the_same(observation: Observation, traced: Traced) -> bool:
+    """Whether the graph gives the module's values and gradients; a forward may take another way for fx's proxies."""
+    if any(parameter.is_meta for parameter in observation.module.parameters()):
+        return True
+    expected = observation.own_values_and_gradients
+    return expected is None or _are_close(expected, observation.values_and_gradients(traced.module, "module."))
+
+
+def _find_in_graph(
+    observation: Observation, traced: Traced, returned: list[Sighting], needed: frozenset[int]
+) -> list[Sighting] | None:
+    """Return the maps as nodes of the graph; None where the graph does not compute what the module does."""
+    # The graph runs at the same two sizes as the module did, so that each node's tensors show whether it is a map.
+    first: dict[fx.Node, Tensor] = {}
+    second: dict[fx.Node, Tensor] = {}
+    parameters: dict[fx.Node, frozenset[int]] = {}
+    recorders = (DependencyRecorder(), DependencyRecorder())
+    try:
+        for size, tensors, recorder in zip(observation.sizes, (first, second), recorders, strict=True):
+
+            def see(
+                node: fx.Node,
+                tensor: Tensor,
+                tensors: dict[fx.Node, Tensor] = tensors,
+                recorder: DependencyRecorder = recorder,
+            ) -> None:
+                tensors[node] = tensor
+                parameters.setdefault(node, recorder.parameters_of(tensor))
+
+            run(
+                _ObservedGraph(traced.module, see, traced.changing.add),
+                size,
+                observation.in_channels,
+                on_meta=observation.on_meta,
+                recorder=recorder,
+            )
+    except Exception:  # noqa: BLE001 (the graph of a module that fx misread: the module then runs as it is)
+        return None
+    nodes = traced.returned()
+    if returned:
+        # The module's own maps must be nodes of the same layout; a graph that returns others misread the forward.
+        if any(not isinstance(sighting.value, str) or sighting.value not in nodes for sighting in returned):
+            return None
+        maps = []
+        for sighting in returned:
+            node = nodes[sighting.value]
+            layout = observation.layout((first.get(node), second.get(node)), recorders[0])
+            if layout != sighting.layout or node not in {entry for _, _, entry in traced.names}:
+                return None
+            maps.append(replace(sighting, value=node, source=node, parameters=parameters[node]))
+        return maps
+    # Else every named value that has a map's layout is a candidate: those without parameters (of the image alone) are none.
+    sightings = []
+    for name, depth, node in traced.names:
+        learned = parameters.get(node) or not observation.has_parameters()
+        layout = observation.layout((first.get(node), second.get(node)), recorders[0]) if learned else None
+        if layout is not None:
+            sightings.append(
+                Sighting(name=name, depth=depth, value=node, source=node, layout=layout, parameters=parameters[node])
+            )
+    return select_maps(sightings, needed)
+
+
+def _are_close(expected: dict[str, Tensor], found: dict[str, Tensor] | None) -> bool:
+    """Whether two runs gave the same tensors: of the same names, shapes and dtypes, and close to each other."""
+    if found is None or expected.keys() != found.keys():
+        return False
+    for key, tensor in expected.items():
+        other = found[key]
+        if tensor.shape != other.shape or tensor.dtype != other.dtype:
+            return False
+        sizes = tensor.abs() if tensor.is_complex() else tensor.float().abs()
+        scale = float(sizes.nan_to_num().max()) if tensor.numel() else 0.0
+        if not torch.allclose(tensor, other, rtol=1e-3, atol=1e-4 * scale, equal_nan=True):
+            return False
+    return True
+
+
+class _ObservedGraph(nn.Module):
+    """Runs a graph node by node, passes on each tensor, and reports the nodes that change their inputs."""
+
+    def __init__(
+        self, graph: fx.GraphModule, see: Callable[[fx.Node, Tensor], None], see_changing: Callable[[fx.Node], None]
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.see = see
+        self.see_changing = see_changing
+
+    def forward(self, image: Tensor) -> Any:
+        see, see_changing = self.see, self.see_changing
+
+        class Interpreter(fx.Interpreter):
+            def run_node(self, n: fx.Node) -> Any:
+                inputs = [self.env[node] for node in n.all_input_nodes if isinstance(self.env.get(node), Tensor)]
+                versions = [tensor._version for tensor in inputs]
+                value = super().run_node(n)
+                if [tensor._version for tensor in inputs] != versions:
+                    see_changing(n)
+                if isinstance(value, Tensor):
+                    see(n, value)
+                return value
+
+        return Interpreter(self.graph).run(image)
