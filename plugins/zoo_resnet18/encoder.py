@@ -73,10 +73,10 @@ class ResNet18Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
-        found = {}
+        maps = {}
         x = image
         for stage in self._stages:
             for name in _MODULES_OF[stage]:
                 x = cast("Tensor", self.get_submodule(name)(x))
-            found[stage] = x
-        return [found[name] for name in self.maps]
+            maps[stage] = x
+        return [maps[name] for name in self.maps]

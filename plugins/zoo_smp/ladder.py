@@ -33,7 +33,7 @@ class Ladder:
         for entry in pyramid:
             self.channels[entry.level] = entry.channels
 
-    def filled(self, features: Sequence[Tensor]) -> list[Tensor]:
+    def fill(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return (N, channels[level], H >> level, W >> level) for each level, all sizes exact doubles of the coarsest's."""
         coarse = features[-1]
         given = dict(zip(self._levels, on_exact_ladder(features, self._levels, self.coarsest), strict=True))

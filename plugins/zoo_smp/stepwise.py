@@ -38,7 +38,7 @@ class Stepwise(SmpHead):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the image's resolution: (N, out_channels, H, W)."""
-        return super().forward(self._ladder.filled(features))  # type: ignore[misc, no-any-return]
+        return super().forward(self._ladder.fill(features))  # type: ignore[misc, no-any-return]
 
 
 class DecoderBlock(nn.Module):

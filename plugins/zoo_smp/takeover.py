@@ -1,4 +1,4 @@
-"""Takes over a model of segmentation_models_pytorch with its weights: the same output from a pairing of zoo's."""
+"""Convert a model of segmentation_models_pytorch, with its weights, to a pairing of zoo's with the same output."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def take_over(
 ) -> zoo.SegmentationModel:
     """Do what `zoo.from_smp` says."""
     if isinstance(model, str | PathLike):
-        model = _opened(Path(model))
+        model = _open(Path(model))
     kind, config = type(model).__name__, getattr(model, "_hub_mixin_config", None)
     if kind not in RENAMED or not type(model).__module__.startswith("segmentation_models_pytorch.") or not config:
         raise zoo.errors.OptionError(
@@ -128,7 +128,7 @@ def take_over(
     return built.train(model.training)
 
 
-def _opened(folder: Path) -> nn.Module:
+def _open(folder: Path) -> nn.Module:
     """Return the model that `save_pretrained` wrote, in eval mode, without asking the hub for the encoder's first weights."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -46,13 +46,13 @@ class _Trial:
     def __init__(self, architecture: str) -> None:
         self.architecture = architecture
         self.device = "meta"
-        self.network = self.made()
+        self.network = self.make()
         self.own: Size = tuple(self.network.pretrained_cfg["input_size"][1:])
         with Indexing() as indexing:
             self.maps(self.network, self.own)
         if indexing.is_found:
             self.device = "cpu"
-            self.network = self.made()
+            self.network = self.make()
         shapes = [tuple(tensor.shape[2:]) for tensor in self.maps(self.network, self.own)]
         declared = _feature_info(self.network)
         if len(shapes) != len(declared):
@@ -68,22 +68,22 @@ class _Trial:
         """Return what the index holds."""
         if not self.runs(self.network, self.own):
             raise ValueError(f"{self.architecture} gives other maps than timm declares")
-        entry: dict[str, Any] = {"maps": _counted(self.info), "size": self.own, **self.sizes()}
+        entry: dict[str, Any] = {"maps": _merge_runs(self.info), "size": self.own, **self.sizes()}
         if self.multiple == 32 and (strides := [stride for stride in OUTPUT_STRIDES if self.dilates(stride)]):
             entry["output_strides"] = strides
         if any(map(self.leaves_unused, _selections(self.info))):
             entry["unused"] = True
         return entry
 
-    def made(self, **options: Any) -> Any:
+    def make(self, **options: Any) -> Any:
         """Return the architecture without its classifier, in eval mode."""
         with torch.device(self.device):
             return timm.create_model(self.architecture, num_classes=0, **options).eval()
 
-    def tried(self, **options: Any) -> Any | None:
+    def try_to_make(self, **options: Any) -> Any | None:
         """Return the same, or None where the architecture refuses the options."""
         try:
-            return self.made(**options)
+            return self.make(**options)
         except Exception:  # noqa: BLE001 - timm's families refuse in many ways
             return None
 
@@ -96,7 +96,7 @@ class _Trial:
         except (RuntimeError, NotImplementedError) as cause:
             if "meta" not in str(cause) or not image.is_meta:
                 raise
-        return self.maps(_real(network), size)
+        return self.maps(_make_real(network), size)
 
     def runs(self, network: Any | None, size: Size, limit: int = 99) -> bool:
         """Tell whether a network gives just its maps at this size, none coarser than the stride `limit`."""
@@ -124,11 +124,11 @@ class _Trial:
         wide = (WIDE[0] * multiple, WIDE[1] * multiple)
         larger = (self.own[0] + MORE[0] * multiple, self.own[1] + MORE[1] * multiple)
         if not self.runs(network, wide) or (self.device != "meta" and not self.runs(network, larger)):
-            network = self.tried(dynamic_img_size=True)
+            network = self.try_to_make(dynamic_img_size=True)
             if not self.runs(network, wide):
                 return {"fixed": self.own} | self.adaptation()
             found["dynamic"] = True
-            made_for = self.tried(dynamic_img_size=True, img_size=wide)
+            made_for = self.try_to_make(dynamic_img_size=True, img_size=wide)
             if self.runs(made_for, wide) and self.runs(made_for, (9 * multiple, 7 * multiple)):
                 found["adapts"] = True
         if not self.runs(network, (wide[0] + 1, wide[1] + 3)):
@@ -146,11 +146,11 @@ class _Trial:
         for square in (False, True):
             for candidate in candidates:
                 trial = (WIDE[0] * candidate, (WIDE[0] if square else WIDE[1]) * candidate)
-                if not self.runs(self.tried(img_size=trial), trial):
+                if not self.runs(self.try_to_make(img_size=trial), trial):
                     continue
                 found: dict[str, Any] = {"adapts": True, "multiple": candidate}
                 squares = ((count * candidate,) * 2 for count in range(1, 99))
-                minimum = next(size[0] for size in squares if self.runs(self.tried(img_size=size), size))
+                minimum = next(size[0] for size in squares if self.runs(self.try_to_make(img_size=size), size))
                 if minimum > candidate:
                     found["minimum"] = minimum
                 return found | ({"square": True} if square else {})
@@ -158,14 +158,14 @@ class _Trial:
 
     def dilates(self, output_stride: int) -> bool:
         """Tell whether the architecture can be made with no map coarser than this."""
-        dilated = self.tried(output_stride=output_stride)
+        dilated = self.try_to_make(output_stride=output_stride)
         if dilated is None or max(entry["reduction"] for entry in _feature_info(dilated)) > output_stride:
             return False
         return self.runs(dilated, (160, 224), limit=output_stride)
 
     def leaves_unused(self, selection: list[int]) -> bool:
         """Tell whether timm's pruning for these maps leaves parameters that none of them needs."""
-        network = self.made()
+        network = self.make()
         network.prune_intermediate_layers(selection, prune_norm=True)
         image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *self.own, device=self.device)
         try:
@@ -174,7 +174,7 @@ class _Trial:
             if "meta" not in str(cause):
                 raise
         side = 12 * self.multiple  # gemma4_vit_*_enc pools by three
-        return bool(unused_parameters(_real(network), torch.zeros(1, image.shape[1], side, side), selection))
+        return bool(unused_parameters(_make_real(network), torch.zeros(1, image.shape[1], side, side), selection))
 
 
 class Indexing(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -190,7 +190,7 @@ class Indexing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def _real(network: Any) -> Any:
+def _make_real(network: Any) -> Any:
     """Give a network on the meta device that asks for numbers zeros on the CPU."""
     network.to_empty(device="cpu")
     for tensor in (*network.parameters(), *network.buffers()):
@@ -217,7 +217,7 @@ def _selections(info: list[dict[str, Any]]) -> Iterator[list[int]]:
     yield sorted(last.values())[:2]
 
 
-def _counted(info: list[dict[str, Any]]) -> list[list[Any]]:
+def _merge_runs(info: list[dict[str, Any]]) -> list[list[Any]]:
     """Return the maps, runs of one kind as one entry."""
     names = [str(entry["module"] or f"map{index}") for index, entry in enumerate(info)]
     if len(set(names)) < len(names):  # coat and crossvit give several maps from one module

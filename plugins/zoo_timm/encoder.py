@@ -53,14 +53,14 @@ class TimmEncoder(nn.Module):
     ) -> None:
         super().__init__()
         facts = index()[architecture]
-        wanted = _keywords(facts, in_channels, image_size, options)
+        wanted = _timm_keywords(facts, in_channels, image_size, options)
         name = architecture if tag is None else f"{architecture}.{tag}"
-        self._name, self._wanted = name, wanted
-        is_hubs = weights is not None and (weights == DEFAULT or weights.startswith(HUB))
+        self._name, self._timm_options = name, wanted
+        are_from_hub = weights is not None and (weights == DEFAULT or weights.startswith(HUB))
         network: Any
-        if is_hubs:
-            _on_meta(name, wanted)  # a wrong option is told apart from weights that do not fit
-            network = _pretrained(name, str(weights), self._make)
+        if are_from_hub:
+            _create_on_meta(name, wanted)  # so that a wrong option is not reported as weights that do not fit
+            network = _load_pretrained(name, str(weights), self._make)
         else:
             network = self._make()
         _check_maps(network, facts, options)
@@ -68,9 +68,9 @@ class TimmEncoder(nn.Module):
         self._indices = network.prune_intermediate_layers(chosen, prune_norm=True)
         self._order = tuple(chosen.index(facts.indices[map_name]) for map_name in maps)
         if facts.leaves_unused:
-            make_buffers(network, _unused(name, wanted, chosen, facts))
+            make_buffers(network, _find_unused(name, wanted, chosen, facts))
         self.network = network
-        if weights is not None and not is_hubs:
+        if weights is not None and not are_from_hub:
             zoo.plugin.load_encoder_weights(self, read(name, weights), source=weights, of=f"timm:{name}")
         config: dict[str, Any] = network.pretrained_cfg
         self.preprocessing = zoo.Preprocessing.identity(in_channels)
@@ -80,19 +80,21 @@ class TimmEncoder(nn.Module):
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
         """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""
-        whole = _on_meta(self._name, {name: value for name, value in self._wanted.items() if name != "num_classes"})
+        whole = _create_on_meta(
+            self._name, {name: value for name, value in self._timm_options.items() if name != "num_classes"}
+        )
         return match(self._name, self._make, self.network, whole.state_dict(), state).within("network.")
 
     def _make(self, **how: Any) -> nn.Module:
-        return _made(self._name, self._wanted, **how)
+        return _create_model(self._name, self._timm_options, **how)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
-        found = self.network.forward_intermediates(image, indices=self._indices, intermediates_only=True)
-        return [found[position] for position in self._order]
+        maps = self.network.forward_intermediates(image, indices=self._indices, intermediates_only=True)
+        return [maps[position] for position in self._order]
 
 
-def _keywords(
+def _timm_keywords(
     facts: Architecture, in_channels: int, image_size: tuple[int, int] | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return timm's keywords for what was asked."""
@@ -104,7 +106,7 @@ def _keywords(
     return {**wanted, **options}
 
 
-def _made(name: str, wanted: dict[str, Any], **weights: Any) -> nn.Module:
+def _create_model(name: str, wanted: dict[str, Any], **weights: Any) -> nn.Module:
     try:
         network: nn.Module = timm.create_model(name, **weights, **wanted)
     except TypeError as cause:
@@ -114,7 +116,7 @@ def _made(name: str, wanted: dict[str, Any], **weights: Any) -> nn.Module:
     return network
 
 
-def _pretrained(name: str, weights: str, make: Make) -> nn.Module:
+def _load_pretrained(name: str, weights: str, make: Make) -> nn.Module:
     if weights.startswith(HUB):
         return from_hub(name, make, weights.removeprefix(HUB))
     if not index().tags[name.partition(".")[0]]:
@@ -122,16 +124,16 @@ def _pretrained(name: str, weights: str, make: Make) -> nn.Module:
     return from_hub(name, make)
 
 
-def _on_meta(name: str, wanted: dict[str, Any]) -> Any:
+def _create_on_meta(name: str, wanted: dict[str, Any]) -> Any:
     with torch.device("meta"):
-        return _made(name, wanted)
+        return _create_model(name, wanted)
 
 
 def _check_maps(network: Any, facts: Architecture, options: dict[str, Any]) -> None:
     """Refuse options, such as `patch_size`, under which the network gives other maps than those it is paired with."""
     if not options:
         return
-    usual = _on_meta(facts.name, {"num_classes": 0})
+    usual = _create_on_meta(facts.name, {"num_classes": 0})
     limit = options.get("output_stride", 32)
 
     def maps_of(network: Any) -> list[tuple[int, float]]:
@@ -146,11 +148,11 @@ def _check_maps(network: Any, facts: Architecture, options: dict[str, Any]) -> N
         )
 
 
-def _unused(name: str, wanted: dict[str, Any], chosen: list[int], facts: Architecture) -> list[str]:
+def _find_unused(name: str, wanted: dict[str, Any], chosen: list[int], facts: Architecture) -> list[str]:
     """Return what timm's pruning leaves although none of the chosen maps needs it."""
     height, width = sides(wanted.get("img_size", facts.size))
     image = torch.zeros(1, wanted["in_chans"], height, width, device="meta")
-    twin = _on_meta(name, wanted)
+    twin = _create_on_meta(name, wanted)
     twin.prune_intermediate_layers(chosen, prune_norm=True)
     try:
         return unused_parameters(twin.eval(), image, chosen)
@@ -158,6 +160,6 @@ def _unused(name: str, wanted: dict[str, Any], chosen: list[int], facts: Archite
         if "meta tensor" not in str(cause):
             raise
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        real: Any = _made(name, wanted)
+        real: Any = _create_model(name, wanted)
         real.prune_intermediate_layers(chosen, prune_norm=True)
         return unused_parameters(real.eval(), torch.zeros(1, wanted["in_chans"], height, width), chosen)

@@ -13,12 +13,12 @@ from typing import Any
 
 import zoo
 
-__all__ = ["Architecture", "Index", "cached", "folder_of", "index", "sides"]
+__all__ = ["Architecture", "Index", "folder_of", "index", "read_or_ask", "sides"]
 
 SHIPPED = Path(__file__).with_name("index.json")
 
 FORMAT = 1
-"""Raised when what an entry holds, or how it is found, changes: what was kept before is then asked anew."""
+"""Raised when what an entry holds, or how it is found, changes: what was kept before is then asked again."""
 
 Entry = Mapping[str, Any]
 
@@ -95,9 +95,10 @@ class Index:
     @classmethod
     def probed(cls, folder: Path) -> Index:
         """Return the index of the installed timm; what is not in `folder` yet is asked of timm itself, and put there."""
-        listed = cached(folder / "tags.json", _tags_of_timm)
+        listed = read_or_ask(folder / "tags.json", _tags_of_timm)
         return cls(
-            {name: tuple(tags) for name, tags in listed.items()}, lambda name: cached(folder / f"{name}.json", _describe, name)
+            {name: tuple(tags) for name, tags in listed.items()},
+            lambda name: read_or_ask(folder / f"{name}.json", _describe, name),
         )
 
 
@@ -158,7 +159,7 @@ def _describe(name: str) -> Entry:
     return describe(name)
 
 
-def cached(path: Path, ask: Callable[..., Any], *arguments: str) -> Any:
+def read_or_ask(path: Path, ask: Callable[..., Any], *arguments: str) -> Any:
     """Return what a file holds, or ask and keep the answer; a cache that cannot be read or written costs time only."""
     try:
         return json.loads(path.read_bytes())

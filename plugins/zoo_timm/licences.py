@@ -1,6 +1,6 @@
 """Under which licences timm's pretrained weights stand, as timm states them: a shipped list, read when it is asked for.
 
-`python -m zoo_timm.licences` writes it anew for the installed timm (seconds; `make_index` does it too).
+`python -m zoo_timm.licences` updates it for the installed timm (seconds; `make_index` does it too).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from zoo_timm.index import cached, folder_of
+from zoo_timm.index import folder_of, read_or_ask
 
 __all__ = ["licence_of_weights", "write"]
 
@@ -26,8 +26,6 @@ SPDX = {
 }
 """timm's words for licences that SPDX lists; the others are shown as timm has them."""
 
-Licences = Mapping[str, Mapping[str, str]]
-
 
 def licence_of_weights(architecture: str, weights: str) -> str:
     """Return the licence of the weights of this tag, or of timm's default ones ("default"); "" where timm states none."""
@@ -37,33 +35,33 @@ def licence_of_weights(architecture: str, weights: str) -> str:
 
 def write() -> None:
     """Write the list beside this file, one architecture a line."""
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(tags)}" for name, tags in _stated_by_timm().items())
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(tags)}" for name, tags in _ask_timm().items())
     SHIPPED.write_text(f'{{"timm": {json.dumps(version("timm"))},\n"licences": {{\n{lines}\n}}}}\n', encoding="utf-8")
 
 
 @cache
-def _licences() -> Licences:
+def _licences() -> Mapping[str, Mapping[str, str]]:
     shipped = json.loads(SHIPPED.read_bytes())
     if shipped["timm"] == version("timm"):
         return shipped["licences"]  # type: ignore[no-any-return]
-    return cached(folder_of(version("timm")) / "licences.json", _stated_by_timm)  # type: ignore[no-any-return]
+    return read_or_ask(folder_of(version("timm")) / "licences.json", _ask_timm)  # type: ignore[no-any-return]
 
 
-def _stated_by_timm() -> dict[str, dict[str, str]]:
+def _ask_timm() -> dict[str, dict[str, str]]:
     """Return each licence by architecture and tag; "default" stands for the tag that timm takes without one."""
     import timm
 
-    found: dict[str, dict[str, str]] = {}
+    licences: dict[str, dict[str, str]] = {}
     for full in timm.list_pretrained():
         name, _, tag = full.partition(".")
         config = timm.get_pretrained_cfg(full)
         licence = config.license if config else None
         if licence and licence != "unknown":
-            found.setdefault(name, {})[tag] = licence
-    for name, tags in found.items():
+            licences.setdefault(name, {})[tag] = licence
+    for name, tags in licences.items():
         if (default := timm.get_pretrained_cfg(name)) and default.tag in tags:
             tags["default"] = tags[default.tag]
-    return dict(sorted(found.items()))
+    return dict(sorted(licences.items()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""timm's pretrained weights, from the hub or from a file, with nothing left as it was made in silence."""
+"""timm's pretrained weights, from the hub or from a file, with a report of what they did not fill."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
             return make(pretrained=True)
         config, architecture, _ = load_model_config_from_hf(repository)
         if architecture == name.partition(".")[0]:
-            layers = _layers_named(architecture)  # a repository need not say which layers timm is to adapt or leave out
+            layers = _layer_names(architecture)  # a repository need not say which layers timm is to adapt or leave out
             return make(pretrained=True, pretrained_cfg={**layers, **config})
     except Exception as cause:
         raise zoo.errors.WeightsError(
@@ -47,7 +47,7 @@ def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
 def read(name: str, weights: str) -> dict[str, Tensor]:
     """Return the tensors of a file, or of the package that carries an architecture's."""
     if weights == "packaged":
-        return _packaged(name)
+        return _read_packaged(name)
     if not Path(weights).expanduser().exists():
         raise zoo.errors.WeightsError(
             f"weights={weights!r} is neither a file nor a name. Give None, 'default' (timm's own, from the hub), "
@@ -66,51 +66,51 @@ def match(
 
     Args:
         name: timm's.
-        make: makes the network anew, without its classifier; `pretrained=True` and the like are for it.
+        make: makes a new network without its classifier; `pretrained=True` and the like are for it.
         network: one that was made so, and then cut.
         whole: the state dict of the whole architecture.
         state: the file's tensors.
     """
     named = network.pretrained_cfg.get("classifier") or ()
     classifiers = tuple(f"{each}." for each in ((named,) if isinstance(named, str) else named))
-    wanted, flattened = network.state_dict(), _flattened(whole)
-    found = zoo.plugin.match_weights(
+    wanted, flattened = network.state_dict(), _flatten_names(whole)
+    matched = zoo.plugin.match_weights(
         state, wanted, architecture=whole, left_out=lambda key: key.startswith(classifiers), other_names=flattened
     )
-    if found.report.is_complete:
-        return found
-    prefix = _shared_prefix(state, whole) if found.prefix is None else found.prefix
+    if matched.report.is_complete:
+        return matched
+    prefix = _shared_prefix(state, whole) if matched.prefix is None else matched.prefix
     names = {key: key.removeprefix(prefix) for key in state if key.startswith(prefix)}
     names = {key: flattened.get(name, name) for key, name in names.items()}
     given = {name: state[key] for key, name in names.items()}
-    reshaped = {told.partition(":")[0]: told for told in found.report.reshaped}
+    reshaped = {line.partition(":")[0]: line for line in matched.report.reshaped}
     try:
-        made, told = _loaded(name, make, given)
+        loaded, report_of_timm = _load(name, make, given)
         reshaped = {}
     except zoo.errors.WeightsError:
         if not reshaped:
             raise
-        made, told = _loaded(name, make, {key: tensor for key, tensor in given.items() if key not in reshaped})
-    absent = {*told.missing_keys, *reshaped}
+        loaded, report_of_timm = _load(name, make, {key: tensor for key, tensor in given.items() if key not in reshaped})
+    absent = {*report_of_timm.missing_keys, *reshaped}
 
     def is_known(key: str) -> bool:
         return key not in wanted and (key in whole or key.startswith(classifiers))
 
     report = zoo.WeightsReport(
         loaded=tuple(key for key in wanted if key not in absent),
-        missing=tuple(key for key in _trained(network) if key in absent and key not in reshaped),
+        missing=tuple(key for key in _trained_names(network) if key in absent and key not in reshaped),
         reshaped=tuple(reshaped.values()),
-        unexpected=tuple(f"{prefix}{key}" for key in told.unexpected_keys if not is_known(key)),
+        unexpected=tuple(f"{prefix}{key}" for key in report_of_timm.unexpected_keys if not is_known(key)),
         left_out=tuple(key for key in state if key not in names or is_known(names[key])),
     )
-    tensors = {key: tensor for key, tensor in made.state_dict().items() if key in wanted and key not in absent}
+    tensors = {key: tensor for key, tensor in loaded.state_dict().items() if key in wanted and key not in absent}
     return zoo.plugin.MatchedWeights(tensors=tensors, report=report, prefix=prefix)
 
 
-def _packaged(name: str) -> dict[str, Tensor]:
+def _read_packaged(name: str) -> dict[str, Tensor]:
     """Return the weights that a package carries, under timm's names in place of those that it gives them.
 
-    Its tensors come in timm's order, so that each is told by its place, its shape and the last word of its name.
+    Its tensors come in timm's order, so that each is identified by its position, its shape and the last word of its name.
     """
     path = weights_file(name)
     given = zoo.read_state_dict(path)
@@ -129,14 +129,14 @@ def _packaged(name: str) -> dict[str, Tensor]:
     return {key: found for (key, _), (_, found) in pairs}
 
 
-def _layers_named(architecture: str) -> dict[str, Any]:
+def _layer_names(architecture: str) -> dict[str, Any]:
     """Return what timm calls an architecture's first convolution and its classifier."""
     known: Any = timm.models.get_pretrained_cfg(architecture)
     facts = known.to_dict() if known else {}
     return {name: facts[name] for name in ("first_conv", "classifier") if name in facts}
 
 
-def _flattened(names: Collection[str]) -> dict[str, str]:
+def _flatten_names(names: Collection[str]) -> dict[str, str]:
     """Return timm's names by those that the tensors have in its networks of features only: `stages_0.` for `stages.0.`."""
     return {name.replace(".", "_", 1): name for name in names if name.count(".") > 1}
 
@@ -152,9 +152,9 @@ def _shared_prefix(state: Mapping[str, Tensor], known: Collection[str]) -> str:
         prefix = f"{prefix}{step}."
 
 
-def _loaded(name: str, make: Make, state: Mapping[str, Tensor]) -> tuple[nn.Module, Any]:
+def _load(name: str, make: Make, state: Mapping[str, Tensor]) -> tuple[nn.Module, Any]:
     """Return a network that timm loaded, and what `load_state_dict` said is missing and unexpected."""
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]), _heard() as told:
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), _record_reports() as reports:
         try:
             network = make(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)})
         except Exception as cause:
@@ -162,29 +162,29 @@ def _loaded(name: str, make: Make, state: Mapping[str, Tensor]) -> tuple[nn.Modu
                 f"They do not fit {name}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
                 "They must be a state dict with timm's key names, as torch.save(model.state_dict(), path) writes it."
             ) from cause
-    return network, told[network]
+    return network, reports[network]
 
 
 @contextmanager
-def _heard() -> Iterator[Mapping[nn.Module, Any]]:
-    """Give what `load_state_dict` finds missing and unexpected in modules made meanwhile, which timm does but log."""
-    told: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+def _record_reports() -> Iterator[Mapping[nn.Module, Any]]:
+    """Yield what `load_state_dict` reports as missing and unexpected in modules made within, which timm only logs."""
+    reports: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
     handles: list[RemovableHandle] = []
 
     def listen(module: nn.Module, _: str, __: nn.Module | None) -> None:
-        if module not in told:
-            told[module] = None
-            handles.append(module.register_load_state_dict_post_hook(told.__setitem__))  # type: ignore[no-untyped-call]
+        if module not in reports:
+            reports[module] = None
+            handles.append(module.register_load_state_dict_post_hook(reports.__setitem__))  # type: ignore[no-untyped-call]
 
     handles.append(register_module_module_registration_hook(listen))
     try:
-        yield told
+        yield reports
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _trained(network: nn.Module) -> list[str]:
+def _trained_names(network: nn.Module) -> list[str]:
     """Return the names of what training makes: parameters and running statistics."""
     running = [key for key, _ in network.named_buffers() if key.endswith(("running_mean", "running_var"))]
     return [key for key, _ in network.named_parameters()] + running

@@ -44,8 +44,8 @@ def is_usable(device: torch.device) -> bool:
 
 
 def is_out_of_memory(cause: BaseException) -> bool:
-    """Whether an error, or what caused it, says that there is no more memory, on the device or on the host."""
-    told = isinstance(cause, RuntimeError) and ("can't allocate memory" in str(cause) or "out of memory" in str(cause))
-    if told or isinstance(cause, torch.OutOfMemoryError | MemoryError):
+    """Whether an error, or what caused it, reports that the device or the host has run out of memory."""
+    is_reported = isinstance(cause, RuntimeError) and ("can't allocate memory" in str(cause) or "out of memory" in str(cause))
+    if is_reported or isinstance(cause, torch.OutOfMemoryError | MemoryError):
         return True
     return cause.__cause__ is not None and is_out_of_memory(cause.__cause__)

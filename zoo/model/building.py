@@ -25,20 +25,17 @@ __all__ = ["build_pairing", "decoder_keywords"]
 def build_pairing(
     pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder: Entry[DecoderSpec] | None = None
 ) -> SegmentationModel:
-    """Build the model of a pairing; a side that is given is one that no registry knows. Raises as `zoo.build` does."""
-    return _build(resolve(pairing, encoder, decoder))
-
-
-def _build(resolved: Resolved) -> SegmentationModel:
-    encoder = _encoder(resolved)
-    decoder = _decoder(resolved)
-    head = _head(decoder, resolved)
-    aux_heads = _aux_heads(decoder, resolved)
+    """Build the model of a pairing; a side that no registry has is passed as an entry. Raises as `zoo.build` does."""
+    resolved = resolve(pairing, encoder, decoder)
+    encoder_module = _build_encoder(resolved)
+    decoder_module = _build_decoder(resolved)
+    head = _build_head(decoder_module, resolved)
+    aux_heads = _build_aux_heads(decoder_module, resolved)
     if resolved.pairing.gradient_checkpointing in ("decoder", "both"):
-        _checkpoint_steps(decoder, resolved)
+        _checkpoint_steps(decoder_module, resolved)
     licences = licences_of(resolved.encoder, resolved.decoder, resolved.pairing.weights)
-    model = SegmentationModel(encoder, decoder, head, resolved.plan, resolved.pairing, licences, aux_heads)
-    _match_dtype(model, encoder)
+    model = SegmentationModel(encoder_module, decoder_module, head, resolved.plan, resolved.pairing, licences, aux_heads)
+    _match_dtype(model, encoder_module)
     return model
 
 
@@ -51,17 +48,17 @@ def _match_dtype(model: SegmentationModel, encoder: nn.Module) -> None:
                 child.to(dtype)
 
 
-def _encoder(resolved: Resolved) -> nn.Module:
+def _build_encoder(resolved: Resolved) -> nn.Module:
     pairing = resolved.pairing
     given = {"maps": resolved.plan.maps, "in_channels": pairing.in_channels, "weights": pairing.weights}
     if resolved.plan.sizes.image_size is not None:
         given["image_size"] = resolved.plan.sizes.image_size
-    return _made(resolved.encoder, (), given, {**pairing.encoder_options, **resolved.plan.encoder_options})
+    return _call_factory(resolved.encoder, (), given, {**pairing.encoder_options, **resolved.plan.encoder_options})
 
 
-def _decoder(resolved: Resolved) -> nn.Module:
+def _build_decoder(resolved: Resolved) -> nn.Module:
     given = decoder_keywords(resolved.decoder.spec, resolved.pairing.classes)
-    decoder = _made(resolved.decoder, (resolved.plan.pyramid,), given, resolved.pairing.decoder_options)
+    decoder = _call_factory(resolved.decoder, (resolved.plan.pyramid,), given, resolved.pairing.decoder_options)
     for name, kind in () if resolved.decoder.spec.makes_logits else (("out_channels", int), ("out_stride", int | float)):
         value = getattr(decoder, name, None)
         if not isinstance(value, kind) or isinstance(value, bool) or value < 1:
@@ -77,7 +74,7 @@ def decoder_keywords(spec: DecoderSpec, classes: int) -> dict[str, Any]:
     return {"classes": classes} if spec.makes_logits else {}
 
 
-def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
+def _build_head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
     classes = resolved.pairing.classes
     make_head = getattr(decoder, "make_head", None)
     if resolved.decoder.spec.makes_logits:
@@ -87,7 +84,7 @@ def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
             )
         return nn.Identity()
     if make_head is None:
-        return _pointwise(int(decoder.out_channels), classes)  # type: ignore[arg-type]
+        return _make_head(int(decoder.out_channels), classes)  # type: ignore[arg-type]
     owner = f"make_head of {resolved.decoder.full_id}"
     with plugin_code(owner, avoidance=f"Leave {resolved.decoder.full_id} out to do without it."):
         head = make_head(classes)
@@ -97,7 +94,7 @@ def _head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
     return head
 
 
-def _aux_heads(decoder: nn.Module, resolved: Resolved) -> list[nn.Module]:
+def _build_aux_heads(decoder: nn.Module, resolved: Resolved) -> list[nn.Module]:
     wanted, classes = resolved.pairing.aux_levels, resolved.pairing.classes
     if not wanted:
         return []
@@ -115,10 +112,10 @@ def _aux_heads(decoder: nn.Module, resolved: Resolved) -> list[nn.Module]:
     if len(widths) < wanted:
         has = f"has {len(widths)} coarser maps here" if widths else "gives no coarser maps (`aux_channels` and `forward_aux`)"
         raise OptionError(f"aux_levels={wanted}: the decoder {resolved.decoder.id} {has}.")
-    return [_pointwise(width, classes) for width in widths[:wanted]]
+    return [_make_head(width, classes) for width in widths[:wanted]]
 
 
-def _pointwise(in_channels: int, classes: int) -> nn.Conv2d:
+def _make_head(in_channels: int, classes: int) -> nn.Conv2d:
     """Return a 1x1 convolution without a bias to begin with (Glorot and Bengio 2010)."""
     head = nn.Conv2d(in_channels, classes, kernel_size=1)
     nn.init.xavier_uniform_(head.weight)
@@ -137,7 +134,7 @@ def _checkpoint_steps(decoder: nn.Module, resolved: Resolved) -> None:
     switch(True)
 
 
-def _made(
+def _call_factory(
     entry: Entry[Any],
     arguments: tuple[Any, ...],
     given: dict[str, Any],
@@ -148,9 +145,9 @@ def _made(
     loading = "" if given.get("weights") is None else "Fetching and reading weights may take as long. "
     with plugin_code(f"Importing the factory {entry.spec.factory!r} of {entry.full_id}", avoidance=avoidance):
         factory = import_factory(entry.spec.factory)
-    named = _keywords(factory, len(arguments))
+    parameters = _read_parameters(factory, len(arguments))
     keywords = {**given, **entry.spec.constants}
-    _check_accepted(entry, named, keywords, options)
+    _check_accepted(entry, parameters, keywords, options)
     with plugin_code(f"The factory of {entry.full_id}", avoidance=loading + avoidance, details=f" (options {dict(options)!r})"):
         module = factory(*arguments, **keywords, **options)
     if not isinstance(module, nn.Module):
@@ -169,7 +166,7 @@ def _check_materialized(module: nn.Module, owner: str) -> None:
         )
 
 
-def _keywords(factory: Any, num_arguments: int) -> dict[str, inspect.Parameter] | None:
+def _read_parameters(factory: Any, num_arguments: int) -> dict[str, inspect.Parameter] | None:
     """Return a factory's parameters behind its positional arguments; None where it has no signature to read."""
     try:
         return dict(list(inspect.signature(factory).parameters.items())[num_arguments:])
@@ -183,7 +180,7 @@ def _check_accepted(
     """Refuse an option that the factory has no keyword for, before it is called."""
     for name in options:
         if name in keywords:
-            raise OptionError(f"{name!r} is no option of {entry.id}; zoo gives it itself.")
+            raise OptionError(f"{name!r} is not an option of {entry.id}; zoo passes it itself.")
     if named is None or any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values()):
         return
     accepted = [name for name in named if name not in keywords]

@@ -110,11 +110,11 @@ class SegmentationModel(nn.Module):
                 raise
             raise InputError(problem) from cause
 
-        def sized(logits: Tensor) -> Tensor:
+        def resize_logits(logits: Tensor) -> Tensor:
             logits = resized(logits, image.shape[-2:])
             return resized(logits, (height, width)) if done == "resize" else logits[..., :height, :width]
 
-        return tuple(map(sized, found)) if isinstance(found, tuple) else sized(found)
+        return tuple(map(resize_logits, found)) if isinstance(found, tuple) else resize_logits(found)
 
     def extra_repr(self) -> str:
         """Return which weights the encoder was given last."""
@@ -135,7 +135,7 @@ class SegmentationModel(nn.Module):
         batch = image.shape[0]
 
         if not has_aux:
-            return self._head_logits(self._decoded(self.decoder(inputs), batch), batch)
+            return self._head_logits(self._check_decoded(self.decoder(inputs), batch), batch)
         found = self.decoder.forward_aux(inputs)  # type: ignore[operator]
         if not isinstance(found, tuple | list) or len(found) != 2 or not isinstance(found[1], tuple | list):
             raise PluginError(
@@ -149,7 +149,7 @@ class SegmentationModel(nn.Module):
                 f"{len(self.aux_heads)} have a head (aux_levels); return one for each of its `aux_channels`."
             )
         aux = (self._aux_logits(head, x, batch) for head, x in zip(self.aux_heads, coarser, strict=False))
-        return (self._head_logits(self._decoded(finest, batch), batch), *aux)
+        return (self._head_logits(self._check_decoded(finest, batch), batch), *aux)
 
     def _maps(self, image: Tensor) -> Sequence[Tensor]:
         """Return the encoder's maps, those of the plan and in its order."""
@@ -180,7 +180,7 @@ class SegmentationModel(nn.Module):
             return maps
         return [x.to(dtype) for x in maps]
 
-    def _decoded(self, x: object, batch: int) -> Tensor:
+    def _check_decoded(self, x: object, batch: int) -> Tensor:
         """Return the decoder's map, checked."""
         return check_map(
             x,

@@ -1,4 +1,4 @@
-"""From entry points to plugin records: found without importing anything, then loaded one by one, each in isolation."""
+"""Find plugins by their entry points without importing them, and load each in isolation."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ CANONICAL_GROUP = "zoo.canonical"
 """Entry points of this distribution only: a bare id and the module that has it, so that no other plugin is loaded for it."""
 
 LOCAL = "local"
-"""What stands before the colon for what a script or notebook registers at run time; no plugin may be called so."""
+"""The part of an id before the colon for what a script or notebook registers; no plugin may have this name."""
 
 MODULE = "module"
-"""What stands before the colon in the id of a module that is in no registry; no plugin may be called so, either."""
+"""The part of an id before the colon for a module that no registry has; no plugin may have this name."""
 
 _Spec = TypeVar("_Spec", EncoderSpec, DecoderSpec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundPlugin:
-    """A plugin that an installed distribution announces; nothing of it is imported yet.
+    """A plugin that an installed distribution announces; it is not imported yet.
 
     Attributes:
-        disabled_by: the environment variable that says it is not to be imported; empty where none does.
+        disabled_by: the environment variable that forbids to import it; empty if none does.
     """
 
     name: str
@@ -82,10 +82,10 @@ class FoundPlugin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginRecord:
-    """A plugin after the attempt to load it: what it gives, or its error and nothing.
+    """A plugin after the attempt to load it: its specs, or its error.
 
     Attributes:
-        takeovers: by a library's module name, the function `package.module:name` that takes over its models.
+        takeovers: the function `package.module:name` that converts a library's models, by the library's module name.
     """
 
     found: FoundPlugin
@@ -111,14 +111,14 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
 
     The installed distributions are looked through once, and each one's metadata is parsed once: both take milliseconds.
     """
-    announced = _announced()
-    stated: dict[int, tuple[str, str]] = {}
+    entry_points = _read_entry_points()
+    names_and_versions: dict[int, tuple[str, str]] = {}
 
-    def found(entry_point: EntryPoint) -> FoundPlugin:
+    def describe(entry_point: EntryPoint) -> FoundPlugin:
         dist = entry_point.dist
-        if id(dist) not in stated:
-            stated[id(dist)] = _stated(dist)
-        name, version = stated[id(dist)]
+        if id(dist) not in names_and_versions:
+            names_and_versions[id(dist)] = _read_metadata(dist)
+        name, version = names_and_versions[id(dist)]
         return FoundPlugin(
             name=entry_point.name,
             module=entry_point.value,
@@ -129,23 +129,25 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
         )
 
     plugins = sorted(
-        map(found, announced.select(group=GROUP)), key=lambda plugin: (plugin.name, plugin.distribution, plugin.module)
+        map(describe, entry_points.select(group=GROUP)), key=lambda plugin: (plugin.name, plugin.distribution, plugin.module)
     )
-    canonical = {plugin.name: plugin.module for plugin in map(found, announced.select(group=CANONICAL_GROUP)) if plugin.is_own}
+    canonical = {
+        plugin.name: plugin.module for plugin in map(describe, entry_points.select(group=CANONICAL_GROUP)) if plugin.is_own
+    }
     return tuple(plugins), canonical
 
 
-def _announced() -> EntryPoints:
-    """Return the entry points of all distributions; say of which they cannot be read."""
+def _read_entry_points() -> EntryPoints:
+    """Return the entry points of all distributions; report those that cannot be read."""
     found: dict[str, EntryPoints] = {}
     for dist in distributions():
-        name = _folder_name(dist)[0] or _stated(dist)[0]
+        name = _folder_name(dist)[0] or _read_metadata(dist)[0]
         if name in found:  # the first of a name is the one that is imported
             continue
         try:
             _check_file(dist, "entry_points.txt")
             found[name] = dist.entry_points
-        except Exception as cause:  # noqa: BLE001 - whatever a stranger's file makes of the parser
+        except Exception as cause:  # noqa: BLE001 - the parser may raise anything on a broken file
             reason = cause.strerror if isinstance(cause, OSError) else cause
             line = (
                 f"zoo: no plugins of the distribution {name}: its entry_points.txt cannot be read: {reason}. Install it again."
@@ -160,7 +162,7 @@ def load_plugins(namesakes: Sequence[FoundPlugin]) -> list[PluginRecord]:
     Several distributions may announce one name. Where two of them give different specs under one full id, neither is taken,
     since nothing says which is meant; but no other distribution takes this project's ids from it.
     """
-    records = [_loaded(found) for found in namesakes]
+    records = [_load(found) for found in namesakes]
     errors: dict[int, PluginError] = {}
     for first, second in combinations(range(len(records)), 2):
         if clash := _clash(records[first], records[second]):
@@ -184,7 +186,7 @@ def _parts(value: Any) -> Any:
     return (value.func, value.args, value.keywords) if isinstance(value, partial) else value
 
 
-def _loaded(found: FoundPlugin) -> PluginRecord:
+def _load(found: FoundPlugin) -> PluginRecord:
     if found.disabled_by:
         return PluginRecord(found=found)
     began = time.perf_counter()
@@ -241,8 +243,8 @@ def _names(listed: str) -> set[str]:
     return {name.strip() for name in listed.split(",") if name.strip()}
 
 
-def _stated(dist: Distribution | None) -> tuple[str, str]:
-    """Return a distribution's normalised name and version, as far as it has metadata."""
+def _read_metadata(dist: Distribution | None) -> tuple[str, str]:
+    """Return a distribution's normalized name and version, as far as it has metadata."""
     if dist is None:
         return "unknown", ""
     name, version = _folder_name(dist)
@@ -253,22 +255,22 @@ def _stated(dist: Distribution | None) -> tuple[str, str]:
         name, version = stated.get("Name", name), stated.get("Version", version)
     except Exception:  # noqa: BLE001 - not to be read, not UTF-8, or not there: the folder says the same
         pass
-    return _normalised(name) or "unknown", version
+    return _normalize(name) or "unknown", version
 
 
 def _folder_name(dist: Distribution) -> tuple[str, str]:
-    """Return the normalised name and the version that a distribution's folder says, without reading a file."""
+    """Return the normalized name and the version that a distribution's folder says, without reading a file."""
     stem = Path(str(getattr(dist, "_path", ""))).stem
     name, _, version = stem.partition("-")
-    return _normalised(name), version.partition("-")[0]
+    return _normalize(name), version.partition("-")[0]
 
 
-def _normalised(name: str) -> str:
+def _normalize(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
 def _check_file(dist: Distribution, name: str) -> None:
-    """Raise if a distribution has something in a file's place that may be waited for without end, or that holds no text.
+    """Raise if a distribution's file is not a regular file, such as a pipe that never ends, or cannot be read.
 
     Raises:
         OSError: it has, or its links lead in a circle.
@@ -302,18 +304,18 @@ def _record(found: FoundPlugin, module: ModuleType) -> PluginRecord:
         raise RegistrationError(
             f"the module {module.__name__} implements no hook; mark zoo_encoders() or zoo_decoders() with @zoo.plugin.hookimpl"
         )
-    encoders = _collected(chain.from_iterable(manager.hook.zoo_encoders()), EncoderSpec)
-    decoders = _collected(chain.from_iterable(manager.hook.zoo_decoders()), DecoderSpec)
+    encoders = _collect(chain.from_iterable(manager.hook.zoo_encoders()), EncoderSpec)
+    decoders = _collect(chain.from_iterable(manager.hook.zoo_decoders()), DecoderSpec)
     takeovers: dict[str, str] = {}
-    for given in manager.hook.zoo_takeovers():
-        is_mapping = isinstance(given, Mapping) and all(isinstance(library, str) for library in given)
-        if not is_mapping or not all(map(is_factory_path, given.values())):
-            raise RegistrationError(f"zoo_takeovers must return 'package.module:name' by a library's name, found {given!r}")
-        takeovers |= given
+    for functions in manager.hook.zoo_takeovers():
+        is_mapping = isinstance(functions, Mapping) and all(isinstance(library, str) for library in functions)
+        if not is_mapping or not all(map(is_factory_path, functions.values())):
+            raise RegistrationError(f"zoo_takeovers must return 'package.module:name' by a library's name, found {functions!r}")
+        takeovers |= functions
     return PluginRecord(found=found, encoders=encoders, decoders=decoders, takeovers=takeovers)
 
 
-def _collected(yielded: Iterator[object], kind: type[_Spec]) -> tuple[_Spec, ...]:
+def _collect(yielded: Iterator[object], kind: type[_Spec]) -> tuple[_Spec, ...]:
     specs: dict[str, _Spec] = {}
     for spec in yielded:
         if not isinstance(spec, kind):

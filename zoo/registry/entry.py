@@ -1,4 +1,4 @@
-"""One encoder or decoder of the registry: where it comes from, and what it answers for given options."""
+"""One encoder or decoder of the registry: its origin, and its facts under given options."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from zoo.registry.specs import DecoderSpec, EncoderSpec
 
 __all__ = ["Entry", "Kind"]
 
-GIVEN = ("image_size", "in_channels", "maps", "weights")
-"""What every encoder's factory is given, and no option can be named."""
+RESERVED = ("image_size", "in_channels", "maps", "weights")
+"""The keywords that zoo passes to every encoder's factory; no option can have these names."""
 
 Kind: TypeAlias = Literal["encoder", "decoder"]
 
@@ -52,9 +52,9 @@ class Entry(Generic[_S]):
             OptionError: an option that the spec does not declare, here as in the other methods.
             PluginError: the plugin's own function failed, likewise.
         """
-        if given := sorted({*GIVEN, *self.spec.constants}.intersection(options)):
-            keyword = f"; zoo.build has a keyword {given[0]!r} of its own" if given[0] in GIVEN else ""
-            raise OptionError(f"{given[0]!r} is no option of {self.id}: zoo gives it itself{keyword}.")
+        if reserved := sorted({*RESERVED, *self.spec.constants}.intersection(options)):
+            keyword = f"; zoo.build has a keyword {reserved[0]!r} of its own" if reserved[0] in RESERVED else ""
+            raise OptionError(f"{reserved[0]!r} is not an option of {self.id}: zoo passes it itself{keyword}.")
         return self._ask("pyramid function", self.spec.pyramid_for, options)
 
     def needs(self: Entry[DecoderSpec], options: Mapping[str, Any]) -> Needs:

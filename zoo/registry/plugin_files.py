@@ -37,7 +37,7 @@ def load_plugin_file(path: Path) -> frozenset[tuple[Kind, str]]:
     name = f"zoo_plugin_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise PluginError(f"The plugin file {path} is no Python file; its name must end in .py.")
+        raise PluginError(f"The plugin file {path} is not a Python file; its name must end in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

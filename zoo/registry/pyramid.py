@@ -69,7 +69,7 @@ def check_pyramid(maps: Sequence[FeatureMap], owner: str) -> Pyramid:
         raise RegistrationError(f"{owner}: feature map names must be unique, found more than once: {', '.join(twice)}.")
     strides = [entry.stride for entry in pyramid]
     if strides != sorted(strides):
-        raise RegistrationError(f"{owner}: feature maps must run fine to coarse, found strides {_listed(strides)}.")
+        raise RegistrationError(f"{owner}: feature maps must run fine to coarse, found strides {_format_numbers(strides)}.")
     return pyramid
 
 
@@ -162,7 +162,7 @@ class Needs:
         if self.max_levels is not None:
             parts.append(f"at most {self.max_levels}{'' if self.one_stride else ' (the coarsest)'}")
         if self.strides is not None:
-            parts.append(f"strides {_listed(self.strides)}")
+            parts.append(f"strides {_format_numbers(self.strides)}")
         if self.one_stride:
             parts.append("all of one stride")
         else:
@@ -178,5 +178,5 @@ class Needs:
         return ", ".join(parts)
 
 
-def _listed(numbers: Sequence[float]) -> str:
+def _format_numbers(numbers: Sequence[float]) -> str:
     return ", ".join(f"{number:g}" for number in numbers)

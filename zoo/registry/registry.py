@@ -1,4 +1,4 @@
-"""From an id to a spec: full ids, bare names, did-you-mean, and the one layer of run-time registrations."""
+"""Look up an encoder or a decoder by its id, among plugins and run-time registrations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["MODULE", "Entry", "Kind", "Registry", "default_registry", "list_deco
 
 
 class Registry:
-    """Every encoder and decoder that the installed plugins give, loaded as late as can be, and run-time additions."""
+    """Every encoder and decoder of the installed plugins, loaded as late as possible, and of run-time registrations."""
 
     def __init__(self, found: tuple[FoundPlugin, ...], canonical: Mapping[str, str]) -> None:
         self.found = found
@@ -68,7 +68,7 @@ class Registry:
     def _matching(self, kind: Kind, pattern: str | None) -> dict[str, Entry[Any]]:
         entries: Iterable[Entry[Any]] = self._entries(kind)
         if pattern is not None and "." in pattern:
-            entries = chain.from_iterable((entry, *_tagged(entry)) for entry in entries)
+            entries = chain.from_iterable((entry, *_entries_with_tags(entry)) for entry in entries)
         return {entry.id: entry for entry in entries if _matches(entry, pattern)}
 
     def records(self) -> list[PluginRecord]:
@@ -80,7 +80,7 @@ class Registry:
         return [record for record in self.records() if record.error]
 
     def takeover(self, library: str) -> str:
-        """Return the function, `package.module:name`, that takes over a library's models.
+        """Return the function, `package.module:name`, that converts a library's models.
 
         Raises:
             PluginError: no plugin has one, or several have.
@@ -146,7 +146,7 @@ class Registry:
             known = sorted({plugin.name for plugin in self.found} | {LOCAL})
             hint = did_you_mean(plugin_name, known, most=4, likeness=0.7)
             raise UnknownIdError(f"No plugin named {plugin_name!r}, asked for as {id!r}. Installed: {', '.join(known)}.{hint}")
-        matches = _distinct(entry for plugin in plugins for entry in self._named(kind, plugin, name))
+        matches = _drop_duplicates(entry for plugin in plugins for entry in self._find_entries(kind, plugin, name))
         if not matches:
             self._raise_unusable(plugins, id)
         return matches
@@ -157,7 +157,7 @@ class Registry:
             if plugin.disabled_by:
                 raise PluginError(
                     f"{id!r} was asked for, and its {plugin} is switched off by the environment variable {plugin.disabled_by}; "
-                    "change the variable and start Python anew."
+                    "change the variable and restart Python."
                 )
             if error := self._load(plugin).error:
                 raise error
@@ -167,11 +167,11 @@ class Registry:
             for plugin in self.found:
                 if plugin.is_own and plugin.module == module:
                     self._raise_unusable([plugin], name)
-                    own = [entry for entry in self._named(kind, plugin, name) if entry.is_canonical]
+                    own = [entry for entry in self._find_entries(kind, plugin, name) if entry.is_canonical]
                     if own:
                         return own
         local = [entry for entry in [self._local.get((kind, name))] if entry]
-        return _distinct([*(entry for plugin in self.found for entry in self._named(kind, plugin, name)), *local])
+        return _drop_duplicates([*(entry for plugin in self.found for entry in self._find_entries(kind, plugin, name)), *local])
 
     def _entries(self, kind: Kind) -> Iterator[Entry[Any]]:
         for plugin in self.found:
@@ -180,7 +180,7 @@ class Registry:
             if local_kind == kind:
                 yield entry
 
-    def _named(self, kind: Kind, plugin: FoundPlugin, name: str) -> Iterator[Entry[Any]]:
+    def _find_entries(self, kind: Kind, plugin: FoundPlugin, name: str) -> Iterator[Entry[Any]]:
         """Yield a plugin's entries of this name; `architecture.tag` is an entry of that tag's own."""
         if (kind, plugin) not in self._by_name:
             by_name = self._by_name.setdefault((kind, plugin), {})
@@ -190,7 +190,7 @@ class Registry:
         yield from by_name.get(name, ())
         stem, _, tag = name.partition(".")
         for entry in by_name.get(stem, ()) if tag else ():
-            yield from (tagged for tagged in _tagged(entry) if tagged.spec.name == name)
+            yield from (tagged for tagged in _entries_with_tags(entry) if tagged.spec.name == name)
 
     def _plugin_entries(self, kind: Kind, plugin: FoundPlugin) -> Iterator[Entry[Any]]:
         record = self._load(plugin)
@@ -266,11 +266,11 @@ def _matches(entry: Entry[Any], pattern: str | None) -> bool:
     return any(fnmatchcase(name, pattern) for name in (entry.spec.name, entry.full_id))
 
 
-def _tagged(entry: Entry[Any]) -> Iterator[Entry[Any]]:
-    return (replace(entry, spec=entry.spec.tagged(tag)) for tag in getattr(entry.spec, "tags", ()))
+def _entries_with_tags(entry: Entry[Any]) -> Iterator[Entry[Any]]:
+    return (replace(entry, spec=entry.spec.with_tag(tag)) for tag in getattr(entry.spec, "tags", ()))
 
 
-def _distinct(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
+def _drop_duplicates(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
     """Drop a spec that one full id has twice, as when two distributions ship the very same one."""
     kept: list[Entry[Any]] = []
     for entry in entries:

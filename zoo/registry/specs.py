@@ -206,7 +206,7 @@ class EncoderSpec:
         """Return the output strides that the encoder can be dilated to."""
         return tuple(self.output_strides(**options) if callable(self.output_strides) else self.output_strides)
 
-    def tagged(self, tag: str) -> EncoderSpec:
+    def with_tag(self, tag: str) -> EncoderSpec:
         """Return the same encoder with the weights of this tag."""
         licence = self.licence_of_weights(tag)
         constants = {**self.constants, "tag": tag}

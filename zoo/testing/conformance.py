@@ -13,7 +13,7 @@ from zoo.testing.encoder_checks import ENCODER_CHECKS
 from zoo.testing.encoder_subject import EncoderSubject
 from zoo.testing.module_checks import MODULE_CHECKS
 from zoo.testing.report import Finding, NotApplicable, Outcome, Report, describe_error, raise_if_failed
-from zoo.testing.surroundings import needed, undisturbed
+from zoo.testing.surroundings import import_library, preserve_surroundings
 
 __all__ = ["check_decoder", "check_encoder", "checks_of", "outcome_of", "subject_of"]
 
@@ -38,7 +38,7 @@ def check_encoder(id: str, *, options: Mapping[str, Any] | None = None, compile:
         23 checks ran on resnet18, all passed; 1 skipped:
           compiles: asked for by compile=True
     """
-    return _checked("encoder", id, options, compile)
+    return _run_checks("encoder", id, options, compile)
 
 
 def check_decoder(id: str, *, options: Mapping[str, Any] | None = None, compile: bool = False) -> Report:
@@ -46,8 +46,8 @@ def check_decoder(id: str, *, options: Mapping[str, Any] | None = None, compile:
 
     Arguments, result and errors as for `check_encoder`.
     """
-    needed("hypothesis")
-    return _checked("decoder", id, options, compile)
+    import_library("hypothesis")
+    return _run_checks("decoder", id, options, compile)
 
 
 def checks_of(kind: Kind) -> dict[str, Callable[[Any], None]]:
@@ -65,7 +65,7 @@ def outcome_of(check: Callable[[Any], None], subject: Any) -> Outcome:
     """Run one check; whatever the code under test raises is that check's failure, with its cause."""
     name = check.__name__
     try:
-        with undisturbed():
+        with preserve_surroundings():
             check(subject)
     except NotApplicable as reason:
         return Outcome(check=name, status="skipped", reason=str(reason))
@@ -91,8 +91,8 @@ def outcome_of(check: Callable[[Any], None], subject: Any) -> Outcome:
     return Outcome(check=name, status="passed")
 
 
-def _checked(kind: Kind, id: str, options: Mapping[str, Any] | None, compile: bool) -> Report:
-    with undisturbed():
+def _run_checks(kind: Kind, id: str, options: Mapping[str, Any] | None, compile: bool) -> Report:
+    with preserve_surroundings():
         subject = subject_of(kind, id, options)
     outcomes = tuple(
         outcome_of(check, subject)

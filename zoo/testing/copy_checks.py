@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from zoo.common.format_names import format_names
 from zoo.testing.report import Finding, describe_error
 from zoo.testing.snapshots import distance, same, scale
-from zoo.testing.subject import Subject, called
+from zoo.testing.subject import Subject, call_seeded
 
 __all__ = ["COPY_CHECKS", "compiles"]
 
 
 def state_dict_round_trips(subject: Subject) -> None:
     """A state dict loaded into a fresh build gives the same output, bit for bit."""
-    module, fresh = subject.module, subject.built(seed=1).eval()
+    module, fresh = subject.module, subject.build(seed=1).eval()
     fresh.load_state_dict(copy.deepcopy(module.state_dict()))
     with torch.no_grad():
         expected, found = (subject.outputs(entry, subject.inputs()) for entry in (module, fresh))
@@ -64,7 +64,7 @@ def deep_copies(subject: Subject) -> None:
 
 def exports(subject: Subject) -> None:
     """`torch.export` takes it, and what is exported gives the same numbers."""
-    module, given = _Listed(subject), subject.inputs()
+    module, given = _ListInput(subject), subject.inputs()
     try:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # torch prints the whole graph where it fails
             exported = torch.export.export(module, (given,), strict=False).module()
@@ -79,7 +79,7 @@ def exports(subject: Subject) -> None:
 
 def compiles(subject: Subject) -> None:
     """`torch.compile` takes it as one graph (`fullgraph=True`), and what is compiled gives the same numbers."""
-    module, given = _Listed(subject), subject.inputs()
+    module, given = _ListInput(subject), subject.inputs()
     torch._dynamo.reset()
     try:
         compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
@@ -96,7 +96,7 @@ def compiles(subject: Subject) -> None:
         torch._dynamo.reset()
 
 
-class _Listed(nn.Module):
+class _ListInput(nn.Module):
     """A subject's build with one argument, the list of its inputs."""
 
     def __init__(self, subject: Subject) -> None:
@@ -122,7 +122,8 @@ def _check_equal(subject: Subject, module: nn.Module, twin: nn.Module, by: str) 
 def _check_close(module: nn.Module, other: Any, given: list[Tensor], name: str) -> None:
     with torch.no_grad():
         expected, found = (
-            [entry] if isinstance(entry, Tensor) else list(entry) for entry in (called(module, given), called(other, given))
+            [entry] if isinstance(entry, Tensor) else list(entry)
+            for entry in (call_seeded(module, given), call_seeded(other, given))
         )
     if not all(torch.allclose(one, two, rtol=1e-3, atol=1e-3 * scale(one)) for one, two in zip(expected, found, strict=True)):
         raise Finding(

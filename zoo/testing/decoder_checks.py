@@ -18,7 +18,7 @@ from zoo.registry.image_sizes import Size
 from zoo.testing.decoder_subject import CLASSES, SIZE, DecoderSubject
 from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.subject import on_meta_or_real
-from zoo.testing.surroundings import needed, seed, seeded
+from zoo.testing.surroundings import import_library, make_generator, seed
 from zoo.testing.synthetic import plans
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ MAX_EXAMPLES = 20
 
 def any_valid_pyramid_works(subject: DecoderSubject) -> None:
     """Whatever pyramid the negotiation lets through, the decoder builds for it and gives the declared channels and stride."""
-    hypothesis: Any = needed("hypothesis")
+    hypothesis: Any = import_library("hypothesis")
     sizes = hypothesis.strategies.sampled_from((WHOLE_SIZES[0], ODD_SIZES[0]))
 
     @hypothesis.settings(  # type: ignore[untyped-decorator]
@@ -84,10 +84,10 @@ def out_stride_is_as_declared(subject: DecoderSubject) -> None:
                     found=f"the shape {shape}",
                     remedy="set self.out_stride in __init__ to the stride of what forward returns, often pyramid[0].stride",
                 )
-        told = subject.entry.spec.out_stride
-        if told is not None and told != declared:
+        stated = subject.entry.spec.out_stride
+        if stated is not None and stated != declared:
             raise Finding(
-                expected=f"an instance's out_stride to be the spec's, {told}",
+                expected=f"an instance's out_stride to be the spec's, {stated}",
                 found=f"{declared:g}",
                 remedy="correct one of the two, or leave out_stride= out of the spec if it depends on the pyramid",
             )
@@ -98,7 +98,7 @@ def output_is_nchw(subject: DecoderSubject) -> None:
     plan = subject.plans[0]
 
     def shapes(_: str) -> list[tuple[int, ...]]:
-        module = subject.built(plan=plan).eval()
+        module = subject.build(plan=plan).eval()
         return [subject.shape(module, plan, size) for size in WHOLE_SIZES]
 
     first, second = (torch.empty(shape, device="meta") for shape in on_meta_or_real(shapes))
@@ -123,7 +123,7 @@ def odd_sizes_work(subject: DecoderSubject) -> None:
     for size in ODD_SIZES:
         for plan in subject.plans[:2]:
             if size == ODD_SIZES[0]:
-                _check_shape_of(subject, subject.built(plan=plan).eval(), plan, size)
+                _check_shape_of(subject, subject.build(plan=plan).eval(), plan, size)
             else:
                 _check_shape(subject, plan, size)
 
@@ -131,13 +131,13 @@ def odd_sizes_work(subject: DecoderSubject) -> None:
 def every_map_matters(subject: DecoderSubject) -> None:
     """The output depends on each map of the pyramid: none is computed for nothing."""
     for plan in subject.plans[:2]:
-        module = subject.built(plan=plan).eval()
+        module = subject.build(plan=plan).eval()
         reached = [False] * len(plan.routes)
         for number in range(3):
             given = [entry.requires_grad_() for entry in subject.features(plan, seed=number)]
             output = subject.outputs(module, given)[0]
             if output.requires_grad:
-                weights = torch.randn(output.shape, generator=seeded(number))
+                weights = torch.randn(output.shape, generator=make_generator(number))
                 gradients = torch.autograd.grad((output * weights).sum(), given, allow_unused=True)
                 reached = [was or _is_felt(gradient) for was, gradient in zip(reached, gradients, strict=True)]
             if all(reached):
@@ -154,7 +154,7 @@ def no_parameter_is_unused(subject: DecoderSubject) -> None:
     """The output's gradients reach every parameter, in train mode or in eval mode."""
     unused: set[str] | None = None
     for training in (True, False):
-        module = subject.built().train(training)
+        module = subject.build().train(training)
         output: Tensor = subject.outputs(module, subject.inputs())[0]
         make_head = getattr(module, "make_head", None)
         if make_head is not None:
@@ -175,7 +175,7 @@ def model_gives_logits(subject: DecoderSubject) -> None:
         model = subject.model(classes=3, plan=plan).eval()
         for size in (SIZE, ODD_SIZES[0]):
             with torch.no_grad():
-                found = tuple(model(torch.rand(2, 3, *size, generator=seeded(0))).shape)
+                found = tuple(model(torch.rand(2, 3, *size, generator=make_generator(0))).shape)
             if found != (2, 3, *size):
                 raise Finding(
                     expected=f"logits of shape {(2, 3, *size)} for 3 classes",
@@ -223,7 +223,7 @@ def _check_coarser_maps(subject: DecoderSubject) -> None:
         maps = [found[0], *found[1]] if is_pair else []
         channels = [entry.shape[1] if isinstance(entry, Tensor) and entry.ndim == 4 else None for entry in maps]
         is_alike = channels == [expected.shape[1], *widths] and maps[0].shape == expected.shape
-        if not is_alike or not (module.training or torch.equal(maps[0], expected)):  # in train mode dropout may draw anew
+        if not is_alike or not (module.training or torch.equal(maps[0], expected)):  # in train mode dropout draws again
             mode = " in train mode" if module.training else ""
             raise Finding(
                 expected=f"forward_aux(features) returns forward's map and a list of maps with {list(widths)} channels{mode}",
@@ -235,7 +235,7 @@ def _check_coarser_maps(subject: DecoderSubject) -> None:
 def _check_logits(subject: DecoderSubject) -> None:
     for classes in (1, 5):
         with torch.no_grad():
-            found = tuple(subject.outputs(subject.built(classes=classes).eval(), subject.inputs())[0].shape)
+            found = tuple(subject.outputs(subject.build(classes=classes).eval(), subject.inputs())[0].shape)
         if found[:2] != (2, classes):
             raise Finding(
                 expected=f"logits of shape (2, {classes}, h, w) for classes={classes}, since it declares makes_logits",
@@ -259,7 +259,7 @@ def _check_shape(subject: DecoderSubject, plan: Plan, size: Size) -> None:
     """Build for a plan and run, on the meta device where that works."""
 
     def attempt(_: str) -> None:
-        _check_shape_of(subject, subject.built(plan=plan).eval(), plan, size)
+        _check_shape_of(subject, subject.build(plan=plan).eval(), plan, size)
 
     on_meta_or_real(attempt)
 
@@ -279,7 +279,7 @@ def _check_shape_of(subject: DecoderSubject, module: nn.Module, plan: Plan, size
 
 def _declared_and_shape(subject: DecoderSubject, plan: Plan, name: str, size: Size) -> tuple[float, tuple[int, ...]]:
     def attempt(_: str) -> tuple[float, tuple[int, ...]]:
-        module = subject.built(plan=plan).eval()
+        module = subject.build(plan=plan).eval()
         return _declared(subject, module, name), subject.shape(module, plan, size)
 
     return on_meta_or_real(attempt)
@@ -301,7 +301,7 @@ def _declared(subject: DecoderSubject, module: nn.Module, name: str) -> float:
 
 
 def _is_near(found: int, image: int, plan: Plan, stride: float) -> bool:
-    """Tell whether a length is what an image's side comes to at this stride, rounded as the maps are."""
+    """Tell whether a length is an image's side divided by this stride, rounded as the maps are."""
     coarsest = max(2**route.output.level for route in plan.routes)
     odd = 2 ** max(abs(math.log2(route.output.stride) - route.output.level) for route in plan.routes)
     least = math.floor(image / stride / odd) - 1

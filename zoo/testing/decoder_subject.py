@@ -19,7 +19,7 @@ from zoo.registry.pyramid import Pyramid
 from zoo.registry.registry import Kind, default_registry
 from zoo.testing.report import Finding
 from zoo.testing.stubs import stub_encoder
-from zoo.testing.subject import called, facts_of, made
+from zoo.testing.subject import call_factory, call_seeded, snapshot_facts
 from zoo.testing.synthetic import features, usual_plans
 
 __all__ = ["DecoderSubject"]
@@ -37,7 +37,7 @@ class DecoderSubject:
         self.id = id
         self.entry = default_registry().decoder(id)
         self.options = Options(options)
-        self.first_seen = facts_of(self.entry)
+        self.first_seen = snapshot_facts(self.entry)
         self.needs = self.entry.needs(self.options)
 
     @cached_property
@@ -48,19 +48,19 @@ class DecoderSubject:
     @cached_property
     def module(self) -> nn.Module:
         """One build for the most usual pyramid, in eval mode."""
-        return self.built().eval()
+        return self.build().eval()
 
     @cached_property
     def trainee(self) -> nn.Module:
         """Another, for train mode."""
-        return self.built().train()
+        return self.build().train()
 
     @cached_property
     def whole(self) -> SegmentationModel:
         """One model, the way `zoo.build` makes it."""
         return self.model().eval()
 
-    def built(
+    def build(
         self,
         options: Mapping[str, Any] | None = None,
         *,
@@ -68,14 +68,14 @@ class DecoderSubject:
         plan: Plan | None = None,
         classes: int = CLASSES,
     ) -> nn.Module:
-        """Build anew for a plan's pyramid, by default the most usual one's; `classes` is for one that makes the logits."""
+        """Build a new module for a plan's pyramid, by default the most usual one; `classes` is for one that makes the logits."""
         chosen = self.options if options is None else options
         given = decoder_keywords(self.entry.spec, classes)
-        return made(self.entry, seed, (plan or self.plans[0]).pyramid, **given, **self.entry.spec.constants, **chosen)
+        return call_factory(self.entry, seed, (plan or self.plans[0]).pyramid, **given, **self.entry.spec.constants, **chosen)
 
-    def built_otherwise(self) -> nn.Module:
+    def build_differently(self) -> nn.Module:
         """Build for the least usual pyramid."""
-        return self.built(plan=self.plans[-1])
+        return self.build(plan=self.plans[-1])
 
     def model(self, classes: int = CLASSES, plan: Plan | None = None) -> SegmentationModel:
         """Build a model with a stub encoder that gives the maps a plan starts from."""
@@ -93,7 +93,7 @@ class DecoderSubject:
 
     def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
         """Run a build; returns its one map, in a list."""
-        output = called(module, list(inputs))
+        output = call_seeded(module, list(inputs))
         if not isinstance(output, Tensor) or output.ndim != 4:
             found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise Finding(

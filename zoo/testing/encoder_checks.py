@@ -18,7 +18,7 @@ from zoo.testing.encoder_subject import EncoderSubject
 from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.snapshots import same
 from zoo.testing.subject import on_meta_or_real
-from zoo.testing.surroundings import seeded
+from zoo.testing.surroundings import make_generator
 
 __all__ = ["ENCODER_CHECKS"]
 
@@ -29,7 +29,7 @@ ODD_SIZE = (227, 165)
 def channels_are_as_declared(subject: EncoderSubject) -> None:
     """Each map has the channels that the pyramid declares."""
     size = _two_sizes(subject)[0]
-    for fact, tensor in _paired(subject, _maps(subject, size)):
+    for fact, tensor in _pair_with_facts(subject, _maps(subject, size)):
         if tensor.ndim != 4 or tensor.shape[1] != fact.channels:
             raise Finding(
                 expected=f"{fact.channels} channels on the second axis of {fact.name}",
@@ -43,7 +43,7 @@ def strides_are_as_declared(subject: EncoderSubject) -> None:
     small, large = _two_sizes(subject)
     firsts = _maps(subject, small)
     seconds = firsts if large is None else _maps(subject, large)
-    for (fact, first), (_, second) in zip(_paired(subject, firsts), _paired(subject, seconds), strict=True):
+    for (fact, first), (_, second) in zip(_pair_with_facts(subject, firsts), _pair_with_facts(subject, seconds), strict=True):
         layout = None if large is None else layout_of(first, second, (small, large))
         # Where there is one size alone, or a map follows the image only roughly, the areas tell.
         found = math.sqrt(math.prod(large or small) / math.prod(second.shape[2:])) if layout is None else layout.stride
@@ -61,7 +61,7 @@ def maps_are_nchw(subject: EncoderSubject) -> None:
     if large is None:
         raise NotApplicable(f"it takes images of {_text(small)} alone, and a layout is never guessed from one shape")
     for (fact, first), (_, second) in zip(
-        _paired(subject, _maps(subject, small)), _paired(subject, _maps(subject, large)), strict=True
+        _pair_with_facts(subject, _maps(subject, small)), _pair_with_facts(subject, _maps(subject, large)), strict=True
     ):
         layout = layout_of(first, second, (small, large))
         if layout is not None and layout.channels_last:
@@ -78,8 +78,8 @@ def odd_sizes_work(subject: EncoderSubject) -> None:
     Meta tensors would not do: on the meta device an index is never out of bounds.
     """
     size = subject.sizes.holding(ODD_SIZE) if subject.sizes.fixed is None or subject.sizes.adapts else subject.size
-    maps = subject.shapes(subject.built(size=size).eval(), size)
-    for fact, tensor in _paired(subject, maps):
+    maps = subject.shapes(subject.build(size=size).eval(), size)
+    for fact, tensor in _pair_with_facts(subject, maps):
         is_transposed = tensor.ndim == 4 and size[0] > size[1] and tensor.shape[2] < tensor.shape[3]
         if tensor.ndim != 4 or is_transposed or not has_sides(tensor, size, fact.stride):
             height, width = (length / fact.stride for length in size)
@@ -101,7 +101,7 @@ def each_map_comes_alone(subject: EncoderSubject) -> None:
     for maps in _selections(subject.names):
 
         def compare(_: str, maps: tuple[str, ...] = maps) -> None:
-            part = subject.built(maps=maps).eval()
+            part = subject.build(maps=maps).eval()
             own = part.state_dict()
             common = {name: state[name] for name in own if name in state and state[name].shape == own[name].shape}
             part.load_state_dict(common, strict=False, assign=True)  # made on meta, it needs no weights of its own
@@ -120,7 +120,7 @@ def no_parameter_is_unused(subject: EncoderSubject) -> None:
 
         def found(device: str, maps: tuple[str, ...] = maps) -> set[str]:
             unused: set[str] | None = None
-            module = subject.built(maps=maps)
+            module = subject.build(maps=maps)
             for training in (False, True):
                 with torch.enable_grad():
                     image = torch.zeros(2, 3, *subject.size, device=device)
@@ -143,14 +143,14 @@ def takes_other_input_channels(subject: EncoderSubject) -> None:
     for in_channels in (1, 4):
 
         def maps(_: str, in_channels: int = in_channels) -> list[Tensor]:
-            module = subject.built(in_channels=in_channels).eval()
+            module = subject.build(in_channels=in_channels).eval()
             return subject.shapes(module, subject.size, in_channels=in_channels)
 
         try:
             found = on_meta_or_real(maps)
         except ZooError as refusal:
             raise NotApplicable(f"in_channels={in_channels} is refused: {refusal}") from refusal
-        for fact, tensor in _paired(subject, found):
+        for fact, tensor in _pair_with_facts(subject, found):
             if tensor.ndim != 4 or tensor.shape[1] != fact.channels:
                 raise Finding(
                     expected=f"{fact} with in_channels={in_channels}",
@@ -164,7 +164,7 @@ def model_gives_logits(subject: EncoderSubject) -> None:
     model = subject.whole
     size = (subject.size[0] - 3, subject.size[1] - 1)
     with torch.no_grad():
-        found = tuple(model(torch.rand(1, 3, *size, generator=seeded(0))).shape)
+        found = tuple(model(torch.rand(1, 3, *size, generator=make_generator(0))).shape)
     if found != (1, 3, *size):
         raise Finding(
             expected=f"logits of shape {(1, 3, *size)} for 3 classes",
@@ -184,11 +184,11 @@ def _two_sizes(subject: EncoderSubject) -> tuple[Size, Size | None]:
 def _maps(subject: EncoderSubject, size: Size) -> list[Tensor]:
     """Return the maps of an image of this size, on meta where that works; computed once."""
     if size not in subject.seen:
-        subject.seen[size] = on_meta_or_real(lambda _: subject.shapes(subject.built(size=size).eval(), size))
+        subject.seen[size] = on_meta_or_real(lambda _: subject.shapes(subject.build(size=size).eval(), size))
     return subject.seen[size]
 
 
-def _paired(subject: EncoderSubject, maps: list[Tensor]) -> list[tuple[FeatureMap, Tensor]]:
+def _pair_with_facts(subject: EncoderSubject, maps: list[Tensor]) -> list[tuple[FeatureMap, Tensor]]:
     _check_count(len(maps), subject.names)
     return list(zip(subject.pyramid, maps, strict=True))
 

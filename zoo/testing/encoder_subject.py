@@ -19,8 +19,8 @@ from zoo.registry.image_sizes import Size
 from zoo.registry.registry import Kind, default_registry
 from zoo.testing.report import Finding
 from zoo.testing.stubs import stub_decoder
-from zoo.testing.subject import called, facts_of, made
-from zoo.testing.surroundings import seeded
+from zoo.testing.subject import call_factory, call_seeded, snapshot_facts
+from zoo.testing.surroundings import make_generator
 
 __all__ = ["EncoderSubject"]
 
@@ -37,7 +37,7 @@ class EncoderSubject:
         self.id = id
         self.entry = default_registry().encoder(id)
         self.options = Options(options)
-        self.first_seen = facts_of(self.entry)
+        self.first_seen = snapshot_facts(self.entry)
         self.pyramid = self.entry.pyramid(self.options)
         self.sizes = self.entry.sizes(self.options)
         self.seen: dict[Size, list[Tensor]] = {}
@@ -54,7 +54,7 @@ class EncoderSubject:
 
     @cached_property
     def other_size(self) -> Size | None:
-        """A size larger along both axes, for which it may have to be built anew; None where there is but one."""
+        """A size larger along both axes, for which it may have to be built again; None if it takes only one."""
         larger = (self.taken(size) for size in SIZES[1:])
         return next((size for size in larger if size[0] > self.size[0] and size[1] > self.size[1]), None)
 
@@ -77,19 +77,19 @@ class EncoderSubject:
     @cached_property
     def module(self) -> nn.Module:
         """One build with all maps, in eval mode."""
-        return self.built().eval()
+        return self.build().eval()
 
     @cached_property
     def trainee(self) -> nn.Module:
         """Another, for train mode."""
-        return self.built().train()
+        return self.build().train()
 
     @cached_property
     def whole(self) -> SegmentationModel:
         """One model, the way `zoo.build` makes it."""
         return self.model().eval()
 
-    def built(
+    def build(
         self,
         options: Mapping[str, Any] | None = None,
         *,
@@ -98,15 +98,17 @@ class EncoderSubject:
         in_channels: int = 3,
         size: Size | None = None,
     ) -> nn.Module:
-        """Build anew for these maps, by default all, and this size."""
+        """Build a new module for these maps, by default all, and this size."""
         given: dict[str, Any] = {"maps": tuple(maps or self.names), "in_channels": in_channels, "weights": None}
         if self.sizes.adapts:
             given["image_size"] = self.plan(size or self.size).image_size
-        return made(self.entry, seed, **given, **self.entry.spec.constants, **(self.options if options is None else options))
+        return call_factory(
+            self.entry, seed, **given, **self.entry.spec.constants, **(self.options if options is None else options)
+        )
 
-    def built_otherwise(self) -> nn.Module:
+    def build_differently(self) -> nn.Module:
         """Build with the finest map alone and another number of input channels."""
-        return self.built(maps=self.names[:1], in_channels=2)
+        return self.build(maps=self.names[:1], in_channels=2)
 
     def model(self, classes: int = 3) -> SegmentationModel:
         """Build a model with a stub decoder."""
@@ -118,16 +120,16 @@ class EncoderSubject:
     def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
         """Return a random image in a list, of the first size; `other` is larger where a build takes several sizes."""
         size = self.other_size if other and not self.is_of_one_size else None
-        return [torch.rand(batch, 3, *(size or self.size), generator=seeded(seed))]
+        return [torch.rand(batch, 3, *(size or self.size), generator=make_generator(seed))]
 
     def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
         """Run a build; returns its maps."""
-        return maps_in(called(module, inputs[0]))
+        return maps_in(call_seeded(module, inputs[0]))
 
     def shapes(self, module: nn.Module, size: Size, batch: int = 2, in_channels: int = 3) -> list[Tensor]:
         """Return the maps of an image of this size, on the device of the call."""
         with torch.no_grad():
-            return maps_in(called(module, torch.zeros(batch, in_channels, *size, device=torch.get_default_device())))
+            return maps_in(call_seeded(module, torch.zeros(batch, in_channels, *size, device=torch.get_default_device())))
 
 
 def maps_in(output: Any) -> list[Tensor]:

@@ -16,7 +16,7 @@ from zoo.model.probing.measurement import leaves
 from zoo.testing.report import Finding, NotApplicable
 from zoo.testing.snapshots import difference, distance, same, scale, snapshot, state_of
 from zoo.testing.subject import Subject, factory_of, on_meta_or_real
-from zoo.testing.surroundings import seeded
+from zoo.testing.surroundings import make_generator
 
 __all__ = ["MODULE_CHECKS"]
 
@@ -28,7 +28,7 @@ def eval_is_deterministic(subject: Subject) -> None:
         first = subject.outputs(module, subject.inputs())
         second = [entry.clone() for entry in first]
         torch.rand(1)
-        again = _outputs_unseeded(subject, module)
+        again = _run_unseeded(subject, module)
     if not same(second, again):
         raise Finding(
             expected="the same output, bit for bit, when eval mode gets the same input twice",
@@ -117,8 +117,8 @@ def gradients_are_finite(subject: Subject) -> None:
 
 def train_mode_gives_what_eval_mode_gives(subject: Subject) -> None:
     """In train mode the outputs have eval mode's shapes, and gradients reach what they reach in eval mode."""
-    expected, reached_in_eval = _traced(subject, subject.module)
-    found, reached = _traced(subject, subject.trainee)
+    expected, reached_in_eval = _shapes_and_reach(subject, subject.module)
+    found, reached = _shapes_and_reach(subject, subject.trainee)
     if found != expected:
         raise Finding(
             expected=f"the shapes {expected} in train mode, as in eval mode",
@@ -150,9 +150,9 @@ def training_takes_a_batch_of_one(subject: Subject) -> None:
 
 def building_twice_gives_the_same(subject: Subject) -> None:
     """The same seed builds the same weights, whatever was built before."""
-    first = state_of(subject.built())  # one that has not run: a forward may fill in buffers
-    on_meta_or_real(lambda _: subject.built_otherwise())
-    second = state_of(subject.built())
+    first = state_of(subject.build())  # one that has not run: a forward may fill in buffers
+    on_meta_or_real(lambda _: subject.build_differently())
+    second = state_of(subject.build())
     if changed := difference(first, second):
         raise Finding(
             expected="the same names, shapes and values from the same seed, after another build came between",
@@ -167,7 +167,7 @@ def options_are_not_edited(subject: Subject) -> None:
     declared = {option.name: option.default for option in subject.entry.spec.options or ()}
     given = {name: _mutable(value) for name, value in {**declared, **subject.options}.items()}
     before, defaults = copy.deepcopy(given), _defaults(subject)
-    on_meta_or_real(lambda _: subject.built(given))
+    on_meta_or_real(lambda _: subject.build(given))
     changed = [name for name in before if not same(before[name], given.get(name))]
     changed += [name for name, text in _defaults(subject).items() if text != defaults.get(name)]
     if changed or list(before) != list(given):
@@ -210,13 +210,13 @@ def documentation_names_source_and_shapes(subject: Subject) -> None:
 
 def backward(outputs: list[Tensor]) -> None:
     """Run the backward pass of a random weighting of all outputs, which no norm in train mode cancels."""
-    loss = sum((entry * torch.randn(entry.shape, generator=seeded(7))).sum() for entry in outputs)
+    loss = sum((entry * torch.randn(entry.shape, generator=make_generator(7))).sum() for entry in outputs)
     if not isinstance(loss, Tensor) or not loss.requires_grad:
         raise NotApplicable("no output has a gradient: there is nothing to learn")
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def _traced(subject: Subject, module: nn.Module) -> tuple[list[tuple[int, ...]], list[str]]:
+def _shapes_and_reach(subject: Subject, module: nn.Module) -> tuple[list[tuple[int, ...]], list[str]]:
     """Return the shapes that a build gives, and what the gradients reach: its parameters at all, each of a decoder's maps."""
     given = [entry.requires_grad_(subject.kind == "decoder") for entry in subject.inputs()]
     outputs = subject.outputs(module, given)
@@ -226,7 +226,7 @@ def _traced(subject: Subject, module: nn.Module) -> tuple[list[tuple[int, ...]],
     return [tuple(entry.shape) for entry in outputs], names
 
 
-def _outputs_unseeded(subject: Subject, module: nn.Module) -> list[Tensor]:
+def _run_unseeded(subject: Subject, module: nn.Module) -> list[Tensor]:
     """Run without the fixed seed that other checks run from."""
     given = subject.inputs()
     output = module(given if subject.kind == "decoder" else given[0])

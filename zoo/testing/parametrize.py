@@ -10,7 +10,7 @@ from zoo.errors import OptionError, UnknownIdError
 from zoo.registry.registry import Kind, default_registry
 from zoo.testing.conformance import checks_of, outcome_of, subject_of
 from zoo.testing.report import Report, raise_if_failed
-from zoo.testing.surroundings import needed
+from zoo.testing.surroundings import import_library
 
 if TYPE_CHECKING:
     import pytest
@@ -40,7 +40,7 @@ class BoundCheck:
         """
         outcome = outcome_of(checks_of(self.kind)[self.name], subject_of(self.kind, self.id))
         if outcome.status == "skipped":
-            needed("pytest").skip(outcome.reason)
+            import_library("pytest").skip(outcome.reason)
         raise_if_failed(Report(id=self.id, kind=self.kind, outcomes=(outcome,)))
 
     def __str__(self) -> str:
@@ -74,8 +74,8 @@ def parametrize_with_checks(
         ... def test_conformance(check):
         ...     check()
     """
-    library: Any = needed("pytest")
-    needed("hypothesis")
+    library: Any = import_library("pytest")
+    import_library("hypothesis")
     if isinstance(ids, str):
         raise OptionError(f"parametrize_with_checks takes a list of ids; found the string {ids!r}. Write [{ids!r}].")
     if not ids:

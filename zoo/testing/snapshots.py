@@ -27,7 +27,7 @@ def snapshot(module: nn.Module) -> dict[str, Any]:
     for path, submodule in module.named_modules():
         for name, value in vars(submodule).items():
             if name not in MACHINERY:
-                found[f"{path}.{name}".lstrip(".")] = _copied(value)
+                found[f"{path}.{name}".lstrip(".")] = _copy(value)
     return found
 
 
@@ -68,11 +68,11 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one[~one.isnan()], other[~other.isnan()])
 
 
-def _copied(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):
-        return {name: _copied(entry) for name, entry in value.items()}
+        return {name: _copy(entry) for name, entry in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(map(_copied, value))
+        return type(value)(map(_copy, value))
     return copy.copy(value) if isinstance(value, set | bytearray) else value

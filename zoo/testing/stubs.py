@@ -24,7 +24,7 @@ class StubEncoder(nn.Module):
     def __init__(self, *, maps: Sequence[str], in_channels: int, weights: str | None, pyramid: Pyramid) -> None:
         super().__init__()
         facts = {entry.name: entry for entry in pyramid}
-        self.convs = nn.ModuleList(_sampled(in_channels, facts[name]) for name in maps)
+        self.convs = nn.ModuleList(_make_sampling_conv(in_channels, facts[name]) for name in maps)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the maps asked for."""
@@ -66,5 +66,5 @@ def _entry(kind: Any, spec: Any) -> Entry[Any]:
     return Entry(kind=kind, plugin=MODULE, distribution="", version="", spec=spec)
 
 
-def _sampled(in_channels: int, facts: FeatureMap) -> nn.Module:
+def _make_sampling_conv(in_channels: int, facts: FeatureMap) -> nn.Module:
     return nn.Conv2d(in_channels, facts.channels, kernel_size=1, stride=max(1, round(facts.stride)))

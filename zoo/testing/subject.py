@@ -15,7 +15,7 @@ from zoo.registry.registry import Entry, Kind
 from zoo.testing.report import Finding
 from zoo.testing.surroundings import seed as seed_all
 
-__all__ = ["Subject", "called", "factory_of", "facts_of", "made", "on_meta_or_real"]
+__all__ = ["Subject", "call_factory", "call_seeded", "factory_of", "on_meta_or_real", "snapshot_facts"]
 
 _T = TypeVar("_T")
 
@@ -41,10 +41,10 @@ class Subject(Protocol):
     def whole(self) -> SegmentationModel:
         """One `model()`, for the checks that leave it as it is."""
 
-    def built(self, options: Mapping[str, Any] | None = None, *, seed: int = 0) -> nn.Module:
-        """Build anew in train mode; by default with the subject's options."""
+    def build(self, options: Mapping[str, Any] | None = None, *, seed: int = 0) -> nn.Module:
+        """Build a new module in train mode; by default with the subject's options."""
 
-    def built_otherwise(self) -> nn.Module:
+    def build_differently(self) -> nn.Module:
         """Build what has other shapes: for another pyramid, or with other maps."""
 
     def model(self, classes: int = 3) -> SegmentationModel:
@@ -57,7 +57,7 @@ class Subject(Protocol):
         """Run a build and return every map it gives."""
 
 
-def facts_of(entry: Entry[Any]) -> tuple[str, dict[str, Any]]:
+def snapshot_facts(entry: Entry[Any]) -> tuple[str, dict[str, Any]]:
     """Return a spec as text, and a copy of the constants it hands to its factory."""
     return repr(entry.spec), copy.deepcopy(dict(entry.spec.constants))
 
@@ -68,7 +68,7 @@ def factory_of(entry: Entry[Any]) -> Callable[..., Any]:
     return pkgutil.resolve_name(factory) if isinstance(factory, str) else factory  # type: ignore[no-any-return]
 
 
-def made(entry: Entry[Any], seed: int, *arguments: Any, **keywords: Any) -> nn.Module:
+def call_factory(entry: Entry[Any], seed: int, *arguments: Any, **keywords: Any) -> nn.Module:
     """Call the factory itself, as it stands in the contract, from this seed."""
     seed_all(seed)
     module = factory_of(entry)(*arguments, **keywords)
@@ -81,7 +81,7 @@ def made(entry: Entry[Any], seed: int, *arguments: Any, **keywords: Any) -> nn.M
     return module.train()
 
 
-def called(module: nn.Module, given: Any) -> Any:
+def call_seeded(module: nn.Module, given: Any) -> Any:
     """Call a module from a fixed seed, so that what it draws is the same each time."""
     seed_all(0)
     return module(given)

@@ -14,11 +14,11 @@ import torch
 
 from zoo.errors import ZooError
 
-__all__ = ["needed", "seed", "seeded", "undisturbed"]
+__all__ = ["import_library", "make_generator", "preserve_surroundings", "seed"]
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def preserve_surroundings() -> Iterator[None]:
     """Run a check from a known state, and put back whatever the code under test changes of the process's own."""
     numpy: Any = sys.modules.get("numpy")
     python_state = random.getstate()
@@ -52,12 +52,12 @@ def seed(number: int) -> None:
         sys.modules["numpy"].random.seed(number)
 
 
-def seeded(number: int) -> torch.Generator:
+def make_generator(number: int) -> torch.Generator:
     """Return a generator of one's own, so that inputs do not depend on what else was drawn."""
     return torch.Generator().manual_seed(number)
 
 
-def needed(library: str) -> Any:
+def import_library(library: str) -> Any:
     """Import a library that only the kit needs.
 
     Raises:

@@ -14,7 +14,7 @@ from zoo.pairing.negotiation import negotiate
 from zoo.pairing.plan import Plan, Route
 from zoo.registry.image_sizes import Size
 from zoo.registry.pyramid import FeatureMap, Needs, Pyramid
-from zoo.testing.surroundings import needed, seeded
+from zoo.testing.surroundings import import_library, make_generator
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -66,7 +66,7 @@ def pyramids(needs: Needs) -> SearchStrategy[Pyramid]:
 
 def plans(needs: Needs) -> SearchStrategy[Plan]:
     """Return the same as plans, which know what each map is made from."""
-    strategies = needed("hypothesis").strategies
+    strategies = import_library("hypothesis").strategies
     fitting = [plan_ladder for plan_ladder in LADDERS if _fits(plan_ladder, needs)]
     if not fitting:
         plan_of(LADDERS[0], USUAL_CHANNELS, needs)  # says why
@@ -105,17 +105,17 @@ def features(plan: Plan, size: Size, batch: int = 2, *, device: str = "cpu", see
     shapes = [(batch, route.output.channels, *map_size(route, size)) for route in plan.routes]
     if device == "meta":
         return [torch.empty(shape, device="meta") for shape in shapes]
-    generator = seeded(seed)
+    generator = make_generator(seed)
     return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
 def map_size(route: Route, size: Size) -> Size:
     """Return (h, w) of one decoder input: the source's size, rounded up as a padded stride gives it, then the adapters'."""
-    height, width = (_adapted(math.ceil(length / route.source.stride), route) for length in size)
+    height, width = (_adapt_length(math.ceil(length / route.source.stride), route) for length in size)
     return height, width
 
 
-def _adapted(length: int, route: Route) -> int:
+def _adapt_length(length: int, route: Route) -> int:
     for adapter in route.adapters:
         length = length * 2**adapter.steps if adapter.steps > 0 else math.ceil(length / 2**-adapter.steps)
     return length

@@ -22,15 +22,15 @@ def checkpointed(module: nn.Module, *inputs: Any) -> Any:
         return module(*inputs)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_kept(module)
+        return nullcontext(), _keep_statistics(module)
 
     return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
+def _keep_statistics(module: nn.Module) -> Iterator[None]:
     norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    before = [(norm, norm.momentum, _counted(norm)) for norm in norms]
+    before = [(norm, norm.momentum, _copy_count(norm)) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:
@@ -43,5 +43,5 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
                 norm.num_batches_tracked.copy_(count)
 
 
-def _counted(norm: nn.modules.batchnorm._BatchNorm) -> torch.Tensor | None:
+def _copy_count(norm: nn.modules.batchnorm._BatchNorm) -> torch.Tensor | None:
     return None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()

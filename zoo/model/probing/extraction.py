@@ -28,7 +28,7 @@ def cut(
     copies: dict[fx.Node, fx.Node] = {}
     root = nn.Module()
     targets = []
-    for node in _needed(traced, nodes, are_returned=are_returned):
+    for node in _select_needed(traced, nodes, are_returned=are_returned):
         copies[node] = graph.node_copy(node, lambda other: copies[other])
         if node.op in ("get_attr", "call_module"):
             targets.append(str(node.target))
@@ -66,7 +66,7 @@ def _attach(root: nn.Module, target: str, value: Any) -> None:
         setattr(root, name, value)
 
 
-def _needed(traced: Traced, chosen: Iterable[fx.Node], *, are_returned: bool) -> list[fx.Node]:
+def _select_needed(traced: Traced, chosen: Iterable[fx.Node], *, are_returned: bool) -> list[fx.Node]:
     """Return the image and what the chosen nodes are computed from, in-place changes to it and to buffers included.
 
     Where the module itself returns the chosen ones, what changes them afterwards is included as well.
@@ -76,7 +76,7 @@ def _needed(traced: Traced, chosen: Iterable[fx.Node], *, are_returned: bool) ->
         if node.op == "output":
             continue
         is_in_place = node in traced.changing or _is_in_attach(node)
-        changed = _changed(node) if is_in_place and (are_returned or _before(node, needed)) else set()
+        changed = _find_changed(node) if is_in_place and (are_returned or _is_before_any(node, needed)) else set()
         if node in needed or changed & needed or any(each.op == "get_attr" for each in changed):
             needed |= {node, *node.all_input_nodes}
     return [node for node in graph.nodes if node in needed or node.op == "placeholder"]
@@ -100,7 +100,7 @@ def _has_inplace_argument(node: fx.Node) -> bool:
         return False
 
 
-def _changed(node: fx.Node) -> set[fx.Node]:
+def _find_changed(node: fx.Node) -> set[fx.Node]:
     """Return what an in-place node changes: its first argument, and what that may be a view of."""
     changed = set()
     base = node.args[0] if node.args else None
@@ -110,16 +110,16 @@ def _changed(node: fx.Node) -> set[fx.Node]:
     return changed
 
 
-def _before(node: fx.Node, needed: set[fx.Node]) -> bool:
+def _is_before_any(node: fx.Node, needed: set[fx.Node]) -> bool:
     return any(node < other for other in needed)
 
 
 def differing_scopes(
     first: Traced, firsts: Sequence[fx.Node], second: Traced, seconds: Sequence[fx.Node], *, are_returned: bool
 ) -> set[str] | None:
-    """Return the paths of modules whose own code ran differently in two traces; None where they cannot be told."""
-    one = _signatures(_needed(first, firsts, are_returned=are_returned), first.scopes)
-    other = _signatures(_needed(second, seconds, are_returned=are_returned), second.scopes)
+    """Return the paths of modules whose own code ran differently in two traces; None where it cannot be said which."""
+    one = _signatures(_select_needed(first, firsts, are_returned=are_returned), first.scopes)
+    other = _signatures(_select_needed(second, seconds, are_returned=are_returned), second.scopes)
     if one == other:
         return set()
     scopes = {entry[0] for entry in [*one, *other]}

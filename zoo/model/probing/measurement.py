@@ -23,17 +23,17 @@ __all__ = [
     "Layout",
     "TokenGrid",
     "as_map",
-    "attributes_kept",
     "fixed_layout_of",
     "has_sides",
     "layout_of",
     "leaves",
     "named_tensors",
+    "preserve_attributes",
+    "preserve_state",
     "run",
     "set_modes",
     "token_layout_of",
     "tokens_to_map",
-    "untouched",
 ]
 
 META_SIZES = (((512, 768), (1024, 1536)), ((448, 672), (896, 1568)))
@@ -280,7 +280,7 @@ def run(
     )
     if recorder is not None:
         recorder.hold(image, frozenset())
-    with attributes_kept(module), recorder or nullcontext():
+    with preserve_attributes(module), recorder or nullcontext():
         return torch.func.functional_call(module, {**state, **buffers}, (image,)), state
 
 
@@ -291,7 +291,7 @@ def set_modes(module: nn.Module, *, training: bool) -> None:
 
 
 @contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
+def preserve_state(module: nn.Module) -> Iterator[None]:
     """Put back what a forward pass may change: every attribute of every submodule, and the random state."""
     tensors = [*module.parameters(), *module.buffers()]
     accelerators = {tensor.device for tensor in tensors if tensor.device.type not in ("cpu", "meta")}
@@ -302,7 +302,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         for device in accelerators:
             stack.enter_context(torch.random.fork_rng(devices=[device.index or 0], device_type=device.type))
-        stack.enter_context(attributes_kept(module))
+        stack.enter_context(preserve_attributes(module))
         try:
             yield
         finally:
@@ -314,7 +314,7 @@ _CONTAINERS = (dict, set, list, deque, tuple)
 
 
 @contextmanager
-def attributes_kept(module: nn.Module) -> Iterator[None]:
+def preserve_attributes(module: nn.Module) -> Iterator[None]:
     """Put back every attribute of every submodule.
 
     Around each run by itself: what one run puts into a cache, such as LeViT's attention biases, hides from the next which

@@ -23,7 +23,7 @@ from zoo.model.probing.measurement import (
     set_modes,
     token_layout_of,
 )
-from zoo.model.probing.recording import Location, recorded
+from zoo.model.probing.recording import Location, record
 from zoo.model.probing.sightings import Sighting
 
 __all__ = ["Observation"]
@@ -77,7 +77,7 @@ class Observation:
                         self.parameters.setdefault(location, parameters)
 
                     paths = [path for path, _ in self.module.named_modules()]
-                    with recorded(self.module, paths, put):
+                    with record(self.module, paths, put):
                         output = run(self.module, size, self.in_channels, on_meta=on_meta, recorder=recorder)[0]
                     self.recorders.append(recorder)
                     self.tensors.append(tensors)

@@ -14,7 +14,7 @@ from zoo.common.foreign_code import no_exits
 from zoo.errors import NegotiationError, OptionError, PluginError, WeightsError
 from zoo.model.probing.extraction import cut
 from zoo.model.probing.map_checks import check_complete, check_gradients, check_shapes, check_strides
-from zoo.model.probing.measurement import run, untouched
+from zoo.model.probing.measurement import preserve_state, run
 from zoo.model.probing.observation import Observation
 from zoo.model.probing.pruning import pruned
 from zoo.model.probing.recording import RecordedEncoder
@@ -73,7 +73,7 @@ def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int
         )
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
         raise PluginError(f"{owner} has lazy parameters without a shape; call it once on an image before it is probed.")
-    with untouched(module):
+    with preserve_state(module):
         return _spec_of(Observation(module, in_channels, image_size))
 
 
@@ -118,7 +118,7 @@ class ProbedFactory:
         sources = [sighting.source for sighting in chosen]
         layouts = [sighting.layout for sighting in chosen]
         encoder: nn.Module
-        with untouched(self.module):
+        with preserve_state(self.module):
             if self._traced is not None:
                 encoder = cut(self._traced, sources, layouts, self.module, are_returned=self._are_returned)
             else:

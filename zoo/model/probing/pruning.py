@@ -9,7 +9,7 @@ from itertools import islice
 
 from torch import Tensor, nn
 
-from zoo.model.probing.measurement import META_SIZES, REAL_SIZES, leaves, run, set_modes, untouched
+from zoo.model.probing.measurement import META_SIZES, REAL_SIZES, leaves, preserve_state, run, set_modes
 from zoo.registry.image_sizes import Size
 
 __all__ = ["pruned", "unused_parameters"]
@@ -33,7 +33,7 @@ def pruned(encoder: nn.Module, in_channels: int, image_size: Size | None = None)
     ran: list[tuple[Size, bool]] = []
     all_names = [name for name, _ in encoder.named_parameters()]
     unused = all_names
-    with untouched(encoder):
+    with preserve_state(encoder):
         for training in (False, True):
             set_modes(encoder, training=training)
             runs = _runs(encoder, in_channels, image_size, called)
@@ -43,13 +43,13 @@ def pruned(encoder: nn.Module, in_channels: int, image_size: Size | None = None)
                 unused = [name for name in unused if name in still]
     if not unused or unused == all_names:
         return encoder
-    lighter = _without(encoder, unused, called)
+    lighter = _drop_parameters(encoder, unused, called)
     size, on_meta = ran[0]
     try:
-        with untouched(lighter):
+        with preserve_state(lighter):
             run(lighter, size, in_channels, on_meta=on_meta)
     except Exception:  # noqa: BLE001 (its code reads what lies inside a submodule that it does not call)
-        return _without(encoder, unused, {name for name, _ in encoder.named_modules()})
+        return _drop_parameters(encoder, unused, {name for name, _ in encoder.named_modules()})
     return lighter
 
 
@@ -64,7 +64,7 @@ def _runs(
         is_taken = False
         for size in sizes if image_size is None else (image_size,):
             try:
-                with _noted(encoder, called):
+                with _note_calls(encoder, called):
                     maps, stand_ins = run(encoder, size, in_channels, on_meta=on_meta)
             except Exception:  # noqa: BLE001 (a size or a device that it refuses; the next is tried)
                 continue
@@ -92,7 +92,7 @@ def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: M
 
 
 @contextmanager
-def _noted(module: nn.Module, called: set[str]) -> Iterator[None]:
+def _note_calls(module: nn.Module, called: set[str]) -> Iterator[None]:
     """Add the path of each submodule that is called."""
     handles = []
     try:
@@ -105,20 +105,20 @@ def _noted(module: nn.Module, called: set[str]) -> Iterator[None]:
             handle.remove()
 
 
-def _without(encoder: nn.Module, unused: Iterable[str], called: set[str]) -> nn.Module:
+def _drop_parameters(encoder: nn.Module, unused: Iterable[str], called: set[str]) -> nn.Module:
     """Return the encoder without the parameters named, as a copy that shares all the others.
 
     A submodule that is never called becomes the identity; what is called keeps its values, as buffers.
     """
     dead = set(unused)
-    top = _shallow(encoder)
+    top = _copy_shallowly(encoder)
     owned = {"": top}
     dropped: list[str] = []
 
     def own(path: str) -> nn.Module:
         if path not in owned:
             parent, _, name = path.rpartition(".")
-            owned[path] = _shallow(top.get_submodule(path))
+            owned[path] = _copy_shallowly(top.get_submodule(path))
             own(parent)._modules[name] = owned[path]
         return owned[path]
 
@@ -143,7 +143,7 @@ def _without(encoder: nn.Module, unused: Iterable[str], called: set[str]) -> nn.
     return top
 
 
-def _shallow(module: nn.Module) -> nn.Module:
+def _copy_shallowly(module: nn.Module) -> nn.Module:
     twin = copy.copy(module)
     for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
         twin.__dict__[name] = copy.copy(module.__dict__[name])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zoo.errors import PluginError
 from zoo.model.probing.measurement import Layout, as_map, named_tensors
 
-__all__ = ["Location", "RecordedEncoder", "recorded"]
+__all__ = ["Location", "RecordedEncoder", "record"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Location:
 
 
 @contextmanager
-def recorded(module: nn.Module, paths: Iterable[str], put: Callable[[Location, Tensor], None]) -> Iterator[None]:
+def record(module: nn.Module, paths: Iterable[str], put: Callable[[Location, Tensor], None]) -> Iterator[None]:
     """Call `put` with each tensor that the submodules return, by hooks that are removed afterwards."""
     calls: Counter[str] = Counter()
 
@@ -96,7 +96,7 @@ class RecordedEncoder(nn.Module):
                     raise _AllFound
 
         calls = _uncounted_calls() if torch.compiler.is_compiling() else nullcontext()
-        with calls, recorded(self.module, (location.path for location in self.locations), put), suppress(_AllFound):
+        with calls, record(self.module, (location.path for location in self.locations), put), suppress(_AllFound):
             self.module(image)
         if missing := [location.path or f"output {location.key}" for location in self.locations if location not in found]:
             raise PluginError(

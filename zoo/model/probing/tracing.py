@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from zoo.model.probing.measurement import attributes_kept
+from zoo.model.probing.measurement import preserve_attributes
 
 __all__ = ["ROOT", "Traced", "trace"]
 
@@ -190,7 +190,7 @@ def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
         surroundings = _Surroundings()
         random_states = _random_states()
         try:
-            with surroundings.hooks, attributes_kept(module):
+            with surroundings.hooks, preserve_attributes(module):
                 tracer = _Tracer(leaves, surroundings)
                 graph = tracer.trace(holder)
         except _UntraceableError as error:
