@@ -1,4 +1,4 @@
-"""Files written whole or not at all: beside their place first, then put there in one step."""
+"""Write files whole or not at all: to a draft beside them first, which then replaces them in one step."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ LONGEST = 255
 
 
 @contextmanager
-def draft_of(place: Path) -> Iterator[Path]:
-    """Give a path beside a file's, with the same suffix; what is written there takes the file's place at the end.
+def draft_of(path: Path) -> Iterator[Path]:
+    """Yield a path beside a file's, with the same suffix; the file written there replaces the file at the end.
 
-    The draft is on the disk before it takes that place. After an error it is gone, and the file as it was.
+    The draft is on the disk before it replaces the file. After an error it is removed, and the file is unchanged.
 
     Raises:
-        OSError: it cannot be written, or something else than a regular file has its place.
+        OSError: it cannot be written, or the path is not a regular file's.
     """
     with suppress(FileNotFoundError):
-        check_regular(place)
-    place = resolve_links(place)  # a link stays, and its file is replaced
-    name = f".{place.stem}.{os.getpid()}{place.suffix}"
+        check_regular(path)
+    path = resolve_links(path)  # a link stays, and its file is replaced
+    name = f".{path.stem}.{os.getpid()}{path.suffix}"
     if len(os.fsencode(name)) > LONGEST:
-        name = f".{hashlib.sha256(os.fsencode(place.stem)).hexdigest()[:32]}.{os.getpid()}{place.suffix}"
-    draft = place.with_name(name)
+        name = f".{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:32]}.{os.getpid()}{path.suffix}"
+    draft = path.with_name(name)
     try:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
-        draft.replace(place)
+        draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def replace_file(place: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all.
 
     Raises:
         OSError: it cannot be written.
     """
-    with draft_of(place) as draft:
+    with draft_of(path) as draft:
         draft.write_bytes(content)

@@ -16,7 +16,7 @@ from zoo.common.regular_files import check_regular
 from zoo.common.suggestions import did_you_mean
 from zoo.errors import ConfigError, OptionError
 
-__all__ = ["Count", "Side", "Size", "Strict", "checked", "read_mapping", "read_option", "read_value", "shortened", "written"]
+__all__ = ["Count", "Side", "Size", "Strict", "checked", "read_mapping", "read_option", "read_value", "shorten", "written"]
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 LONGEST_SIDE = 2**17
@@ -73,14 +73,14 @@ def read_mapping(path: Path, example: str = "name: my-run") -> dict[Any, Any]:
     return content
 
 
-def checked(model: type[_Model], content: dict[Any, Any], told: str, model_at: ModelAt | None = None) -> _Model:
+def checked(model: type[_Model], content: dict[Any, Any], heading: str, model_at: ModelAt | None = None) -> _Model:
     """Return a configuration's content as a model.
 
     Args:
         model: what it must be.
         content: as it was read.
-        told: what the message begins with, such as "run.yaml is no valid benchmark configuration".
-        model_at: the model that holds the key at a place, for the keys that are allowed there; by default `model`.
+        heading: begins the message, such as "run.yaml is not a valid benchmark configuration".
+        model_at: returns the model that holds the key at a location, for the list of allowed keys; by default `model`.
 
     Raises:
         ConfigError: a line for each mistake.
@@ -88,8 +88,8 @@ def checked(model: type[_Model], content: dict[Any, Any], told: str, model_at: M
     try:
         return model.model_validate(content)
     except ValidationError as cause:
-        lines = dict.fromkeys(_told(error, content, model_at or (lambda place: model)) for error in cause.errors())
-        raise ConfigError("\n".join([f"{told}:", *lines])) from None
+        lines = dict.fromkeys(_format_error(error, content, model_at or (lambda location: model)) for error in cause.errors())
+        raise ConfigError("\n".join([f"{heading}:", *lines])) from None
 
 
 def read_value(text: str) -> Any:
@@ -104,7 +104,7 @@ def read_value(text: str) -> Any:
     try:
         found = yaml.load(text, Loader=_Loader)
     except _RefusedValue as cause:
-        raise _refused(text, cause) from cause
+        raise _refusal(text, cause) from cause
     except yaml.YAMLError:
         return text
     return str(found) if isinstance(found, UnquotedText) else found
@@ -119,23 +119,23 @@ def read_option(name: str, text: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as cause:
-        raise _refused(f"{name}={text}", cause) from cause
+        raise _refusal(f"{name}={text}", cause) from cause
 
 
-def _refused(text: str, cause: yaml.YAMLError) -> OptionError:
-    return OptionError(f"{shortened(text)} cannot be used: {' '.join(str(cause).split())}.")
+def _refusal(text: str, cause: yaml.YAMLError) -> OptionError:
+    return OptionError(f"{shorten(text)} cannot be used: {' '.join(str(cause).split())}.")
 
 
-def shortened(value: object) -> str:
-    """Return what a value looks like in a message, on one line of a bearable length."""
-    told = repr(value)
-    return told if len(told) <= SHOWN else f"{told[:SHOWN]}..."
+def shorten(value: object) -> str:
+    """Return a value's repr for a message, on one line and cut to a readable length."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def written(content: dict[str, Any]) -> str:
     """Return plain data as the YAML that `read_mapping` reads as the same: text that it would take for a number is quoted."""
-    told: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    return told
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 class _RefusedValue(yaml.YAMLError):
@@ -198,7 +198,7 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, LookupError) as cause:
             kind = node.tag.removeprefix(_CORE)
-            raise _RefusedValue(f"{shortened(node.value)} is not a valid {kind}{node.start_mark}") from cause
+            raise _RefusedValue(f"{shorten(node.value)} is not a valid {kind}{node.start_mark}") from cause
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -208,7 +208,7 @@ class _Loader(yaml.SafeLoader):
             value = key.value if key.tag == f"{_CORE}merge" else str(self.construct_object(key))  # 1, "1" and 0x1 are one key
             if key.tag != f"{_CORE}merge" and value in seen:
                 raise yaml.YAMLError(
-                    f"the key {shortened(key.value)} stands twice, the second time in line {key.start_mark.line + 1}"
+                    f"the key {shorten(key.value)} stands twice, the second time in line {key.start_mark.line + 1}"
                 )
             seen.add(value)
         return super().construct_mapping(node, deep)
@@ -223,7 +223,7 @@ class _Loader(yaml.SafeLoader):
         """Return a whole number of at most 64 bits."""
         value = int(self.construct_scalar(node), 0)
         if not -(2**63) <= value < 2**63:
-            raise _RefusedValue(f"{shortened(node.value)} needs more than 64 bits{node.start_mark}")
+            raise _RefusedValue(f"{shorten(node.value)} needs more than 64 bits{node.start_mark}")
         return value
 
     def number(self, node: yaml.ScalarNode) -> float:
@@ -231,7 +231,7 @@ class _Loader(yaml.SafeLoader):
         written_as = self.construct_scalar(node).lower()
         value = float(re.sub(r"\.(inf|nan)$", r"\1", written_as))
         if math.isinf(value) and "inf" not in written_as:
-            raise _RefusedValue(f"{shortened(node.value)} is larger than any float{node.start_mark}")
+            raise _RefusedValue(f"{shorten(node.value)} is larger than any float{node.start_mark}")
         return value
 
 
@@ -255,13 +255,13 @@ for _kind, _constructor in (("str", _Loader.text), ("int", _Loader.whole_number)
     _Loader.add_constructor(f"{_CORE}{_kind}", _constructor)
 
 
-def _told(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str:
-    """Return one line for a person: the key, what was found and what is allowed."""
+def _format_error(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str:
+    """Return one line for the user: the key, the value found and the values allowed."""
     location = list(error["loc"])
     if location[:1] == ["size"] and len(location) > 1:
-        given = content["size"]
-        place, found = (f"size.{location[1]}", given[location[1]]) if isinstance(location[1], int) else ("size", given)
-        return f"  {place}: a side is a whole number from 1 to {LONGEST_SIDE:,}, or a pair [height, width]; found {found!r}."
+        size = content["size"]
+        key, found = (f"size.{location[1]}", size[location[1]]) if isinstance(location[1], int) else ("size", size)
+        return f"  {key}: a side is a whole number from 1 to {LONGEST_SIDE:,}, or a pair [height, width]; found {found!r}."
     named = [part for part in location if part not in _TAGS]
     key = ".".join(str(part) for part in named) or "the file"
     if error["type"] == "extra_forbidden":
@@ -271,9 +271,9 @@ def _told(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str:
     if error["type"] == "missing":
         return f"  {key}: this key is required."
     message = str(error["msg"]).removeprefix("Value error, ")
-    given = "" if error["type"] == "value_error" else f"; found {shortened(error['input'])}"
-    return f"  {key}: {message}{given}."
+    found = "" if error["type"] == "value_error" else f"; found {shorten(error['input'])}"
+    return f"  {key}: {message}{found}."
 
 
 _TAGS = ("pairing", "reference", "count", "range", "bool", "constrained-int")
-"""What pydantic names the kinds of a union in an error's place; a user wrote no such key."""
+"""Parts of the location in pydantic's errors that name the kinds of a union, and no key that the user wrote."""

@@ -95,7 +95,7 @@ class Grid:
             self,
             headings=tuple(self.headings[column] for column in columns),
             sections=tuple(
-                tuple(replace(row, cells=_chosen(row.cells, columns), styles=_chosen(row.styles, columns)) for row in section)
+                tuple(replace(row, cells=_select(row.cells, columns), styles=_select(row.styles, columns)) for row in section)
                 for section in self.sections
             ),
         )
@@ -160,27 +160,27 @@ class Document:
         before_it: Grid | Line | None = None
         for part in self.parts:
             if isinstance(part, Grid):
-                shown += _drawn(part, width, least[part.headings])
+                shown += _draw(part, width, least[part.headings])
             else:
                 if isinstance(before_it, Line) and (before_it.kind, before_it.style) != (part.kind, part.style):
                     shown.append(Text(""))
-                shown.append(Text(_numbered(part, part.text), style=part.style))
+                shown.append(Text(_format_numbered(part, part.text), style=part.style))
             before_it = part
         return Group(*shown)
 
 
-def _chosen(values: tuple[str, ...], places: Sequence[int]) -> tuple[str, ...]:
-    return tuple(values[place] for place in places) if values else ()
+def _select(values: tuple[str, ...], indexes: Sequence[int]) -> tuple[str, ...]:
+    return tuple(values[index] for index in indexes) if values else ()
 
 
-def _numbered(line: Line, text: str) -> str:
+def _format_numbered(line: Line, text: str) -> str:
     return text if line.number is None else f"{line.number}. {text}"
 
 
-def _drawn(grid: Grid, width: int, least: Sequence[int]) -> Iterator[RenderableType]:
+def _draw(grid: Grid, width: int, least: Sequence[int]) -> Iterator[RenderableType]:
     """Yield a table as rich draws it, and the lines that say what it has no room for."""
     if grid.is_split:
-        yield from (_rich(share, is_narrow=False) for share in _shares(grid, width))
+        yield from (_rich_table(share, is_narrow=False) for share in _split_columns(grid, width))
         return
     moved: list[str] = []
     kept = list(range(len(grid.headings)))
@@ -192,21 +192,21 @@ def _drawn(grid: Grid, width: int, least: Sequence[int]) -> Iterator[RenderableT
     is_narrow = grid.select(kept).width() > width
     of_section = [column for column in kept if is_narrow and grid.headings[column].is_of_section]
     kept = [column for column in kept if column not in of_section]
-    dropped = _without_room(grid, kept, width) if is_narrow else []
+    dropped = _columns_without_room(grid, kept, width) if is_narrow else []
     shown = [column for column in kept if column not in dropped]
     above = [
         ", ".join(f"{grid.headings[column].text} {cells[column]}" for column in of_section if cells[column])
         for cells in (section[0].cells for section in grid.sections)
     ]
     is_whole = len(shown) == len(least) and not is_narrow
-    yield _rich(grid.select(shown), is_narrow=is_narrow, above=above, least=least if is_whole else None)
+    yield _rich_table(grid.select(shown), is_narrow=is_narrow, above=above, least=least if is_whole else None)
     if moved:
         yield Text(f"All rows: {', '.join(moved)}.")
     if dropped:
         yield Text(f"No room for: {', '.join(grid.headings[column].text for column in dropped)}; {grid.more}.")
 
 
-def _rich(grid: Grid, *, is_narrow: bool, above: Sequence[str] = (), least: Sequence[int] | None = None) -> Table:
+def _rich_table(grid: Grid, *, is_narrow: bool, above: Sequence[str] = (), least: Sequence[int] | None = None) -> Table:
     drawn = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 0) if is_narrow else (0, 1))
     for column, heading in enumerate(grid.headings):
         text = heading.text.replace(" ", "\n") if is_narrow else heading.text
@@ -216,30 +216,30 @@ def _rich(grid: Grid, *, is_narrow: bool, above: Sequence[str] = (), least: Sequ
             overflow="fold",
             min_width=least[column] if least else None,
         )
-    for place, section in enumerate(grid.sections):
-        if place:
+    for index, section in enumerate(grid.sections):
+        if index:
             drawn.add_section()
-        if above and above[place]:
-            drawn.add_row(Text(above[place], style="italic"))
+        if above and above[index]:
+            drawn.add_row(Text(above[index], style="italic"))
         for row in section:
-            cells = map(_folded, row.cells) if is_narrow else row.cells
+            cells = map(_fold, row.cells) if is_narrow else row.cells
             drawn.add_row(*map(Text, cells, row.styles or ("",) * len(row.cells)), style=row.style)
     return drawn
 
 
-def _folded(cell: str) -> str:
+def _fold(cell: str) -> str:
     """Return a cell with an interval, or what follows it, in a line of its own."""
     return cell.replace(" [", "\n[").replace("] ", "]\n").replace(" ±", "\n±")
 
 
-def _without_room(grid: Grid, columns: Sequence[int], width: int) -> list[int]:
+def _columns_without_room(grid: Grid, columns: Sequence[int], width: int) -> list[int]:
     """Return the columns to leave out so that no word of the others is broken."""
 
-    def needed(column: int) -> int:
-        lines = (line for row in grid.rows for line in _folded(row.cells[column]).split("\n"))
+    def width_of(column: int) -> int:
+        lines = (line for row in grid.rows for line in _fold(row.cells[column]).split("\n"))
         return 1 + max(map(len, [*grid.headings[column].text.split(" "), *lines]))
 
-    widths = {column: needed(column) for column in columns}
+    widths = {column: width_of(column) for column in columns}
     dropped: list[int] = []
     can_go = (column for column in columns if grid.headings[column].drop_order is not None)
     for column in sorted(can_go, key=lambda column: grid.headings[column].drop_order or 0):
@@ -250,7 +250,7 @@ def _without_room(grid: Grid, columns: Sequence[int], width: int) -> list[int]:
     return sorted(dropped)
 
 
-def _shares(grid: Grid, width: int) -> Iterator[Grid]:
+def _split_columns(grid: Grid, width: int) -> Iterator[Grid]:
     """Yield a table in parts that fit side by side, each with the first column."""
     first, *others = (MARGIN + needed for needed in grid.widths())
     share: list[int] = []
@@ -283,7 +283,7 @@ def _markdown(parts: Sequence[Grid | Line]) -> str:
         if part.kind in ("title", "paragraph"):
             blocks.append(f"**{text}**" if part.kind == "title" else text)
         else:
-            item = f"- {text}" if part.number is None else _numbered(part, text)
+            item = f"- {text}" if part.number is None else _format_numbered(part, text)
             if before == kind or (before and part.number is not None and not before[1]):
                 blocks[-1] += f"\n{item}"
             else:

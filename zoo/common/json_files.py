@@ -1,4 +1,4 @@
-"""JSON files of a run: written whole, and read so that a damaged one is a `ValueError`."""
+"""Read and write JSON files of a run: a file is written whole, and a damaged one is a `ValueError`."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from zoo.common.regular_files import check_regular
 __all__ = ["as_json", "read_json", "write_json"]
 
 
-def read_json(place: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Return the keys and values of a JSON file.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no JSON, nested without end, or no keys and values.
+        ValueError: it is not JSON, is nested too deeply, or is not a mapping.
     """
-    check_regular(place)
+    check_regular(path)
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as cause:
         raise ValueError("nested too deeply") from cause
-    if not isinstance(found, dict):
-        raise ValueError(f"a {type(found).__name__} in place of keys and values")
-    return found
+    if not isinstance(content, dict):
+        raise ValueError(f"a {type(content).__name__} instead of keys and values")
+    return content
 
 
-def write_json(place: Path, facts: Mapping[str, Any]) -> None:
+def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     """Write plain data, whole or not at all.
 
     Raises:
         OSError: it cannot be written.
     """
-    replace_file(place, (json.dumps(facts, indent=2) + "\n").encode())
+    replace_file(path, (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def as_json(facts: Mapping[str, Any]) -> dict[str, Any]:

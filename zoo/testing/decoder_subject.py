@@ -68,7 +68,7 @@ class DecoderSubject:
         plan: Plan | None = None,
         classes: int = CLASSES,
     ) -> nn.Module:
-        """Build a new module for a plan's pyramid, by default the most usual one; `classes` is for one that makes the logits."""
+        """Build a new module for a plan's pyramid, by default the most usual; `classes` is for one that makes the logits."""
         chosen = self.options if options is None else options
         given = decoder_keywords(self.entry.spec, classes)
         return call_factory(self.entry, seed, (plan or self.plans[0]).pyramid, **given, **self.entry.spec.constants, **chosen)
