@@ -17,7 +17,7 @@ class Package:
 
     Attributes:
         name: of the distribution and its module.
-        file: a pattern of the file's place in it.
+        file: a pattern of the file's path in it.
         licence: of the weights.
     """
 

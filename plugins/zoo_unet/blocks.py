@@ -29,7 +29,7 @@ def initialise(decoder: nn.Module) -> None:
 
     Convolutions keep the variance of what goes through a ReLU (He et al. 2015, arXiv:1502.01852). Transposed ones begin as
     nearest upsampling of a random projection that keeps the variance: their taps are equal (ICNR, Aitken et al. 2017,
-    arXiv:1707.02937). With PyTorch's own start what the coarse maps say arrives weakened, and is learned late.
+    arXiv:1707.02937). With PyTorch's default weights the coarse maps reach the output attenuated, and are learned late.
     """
     for layer in decoder.modules():
         if isinstance(layer, nn.ConvTranspose2d):
@@ -95,7 +95,7 @@ class AttentionGate(nn.Module):
 
     The skip is brought to the gating signal's grid by a 2x2 convolution of stride 2 (as in the authors' repository,
     ozan-oktay/Attention-Gated-Networks), both are mapped to the same width, added, rectified and mapped to one
-    coefficient a place in 0 to 1, which is resampled to the skip's grid and multiplied with it.
+    coefficient in 0 to 1 for each pixel, which is resampled to the skip's grid and multiplied by it.
 
     Shapes: skip (N, skip_channels, H, W), gating (N, gating_channels, about H/2, about W/2) -> (N, skip_channels, H, W).
     """
@@ -109,11 +109,13 @@ class AttentionGate(nn.Module):
 
     def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
         """Return the attention coefficients on the skip's grid: (N, 1, H, W), each in 0 to 1."""
-        keys = self.theta(zoo.plugin.padded(skip, skip.shape[-2] % 2, skip.shape[-1] % 2))  # a last row gets a place of its own
+        keys = self.theta(
+            zoo.plugin.padded(skip, skip.shape[-2] % 2, skip.shape[-1] % 2)
+        )  # so that an odd last row or column counts
         signal = zoo.plugin.resized(self.phi(gating), keys.shape[-2:])
         scores = self.psi(F.relu(keys + signal)).sigmoid()
         return F.interpolate(scores, size=skip.shape[-2:], mode="bilinear", align_corners=False)
 
     def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
-        """Return the skip, each place weighted by its coefficient."""
+        """Return the skip, each pixel weighted by its coefficient."""
         return skip * self.coefficients(skip, gating)

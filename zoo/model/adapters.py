@@ -1,4 +1,4 @@
-"""The modules that a plan may put between an encoder's feature map and a decoder's input."""
+"""Build the modules that a plan inserts between an encoder's feature map and a decoder's input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ChannelNorm", "build_adapters"]
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of (N, C, H, W) at each place, as ViTDet's (detectron2) `LayerNorm`."""
+    """Layer normalization over the channels of (N, C, H, W) at each pixel, as ViTDet's (detectron2) `LayerNorm`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise: (N, C, H, W) -> (N, C, H, W)."""
@@ -41,7 +41,7 @@ def _synthesise(adapter: Adapter) -> nn.Module:
     """One level of the simple feature pyramid (Li et al. 2022, arXiv:2203.16527; detectron2's `SimpleFeaturePyramid`)."""
     if adapter.steps > 0:
         scale = _learned_steps(adapter)
-    else:  # rounding up, so that a map of one place stays one
+    else:  # rounding up, so that a map of one pixel stays one
         scale = [nn.MaxPool2d(kernel_size=2, stride=2, ceil_mode=True) for _ in range(-adapter.steps)]
     width, out = adapter.widths[-1], adapter.out_channels
     return nn.Sequential(

@@ -70,7 +70,7 @@ def _build_decoder(resolved: Resolved) -> nn.Module:
 
 
 def decoder_keywords(spec: DecoderSpec, classes: int) -> dict[str, Any]:
-    """Return what a decoder's factory is given beside the pyramid, its constants and its options."""
+    """Return the keywords that zoo passes to a decoder's factory beside its constants and options."""
     return {"classes": classes} if spec.makes_logits else {}
 
 
@@ -140,7 +140,7 @@ def _call_factory(
     given: dict[str, Any],
     options: Mapping[str, Any],
 ) -> nn.Module:
-    """Call a plugin's factory; what it raises is the plugin's error, with its cause."""
+    """Import and call a plugin's factory; an exception that it raises becomes a PluginError."""
     avoidance = f"Leave {entry.full_id} out to do without it."
     loading = "" if given.get("weights") is None else "Fetching and reading weights may take as long. "
     with plugin_code(f"Importing the factory {entry.spec.factory!r} of {entry.full_id}", avoidance=avoidance):
@@ -157,7 +157,7 @@ def _call_factory(
 
 
 def _check_materialized(module: nn.Module, owner: str) -> None:
-    """Refuse layers that wait for their first input: until then they cannot be counted, initialized, saved or trained."""
+    """Refuse lazy layers: until their first input they cannot be counted, initialized, saved or trained."""
     lazy = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if is_lazy(tensor)]
     if lazy:
         raise PluginError(
@@ -167,7 +167,7 @@ def _check_materialized(module: nn.Module, owner: str) -> None:
 
 
 def _read_parameters(factory: Any, num_arguments: int) -> dict[str, inspect.Parameter] | None:
-    """Return a factory's parameters behind its positional arguments; None where it has no signature to read."""
+    """Return a factory's parameters after its positional arguments; None if it has no readable signature."""
     try:
         return dict(list(inspect.signature(factory).parameters.items())[num_arguments:])
     except (TypeError, ValueError):

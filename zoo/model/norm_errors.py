@@ -16,7 +16,7 @@ MESSAGES = ("Expected more than 1 value per channel when training", "Expected mo
 
 
 def is_of_single_values(cause: ValueError) -> bool:
-    """Tell whether a norm was given a single value a channel, of which there is no variance."""
+    """Tell whether a norm failed because it got a single value per channel, which has no variance."""
     return str(cause).startswith(MESSAGES)
 
 

@@ -1,4 +1,4 @@
-"""Check what a model's parts return, by shape alone: nothing is kept, so it holds in a graph and in a replica as well."""
+"""Check the outputs of a model's parts by shape alone; nothing is stored, so it works in a graph and a replica too."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["check_map", "describe"]
 
 
 def check_map(output: object, *, of: str, channels: int, batch: int, remedy: str) -> Tensor:
-    """Return what a part of a model returned, which must be one floating-point tensor (batch, channels, h, w).
+    """Return the output of a model's part, which must be one floating-point tensor (batch, channels, h, w).
 
     Args:
-        output: what it returned.
+        output: the part's.
         of: names the part in the error.
         channels: the expected size of the second axis.
         batch: the expected size of the first axis; an export may keep it open.
-        remedy: what to do about another output.
+        remedy: ends the error's message.
 
     Raises:
-        PluginError: it is something else.
+        PluginError: it is not.
     """
     if isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point():
         found = output.shape[0]
@@ -33,7 +33,7 @@ def check_map(output: object, *, of: str, channels: int, batch: int, remedy: str
 
 
 def describe(output: object) -> str:
-    """Return what an output is: a tensor's shape and dtype, or a container's type and length."""
+    """Describe an output: a tensor's shape and dtype, or a container's type and length."""
     if isinstance(output, Tensor):
         dtype = "" if output.is_floating_point() else f" of {output.dtype}"
         return f"a tensor of shape {tuple(output.shape)}{dtype}"

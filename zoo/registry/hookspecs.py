@@ -11,9 +11,8 @@ from zoo.registry.specs import DecoderSpec, EncoderSpec
 __all__ = ["API_VERSION", "GROUP", "hookimpl", "hookspec"]
 
 API_VERSION = 1
-"""The version of what plugins and zoo say to each other: these hooks and the specs. A plugin states the one it was made for
-as its module's `zoo_api`; one that states none was made for the first. A later one than this is refused, an earlier one works
-as far as it can."""
+"""The version of the interface between plugins and zoo: these hooks and the specs. A plugin states the version it was made for
+as its module's `zoo_api`, by default 1. A plugin made for a later version is refused; an earlier one works as far as it can."""
 
 GROUP = "zoo"
 """The entry point group that plugins are found through, and pluggy's project name."""
@@ -34,7 +33,7 @@ def zoo_decoders() -> Iterable[DecoderSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def zoo_takeovers() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Return the functions that take over models of other libraries: `package.module:name` by the library's module name.
+    """Return the functions that convert models of other libraries: `package.module:name` by the library's module name.
 
     Each is called as `function(model, preprocessing=...)`, where the model may be a path, and returns a
     `zoo.SegmentationModel` that gives the same output.

@@ -1,4 +1,4 @@
-"""Under which licences the parts of a pairing stand: the encoder's code, the decoder's, and the weights in use. Torch-free."""
+"""The licences of a pairing's parts: the encoder's code, the decoder's, and the weights in use. Torch-free."""
 
 from __future__ import annotations
 

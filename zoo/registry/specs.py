@@ -1,4 +1,4 @@
-"""What a plugin yields: an encoder or a decoder described as plain data, with a factory imported only when built."""
+"""Specs of encoders and decoders: plain data, with a factory that is imported only when one is built."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def import_factory(factory: Factory) -> Any:
 
 
 def _is_finite_number(value: object) -> bool:
-    """Say whether a value is a number that a float can hold; True and False are none."""
+    """Tell whether a value is a finite number that a float can hold, and not True or False."""
     try:
         return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a part's activations computed once more in the backward pass in place of being kept."""
+"""Gradient checkpointing: recompute a module's activations in the backward pass instead of keeping them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["checkpointed"]
 
 
 def checkpointed(module: nn.Module, *inputs: Any) -> Any:
-    """Return `module(*inputs)`, nothing of it kept for the gradient but the inputs (Chen et al. 2016, arXiv:1604.06174).
+    """Return `module(*inputs)`, and keep only the inputs for the backward pass (Chen et al. 2016, arXiv:1604.06174).
 
-    The second computation draws the same dropout, and leaves the batch norms' statistics as the first one made them.
+    The recomputation draws the same dropout, and does not update the batch norms' running statistics again.
     """
     if not torch.is_grad_enabled():
         return module(*inputs)

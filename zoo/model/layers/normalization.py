@@ -1,4 +1,4 @@
-"""From pixels in 0 to 1 to what a model's weights were trained on."""
+"""Normalize pixels in 0 to 1 as a model's weights were trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Normalisation"]
 
 
 class Normalisation(nn.Module):
-    """Brings images (N, channels, H, W) in 0 to 1 to a value range, takes off the mean and divides by the deviation."""
+    """Scales images (N, channels, H, W) in 0 to 1 to a value range, subtracts the mean and divides by the deviation."""
 
     scale: Tensor
     offset: Tensor

@@ -1,4 +1,4 @@
-"""Resizing and padding of maps whose size may be open: left out where it changes nothing, and never frozen into an export."""
+"""Resize and pad maps whose size an export may keep open: skipped where it changes nothing, and never fixed to one size."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["is_open", "is_same", "padded", "resized"]
 
 
 def resized(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
-    """Return a map at another size; the map itself where it has that size.
+    """Return a map resized to `size`, or the map itself if it has that size.
 
-    `if x.shape[-2:] != size: x = F.interpolate(...)` decides by the sizes that an export happens to see, which is wrong for
-    others in silence. Where sizes are open, this resizes unless they are known to be equal for every image.
+    `if x.shape[-2:] != size: x = F.interpolate(...)` decides by the sizes of the one image that an export sees, and is silently
+    wrong for others. Where sizes are open, this resizes unless they are known to be equal for every image.
 
     Shapes: (N, C, h, w) -> (N, C, H, W), where (H, W) is `size`.
 
@@ -33,14 +33,14 @@ def resized(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
 
 
 def padded(x: Tensor, bottom: int | torch.SymInt, right: int | torch.SymInt) -> Tensor:
-    """Return a map with rows and columns of zeros after the last ones: (N, C, H, W) -> (N, C, H + bottom, W + right)."""
+    """Return a map padded with zeros at the bottom and on the right: (N, C, H, W) -> (N, C, H + bottom, W + right)."""
     if is_same((bottom, right), (0, 0)):
         return x
     return F.pad(x, (0, right, 0, bottom))  # type: ignore[arg-type]
 
 
 def is_same(lengths: Sequence[int | torch.SymInt], others: Sequence[int | torch.SymInt]) -> bool:
-    """Return whether lengths are equal; where some are open, whether they are so for every image."""
+    """Return whether lengths are equal; if some are open, whether they are equal for every image."""
     pairs = list(zip(lengths, others, strict=True))
     if any(is_open(*pair) for pair in pairs):
         from torch.fx.experimental.symbolic_shapes import statically_known_true
@@ -50,5 +50,5 @@ def is_same(lengths: Sequence[int | torch.SymInt], others: Sequence[int | torch.
 
 
 def is_open(*lengths: int | torch.SymInt) -> bool:
-    """Return whether an export keeps one of these open, so that nothing may be decided by the value it has now."""
+    """Return whether an export keeps one of these open, so that no decision may depend on its present value."""
     return any(isinstance(length, torch.SymInt) for length in lengths)
