@@ -239,12 +239,14 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
 
 def write_reports(results: Results, has_gpu: bool) -> None:
     """Write what a person reads: the README's rows, all tables, peers, and how each step ended."""
-    from zoo.benchmark.analysis.selection import filtered
+    from zoo.benchmark.analysis.conditions import filter_rows, parse_conditions
+    from zoo.benchmark.analysis.selection import select_rows
     from zoo.benchmark.table.document import document
 
     ending = "gpu" if has_gpu else "cpu"
     tables = _tables(results.store)
-    shown = [filtered(tables["resnet18"], conditions) for conditions in README_ROWS] if "resnet18" in tables else []
+    whole = tables.get("resnet18")
+    shown = [select_rows(whole, filter_rows(whole.rows, parse_conditions(texts))) for texts in README_ROWS] if whole else []
     reports = {
         f"resnet18-{ending}.md": "\n\n".join(document(table).render("markdown") for table in shown if table.rows),
         f"pairings-{ending}.md": "\n\n".join(document(table).render("markdown") for table in tables.values()),

@@ -24,7 +24,7 @@ from report_tables import failed, quality, row
 import zoo
 from zoo.benchmark import BenchConfig, load_config
 from zoo.benchmark.analysis.compare import compare
-from zoo.benchmark.analysis.selection import sorted_by
+from zoo.benchmark.analysis.selection import sort_rows
 from zoo.benchmark.measuring.jobs import Job
 from zoo.benchmark.messages import Failed, Working
 from zoo.benchmark.running.progress import ConsoleWatcher
@@ -219,7 +219,7 @@ def test_programs_read_every_training_with_its_classes(table):
 
 
 def test_rows_are_sorted_by_quality_the_unknown_last(table):
-    names = [row.name for row in sorted_by(table, "-quality").rows]
+    names = [row.name for row in sort_rows(table.rows, "-quality")]
     assert all("never-trains" in name for name in names[-2:])
 
 

@@ -52,13 +52,13 @@ def compare(
     """
     from zoo.benchmark.analysis.compare import compare as compare_runs
     from zoo.benchmark.analysis.compare_document import document, told_trial
-    from zoo.benchmark.analysis.selection import chosen_runs
+    from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.trial import told_block
 
     form = format or format_of(output)
     share = None if fail_if_slower is None else _share(fail_if_slower)
     with opened_store(store) as opened:
-        (before,), (after,) = chosen_runs(opened, [run_a]), chosen_runs(opened, [run_b])
+        (before,), (after,) = select_runs(opened, [run_a]), select_runs(opened, [run_b])
         found = compare_runs(opened, before, after, by=by.value if by else None, anywhere=different_devices)
         show_results(document(found), form, output, store)
     if share is None:
@@ -74,9 +74,9 @@ def compare(
 
 def _share(text: str) -> float:
     """Return "5%" or "0.05" as a share; "5" could mean either."""
-    from zoo.benchmark.analysis.fields import quantity
+    from zoo.benchmark.analysis.facts import FACTS
 
-    share = quantity("ratio", text, "--fail-if-slower")
+    share, _ = FACTS["ratio"].parse(text, "--fail-if-slower")
     if share < 0 or (share >= 1 and "%" not in text):
         raise OptionError(f"--fail-if-slower {text}: give a share of the time, such as 5% or 0.05.")
     return share

@@ -116,10 +116,10 @@ def check_writable(output: Path) -> None:
 
 def read_table(opened: Store, runs: Sequence[str] | None) -> Table:
     """Return the table of the runs asked for, by default of the latest."""
-    from zoo.benchmark.analysis.selection import chosen_runs
+    from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.table.table import table_of
 
-    return table_of(opened, *chosen_runs(opened, runs or []))
+    return table_of(opened, *select_runs(opened, runs or []))
 
 
 def show_results(shown: Document, form: FormatName, output: Path | None, store: Path) -> None:

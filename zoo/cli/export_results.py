@@ -39,7 +39,7 @@ def export_results(
     store: StoreOption = STORE,
 ) -> None:
     """Write every fact of some runs' rows, or their raw samples, as CSV, JSON or Parquet, for other programs."""
-    from zoo.benchmark.analysis.selection import chosen_runs
+    from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.table.export import exported_rows, exported_samples
     from zoo.benchmark.table.table import table_of
     from zoo.common.rendering import write_whole
@@ -48,7 +48,7 @@ def export_results(
     if form is ExportFormat.parquet and output is None:
         raise OptionError("--format parquet takes a file: give --output FILE.parquet.")
     with opened_store(store) as opened:
-        chosen = chosen_runs(opened, runs or [])
+        chosen = select_runs(opened, runs or [])
         content = exported_samples(opened, chosen, form) if samples else exported_rows(table_of(opened, *chosen), form)
     if output is None:
         answer(content.decode(), nl=False)

@@ -1,4 +1,4 @@
-"""The command `zoo recommend`: which measured pairings to choose within given limits."""
+"""The command `zoo recommend`: the measured pairings worth choosing within limits."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class ModeName(StrEnum):
 
 @app.command()
 def recommend(
+    context: typer.Context,
     runs: RunsArgument = None,
     device: Annotated[
         str | None,
@@ -44,28 +45,18 @@ def recommend(
     format: Annotated[FormatName, typer.Option("--format", "-f", help="How to write it.")] = FormatName.table,
     store: StoreOption = STORE,
 ) -> None:
-    """Say which measured pairings to choose within given limits, with the code that builds each, and what limits the choice.
+    """Recommend the measured pairings that meet some limits, with the code that builds each, and say what each limit excludes.
 
-    A limit holds for the whole interval of what was measured. Exit status 1: no pairing fits.
+    A limit holds for the whole interval of a measurement. Exit status 1: no pairing fits.
     """
-    from zoo.benchmark.analysis.fields import quantity
     from zoo.benchmark.analysis.recommend import LIMITS
-    from zoo.benchmark.analysis.recommend import recommend as recommend_of
+    from zoo.benchmark.analysis.recommend import recommend as recommend_pairings
     from zoo.benchmark.analysis.recommend_document import document
 
-    given = {
-        "max_latency": max_latency,
-        "max_memory": max_memory,
-        "max_parameters": max_parameters,
-        "max_flops": max_flops,
-        "min_throughput": min_throughput,
-        "min_quality": min_quality,
-    }
-    limits = {
-        name: quantity(LIMITS[name], text, f"--{name.replace('_', '-')}") for name, text in given.items() if text is not None
-    }
+    # typer needs a parameter for each limit; its value is taken by the name that the limit has in LIMITS.
+    limits = {name: context.params[name] for name in LIMITS if context.params[name] is not None}
     with opened_store(store) as opened:
-        found = recommend_of(
+        recommendation = recommend_pairings(
             read_table(opened, runs),
             device=device,
             mode=mode.value,
@@ -75,6 +66,6 @@ def recommend(
             maximize=maximize,
             **limits,
         )
-        show_results(document(found), format, None, store)
-    if not found.fits:
+        show_results(document(recommendation), format, None, store)
+    if not recommendation.fits:
         raise typer.Exit(1)

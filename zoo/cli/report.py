@@ -25,11 +25,11 @@ def report(
 
     It needs nothing from outside: send it, open it anywhere, print it.
     """
-    from zoo.benchmark.analysis.selection import chosen_runs
+    from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.report import write_report
     from zoo.benchmark.table.table import table_of
 
     gc.enable()  # switched off by the `zoo` script for a quick start
     with opened_store(store) as opened:
-        write_report(table_of(opened, *chosen_runs(opened, runs or [])), output)
+        write_report(table_of(opened, *select_runs(opened, runs or [])), output)
     note(f"Written to {output} ({output.stat().st_size / 1e6:.1f} MB).")

@@ -63,18 +63,19 @@ def table(
 
     Exit status 1: no row meets the conditions.
     """
-    from zoo.benchmark.analysis.selection import filtered, nothing_left, sorted_by
-    from zoo.benchmark.analysis.selection import pareto as pareto_of
+    from zoo.benchmark.analysis.conditions import explain_no_match, filter_rows, parse_conditions
+    from zoo.benchmark.analysis.pareto import pareto_rows
+    from zoo.benchmark.analysis.selection import select_rows, sort_rows
     from zoo.benchmark.table.columns import chosen_columns
     from zoo.benchmark.table.document import document
 
     form = format or format_of(output)
+    conditions = parse_conditions(where or [])
     with opened_store(store) as opened:
         whole = read_table(opened, runs)
-        found = filtered(whole, where or [])
-        if not found.rows:
-            fail(nothing_left(whole, where or []), 1)
-        found = pareto_of(found, pareto) if pareto else found
-        found = sorted_by(found, sort) if sort else found
-        chosen = chosen_columns(found.rows, columns)
-        show_results(document(found, chosen), form, output, store)
+        rows = filter_rows(whole.rows, conditions)
+        if not rows:
+            fail(explain_no_match(whole.rows, conditions), 1)
+        rows = pareto_rows(rows, pareto) if pareto else rows
+        rows = sort_rows(rows, sort) if sort else rows
+        show_results(document(select_rows(whole, rows), chosen_columns(rows, columns)), form, output, store)

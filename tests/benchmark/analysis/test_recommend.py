@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from made_stores import BASIC, BILINEAR, SECONDS, add_run
 from report_tables import quality
 
-from zoo.benchmark.analysis.fields import quantity
-from zoo.benchmark.analysis.recommend import LIMITS, Limit, recommend
+from zoo.benchmark.analysis.facts import FACTS
+from zoo.benchmark.analysis.recommend import LIMITS, loosen, parse_limit, recommend
 from zoo.benchmark.analysis.recommend_document import document
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.table import table_of
@@ -60,12 +60,12 @@ def test_without_limits_all_that_no_other_beats_are_picked_block_by_block(table)
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
-        ({"max_latency": 0.025}, [BASIC]),
-        ({"max_memory": 150 * MIB}, [BILINEAR]),
-        ({"max_parameters": 13e6}, [BILINEAR]),
-        ({"max_flops": 3.5e9}, [BILINEAR]),
-        ({"min_throughput": 40}, [BASIC]),
-        ({"max_latency": 0.05, "max_memory": 500 * MIB}, [BASIC, BILINEAR]),
+        ({"max_latency": "25ms"}, [BASIC]),
+        ({"max_memory": "150MiB"}, [BILINEAR]),
+        ({"max_parameters": "13M"}, [BILINEAR]),
+        ({"max_flops": "3.5G"}, [BILINEAR]),
+        ({"min_throughput": "40"}, [BASIC]),
+        ({"max_latency": "0.05s", "max_memory": "500MiB"}, [BASIC, BILINEAR]),
     ],
 )
 def test_a_limit_leaves_those_that_keep_it(table, limits, expected):
@@ -78,10 +78,10 @@ def test_a_limit_must_hold_for_the_unfavourable_end_of_the_interval(table):
     row = next(row for row in table.rows if row.name == BASIC)
     wide = replace(row, latency=Estimate(median=0.020, low=0.015, high=0.026))
     noisy = replace(table, rows=(wide,))
-    assert recommend(noisy, max_latency=0.026).fits
-    assert not recommend(noisy, max_latency=0.0259).fits
-    assert recommend(noisy, min_throughput=1 / 0.026).fits
-    assert not recommend(noisy, min_throughput=1 / 0.0259).fits
+    assert recommend(noisy, max_latency="26ms").fits
+    assert not recommend(noisy, max_latency="25.9ms").fits
+    assert recommend(noisy, min_throughput="38.4615").fits
+    assert not recommend(noisy, min_throughput="38.4616").fits
 
 
 def test_latencies_whose_intervals_overlap_are_a_tie(table):
@@ -99,12 +99,12 @@ def test_latencies_whose_intervals_overlap_are_a_tie(table):
 def test_quality_is_an_objective_where_it_is_measured_and_missed_where_it_is_not(table):
     assert "this is about cost alone" in text_of(recommend(table))
     better = replace(table, rows=tuple(replace(row, quality=quality(0.8 if row.name == BASIC else 0.7)) for row in table.rows))
-    found = recommend(better, batch=1, min_quality=0.75)
+    found = recommend(better, batch=1, min_quality="0.75")
     assert picks(found) == [[BASIC]]
     assert "best quality" in found.choices[0].picks[0].best_in
     assert "this is about cost alone" not in text_of(found)
     with pytest.raises(OptionError, match=r"--min-quality 0\.75: quality is not measured in these runs"):
-        recommend(table, min_quality=0.75)
+        recommend(table, min_quality="0.75")
 
 
 def test_the_best_quality_comes_first_and_of_those_that_seeds_cannot_tell_apart_the_fastest(table):
@@ -131,9 +131,14 @@ def test_what_cannot_be_maximised_is_told(table, maximize, told):
         recommend(table, maximize=maximize)
 
 
+def test_an_unknown_limit_names_the_one_that_was_meant(table):
+    with pytest.raises(OptionError, match=r"There is no limit 'max_latancy'\. Did you mean 'max_latency'"):
+        recommend(table, max_latancy="20ms")
+
+
 def test_each_limit_says_how_many_it_excludes_and_what_a_looser_one_would_let_in(table):
-    found = recommend(table, batch=1, max_latency=0.025, max_memory=250 * MIB)
-    latency, memory = found.choices[0].limits
+    found = recommend(table, batch=1, max_latency="25ms", max_memory="250MiB")
+    latency, memory = found.choices[0].exclusions
     assert (latency.missed, latency.alone, latency.nearest.name) == (1, 1, BILINEAR)
     assert (memory.missed, memory.alone, memory.nearest) == (0, 0, None)
     assert "--max-latency 25ms excludes 1 of 2, 1 of them by itself. With --max-latency 30.1ms instead" in text_of(found)
@@ -141,20 +146,20 @@ def test_each_limit_says_how_many_it_excludes_and_what_a_looser_one_would_let_in
 
 
 def test_where_nothing_fits_each_limit_says_what_comes_closest(table):
-    found = recommend(table, batch=1, max_latency=0.005, max_memory=20 * MIB)
+    found = recommend(table, batch=1, max_latency="5ms", max_memory="20MiB")
     assert not found.fits
     assert picks(found) == [[]]
-    assert {reached.limit.column: reached.nearest.name for reached in found.choices[0].limits} == {
+    assert {exclusion.limit.fact.name: exclusion.nearest.name for exclusion in found.choices[0].exclusions} == {
         "latency": BASIC,
         "memory": BILINEAR,
     }
     told = text_of(found)
     assert "No pairing fits with --max-latency 5ms --max-memory 20MiB" in told
-    assert "Closest is resnet18 x unet-bilinear: it keeps --max-memory 100MiB, but misses --max-latency 5ms too." in told
+    assert "Closest is resnet18 x unet-bilinear: it meets --max-memory 100MiB, but misses --max-latency 5ms too." in told
 
 
 def test_a_reference_is_no_pairing_and_stands_where_nothing_else_fits(table):
-    found = recommend(table, batch=1, max_latency=0.015)
+    found = recommend(table, batch=1, max_latency="15ms")
     assert picks(found) == [["peer"]]
     assert not found.fits
     assert "a reference, to compare pairings with" in text_of(found)
@@ -167,7 +172,7 @@ def test_failed_rows_are_never_picked_but_told(store, tmp_path):
         found = recommend(table_of(other, 1))
     assert picks(found) == [[BILINEAR]]
     assert "1 pairing(s) failed there" in text_of(found)
-    with pytest.raises(OptionError, match="None of the 3 rows asked about was measured"):
+    with pytest.raises(OptionError, match="None of the 3 selected rows was measured"):
         recommend(table_of(store, 3))
 
 
@@ -175,10 +180,10 @@ def test_rows_that_lack_an_objective_are_left_out_and_named(table):
     rows = [replace(row, live_bytes=None) if row.name == BASIC else row for row in table.rows]
     found = recommend(replace(table, rows=tuple(rows)), batch=1)
     assert picks(found) == [[BILINEAR]]
-    assert "Left out, for they lack a value of latency, memory, parameters: resnet18 x unet-basic." in text_of(found)
-    limited = recommend(replace(table, rows=tuple(rows)), batch=1, max_memory=500 * MIB)
-    assert limited.choices[0].limits[0].unknown == 1
-    assert "excludes 1 of 2 (1 for want of a value)" in text_of(limited)
+    assert "Left out, because a value of latency, memory, parameters is missing: resnet18 x unet-basic." in text_of(found)
+    limited = recommend(replace(table, rows=tuple(rows)), batch=1, max_memory="500MiB")
+    assert limited.choices[0].exclusions[0].unknown == 1
+    assert "excludes 1 of 2 (1 without a value)" in text_of(limited)
     each = [replace(row, live_bytes=None) if row.name == BASIC else replace(row, parameters=None) for row in table.rows]
     assert picks(recommend(replace(table, rows=tuple(each)), batch=1)) == [[BASIC]]
 
@@ -201,10 +206,10 @@ def test_blocks_are_chosen_by_what_they_are(table, asked, blocks):
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"batch": 8}, "--batch 8: nothing of that was measured; there is: 1, 4"),
-        ({"size": (32, 64)}, "--size 32x64: nothing of that was measured; there is: 64x64"),
-        ({"dtype": "bfloat16"}, "there is: float32"),
-        ({"device": "cuda"}, "there is: cpu (Abacus 3000)"),
+        ({"batch": 8}, "--batch 8 was not measured in these runs; measured: 1, 4."),
+        ({"size": (32, 64)}, "--size 32x64 was not measured in these runs; measured: 64x64."),
+        ({"dtype": "bfloat16"}, "measured: float32."),
+        ({"device": "cuda"}, "measured: cpu (Abacus 3000)."),
     ],
 )
 def test_what_was_not_measured_is_told_with_what_was(table, asked, told):
@@ -214,7 +219,7 @@ def test_what_was_not_measured_is_told_with_what_was(table, asked, told):
 
 
 def test_a_run_of_training_alone_says_so(store):
-    with pytest.raises(OptionError, match="--mode inference: nothing of that was measured; there is: training"):
+    with pytest.raises(OptionError, match="--mode inference was not measured in these runs; measured: training"):
         recommend(table_of(store, 2))
 
 
@@ -230,36 +235,37 @@ SHARES = st.floats(min_value=0.2, max_value=3)
 @given(st.dictionaries(st.sampled_from([name for name in LIMITS if name != "min_quality"]), SHARES, max_size=3), st.data())
 def test_every_pick_keeps_its_promise_and_every_looser_limit_lets_its_row_in(table, shares, data):
     usual = {"max_latency": 0.025, "max_memory": 150 * MIB, "max_parameters": 13e6, "max_flops": 3.5e9, "min_throughput": 40}
-    limits = {name: usual[name] * share for name, share in shares.items()}
+    limits = {name: FACTS[LIMITS[name][0]].format(usual[name] * share) for name, share in shares.items()}
     found = recommend(table, batch=1, **limits)
     measured = [row for row in table.rows if row.block == found.choices[0].block and row.code]
-    bounds = [Limit(keyword=name, bound=bound) for name, bound in limits.items()]
-    fitting = {row.name for row in measured if all(bound.keeps(row) for bound in bounds)}
+    conditions = [parse_limit(name, value) for name, value in limits.items()]
+    fitting = {row.name for row in measured if all(limit.meets(row) for limit in conditions)}
     assert found.choices[0].fitting == len(fitting)
     assert found.fits is bool(fitting)
     for pick in found.choices[0].picks if fitting else ():
         assert pick.row.name in fitting
-        assert all(bound.reached(pick.row) <= bound.bound for bound in bounds if bound.is_upper)
-    for reached in found.choices[0].limits:
-        if reached.nearest and not reached.also_missed:
-            looser = reached.limit.loosened(reached.nearest)
-            option, _, typed = str(looser).partition(" ")
-            assert quantity(LIMITS[looser.keyword], typed, option) == looser.bound
-            again = recommend(table, batch=1, **(limits | {looser.keyword: looser.bound}))
+        for limit in conditions:
+            bound, _ = limit.fact.parse(limit.value, limit.option)
+            assert limit.fact.value(pick.row) <= bound if limit.sign == "<=" else limit.fact.value(pick.row) >= bound
+    for exclusion in found.choices[0].exclusions:
+        if exclusion.nearest and not exclusion.also_missed:
+            option, _, typed = str(loosen(exclusion.limit, exclusion.nearest)).partition(" ")
+            name = option.removeprefix("--").replace("-", "_")
+            again = recommend(table, batch=1, **(limits | {name: typed}))
             assert again.choices[0].fitting > found.choices[0].fitting
 
 
 @given(st.floats(min_value=1e-5, max_value=1e3))
-def test_a_loosened_limit_is_kept_and_hardly_looser_than_need_be(table, seconds):
+def test_a_loosened_limit_is_met_and_hardly_looser_than_need_be(table, seconds):
     row = replace(table.rows[1], latency=Estimate(median=seconds, low=seconds, high=seconds))
-    for limit in (Limit(keyword="max_latency", bound=1e-9), Limit(keyword="min_throughput", bound=1e9)):
-        looser = limit.loosened(row)
-        assert looser.keeps(row)
-        assert looser.bound == pytest.approx(limit.reached(row), rel=0.011)
+    for limit in (parse_limit("max_latency", "1e-6ms"), parse_limit("min_throughput", "1e9")):
+        looser = loosen(limit, row)
+        assert looser.meets(row)
+        assert looser.fact.parse(looser.value, looser.option)[0] == pytest.approx(limit.fact.value(row), rel=0.011)
 
 
 def test_csv_and_json_hold_the_picks_with_their_code(table):
-    found = recommend(table, batch=1, max_latency=0.025)
+    found = recommend(table, batch=1, max_latency="25ms")
     (row,) = csv.DictReader(io.StringIO(document(found).render("csv")))
     assert (row["pairing"], row["code"]) == (BASIC, "zoo.build('resnet18', 'unet-basic')")
     facts = json.loads(document(found).render("json"))
@@ -270,7 +276,7 @@ def test_csv_and_json_hold_the_picks_with_their_code(table):
 
 
 def test_where_nothing_fits_csv_has_its_heading_and_json_says_so(table):
-    found = recommend(table, batch=1, max_latency=0.001)
+    found = recommend(table, batch=1, max_latency="1ms")
     (heading,) = document(found).render("csv").splitlines()
     assert heading == document(recommend(table, batch=1)).render("csv").splitlines()[0]
     facts = json.loads(document(found).render("json"))
@@ -279,13 +285,13 @@ def test_where_nothing_fits_csv_has_its_heading_and_json_says_so(table):
 
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_no_line_is_wider_than_the_terminal_and_the_code_is_whole(table, width):
-    text = plain_text(document(recommend(table, max_latency=0.025)).view(width), width)
+    text = plain_text(document(recommend(table, max_latency="25ms")).view(width), width)
     assert max(map(len, text.splitlines())) <= width
     assert "1. zoo.build('resnet18', 'unet-basic')" in text.splitlines()
 
 
 def test_markdown_has_the_table_the_code_and_the_limits(table):
-    lines = document(recommend(table, batch=1, max_latency=0.025)).render("markdown").splitlines()
+    lines = document(recommend(table, batch=1, max_latency="25ms")).render("markdown").splitlines()
     assert any(line.startswith("| 1 | resnet18 x unet-basic |") for line in lines)
     assert "1. `zoo.build('resnet18', 'unet-basic')`" in lines
     assert any(line.startswith("- --max-latency 25ms excludes 1 of 2.") for line in lines)

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from made_stores import BASIC, BILINEAR, COSTS, SECONDS, add_run
 from report_tables import quality
 
-from zoo.benchmark.analysis.fields import quantity, told_quantity
-from zoo.benchmark.analysis.selection import chosen_runs, filtered, nothing_left, pareto, sorted_by
+from zoo.benchmark.analysis.conditions import explain_no_match, filter_rows, parse_conditions
+from zoo.benchmark.analysis.facts import FACTS
+from zoo.benchmark.analysis.pareto import pareto_rows
+from zoo.benchmark.analysis.selection import select_rows, select_runs, sort_rows
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.columns import COLUMNS, column_named
 from zoo.benchmark.table.table import table_of
@@ -42,6 +44,14 @@ def plain(store):
     return table_of(store, 1).rows[1]
 
 
+def select(table, conditions):
+    return select_rows(table, filter_rows(table.rows, parse_conditions(conditions)))
+
+
+def front(table, names):
+    return select_rows(table, pareto_rows(table.rows, names))
+
+
 def names(table):
     return [row.name for row in table.rows]
 
@@ -59,7 +69,7 @@ def names(table):
     ],
 )
 def test_a_run_is_chosen_by_its_number_its_name_or_as_the_latest(store, asked, found):
-    assert chosen_runs(store, asked) == found
+    assert select_runs(store, asked) == found
 
 
 @pytest.mark.parametrize(
@@ -67,7 +77,7 @@ def test_a_run_is_chosen_by_its_number_its_name_or_as_the_latest(store, asked, f
 )
 def test_an_unknown_run_is_told_with_all_that_there_are(store, asked, told):
     with pytest.raises(StoreError) as raised:
-        chosen_runs(store, ["1", asked])
+        select_runs(store, ["1", asked])
     message = str(raised.value)
     assert told in message
     assert all(f"{run.id}  {run.name}  started {run.started}" in message for run in store.runs())
@@ -78,14 +88,14 @@ def test_of_many_runs_an_error_lists_the_latest(tmp_path):
         for number in range(15):
             add_run(store, name=f"run-{number}", rounds=20, done=0)
         with pytest.raises(StoreError, match="3 earlier ones; `zoo runs` lists all") as raised:
-            chosen_runs(store, ["none"])
+            select_runs(store, ["none"])
     assert "run-14" in str(raised.value)
     assert "run-2 " not in str(raised.value)
 
 
 def test_an_empty_store_has_no_latest_run(tmp_path):
     with closing(Store(tmp_path / "zoo.sqlite")) as store, pytest.raises(StoreError, match="holds no run yet"):
-        chosen_runs(store)
+        select_runs(store)
 
 
 def everything(row):
@@ -144,21 +154,21 @@ def everything(row):
     ],
 )
 def test_a_condition_keeps_the_rows_that_meet_it(table, condition, meets):
-    assert filtered(table, [condition]).rows == tuple(row for row in table.rows if meets(row))
+    assert select(table, [condition]).rows == tuple(row for row in table.rows if meets(row))
 
 
 def test_several_conditions_all_hold_and_none_keeps_everything(table):
-    both = filtered(table, ["batch=1", "mode=inference and run=1"])
+    both = select(table, ["batch=1", "mode=inference and run=1"])
     assert both.rows == tuple(row for row in table.rows if (row.batch, row.mode, row.run) == (1, "inference", 1))
-    assert filtered(table, []) == table
+    assert select(table, []) == table
 
 
 def test_what_is_left_keeps_its_run_and_its_checks_alone(table):
-    kept = filtered(table, ["run=1 and mode=training and batch=4"])
+    kept = select(table, ["run=1 and mode=training and batch=4"])
     assert [run.id for run in kept.runs] == [1]
     assert {check.block for check in kept.checks} == {row.block for row in kept.rows}
     assert len(table.checks) > len(kept.checks) == 1
-    nothing = filtered(table, ["batch=5"])
+    nothing = select(table, ["batch=5"])
     assert (nothing.rows, nothing.runs) == ((), table.runs)
 
 
@@ -171,9 +181,9 @@ def test_what_is_left_keeps_its_run_and_its_checks_alone(table):
         ("latency<", "NAME OP VALUE"),
         ("<20", "NAME OP VALUE"),
         ("", "NAME OP VALUE"),
-        ("latency<20MiB", "us µs ms s. A bare number is in ms"),
-        ("latency<fast", "'fast' is no value of latency"),
-        ("latency<nan", "'nan' is no value of latency"),
+        ("latency<20MiB", "us µs ms s. A number without a unit is in ms"),
+        ("latency<fast", "'fast' is not a value of latency"),
+        ("latency<nan", "'nan' is not a value of latency"),
         ("memory<20M", "MiB"),
         ("batch<4ms", "without a unit"),
         ("latency~2*", "latency is a number and goes with = != < <= > >=; found ~"),
@@ -185,12 +195,14 @@ def test_what_is_left_keeps_its_run_and_its_checks_alone(table):
 )
 def test_a_condition_that_cannot_be_read_says_what_can(table, condition, told):
     with pytest.raises(OptionError, match="--where") as raised:
-        filtered(table, [condition])
+        select(table, [condition])
     assert told in str(raised.value)
 
 
 def test_where_no_row_is_left_each_condition_says_why(table):
-    told = nothing_left(table, ["latency<1ms and mode=inference", "decoder=unet", "quality>0.5", "tie=no"])
+    told = explain_no_match(
+        table.rows, parse_conditions(["latency<1ms and mode=inference", "decoder=unet", "quality>0.5", "tie=no"])
+    )
     lines = told.splitlines()
     assert f"of the {len(table.rows)}" in lines[0]
     assert re.search(r"latency<1ms: none meets it; latency goes from [\d.]+ms to [\d.]+ms", lines[1])
@@ -201,8 +213,8 @@ def test_where_no_row_is_left_each_condition_says_why(table):
 
 def test_every_column_can_be_named_and_has_the_unit_of_its_heading(table):
     for column in COLUMNS:
-        filtered(table, [f"{column.name}=none"])
-        sorted_by(table, column.name)
+        select(table, [f"{column.name}=none"])
+        sort_rows(table.rows, column.name)
     for name, text, value in [
         ("latency", "20", 0.02),
         ("p90", "20", 0.02),
@@ -220,20 +232,22 @@ def test_every_column_can_be_named_and_has_the_unit_of_its_heading(table):
         ("quality", ".7", 0.7),
         ("throughput", "3e1", 30),
     ]:
-        assert quantity(name, text) == pytest.approx(value)
-        assert quantity(name, told_quantity(name, value)) == pytest.approx(value)
+        fact = FACTS[name]
+        assert fact.parse(text, name)[0] == pytest.approx(value)
+        assert fact.parse(fact.format(value), name)[0] == pytest.approx(value)
 
 
 @given(
     st.floats(min_value=1e-6, max_value=1e6),
     st.sampled_from(["latency", "memory", "parameters", "flops", "ratio", "efficiency"]),
 )
-def test_a_told_quantity_reads_as_what_it_was(value, name):
-    assert quantity(name, told_quantity(name, value)) == pytest.approx(value, rel=1e-5)
+def test_a_formatted_number_reads_as_what_it_was(value, name):
+    fact = FACTS[name]
+    assert fact.parse(fact.format(value), name)[0] == pytest.approx(value, rel=1e-5)
 
 
 def test_rows_are_sorted_by_a_column_either_way_with_the_unknown_last(table):
-    up, down = ([row.latency and row.latency.median for row in sorted_by(table, name).rows] for name in ("latency", "-latency"))
+    up, down = ([row.latency and row.latency.median for row in sort_rows(table.rows, name)] for name in ("latency", "-latency"))
     known = [value for value in up if value is not None]
     assert len(known) == len(table.rows) - 1
     assert up == [*sorted(known), None]
@@ -241,46 +255,46 @@ def test_rows_are_sorted_by_a_column_either_way_with_the_unknown_last(table):
 
 
 def test_rows_are_sorted_by_several_columns_the_first_counting_most(table):
-    rows = sorted_by(table, "mode, -batch,pairing").rows
+    rows = sort_rows(table.rows, "mode, -batch,pairing")
     assert [(row.mode, -row.batch, row.name) for row in rows] == sorted((row.mode, -row.batch, row.name) for row in table.rows)
-    assert sorted_by(table, "encoder").rows[-1].encoder == ""
+    assert sort_rows(table.rows, "encoder")[-1].encoder == ""
     assert set(rows) == set(table.rows)
 
 
 @pytest.mark.parametrize("name", ["latenzy", "-latenzy", "mode,latenzy", ""])
 def test_an_unknown_column_to_sort_by_is_told(table, name):
     with pytest.raises(OptionError, match="--sort: there is no column"):
-        sorted_by(table, name)
+        sort_rows(table.rows, name)
 
 
 def test_pareto_keeps_what_no_other_of_the_same_block_beats(table):
-    kept = pareto(table, "latency,parameters")
-    assert set(names(filtered(kept, ["run=1"]))) == {"peer"}
-    pairings = pareto(filtered(table, ["encoder!=none"]), "latency, parameters")
-    assert names(filtered(pairings, ["run=1 and batch=1 and mode=inference"])) == [BASIC, BILINEAR]
-    assert set(names(filtered(pairings, ["run=2"]))) == {BILINEAR}
-    assert names(filtered(pairings, ["run=3"])) == [BILINEAR]
+    kept = front(table, "latency,parameters")
+    assert set(names(select(kept, ["run=1"]))) == {"peer"}
+    pairings = front(select(table, ["encoder!=none"]), "latency, parameters")
+    assert names(select(pairings, ["run=1 and batch=1 and mode=inference"])) == [BASIC, BILINEAR]
+    assert set(names(select(pairings, ["run=2"]))) == {BILINEAR}
+    assert names(select(pairings, ["run=3"])) == [BILINEAR]
 
 
 @pytest.mark.parametrize(
     ("named", "told"),
     [
-        ("latency,quality", "quality is not measured in these rows of run 1 (nightly), 2 (2024), 3 (nightly)"),
-        ("latency,mode", "'mode' is a column, but has no better end"),
+        ("latency,quality", "quality is not measured in these rows of run 1, 2, 3"),
+        ("latency,mode", "in 'mode' neither less nor more is better"),
         ("latensy", "Did you mean 'latency'?"),
         ("", "there is no column ''"),
     ],
 )
 def test_an_objective_that_cannot_be_one_is_told(table, named, told):
     with pytest.raises(OptionError, match="--pareto") as raised:
-        pareto(table, named)
+        front(table, named)
     assert told in str(raised.value)
 
 
 def test_no_row_with_every_objective_is_told(table, plain):
     rows = (replace(plain, quality=quality(0.5), latency=None), plain)
     with pytest.raises(OptionError, match="no row has a value of all of latency,quality"):
-        pareto(replace(table, rows=rows), "latency,quality")
+        front(replace(table, rows=rows), "latency,quality")
 
 
 VALUES = st.sampled_from([1, 2, 3, 4, 5, 1, 2, 3, 4, None])
@@ -319,9 +333,9 @@ def test_no_kept_row_is_beaten_and_every_dropped_one_is_or_lacks_a_value(table, 
     counted = [row for row in rows if counts(row)]
     if not counted:
         with pytest.raises(OptionError):
-            pareto(replace(table, rows=rows), "latency,parameters,quality")
+            front(replace(table, rows=rows), "latency,parameters,quality")
         return
-    kept = pareto(replace(table, rows=rows), "latency,parameters,quality").rows
+    kept = front(replace(table, rows=rows), "latency,parameters,quality").rows
     assert all(counts(row) for row in kept)
     for row in counted:
         assert (row in kept) is not any(beats(other, row) for other in counted)

@@ -1,186 +1,180 @@
-"""A recommendation as a document: what a person reads, and what a program does. Torch-free."""
+"""Present a recommendation as a document, for people and for programs. Torch-free."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from zoo.benchmark.analysis.recommend import Choice, Reached, Recommendation
+from zoo.benchmark.analysis.conditions import Condition
+from zoo.benchmark.analysis.recommend import Choice, Exclusion, Pick, Recommendation, loosen
 from zoo.benchmark.table import document as table_document
-from zoo.benchmark.table.columns import Column, column_named
+from zoo.benchmark.table.columns import column_named
 from zoo.benchmark.table.rows import Row
-from zoo.benchmark.trial import told_block
+from zoo.benchmark.trial import BLOCK_FACTS, told_block
 from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 
-__all__ = ["document", "records"]
+__all__ = ["document"]
 
 NO_QUALITY = (
     "Quality was not measured in these runs: this is about cost alone. The cheapest pairing need not segment well; "
     "compare their quality on your own images."
 )
-NO_PAIRING = "a reference, to compare pairings with; zoo.build does not make it"
-USUAL = ("contiguous", "eager")
-OWN_FIELDS = ("code", "best_in")
-"""What a pick's record has beside the table's."""
+REFERENCE = "a reference, to compare pairings with; zoo.build does not build it"
+DEFAULTS = ("contiguous", "eager")
+"""The memory format and the runtime that a name leaves out."""
 
 
 def document(recommendation: Recommendation) -> Document:
     """Return the recommendation: block by block what to choose, its code, and what limits it; CSV holds the picks alone."""
-    is_silent = not recommendation.has_quality and recommendation.fits
+    needs_warning = recommendation.fits and not recommendation.has_quality
     return Document(
         parts=(
             Line(text=_title(recommendation), kind="title", style="bold"),
-            *([Line(text=NO_QUALITY, style="yellow")] if is_silent else []),
+            *([Line(text=NO_QUALITY, style="yellow")] if needs_warning else []),
             *(part for choice in recommendation.choices for part in _parts(recommendation, choice)),
             *(Line(text=text, kind="item") for text in _notes(recommendation)),
         ),
-        records=partial(records, recommendation),
+        records=lambda: [record for choice in recommendation.choices for record in _records(recommendation, choice.picks)],
         facts=partial(_facts, recommendation),
-        fields=(*table_document.records(replace(recommendation.table, rows=recommendation.table.rows[:1]))[0], *OWN_FIELDS),
+        # CSV has these even where there is no pick.
+        fields=tuple(_records(recommendation, [Pick(row=recommendation.table.rows[0], best_in=())])[0]),
     )
 
 
 def _parts(recommendation: Recommendation, choice: Choice) -> Iterator[Grid | Line]:
-    """Yield a choice's heading, its picks with their code, and how each limit bounds it."""
+    """Yield a choice's heading, its picks with their code, and what each limit excludes."""
     yield Line(text=f"{_heading(recommendation, choice)}:", style="bold" if choice.picks else "bold red")
     if choice.picks:
-        columns = _columns(choice)
-        numbers = (Heading(text=column.heading, is_number=True) for column in columns)
+        limited = (exclusion.limit.fact.name for exclusion in choice.exclusions)
+        columns = [column_named(name) for name in dict.fromkeys([*choice.objectives, *limited])]
         rows = (
-            (str(place), _name(pick.row), *(column.cell(pick.row) for column in columns), ", ".join(pick.best_in) or "between")
-            for place, pick in enumerate(choice.picks, 1)
+            (str(rank), _name(pick.row), *(column.cell(pick.row) for column in columns), ", ".join(pick.best_in) or "between")
+            for rank, pick in enumerate(choice.picks, 1)
         )
+        numbers = (Heading(text=column.heading, is_number=True) for column in columns)
         yield Grid(
             headings=(Heading(text="", is_number=True), Heading(text="pairing"), *numbers, Heading(text="best in")),
             sections=(tuple(GridRow(cells=cells) for cells in rows),),
         )
-    for place, pick in enumerate(choice.picks, 1):
-        if pick.row.code:
-            yield Line(text=pick.row.code, kind="code", style="cyan", number=place)
-        else:
-            yield Line(text=NO_PAIRING, kind="item", style="cyan", number=place)
-    yield from (Line(text=text, kind="item") for text in _limits(choice))
+    for rank, pick in enumerate(choice.picks, 1):
+        kind: Any = "code" if pick.row.code else "item"
+        yield Line(text=pick.row.code or REFERENCE, kind=kind, style="cyan", number=rank)
+    yield from (Line(text=_describe(exclusion, choice), kind="item") for exclusion in choice.exclusions)
 
 
-def records(recommendation: Recommendation) -> list[dict[str, Any]]:
-    """Return the picks as the table's flat records, with the code that builds each and what it is best in."""
-    picks = [pick for choice in recommendation.choices for pick in choice.picks]
-    flat = table_document.records(replace(recommendation.table, rows=tuple(pick.row for pick in picks)))
-    return [
-        record | {"code": pick.row.code or None, "best_in": "; ".join(pick.best_in) or None}
-        for record, pick in zip(flat, picks, strict=True)
-    ]
-
-
-def _columns(choice: Choice) -> list[Column]:
-    names = [*choice.objectives, *(reached.limit.column for reached in choice.limits)]
-    return [column_named(name) for name in dict.fromkeys(names)]
-
-
-def _limits(choice: Choice) -> Iterator[str]:
-    """Yield how each limit bounds the choice, and what would fit if it were a little looser."""
-    for reached in choice.limits:
-        if not reached.missed:
-            yield f"{reached.limit} excludes none."
-            continue
-        alone = f", {reached.alone} of them by itself" if len(choice.limits) > 1 else ""
-        unknown = f" ({reached.unknown} for want of a value)" if reached.unknown else ""
-        yield f"{reached.limit} excludes {reached.missed} of {choice.measured}{alone}{unknown}.{_nearest(reached)}"
-
-
-def _nearest(reached: Reached) -> str:
-    if reached.nearest is None:
-        return ""
-    looser = reached.limit.loosened(reached.nearest)
-    if reached.also_missed:
-        others = " and ".join(map(str, reached.also_missed))
-        return f" Closest is {_name(reached.nearest)}: it keeps {looser}, but misses {others} too."
-    return f" With {looser} instead, {_name(reached.nearest)} would fit."
+def _describe(exclusion: Exclusion, choice: Choice) -> str:
+    """Return how many pairings a limit excludes, and which would fit if it were a little looser."""
+    if not exclusion.missed:
+        return f"{exclusion.limit} excludes none."
+    alone = f", {exclusion.alone} of them by itself" if len(choice.exclusions) > 1 else ""
+    unknown = f" ({exclusion.unknown} without a value)" if exclusion.unknown else ""
+    sentence = f"{exclusion.limit} excludes {exclusion.missed} of {choice.measured}{alone}{unknown}."
+    if exclusion.nearest is None:
+        return sentence
+    looser, name = loosen(exclusion.limit, exclusion.nearest), _name(exclusion.nearest)
+    if exclusion.also_missed:
+        others = " and ".join(map(str, exclusion.also_missed))
+        return f"{sentence} Closest is {name}: it meets {looser}, but misses {others} too."
+    return f"{sentence} With {looser} instead, {name} would fit."
 
 
 def _heading(recommendation: Recommendation, choice: Choice) -> str:
     run, *block = choice.block
     row = next(row for row in recommendation.table.rows if row.block == choice.block)
     where = f"{told_block(block)} on {row.device_name} ({row.device})"
-    told = f"run {run}, {where}" if len({each.block[0] for each in recommendation.choices}) > 1 else where
+    if len({each.block[0] for each in recommendation.choices}) > 1:
+        where = f"run {run}, {where}"
     if not choice.measured and not choice.picks:
-        return f"{told}: no pairing was measured"
-    if not choice.picks:
-        return f"{told}: none of {choice.measured} pairings fits"
+        return f"{where}: no pairing was measured"
     if not choice.fitting:
-        return f"{told}: none of {choice.measured} pairings fits, only a model that is none"
-    fits = "fits" if choice.fitting == 1 else "fit"
-    fitting = f"{choice.fitting} of {choice.measured} pairings {fits}" if choice.limits else f"{choice.measured} pairings"
-    return f"{told}: {fitting}, {len(choice.picks)} worth choosing"
+        reference = ", only a reference" if choice.picks else ""
+        return f"{where}: none of {choice.measured} pairings fits{reference}"
+    verb = "fits" if choice.fitting == 1 else "fit"
+    fitting = f"{choice.fitting} of {choice.measured} pairings {verb}" if choice.exclusions else f"{choice.measured} pairings"
+    return f"{where}: {fitting}, {len(choice.picks)} worth choosing"
 
 
 def _title(recommendation: Recommendation) -> str:
     runs = ", ".join(f"run {run.id} {run.name} ({run.started[:10]})" for run in recommendation.table.runs)
     limits = f" with {' '.join(map(str, recommendation.limits))}" if recommendation.limits else ""
-    told = "What to choose" if recommendation.fits else "No pairing fits"
-    return f"{told}{limits}, by {runs}"
+    return f"{'What to choose' if recommendation.fits else 'No pairing fits'}{limits}, by {runs}"
 
 
 def _notes(recommendation: Recommendation) -> Iterator[str]:
     for choice in recommendation.choices:
         if choice.lacking:
             names = ", ".join(_name(row) for row in choice.lacking)
-            yield f"Left out, for they lack a value of {', '.join(choice.objectives)}: {names}."
+            yield f"Left out, because a value of {', '.join(choice.objectives)} is missing: {names}."
         if choice.failed:
             yield f"{choice.failed} pairing(s) failed there and are not counted; `zoo table --where failure!=none` says why."
-    objectives = dict.fromkeys(name for choice in recommendation.choices for name in choice.objectives)
+    objectives = ", ".join(dict.fromkeys(name for choice in recommendation.choices for name in choice.objectives))
     if objectives:
+        seeds = ", or the seeds cannot tell the qualities apart" if recommendation.has_quality else ""
         yield (
-            f"worth choosing = no other that fits is as good in {', '.join(objectives)} and better in one of them; "
-            "tie: the intervals of the latencies overlap"
-            + (", or seeds cannot tell the qualities apart" if "quality" in objectives else "")
-            + "."
+            f"worth choosing = no other that fits is at least as good in {objectives}, and better in one of them; "
+            f"tie = the intervals of the latencies overlap{seeds}."
         )
     if recommendation.limits:
-        yield "A limit is kept where the unfavourable end of the interval keeps it."
+        yield "A pairing meets a limit if the worse end of its interval meets it."
     if recommendation.has_quality:
         yield from (f"{note}." for note in table_document.quality_notes(recommendation.table))
     yield f"From {recommendation.table.store}."
 
 
 def _name(row: Row) -> str:
-    return ", ".join((row.name, *(value for value in (row.memory_format, row.runtime) if value not in USUAL)))
+    return ", ".join((row.name, *(value for value in (row.memory_format, row.runtime) if value not in DEFAULTS)))
+
+
+def _records(recommendation: Recommendation, picks: Sequence[Pick]) -> list[dict[str, Any]]:
+    """Return picks as the table's flat records, with the code that builds each and what it is best in."""
+    records = table_document.records(replace(recommendation.table, rows=tuple(pick.row for pick in picks)))
+    return [
+        record | {"code": pick.row.code or None, "best_in": "; ".join(pick.best_in) or None}
+        for record, pick in zip(records, picks, strict=True)
+    ]
 
 
 def _facts(recommendation: Recommendation) -> dict[str, Any]:
-    picks = records(recommendation)
     return {
         "runs": [{"id": run.id, "name": run.name, "started": run.started} for run in recommendation.table.runs],
-        "limits": {limit.keyword: limit.bound for limit in recommendation.limits},
+        "limits": {_keyword(limit): _bound(limit) for limit in recommendation.limits},
         "fits": recommendation.fits,
         "is_about_cost_alone": not recommendation.has_quality,
-        "choices": [_plain(choice, picks) for choice in recommendation.choices],
-    }
-
-
-def _plain(choice: Choice, picks: list[dict[str, Any]]) -> dict[str, Any]:
-    keys = {pick.row.key for pick in choice.picks}
-    return {
-        **dict(zip(("run", "mode", "batch", "height", "width", "dtype"), choice.block, strict=True)),
-        "measured": choice.measured,
-        "fitting": choice.fitting,
-        "failed": choice.failed,
-        "objectives": list(choice.objectives),
-        "picks": [record for record in picks if record["key"] in keys and record["run"] == choice.block[0]],
-        "limits": [
+        "choices": [
             {
-                "limit": reached.limit.keyword,
-                "bound": reached.limit.bound,
-                "missed": reached.missed,
-                "missed_alone": reached.alone,
-                "unknown": reached.unknown,
-                "nearest": reached.nearest.key if reached.nearest else None,
-                "nearest_pairing": reached.nearest.name if reached.nearest else None,
-                "nearest_reaches": reached.limit.reached(reached.nearest) if reached.nearest else None,
-                "nearest_also_misses": [limit.keyword for limit in reached.also_missed],
+                **dict(zip(("run", *BLOCK_FACTS), choice.block, strict=True)),
+                "measured": choice.measured,
+                "fitting": choice.fitting,
+                "failed": choice.failed,
+                "objectives": list(choice.objectives),
+                "picks": _records(recommendation, choice.picks),
+                "limits": [_plain(exclusion) for exclusion in choice.exclusions],
             }
-            for reached in choice.limits
+            for choice in recommendation.choices
         ],
     }
+
+
+def _plain(exclusion: Exclusion) -> dict[str, Any]:
+    limit, nearest = exclusion.limit, exclusion.nearest
+    return {
+        "limit": _keyword(limit),
+        "bound": _bound(limit),
+        "missed": exclusion.missed,
+        "missed_alone": exclusion.alone,
+        "unknown": exclusion.unknown,
+        "nearest": nearest.key if nearest else None,
+        "nearest_pairing": nearest.name if nearest else None,
+        "nearest_reaches": limit.fact.value(nearest) if nearest else None,
+        "nearest_also_misses": [_keyword(other) for other in exclusion.also_missed],
+    }
+
+
+def _keyword(limit: Condition) -> str:
+    return limit.option.removeprefix("--").replace("-", "_")
+
+
+def _bound(limit: Condition) -> float:
+    return limit.fact.parse(limit.value, limit.option)[0]

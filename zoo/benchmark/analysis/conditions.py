@@ -1,0 +1,167 @@
+"""Parse conditions on rows, such as `latency<20ms`, and filter rows by them. Torch-free.
+
+A condition is `NAME OP VALUE`. All of several conditions must hold, whether they are given one by one or joined by " and ".
+
+| NAME | OP | VALUE |
+| --- | --- | --- |
+| `latency`, `p90`, `busy` | `=` `!=` `<` `<=` `>` `>=` | ms, or with a unit: `us` `ms` `s` |
+| `build`, `first` | the same | seconds, or with such a unit |
+| `memory`, `live`, `allocated`, `rss` | the same | MiB, or `B` `KiB` `MiB` `GiB` `kB` `MB` `GB` |
+| `parameters`, `parts` (the encoder's) | the same | millions, or `k` `M` `G` |
+| `flops` | the same | GFLOPs, or `M` `G` `T` |
+| `efficiency` | the same | percent |
+| `ratio`, `busy_ratio`, `quality`, `quality_difference` | the same | a number, or with `%` |
+| `run`, `batch`, `throughput`, `rounds`, `fits` | the same | a number |
+| `size` | the same, and `~` | `256x320`, or `256` for a square; `<` and `>` compare the number of pixels |
+| `pairing`, `encoder`, `decoder`, `licences`, `flags`, `failure` | `=` `!=` `~` | text; `~` a glob or a part, in any case |
+| `mode`, `data`, `device`, `device_name`, `dtype`, `format`, `runtime`, `role` | the same | the same |
+| `tie` | `=` `!=` | `yes` or `no`: whether the row cannot be told from its baseline |
+| any | `=` `!=` | `none`: not measured, or does not apply |
+
+`==` is `=`. Two numbers are equal if they agree in as many digits as are typed: 14.87 ms is `latency=14.9`. A value that was
+not measured meets `=none` alone, not even `!=`. A value may be quoted.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from zoo.benchmark.analysis.facts import Fact, Kind, find_fact
+from zoo.benchmark.table.rows import Row
+from zoo.errors import OptionError
+from zoo.registry.image_sizes import read_size
+
+__all__ = ["Condition", "explain_no_match", "filter_rows", "parse_conditions"]
+
+SHOWN_VALUES = 12
+"""How many values a message lists."""
+
+ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+SIGNS: dict[Kind, tuple[str, ...]] = {
+    "number": ("=", "!=", *ORDERINGS),
+    "size": ("=", "!=", *ORDERINGS, "~"),
+    "text": ("=", "!=", "~"),
+    "yes or no": ("=", "!="),
+}
+COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(==|!=|<=|>=|=|<|>|~)(.*)", re.DOTALL)
+JOINED = re.compile(r"\s+and\s+(?=[A-Za-z_]\w*\s*(?:==|!=|<=|>=|=|<|>|~))")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """A condition on a row.
+
+    Attributes:
+        value: as the user typed it.
+        option: the option that it was typed for.
+        meets: whether a row meets it.
+
+    Raises:
+        OptionError: the fact cannot be compared in this way or with this value.
+    """
+
+    fact: Fact
+    sign: str
+    value: str
+    option: str = "--where"
+    meets: Callable[[Row], bool] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meets", _make_test(self))
+
+    def __str__(self) -> str:
+        return f"{self.fact.name}{self.sign}{self.value}" if self.option == "--where" else f"{self.option} {self.value}"
+
+
+def parse_conditions(texts: Iterable[str]) -> list[Condition]:
+    """Return the conditions that a user typed; this module's docstring says how one is written.
+
+    Raises:
+        OptionError: a condition that cannot be read, with an unknown name, or a value that the name cannot have.
+    """
+    return [_parse_condition(part.strip()) for text in texts for part in JOINED.split(text)]
+
+
+def filter_rows(rows: Iterable[Row], conditions: Iterable[Condition]) -> list[Row]:
+    """Return the rows that meet all conditions."""
+    return [row for row in rows if all(condition.meets(row) for condition in conditions)]
+
+
+def explain_no_match(rows: Sequence[Row], conditions: Sequence[Condition]) -> str:
+    """Return why no row meets all conditions: how many rows meet each, and which values there are where none does."""
+    return "\n".join([f"No row meets every condition; of the {len(rows)}", *_count_matches(rows, conditions)])
+
+
+def _count_matches(rows: Sequence[Row], conditions: Sequence[Condition]) -> Iterator[str]:
+    for condition in conditions:
+        count = len(filter_rows(rows, [condition]))
+        result = f"{count} meet it" if count else f"none meets it; {_describe_values(rows, condition.fact)}"
+        yield f"  {condition}: {result}"
+
+
+def _describe_values(rows: Sequence[Row], fact: Fact) -> str:
+    values = [value for row in rows if (value := fact.value(row)) is not None]
+    if not values:
+        return f"{fact.name} is known of no row"
+    if fact.kind == "number":
+        return f"{fact.name} goes from {fact.format(min(values))} to {fact.format(max(values))}"
+    names = list(dict.fromkeys(map(fact.format, values)))
+    more = f" and {len(names) - SHOWN_VALUES} more" if len(names) > SHOWN_VALUES else ""
+    return f"{fact.name} is one of: {', '.join(names[:SHOWN_VALUES])}{more}"
+
+
+def _parse_condition(text: str) -> Condition:
+    match = COMPARISON.fullmatch(text)
+    if match is None or not match[3].strip():
+        raise OptionError(
+            f"--where {text!r} is not a condition: write NAME OP VALUE with one of = != < <= > >= ~, such as "
+            "'latency<20ms' or 'encoder~resnet*'."
+        )
+    value = match[3].strip()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        value = value[1:-1]
+    return Condition(fact=find_fact(match[1], "--where"), sign=match[2].replace("==", "="), value=value)
+
+
+def _make_test(condition: Condition) -> Callable[[Row], bool]:
+    fact, sign, text = condition.fact, condition.sign, condition.value
+    where = f"--where '{condition}'" if condition.option == "--where" else str(condition)
+    if text.lower() == "none" and sign in ("=", "!="):
+        return lambda row: (fact.value(row) is None) is (sign == "=")
+    if sign not in SIGNS[fact.kind]:
+        kind = "a number" if fact.kind == "number" else fact.kind
+        raise OptionError(f"{where}: {fact.name} is {kind} and goes with {' '.join(SIGNS[fact.kind])}; found {sign}.")
+    compare = _make_comparison(fact, sign, text, where)
+    return lambda row: (value := fact.value(row)) is not None and compare(value)
+
+
+def _make_comparison(fact: Fact, sign: str, text: str, where: str) -> Callable[[Any], bool]:
+    """Return the test of a value that was measured."""
+    if sign == "~":
+        pattern = text.lower() if any(wildcard in text for wildcard in "*?[") else f"*{text.lower()}*"
+        return lambda value: fnmatchcase(fact.format(value).lower(), pattern)
+    if fact.kind == "number":
+        number, step = fact.parse(text, where)
+        if sign in ORDERINGS:
+            return lambda value: ORDERINGS[sign](value, number)
+        return lambda value: (round(value / step) == round(number / step)) is (sign == "=")
+    if fact.kind == "size":
+        height, width = read_size(text, where)
+        if sign in ORDERINGS:
+            return lambda value: ORDERINGS[sign](value[0], height * width)
+        return lambda value: (value[1:] == (height, width)) is (sign == "=")
+    if fact.kind == "yes or no":
+        text = text.lower()
+        if text not in ("yes", "no"):
+            raise OptionError(f"{where}: {fact.name} is yes or no; found {text!r}.")
+    return lambda value: (fact.format(value) == text) is (sign == "=")
