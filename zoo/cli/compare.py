@@ -51,7 +51,7 @@ def compare(
     Exit status 1: with --fail-if-slower, some trial is slower by more than that with its whole interval, or fails now.
     """
     from zoo.benchmark.analysis.compare import compare as compare_runs
-    from zoo.benchmark.analysis.compare_document import document, told_trial
+    from zoo.benchmark.analysis.compare_document import document, format_trial
     from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.trial import told_block
 
@@ -59,17 +59,17 @@ def compare(
     share = None if fail_if_slower is None else _share(fail_if_slower)
     with opened_store(store) as opened:
         (before,), (after,) = select_runs(opened, [run_a]), select_runs(opened, [run_b])
-        found = compare_runs(opened, before, after, by=by.value if by else None, anywhere=different_devices)
-        show_results(document(found), form, output, store)
+        comparison = compare_runs(opened, before, after, by=by.value if by else None, anywhere=different_devices)
+        show_results(document(comparison), form, output, store)
     if share is None:
         return
-    if slower := found.slower_than(share):
-        told = (f"  {told_trial(each.trial)}, {told_block(each.trial.block)}: {each.quotient.told()}" for each in slower)
-        fail("\n".join([f"Slower than --fail-if-slower {fail_if_slower} allows:", *told]), 1)
-    if found.fails_now:
-        told = (f"  {told_trial(each.trial)}, {told_block(each.trial.block)}" for each in found.fails_now)
-        fail("\n".join([f"Failing in {run_b}, and not in {run_a}:", *told]), 1)
-    note(f"None of {len(found.judged)} trials is slower by more than {fail_if_slower}.")
+    if slower := comparison.slower_than(share):
+        lines = (f"  {format_trial(each.trial)}, {told_block(each.trial.block)}: {each.quotient.told()}" for each in slower)
+        fail("\n".join([f"Slower than --fail-if-slower {fail_if_slower} allows:", *lines]), 1)
+    if failing := [each.trial for each in comparison.uncompared if each.outcome == "fails now"]:
+        lines = (f"  {format_trial(trial)}, {told_block(trial.block)}" for trial in failing)
+        fail("\n".join([f"Failing in {run_b}, and not in {run_a}:", *lines]), 1)
+    note(f"None of {len(comparison.judged)} trials is slower by more than {fail_if_slower}.")
 
 
 def _share(text: str) -> float:

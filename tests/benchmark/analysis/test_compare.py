@@ -33,6 +33,10 @@ def store(tmp_path):
         yield opened
 
 
+def uncompared(comparison, outcome):
+    return [(str(each.trial), each.error) for each in comparison.uncompared if each.outcome == outcome]
+
+
 def by_name(comparison):
     return {str(each.trial): each for each in comparison.compared}
 
@@ -126,7 +130,7 @@ def test_blocks_are_compared_each_with_its_own(store):
 def test_a_trial_is_the_same_whether_it_is_the_baseline_or_not(store):
     found = compare(store, add_run(store, baseline=None), add_run(store))
     assert {name: each.by for name, each in by_name(found).items()} == {BASIC: "latency", BILINEAR: "latency"}
-    assert [str(trial) for trial in found.only_after] == ["peer"]
+    assert uncompared(found, "only after") == [("peer", None)]
     assert "the baselines differ" in found.notes[0]
 
 
@@ -147,9 +151,9 @@ def test_failures_that_came_went_or_stayed_are_told(store):
     add_run(store, failed={BASIC: "ValueError: old", BILINEAR: "ValueError: both"})
     add_run(store, failed={"peer": "ValueError: new", BILINEAR: "ValueError: both again"})
     found = compare(store, 1, 2)
-    assert [(str(each.trial), each.error) for each in found.fails_now] == [("peer", "ValueError: new")]
-    assert [(str(each.trial), each.error) for each in found.failed_before] == [(BASIC, "ValueError: old")]
-    assert [(str(each.trial), each.error) for each in found.fails_still] == [(BILINEAR, "ValueError: both again")]
+    assert uncompared(found, "fails now") == [("peer", "ValueError: new")]
+    assert uncompared(found, "failed before") == [(BASIC, "ValueError: old")]
+    assert uncompared(found, "fails still") == [(BILINEAR, "ValueError: both again")]
     assert found.compared == ()
     for form in ("table", "markdown"):
         text = document(found).render(form)
@@ -162,11 +166,11 @@ def test_trials_that_one_run_lacks_or_has_not_measured_are_told(store):
     add_run(store, decoders=["unet-basic", "unet-attention"], seconds=SECONDS | {"resnet18 x unet-attention": 0.03})
     add_run(store, unmeasured=[BILINEAR], finish=False)
     found = compare(store, 1, 2)
-    assert [str(trial) for trial in found.only_before] == [BILINEAR]
-    assert [str(trial) for trial in found.only_after] == ["resnet18 x unet-attention"]
+    assert uncompared(found, "only before") == [(BILINEAR, None)]
+    assert uncompared(found, "only after") == [("resnet18 x unet-attention", None)]
     assert "Only in run 1: inference, batch 1, 64x64, float32: resnet18 x unet-bilinear." in document(found).render("table")
     unfinished = compare(store, 1, 3)
-    assert [str(trial) for trial in unfinished.unmeasured] == [BILINEAR]
+    assert uncompared(unfinished, "not measured in both") == [(BILINEAR, None)]
     assert "unfinished" in document(unfinished).render("table")
 
 

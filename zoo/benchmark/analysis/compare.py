@@ -1,37 +1,33 @@
-"""Two runs of the same trials side by side: what became slower, larger or broken from the one to the other. Torch-free."""
+"""Compare two runs of the same trials: what became slower, larger or broken. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-from zoo.benchmark.analysis.compared_run import By, ComparedRun, differing
+from zoo.benchmark.analysis.compared_run import By, Change, ComparedRun, find_differences
 from zoo.benchmark.store.records import StoredRun, StoredTrial
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Reference, Trial, told_block
 from zoo.common.statistics import TIE, Estimate, estimate_median, estimate_quotient
 from zoo.errors import OptionError
 
-__all__ = ["COSTS", "By", "Change", "Compared", "Comparison", "Failing", "Verdict", "compare"]
+__all__ = ["Compared", "Comparison", "Outcome", "Uncompared", "Verdict", "compare"]
 
 Verdict: TypeAlias = Literal["slower", "faster", "can't be told"]
 VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "can't be told")
 """In the order in which they are shown."""
 
+Outcome: TypeAlias = Literal["fails now", "failed before", "fails still", "not measured in both", "only before", "only after"]
+"""Why a trial was not compared: it failed in the later run alone, in the earlier alone, or in both; one run has not finished
+a first round of it; or one run does not have it."""
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
 COSTS = ("live_bytes", "parameters", "flops")
-"""What follows from a trial's model alone."""
+"""The costs that follow from a trial's model alone."""
 
 AGAINST_ITSELF = "A/A check: the baseline against itself, from run to run, where 1 is right:"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A fact in either run; None where one of them lacks it."""
-
-    fact: str
-    before: float | str | None
-    after: float | str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +39,8 @@ class Compared:
         by: what was compared: the ratio to the baseline of the same round, or the latency itself.
         before: the median of that, for the ratio a plain number, for the latency in seconds.
         quotient: after over before.
-        costs: of the model, as far as they are known of both runs.
-        is_gauge: a reference that is the baseline of a block compared by the ratio: its latency tells of the machine.
+        costs: of the model, those known of both runs.
+        is_gauge: whether it is a reference and the baseline of a block compared by the ratio: its latency gauges the machine.
     """
 
     trial: Trial
@@ -62,18 +58,19 @@ class Compared:
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval says; only one that lies outside the band of ties says anything."""
+        """The verdict of the interval; inside the band of ties there is none."""
         if self.quotient.is_tie:
             return "can't be told"
         return "slower" if self.quotient.low > TIE[1] else "faster"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failing:
-    """A trial that failed in one of the runs, with its error."""
+class Uncompared:
+    """A trial that was not compared, why, and the error if it failed."""
 
     trial: Trial
-    error: str
+    outcome: Outcome
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,23 +79,16 @@ class Comparison:
 
     Attributes:
         compared: the trials that both measured, block by block.
-        only_before: the trials that the later run does not have.
-        fails_now: failed in the later run only; `failed_before`: in the earlier only; `fails_still`: in both.
-        unmeasured: in both runs, but not measured to the end of a first round in one.
-        differences: of where the runs were measured.
-        warnings: what speaks against trusting the comparison.
+        uncompared: the others, in the order of `Outcome`.
+        differences: between the environments of the runs.
+        warnings: reasons not to trust the comparison.
         notes: how it was made.
     """
 
     before: StoredRun
     after: StoredRun
     compared: tuple[Compared, ...]
-    only_before: tuple[Trial, ...]
-    only_after: tuple[Trial, ...]
-    fails_now: tuple[Failing, ...]
-    failed_before: tuple[Failing, ...]
-    fails_still: tuple[Failing, ...]
-    unmeasured: tuple[Trial, ...]
+    uncompared: tuple[Uncompared, ...]
     differences: tuple[Change, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -106,11 +96,11 @@ class Comparison:
 
     @property
     def judged(self) -> tuple[Compared, ...]:
-        """What was compared, without the references that tell of the machine alone."""
+        """The compared trials without the references that only gauge the machine."""
         return tuple(each for each in self.compared if not each.is_gauge)
 
     def slower_than(self, share: float) -> tuple[Compared, ...]:
-        """Return what is slower by more than this share of its time, its whole interval."""
+        """Return the trials whose whole interval is slower by more than this share of their time."""
         return tuple(each for each in self.judged if each.quotient.low > 1 + share)
 
 
@@ -119,16 +109,16 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
 
     Args:
         store: where both runs are.
-        before: the number of the one run.
-        after: of the other; quotients are its time over that of the one.
-        by: "ratio" compares medians of the ratio to the baseline of the same round, so that how fast the machine was in
-            either run cancels; "latency" compares medians of the latency. None: the ratio in each block in which both
-            runs measured the same baseline, else the latency.
-        anywhere: also compare what was measured on different devices.
+        before: the number of the earlier run.
+        after: of the later run, whose time is divided by that of the earlier.
+        by: "ratio" compares medians of the ratio to the baseline of the same round, in which the machine's speed cancels;
+            "latency" compares medians of the latency. None: the ratio in each block whose baseline both runs measured, else
+            the latency.
+        anywhere: also compare runs of different devices.
 
     Raises:
-        OptionError: the runs are one, share no trial, or no baseline where the ratio is asked for, or were measured on
-            different devices.
+        OptionError: the runs are the same, share no trial, lack a shared baseline for "ratio", or were measured on different
+            devices.
     """
     if before == after:
         raise OptionError(f"Both are run {before}: a comparison takes two runs. `zoo runs` lists those of {store.path}.")
@@ -138,66 +128,71 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
         raise OptionError(f"Runs {before} and {after} share no trial.\n  run {before}: {old}\n  run {after}: {new}")
     if not anywhere:
         _check_devices(old, new, shared)
-    reasons = {block: _without_ratio(old, new, block) for block in dict.fromkeys(new.trials[name].block for name in shared)}
+    reasons = {
+        block: _explain_missing_ratio(old, new, block) for block in dict.fromkeys(new.trials[name].block for name in shared)
+    }
     lacking = {block: reason for block, reason in reasons.items() if reason}
     if by == "ratio" and lacking:
-        told = "\n".join(f"  {told_block(block)}: {reason}" for block, reason in lacking.items())
-        raise OptionError(f"--by ratio takes a baseline that both runs measured; use --by latency.\n{told}")
-    compared, unmeasured = [], []
-    for name in shared:
-        trial = new.trials[name]
-        if trial.role == "control" or name in old.failed or name in new.failed:
+        lines = "\n".join(f"  {told_block(block)}: {reason}" for block, reason in lacking.items())
+        raise OptionError(f"--by ratio requires a baseline that both runs measured; use --by latency.\n{lines}")
+    compared, uncompared = [], []
+    for name in dict.fromkeys((*new.trials, *old.trials)):
+        trial = new.trials.get(name) or old.trials[name]
+        if trial.role == "control":
             continue
+        outcome = _find_outcome(old, new, name)
         is_by_ratio = by != "latency" and trial.block not in lacking
+        # The baseline's ratio to itself is 1: only its latency can be compared.
         is_baseline = trial.role == "baseline"
-        found = _compared(old, new, name, "ratio" if is_by_ratio and not is_baseline else "latency")
-        if found:
+        pair = None if outcome else _compare_trial(old, new, name, "ratio" if is_by_ratio and not is_baseline else "latency")
+        if pair:
             is_gauge = is_by_ratio and is_baseline and isinstance(trial.subject, Reference)
-            compared.append(replace(found, is_gauge=is_gauge))
+            compared.append(replace(pair, is_gauge=is_gauge))
         else:
-            unmeasured.append(trial)
-    checks, warnings = _checks(old, new, list(reasons), [] if by == "latency" else [*reasons.keys() - lacking.keys()])
-    notes = [f"{told_block(block)}: compared by latency, for {reason}." for block, reason in lacking.items() if by is None]
-    failing = {name for name in shared if new.trials[name].role != "control"}
+            error = new.failed.get(name) or old.failed.get(name)
+            uncompared.append(Uncompared(trial=trial, outcome=outcome or "not measured in both", error=error))
+    checks, warnings = _check_baselines(old, new, list(reasons), [] if by == "latency" else [*reasons.keys() - lacking.keys()])
+    notes = [f"{told_block(block)}: compared by latency, because {reason}." for block, reason in lacking.items() if by is None]
     return Comparison(
         before=old.run,
         after=new.run,
-        compared=tuple(sorted(compared, key=lambda each: _place(each, list(reasons)))),
-        only_before=tuple(trial for name, trial in old.trials.items() if name not in shared and trial.role != "control"),
-        only_after=tuple(trial for name, trial in new.trials.items() if name not in shared and trial.role != "control"),
-        fails_now=_failing(new, failing - old.failed.keys()),
-        failed_before=_failing(old, failing - new.failed.keys()),
-        fails_still=_failing(new, failing & old.failed.keys()),
-        unmeasured=tuple(unmeasured),
-        differences=tuple(Change(fact=fact, before=one, after=other) for fact, one, other in differing(old, new)),
+        compared=tuple(sorted(compared, key=lambda each: _rank(each, list(reasons)))),
+        uncompared=tuple(sorted(uncompared, key=lambda each: OUTCOMES.index(each.outcome))),
+        differences=tuple(find_differences(old, new)),
         warnings=tuple(warnings),
         notes=(*notes, *checks),
         store=str(store.path),
     )
 
 
-def _failing(run: ComparedRun, names: set[str]) -> tuple[Failing, ...]:
-    """Return those of these trials that failed, with their errors, in the run's order."""
-    return tuple(Failing(trial=run.trials[name], error=error) for name, error in run.failed.items() if name in names)
+def _find_outcome(old: ComparedRun, new: ComparedRun, name: str) -> Outcome | None:
+    """Return why a trial cannot be compared, as far as that is known before its samples are read."""
+    if name not in new.trials:
+        return "only before"
+    if name not in old.trials:
+        return "only after"
+    if name in new.failed:
+        return "fails still" if name in old.failed else "fails now"
+    return "failed before" if name in old.failed else None
 
 
 def _check_devices(old: ComparedRun, new: ComparedRun, shared: Sequence[str]) -> None:
     for name in shared:
-        places = [{_device(group.environment or side.run.environment) for group in side.groups_of(name)} for side in (old, new)]
-        if all(places) and places[0] != places[1]:
-            one, other = (" and ".join(sorted(place)) for place in places)
+        devices = [{_device(group.environment) for group in side.groups_of(name) if group.environment} for side in (old, new)]
+        if all(devices) and devices[0] != devices[1]:
+            one, other = (" and ".join(sorted(names)) for names in devices)
             raise OptionError(
                 f"Run {old.run.id} was measured on {one}, run {new.run.id} on {other}: a difference would be the devices', "
-                "not the models'. --different-devices compares them all the same."
+                "not the models'. --different-devices compares them nevertheless."
             )
 
 
 def _device(environment: dict[str, Any]) -> str:
-    threads = f" with {environment.get('threads')} threads" if environment["device"] == "cpu" else ""
+    threads = f" with {environment['threads']} threads" if environment["device"] == "cpu" else ""
     return f"{environment['device_name']} ({environment['device']}){threads}"
 
 
-def _without_ratio(old: ComparedRun, new: ComparedRun, block: tuple[Any, ...]) -> str:
+def _explain_missing_ratio(old: ComparedRun, new: ComparedRun, block: tuple[Any, ...]) -> str:
     """Return why the ratios of a block cannot be compared; "" where they can."""
     one, other = old.baseline(block), new.baseline(block)
     if one is None or other is None:
@@ -210,7 +205,7 @@ def _without_ratio(old: ComparedRun, new: ComparedRun, block: tuple[Any, ...]) -
     return ""
 
 
-def _compared(old: ComparedRun, new: ComparedRun, name: str, by: By) -> Compared | None:
+def _compare_trial(old: ComparedRun, new: ComparedRun, name: str, by: By) -> Compared | None:
     before, after = old.samples(name, by), new.samples(name, by)
     if not before or not after:
         return None
@@ -232,21 +227,21 @@ def _costs(old: StoredTrial, new: StoredTrial) -> Iterator[Change]:
             yield Change(fact=fact, before=before, after=after)
 
 
-def _place(compared: Compared, blocks: Sequence[tuple[Any, ...]]) -> tuple[int, bool, int]:
-    """Return where a row stands: block by block, the baseline first, then by verdict."""
+def _rank(compared: Compared, blocks: Sequence[tuple[Any, ...]]) -> tuple[int, bool, int]:
+    """Return the sort key of a row: block by block, the baseline first, then by verdict."""
     is_baseline = compared.trial.role == "baseline"
     return blocks.index(compared.trial.block), not is_baseline, VERDICTS.index(compared.verdict)
 
 
-def _checks(
+def _check_baselines(
     old: ComparedRun, new: ComparedRun, blocks: Sequence[tuple[Any, ...]], by_ratio: Sequence[tuple[Any, ...]]
 ) -> tuple[list[str], list[str]]:
-    """Return what the baseline against itself says, as notes and as warnings: within each run, and from run to run."""
+    """Return notes and warnings on how the baseline compares with itself: within each run, and from run to run."""
     warnings = []
     for side in (old, new):
         for name, trial in side.trials.items():
-            is_asked = trial.role == "control" and trial.block in blocks
-            for group in side.groups_of(name) if is_asked else ():
+            is_control = trial.role == "control" and trial.block in blocks
+            for group in side.groups_of(name) if is_control else ():
                 ratios = side.samples(name, "ratio", [group])
                 ratio = estimate_median(ratios, side.confidence) if ratios else None
                 if ratio and not ratio.low <= 1 <= ratio.high:
@@ -254,16 +249,15 @@ def _checks(
                         f"In run {side.run.id} the baseline against itself took {ratio.told()} of its time "
                         f"({told_block(trial.block)}): differences this small mean nothing."
                     )
-    right = []
+    agreeing = []
     for name, trial in new.trials.items():
-        is_asked = trial.role == "control" and trial.block in by_ratio and name in old.trials
-        found = _compared(old, new, name, "ratio") if is_asked else None
-        if found is None:
+        is_shared = trial.role == "control" and trial.block in by_ratio and name in old.trials
+        pair = _compare_trial(old, new, name, "ratio") if is_shared else None
+        if pair is None:
             continue
-        told = f"{found.quotient.told()} ({told_block(trial.block)})"
-        if found.quotient.low <= 1 <= found.quotient.high:
-            right.append(told)
+        text = f"{pair.quotient.told()} ({told_block(trial.block)})"
+        if pair.quotient.low <= 1 <= pair.quotient.high:
+            agreeing.append(text)
         else:
-            warnings.append(f"{AGAINST_ITSELF} {told}: differences this small mean nothing.")
-    notes = [f"{AGAINST_ITSELF} {'; '.join(right)}."] if right else []
-    return notes, warnings
+            warnings.append(f"{AGAINST_ITSELF} {text}: differences this small mean nothing.")
+    return [f"{AGAINST_ITSELF} {'; '.join(agreeing)}."] if agreeing else [], warnings

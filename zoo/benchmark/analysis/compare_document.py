@@ -1,4 +1,4 @@
-"""A comparison of two runs as a document: what a person reads, and what a program does. Torch-free."""
+"""Present a comparison of two runs as a document, for people and for programs. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from zoo.benchmark.analysis.compare import VERDICTS, Change, Compared, Comparison, Failing
+from zoo.benchmark.analysis.compare import VERDICTS, Compared, Comparison, Outcome
+from zoo.benchmark.analysis.compared_run import Change
 from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.trial import Trial, told_block
 from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 from zoo.common.statistics import TIE
 
-__all__ = ["document", "records", "summary", "told_trial"]
+__all__ = ["document", "format_trial", "records", "summary"]
 
 STYLES = {"slower": "red", "faster": "green", "can't be told": ""}
 COSTS = {"live_bytes": ("live MiB", 2.0**20, 1), "parameters": ("params M", 1e6, 3), "flops": ("GFLOPs", 1e9, 3)}
-"""How a cost is called, its unit, and the digits shown."""
+"""The name of a cost, its unit, and the digits shown."""
+COUNTED: dict[Outcome, str] = {
+    "fails now": "failing now",
+    "failed before": "no longer failing",
+    "fails still": "failing in both",
+    "not measured in both": "not yet measured in both",
+}
+"""The outcomes that the summary counts, and what it calls them."""
 
 
 def document(comparison: Comparison) -> Document:
-    """Return the comparison: the outcome in a line, the trials by block with what changed of their cost, what failed."""
+    """Return the comparison: a summary, the trials by block with their changed costs, and the failures."""
     title, *differences = _title(comparison)
     blocks = dict.fromkeys(each.trial.block for each in comparison.compared)
     return Document(
@@ -41,54 +49,41 @@ def document(comparison: Comparison) -> Document:
 
 
 def _parts(comparison: Comparison, block: Sequence[Any]) -> Iterator[Grid | Line]:
-    """Yield a block's heading, its table, and what changed of its trials' cost."""
+    """Yield a block's heading, its table, and how its trials' costs changed."""
     compared = [each for each in comparison.compared if each.trial.block == block]
     rows = (
         GridRow(cells=_cells(comparison, each), style="dim" if each.is_gauge else STYLES[each.verdict]) for each in compared
     )
-    yield Line(text=_told_block(comparison, block), style="italic")
+    yield Line(text=_format_block(comparison, block), style="italic")
     yield Grid(headings=_headings(comparison), sections=(tuple(rows),))
     yield from (
-        Line(text=f"{told_trial(each.trial)}: {', '.join(map(_told_change, each.changes))}.", kind="item", style="yellow")
+        Line(text=f"{format_trial(each.trial)}: {', '.join(map(_format_change, each.changes))}.", kind="item", style="yellow")
         for each in compared
         if each.changes
     )
 
 
 def summary(comparison: Comparison) -> str:
-    """Return the outcome in a line."""
+    """Return the outcome in one sentence."""
     verdicts = Counter(each.verdict for each in comparison.judged)
-    told = [f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict]]
-    told += [
-        f"{len(trials)} {what}"
-        for trials, what in (
-            (comparison.fails_now, "failing now"),
-            (comparison.failed_before, "no longer failing"),
-            (comparison.fails_still, "failing in both"),
-            (comparison.unmeasured, "not yet measured in both"),
-        )
-        if trials
-    ]
-    count = sum(bool(each.changes) for each in comparison.compared)
-    told += [f"{count} of another size or cost"] if count else []
-    return f"In run {comparison.after.id}: {', '.join(told)}."
+    outcomes = Counter(each.outcome for each in comparison.uncompared)
+    counts = [f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict]]
+    counts += [f"{outcomes[outcome]} {words}" for outcome, words in COUNTED.items() if outcomes[outcome]]
+    if changed := sum(bool(each.changes) for each in comparison.compared):
+        counts.append(f"{changed} of another size or cost")
+    return f"In run {comparison.after.id}: {', '.join(counts)}."
 
 
 def records(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return one flat record a trial, of either run; missing values are None."""
+    """Return one flat record per trial of either run; missing values are None."""
     return [
         *(_record("compared", each.trial, each) for each in comparison.compared),
-        *(_record("fails now", each.trial, error=each.error) for each in comparison.fails_now),
-        *(_record("failed before", each.trial, error=each.error) for each in comparison.failed_before),
-        *(_record("fails still", each.trial, error=each.error) for each in comparison.fails_still),
-        *(_record("not measured in both", trial) for trial in comparison.unmeasured),
-        *(_record("only before", trial) for trial in comparison.only_before),
-        *(_record("only after", trial) for trial in comparison.only_after),
+        *(_record(each.outcome, each.trial, error=each.error) for each in comparison.uncompared),
     ]
 
 
-def told_trial(trial: Trial) -> str:
-    """Return what the table calls a trial beside its block; the usual memory format and runtime are left out."""
+def format_trial(trial: Trial) -> str:
+    """Return a trial's name within its block, with an unusual memory format or runtime."""
     unusual = [value for value in (trial.memory_format, trial.runtime) if value not in ("contiguous", "eager")]
     return ", ".join((str(trial), *unusual))
 
@@ -133,8 +128,8 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
 
 
 def _title(comparison: Comparison) -> list[str]:
-    """Return what is compared, in a line, and what differs of where it was measured, in another."""
-    before, after = (_told_run(run) for run in (comparison.before, comparison.after))
+    """Return a line on what is compared, and another on how the environments differ, if they do."""
+    before, after = (_format_run(run) for run in (comparison.before, comparison.after))
     differences = ", ".join(f"{change.fact} {change.before} -> {change.after}" for change in comparison.differences)
     environment = comparison.after.environment
     is_same = environment["device_name"] == comparison.before.environment["device_name"]
@@ -142,7 +137,7 @@ def _title(comparison: Comparison) -> list[str]:
     return [f"{before} -> {after}{where}", *([f"Differs: {differences}."] if differences else [])]
 
 
-def _told_run(run: StoredRun) -> str:
+def _format_run(run: StoredRun) -> str:
     return f"run {run.id} {run.name} ({run.started[:16].replace('T', ' ')}{'' if run.finished else ', unfinished'})"
 
 
@@ -158,31 +153,29 @@ def _cells(comparison: Comparison, each: Compared) -> tuple[str, ...]:
     quotient = each.quotient.told(digits=2)
     role = " (baseline)" if each.trial.role == "baseline" else ""
     verdict = f"{each.verdict}, by latency" if role and _is_by_ratio(comparison, each.trial.block) else each.verdict
-    return (told_trial(each.trial) + role, *medians, quotient, verdict)
+    return (format_trial(each.trial) + role, *medians, quotient, verdict)
 
 
 def _is_by_ratio(comparison: Comparison, block: Sequence[Any]) -> bool:
     return any(each.by == "ratio" or each.is_gauge for each in comparison.compared if each.trial.block == block)
 
 
-def _told_block(comparison: Comparison, block: Sequence[Any]) -> str:
+def _format_block(comparison: Comparison, block: Sequence[Any]) -> str:
     return f"{told_block(block)}: {'time / baseline' if _is_by_ratio(comparison, block) else 'latency'}"
 
 
-def _told_change(change: Change) -> str:
+def _format_change(change: Change) -> str:
     name, unit, digits = COSTS[change.fact]
     before, after = (f"{float(value or 0) / unit:,.{digits}f}" for value in (change.before, change.after))
     share = f" ({float(change.after or 0) / float(change.before) - 1:+.1%})".replace("%", " %") if change.before else ""
     return f"{name} {before} -> {after}{share}"
 
 
-def _failures(comparison: Comparison) -> list[str]:
-    def told(failing: Failing) -> str:
-        return f"{told_trial(failing.trial)}, {told_block(failing.trial.block)}: {failing.error}"
-
-    return [f"FAILS NOW {told(each)}" for each in comparison.fails_now] + [
-        f"Fails in both: {told(each)}" for each in comparison.fails_still
-    ]
+def _failures(comparison: Comparison) -> Iterator[str]:
+    for each in comparison.uncompared:
+        if each.outcome in ("fails now", "fails still"):
+            prefix = "FAILS NOW" if each.outcome == "fails now" else "Fails in both:"
+            yield f"{prefix} {format_trial(each.trial)}, {told_block(each.trial.block)}: {each.error}"
 
 
 def _warnings(comparison: Comparison) -> list[str]:
@@ -197,24 +190,28 @@ def _warnings(comparison: Comparison) -> list[str]:
 
 def _notes(comparison: Comparison) -> Iterator[str]:
     before, after = comparison.before.id, comparison.after.id
-    for each in comparison.failed_before:
-        yield f"Fails no longer: {told_trial(each.trial)}, {told_block(each.trial.block)} (in run {before}: {each.error})"
-    for what, trials in (
-        (f"Only in run {before}", comparison.only_before),
-        (f"Only in run {after}", comparison.only_after),
-        ("Not yet measured in both", comparison.unmeasured),
-    ):
+    prefixes: dict[Outcome, str] = {
+        "only before": f"Only in run {before}",
+        "only after": f"Only in run {after}",
+        "not measured in both": "Not yet measured in both",
+    }
+    for each in comparison.uncompared:
+        if each.outcome == "failed before":
+            yield f"Fails no longer: {format_trial(each.trial)}, {told_block(each.trial.block)} (in run {before}: {each.error})"
+    for outcome, prefix in prefixes.items():
+        trials = [each.trial for each in comparison.uncompared if each.outcome == outcome]
         for block in dict.fromkeys(trial.block for trial in trials):
-            yield f"{what}: {told_block(block)}: {'; '.join(told_trial(trial) for trial in trials if trial.block == block)}."
+            names = "; ".join(format_trial(trial) for trial in trials if trial.block == block)
+            yield f"{prefix}: {told_block(block)}: {names}."
     yield from comparison.notes
     yield (
-        f"run {after} / run {before} = the later median over the earlier, and the interval it lies in; below 1 is faster in "
-        f"run {after}; a verdict takes an interval that lies outside {TIE[0]} to {TIE[1]}."
+        f"run {after} / run {before} = the later median over the earlier, and its interval; below 1 is faster in run {after}; "
+        f"a verdict requires an interval outside {TIE[0]} to {TIE[1]}."
     )
     if any(each.by == "ratio" for each in comparison.compared):
         yield (
-            "time / baseline = latency over the baseline's in the same round, so that how fast the machine was in either run "
-            "cancels. So does what slows the baseline and the others alike: look at the baseline's own row, which is compared "
-            "by latency and holds the machine's drift, or use --by latency."
+            "time / baseline = latency over the baseline's in the same round, in which the machine's speed cancels. Whatever "
+            "slows the baseline and the others alike cancels too: see the baseline's own row, which is compared by latency and "
+            "includes the machine's drift, or use --by latency."
         )
     yield f"From {comparison.store}."

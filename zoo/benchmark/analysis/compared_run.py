@@ -1,9 +1,9 @@
-"""One of two runs that are compared: its trials, their samples, and where they were measured. Torch-free."""
+"""One of two runs that are compared: its trials, their samples and its environments. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
@@ -13,16 +13,25 @@ from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.quality import data_content
 from zoo.benchmark.trial import Trial, told_block
 
-__all__ = ["By", "ComparedRun", "differing"]
+__all__ = ["By", "Change", "ComparedRun", "find_differences"]
 
 By: TypeAlias = Literal["ratio", "latency"]
-"""What of a trial's time is compared: its ratio to the baseline's of the same round, or the time itself."""
+"""What is compared: the ratio of a trial's time to the baseline's of the same round, or the time itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A fact in either run; None where one of them lacks it."""
+
+    fact: str
+    before: float | str | None
+    after: float | str | None
 
 
 class ComparedRun:
     """A run, with its trials under names that other runs share.
 
-    A name is a hash of all that defines the trial but whether it is the baseline, which is no fact of the model.
+    A name is a hash of all that defines the trial except whether it is the baseline, which does not belong to the model.
     """
 
     def __init__(self, store: Store, run: int) -> None:
@@ -48,41 +57,38 @@ class ComparedRun:
     def samples(self, name: str, by: By, groups: Sequence[StoredGroup] | None = None) -> list[float]:
         """Return a trial's latencies, or their ratios to the baseline's in the same round; of some groups, or of all."""
         key, baseline = self.stored[name].key, self.baseline(self.trials[name].block)
-        found = []
+        values = []
         for group in self.groups_of(name) if groups is None else groups:
-            taken = group.samples[key]
+            samples = group.samples[key]
             base = group.samples.get(self.stored[baseline].key, {}) if baseline else {}
             if by == "latency":
-                found += [taken[number].seconds for number in sorted(taken)]
+                values += [samples[number].seconds for number in sorted(samples)]
             else:
-                found += [taken[number].seconds / base[number].seconds for number in sorted(taken.keys() & base.keys())]
-        return found
-
-    def environments(self) -> list[dict[str, Any]]:
-        """Return where the run was measured."""
-        return [group.environment for group in self.groups if group.environment] or [self.run.environment]
+                values += [samples[number].seconds / base[number].seconds for number in sorted(samples.keys() & base.keys())]
+        return values
 
     def __str__(self) -> str:
-        told = {told_block(trial.block): None for trial in self.trials.values()}
-        return f"{len([trial for trial in self.trials.values() if trial.role != 'control'])} trials: {'; '.join(told)}"
+        blocks = dict.fromkeys(told_block(trial.block) for trial in self.trials.values())
+        return f"{sum(trial.role != 'control' for trial in self.trials.values())} trials: {'; '.join(blocks)}"
 
 
-def differing(one: ComparedRun, other: ComparedRun) -> Iterator[tuple[str, str | None, str | None]]:
-    """Yield each fact of where two runs were measured, and of the plugin files they used, that differs: name, one, other."""
-    facts, others = _facts(one), _facts(other)
-    for fact in dict.fromkeys((*facts, *others)):
-        if facts.get(fact) != others.get(fact):
-            yield fact, facts.get(fact), others.get(fact)
+def find_differences(old: ComparedRun, new: ComparedRun) -> Iterator[Change]:
+    """Yield each fact that differs between the runs' environments, plugin files and data."""
+    before, after = _collect_facts(old), _collect_facts(new)
+    for fact in dict.fromkeys((*before, *after)):
+        if before.get(fact) != after.get(fact):
+            yield Change(fact=fact, before=before.get(fact), after=after.get(fact))
 
 
-def _facts(run: ComparedRun) -> dict[str, str]:
-    found: dict[str, dict[str, None]] = {}
-    for environment in run.environments():
-        flat = {name: value for name, value in environment.items() if name != "versions"} | environment.get("versions", {})
-        for name, value in flat.items():
-            found.setdefault(name, {})[str(value)] = None
-    files = run.run.config.get("plugins")
-    told = {f"content of {path}": content for path, content in (files if isinstance(files, dict) else {}).items()}
+def _collect_facts(run: ComparedRun) -> dict[str, str]:
+    values: dict[str, dict[str, None]] = {}
+    environments = [group.environment for group in run.groups if group.environment]
+    for environment in environments or [run.run.environment]:
+        for name, value in (environment | environment["versions"]).items():
+            if name != "versions":
+                values.setdefault(name, {})[str(value)] = None
+    facts = {name: " and ".join(each) for name, each in values.items()}
+    facts |= {f"content of {path}": content for path, content in dict(run.run.config["plugins"]).items()}
     if content := data_content(run.run):
-        told["data trained on"] = f"{PurePath(run.run.config['quality']['data']['source']).name} ({content[:12]})"
-    return {name: " and ".join(values) for name, values in found.items()} | told
+        facts["data trained on"] = f"{PurePath(run.run.config['quality']['data']['source']).name} ({content[:12]})"
+    return facts
