@@ -1,4 +1,4 @@
-"""The command `zoo table`: show what was measured, or the rows and columns asked for."""
+"""The command `zoo table`: show the results, or some rows and columns of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def table(
     sort: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMN", help="By this column, or several by commas; -COLUMN turns round.", show_default="as measured"
+            metavar="COLUMN",
+            help="By this column, or several by commas; -COLUMN reverses the order.",
+            show_default="as measured",
         ),
     ] = None,
     columns: Annotated[
@@ -59,7 +61,7 @@ def table(
     output: OutputOption = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Show the table of runs that were measured: all of it, or the rows and columns asked for.
+    """Show the table of measured runs: all of it, or some rows and columns.
 
     Exit status 1: no row meets the conditions.
     """
