@@ -33,6 +33,7 @@ from typing import Any
 
 from zoo.benchmark.analysis.facts import Fact, Kind, find_fact
 from zoo.benchmark.table.rows import Row
+from zoo.common.format_names import format_names
 from zoo.errors import OptionError
 from zoo.registry.image_sizes import read_size
 
@@ -116,8 +117,7 @@ def _describe_values(rows: Sequence[Row], fact: Fact) -> str:
     if fact.kind == "number":
         return f"{fact.name} goes from {fact.format(min(values))} to {fact.format(max(values))}"
     names = list(dict.fromkeys(map(fact.format, values)))
-    more = f" and {len(names) - SHOWN_VALUES} more" if len(names) > SHOWN_VALUES else ""
-    return f"{fact.name} is one of: {', '.join(names[:SHOWN_VALUES])}{more}"
+    return f"{fact.name} is one of: {format_names(names, SHOWN_VALUES)}"
 
 
 def _parse_condition(text: str) -> Condition:
