@@ -109,7 +109,7 @@ def test_a_value_is_not_both_a_class_and_ignored(tmp_path):
     [
         ({"classes": ["nucleus"]}, "There is 1 class; a mask has at least two"),
         ({"values": [1], "ignored": [0, 2]}, "There is 1 class"),
-        ({"classes": ["a", "a", "b"]}, "classes: a is the name of several"),
+        ({"classes": ["a", "a", "b"]}, "classes: a occurs more than once"),
         ({"classes": ["a", "b", "c"], "values": [0, 1]}, "values: one a class is needed, 3; found 2"),
         ({"values": [0, 1, 2], "colours": [(0, 0, 0)]}, "give one of them"),
         ({"values": [0, 1, 1]}, "one stands for two classes"),

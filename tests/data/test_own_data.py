@@ -10,7 +10,7 @@ import torch
 
 import zoo
 from zoo import SegmentationData
-from zoo.data.segmentation_data import checked_data
+from zoo.data.checked_samples import check_on_read
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -72,23 +72,29 @@ class StreamOfLength(Stream):
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_samples_without_a_length_and_numbers_are_refused(samples, part):
     with pytest.raises(
-        zoo.errors.DataError, match=rf"mine, {part} part: a data set with a length is needed.*found a \w+\. Read"
+        zoo.errors.DataError, match=rf"mine, {part} part: a map-style data set with a length is required.*found a \w+\. Read"
     ):
         replace(data_of(), **{part: samples})
 
 
 SPOILED = {
-    "class 7": (lambda image, mask: (image, with_pixel(mask, 7)), "a mask has 7, and there are 2 classes"),
-    "class -1": (lambda image, mask: (image, with_pixel(mask, -1)), "a mask has -1, and there are 2 classes"),
-    "NaN": (lambda image, mask: (with_pixel(image, math.nan), mask), "1 numbers that are not finite"),
-    "infinity": (lambda image, mask: (with_pixel(image, math.inf), mask), "1 numbers that are not finite"),
+    "class 7": (lambda image, mask: (image, with_pixel(mask, 7)), "a mask has 7, but the indexes of its 2 classes are 0 to 1"),
+    "class -1": (
+        lambda image, mask: (image, with_pixel(mask, -1)),
+        "a mask has -1, but the indexes of its 2 classes are 0 to 1",
+    ),
+    "NaN": (lambda image, mask: (with_pixel(image, math.nan), mask), "1 values that are not finite"),
+    "infinity": (lambda image, mask: (with_pixel(image, math.inf), mask), "1 values that are not finite"),
     "uint8": (lambda image, mask: ((image * 255).byte(), mask), r"found \(3, 32, 32\) of torch\.uint8"),
-    "size": (lambda image, mask: (image[:, :20], mask[:20]), r"the size \(20, 32\), and size is \(32, 32\)"),
-    "channels": (lambda image, mask: (image[:2], mask), "2 channels, and in_channels is 3"),
-    "no values": (lambda image, mask: (image.to("meta"), mask), "dense tensors with values; found .* .on the meta device"),
+    "size": (lambda image, mask: (image[:, :20], mask[:20]), r"the size \(20, 32\), but size is \(32, 32\)"),
+    "channels": (lambda image, mask: (image[:2], mask), "2 channels, but in_channels is 3"),
+    "no values": (
+        lambda image, mask: (image.to("meta"), mask),
+        "must be dense tensors with values; found .* .on the meta device",
+    ),
     "sparse": (lambda image, mask: (image.to_sparse(), mask), "dense tensors with values; found .*sparse"),
     "sparse mask": (lambda image, mask: (image, mask.to_sparse()), r"dense tensors with values; found \(32, 32\)"),
-    "no mask": (lambda image, mask: image, "an image and its mask; found a Tensor"),
+    "no mask": (lambda image, mask: image, "a pair of an image and its mask; found a Tensor"),
 }
 
 
@@ -109,12 +115,12 @@ def test_a_sample_that_is_another_each_time_is_checked_when_it_is_trained_on(tmp
 
 def test_an_ignored_value_of_ones_own_is_not_strange(tmp_path):
     data = replace(data_of(spoil=lambda image, mask: (image, with_pixel(mask, -1))), ignored=-1)
-    assert checked_data(data).train[LATER][1].min() == -1
+    assert check_on_read(data).train[LATER][1].min() == -1
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_floating_point_images_of_other_precisions_become_float32(dtype):
-    assert checked_data(data_of(dtype=dtype)).train[0][0].dtype == torch.float32
+    assert check_on_read(data_of(dtype=dtype)).train[0][0].dtype == torch.float32
 
 
 @pytest.mark.parametrize("channels", [2, 4])
@@ -146,7 +152,7 @@ class LeftOut(Samples):
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_a_part_in_which_every_pixel_is_left_out_is_refused(tmp_path, part):
-    with pytest.raises(zoo.errors.DataError, match=rf"mine, {part} part: every pixel of its 9 masks is left out \(255\)"):
+    with pytest.raises(zoo.errors.DataError, match=rf"mine, {part} part: every pixel of its 9 masks is ignored \(255\)"):
         train(replace(data_of(), **{part: LeftOut()}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -177,23 +183,25 @@ def test_a_result_without_a_pixel_is_never_kept(tmp_path):
     [((0, 0, 0),), ("#000000", "#ff0000"), ((0.0, 0, 0), (1.0, 0, 0)), ((0, 0), (1, 1)), ((0, 0, 0), (256, 0, 0)), (0, 1)],
 )
 def test_colors_that_are_none_are_refused(colours):
-    with pytest.raises(zoo.errors.DataError, match="mine: colours are three whole numbers of 0 to 255 for each of 2 classes"):
+    with pytest.raises(
+        zoo.errors.DataError, match="mine: colours must have three integers from 0 to 255 for each of 2 classes"
+    ):
         replace(data_of(), colours=colours)
 
 
 @pytest.mark.parametrize("size", [32, (32,), (32.0, 32.0), (0, 32), "32"])
 def test_a_size_that_is_none_is_refused(size):
-    with pytest.raises(zoo.errors.DataError, match=r"mine: size is \(height, width\) of every image, or None"):
+    with pytest.raises(zoo.errors.DataError, match=r"mine: size must be \(height, width\) of every image, or None"):
         replace(data_of(), size=size)
 
 
 @pytest.mark.parametrize(
     ("classes", "told"),
     [
-        (("a", "a"), "classes: a is the name of several"),
-        (("a", ""), "classes are names, such as .*found \\('a', ''\\)"),
-        ("ab", "classes are names"),
-        ((0, 1), "classes are names"),
+        (("a", "a"), "classes: a occurs more than once"),
+        (("a", ""), "classes must be names, such as .*found \\('a', ''\\)"),
+        ("ab", "classes must be names"),
+        ((0, 1), "classes must be names"),
         (("a",), "at least two classes"),
     ],
 )
@@ -203,5 +211,5 @@ def test_classes_without_names_of_their_own_are_refused(classes, told):
 
 
 def test_a_sample_that_something_was_computed_with_is_taken_as_it_is():
-    data = checked_data(data_of(spoil=lambda image, mask: (image.requires_grad_(), mask)))
+    data = check_on_read(data_of(spoil=lambda image, mask: (image.requires_grad_(), mask)))
     assert not data.train[LATER][0].requires_grad

@@ -216,7 +216,7 @@ def test_an_image_that_float32_cannot_hold_is_refused_alone(tmp_path):
     write(tmp_path)
     np.save(tmp_path / "train/images/a.npy", np.full((12, 16, 3), 1e300))
     (tmp_path / "train/images/a.png").unlink()
-    with pytest.raises(zoo.errors.DataError, match=r"a\.npy: it holds numbers that are not finite"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.npy: the image has values that are not finite"):
         open_data(tmp_path)
 
 

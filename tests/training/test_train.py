@@ -358,7 +358,7 @@ def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
             r"a mask is an int64 tensor .* found \(20, 32\) of torch.int64 for \(3, 32, 32\)",
         ),
         (lambda image, mask: (image, mask.float()), "a mask is an int64 tensor"),
-        (lambda image, mask: (image[:1], mask), "an image has 1 channels, and in_channels is 3"),
+        (lambda image, mask: (image[:1], mask), "an image has 1 channels, but in_channels is 3"),
         (lambda image, mask: ((image * 255).byte(), mask), "an image is a float tensor"),
         (
             lambda image, mask: (image.numpy(), mask),

@@ -19,10 +19,12 @@ from torch import Tensor
 
 from zoo.common.format_names import format_names
 from zoo.common.regular_files import is_folder, sha256_of
+from zoo.data.class_colors import Colour
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.formats.files import SUFFIXES, is_turned, read_array
+from zoo.data.image_tensors import image_to_tensor
 from zoo.data.masks.masks import MaskCode, MaskValue, listed, mask_code, read_mask, values_in
-from zoo.data.segmentation_data import IGNORED, Colour, SegmentationData, pixels_of
+from zoo.data.segmentation_data import IGNORED, SegmentationData
 from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
 
@@ -311,7 +313,7 @@ class _Files:
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pair = self.pairs[index]
-        image = pixels_of(read_array(pair.image))
+        image = image_to_tensor(read_array(pair.image))
         return image, torch.from_numpy(self.code.indexes(read_mask(pair.mask)))
 
 
@@ -419,7 +421,7 @@ def _is_look(earlier: Any) -> TypeGuard[dict[str, Any]]:
 def _facts_or_problem(pair: _Pair) -> _Facts | str:
     try:
         image = read_array(pair.image)
-        pixels = pixels_of(image)
+        pixels = image_to_tensor(image)
     except DataError as problem:
         return str(problem) if str(pair.image) in str(problem) else f"{pair.image}: {problem}"
     channels, *size = pixels.shape

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from zoo.data.class_colors import Colour
+from zoo.data.image_tensors import image_to_tensor
 from zoo.data.masks.masks import Mask, MaskCode
-from zoo.data.segmentation_data import IGNORED, Colour, SegmentationData, pixels_of
+from zoo.data.segmentation_data import IGNORED, SegmentationData
 from zoo.errors import DataError
 
 __all__ = ["PUBLISHED", "open_published"]
@@ -148,7 +150,7 @@ class _Part:
         ) as cause:  # of Pillow and SciPy; torchvision reads a file when it is asked for
             raise DataError(f"{self._told}: its image {index} or the mask cannot be read: {cause}") from cause
         try:
-            return pixels_of(pixels), torch.from_numpy(self._code.indexes(Mask(pixels=values)))
+            return image_to_tensor(pixels), torch.from_numpy(self._code.indexes(Mask(pixels=values)))
         except DataError as cause:
             raise DataError(f"{self._told}: the mask of its image {index}: {cause}") from cause
 

@@ -20,8 +20,9 @@ from zoo.common.devices import choose_device, is_out_of_memory
 from zoo.common.foreign_code import ForeignError, no_exits
 from zoo.common.json_files import as_json
 from zoo.common.regular_files import files_at, sha256_of
+from zoo.data.checked_samples import check_on_read, notes_on_samples
 from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, random_parts
-from zoo.data.segmentation_data import SegmentationData, checked_data, notes_on_read
+from zoo.data.segmentation_data import SegmentationData
 from zoo.data.tasks.extras import missing_packages
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model.building import build_pairing
@@ -89,11 +90,11 @@ def fit(
         raise OptionError(f"freeze_encoder: {type(pairing).__name__} has no attribute 'encoder' that is a module.")
     choose_device(settings.device)  # as is a device that is not there
     kinds = {name: type(samples).__qualname__ for name, samples in data.parts()}
-    data = checked_data(data)
+    data = check_on_read(data)
     facts = _facts(pairing, data)
     fingerprint = data.fingerprint or fingerprint_of_samples(data.parts(), kinds)
     if data.fingerprint is None:
-        for note in (*notes_on_read(data), *_notes_on_random_parts(fingerprint)):
+        for note in (*notes_on_samples(data), *_notes_on_random_parts(fingerprint)):
             logging.getLogger(__name__).warning("%s: %s.", data.name, note)
     identity: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "facts": facts}
     if files := _digests([*_weights_files(pairing), *plugins]):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo.data.segmentation_data import pixels_of
+from zoo.data.image_tensors import image_to_tensor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,7 +48,7 @@ def smooth(height, width):
 def by_hand(model, image):
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (model.preprocessing.mean, model.preprocessing.std))
     with torch.no_grad():
-        return model((pixels_of(image)[None] - mean) / std).softmax(1)[0].numpy()
+        return model((image_to_tensor(image)[None] - mean) / std).softmax(1)[0].numpy()
 
 
 def test_a_whole_image_gets_what_the_model_gives_it(model):
@@ -135,7 +135,7 @@ def test_it_takes_files_arrays_pictures_and_tensors_alike(model, tmp_path):
     image = noise(40, 50, 3)
     Image.fromarray(image).save(tmp_path / "image.png")
     predictor = zoo.Predictor(model)
-    kinds = (tmp_path / "image.png", image, Image.fromarray(image), pixels_of(image), image.astype(np.uint16) * 257)
+    kinds = (tmp_path / "image.png", image, Image.fromarray(image), image_to_tensor(image), image.astype(np.uint16) * 257)
     masks = [predictor(kind).mask for kind in kinds]
     assert all((mask == masks[0]).all() for mask in masks)
 

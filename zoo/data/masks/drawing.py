@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zoo.data.segmentation_data import pixels_of
+from zoo.data.image_tensors import image_to_tensor
 
 __all__ = ["covered", "visible"]
 
@@ -13,7 +13,7 @@ OPACITY = 0.55
 
 def visible(image: np.ndarray) -> np.ndarray:
     """Return an image of any type as (H, W, 3) in 0 to 255; what is no 8-bit picture is stretched to what most pixels have."""
-    pixels = pixels_of(image).numpy().transpose(1, 2, 0)
+    pixels = image_to_tensor(image).numpy().transpose(1, 2, 0)
     pixels = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1].repeat(3, axis=-1)
     if image.dtype != np.uint8:
         low, high = np.percentile(pixels, (2, 98))

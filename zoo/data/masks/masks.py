@@ -10,8 +10,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from zoo.data.class_colors import Colour
 from zoo.data.formats.files import read_mask_pixels
-from zoo.data.segmentation_data import IGNORED, Colour, ignored_index
+from zoo.data.segmentation_data import IGNORED, ignored_index
 from zoo.errors import DataError
 
 __all__ = ["Mask", "MaskCode", "MaskValue", "listed", "mask_code", "read_mask", "values_in"]

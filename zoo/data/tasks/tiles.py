@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data.segmentation_data import pixels_of
+from zoo.data.image_tensors import image_to_tensor
 
 __all__ = ["Tiles", "grid"]
 
@@ -36,7 +36,7 @@ class Tiles:
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image, top, left = self.places[index]
         window = np.s_[top : top + self.size, left : left + self.size]
-        return pixels_of(self.images[image][window]), torch.from_numpy(self.masks[image][window].astype(np.int64))
+        return image_to_tensor(self.images[image][window]), torch.from_numpy(self.masks[image][window].astype(np.int64))
 
 
 def grid(rows: tuple[int, int], columns: tuple[int, int], size: int) -> Iterator[tuple[int, int]]:

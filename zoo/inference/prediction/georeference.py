@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from zoo.data.class_colors import Colour
 from zoo.data.formats.files import TIFF
 from zoo.data.formats.pillow_limits import warnings_as
 from zoo.data.formats.tiff import open_raster
-from zoo.data.segmentation_data import Colour
 
 __all__ = ["Georeference", "georeference_of", "is_georeferenced", "write_georeferenced"]
 

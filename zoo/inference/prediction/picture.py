@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.data.formats.files import array_of, read_image
-from zoo.data.segmentation_data import pixels_of
+from zoo.data.image_tensors import image_to_tensor
 from zoo.errors import DataError
 
 __all__ = ["ImageLike", "Picture", "open_picture"]
@@ -50,7 +50,7 @@ class Picture:
         Raises:
             DataError: they are not finite.
         """
-        found = pixels_of(self.array[top : top + height, left : left + width], device)
+        found = image_to_tensor(self.array[top : top + height, left : left + width], device)
         if self.has_alpha:
             found = found[:-1]
         if len(found) == self.in_channels:

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zoo.data.class_colors import Colour, class_colours
 from zoo.data.masks.drawing import covered, visible
-from zoo.data.segmentation_data import Colour, class_colours
 from zoo.errors import OptionError
 from zoo.model.model import SegmentationModel
 

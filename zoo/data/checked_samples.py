@@ -1,0 +1,131 @@
+"""Check the samples of a user's own data set whenever they are read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.common.foreign_code import ForeignError, foreign_code
+from zoo.data.samples import Samples
+from zoo.data.segmentation_data import SegmentationData
+from zoo.data.value_ranges import range_notes
+from zoo.errors import DataError
+
+__all__ = ["check_on_read", "notes_on_samples"]
+
+
+def check_on_read(data: SegmentationData) -> SegmentationData:
+    """Return the same data with parts that check every sample whenever it is read, since a data set can change its samples.
+
+    Raises:
+        DataError: a part is empty. Reading an invalid sample raises one, too.
+    """
+    for part, samples in data.parts():
+        if not len(samples):
+            raise DataError(f"{data.name}, {part} part: it is empty.")
+    parts: dict[str, Any] = {part: _CheckedSamples(data=data, part=part, samples=samples) for part, samples in data.parts()}
+    fingerprint = data.fingerprint and replace(data.fingerprint, parts=())  # it also describes the checked samples
+    return replace(data, **parts, fingerprint=fingerprint)
+
+
+def notes_on_samples(data: SegmentationData) -> list[str]:
+    """Return what a user should know about the samples read so far, of data that `check_on_read` returned.
+
+    Raises:
+        DataError: all samples of a part were read, and every pixel is ignored.
+    """
+    notes = []
+    for part, samples in data.parts():
+        assert isinstance(samples, _CheckedSamples)
+        if len(samples.indexes_read) == len(samples) and not samples.has_class:
+            raise DataError(
+                f"{data.name}, {part} part: every pixel of its {len(samples)} masks is ignored ({data.ignored}). At least "
+                "one pixel must belong to a class."
+            )
+        if part == "train" and samples.indexes_read and (samples.low < 0 or samples.high > 1):
+            notes += range_notes({"float32": (samples.low, samples.high)})
+    return notes
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _CheckedSamples:
+    """One part of the data, whose samples are checked when they are read.
+
+    Attributes:
+        data: the data that the part belongs to.
+        part: the name of the part.
+        samples: the samples of the user's data set.
+        indexes_read: the indexes of the samples read so far.
+        has_class: whether any pixel read so far belongs to a class.
+        low: the lowest image value read so far.
+        high: the highest image value read so far.
+    """
+
+    data: SegmentationData
+    part: str
+    samples: Samples
+    indexes_read: set[int] = field(default_factory=set)
+    has_class: bool = False
+    low: float = math.inf
+    high: float = -math.inf
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        try:
+            with foreign_code():
+                sample = self.samples[index]
+        except ForeignError as failure:
+            raise DataError(
+                f"{self.data.name}, {self.part} part: sample {index} cannot be read: {failure}."
+            ) from failure.__cause__
+        if problem := _find_problem(sample, self.data):
+            raise DataError(f"{self.data.name}, {self.part} part: {problem} (sample {index}).")
+        image, mask = sample
+        image, mask = image.detach().float(), mask.detach()
+        if index not in self.indexes_read:  # training reads a sample in every epoch; its facts are collected once
+            self.indexes_read.add(index)
+            self.has_class = self.has_class or bool((mask != self.data.ignored).any())
+            self.low, self.high = min(self.low, float(image.min())), max(self.high, float(image.max()))
+        return image, mask
+
+
+def _find_problem(sample: object, data: SegmentationData) -> str | None:
+    """Return what is wrong with a sample, if anything is."""
+    if not isinstance(sample, tuple | list) or len(sample) != 2:
+        return f"a sample must be a pair of an image and its mask; found a {type(sample).__name__}"
+    image, mask = sample
+    if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point():
+        return f"an image must be a float tensor (channels, H, W) with values from 0 to 1; found {_describe(image)}"
+    if len(image) != data.in_channels:
+        return f"an image has {len(image)} channels, but in_channels is {data.in_channels}"
+    if not isinstance(mask, Tensor) or mask.dtype != torch.int64 or mask.shape != image.shape[1:]:
+        return f"a mask must be an int64 tensor (H, W) of its image's size; found {_describe(mask)} for {_describe(image)}"
+    for tensor in (image, mask):
+        if tensor.is_meta or tensor.layout != torch.strided:
+            layout = "on the meta device" if tensor.is_meta else str(tensor.layout)
+            return f"an image and its mask must be dense tensors with values; found {_describe(tensor)} ({layout})"
+    if not image.numel():
+        return f"an image must have pixels; found {_describe(image)}"
+    if data.size and tuple(data.size) != tuple(image.shape[1:]):
+        return f"an image has the size {tuple(image.shape[1:])}, but size is {data.size}; set size=None if sizes differ"
+    if count := int((~torch.isfinite(image.float())).sum()):
+        return f"an image has {count} values that are not finite (NaN or infinity)"
+    num_classes = len(data.classes)
+    is_unknown = ((mask < 0) | (mask >= num_classes)) & (mask != data.ignored)
+    if is_unknown.any():
+        unknown: list[int] = torch.unique(mask[is_unknown]).tolist()
+        return (
+            f"a mask has {', '.join(map(str, unknown[:5]))}, but the indexes of its {num_classes} classes are 0 to "
+            f"{num_classes - 1}, and {data.ignored} is ignored"
+        )
+    return None
+
+
+def _describe(value: object) -> str:
+    return f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

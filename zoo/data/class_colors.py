@@ -1,0 +1,24 @@
+"""Colors for drawing the classes of a mask."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+__all__ = ["Colour", "class_colours"]
+
+Colour: TypeAlias = tuple[int, int, int]
+
+
+def class_colours(count: int) -> tuple[Colour, ...]:
+    """Return distinct colors, black first: PASCAL VOC's color map, which spreads an index's bits over three channels."""
+
+    def colour(index: int) -> Colour:
+        red = green = blue = 0
+        for shift in range(7, -1, -1):
+            red |= (index & 1) << shift
+            green |= (index >> 1 & 1) << shift
+            blue |= (index >> 2 & 1) << shift
+            index >>= 3
+        return red, green, blue
+
+    return tuple(map(colour, range(count)))
