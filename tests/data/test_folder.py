@@ -16,7 +16,7 @@ from PIL import Image
 import zoo
 from zoo import open_data
 from zoo.data.data_config import DataEntry, locate_data
-from zoo.data.folder import look_through
+from zoo.data.folder_scan import scan_folder
 from zoo.data.masks.contact_sheet import contact_sheet
 
 RANDOM = np.random.default_rng(0)
@@ -116,7 +116,7 @@ def test_masks_in_colours_are_read_by_a_table(tmp_path):
         open_data(tmp_path)
     data = open_data(tmp_path, colours=table, classes=["a", "b", "c"])
     assert sorted(data.train[0][1].unique().tolist()) == [0, 1, 2]
-    with pytest.raises(zoo.errors.DataError, match=r"\(10, 250, 10\).*no class"):
+    with pytest.raises(zoo.errors.DataError, match=r"no class \(\(10, 250, 10\)"):
         open_data(tmp_path, colours=table[:2])
 
 
@@ -199,11 +199,11 @@ def not_finite(folder):
     ("spoil", "told"),
     [
         (truncated, r"a\.png: broken"),
-        (of_another_size, r"b\.png: 5x5, and its image is 12x16"),
+        (of_another_size, r"b\.png: the mask is 5x5, but its image is 12x16"),
         (twice, r"2 files named c: c\.jpg, c\.png"),
-        (without_mask, r"d\.png: no mask of that name"),
-        (without_image, r"d\.png: no image of that name"),
-        (of_other_channels, r"different numbers of channels: 3 with 3, 1 with 1"),
+        (without_mask, r"d\.png: no mask has this name"),
+        (without_image, r"d\.png: no image has this name"),
+        (of_other_channels, r"differ in their number of channels: 3 with 3, 1 with 1"),
         (no_image, r"a\.png: no image"),
         (empty, r"images: empty"),
         (animated, r"a\.gif: 2 frames"),
@@ -220,7 +220,7 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path):
     write(tmp_path)
     for spoil in (truncated, of_another_size, without_mask):
         spoil(tmp_path)
-    report = look_through(tmp_path)
+    report = scan_folder(tmp_path)
     assert len(report.problems) == 3
     with pytest.raises(zoo.errors.DataError) as raised:
         report.check()
@@ -230,7 +230,7 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path):
 def test_a_class_that_is_out_of_range_is_named_with_its_file(tmp_path):
     divided(tmp_path)
     Image.fromarray(np.full((12, 16), 7, dtype=np.uint8)).save(tmp_path / "train" / "masks" / "train2.png")
-    with pytest.raises(zoo.errors.DataError, match=r"7: 192 pixels of no class.*train2\.png.*classes are 0, 1"):
+    with pytest.raises(zoo.errors.DataError, match=r"no class \(7: 192 pixels; first in .*train2\.png.*classes have 0, 1"):
         open_data(tmp_path, classes=["a", "b"])
 
 
@@ -268,7 +268,7 @@ def test_the_command_line_lists_what_is_there(tmp_path, command_line, monkeypatc
     (tmp_path / "train" / "masks" / "train1.png").unlink()
     status, stdout, stderr = command_line("data", "check", str(tmp_path))
     assert status == 1
-    assert "train1.png: no mask of that name" in stderr
+    assert "train1.png: no mask has this name" in stderr
 
 
 def test_the_contact_sheet_shows_each_pair_beside_its_mask(tmp_path):
@@ -280,7 +280,7 @@ def test_the_contact_sheet_shows_each_pair_beside_its_mask(tmp_path):
         drawn[:, 15:] = number
         Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{number}.png")
         Image.fromarray(drawn).save(tmp_path / "masks" / f"{number}.png")
-    sheet = np.asarray(contact_sheet(look_through(tmp_path)))
+    sheet = np.asarray(contact_sheet(scan_folder(tmp_path)))
     red, green, blue = (sheet[..., channel].astype(int) for channel in range(3))
     assert ((red > 50) & (green == 0) & (blue == 0)).any()
     assert ((green > 50) & (red == 0) & (blue == 0)).any()
@@ -312,14 +312,14 @@ def test_a_folder_of_another_name_beside_the_parts_is_noted(tmp_path, command_li
     divided(tmp_path / "cells")
     (tmp_path / "cells/val").rename(tmp_path / "cells/dev")
     unused, same = open_data(tmp_path / "cells").notes
-    assert "not used, though images/ and masks/ are in them: dev" in unused
-    assert same == "validation and test are the same images, since one of them has none"
+    assert "not used, although they contain images/ and masks/: dev" in unused
+    assert same == "validation and test use the same images, since one of them has none"
     assert same in command_line("data", "check", "cells")[1].replace("\n", " ")
 
 
 def test_a_share_of_0_of_an_undivided_folder_is_noted(tmp_path):
     data = open_data(write(tmp_path, [f"tile{number}" for number in range(40)]), validation=0.0)
-    assert data.notes == ("validation and test are the same images, since one of them has none",)
+    assert data.notes == ("validation and test use the same images, since one of them has none",)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_options_may_be_tuples_and_arrays(tmp_path):
 
 def test_samples_that_are_no_data_yet_are_told_how_to_become_so(tmp_path):
     samples = open_data(divided(tmp_path / "cells")).train
-    with pytest.raises(zoo.errors.DataError, match=r"zoo\.SegmentationData\(name=.*found a _Files"):
+    with pytest.raises(zoo.errors.DataError, match=r"zoo\.SegmentationData\(name=.*found a _FolderSamples"):
         zoo.train("resnet18", "unet-basic", samples, output=tmp_path / "run")
 
 
@@ -381,7 +381,7 @@ def test_a_file_name_may_be_no_utf_8(tmp_path, command_line, monkeypatch):
 def test_pairs_beside_the_parts_are_said_since_they_are_not_used(tmp_path):
     write(divided(tmp_path))
     (note,) = open_data(tmp_path).notes
-    assert "not used, though images/ and masks/ are in them: the folder itself" in note
+    assert "not used, although they contain images/ and masks/: the folder itself" in note
 
 
 def test_the_check_says_where_training_needs_a_size(tmp_path, command_line, monkeypatch):

@@ -14,7 +14,7 @@ from PIL import Image
 
 import zoo
 from zoo import open_data
-from zoo.data.folder import look_through
+from zoo.data.folder_scan import scan_folder
 from zoo.data.masks.masks import read_mask
 
 SIZE = (12, 16)
@@ -77,7 +77,9 @@ def test_values_that_are_not_0_1_2_are_refused_with_what_was_found(tmp_path, val
 @pytest.mark.parametrize(("values", "count", "strange"), [((0, 128, 255), 3, 128), ((0, 1, 3), 3, 3), ((0, 100, 200), 2, 100)])
 def test_names_do_not_make_a_value_a_class(tmp_path, values, count, strange):
     listed = ", ".join(map(str, values))
-    with pytest.raises(zoo.errors.DataError, match=rf"\({strange}: \d+ pixels of no class.*; found are {listed}"):
+    with pytest.raises(
+        zoo.errors.DataError, match=rf"no class \({strange}: \d+ pixels.*; first in .*\. The masks have {listed}"
+    ):
         open_data(of_values(tmp_path, *values), classes=["a", "b", "c"][:count])
 
 
@@ -176,9 +178,9 @@ def test_masks_that_may_be_lossy_are_said_and_their_values_decide(tmp_path):
     write(tmp_path / "exact", saved({}, ".jp2"))
     data = open_data(with_images_of(tmp_path / "exact", 64), values=[0, 128, 255])
     assert indexes(data) == [0, 1, 2]
-    assert any("6 masks are compressed by JPEG 2000, which can change values" in note for note in data.notes)
+    assert any("6 masks are compressed with JPEG 2000, which can change values" in note for note in data.notes)
     write(tmp_path / "lossy", saved({"quality_layers": [20]}, ".jp2"))
-    with pytest.raises(zoo.errors.DataError, match=r"no class(.|\n)*6 masks are compressed by JPEG 2000"):
+    with pytest.raises(zoo.errors.DataError, match=r"no class(.|\n)*6 masks are compressed with JPEG 2000"):
         open_data(with_images_of(tmp_path / "lossy", 64), values=[0, 128, 255])
 
 
@@ -226,18 +228,18 @@ def of_palettes(folder, first, second, suffix=".png"):
 @pytest.mark.parametrize(
     ("first", "second", "told"),
     [
-        (([BLACK, RED], [0, 1]), ([BLACK, GREEN], [0, 1]), r"1 is \(255, 0, 0\) in .+a\.\w+ and \(0, 255, 0\) in .+b\."),
+        (([BLACK, RED], [0, 1]), ([BLACK, GREEN], [0, 1]), r"1 is \(255, 0, 0\) in .+a\.\w+, but \(0, 255, 0\) in .+b\."),
         (([BLACK, RED, GREEN], [0, 1, 2]), ([BLACK, GREEN, RED], [0, 1, 2]), "1 is"),
-        (([BLACK, RED], [0, 1]), ([BLACK, GREEN, RED], [0, 2]), r"\(255, 0, 0\) is 1 in .+a\.\w+ and 2 in .+b\."),
+        (([BLACK, RED], [0, 1]), ([BLACK, GREEN, RED], [0, 2]), r"\(255, 0, 0\) is 1 in .+a\.\w+, but 2 in .+b\."),
         (([BLACK, WHITE], [0, 1]), ([WHITE, BLACK], [0, 1]), "0 is"),
         (([BLACK, WHITE], [0, 1]), (None, [0, 255]), r"\(255, 255, 255\) is 1 in"),
     ],
 )
 def test_masks_whose_palettes_differ_are_refused_with_two_files(tmp_path, suffix, first, second, told):
     of_palettes(tmp_path, first, second, suffix)
-    with pytest.raises(zoo.errors.DataError, match=f"Masks differ in what they show: {told}.*give colours"):
+    with pytest.raises(zoo.errors.DataError, match=f"Masks disagree on colors: {told}.*set colours"):
         open_data(tmp_path)
-    with pytest.raises(zoo.errors.DataError, match="Masks differ in what they show"):
+    with pytest.raises(zoo.errors.DataError, match="Masks disagree on colors"):
         open_data(tmp_path, classes=["a", "b", "c"], values=[0, 1, 2])
 
 
@@ -274,7 +276,7 @@ def test_given_colors_are_read_whatever_their_indexes_are(tmp_path, suffix):
     assert torch.equal(data.train[0][1], torch.from_numpy(drawn([0, 1, 2])))
     assert torch.equal(data.train[1][1], torch.from_numpy(drawn([2, 0, 1])))
     assert indexes(open_data(tmp_path, colours=[BLACK, RED], ignored=[GREEN])) == [0, 1, 255]
-    with pytest.raises(zoo.errors.DataError, match=r"\(0, 255, 0\): 396 pixels of no class"):
+    with pytest.raises(zoo.errors.DataError, match=r"no class \(\(0, 255, 0\): 396 pixels"):
         open_data(tmp_path, colours=[BLACK, RED])
 
 
@@ -317,7 +319,7 @@ def test_masks_in_which_0_is_white_have_the_numbers_of_their_files_whatever_read
     save(tmp_path / "test/masks/a")  # of which 0 is black
     for module in ("none", "rasterio"):
         monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(zoo.errors.DataError, match="Masks differ in what they show: 0 is"):
+        with pytest.raises(zoo.errors.DataError, match="Masks disagree on colors: 0 is"):
             open_data(tmp_path)
         assert np.array_equal(read_mask(tmp_path / "train/masks/a.tif").pixels, drawn([0, 1, 0]))
 
@@ -350,12 +352,12 @@ def test_training_says_how_it_reads_unusual_masks(tmp_path, command_line, caplog
     data = f"data={{source: {tmp_path / 'cells'}, classes: [background, nucleus]}}"
     status, stdout, stderr = command_line("train", *pairing, *options, "--set", data, "--data", "-", "-o", tmp_path / "one")
     assert status == 0, stderr
-    assert "cells: the masks' values 0 and 255 are taken for background and nucleus." in stderr
+    assert "cells: the mask values 0 and 255 are taken for background and nucleus." in stderr
     assert stderr.count("taken for") == 1
     assert "nucleus" in stdout
     zoo.train(*pairing, open_data(tmp_path / "cells"), output=tmp_path / "two", **settings)
     assert [record.getMessage() for record in caplog.records if "taken for" in record.getMessage()] == [
-        "cells: the masks' values 0 and 255 are taken for 0 and 1."
+        "cells: the mask values 0 and 255 are taken for 0 and 1."
     ]
 
 
@@ -369,7 +371,7 @@ def test_a_class_that_training_never_sees_is_said(tmp_path):
 
 def test_pixels_that_are_mostly_left_out_are_said(tmp_path):
     data = open_data(of_values(tmp_path, 0, 1, 255, 255, 255), classes=["a", "b"])
-    assert any("of all pixels are left out" in note for note in data.notes)
+    assert any("of all pixels are ignored" in note for note in data.notes)
 
 
 def test_the_check_of_a_folder_finds_what_training_would_refuse(tmp_path, command_line):
@@ -417,7 +419,7 @@ ONE_HOT = np.eye(5, dtype=np.uint8)[drawn(range(5))]
 def test_masks_of_another_kind_are_refused_with_their_file(tmp_path, mask, told):
     with pytest.raises(zoo.errors.DataError, match=rf"a\.npy: .*{told}"):
         open_data(of_array(tmp_path, mask))
-    assert len(look_through(tmp_path).problems) == 6
+    assert len(scan_folder(tmp_path).problems) == 6
 
 
 TABLE = [(0, 0, 0), (250, 10, 10)]
@@ -449,7 +451,7 @@ def test_opacity_that_says_more_than_color_is_refused(tmp_path):
 def test_a_color_may_be_left_out(tmp_path):
     void = (224, 224, 192)
     of_colors(tmp_path, [*TABLE, void])
-    with pytest.raises(zoo.errors.DataError, match=r"\(224, 224, 192\): .*no class"):
+    with pytest.raises(zoo.errors.DataError, match=r"no class \(\(224, 224, 192\): "):
         open_data(tmp_path, colours=TABLE)
     assert indexes(open_data(tmp_path, colours=TABLE, ignored=[list(void)])) == [0, 1, 255]
     with pytest.raises(zoo.errors.DataError, match=r"ignored: these masks have colors.*found 255"):
@@ -476,7 +478,7 @@ def test_there_may_be_more_than_255_classes(tmp_path):
     found = data.train[0][1]
     assert found[0, 0] == data.ignored == 65535
     assert torch.equal(found.flatten()[1:], torch.arange(129, 320))
-    with pytest.raises(zoo.errors.DataError, match=r"65535: 6 pixels of no class.*test.*a\.npy"):
+    with pytest.raises(zoo.errors.DataError, match=r"no class \(65535: 6 pixels; first in .*test.*a\.npy"):
         open_data(Path(tmp_path), classes=[str(number) for number in range(320)])
 
 
@@ -497,11 +499,11 @@ def test_a_part_in_which_every_pixel_is_left_out_is_refused(tmp_path, part, comm
     monkeypatch.chdir(tmp_path)
     for path in (of_values(tmp_path / "cells", 0, 1) / part / "masks").iterdir():
         Image.fromarray(np.full(SIZE, 7, dtype=np.uint8)).save(path)
-    with pytest.raises(zoo.errors.DataError, match=f"{part}: every pixel of its 2 masks is left out"):
+    with pytest.raises(zoo.errors.DataError, match=f"{part}: every pixel of its 2 masks is ignored"):
         open_data(tmp_path / "cells", classes=["a", "b"], ignored=[7])
     (tmp_path / "run.yaml").write_text(
         "encoder: resnet18\ndecoder: unet-basic\ndata: {source: cells, classes: [a, b], ignored: [7]}\n", encoding="utf-8"
     )
     status, _, stderr = command_line("data", "check", "run.yaml")
     assert status == 1
-    assert f"{part}: every pixel of its 2 masks is left out" in stderr
+    assert f"{part}: every pixel of its 2 masks is ignored" in stderr

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 import zoo
 from zoo import open_data
-from zoo.data.folder import look_through
+from zoo.data.folder_scan import scan_folder
 from zoo.data.formats.files import SUFFIXES, array_of, read_array
 from zoo.data.masks.masks import read_mask
 
@@ -104,23 +104,26 @@ def test_turned_images_are_said_since_their_masks_must_be_turned_too(tmp_path):
     exif = Image.Exif()
     exif[274] = 3
     write(tmp_path, ("a.jpg", "b.jpg"), ("a.png", "b.png"))
-    assert look_through(tmp_path).notes == ()
+    assert scan_folder(tmp_path).notes == ()
     Image.fromarray(PIXELS).save(tmp_path / "train" / "images" / "a.jpg", exif=exif)
-    (note,) = look_through(tmp_path).notes
-    assert "1 images are turned as their EXIF says" in note
+    (note,) = scan_folder(tmp_path).notes
+    assert "1 images are rotated or mirrored by their EXIF orientation" in note
     exif[274] = 6
     Image.fromarray(PIXELS).save(tmp_path / "train" / "images" / "a.jpg", exif=exif)
-    assert "12x16, and its image is 16x12" in look_through(tmp_path).problems[0]
+    assert "the mask is 12x16, but its image is 16x12" in scan_folder(tmp_path).problems[0]
 
 
 def test_turned_masks_are_said_where_their_images_are_not_turned(tmp_path):
     exif = Image.Exif()
     exif[274] = 3
     write(tmp_path)
-    for kind, notes in (("masks", ["1 masks are turned as their EXIF says, and their images are not"]), ("images", [])):
+    for kind, notes in (
+        ("masks", ["1 masks are rotated or mirrored by their EXIF orientation, but their images are not"]),
+        ("images", []),
+    ):
         path = tmp_path / "train" / kind / "a.png"
         Image.open(path).save(path, exif=exif)
-        assert [note for note in look_through(tmp_path).notes if "masks are turned" in note] == notes
+        assert [note for note in scan_folder(tmp_path).notes if "masks are rotated" in note] == notes
 
 
 def write(folder, images=("a.png", "b.png"), masks=None):
@@ -169,8 +172,8 @@ def test_files_that_are_left_out_are_said(tmp_path, command_line):
     write(tmp_path)
     (tmp_path / "train" / "images" / "c.heic").write_bytes(b"")
     (tmp_path / "train" / "images" / "more").mkdir()
-    (note,) = look_through(tmp_path).notes
-    assert note.endswith("2 left out, which do not end as images do or are folders: c.heic, more")
+    (note,) = scan_folder(tmp_path).notes
+    assert note.endswith("skipped 2 that are folders or do not have the suffix of an image: c.heic, more")
     status, stdout, _ = command_line("data", "check", tmp_path, "--sheet", tmp_path / "sheet.png")
     assert status == 0
     assert "c.heic" in stdout

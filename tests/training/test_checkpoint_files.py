@@ -182,7 +182,7 @@ SPOILED = {
     "data deep": (put("data.json", b"[" * 200_000), r"data\.json is damaged \(ValueError: nested too deeply\)"),
     "data a number": (put("data.json", b"7"), r"data\.json is damaged"),
     "data of numbers": (put_json("data.json", contents={"a": 1}), r"data\.json is damaged \(ValueError: contents"),
-    "data of lists": (put_json("data.json", looks=[1]), r"data\.json is damaged"),
+    "data of lists": (put_json("data.json", scans=[1]), r"data\.json is damaged"),
 }
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import Subset
 import zoo
 from zoo import SegmentationData
 from zoo.data.fingerprint import fingerprint_of_samples, random_parts
-from zoo.data.folder import look_through
+from zoo.data.folder_scan import scan_folder
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -138,13 +138,13 @@ def test_other_shares_of_an_undivided_folder_are_other_data(tmp_path):
 def test_the_second_start_does_not_read_files_that_stayed_as_they_were(tmp_path):
     folder = folder_of(tmp_path / "cells")
     trained(folder, tmp_path / "run")
-    looks = json.loads((tmp_path / "run/data.json").read_text(encoding="utf-8"))["looks"]
+    scans = json.loads((tmp_path / "run/data.json").read_text(encoding="utf-8"))["scans"]
     for path in (folder / "train/images").iterdir():  # what is not read cannot be found to be broken
         stat = path.stat()
         path.write_bytes(b"x" * stat.st_size)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert look_through(folder, known=looks).problems == ()
-    assert len(look_through(folder).problems) == 6
+    assert scan_folder(folder, earlier_scans=scans).problems == ()
+    assert len(scan_folder(folder).problems) == 6
 
 
 @pytest.mark.parametrize(
@@ -163,12 +163,12 @@ def test_the_second_start_does_not_read_files_that_stayed_as_they_were(tmp_path)
         {"more": 1},
     ],
 )
-def test_a_look_with_facts_that_cannot_be_is_taken_again(tmp_path, changes):
+def test_a_scan_with_facts_that_cannot_be_is_repeated(tmp_path, changes):
     folder = folder_of(tmp_path / "cells")
-    looks = json.loads(json.dumps(look_through(folder).looks))
-    damaged = {name: look | {"facts": look["facts"] | changes} for name, look in looks.items()}
-    assert json.loads(json.dumps(look_through(folder, known=damaged).looks)) == looks
-    assert look_through(folder, known={name: [1] for name in looks}).problems == ()
+    scans = json.loads(json.dumps(scan_folder(folder).scans))
+    damaged = {name: scan | {"facts": scan["facts"] | changes} for name, scan in scans.items()}
+    assert json.loads(json.dumps(scan_folder(folder, earlier_scans=damaged).scans)) == scans
+    assert scan_folder(folder, earlier_scans={name: [1] for name in scans}).problems == ()
 
 
 def test_a_damaged_record_of_the_data_is_reported(tmp_path):

@@ -76,7 +76,7 @@ def train(
     in_file = asked.pop("output", None)
     place = output or Path(in_file or Path("runs") / _name(what, asked | {"data": entry.source}))
     try:
-        opened = open_data(entry.source, known=known_files(place), **entry.options())
+        opened = open_data(entry.source, earlier_scans=known_files(place), **entry.options())
         for line in opened.notes:
             note(f"{opened.name}: {line}.")
         asked["data"] = replace(opened, notes=())  # they are said
@@ -111,17 +111,18 @@ def check(
     from rich.table import Table
     from rich.text import Text
 
-    from zoo.data.folder import data_of, look_through
+    from zoo.data.folder import data_from_report
+    from zoo.data.folder_scan import scan_folder
     from zoo.data.masks.contact_sheet import contact_sheet
     from zoo.errors import DataError, OptionError
     from zoo.training.fit import crop_size
 
     folder, options, settings = _folder_of(what)
-    report = look_through(folder)
+    report = scan_folder(folder)
     problems, notes = report.problems, report.notes
     if not problems:
         try:
-            opened = data_of(report, **options)
+            opened = data_from_report(report, **options)
             notes = opened.notes
             if settings:
                 crop_size(opened, settings)

@@ -38,13 +38,14 @@ class Fingerprint:
     Attributes:
         contents: by the name of a file or a sample, the digest of its content.
         reading: facts that decide what the contents mean, such as each file's part and the values of classes. Plain data.
-        looks: by name, what an earlier look at a file found, with the file's size and time of change. Plain data; not compared.
+        scans: by name, the facts read from files, with the size and the modification time of each; see `scan_folder`. Plain
+            data; not compared.
         parts: the samples that it was made of, which `SegmentationData` fills in: it stands for no others. Not compared.
     """
 
     contents: Mapping[str, str]
     reading: Mapping[str, Any] = field(default_factory=dict)
-    looks: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    scans: Mapping[str, Any] = field(default_factory=dict, compare=False)
     parts: tuple[Samples, ...] = field(default=(), compare=False, repr=False)
 
     @property
@@ -54,7 +55,7 @@ class Fingerprint:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return {"contents": dict(self.contents), "reading": dict(self.reading), "looks": dict(self.looks)}
+        return {"contents": dict(self.contents), "reading": dict(self.reading), "scans": dict(self.scans)}
 
     def differences(self, other: Fingerprint) -> str:
         """Return in words what the other has that this one does not have, and the reverse; "" if they are equal."""
@@ -79,18 +80,18 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
     if not os.path.lexists(path):
         return None
     try:
-        facts = read_json(path)
-        parts = {name: facts[name] for name in ("contents", "reading", "looks")}
-        if not all(isinstance(part, dict) for part in parts.values()):
-            raise ValueError("contents, reading and looks are keys and values")
-        if not all(isinstance(digest, str) for digest in parts["contents"].values()):
-            raise ValueError("contents are digests")
+        facts = {"scans": {}} | read_json(path)  # without scans, all files are read again
+        fields = {name: facts[name] for name in ("contents", "reading", "scans")}
+        if not all(isinstance(value, dict) for value in fields.values()):
+            raise ValueError("contents, reading and scans must be mappings")
+        if not all(isinstance(digest, str) for digest in fields["contents"].values()):
+            raise ValueError("contents must be digests")
     except (OSError, ValueError, KeyError) as cause:
         raise DataError(
             f"{path} is damaged ({type(cause).__name__}: {cause}): it says which data the run was begun with. Restore it, "
             f"or remove {path.parent} to begin the run again."
         ) from cause
-    return Fingerprint(**parts)
+    return Fingerprint(**fields)
 
 
 def fingerprint_of_samples(parts: Iterable[tuple[str, Samples]], kinds: Mapping[str, str] | None = None) -> Fingerprint:

@@ -25,7 +25,7 @@ PUBLISHED_OPTIONS = ("root", "download")
 
 
 def open_data(
-    source: SegmentationData | str | PathLike[str], *, known: Mapping[str, Any] | None = None, **options: Any
+    source: SegmentationData | str | PathLike[str], *, earlier_scans: Mapping[str, Any] | None = None, **options: Any
 ) -> SegmentationData:
     """Return images with masks, by a name or a path; data that is open already is returned as it is.
 
@@ -35,8 +35,8 @@ def open_data(
             - a built-in task: `"texture-mosaic"`, `"brain-lobes"`, `"hela"`, `"blue-marble"`;
             - a folder of `images/` and `masks/`, or of `train/`, `validation/` and `test/` with these two in each;
             - a data set of torchvision's: `"OxfordIIITPet"`, `"VOCSegmentation"`, `"Cityscapes"`, `"SBDataset"`.
-        known: for a folder, what an earlier call found (`SegmentationData.fingerprint.looks`): files whose name, size and time
-            of change are as they were are not read again.
+        earlier_scans: for a folder, the scans of an earlier call (`SegmentationData.fingerprint.scans`). Files whose name,
+            size and modification time are unchanged are not read again.
         options: for a folder, `classes` (names), `values` (the grey value of each class) or `colours` (the colour of each
             class), `ignored` (values of pixels that are left out), `validation` and `test` (their shares of an undivided
             folder). For torchvision's, `root` (its folder) and `download`.
@@ -69,7 +69,7 @@ def open_data(
             "these two in each."
         )
     _check_options(name, options, FOLDER_OPTIONS)
-    return open_folder(Path(name), known=known, **_checked(name, options))
+    return open_folder(Path(name), earlier_scans=earlier_scans, **_checked(name, options))
 
 
 def _checked(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def known_files(output: Path) -> Mapping[str, Any]:
         DataError: that is damaged.
     """
     found = read_fingerprint(output / DATA)
-    return found.looks if found else {}
+    return found.scans if found else {}
 
 
 def run_id(identity: Mapping[str, Any], data: Fingerprint) -> str:
@@ -78,7 +78,7 @@ def _check_same_data(output: Path, data: Fingerprint) -> None:
             f"{output} holds a run on other data: {differing}. Give another --output to train on the data as they are now, or "
             "remove that folder."
         )
-    if before.looks != data.looks:  # copied files have another time of change
+    if before.scans != data.scans:  # copied files have another time of change
         write_json(output / DATA, data.as_dict())
 
 

@@ -67,7 +67,7 @@ def train(
         load_plugin_file(Path(plugin))
     if not isinstance(data, SegmentationData):
         check_installed(locate_data(str(data), Path()))
-    opened = open_data(data, known=known_files(Path(output)))
+    opened = open_data(data, earlier_scans=known_files(Path(output)))
     for note in opened.notes:
         logging.getLogger(__name__).warning("%s: %s.", opened.name, note)
     pairing = Pairing(

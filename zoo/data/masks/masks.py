@@ -87,7 +87,7 @@ class MaskCode:
     @property
     def table(self) -> str:
         """Return the values of the classes and those that are left out, in words."""
-        return listed(self.known) + (f"; {listed(self.ignored)} is left out" if self.ignored else "")
+        return listed(self.known) + (f" ({listed(self.ignored)} is ignored)" if self.ignored else "")
 
     @property
     def ignored_index(self) -> int:

@@ -1,0 +1,275 @@
+"""Read every image and mask of a folder once, and report what they hold and what is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from zoo.common.regular_files import sha256_of
+from zoo.data.class_colors import Colour
+from zoo.data.folder_layout import Pair, find_pairs
+from zoo.data.formats.files import is_turned, read_array
+from zoo.data.image_tensors import image_to_tensor
+from zoo.data.masks.masks import MaskValue, read_mask, values_in
+from zoo.data.value_ranges import range_notes
+from zoo.errors import DataError
+
+__all__ = ["FolderReport", "PairFacts", "compression_notes", "folder_error", "scan_folder", "to_tuple"]
+
+MOST_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairFacts:
+    """The facts of an image and its mask.
+
+    Attributes:
+        size, channels, dtype, low, high: of the image.
+        reoriented: which of "image" and "mask" are rotated or mirrored by their EXIF orientation.
+        values: the number of pixels of each mask value.
+        colors, repeated, doubt: of the mask, as in `Mask`.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    dtype: str
+    low: float
+    high: float
+    reoriented: Sequence[str]
+    values: Mapping[MaskValue, int]
+    colors: Mapping[int, Colour]
+    repeated: Sequence[Colour]
+    doubt: str
+
+    def __post_init__(self) -> None:
+        counts = (*self.size, self.channels, *self.values.values())
+        is_whole = all(type(count) is int and count >= 0 for count in counts)
+        is_finite = all(type(end) is float and math.isfinite(end) for end in (self.low, self.high))
+        if not (is_whole and is_finite and len(self.size) == 2 and isinstance(self.dtype, str)):
+            raise ValueError(f"not the facts of an image and its mask: {self!r:.200}")
+
+    def in_colors(self) -> PairFacts:
+        """Return the facts with each palette index replaced by its color."""
+        values: Counter[MaskValue] = Counter()
+        for value, count in self.values.items():
+            values[self.colors.get(value, value) if isinstance(value, int) else value] += count
+        return replace(self, values=values, colors={})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data. Mappings become lists of items, since the keys of JSON are text."""
+        items = {name: [list(item) for item in getattr(self, name).items()] for name in ("values", "colors")}
+        return {**asdict(self), **items, "size": list(self.size), "reoriented": list(self.reoriented)}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> PairFacts:
+        """Return the facts from the plain data of `as_dict`."""
+        values = {to_tuple(value): count for value, count in facts["values"]}
+        colors = {number: to_tuple(color) for number, color in facts["colors"]}
+        repeated = [to_tuple(color) for color in facts["repeated"]]
+        return cls(**{**facts, "size": tuple(facts["size"]), "values": values, "colors": colors, "repeated": repeated})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderReport:
+    """The result of `scan_folder`.
+
+    Attributes:
+        folder: the folder.
+        counts: the number of pairs of each part; of the one part "all" if the folder is not divided.
+        sizes: the number of images of each (H, W).
+        channels: the number of images with each number of channels.
+        ranges: the lowest and the highest image value of each dtype.
+        values: the number of pixels of each mask value.
+        problems: what is broken, lacks a partner or does not match, one line each.
+        notes: what is not wrong, but a user should know before training, one line each.
+        pairs: the pairs without a problem.
+        scans: by the image of a pair, its facts with size, modification time and digest of its files; plain data.
+        facts: by the image of a pair, its facts.
+    """
+
+    folder: Path
+    counts: Mapping[str, int]
+    sizes: Mapping[tuple[int, int], int]
+    channels: Mapping[int, int]
+    ranges: Mapping[str, tuple[float, float]]
+    values: Mapping[MaskValue, int]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    pairs: tuple[Pair, ...] = field(repr=False)
+    scans: Mapping[str, Any] = field(repr=False)
+    facts: Mapping[Path, PairFacts] = field(repr=False)
+
+    def in_colors(self) -> FolderReport:
+        """Return the report with each palette index replaced by its color."""
+        facts = {image: each.in_colors() for image, each in self.facts.items()}
+        return replace(self, facts=facts, values=_sum_values(facts.values()))
+
+    def values_of(self, pairs: Iterable[Pair]) -> Counter[MaskValue]:
+        """Return the number of pixels of each mask value in some pairs."""
+        return _sum_values(self.facts[pair.image] for pair in pairs)
+
+    def check(self) -> None:
+        """Raise a DataError that names every problem, if there is one."""
+        if self.problems:
+            raise folder_error(self.folder, self.problems)
+
+
+def scan_folder(folder: Path, *, workers: int = 8, earlier_scans: Mapping[str, Any] | None = None) -> FolderReport:
+    """Read every image and mask of a folder once, and report what they hold and what is wrong.
+
+    Args:
+        folder: with the layout that `find_pairs` describes.
+        workers: the number of threads that read files.
+        earlier_scans: the `scans` of an earlier report. A pair is not read again if the name, the size and the modification
+            time of its files are unchanged.
+
+    Raises:
+        DataError: the folder does not exist, or has another layout.
+    """
+    pairs, problems, notes = find_pairs(folder)
+    with ThreadPoolExecutor(workers) as pool:
+        results = list(pool.map(partial(_scan_pair, folder=folder, earlier_scans=earlier_scans or {}), pairs))
+    scans: dict[str, Any] = {}
+    facts: dict[Path, PairFacts] = {}
+    ranges: dict[str, tuple[float, float]] = {}
+    for pair, scan in zip(pairs, results, strict=True):
+        if isinstance(scan, str):
+            problems.append(scan)
+            continue
+        scans[str(pair.image.relative_to(folder))] = scan
+        each = facts[pair.image] = PairFacts.from_dict(scan["facts"])
+        low, high = ranges.get(each.dtype, (each.low, each.high))
+        ranges[each.dtype] = min(low, each.low), max(high, each.high)
+    channels = Counter(each.channels for each in facts.values())
+    if len(channels) > 1:
+        counts = ", ".join(f"{count} with {number}" for number, count in channels.most_common())
+        problems.append(f"images differ in their number of channels: {counts}")
+    sound = tuple(pair for pair in pairs if pair.image in facts)
+    return FolderReport(
+        folder=folder,
+        counts=Counter(pair.part for pair in sound),
+        sizes=Counter(each.size for each in facts.values()),
+        channels=channels,
+        ranges=ranges,
+        values=_sum_values(facts.values()),
+        problems=tuple(problems),
+        notes=(*notes, *_orientation_notes(facts.values()), *compression_notes(facts.values()), *range_notes(ranges)),
+        pairs=sound,
+        scans=scans,
+        facts=facts,
+    )
+
+
+def compression_notes(facts: Iterable[PairFacts]) -> list[str]:
+    """Return a line for each compression that may have changed masks."""
+    counts = Counter(each.doubt for each in facts if each.doubt)
+    return [
+        f"{count} masks are compressed with {name}, which can change values, and the files do not say whether it did; check "
+        "the values of the masks"
+        for name, count in counts.items()
+    ]
+
+
+def folder_error(folder: Path, problems: Sequence[str]) -> DataError:
+    """Return the error that names the problems of a folder, a line each."""
+    more = len(problems) - MOST_SHOWN
+    lines = [*problems[:MOST_SHOWN], *([f"... and {more} more (`zoo data check` lists all)"] if more > 0 else [])]
+    return DataError("\n".join([f"{folder} cannot be used for training:", *(f"  {line}" for line in lines)]))
+
+
+def to_tuple(value: Any) -> Any:
+    """Return a color, which JSON and YAML give as a list, as a tuple; a number as it is."""
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _scan_pair(pair: Pair, folder: Path, earlier_scans: Mapping[str, Any]) -> dict[str, Any] | str:
+    """Return the facts of a pair and of its files as plain data, or what is wrong with the pair."""
+    paths = (pair.image, pair.mask)
+    try:
+        stats = [path.stat() for path in paths]
+        names = [str(path.relative_to(folder)) for path in paths]
+        files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)]
+        earlier = earlier_scans.get(names[0])
+        if _is_scan(earlier) and [file[:3] for file in earlier["files"]] == files:
+            return dict(earlier)
+        facts = _read_facts(pair)
+        digests = [sha256_of(path)[:32] for path in paths]
+    except DataError as problem:
+        return str(problem)
+    except OSError as cause:
+        return f"{cause.filename or pair.image}: {cause.strerror or cause}"
+    return {"files": [[*file, digest] for file, digest in zip(files, digests, strict=True)], "facts": facts.as_dict()}
+
+
+def _is_scan(earlier: Any) -> TypeGuard[dict[str, Any]]:
+    """Return whether this is a result of `_scan_pair`; in a damaged file, or in one of another version, it may not be."""
+    try:
+        PairFacts.from_dict(earlier["facts"])
+        return all(len(file) == 4 and isinstance(file[-1], str) for file in earlier["files"])
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return False
+
+
+def _read_facts(pair: Pair) -> PairFacts:
+    """Read an image and its mask.
+
+    Raises:
+        DataError: one cannot be read, or their sizes differ.
+    """
+    with _path_in_errors(pair.image):
+        image = read_array(pair.image)
+        channels, height, width = image_to_tensor(image).shape
+    with _path_in_errors(pair.mask):
+        mask = read_mask(pair.mask)
+        rows, columns = mask.pixels.shape[:2]
+        if (rows, columns) != (height, width):
+            raise DataError(f"the mask is {rows}x{columns}, but its image is {height}x{width}")
+        values = values_in(mask)
+    return PairFacts(
+        size=(height, width),
+        channels=channels,
+        dtype=image.dtype.name,
+        low=float(image.min()),
+        high=float(image.max()),
+        reoriented=[name for name, path in (("image", pair.image), ("mask", pair.mask)) if is_turned(path)],
+        values=values,
+        colors=mask.colors,
+        repeated=sorted(mask.repeated),
+        doubt=mask.doubt,
+    )
+
+
+@contextmanager
+def _path_in_errors(path: Path) -> Iterator[None]:
+    """Let every DataError name the file."""
+    try:
+        yield
+    except DataError as cause:
+        if str(path) in str(cause):
+            raise
+        raise DataError(f"{path}: {cause}") from cause
+
+
+def _orientation_notes(facts: Iterable[PairFacts]) -> list[str]:
+    """Return a line for images, and for masks alone, that EXIF rotates or mirrors."""
+    counts = Counter("image" if "image" in each.reoriented else "mask" for each in facts if each.reoriented)
+    texts = {
+        "image": "images are rotated or mirrored by their EXIF orientation; their masks must match the result",
+        "mask": "masks are rotated or mirrored by their EXIF orientation, but their images are not",
+    }
+    return [f"{counts[name]} {text}" for name, text in texts.items() if counts[name]]
+
+
+def _sum_values(facts: Iterable[PairFacts]) -> Counter[MaskValue]:
+    """Return the number of pixels of each mask value in several masks."""
+    values: Counter[MaskValue] = Counter()
+    for each in facts:
+        values.update(each.values)
+    return values

@@ -1,0 +1,67 @@
+"""Check that a value means the same in all masks of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zoo.data.class_colors import Colour
+from zoo.data.folder_scan import FolderReport
+from zoo.data.masks.masks import MaskValue
+from zoo.data.segmentation_data import IGNORED
+from zoo.errors import DataError
+
+__all__ = ["check_one_palette", "check_one_scale"]
+
+ONE_PALETTE = (
+    "If colors identify the classes, set colours to one color per class, and the colors are read instead of the numbers. "
+    "Otherwise save all masks with one palette, or as plain numbers without a palette."
+)
+
+
+def check_one_palette(report: FolderReport) -> None:
+    """Raise a DataError if masks show one number in several colors, or one color by several numbers.
+
+    A mask without a palette shows a number as the gray of that number. It may use other colors than a palette does, and
+    black stands for many numbers. A color that a single palette has for several numbers says nothing about the number.
+    """
+    if not any(facts.colors for facts in report.facts.values()):
+        return
+    color_of: dict[int, tuple[Colour, Path]] = {}
+    ambiguous: set[Colour] = set()
+    for pair in report.pairs:
+        facts = report.facts[pair.image]
+        for number, color in facts.colors.items():
+            first_color, path = color_of.setdefault(number, (color, pair.mask))
+            if color != first_color:
+                raise DataError(
+                    f"Masks disagree on colors: {number} is {first_color} in {path}, but {color} in {pair.mask}. {ONE_PALETTE}"
+                )
+        ambiguous.update(facts.repeated)
+    number_of: dict[Colour, tuple[int, Path]] = {}
+    for pair in report.pairs:
+        facts = report.facts[pair.image]
+        grays = {value: (value,) * 3 for value in facts.values if isinstance(value, int) and 0 < value < 256}
+        for number, color in (facts.colors or grays).items():
+            first_number, path = number_of.setdefault(color, (number, pair.mask))
+            if number != first_number and color not in ambiguous:
+                raise DataError(
+                    f"Masks disagree on colors: {color} is {first_number} in {path}, but {number} in {pair.mask}. {ONE_PALETTE}"
+                )
+
+
+def check_one_scale(report: FolderReport) -> None:
+    """Raise a DataError if some masks have 0 and 1, and others 0 and 255 for what seems to be the same class."""
+    if report.values.keys() != {0, 1, IGNORED}:
+        return
+    example: dict[MaskValue, Path] = {}
+    for pair in report.pairs:
+        foreground = report.facts[pair.image].values.keys() & {1, IGNORED}
+        if len(foreground) > 1:  # one mask has both, so that they are different things
+            return
+        for value in foreground:
+            example.setdefault(value, pair.mask)
+    raise DataError(
+        f"Some masks have 0 and 1, such as {example[1]}, and others 0 and {IGNORED}, such as {example[IGNORED]}, but none has "
+        f"both 1 and {IGNORED}, which may be one class. Save all masks with the same values, or set ignored=[{IGNORED}] to "
+        "ignore these pixels."
+    )
