@@ -112,7 +112,7 @@ def test_masks_in_colours_are_read_by_a_table(tmp_path):
         return Image.fromarray(np.array(table, dtype=np.uint8)[mask])
 
     divided(tmp_path, values=(0, 1, 2), draw=draw)
-    with pytest.raises(zoo.errors.DataError, match=r"give colours, one a class.*\(250, 10, 10\)"):
+    with pytest.raises(zoo.errors.DataError, match=r"set colours, one per class.*\(250, 10, 10\)"):
         open_data(tmp_path)
     data = open_data(tmp_path, colours=table, classes=["a", "b", "c"])
     assert sorted(data.train[0][1].unique().tolist()) == [0, 1, 2]
@@ -238,7 +238,7 @@ def test_a_mask_as_jpeg_is_told_so(tmp_path):
     def draw(mask):
         return Image.fromarray(RANDOM.integers(0, 256, (*mask.shape, 3), dtype=np.uint8))
 
-    with pytest.raises(zoo.errors.DataError, match="a mask has one a class"):
+    with pytest.raises(zoo.errors.DataError, match="a mask has one per class"):
         open_data(write(tmp_path, draw=draw))
 
 

@@ -68,7 +68,7 @@ def test_two_values_are_two_classes_with_names_and_without(tmp_path, classes, fo
 @pytest.mark.parametrize("values", [(0, 128, 255), (0, 100, 200), (1, 2), (0, 1, 3), (5, 255), (0, 7, 9, 255), (0,), (255,)])
 def test_values_that_are_not_0_1_2_are_refused_with_what_was_found(tmp_path, values):
     listed = ", ".join(map(str, values))
-    with pytest.raises(zoo.errors.DataError, match=f"not clear.*Found: {listed}. Give values"):
+    with pytest.raises(zoo.errors.DataError, match=f"ambiguous.*Found: {listed}. Set values"):
         open_data(of_values(tmp_path, *values))
     if len(values) > 2:
         assert indexes(open_data(tmp_path, values=values)) == list(range(len(values)))
@@ -85,7 +85,7 @@ def test_names_do_not_make_a_value_a_class(tmp_path, values, count, strange):
 
 def test_255_is_not_left_out_where_it_may_be_the_last_class(tmp_path):
     of_values(tmp_path, 0, 1, 255)
-    with pytest.raises(zoo.errors.DataError, match=r"255 may be a class or left out\. Found: 0, 1, 255"):
+    with pytest.raises(zoo.errors.DataError, match=r"255 may be a class or ignored\. Found: 0, 1, 255"):
         open_data(tmp_path, classes=["a", "b", "c"])
     assert indexes(open_data(tmp_path, classes=["a", "b", "c"], values=[0, 1, 255])) == [0, 1, 2]
     assert indexes(open_data(tmp_path, classes=["a", "b", "c"], ignored=[255])) == [0, 1, 255]
@@ -93,7 +93,7 @@ def test_255_is_not_left_out_where_it_may_be_the_last_class(tmp_path):
 
 
 def test_a_mask_without_a_second_class_is_refused(tmp_path):
-    with pytest.raises(zoo.errors.DataError, match=r"Of 3 classes the masks have 0 alone\. Found: 0, 255"):
+    with pytest.raises(zoo.errors.DataError, match=r"Of 3 classes, the masks have only 0\. Found: 0, 255"):
         open_data(of_values(tmp_path, 0, 255), classes=["a", "b", "c"])
 
 
@@ -109,12 +109,12 @@ def test_a_value_is_not_both_a_class_and_ignored(tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"classes": ["nucleus"]}, "There is 1 class; a mask has at least two"),
-        ({"values": [1], "ignored": [0, 2]}, "There is 1 class"),
+        ({"classes": ["nucleus"]}, "At least two classes are required, including the background; found 1"),
+        ({"values": [1], "ignored": [0, 2]}, "At least two classes are required"),
         ({"classes": ["a", "a", "b"]}, "classes: a occurs more than once"),
-        ({"classes": ["a", "b", "c"], "values": [0, 1]}, "values: one a class is needed, 3; found 2"),
-        ({"values": [0, 1, 2], "colours": [(0, 0, 0)]}, "give one of them"),
-        ({"values": [0, 1, 1]}, "one stands for two classes"),
+        ({"classes": ["a", "b", "c"], "values": [0, 1]}, "values: 3 are required, one per class; found 2"),
+        ({"values": [0, 1, 2], "colours": [(0, 0, 0)]}, "Set only one of them"),
+        ({"values": [0, 1, 1]}, "two classes have the same one"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(tmp_path, options, told):
@@ -128,7 +128,7 @@ def test_masks_as_jpeg_are_refused_with_the_values_that_jpeg_made(tmp_path, valu
         noisy = np.random.default_rng(0).choice(np.array(values, dtype=np.uint8), SIZE)
         Image.fromarray(noisy).save(path.with_suffix(".jpg"), quality=60)
 
-    with pytest.raises(zoo.errors.DataError, match=r"a\.jpg: JPEG changes a mask's values; found \d.*as PNG"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.jpg: JPEG changes the values of a mask; found \d.*as PNG"):
         open_data(write(tmp_path, save), values=values)
 
 
@@ -158,7 +158,7 @@ def with_images_of(folder, side):
 )
 def test_masks_whose_files_say_that_they_are_lossy_are_refused(tmp_path, options, suffix, told):
     write(tmp_path, saved(options, suffix, "RGB" if suffix == ".webp" else "L"))
-    with pytest.raises(zoo.errors.DataError, match=rf"a{suffix}: {told} changes a mask's values; found .*as PNG"):
+    with pytest.raises(zoo.errors.DataError, match=rf"a{suffix}: {told} changes the values of a mask; found .*as PNG"):
         open_data(with_images_of(tmp_path, 64), values=[0, 128, 255])
 
 
@@ -201,7 +201,7 @@ def test_geotiffs_as_masks_are_refused_where_their_compression_lost_something(tm
     options = {"colours": [[each] * 3 for each in (0, 128, 255)]} if compress == "WEBP" else {"values": [0, 128, 255]}
     if is_lossy:
         with pytest.raises(
-            zoo.errors.DataError, match=r"a\.tif: (lossy WebP|LERC with an error of up to 3) changes a mask's values"
+            zoo.errors.DataError, match=r"a\.tif: (lossy WebP|LERC with an error of up to 3) changes the values of a mask"
         ):
             open_data(tmp_path, **options)
     else:
@@ -326,7 +326,7 @@ def test_masks_in_which_0_is_white_have_the_numbers_of_their_files_whatever_read
 
 def test_a_mask_with_smooth_edges_is_refused(tmp_path):
     smooth = np.arange(256, dtype=np.uint8)[:192].reshape(SIZE)
-    with pytest.raises(zoo.errors.DataError, match=r"not clear.*0, 1, 2, .*191 \(192 values\)"):
+    with pytest.raises(zoo.errors.DataError, match=r"ambiguous.*0, 1, 2, .*191 \(192 values\)"):
         open_data(write(tmp_path, lambda path: Image.fromarray(smooth).save(path.with_suffix(".png"))))
 
 
@@ -412,7 +412,7 @@ ONE_HOT = np.eye(5, dtype=np.uint8)[drawn(range(5))]
         (np.where(WHOLE == 1, np.nan, 0.0), "96 pixels are not finite"),
         (WHOLE * 0.5, "float64, and not whole numbers of a class: such as 0.5"),
         (WHOLE.astype(complex), "complex128, not numbers"),
-        (np.dstack([WHOLE * 300] * 3), "colors have parts of 0 to 255; found 0 to 300"),
+        (np.dstack([WHOLE * 300] * 3), "the channels of a color are from 0 to 255; found 0 to 300"),
         (np.zeros((2, 3, *SIZE), dtype=np.uint8), r"the shape \(2, 3, 12, 16\)"),
     ],
 )
@@ -454,7 +454,7 @@ def test_a_color_may_be_left_out(tmp_path):
     with pytest.raises(zoo.errors.DataError, match=r"no class \(\(224, 224, 192\): "):
         open_data(tmp_path, colours=TABLE)
     assert indexes(open_data(tmp_path, colours=TABLE, ignored=[list(void)])) == [0, 1, 255]
-    with pytest.raises(zoo.errors.DataError, match=r"ignored: these masks have colors.*found 255"):
+    with pytest.raises(zoo.errors.DataError, match=r"ignored: expected colors.*found 255"):
         open_data(tmp_path, colours=TABLE, ignored=[255])
 
 

@@ -96,7 +96,11 @@ def test_a_published_data_set_is_read(tmp_path, name, lay_out, classes, found):
 
 
 @pytest.mark.parametrize(
-    ("values", "told"), [((0, 30), r"30 is no class; classes are 0, 1, 2, .* \(255 is ignored\)"), ((256,), "256")]
+    ("values", "told"),
+    [
+        ((0, 30), r"no class has the value 30; the classes have 0, 1, 2, .* \(255 is ignored\)"),
+        ((256,), "no class has the value 256"),
+    ],
 )
 def test_a_published_data_sets_mask_with_a_value_of_no_class_is_refused(tmp_path, values, told):
     voc(tmp_path)

@@ -352,7 +352,10 @@ def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
 @pytest.mark.parametrize(
     ("spoilt", "told"),
     [
-        (lambda image, mask: (image, mask + 5), "a mask has 5, 6, and there are 2 classes, 0 to 1; 255 is left out"),
+        (
+            lambda image, mask: (image, mask + 5),
+            "a mask has 5, 6, but the indexes of its 2 classes are 0 to 1, and 255 is ignored",
+        ),
         (
             lambda image, mask: (image, mask[:20]),
             r"a mask is an int64 tensor .* found \(20, 32\) of torch.int64 for \(3, 32, 32\)",

@@ -19,7 +19,7 @@ from zoo.data.folder_scan import FolderReport, compression_notes, folder_error, 
 from zoo.data.formats.files import read_array
 from zoo.data.image_tensors import image_to_tensor
 from zoo.data.masks.consistency import check_one_palette, check_one_scale
-from zoo.data.masks.masks import MaskCode, MaskValue, listed, mask_code, read_mask
+from zoo.data.masks.masks import MaskCode, MaskValue, choose_mask_code, format_values, read_mask
 from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import DataError
 
@@ -79,7 +79,7 @@ def data_from_report(
         check_one_palette(report)
         if not values and not colours and ignored is None:
             check_one_scale(report)
-        code = mask_code(
+        code = choose_mask_code(
             report.values,
             classes=tuple(classes),
             values=tuple(values),
@@ -88,19 +88,19 @@ def data_from_report(
         )
     except DataError as cause:
         raise folder_error(folder, (*report.problems, str(cause), *doubts)) from cause
-    if unknown := code.strange(report.values):
+    if unknown := code.find_unknown(report.values):
         counts = "; ".join(f"{value}: {report.values[value]} pixels" for value in unknown[:MOST_NAMED])
-        first = next(pair.mask for pair in report.pairs if code.strange(report.facts[pair.image].values))
-        all_values = listed(sorted(report.values, key=lambda value: (isinstance(value, tuple), value)))
+        first = next(pair.mask for pair in report.pairs if code.find_unknown(report.facts[pair.image].values))
+        all_values = format_values(sorted(report.values, key=lambda value: (isinstance(value, tuple), value)))
         problem = (
-            f"masks have values of no class ({counts}; first in {first}). The classes have {code.table}. The masks have "
+            f"masks have values of no class ({counts}; first in {first}). The classes have {code.description}. The masks have "
             f"{all_values}. Set values (or colours) to the value of each class"
         )
         raise folder_error(folder, (*report.problems, problem, *doubts))
     report.check()
     parts = _split(report, validation, test)
     for part, pairs in parts.items():
-        if not report.values_of(pairs).keys() & set(code.known):
+        if not report.values_of(pairs).keys() & set(code.class_values):
             problem = f"{part}: every pixel of its {len(pairs)} masks is ignored; at least one must belong to a class"
             raise folder_error(folder, [problem])
     notes = list(report.notes)
@@ -142,7 +142,7 @@ class _FolderSamples:
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pair = self.pairs[index]
         image = image_to_tensor(read_array(pair.image))
-        return image, torch.from_numpy(self.code.indexes(read_mask(pair.mask)))
+        return image, torch.from_numpy(self.code.to_indexes(read_mask(pair.mask)))
 
 
 def _split(report: FolderReport, validation: float, test: float) -> dict[str, list[Pair]]:
@@ -177,7 +177,7 @@ def _class_notes(report: FolderReport, code: MaskCode, names: Sequence[str], tra
             f"{100 * share:.1f} % of all pixels are ignored; their mask values are {', '.join(map(str, code.ignored))}"
         )
     for where, values in (("all masks", report.values), ("the training part", report.values_of(train))):
-        missing = [f"{name} ({value})" for name, value in zip(names, code.known, strict=True) if not values.get(value)]
+        missing = [f"{name} ({value})" for name, value in zip(names, code.class_values, strict=True) if not values.get(value)]
         if missing:
             notes.append(f"classes without a pixel in {where}: {', '.join(missing)}")
             break  # a class that no mask has is also missing in the training part

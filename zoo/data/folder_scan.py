@@ -17,7 +17,7 @@ from zoo.data.class_colors import Colour
 from zoo.data.folder_layout import Pair, find_pairs
 from zoo.data.formats.files import is_turned, read_array
 from zoo.data.image_tensors import image_to_tensor
-from zoo.data.masks.masks import MaskValue, read_mask, values_in
+from zoo.data.masks.masks import MaskValue, count_values, read_mask
 from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
 
@@ -231,7 +231,7 @@ def _read_facts(pair: Pair) -> PairFacts:
         rows, columns = mask.pixels.shape[:2]
         if (rows, columns) != (height, width):
             raise DataError(f"the mask is {rows}x{columns}, but its image is {height}x{width}")
-        values = values_in(mask)
+        values = count_values(mask)
     return PairFacts(
         size=(height, width),
         channels=channels,

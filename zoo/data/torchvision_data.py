@@ -150,7 +150,7 @@ class _Part:
         ) as cause:  # of Pillow and SciPy; torchvision reads a file when it is asked for
             raise DataError(f"{self._told}: its image {index} or the mask cannot be read: {cause}") from cause
         try:
-            return image_to_tensor(pixels), torch.from_numpy(self._code.indexes(Mask(pixels=values)))
+            return image_to_tensor(pixels), torch.from_numpy(self._code.to_indexes(Mask(pixels=values)))
         except DataError as cause:
             raise DataError(f"{self._told}: the mask of its image {index}: {cause}") from cause
 

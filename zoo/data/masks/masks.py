@@ -1,4 +1,4 @@
-"""Masks: their files read in one way, what their values stand for, and class indexes made from them."""
+"""Read masks from files, find out which class each of their values means, and convert them to class indexes."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from zoo.data.formats.files import read_mask_pixels
 from zoo.data.segmentation_data import IGNORED, ignored_index
 from zoo.errors import DataError
 
-__all__ = ["Mask", "MaskCode", "MaskValue", "listed", "mask_code", "read_mask", "values_in"]
+__all__ = ["Mask", "MaskCode", "MaskValue", "choose_mask_code", "count_values", "format_values", "read_mask"]
 
 MaskValue: TypeAlias = int | Colour
-"""What a pixel of a mask is: a number, or a color."""
+"""The value of a pixel of a mask: a number or a color."""
 
 MOST_COLOURS = 64
-"""Of one mask. One with more is a photograph, or was compressed with loss."""
+"""In one mask. A mask with more colors is a photograph, or its compression was lossy."""
 MOST_UNNAMED = 64
-"""Classes that are taken from the masks' values alone."""
-MOST_LISTED = 16
+"""Classes without names, which are inferred from the values of the masks."""
+MOST_SHOWN = 16
 SMALL = 2**16
-"""Numbers below this are looked up in a table."""
+"""Numbers below this are looked up in a table instead of sorted."""
 CHUNK = 2**20
-"""Pixels that are counted at once."""
+"""The number of pixels counted at once, which limits the memory of the counts."""
 LARGEST = 2**53
-"""Up to which floating-point numbers (float64) tell all whole numbers apart."""
+"""Up to this number, float64 represents every integer exactly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mask:
-    """A mask as its file holds it.
+    """A mask with the values of its file.
 
     Attributes:
-        pixels: (H, W) of whole numbers (of a palette, its indexes), or (H, W, 3) of colors, uint8.
-        colors: by number, the color in which the file shows it, of those that occur; {} where it is the number, as a gray.
-        repeated: those of `colors` that the file's palette has for further numbers, too.
-        doubt: the compression that may have changed the pixels, where the file does not say whether it did; "" for none.
+        pixels: integers (H, W), which are indexes if the file has a palette, or colors (H, W, 3), uint8.
+        colors: for each number in the mask, the color that the file shows for it; {} if the file shows it as that gray.
+        repeated: those of `colors` that the palette of the file has for several numbers.
+        doubt: the compression that may have changed the pixels, if the file does not say whether it did; else "".
     """
 
     pixels: np.ndarray
@@ -52,13 +52,13 @@ class Mask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskCode:
-    """How masks say which class a pixel has.
+    """The mask value of each class.
 
     Attributes:
-        num_classes: how many there are.
-        values: the number that stands for each class; by default 0, 1, 2, ...
-        colours: the color that stands for each class, in place of `values`.
-        ignored: the numbers, or the colors, of pixels that are left out.
+        num_classes: the number of classes.
+        values: the number of each class; by default 0, 1, 2, ...
+        colours: the color of each class, which replaces `values`.
+        ignored: the numbers or the colors of pixels to ignore.
     """
 
     num_classes: int
@@ -67,89 +67,91 @@ class MaskCode:
     ignored: tuple[MaskValue, ...] = (IGNORED,)
 
     def __post_init__(self) -> None:
-        for name, given in (("values", self.values), ("colours", self.colours)):
-            if given and len(given) != self.num_classes:
-                raise DataError(f"{name}: one a class is needed, {self.num_classes}; found {len(given)}.")
-            if len(set(given)) < len(given):
-                raise DataError(f"{name}: one stands for two classes: {given}.")
-        if both := [value for value in self.ignored if value in self.known]:
-            raise DataError(f"{listed(both)} is both a class and ignored. Give each value to one of them.")
-        kind = tuple if self.colours else int
-        if others := [value for value in self.ignored if not isinstance(value, kind)]:
-            told = "colors, such as [[224, 224, 192]]" if self.colours else "numbers, such as [255]"
-            raise DataError(f"ignored: these masks have {told}; found {listed(others)}.")
+        options: dict[str, Sequence[MaskValue]] = {"values": self.values, "colours": self.colours}
+        for name, values in options.items():
+            if values and len(values) != self.num_classes:
+                raise DataError(f"{name}: {self.num_classes} are required, one per class; found {len(values)}.")
+            if len(set(values)) < len(values):
+                raise DataError(f"{name}: two classes have the same one: {values}. Give each class its own.")
+        if both := [value for value in self.ignored if value in self.class_values]:
+            raise DataError(f"{format_values(both)} is both a class and ignored. Remove each value from one of them.")
+        value_type = tuple if self.colours else int
+        if wrong := [value for value in self.ignored if not isinstance(value, value_type)]:
+            expected = "colors, such as [[224, 224, 192]]" if self.colours else "numbers, such as [255]"
+            raise DataError(f"ignored: expected {expected}, like the values of the classes; found {format_values(wrong)}.")
 
     @property
-    def known(self) -> Sequence[MaskValue]:
-        """Return the number or the color of each class, in their order."""
+    def class_values(self) -> Sequence[MaskValue]:
+        """The number or the color of each class, in the order of the classes."""
         return self.colours or self.values or range(self.num_classes)
 
     @property
-    def table(self) -> str:
-        """Return the values of the classes and those that are left out, in words."""
-        return listed(self.known) + (f" ({listed(self.ignored)} is ignored)" if self.ignored else "")
+    def description(self) -> str:
+        """The values of the classes and the ignored values, as text for messages."""
+        return format_values(self.class_values) + (f" ({format_values(self.ignored)} is ignored)" if self.ignored else "")
 
     @property
     def ignored_index(self) -> int:
-        """Return what stands in the class indexes where a pixel is left out."""
+        """The class index of an ignored pixel."""
         return ignored_index(self.num_classes)
 
-    def strange(self, values: Iterable[MaskValue]) -> list[MaskValue]:
-        """Return those of some values that are no class and are not ignored."""
-        known = {*self.known, *self.ignored}
+    def find_unknown(self, values: Iterable[MaskValue]) -> list[MaskValue]:
+        """Return the values that neither a class has nor are ignored."""
+        known = {*self.class_values, *self.ignored}
         return [value for value in values if value not in known]
 
-    def indexes(self, mask: Mask) -> np.ndarray:
-        """Return class indexes (H, W), int64, of a mask; `ignored_index` where a pixel is left out.
+    def to_indexes(self, mask: Mask) -> np.ndarray:
+        """Return the class indexes (H, W) of a mask, int64, with `ignored_index` for ignored pixels.
 
-        Where classes have colors, so have the numbers of a palette.
+        If the classes have colors, the indexes of a palette are replaced by their colors first.
 
         Raises:
-            DataError: numbers where colors are expected or the reverse, or values that stand for nothing.
+            DataError: the mask has numbers instead of colors or the reverse, or values of no class.
         """
-        values, places = _unique(mask.pixels)
+        values, positions = _find_values(mask.pixels)
         if self.colours:
             values = [mask.colors.get(value, value) if isinstance(value, int) else value for value in values]
         if any(isinstance(value, tuple) != bool(self.colours) for value in values):
-            found, wanted = ("numbers", "colors") if self.colours else ("colors", "numbers")
-            raise DataError(f"its pixels are {found}, and {wanted} are expected")
-        if strange := self.strange(values):
-            raise DataError(f"{listed(strange)} is no class; classes are {self.table}")
-        index_of = dict.fromkeys(self.ignored, self.ignored_index) | {value: index for index, value in enumerate(self.known)}
+            found, expected = ("numbers", "colors") if self.colours else ("colors", "numbers")
+            raise DataError(f"expected pixels that are {expected}; found {found}")
+        if unknown := self.find_unknown(values):
+            raise DataError(f"no class has the value {format_values(unknown)}; the classes have {self.description}")
+        index_of = dict.fromkeys(self.ignored, self.ignored_index)
+        index_of |= {value: index for index, value in enumerate(self.class_values)}
         indexes = np.array([index_of[value] for value in values], dtype=np.int64)
-        looked_up: np.ndarray = indexes[places].reshape(mask.pixels.shape[:2])
-        return looked_up
+        mask_indexes: np.ndarray = indexes[positions].reshape(mask.pixels.shape[:2])
+        return mask_indexes
 
 
 def read_mask(path: Path) -> Mask:
-    """Return a mask: whole numbers, or colors.
+    """Read a mask of integers or of colors.
 
-    Yes and no (bool, 1 bit) become 1 and 0, and floating-point numbers that are all whole become integers. Opacity is dropped
-    if it says nothing that the color does not say.
+    Booleans become 0 and 1, and floating-point numbers become integers if all of them are whole. An alpha channel is dropped
+    if every color has only one opacity.
 
     Raises:
-        DataError: the file cannot be read, its compression changed it (JPEG), or its pixels are neither numbers nor colors.
+        DataError: the file cannot be read, its compression changed it (JPEG), or its pixels are neither integers nor colors.
     """
     stored = read_mask_pixels(path)
-    mask = _whole(path, stored.array)
+    mask = _to_integers(path, stored.array)
     if mask.ndim == 3 and mask.shape[-1] == 1:
         mask = mask[..., 0]
     if mask.ndim not in (2, 3) or 0 in mask.shape:
-        raise DataError(f"{path}: a mask is (H, W) of numbers or (H, W, 3) of colors; found the shape {mask.shape}")
+        raise DataError(f"{path}: a mask has numbers (H, W) or colors (H, W, 3); found the shape {mask.shape}")
     if stored.has_alpha and mask.ndim == 3:
-        mask = _without_opacity(path, mask)
+        mask = _drop_alpha(path, mask)
     if mask.ndim == 3 and mask.shape[-1] != 3:
         raise DataError(
-            f"{path}: a mask is (H, W) of numbers or (H, W, 3) of colors; found the shape {mask.shape}. If each class has a "
-            "channel of its own (one-hot), save the number of each pixel's channel (argmax over the channels)"
+            f"{path}: a mask has numbers (H, W) or colors (H, W, 3); found the shape {mask.shape}. If each class has a channel "
+            "(one-hot), save the argmax over the channels"
         )
     if mask.ndim == 3 and not (mask.min() >= 0 and mask.max() <= 255):
-        raise DataError(f"{path}: colors have parts of 0 to 255; found {mask.min()} to {mask.max()}")
+        raise DataError(f"{path}: the channels of a color are from 0 to 255; found {mask.min()} to {mask.max()}")
     if stored.loss and stored.loss.is_certain:
-        values, _ = _unique(mask)
+        values, _ = _find_values(mask)
         raise DataError(
-            f"{path}: {stored.loss.name} changes a mask's values; found {listed(values)}. Save masks without loss, such as "
-            "PNG, from their originals"
+            f"{path}: {stored.loss.name} changes the values of a mask; found {format_values(values)}. Save the original masks "
+            "with lossless compression, such as PNG"
         )
     pixels = mask.astype(np.uint8, copy=False) if mask.ndim == 3 else mask
     doubt = stored.loss.name if stored.loss else ""
@@ -157,83 +159,91 @@ def read_mask(path: Path) -> Mask:
         return Mask(pixels=pixels, doubt=doubt)
     palette = [(int(red), int(green), int(blue)) for red, green, blue in stored.colors]
     numbers = np.flatnonzero(np.bincount(pixels.ravel()))
-    # Many programs write as many colors as there are classes, and 255 for what is left out.
+    # Many programs write a color for each class and none for 255, the number of ignored pixels.
     colors = {int(number): palette[number] for number in numbers if number < len(palette)}
     counts = Counter(palette)
     repeated = frozenset(color for color in colors.values() if counts[color] > 1)
     return Mask(pixels=pixels, colors=colors, repeated=repeated, doubt=doubt)
 
 
-def values_in(mask: Mask) -> dict[MaskValue, int]:
-    """Return how often each number or color is in a mask.
+def count_values(mask: Mask) -> dict[MaskValue, int]:
+    """Return the number of pixels of each value in a mask.
 
     Raises:
-        DataError: it has more colors than a mask has classes.
+        DataError: the mask has too many colors for one per class.
     """
-    values, places = _unique(mask.pixels)
+    values, positions = _find_values(mask.pixels)
     if mask.pixels.ndim == 3 and len(values) > MOST_COLOURS:
-        raise DataError(f"{len(values)} colors; a mask has one a class (compression with loss changes them: save masks as PNG)")
+        raise DataError(
+            f"the mask has {len(values)} colors, and a mask has one per class. Lossy compression adds colors: save masks as PNG"
+        )
     counts = np.zeros(len(values), dtype=np.int64)
-    for start in range(0, len(places), CHUNK):
-        counts += np.bincount(places[start : start + CHUNK], minlength=len(values))
+    for start in range(0, len(positions), CHUNK):
+        counts += np.bincount(positions[start : start + CHUNK], minlength=len(values))
     return {value: int(count) for value, count in zip(values, counts, strict=True)}
 
 
-def mask_code(
-    found: Collection[MaskValue],
+def choose_mask_code(
+    mask_values: Collection[MaskValue],
     *,
     classes: Sequence[str] = (),
     values: Sequence[int] = (),
     colours: Sequence[Colour] = (),
     ignored: Sequence[MaskValue] | None = None,
 ) -> MaskCode:
-    """Return how masks are to be read: as was asked, else as their values leave no doubt.
+    """Return the mask value of each class: as requested, else as the values of the masks imply.
 
     Args:
-        found: the values of all masks.
-        classes: the classes' names, if they have some.
+        mask_values: the values of all masks.
+        classes: the names of the classes, if they have names.
         values: the number of each class.
         colours: the color of each class.
-        ignored: the values of pixels that are left out; None for 255, where it is not a class.
+        ignored: the values of pixels to ignore; None for 255, if it is not a class.
 
     Raises:
-        DataError: what was asked contradicts itself, or what the values mean is a guess.
+        DataError: the options contradict each other, or the values of the masks are ambiguous.
     """
     if values and colours:
-        raise DataError("values are for masks of numbers, and colours for masks of colors: give one of them.")
+        raise DataError("values are for masks with numbers, and colours for masks with colors. Set only one of them.")
     count = len(classes) or len(values) or len(colours)
     if count == 1:
-        raise DataError("There is 1 class; a mask has at least two, the background among them.")
+        raise DataError("At least two classes are required, including the background; found 1.")
     if colours:
         return MaskCode(num_classes=count, colours=tuple(colours), ignored=tuple(ignored or ()))
-    numbers = sorted(value for value in found if isinstance(value, int))
-    if drawn := sorted(value for value in found if not isinstance(value, int)):
-        raise DataError(f"The masks are drawn in colors: give colours, one a class. Found: {listed(drawn)}.")
+    numbers = sorted(value for value in mask_values if isinstance(value, int))
+    if colors := sorted(value for value in mask_values if not isinstance(value, int)):
+        raise DataError(f"The masks have colors: set colours, one per class. Found: {format_values(colors)}.")
     if values:
-        usual = () if IGNORED in values else (IGNORED,)
-        return MaskCode(num_classes=count, values=tuple(values), ignored=usual if ignored is None else tuple(ignored))
+        default = () if IGNORED in values else (IGNORED,)
+        return MaskCode(num_classes=count, values=tuple(values), ignored=default if ignored is None else tuple(ignored))
     if ignored is None and count in (0, 2) and len(numbers) == 2 and numbers[0] == 0:  # such as 0 and 255
         return MaskCode(num_classes=2, values=(numbers[0], numbers[1]), ignored=())
-    usual = () if count > IGNORED else (IGNORED,)
-    code = MaskCode(num_classes=max(2, count), ignored=usual if ignored is None else tuple(ignored))
+    default = () if count > IGNORED else (IGNORED,)
+    code = MaskCode(num_classes=max(2, count), ignored=default if ignored is None else tuple(ignored))
     kept = [value for value in numbers if value not in code.ignored]
     remedy = (
-        f"Found: {listed(numbers)}. Give values, the value of each class in their order, and ignored, the values to leave out."
+        f"Found: {format_values(numbers)}. Set values to the value of each class, in the order of the classes, and ignored to "
+        "the values to ignore."
     )
     if not count:
         if kept != list(range(len(kept))) or not 2 <= len(kept) <= MOST_UNNAMED:
-            raise DataError(f"What the masks' values stand for is not clear: without names, classes are 0, 1, 2, ... {remedy}")
+            raise DataError(f"The values of the masks are ambiguous: without names, the classes are 0, 1, 2, ... {remedy}")
         return replace(code, num_classes=len(kept))
-    if not code.strange(kept):
+    # Values of no class are left to the caller, which knows their files.
+    if not code.find_unknown(kept):
         if len(kept) < 2:
-            raise DataError(f"Of {count} classes the masks have {listed(kept) or 'none'} alone. {remedy}")
+            raise DataError(f"Of {count} classes, the masks have only {format_values(kept) or 'none'}. {remedy}")
         if ignored is None and len(numbers) == count > len(kept):
-            raise DataError(f"The masks have as many values as classes, and {IGNORED} may be a class or left out. {remedy}")
+            raise DataError(f"The masks have as many values as classes, and {IGNORED} may be a class or ignored. {remedy}")
     return code
 
 
-def _whole(path: Path, mask: np.ndarray) -> np.ndarray:
-    """Return a mask's pixels as whole numbers."""
+def _to_integers(path: Path, mask: np.ndarray) -> np.ndarray:
+    """Return the pixels of a mask as integers.
+
+    Raises:
+        DataError: they are not whole numbers.
+    """
     if mask.dtype == bool:
         return mask.astype(np.uint8)
     if np.issubdtype(mask.dtype, np.integer):
@@ -242,47 +252,48 @@ def _whole(path: Path, mask: np.ndarray) -> np.ndarray:
         raise DataError(f"{path}: its pixels are {mask.dtype}, not numbers")
     if count := int((~np.isfinite(mask)).sum()):
         raise DataError(
-            f"{path}: {count} pixels are not finite (NaN or infinity), and a mask's are whole numbers. Write a number of their "
-            f"own there, such as {IGNORED}, which is ignored"
+            f"{path}: {count} pixels are not finite (NaN or infinity), but a mask has whole numbers. Replace them with a "
+            f"number that no class has, such as {IGNORED}, which is ignored"
         )
-    parts = mask[mask != np.floor(mask)]
-    if parts.size or float(np.abs(mask).max(initial=0)) > LARGEST:
-        found = f"such as {parts[0]:g}" if parts.size else f"up to {np.abs(mask).max():g}"
-        raise DataError(f"{path}: its pixels are {mask.dtype}, and not whole numbers of a class: {found}")
-    whole: np.ndarray = mask.astype(np.int64)
-    return whole
+    fractions = mask[mask != np.floor(mask)]
+    if fractions.size or float(np.abs(mask).max(initial=0)) > LARGEST:
+        example = f"such as {fractions[0]:g}" if fractions.size else f"up to {np.abs(mask).max():g}"
+        raise DataError(f"{path}: its pixels are {mask.dtype}, and not whole numbers of a class: {example}")
+    integers: np.ndarray = mask.astype(np.int64)
+    return integers
 
 
-def _without_opacity(path: Path, mask: np.ndarray) -> np.ndarray:
-    """Return the colors, or the numbers, alone: (H, W, 2) -> (H, W), (H, W, 4) -> (H, W, 3)."""
-    seen = np.unique(mask.reshape(-1, mask.shape[-1]), axis=0)
-    if len(np.unique(seen[:, :-1], axis=0)) < len(seen):
+def _drop_alpha(path: Path, mask: np.ndarray) -> np.ndarray:
+    """Return the numbers or the colors without opacity: (H, W, 2) -> (H, W), (H, W, 4) -> (H, W, 3)."""
+    rgba = np.unique(mask.reshape(-1, mask.shape[-1]), axis=0)
+    if len(np.unique(rgba[:, :-1], axis=0)) < len(rgba):
         raise DataError(
-            f"{path}: pixels of one color differ in opacity, which is not read. Save the mask without opacity, each class in a "
-            "color of its own"
+            f"{path}: pixels of one color differ in opacity, which is ignored. Save the mask without an alpha channel, with "
+            "one color per class"
         )
     return mask[..., 0] if mask.shape[-1] == 2 else mask[..., :-1]
 
 
-def _unique(mask: np.ndarray) -> tuple[list[MaskValue], np.ndarray]:
-    """Return the numbers or colors of a mask, sorted, and where in that list each pixel's is: (H * W)."""
-    if mask.ndim == 2 and mask.min() >= 0 and mask.max() < SMALL:  # a table takes much less time and memory than sorting
-        is_there = np.zeros(SMALL, dtype=bool)
-        is_there[mask] = True
-        place_of = (np.cumsum(is_there) - 1).astype(np.uint16)
-        return [int(number) for number in np.flatnonzero(is_there)], place_of[mask].ravel()
+def _find_values(mask: np.ndarray) -> tuple[list[MaskValue], np.ndarray]:
+    """Return the sorted values of a mask, and the position of each pixel's value in them, (H * W)."""
+    if mask.ndim == 2 and mask.min() >= 0 and mask.max() < SMALL:  # a table needs much less time and memory than sorting
+        occurs = np.zeros(SMALL, dtype=bool)
+        occurs[mask] = True
+        position_of = (np.cumsum(occurs) - 1).astype(np.uint16)
+        return [int(number) for number in np.flatnonzero(occurs)], position_of[mask].ravel()
     if mask.ndim == 2:
-        numbers, places = np.unique(mask, return_inverse=True)
-        return [int(number) for number in numbers], places.ravel()
+        numbers, positions = np.unique(mask, return_inverse=True)
+        return [int(number) for number in numbers], positions.ravel()
+    # Sorting one number per color is much faster than sorting rows of three.
     red, green, blue = (mask[..., channel].astype(np.int64) for channel in range(3))
-    packed, places = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
-    return [(int(each) >> 16, int(each) >> 8 & 255, int(each) & 255) for each in packed], places.ravel()
+    packed, positions = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
+    return [(int(color) >> 16, int(color) >> 8 & 255, int(color) & 255) for color in packed], positions.ravel()
 
 
-def listed(values: Sequence[MaskValue]) -> str:
-    """Return values as a text: all of a few, else the first and the last."""
-    if len(values) <= MOST_LISTED:
+def format_values(values: Sequence[MaskValue]) -> str:
+    """Return mask values as text; of many values, the first and the last."""
+    if len(values) <= MOST_SHOWN:
         return ", ".join(map(str, values))
-    half = MOST_LISTED // 2
+    half = MOST_SHOWN // 2
     first, last = (", ".join(map(str, part)) for part in (values[:half], values[-half:]))
     return f"{first}, ..., {last} ({len(values)} values)"
