@@ -204,9 +204,9 @@ def not_finite(folder):
         (without_mask, r"d\.png: no mask has this name"),
         (without_image, r"d\.png: no image has this name"),
         (of_other_channels, r"differ in their number of channels: 3 with 3, 1 with 1"),
-        (no_image, r"a\.png: no image"),
+        (no_image, r"a\.png: not an image"),
         (empty, r"images: empty"),
-        (animated, r"a\.gif: 2 frames"),
+        (animated, r"a\.gif: expected one frame; found 2"),
         (not_finite, r"a\.npy: .*not finite"),
     ],
 )

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 import zoo
 from zoo import open_data
 from zoo.data.folder_scan import scan_folder
-from zoo.data.formats.files import SUFFIXES, array_of, read_array
+from zoo.data.formats.files import SUFFIXES, image_to_array, read_array
 from zoo.data.masks.masks import read_mask
 
 RANDOM = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def test_an_image_is_turned_as_its_exif_says(tmp_path, suffix, options, orientat
         expected = np.asarray(ImageOps.exif_transpose(image))
     assert np.array_equal(read_array(path), expected)
     with Image.open(path) as image:
-        assert np.array_equal(array_of(image), expected)
+        assert np.array_equal(image_to_array(image), expected)
     if suffix != ".jpg":
         assert np.array_equal(read_mask(path).pixels, expected)
 

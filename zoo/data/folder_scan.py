@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 from zoo.common.regular_files import sha256_of
 from zoo.data.class_colors import Colour
 from zoo.data.folder_layout import Pair, find_pairs
-from zoo.data.formats.files import is_turned, read_array
+from zoo.data.formats.files import has_exif_orientation, read_array
 from zoo.data.image_tensors import image_to_tensor
 from zoo.data.masks.masks import MaskValue, count_values, read_mask
 from zoo.data.value_ranges import range_notes
@@ -238,7 +238,7 @@ def _read_facts(pair: Pair) -> PairFacts:
         dtype=image.dtype.name,
         low=float(image.min()),
         high=float(image.max()),
-        reoriented=[name for name, path in (("image", pair.image), ("mask", pair.mask)) if is_turned(path)],
+        reoriented=[name for name, path in (("image", pair.image), ("mask", pair.mask)) if has_exif_orientation(path)],
         values=values,
         colors=mask.colors,
         repeated=sorted(mask.repeated),

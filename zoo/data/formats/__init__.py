@@ -1,1 +1,1 @@
-"""Read images: PNG, JPEG and whatever Pillow reads, TIFF, NumPy arrays."""
+"""Read image files: all formats of Pillow, TIFF, and NumPy arrays."""

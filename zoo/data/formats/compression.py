@@ -1,51 +1,52 @@
-"""Whether compression changed an image's numbers, as far as the compressed bytes say."""
+"""Find out from compressed bytes whether the compression was lossy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Loss", "loss_in"]
+__all__ = ["Loss", "find_loss"]
 
 START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
-"""Of JPEG 2000, alone or in the boxes of a `.jp2`."""
+"""The first marker of JPEG 2000, which a `.jp2` file wraps in boxes."""
 CODING_STYLE = b"\xff\x52"
 TRANSFORM = 13
-"""From the marker of the coding style on: the byte that names the wavelet, 0 for the one that is always lossy (9-7)."""
+"""The offset from the coding style marker to the byte of the wavelet: 0 is the 9-7 wavelet, which is always lossy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """A compression that changes numbers, or may have changed them.
+    """A compression that has changed values, or may have changed them.
 
     Attributes:
-        name: of the compression.
-        is_certain: whether it did; else the file does not say.
+        name: the name of the compression.
+        is_certain: whether it has changed values for certain; if not, the file does not say.
     """
 
     name: str
     is_certain: bool
 
 
-def loss_in(content: bytes) -> Loss | None:
-    """Return what WebP or JPEG 2000 lost; None where nothing was lost, and for other formats."""
+def find_loss(content: bytes) -> Loss | None:
+    """Return the loss of WebP or JPEG 2000; None if the compression is lossless, and for other formats."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return Loss(name="lossy WebP", is_certain=True) if b"VP8 " in _webp_chunks(content) else None
     start = content.find(START_OF_CODESTREAM)
     if start < 0:
         return None
-    place = start + 2
-    while (length := int.from_bytes(content[place + 2 : place + 4], "big")) > 0:
-        if content[place : place + 2] == CODING_STYLE:
-            return Loss(name="JPEG 2000", is_certain=content[place + TRANSFORM : place + TRANSFORM + 1] == b"\0")
-        place += 2 + length
+    # Each segment begins with a marker of two bytes and its length, which does not include the marker.
+    offset = start + 2
+    while (length := int.from_bytes(content[offset + 2 : offset + 4], "big")) > 0:
+        if content[offset : offset + 2] == CODING_STYLE:
+            return Loss(name="JPEG 2000", is_certain=content[offset + TRANSFORM : offset + TRANSFORM + 1] == b"\0")
+        offset += 2 + length
     return Loss(name="JPEG 2000", is_certain=False)
 
 
 def _webp_chunks(content: bytes) -> set[bytes]:
-    """Return the names of a WebP's chunks."""
-    names, place = set(), 12
-    while name := content[place : place + 4]:
+    """Return the names of the chunks of a WebP file."""
+    names, offset = set(), 12  # after the header "RIFF", the size and "WEBP"
+    while name := content[offset : offset + 4]:
         names.add(name)
-        length = int.from_bytes(content[place + 4 : place + 8], "little")
-        place += 8 + length + length % 2
+        length = int.from_bytes(content[offset + 4 : offset + 8], "little")
+        offset += 8 + length + length % 2  # chunks are padded to an even length
     return names

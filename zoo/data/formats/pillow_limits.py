@@ -1,4 +1,4 @@
-"""Change process-wide settings for reading images: warning filters and Pillow's limit of pixels."""
+"""Change process-wide settings while images are read: warning filters and Pillow's limit on pixels."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from typing import Literal
 
 from PIL import Image
 
-__all__ = ["MOST_PIXELS", "any_number_of_pixels", "told_large", "warnings_as"]
+from zoo.errors import DataError
+
+__all__ = ["MOST_PIXELS", "filter_warnings", "lift_pixel_limit", "size_error"]
 
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
-"""Of an image that is opened unasked: what Pillow warns of."""
+"""The largest image that is opened by default: Pillow warns about larger ones."""
 
 _limit = threading.Lock()
 _filters = threading.Lock()
 
 
 @contextmanager
-def any_number_of_pixels() -> Iterator[None]:
-    """Lift Pillow's limit; who lifts it is alone."""
+def lift_pixel_limit() -> Iterator[None]:
+    """Lift Pillow's limit on pixels. The limit is global, so that only one thread at a time can lift it."""
     with _limit:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -33,16 +35,16 @@ def any_number_of_pixels() -> Iterator[None]:
 
 
 @contextmanager
-def warnings_as(action: Literal["error", "ignore"], category: type[Warning]) -> Iterator[None]:
-    """Ignore a category of warnings, or raise them; one thread after another, since each puts back what it found."""
+def filter_warnings(action: Literal["error", "ignore"], category: type[Warning]) -> Iterator[None]:
+    """Ignore or raise a category of warnings. The filters are global, so that only one thread at a time changes them."""
     with _filters, warnings.catch_warnings():
         warnings.simplefilter(action, category)
         yield
 
 
-def told_large(path: Path, told: str) -> str:
-    """Return what is said of a file that has more pixels."""
-    return (
-        f"{path}: larger than is opened unasked: {told}, and {MOST_PIXELS:,} is the limit. If you trust the file, give "
+def size_error(path: Path, size: str) -> DataError:
+    """Return the error for a file with more pixels than the limit."""
+    return DataError(
+        f"{path}: too large to open by default: {size}, and {MOST_PIXELS:,} is the limit. If you trust the file, set "
         "any_size=True (--any-size)"
     )

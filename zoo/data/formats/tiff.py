@@ -1,4 +1,4 @@
-"""TIFFs of any depth and number of channels: their numbers as they are stored, and as they are to be seen."""
+"""Read TIFFs of any depth and number of channels: the numbers as stored, and as displayed."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.formats.compression import Loss, loss_in
-from zoo.data.formats.pillow_limits import MOST_PIXELS, told_large, warnings_as
+from zoo.data.formats.compression import Loss, find_loss
+from zoo.data.formats.pillow_limits import MOST_PIXELS, filter_warnings, size_error
 from zoo.errors import DataError
 
-__all__ = ["ORIENTATION", "Tiff", "grays", "open_raster", "read_tiff"]
+__all__ = ["ORIENTATION", "Tiff", "gray_colors", "open_raster", "read_tiff"]
 
 LARGE = 2**30
-"""Bytes from which on a compressed TIFF is unpacked into a temporary file, and not into memory."""
+"""Above this number of bytes, a compressed TIFF is decoded into a temporary file instead of memory."""
 ROWS = 256
-"""Of a large image, gone through at once."""
+"""The number of rows that are processed at once, which limits the memory."""
 GDAL_NODATA = 42113
-"""A TIFF's tag, a number as text."""
+"""The TIFF tag of the nodata value, a number as text."""
 ORIENTATION = 274
-"""The tag, of TIFF and EXIF, that says how an image is to be turned."""
+"""The tag of TIFF and EXIF that says how to rotate or mirror an image."""
 LOSSLESS = (1, 5, 8)
-"""A TIFF's codes for no compression, LZW and Deflate."""
+"""TIFF codes of compressions: none, LZW and Deflate."""
 WHOLE_BITS = (1, 8, 16, 32, 64)
-"""Of a number, what tifffile unpacks by itself."""
+"""The bits per number that tifffile decodes by itself."""
 JPEG = (6, 7, 33007, 34892)
 ZSTD = (34926, 50000)
 EXACT = frozenset({*LOSSLESS, *ZSTD, 2, 3, 4, 32771, 32773, 32809, 32946, 34661, 34925})
-"""All codes for compression that never changes a number: fax, PackBits, JBIG and LZMA among them."""
+"""TIFF codes of all compressions that are always lossless, including fax, PackBits, JBIG and LZMA."""
 LERC = 34887
 
 
@@ -43,19 +43,19 @@ class Tiff:
     """The one image of a TIFF.
 
     Attributes:
-        path: of the file.
-        array: its pixels as they are stored; None where they are compressed in a way that Pillow alone may know.
-        dtype: of its numbers.
-        bits: of a number.
-        samples: numbers of a pixel.
-        num_pages: how many it is made of, smaller copies and the like left out.
-        is_dark: whether 0 is white.
-        is_pillows: whether its numbers are other colours than red, green and blue, which Pillow brings to these.
-        loss: what compression did, or may have done, to its numbers; None for nothing.
-        has_alpha: whether one of its channels is opacity.
-        orientation: how it is to be turned, as `upright` takes it.
-        palette: (2**bits, 3), uint8, if its numbers are a palette's indexes.
-        nodata: the number that stands where there are no data, if the file names one.
+        path: the path of the file.
+        array: the pixels as they are stored; None if only Pillow may be able to decode their compression.
+        dtype: the dtype of the numbers.
+        bits: the bits per number.
+        samples: the numbers per pixel.
+        num_pages: the number of pages of the image, without smaller copies and the like.
+        is_white_zero: whether 0 is white.
+        needs_pillow: whether the color space is another one than RGB, which Pillow converts to RGB.
+        loss: the lossy compression of the file; None if it is lossless.
+        has_alpha: whether one of the channels is opacity.
+        orientation: the value of the orientation tag, 1 to 8.
+        palette: (2**bits, 3), uint8, if the numbers are indexes of a palette.
+        nodata: the number that marks missing data, if the file declares one.
     """
 
     path: Path
@@ -64,29 +64,32 @@ class Tiff:
     bits: int
     samples: int
     num_pages: int
-    is_dark: bool
-    is_pillows: bool
+    is_white_zero: bool
+    needs_pillow: bool
     loss: Loss | None
     has_alpha: bool
     orientation: int
     palette: np.ndarray | None
     nodata: float | None
 
-    def shown(self, array: np.ndarray) -> np.ndarray:
-        """Return numbers as they are to be seen: colours for a palette's, the most for white, in their whole range."""
+    def to_display(self, array: np.ndarray) -> np.ndarray:
+        """Return the pixels for display: colors for palette indexes, and the full range of the dtype, from black to white."""
         if self.palette is not None:
             if array.dtype.kind not in "ub" or array.max(initial=0) >= len(self.palette):
-                raise DataError(f"{self.path}: broken: its palette has {len(self.palette)} colours, and its pixels are others")
+                raise DataError(f"{self.path}: broken: its pixels exceed its palette of {len(self.palette)} colors")
             pixels: np.ndarray = self.palette[array.astype(np.uint16)]
             return pixels
-        array = self.filled(array)
+        array = self.fill_nodata(array)
         if array.dtype.kind == "u" and self.bits < 8 * array.dtype.itemsize:
             array = (array / (2**self.bits - 1) * np.iinfo(array.dtype).max).round().astype(array.dtype)
-        return np.invert(array) if self.is_dark and array.dtype.kind in "ub" else array
+        return np.invert(array) if self.is_white_zero and array.dtype.kind in "ub" else array
 
-    def filled(self, array: np.ndarray) -> np.ndarray:
-        """Return numbers with 0 for no data: each such number; of unsigned ones, where 255 may be bright, in all bands."""
-        if self.nodata is None or self.palette is not None or self.is_dark:
+    def fill_nodata(self, array: np.ndarray) -> np.ndarray:
+        """Return the pixels with 0 for missing data.
+
+        An unsigned number, such as 255, may also be a bright value: it is missing only if all bands of the pixel have it.
+        """
+        if self.nodata is None or self.palette is not None or self.is_white_zero:
             return array
         array = array if array.flags.writeable else array.copy()
         for top in range(0, len(array), ROWS):
@@ -98,25 +101,25 @@ class Tiff:
         return array
 
     @property
-    def colors_shown(self) -> np.ndarray | None:
-        """The color in which each number is shown, (2**bits, 3), uint8; None where it is the number itself, as a gray."""
+    def display_colors(self) -> np.ndarray | None:
+        """The color that is displayed for each number, (2**bits, 3), uint8; None if it is the number as that gray."""
         if self.palette is not None:
             return self.palette
-        if self.samples > 1 or self.dtype.kind not in "ub" or self.bits > 8 or (self.bits == 8 and not self.is_dark):
+        if self.samples > 1 or self.dtype.kind not in "ub" or self.bits > 8 or (self.bits == 8 and not self.is_white_zero):
             return None
-        return grays(self.bits)[::-1] if self.is_dark else grays(self.bits)
+        return gray_colors(self.bits)[::-1] if self.is_white_zero else gray_colors(self.bits)
 
 
-def grays(bits: int) -> np.ndarray:
-    """Return what numbers of so many bits are shown as, (2**bits, 3), uint8: black for 0, and white for the most."""
+def gray_colors(bits: int) -> np.ndarray:
+    """Return the color of each number of so many bits, (2**bits, 3), uint8: from black for 0 to white for the highest."""
     return np.linspace(0, 255, 2**bits).round().astype(np.uint8)[:, None].repeat(3, axis=1)
 
 
 def read_tiff(path: Path, *, any_size: bool) -> Tiff:
-    """Return a file's one image, read by the package tifffile.
+    """Read the only image of a file with tifffile.
 
     Raises:
-        DataError: it is not there, broken, too large, or of several images.
+        DataError: the file does not exist, is broken, too large, or has several images.
     """
     import tifffile
 
@@ -125,29 +128,31 @@ def read_tiff(path: Path, *, any_size: bool) -> Tiff:
             series = file.series[0]
             page = series.keyframe
             images = [each for each in file.series if not (each.keyframe.is_reduced or each.keyframe.is_mask)]
-            if len(images) > 1 and series.name != "Baseline":  # of a whole slide, which has a label and an overview as well
-                raise DataError(f"{path}: {len(images)} images; a file has one")
+            if len(images) > 1 and series.name != "Baseline":  # a whole-slide image also has a label and an overview
+                raise DataError(f"{path}: expected one image; found {len(images)}")
             pages = [page for page in series.pages if page is not None]
-            end = max(at + size for page in pages for at, size in zip(page.dataoffsets, page.databytecounts, strict=True))
+            segments = [segment for page in pages for segment in zip(page.dataoffsets, page.databytecounts, strict=True)]
+            end = max(offset + length for offset, length in segments)
             if end > path.stat().st_size:
-                raise DataError(f"{path}: broken: its pixels end at byte {end:,}, and the file has {path.stat().st_size:,}")
+                raise DataError(f"{path}: broken: its pixels end at byte {end:,}, but the file ends at {path.stat().st_size:,}")
             if not any_size and (pixels := page.imagelength * page.imagewidth) > MOST_PIXELS:
-                raise DataError(told_large(path, f"{pixels:,} pixels"))
-            others = [tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB]
-            if page.compression in LOSSLESS:  # JPEG and the like are decoded to red, green and blue
-                others.append(tifffile.PHOTOMETRIC.YCBCR)
+                raise size_error(path, f"{pixels:,} pixels")
+            pillow_spaces = [tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB]
+            if page.compression in LOSSLESS:  # the decoders of JPEG and the like convert YCbCr to RGB
+                pillow_spaces.append(tifffile.PHOTOMETRIC.YCBCR)
             alpha = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
-            nodata = _nodata(page)
+            needs_pillow = page.photometric in pillow_spaces
+            nodata = _find_nodata(page)
             return Tiff(
                 path=path,
-                array=_stored(path, series, is_copied=nodata is not None, is_pillows=page.photometric in others),
+                array=_read_pixels(path, series, copy=nodata is not None, needs_pillow=needs_pillow),
                 dtype=np.dtype(page.dtype),
                 bits=page.bitspersample,
                 samples=page.samplesperpixel,
                 num_pages=len(pages),
-                is_dark=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
-                is_pillows=page.photometric in others,
-                loss=_loss(path, page),
+                is_white_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+                needs_pillow=needs_pillow,
+                loss=_find_loss(path, page),
                 has_alpha=page.photometric == tifffile.PHOTOMETRIC.RGB and not alpha.isdisjoint(page.extrasamples),
                 orientation=1 if page.is_geotiff or ORIENTATION not in page.tags else int(page.tags[ORIENTATION].value),
                 palette=_palette(page),
@@ -157,14 +162,14 @@ def read_tiff(path: Path, *, any_size: bool) -> Tiff:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
-    except Exception as cause:  # tifffile raises what its many codecs raise
+    except Exception as cause:  # on broken files, the codecs of tifffile can raise anything
         raise DataError(f"{path}: broken: {type(cause).__name__}: {cause}") from cause
 
 
 def _palette(page: Any) -> np.ndarray | None:
-    """Return the colors of a page's palette, (2**bits, 3) of 8 bits; None if it has none.
+    """Return the colors of the palette of a page, (2**bits, 3), uint8; None if it has no palette.
 
-    A palette has numbers of 16 bits; some programs write those of 8 bits as they are.
+    The colors of a TIFF palette have 16 bits, but some programs write 8-bit colors without scaling them.
     """
     from tifffile import PHOTOMETRIC
 
@@ -175,60 +180,60 @@ def _palette(page: Any) -> np.ndarray | None:
     return colors
 
 
-def _loss(path: Path, page: Any) -> Loss | None:
-    """Return what the compression of a page lost; a codec that says nothing of it may have lost something."""
+def _find_loss(path: Path, page: Any) -> Loss | None:
+    """Return the loss of the compression of a page; it is uncertain if the codec does not declare whether it is lossy."""
     if page.compression in EXACT:
         return None
     name = getattr(page.compression, "name", str(page.compression))
     if page.compression in JPEG:
         return Loss(name="JPEG", is_certain=True)
     file = page.parent.filehandle
-    at, size = next((each for each in zip(page.dataoffsets, page.databytecounts, strict=True) if each[1]), (0, 0))
-    file.seek(at)
-    content = file.read(size)
-    if content[:4] == b"RIFF" or loss_in(content):
-        return loss_in(content)
+    segments = zip(page.dataoffsets, page.databytecounts, strict=True)
+    offset, length = next((segment for segment in segments if segment[1]), (0, 0))  # the first that is not empty
+    file.seek(offset)
+    content = file.read(length)
+    if content[:4] == b"RIFF" or find_loss(content):
+        return find_loss(content)
     if not find_spec("rasterio"):
         return Loss(name=name, is_certain=False)
     with open_raster(path) as raster:
         facts = raster.tags(ns="IMAGE_STRUCTURE")
     if page.compression == LERC:
-        return (
-            Loss(name=f"LERC with an error of up to {error}", is_certain=True) if (error := facts.get("MAX_Z_ERROR")) else None
-        )
+        error = facts.get("MAX_Z_ERROR")
+        return Loss(name=f"LERC with an error of up to {error}", is_certain=True) if error else None
     reversibility = facts.get("COMPRESSION_REVERSIBILITY", "")
     return None if reversibility == "LOSSLESS" else Loss(name=name, is_certain=reversibility == "LOSSY")
 
 
-def _nodata(page: Any) -> float | None:
-    """Return what a page names as no data, in the tag that GDAL writes; None for what its numbers cannot be."""
+def _find_nodata(page: Any) -> float | None:
+    """Return the nodata value of a page, from the tag that GDAL writes; None if the dtype of the page cannot represent it."""
     tag = page.tags.get(GDAL_NODATA)
     try:
-        named = float(tag.value) if tag else None
+        nodata = float(tag.value) if tag else None
     except ValueError:
         return None
-    if named is None or page.dtype is None or page.dtype.kind not in "iuf":
+    if nodata is None or page.dtype is None or page.dtype.kind not in "iuf":
         return None
     if page.dtype.kind == "f":
         with np.errstate(over="ignore"):
-            return float(page.dtype.type(named))  # as it is stored
-    whole = np.iinfo(page.dtype)
-    return named if whole.min <= named <= whole.max and named.is_integer() else None
+            return float(page.dtype.type(nodata))  # rounded as the pixels are
+    limits = np.iinfo(page.dtype)
+    return nodata if limits.min <= nodata <= limits.max and nodata.is_integer() else None
 
 
-def _stored(path: Path, series: Any, *, is_copied: bool, is_pillows: bool) -> np.ndarray | None:
-    """Return the pixels of tifffile's series, bands last; None where Pillow has to unpack them.
+def _read_pixels(path: Path, series: Any, *, copy: bool, needs_pillow: bool) -> np.ndarray | None:
+    """Return the pixels of a tifffile series, with the bands last; None if Pillow has to decode them.
 
-    A copy, which may be written to, is in memory, or in a temporary file if it is large.
+    A copy is writable. It is in memory, or in a temporary file if it is large.
     """
     import tifffile
 
     array: np.ndarray
     page = series.keyframe
-    if not _is_unpacked_by_tifffile(page):
-        is_for_rasterio = len(series.pages) == 1 and not is_pillows and page.compression not in JPEG
-        return _read_by_rasterio(path, series.nbytes) if is_for_rasterio and find_spec("rasterio") else None
-    if not is_copied and series.dataoffset is not None and page.is_memmappable:
+    if not _can_tifffile_decode(page):
+        can_rasterio_decode = len(series.pages) == 1 and not needs_pillow and page.compression not in JPEG
+        return _read_with_rasterio(path, series.nbytes) if can_rasterio_decode and find_spec("rasterio") else None
+    if not copy and series.dataoffset is not None and page.is_memmappable:
         array = tifffile.memmap(path, mode="r")
     else:
         array = series.asarray(out="memmap" if series.nbytes > LARGE else None)
@@ -236,43 +241,43 @@ def _stored(path: Path, series: Any, *, is_copied: bool, is_pillows: bool) -> np
     return np.moveaxis(array, 0, -1) if are_bands_first else array
 
 
-def _is_unpacked_by_tifffile(page: Any) -> bool:
-    """Whether tifffile knows a page's compression, by itself or with the package imagecodecs."""
+def _can_tifffile_decode(page: Any) -> bool:
+    """Return whether tifffile decodes the compression of a page, by itself or with the package imagecodecs."""
     from tifffile import TIFF
 
     if page.compression not in TIFF.DECOMPRESSORS or page.predictor not in TIFF.UNPREDICTORS:
         return False
     if find_spec("imagecodecs"):
         return True
-    has_codec = page.compression not in ZSTD or sys.version_info >= (3, 14)
+    has_codec = page.compression not in ZSTD or sys.version_info >= (3, 14)  # which adds Zstandard to the standard library
     return has_codec and page.bitspersample in WHOLE_BITS
 
 
-def _read_by_rasterio(path: Path, num_bytes: int) -> np.ndarray:
-    """Return all bands, (H, W) or (H, W, bands)."""
+def _read_with_rasterio(path: Path, num_bytes: int) -> np.ndarray:
+    """Return all bands of a file, (H, W) or (H, W, bands)."""
     from rasterio.errors import RasterioError
 
     try:
         with open_raster(path) as file:
             shape, dtype = (file.count, file.height, file.width), file.dtypes[0]
             if num_bytes > LARGE:
-                with tempfile.TemporaryFile() as kept:
-                    array: np.ndarray = np.memmap(kept, dtype=dtype, mode="w+", shape=shape)
+                with tempfile.TemporaryFile() as storage:
+                    array: np.ndarray = np.memmap(storage, dtype=dtype, mode="w+", shape=shape)
             else:
                 array = np.empty(shape, dtype=dtype)
             file.read(out=array)
     except RasterioError as cause:
-        raise DataError(f"{path}: broken, or compressed in a way that needs imagecodecs: {cause.__cause__ or cause}") from cause
+        raise DataError(f"{path}: broken, or its compression requires imagecodecs: {cause.__cause__ or cause}") from cause
     return array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
 
 
 @contextmanager
 def open_raster(path: Path) -> Iterator[Any]:
-    """Give rasterio's view of a file, which may have no place on the earth."""
+    """Open a file with rasterio, without its warning if the file is not georeferenced."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
-    with warnings_as("ignore", NotGeoreferencedWarning):
+    with filter_warnings("ignore", NotGeoreferencedWarning):
         file = rasterio.open(path)
     with file:
         yield file

@@ -13,7 +13,7 @@ from PIL import Image
 
 from zoo.data.class_colors import Colour
 from zoo.data.formats.files import TIFF
-from zoo.data.formats.pillow_limits import warnings_as
+from zoo.data.formats.pillow_limits import filter_warnings
 from zoo.data.formats.tiff import open_raster
 
 __all__ = ["Georeference", "georeference_of", "is_georeferenced", "write_georeferenced"]
@@ -66,7 +66,7 @@ def is_georeferenced(path: Path) -> bool:
     if path.suffix.lower() not in TIFF:
         return False
     try:
-        with warnings_as("ignore", Warning), Image.open(path) as image:
+        with filter_warnings("ignore", Warning), Image.open(path) as image:
             return any(tag in getattr(image, "tag_v2", {}) for tag in TAGS)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False

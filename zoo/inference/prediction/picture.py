@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.formats.files import array_of, read_image
+from zoo.data.formats.files import image_to_array, read_image
 from zoo.data.image_tensors import image_to_tensor
 from zoo.errors import DataError
 
@@ -94,7 +94,7 @@ def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
     if isinstance(image, str | PathLike):
         return read_image(Path(image), any_size=any_size)
     if isinstance(image, Image.Image):
-        return array_of(image), True
+        return image_to_array(image), True
     if isinstance(image, Tensor):
         if image.ndim != 3 or not image.is_floating_point():
             raise DataError(
