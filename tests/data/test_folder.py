@@ -452,7 +452,8 @@ def test_a_folder_may_have_the_name_of_one_of_torchvisions_data_sets(tmp_path, m
     monkeypatch.chdir(tmp_path)
     divided(tmp_path / "Cityscapes")
     with pytest.raises(
-        zoo.errors.DataError, match=r"Cityscapes: give root=.*For the folder Cityscapes that is here, give \./Cityscapes"
+        zoo.errors.DataError,
+        match=r"Cityscapes requires a root\. Set root=.*To open the folder Cityscapes instead, use \./Cityscapes",
     ):
         open_data("Cityscapes")
     entry = DataEntry(source="Cityscapes", root="Cityscapes").relative_to(tmp_path)

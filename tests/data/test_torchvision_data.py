@@ -107,7 +107,7 @@ def test_a_published_data_sets_mask_with_a_value_of_no_class_is_refused(tmp_path
     path = tmp_path / "VOCdevkit/VOC2012/SegmentationClass/test_1.png"
     Image.fromarray(np.resize(np.array(values, dtype=np.uint16), SIZE)).save(path)
     data = zoo.open_data("VOCSegmentation", root=str(tmp_path))
-    with pytest.raises(zoo.errors.DataError, match=f"VOCSegmentation, test part: the mask of its image 1: {told}"):
+    with pytest.raises(zoo.errors.DataError, match=f"VOCSegmentation, test part: the mask of image 1: {told}"):
         data.test[1]
 
 
@@ -116,7 +116,7 @@ def test_a_broken_image_of_a_published_data_set_is_an_error_that_says_so(tmp_pat
     path = tmp_path / "VOCdevkit/VOC2012/JPEGImages/test_1.jpg"
     path.write_bytes(path.read_bytes()[:300])
     data = zoo.open_data("VOCSegmentation", root=str(tmp_path))
-    with pytest.raises(zoo.errors.DataError, match="VOCSegmentation, test part: its image 1 or the mask cannot be read"):
+    with pytest.raises(zoo.errors.DataError, match="VOCSegmentation, test part: image 1 or its mask cannot be read"):
         data.test[1]
 
 
@@ -129,9 +129,9 @@ def test_a_root_without_it_is_told(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("VOCSegmentation", {}, "give root="),
+        ("VOCSegmentation", {}, "Set root="),
         ("VOCSegmentation", {"rot": "x"}, r"takes root, download; found rot\. Did you mean 'root'"),
-        ("Cityscapes", {"root": "x", "download": True}, "must be fetched by hand"),
+        ("Cityscapes", {"root": "x", "download": True}, "cannot download Cityscapes"),
         ("texture-mosaic", {"root": "x"}, "takes no options; found root"),
         ("VOCSegmentatoin", {}, "Did you mean 'VOCSegmentation'"),
     ],

@@ -459,7 +459,10 @@ def test_an_output_that_is_asked_for_goes_before_the_files(tmp_path, command_lin
     [
         ("encoder: resnet18\ndecoder: unet-basic\n", "data: this key is required"),
         ("encoder: resnet18\ndecoder: unet-basic\ndata: {source: x, clases: [a]}\n", "Did you mean 'classes'"),
-        ("encoder: resnet18\ndecoder: unet-basic\ndata: nothing-there\n", "is no folder, no task and no data set"),
+        (
+            "encoder: resnet18\ndecoder: unet-basic\ndata: nothing-there\n",
+            "is not a folder, a task or a data set of torchvision",
+        ),
         ("encoder: resnet18\nencoder: resnet18\n", "stands twice"),
         ("encoder: resnet18\ndecoder: unet-basic\ndata: texture-mosaic\nstep: 4\n", "Did you mean 'steps'"),
         ("encoder: resnet18\ndecoder: unet-basic\ndata: texture-mosaic\nplugins: [no.py]\n", "no.py does not exist"),

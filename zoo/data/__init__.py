@@ -1,1 +1,1 @@
-"""Images with masks: the built-in tasks, folders, torchvision's data sets, and what looks through them (`zoo.open_data`)."""
+"""Images with masks: built-in tasks, folders, torchvision's data sets and a user's own samples (`zoo.open_data`)."""

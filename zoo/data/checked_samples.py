@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo.common.foreign_code import ForeignError, foreign_code
+from zoo.data.name_lists import format_names
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.value_ranges import range_notes
@@ -121,7 +122,7 @@ def _find_problem(sample: object, data: SegmentationData) -> str | None:
     if is_unknown.any():
         unknown: list[int] = torch.unique(mask[is_unknown]).tolist()
         return (
-            f"a mask has {', '.join(map(str, unknown[:5]))}, but the indexes of its {num_classes} classes are 0 to "
+            f"a mask has {format_names(list(map(str, unknown)))}, but the indexes of its {num_classes} classes are 0 to "
             f"{num_classes - 1}, and {data.ignored} is ignored"
         )
     return None

@@ -1,4 +1,4 @@
-"""The data that a configuration names. Torch-free."""
+"""The entry for data in a configuration file. Does not import torch."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from pydantic import BeforeValidator, Field
 
 from zoo.common.configuration import Strict
 from zoo.common.regular_files import is_folder
-from zoo.data.tasks.extras import NEEDED
+from zoo.data.tasks.optional_packages import REQUIRED_MODULES
 from zoo.errors import DataError
 
 __all__ = ["DataEntry", "DataNamed", "locate_data"]
 
 Part: TypeAlias = Annotated[int, Field(ge=0, le=255)]
 ColourEntry: TypeAlias = Annotated[
-    tuple[Part, Part, Part], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
+    tuple[Part, Part, Part], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 ]
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
 def locate_data(source: str, base: Path) -> str:
-    """Return a folder's path, absolute; a name that is no folder's, or a task's, as it is.
+    """Return the absolute path of a folder; the name of a task or of another data set is returned unchanged.
 
     Args:
-        source: what a user names.
-        base: the folder that paths are found from.
+        source: a path or a name, as a user writes it.
+        base: the folder that relative paths start from.
 
     Raises:
-        DataError: it is a task's name and a folder of images and masks.
+        DataError: the source is the name of a task and also a folder of images and masks.
     """
-    place = base / source
-    if not is_folder(place):
+    folder = base / source
+    if not is_folder(folder):
         return source
-    if source not in NEEDED:
-        return str(place.resolve() if ".." in place.parts else place.absolute())  # a link's own name is the data's
-    if any((*place.glob("images"), *place.glob("*/images"))):
+    if source not in REQUIRED_MODULES:
+        return str(folder.resolve() if ".." in folder.parts else folder.absolute())  # a link gives the data its own name
+    if any((*folder.glob("images"), *folder.glob("*/images"))):
         raise DataError(
-            f"{source} is a built-in task, and {place.resolve()} is a folder of images and masks. Give ./{source} for the "
-            "folder; for the task, rename the folder or start from another one."
+            f"{source} is a built-in task, and {folder.resolve()} is a folder of images and masks. Give ./{source} for the "
+            "folder; for the task, rename the folder or run from another one."
         )
     return source
 
 
 class DataEntry(Strict):
-    """A task, a folder or one of torchvision's data sets, with its options; `zoo.open_data` says what they mean."""
+    """A task, a folder or a data set of torchvision, with the options that `zoo.open_data` documents."""
 
     source: str
     classes: list[str] = []
@@ -58,16 +58,16 @@ class DataEntry(Strict):
     download: bool = False
 
     def options(self) -> dict[str, Any]:
-        """Return the options that are not the usual ones, for `zoo.open_data`."""
+        """Return the options that differ from their defaults, for `zoo.open_data`."""
         return self.model_dump(exclude={"source"}, exclude_defaults=True)
 
     def relative_to(self, base: Path) -> DataEntry:
-        """Return the entry with paths that are found from a configuration's folder made absolute.
+        """Return the entry with absolute paths, where relative ones start from the folder of the configuration.
 
         Raises:
-            DataError: a task's name that is a folder's as well.
+            DataError: the source is the name of a task and also a folder of images and masks.
         """
-        if self.root is not None:  # of one of torchvision's data sets, whose name may be a folder's
+        if self.root is not None:  # a data set of torchvision: a folder of the same name is something else
             return self.model_copy(update={"root": str(base / Path(self.root).expanduser())})
         return self.model_copy(update={"source": locate_data(self.source, base)})
 
@@ -75,7 +75,7 @@ class DataEntry(Strict):
 DataNamed: TypeAlias = Annotated[
     DataEntry,
     BeforeValidator(
-        lambda given: {"source": given} if isinstance(given, str) else given, json_schema_input_type=DataEntry | str
+        lambda value: {"source": value} if isinstance(value, str) else value, json_schema_input_type=DataEntry | str
     ),
 ]
-"""The same, where a bare name stands for an entry without options."""
+"""The same, or only the source as text."""

@@ -1,4 +1,4 @@
-"""Identify the content of what a model is trained on, so that no run goes on with other data."""
+"""Identify the content of training data, so that a run is never resumed with other data."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.common.format_names import format_names
 from zoo.common.json_files import read_json
+from zoo.data.name_lists import format_names
 from zoo.data.samples import Samples
 from zoo.errors import DataError
 
 __all__ = ["Fingerprint", "fingerprint_of_samples", "random_parts", "read_fingerprint"]
 
 NUM_REPEATED = 256
-"""Samples of a part that are read more than once; in a smaller part all."""
+"""At most this many samples of a part are read more than once."""
 NUM_REPEATS = 64
-"""How often that is done at least. Where a coin is tossed for each sample, all would be equal once in 10^19 times."""
+"""The least number of repeated reads. If each sample varies with probability 0.5, all are equal once in 10^19 times."""
 REPEAT_SECONDS = 3.0
-"""How long samples of a part are read again, once each was."""
+"""The time limit for repeated reads of a part, after each of its samples was read once more."""
 MOST_NAMED = 3
-"""Of what differs between two fingerprints, so many names are given."""
+"""The number of names that a message lists for each kind of difference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """Digests of everything that was read, and how it was read.
+    """Digests of everything that was read, and the facts that decide what the contents mean.
 
     Attributes:
-        contents: by the name of a file or a sample, the digest of its content.
-        reading: facts that decide what the contents mean, such as each file's part and the values of classes. Plain data.
+        contents: the digest of each file or sample, by its name.
+        reading: how the contents are read, such as the mask values of the classes. Plain data.
         scans: by name, the facts read from files, with the size and the modification time of each; see `scan_folder`. Plain
             data; not compared.
-        parts: the samples that it was made of, which `SegmentationData` fills in: it stands for no others. Not compared.
+        parts: the only samples that the fingerprint describes; `SegmentationData` fills them in. Not compared.
     """
 
     contents: Mapping[str, str]
@@ -50,32 +50,37 @@ class Fingerprint:
 
     @property
     def digest(self) -> str:
-        """A short hash of the contents and of how they were read."""
-        return _digest_of_text(json.dumps([self.contents, self.reading], sort_keys=True))
+        """A short hash of the contents and of how they are read."""
+        text = json.dumps([self.contents, self.reading], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {"contents": dict(self.contents), "reading": dict(self.reading), "scans": dict(self.scans)}
 
     def differences(self, other: Fingerprint) -> str:
-        """Return in words what the other has that this one does not have, and the reverse; "" if they are equal."""
-        mine, theirs = self.contents, other.contents
-        found = {
-            "changed": [name for name in mine if name in theirs and mine[name] != theirs[name]],
-            "new": [name for name in theirs if name not in mine],
-            "gone": [name for name in mine if name not in theirs],
+        """Return as text how another fingerprint differs from this one; "" if they are equal."""
+        before, after = self.contents, other.contents
+        changes = {
+            "changed": [name for name in before if name in after and before[name] != after[name]],
+            "new": [name for name in after if name not in before],
+            "gone": [name for name in before if name not in after],
         }
-        told = [f"{len(names)} {what} ({format_names(sorted(names), MOST_NAMED)})" for what, names in found.items() if names]
+        texts = [
+            f"{len(names)} {change} ({format_names(sorted(names), most=MOST_NAMED)})"
+            for change, names in changes.items()
+            if names
+        ]
         keys = sorted(self.reading.keys() | other.reading.keys())
-        told += [f"{key} differs" for key in keys if self.reading.get(key) != other.reading.get(key)]
-        return ", ".join(told)
+        texts += [f"{key} differs" for key in keys if self.reading.get(key) != other.reading.get(key)]
+        return ", ".join(texts)
 
 
 def read_fingerprint(path: Path) -> Fingerprint | None:
-    """Return the fingerprint that a file holds as JSON; None if there is no such file.
+    """Read a fingerprint from a JSON file; None if the file does not exist.
 
     Raises:
-        DataError: the file cannot be read as a fingerprint.
+        DataError: the file is damaged.
     """
     if not os.path.lexists(path):
         return None
@@ -88,28 +93,28 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
             raise ValueError("contents must be digests")
     except (OSError, ValueError, KeyError) as cause:
         raise DataError(
-            f"{path} is damaged ({type(cause).__name__}: {cause}): it says which data the run was begun with. Restore it, "
-            f"or remove {path.parent} to begin the run again."
+            f"{path} is damaged ({type(cause).__name__}: {cause}). It records the data of a run. Restore the file, or "
+            f"remove {path.parent} to start the run again."
         ) from cause
     return Fingerprint(**fields)
 
 
 def fingerprint_of_samples(parts: Iterable[tuple[str, Samples]], kinds: Mapping[str, str] | None = None) -> Fingerprint:
-    """Return the fingerprint of data that only its samples tell: every one is read, and some of each part more than once.
+    """Return the fingerprint of data without files: every sample is read, and some samples of each part several times.
 
-    A part that gives another sample when the same one is read again, such as one that draws its augmentation, is known by its
-    length and its kind alone; `random_parts` names it.
+    A part whose samples differ when they are read again, as with random augmentation, is identified only by its length and
+    its kind. `random_parts` names such parts.
 
     Args:
-        parts: of the data, by name.
-        kinds: by part, what the samples are, such as the name of their class.
+        parts: the name and the samples of each part.
+        kinds: the kind of the samples of each part, such as the name of their class.
     """
     contents: dict[str, str] = {}
     reading: dict[str, Any] = {}
     for name, samples in parts:
         digests = _repeatable_digests(samples)
         reading[f"the length of the {name} part"] = len(samples)
-        reading[_is_fixed_key(name)] = digests is not None
+        reading[_repeatable_key(name)] = digests is not None
         if digests is not None:
             contents |= {f"{name}/{index}": digest for index, digest in digests.items()}
         elif kinds:
@@ -118,22 +123,22 @@ def fingerprint_of_samples(parts: Iterable[tuple[str, Samples]], kinds: Mapping[
 
 
 def random_parts(fingerprint: Fingerprint) -> list[str]:
-    """Return the parts whose samples are others each time they are read, so that their content is not known."""
-    return [name for name in ("train", "validation", "test") if fingerprint.reading.get(_is_fixed_key(name)) is False]
+    """Return the parts whose samples differ each time they are read, so that their content cannot be compared."""
+    return [name for name in ("train", "validation", "test") if fingerprint.reading.get(_repeatable_key(name)) is False]
 
 
-def _is_fixed_key(part: str) -> str:
+def _repeatable_key(part: str) -> str:
     return f"whether the {part} part is the same each time"
 
 
 def _repeatable_digests(samples: Samples) -> dict[int, str] | None:
-    """Return the digest of each sample; None if reading one again gives another."""
+    """Return the digest of each sample; None if a sample differs when it is read again."""
     count = len(samples)
     repeated = range(0, count, -(-count // NUM_REPEATED))
     digests = {index: _digest_of_sample(samples, index) for index in repeated}
-    began = time.monotonic()
+    start = time.monotonic()
     for turn in range(-(-NUM_REPEATS // len(repeated))):
-        if turn and time.monotonic() - began > REPEAT_SECONDS:
+        if turn and time.monotonic() - start > REPEAT_SECONDS:
             break
         if any(_digest_of_sample(samples, index) != digests[index] for index in repeated):
             return None
@@ -141,13 +146,9 @@ def _repeatable_digests(samples: Samples) -> dict[int, str] | None:
 
 
 def _digest_of_sample(samples: Samples, index: int) -> str:
-    hashed = hashlib.sha256()
+    digest = hashlib.sha256()
     for tensor in samples[index]:
         assert isinstance(tensor, Tensor)
-        hashed.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        hashed.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return hashed.hexdigest()[:32]
-
-
-def _digest_of_text(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -20,12 +20,11 @@ from zoo.data.formats.files import read_array
 from zoo.data.image_tensors import image_to_tensor
 from zoo.data.masks.consistency import check_one_palette, check_one_scale
 from zoo.data.masks.masks import MaskCode, MaskValue, choose_mask_code, format_values, read_mask
+from zoo.data.name_lists import format_names
 from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import DataError
 
 __all__ = ["data_from_report", "open_folder"]
-
-MOST_NAMED = 5
 
 
 def open_folder(folder: Path, *, earlier_scans: Mapping[str, Any] | None = None, **options: Any) -> SegmentationData:
@@ -89,7 +88,7 @@ def data_from_report(
     except DataError as cause:
         raise folder_error(folder, (*report.problems, str(cause), *doubts)) from cause
     if unknown := code.find_unknown(report.values):
-        counts = "; ".join(f"{value}: {report.values[value]} pixels" for value in unknown[:MOST_NAMED])
+        counts = format_names([f"{value}: {report.values[value]} pixels" for value in unknown])
         first = next(pair.mask for pair in report.pairs if code.find_unknown(report.facts[pair.image].values))
         all_values = format_values(sorted(report.values, key=lambda value: (isinstance(value, tuple), value)))
         problem = (

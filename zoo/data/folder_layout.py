@@ -10,6 +10,7 @@ from pathlib import Path
 
 from zoo.common.regular_files import is_folder
 from zoo.data.formats.files import SUFFIXES
+from zoo.data.name_lists import format_names
 from zoo.errors import DataError
 
 __all__ = ["PARTS", "UNDIVIDED", "Pair", "find_pairs", "normalize_name"]
@@ -19,7 +20,6 @@ UNDIVIDED = "all"
 """The part of every pair in a folder that is not divided into parts."""
 ALIASES = {"val": "validation", "valid": "validation", "training": "train", "testing": "test"}
 MASK_ENDINGS = ("_mask", "_label", "_labels", "-mask", "-label")
-MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +107,9 @@ def _find_files(folder: Path, endings: Sequence[str], problems: list[str], notes
         ending = next((ending for ending in endings if stem.endswith(ending)), "")
         files[stem.removesuffix(ending)].append(path)
     if skipped:
-        names = ", ".join(skipped[:MOST_NAMED]) + (", ..." if len(skipped) > MOST_NAMED else "")
-        notes.append(f"{folder}: skipped {len(skipped)} that are folders or do not have the suffix of an image: {names}")
+        notes.append(
+            f"{folder}: skipped {len(skipped)} that are folders or do not have the suffix of an image: {format_names(skipped)}"
+        )
     for stem, paths in files.items():
         if len(paths) > 1:
             problems.append(f"{folder}: {len(paths)} files named {stem}: {', '.join(path.name for path in paths)}; keep one")

@@ -1,4 +1,4 @@
-"""Images with their masks, whatever holds them."""
+"""The protocol of images with masks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["Samples"]
 
 
 class Samples(Protocol):
-    """Images with their masks: any map-style dataset, such as a `torch.utils.data.Dataset` with a length.
+    """Images with masks: any map-style data set, such as a `torch.utils.data.Dataset` with a length.
 
-    Each item is an image (channels, H, W), float in 0 to 1, and a mask (H, W), int64, of class indexes and the ignored value.
+    Each item is an image (channels, H, W), float in 0 to 1, and a mask (H, W) of class indexes and the ignored value, int64.
     """
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of samples."""
         ...
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
-        """Return one image and its mask."""
+        """Return an image and its mask."""
         ...

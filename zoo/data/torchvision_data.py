@@ -1,4 +1,4 @@
-"""Published data sets that torchvision reads: which of their parts is used for what, and what their masks mean."""
+"""Published data sets that torchvision reads: which of their parts are used, and the mask value of each class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo.errors import DataError
 __all__ = ["PUBLISHED", "open_published"]
 
 VALIDATION_EVERY = 10
-"""One in so many of the images for training is for validation, since the published validation part is the test."""
+"""One in this many training images is for validation, since the published validation part is the test part here."""
 VOC = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
     "sheep sofa train tvmonitor"
@@ -30,17 +30,17 @@ VOC = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """How one of them is asked for.
+    """A data set of torchvision.
 
     Attributes:
-        train: torchvision's keywords for the part that is trained on and, one image in ten, validated on.
-        test: those for the part that is tested on: the one with published masks.
-        classes: their names.
-        values: the mask's value of each class.
-        ignored: the mask's values that are left out.
-        can_download: whether torchvision fetches it.
-        source: where it comes from.
-        colours: its own, if it has some; by default PASCAL VOC's.
+        train: torchvision's keyword arguments for the images for training and validation.
+        test: torchvision's keyword arguments for the images for the test, which have published masks.
+        classes: the class names.
+        values: the mask value of each class.
+        ignored: the mask values of pixels to ignore.
+        can_download: whether torchvision can download it.
+        source: where it comes from, and its license.
+        colours: the colors of the classes; by default PASCAL VOC's color map.
     """
 
     train: Mapping[str, Any]
@@ -92,34 +92,36 @@ PUBLISHED: dict[str, Published] = {
 
 
 def open_published(name: str, *, root: str | None = None, download: bool = False) -> SegmentationData:
-    """Return one of torchvision's data sets. Its images differ in size, so that training needs a `size`.
+    """Open a data set of torchvision. Its images differ in size, so that training requires `size`.
 
     Args:
         name: one of `PUBLISHED`.
-        root: the folder that torchvision looks in.
-        download: whether it may fetch what is not there.
+        root: the folder that torchvision reads.
+        download: whether torchvision may download files that are not in the folder.
 
     Raises:
-        DataError: no root, or the files are not there.
+        DataError: the root is missing, or files in it are missing.
     """
     facts = PUBLISHED[name]
     if root is None:
-        folder = f" For the folder {name} that is here, give ./{name}." if Path(name).is_dir() else ""
-        raise DataError(f"{name}: give root=, the folder that torchvision.datasets.{name} is to look in.{folder}")
+        folder = f" To open the folder {name} instead, use ./{name}." if Path(name).is_dir() else ""
+        raise DataError(f"{name} requires a root. Set root= to the folder that torchvision.datasets.{name} reads.{folder}")
     if download and not facts.can_download:
-        raise DataError(f"{name} must be fetched by hand: torchvision.datasets.{name} says from where, and how to lay it out.")
-    how = {"download": True} if download else {}
-    train, test = (_made(name, root, **keywords, **how) for keywords in (facts.train, facts.test))
-    held = [index for index in range(len(train)) if index % VALIDATION_EVERY == VALIDATION_EVERY - 1]
-    kept = [index for index in range(len(train)) if index % VALIDATION_EVERY != VALIDATION_EVERY - 1]
-    if not kept or not held or not len(test):
-        raise DataError(f"{name} in {root}: {len(train)} images to train on and {len(test)} to test on are too few.")
+        raise DataError(
+            f"torchvision cannot download {name}. Download it as the documentation of torchvision.datasets.{name} says."
+        )
+    options = {"download": True} if download else {}
+    train, test = (_open_dataset(name, root, **keywords, **options) for keywords in (facts.train, facts.test))
+    validation_indexes = [index for index in range(len(train)) if index % VALIDATION_EVERY == VALIDATION_EVERY - 1]
+    train_indexes = [index for index in range(len(train)) if index % VALIDATION_EVERY != VALIDATION_EVERY - 1]
+    if not train_indexes or not validation_indexes or not len(test):
+        raise DataError(f"{name} in {root} has too few images: {len(train)} for training, and {len(test)} for the test.")
     code = MaskCode(num_classes=len(facts.classes), values=facts.values, ignored=facts.ignored)
     return SegmentationData(
         name=name,
         classes=facts.classes,
-        train=_Part(f"{name}, train part", train, kept, code),
-        validation=_Part(f"{name}, validation part", train, held, code),
+        train=_Part(f"{name}, train part", train, train_indexes, code),
+        validation=_Part(f"{name}, validation part", train, validation_indexes, code),
         test=_Part(f"{name}, test part", test, range(len(test)), code),
         colours=facts.colours,
         source=f"{facts.source}, from {root}",
@@ -127,10 +129,10 @@ def open_published(name: str, *, root: str | None = None, download: bool = False
 
 
 class _Part:
-    """Some images of a data set, their masks' values brought to class indexes."""
+    """Some images of a data set, with masks converted to class indexes."""
 
-    def __init__(self, told: str, dataset: Any, indexes: Sequence[int], code: MaskCode) -> None:
-        self._told = told
+    def __init__(self, label: str, dataset: Any, indexes: Sequence[int], code: MaskCode) -> None:
+        self._label = label
         self._dataset = dataset
         self._indexes = indexes
         self._code = code
@@ -139,26 +141,21 @@ class _Part:
         return len(self._indexes)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        number = self._indexes[index]
-        try:
-            image, mask = self._dataset[number]
+        try:  # torchvision reads files now; Pillow and SciPy raise these errors for broken ones
+            image, mask = self._dataset[self._indexes[index]]
             pixels, values = np.asarray(image.convert("RGB")), np.array(mask)
-        except (
-            OSError,
-            SyntaxError,
-            ValueError,
-        ) as cause:  # of Pillow and SciPy; torchvision reads a file when it is asked for
-            raise DataError(f"{self._told}: its image {index} or the mask cannot be read: {cause}") from cause
+        except (OSError, SyntaxError, ValueError) as cause:
+            raise DataError(f"{self._label}: image {index} or its mask cannot be read: {cause}") from cause
         try:
             return image_to_tensor(pixels), torch.from_numpy(self._code.to_indexes(Mask(pixels=values)))
         except DataError as cause:
-            raise DataError(f"{self._told}: the mask of its image {index}: {cause}") from cause
+            raise DataError(f"{self._label}: the mask of image {index}: {cause}") from cause
 
 
-def _made(name: str, root: str, **keywords: Any) -> Any:
-    make: Callable[..., Any] = getattr(datasets, name)
+def _open_dataset(name: str, root: str, **keywords: Any) -> Any:
+    dataset_class: Callable[..., Any] = getattr(datasets, name)
     try:
-        return make(str(Path(root).expanduser()), **keywords)
+        return dataset_class(str(Path(root).expanduser()), **keywords)
     except (RuntimeError, OSError) as cause:
-        told = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-        raise DataError(f"{name} is not in {root} as torchvision.datasets.{name} expects it: {told}") from cause
+        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        raise DataError(f"{name} is not in {root} as torchvision.datasets.{name} expects it: {reason}") from cause

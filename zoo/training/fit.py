@@ -23,7 +23,7 @@ from zoo.common.regular_files import files_at, sha256_of
 from zoo.data.checked_samples import check_on_read, notes_on_samples
 from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, random_parts
 from zoo.data.segmentation_data import SegmentationData
-from zoo.data.tasks.extras import missing_packages
+from zoo.data.tasks.optional_packages import install_commands
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model.building import build_pairing
 from zoo.model.model import SegmentationModel
@@ -142,7 +142,7 @@ def fit(
 
 def check_installed(source: str = "") -> None:
     """Raise an OptionError that names all packages not installed that training needs, on a task's data if one is given."""
-    if lines := missing_packages(source, LIBRARIES):
+    if lines := install_commands(source, LIBRARIES):
         on = f" on {source}" if source else ""
         raise OptionError(f"Training{on} needs packages that are not installed: {' && '.join(lines)}")
 

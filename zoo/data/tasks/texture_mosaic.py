@@ -1,8 +1,7 @@
-"""The task `texture-mosaic`: which of three textures a pixel lies in, which no single pixel's colour tells.
+"""The task `texture-mosaic`: the texture of each pixel, one of three, which its color does not determine.
 
-Voronoi cells are filled from scikit-image's photographs of brick, grass and gravel (CC0), each histogram-equalised, so that
-every grey level is as common in one as in another. Training and test take their patches from different columns of the
-photographs.
+Voronoi cells are filled from scikit-image's photographs of brick, grass and gravel (CC0), each histogram-equalized, so that
+every gray level is equally frequent in all of them. Training and test use different columns of the photographs.
 """
 
 from __future__ import annotations
@@ -12,21 +11,21 @@ import torch
 from torch import Tensor
 
 from zoo.data.segmentation_data import SegmentationData
-from zoo.data.tasks.extras import imported
+from zoo.data.tasks.optional_packages import import_optional
 
 __all__ = ["texture_mosaic"]
 
 CLASSES = ("brick", "grass", "gravel")
 COLUMNS = {"train": (0, 320), "validation": (328, 412), "test": (420, 512)}
-"""Of the photographs' 512, with a gap between the parts."""
+"""The columns of the photographs in each part, of 512, with a gap between the parts."""
 COUNTS = {"train": 512, "validation": 16, "test": 48}
 SIZE = 96
 CELLS = (3, 7)
-"""From how many to how many cells a mosaic has."""
+"""The least and the largest number of cells in a mosaic."""
 
 
 def texture_mosaic() -> SegmentationData:
-    """Return the task's mosaics; the same ones in every call.
+    """Return the mosaics of the task, the same in every call.
 
     Raises:
         DataError: scikit-image is not installed.
@@ -46,13 +45,13 @@ def texture_mosaic() -> SegmentationData:
 
 
 def _photographs() -> np.ndarray:
-    """Return the three, (3, 512, 512), float32 in 0 to 1, each with an even histogram."""
-    data, exposure = imported("skimage.data"), imported("skimage.exposure")
+    """Return the three photographs, (3, 512, 512), float32 in 0 to 1, with equalized histograms."""
+    data, exposure = import_optional("skimage.data"), import_optional("skimage.exposure")
     return np.stack([exposure.equalize_hist(getattr(data, name)()) for name in CLASSES]).astype(np.float32)
 
 
 class _Mosaics:
-    """One part's mosaics, each made from its own number alone."""
+    """The mosaics of one part. Each depends only on its index, which seeds its random numbers."""
 
     def __init__(self, photographs: np.ndarray, part: str, size: int) -> None:
         first, last = COLUMNS[part]
@@ -81,7 +80,7 @@ class _Mosaics:
         return torch.from_numpy(image).expand(3, size, size).clone(), torch.from_numpy(mask.astype(np.int64))
 
     def _patch(self, random: np.random.Generator, texture: int) -> np.ndarray:
-        """Return a piece of a photograph's columns, mirrored where it is too narrow."""
+        """Return a random patch of a photograph, which is extended by mirroring if it is too narrow."""
         source = self._columns[texture]
         height, width = source.shape
         if width < self._size or height < self._size:

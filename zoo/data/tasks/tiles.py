@@ -1,4 +1,4 @@
-"""Pieces of a few large images as samples: for tasks made from one photograph, one volume or one film."""
+"""Tiles of a few large images as samples, for tasks made from one photograph, one volume or one film."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from torch import Tensor
 
 from zoo.data.image_tensors import image_to_tensor
 
-__all__ = ["Tiles", "grid"]
+__all__ = ["Tiles", "tile_corners"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiles:
-    """Square tiles of images, each named by its image, its top row and its left column.
+    """Square tiles of images.
 
     Attributes:
         images: each (H, W) or (H, W, channels).
         masks: each (H, W), of class indexes.
-        places: of the tiles.
-        size: of a side, in pixels.
+        positions: the image, the top row and the left column of each tile.
+        size: the side length of a tile, in pixels.
     """
 
     images: Sequence[np.ndarray]
     masks: Sequence[np.ndarray]
-    places: Sequence[tuple[int, int, int]]
+    positions: Sequence[tuple[int, int, int]]
     size: int
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, top, left = self.places[index]
+        image, top, left = self.positions[index]
         window = np.s_[top : top + self.size, left : left + self.size]
         return image_to_tensor(self.images[image][window]), torch.from_numpy(self.masks[image][window].astype(np.int64))
 
 
-def grid(rows: tuple[int, int], columns: tuple[int, int], size: int) -> Iterator[tuple[int, int]]:
-    """Yield the corners of whole tiles, side by side, between these rows and columns (the last is not among them)."""
+def tile_corners(rows: tuple[int, int], columns: tuple[int, int], size: int) -> Iterator[tuple[int, int]]:
+    """Yield the top and the left of adjacent whole tiles within half-open ranges of rows and columns."""
     for top in range(rows[0], rows[1] - size + 1, size):
         for left in range(columns[0], columns[1] - size + 1, size):
             yield top, left

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.data.class_colors import Colour, class_colours
-from zoo.data.masks.drawing import covered, visible
+from zoo.data.masks.drawing import overlay_mask, to_rgb
 from zoo.errors import OptionError
 from zoo.model.model import SegmentationModel
 
@@ -54,7 +54,7 @@ class Prediction:
     def overlay(self, image: np.ndarray) -> Image.Image:
         """Return an image, (H, W) or (H, W, channels), with the mask drawn over it; class 0 is left as it is if it is black."""
         table = np.array(self.colours, dtype=np.float32)
-        return Image.fromarray(covered(visible(image), table[self.mask]).astype(np.uint8))
+        return Image.fromarray(overlay_mask(to_rgb(image), table[self.mask]).astype(np.uint8))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
