@@ -72,30 +72,7 @@ def data_from_report(
         report.check()
     if colours:
         report = report.in_colors()
-    # Compression may be the reason for unexpected values, so that the errors about values include these notes.
-    doubts = compression_notes(report.facts.values())
-    try:
-        check_one_palette(report)
-        if not values and not colours and ignored is None:
-            check_one_scale(report)
-        code = choose_mask_code(
-            report.values,
-            classes=tuple(classes),
-            values=tuple(values),
-            colours=[to_tuple(color) for color in colours],
-            ignored=None if ignored is None else [to_tuple(value) for value in ignored],
-        )
-    except DataError as cause:
-        raise folder_error(folder, (*report.problems, str(cause), *doubts)) from cause
-    if unknown := code.find_unknown(report.values):
-        counts = format_names([f"{value}: {report.values[value]} pixels" for value in unknown])
-        first = next(pair.mask for pair in report.pairs if code.find_unknown(report.facts[pair.image].values))
-        all_values = format_values(sorted(report.values, key=lambda value: (isinstance(value, tuple), value)))
-        problem = (
-            f"masks have values of no class ({counts}; first in {first}). The classes have {code.description}. The masks have "
-            f"{all_values}. Set values (or colours) to the value of each class"
-        )
-        raise folder_error(folder, (*report.problems, problem, *doubts))
+    code = _choose_code(report, classes, values, colours, ignored)
     report.check()
     parts = _split(report, validation, test)
     for part, pairs in parts.items():
@@ -142,6 +119,46 @@ class _FolderSamples:
         pair = self.pairs[index]
         image = image_to_tensor(read_array(pair.image))
         return image, torch.from_numpy(self.code.to_indexes(read_mask(pair.mask)))
+
+
+def _choose_code(
+    report: FolderReport,
+    classes: Sequence[str],
+    values: Sequence[int],
+    colours: Sequence[Colour],
+    ignored: Sequence[MaskValue] | None,
+) -> MaskCode:
+    """Return the mask value of each class, after checking that it fits all masks.
+
+    Raises:
+        DataError: the meaning of the mask values is ambiguous, or masks have values of no class. Other problems of the folder
+            are named, too.
+    """
+    # Compression may be the reason for unexpected values, so that the errors about values include these notes.
+    doubts = compression_notes(report.facts.values())
+    try:
+        check_one_palette(report)
+        if not values and not colours and ignored is None:
+            check_one_scale(report)
+        code = choose_mask_code(
+            report.values,
+            classes=tuple(classes),
+            values=tuple(values),
+            colours=[to_tuple(color) for color in colours],
+            ignored=None if ignored is None else [to_tuple(value) for value in ignored],
+        )
+    except DataError as cause:
+        raise folder_error(report.folder, (*report.problems, str(cause), *doubts)) from cause
+    if unknown := code.find_unknown(report.values):
+        counts = format_names([f"{value}: {report.values[value]} pixels" for value in unknown])
+        first = next(pair.mask for pair in report.pairs if code.find_unknown(report.facts[pair.image].values))
+        all_values = format_values(sorted(report.values, key=lambda value: (isinstance(value, tuple), value)))
+        problem = (
+            f"masks have values of no class ({counts}; first in {first}). The classes have {code.description}. The masks have "
+            f"{all_values}. Set values (or colours) to the value of each class"
+        )
+        raise folder_error(report.folder, (*report.problems, problem, *doubts))
+    return code
 
 
 def _split(report: FolderReport, validation: float, test: float) -> dict[str, list[Pair]]:
