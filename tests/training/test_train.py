@@ -358,14 +358,14 @@ def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
         ),
         (
             lambda image, mask: (image, mask[:20]),
-            r"a mask is an int64 tensor .* found \(20, 32\) of torch.int64 for \(3, 32, 32\)",
+            r"a mask must be an int64 tensor .* found \(20, 32\) of torch.int64 for \(3, 32, 32\)",
         ),
-        (lambda image, mask: (image, mask.float()), "a mask is an int64 tensor"),
+        (lambda image, mask: (image, mask.float()), "a mask must be an int64 tensor"),
         (lambda image, mask: (image[:1], mask), "an image has 1 channels, but in_channels is 3"),
-        (lambda image, mask: ((image * 255).byte(), mask), "an image is a float tensor"),
+        (lambda image, mask: ((image * 255).byte(), mask), "an image must be a float tensor"),
         (
             lambda image, mask: (image.numpy(), mask),
-            r"an image is a float tensor \(channels, H, W\) in 0 to 1; found a ndarray",
+            r"an image must be a float tensor \(channels, H, W\) with values from 0 to 1; found a ndarray",
         ),
     ],
 )
