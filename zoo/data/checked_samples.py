@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo.common.foreign_code import ForeignError, foreign_code
-from zoo.data.name_lists import format_names
+from zoo.common.format_names import format_names
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.value_ranges import range_notes

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.common.format_names import format_names
 from zoo.common.json_files import read_json
-from zoo.data.name_lists import format_names
 from zoo.data.samples import Samples
 from zoo.errors import DataError
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.common.format_names import format_names
 from zoo.data.class_colors import Colour
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.folder_layout import PARTS, UNDIVIDED, Pair, normalize_name
@@ -20,7 +21,6 @@ from zoo.data.formats.files import read_array
 from zoo.data.image_tensors import image_to_tensor
 from zoo.data.masks.consistency import check_one_palette, check_one_scale
 from zoo.data.masks.masks import MaskCode, MaskValue, choose_mask_code, format_values, read_mask
-from zoo.data.name_lists import format_names
 from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import DataError
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.common.format_names import format_names
 from zoo.common.regular_files import is_folder
 from zoo.data.formats.files import SUFFIXES
-from zoo.data.name_lists import format_names
 from zoo.errors import DataError
 
 __all__ = ["PARTS", "UNDIVIDED", "Pair", "find_pairs", "normalize_name"]
