@@ -75,11 +75,11 @@ def step_widths(channels: Sequence[int] | None, num_steps: int) -> list[int]:
     levels = range(num_steps - 1, -1, -1)
     if channels is None:
         return [min(256, 16 * 2**level) for level in levels]
-    widths = list(channels) if isinstance(channels, list | tuple) else [channels]
+    widths = list(channels) if isinstance(channels, Sequence) else [channels]
     if len(widths) != num_steps or not all(type(width) is int and width >= 1 for width in widths):
         strides = ", ".join(str(2**level) for level in levels)
         raise zoo.errors.OptionError(
             f"channels needs {num_steps} widths, whole numbers of at least 1, for the steps to strides {strides}; "
             f"found {channels!r}."
         )
-    return widths  # type: ignore[return-value]
+    return widths
