@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 def main() -> None:
     """Rewrite the pages that have such tables."""
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = page.read_text(encoding="utf-8")
         page.write_text(with_tables(text, ROOT), encoding="utf-8")
 

@@ -13,7 +13,7 @@ from zoo.cli.new.distribution import write_distribution
 
 ROOT = Path(__file__).parents[1]
 README = SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks/readme.py")))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -24,14 +24,14 @@ def blocks(document: Path, language: str) -> list[str]:
     "name",
     [
         "README.md",
-        "docs/coming-from-smp.md",
-        pytest.param("docs/deploy.md", marks=pytest.mark.slow),
-        pytest.param("docs/export.md", marks=pytest.mark.slow),
-        "docs/pairing.md",
-        pytest.param("docs/plugins.md", marks=pytest.mark.slow),
-        pytest.param("docs/predict.md", marks=pytest.mark.slow),
-        pytest.param("docs/training.md", marks=pytest.mark.slow),
-        pytest.param("docs/tutorial.md", marks=pytest.mark.slow),
+        "docs/guides/coming-from-smp.md",
+        pytest.param("docs/guides/deploy.md", marks=pytest.mark.slow),
+        pytest.param("docs/guides/export.md", marks=pytest.mark.slow),
+        "docs/explanation/pairing.md",
+        pytest.param("docs/reference/plugins.md", marks=pytest.mark.slow),
+        pytest.param("docs/guides/predict.md", marks=pytest.mark.slow),
+        pytest.param("docs/guides/train.md", marks=pytest.mark.slow),
+        pytest.param("docs/guides/write-a-decoder.md", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.usefixtures("fresh_registry")
@@ -52,20 +52,20 @@ def test_every_python_snippet_of_a_document_runs_from_top_to_bottom(name, tmp_pa
 @pytest.mark.parametrize("example", ["basic_decoder.py", "sum_decoder.py"])
 def test_the_tutorial_shows_the_example_files_as_they_are(example):
     code = (ROOT / "docs/examples" / example).read_text(encoding="utf-8").split('"""\n\n', 1)[1]
-    assert any(code.strip() in block for block in blocks(ROOT / "docs/tutorial.md", "python"))
+    assert any(code.strip() in block for block in blocks(ROOT / "docs/guides/write-a-decoder.md", "python"))
 
 
 def test_the_tutorial_shows_the_configuration_that_the_repository_holds():
-    (shown,) = blocks(ROOT / "docs/tutorial.md", "yaml")
+    (shown,) = blocks(ROOT / "docs/guides/write-a-decoder.md", "yaml")
     assert yaml.safe_load(shown) == yaml.safe_load((ROOT / "configs/tutorial.yaml").read_text(encoding="utf-8"))
 
 
 def test_the_tutorials_package_is_what_zoo_new_writes(tmp_path):
     write_distribution("decoder", "my-fpn", tmp_path / "my-fpn")
     hooks = (tmp_path / "my-fpn/src/my_fpn/__init__.py").read_text(encoding="utf-8").split('"""\n\n', 1)[1]
-    shown = next(block for block in blocks(ROOT / "docs/tutorial.md", "python") if "@zoo.plugin.hookimpl" in block)
+    shown = next(block for block in blocks(ROOT / "docs/guides/write-a-decoder.md", "python") if "@zoo.plugin.hookimpl" in block)
     assert shown.strip() == hooks.removeprefix("from __future__ import annotations\n\n").strip()
-    (entry_point,) = blocks(ROOT / "docs/tutorial.md", "toml")
+    (entry_point,) = blocks(ROOT / "docs/guides/write-a-decoder.md", "toml")
     assert entry_point.strip() in (tmp_path / "my-fpn/pyproject.toml").read_text(encoding="utf-8")
 
 
@@ -77,7 +77,7 @@ def test_every_relative_link_of_a_document_leads_somewhere(document):
 
 
 def test_the_architecture_page_names_every_package_in_at_most_120_lines():
-    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/contributing/architecture.md").read_text(encoding="utf-8")
     packages = [path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "zoo").rglob("__init__.py")]
     assert len(packages) > 20
     unnamed = [name for name in packages if f"`{name}/`" not in page and f"`{name.rpartition('/')[2]}/`" not in page]
@@ -89,7 +89,7 @@ def test_the_configuration_that_the_benchmarks_page_shows_is_valid_and_names_eve
     from zoo.benchmark import load_config
     from zoo.benchmark.config import BenchConfig
 
-    page = ROOT / "docs/benchmark.md"
+    page = ROOT / "docs/guides/benchmark.md"
     (shown,) = blocks(page, "yaml")
     (tmp_path / "shown.yaml").write_text(shown, encoding="utf-8")
     assert len(load_config(tmp_path / "shown.yaml").all_pairings()) == 7
@@ -100,7 +100,7 @@ def test_the_configuration_that_the_benchmarks_page_shows_is_valid_and_names_eve
 def test_the_tables_page_names_every_column():
     from zoo.benchmark.table.columns import COLUMNS
 
-    page = (ROOT / "docs/reading-the-table.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/explanation/reading-the-table.md").read_text(encoding="utf-8")
     plain = ("run", "pairing", "mode", "batch", "size", "device", "dtype", "format", "runtime", "quality")
     assert [column.name for column in COLUMNS if f"`{column.name}`" not in page and column.name not in plain] == []
 
@@ -118,7 +118,7 @@ def test_the_readme_names_every_decoder_of_the_project():
 
 
 def test_the_pages_tables_are_the_measured_ones():
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         text = page.read_text(encoding="utf-8")
         assert README.with_tables(text, ROOT) == text, f"{page.name}: run python benchmarks/readme.py"
 

@@ -1,4 +1,4 @@
-"""docs/from-table-to-service.md, run as it stands: from the table to a mask that a service hands out."""
+"""docs/guides/from-table-to-service.md, run as it stands: from the table to a mask that a service hands out."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/from-table-to-service.md"
+PAGE = ROOT / "docs/guides/from-table-to-service.md"
 
 
 def make_roads(folder):

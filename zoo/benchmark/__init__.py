@@ -26,7 +26,7 @@ def bench(
         config: the path of a YAML file, or the configuration itself.
         store: the SQLite file that keeps each result as it comes; made if need be.
         ray: the address of a Ray cluster on whose machines to measure, or "auto" for the one that this machine belongs to (see
-            `docs/many-machines.md`); None measures in this machine's own processes.
+            `docs/guides/many-machines.md`); None measures in this machine's own processes.
 
     Returns:
         The table; `print` shows it, `rows` holds its facts. A pairing that failed is a row with its error.

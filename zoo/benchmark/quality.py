@@ -18,7 +18,7 @@ from zoo.training.settings import TrainSettings
 __all__ = ["BUDGETS", "FLOORS", "OTHER_BUDGET", "Floor", "Quality", "QualityEntry", "told_budget"]
 
 BUDGETS = {"texture-mosaic": 100, "brain-lobes": 400, "hela": 100, "blue-marble": 100}
-"""By built-in task, the steps after which seeds of one pairing differ by less than 0.03: see docs/quality.md."""
+"""By built-in task, the steps after which seeds of one pairing differ by less than 0.03: see docs/explanation/quality.md."""
 OTHER_BUDGET = 300
 """The steps on a user's own data."""
 
@@ -49,7 +49,7 @@ class QualityEntry(TrainSettings):
             By default the task's own of `BUDGETS`, and `OTHER_BUDGET` on other data.
         seeds: how often each pairing is trained: with the seeds 0, 1, ...
         learning_rate: the highest of the one-cycle schedule. Three times the default of `zoo.train`: at 1e-3 some classes of
-            brain-lobes were not learned in 400 steps (docs/quality.md).
+            brain-lobes were not learned in 400 steps (docs/explanation/quality.md).
         validations: none by default: the last weights are tested, so that no pairing gains by a choice among many.
     """
 
