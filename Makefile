@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-all check format wheels clean
+.PHONY: help bench test test-all check docs format wheels clean
 
 help:  ## list the commands
 	@grep -E "^[a-z-]+:.*##" $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ check: $(STAMP)  ## format, lint, types and import layers alone
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(STAMP)  ## build the site into site/; a broken link or an unknown name in it is an error
+	$(BIN)/python scripts/write_reference.py
+	$(BIN)/zensical build --clean --strict
+
 format: $(STAMP)  ## rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -44,4 +48,4 @@ wheels: $(STAMP)  ## fetch what benchmarks/gpu.sh needs on a machine without a n
 	$(BIN)/python benchmarks/wheels.py --python-version $(PYTHON_VERSION) --output wheels
 
 clean:  ## remove .venv and what the tools leave behind (results stay)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from zoo.errors import InputError, PluginError
 from zoo.model.adapters import build_adapters
 from zoo.model.layers.checkpointing import checkpointed
+from zoo.model.layers.normalization import Normalisation
 from zoo.model.layers.resizing import is_open, padded, resized
 from zoo.model.norm_errors import explain_single_values, is_of_single_values
 from zoo.model.outputs import check_map, describe
@@ -115,6 +116,10 @@ class SegmentationModel(nn.Module):
             return resized(logits, (height, width)) if done == "resize" else logits[..., :height, :width]
 
         return tuple(map(resize_logits, found)) if isinstance(found, tuple) else resize_logits(found)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return images in 0 to 1, (N, in_channels, H, W), normalized as the encoder's weights expect them (`preprocessing`)."""
+        return Normalisation(self.preprocessing).to(images.device)(images)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Return which weights the encoder was given last."""

@@ -1,0 +1,88 @@
+"""Write the reference pages that follow from the code: `python scripts/write_reference.py`, as `make docs` does.
+
+typer writes the page of the command line. The page of YAML's keys is made from the same models that read the files.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from zoo.benchmark.config import BenchConfig
+from zoo.pairing.pairing_yaml import PairingFile
+from zoo.training.config import TrainConfig
+
+REFERENCE = Path(__file__).parents[1] / "docs/reference"
+YAML_INTRODUCTION = """# YAML
+
+zoo reads three kinds of YAML files. Unknown keys are errors. `zoo schema bench`, `zoo schema train` and `zoo schema pairing`
+print JSON schemas, with which an editor completes keys and underlines mistakes.
+"""
+FILES: tuple[tuple[str, str, type[BaseModel]], ...] = (
+    ("A pairing", "`zoo.build(zoo.Pairing.from_yaml(FILE))` builds it.", PairingFile),
+    ("A training run", "`zoo train FILE` runs it. [Train](../guides/train.md) explains the settings.", TrainConfig),
+    ("A benchmark", "`zoo bench FILE` runs it. [Benchmark](../guides/benchmark.md) explains the keys.", BenchConfig),
+)
+TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "mapping"}
+
+
+def main() -> None:
+    """Write both pages."""
+    (REFERENCE / "cli.md").write_text(cli_page(), encoding="utf-8")
+    (REFERENCE / "yaml.md").write_text(yaml_page(), encoding="utf-8")
+
+
+def cli_page() -> str:
+    """Return the page of all commands with their arguments and options."""
+    command = [sys.executable, "-m", "typer", "zoo.cli", "utils", "docs", "--name", "zoo", "--title", "Command line"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def yaml_page() -> str:
+    """Return the page of all keys of the YAML files."""
+    parts = [YAML_INTRODUCTION]
+    for title, text, model in FILES:
+        schema = model.model_json_schema()
+        meanings = meanings_of(model)
+        rows = [f"## {title}", "", text, "", "| key | type | default | |", "| --- | --- | --- | --- |"]
+        for key, facts in schema["properties"].items():
+            default = f"`{json.dumps(facts.get('default'))}`" if key not in schema.get("required", ()) else "required"
+            cells = (f"`{key}`", type_of(facts, schema), default, meanings.get(key, ""))
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def meanings_of(model: type[BaseModel]) -> dict[str, str]:
+    """Return what the docstrings of a configuration and of its base classes say about each attribute."""
+    meanings: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        section = re.search(r"^Attributes:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(base.__doc__ or ""), re.M | re.S)
+        entries = re.findall(r"^    ([\w, ]+): (.*?)(?=^    \S|\Z)", section[1] if section else "", re.M | re.S)
+        for names, text in entries:
+            meanings |= dict.fromkeys(re.split(r", +", names), " ".join(text.split()))
+    return meanings
+
+
+def type_of(facts: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Return the type of a key in words."""
+    if "$ref" in facts:
+        return type_of(schema["$defs"][facts["$ref"].rpartition("/")[2]], schema)
+    if "enum" in facts or "const" in facts:
+        return " or ".join(f"`{value}`" for value in facts.get("enum", [facts.get("const")]))
+    if "anyOf" in facts:
+        return " or ".join(dict.fromkeys(type_of(each, schema) for each in facts["anyOf"] if each.get("type") != "null"))
+    if facts.get("type") == "array":
+        return f"list of {type_of(facts.get('items') or {}, schema)}" if "items" in facts else "list"
+    return TYPES.get(facts.get("type", ""), "any value")
+
+
+if __name__ == "__main__":
+    main()
