@@ -4,6 +4,7 @@ VENV := .venv
 PYTHON_VERSION ?= 3.12
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BASE := $(VENV)/.installed-base
 # Several at a time, a thread each: two processes of many threads on the same cores slow each other tenfold.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
@@ -13,28 +14,33 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 -
 help:  ## list the commands
 	@grep -E "^[a-z-]+:.*##" $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): pyproject.toml
+$(BASE): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"zoo needs Python 3.11 or later; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first that knows --group
+	$(BIN)/python -m pip install --quiet --editable .
 	$(BIN)/python -m compileall -q zoo plugins  # pip compiles what it copies, and an editable install copies nothing
 	@touch $@
 
-bench: $(STAMP)  ## measure the ResNet18 pairings; prints the table, writes results/resnet18.md
+$(STAMP): $(BASE)
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+bench: $(BASE)  ## measure the ResNet18 pairings; prints the table, writes results/resnet18.md
 	$(BIN)/zoo bench configs/resnet18.yaml --output results/resnet18.md
 
-test: check  ## lint, type-check, run the tests (without the slow ones)
+test: check docs  ## lint, type-check, build the site, run the tests (without the slow ones)
 	$(PYTEST) -m "not slow"
 
-test-all: check  ## the same with the slow tests
+test-all: check docs  ## the same with the slow tests
 	$(PYTEST)
 
-check: $(STAMP)  ## format, lint, types and import layers alone
+check: $(STAMP)  ## format, lint, types, import layers and spelling alone
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 docs: $(STAMP)  ## build the site into site/; a broken link or an unknown name in it is an error
 	$(BIN)/python scripts/write_reference.py
