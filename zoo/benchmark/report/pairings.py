@@ -1,4 +1,4 @@
-"""What the page says of each pairing: its code, plan, parameters and licences, what is alike told once. Torch-free."""
+"""What the page shows of each pairing: its code, plan, parameters and licenses. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,100 +12,79 @@ from zoo.pairing.plan import Adapter
 from zoo.pairing.size_plan import SizePlan
 from zoo.registry.image_sizes import ImageSizes
 
-__all__ = ["PairingFacts", "plan_facts"]
+__all__ = ["describe_pairings"]
 
 
-class PairingFacts:
-    """The pairings of some rows as plain data, in the rows' order.
+def describe_pairings(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the pairings and references of some rows as plain data, in the rows' order.
 
-    Thousands of pairings share routes and plans, so each is kept once and named by its place.
+    Thousands of pairings share routes and plans, so each is stored once and referred to by its index:
 
-    Attributes:
-        pairings: one entry a pairing or reference, with `variants`: what differs between its rows, mostly one.
-        places: for each row, its pairing's place.
-        plans: every distinct plan, its routes by their place in `routes`.
-        routes: every distinct route: source, channels, stride, adapters, what the decoder gets, why.
+    - `pairings`: one entry a pairing, with `variants`, the plans and parameters that its rows have, mostly one;
+    - `pairing`: the index of each row's pairing;
+    - `plans`: every distinct plan, with the indices of its routes;
+    - `routes`: every distinct route: source, channels, stride, adapters, decoder input, reason.
     """
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.pairings: list[dict[str, Any]] = []
-        self.places: list[int] = []
-        self.plans: list[dict[str, Any]] = []
-        self.routes: list[list[str]] = []
-        self._seen: dict[str, int] = {}
-        known: dict[tuple[str, str], int] = {}
-        for index, row in enumerate(rows):
-            place = known.setdefault((row.name, row.code), len(known))
-            if place == len(self.pairings):
-                self.pairings.append(_pairing(row))
-            self.places.append(place)
-            self._add(self.pairings[place], row, index)
-
-    def _add(self, pairing: dict[str, Any], row: Row, index: int) -> None:
-        if row.licences and row.licences not in pairing["licences"]:
-            pairing["licences"].append(row.licences)
+    pairings: dict[tuple[str, str], dict[str, Any]] = {}
+    plans: dict[str, int] = {}
+    routes: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        new = {"name": row.name, "code": row.code, "encoder": row.encoder, "decoder": row.decoder, "licences": [], "flags": []}
+        pairing = pairings.setdefault((row.name, row.code), {**new, "variants": {}})
+        pairing["licences"] = list(dict.fromkeys([*pairing["licences"], *filter(None, [row.licences])]))
         pairing["flags"] = list(dict.fromkeys([*pairing["flags"], *row.flags]))
         if row.plan is None and row.parameters is None:
-            return
-        parts = dict(row.parts) if row.parts else None
-        plan = None if row.plan is None else self._plan(row.plan)
-        for variant in pairing["variants"]:
-            if (variant["plan"], variant["parameters"], variant["parts"]) == (plan, row.parameters, parts):
-                variant["rows"].append(index)
-                return
-        pairing["variants"].append({"plan": plan, "parameters": row.parameters, "parts": parts, "rows": [index]})
-
-    def _plan(self, stored: Mapping[str, Any]) -> int:
-        facts = plan_facts(stored)
-        facts["routes"] = [self._place("route", route, self.routes) for route in facts["routes"]]
-        return self._place("plan", facts, self.plans)
-
-    def _place(self, kind: str, facts: Any, kept: list[Any]) -> int:
-        place = self._seen.setdefault(f"{kind} {json.dumps(facts)}", len(kept))
-        if place == len(kept):
-            kept.append(facts)
-        return place
-
-
-def plan_facts(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a stored plan says to a person."""
+            continue
+        facts = {"plan": None, "parameters": row.parameters, "parts": dict(row.parts) if row.parts else None}
+        if row.plan is not None:
+            plan = _describe_plan(row.plan)
+            plan["routes"] = [_index_of(route, routes) for route in plan["routes"]]
+            facts["plan"] = _index_of(plan, plans)
+        pairing["variants"].setdefault(json.dumps(facts), {**facts, "rows": []})["rows"].append(index)
+    indices = {key: index for index, key in enumerate(pairings)}
     return {
-        "routes": [_route(route) for route in stored["routes"]],
-        "unused": _unused(stored["unused"]),
-        "sizes": _size_plan(stored["sizes"]).note,
+        "pairings": [{**pairing, "variants": list(pairing["variants"].values())} for pairing in pairings.values()],
+        "pairing": [indices[row.name, row.code] for row in rows],
+        "plans": [json.loads(plan) for plan in plans],
+        "routes": [json.loads(route) for route in routes],
+    }
+
+
+def _index_of(facts: Any, known: dict[str, int]) -> int:
+    """Return the index of some facts among those that are known, and add them if they are new."""
+    return known.setdefault(json.dumps(facts), len(known))
+
+
+def _describe_plan(stored: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON has lists where these classes have tuples
+    sizes = stored["sizes"] | {"sizes": ImageSizes(**_with_tuples(stored["sizes"]["sizes"]))}
+    return {
+        "routes": [_describe_route(route) for route in stored["routes"]],
+        "unused": _describe_unused(stored["unused"]),
+        "sizes": SizePlan(**_with_tuples(sizes)).note,
         "options": ", ".join(f"{name}={value!r}" for name, value in stored["encoder_options"].items()),
         "added": stored["adapter_parameters"],
         "notes": list(stored["notes"]),
     }
 
 
-def _pairing(row: Row) -> dict[str, Any]:
-    facts = {"name": row.name, "code": row.code, "encoder": row.encoder, "decoder": row.decoder}
-    return {**facts, "licences": [], "flags": [], "variants": []}
+def _with_tuples(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
 
 
-def _route(route: Mapping[str, Any]) -> list[str]:
+def _describe_route(route: Mapping[str, Any]) -> list[str]:
     source, output = route["source"], route["output"]
     adapters = "; ".join(str(Adapter(**facts)) for facts in route["adapters"]) or "none"
-    gets = f"{output['channels']} at stride {output['stride']:g}"
-    return [source["name"], str(source["channels"]), f"{source['stride']:g}", adapters, gets, route["reason"]]
+    decoder_input = f"{output['channels']} at stride {output['stride']:g}"
+    return [source["name"], str(source["channels"]), f"{source['stride']:g}", adapters, decoder_input, route["reason"]]
 
 
-def _unused(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return the maps left out, as `zoo explain` does: neighbours that are alike in one line."""
-    found = []
-    alike = groupby(entries, key=lambda entry: (entry["source"]["channels"], entry["source"]["stride"], entry["reason"]))
-    for (channels, stride, reason), group in alike:
+def _describe_unused(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the unused maps; as in `zoo explain`, neighbors that are alike share a line."""
+    lines = []
+    groups = groupby(entries, key=lambda entry: (entry["source"]["channels"], entry["source"]["stride"], entry["reason"]))
+    for (channels, stride, reason), group in groups:
         names = [entry["source"]["name"] for entry in group]
         name = names[0] if len(names) == 1 else f"{len(names)} maps from {names[0]} to {names[-1]}"
-        found.append([name, str(channels), f"{stride:g}", reason])
-    return found
-
-
-def _size_plan(facts: Mapping[str, Any]) -> SizePlan:
-    sizes = ImageSizes(**{**facts["sizes"], "fixed": _pair(facts["sizes"]["fixed"])})
-    return SizePlan(policy=facts["policy"], sizes=sizes, image_size=_pair(facts["image_size"]), asked=_pair(facts["asked"]))
-
-
-def _pair(size: Sequence[int] | None) -> tuple[int, int] | None:
-    return None if size is None else (size[0], size[1])
+        lines.append([name, str(channels), f"{stride:g}", reason])
+    return lines
