@@ -440,9 +440,9 @@ def test_quality_is_measured_on_a_gpu(tmp_path):
 
 
 def test_the_report_says_what_was_trained_and_what_is_to_be_beaten(table):
-    from zoo.benchmark.report.page import page_of
+    from zoo.benchmark.report.page import render_page
 
-    page = page_of(table, plotly="")
+    page = render_page(table, plotly="")
     assert "squares, 40 steps of batch 4, 2 seeds" in page
     assert all(f"{floor.name} {floor.miou:.3f}" in page for floor in table.floors)
 

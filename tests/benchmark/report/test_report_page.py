@@ -189,13 +189,6 @@ def test_several_runs_each_have_their_card_and_their_blocks():
     assert cells(page.data, "run") == ["1", "2"]
 
 
-def test_what_an_older_run_did_not_record_is_left_out():
-    run = made.run(environment={"device": "cpu", "device_name": "Old"}, config={"name": "old"}, started="long ago")
-    page = Page(report_html(made.table(made.row(), runs=[run])))
-    assert "Old (cpu)" in page.said
-    assert "long ago" in page.said
-
-
 def test_failures_stand_in_the_page_with_their_whole_errors(page, eventful):
     failed = {index: row for index, row in enumerate(eventful.rows) if row.error}
     assert [tag["id"] for _, tag in page.tags if tag.get("class") == "failure"] == [f"failure-{index}" for index in failed]

@@ -35,6 +35,6 @@ def report_html(table: Table) -> str:
         raise OptionError(
             "The report draws its plots with plotly, which is not installed: pip install 'segmentation-zoo[report]'."
         ) from cause
-    from zoo.benchmark.report.page import page_of
+    from zoo.benchmark.report.page import render_page
 
-    return page_of(table, plotly=get_plotlyjs())
+    return render_page(table, plotly=get_plotlyjs())

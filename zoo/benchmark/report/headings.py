@@ -1,9 +1,9 @@
-"""What stands above the table: the title, a summary, and a card a run that says where and how it was measured. Torch-free."""
+"""The head of the page: the title, a summary, and a card for each run: where and how it was measured. Torch-free."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from html import escape
 from pathlib import PurePath
@@ -11,10 +11,9 @@ from typing import Any
 
 from zoo.benchmark.quality import told_budget
 from zoo.benchmark.store.records import StoredRun
-from zoo.benchmark.table.rows import Row
 from zoo.benchmark.table.table import Table
 
-__all__ = ["run_cards", "summary_of", "title_of"]
+__all__ = ["definition_list", "render_runs", "summarize", "title_of"]
 
 
 def title_of(table: Table) -> str:
@@ -22,127 +21,99 @@ def title_of(table: Table) -> str:
     return ", ".join(dict.fromkeys(run.name for run in table.runs))
 
 
-def summary_of(table: Table) -> str:
-    """Return in a sentence what came of it."""
-    rows, failed = table.rows, sum(bool(row.error) for row in table.rows)
-    told = [_counted(len({row.name for row in rows}), "model"), _counted(len(rows), "row")]
+def summarize(table: Table) -> str:
+    """Return the number of rows, and how many were faster, slower, tied and failed."""
+    counts = [_count(len({row.name for row in table.rows}), "model"), _count(len(table.rows), "row")]
     if len(table.runs) > 1:
-        told.append(_counted(len(table.runs), "run"))
-    compared = [row for row in rows if row.ratio and not row.is_baseline and not row.error]
-    ties = sum(bool(row.ratio and row.ratio.is_tie) for row in compared)
-    faster = sum(_is_faster(row) for row in compared)
-    slower = len(compared) - faster - ties
-    verdict = (
-        f"{_told(faster, 'None')} faster than the baseline, {_told(slower)} slower, {_told(ties)} tied" if compared else ""
-    )
-    sentences = [", ".join(told), verdict, f"{_told(failed, 'None')} failed"]
-    return ". ".join(sentence for sentence in sentences if sentence) + "."
+        counts.append(_count(len(table.runs), "run"))
+    sentences = [", ".join(counts)]
+    ratios = [row.ratio for row in table.rows if row.ratio and not row.is_baseline and not row.error]
+    if ratios:
+        ties = sum(ratio.is_tie for ratio in ratios)
+        faster = sum(ratio.high < 1 and not ratio.is_tie for ratio in ratios)
+        slower = len(ratios) - faster - ties
+        comparison = f"{_format_number(faster, 'None')} faster than the baseline"
+        sentences.append(f"{comparison}, {_format_number(slower, 'none')} slower, {_format_number(ties, 'none')} tied")
+    sentences.append(f"{_format_number(sum(bool(row.error) for row in table.rows), 'None')} failed")
+    return ". ".join(sentences) + "."
 
 
-def run_cards(table: Table) -> str:
-    """Return the runs, one below or beside the other."""
-    return f'<div class="runs">{"".join(_card(run) for run in table.runs)}</div>'
+def render_runs(table: Table) -> str:
+    """Return a card for each run."""
+    return f'<div class="runs">{"".join(map(_render_run, table.runs))}</div>'
 
 
-def _is_faster(row: Row) -> bool:
-    return bool(row.ratio and not row.ratio.is_tie and row.ratio.high < 1)
+def definition_list(entries: Iterable[tuple[str, str]]) -> str:
+    """Return terms and their definitions as HTML."""
+    pairs = (f"<div><dt>{escape(term)}</dt><dd>{escape(definition)}</dd></div>" for term, definition in entries)
+    return f"<dl>{''.join(pairs)}</dl>"
 
 
-def _card(run: StoredRun) -> str:
-    facts = "".join(
-        f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in [*_where(run), *_what(run.config)] if value
-    )
-    versions = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(str(version))}</dd></div>"
-        for name, version in run.environment.get("versions", {}).items()
-    )
-    asked = escape(json.dumps(run.config, indent=1, ensure_ascii=False))
+def _render_run(run: StoredRun) -> str:
+    facts = {**_describe_machine(run), **_describe_config(run.config)}
     return f"""<article class="run" aria-label="Run {run.id}">
 <h2>Run {run.id}: <span class="name">{escape(run.name)}</span></h2>
-<dl>{facts}</dl>
+{definition_list((name, fact) for name, fact in facts.items() if fact)}
 <details><summary>All versions, and the configuration</summary>
-<dl class="versions">{versions}</dl>
-<pre tabindex="0">{asked}</pre></details>
+{definition_list(run.environment["versions"].items())}
+<pre tabindex="0">{escape(json.dumps(run.config, indent=1, ensure_ascii=False))}</pre></details>
 </article>"""
 
 
-def _where(run: StoredRun) -> list[tuple[str, str]]:
-    """Return where and when; what an older run did not record is left out."""
-    environment = run.environment
-    device, name = str(environment.get("device", "")), str(environment.get("device_name", ""))
-    processor = str(environment.get("processor", ""))
-    threads, memory = environment.get("threads"), environment.get("memory_gib")
-    cores = f"{_counted(threads, 'thread')} of {_counted(environment.get('cores'), 'core')}" if threads else ""
-    return [
-        ("device", f"{name} ({device})"),
-        ("processor", processor if processor != name else ""),
-        ("threads", cores),
-        ("memory", f"{memory:g} GiB" if isinstance(memory, int | float) else ""),
-        ("driver", str(environment.get("driver", ""))),
-        ("system", ", Python ".join(str(environment[key]) for key in ("system", "python") if environment.get(key))),
-        ("versions", ", ".join(_versions(environment))),
-        ("commit", str(environment.get("commit", ""))),
-        ("measured", _when(run)),
-    ]
+def _describe_machine(run: StoredRun) -> dict[str, str]:
+    """Return where and when a run was measured; an empty fact is not shown."""
+    facts, versions = run.environment, run.environment["versions"]
+    packages = ("torch", "timm", "segmentation-zoo")
+    return {
+        "device": f"{facts['device_name']} ({facts['device']})",
+        "processor": facts["processor"] if facts["processor"] != facts["device_name"] else "",
+        "threads": f"{_count(facts['threads'], 'thread')} of {_count(facts['cores'], 'core')}",
+        "memory": f"{facts['memory_gib']:g} GiB",
+        "driver": facts["driver"],
+        "system": f"{facts['system']}, Python {facts['python']}",
+        "versions": ", ".join(f"{name} {versions[name]}" for name in packages if name in versions),
+        "commit": facts["commit"],
+        "measured": _format_period(run),
+    }
 
 
-def _what(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    sizes = [f"{side[0]}x{side[1]}" if isinstance(side, list | tuple) else f"{side}x{side}" for side in config.get("size", ())]
-    return [
-        ("modes", _listed(config, "modes")),
-        ("batch", _listed(config, "batch")),
-        ("size", ", ".join(sizes)),
-        ("dtype", _listed(config, "dtype")),
-        ("memory format", _listed(config, "memory_format", usual="contiguous")),
-        ("runtime", _listed(config, "runtime", usual="eager")),
-        (
-            "input",
-            {"image": "a photograph", "random": "random pixels"}.get(str(config.get("input")), str(config.get("input", ""))),
-        ),
-        ("rounds", _rounds(config.get("rounds"))),
-        ("quality", _quality(config.get("quality"))),
-    ]
-
-
-def _versions(environment: Mapping[str, Any]) -> list[str]:
-    versions = environment.get("versions", {})
-    return [f"{name} {versions[name]}" for name in ("torch", "timm", "segmentation-zoo") if name in versions]
-
-
-def _listed(config: Mapping[str, Any], key: str, usual: str = "") -> str:
-    told = ", ".join(map(str, config.get(key, ())))
-    return "" if told == usual else told
-
-
-def _rounds(rounds: Any) -> str:
+def _describe_config(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a run was asked to measure; the usual memory format and runtime are left out."""
+    sides = [side if isinstance(side, list) else (side, side) for side in config["size"]]
+    rounds, quality = config["rounds"], config.get("quality")
     if isinstance(rounds, Mapping):
-        return f"{rounds['min']} to {rounds['max']}, until ratios are known to ±{100 * rounds['target']:g} %"
-    return "" if rounds is None else f"{rounds} each"
+        rounds_fact = f"{rounds['min']} to {rounds['max']}, until ratios are known to ±{100 * rounds['target']:g} %"
+    else:
+        rounds_fact = f"{rounds} each"
+    facts = {
+        "modes": ", ".join(config["modes"]),
+        "batch": ", ".join(map(str, config["batch"])),
+        "size": ", ".join(f"{height}x{width}" for height, width in sides),
+        "dtype": ", ".join(config["dtype"]),
+        "memory format": ", ".join(config["memory_format"]),
+        "runtime": ", ".join(config["runtime"]),
+        "input": {"image": "a photograph", "random": "random pixels"}[config["input"]],
+        "rounds": rounds_fact,
+    }
+    if quality:
+        task = PurePath(quality["data"]["source"]).name
+        facts["quality"] = f"{task}, {told_budget(quality, ())}, {quality['seeds']} seeds"
+    return {name: fact for name, fact in facts.items() if fact not in ("contiguous", "eager")}
 
 
-def _quality(asked: Any) -> str:
-    if not asked:
-        return ""
-    return f"{PurePath(asked['data']['source']).name}, {told_budget(asked, ())}, {asked['seeds']} seeds"
+def _format_period(run: StoredRun) -> str:
+    """Return the date and time of day at which a run started and finished, in UTC like those of the store."""
+    started = datetime.fromisoformat(run.started)
+    if run.finished is None:
+        return f"{started:%Y-%m-%d %H:%M} UTC, not finished"
+    finished = datetime.fromisoformat(run.finished)
+    date = "" if finished.date() == started.date() else f"{finished:%Y-%m-%d} "
+    return f"{started:%Y-%m-%d %H:%M} to {date}{finished:%H:%M} UTC"
 
 
-def _when(run: StoredRun) -> str:
-    """Return the day and the hours, in UTC as the store keeps them."""
-    try:
-        started = datetime.fromisoformat(run.started)
-        finished = datetime.fromisoformat(run.finished) if run.finished else None
-    except ValueError:
-        return f"{run.started} to {run.finished or 'now, and not finished'}"
-    told = f"{started:%Y-%m-%d %H:%M}"
-    if finished is None:
-        return f"{told} UTC, not finished"
-    last = f"{finished:%H:%M}" if finished.date() == started.date() else f"{finished:%Y-%m-%d %H:%M}"
-    return f"{told} to {last} UTC"
-
-
-def _told(number: int, none: str = "none") -> str:
+def _format_number(number: int, none: str) -> str:
     return f"{number:,}" if number else none
 
 
-def _counted(number: Any, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}" if isinstance(number, int) else f"? {noun}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
