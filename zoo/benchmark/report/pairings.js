@@ -1,118 +1,99 @@
-// A part a pairing, made when it is opened: the line of code, the plan, the parameters, all rows.
+// One entry a pairing, filled when it is opened: the line of code, the plan, the parameters, all rows.
 
-const ROW_COLUMNS = [
-  ...data.dimensions,
-  ..."latency p90 throughput ratio memory rss build first fits quality rounds flags".split(" "),
-];
-const list = document.getElementById("pairing-list");
-const entries = data.pairings.map((pairing, place) => {
-  const rows = rowsOf[place];
+const ROW_COLUMNS = "latency p90 throughput ratio memory rss build first fits quality rounds flags".split(" ");
+const PLAN_HEADINGS = ["level", "source map", "channels", "stride", "adapter", "decoder gets", "why"];
+
+const rowsOf = data.pairings.map(() => []);
+for (const row of everyRow) rowsOf[data.pairing[row]].push(row);
+const entries = data.pairings.map(({ name }, index) => {
+  const rows = rowsOf[index];
   const failed = rows.filter((row) => row in data.failures).length;
-  const told = failed === rows.length ? "failed" : `${failed} of ${rows.length} failed`;
-  const summary = element("summary", {}, element("span", { class: "name" }, pairing.name));
-  if (failed) summary.append(" ", element("span", { class: "tag failed" }, told));
+  const text = failed === rows.length ? "failed" : `${failed} of ${rows.length} failed`;
+  const tag = failed ? [" ", create("span", { class: "tag failed" }, text)] : [];
+  const summary = create("summary", {}, create("span", { class: "name" }, name), tag);
   const ontoggle = ({ target }) => target.open && fillPairing(target);
-  return element("details", { class: "entry", id: `pairing-${place}`, ontoggle }, summary);
+  return create("details", { class: "entry", id: `pairing-${index}`, ontoggle }, summary);
 });
-list.append(...entries);
+document.getElementById("pairing-list").append(...entries);
 
+/** Fill a pairing's entry, unless it is filled already. */
 function fillPairing(details) {
-  if (!details.id.startsWith("pairing-") || details.dataset.filled) return;
-  details.dataset.filled = "yes";
-  const place = Number(details.id.slice("pairing-".length));
-  const pairing = data.pairings[place];
-  if (pairing.code) details.append(element("pre", { class: "code", tabindex: "0" }, element("code", {}, pairing.code)));
-  else details.append(element("p", {}, "A reference: a model that is no pairing, for pairings to be compared with."));
-  const facts = [];
-  if (pairing.licences.length) facts.push(["licences", pairing.licences.join("; ")]);
-  if (pairing.flags.length) facts.push(["flags", pairing.flags.join("; ")]);
-  if (facts.length) details.append(definitions(facts));
-  const { variants } = pairing;
-  for (const variant of variants) {
-    const where = [...new Set(variant.rows.map((row) => data.blocks[data.block[row]]))];
-    const isOne = variants.length === 1;
-    if (!isOne) details.append(element("h3", {}, where.join("; ")));
-    details.append(...parametersPart(variant));
-    if (variant.plan !== null) details.append(element(isOne ? "h3" : "h4", {}, "Plan"), ...planPart(data.plans[variant.plan]));
+  if (details.childElementCount > 1) return;
+  const index = entries.indexOf(details);
+  const { code, licences, flags, variants } = data.pairings[index];
+  const heading = (tag, text) => create(tag, {}, text);
+  if (code) details.append(create("pre", { class: "code", tabindex: "0" }, create("code", {}, code)));
+  else details.append(create("p", {}, "A reference: a model that is not a pairing, for comparison with pairings."));
+  details.append(...createDefinitions({ licences: licences.join("; "), flags: flags.join("; ") }));
+  // Most pairings have one variant; if rows differ in plan or parameters, each has a heading that names its blocks.
+  const planLevel = variants.length === 1 ? "h3" : "h4";
+  for (const { rows, parameters, parts, plan } of variants) {
+    if (variants.length > 1) {
+      const blocks = new Set(rows.map((row) => data.blocks[data.block[row]]));
+      details.append(heading("h3", [...blocks].join("; ")));
+    }
+    details.append(...createParameters(parameters, parts));
+    if (plan !== null) details.append(heading(planLevel, "Plan"), ...createPlan(data.plans[plan]));
   }
-  if (!variants.length && pairing.code) {
-    details.append(element("p", {}, "Neither plan nor parameters are known: it failed before it was counted."));
+  if (!variants.length && code) {
+    details.append(create("p", {}, "Neither plan nor parameters are known: it failed before it was counted."));
   }
-  details.append(element("h3", {}, "Rows"), rowsPart(rowsOf[place]));
+  details.append(heading("h3", "Rows"), createRows(rowsOf[index]));
 }
 
-function definitions(facts) {
-  return element(
-    "dl",
-    {},
-    facts.map(([term, told]) => element("div", {}, element("dt", {}, term), element("dd", {}, told))),
-  );
+/** Return a list of terms and their definitions, without the empty ones. */
+function createDefinitions(facts) {
+  const entries = Object.entries(facts).filter(([, definition]) => definition);
+  if (!entries.length) return [];
+  const pairs = entries.map(([term, definition]) => [create("dt", {}, term), create("dd", {}, definition)]);
+  return [create("dl", {}, pairs.map((pair) => create("div", {}, pair)))];
 }
 
-function parametersPart({ parameters, parts }) {
+function createParameters(parameters, parts) {
   if (parameters === null) return [];
-  const told = (number) => `${number.toLocaleString("en")} (${((100 * number) / parameters || 0).toFixed(1)} %)`;
-  const facts = [["parameters", parameters.toLocaleString("en")]];
+  const facts = { parameters: formatNumber(parameters) };
   for (const name of parts ? ["encoder", "adapters", "decoder", "head"] : []) {
-    if (name in parts) facts.push([name, parts[name] ? told(parts[name]) : "0"]);
+    const share = ((100 * parts[name]) / parameters).toFixed(1);
+    facts[name] = parts[name] ? `${formatNumber(parts[name])} (${share} %)` : "0";
   }
-  return [definitions(facts)];
+  return createDefinitions(facts);
 }
 
-function planPart(plan) {
-  const routes = plan.routes.map((place, level) => [String(level + 1), ...data.routes[place]]);
-  const unused = plan.unused.map(([name, channels, stride, reason]) => ["-", name, channels, stride, "not used", "-", reason]);
-  const headings = ["level", "source map", "channels", "stride", "adapter", "decoder gets", "why"];
-  const table = plainTable("Plan", headings, [...routes, ...unused], (row) => row[4] === "not used" && "unused");
-  const notes = [
-    plan.added ? `Adapters add ${plan.added.toLocaleString("en")} parameters.` : "No adapter is needed.",
-    ...plan.notes,
-    ...(plan.options ? [`Encoder options that the plan adds: ${plan.options}.`] : []),
-    `Image size: ${plan.sizes}`,
+function createPlan({ routes, unused, added, notes, options, sizes }) {
+  const kinds = PLAN_HEADINGS.map((heading) => ["channels", "stride"].includes(heading) && "number");
+  const head = PLAN_HEADINGS.map((heading, index) => create("th", { scope: "col", class: kinds[index] }, heading));
+  const createLine = (kind, texts) => {
+    const cells = texts.map((text, index) => create("td", { class: kinds[index] }, text));
+    return create("tr", { class: kind }, cells);
+  };
+  const used = routes.map((route, level) => createLine(null, [String(level + 1), ...data.routes[route]]));
+  const others = unused.map(([name, channels, stride, reason]) =>
+    createLine("unused", ["-", name, channels, stride, "not used", "-", reason]),
+  );
+  const lines = [
+    added ? `Adapters add ${formatNumber(added)} parameters.` : "No adapter is needed.",
+    ...notes,
+    ...(options ? [`Encoder options that the plan adds: ${options}.`] : []),
+    `Image size: ${sizes}`,
   ];
-  return [
-    table,
-    element(
-      "ul",
-      {},
-      notes.map((note) => element("li", {}, note)),
-    ),
-  ];
+  const list = create("ul", {}, lines.map((line) => create("li", {}, line)));
+  return [createScrollingTable("Plan", "plain", head, [...used, ...others]), list];
 }
 
-function plainTable(label, headings, rows, kind) {
-  const kinds = headings.map((heading) => (["channels", "stride"].includes(heading) ? "number" : null));
-  const head = headings.map((heading, place) => element("th", { scope: "col", class: kinds[place] }, heading));
-  const body = rows.map((cells) => {
-    const made = cells.map((cell, place) => element("td", { class: kinds[place] }, cell));
-    return element("tr", { class: kind(cells) || null }, made);
-  });
-  return scrolling(label, "plain", head, body);
-}
-
-function scrolling(label, kind, head, body) {
-  const parts = [element("thead", {}, element("tr", {}, head)), element("tbody", {}, body)];
-  const table = element("table", { class: kind }, parts);
-  return element("div", { class: "scroller", role: "region", "aria-label": label, tabindex: "0" }, table);
-}
-
-/** Return all rows of a pairing; the columns are those that say something of one of them. */
-function rowsPart(rows) {
-  const saysSomething = (column) => column && rows.some((row) => column.cell(row) !== "-");
-  const told = ROW_COLUMNS.map((name) => columnNamed.get(name)).filter(saysSomething);
-  const head = told.map((column) => element("th", { scope: "col", class: column.isNumber ? "number" : null }, column.heading));
+/** Return all rows of a pairing, with the columns in which at least one of them has a value. */
+function createRows(rows) {
+  const others = ROW_COLUMNS.map((name) => columnNamed.get(name)).filter(Boolean);
+  const visible = [...dimensions, ...others].filter(({ cell }) => rows.some((row) => cell(row) !== "-"));
+  const head = visible.map(({ isNumber, heading }) => create("th", { scope: "col", class: isNumber && "number" }, heading));
   const body = rows.flatMap((row) => {
-    const kind = row in data.failures ? "failed" : baselines.has(row) ? "baseline" : null;
-    const line = element(
-      "tr",
-      { class: kind },
-      told.map((column) => cellOf(column, row)),
-    );
-    if (!(row in data.failures)) return [line];
-    const link = element("a", { href: `#failure-${row}` }, `${failureKind(row)}: ${errorOf(row).trim().split("\n")[0]}`);
-    return [line, element("tr", { class: "failed" }, element("td", { colspan: told.length }, link))];
+    const hasFailed = row in data.failures;
+    const kind = hasFailed ? "failed" : baselines.has(row) && "baseline";
+    const line = create("tr", { class: kind }, visible.map((column) => createCell(column, row)));
+    if (!hasFailed) return [line];
+    const link = create("a", { href: `#failure-${row}` }, `${failureKind(row)}: ${errorOf(row).split("\n")[0]}`);
+    return [line, create("tr", { class: "failed" }, create("td", { colspan: visible.length }, link))];
   });
-  return scrolling("Rows", "results", head, body);
+  return createScrollingTable("Rows", "results", head, body);
 }
 
 openTarget();

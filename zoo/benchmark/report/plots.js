@@ -1,150 +1,125 @@
-// The scatter plots: latency against one merit, the Pareto front of each block as a step line, at most a thousand points.
+// The scatter plots: latency against another column, with each block's Pareto front as a step line.
 
-const LIMIT = 1000;
-const EVERY = "every";
-// Okabe and Ito's colours, told apart with any kind of colour vision; without black and yellow, which vanish on one ground.
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
+const LIMIT = 1000; // points
+// Okabe and Ito's colors can be told apart with any color vision; black and yellow would vanish on a black or white ground.
+const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "x", "star", "pentagon"];
-const LABELLED = 12; // so many points have their names beside them; more would cover one another,
-const CROWD = 60; // and beside more others than this they could not be read
 const DASHES = ["solid", "dash", "dot", "dashdot"];
+const LABELED = 12; // up to so many points have their names beside them; the names of more would cover one another,
+const CROWD = 60; // and among more points than this they could not be read
 const latency = columnNamed.get("latency");
-const plotted = { plot: data.plots[0], block: EVERY };
 const figure = document.getElementById("plot");
+const chosen = { plot: 0, block: data.blocks.length > COLORS.length ? 0 : null }; // null: all blocks
 
-/** Return the points of the chosen blocks: all of them, or the fronts and those nearest to their block's fastest. */
-function pointsOf(plot, blocks) {
-  const merit = columnNamed.get(plot.name).value;
-  const points = everyRow.filter((row) => blocks.has(data.block[row]) && latency.value(row) !== null && merit(row) !== null);
+/** Return the points of some blocks: all of them, or the fronts and those nearest to their block's fastest. */
+function selectPoints(plot, blocks) {
+  const { value } = columnNamed.get(plot.name);
+  const points = everyRow.filter((row) => blocks.has(data.block[row]) && latency.value(row) !== null && value(row) !== null);
   if (points.length <= LIMIT) return { points, left: 0 };
   const front = new Set([...blocks].flatMap((block) => plot.fronts[block] ?? []));
   const fastest = new Map([...blocks].map((block) => [block, Infinity]));
   for (const row of points) fastest.set(data.block[row], Math.min(fastest.get(data.block[row]), latency.value(row)));
   const distance = (row) => (front.has(row) ? 0 : latency.value(row) / fastest.get(data.block[row]));
-  const kept = points.sort((a, b) => distance(a) - distance(b) || a - b).slice(0, Math.max(LIMIT, front.size));
-  return { points: kept, left: points.length - kept.length };
+  const nearest = points.sort((a, b) => distance(a) - distance(b) || a - b).slice(0, Math.max(LIMIT, front.size));
+  return { points: nearest, left: points.length - nearest.length };
 }
 
-/** Keep what plugins call their models from being read as Plotly's own small HTML. */
-function plotText(text) {
+/** Escape a text, since Plotly reads a small HTML of its own. */
+function escapeText(text) {
   return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\s+/g, " ");
 }
 
-/** Break a long name where a hover label would leave the page. */
-function folded(text, width = 44) {
+/** Break a long name, so that a hover label stays on the page. */
+function wrapText(text, width = 44) {
   const lines = [""];
   for (const word of text.split(/(?<=[ ,:/_])/)) {
     if (lines.at(-1) && lines.at(-1).length + word.length > width) lines.push("");
     lines[lines.length - 1] += word;
   }
-  return lines
-    .flatMap((line) => line.match(/.{1,60}/gs) ?? [""])
-    .map(plotText)
-    .join("<br>");
+  const short = lines.flatMap((line) => line.match(/.{1,60}/gs) ?? [""]);
+  return short.map(escapeText).join("<br>");
 }
 
-function shortened(text, length = 32) {
-  return text.length > length ? `${text.slice(0, length - 1)}…` : text;
+function shortName(row, length = 32) {
+  const { name } = pairingOf(row);
+  return name.length > length ? `${name.slice(0, length - 1)}…` : name;
 }
 
-function hoverText(row, plot, isOnFront) {
-  const said = [`<b>${folded(data.pairings[data.pairing[row]].name)}</b>`];
-  const dimensions = data.dimensions.map((name) => columnNamed.get(name)).filter(Boolean);
-  const told = ({ name, heading, cell }) => (["run", "batch"].includes(name) ? `${heading} ${cell(row)}` : cell(row));
-  said.push(folded(dimensions.map(told).join(", ")));
-  for (const name of ["latency", "ratio", plot.name]) {
-    const column = columnNamed.get(name);
-    if (column) said.push(`${plotText(column.heading)}: ${plotText(column.cell(row))}`);
-  }
-  if (isOnFront) said.push("on the Pareto front");
-  return said.join("<br>");
+function formatHover(row, plot, isOnFront) {
+  const describe = ({ name, heading, cell }) => (["run", "batch"].includes(name) ? `${heading} ${cell(row)}` : cell(row));
+  const values = ["latency", "ratio", plot.name].map((name) => columnNamed.get(name)).filter(Boolean);
+  return [
+    `<b>${wrapText(pairingOf(row).name)}</b>`,
+    wrapText(dimensions.map(describe).join(", ")),
+    ...values.map(({ heading, cell }) => escapeText(`${heading}: ${cell(row)}`)),
+    ...(isOnFront ? ["on the Pareto front"] : []),
+  ].join("<br>");
 }
 
-function tracesOf(plot, points) {
-  const merit = columnNamed.get(plot.name).value;
-  const x = (row) => latency.value(row) * 1000;
-  const y = (row) => merit(row) * plot.scale;
+/** Return two traces a block: the points that others beat, and the front. */
+function createTraces(plot, points, x, y) {
   const blocks = [...new Set(points.map((row) => data.block[row]))].sort((a, b) => a - b);
   const fronts = blocks.flatMap((block) => plot.fronts[block] ?? []);
-  const isLabelled = (rows) => rows.length <= LABELLED && points.length <= CROWD && figure.clientWidth >= 640;
-  const [least, most] = [Math.min(...points.map(x)), Math.max(...points.map(x))];
-  const f = most > WIDE * least ? Math.log : (value) => value;
-  const place = (value) => (f(value) - f(least)) / (f(most) - f(least) || 1);
-  const room = figure.clientWidth - 80; // between the axis and the right edge, where a name of 7 pixels a letter must end
-  const name = (row) => shortened(data.pairings[data.pairing[row]].name);
-  const side = (row) => ((0.05 + 0.9 * place(x(row))) * room + 7 * name(row).length + 12 > room ? "top left" : "top right");
+  const hasNames = (rows) => rows.length <= LABELED && points.length <= CROWD && figure.clientWidth >= 640;
+  const [least, most] = findRange(points.map(x));
+  const middle = most > WIDE * least ? Math.sqrt(least * most) : (least + most) / 2;
   return blocks.flatMap((block) => {
     const front = plot.fronts[block] ?? [];
     const isOnFront = new Set(front);
-    const own = points.filter((row) => data.block[row] === block);
-    const color = COLOURS[block % COLOURS.length];
-    const dash = DASHES[Math.floor(block / COLOURS.length) % DASHES.length];
-    const marked = (rows, size, opacity) => ({
+    const beaten = points.filter((row) => data.block[row] === block && !isOnFront.has(row));
+    const color = COLORS[block % COLORS.length];
+    const symbol = SYMBOLS[block % SYMBOLS.length];
+    const dash = DASHES[Math.floor(block / COLORS.length) % DASHES.length];
+    const createTrace = (rows, size, opacity) => ({
       type: "scatter",
-      name: folded(data.blocks[block]),
+      name: wrapText(data.blocks[block]),
       legendgroup: String(block),
       x: rows.map(x),
       y: rows.map(y),
       customdata: rows,
       hoverinfo: "text",
-      hovertext: rows.map((row) => hoverText(row, plot, isOnFront.has(row))),
-      text: rows.map((row) => plotText(name(row))),
-      textposition: rows.map(side),
+      hovertext: rows.map((row) => formatHover(row, plot, isOnFront.has(row))),
+      text: rows.map((row) => escapeText(shortName(row))),
+      textposition: rows.map((row) => (x(row) > middle ? "top left" : "top right")), // towards the middle, inside the plot
       textfont: { size: 12 },
       cliponaxis: false,
-      marker: { color, size, opacity, symbol: SYMBOLS[block % SYMBOLS.length], line: { width: 1, color: "#333" } },
+      marker: { color, size, opacity, symbol, line: { width: 1, color: "#333" } },
     });
-    return [
-      {
-        ...marked(
-          own.filter((row) => !isOnFront.has(row)),
-          7,
-          0.6,
-        ),
-        mode: isLabelled(points) ? "markers+text" : "markers",
-        showlegend: false,
-      },
-      {
-        ...marked(front, 11, 1),
-        mode: isLabelled(fronts) ? "lines+markers+text" : "lines+markers",
-        line: { color, dash, width: 1.5, shape: "hv" },
-        showlegend: data.blocks.length > 1,
-      },
-    ];
+    const others = { ...createTrace(beaten, 7, 0.6), showlegend: false };
+    others.mode = hasNames(points) ? "markers+text" : "markers";
+    const line = { color, dash, width: 1.5, shape: "hv" };
+    const frontTrace = { ...createTrace(front, 11, 1), line, showlegend: data.blocks.length > 1 };
+    frontTrace.mode = hasNames(fronts) ? "lines+markers+text" : "lines+markers";
+    return [others, frontTrace];
   });
 }
 
-function axisOf(title, values) {
-  const [least, most] = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
+function createAxisLayout(title, values) {
+  const [least, most] = findRange(values);
   const isLog = least > 0 && most > WIDE * least;
-  const kind = isLog
-    ? { type: "log", dtick: "D2", minor: { showgrid: false } }
-    : { type: "linear", zeroline: false, nticks: 8 };
-  const told = { text: isLog ? `${title} (log)` : title, standoff: 8 };
-  return { ...kind, title: told, automargin: true, gridwidth: 1, exponentformat: "none" };
+  const logScale = { type: "log", dtick: "D2", minor: { showgrid: false } };
+  const scale = isLog ? logScale : { type: "linear", zeroline: false, nticks: 8 };
+  const text = isLog ? `${title} (log)` : title;
+  return { ...scale, title: { text, standoff: 8 }, automargin: true, gridwidth: 1, exponentformat: "none" };
 }
 
 function drawPlot() {
-  const { plot } = plotted;
-  const blocks = plotted.block === EVERY ? new Set(data.blocks.keys()) : new Set([Number(plotted.block)]);
-  const { points, left } = pointsOf(plot, blocks);
-  const merit = columnNamed.get(plot.name).value;
+  const plot = data.plots[chosen.plot];
+  const { value } = columnNamed.get(plot.name);
+  const blocks = new Set(chosen.block === null ? data.blocks.keys() : [chosen.block]);
+  const { points, left } = selectPoints(plot, blocks);
+  const x = (row) => latency.value(row) * 1000;
+  const y = (row) => value(row) * plot.scale;
   const isNarrow = figure.clientWidth < 640; // the buttons would lie on the legend
-  const legendPlace = isNarrow ? { y: -0.2, yanchor: "top" } : { y: 1.02, yanchor: "bottom" };
+  const legendPosition = isNarrow ? { y: -0.2, yanchor: "top" } : { y: 1.02, yanchor: "bottom" };
   const layout = {
-    xaxis: axisOf(
-      "latency, ms",
-      points.map((row) => latency.value(row) * 1000),
-    ),
-    yaxis: axisOf(
-      plot.label,
-      points.map((row) => merit(row) * plot.scale),
-    ),
+    xaxis: createAxisLayout("latency, ms", points.map(x)),
+    yaxis: createAxisLayout(plot.label, points.map(y)),
     height: 460,
     margin: { l: 64, r: 16, t: 36, b: 56 },
     hovermode: "closest",
     hoverlabel: { align: "left", bgcolor: "#fff", bordercolor: "#555", font: { size: 13, color: "#1b1f24" } },
-    legend: { orientation: "h", x: 0, itemsizing: "trace", ...legendPlace },
+    legend: { orientation: "h", x: 0, itemsizing: "trace", ...legendPosition },
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: "#1b1f24" },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
@@ -159,78 +134,59 @@ function drawPlot() {
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendDataToCloud"],
     toImageButtonOptions: { filename: `latency-${plot.name}`, scale: 2 },
   };
-  tellPlot(plot, points.length, left);
-  return Plotly.react(figure, tracesOf(plot, points), layout, config);
+  const content = left
+    ? `the fronts and the rows nearest to their block's fastest, ${formatNumber(points.length)} in all; ` +
+      `${formatCount(left, "slower row")} ${left === 1 ? "is" : "are"} not drawn`
+    : `${formatCount(points.length, "row")}, all that have both values`;
+  document.getElementById("plot-caption").textContent =
+    `The plot shows ${content}. Better is ${plot.name === "quality" ? "left and up" : "left and down"}. ` +
+    "The step line is each block's Pareto front: no other row of the block beats its points, drawn larger, in both values. " +
+    "Point at one for its name; a click opens its pairing.";
+  return Plotly.react(figure, createTraces(plot, points, x, y), layout, config);
 }
 
-function tellPlot(plot, drawn, left) {
-  const all = `Drawn ${drawn === 1 ? "is" : "are"} ${counted(drawn, "row")}, all that have both values.`;
-  const some =
-    `Drawn are the fronts and the rows nearest to their block's fastest, ${drawn.toLocaleString("en")} in all; ` +
-    `${counted(left, "slower row")} ${left === 1 ? "is" : "are"} not drawn.`;
-  document.getElementById("plot-caption").textContent = [
-    `Better is ${plot.name === "quality" ? "left and up" : "left and down"}.`,
-    "The step line is each block's Pareto front: no other row of the block beats its points, drawn larger, in both values.",
-    left ? some : all,
-    "Point at one for its name; a click opens its pairing.",
-  ].join(" ");
-}
-
-function plotControls() {
-  const redraw = (name) => (value) => {
-    plotted[name] = name === "plot" ? data.plots[Number(value)] : value;
-    if (window.Plotly) drawPlot();
-    else startPlots();
-  };
-  const parts = [
-    select(
-      "plot",
-      data.plots.map(({ title }, place) => [String(place), title]),
-      "0",
-      redraw("plot"),
-    ),
-  ];
-  if (data.blocks.length > 1) {
-    if (data.blocks.length > COLOURS.length) plotted.block = "0";
-    const blocks = data.blocks.map((label, place) => [String(place), label]);
-    parts.push(select("rows", [[EVERY, "all"], ...blocks], plotted.block, redraw("block")));
-  }
-  document.getElementById("plot-controls").replaceChildren(...parts);
-}
-
-/** Run plotly.js, which takes a second or more, and draw; asked for when the plot comes near, or for printing. */
-function startPlots() {
-  if (window.Plotly) return;
-  const script = element("script", {}, document.getElementById("plotly").textContent);
-  document.body.append(script);
-  drawPlot().then(() => performance.mark("zoo-plot"));
+/** Draw the plot; run plotly.js before the first time, which takes a second or more. */
+function showPlot() {
+  const isFirst = !window.Plotly;
+  if (isFirst) document.body.append(create("script", {}, document.getElementById("plotly").textContent));
+  const drawn = drawPlot();
+  if (!isFirst) return;
+  drawn.then(() => performance.mark("zoo-plot"));
   figure.on("plotly_click", ({ points: [{ customdata: row }] }) => (location.hash = `pairing-${data.pairing[row]}`));
 }
 
-/** Paper has a width of its own, which no resize tells of. */
-function watchPrinting() {
+function choose(facts) {
+  Object.assign(chosen, facts);
+  showPlot();
+}
+
+/** Draw the plot when it comes near, or for printing: paper has a width of its own, for which there is no resize event. */
+function watchPage() {
   window.addEventListener("beforeprint", () => {
-    startPlots();
+    if (!window.Plotly) showPlot();
     Plotly.relayout(figure, { width: 980 });
   });
   window.addEventListener("afterprint", () => Plotly.relayout(figure, { width: null, autosize: true }));
+  const observer = new IntersectionObserver(
+    (changes) => {
+      if (!changes.some(({ isIntersecting }) => isIntersecting)) return;
+      observer.disconnect();
+      setTimeout(() => window.Plotly || showPlot(), 50); // after the table is on the screen
+    },
+    { rootMargin: "100% 0%" },
+  );
+  observer.observe(figure);
 }
 
 if (data.plots.length) {
-  plotControls();
-  // plotly.js stands below this script, and what is asked of it before it is there waits for it
-  document.addEventListener("DOMContentLoaded", () => {
-    watchPrinting();
-    const near = new IntersectionObserver(
-      (found) => {
-        if (!found.some(({ isIntersecting }) => isIntersecting)) return;
-        near.disconnect();
-        setTimeout(startPlots, 50); // after the table is on the screen
-      },
-      { rootMargin: "100% 0%" },
-    );
-    near.observe(figure);
-  });
+  const titles = data.plots.map(({ title }) => title);
+  const controls = [createSelect("plot", titles, (plot) => choose({ plot }))];
+  if (data.blocks.length > 1) {
+    const chooseBlock = (index) => choose({ block: index ? index - 1 : null });
+    controls.push(createSelect("rows", ["all", ...data.blocks], chooseBlock, chosen.block === null ? 0 : 1));
+  }
+  document.getElementById("plot-controls").append(...controls);
+  document.addEventListener("DOMContentLoaded", watchPage); // the source of plotly.js is below this script
 } else {
   document.getElementById("plot-figure").replaceChildren("Nothing to plot: no row has a latency and a second value.");
 }

@@ -1,124 +1,110 @@
-// The table: which columns and rows are shown, in which order. All rows are sorted and filtered; few are drawn at first.
+// The table: the shown columns and rows, and their order. All rows are sorted and filtered; few are drawn at first.
 
 const FEW = 200;
-const TALL = 40; // more rows scroll below their headings, fewer with the page
+const TALL = 40; // more rows than this scroll below their headings, fewer scroll with the page
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 const shown = new Set(columns.filter((column) => column.isShown).map((column) => column.name));
-const facets = new Map();
-const state = { sort: null, direction: 1, words: "", outcome: "", limit: FEW };
-const everyRow = Array.from({ length: data.size }, (_, row) => row);
-let haystack = null;
+const distrusted = new Set(data.distrusted);
+const filters = new Map(); // functions that tell whether a row passes, by the label of their control
+const state = { sort: null, direction: 1, limit: FEW };
+let searchTexts = null;
 let matching = everyRow;
 
 // The rows are grids of fixed columns, so that the browser lays out only those in sight; the roles keep them a table.
 const scroller = document.getElementById("scroller");
-const head = element("thead", { role: "rowgroup" });
-const body = element("tbody", { role: "rowgroup" });
-const results = element("table", { class: "results", id: "results", role: "table", "aria-label": "Results" }, head, body);
+const head = create("thead", { role: "rowgroup" });
+const body = create("tbody", { role: "rowgroup" });
+const results = create("table", { class: "results", id: "results", role: "table", "aria-label": "Results" }, head, body);
 scroller.append(results);
 
-/** Return the rows that pass every filter, sorted; what was not measured comes last, whichever way. */
-function chosenRows() {
-  const words = state.words.toLowerCase().split(/\s+/).filter(Boolean);
-  if (words.length && !haystack) haystack = everyRow.map(searched);
-  const found = everyRow.filter(
-    (row) =>
-      words.every((word) => haystack[row].includes(word)) &&
-      [...facets.values()].every(({ chosen, text }) => chosen === null || text(row) === chosen) &&
-      (!state.outcome || outcomes(row).includes(state.outcome)),
-  );
-  if (!state.sort) return found;
-  const value = columnNamed.get(state.sort).value;
-  const known = found.filter((row) => value(row) !== null);
+/** Return the rows that pass every filter, sorted; rows without a value come last in either direction. */
+function selectRows() {
+  const tests = [...filters.values()];
+  const rows = everyRow.filter((row) => tests.every((passes) => passes(row)));
+  if (!state.sort) return rows;
+  const { value } = columnNamed.get(state.sort);
+  const known = rows.filter((row) => value(row) !== null);
   const isText = known.length > 0 && typeof value(known[0]) === "string";
   const compare = isText ? (a, b) => collator.compare(value(a), value(b)) : (a, b) => value(a) - value(b);
   known.sort((a, b) => state.direction * compare(a, b) || a - b);
-  return [...known, ...found.filter((row) => value(row) === null)];
+  return [...known, ...rows.filter((row) => value(row) === null)];
 }
 
-function searched(row) {
-  const { name, code } = data.pairings[data.pairing[row]];
-  const said = ["licences", "flags"].map((column) => columnNamed.get(column)?.cell(row) ?? "");
-  return [name, code, ...said, data.failures[row] ?? "", errorOf(row)].join("\n").toLowerCase();
+function searchTextOf(row) {
+  const { name, code } = pairingOf(row);
+  const cells = ["licences", "flags"].map((column) => columnNamed.get(column)?.cell(row) ?? "");
+  return [name, code, ...cells, data.failures[row] ?? "", errorOf(row)].join("\n").toLowerCase();
 }
 
-function outcomes(row) {
-  if (row in data.failures) return ["failed"];
-  const isTie = columnNamed.get("ratio")?.ties.has(row);
-  return isTie ? ["measured", "tie"] : ["measured"];
-}
-
-/** Return a failed row's error, which stands in the page's own text already. */
+/** Return a failed row's error, which the page has as text already. */
 function errorOf(row) {
-  return document.getElementById(`failure-${row}`)?.querySelector("pre").textContent ?? "";
+  return document.getElementById(`failure-${row}`)?.querySelector("pre").textContent.trim() ?? "";
+}
+
+function failureKind(row) {
+  return data.failures[row] === "error" ? "failed" : `failed: ${data.failures[row]}`;
 }
 
 function drawTable() {
-  matching = chosenRows();
+  matching = selectRows();
   measureColumns();
   drawHead();
   drawBody();
 }
 
 function visibleColumns() {
-  return columns.filter((column) => shown.has(column.name) || column.name === "pairing");
+  return columns.filter(({ name }) => shown.has(name) || name === "pairing");
 }
 
-/** Set the columns' widths, in digits, from the longest cell of all rows: they stay as they are whatever is shown. */
+/** Set the columns' widths, in digits, from the longest cell of all rows, so that they do not depend on the rows shown. */
 function measureColumns() {
   const visible = visibleColumns();
-  const space = (width) => `calc(${width}ch + 1.5rem)`;
-  const tags = (row) => (baselines.has(row) ? 10 : row in data.failures ? failureKind(row).length : 0);
+  const tagLength = (row) => (baselines.has(row) ? 10 : row in data.failures ? failureKind(row).length : 0);
   const widths = visible.map((column) => {
     const isPairing = column.name === "pairing";
-    const length = (row) => column.cell(row).length + (isPairing ? tags(row) : 0);
-    const longest = everyRow.reduce((most, row) => Math.max(most, length(row)), 0);
+    const lengths = everyRow.map((row) => column.cell(row).length + (isPairing ? tagLength(row) : 0));
     const least = isPairing ? 16 : column.lows ? 20 : Math.round(column.heading.length * 0.85) + 3;
-    return Math.min(Math.max(longest, least), Math.max(least, isPairing || column.lows ? 40 : 28));
+    const most = Math.max(least, isPairing || column.lows ? 40 : 28);
+    return lengths.reduce((width, length) => Math.min(Math.max(width, length), most), least);
   });
-  const first = visible.findIndex(({ name }) => name === "pairing");
-  const tracks = widths.map((width, place) => `minmax(${place === first ? "var(--first)" : space(width)}, ${width}fr)`);
-  const others = widths.filter((_, place) => place !== first);
-  const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
-  results.style.setProperty("--first", space(widths[first]));
+  // On a phone the names, which stay in sight, leave room for another column.
+  const spaces = widths.map((width, index) => {
+    const space = `${width}ch + 1.5rem`;
+    return visible[index].name === "pairing" ? `min(${space}, 40vw)` : space;
+  });
+  const tracks = widths.map((width, index) => `minmax(calc(${spaces[index]}), ${width}fr)`);
   results.style.setProperty("--columns", tracks.join(" "));
-  results.style.setProperty("--width", `calc(var(--first) + ${sum(others)}ch + ${1.5 * others.length}rem)`);
-  results.style.setProperty("--digits", sum(widths) + 3 * widths.length);
+  results.style.setProperty("--width", `calc(${spaces.join(" + ")})`);
+  results.style.setProperty("--digits", widths.reduce((sum, width) => sum + width + 3, 0)); // for the size of print
 }
 
 function drawHead() {
   const focused = document.activeElement?.dataset?.column;
   const cells = visibleColumns().map((column) => {
     const { name, heading, isNumber } = column;
-    const button = element("button", { type: "button", "data-column": name, onclick: () => sortBy(name) }, heading);
-    const sorted = state.sort !== name ? "none" : state.direction > 0 ? "ascending" : "descending";
+    const button = create("button", { type: "button", "data-column": name, onclick: () => sortBy(name) }, heading);
+    const order = state.sort !== name ? "none" : state.direction > 0 ? "ascending" : "descending";
     const kind = `${isNumber ? "number" : "words"} ${name}`;
-    const made = element("th", { scope: "col", role: "columnheader", class: kind, "aria-sort": sorted }, button);
-    if (column.lows?.some((value) => value !== null)) made.append(axis(column));
-    return made;
+    const hasBars = column.lows?.some((value) => value !== null);
+    const attributes = { scope: "col", role: "columnheader", class: kind, "aria-sort": order };
+    return create("th", attributes, button, hasBars ? createAxis(column) : []);
   });
-  head.replaceChildren(element("tr", { role: "row" }, cells));
+  head.replaceChildren(create("tr", { role: "row" }, cells));
   if (focused) head.querySelector(`[data-column="${focused}"]`)?.focus();
 }
 
-/** Return the ends of a column's bars, as small print below its heading. */
-function axis(column) {
-  const { low, high, isRatio, isLog } = scaleOf(column);
-  const told = (value) => Number((isRatio ? value : value * 1000).toPrecision(2)).toLocaleString("en");
-  const made = element(
-    "span",
-    { class: "axis", "aria-hidden": "true" },
-    element("span", {}, told(low)),
-    element("span", {}, told(high)),
-  );
-  if (isRatio) {
-    const one = element("span", { class: "one" }, "1");
-    one.style.setProperty("--place", `${scaleOf(column).place(1).toFixed(1)}%`);
-    if (scaleOf(column).place(1) > 15 && scaleOf(column).place(1) < 85) made.append(one);
-  } else if (isLog) made.append(element("span", { class: "one log" }, "log"));
-  return made;
+/** Return the ends of a column's bars, in small print below its heading. */
+function createAxis(column) {
+  const { low, high, isRatio, isLog, place } = scaleOf(column);
+  const formatEnd = (value) => formatNumber(Number((isRatio ? value : value * 1000).toPrecision(2)));
+  const ends = [low, high].map((value) => create("span", {}, formatEnd(value)));
+  const axis = create("span", { class: "axis", "aria-hidden": "true" }, ends);
+  if (isRatio && place(1) > 15 && place(1) < 85) axis.append(create("span", { class: "one" }, "1"));
+  if (isLog && !isRatio) axis.append(create("span", { class: "log" }, "log"));
+  return axis;
 }
 
+/** Sort by a column: ascending, descending, and then in the original order again. */
 function sortBy(name) {
   if (state.sort !== name) [state.sort, state.direction] = [name, 1];
   else if (state.direction > 0) state.direction = -1;
@@ -129,73 +115,55 @@ function sortBy(name) {
 function drawBody() {
   const visible = visibleColumns();
   const drawn = matching.slice(0, state.limit);
-  const parts = [];
-  let before = null;
-  for (const row of drawn) {
-    const starts = !state.sort && before !== null && data.block[before] !== data.block[row];
-    parts.push(tableRow(row, visible, starts));
-    if (row in data.failures) parts.push(errorRow(row, visible.length));
-    before = row;
-  }
-  if (!drawn.length) parts.push(wideRow(null, visible.length, "nothing", "No row matches."));
-  body.replaceChildren(...parts);
+  const rows = drawn.flatMap((row, index) => {
+    const startsBlock = !state.sort && index > 0 && data.block[drawn[index - 1]] !== data.block[row];
+    const hasFailed = row in data.failures;
+    const kinds = [hasFailed && "failed", baselines.has(row) && "baseline", startsBlock && "starts"].filter(Boolean);
+    const cells = visible.map((column) => (column.name === "pairing" ? createPairingCell(row) : createCell(column, row)));
+    const line = create("tr", { role: "row", class: kinds.join(" "), "data-row": row }, cells);
+    return hasFailed ? [line, createWideRow("failed", visible.length, "wide", createError(row))] : [line];
+  });
+  if (!rows.length) rows.push(createWideRow(null, visible.length, "nothing", "No row matches."));
+  body.replaceChildren(...rows);
   scroller.classList.toggle("tall", drawn.length > TALL);
-  tellStatus(drawn.length);
+  drawStatus(drawn.length);
 }
 
-function tableRow(row, visible, starts) {
-  const kind = [row in data.failures && "failed", baselines.has(row) && "baseline", starts && "starts"].filter(Boolean);
-  const made = element("tr", { role: "row", class: kind.join(" ") || null, "data-row": row });
-  for (const column of visible) made.append(column.name === "pairing" ? pairingCell(row) : cellOf(column, row));
-  return made;
+function createPairingCell(row) {
+  const link = create("a", { href: `#pairing-${data.pairing[row]}`, class: "name" }, pairingOf(row).name);
+  const cell = create("th", { scope: "row", role: "rowheader", class: "words pairing" }, link);
+  if (row in data.failures) cell.append(" ", create("span", { class: "tag failed" }, failureKind(row)));
+  else if (baselines.has(row)) cell.append(" ", create("span", { class: "tag" }, "baseline"));
+  if (distrusted.has(row)) cell.append(" ", create("a", { class: "tag off", href: "#table" }, "A/A check off"));
+  return cell;
 }
 
-function pairingCell(row) {
-  const place = data.pairing[row];
-  const link = element("a", { href: `#pairing-${place}`, class: "name" }, data.pairings[place].name);
-  const made = element("th", { scope: "row", role: "rowheader", class: "words pairing" }, link);
-  if (row in data.failures) made.append(" ", element("span", { class: "tag failed" }, failureKind(row)));
-  else if (baselines.has(row)) made.append(" ", element("span", { class: "tag" }, "baseline"));
-  if (distrusted.has(row)) made.append(" ", element("a", { class: "tag off", href: "#table" }, "A/A check off"));
-  return made;
-}
-
-function failureKind(row) {
-  return data.failures[row] === "error" ? "failed" : `failed: ${data.failures[row]}`;
-}
-
-function errorRow(row, width) {
-  const error = errorOf(row).trim();
+/** Return the first line of a row's error; if there is more, it opens. */
+function createError(row) {
+  const error = errorOf(row);
   const [first, ...others] = error.split("\n");
-  const whole = element("details", { class: "error" }, element("summary", {}, first), element("pre", { tabindex: "0" }, error));
-  const told = others.length || first.length > 120 ? whole : element("p", { class: "error" }, first);
-  return wideRow("failed", width, "wide", told);
+  if (!others.length && first.length <= 120) return create("p", { class: "error" }, first);
+  return create("details", { class: "error" }, create("summary", {}, first), create("pre", { tabindex: "0" }, error));
 }
 
-function wideRow(kind, width, name, told) {
-  return element(
-    "tr",
-    { role: "row", class: kind },
-    element("td", { role: "cell", colspan: width, "aria-colspan": width, class: name }, told),
-  );
+function createWideRow(kind, width, cellKind, content) {
+  const attributes = { role: "cell", colspan: width, "aria-colspan": width, class: cellKind };
+  return create("tr", { role: "row", class: kind }, create("td", attributes, content));
 }
 
-function tellStatus(drawn) {
-  const told = (number) => number.toLocaleString("en");
-  const rows = counted(data.size, "row");
-  const found = matching.length === data.size ? rows : `${told(matching.length)} of ${rows}`;
-  const isCut = drawn < matching.length;
-  const cut = `${found}; the first ${told(drawn)} are shown, and would be printed.`;
-  document.getElementById("status").textContent = isCut ? cut : `${found}.`;
-  const button = (text, onclick) => element("button", { type: "button", onclick }, text);
+function drawStatus(drawn) {
+  const rows = formatCount(data.size, "row");
+  const found = matching.length === data.size ? rows : `${formatNumber(matching.length)} of ${rows}`;
+  const addButton = (text, onclick) => buttons.push(create("button", { type: "button", onclick }, text));
   const buttons = [];
-  if (isCut) {
-    buttons.push(button(`Show ${told(Math.min(FEW, matching.length - drawn))} more`, () => showMore(state.limit + FEW)));
-    buttons.push(button(`Show all ${told(matching.length)}`, () => showMore(Infinity)));
+  let status = `${found}.`;
+  if (drawn < matching.length) {
+    status = `${found}; the first ${formatNumber(drawn)} are shown, and would be printed.`;
+    addButton(`Show ${formatNumber(Math.min(FEW, matching.length - drawn))} more`, () => showMore(state.limit + FEW));
+    addButton(`Show all ${formatNumber(matching.length)}`, () => showMore(Infinity));
   }
-  if (state.words || state.outcome || [...facets.values()].some(({ chosen }) => chosen !== null)) {
-    buttons.push(button("Clear the filters", clearFilters));
-  }
+  if (filters.size) addButton("Clear the filters", clearFilters);
+  document.getElementById("status").textContent = status;
   document.getElementById("more").replaceChildren(...buttons);
 }
 
@@ -206,85 +174,82 @@ function showMore(limit) {
   body.querySelectorAll("th a.name")[before]?.focus({ preventScroll: true });
 }
 
-function filterAgain() {
+/** Set or remove the filter of a control, and draw the rows that pass. */
+function setFilter(label, passes) {
+  if (passes) filters.set(label, passes);
+  else filters.delete(label);
+  drawMatching();
+}
+
+function drawMatching() {
   state.limit = FEW;
-  matching = chosenRows();
+  matching = selectRows();
   drawBody();
 }
 
 function clearFilters() {
-  Object.assign(state, { words: "", outcome: "" });
-  facets.clear();
+  filters.clear();
   drawControls();
-  filterAgain();
+  drawMatching();
   document.getElementById("words").focus();
 }
 
 function drawControls() {
-  const words = element("input", {
+  const input = create("input", {
     type: "search",
     id: "words",
     placeholder: "pairing, licence, flag or error",
     autocomplete: "off",
     spellcheck: "false",
     oninput: () => {
-      state.words = words.value;
-      filterAgain();
+      searchTexts ??= everyRow.map(searchTextOf);
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      setFilter("filter", words.length && ((row) => words.every((word) => searchTexts[row].includes(word))));
     },
   });
-  const parts = [element("label", { class: "field wide" }, element("span", {}, "filter"), words)];
-  for (const name of data.dimensions) {
-    const column = columnNamed.get(name);
-    if (column) parts.push(...facet(name, column.heading, column.cell, column.value));
-  }
-  for (const name of ["encoder", "decoder"]) {
-    const text = (row) => data.pairings[data.pairing[row]][name];
-    parts.push(...facet(name, name, text, text));
-  }
-  const found = new Set(everyRow.flatMap(outcomes));
-  if (found.size > 1) {
-    const options = ["measured", "tie", "failed"].filter((outcome) => found.has(outcome)).map((outcome) => [outcome, outcome]);
-    parts.push(
-      select("outcome", [["", "all"], ...options], "", (value) => {
-        state.outcome = value;
-        filterAgain();
-      }),
-    );
-  }
-  document.getElementById("controls").replaceChildren(...parts, columnChooser());
+  const outcomes = [
+    ["measured", (row) => !(row in data.failures)],
+    ["tie", (row) => columnNamed.get("ratio")?.ties.has(row)],
+    ["failed", (row) => row in data.failures],
+  ].filter(([, passes]) => everyRow.some(passes));
+  document.getElementById("controls").replaceChildren(
+    create("label", { class: "field wide" }, create("span", {}, "filter"), input),
+    ...dimensions.flatMap(({ name, heading, cell, value }) => createFacet(heading, cell, value)),
+    ...createFacet("encoder", (row) => pairingOf(row).encoder),
+    ...createFacet("decoder", (row) => pairingOf(row).decoder),
+    ...(outcomes.length > 1 ? [createFilter("outcome", outcomes)] : []),
+    createColumnChooser(),
+  );
 }
 
-/** Return a select for what has several values, but not nearly one a row, nor more than one would read through. */
-function facet(name, label, text, value) {
-  const found = new Map(everyRow.map((row) => [text(row), value(row)]));
-  if (found.size < 2 || found.size > Math.min(60, data.size / 2)) return [];
-  const sorted = [...found].sort(([, a], [, b]) => (typeof a === "number" ? a - b : collator.compare(a, b)));
-  const options = [["", "all"], ...sorted.map(([cell], place) => [String(place), cell || "no pairing"])];
-  return [
-    select(label, options, "", (chosen) => {
-      facets.set(name, { text, chosen: chosen === "" ? null : sorted[Number(chosen)][0] });
-      filterAgain();
-    }),
-  ];
+/** Return a select for a fact with several values, unless nearly every row has its own or they are too many to read. */
+function createFacet(label, text, value = text) {
+  const values = new Map(everyRow.map((row) => [text(row), value(row)]));
+  if (values.size < 2 || values.size > Math.min(60, data.size / 2)) return [];
+  const sorted = [...values].sort(([, a], [, b]) => (typeof a === "number" ? a - b : collator.compare(a, b)));
+  return [createFilter(label, sorted.map(([cell]) => [cell || "no pairing", (row) => text(row) === cell]))];
 }
 
-function columnChooser() {
+/** Return a select whose choices are [text, passes] pairs. */
+function createFilter(label, choices) {
+  const texts = ["all", ...choices.map(([text]) => text)];
+  return createSelect(label, texts, (index) => setFilter(label, index > 0 && choices[index - 1][1]));
+}
+
+function createColumnChooser() {
+  const toggle = ({ target: { value, checked } }) => {
+    if (checked) shown.add(value);
+    else shown.delete(value);
+    drawTable();
+  };
   const boxes = columns
-    .filter((column) => column.name !== "pairing")
-    .map((column) => {
-      const box = element("input", {
-        type: "checkbox",
-        checked: shown.has(column.name),
-        value: column.name,
-        onchange: () => {
-          box.checked ? shown.add(column.name) : shown.delete(column.name);
-          drawTable();
-        },
-      });
-      return element("label", {}, box, ` ${column.heading}`);
+    .filter(({ name }) => name !== "pairing")
+    .map(({ name, heading }) => {
+      const box = create("input", { type: "checkbox", checked: shown.has(name), value: name, onchange: toggle });
+      return create("label", {}, box, ` ${heading}`);
     });
-  const list = element("fieldset", {}, element("legend", { class: "hidden" }, "Columns to show"), boxes);
-  return element("details", { class: "chooser" }, element("summary", {}, "Columns"), list);
+  const list = create("fieldset", { "aria-label": "Columns to show" }, boxes);
+  return create("details", { class: "chooser" }, create("summary", {}, "Columns"), list);
 }
 
 drawControls();
