@@ -19,7 +19,7 @@ __all__ = ["render_page"]
 SCRIPTS = ("page.js", "table.js", "pairings.js", "plots.js")
 """Joined into one function in this order, so that they share names with one another and with nothing else."""
 
-STYLES = ("page.css", "table.css", "parts.css", "paper.css")
+STYLES = ("page.css", "table.css", "print.css")
 """Joined in this order: later rules override earlier ones."""
 
 ICON = (
@@ -45,7 +45,6 @@ def render_page(table: Table, *, plotly: str) -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{_content_policy(script, plotly)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
 <title>{title}: benchmark report</title>
 <link rel="icon" href="{ICON}">
