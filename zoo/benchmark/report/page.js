@@ -25,9 +25,7 @@ function create(tag, attributes = {}, ...children) {
   return element;
 }
 
-function formatNumber(number) {
-  return number.toLocaleString("en");
-}
+const formatNumber = new Intl.NumberFormat("en").format;
 
 function formatCount(number, noun) {
   return `${formatNumber(number)} ${noun}${number === 1 ? "" : "s"}`;

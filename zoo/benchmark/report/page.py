@@ -11,7 +11,6 @@ from zoo.benchmark.report.headings import definition_list, render_runs, summariz
 from zoo.benchmark.report.payload import block_labels, json_for_script, payload_of, shared_facts
 from zoo.benchmark.table.columns import chosen_columns
 from zoo.benchmark.table.document import intervals_note, peak_legend, quality_notes
-from zoo.benchmark.table.rows import Check
 from zoo.benchmark.table.table import Table
 
 __all__ = ["render_page"]
@@ -58,13 +57,13 @@ def render_page(table: Table, *, plotly: str) -> str:
 <h1>{title}</h1>
 <p class="summary">{escape(summarize(table))}</p>
 {render_runs(table)}
-<nav aria-label="Contents"><ul>
-<li><a href="#table">Table</a></li>
-<li><a href="#plots">Plots</a></li>
-<li><a href="#pairings">Pairings</a></li>
-{'<li><a href="#failures">Failures</a></li>' if any(row.error for row in table.rows) else ""}
-<li><a href="#notes">How it was measured</a></li>
-</ul></nav>
+<nav aria-label="Contents">
+<a href="#table">Table</a>
+<a href="#plots">Plots</a>
+<a href="#pairings">Pairings</a>
+{'<a href="#failures">Failures</a>' if any(row.error for row in table.rows) else ""}
+<a href="#notes">How it was measured</a>
+</nav>
 </header>
 <main>
 {_render_table_section(table)}
@@ -121,21 +120,20 @@ them. The conditions, the failures and the meaning of the columns are shown with
 
 def _render_warnings(table: Table) -> str:
     off = [check for check in table.checks if check.is_off]
+    if not off:
+        return ""
     labels = block_labels(table)
-    lines = "".join(f'<li class="warning">{_render_warning(check, labels)}</li>' for check in off)
-    warnings = f'<ul class="warnings">{lines}</ul>' if off else ""
+    lines = []
+    for check in off:
+        measured = f", measured with {', '.join(check.names)}," if check.names else ""
+        text = f"{labels[check.block]}: the baseline against itself{measured} took {check.ratio.told()} of its time."
+        conclusion = "Its true ratio is 1, so differences this small mean nothing."
+        lines.append(f'<p class="warning"><strong>Warning:</strong> {escape(text)} {conclusion}</p>')
+    warnings = f'<div class="warnings">{"".join(lines)}</div>'
     if len(off) <= MAX_OPEN:
         return warnings
     summary = f"{len(off)} of {len(table.checks)} A/A checks are off: the small differences of their groups mean nothing."
     return f'<details class="warning"><summary><strong>Warning:</strong> {summary}</summary>{warnings}</details>'
-
-
-def _render_warning(check: Check, labels: dict[tuple[object, ...], str]) -> str:
-    measured = f", measured with {escape(', '.join(check.names))}," if check.names else ""
-    return (
-        f"<strong>Warning:</strong> {escape(labels[check.block])}: the baseline against itself{measured} took "
-        f"{check.ratio.told()} of its time. Its true ratio is 1, so differences this small mean nothing."
-    )
 
 
 def _render_legend(table: Table) -> str:

@@ -21,24 +21,20 @@ function fillPairing(details) {
   if (details.childElementCount > 1) return;
   const index = entries.indexOf(details);
   const { code, licences, flags, variants } = data.pairings[index];
-  const heading = (tag, text) => create(tag, {}, text);
   if (code) details.append(create("pre", { class: "code", tabindex: "0" }, create("code", {}, code)));
   else details.append(create("p", {}, "A reference: a model that is not a pairing, for comparison with pairings."));
   details.append(...createDefinitions({ licences: licences.join("; "), flags: flags.join("; ") }));
-  // Most pairings have one variant; if rows differ in plan or parameters, each has a heading that names its blocks.
-  const planLevel = variants.length === 1 ? "h3" : "h4";
   for (const { rows, parameters, parts, plan } of variants) {
-    if (variants.length > 1) {
-      const blocks = new Set(rows.map((row) => data.blocks[data.block[row]]));
-      details.append(heading("h3", [...blocks].join("; ")));
-    }
-    details.append(...createParameters(parameters, parts));
-    if (plan !== null) details.append(heading(planLevel, "Plan"), ...createPlan(data.plans[plan]));
+    // Most pairings have one variant; if rows differ in plan or parameters, the headings name their blocks.
+    const blocks = new Set(rows.map((row) => data.blocks[data.block[row]]));
+    const title = plan === null ? "Parameters" : "Plan";
+    details.append(create("h3", {}, variants.length > 1 ? `${title}: ${[...blocks].join("; ")}` : title));
+    details.append(...createParameters(parameters, parts), ...(plan === null ? [] : createPlan(data.plans[plan])));
   }
   if (!variants.length && code) {
     details.append(create("p", {}, "Neither plan nor parameters are known: it failed before it was counted."));
   }
-  details.append(heading("h3", "Rows"), createRows(rowsOf[index]));
+  details.append(create("h3", {}, "Rows"), createRows(rowsOf[index]));
 }
 
 /** Return a list of terms and their definitions, without the empty ones. */

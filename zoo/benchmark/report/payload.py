@@ -91,12 +91,7 @@ def _encode_column(column: Column, rows: Sequence[Row]) -> dict[str, Any]:
         estimates: list[Estimate | None] = [getattr(row, column.name) for row in rows]
         facts["lows"] = [_simplify(estimate.low) if estimate else None for estimate in estimates]
         facts["highs"] = [_simplify(estimate.high) if estimate else None for estimate in estimates]
-        if column.name.endswith("ratio"):
-            facts["ties"] = [
-                index
-                for index, (row, estimate) in enumerate(zip(rows, estimates, strict=True))
-                if estimate and estimate.is_tie and not row.is_baseline and not row.error
-            ]
+        facts["ties"] = [index for index, (cell, _) in enumerate(pairs) if cell.endswith(" tie")]
     return facts
 
 

@@ -129,9 +129,7 @@ function drawPlot() {
   const config = {
     responsive: true,
     displaylogo: false,
-    showLink: false,
-    showSendToCloud: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendDataToCloud"],
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     toImageButtonOptions: { filename: `latency-${plot.name}`, scale: 2 },
   };
   const content = left

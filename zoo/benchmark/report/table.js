@@ -96,12 +96,10 @@ function drawHead() {
 /** Return the ends of a column's bars, in small print below its heading. */
 function createAxis(column) {
   const { low, high, isRatio, isLog, place } = scaleOf(column);
-  const formatEnd = (value) => formatNumber(Number((isRatio ? value : value * 1000).toPrecision(2)));
-  const ends = [low, high].map((value) => create("span", {}, formatEnd(value)));
-  const axis = create("span", { class: "axis", "aria-hidden": "true" }, ends);
-  if (isRatio && place(1) > 15 && place(1) < 85) axis.append(create("span", { class: "one" }, "1"));
-  if (isLog && !isRatio) axis.append(create("span", { class: "log" }, "log"));
-  return axis;
+  const createEnd = (value) => create("span", {}, formatNumber(Number((isRatio ? value : value * 1000).toPrecision(2))));
+  const hasRoom = place(1) > 15 && place(1) < 85;
+  const middle = isRatio ? hasRoom && create("span", { class: "one" }, "1") : isLog && create("span", {}, "log");
+  return create("span", { class: "axis", "aria-hidden": "true" }, createEnd(low), middle || [], createEnd(high));
 }
 
 /** Sort by a column: ascending, descending, and then in the original order again. */
@@ -198,6 +196,7 @@ function drawControls() {
   const input = create("input", {
     type: "search",
     id: "words",
+    size: 36,
     placeholder: "pairing, licence, flag or error",
     autocomplete: "off",
     spellcheck: "false",
@@ -213,7 +212,7 @@ function drawControls() {
     ["failed", (row) => row in data.failures],
   ].filter(([, passes]) => everyRow.some(passes));
   document.getElementById("controls").replaceChildren(
-    create("label", { class: "field wide" }, create("span", {}, "filter"), input),
+    create("label", { class: "field" }, create("span", {}, "filter"), input),
     ...dimensions.flatMap(({ name, heading, cell, value }) => createFacet(heading, cell, value)),
     ...createFacet("encoder", (row) => pairingOf(row).encoder),
     ...createFacet("decoder", (row) => pairingOf(row).decoder),
@@ -238,8 +237,7 @@ function createFilter(label, choices) {
 
 function createColumnChooser() {
   const toggle = ({ target: { value, checked } }) => {
-    if (checked) shown.add(value);
-    else shown.delete(value);
+    shown[checked ? "add" : "delete"](value);
     drawTable();
   };
   const boxes = columns
@@ -248,8 +246,8 @@ function createColumnChooser() {
       const box = create("input", { type: "checkbox", checked: shown.has(name), value: name, onchange: toggle });
       return create("label", {}, box, ` ${heading}`);
     });
-  const list = create("fieldset", { "aria-label": "Columns to show" }, boxes);
-  return create("details", { class: "chooser" }, create("summary", {}, "Columns"), list);
+  const group = create("div", { role: "group", "aria-label": "Columns to show" }, boxes);
+  return create("details", { class: "chooser" }, create("summary", {}, "Columns"), group);
 }
 
 drawControls();
