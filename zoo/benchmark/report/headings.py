@@ -1,4 +1,4 @@
-"""The head of the page: the title, a summary, and a card for each run: where and how it was measured. Torch-free."""
+"""The head of the page: a summary, and a card for each run: where and how it was measured. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ from zoo.benchmark.quality import told_budget
 from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.table.table import Table
 
-__all__ = ["definition_list", "render_runs", "summarize", "title_of"]
-
-
-def title_of(table: Table) -> str:
-    """Return the runs' names, each once."""
-    return ", ".join(dict.fromkeys(run.name for run in table.runs))
+__all__ = ["definition_list", "render_run", "summarize"]
 
 
 def summarize(table: Table) -> str:
@@ -32,15 +27,9 @@ def summarize(table: Table) -> str:
         ties = sum(ratio.is_tie for ratio in ratios)
         faster = sum(ratio.high < 1 and not ratio.is_tie for ratio in ratios)
         slower = len(ratios) - faster - ties
-        comparison = f"{_format_number(faster, 'None')} faster than the baseline"
-        sentences.append(f"{comparison}, {_format_number(slower, 'none')} slower, {_format_number(ties, 'none')} tied")
-    sentences.append(f"{_format_number(sum(bool(row.error) for row in table.rows), 'None')} failed")
+        sentences.append(f"{faster:,} faster than the baseline, {slower:,} slower, {ties:,} tied")
+    sentences.append(f"{sum(bool(row.error) for row in table.rows):,} failed")
     return ". ".join(sentences) + "."
-
-
-def render_runs(table: Table) -> str:
-    """Return a card for each run."""
-    return f'<div class="runs">{"".join(map(_render_run, table.runs))}</div>'
 
 
 def definition_list(entries: Iterable[tuple[str, str]]) -> str:
@@ -49,7 +38,8 @@ def definition_list(entries: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{''.join(pairs)}</dl>"
 
 
-def _render_run(run: StoredRun) -> str:
+def render_run(run: StoredRun) -> str:
+    """Return a card: where and when a run was measured, and what."""
     facts = {**_describe_machine(run), **_describe_config(run.config)}
     return f"""<article class="run" aria-label="Run {run.id}">
 <h2>Run {run.id}: <span class="name">{escape(run.name)}</span></h2>
@@ -109,10 +99,6 @@ def _format_period(run: StoredRun) -> str:
     finished = datetime.fromisoformat(run.finished)
     date = "" if finished.date() == started.date() else f"{finished:%Y-%m-%d} "
     return f"{started:%Y-%m-%d %H:%M} to {date}{finished:%H:%M} UTC"
-
-
-def _format_number(number: int, none: str) -> str:
-    return f"{number:,}" if number else none
 
 
 def _count(number: int, noun: str) -> str:

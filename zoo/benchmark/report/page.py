@@ -7,7 +7,7 @@ import hashlib
 from html import escape
 from importlib.resources import files
 
-from zoo.benchmark.report.headings import definition_list, render_runs, summarize, title_of
+from zoo.benchmark.report.headings import definition_list, render_run, summarize
 from zoo.benchmark.report.payload import block_labels, json_for_script, payload_of, shared_facts
 from zoo.benchmark.table.columns import chosen_columns
 from zoo.benchmark.table.document import intervals_note, peak_legend, quality_notes
@@ -37,7 +37,7 @@ def render_page(table: Table, *, plotly: str) -> str:
         plotly: the source of plotly.js.
     """
     script = "(() => {\n'use strict';\n" + "\n".join(_read(name) for name in SCRIPTS) + "\n})();\n"
-    title = escape(title_of(table))
+    title = escape(", ".join(dict.fromkeys(run.name for run in table.runs)))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -55,8 +55,8 @@ def render_page(table: Table, *, plotly: str) -> str:
 <header>
 <p class="kicker">Benchmark report</p>
 <h1>{title}</h1>
-<p class="summary">{escape(summarize(table))}</p>
-{render_runs(table)}
+<p>{escape(summarize(table))}</p>
+<div class="runs">{"".join(map(render_run, table.runs))}</div>
 <nav aria-label="Contents">
 <a href="#table">Table</a>
 <a href="#plots">Plots</a>
@@ -80,7 +80,7 @@ def render_page(table: Table, *, plotly: str) -> str:
 {_render_failures(table)}
 {_render_notes(table)}
 </main>
-<footer><p>Made by <code>zoo report</code> from <span class="path">{escape(table.store)}</span>, which holds every sample.</p>
+<footer><p>Made by <code>zoo report</code> from <bdi>{escape(table.store)}</bdi>, which holds every sample.</p>
 </footer>
 <script type="application/json" id="data">{json_for_script(payload_of(table))}</script>
 <script>{script}</script>

@@ -39,10 +39,9 @@ function fillPairing(details) {
 
 /** Return a list of terms and their definitions, without the empty ones. */
 function createDefinitions(facts) {
-  const entries = Object.entries(facts).filter(([, definition]) => definition);
-  if (!entries.length) return [];
-  const pairs = entries.map(([term, definition]) => [create("dt", {}, term), create("dd", {}, definition)]);
-  return [create("dl", {}, pairs.map((pair) => create("div", {}, pair)))];
+  const known = Object.entries(facts).filter(([, definition]) => definition);
+  const pairs = known.map(([term, definition]) => create("div", {}, create("dt", {}, term), create("dd", {}, definition)));
+  return pairs.length ? [create("dl", {}, pairs)] : [];
 }
 
 function createParameters(parameters, parts) {

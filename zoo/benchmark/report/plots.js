@@ -29,15 +29,10 @@ function escapeText(text) {
   return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\s+/g, " ");
 }
 
-/** Break a long name, so that a hover label stays on the page. */
-function wrapText(text, width = 44) {
-  const lines = [""];
-  for (const word of text.split(/(?<=[ ,:/_])/)) {
-    if (lines.at(-1) && lines.at(-1).length + word.length > width) lines.push("");
-    lines[lines.length - 1] += word;
-  }
-  const short = lines.flatMap((line) => line.match(/.{1,60}/gs) ?? [""]);
-  return short.map(escapeText).join("<br>");
+/** Break a long name after a separator, so that a hover label stays on the page. */
+function wrapText(text) {
+  const lines = text.match(/.{1,44}$|.{0,43}[ ,:/_]|.{1,60}/gs) ?? [];
+  return lines.map(escapeText).join("<br>");
 }
 
 function shortName(row, length = 32) {
