@@ -152,8 +152,8 @@ function createWideRow(kind, width, cellKind, content) {
 function drawStatus(drawn) {
   const rows = formatCount(data.size, "row");
   const found = matching.length === data.size ? rows : `${formatNumber(matching.length)} of ${rows}`;
-  const addButton = (text, onclick) => buttons.push(create("button", { type: "button", onclick }, text));
   const buttons = [];
+  const addButton = (text, onclick) => buttons.push(create("button", { type: "button", onclick }, text));
   let status = `${found}.`;
   if (drawn < matching.length) {
     status = `${found}; the first ${formatNumber(drawn)} are shown, and would be printed.`;
