@@ -1,7 +1,7 @@
 """Put the measured tables into the README and the docs: `python benchmarks/readme.py`, once `benchmarks/results/` has changed.
 
 Between `<!-- table: PATH -->` and `<!-- /table -->` go the titles and rows of that file, without the notes below them. Between
-`<!-- summary: PATH -->` and `<!-- /summary -->` go a few columns of the baseline and three pairings, from a table in JSON.
+`<!-- summary -->` and `<!-- /summary -->` go four rows with the speed of resnet18-cpu.json and the mIoU of quality-cpu.json.
 Where there is no such file, the place stays empty.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,10 +24,10 @@ def main() -> None:
 
 def with_tables(text: str, root: Path) -> str:
     """Return a page with the tables that its markers name."""
-    for name, make in (("table", tables), ("summary", summary)):
-        pattern = rf"(<!-- {name}: (\S+) -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda match, make=make: match[1] + make(root / match[2]) + match[3], text, flags=re.DOTALL)
-    return text
+    table = r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)"
+    text = re.sub(table, lambda match: match[1] + tables(root / match[2]) + match[3], text, flags=re.DOTALL)
+    summary = r"(<!-- summary -->\n).*?(<!-- /summary -->)"
+    return re.sub(summary, lambda match: match[1] + summarize(root / "benchmarks/results") + match[2], text, flags=re.DOTALL)
 
 
 def tables(results: Path) -> str:
@@ -37,22 +38,31 @@ def tables(results: Path) -> str:
     return "\n\n".join(paragraph for paragraph in paragraphs if not paragraph.startswith("- ")).strip() + "\n"
 
 
-def summary(results: Path) -> str:
-    """Return four rows of a table in JSON with the columns that matter most, "" if there is none."""
-    if not results.exists():
+def summarize(results: Path) -> str:
+    """Return a table of the ResNet18 pairings: latency and its ratio from one run, mIoU from another; "" if one is missing."""
+    paths = [results / "resnet18-cpu.json", results / "quality-cpu.json"]
+    if not all(path.exists() for path in paths):
         return ""
-    document = json.loads(results.read_text(encoding="utf-8"))
-    run = document["runs"][0]
+    speed, quality = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+    trained = {row["pairing"]: row for row in quality["rows"]}
     lines = ["| pairing | CPU ms | time / baseline | mIoU |", "| --- | ---: | ---: | ---: |"]
-    for row in document["rows"][:4]:
-        ratio = "1 (baseline)" if row["is_baseline"] else interval(row, "ratio_to_baseline", 2) + " tie" * row["is_tie"]
-        quality = f"{row['quality']:.3f} ±{row['quality_deviation']:.3f}"
-        lines.append(f"| {row['pairing']} | {interval(row, 'latency_ms', 1)} | {ratio} | {quality} |")
-    environment, seeds = run["environment"], document["rows"][0]["quality_seeds"]
-    return "\n".join(lines) + (
-        f"\n\n{environment['device_name']}, {environment['threads']} threads, one image of 256x256, {run['started'][:10]}. mIoU on "
-        f"`{document['rows'][0]['quality_data']}` after {run['config']['quality']['budget']} steps from random weights, mean and deviation of "
-        f"{seeds} seeds. In brackets: 95 % intervals. Reproduce it with `zoo bench configs/quality.yaml`.\n"
+    for row in speed["rows"]:
+        if row["mode"] == "inference":
+            ratio = "1 (baseline)" if row["is_baseline"] else interval(row, "ratio_to_baseline", 2) + " tie" * row["is_tie"]
+            miou = "{quality:.3f} ±{quality_deviation:.3f}".format(**trained[row["pairing"]])
+            lines.append(f"| {row['pairing']} | {interval(row, 'latency_ms', 1)} | {ratio} | {miou} |")
+    return "\n".join(lines) + f"\n\n{conditions(speed, quality)}\n"
+
+
+def conditions(speed: dict[str, Any], quality: dict[str, Any]) -> str:
+    """Return what was measured, in two sentences for a caption."""
+    run, row = speed["runs"][0], quality["rows"][0]
+    environment = run["environment"]
+    steps = quality["runs"][0]["config"]["quality"]["budget"]
+    return (
+        f"Speed: one image of 256x256 on {environment['device_name']}, {environment['threads']} threads, {run['started'][:10]}, median "
+        f"and 95 % interval (`make bench`).\nQuality: `{row['quality_data']}`, {steps} steps from random weights, mean and standard "
+        f"deviation of {row['quality_seeds']} seeds (`zoo bench configs/quality.yaml`)."
     )
 
 

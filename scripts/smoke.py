@@ -1,7 +1,7 @@
 """Build a model, train it for two steps and run a tiny benchmark: what every platform must be able to do.
 
-    pip install ".[train,tasks]"
-    python scripts/smoke.py
+pip install ".[train,tasks]"
+python scripts/smoke.py
 """
 
 from __future__ import annotations

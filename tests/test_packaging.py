@@ -1,11 +1,14 @@
 """What a user installs holds all that runs, and its metadata says what is true."""
 
+import runpy
 import subprocess
 import sys
 import tomllib
 import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -49,7 +52,10 @@ def test_the_wheel_holds_the_core_the_plugins_and_their_data_and_nothing_else(tm
 
 
 def test_every_requirement_has_a_lower_bound_and_none_is_pinned():
-    requirements = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]
+    extras, groups = PROJECT["project"]["optional-dependencies"].values(), PROJECT["dependency-groups"].values()
+    listed = [*PROJECT["project"]["dependencies"], *(line for lines in (*extras, *groups) for line in lines)]
+    requirements = [line for line in listed if isinstance(line, str)]
+    assert len(requirements) > 50
     assert [line for line in requirements if ">=" not in line or "==" in line] == []
 
 
@@ -64,3 +70,22 @@ def test_each_canonical_id_is_a_spec_of_the_module_that_is_announced_for_it():
 def test_no_folder_of_plugins_bears_the_name_of_a_library():
     for folder in (ROOT / "plugins").iterdir():
         assert folder.name.startswith("zoo_")
+
+
+def test_the_published_readme_leads_to_the_repository_once_it_has_a_url():
+    hook = runpy.run_path(str(ROOT / "hatch_build.py"))
+    text = "[Guide](docs/a.md#part) ![plot](docs/b.png) [zoo](https://example.org) [below](#x)"
+    assert hook["with_absolute_links"](text, "") == text
+    assert hook["with_absolute_links"](text, "https://example.org/zoo") == (
+        "[Guide](https://example.org/zoo/blob/main/docs/a.md#part) ![plot](https://example.org/zoo/raw/main/docs/b.png) "
+        "[zoo](https://example.org) [below](#x)"
+    )
+
+
+@pytest.mark.slow
+def test_the_distributions_can_be_built_and_published(tmp_path):
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, ROOT]
+    subprocess.run(command, check=True, capture_output=True)
+    files = sorted(tmp_path.iterdir())
+    assert [path.suffix for path in files] == [".whl", ".gz"]
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *files], check=True, capture_output=True)

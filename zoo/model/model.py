@@ -118,7 +118,7 @@ class SegmentationModel(nn.Module):
         return tuple(map(resize_logits, found)) if isinstance(found, tuple) else resize_logits(found)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Return images in 0 to 1, (N, in_channels, H, W), normalized as the encoder's weights expect them (`preprocessing`)."""
+        """Return images (N, in_channels, H, W) in 0 to 1, normalized as the encoder's weights expect them (`preprocessing`)."""
         return Normalisation(self.preprocessing).to(images.device)(images)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
