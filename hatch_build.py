@@ -1,7 +1,7 @@
 """Complete the package's metadata when it is built: the README with absolute links, and the project's URLs.
 
-Both follow from `repository` in pyproject.toml's `[tool.hatch.metadata.hooks.custom]`. While it is empty, links stay as they are
-and there are no URLs.
+Both follow from `repository` in pyproject.toml's `[tool.hatch.metadata.hooks.custom]`. While it is empty, links stay as they
+are, and there are no URLs.
 """
 
 from __future__ import annotations

@@ -59,10 +59,11 @@ def conditions(speed: dict[str, Any], quality: dict[str, Any]) -> str:
     run, row = speed["runs"][0], quality["rows"][0]
     environment = run["environment"]
     steps = quality["runs"][0]["config"]["quality"]["budget"]
+    device = f"{environment['device_name']}, {environment['threads']} threads"
     return (
-        f"Speed: one image of 256x256 on {environment['device_name']}, {environment['threads']} threads, {run['started'][:10]}, median "
-        f"and 95 % interval (`make bench`).\nQuality: `{row['quality_data']}`, {steps} steps from random weights, mean and standard "
-        f"deviation of {row['quality_seeds']} seeds (`zoo bench configs/quality.yaml`)."
+        f"Speed: one image of 256x256 on {device}, {run['started'][:10]}, median and 95 % interval (`make bench`).\n"
+        f"Quality: `{row['quality_data']}`, {steps} steps from random weights, mean and standard deviation of "
+        f"{row['quality_seeds']} seeds (`zoo bench configs/quality.yaml`)."
     )
 
 
