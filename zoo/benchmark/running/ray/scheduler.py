@@ -1,228 +1,187 @@
-"""Jobs as tasks of Ray actors: which machine gets which, what they tell as it comes, and what is done when one is lost."""
+"""Jobs on the machines of a Ray cluster: which machine does which, what they report, and what follows when one is lost."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import ray
+import torch
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from zoo.benchmark.measuring.jobs import Job
-from zoo.benchmark.messages import Failed, Message, Placed, Rated, Working, message_from
+from zoo.benchmark.messages import Failed, Message, Placed, Working
+from zoo.benchmark.running.environment import describe_environment
 from zoo.benchmark.running.local import Limits
-from zoo.benchmark.running.ray.actor import Seat
-from zoo.benchmark.running.ray.machines import Roster, first_line, ray_options
-from zoo.benchmark.running.ray.node import Node, device_of, parts_of, placed
+from zoo.benchmark.running.ray.placement import divide_resources, fit_job, split_job
+from zoo.benchmark.running.ray.worker import Worker, describe_machine
+from zoo.benchmark.trial import digest
 from zoo.errors import ZooError
 
-__all__ = ["RayTasks"]
-
-MOST_LOSSES = 3
-WAIT_SECONDS = 0.5
-
-_Actor: TypeAlias = Any  # whose methods Ray makes at run time
-_Stream: TypeAlias = Any  # ray.ObjectRefGenerator, which is generic in some versions only
-_Identity: TypeAlias = tuple[str, int, str, int, int]
+__all__ = ["RayExecutor"]
 
 
-@dataclass(slots=True, kw_only=True)
-class _Task:
-    """A job on its way, and the last that was heard of it."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Slot:
+    """Room for one job at a time: a whole machine, or one GPU of it. Ray reserves it for an actor, the worker."""
 
-    job: Job
-    node: Node
-    actor: _Actor
-    identity: _Identity
-    working: Working
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Loss:
     node: str
-    told: str
+    name: str
+    options: Mapping[str, Any]
+    worker: Any = None
+    job: Job | None = None
+    doing: str = ""
+    trial: str | None = None
 
 
-class RayTasks:
-    """Jobs on the machines of a Ray cluster that this process is connected to, each alone with what it measures.
+class RayExecutor:
+    """Does jobs on the machines of the Ray cluster that this process is connected to, each alone with what it measures.
 
-    The queue is here and not Ray's: a job goes to a machine that is known to be free, and to no other. There an actor does it,
-    which has the whole machine or one GPU, and what it has imported, until there is no more for it to do. A job that is lost
-    with its machine ends without a last message, and its caller asks for what is missing once more.
+    Which job goes to which machine is chosen here and not by Ray, since rounds continue only on a machine like the one before.
+    A job that is lost with its machine ends without a last message, and the sweep requests what is missing again.
     """
 
     def __init__(self, limits: Limits, preload: Sequence[str], say: Callable[[str], None]) -> None:
         self._limits = limits
         self._preload = list(preload)
         self._say = say
-        self._seat = ray.remote(max_restarts=0, max_task_retries=0)(Seat)
-        self._nodes: Roster | None = None
-        self._running: dict[_Stream, _Task] = {}
-        self._idle: dict[str, list[_Actor]] = {}
-        self._waiting: deque[Job] = deque()
-        self._losses: dict[_Identity, list[_Loss]] = {}
-        self._rated: set[tuple[str, str]] = set()
-        self._files: dict[str, tuple[str, bytes]] = {}
+        self._plugin_files: list[tuple[str, bytes]] = []
+        self._environments: dict[str, dict[str, Any]] = {}  # by the machine's id; empty where nothing is measured
+        self._idle: list[_Slot] = []
+        self._running: dict[Any, _Slot] = {}  # by Ray's stream of messages
+        self._waiting: list[Job] = []
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-        """Yield what the jobs tell as it comes, in no order but each job's own.
+        """Yield the jobs' messages as they come; only those of one job are in order.
 
         Raises:
-            ZooError: no machine can measure, or one job was lost again and again.
+            ZooError: no machine can measure.
         """
         coming = iter(jobs)
         first = next(coming, None)
         if first is None:
             return
-        nodes = self._nodes = self._nodes or Roster(device_of(first), self._say)
-        parts = (part for job in chain([first], coming) for part in parts_of(job, nodes.seats))
+        # read once: a file that changes during the run does not change what is measured
+        self._plugin_files = self._plugin_files or [(Path(path).name, Path(path).read_bytes()) for path in first.plugins]
+        self._idle = self._find_slots(first.device.partition(":")[0])
+        num_slots = len(self._idle)
+        parts = (part for job in chain([first], coming) for part in split_job(job, num_slots))
         try:
             while True:
-                nodes.look()
-                for node in nodes.free(task.node for task in self._running.values()):
-                    job = self._next(node, parts)
-                    if job is None:
-                        self._dismiss(node)
-                    else:
-                        yield self._start(job, node)
-                if not self._running and not self._waiting:
-                    part = next(parts, None)
-                    if part is None:
-                        return
-                    self._waiting.append(part)
-                yield from self._hear()
+                for slot in list(self._idle):
+                    if self._environments[slot.node] and (job := self._next_job(slot, parts)):
+                        yield self._start(job, slot)
+                if not self._running:
+                    return  # all jobs are done, or their machines are lost
+                yield from self._receive()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Give up what still runs."""
-        for actor in chain((task.actor for task in self._running.values()), *self._idle.values()):
-            ray.kill(actor)
-        for kept in (self._running, self._idle, self._waiting):
-            kept.clear()
+        """Stop what still runs, and release the machines."""
+        for slot in (*self._idle, *self._running.values()):
+            if slot.worker:
+                ray.kill(slot.worker)
+        self._idle, self._running, self._waiting = [], {}, []
 
-    def _next(self, node: Node, coming: Iterator[Job]) -> Job | None:
-        """Return the first job that may be done on a machine; those before it go on waiting."""
-        for job in self._waiting:
-            if self._suits(job, node):
-                self._waiting.remove(job)
-                return job
-        for job in coming:
-            if self._suits(job, node):
-                return job
-            self._waiting.append(job)
-        return None
-
-    def _suits(self, job: Job, node: Node) -> bool:
-        """Whether no other machine would do better: one like that of the rounds before, or one that has not lost the job."""
-        assert self._nodes is not None
-        lost_on = {loss.node for loss in self._losses.get(_identity(job), ())}
-        others = [other for other in self._nodes if other.id not in lost_on]
-        if job.place and job.place != node.place and any(other.place == job.place for other in others):
-            return False
-        return node.id not in lost_on or not others
-
-    def _start(self, job: Job, node: Node) -> tuple[Job, Message]:
-        assert self._nodes is not None
-        if job.kind == "rounds" and not job.rates:
-            self._rated.add((job.place or self._nodes.place, job.trials[0].dtype))
-        there = placed(job, node, is_rated=(node.place, job.trials[0].dtype) in self._rated)
-        files = [self._file(path) for path in job.plugins]
-        idle: list[_Actor] = self._idle.get(node.id, [])
-        actor: _Actor = idle.pop() if idle else self._seated(node)
-        stream = actor.measure.options(num_returns="streaming").remote(there.as_dict(), files)
-        working = Working(trial=None, doing="starting")
-        self._running[stream] = _Task(job=there, node=node, actor=actor, identity=_identity(job), working=working)
-        return there, Placed(environment=node.environment)
-
-    def _seated(self, node: Node) -> _Actor:
-        options = ray_options(node.id, node.share.cpus, node.share.gpus)
-        return self._seat.options(**options).remote(self._limits, self._preload)
-
-    def _dismiss(self, node: Node) -> None:
-        """Let others have a machine for which there is nothing to do."""
-        for actor in self._idle.pop(node.id, ()):
-            ray.kill(actor)
-
-    def _file(self, path: str) -> tuple[str, bytes]:
-        """Return a plugin file's name and content, as it was when it was first wanted."""
-        if path not in self._files:
-            self._files[path] = (Path(path).name, Path(path).read_bytes())
-        return self._files[path]
-
-    def _hear(self) -> Iterator[tuple[Job, Message]]:
-        """Yield one message of each task that has one; wait a little where none has."""
-        if not self._running:
-            time.sleep(WAIT_SECONDS)
-            return
-        ready: list[_Stream] = ray.wait(list(self._running), timeout=WAIT_SECONDS)[0]
-        for stream in ready:
-            task = self._running[stream]
-            try:
-                told: Any = ray.get(next(stream))
-            except StopIteration:
-                del self._running[stream]
-                self._idle.setdefault(task.node.id, []).append(task.actor)
-                continue
-            except RayError as cause:
-                del self._running[stream]
-                ray.kill(task.actor)
-                if failure := _out_of_memory(task, cause):
-                    yield task.job, failure
-                else:
-                    self._lose(task, cause)
-                continue
-            self._running[stream] = self._running.pop(stream)  # the others first, next time
-            message = message_from(told)
-            if isinstance(message, Working):
-                task.working = message
-            elif isinstance(message, Rated):
-                self._rated.add((task.node.place, message.dtype))
-            yield task.job, message
-
-    def _lose(self, task: _Task, cause: RayError) -> None:
-        """Remember that a job was lost, and why.
+    def _find_slots(self, device: str) -> list[_Slot]:
+        """Return the slots of all machines that can measure; a machine that is new first describes itself.
 
         Raises:
-            ZooError: the job itself says what is wrong, or it was lost too often.
+            ZooError: no machine can measure.
         """
-        original = getattr(cause, "cause", None) if isinstance(cause, RayTaskError) else None
-        if isinstance(original, ZooError):
-            raise ZooError(f"{task.node.name}: {original}") from cause
-        assert self._nodes is not None
-        told = f"{task.node.name}: {first_line(original or cause)}"
-        self._nodes.rest(task.node)
-        losses = self._losses.setdefault(task.identity, [])
-        losses.append(_Loss(node=task.node.id, told=told))
-        if len(losses) >= MOST_LOSSES:
-            each = "".join(f"\n  {loss.told}" for loss in losses)
+        list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes  # has no annotations of its own
+        nodes = [facts for facts in list_nodes() if facts["Alive"]]
+        slots = [slot for facts in nodes for slot in _make_slots(facts, device)]
+        new = {slot.node: slot for slot in slots if slot.node not in self._environments}
+        here = describe_environment(torch.device(device)).as_dict()
+        # opening a device takes memory until the process ends, so each of these does one call
+        describe = ray.remote(max_calls=1, max_retries=0)(describe_machine)
+        descriptions = {node: describe.options(**slot.options).remote(device, here) for node, slot in new.items()}
+        for node, slot in new.items():
+            count = sum(other.node == node for other in slots)
+            self._say(f"Measuring on {slot.name}, {count} at a time, as soon as it is free.")
+            try:
+                self._environments[node] = ray.get(descriptions[node])
+            except RayError as cause:
+                self._environments[node] = {}
+                self._say(f"Nothing is measured on {slot.name}: {_describe_error(cause)}")
+        usable = [slot for slot in slots if self._environments[slot.node]]
+        if not usable:
+            counts = (tuple(facts["Resources"].get(name, 0) for name in ("CPU", "GPU")) for facts in nodes)
+            found = ", ".join(f"one with {cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in counts)
             raise ZooError(
-                f"The same work ({_told(task)}) was lost {len(losses)} times in the Ray cluster, so that it is not tried "
-                f"again:{each}\nSee Ray's logs on these machines, or measure without --ray. What was measured is kept: the "
-                "same command goes on from there."
+                f"No machine of the Ray cluster can measure on {device!r}; found: {found}. Add one with `ray start "
+                "--address=HOST:PORT`, for GPUs with --num-gpus=N. The same command continues from what was measured."
             )
-        self._say(f"Lost while {_told(task)}, and done again elsewhere: {told}")
+        return usable
+
+    def _next_job(self, slot: _Slot, coming: Iterator[Job]) -> Job | None:
+        """Return the first job that may run here; those before it wait for a machine like that of their earlier rounds."""
+        place, *places = (digest(self._environments[other.node]) for other in (slot, *self._idle, *self._running.values()))
+        while not (ready := [job for job in self._waiting if job.place == place or job.place not in places]):
+            if not (job := next(coming, None)):
+                return None
+            self._waiting.append(job)
+        self._waiting.remove(ready[0])
+        return ready[0]
+
+    def _start(self, job: Job, slot: _Slot) -> tuple[Job, Message]:
+        environment = self._environments[slot.node]
+        if not slot.worker:
+            slot.worker = ray.remote(Worker).options(**slot.options).remote(self._limits, self._preload)
+        slot.job, slot.doing, slot.trial = fit_job(job, environment), "starting", None
+        stream = slot.worker.measure.options(num_returns="streaming").remote(slot.job, self._plugin_files)
+        self._idle.remove(slot)
+        self._running[stream] = slot
+        return slot.job, Placed(environment=environment)
+
+    def _receive(self) -> Iterator[tuple[Job, Message]]:
+        """Wait for a message of any job, and yield it.
+
+        Raises:
+            ZooError: the job itself reports what is wrong.
+        """
+        ready: list[Any] = ray.wait(list(self._running))[0]
+        (stream,) = ready
+        slot = self._running.pop(stream)
+        assert slot.job
+        try:
+            message: Any = ray.get(next(stream))
+        except StopIteration:
+            self._idle.append(slot)
+        except RayError as cause:
+            ray.kill(slot.worker)
+            slot.worker = None
+            if isinstance(error := getattr(cause, "cause", None), ZooError):
+                raise ZooError(f"{slot.name}: {error}") from cause
+            if isinstance(cause, OutOfMemoryError) and slot.trial:
+                self._idle.append(slot)
+                error = f"OutOfMemoryError: Ray ended its process, since {slot.name} ran out of memory, during '{slot.doing}'."
+                yield slot.job, Failed(trial=slot.trial, kind="out of memory", error=error)
+                return
+            self._environments[slot.node] = {}
+            lost = f"Lost while {slot.doing}: {slot.job.trials[0]}. It is measured elsewhere, and nothing more on {slot.name}: "
+            self._say(lost + _describe_error(cause))
+        else:
+            self._running[stream] = slot  # last, so that the other machines are heard first
+            if isinstance(message, Working):
+                slot.doing, slot.trial = message.doing, message.hog or message.trial
+            yield slot.job, message
 
 
-def _identity(job: Job) -> _Identity:
-    """Return what two attempts at the same work share, if the first brought nothing."""
-    return job.kind, job.group, job.trials[0].key, job.first, job.seed
+def _make_slots(facts: Mapping[str, Any], device: str) -> list[_Slot]:
+    node = facts["NodeID"]
+    name = f"{facts['NodeManagerHostname']} ({facts['NodeManagerAddress']}, node {node[:8]})"
+    affinity = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+    shares = divide_resources(facts["Resources"], device)
+    return [_Slot(node=node, name=name, options={**share, "scheduling_strategy": affinity}) for share in shares]
 
 
-def _told(task: _Task) -> str:
-    return f"{task.working.doing}: {task.job.trials[0]}" + (" and others" if len(task.job.trials) > 1 else "")
-
-
-def _out_of_memory(task: _Task, cause: RayError) -> Failed | None:
-    """Return the failure of a trial for whose sake Ray ended a task, as it does where a machine runs out of memory."""
-    working = task.working
-    trial = working.hog or working.trial
-    if not isinstance(cause, OutOfMemoryError) or trial is None:
-        return None
-    told = f"Ray ended its process on {task.node.name} for want of memory during '{working.doing}'"
-    return Failed(trial=trial, kind="out of memory", error=f"OutOfMemoryError: {told}.")
+def _describe_error(cause: RayError) -> str:
+    """Return the error that a task raised, or the first line of Ray's own, which are long."""
+    return str(cause.cause) if isinstance(cause, RayTaskError) else str(cause).partition("\n")[0]

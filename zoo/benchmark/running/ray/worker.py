@@ -1,0 +1,80 @@
+"""What runs on the other machines of a Ray cluster: it describes the machine, and does jobs there in fresh processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import ray
+
+from zoo.benchmark.running.ray.placement import find_differences
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.benchmark.measuring.jobs import Job
+    from zoo.benchmark.messages import Message
+    from zoo.benchmark.running.local import Limits
+
+__all__ = ["Worker", "describe_machine"]
+
+
+def describe_machine(device: str, requester: Mapping[str, Any]) -> dict[str, Any]:
+    """Return this machine's environment as plain data, after a comparison with that of the requester.
+
+    Raises:
+        ZooError: there is no such device, or other versions are installed here.
+    """
+    _undo_ray_settings()
+    # torch reads these settings when it is imported
+    from zoo.benchmark.running.environment import describe_environment
+    from zoo.common.devices import choose_device
+
+    environment = describe_environment(choose_device(device)).as_dict()
+    if differences := find_differences(requester, environment):
+        lines = "".join(f"\n  {line}" for line in differences)
+        raise ZooError(
+            f"it has other versions installed, so its results could not be compared:{lines}\nInstall the same there as here, "
+            "or remove it from the cluster (`ray stop` on it)."
+        )
+    return environment
+
+
+class Worker:
+    """A Ray actor that does jobs one after the other, each in a fresh process: Ray's own process opens no device."""
+
+    def __init__(self, limits: Limits, preload: Sequence[str]) -> None:
+        from zoo.benchmark.running.local import LocalProcesses
+
+        self._processes = LocalProcesses(limits, preload)
+
+    def measure(self, job: Job, plugin_files: Sequence[tuple[str, bytes]]) -> Iterator[Message]:
+        """Yield the messages of a job, with these names and contents in place of its plugins' paths."""
+        _undo_ray_settings()
+        with tempfile.TemporaryDirectory(prefix="zoo-plugins-") as folder:
+            paths = [Path(folder, str(number), name) for number, (name, _) in enumerate(plugin_files)]
+            for path, (_, content) in zip(paths, plugin_files, strict=True):
+                path.parent.mkdir()
+                path.write_bytes(content)
+            for _, message in self._processes.run([replace(job, plugins=tuple(map(str, paths)))]):
+                yield message
+
+
+def _undo_ray_settings() -> None:
+    """Restore the machine's own threads, import path and priority, for this process and those that it starts.
+
+    Ray sets as many threads as it has reserved CPUs, puts its own copies of some libraries first, and lowers the priority of
+    its workers. Only root can raise the priority again; others start Ray with `RAY_worker_niceness=0 ray start`.
+    """
+    if "OMP_NUM_THREADS" not in psutil.Process().environ():
+        os.environ.pop("OMP_NUM_THREADS", None)
+    ray_folder = Path(ray.__file__).parent
+    sys.path[:] = [entry for entry in sys.path if not Path(entry).is_relative_to(ray_folder)]
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
