@@ -126,7 +126,7 @@ CLUSTER = """
 """
 
 
-def run(command, **environment):
+def start_process(command, **environment):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
         command, **pipes, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, preexec_fn=_heed_interrupts
@@ -134,21 +134,21 @@ def run(command, **environment):
 
 
 def _heed_interrupts():
-    """A shell that runs the tests in the background has them, and what they start, ignore an interrupt."""
+    """Let an interrupt end the process, although a shell that runs the tests in the background has them ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def bench(folder, config, ray=None, **environment):
-    """Start a run of a configuration, into a store that is called like where it is measured."""
+def start_bench(folder, config, ray=None, **environment):
+    """Start a run of a configuration; return its process, and its store, which has a name of its own here and on Ray."""
     (folder / "plugin.py").write_text(dedent(PLUGIN), encoding="utf-8")
     (folder / "run.yaml").write_text(config, encoding="utf-8")
     store = folder / ("local.sqlite" if ray is None else "ray.sqlite")
     command = [sys.executable, "-m", "zoo", "bench", folder / "run.yaml", "--store", store]
-    return run(command + (["--ray", ray] if ray else []), **environment), store
+    return start_process(command + (["--ray", ray] if ray else []), **environment), store
 
 
-def ended(process):
-    """Wait for a run's end, and return its status and all that it told, in one line."""
+def finish(process):
+    """Wait for a run's end, and return its status and its whole output, in one line."""
     out, err = process.communicate(timeout=300)
     return process.returncode, " ".join((out + err).split())
 
@@ -161,15 +161,15 @@ def select(store, query):
         return []
 
 
-def wait_until(true, process):
+def wait_until(condition, process):
     deadline = time.monotonic() + 300
-    while not true() and process.poll() is None and time.monotonic() < deadline:
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert process.poll() is None, process.communicate()
 
 
 def remaining(processes):
-    """Return what is still there after a while."""
+    """Return the processes that still run, after up to 20 s for them to end."""
     deadline = time.monotonic() + 20
     while processes() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -228,16 +228,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mixed(cluster, folder):
-    """The stores of one configuration with all that can go wrong, measured here and on the cluster, and what was told there."""
-    here, local = bench(folder, MIXED)
-    assert ended(here)[0] == 0
-    there, remote = bench(folder, MIXED, cluster.address)
-    status, told = ended(there)
-    assert status == 0, told
-    return local, remote, told
+    """The stores of one configuration with all that can go wrong, measured here and on the cluster, and the output there."""
+    here, local = start_bench(folder, MIXED)
+    assert finish(here)[0] == 0
+    there, remote = start_bench(folder, MIXED, cluster.address)
+    status, output = finish(there)
+    assert status == 0, output
+    return local, remote, output
 
 
-def rounds(store):
+def count_rounds(store):
     return select(
         store,
         "SELECT trial.key, count(round), count(DISTINCT round), min(round), max(round) FROM trial LEFT JOIN sample "
@@ -248,8 +248,8 @@ def rounds(store):
 @pytest.mark.slow
 def test_every_row_of_the_cluster_is_a_row_of_the_local_run_with_as_many_rounds(mixed):
     local, remote, _ = mixed
-    assert rounds(local) == rounds(remote)
-    assert {tuple(counts) for _, *counts in rounds(remote)} == {(ROUNDS, ROUNDS, 0, ROUNDS - 1), (0, 0, None, None)}
+    assert count_rounds(local) == count_rounds(remote)
+    assert {tuple(counts) for _, *counts in count_rounds(remote)} == {(ROUNDS, ROUNDS, 0, ROUNDS - 1), (0, 0, None, None)}
     for query in (
         "SELECT key, position, facts, cost, alone IS NULL FROM trial ORDER BY key",
         "SELECT trial, round, slot FROM sample ORDER BY 1, 2",
@@ -260,37 +260,37 @@ def test_every_row_of_the_cluster_is_a_row_of_the_local_run_with_as_many_rounds(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("decoder", "failure", "told"),
+    ("decoder", "failure", "error"),
     [
         ("raises", "error", "ValueError: no way forward"),
         ("hangs", "hang", "HangError: no end of 'first call' after 30 s (step_limit)."),
         ("dies", "crash", "CrashError: its process died of SIGKILL during 'first call'."),
     ],
 )
-def test_what_fails_on_the_cluster_fails_as_here(mixed, decoder, failure, told):
+def test_what_fails_on_the_cluster_fails_as_here(mixed, decoder, failure, error):
     asked = f"SELECT failure, error FROM trial WHERE json_extract(facts, '$.subject.decoder') = '{decoder}' ORDER BY key"
     local, remote = (select(store, asked) for store in mixed[:2])
     assert local == remote
-    assert set(remote) == {(failure, told)}
+    assert set(remote) == {(failure, error)}
 
 
 @pytest.mark.slow
 def test_both_nodes_measure_and_what_was_measured_has_its_place(mixed):
-    _, remote, told = mixed
-    assert told.count("1 at a time") == 2
+    _, remote, output = mixed
+    assert output.count("1 at a time") == 2
     assert select(remote, "SELECT count(*) FROM timing") == [(2,)]
     assert select(remote, "SELECT count(DISTINCT place), count(DISTINCT round.timing) FROM round") == [(1, 2)]
     assert select(remote, "SELECT count(DISTINCT dtype) FROM rate") == [(1,)]
 
 
 @pytest.mark.slow
-def test_what_is_trained_on_the_cluster_comes_to_what_it_does_here(cluster, tmp_path):
+def test_what_is_trained_on_the_cluster_has_the_scores_of_a_local_run(cluster, tmp_path):
     asked = "SELECT subject, seed, json_extract(result, '$.scores.miou'), error FROM quality ORDER BY subject, seed"
     found = []
     for ray in (None, cluster.address):
-        process, store = bench(tmp_path, TRAINED, ray)
-        status, told = ended(process)
-        assert status == 0, told
+        process, store = start_bench(tmp_path, TRAINED, ray)
+        status, output = finish(process)
+        assert status == 0, output
         found.append(select(store, asked))
     assert found[0] == found[1]
     assert len(found[0]) == 2 + 3 * 2  # the two floors, and three models with two seeds
@@ -298,47 +298,47 @@ def test_what_is_trained_on_the_cluster_comes_to_what_it_does_here(cluster, tmp_
 
 
 @pytest.mark.slow
-def test_other_versions_are_told_before_anything_is_measured(cluster, tmp_path):
+def test_other_versions_are_reported_before_anything_is_measured(cluster, tmp_path):
     info = tmp_path / "site" / "zoo_extra-1.5.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo-extra\nVersion: 1.5\n", encoding="utf-8")
     (info / "entry_points.txt").write_text("[zoo]\nextra = zoo_extra\n", encoding="utf-8")
     path = os.pathsep.join([str(info.parent), os.environ.get("PYTHONPATH", "")])
-    process, store = bench(tmp_path, PLAIN, cluster.address, PYTHONPATH=path)
-    status, told = ended(process)
+    process, store = start_bench(tmp_path, PLAIN, cluster.address, PYTHONPATH=path)
+    status, output = finish(process)
     assert status == 2
-    assert "Traceback" not in told
-    assert told.count("zoo-extra: 1.5 here, not installed there") == 2
-    assert "Install the same there as here" in told
+    assert "Traceback" not in output
+    assert output.count("zoo-extra: 1.5 here, not installed there") == 2
+    assert "Install the same there as here" in output
     assert select(store, "SELECT count(*) FROM trial WHERE cost IS NOT NULL OR alone IS NOT NULL") == [(0,)]
 
 
 @pytest.mark.slow
 def test_an_interrupt_and_a_lost_node_cost_nothing_that_was_measured(cluster, tmp_path):
-    process, store = bench(tmp_path, PLAIN, cluster.address)
+    process, store = start_bench(tmp_path, PLAIN, cluster.address)
     wait_until(lambda: len(select(store, "SELECT * FROM round")) > 10, process)
     process.send_signal(signal.SIGINT)
-    status, told = ended(process)
-    assert status == 130, told
-    assert "What was measured is kept" in told
+    status, output = finish(process)
+    assert status == 130, output
+    assert "What was measured is kept" in output
     assert not remaining(cluster.jobs)
     everything = "SELECT rowid, * FROM sample ORDER BY rowid"
     before = select(store, everything)
     assert before
 
-    process, _ = bench(tmp_path, PLAIN, cluster.address)
+    process, _ = start_bench(tmp_path, PLAIN, cluster.address)
     begun = dict(select(store, "SELECT timing, count(*) FROM round GROUP BY timing"))
     added = "SELECT timing, count(*) FROM round GROUP BY timing"
     wait_until(lambda: sum(count > begun.get(group, 0) + 2 for group, count in select(store, added)) == 2, process)
     cluster.kill()
-    status, told = ended(process)
-    assert status == 0, told
-    assert "Resuming run 1" in told
-    assert "Lost while" in told
+    status, output = finish(process)
+    assert status == 0, output
+    assert "Resuming run 1" in output
+    assert "Lost while" in output
 
     assert not remaining(cluster.jobs)
     assert select(store, everything)[: len(before)] == before
-    assert {tuple(counts) for _, *counts in rounds(store)} == {(LONG, LONG, 0, LONG - 1)}
+    assert {tuple(counts) for _, *counts in count_rounds(store)} == {(LONG, LONG, 0, LONG - 1)}
     assert select(store, "SELECT count(*), count(finished) FROM run") == [(1, 1)]
     assert select(store, "SELECT failure FROM trial WHERE failure IS NOT NULL") == []
     assert select(store, "PRAGMA integrity_check") == [("ok",)]
@@ -351,19 +351,19 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_address_at_which_no_cluster_answers_is_told_at_once(tmp_path):
+def test_an_address_at_which_no_cluster_answers_is_reported_at_once(tmp_path):
     pytest.importorskip("ray")
-    status, told = ended(bench(tmp_path, PLAIN, "127.0.0.1:1")[0])
+    status, output = finish(start_bench(tmp_path, PLAIN, "127.0.0.1:1")[0])
     assert status == 2
-    assert "--ray 127.0.0.1:1 found no Ray cluster that can be used: [Errno 111] Connection refused" in told
-    assert "ray start --head" in told
+    assert "--ray 127.0.0.1:1 found no Ray cluster that can be used: [Errno 111] Connection refused" in output
+    assert "ray start --head" in output
 
 
 HERE = {"versions": {"segmentation-zoo": "0.1.0", "timm": "1.0.31", "torch": "2.9.1"}, "commit": "abc"}
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "differences"),
     [
         ({}, []),
         ({"commit": ""}, []),
@@ -376,8 +376,8 @@ HERE = {"versions": {"segmentation-zoo": "0.1.0", "timm": "1.0.31", "torch": "2.
         ),
     ],
 )
-def test_what_is_installed_otherwise_is_told_by_name_and_both_versions(changed, told):
-    assert find_differences(HERE, HERE | changed) == told
+def test_what_is_installed_otherwise_is_named_with_both_versions(changed, differences):
+    assert find_differences(HERE, HERE | changed) == differences
 
 
 @pytest.mark.parametrize(
