@@ -113,7 +113,7 @@ def test_an_unknown_key_may_be_called_anything(written, key):
         ({"name": "''"}, ("name", "at least 1 character")),
         ({"baseline": "{name: b, factory: no_colon}"}, ("baseline.factory", "'no_colon'")),
         ({"baseline": "{name: b}"}, ("baseline.factory", "required")),
-        ({"pairings": "[{encoder: e, decoder: d, adapters: some}]"}, ("pairings.0.adapters", "'auto' or 'none'", "'some'")),
+        ({"pairings": "[{encoder: e, decoder: d, adapters: some}]"}, ("pairings.0.adapters", "'auto', 'none'", "'some'")),
         ({"pairings": "[resnet18]"}, ("pairings.0", "'resnet18'")),
         ({"5": "1"}, ("5", "string")),
     ],

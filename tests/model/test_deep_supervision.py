@@ -64,8 +64,8 @@ def test_a_model_with_them_is_copied_and_pickled():
     [
         ("unet-basic", 9, "aux_levels=9: the decoder unet-basic has 4 coarser maps here"),
         ("smp:fpn", 1, "the decoder smp:fpn gives no coarser maps"),
-        ("unet-basic", -1, "aux_levels is a number of the decoder's coarser maps"),
-        ("unet-basic", True, "aux_levels is a number of the decoder's coarser maps"),
+        ("unet-basic", -1, "aux_levels must be a whole number of at least 0"),
+        ("unet-basic", True, "aux_levels must be a whole number of at least 0"),
     ],
 )
 def test_what_cannot_be_is_told(decoder, levels, told):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import pickle
+import re
 import tempfile
 from pathlib import Path
 
@@ -14,7 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zoo
+from zoo.benchmark import load_config
 from zoo.common.configuration import read_mapping
+from zoo.pairing.pairing import PairingOptions
+from zoo.training.config import load_train_config
 
 ROOT = Path(__file__).parents[2]
 FULL = {
@@ -98,13 +103,13 @@ def test_options_are_given_by_keyword_only():
         ("in_channels", 0, "in_channels must be a whole number of at least 1; found 0"),
         ("in_channels", "3", "whole number of at least 1; found '3'"),
         ("levels", 0, "levels must be a whole number of at least 1; found 0"),
-        ("weights", 3, "weights is None, a name or a file's path.*found 3"),
+        ("weights", 3, "weights must be None, a name or a file's path.*found 3"),
         ("image_size", 256, r"a pair \(height, width\).*found 256"),
         ("image_size", (256,), r"a pair \(height, width\).*found \(256,\)"),
         ("image_size", (256, 0), "image_size's width must be a whole number of at least 1; found 0"),
         ("image_size", ("256", 256), "image_size's height must be a whole number of at least 1; found '256'"),
-        ("adapters", "all", "adapters is one of 'auto', 'none'; found 'all'"),
-        ("size_policy", "crop", "size_policy is one of 'auto', 'pad', 'resize', 'error'; found 'crop'"),
+        ("adapters", "all", "adapters must be one of 'auto', 'none'; found 'all'"),
+        ("size_policy", "crop", "size_policy must be one of 'auto', 'pad', 'resize', 'error'; found 'crop'"),
         ("encoder_options", ["a"], "mapping of names to values"),
         ("decoder_options", {3: "a"}, "mapping of names to values"),
         ("decoder_options", {"a": {1, 2}}, "plain data"),
@@ -119,7 +124,7 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(name, value, allowed):
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("weights", 3, "weights is None, a name or a file's path"),
+        ("weights", 3, "weights must be None, a name or a file's path"),
         ("image_size", (256, 0), "image_size's width must be a whole number"),
         ("image_size", 256, r"a pair \(height, width\)"),
         ("levels", "2", "levels must be a whole number"),
@@ -133,7 +138,7 @@ def test_build_refuses_a_wrong_value_likewise(name, value, allowed):
 
 @pytest.mark.parametrize("ids", [(None, "unet-basic"), ("resnet18", 3)])
 def test_an_id_is_a_string(ids):
-    with pytest.raises(zoo.errors.OptionError, match="by its id, a string such as 'resnet18'"):
+    with pytest.raises(zoo.errors.OptionError, match="must be an id, a string such as 'resnet18'"):
         zoo.Pairing(*ids)
 
 
@@ -215,14 +220,69 @@ def test_a_whole_pairing_is_built_negotiated_and_explained():
     assert zoo.explain(pairing) == zoo.explain("timm:test_resnet", "unet-basic", classes=5, levels=3)
 
 
-def test_what_is_said_beside_a_whole_pairing_is_refused():
+def test_arguments_beside_a_whole_pairing_are_refused():
     pairing = zoo.Pairing("timm:test_resnet", "unet-basic")
     with pytest.raises(
-        zoo.errors.OptionError, match=r"decoder, classes was given beside it.*replace\(pairing, decoder=..., classes=...\)"
+        zoo.errors.OptionError, match=r"decoder, classes was passed with it.*replace\(pairing, decoder=..., classes=...\)"
     ):
         zoo.build(pairing, "unet-bilinear", classes=3)
-    with pytest.raises(zoo.errors.OptionError, match="'resnet18' alone is no pairing: give a decoder's id"):
+    with pytest.raises(zoo.errors.OptionError, match="'resnet18' alone is not a pairing: pass a decoder's id"):
         zoo.build("resnet18")
+
+
+def test_an_option_beside_a_whole_pairing_is_refused_even_at_its_default():
+    with pytest.raises(zoo.errors.OptionError, match="classes was passed with it"):
+        zoo.build(zoo.Pairing("timm:test_resnet", "unet-basic", classes=5), classes=1)
+
+
+@pytest.mark.parametrize("function", [zoo.build, zoo.negotiate, zoo.explain, zoo.train])
+def test_a_signature_shows_every_option_with_its_type_and_default(function):
+    expected = inspect.signature(zoo.Pairing).parameters
+    found = inspect.signature(function).parameters
+    assert set(PairingOptions.__annotations__) == set(expected) - {"encoder", "decoder"} <= set(found)
+    for name in PairingOptions.__annotations__:
+        assert (found[name].kind, found[name].default) == (expected[name].kind, expected[name].default)
+        assert found[name].annotation
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("levels", 0, "levels must be a whole number of at least 1; found 0."),
+        ("aux_levels", -1, "aux_levels must be a whole number of at least 0; found -1."),
+        ("image_size", [32], "image_size must be a pair (height, width), such as (256, 320); found [32]."),
+        ("adapters", "all", "adapters must be one of 'auto', 'none'; found 'all'."),
+        ("size_policy", "crop", "size_policy must be one of 'auto', 'pad', 'resize', 'error'; found 'crop'."),
+        ("weights", 3, "weights must be None, a name or a file's path; found 3."),
+        (
+            "decoder_options",
+            ["a"],
+            "decoder_options must be a mapping of names to values, such as {'norm': 'group'}; found ['a'].",
+        ),
+        ("level", 2, "Did you mean 'levels'?"),
+    ],
+)
+def test_a_mistake_is_the_same_error_in_python_and_in_every_yaml_file(tmp_path, option, value, problem):
+    pairing = {"encoder": "resnet18", "decoder": "unet-basic", option: value}
+    for name, content in {
+        "pairing": pairing,
+        "bench": {"name": "run", "pairings": [pairing]},
+        "baseline": {"name": "run", "pairings": [{"encoder": "a", "decoder": "b"}], "baseline": pairing},
+        "train": {**pairing, "data": "texture-mosaic"},
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    for refuse in (
+        lambda: zoo.build("resnet18", "unet-basic", **{option: value}),
+        lambda: zoo.negotiate("resnet18", "unet-basic", **{option: value}),
+        lambda: zoo.train("resnet18", "unet-basic", "texture-mosaic", output=tmp_path / "run", **{option: value}),
+        lambda: zoo.Pairing.from_yaml(tmp_path / "pairing.yaml"),
+        lambda: load_config(tmp_path / "bench.yaml"),
+        lambda: load_config(tmp_path / "baseline.yaml"),
+        lambda: load_train_config(tmp_path / "train.yaml", {}),
+    ):
+        with pytest.raises(zoo.errors.ZooError, match=re.escape(problem)):
+            refuse()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("kind", ["pairing", "bench", "train"])

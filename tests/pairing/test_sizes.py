@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import zoo
-from zoo.pairing.pairing import SIZE_POLICIES
+from zoo.pairing.pairing import SizePolicy
 from zoo.pairing.size_plan import SizePlan, plan_sizes
 
 lengths = st.integers(1, 300)
 images = st.tuples(lengths, lengths)
-policies = st.sampled_from(SIZE_POLICIES)
+policies = st.sampled_from(get_args(SizePolicy))
 
 
 @st.composite

@@ -441,6 +441,37 @@ def test_a_yaml_file_says_the_same_as_a_call(tmp_path, command_line, monkeypatch
     assert settings["facts"]["pairing"]["decoder_options"] == {"channels": [16, 16, 16, 16, 16]}
 
 
+def test_every_option_of_build_is_one_of_train_and_of_its_yaml_file(tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {
+        "levels": 3,
+        "image_size": (32, 32),
+        "adapters": "none",
+        "size_policy": "resize",
+        "aux_levels": 1,
+        "gradient_checkpointing": "encoder",
+        "encoder_options": {},
+        "decoder_options": {"channels": [8, 8, 8]},
+    }
+    wanted = zoo.Pairing(ENCODER, "unet-basic", classes=2, **options)
+    result = zoo.train(ENCODER, "unet-basic", squares(), output="called", steps=1, batch=2, validations=0, classes=2, **options)
+    assert (result.pairing, zoo.load(result.checkpoint).pairing) == (str(wanted), wanted)
+    lines = [f"{name}: {json.dumps(value)}\n" for name, value in options.items() if name != "size_policy"]
+    (tmp_path / "run.yaml").write_text(
+        f"encoder: {ENCODER}\ndecoder: unet-basic\ndata: texture-mosaic\nsteps: 1\nbatch: 2\nsize: 32\nvalidations: 0\n"
+        + "".join(lines),
+        encoding="utf-8",
+    )
+    status, _, stderr = command_line("train", "run.yaml", "--set", "size_policy=resize")
+    assert status == 0, stderr
+    assert zoo.load("runs/run/last.ckpt").pairing == replace(wanted, classes=3)
+
+
+def test_other_classes_than_the_datas_are_refused(tmp_path):
+    with pytest.raises(zoo.errors.ConfigError, match="classes is 5, and squares has 2"):
+        trained(tmp_path / "run", classes=5)
+
+
 @pytest.mark.parametrize("asked", [["--output", "elsewhere"], ["--set", "output=elsewhere"]])
 def test_an_output_that_is_asked_for_goes_before_the_files(tmp_path, command_line, monkeypatch, asked):
     monkeypatch.chdir(tmp_path)

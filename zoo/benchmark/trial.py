@@ -124,7 +124,7 @@ class Trial:
     def __str__(self) -> str:
         if self.name or isinstance(self.subject, Reference):
             return self.name or str(self.subject)
-        return self.subject.told(without=("classes", "in_channels"))  # which all trials of a run share
+        return self.subject.describe(without=("classes", "in_channels"))  # which all trials of a run share
 
 
 def digest(facts: Any) -> str:

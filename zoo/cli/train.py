@@ -196,11 +196,8 @@ def _from_file(
     path: Path, decoder: str | None, data: str | None, weights: str | None, changes: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what a file and the changes to it ask of `zoo.train`."""
-    from dataclasses import fields
-
     from zoo.data.data_config import locate_data
     from zoo.errors import OptionError
-    from zoo.pairing.pairing import Pairing
     from zoo.training.config import load_train_config
 
     if decoder is not None:
@@ -208,10 +205,7 @@ def _from_file(
     folder = None if data is None else locate_data(data, Path())  # not from the file's own
     given = {name: value for name, value in (("data", folder), ("weights", weights)) if value is not None}
     config = load_train_config(path, changes | given)
-    names = config.model_fields_set & {entry.name for entry in fields(Pairing)}
-    asked = {name: getattr(config, name) for name in sorted(names)}
-    output = {"output": Path(config.output)} if config.output else {}
-    return asked | output | config.settings() | {"data": config.data, "plugins": config.plugins}
+    return config.options() | {"output": config.output, "data": config.data, "plugins": config.plugins}
 
 
 def _name(what: str, asked: dict[str, Any]) -> str:

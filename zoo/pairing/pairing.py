@@ -4,47 +4,70 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import KW_ONLY, dataclass, field, fields
-from os import PathLike
+from dataclasses import KW_ONLY, dataclass, fields
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from zoo.common.options import Options, plain
-from zoo.errors import ConfigError, OptionError
+from zoo.errors import OptionError
 from zoo.registry.registry import MODULE
 
-__all__ = ["ADAPTER_POLICIES", "CHECKPOINTED", "SIZE_POLICIES", "Pairing"]
+__all__ = [
+    "OPTION_NAMES",
+    "WHOLE_NUMBERS",
+    "AdapterPolicy",
+    "Pairing",
+    "PairingOptions",
+    "SizePolicy",
+    "normalize_value",
+]
 
-ADAPTER_POLICIES = ("auto", "none")
-SIZE_POLICIES = ("auto", "pad", "resize", "error")
-MOST = 2**16
+AdapterPolicy: TypeAlias = Literal["auto", "none"]
+SizePolicy: TypeAlias = Literal["auto", "pad", "resize", "error"]
+Checkpointed: TypeAlias = Literal["encoder", "decoder", "both"]
+CHOICES: Mapping[str, tuple[str | None, ...]] = {
+    "adapters": get_args(AdapterPolicy),
+    "size_policy": get_args(SizePolicy),
+    "gradient_checkpointing": (None, *get_args(Checkpointed)),
+}
+WHOLE_NUMBERS = {"classes": 1, "in_channels": 1, "levels": 1, "aux_levels": 0}
+"""The smallest value of each option that is a whole number."""
+LARGEST = 2**16
 """How many classes, and channels of an image, there may be: a mask's and an image's numbers have 16 bits."""
-CHECKPOINTED = (None, "encoder", "decoder", "both")
+NO_OPTIONS = Options()
+
+
+class PairingOptions(TypedDict, total=False):
+    """The options of a `Pairing` as keyword arguments, for type checkers; `zoo.build` explains them."""
+
+    classes: int
+    in_channels: int
+    weights: str | PathLike[str] | None
+    levels: int | None
+    image_size: tuple[int, int] | None
+    adapters: AdapterPolicy
+    size_policy: SizePolicy
+    aux_levels: int
+    gradient_checkpointing: Checkpointed | None
+    encoder_options: Mapping[str, Any] | None
+    decoder_options: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
     """An encoder id, a decoder id and their options.
 
+    Options are checked, and kept as plain immutable data: text for a path, tuples for lists.
+
     Attributes:
         encoder: an encoder's id, bare (`resnet18`) or full (`timm:resnet18`).
         decoder: a decoder's id.
-        classes: the number of logits a pixel gets.
-        in_channels: the number of channels the image has.
-        weights: None for random ones, a name the encoder knows, or a file's path.
-        levels: how many of the encoder's strides to use, counted from the finest (smp's `encoder_depth`); of an encoder of a
-            single stride, how many maps, for a decoder that takes several of one stride. None for all.
-        image_size: (H, W) that the model will see, for encoders made for one size; None where it may vary.
-        adapters: "auto" inserts what the negotiation finds, "none" refuses to insert anything.
-        size_policy: what happens to an image whose size the encoder cannot take as it is: "pad" (right and bottom, with
-            zeros, and crop the logits), "resize" (the image, and the logits back), "error"; "auto" pads where it can,
-            and resizes what is larger than the one size that an encoder takes.
-        aux_levels: how many of the decoder's coarser maps get a head of their own, the finest of these first (deep
-            supervision); in train mode the model then returns a tuple of logits.
-        gradient_checkpointing: "encoder", "decoder" or "both": whose activations are computed again for the gradient, and not
-            kept.
-        encoder_options: keywords for the encoder's factory.
-        decoder_options: keywords for the decoder's factory.
+
+    The options are explained by `zoo.build`.
+
+    Raises:
+        OptionError: an option has a value that it cannot have.
     """
 
     encoder: str
@@ -55,39 +78,16 @@ class Pairing:
     weights: str | None = None
     levels: int | None = None
     image_size: tuple[int, int] | None = None
-    adapters: str = "auto"
-    size_policy: str = "auto"
+    adapters: AdapterPolicy = "auto"
+    size_policy: SizePolicy = "auto"
     aux_levels: int = 0
-    gradient_checkpointing: str | None = None
-    encoder_options: Mapping[str, Any] = field(default_factory=Options)
-    decoder_options: Mapping[str, Any] = field(default_factory=Options)
+    gradient_checkpointing: Checkpointed | None = None
+    encoder_options: Mapping[str, Any] = NO_OPTIONS
+    decoder_options: Mapping[str, Any] = NO_OPTIONS
 
     def __post_init__(self) -> None:
-        for name in ("encoder", "decoder"):
-            if not isinstance(getattr(self, name), str):
-                raise OptionError(f"{name} is asked for by its id, a string such as 'resnet18'; found {getattr(self, name)!r}.")
-        for name in ("classes", "in_channels"):
-            _check_count(name, getattr(self, name))
-            if getattr(self, name) > MOST:
-                raise OptionError(
-                    f"{name} must be at most {MOST:,}, what a mask of 16 bits can tell apart; found {getattr(self, name):,}."
-                )
-        if self.levels is not None:
-            _check_count("levels", self.levels)
-        if self.weights is not None and not isinstance(self.weights, str):
-            raise OptionError(f"weights is None, a name or a file's path as a string; found {self.weights!r}.")
-        _check_choice("adapters", self.adapters, ADAPTER_POLICIES)
-        _check_choice("size_policy", self.size_policy, SIZE_POLICIES)
-        _check_choice("gradient_checkpointing", self.gradient_checkpointing, CHECKPOINTED)
-        if not isinstance(self.aux_levels, int) or isinstance(self.aux_levels, bool) or self.aux_levels < 0:
-            raise OptionError(f"aux_levels is a number of the decoder's coarser maps, 0 for none; found {self.aux_levels!r}.")
-        if self.image_size is not None:
-            object.__setattr__(self, "image_size", _size(self.image_size))
-        for name in ("encoder_options", "decoder_options"):
-            options = getattr(self, name)
-            if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
-                raise OptionError(f"{name} is a mapping of names to values, such as {{'norm': 'group'}}; found {options!r}.")
-            object.__setattr__(self, name, Options(options))
+        for entry in fields(self):
+            object.__setattr__(self, entry.name, normalize_value(entry.name, getattr(self, entry.name)))
 
     @property
     def encoder_weights(self) -> str:
@@ -102,10 +102,10 @@ class Pairing:
 
     @classmethod
     def from_yaml(cls, path: str | PathLike[str]) -> Pairing:
-        """Return the pairing that a YAML file says: `encoder`, `decoder`, and options as for `zoo.build`.
+        """Read a pairing from a YAML file: `encoder`, `decoder`, and options as for `zoo.build`.
 
         Raises:
-            ConfigError: no such file, no YAML, an unknown key, or a wrong type; every mistake is named.
+            ConfigError: the file does not exist, is not YAML, or has an unknown key or a wrong value; every mistake is named.
 
         Example:
             >>> model = zoo.build(zoo.Pairing.from_yaml("unet.yaml"))
@@ -113,64 +113,79 @@ class Pairing:
         from zoo.common.configuration import checked, read_mapping
         from zoo.pairing.pairing_yaml import PairingFile
 
-        place = Path(path)
-        found = checked(PairingFile, read_mapping(place, "encoder: resnet18"), f"{place} is no valid pairing")
-        try:
-            return cls(**found.model_dump())
-        except OptionError as cause:
-            raise ConfigError(f"{place} is no valid pairing:\n  {cause}") from cause
+        content = read_mapping(Path(path), "encoder: resnet18")
+        return checked(PairingFile, content, f"{path} is no valid pairing").pairing()
 
     def to_yaml(self) -> str:
         """Return the YAML that `from_yaml` reads: ids, and the options that are not at their defaults."""
         from zoo.common.configuration import written
 
-        return written({"encoder": self.encoder, "decoder": self.decoder, **self._chosen()})
+        return written({"encoder": self.encoder, "decoder": self.decoder, **self._changed_options()})
 
     def code(self) -> str:
         """Return the line of Python that builds it."""
-        options = "".join(f", {name}={value!r}" for name, value in self._chosen().items())
+        options = "".join(f", {name}={value!r}" for name, value in self._changed_options().items())
         return f"zoo.build({self.encoder!r}, {self.decoder!r}{options})"
 
-    def _chosen(self) -> dict[str, Any]:
+    def _changed_options(self) -> dict[str, Any]:
         """Return the options that are not at their defaults, as plain data."""
-        return {
-            entry.name: plain(getattr(self, entry.name))
-            for entry in fields(self)
-            if entry.name not in ("encoder", "decoder") and getattr(self, entry.name) != _DEFAULTS[entry.name]
-        }
+        values = {entry.name: (getattr(self, entry.name), entry.default) for entry in fields(self)}
+        return {name: plain(values[name][0]) for name in OPTION_NAMES if values[name][0] != values[name][1]}
 
     def __str__(self) -> str:
-        return self.told()
+        return self.describe()
 
-    def told(self, *, without: Collection[str] = ()) -> str:
-        """Return ids and options as one line, without the options that go without saying."""
-        chosen = self._chosen().items()
-        listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in chosen if name not in without)
+    def describe(self, *, without: Collection[str] = ()) -> str:
+        """Return ids and options on one line, without the options at their defaults and those in `without`."""
+        options = self._changed_options().items()
+        listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in options if name not in without)
         return f"{self.encoder} x {self.decoder}" + (f" ({listed})" if listed else "")
 
 
-_DEFAULTS = {
-    entry.name: entry.default if entry.default_factory is not Options else Options()
-    for entry in fields(Pairing)
-    if entry.name not in ("encoder", "decoder")
-}
+OPTION_NAMES = tuple(entry.name for entry in fields(Pairing) if entry.name not in ("encoder", "decoder"))
 
 
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise OptionError(f"{name} must be a whole number of at least 1; found {value!r}.")
+def normalize_value(name: str, value: Any) -> Any:
+    """Return the value of a pairing's id or option as the pairing keeps it.
+
+    Raises:
+        OptionError: the value is not valid.
+    """
+    if name in ("encoder", "decoder"):
+        if not isinstance(value, str):
+            raise OptionError(f"{name} must be an id, a string such as 'resnet18'; found {value!r}.")
+    elif name in CHOICES:
+        if value not in CHOICES[name]:
+            raise OptionError(f"{name} must be one of {', '.join(map(repr, CHOICES[name]))}; found {value!r}.")
+    elif name in ("encoder_options", "decoder_options"):
+        if value is None:
+            return NO_OPTIONS
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise OptionError(f"{name} must be a mapping of names to values, such as {{'norm': 'group'}}; found {value!r}.")
+        return Options(value)
+    elif name == "weights":
+        if value is not None and not isinstance(value, str | PathLike):
+            raise OptionError(f"weights must be None, a name or a file's path; found {value!r}.")
+        return value if value is None else fspath(value)
+    elif name == "image_size":
+        return None if value is None else _normalize_size(value)
+    elif value is not None or name != "levels":
+        _check_whole_number(name, value, WHOLE_NUMBERS[name])
+        if name in ("classes", "in_channels") and value > LARGEST:
+            raise OptionError(f"{name} must be at most {LARGEST:,}, the limit of a 16-bit mask or image; found {value:,}.")
+    return value
 
 
-def _check_choice(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
-    if value not in allowed:
-        raise OptionError(f"{name} is one of {', '.join(map(repr, allowed))}; found {value!r}.")
+def _check_whole_number(name: str, value: object, minimum: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise OptionError(f"{name} must be a whole number of at least {minimum}; found {value!r}.")
 
 
-def _size(value: Any) -> tuple[int, int]:
+def _normalize_size(value: Any) -> tuple[int, int]:
     try:
         height, width = value
     except (TypeError, ValueError):
-        raise OptionError(f"image_size is a pair (height, width), such as (256, 320); found {value!r}.") from None
-    _check_count("image_size's height", height)
-    _check_count("image_size's width", width)
+        raise OptionError(f"image_size must be a pair (height, width), such as (256, 320); found {value!r}.") from None
+    _check_whole_number("image_size's height", height, 1)
+    _check_whole_number("image_size's width", width, 1)
     return int(height), int(width)

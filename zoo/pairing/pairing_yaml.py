@@ -1,34 +1,54 @@
-"""A pairing as YAML says it: typed, and every mistake named."""
+"""A pairing's ids and options as keys of a YAML file, with the types, defaults and checks of `Pairing`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Collection
+from dataclasses import MISSING, fields
+from functools import partial
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, create_model
 
-from zoo.common.configuration import Count, Size, Strict
+from zoo.common.configuration import Strict
+from zoo.common.options import plain
+from zoo.errors import OptionError
+from zoo.pairing.pairing import WHOLE_NUMBERS, Pairing, normalize_value
 
-__all__ = ["PairingFile", "PairingOptions"]
+__all__ = ["PairingFile", "with_pairing_keys"]
 
-
-class PairingOptions(Strict):
-    """An encoder, a decoder and their options, as `zoo.build` takes them, but for what the data decide."""
-
-    encoder: str
-    decoder: str
-    weights: str | None = None
-    levels: Count | None = None
-    image_size: Size | None = None
-    adapters: Literal["auto", "none"] = "auto"
-    size_policy: Literal["auto", "pad", "resize", "error"] = "auto"
-    aux_levels: Annotated[int, Field(ge=0)] = 0
-    gradient_checkpointing: Literal["encoder", "decoder", "both"] | None = None
-    encoder_options: dict[str, Any] = {}
-    decoder_options: dict[str, Any] = {}
+_Model = TypeVar("_Model", bound=Strict)
 
 
-class PairingFile(PairingOptions):
+def with_pairing_keys(*, without: Collection[str] = ()) -> Callable[[type[_Model]], type[_Model]]:
+    """Decorate a configuration's model: add the fields of `Pairing` as keys, except those named by `without`."""
+    hints = get_type_hints(Pairing)
+    keys: dict[str, Any] = {}
+    for entry in fields(Pairing):
+        if entry.name not in without:
+            # `Pairing` checks the value, so that it has one error in YAML and Python; the hint is for the JSON schema
+            check = PlainValidator(partial(_check, entry.name), json_schema_input_type=hints[entry.name])
+            minimum: dict[str, Any] = {"minimum": WHOLE_NUMBERS[entry.name]} if entry.name in WHOLE_NUMBERS else {}
+            default = ... if entry.default is MISSING else plain(entry.default)
+            keys[entry.name] = (Annotated[Any, check, Field(json_schema_extra=minimum)], default)
+
+    def add_keys(model: type[_Model]) -> type[_Model]:
+        return create_model(model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **keys)
+
+    return add_keys
+
+
+def _check(name: str, value: Any) -> Any:
+    """Return a value as plain data, which a model can write as JSON."""
+    try:
+        return plain(normalize_value(name, value))
+    except OptionError as cause:
+        raise ValueError(str(cause).removesuffix(".")) from cause
+
+
+@with_pairing_keys()
+class PairingFile(Strict):
     """A pairing for `zoo.build`: an encoder, a decoder, and options for them."""
 
-    classes: Count = 1
-    in_channels: Count = 3
+    def pairing(self) -> Pairing:
+        """Return the pairing."""
+        return Pairing(**self.model_dump())

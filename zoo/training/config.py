@@ -1,49 +1,50 @@
-"""What `zoo train` does, as a YAML file says it: the pairing, the data, and the settings beside them."""
+"""A training run as `zoo.train` and a YAML file describe it: the pairing, the settings and the data."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from zoo.common.configuration import Count, checked, read_mapping
+from zoo.common.configuration import checked, read_mapping
 from zoo.data.data_config import DataEntry, DataNamed
+from zoo.data.segmentation_data import SegmentationData
+from zoo.pairing.pairing import OPTION_NAMES, Pairing
+from zoo.pairing.pairing_yaml import with_pairing_keys
 from zoo.training.settings import TrainSettings
 
-__all__ = ["TrainConfig", "load_train_config"]
+__all__ = ["TrainConfig", "TrainOptions", "load_train_config"]
 
 
-class TrainConfig(TrainSettings):
-    """A training run; the other keys are `TrainSettings`.
+@with_pairing_keys()
+class TrainOptions(TrainSettings):
+    """The options of `zoo.train`: those of `zoo.build`, and `TrainSettings`."""
+
+    def pairing(self, data: SegmentationData) -> Pairing:
+        """Return the pairing, with as many classes and channels as the data unless the options say otherwise."""
+        options = self.model_dump(include=self.model_fields_set & {"encoder", "decoder", *OPTION_NAMES})
+        return Pairing(**{"classes": len(data.classes), "in_channels": data.in_channels} | options)
+
+    def settings(self) -> TrainSettings:
+        """Return the settings alone."""
+        return TrainSettings(**self.model_dump(include=set(TrainSettings.model_fields)))
+
+
+class TrainConfig(TrainOptions):
+    """A training run; the other keys are those of `zoo.build` and of `TrainSettings`.
 
     Attributes:
-        encoder: an encoder's id.
-        decoder: a decoder's id.
         data: a task's name, a folder, or {source, ...} with the options of `zoo.open_data`; relative to the file's folder.
         output: the folder that keeps the run, relative to where it is started.
-        weights: of the encoder, as `zoo.build` takes them.
-        levels, aux_levels, gradient_checkpointing: as `zoo.build` takes them.
-        encoder_options: keywords for the encoder's factory.
-        decoder_options: keywords for the decoder's factory.
         plugins: Python files that register encoders or decoders, relative to the file's folder.
     """
 
-    encoder: str
-    decoder: str
     data: DataNamed
     output: str | None = None
-    weights: str | None = None
-    levels: Count | None = None
-    aux_levels: Annotated[int, Field(ge=0)] = 0
-    gradient_checkpointing: Literal["encoder", "decoder", "both"] | None = None
-    encoder_options: dict[str, Any] = {}
-    decoder_options: dict[str, Any] = {}
     plugins: list[str] = []
 
-    def settings(self) -> dict[str, Any]:
-        """Return the settings that were given."""
-        return self.model_dump(include=self.model_fields_set & TrainSettings.model_fields.keys())
+    def options(self) -> dict[str, Any]:
+        """Return the options of `zoo.train` that the file has."""
+        return self.model_dump(include=self.model_fields_set & TrainOptions.model_fields.keys())
 
 
 def load_train_config(path: Path, changes: dict[str, Any]) -> TrainConfig:
@@ -56,9 +57,13 @@ def load_train_config(path: Path, changes: dict[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: no such file, no YAML, an unknown key, a wrong type or an impossible value.
     """
-    told = f"{path} is no valid training configuration"
     content = read_mapping(path, "encoder: resnet18") | changes
-    config = checked(TrainConfig, content, told, lambda place: DataEntry if place[:1] == ["data"] else TrainConfig)
+    config = checked(
+        TrainConfig,
+        content,
+        f"{path} is no valid training configuration",
+        lambda location: DataEntry if location[:1] == ["data"] else TrainConfig,
+    )
     base = path.resolve().parent
-    found = {"data": config.data.relative_to(base), "plugins": [str(base / entry) for entry in config.plugins]}
-    return config.model_copy(update=found)
+    absolute = {"data": config.data.relative_to(base), "plugins": [str(base / plugin) for plugin in config.plugins]}
+    return config.model_copy(update=absolute)

@@ -76,6 +76,6 @@ def test_a_decoder_without_steps_is_told():
 
 def test_another_choice_is_refused():
     with pytest.raises(
-        zoo.errors.OptionError, match="gradient_checkpointing is one of None, 'encoder', 'decoder', 'both'; found 'all'"
+        zoo.errors.OptionError, match="gradient_checkpointing must be one of None, 'encoder', 'decoder', 'both'; found 'all'"
     ):
         zoo.build("timm:test_resnet", "unet-basic", gradient_checkpointing="all")
