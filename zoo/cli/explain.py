@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,94 +18,79 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-EncoderArgument = Annotated[str, typer.Argument(help="An encoder's id.", show_default=False)]
-DecoderArgument = Annotated[str, typer.Argument(help="A decoder's id.", show_default=False)]
-LevelsOption = Annotated[int | None, typer.Option(help="How many strides to use, counted from the finest.", show_default="all")]
-ImageSizeOption = Annotated[
-    str | None, typer.Option(metavar="HxW", help="The image size that the model will see.", show_default="may vary")
-]
-AdaptersOption = Annotated[str, typer.Option(help="'auto', or 'none' to insert nothing.")]
-SizePolicyOption = Annotated[str, typer.Option(help="'auto', 'pad', 'resize' or 'error'.")]
-EncoderOptions = Annotated[
-    list[str] | None,
-    typer.Option("--encoder-option", metavar="NAME=VALUE", help="An option of the encoder; may be repeated."),
-]
-DecoderOptions = Annotated[
-    list[str] | None,
-    typer.Option("--decoder-option", metavar="NAME=VALUE", help="An option of the decoder; may be repeated."),
-]
+
+def _make_pairing(
+    encoder: Annotated[str, typer.Argument(help="An encoder's id.", show_default=False)],
+    decoder: Annotated[str, typer.Argument(help="A decoder's id.", show_default=False)],
+    levels: Annotated[
+        int | None, typer.Option(help="How many strides to use, counted from the finest.", show_default="all")
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="The image size that the model will see.", show_default="may vary")
+    ] = None,
+    adapters: Annotated[str, typer.Option(help="'auto', or 'none' to insert nothing.")] = "auto",
+    size_policy: Annotated[str, typer.Option(help="'auto', 'pad', 'resize' or 'error'.")] = "auto",
+    encoder_options: Annotated[
+        list[str] | None,
+        typer.Option("--encoder-option", metavar="NAME=VALUE", help="An option of the encoder; may be repeated."),
+    ] = None,
+    decoder_options: Annotated[
+        list[str] | None,
+        typer.Option("--decoder-option", metavar="NAME=VALUE", help="An option of the decoder; may be repeated."),
+    ] = None,
+) -> Any:  # a Pairing, which Typer could not resolve
+    from zoo.pairing.pairing import Pairing
+
+    options: dict[str, Any] = {
+        "levels": levels,
+        "image_size": None if image_size is None else read_size(image_size, "--image-size"),
+        "adapters": adapters,
+        "size_policy": size_policy,
+        "encoder_options": _read_options(encoder_options),
+        "decoder_options": _read_options(decoder_options),
+    }
+    return Pairing(encoder, decoder, **options)
+
+
+def _with_pairing(show: Callable[[Pairing], None]) -> Callable[..., None]:
+    """Return a command with the name and help of `show` and the parameters of `_make_pairing`."""
+
+    @wraps(_make_pairing)
+    def command(**arguments: Any) -> None:
+        show(_make_pairing(**arguments))
+
+    command.__name__, command.__doc__ = show.__name__, show.__doc__
+    return command
 
 
 @app.command()
-def explain(
-    encoder: EncoderArgument,
-    decoder: DecoderArgument,
-    levels: LevelsOption = None,
-    image_size: ImageSizeOption = None,
-    adapters: AdaptersOption = "auto",
-    size_policy: SizePolicyOption = "auto",
-    encoder_options: EncoderOptions = None,
-    decoder_options: DecoderOptions = None,
-) -> None:
+@_with_pairing
+def explain(pairing: Pairing) -> None:
     """Show the plan of a pairing: which feature map goes where, through what, and why."""
     from zoo.pairing.plan_view import plan_view
     from zoo.pairing.resolve import resolve
 
-    pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
     console().print(plan_view(resolve(pairing).plan, pairing))
 
 
 @app.command()
-def negotiate(
-    encoder: EncoderArgument,
-    decoder: DecoderArgument,
-    levels: LevelsOption = None,
-    image_size: ImageSizeOption = None,
-    adapters: AdaptersOption = "auto",
-    size_policy: SizePolicyOption = "auto",
-    encoder_options: EncoderOptions = None,
-    decoder_options: DecoderOptions = None,
-) -> None:
+@_with_pairing
+def negotiate(pairing: Pairing) -> None:
     """Print the plan of a pairing as JSON, for a program to read."""
     import json
 
     from zoo.pairing.resolve import resolve
 
-    pairing = _pairing(encoder, decoder, levels, image_size, adapters, size_policy, encoder_options, decoder_options)
     answer(json.dumps(resolve(pairing).plan.as_dict(), indent=2))
 
 
-def _pairing(
-    encoder: str,
-    decoder: str,
-    levels: int | None,
-    image_size: str | None,
-    adapters: str,
-    size_policy: str,
-    encoder_options: list[str] | None,
-    decoder_options: list[str] | None,
-) -> Pairing:
-    from zoo.pairing.pairing import Pairing
-
-    return Pairing(
-        encoder,
-        decoder,
-        levels=levels,
-        image_size=None if image_size is None else read_size(image_size, "--image-size"),
-        adapters=adapters,
-        size_policy=size_policy,
-        encoder_options=_options(encoder_options),
-        decoder_options=_options(decoder_options),
-    )
-
-
-def _options(given: list[str] | None) -> dict[str, Any]:
+def _read_options(assignments: list[str] | None) -> dict[str, Any]:
     from zoo.common.configuration import read_option
 
     options = {}
-    for entry in given or ():
-        name, sign, value = entry.partition("=")
+    for assignment in assignments or ():
+        name, sign, value = assignment.partition("=")
         if not sign or not name:
-            raise OptionError(f"An option is written NAME=VALUE, such as norm=group; found {entry!r}.")
+            raise OptionError(f"An option is written NAME=VALUE, such as norm=group; found {assignment!r}.")
         options[name] = read_option(name, value)
     return options
