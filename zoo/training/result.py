@@ -1,14 +1,15 @@
-"""What training came to, and the file of a run's folder that keeps it."""
+"""The result of a training run, and the file of the run's folder that keeps it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
-from zoo.common.configuration import Count, Strict, checked
+from zoo.common.configuration import Strict
 from zoo.common.json_files import write_json
 from zoo.errors import ConfigError
 from zoo.training.run_folder import damage_error, read_run_file
@@ -21,25 +22,27 @@ RESULT = "result.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What training came to.
+    """The result of training.
 
     Attributes:
-        pairing: what was trained.
+        pairing: as text.
         data: the data's name.
         classes: their names, in the order of `test.iou`.
         steps: of the optimizer that were done.
-        seconds: that this call took; a run that was resumed took more in all.
+        seconds: that this call took; a resumed run took more in all.
         tested: "best" or "last": the checkpoint that was tested.
         test: its scores on the test part, each image counted once.
         checkpoint: its file, for `zoo.load`.
     """
 
+    __pydantic_config__ = Strict.model_config  # of `read_result`
+
     pairing: str
     data: str
     classes: tuple[str, ...]
-    steps: int
-    seconds: float
-    tested: str
+    steps: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
+    tested: Annotated[str, Field(pattern="^(best|last)$")]
     test: Scores
     checkpoint: Path
 
@@ -48,35 +51,8 @@ class TrainResult:
         return {**asdict(self), "test": self.test.as_dict(), "classes": list(self.classes), "checkpoint": str(self.checkpoint)}
 
 
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-
-
-class _ScoresFile(Strict):
-    """`Scores` as a file holds them."""
-
-    miou: Share
-    dice: Share
-    accuracy: Share
-    iou: list[Share | None]
-    pixels: Count
-
-
-class _ResultFile(Strict):
-    """A `TrainResult` as its file holds it."""
-
-    pairing: str
-    data: str
-    classes: list[str]
-    steps: Annotated[int, Field(ge=0)]
-    seconds: Annotated[float, Field(ge=0)]
-    tested: Literal["best", "last"]
-    test: _ScoresFile
-    checkpoint: str
-    run: str | None = None
-
-
 def read_result(output: Path, run: str) -> TrainResult | None:
-    """Return the result of a run that was finished, whose tested checkpoint is still there; None of one that was not.
+    """Return the result of a finished run, whose tested checkpoint is still there; None for an unfinished run.
 
     Args:
         output: the run's folder.
@@ -91,22 +67,26 @@ def read_result(output: Path, run: str) -> TrainResult | None:
     path = output / RESULT
     if not path.exists():
         return None
-    facts = checked(
-        _ResultFile, read_run_file(path), f"{path} is damaged. Restore it, or remove {output} to begin the run again"
-    )
-    if len(facts.test.iou) != len(facts.classes):
-        raise damage_error(path, f"{len(facts.test.iou)} scores for {len(facts.classes)} classes")
-    if facts.run is None:
+    content = read_run_file(path)
+    found_run = content.pop("run", None)
+    try:
+        # as JSON, since strict Python data has no lists for tuples and no text for paths
+        result = TypeAdapter(TrainResult).validate_json(json.dumps(content))
+    except ValidationError as cause:
+        mistakes = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}; found {each['input']!r:.80}" for each in cause.errors())
+        raise damage_error(path, "; ".join(mistakes)) from cause
+    if len(result.test.iou) != len(result.classes):
+        raise damage_error(path, f"{len(result.test.iou)} scores for {len(result.classes)} classes")
+    if found_run is None:
         raise ConfigError(
             f"{path} is of an earlier version of zoo, whose checkpoints do not say which run they are of. Give another "
             f"--output, or remove {output} to begin the run again."
         )
-    if facts.run != run:
+    if found_run != run:
         raise damage_error(path, "it is another run's")
-    checkpoint = output / f"{facts.tested}.ckpt"
+    checkpoint = output / f"{result.tested}.ckpt"
     read_checkpoint(checkpoint, run)
-    told = facts.model_dump(exclude={"run"}) | {"classes": tuple(facts.classes), "checkpoint": checkpoint}
-    return TrainResult(**told | {"test": Scores(**told["test"] | {"iou": tuple(facts.test.iou)})})
+    return replace(result, checkpoint=checkpoint)
 
 
 def write_result(output: Path, result: TrainResult, run: str) -> None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from zoo.common.configuration import Count
 from zoo.data.segmentation_data import SegmentationData
 
 __all__ = ["Scores", "score_predictor", "scores_of"]
 
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+"""In a file; the score of no pixels at all is NaN."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """What a confusion matrix says, each number in 0 to 1.
+    """The scores of a confusion matrix, each in 0 to 1.
 
     Pixels of all images are counted together, as in PASCAL VOC and Cityscapes; means over images differ from these.
 
@@ -26,14 +31,14 @@ class Scores:
         dice: the mean of each class's Dice coefficient (F1), likewise.
         accuracy: the share of pixels whose class is right.
         iou: intersection over union of each class, in their order; None for one that does not occur.
-        pixels: how many were counted.
+        pixels: the number of pixels counted.
     """
 
-    miou: float
-    dice: float
-    accuracy: float
-    iou: tuple[float | None, ...]
-    pixels: int
+    miou: Share
+    dice: Share
+    accuracy: Share
+    iou: tuple[Share | None, ...]
+    pixels: Count
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
