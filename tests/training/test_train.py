@@ -279,8 +279,8 @@ def test_what_was_trained_is_loaded_again(tmp_path):
     [
         (None, "There is no checkpoint"),
         (b"nonsense", "is broken or no checkpoint|may hold code"),
-        ({"state_dict": {}}, "is no checkpoint of a pairing"),
-        ({"other": 1}, "is no checkpoint of a pairing"),
+        ({"state_dict": {}}, "is not a checkpoint of a pairing"),
+        ({"other": 1}, "is not a checkpoint of a pairing"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(tmp_path, content, told):

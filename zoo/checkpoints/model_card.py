@@ -55,16 +55,17 @@ def card_of(model: SegmentationModel, facts: SavedModel) -> str:
 
 
 def _facts(facts: SavedModel, size: int) -> Iterator[str]:
-    told = facts.preprocessing
-    low, high = told["value_range"]
+    pairing = facts.pairing.pairing()
+    preprocessing = facts.preprocessing
+    low, high = preprocessing.value_range
     yield table_row(["", ""])
     yield table_row(["---", "---"])
     for name, value in (
-        ("built by", f"`{facts.pairing['encoder']}`, `{facts.pairing['decoder']}`"),
+        ("built by", f"`{pairing.encoder}`, `{pairing.decoder}`"),
         ("parameters", f"{size:,}"),
-        ("classes", ", ".join(map(escaped, facts.classes)) or str(facts.pairing["classes"])),
-        ("images", f"values in {low:g} to {high:g}, less the mean {told['mean']}, divided by {told['std']}"),
-        ("pretrained encoder", escaped(str(facts.pairing["weights"] or "no"))),
+        ("classes", ", ".join(map(escaped, facts.classes)) or str(pairing.classes)),
+        ("images", f"values in {low:g} to {high:g}, less the mean {preprocessing.mean}, divided by {preprocessing.std}"),
+        ("pretrained encoder", escaped(pairing.weights or "no")),
         (
             "licences",
             f"encoder {facts.licences['encoder'] or 'not stated'}, decoder {facts.licences['decoder'] or 'not stated'}",

@@ -1,26 +1,29 @@
-"""What a saved model's `config.yaml` says: everything that its weights do not. Torch-free."""
+"""The facts of a model apart from its weights, as `config.yaml` and a checkpoint keep them. Torch-free."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from zoo.common.configuration import Strict, written
+from zoo.common.configuration import Strict, checked, written
 from zoo.common.options import plain
 from zoo.data.data_config import ColourEntry
 from zoo.pairing.pairing import Pairing
+from zoo.pairing.pairing_yaml import PairingFile
 from zoo.pairing.plan import Plan
 from zoo.registry.licenses import Licences
 from zoo.registry.registry import default_registry
 from zoo.registry.specs import Preprocessing
 
-__all__ = ["FORMAT", "LIBRARIES", "PluginVersion", "SavedModel", "plugins_of", "structure_of"]
+if TYPE_CHECKING:
+    from zoo.model.model import SegmentationModel
 
-FORMAT: Literal[1] = 1
+__all__ = ["ModelFacts", "SavedModel", "find_versions", "read_facts", "structure_of"]
+
 LIBRARIES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "segmentation-zoo")
 
 
@@ -31,85 +34,121 @@ class PluginVersion(Strict):
     version: str
 
 
-class SavedModel(Strict):
-    """A saved model's facts.
+class PreprocessingEntry(Strict):
+    """A `Preprocessing` as plain data."""
+
+    mean: list[float]
+    std: list[float]
+    value_range: Annotated[list[float], Field(min_length=2, max_length=2)]
+
+    def preprocessing(self) -> Preprocessing:
+        """Return the fact."""
+        low, high = self.value_range
+        return Preprocessing(mean=tuple(self.mean), std=tuple(self.std), value_range=(low, high))
+
+    @model_validator(mode="after")
+    def _is_valid(self) -> PreprocessingEntry:
+        self.preprocessing()
+        return self
+
+
+class ModelFacts(Strict):
+    """What a model is, apart from its weights.
+
+    Attributes:
+        pairing: ids and options, as `zoo.Pairing` takes them.
+        plan: the result of the negotiation; a later version must reach the same.
+        plugins: by id, the distributions of encoder and decoder.
+        classes: their names, if they have some.
+        colours: one a class, to draw masks with.
+        one_class_per_pixel: whether the classes exclude each other.
+        preprocessing: of images.
+        licences: of code and weights.
+    """
+
+    pairing: PairingFile
+    plan: dict[str, Any]
+    plugins: dict[str, PluginVersion]
+    classes: list[str] = []
+    colours: list[ColourEntry] = []
+    one_class_per_pixel: bool = True
+    preprocessing: PreprocessingEntry
+    licences: dict[Literal["encoder", "decoder", "weights"], str]
+
+    @classmethod
+    def of(cls, model: SegmentationModel, class_names: Sequence[str], **further: Any) -> Self:
+        """Return the facts of a model whose classes have these names."""
+        facts = {
+            "pairing": model.pairing.as_dict(),
+            "plan": structure_of(model.plan),
+            "plugins": _find_plugins(model.pairing),
+            "classes": list(class_names),
+            "colours": list(model.colours),
+            "one_class_per_pixel": model.has_one_class_per_pixel,
+            "preprocessing": plain(asdict(model.preprocessing)),
+            "licences": asdict(model.licences),
+        }
+        return cls.model_validate(facts | further)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        pairing = self.pairing.pairing()
+        if (count := len(self.preprocessing.mean)) != pairing.in_channels:
+            raise ValueError(f"preprocessing of {count} channels for images of {pairing.in_channels}")
+        for name, values in (("classes", self.classes), ("colours", self.colours)):
+            if values and len(values) != pairing.classes:
+                raise ValueError(f"{len(values)} {name} for a model of {pairing.classes} classes")
+        return self
+
+    def apply_to(self, model: SegmentationModel) -> None:
+        """Set the model's attributes that are facts."""
+        model.pairing = self.pairing.pairing()
+        model.preprocessing = self.preprocessing.preprocessing()
+        model.licences = Licences(**self.licences)
+        model.class_names, model.colours = tuple(self.classes), tuple(self.colours)
+        model.has_one_class_per_pixel = self.one_class_per_pixel
+
+
+class SavedModel(ModelFacts):
+    """The content of `config.yaml`.
 
     Attributes:
         format: of this file.
         weights: the name of the file of weights, in the same folder.
         sha256: of that file.
-        pairing: ids and options, as `zoo.Pairing` takes them.
-        plan: what the negotiation came to; a later version must come to the same.
-        plugins: by id, where encoder and decoder came from.
         versions: of the libraries that were installed.
-        classes: their names, if they have some.
-        colours: one a class, to draw masks with.
-        one_class_per_pixel: whether the classes exclude each other.
-        preprocessing: what an image must be put through.
-        licences: of code and weights.
-        metrics: whatever is known of how good it is.
+        metrics: how good the model is, as plain data.
     """
 
     format: Literal[1]
     weights: str = Field(pattern=r"^[\w-]+\.safetensors$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    pairing: dict[str, Any]
-    plan: dict[str, Any]
-    plugins: dict[str, PluginVersion]
     versions: dict[str, str]
-    classes: list[str] = []
-    colours: list[ColourEntry] = []
-    one_class_per_pixel: bool = True
-    preprocessing: dict[str, Any]
-    licences: dict[str, str]
     metrics: dict[str, Any] = {}
-
-    @classmethod
-    def of(
-        cls,
-        pairing: Pairing,
-        plan: Plan,
-        preprocessing: Preprocessing,
-        licences: Licences,
-        *,
-        weights: str,
-        sha256: str,
-        classes: tuple[str, ...],
-        colours: tuple[tuple[int, int, int], ...],
-        one_class_per_pixel: bool,
-        metrics: Mapping[str, Any],
-    ) -> SavedModel:
-        """Return the facts of a model."""
-        return cls(
-            format=FORMAT,
-            weights=weights,
-            sha256=sha256,
-            pairing=pairing.as_dict(),
-            plan=structure_of(plan),
-            plugins=plugins_of(pairing),
-            versions={name: found for name in LIBRARIES if (found := _version(name))},
-            classes=list(classes),
-            colours=list(colours),
-            one_class_per_pixel=one_class_per_pixel,
-            preprocessing=plain(asdict(preprocessing)),
-            licences=asdict(licences),
-            metrics=dict(metrics),
-        )
 
     def to_yaml(self) -> str:
         """Return the file's text."""
         return written(self.model_dump())
 
 
+_Facts = TypeVar("_Facts", bound=ModelFacts)
+
+
+def read_facts(model: type[_Facts], content: Mapping[Any, Any], problem: str) -> _Facts:
+    """Return the facts in a file's content; the message of a ConfigError begins with `problem`."""
+    parts: dict[str | int, type[Strict]] = {"pairing": PairingFile, "preprocessing": PreprocessingEntry}
+    return checked(model, dict(content), problem, lambda location: parts.get(location[0], model) if location else model)
+
+
 def structure_of(plan: Plan) -> dict[str, Any]:
-    """Return what of a plan the model's layers follow from, without its reasons, as plain data."""
+    """Return the part of a plan that determines the model's layers, without its reasons, as plain data."""
     facts = plain(plan.as_dict())
     routes = [{key: route[key] for key in ("source", "output", "adapters")} for route in facts["routes"]]
     return {"maps": facts["maps"], "routes": routes, "sizes": facts["sizes"], "encoder_options": facts["encoder_options"]}
 
 
-def plugins_of(pairing: Pairing) -> dict[str, PluginVersion]:
-    """Return which distribution each side of a pairing comes from, by its id; of a script's own none."""
+def _find_plugins(pairing: Pairing) -> dict[str, PluginVersion]:
+    """Return the distribution of each side of a pairing by its id, except for sides that a script registered."""
     registry = default_registry()
     entries = (registry.encoder(pairing.encoder), registry.decoder(pairing.decoder))
     return {
@@ -119,8 +158,12 @@ def plugins_of(pairing: Pairing) -> dict[str, PluginVersion]:
     }
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
+def find_versions() -> dict[str, str]:
+    """Return the versions of the installed libraries that a model depends on."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -18,9 +18,9 @@ from torch import Tensor
 from zoo.checkpoints.hub import CONFIG
 from zoo.checkpoints.matching import check_finite
 from zoo.checkpoints.model_card import CARD, card_of
-from zoo.checkpoints.saved_model import SavedModel
+from zoo.checkpoints.saved_model import SavedModel, find_versions, read_facts
 from zoo.common.atomic_write import replace_file
-from zoo.common.configuration import checked, read_mapping
+from zoo.common.configuration import read_mapping
 from zoo.common.regular_files import is_folder, is_regular, resolve_links
 from zoo.errors import ConfigError, OptionError
 from zoo.model.model import SegmentationModel
@@ -68,15 +68,12 @@ def save(
     content = serialize({key: _on_cpu(value) for key, value in model.state_dict().items()})
     sha256 = hashlib.sha256(content).hexdigest()
     facts = SavedModel.of(
-        model.pairing,
-        model.plan,
-        model.preprocessing,
-        model.licences,
-        weights=_name_beside(before, sha256),
+        model,
+        names,
+        format=1,
+        versions=find_versions(),
+        weights=_choose_name(before, sha256),
         sha256=sha256,
-        classes=tuple(names),
-        colours=model.colours,
-        one_class_per_pixel=model.has_one_class_per_pixel,
         metrics=_plain(metrics or {}, "metrics"),
     )
     try:
@@ -91,8 +88,8 @@ def save(
     return Path(folder)
 
 
-def _name_beside(before: SavedModel | None, sha256: str) -> str:
-    """Return what the file of weights is to be called, so that those which are there stay whole until others are named."""
+def _choose_name(before: SavedModel | None, sha256: str) -> str:
+    """Return a name for the file of weights other than that of the weights before, which stay until the new ones are whole."""
     if before is None:
         return WEIGHTS
     if before.sha256 == sha256:
@@ -140,7 +137,7 @@ def _current(place: Path) -> SavedModel | None:
     path = place / CONFIG
     if not os.path.lexists(path):
         return None
-    return checked(SavedModel, read_mapping(path, "format: 1"), f"{path} is no saved model's, and is not replaced")
+    return read_facts(SavedModel, read_mapping(path, "format: 1"), f"{path} is not a saved model's, and is not replaced")
 
 
 def _write_all(place: Path, facts: SavedModel, content: bytes, model: SegmentationModel) -> None:

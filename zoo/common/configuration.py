@@ -262,7 +262,7 @@ def _format_error(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str
         size = content["size"]
         key, found = (f"size.{location[1]}", size[location[1]]) if isinstance(location[1], int) else ("size", size)
         return f"  {key}: a side is a whole number from 1 to {LONGEST_SIDE:,}, or a pair [height, width]; found {found!r}."
-    named = [part for part in location if part not in _TAGS]
+    named = location[:1] + [part for part in location[1:] if part not in _TAGS]
     key = ".".join(str(part) for part in named) or "the file"
     if error["type"] == "extra_forbidden":
         allowed = list(model_at(location[:-1]).model_fields)

@@ -8,17 +8,15 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from zoo.checkpoints.saved_model import plugins_of, structure_of
+from zoo.checkpoints.saved_model import ModelFacts
 from zoo.common.devices import choose_device, is_out_of_memory
 from zoo.common.foreign_code import ForeignError, no_exits
-from zoo.common.json_files import as_json
 from zoo.common.regular_files import files_at, sha256_of
 from zoo.data.checked_samples import check_on_read, notes_on_samples
 from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, random_parts
@@ -26,7 +24,6 @@ from zoo.data.segmentation_data import SegmentationData
 from zoo.data.tasks.optional_packages import install_commands
 from zoo.errors import ConfigError, DataError, OptionError
 from zoo.model.building import build_pairing
-from zoo.model.model import SegmentationModel
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.resolve import resolve
 from zoo.training.channels_last import takes_channels_last
@@ -91,7 +88,13 @@ def fit(
     choose_device(settings.device)  # as is a device that is not there
     kinds = {name: type(samples).__qualname__ for name, samples in data.parts()}
     data = check_on_read(data)
-    facts = _facts(pairing, data)
+    facts = {
+        "pairing": pairing.as_dict() if isinstance(pairing, Pairing) else None,
+        "data": data.name,
+        "classes": list(data.classes),
+        "colours": [list(colour) for colour in data.colours],
+        "ignored": data.ignored,
+    }
     fingerprint = data.fingerprint or fingerprint_of_samples(data.parts(), kinds)
     if data.fingerprint is None:
         for note in (*notes_on_samples(data), *_notes_on_random_parts(fingerprint)):
@@ -100,13 +103,15 @@ def fit(
     if files := _digests([*_weights_files(pairing), *plugins]):
         identity["files"] = files
     claim_folder(output, identity, fingerprint)
-    facts["run"] = run_id(identity, fingerprint)
-    if (done := read_result(output, facts["run"])) is not None:
+    run_hash = run_id(identity, fingerprint)
+    if (done := read_result(output, run_hash)) is not None:
         return done
     torch.manual_seed(seed_of("weights", settings.seed) % 2**63)
+    checkpoint_facts: dict[str, Any] = {"run": run_hash}
     if isinstance(pairing, Pairing):
         built = build_pairing(pairing)
-        facts |= _model_facts(built)
+        built.colours = data.colours
+        checkpoint_facts["model"] = ModelFacts.of(built, data.classes).model_dump(mode="json")
         model: nn.Module = built
     else:
         model = pairing
@@ -118,7 +123,7 @@ def fit(
             settings,
             output,
             size=size,
-            facts=facts,
+            facts=checkpoint_facts,
             memory_format=_memory_format(model, data, settings, size),
             show_progress=show_progress,
             tell=tell,
@@ -136,7 +141,7 @@ def fit(
         checkpoint=output / f"{outcome.tested}.ckpt",
     )
     if outcome.is_first:
-        write_result(output, result, facts["run"])
+        write_result(output, result, run_hash)
     return result
 
 
@@ -178,16 +183,6 @@ def crop_size(data: SegmentationData, settings: TrainSettings) -> tuple[int, int
     return size if isinstance(size, tuple) else (size, size)
 
 
-def _facts(pairing: Pairing | nn.Module, data: SegmentationData) -> dict[str, Any]:
-    return {
-        "pairing": pairing.as_dict() if isinstance(pairing, Pairing) else None,
-        "data": data.name,
-        "classes": list(data.classes),
-        "colours": [list(colour) for colour in data.colours],
-        "ignored": data.ignored,
-    }
-
-
 def _weights_files(pairing: Pairing | nn.Module) -> list[Path]:
     """Return the files from which an encoder's weights come, if they come from files."""
     return files_at(pairing.weights) if isinstance(pairing, Pairing) and pairing.weights else []
@@ -202,15 +197,6 @@ def _digests(paths: Iterable[Path]) -> dict[str, list[str]]:
         except OSError as cause:
             raise OptionError(f"{path} cannot be read: {cause.strerror or cause}. Give a file that can.") from cause
     return dict(found)
-
-
-def _model_facts(model: SegmentationModel) -> dict[str, Any]:
-    return {
-        "plan": structure_of(model.plan),
-        "plugins": {id: each.model_dump() for id, each in plugins_of(model.pairing).items()},
-        "preprocessing": as_json(asdict(model.preprocessing)),
-        "licences": as_json(asdict(model.licences)),
-    }
 
 
 def _memory_format(
