@@ -519,7 +519,7 @@ def test_without_adapters_a_single_stride_is_refused_once_with_every_level():
     assert len(problems) == 4
     for number, (problem, stride) in enumerate(zip(problems, (4, 8, 16, 32), strict=True), start=1):
         assert problem.startswith(f"level {number} (stride {stride}): ")
-        missing = "alone is no pyramid" if stride == 16 else f"gives no map at stride {stride};"
+        missing = "alone is not a pyramid" if stride == 16 else f"gives no map at stride {stride};"
         assert missing in problem
         assert "simple feature pyramid level" in problem
         assert "8 -> 8 (+" in problem

@@ -1,4 +1,4 @@
-"""Pure and torch-free: a pyramid and a decoder's needs make a plan, or every reason why not."""
+"""Negotiate: make a plan from a pyramid and a decoder's needs, or give every reason why there is none. Pure and torch-free."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["negotiate"]
 SYNTHESISED = range(2, 6)
 """The levels (strides 4, 8, 16, 32) of the pyramid that is made from a single stride, as in ViTDet."""
 SYNTHESISED_CHANNELS = 256
-"""The width of that pyramid where the decoder names none, as in ViTDet."""
+"""The width of that pyramid if the decoder does not name one, as in ViTDet."""
 
 
 def negotiate(
@@ -34,23 +34,23 @@ def negotiate(
     size_policy: str = "auto",
     in_channels: int = 3,
 ) -> Plan:
-    """Match what an encoder gives with what a decoder needs, in a fixed order of preference.
+    """Match the maps of an encoder with the needs of a decoder, in a fixed order of preference.
 
-    Maps are selected first: one a stride, the last of equals; the `levels` finest strides; the decoder's exact strides;
-    the coarsest `max_levels`. What is selected is projected to the decoder's width where it asks for one. A stride that is
-    missing between two others is filled, learned; strides beyond the encoder's are synthesised, and from an encoder of a
-    single stride the pyramid of strides 4 to 32 is. The source of a missing stride is the nearest map, of two the finer.
+    First, maps are selected: one a stride, the last of equals; the `levels` finest strides; the decoder's exact strides;
+    the coarsest `max_levels`. Selected maps are projected to the decoder's width, if it requires one. A learned adapter
+    fills a stride that is missing between two others. Strides beyond the encoder's are synthesized; for an encoder of a
+    single stride, the whole pyramid of strides 4 to 32. A missing stride is made from the nearest map, of two the finer.
 
     Args:
         pyramid: every map the encoder can give, fine to coarse.
-        needs: what the decoder asks for.
+        needs: of the decoder.
         encoder: the encoder's id, for messages and the plan.
         decoder: the decoder's id, likewise.
         levels: how many strides to use, counted from the finest; of an encoder of a single stride, how many maps a decoder
             gets that takes several of one stride. None for all.
         adapters: "auto", or "none" to insert nothing.
         sizes: the image sizes that the encoder takes.
-        image_size: the (H, W) that the model will see; None where it may vary.
+        image_size: (H, W) of the images; None if it may vary.
         size_policy: "auto", "pad", "resize" or "error".
         in_channels: the image's channels, for a decoder that gets the image as well.
 
@@ -58,31 +58,31 @@ def negotiate(
         NegotiationError: nothing fits; the message names the encoder, the decoder, each level and what would fix it.
     """
     choice = _choose(pyramid, needs, levels)
-    routes = tuple(_route(rung, choice, needs) for rung in choice.rungs)
+    routes = tuple(_make_route(rung, choice, needs) for rung in choice.rungs)
     problems = list(choice.problems)
     if adapters == "none":
-        problems += [_inserted(level, route) for level, route in enumerate(routes, start=1) if route.adapters]
+        problems += [_describe_insertion(level, route) for level, route in enumerate(routes, start=1) if route.adapters]
     if problems:
-        raise NegotiationError(_refusal(encoder, decoder, pyramid, needs, choice, problems))
+        raise NegotiationError(_format_refusal(encoder, decoder, pyramid, needs, choice, problems))
     return Plan(
         encoder=encoder,
         decoder=decoder,
-        routes=(_image_route(in_channels), *routes) if needs.image else routes,
+        routes=(_make_image_route(in_channels), *routes) if needs.image else routes,
         unused=tuple(Unused(source=entry, reason=choice.dropped[entry]) for entry in pyramid if entry in choice.dropped),
         sizes=plan_sizes(sizes, size_multiple=_size_multiple(routes), image_size=image_size, policy=size_policy),
     )
 
 
-def _image_route(in_channels: int) -> Route:
+def _make_image_route(in_channels: int) -> Route:
     image = FeatureMap(name="image", channels=in_channels, stride=1)
     return Route(source=image, output=image, reason="the image itself, which the decoder takes as well", is_image=True)
 
 
 def _size_multiple(routes: Sequence[Route]) -> int:
-    """Return what H and W must be multiples of, so that every map is a whole one.
+    """Return the number that H and W must be multiples of, so that every map has a whole number of pixels.
 
-    A coarser map that an adapter makes counts as well where its stride is a power of two: it halves 5 x 7 places to 3 x 4,
-    and a decoder that doubles these gets 6 x 8.
+    A coarser map made by an adapter counts as well if its stride is a power of two: it halves 5 x 7 pixels to 3 x 4, which a
+    decoder doubles to 6 x 8.
     """
     coarsest = max(route.source.stride for route in routes)
     multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
@@ -92,7 +92,7 @@ def _size_multiple(routes: Sequence[Route]) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rung:
-    """One decoder input before its adapters are planned: the level it is to have and the map it is made from."""
+    """One decoder input before its adapters are planned: its level and the map it is made from."""
 
     level: int
     source: FeatureMap
@@ -107,7 +107,7 @@ class _Choice:
 
 
 def _choose(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
-    finest = _finest(needs)
+    finest = _finest_level(needs)
     usable = tuple(entry for entry in pyramid if entry.level >= finest)
     too_fine = {
         entry: f"the decoder takes no map finer than stride {needs.finest_stride}" for entry in pyramid if entry.level < finest
@@ -124,14 +124,14 @@ def _choose(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
 def _choose_usable(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
     if needs.one_stride or (not needs.distinct_strides and needs.strides is None):
         return _choose_every_map(pyramid, needs, levels)
-    dropped = _earlier_of_one_stride(pyramid)
+    dropped = _explain_earlier_of_one_stride(pyramid)
     at = {entry.level: entry for entry in pyramid if entry not in dropped}
-    wanted, problems = (_ladder if needs.strides is None else _exact)(sorted(at), needs, levels)
+    wanted, problems = (_choose_ladder if needs.strides is None else _choose_exact)(sorted(at), needs, levels)
     if needs.max_levels is not None:
         wanted = wanted[-needs.max_levels :]
     if not problems and (not wanted or len(wanted) < needs.min_levels):
-        problems.append(_too_few(len(wanted), needs, levels))
-    rungs = tuple(_rung(level, at, wanted) for level in wanted)
+        problems.append(_describe_too_few(len(wanted), needs, levels))
+    rungs = tuple(_make_rung(level, at, wanted) for level in wanted)
     sources = {rung.source for rung in rungs}
     for level, entry in at.items():
         if entry not in sources:
@@ -139,15 +139,15 @@ def _choose_usable(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choic
     return _Choice(rungs=rungs, dropped=dropped, problems=problems)
 
 
-def _exact(given: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
-    """Return the levels of the strides that the decoder names; and what `levels` leaves out of them.
+def _choose_exact(present: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
+    """Return the levels of the strides that the decoder names, and a problem for each that `levels` leaves out.
 
-    A decoder that works with fewer gets the coarsest that is left in the place of a coarser one.
+    For a decoder that works with fewer, the coarsest level that is left replaces coarser ones.
     """
     wanted = [round(math.log2(stride)) for stride in needs.strides or ()]
     if levels is None:
         return wanted, []
-    coarsest = given[levels - 1] if levels < len(given) else 99
+    coarsest = present[levels - 1] if levels < len(present) else 99
     left = sorted({min(level, coarsest) for level in wanted})[:levels]
     if left == wanted or (needs.min_levels <= len(left) and needs.min_levels < len(wanted)):
         return left, []
@@ -155,44 +155,42 @@ def _exact(given: list[int], needs: Needs, levels: int | None) -> tuple[list[int
     return wanted, [f"stride {2**level} is needed and levels={levels} leaves it out; choose a higher levels=" for level in lost]
 
 
-def _ladder(given: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
-    """Return the levels to have, fine to coarse, `levels` of them where that many can be; and what is wrong with `levels`."""
-    limit = _limit(needs)
-    ladder = [level for level in given[:levels] if level <= limit]
+def _choose_ladder(present: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
+    """Return the levels of the decoder's inputs, fine to coarse, if possible `levels` of them; and problems with `levels`."""
+    limit = _coarsest_level(needs)
+    ladder = [level for level in present[:levels] if level <= limit]
     least = max(needs.min_levels, levels or 1)
-    for missing in _missing(ladder, given, least > needs.min_levels, range(_finest(needs), limit + 1)):
+    for missing in _missing_levels(ladder, present, least > needs.min_levels, range(_finest_level(needs), limit + 1)):
         if len(ladder) >= least:
             break
         ladder = sorted({*ladder, *missing})
-    if levels is not None and len(ladder) < levels and len(given) < levels:
-        made = f", and {len(ladder)} can be made of them" if len(ladder) > len(given) else ""
-        most = max(len(ladder), len(given))
+    if levels is not None and len(ladder) < levels and len(present) < levels:
+        made = f", and {len(ladder)} can be made of them" if len(ladder) > len(present) else ""
+        most = max(len(ladder), len(present))
         return ladder, [
-            f"levels={levels} asks for {levels} strides, the encoder gives {len(given)}{made}; ask for at most {most}"
+            f"levels={levels} asks for {levels} strides, the encoder gives {len(present)}{made}; ask for at most {most}"
         ]
     return ladder[:levels], []
 
 
-def _missing(ladder: list[int], given: list[int], only_usual: bool, allowed: range) -> Iterator[list[int]]:
-    """Yield what makes a ladder longer, the best first, to the usual strides 4 to 32 and, unless `only_usual`, beyond.
-
-    From one stride these four are made at once. Else it is the gaps, then ever finer strides, then ever coarser ones.
-    """
+def _missing_levels(ladder: list[int], present: list[int], only_usual: bool, allowed: range) -> Iterator[list[int]]:
+    """Yield levels that make a ladder longer, the best first: strides 4 to 32 and, unless `only_usual`, finer ones."""
     usual = [level for level in SYNTHESISED if level in allowed]
-    if len(given) == 1:
-        yield usual
+    if len(present) == 1:
+        yield usual  # together: every level of a pyramid made from one map is synthesized in the same way
         finest, coarsest = min([*usual, *ladder, allowed.stop]), 99
     else:
+        # Gaps first, since their source is nearest; then finer levels, which show more detail than coarser ones.
         yield from ([level] for level in range(ladder[0], ladder[-1]) if level not in ladder) if ladder else ()
         finest, coarsest = (ladder[0], ladder[-1]) if ladder else (allowed.stop, allowed.stop - 1)
         yield from ([level] for level in reversed(usual) if level < finest)
         yield from ([level] for level in usual if level > coarsest)
         finest = min(finest, SYNTHESISED[0])
-    if not only_usual:
+    if not only_usual:  # stride 2 or 1 only where the decoder itself needs that many maps: they are large
         yield from ([level] for level in range(finest - 1, -1, -1) if level in allowed)
 
 
-def _rung(level: int, at: Mapping[int, FeatureMap], wanted: Sequence[int]) -> _Rung:
+def _make_rung(level: int, at: Mapping[int, FeatureMap], wanted: Sequence[int]) -> _Rung:
     if len(at) == 1 and len(wanted) > 1:
         return _Rung(level=level, source=next(iter(at.values())), how="synthesise")
     if level in at:
@@ -203,28 +201,32 @@ def _rung(level: int, at: Mapping[int, FeatureMap], wanted: Sequence[int]) -> _R
 
 
 def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
-    """Choose for a decoder that takes maps of one stride together, alone or with those of others.
+    """Choose for a decoder that takes several maps of one stride, such as DPT, which takes four.
 
-    `levels` counts strides; maps, where the encoder has a single stride.
+    `levels` counts strides, or maps if the encoder has a single stride.
     """
+    # 1. Keep the strides that `levels` and the decoder's output stride allow.
     problems = []
-    given = sorted({entry.level for entry in pyramid})
-    counted, most = ("maps", len(pyramid)) if len(given) == 1 else ("strides", len(given))
+    present = sorted({entry.level for entry in pyramid})
+    counted, most = ("maps", len(pyramid)) if len(present) == 1 else ("strides", len(present))
     if levels is not None and levels > most:
         problems.append(f"levels={levels} asks for {levels} {counted}, the encoder gives {most}; ask for at most {most}")
-    cut = given[:levels]
-    kept = [entry for entry in pyramid if entry.level in cut and entry.level <= _limit(needs)]
+    cut = present[:levels]
+    kept = [entry for entry in pyramid if entry.level in cut and entry.level <= _coarsest_level(needs)]
     dropped = {
         entry: _reason_against(entry.level, needs, levels if entry.level not in cut else None)
         for entry in pyramid
         if entry not in kept
     }
+    # 2. For a decoder of one stride, keep the stride that it names, or the one with the most maps.
     if needs.one_stride:
         level = _fullest_level(kept, needs)
         reason = f"the decoder takes maps of one stride, here {2**level}"
         dropped |= {entry: reason for entry in kept if entry.level != level}
         kept = [entry for entry in kept if entry.level == level]
-    limits = [limit for limit in (needs.max_levels, levels if len(given) == 1 else None) if limit is not None]
+    # 3. Of too many maps of one stride, take evenly spaced ones: neighboring blocks of a transformer are nearly alike.
+    #    Of too many strides, take the coarsest, as everywhere.
+    limits = [limit for limit in (needs.max_levels, levels if len(present) == 1 else None) if limit is not None]
     count = min(limits, default=len(kept))
     if len(kept) > count:
         if len({entry.level for entry in kept}) == 1:
@@ -235,12 +237,15 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
             reason = _reason_against(kept[0].level, needs, None)
         dropped |= {entry: reason for index, entry in enumerate(kept) if index not in taken}
         kept = [entry for index, entry in enumerate(kept) if index in taken]
+    # 4. Too few maps are an error: adapters make further strides, not further maps of one stride.
     if not problems and needs.one_stride and len(kept) < needs.min_levels:
         where = f"at one stride; the encoder has {len(kept)} at stride {2**level}"
         problems.append(f"the decoder needs at least {needs.min_levels} feature maps {where}; choose another encoder")
     elif not problems and (not kept or len(kept) < needs.min_levels):
         made = f"needs=zoo.Needs(min_levels={needs.min_levels}), by which missing strides are made"
-        problems.append(f"{_too_few(len(kept), needs, levels)}, or, where the decoder is yours, register it with {made}")
+        problems.append(
+            f"{_describe_too_few(len(kept), needs, levels)}, or, where the decoder is yours, register it with {made}"
+        )
     rungs = tuple(_Rung(level=entry.level, source=entry, how="select") for entry in kept)
     return _Choice(rungs=rungs, dropped=dropped, problems=problems)
 
@@ -253,26 +258,26 @@ def _fullest_level(maps: Sequence[FeatureMap], needs: Needs) -> int:
     return max(sorted(set(levels)), key=levels.count, default=0)
 
 
-def _finest(needs: Needs) -> int:
+def _finest_level(needs: Needs) -> int:
     return needs.finest_stride.bit_length() - 1
 
 
-def _limit(needs: Needs) -> int:
+def _coarsest_level(needs: Needs) -> int:
     return 99 if needs.output_stride is None else round(math.log2(needs.output_stride))
 
 
-def _too_few(count: int, needs: Needs, levels: int | None) -> str:
+def _describe_too_few(count: int, needs: Needs, levels: int | None) -> str:
     advice = "another encoder" if levels is None else "a higher levels=, or another encoder"
     left = f"{count} {'is' if count == 1 else 'are'} left"
     return f"the decoder needs at least {needs.min_levels} feature maps and {left}; choose {advice}"
 
 
-def _earlier_of_one_stride(maps: Sequence[FeatureMap]) -> dict[FeatureMap, str]:
+def _explain_earlier_of_one_stride(maps: Sequence[FeatureMap]) -> dict[FeatureMap, str]:
     last = {entry.level: entry for entry in maps}
-    return {entry: _passed_over(entry, last[entry.level]) for entry in maps if last[entry.level] is not entry}
+    return {entry: _reason_for_earlier(entry, last[entry.level]) for entry in maps if last[entry.level] is not entry}
 
 
-def _passed_over(entry: FeatureMap, later: FeatureMap) -> str:
+def _reason_for_earlier(entry: FeatureMap, later: FeatureMap) -> str:
     if entry.stride == later.stride:
         return f"shares stride {entry.stride:g} with {later.name}, which comes later"
     return f"is nearest to stride {2**entry.level}, as is {later.name} (stride {later.stride:g}), which comes later"
@@ -283,13 +288,13 @@ def _reason_against(level: int, needs: Needs, levels: int | None) -> str:
         return f"levels={levels} keeps the {f'{levels} finest strides' if levels > 1 else 'finest stride'}"
     if needs.strides is not None:
         return f"the decoder takes strides {', '.join(map(str, needs.strides))}"
-    if level > _limit(needs):
+    if level > _coarsest_level(needs):
         return f"the decoder wants no map coarser than stride {needs.output_stride}"
     count = needs.max_levels
     return f"the decoder takes {count} map{'s' if count != 1 else ''}, the coarsest"
 
 
-def _route(rung: _Rung, choice: _Choice, needs: Needs) -> Route:
+def _make_route(rung: _Rung, choice: _Choice, needs: Needs) -> Route:
     source = rung.source
     if rung.how == "select":
         reason = _reason_for(rung, choice, needs)
@@ -318,33 +323,35 @@ def _reason_for(rung: _Rung, choice: _Choice, needs: Needs) -> str:
     stride = f"stride {rung.source.stride:g}"
     rivals = [entry.name for entry in choice.dropped if entry.level == rung.source.level]
     if rivals and needs.distinct_strides:
-        return f"last of the maps at {stride} (others: {_some(rivals)})"
+        return f"last of the maps at {stride} (others: {_shorten(rivals)})"
     if rivals:
-        return f"chosen among the maps at {stride}; left out: {_some(rivals)}"
+        return f"chosen among the maps at {stride}; left out: {_shorten(rivals)}"
     if sum(other.level == rung.level for other in choice.rungs) > 1:
         return f"one of several maps at {stride}; the decoder takes them all"
     return f"the only map at {stride}"
 
 
-def _some(names: Sequence[str]) -> str:
+def _shorten(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:2])} ... {names[-1]}"
 
 
-def _inserted(level: int, route: Route) -> str:
+def _describe_insertion(level: int, route: Route) -> str:
     adapter = route.adapters[0]
     if adapter.kind == "project":
-        missing = f"{route.source} has not the decoder's {adapter.out_channels} channels"
+        missing = f"{route.source} does not have the decoder's {adapter.out_channels} channels"
     elif adapter.steps:
         missing = f"the encoder gives no map at stride {2**route.output.level}"
     else:
-        missing = f"{route.source} alone is no pyramid"
+        missing = f"{route.source} alone is not a pyramid"
     return (
         f"level {level} (stride {2**route.output.level}): {missing}; it would need a {adapter} after {route.source.name}; "
         "allow it with adapters='auto'"
     )
 
 
-def _refusal(encoder: str, decoder: str, pyramid: Pyramid, needs: Needs, choice: _Choice, problems: Sequence[str]) -> str:
+def _format_refusal(
+    encoder: str, decoder: str, pyramid: Pyramid, needs: Needs, choice: _Choice, problems: Sequence[str]
+) -> str:
     lines = [f"{encoder} cannot serve {decoder} as asked.", f"  {decoder} needs: {needs}", f"  {encoder} gives:"]
     for state, alike in groupby(pyramid, key=lambda entry: choice.dropped.get(entry)):
         entries = list(alike)

@@ -1,4 +1,4 @@
-"""What a negotiation comes to: plain facts that explain, build and save read. Torch-free."""
+"""The result of a negotiation: plain facts that explain, build and save read. Torch-free."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Adapter:
         return learned + self.widths[-1] * out + 9 * out * out + 4 * out
 
     def __str__(self) -> str:
-        return f"{self._what()} {self.in_channels} -> {self.out_channels} (+{self.parameters:,} parameters)"
+        return f"{self._describe()} {self.in_channels} -> {self.out_channels} (+{self.parameters:,} parameters)"
 
-    def _what(self) -> str:
+    def _describe(self) -> str:
         if self.kind == "project":
             return "1x1 convolution"
         factor = 2 ** abs(self.steps)
@@ -70,7 +70,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One decoder input: the encoder's map it comes from (or the image), what is put between, and why."""
+    """One decoder input: the encoder's map it comes from (or the image), the adapters between, and why."""
 
     source: FeatureMap
     output: FeatureMap
@@ -96,9 +96,9 @@ class Plan:
         decoder: the decoder's id.
         routes: one a decoder input, fine to coarse.
         unused: the maps left out.
-        sizes: what happens to an image whose size the encoder does not take.
-        encoder_options: what the plan adds to the encoder's options, such as the output stride that the decoder wants.
-        notes: what else was decided, and why.
+        sizes: how an image is treated whose size the encoder does not take.
+        encoder_options: additions of the plan to the encoder's options, such as the output stride that the decoder wants.
+        notes: further decisions, and why.
     """
 
     encoder: str

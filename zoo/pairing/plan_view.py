@@ -1,4 +1,4 @@
-"""What a plan says to a person: per level the source map, channels, stride, adapter and reason. Torch-free."""
+"""Show a plan to a person: per level the source map, channels, stride, adapter and reason. Torch-free."""
 
 from __future__ import annotations
 

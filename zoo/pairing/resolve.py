@@ -31,7 +31,7 @@ def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder
     """Find both sides of a pairing and negotiate.
 
     Args:
-        pairing: what was asked for.
+        pairing: ids and options.
         encoder: the encoder, where it is a module that no registry knows; None to look its id up.
         decoder: the decoder, likewise.
 
@@ -45,9 +45,9 @@ def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder
     decoder = decoder or registry.decoder(pairing.decoder)
     needs = decoder.needs(pairing.decoder_options)
     if needs.output_stride is None or "output_stride" in pairing.encoder_options:
-        plan, note = _negotiated(encoder, decoder, pairing, pairing.encoder_options, needs), ""
+        plan, note = _negotiate(encoder, decoder, pairing, pairing.encoder_options, needs), ""
     else:
-        plan, note = _dilated_if_wanted(encoder, decoder, pairing, needs, needs.output_stride)
+        plan, note = _negotiate_dilated(encoder, decoder, pairing, needs, needs.output_stride)
     notes = (note, _output_note(decoder, plan))
     return Resolved(
         pairing=pairing,
@@ -57,7 +57,7 @@ def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder
     )
 
 
-def _negotiated(
+def _negotiate(
     encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, options: Mapping[str, Any], needs: Needs
 ) -> Plan:
     return negotiation.negotiate(
@@ -74,20 +74,20 @@ def _negotiated(
     )
 
 
-def _dilated_if_wanted(
+def _negotiate_dilated(
     encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, needs: Needs, wanted: int
 ) -> tuple[Plan, str]:
-    """Hand the output stride that a decoder wants to an encoder that can dilate; return the plan and what was decided."""
+    """Pass the output stride that a decoder wants to an encoder that can dilate; return the plan and a note on the decision."""
     wish = f"{decoder.id} wants output stride {wanted}"
     able = encoder.output_strides(pairing.encoder_options)
     usual = encoder.pyramid(pairing.encoder_options)
     if wanted in able and pairing.adapters == "auto":
         dilation = {"output_stride": wanted}
-        plan = _negotiated(encoder, decoder, pairing, {**pairing.encoder_options, **dilation}, needs)
+        plan = _negotiate(encoder, decoder, pairing, {**pairing.encoder_options, **dilation}, needs)
         if _is_dilated(plan, usual):
             note = f"{wish}; {encoder.id} is built with output_stride={wanted} (dilated)."
             return replace(plan, encoder_options=Options(dilation)), note
-    plan = _negotiated(encoder, decoder, pairing, pairing.encoder_options, needs)
+    plan = _negotiate(encoder, decoder, pairing, pairing.encoder_options, needs)
     if all(2**entry.level <= wanted for entry in usual):
         return plan, ""
     if wanted in able:
@@ -105,7 +105,7 @@ def _is_dilated(plan: Plan, usual: Pyramid) -> bool:
 
 
 def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
-    """Say how the output comes to the image's resolution."""
+    """Return a note on how the output reaches the image's resolution."""
     finest, stride = plan.pyramid[0], decoder.spec.out_stride
     if stride is None:
         return ""

@@ -1,4 +1,4 @@
-"""What a plan does with an image of a size that the encoder does not take. Torch-free."""
+"""How a plan treats an image of a size that the encoder does not take. Torch-free."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["SizePlan", "plan_sizes"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizePlan:
-    """What the model does with an image whose size its encoder does not take as it is.
+    """How the model treats an image whose size its encoder does not take.
 
     Attributes:
-        policy: what was asked for: "auto", "pad", "resize" or "error".
-        sizes: what the encoder takes as it is built for this plan, its coarsest stride included.
-        image_size: the size that the encoder's factory is given; None for none.
-        asked: the image size the pairing named; None where it may vary.
+        policy: of the pairing: "auto", "pad", "resize" or "error".
+        sizes: those that the encoder takes as it is built for this plan, its coarsest stride included.
+        image_size: the size that the encoder's factory receives, if any.
+        asked: the image size of the pairing; None if it may vary.
     """
 
     policy: str = "auto"
@@ -52,9 +52,9 @@ class SizePlan:
         return "size_policy='error' refuses sizes, which a graph does not" if self.policy == "error" else None
 
     def fit_open(self, height: int, width: int, larger: Callable[..., Any]) -> tuple[Literal["as is", "pad", "resize"], Size]:
-        """Return the same for a size that an export keeps open: nothing is left out for a size that needs it not.
+        """Return the same for a size that an export keeps open: every step is kept, for sizes that do not need it too.
 
-        It holds where there is no `why_closed`; `larger` is `torch.sym_max`, which this module does without.
+        Valid if `why_closed` is None; `larger` is `torch.sym_max`, which this torch-free module cannot import.
         """
         if self.sizes.takes_any:
             return "as is", (height, width)
@@ -62,22 +62,22 @@ class SizePlan:
         return ("resize" if self.policy == "resize" else "pad"), target
 
     def refusal(self, height: int, width: int) -> str:
-        """Return which sizes are taken, and what to do about one that is refused."""
+        """Return a message: the sizes that the model takes, and how to build it for one that it refuses."""
         takes = format_size(self.sizes.fixed) if self.sizes.fixed else str(self.sizes)
         if self.policy == "pad":
             takes = f"up to {takes}"
         advice = "size_policy='auto' pads and resizes"
         if self.sizes.adapts and self.asked is None:
             advice += ", image_size=(H, W) makes the encoder for another size"
-        return f"images of {takes} (size_policy={self.policy!r}); found {height} x {width}. Build anew: {advice}."
+        return f"images of {takes} (size_policy={self.policy!r}); found {height} x {width}. Build it again: {advice}."
 
     @property
     def note(self) -> str:
         """What happens to images, why, and what it costs."""
-        notes = [self._made_for(), self._otherwise()]
+        notes = [self._describe_built_size(), self._describe_other_sizes()]
         return " ".join(note[0].upper() + note[1:] for note in notes if note)
 
-    def _made_for(self) -> str:
+    def _describe_built_size(self) -> str:
         if self.image_size is None:
             if self.asked is not None and self.sizes.fixed not in (None, self.asked):
                 made_for = format_size(self.sizes.fixed)
@@ -85,10 +85,10 @@ class SizePlan:
             return ""
         text = f"the encoder is made for {format_size(self.image_size)}"
         if self.asked is not None and self.asked != self.image_size:
-            text += f", which holds {format_size(self.asked)} at {_share(self.image_size, self.asked)} more pixels"
+            text += f", which holds {format_size(self.asked)} at {_format_excess(self.image_size, self.asked)} more pixels"
         return text + "."
 
-    def _otherwise(self) -> str:
+    def _describe_other_sizes(self) -> str:
         sizes, policy = self.sizes, f"(size_policy={self.policy!r})"
         padded = "padded right and bottom with zeros, and the logits cropped"
         resized = "resized (bilinear), and the logits resized back"
@@ -99,8 +99,8 @@ class SizePlan:
             if self.policy == "pad":
                 return f"a smaller image is {padded}; a larger one is refused {policy}."
             cost = f"every image costs as much as one of {format_size(sizes.fixed)}"
-            can_be_told = sizes.adapts and self.asked is None
-            way_out = "; build with image_size=(H, W) to keep larger ones' detail" if can_be_told else ""
+            can_adapt = sizes.adapts and self.asked is None
+            way_out = "; build with image_size=(H, W) to keep larger ones' detail" if can_adapt else ""
             if self.policy == "resize":
                 return f"{where} is {resized} {policy}: {cost}{way_out}."
             return (
@@ -148,5 +148,5 @@ def plan_sizes(sizes: ImageSizes, *, size_multiple: int, image_size: Size | None
     return plan
 
 
-def _share(larger: Size, smaller: Size) -> str:
+def _format_excess(larger: Size, smaller: Size) -> str:
     return f"{larger[0] * larger[1] / (smaller[0] * smaller[1]) - 1:.0%}"
