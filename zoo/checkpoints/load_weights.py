@@ -1,4 +1,4 @@
-"""Weights from elsewhere into a model that is built: the whole of it or a part, or an error and nothing changed."""
+"""Load weights from elsewhere into a model or a part of it; after an error, nothing is changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from zoo.checkpoints.matching import MatchedWeights, WeightsReport, check_finite, match_weights
-from zoo.checkpoints.state_dicts import read_state_dict, unwrapped
+from zoo.checkpoints.state_dicts import read_state_dict, unwrap_state_dict
 from zoo.errors import OptionError, WeightsError
 from zoo.model.model import SegmentationModel
 
@@ -27,26 +27,26 @@ def load_weights(
     part: str | None = None,
     strict: bool = True,
 ) -> WeightsReport:
-    """Load weights that were made elsewhere: by another program, another model, or a training of your own.
+    """Load weights that were made elsewhere: by another program, another model, or your own training.
 
-    The names need not begin as the model's do: `module.`, `model.encoder.` or whatever stands before them is found by the
-    names and shapes behind it, for each part by itself. So an encoder is found in a whole segmentation model's weights, and
-    the checkpoints of segmentation_models_pytorch fit the `smp:` pairings. The model's normalisation stays as it is.
+    Names may have any prefix, such as `module.` or `model.encoder.`: it is found for each part, by the names and shapes of
+    the tensors. So an encoder is found in the weights of a whole segmentation model, and the checkpoints of
+    segmentation_models_pytorch fit the `smp:` pairings. The model's normalization stays as it is.
 
     Args:
         model: what `zoo.build` gave; modes and devices stay as they are.
         weights: a path or "hf-hub:OWNER/NAME", as `zoo.read_state_dict` takes them, or the tensors by name.
         part: "encoder", "decoder" or "head"; None for all of the model.
-        strict: every tensor of the part has to come from the file, and every tensor of the file has to go somewhere; an
-            encoder's classifier and the stages that it was cut of may be there, and are left out, as is what lies outside
-            the prefix in a larger file. False loads what fits and leaves the rest as it is, never a tensor of another shape.
+        strict: require that every tensor of the part is in the file, and every tensor of the file is used, except an
+            encoder's classifier, its unused stages, and tensors outside the prefix in a larger file. False loads the
+            tensors that fit and leaves the others as they are.
 
     Returns:
-        What was loaded, missing, unexpected and left out; `print` it.
+        The names of the tensors that were loaded, missing, unexpected and left out; `print` it.
 
     Raises:
-        WeightsError: the weights cannot be read or do not fit, or two sets of them fit alike. Nothing was changed.
-        OptionError: there is no such part, or the model is none of `zoo.build`, such as one that is compiled or parallel: load
+        WeightsError: the weights cannot be read or do not fit, or two sets of them fit equally well. Nothing was changed.
+        OptionError: the part does not exist, or the model is not one of `zoo.build`, such as a compiled or parallel one: load
             into the model within it.
 
     Example:
@@ -54,17 +54,17 @@ def load_weights(
         >>> print(zoo.load_weights(model, "lightning.ckpt"))
     """
     if part not in (None, *PARTS):
-        raise OptionError(f"part is {', '.join(map(repr, PARTS))}, or None for all of the model; found {part!r}.")
-    if not isinstance(model, SegmentationModel):  # a wrapper's `load_state_dict` would find none of the names, and say nothing
+        raise OptionError(f"part must be {', '.join(map(repr, PARTS))}, or None for all of the model; found {part!r}.")
+    if not isinstance(model, SegmentationModel):  # a wrapper's `load_state_dict` would silently match no name
         raise OptionError(
             f"load_weights takes a model that zoo.build or zoo.load gave; found a {type(model).__name__}. Give the model "
             "within it: `_orig_mod` of a compiled one, `module` of a parallel one."
         )
     if isinstance(weights, Mapping):
-        source, state = "The state dict", unwrapped(weights, "The state dict")
+        source, state = "The state dict", unwrap_state_dict(weights, "The state dict")
     else:
         source, state = fspath(weights), read_state_dict(weights)
-    matched = _whole(model, state) if part is None else _part(model, part, state)
+    matched = _match_model(model, state) if part is None else _match_part(model, part, state)
     report = matched.report
     if (strict and not report.is_complete) or not report.loaded:
         of = f"{model.pairing}" if part is None else f"the {part} of {model.pairing}"
@@ -75,74 +75,75 @@ def load_weights(
     return report
 
 
-def _whole(model: SegmentationModel, state: Mapping[str, Tensor]) -> MatchedWeights:
-    """Match a model as a whole, or else each part by itself with what the others leave."""
-    own = model.state_dict()
+def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> MatchedWeights:
+    """Match a model as a whole, or else each part with the tensors that the parts before it leave."""
     try:
-        whole = match_weights(state, own)
+        whole = match_weights(state, model.state_dict())
     except WeightsError as cause:
         raise WeightsError(f"{model.pairing}: {cause}") from cause
     if whole.report.is_complete:
-        return _reported(whole, "model")
+        return _report_prefix(whole, "model")
     parts: list[MatchedWeights] = []
     rest = dict(state)
     for name in ALL_PARTS:
         if getattr(model, name).state_dict():
-            found = _part(model, name, rest)
-            parts.append(found)
-            unexpected = set(found.report.unexpected)
-            prefix = found.prefix
+            part = _match_part(model, name, rest)
+            parts.append(part)
+            # Tensors under this part's prefix are taken, except those it does not know: they may be another part's.
+            prefix, unexpected = part.prefix, set(part.report.unexpected)
             rest = {
                 key: tensor for key, tensor in rest.items() if prefix is None or not key.startswith(prefix) or key in unexpected
             }
-    return _joined(parts, state, rest)
+    return _join_parts(parts, state, rest)
 
 
-def _joined(parts: list[MatchedWeights], state: Mapping[str, Tensor], rest: Mapping[str, Tensor]) -> MatchedWeights:
-    """Return the parts as one; of the tensors that none took, those beside the parts are unexpected."""
-    above = _common([found.prefix for found in parts if found.prefix is not None])
-    unexpected = [key for key in rest if key.startswith(above)]
-    known = {
-        key for found in parts for key in found.report.left_out if found.prefix is not None and key.startswith(found.prefix)
-    }
-    outside = [key for key in state if key in known or (key in rest and not key.startswith(above))]
+def _join_parts(parts: list[MatchedWeights], state: Mapping[str, Tensor], rest: Mapping[str, Tensor]) -> MatchedWeights:
+    """Return the parts as one; `rest` are the file's tensors that no part took."""
+    # A file may hold a larger thing than the model, a trainer's state say. Only tensors beside the parts, under the prefix
+    # that the parts share, belong to the model and are unexpected; the others are left out.
+    prefix = _find_common_prefix([part.prefix for part in parts if part.prefix is not None])
+    unexpected = [key for key in rest if key.startswith(prefix)]
+    # A part reports the tensors of all other parts as left out. Only those under its own prefix are known and not wanted.
+    known = {key for part in parts for key in part.report.left_out if part.prefix is not None and key.startswith(part.prefix)}
+    outside = [key for key in state if key in known or (key in rest and not key.startswith(prefix))]
 
     def names(kind: str) -> tuple[str, ...]:
-        return tuple(name for found in parts for name in getattr(found.report, kind))
+        return tuple(name for part in parts for name in getattr(part.report, kind))
 
     return MatchedWeights(
-        tensors={name: tensor for found in parts for name, tensor in found.tensors.items()},
+        tensors={name: tensor for part in parts for name, tensor in part.tensors.items()},
         report=WeightsReport(
             loaded=names("loaded"),
             missing=names("missing"),
             reshaped=names("reshaped"),
             unexpected=tuple(unexpected),
             left_out=tuple(outside),
-            prefixes={part: prefix for found in parts for part, prefix in found.report.prefixes.items()},
+            prefixes={name: start for part in parts for name, start in part.report.prefixes.items()},
         ),
-        prefix=above,
+        prefix=prefix,
     )
 
 
-def _part(model: SegmentationModel, part: str, state: Mapping[str, Tensor]) -> MatchedWeights:
-    """Match one part, by its own rules where it has some."""
+def _match_part(model: SegmentationModel, part: str, state: Mapping[str, Tensor]) -> MatchedWeights:
+    """Match one part, by its module's own rules if it has some."""
     module: nn.Module = getattr(model, part)
-    own: Any = getattr(module, "match_weights", None)
+    match_own: Any = getattr(module, "match_weights", None)
     try:
-        found = own(state) if own is not None else match_weights(state, module.state_dict(), named=part)
+        matched = match_own(state) if match_own else match_weights(state, module.state_dict(), named=part)
     except WeightsError as cause:
         raise WeightsError(f"The {part} of {model.pairing}: {cause}") from cause
-    return _reported(found.within(f"{part}."), part)
+    return _report_prefix(matched.within(f"{part}."), part)
 
 
-def _reported(found: MatchedWeights, part: str) -> MatchedWeights:
-    if found.prefix is None:
-        return found
-    return replace(found, report=replace(found.report, prefixes={part: found.prefix}))
+def _report_prefix(matched: MatchedWeights, part: str) -> MatchedWeights:
+    """Return the same with the prefix in its report, under the part's name."""
+    if matched.prefix is None:
+        return matched
+    return replace(matched, report=replace(matched.report, prefixes={part: matched.prefix}))
 
 
-def _common(prefixes: list[str]) -> str:
-    """Return what all prefixes begin with, without the name of the part that each ends with."""
+def _find_common_prefix(prefixes: list[str]) -> str:
+    """Return the start that all prefixes share, without the part's own name, with which each ends."""
     steps = [prefix.split(".")[:-2] for prefix in prefixes]
     shared = []
     for step in zip(*steps, strict=False):

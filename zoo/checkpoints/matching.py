@@ -1,4 +1,4 @@
-"""Which tensor of a file is which of a module: prefixes found, shapes compared, and what was left told as a report."""
+"""Match the tensors of a file with those of a module: find the prefix, compare shapes, and report the rest."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ NORMS_OWN = ("running_mean", VARIANCE, "weight", "bias")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsReport:
-    """What became of a file's tensors and of a module's.
+    """Which tensors of a file and a module were matched.
 
     Attributes:
-        loaded: the module's tensors that are the file's now.
-        missing: the module's tensors for which the file has none.
-        reshaped: those for which it has one of another shape, with both shapes; it is not taken.
-        unexpected: the file's tensors that have no place.
-        left_out: the file's tensors that are known and not wanted: a classifier, stages that were cut, other parts.
-        prefixes: by part, what stands before its tensors' names in the file.
+        loaded: the module's tensors that come from the file.
+        missing: the module's tensors that the file does not have.
+        reshaped: the module's tensors that have another shape in the file, with both shapes; they are not loaded.
+        unexpected: the file's tensors that the module does not have.
+        left_out: the file's tensors that are known but not needed: a classifier, unused stages, other parts.
+        prefixes: by part, the prefix of its tensors' names in the file.
     """
 
     loaded: tuple[str, ...] = ()
@@ -50,30 +50,31 @@ class WeightsReport:
 
     @property
     def problems(self) -> str:
-        """What is missing, unexpected or of another shape, on one line."""
-        return f"missing {_some(self.missing)}; unexpected {_some(self.unexpected)}; of another shape {_some(self.reshaped)}"
+        """The tensors that are missing, unexpected or of another shape, on one line."""
+        kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", self.reshaped))
+        return "; ".join(f"{kind} {_shorten(names)}" for kind, names in kinds)
 
     def __str__(self) -> str:
-        """Return a line for each, with its number and its first names."""
-        found = ", ".join(f"{part} from {prefix!r}" if prefix else part for part, prefix in self.prefixes.items())
+        """Return a line for each kind, with its number and its first names."""
+        parts = ", ".join(f"{part} from {prefix!r}" if prefix else part for part, prefix in self.prefixes.items())
         lines = [
-            f"loaded            {len(self.loaded)} tensors{f' ({found})' if found else ''}",
-            f"missing           {_some(self.missing)}",
-            f"of another shape  {_some(self.reshaped)}",
-            f"unexpected        {_some(self.unexpected)}",
-            f"left out          {_some(self.left_out)}",
+            f"loaded            {len(self.loaded)} tensors{f' ({parts})' if parts else ''}",
+            f"missing           {_shorten(self.missing)}",
+            f"of another shape  {_shorten(self.reshaped)}",
+            f"unexpected        {_shorten(self.unexpected)}",
+            f"left out          {_shorten(self.left_out)}",
         ]
         return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchedWeights:
-    """A file's tensors by a module's names for them.
+    """The tensors of a file under a module's names.
 
     Attributes:
         tensors: of the module's shapes, for `module.load_state_dict(tensors, strict=False)`.
-        report: what these are, and what is left.
-        prefix: what stands before the module's names in the file; None where the module is not there.
+        report: which tensors matched, and which did not.
+        prefix: of the module's names in the file; None if the module was not found.
     """
 
     tensors: Mapping[str, Tensor]
@@ -82,12 +83,11 @@ class MatchedWeights:
 
     def within(self, path: str) -> MatchedWeights:
         """Return the same for a module that holds this one at a path, such as "network."."""
-        told = self.report
         report = replace(
-            told,
-            loaded=tuple(f"{path}{name}" for name in told.loaded),
-            missing=tuple(f"{path}{name}" for name in told.missing),
-            reshaped=tuple(f"{path}{name}" for name in told.reshaped),
+            self.report,
+            loaded=tuple(f"{path}{name}" for name in self.report.loaded),
+            missing=tuple(f"{path}{name}" for name in self.report.missing),
+            reshaped=tuple(f"{path}{name}" for name in self.report.reshaped),
         )
         return replace(self, tensors={f"{path}{name}": tensor for name, tensor in self.tensors.items()}, report=report)
 
@@ -102,61 +102,67 @@ def match_weights(
     other_names: Mapping[str, str] | None = None,
     named: str = "",
 ) -> MatchedWeights:
-    """Find a module's tensors in a file, under whatever prefix they stand there.
+    """Find a module's tensors in a file, under any prefix.
 
     The prefix is the one under which all of the module's tensors are found, by name and shape; or else the one that ends with
-    the module's own name, or under which most are found, if these are more than half. What stands outside it belongs to
-    something else and is left out; what stands under it is the module's, and unexpected where the module does not know it.
+    the module's own name, or under which most are found, if these are more than half. Tensors without the prefix belong to
+    another module and are left out; tensors with it are the module's, and unexpected if it does not have them.
 
     Args:
         state: the file's tensors.
         wanted: the module's state dict.
-        architecture: the state dict of the whole architecture, on the meta device say, where the module is cut: what of it
-            the module does not hold may be in the file, in its shape.
-        left_out: whether a name that is none of these, without the prefix, is known and not wanted, as a classifier's.
-        first_convs: which tensors may be of three input channels in the file and of another number here; one channel gets
-            the sum of their kernels, others get them in turn, scaled to keep the activations' size (timm's way).
-        other_names: from other names that a file may have to the module's own.
-        named: what the module is called in models ("head"): a prefix that ends so is preferred.
+        architecture: the state dict of the whole architecture, on the meta device say, if the module is a part of it: the
+            file may hold the other tensors, in their shapes.
+        left_out: whether any other name, without the prefix, is known and not needed, such as a classifier's.
+        first_convs: tensors that may have three input channels in the file and another number here; one channel gets the sum
+            of their kernels, others get them in turn, scaled to keep the activations' size (as timm does).
+        other_names: from other names that a file may use to the module's own.
+        named: the module's usual name in models ("head"): a prefix that ends with it is preferred.
 
     Raises:
-        WeightsError: the module is found under several prefixes alike, or a tensor holds another kind of number.
+        WeightsError: the module is found under several prefixes, or a tensor holds another kind of number.
     """
-    known = {name: name for name in (*(architecture or {}), *wanted)}
-    own_names = {**(other_names or {}), **known}
+    # The architecture's own names last: they win over an alias of the same spelling.
+    own_names = {**(other_names or {}), **{name: name for name in (*(architecture or {}), *wanted)}}
 
     def fits(name: str, tensor: Tensor) -> bool:
         return _fits(tensor, wanted[name]) or (name in first_convs and _is_adaptable(tensor, wanted[name]))
 
-    prefix = _prefix(state, wanted, own_names, fits, named)
+    prefix = _find_prefix(state, wanted, own_names, fits, named)
     tensors: dict[str, Tensor] = {}
     reshaped: dict[str, str] = {}
     unexpected: list[str] = []
     others: list[str] = []
     for key, tensor in state.items():
-        local = key.removeprefix(prefix) if prefix is not None and key.startswith(prefix) else None
-        name = own_names.get(local, local) if local is not None else None
-        if name is None:
-            (others if prefix is not None else unexpected).append(key)
-        elif name in wanted and name not in tensors:
+        if prefix is None:  # the module is not in the file at all
+            unexpected.append(key)
+            continue
+        if not key.startswith(prefix):
+            others.append(key)
+            continue
+        local_name = key.removeprefix(prefix)
+        name = own_names.get(local_name, local_name)
+        if name in wanted and name not in tensors:
             if fits(name, tensor):
-                tensors[name] = _adapted(tensor, wanted[name])
+                tensors[name] = _adapt_channels(tensor, wanted[name])
+            # A tensor of the right shape and another kind of number is not a mismatch to report: no part of the file is usable.
             elif tensor.shape == wanted[name].shape and not name.endswith(COUNTER):
                 raise WeightsError(
-                    f"{_told(name, tensor, wanted[name])}. These are no weights of that kind, but quantized ones or others; "
+                    f"{_describe_shapes(name, tensor, wanted[name])}. These are quantized weights, or others of another kind; "
                     "convert them to float32 by what made them."
                 )
             else:
-                reshaped[name] = _told(name, tensor, wanted[name])
+                reshaped[name] = _describe_shapes(name, tensor, wanted[name])
         elif left_out(name):
             others.append(key)
         elif name not in wanted and architecture is not None and name in architecture:
             if _fits(tensor, architecture[name]):
                 others.append(key)
             else:
-                reshaped[name] = _told(name, tensor, architecture[name])
+                reshaped[name] = _describe_shapes(name, tensor, architecture[name])
         else:
             unexpected.append(key)
+    # Files of PyTorch before 0.4.1 have no counters of batches, and no output depends on them.
     missing = [name for name in wanted if name not in tensors and name not in reshaped and not name.endswith(COUNTER)]
     report = WeightsReport(
         loaded=tuple(tensors),
@@ -172,36 +178,38 @@ def load_encoder_weights(encoder: nn.Module, state: Mapping[str, Tensor], *, sou
     """Load a file's tensors into an encoder that has `match_weights(state)`: all of them, or none.
 
     Args:
-        encoder: what is filled; on the meta device it is but compared.
+        encoder: on the meta device it is compared and not filled.
         state: the file's tensors.
         source: the file, as the caller named it.
-        of: what they are for, in errors.
+        of: the encoder's name in errors.
 
     Raises:
-        WeightsError: something is missing, unexpected or of another shape; it is named.
+        WeightsError: a tensor is missing, unexpected or of another shape; it is named.
     """
     try:
-        found: MatchedWeights = encoder.match_weights(state)  # type: ignore[operator]
+        matched: MatchedWeights = encoder.match_weights(state)  # type: ignore[operator]
     except WeightsError as cause:
         raise WeightsError(f"weights={source!r} for {of}: {cause}") from cause
-    if not found.report.is_complete:
+    if not matched.report.is_complete:
         raise WeightsError(
-            f"weights={source!r} do not fit {of}: {found.report.problems}. Where that is meant, build without them, and "
+            f"weights={source!r} do not fit {of}: {matched.report.problems}. If that is intended, build without them, and "
             "zoo.load_weights(model, weights, part='encoder', strict=False) loads what fits."
         )
     if not any(parameter.is_meta for parameter in encoder.parameters()):
-        check_finite(found.tensors, encoder, f"weights={source!r} for {of}")
-        encoder.load_state_dict(found.tensors, strict=False)
+        check_finite(matched.tensors, encoder, f"weights={source!r} for {of}")
+        encoder.load_state_dict(matched.tensors, strict=False)
 
 
-def _prefix(
+def _find_prefix(
     state: Mapping[str, Tensor],
     wanted: Mapping[str, Tensor],
     own_names: Mapping[str, str],
     fits: Callable[[str, Tensor], bool],
     named: str,
 ) -> str | None:
-    """Return what stands before the module's names; None where it is not there."""
+    """Return the prefix of the module's names in a file; None if the module is not there."""
+    # Count under each prefix how many of the module's tensors are there by name, and how many fit by shape as well: every
+    # part of a key that ends with one of the module's names may be the prefix.
     fitting: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     for key, tensor in state.items():
@@ -224,9 +232,9 @@ def _prefix(
         most = max((fitting[prefix] for prefix in tried), default=0)
         candidates = [prefix for prefix in tried if fitting[prefix] == most]
     if len(candidates) > 1:
-        told = " and ".join(repr(prefix) if prefix else "none" for prefix in sorted(candidates)[:4])
+        prefixes = " and ".join(repr(prefix) if prefix else "none" for prefix in sorted(candidates)[:4])
         raise WeightsError(
-            f"The weights fit under several prefixes alike: {told}. Choose one: zoo.read_state_dict(path, "
+            f"The weights fit under several prefixes alike: {prefixes}. Choose one: zoo.read_state_dict(path, "
             f"prefix={sorted(candidates)[-1]!r}) returns its tensors, for zoo.load_weights, or for torch.save."
         )
     return candidates[0] if candidates else None
@@ -241,8 +249,8 @@ def _ends_with(prefix: str, named: str) -> bool:
 def is_same_kind(tensor: Tensor, wanted: Tensor) -> bool:
     """Whether a tensor holds a kind of number that can become the wanted one without losing its meaning.
 
-    Floats of 16 to 64 bits can become one another. Integers, booleans and floats of 8 bits are quantized weights, whose scale
-    is elsewhere, and no weights of a float.
+    Floats of 16 to 64 bits can become one another. Integers, booleans and floats of 8 bits are quantized weights, which mean
+    nothing without their scale.
     """
     if tensor.layout != wanted.layout or (tensor.is_meta and not wanted.is_meta):
         return False
@@ -258,14 +266,14 @@ _KINDS = (
 
 
 def check_finite(tensors: Mapping[str, Tensor], module: nn.Module, source: str) -> None:
-    """Raise if tensors that a module is to hold are useless: NaN, infinity in a weight or a statistic, a negative variance.
+    """Raise if a module could not work with tensors: NaN, infinity in a weight or a statistic, or a negative variance.
 
     Infinity in another buffer may be an attention mask's.
 
     Args:
         tensors: of the module's names and shapes.
-        module: what is to hold them.
-        source: where they come from, as an error names it.
+        module: the one that will hold them.
+        source: their origin, as an error names it.
 
     Raises:
         WeightsError: the first of them is named.
@@ -302,7 +310,7 @@ def _is_adaptable(tensor: Tensor, wanted: Tensor) -> bool:
     )
 
 
-def _adapted(tensor: Tensor, wanted: Tensor) -> Tensor:
+def _adapt_channels(tensor: Tensor, wanted: Tensor) -> Tensor:
     if tensor.shape == wanted.shape:
         return tensor
     channels = wanted.shape[1]
@@ -313,7 +321,7 @@ def _adapted(tensor: Tensor, wanted: Tensor) -> Tensor:
     return adapted.to(tensor.dtype)
 
 
-def _told(name: str, found: Tensor, needed: Tensor) -> str:
+def _describe_shapes(name: str, found: Tensor, needed: Tensor) -> str:
     kinds = ("", "") if is_same_kind(found, needed) else (found.dtype, needed.dtype)
     found_as, needed_as = (
         f"{tuple(tensor.shape)}{kind and f' of {kind}'}" for tensor, kind in zip((found, needed), kinds, strict=True)
@@ -321,6 +329,6 @@ def _told(name: str, found: Tensor, needed: Tensor) -> str:
     return f"{name}: found {found_as}, needed {needed_as}"
 
 
-def _some(entries: Collection[str]) -> str:
+def _shorten(entries: Collection[str]) -> str:
     """Return how many these are, and the first of them."""
     return f"{len(entries)} ({format_names(entries, SHOWN)})" if entries else "none"

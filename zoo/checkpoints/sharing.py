@@ -73,9 +73,9 @@ def push_to_hub(
             commit_message=commit_message,
         )
     except (HfHubHTTPError, HFValidationError, OSError) as cause:
-        told = str(cause).strip().partition("\n")[0]
+        reason = str(cause).strip().partition("\n")[0]
         raise WeightsError(
-            f"{model.pairing} could not be pushed to {repository}: {type(cause).__name__}: {told} Give OWNER/NAME, and a "
+            f"{model.pairing} could not be pushed to {repository}: {type(cause).__name__}: {reason} Give OWNER/NAME, and a "
             "token that may write there (token=..., `hf auth login`, or the variable HF_TOKEN)."
         ) from cause
     return url

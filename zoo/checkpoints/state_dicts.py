@@ -1,4 +1,4 @@
-"""Reads the tensors of a file that was made elsewhere: of safetensors, or of a pickle of tensors alone; never code."""
+"""Read the tensors of a file that was made elsewhere: safetensors, or a pickle of tensors alone; never code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo.common.configuration import read_mapping
 from zoo.common.regular_files import check_regular, expand_user, files_at, is_folder
 from zoo.errors import ConfigError, WeightsError
 
-__all__ = ["is_bounded", "read_state_dict", "unpickled", "unwrapped"]
+__all__ = ["is_bounded", "read_state_dict", "unpickled", "unwrap_state_dict"]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 """What checkpoints call weights averaged over the training; they are the ones to use, as timm does."""
@@ -33,7 +33,7 @@ USUAL = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
 def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, prefix: str = "") -> dict[str, Tensor]:
-    """Return a file's tensors by name, on the CPU; what a checkpoint holds beside them is left out.
+    """Return a file's tensors by name, on the CPU, without anything else that a checkpoint holds.
 
     A checkpoint's own entry is looked for: `state_dict_ema`, `model_ema` or `ema_state_dict` (weights averaged over the
     training), else `state_dict`, `model_state_dict`, `model`, `net` or `network`, else the only one that holds tensors.
@@ -46,14 +46,14 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
         prefix: return the tensors whose names begin with it, without it, such as "module.encoder_q.".
 
     Raises:
-        WeightsError: it is not there, is cut short, may hold code, or holds no tensors by name; or several entries do.
+        WeightsError: the file is missing, is cut short, may hold code, or holds no tensors by name; or several entries do.
 
     Example:
         >>> torch.save(zoo.read_state_dict("dino.pth", entry="teacher", prefix="backbone."), "backbone.pth")
     """
     name = fspath(weights)
-    path = hub_file(name) if name.startswith(HUB) else _file(expand_user(name))
-    state = unwrapped(_loaded(path), name, entry)
+    path = hub_file(name) if name.startswith(HUB) else _find_file(expand_user(name))
+    state = unwrap_state_dict(_read_content(path), name, entry)
     if not prefix:
         return state
     found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
@@ -63,8 +63,8 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
     return found
 
 
-def unwrapped(found: Any, source: str, entry: str | None = None, *, levels: int = LEVELS) -> dict[str, Tensor]:
-    """Return the state dict in what a file holds, however a checkpoint calls it, at most so many levels down.
+def unwrap_state_dict(found: Any, source: str, entry: str | None = None, *, levels: int = LEVELS) -> dict[str, Tensor]:
+    """Return the state dict in a file's content, under any usual name of an entry, at most so many levels down.
 
     Raises:
         WeightsError: there is none, or there are several that could be meant.
@@ -72,34 +72,34 @@ def unwrapped(found: Any, source: str, entry: str | None = None, *, levels: int 
     if entry is None:
         if _is_state_dict(found):
             return dict(found)
-        entry = _entry(found, source)
+        entry = _find_entry(found, source)
     elif not isinstance(found, Mapping) or entry not in found:
-        has = _listed(found) if isinstance(found, Mapping) else f"a {type(found).__name__}"
+        has = _list_entries(found) if isinstance(found, Mapping) else f"a {type(found).__name__}"
         raise WeightsError(f"{source} has no entry {entry!r}; it holds {has}.")
     inner = found[entry]
     if tensors := _tensors(inner):
         return tensors
     if levels == 0:
-        raise _no_state_dict(source, found)
-    return unwrapped(inner, f"{source}[{entry!r}]", levels=levels - 1)
+        raise _make_error(source, found)
+    return unwrap_state_dict(inner, f"{source}[{entry!r}]", levels=levels - 1)
 
 
-def _entry(found: Any, source: str) -> str:
-    """Return which entry of a checkpoint holds its weights."""
+def _find_entry(found: Any, source: str) -> str:
+    """Return the name of the entry of a checkpoint that holds its weights."""
     if not isinstance(found, Mapping):
-        raise _no_state_dict(source, found)
+        raise _make_error(source, found)
     candidates = {name: value for name, value in found.items() if isinstance(name, str) and _wraps_tensors(value)}
     for names in (AVERAGED, USUAL):
         if known := [name for name in names if name in candidates]:
             candidates = {name: candidates[name] for name in known}
             break
     if not candidates:
-        raise _no_state_dict(source, found)
+        raise _make_error(source, found)
     if len(candidates) > 1:
-        told = ", ".join(f"{name!r} ({len(_tensors(value)) or 'several'} tensors)" for name, value in candidates.items())
+        entries = ", ".join(f"{name!r} ({len(_tensors(value)) or 'several'} tensors)" for name, value in candidates.items())
         first = next(iter(candidates))
         raise WeightsError(
-            f"{source} has several entries that could be meant: {told}. Save the one that you mean as a file of its own: "
+            f"{source} has several entries that could be meant: {entries}. Save the one that you mean as a file of its own: "
             f"torch.save(zoo.read_state_dict({source!r}, entry={first!r}), 'weights.pth')."
         )
     return next(iter(candidates))
@@ -120,7 +120,7 @@ def _tensors(found: Any) -> dict[str, Tensor]:
 
 
 def _wraps_tensors(found: Any, levels: int = LEVELS) -> bool:
-    """Say whether tensors by name are here, or in an entry of a usual name, at most so many levels down."""
+    """Return whether this holds tensors by name, or an entry of a usual name does, at most so many levels down."""
     if not isinstance(found, Mapping):
         return False
     if _tensors(found):
@@ -129,7 +129,7 @@ def _wraps_tensors(found: Any, levels: int = LEVELS) -> bool:
 
 
 def is_bounded(found: Any) -> bool:
-    """Say whether plain data are of a bearable size: a kilobyte of a pickle can stand for gigabytes, or contain itself."""
+    """Return whether plain data are small enough to handle: a kilobyte of a pickle can expand to gigabytes, or without end."""
     left = MOST_VALUES
     waiting = [(found, 0)]
     while waiting:
@@ -144,17 +144,17 @@ def is_bounded(found: Any) -> bool:
     return True
 
 
-def _listed(found: Mapping[Any, Any]) -> str:
+def _list_entries(found: Mapping[Any, Any]) -> str:
     first = ", ".join(map(reprlib.repr, islice(found, 6)))
     return f"{first}, ..." if len(found) > 6 else first
 
 
-def _no_state_dict(source: str, found: Any) -> WeightsError:
-    holds = f"a mapping of {_listed(found) or 'nothing'}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
+def _make_error(source: str, found: Any) -> WeightsError:
+    holds = f"a mapping of {_list_entries(found) or 'nothing'}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
     return WeightsError(f"{source} holds no state dict (names to tensors), but {holds}; save model.state_dict().")
 
 
-def _file(place: Path) -> Path:
+def _find_file(place: Path) -> Path:
     if not is_folder(place):
         try:
             check_regular(place)
@@ -163,7 +163,7 @@ def _file(place: Path) -> Path:
         except OSError as cause:
             raise WeightsError(f"The weights {place} cannot be read: {cause.strerror}. Give a file.") from cause
         return place
-    if (saved := _named_by_a_saved_model(place)) is not None:
+    if (saved := _find_saved_weights(place)) is not None:
         return saved
     files = files_at(place)
     found = [path for path in files if path.name in FILES][:1] or [path for path in files if path.suffix == ".safetensors"]
@@ -175,8 +175,8 @@ def _file(place: Path) -> Path:
     return found[0]
 
 
-def _named_by_a_saved_model(folder: Path) -> Path | None:
-    """Return the weights that `zoo.save` wrote there last; others may lie beside them, after a copy or a kill."""
+def _find_saved_weights(folder: Path) -> Path | None:
+    """Return the weights that `zoo.save` wrote there last; after a copy or a kill, others may lie beside them."""
     try:
         name = read_mapping(folder / CONFIG).get("weights")
     except ConfigError:  # none, or another program's
@@ -186,7 +186,7 @@ def _named_by_a_saved_model(folder: Path) -> Path | None:
     return folder / name if (folder / name).is_file() else None
 
 
-def _loaded(path: Path) -> Any:
+def _read_content(path: Path) -> Any:
     is_safetensors = path.suffix == ".safetensors"
     try:
         if is_safetensors:
@@ -194,8 +194,8 @@ def _loaded(path: Path) -> Any:
         return unpickled(path)
     except Exception as cause:
         kind = "safetensors" if is_safetensors else "a state dict of tensors alone (a pickle that may hold code is not read)"
-        reason = _foreign(path) if isinstance(cause, pickle.UnpicklingError) else str(cause).partition("\n")[0]
-        if "weights_only" in reason:  # torch says how to run a file's code; that is no advice to pass on
+        reason = _describe_imports(path) if isinstance(cause, pickle.UnpicklingError) else str(cause).partition("\n")[0]
+        if "weights_only" in reason:  # torch explains how to run a file's code, which is bad advice
             reason = ""
         raise WeightsError(
             f"{path} could not be read as {kind}: {type(cause).__name__}{reason and f': {reason}'}. "
@@ -204,19 +204,19 @@ def _loaded(path: Path) -> Any:
 
 
 def unpickled(path: Path) -> Any:
-    """Return what `torch.save` wrote, on the CPU: tensors and plain data, and the arguments that many a training script keeps.
+    """Read a file of `torch.save`, on the CPU: tensors, plain data, and the parsed arguments that many training scripts save.
 
     Raises:
-        UnpicklingError: there is more in it, which may be code.
-        Exception: whatever else torch raises for a broken file.
+        UnpicklingError: the file holds more, which may be code.
+        Exception: any other error that torch raises for a broken file.
     """
     with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
         warnings.simplefilter("ignore")  # of pickles that torch did not write, which it then refuses
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _foreign(path: Path) -> str:
-    """Return what a refused pickle asks for beside tensors and plain data."""
+def _describe_imports(path: Path) -> str:
+    """Return the names that a refused pickle imports beside tensors and plain data."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # noqa: BLE001 (it reads torch's zip files alone, and only names are asked for)
