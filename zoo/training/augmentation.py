@@ -46,54 +46,54 @@ class Augmentation:
 
         is_scaled, is_varied, is_flipped = (self.is_on and uniform(0, 1) < 0.5 for _ in range(3))
         scale = uniform(*SCALES) if is_scaled else 1.0
-        spans = [_span(have, want, scale, uniform(0, 1)) for have, want in zip(mask.shape, self.size, strict=True)]
+        spans = [_find_span(have, want, scale, uniform(0, 1)) for have, want in zip(mask.shape, self.size, strict=True)]
         (top, height, new_height), (left, width, new_width) = spans
         image = image[:, top : top + height, left : left + width]
         mask = mask[top : top + height, left : left + width]
         if (new_height, new_width) != (height, width):
             image = F.interpolate(image[None], (new_height, new_width), mode="bilinear", antialias=True)[0]
-            mask = mask[_nearest(height, new_height)][:, _nearest(width, new_width)]
+            mask = mask[_nearest_indexes(height, new_height)][:, _nearest_indexes(width, new_width)]
         if is_varied:
-            image = _varied(image, 1 + uniform(-CONTRAST, CONTRAST), uniform(-BRIGHTNESS, BRIGHTNESS))
+            image = _vary(image, 1 + uniform(-CONTRAST, CONTRAST), uniform(-BRIGHTNESS, BRIGHTNESS))
         if is_flipped:
             image, mask = image.flip(-1), mask.flip(-1)
         if mask.shape != self.size:
             above, before = (int(uniform(0, want - have + 1)) for want, have in zip(self.size, mask.shape, strict=True))
-            place = np.s_[..., above : above + mask.shape[0], before : before + mask.shape[1]]
-            image = _placed(image, place, image.mean(dim=(1, 2), keepdim=True).expand(-1, *self.size))
-            mask = _placed(mask, place, mask.new_full(self.size, self.ignored))
+            window = np.s_[..., above : above + mask.shape[0], before : before + mask.shape[1]]
+            image = _paste(image, window, image.mean(dim=(1, 2), keepdim=True).expand(-1, *self.size))
+            mask = _paste(mask, window, mask.new_full(self.size, self.ignored))
         return image.contiguous(), mask.contiguous()
 
 
-def _span(have: int, want: int, scale: float, place: float) -> tuple[int, int, int]:
-    """Return where along an axis the crop is cut: its first pixel, how many, and how many these become.
+def _find_span(have: int, want: int, scale: float, position: float) -> tuple[int, int, int]:
+    """Return a crop's first pixel along an axis, its length, and its length after scaling.
 
     Args:
         have: pixels of the image.
         want: pixels of the crop.
         scale: of the crop, relative to the image.
-        place: of the crop in the image, in 0 to 1.
+        position: of the crop in the image, in 0 to 1.
     """
     needed = max(1, round(want / scale))
     if needed > have:
         return 0, have, min(want, max(1, round(have * scale)))
-    return min(int(place * (have - needed + 1)), have - needed), needed, want
+    return min(int(position * (have - needed + 1)), have - needed), needed, want
 
 
-def _placed(part: Tensor, place: Any, ground: Tensor) -> Tensor:
-    """Return a tensor with a part of it replaced."""
-    whole = ground.clone()
-    whole[place] = part
+def _paste(part: Tensor, window: Any, background: Tensor) -> Tensor:
+    """Return the background with a part in a window of it."""
+    whole = background.clone()
+    whole[window] = part
     return whole
 
 
-def _nearest(have: int, want: int) -> Tensor:
-    """Return for each of the new pixels the old one that its center lies in."""
+def _nearest_indexes(have: int, want: int) -> Tensor:
+    """Return for each new pixel the index of the old one that contains its center."""
     return ((torch.arange(want, dtype=torch.float64) + 0.5) * (have / want)).long().clamp(max=have - 1)
 
 
-def _varied(image: Tensor, contrast: float, brightness: float) -> Tensor:
-    """Return an image whose channels are spread and shifted, by the same shares of their own deviation."""
+def _vary(image: Tensor, contrast: float, brightness: float) -> Tensor:
+    """Return an image with changed contrast and brightness, each channel relative to its own deviation."""
     mean = image.mean(dim=(1, 2), keepdim=True)
     deviation = image.std(dim=(1, 2), keepdim=True, correction=0)
     return mean + contrast * (image - mean) + brightness * deviation

@@ -1,4 +1,4 @@
-"""Fit a pairing on images with masks: resume what was begun, and test what came out."""
+"""Fit a pairing on images with masks: train it, or resume its training, and test it."""
 
 from __future__ import annotations
 
@@ -51,41 +51,41 @@ def fit(
 ) -> TrainResult:
     """Train a pairing, test it, and keep checkpoints, logs and the result in a folder.
 
-    A folder in which a run of the same pairing, data and settings was begun goes on from its last checkpoint; on the CPU its
-    weights are then the same, bit for bit, as if it had not been interrupted. The data are the same if every image and mask
-    has the same content, whatever the folder's name is; so are a file of weights and the plugins' files.
+    If the folder holds an interrupted run of the same pairing, data and settings, training resumes from its last checkpoint;
+    on the CPU the weights are then the same, bit for bit, as without the interruption. The data are the same if every image
+    and mask has the same content, whatever the folder's name is; so are a file of weights and the plugins' files.
 
     Args:
         pairing: with as many classes and channels as the data; or any module (N, channels, H, W) -> (N, classes, H, W).
         data: images with masks.
         settings: how to train.
-        output: the folder: `last.ckpt`, `best.ckpt` (both for `zoo.load`), `log/`, `result.json`, and `data.json`, which says
-            what was trained on.
-        plugins: the Python files that registered the encoder or the decoder, if any did.
-        show_progress: whether a bar is drawn.
-        tell: is told what comes before each batch; what it raises ends the run, which can be resumed.
+        output: the folder: `last.ckpt`, `best.ckpt` (both for `zoo.load`), `log/`, `result.json`, and `data.json`, the
+            fingerprint of the data.
+        plugins: the Python files that registered the encoder or the decoder, if any.
+        show_progress: whether to draw a progress bar.
+        tell: called before each batch with a line about it; an exception from it ends the run, which can be resumed.
 
     Raises:
-        OptionError: Lightning is not installed, an encoder is to be frozen where there is none, or the folder cannot
-            be written.
-        ConfigError: the folder has a run of other settings or other data, or the pairing has other classes or channels than
-            the data, or there is no such device.
-        DataError: images that differ in size, and no `size` among the settings; a sample is not as it must be; or every pixel
-            of a part is left out.
-        PluginError: code of the model or of the data raised something else than a `ZooError`, or tried to end the program.
+        OptionError: Lightning is not installed, the encoder to freeze does not exist, or the folder cannot be written.
+        ConfigError: the folder has a run of other settings or other data, the pairing has other classes or channels than the
+            data, or the device does not exist.
+        DataError: the images differ in size and the settings have no `size`; a sample is not valid; or every pixel of a part
+            is ignored.
+        PluginError: code of the model or of the data raised an error other than a `ZooError`, or tried to end the program.
         ZooError: the process was sent SIGTERM; the last checkpoint is kept.
         KeyboardInterrupt: the user interrupted; the last checkpoint is kept.
     """
     check_installed()
     from zoo.training.lightning_run import run  # Lightning takes seconds to import
 
+    # Everything that can be wrong is checked before the folder is made, the cheapest first.
     size = crop_size(data, settings)
     if isinstance(pairing, Pairing):
         _check_fits(pairing, data)
-        resolve(pairing)  # an unknown id or an impossible plan is told before a folder is made
+        resolve(pairing)
     elif settings.freeze_encoder and not isinstance(getattr(pairing, "encoder", None), nn.Module):
         raise OptionError(f"freeze_encoder: {type(pairing).__name__} has no attribute 'encoder' that is a module.")
-    choose_device(settings.device)  # as is a device that is not there
+    choose_device(settings.device)
     kinds = {name: type(samples).__qualname__ for name, samples in data.parts()}
     data = check_on_read(data)
     facts = {
@@ -100,12 +100,12 @@ def fit(
         for note in (*notes_on_samples(data), *_notes_on_random_parts(fingerprint)):
             logging.getLogger(__name__).warning("%s: %s.", data.name, note)
     identity: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "facts": facts}
-    if files := _digests([*_weights_files(pairing), *plugins]):
+    if files := _hash_files([*_weights_files(pairing), *plugins]):
         identity["files"] = files
     claim_folder(output, identity, fingerprint)
     run_hash = run_id(identity, fingerprint)
-    if (done := read_result(output, run_hash)) is not None:
-        return done
+    if (finished := read_result(output, run_hash)) is not None:
+        return finished
     torch.manual_seed(seed_of("weights", settings.seed) % 2**63)
     checkpoint_facts: dict[str, Any] = {"run": run_hash}
     if isinstance(pairing, Pairing):
@@ -116,7 +116,7 @@ def fit(
     else:
         model = pairing
     began = time.perf_counter()
-    with _quiet(), _telling_of_failures(settings, size, output):
+    with _silence_lightning(), _explain_failures(settings, size, output):
         outcome = run(
             model,
             data,
@@ -146,7 +146,7 @@ def fit(
 
 
 def check_installed(source: str = "") -> None:
-    """Raise an OptionError that names all packages not installed that training needs, on a task's data if one is given."""
+    """Raise an OptionError that names all missing packages that training needs, and the data of a task, if it is one."""
     if lines := install_commands(source, LIBRARIES):
         on = f" on {source}" if source else ""
         raise OptionError(f"Training{on} needs packages that are not installed: {' && '.join(lines)}")
@@ -155,8 +155,8 @@ def check_installed(source: str = "") -> None:
 def _notes_on_random_parts(fingerprint: Fingerprint) -> Iterator[str]:
     for part in random_parts(fingerprint):
         yield (
-            f"the {part} part gives other samples each time it is read, so that its content cannot be compared: a run that "
-            "goes on knows it by its class and its length alone"
+            f"the {part} part gives other samples each time it is read, so that its content cannot be compared: a resumed run "
+            "recognizes it by its class and its length alone"
         ) + ("" if part == "train" else f", and two scores on the {part} part are not on the same images")
 
 
@@ -170,10 +170,10 @@ def _check_fits(pairing: Pairing, data: SegmentationData) -> None:
 
 
 def crop_size(data: SegmentationData, settings: TrainSettings) -> tuple[int, int]:
-    """Return (H, W) of what is trained on.
+    """Return (H, W) of the crops that are trained on.
 
     Raises:
-        DataError: images that differ in size, and no `size` among the settings.
+        DataError: the images differ in size, and the settings have no `size`.
     """
     size = settings.size
     if size is None:
@@ -188,15 +188,15 @@ def _weights_files(pairing: Pairing | nn.Module) -> list[Path]:
     return files_at(pairing.weights) if isinstance(pairing, Pairing) and pairing.weights else []
 
 
-def _digests(paths: Iterable[Path]) -> dict[str, list[str]]:
-    """Return by their names the digests of files, wherever these are."""
-    found: dict[str, list[str]] = defaultdict(list)
+def _hash_files(paths: Iterable[Path]) -> dict[str, list[str]]:
+    """Return the digests of files by their names, without folders: a moved file is the same."""
+    digests: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         try:
-            found[path.name].append(sha256_of(path)[:32])
+            digests[path.name].append(sha256_of(path)[:32])
         except OSError as cause:
             raise OptionError(f"{path} cannot be read: {cause.strerror or cause}. Give a file that can.") from cause
-    return dict(found)
+    return dict(digests)
 
 
 def _memory_format(
@@ -210,11 +210,11 @@ def _memory_format(
 
 
 @contextmanager
-def _telling_of_failures(settings: TrainSettings, size: tuple[int, int], output: Path) -> Iterator[None]:
-    """Say what is wrong and what to do where a sample cannot be read, a file cannot be written, or memory runs out."""
+def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Path) -> Iterator[None]:
+    """Explain the error and what to do if a sample cannot be read, a file cannot be written, or memory runs out."""
     try:
         yield
-    except DataError as cause:  # of a process that loads images PyTorch gives the whole traceback as the text
+    except DataError as cause:  # from a process that loads images, PyTorch passes the whole traceback as the text
         text = str(cause).rpartition(f"{DataError.__module__}.{DataError.__name__}: ")[-1].strip()
         if text == str(cause):
             raise
@@ -224,7 +224,7 @@ def _telling_of_failures(settings: TrainSettings, size: tuple[int, int], output:
     except OSError as cause:  # of logs and results: what a sample raises is a DataError
         raise OptionError(
             f"{cause.filename or output} cannot be written: {cause.strerror or cause}. The last checkpoint in {output}, if "
-            "there is one already, is kept. Make room, or move away what is there; the same command then goes on."
+            "there is one already, is kept. Make room, or move away what is there; the same command then resumes the run."
         ) from cause
     except (RuntimeError, MemoryError, ForeignError) as cause:
         if not is_out_of_memory(cause):
@@ -236,8 +236,8 @@ def _telling_of_failures(settings: TrainSettings, size: tuple[int, int], output:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's advice and its account of devices to itself."""
+def _silence_lightning() -> Iterator[None]:
+    """Silence Lightning's advice and its list of devices."""
     logger = logging.getLogger("lightning.pytorch")
     utilities = logging.getLogger("lightning.fabric")
     before = [(each, each.level) for each in (logger, utilities)]

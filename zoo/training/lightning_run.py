@@ -1,4 +1,4 @@
-"""Lightning's trainer, set up for one run: loggers, checkpoints, where it goes on from, and the test at its end."""
+"""Set up Lightning's trainer for one run: loggers, checkpoints, resuming, and the test at its end."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from zoo.training.settings import TrainSettings
 __all__ = ["Outcome", "run"]
 
 CHECKPOINTS = 20
-"""How often in a run the last state is kept, where it has steps enough."""
+"""How often in a run the last state is kept, if it has enough steps."""
 MIN_STEPS = 25
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
-        steps: that were done.
+        steps: the number of steps done.
         tested: the name of the checkpoint that was tested.
         scores: of the test.
-        is_first: whether this process is the one of several that writes what all share.
+        is_first: whether this process, of several, is the one that writes their result.
     """
 
     steps: int
@@ -77,10 +77,10 @@ def run(
     run_id = facts["run"]
     begun = steps_of(last, run_id, module, module.steps) if last.exists() or trained.exists() else 0
     is_first_process = os.environ.get("LOCAL_RANK", "0") == "0"
-    if not begun and (output / "log").exists() and is_first_process:  # no checkpoint was written yet, or somebody removed it
+    if not begun and (output / "log").exists() and is_first_process:  # no checkpoint was written yet, or it was removed
         logging.getLogger(__name__).warning("%s is missing: the run begins again with its first step.", last)
     interval = max(1, round(module.steps / settings.validations)) if settings.validations else None
-    if interval and begun > interval:  # its best state so far is there: what is wrong with it is said now, not after hours
+    if interval and begun > interval:  # a best checkpoint exists: report damage now, not after hours of training
         steps_of(best, run_id, module, module.steps)
     keeper = ModelCheckpoint(output, "best", monitor="val_miou", mode="max", enable_version_counter=False)
     callbacks: list[Callback] = [
@@ -113,7 +113,7 @@ def run(
         enable_progress_bar=show_progress,
         enable_model_summary=False,
     )
-    with _telling_of_sigterm(output):
+    with _explain_sigterm(output):
         if not trained.exists():
             trainer.fit(module, ckpt_path=str(last) if last.exists() else None)
             begun = trainer.global_step
@@ -126,15 +126,15 @@ def run(
                 write_json(trained, {"steps": begun})
             trainer.strategy.barrier()
         tested = best if interval else last
-        steps_of(tested, run_id, module, module.steps)  # a damaged file is reported here, and not in the words of Lightning
+        steps_of(tested, run_id, module, module.steps)  # report a damaged file here: Lightning's error would not explain it
         trainer.test(module, ckpt_path=str(tested), verbose=False)
     assert module.scores is not None
     return Outcome(steps=begun, tested=tested.stem, scores=module.scores, is_first=trainer.is_global_zero)
 
 
 @contextmanager
-def _telling_of_sigterm(output: Path) -> Iterator[None]:
-    """Let an end that was asked for be no success: Lightning ends the program with status 0 after the batch."""
+def _explain_sigterm(output: Path) -> Iterator[None]:
+    """Raise an error after SIGTERM, since Lightning ends the program with status 0 after the batch."""
     try:
         yield
     except SIGTERMException as cause:
@@ -145,7 +145,7 @@ def _telling_of_sigterm(output: Path) -> Iterator[None]:
 
 
 class _KeepLast(Callback):
-    """Keeps the last state, but for steps after which a validation comes: what is resumed there would leave it out."""
+    """Keeps the last state, except before a validation, which a run resumed there would leave out."""
 
     def __init__(self, path: Path, *, step: int, interval: int, validations: int | None) -> None:
         self._path = path
@@ -164,22 +164,22 @@ class _KeepLast(Callback):
 
 
 class _Tell(Callback):
-    """Says what is about to be done, batch by batch."""
+    """Reports each batch before it."""
 
     def __init__(self, tell: Callable[[str], None], steps: int) -> None:
         self._tell = tell
         self._steps = steps
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Say which step comes."""
+        """Report the step."""
         self._tell(f"step {trainer.global_step + 1} of {self._steps}")
 
     def on_validation_batch_start(self, *_: object, **__: object) -> None:
-        """Say that it is looked at how good the model is."""
+        """Report the validation."""
         self._tell("validating")
 
     def on_test_batch_start(self, *_: object, **__: object) -> None:
-        """Say that the result is tested."""
+        """Report the test."""
         self._tell("testing")
 
 

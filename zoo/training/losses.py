@@ -1,4 +1,4 @@
-"""What training makes small: cross-entropy, Dice, or their sum."""
+"""The losses of training: cross-entropy, Dice, or their sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model in training, as Lightning drives it: steps, what is frozen, the optimizer, and what a checkpoint holds."""
+"""A model in training, as Lightning drives it: steps, frozen parts, the optimizer, and the content of a checkpoint."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class TrainingModule(LightningModule):
         self._memory_format = memory_format
         self._loss = make_loss(settings.loss, data.ignored)
         preprocessing = getattr(model, "preprocessing", None)
-        self._normalise = Normalisation(preprocessing) if preprocessing else nn.Identity()
+        self._normalize = Normalisation(preprocessing) if preprocessing else nn.Identity()
         self._confusion = MulticlassConfusionMatrix(len(data.classes), ignore_index=data.ignored)
-        self._frozen_steps = self._steps_frozen()
+        self._frozen_steps = self._count_frozen_steps()
         if self._frozen_steps >= self.steps:
             self._encoder().requires_grad_(False)
 
@@ -71,10 +71,10 @@ class TrainingModule(LightningModule):
         """Return the model's logits of images in 0 to 1: (N, channels, H, W) -> (N, classes, H, W), or several.
 
         Raises:
-            PluginError: the model's own code raised something that is no `ZooError`.
-            ForeignError: the same, for want of memory.
+            PluginError: the model's own code raised an error other than a `ZooError`.
+            ForeignError: the same, because memory ran out.
         """
-        batch = self._normalise(image).to(memory_format=self._memory_format)
+        batch = self._normalize(image).to(memory_format=self._memory_format)
         try:
             with foreign_code():
                 return self.model(batch)
@@ -99,7 +99,7 @@ class TrainingModule(LightningModule):
         return loss
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
-        """Seed what the step draws, dropout say, by its number; let what is frozen keep its statistics."""
+        """Seed random draws of the step, such as dropout, by its number; let frozen parts keep their statistics."""
         torch.manual_seed(seed_of("step", self._settings.seed, self.global_step, self.global_rank))
         self.model.train()
         if self.global_step < self._frozen_steps:
@@ -110,13 +110,13 @@ class TrainingModule(LightningModule):
                     layer.eval()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Leave out the encoder while it is frozen: DDP is told at its start which parameters learn, so all did till here."""
+        """Drop the gradients of a frozen encoder: DDP fixes at its start which parameters learn, so they have some here."""
         if self.global_step < self._frozen_steps:
             for parameter in self._encoder().parameters():
                 parameter.grad = None
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         self._confusion.reset()
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -180,7 +180,7 @@ class TrainingModule(LightningModule):
         return self._loader(self._data.test)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what `zoo.load` makes the model from; never replace good weights by NaN."""
+        """Add the facts that `zoo.load` builds the model from; never replace good weights by NaN."""
         check_weights(self.model, self.global_step, self._settings.learning_rate)
         checkpoint["zoo"] = self._facts
 
@@ -197,11 +197,11 @@ class TrainingModule(LightningModule):
         return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": is_on_cuda}
 
     def _encoder(self) -> nn.Module:
-        """Return the model's encoder, of a module that is no pairing too, if it says which it is."""
+        """Return the model's encoder, or that of any module with an attribute `encoder`."""
         encoder = getattr(self.model, "encoder", None)
         return encoder if isinstance(encoder, nn.Module) else nn.Identity()
 
-    def _steps_frozen(self) -> int:
+    def _count_frozen_steps(self) -> int:
         frozen = self._settings.freeze_encoder
         if isinstance(frozen, bool):
             return self.steps if frozen else 0

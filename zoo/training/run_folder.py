@@ -1,4 +1,4 @@
-"""The folder of a training run: which run it holds, and the files that say so."""
+"""The folder of a training run, and the files that identify the run."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ SETTINGS, DATA = "settings.json", "data.json"
 
 
 def known_files(output: Path) -> Mapping[str, Any]:
-    """Return what a run in this folder knows of its data's files, for `zoo.open_data`; {} where none was begun.
+    """Return the facts that a run in this folder keeps about its data's files, for `zoo.open_data`; {} without a run.
 
     Raises:
-        DataError: that is damaged.
+        DataError: the file with these facts is damaged.
     """
-    found = read_fingerprint(output / DATA)
-    return found.scans if found else {}
+    fingerprint = read_fingerprint(output / DATA)
+    return fingerprint.scans if fingerprint else {}
 
 
 def run_id(identity: Mapping[str, Any], data: Fingerprint) -> str:
-    """Return what tells a run's checkpoints from those of other settings or other data."""
+    """Return a hash that distinguishes a run's checkpoints from those of other settings or other data."""
     return hashlib.sha256(json.dumps([identity, data.digest], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> None:
-    """Make a folder this run's, or find that it is already.
+    """Make a folder this run's, unless it is already.
 
     Args:
         output: the folder.
-        identity: what the run's settings, pairing and files are.
-        data: of what it is trained on.
+        identity: the run's settings, pairing and files.
+        data: the fingerprint of the data.
 
     Raises:
-        ConfigError: it holds another run, or what is no run.
-        OptionError: it cannot be written.
+        ConfigError: the folder holds another run, or other files.
+        OptionError: the folder cannot be written.
     """
     path = output / SETTINGS
     if os.path.lexists(path):
@@ -83,10 +83,10 @@ def _check_same_data(output: Path, data: Fingerprint) -> None:
 
 
 def read_run_file(path: Path) -> dict[str, Any]:
-    """Return what a JSON file of a run holds.
+    """Return the content of a JSON file of a run.
 
     Raises:
-        ConfigError: it is damaged.
+        ConfigError: the file is damaged.
     """
     try:
         return read_json(path)
@@ -99,9 +99,9 @@ def damage_error(path: Path, reason: str) -> ConfigError:
     return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to begin the run again.")
 
 
-def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
+def _differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
     if isinstance(one, dict) and isinstance(other, dict):
         for key in one.keys() | other.keys():
-            yield from _differences(one.get(key), other.get(key), f"{place}.{key}" if place else key)
+            yield from _differences(one.get(key), other.get(key), f"{path}.{key}" if path else key)
     elif one != other:
-        yield place
+        yield path

@@ -1,6 +1,6 @@
-"""Which samples a step trains on, and how they are augmented: a function of the seed and the step's number alone.
+"""Choose the samples of a step and their augmentation, as a function of the seed and the step's number alone.
 
-So a run that is killed goes on as if it had not been: what follows does not depend on what a generator did before.
+So a killed run resumes as if it had not been killed: nothing depends on the state of a generator.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Order", "ResumableLoader", "TrainingSamples", "seed_of"]
 
 
 def seed_of(*facts: object) -> int:
-    """Return a seed that follows from some facts."""
+    """Return a seed that is a hash of some facts."""
     return int.from_bytes(hashlib.sha256(repr(facts).encode()).digest()[:7], "big")
 
 
@@ -34,12 +34,12 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         self._permutation: tuple[int, list[int]] = (-1, [])
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
-        epoch, place = divmod(position, len(self._samples))
-        image, mask = self._samples[self._shuffled(epoch)[place]]
+        epoch, index = divmod(position, len(self._samples))
+        image, mask = self._samples[self._shuffle(epoch)[index]]
         generator = torch.Generator().manual_seed(seed_of("augment", self._seed, position))
         return self._augmentation(image, mask, generator)
 
-    def _shuffled(self, epoch: int) -> list[int]:
+    def _shuffle(self, epoch: int) -> list[int]:
         if self._permutation[0] != epoch:
             generator = torch.Generator().manual_seed(seed_of("shuffle", self._seed, epoch))
             self._permutation = (epoch, torch.randperm(len(self._samples), generator=generator).tolist())
@@ -66,7 +66,7 @@ class Order(Sampler[list[int]]):
 
 
 class ResumableLoader(DataLoader[tuple[Tensor, Tensor]]):
-    """A loader that keeps no state: `Order` begins at the right step. These two methods tell Lightning so."""
+    """A loader without a state, since `Order` begins at the right step. Lightning requires these two methods."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing."""
