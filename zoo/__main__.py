@@ -1,4 +1,4 @@
-"""`python -m zoo` and the `zoo` script: the command line, started without collecting garbage that start-up does not make."""
+"""`python -m zoo` and the `zoo` script: the command line, started without the garbage collector, which would find nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Run the command line; commands that run long turn the garbage collector on again."""
+    """Run the command line. Each command turns the garbage collector on again."""
     gc.disable()
     errors = sys.stderr
     with contextlib.suppress(OSError, AttributeError):  # where there is one; a plugin that closes it closes another

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -31,9 +32,12 @@ _ERROR_STREAM: ContextVar[TextIO] = ContextVar("_ERROR_STREAM")
 
 
 class _Command(TyperCommand):
-    """A command during which standard output is the answer's alone."""
+    """A command that runs with the garbage collector on, and whose standard output carries its answer alone."""
 
     def invoke(self, ctx: Any) -> Any:
+        if not gc.isenabled():  # the `zoo` script starts without it
+            gc.freeze()  # the modules imported so far stay, so that no collection needs to visit them
+            gc.enable()
         with _answers_alone():
             try:
                 return super().invoke(ctx)

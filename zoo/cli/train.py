@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +61,6 @@ def train(
     from zoo.training.run_folder import known_files
     from zoo.training.training import train as train_pairing
 
-    gc.enable()  # switched off by the `zoo` script for a quick start
     changes = dict(_setting(text) for text in set or ())
     if _is_file(what):
         asked = _from_file(Path(what), decoder, data, weights, changes)
