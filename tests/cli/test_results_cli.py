@@ -15,10 +15,8 @@ from contextlib import closing
 import pytest
 from made_stores import BASIC, BILINEAR, ENVIRONMENT, SECONDS, add_run
 
-from zoo.benchmark import DEFAULT_STORE
 from zoo.benchmark.messages import Rated
 from zoo.benchmark.store.store import Store
-from zoo.cli.console import STORE
 
 NAMES = ["peer", BASIC, BILINEAR]
 
@@ -43,10 +41,6 @@ def cli(command_line, folder, monkeypatch, fresh_registry):
 
 def rows_of(text):
     return list(csv.DictReader(io.StringIO(text)))
-
-
-def test_the_store_is_where_bench_puts_it():
-    assert STORE == DEFAULT_STORE
 
 
 def test_runs_lists_each_with_how_far_it_came_and_what_failed(cli):

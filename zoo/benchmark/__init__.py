@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.benchmark.config import BenchConfig, load_config
+from zoo.common.choices import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from zoo.benchmark.table.table import Table
 
-__all__ = ["DEFAULT_STORE", "BenchConfig", "bench", "load_config"]
-
-DEFAULT_STORE = Path("results/zoo.sqlite")
+__all__ = ["BenchConfig", "bench", "load_config"]
 
 
 def bench(

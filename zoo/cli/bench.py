@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,8 @@ import typer
 
 from zoo.cli.answers import note
 from zoo.cli.application import app, fail
-from zoo.cli.console import STORE, FormatOption, OutputOption, StoreOption, check_writable, format_of, show_table
+from zoo.cli.console import SUFFIXES, FormatOption, OutputOption, StoreOption, check_writable, choose_format, show_table
+from zoo.common.choices import DEFAULT_STORE
 
 __all__: list[str] = []
 
@@ -21,7 +21,7 @@ def bench(
     config: Annotated[Path, typer.Argument(help="The run's YAML file.", show_default=False)],
     format: FormatOption = None,
     output: OutputOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
     quality: Annotated[
         str | None,
         typer.Option(
@@ -60,8 +60,7 @@ def bench(
     from zoo.benchmark.config import with_quality
     from zoo.benchmark.table.document import document
 
-    gc.enable()  # switched off by the `zoo` script for a quick start
-    form = format or format_of(output)
+    form = choose_format(format, output, SUFFIXES)
     wanted = load_config(config)
     if changes := _quality_changes(quality, budget, seeds):
         wanted = with_quality(wanted, changes)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from zoo.cli.answers import note
 from zoo.cli.application import app, fail
-from zoo.cli.console import STORE, FormatOption, OutputOption, StoreOption, format_of, opened_store, show_results
+from zoo.cli.console import SUFFIXES, FormatOption, OutputOption, StoreOption, choose_format, opened_store, show_results
+from zoo.common.choices import DEFAULT_STORE
 from zoo.errors import OptionError
 
 __all__: list[str] = []
-
-
-class By(StrEnum):
-    """What `zoo compare` compares."""
-
-    ratio = "ratio"
-    latency = "latency"
 
 
 @app.command()
@@ -27,7 +20,7 @@ def compare(
     run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The earlier run: a number or a name.", show_default=False)],
     run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The later run.", show_default=False)],
     by: Annotated[
-        By | None,
+        Literal["ratio", "latency"] | None,
         typer.Option(
             help="The ratio to the baseline, in which the machine's speed cancels, or the latency as it was.",
             show_default="ratio, where both runs have the baseline",
@@ -44,7 +37,7 @@ def compare(
     ] = None,
     format: FormatOption = None,
     output: OutputOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Compare two runs trial by trial: what became slower or faster, what changed in size, what fails now.
 
@@ -55,11 +48,11 @@ def compare(
     from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.trial import told_block
 
-    form = format or format_of(output)
+    form = choose_format(format, output, SUFFIXES)
     share = None if fail_if_slower is None else _share(fail_if_slower)
     with opened_store(store) as opened:
         (before,), (after,) = select_runs(opened, [run_a]), select_runs(opened, [run_b])
-        comparison = compare_runs(opened, before, after, by=by.value if by else None, anywhere=different_devices)
+        comparison = compare_runs(opened, before, after, by=by, anywhere=different_devices)
         show_results(document(comparison), form, output, store)
     if share is None:
         return

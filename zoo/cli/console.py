@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from zoo.cli.answers import answer, console, note
+from zoo.common.choices import Format
 from zoo.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from zoo.benchmark.store.store import Store
     from zoo.benchmark.table.table import Table
     from zoo.common.grid import Document
 
 __all__ = [
-    "STORE",
-    "FormatName",
+    "SUFFIXES",
     "FormatOption",
     "OutputOption",
+    "PluginOption",
     "RunsArgument",
     "StoreOption",
     "check_writable",
-    "format_of",
+    "choose_format",
+    "load_plugins",
     "opened_store",
     "read_table",
     "show_results",
@@ -35,27 +36,22 @@ __all__ = [
 ]
 
 
-class FormatName(StrEnum):
-    """How `zoo bench` and `zoo matrix` write their table."""
-
-    table = "table"
-    markdown = "markdown"
-    csv = "csv"
-    json = "json"
-
+_F = TypeVar("_F", bound=str)
 
 RunsArgument = Annotated[
     list[str] | None, typer.Argument(metavar="RUN", help="Numbers or names of runs.", show_default="the latest")
 ]
 StoreOption = Annotated[Path, typer.Option(help="The SQLite file that keeps the results.")]
 FormatOption = Annotated[
-    FormatName | None,
+    Format | None,
     typer.Option("--format", "-f", help="How to write it.", show_default="table, or by --output's suffix"),
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Also write it to this file.", show_default=False)]
-STORE = Path("results/zoo.sqlite")  # zoo.benchmark's, which takes long to import; a test holds the two together
+PluginOption = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A file that registers an encoder or a decoder.", show_default=False)
+]
 
-SUFFIXES = {".md": FormatName.markdown, ".csv": FormatName.csv, ".json": FormatName.json, ".txt": FormatName.table}
+SUFFIXES: dict[str, Format] = {".txt": "table", ".md": "markdown", ".csv": "csv", ".json": "json"}
 
 
 @contextmanager
@@ -71,18 +67,18 @@ def opened_store(store: Path) -> Iterator[Store]:
         yield opened
 
 
-def format_of(output: Path | None) -> FormatName:
-    """Return the format that an output file's suffix names; the table where there is no file."""
+def choose_format(format: _F | None, output: Path | None, suffixes: Mapping[str, _F]) -> _F:
+    """Return the requested format, else that of the output file's suffix; where there is no file, the first of `suffixes`."""
+    if format is not None:
+        return format
     if output is None:
-        return FormatName.table
-    if output.suffix not in SUFFIXES:
-        raise OptionError(
-            f"--output {output}: the suffix says no format. Use one of {', '.join(SUFFIXES)}, or give --format as well."
-        )
-    return SUFFIXES[output.suffix]
+        return next(iter(suffixes.values()))
+    if output.suffix not in suffixes:
+        raise OptionError(f"--output {output}: the suffix names no format. Use one of {', '.join(suffixes)}, or add --format.")
+    return suffixes[output.suffix]
 
 
-def show_table(document: Document, form: FormatName, output: Path | None, *, kept: str) -> None:
+def show_table(document: Document, form: Format, output: Path | None, *, kept: str) -> None:
     """Write a document to the output file, and show it on the terminal; a format without a file goes to stdout alone.
 
     Args:
@@ -91,17 +87,25 @@ def show_table(document: Document, form: FormatName, output: Path | None, *, kep
         output: the file.
         kept: ends the error that the file cannot be written: where the results are.
     """
-    if output is None and form is not FormatName.table:
-        answer(document.render(form.value), nl=False)
+    if output is None and form != "table":
+        answer(document.render(form), nl=False)
         return
     if output is not None:
         from zoo.common.rendering import write_whole
 
-        write_whole(output, document.render(form.value), kept)
+        write_whole(output, document.render(form), kept)
     screen = console()
     screen.print(document.view(screen.width))
     if output is not None:
         note(f"Written to {output}.")
+
+
+def load_plugins(files: Sequence[Path] | None) -> None:
+    """Run the files of `PluginOption`."""
+    from zoo.registry.plugin_files import load_plugin_file
+
+    for file in files or ():
+        load_plugin_file(file)
 
 
 def check_writable(output: Path) -> None:
@@ -122,7 +126,7 @@ def read_table(opened: Store, runs: Sequence[str] | None) -> Table:
     return table_of(opened, *select_runs(opened, runs or []))
 
 
-def show_results(shown: Document, form: FormatName, output: Path | None, store: Path) -> None:
+def show_results(shown: Document, form: Format, output: Path | None, store: Path) -> None:
     """Show what the results store holds, as `show_table` does."""
     if output is not None:
         check_writable(output)

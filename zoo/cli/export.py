@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,18 +9,12 @@ import typer
 
 from zoo.cli.answers import console
 from zoo.cli.application import app, fail
+from zoo.cli.console import PluginOption, choose_format, load_plugins
+from zoo.common.choices import EXPORT_TIMEOUT, EXPORT_TOLERANCE, ModelFormat
 from zoo.errors import OptionError
 from zoo.registry.image_sizes import read_size
 
 __all__: list[str] = []
-
-
-class ModelFormat(StrEnum):
-    """What `zoo export` writes."""
-
-    onnx = "onnx"
-    torch_export = "torch-export"
-    openvino = "openvino"
 
 
 @app.command("export")
@@ -52,11 +44,11 @@ def export_model(
         bool,
         typer.Option("--normalise", help="Take pixels in 0 to 1, not normalised images: the normalisation is put inside."),
     ] = False,
-    tolerance: Annotated[float, typer.Option(help="The error that is accepted, relative to the model's largest value.")] = 1e-4,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For a file of all sizes.")] = 300.0,
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="A file that registers an encoder or a decoder.", show_default=False)
-    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="The error that is accepted, relative to the model's largest value.")
+    ] = EXPORT_TOLERANCE,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For a file of all sizes.")] = EXPORT_TIMEOUT,
+    plugin: PluginOption = None,
 ) -> None:
     """Write a trained model as ONNX, torch.export or OpenVINO, for any batch, height and width.
 
@@ -66,24 +58,26 @@ def export_model(
     from zoo.checkpoints.loading import load
     from zoo.inference.exporting import FORMATS, export
     from zoo.inference.exporting.formats import why_not_format
-    from zoo.registry.plugin_files import load_plugin_file
 
-    gc.enable()  # switched off by the `zoo` script for a quick start
-    for path in plugin or ():
-        load_plugin_file(path)
-    form = None if format is None else format.value
-    place = output or Path(_name(model) + FORMATS[form or "onnx"])
-    taken = None if size is None else read_size(size, "--size")
-    if form is None and output is not None:
-        form = next((name for name, suffix in FORMATS.items() if suffix == output.suffix), None)
-    if form is not None and (missing := why_not_format(form)):  # before a model is fetched
+    load_plugins(plugin)
+    form = choose_format(format, output, {suffix: name for name, suffix in FORMATS.items()})
+    path = output or Path(_name(model) + FORMATS[form])
+    single_size = None if size is None else read_size(size, "--size")
+    if missing := why_not_format(form):  # checked before a model is downloaded
         raise OptionError(f"--format {form}: {missing}")
     try:
         report = export(
-            load(model), place, format=form, size=taken, fixed=fixed, normalise=normalise, tolerance=tolerance, timeout=timeout
+            load(model),
+            path,
+            format=form,
+            size=single_size,
+            fixed=fixed,
+            normalise=normalise,
+            tolerance=tolerance,
+            timeout=timeout,
         )
     except KeyboardInterrupt:
-        fail(f"Interrupted. {place} was not written.", 130)
+        fail(f"Interrupted. {path} was not written.", 130)
     console().print(report.view())
 
 

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
 from zoo.cli.answers import answer, note
 from zoo.cli.application import app
-from zoo.cli.console import STORE, RunsArgument, StoreOption, check_writable, opened_store
+from zoo.cli.console import RunsArgument, StoreOption, check_writable, choose_format, opened_store
+from zoo.common.choices import DEFAULT_STORE
 from zoo.errors import OptionError
 
 __all__: list[str] = []
 
-
-class ExportFormat(StrEnum):
-    """What `zoo export-results` writes."""
-
-    csv = "csv"
-    json = "json"
-    parquet = "parquet"
+ExportFormat: TypeAlias = Literal["csv", "json", "parquet"]
+SUFFIXES: dict[str, ExportFormat] = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
 
 
 @app.command("export-results")
@@ -36,7 +31,7 @@ def export_results(
         Path | None, typer.Option("--output", "-o", help="The file; Parquet takes one.", show_default="the standard output")
     ] = None,
     samples: Annotated[bool, typer.Option("--samples", help="The raw samples, one a trial and round, not the rows.")] = False,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write every fact of some runs' rows, or their raw samples, as CSV, JSON or Parquet, for other programs."""
     from zoo.benchmark.analysis.selection import select_runs
@@ -44,8 +39,8 @@ def export_results(
     from zoo.benchmark.table.table import table_of
     from zoo.common.rendering import write_whole
 
-    form = format or _export_format(output)
-    if form is ExportFormat.parquet and output is None:
+    form = choose_format(format, output, SUFFIXES)
+    if form == "parquet" and output is None:
         raise OptionError("--format parquet takes a file: give --output FILE.parquet.")
     with opened_store(store) as opened:
         chosen = select_runs(opened, runs or [])
@@ -57,15 +52,3 @@ def export_results(
         check_writable(output)
     write_whole(output, content)
     note(f"Written to {output}.")
-
-
-def _export_format(output: Path | None) -> ExportFormat:
-    if output is None:
-        return ExportFormat.csv
-    try:
-        return ExportFormat(output.suffix.removeprefix("."))
-    except ValueError:
-        suffixes = ", ".join(f".{form.value}" for form in ExportFormat)
-        raise OptionError(
-            f"--output {output}: the suffix says no format. Use one of {suffixes}, or give --format as well."
-        ) from None

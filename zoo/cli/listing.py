@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 
-class KindName(StrEnum):
-    """What `zoo list` lists."""
-
-    encoders = "encoders"
-    decoders = "decoders"
-
-
 COLUMNS: dict[str, Callable[[Any], str]] = {
     "id": lambda entry: entry.id,
     "full-id": lambda entry: entry.full_id,
@@ -39,7 +31,7 @@ COLUMNS: dict[str, Callable[[Any], str]] = {
 
 @app.command("list")
 def list_ids(
-    kind: Annotated[KindName, typer.Argument(help="What to list.", show_default=False)],
+    kind: Annotated[Literal["encoders", "decoders"], typer.Argument(help="What to list.", show_default=False)],
     pattern: Annotated[
         str | None, typer.Argument(help="A glob ('convnext*') or a part of the name ('convnext').", show_default=False)
     ] = None,
@@ -57,7 +49,7 @@ def list_ids(
 
     wanted = _columns(columns)
     registry = default_registry()
-    entries = registry.matching("encoder" if kind is KindName.encoders else "decoder", pattern)
+    entries = registry.matching("encoder" if kind == "encoders" else "decoder", pattern)
     if wanted is None:
         for entry in entries:
             answer(entry.id)

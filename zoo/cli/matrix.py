@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zoo.cli.application import app, fail
-from zoo.cli.console import FormatOption, OutputOption, check_writable, format_of, show_table
+from zoo.cli.console import SUFFIXES, FormatOption, OutputOption, check_writable, choose_format, show_table
 
 __all__: list[str] = []
 
@@ -41,8 +40,7 @@ def matrix(
     """
     from zoo.benchmark.matrix import matrix as run_matrix
 
-    gc.enable()  # switched off by the `zoo` script for a quick start
-    form = format or format_of(output)
+    form = choose_format(format, output, SUFFIXES)
     if output is not None:
         check_writable(output)
     try:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import sys
-from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +11,8 @@ import typer
 
 from zoo.cli.answers import answer, note
 from zoo.cli.application import app, fail
+from zoo.cli.console import PluginOption, load_plugins
+from zoo.common.choices import Existing, Flips, Precision
 
 if TYPE_CHECKING:
     from zoo.inference.prediction.files import PredictedFiles
@@ -22,29 +22,6 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 MOST_TOLD = 20
-
-
-class Flips(StrEnum):
-    """Over which mirror images a prediction is averaged."""
-
-    none = "none"
-    horizontal = "horizontal"
-    all = "all"
-
-
-class Precision(StrEnum):
-    """What products are computed in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-class Existing(Enum):
-    """What becomes of masks that are there already."""
-
-    error = "error"
-    skip = "skip"
-    replace = "replace"
 
 
 @app.command()
@@ -59,20 +36,18 @@ def predict(
     ] = "auto",
     overlap: Annotated[int | None, typer.Option(help="Of tiles, in pixels.", show_default="a fourth of a tile")] = None,
     batch: Annotated[int, typer.Option(help="Tiles, or images of one size, at a time.")] = 1,
-    flips: Annotated[Flips, typer.Option(help="Average over mirror images as well.")] = Flips.none,
-    precision: Annotated[Precision, typer.Option(help="What is computed in.")] = Precision.float32,
+    flips: Annotated[Flips, typer.Option(help="Average over mirror images as well.")] = "none",
+    precision: Annotated[Precision, typer.Option(help="What is computed in.")] = "float32",
     device: Annotated[str, typer.Option(help="'auto' is the accelerator, if there is one; or cpu, cuda:1, ...")] = "auto",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write NAME-probabilities.npy as well.")] = False,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write NAME-overlay.jpg as well: the mask over the image.")
     ] = False,
-    existing: Annotated[Existing, typer.Option(help="What of masks that are there already.")] = Existing.error,
+    existing: Annotated[Existing, typer.Option(help="What of masks that are there already.")] = "error",
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Read images of more than 89 million pixels; for files you trust.")
     ] = False,
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="A file that registers an encoder or a decoder.", show_default=False)
-    ] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Predict images and write a mask for each: a PNG with a palette, whose pixels are class indexes.
 
@@ -80,21 +55,18 @@ def predict(
     """
     from zoo.inference.prediction.output_paths import settle
     from zoo.inference.prediction.predictor import Predictor
-    from zoo.registry.plugin_files import load_plugin_file
 
-    gc.enable()  # switched off by the `zoo` script for a quick start
-    for path in plugin or ():
-        load_plugin_file(path)
+    load_plugins(plugin)
     wanted = {"probabilities": probabilities, "overlay": overlay}
-    places, num_skipped = settle(images, output, existing=existing.value, **wanted)  # told before a model is loaded
+    places, num_skipped = settle(images, output, existing=existing, **wanted)  # told before a model is loaded
     predictor = Predictor(
         model,
         device=device,
         tile=_tile(tile),
         overlap=overlap,
         batch=batch,
-        flips=flips.value,
-        precision=precision.value,
+        flips=flips,
+        precision=precision,
     )
     try:
         found = _with_progress(predictor, places, output, any_size=any_size, **wanted)

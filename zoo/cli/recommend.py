@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from zoo.cli.application import app
-from zoo.cli.console import STORE, FormatName, RunsArgument, StoreOption, opened_store, read_table, show_results
+from zoo.cli.console import RunsArgument, StoreOption, opened_store, read_table, show_results
+from zoo.common.choices import DEFAULT_STORE, Format
 from zoo.registry.image_sizes import read_size
 
 __all__: list[str] = []
-
-
-class ModeName(StrEnum):
-    """What a pairing does."""
-
-    inference = "inference"
-    training = "training"
 
 
 @app.command()
@@ -29,7 +22,7 @@ def recommend(
         str | None,
         typer.Option(help="'cpu', 'cuda', or a part of the device's name.", show_default="every one that was measured"),
     ] = None,
-    mode: Annotated[ModeName, typer.Option(help="What the pairing does.")] = ModeName.inference,
+    mode: Annotated[Literal["inference", "training"], typer.Option(help="What the pairing does.")] = "inference",
     batch: Annotated[int | None, typer.Option(min=1, help="Images per call.", show_default="each that was measured")] = None,
     size: Annotated[
         str | None, typer.Option(metavar="HxW", help="Image size; 256 for a square.", show_default="each that was measured")
@@ -42,8 +35,8 @@ def recommend(
     min_throughput: Annotated[str | None, typer.Option(metavar="30", help="Minimum images/s.", show_default=False)] = None,
     min_quality: Annotated[str | None, typer.Option(metavar="0.7", help="Minimum mIoU.", show_default=False)] = None,
     maximize: Annotated[str, typer.Option(metavar="throughput|miou", help="What comes first.")] = "throughput",
-    format: Annotated[FormatName, typer.Option("--format", "-f", help="How to write it.")] = FormatName.table,
-    store: StoreOption = STORE,
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = "table",
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Recommend the measured pairings that meet some limits, with the code that builds each, and say what each limit excludes.
 
@@ -59,7 +52,7 @@ def recommend(
         recommendation = recommend_pairings(
             read_table(opened, runs),
             device=device,
-            mode=mode.value,
+            mode=mode,
             batch=batch,
             size=None if size is None else read_size(size, "--size"),
             dtype=dtype,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,8 @@ import typer
 
 from zoo.cli.answers import note
 from zoo.cli.application import app
-from zoo.cli.console import STORE, RunsArgument, StoreOption, opened_store
+from zoo.cli.console import RunsArgument, StoreOption, opened_store
+from zoo.common.choices import DEFAULT_STORE
 
 __all__: list[str] = []
 
@@ -19,7 +19,7 @@ __all__: list[str] = []
 def report(
     runs: RunsArgument = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("results/report.html"),
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write one HTML file of everything that was measured: the table, plots, plans and failures.
 
@@ -29,7 +29,6 @@ def report(
     from zoo.benchmark.report import write_report
     from zoo.benchmark.table.table import table_of
 
-    gc.enable()  # switched off by the `zoo` script for a quick start
     with opened_store(store) as opened:
         write_report(table_of(opened, *select_runs(opened, runs or [])), output)
     note(f"Written to {output} ({output.stat().st_size / 1e6:.1f} MB).")

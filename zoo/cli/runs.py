@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.answers import answer, console
 from zoo.cli.application import app
-from zoo.cli.console import STORE, StoreOption, opened_store
+from zoo.cli.console import StoreOption, opened_store
+from zoo.common.choices import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from zoo.benchmark.store.records import StoredRun
@@ -16,7 +17,7 @@ __all__: list[str] = []
 
 
 @app.command()
-def runs(store: StoreOption = STORE) -> None:
+def runs(store: StoreOption = DEFAULT_STORE) -> None:
     """List the runs of a results store: when each began, how far it came, and what failed in it."""
     from rich import box
     from rich.table import Table as RichTable

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,17 +13,12 @@ from zoo.cli.application import app
 __all__: list[str] = []
 
 
-class Kind(StrEnum):
-    """A kind of YAML file."""
-
-    pairing = "pairing"
-    bench = "bench"
-    train = "train"
-
-
 @app.command()
 def schema(
-    kind: Annotated[Kind, typer.Argument(help="What `zoo.Pairing.from_yaml`, `zoo bench` or `zoo train` reads.")],
+    kind: Annotated[
+        Literal["pairing", "bench", "train"],
+        typer.Argument(help="What `zoo.Pairing.from_yaml`, `zoo bench` or `zoo train` reads."),
+    ],
 ) -> None:
     """Print the JSON schema of a kind of YAML file, by which an editor completes keys and underlines mistakes.
 
@@ -35,6 +29,6 @@ def schema(
     from zoo.pairing.pairing_yaml import PairingFile
     from zoo.training.config import TrainConfig
 
-    models: dict[Kind, type[Strict]] = {Kind.pairing: PairingFile, Kind.bench: BenchConfig, Kind.train: TrainConfig}
+    models: dict[str, type[Strict]] = {"pairing": PairingFile, "bench": BenchConfig, "train": TrainConfig}
     described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **models[kind].model_json_schema()}
     answer(json.dumps(described, indent=2))

@@ -8,16 +8,17 @@ import typer
 
 from zoo.cli.application import app, fail
 from zoo.cli.console import (
-    STORE,
+    SUFFIXES,
     FormatOption,
     OutputOption,
     RunsArgument,
     StoreOption,
-    format_of,
+    choose_format,
     opened_store,
     read_table,
     show_results,
 )
+from zoo.common.choices import DEFAULT_STORE
 
 __all__: list[str] = []
 
@@ -59,7 +60,7 @@ def table(
     ] = None,
     format: FormatOption = None,
     output: OutputOption = None,
-    store: StoreOption = STORE,
+    store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Show the table of measured runs: all of it, or some rows and columns.
 
@@ -71,7 +72,7 @@ def table(
     from zoo.benchmark.table.columns import chosen_columns
     from zoo.benchmark.table.document import document
 
-    form = format or format_of(output)
+    form = choose_format(format, output, SUFFIXES)
     conditions = parse_conditions(where or [])
     with opened_store(store) as opened:
         whole = read_table(opened, runs)

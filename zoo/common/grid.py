@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, get_args
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from zoo.common.choices import Format
 from zoo.common.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
 
-__all__ = ["FORMATS", "Document", "Format", "Grid", "GridRow", "Heading", "Line"]
+__all__ = ["FORMATS", "Document", "Grid", "GridRow", "Heading", "Line"]
 
-Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 MARGIN = 3
@@ -137,7 +137,7 @@ class Document:
     def __str__(self) -> str:
         return plain_text(self.view(FULL_WIDTH))
 
-    def render(self, form: str) -> str:
+    def render(self, form: Format) -> str:
         """Return the document in one of `FORMATS`."""
         if form == "markdown":
             return _markdown(self.parts)

@@ -10,11 +10,12 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
+from zoo.common.choices import Precision
 from zoo.inference.deployment import onednn
 from zoo.inference.deployment.graph import Graph
 from zoo.inference.deployment.resizes import spread_borders
@@ -38,7 +39,7 @@ __all__ = [
 Program: TypeAlias = Callable[[Tensor], Tensor]
 
 RUNTIMES = ("eager", "cudagraphs", "compile", "onnxruntime", "openvino")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 WARM_UP = 3
 """Calls before one is recorded."""

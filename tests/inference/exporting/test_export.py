@@ -10,8 +10,6 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.cli import export as command
-from zoo.inference.exporting import exported, formats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -273,7 +271,7 @@ def test_the_model_stays_as_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("path", "options", "message"),
     [
-        ("model.pth", {}, r"suffix says no format.*\.onnx \(onnx\), \.pt2 \(torch-export\), \.xml \(openvino\)"),
+        ("model.pth", {}, r"suffix names no format.*\.onnx \(onnx\), \.pt2 \(torch-export\), \.xml \(openvino\)"),
         ("model.onnx", {"format": "tflite"}, r"format is one of 'onnx', 'torch-export', 'openvino'; found 'tflite'"),
         ("model.onnx", {"format": "openvino"}, r"'openvino' ends in \.xml"),
         ("model.onnx", {"tolerance": 0}, "tolerance is a number above 0"),
@@ -345,7 +343,7 @@ def test_the_command_line_exports_for_one_size_with_the_normalisation_inside(tmp
     [
         (("missing",), "There is no checkpoint and no folder missing"),
         (("saved", "--size", "wide"), "--size: a size is HEIGHTxWIDTH"),
-        (("saved", "-o", "model.pth"), "suffix says no format"),
+        (("saved", "-o", "model.pth"), "suffix names no format"),
         pytest.param(
             ("saved", "--tolerance", "1e-12"),
             "differs from the model by more than the tolerance, 1e-12",
@@ -361,14 +359,6 @@ def test_the_command_line_ends_a_mistake_with_one_message_and_status_2(arguments
     assert message in err
     assert "Traceback" not in err
     assert [file.name for file in tmp_path.iterdir()] == ["saved"]
-
-
-def test_the_command_lines_defaults_are_the_functions():
-    import inspect
-
-    defaults = {name: each.default for name, each in inspect.signature(command.export_model).parameters.items()}
-    assert (defaults["tolerance"], defaults["timeout"]) == (exported.TOLERANCE, exported.TIMEOUT)
-    assert {each.value for each in command.ModelFormat} == set(formats.FORMATS)
 
 
 @pytest.mark.parametrize("end", [SystemExit(0), KeyboardInterrupt()])

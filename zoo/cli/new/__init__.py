@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,16 +13,9 @@ from zoo.cli.application import app
 __all__: list[str] = []
 
 
-class NewKind(StrEnum):
-    """What `zoo new` writes."""
-
-    decoder = "decoder"
-    encoder = "encoder"
-
-
 @app.command()
 def new(
-    kind: Annotated[NewKind, typer.Argument(help="What to write.", show_default=False)],
+    kind: Annotated[Literal["decoder", "encoder"], typer.Argument(help="What to write.", show_default=False)],
     name: Annotated[str, typer.Argument(help="What it is called, such as 'my-fpn'.", show_default=False)],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="A new or empty folder.", show_default="./NAME")
@@ -33,7 +25,7 @@ def new(
     from zoo.cli.new.distribution import write_distribution
 
     folder = output or Path(name)
-    for path in write_distribution("decoder" if kind is NewKind.decoder else "encoder", name, folder):
+    for path in write_distribution(kind, name, folder):
         answer(path)
     where = folder.as_posix() if folder.is_absolute() else f"./{folder.as_posix()}"
     note(f'Next: pip install "{where}[test]", then pytest {where}, then zoo show {name}.')

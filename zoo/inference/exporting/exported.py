@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from zoo.common.choices import EXPORT_TIMEOUT, EXPORT_TOLERANCE, ModelFormat
 from zoo.common.foreign_code import no_exits
 from zoo.common.regular_files import check_regular, is_folder
 from zoo.common.rendering import plain_text
@@ -29,10 +30,8 @@ from zoo.model.layers.normalization import Normalisation
 from zoo.model.model import SegmentationModel
 from zoo.registry.image_sizes import Size
 
-__all__ = ["TIMEOUT", "TOLERANCE", "export"]
+__all__ = ["export"]
 
-TOLERANCE = 1e-4
-TIMEOUT = 300.0
 DEFAULT_SIZE = (256, 256)
 
 
@@ -55,12 +54,12 @@ def export(
     model: SegmentationModel,
     path: str | PathLike[str],
     *,
-    format: str | None = None,
+    format: ModelFormat | None = None,
     size: Size | None = None,
     fixed: bool = False,
     normalise: bool = False,
-    tolerance: float = TOLERANCE,
-    timeout: float | None = TIMEOUT,
+    tolerance: float = EXPORT_TOLERANCE,
+    timeout: float | None = EXPORT_TIMEOUT,
 ) -> ExportReport:
     """Write a model as an ONNX file, a `torch.export` program or OpenVINO's files, for any batch, height and width.
 
@@ -142,12 +141,12 @@ def export(
     raise AssertionError("the last way returns or raises")
 
 
-def _form_and_place(path: str | PathLike[str], format: str | None) -> tuple[str, Path]:
+def _form_and_place(path: str | PathLike[str], format: ModelFormat | None) -> tuple[ModelFormat, Path]:
     place = Path(path)
     suffixes = ", ".join(f"{suffix} ({form})" for form, suffix in FORMATS.items())
     form = format or next((form for form, suffix in FORMATS.items() if place.suffix == suffix), None)
     if form is None:
-        raise OptionError(f"{place}: the suffix says no format. Use one of {suffixes}.")
+        raise OptionError(f"{place}: the suffix names no format. Use one of {suffixes}.")
     if form not in FORMATS:
         raise OptionError(f"format is one of {', '.join(map(repr, FORMATS))}; found {format!r}.")
     if place.suffix != FORMATS[form]:

@@ -8,19 +8,20 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from zoo.common.choices import ModelFormat
 from zoo.inference.exporting.tracing import Shape, traced
 from zoo.inference.runtimes import Program, onnxruntime_program, openvino_program, quiet_exporter, why_not
 from zoo.registry.image_sizes import Size
 
 __all__ = ["FORMATS", "INPUT", "OUTPUT", "Draft", "Written", "files_of", "program_of", "why_not_format", "write"]
 
-FORMATS = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
+FORMATS: dict[ModelFormat, str] = dict(zip(get_args(ModelFormat), (".onnx", ".pt2", ".xml"), strict=True))
 """The suffix of each format's file."""
 
 INPUT, OUTPUT = "image", "logits"
@@ -28,7 +29,7 @@ AXES = ("batch", None, "height", "width")
 FACTS = "zoo.json"
 """The file within a `.pt2` that holds the facts."""
 
-_RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+_RUNTIMES: dict[ModelFormat, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Draft:
         facts: what is said in it of the model.
     """
 
-    form: str
+    form: ModelFormat
     path: Path
     channels: int
     size: Size | None
@@ -65,7 +66,7 @@ class Written:
     untried: tuple[Shape, ...]
 
 
-def why_not_format(form: str) -> str | None:
+def why_not_format(form: ModelFormat) -> str | None:
     """Return why a format cannot be written here, and what to do; None where it can."""
     return why_not(_RUNTIMES[form], "float32", torch.device("cpu")) if form in _RUNTIMES else None
 
@@ -91,7 +92,7 @@ def files_of(path: Path) -> list[Path]:
     return [*(file for file in beside if file.is_file()), path]
 
 
-def program_of(form: str, path: Path) -> Program:
+def program_of(form: ModelFormat, path: Path) -> Program:
     """Return a function that runs a file: (N, C, H, W) -> (N, classes, H, W). It raises what the runtime raises."""
     if form == "onnx":
         return onnxruntime_program(str(path))

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from zoo.common.atomic_write import draft_of
+from zoo.common.choices import Existing
 from zoo.errors import DataError, OptionError, ZooError
 from zoo.inference.prediction.georeference import INSTALL, georeference_of, is_georeferenced, write_georeferenced
-from zoo.inference.prediction.output_paths import Existing, Place, settle
+from zoo.inference.prediction.output_paths import Place, settle
 from zoo.inference.prediction.picture import Picture, open_picture
 from zoo.inference.prediction.prediction import Prediction
 from zoo.inference.prediction.predictor import Predictor

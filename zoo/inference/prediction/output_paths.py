@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
+from zoo.common.choices import Existing
 from zoo.common.format_names import format_names
 from zoo.common.regular_files import check_regular, is_folder
 from zoo.data.formats.files import SUFFIXES
 from zoo.errors import DataError, OptionError
 
-__all__ = ["Existing", "Place", "settle"]
+__all__ = ["Place", "settle"]
 
-Existing: TypeAlias = Literal["error", "skip", "replace"]
 MASKS = (".png", ".tif")
 PROBABILITIES = "-probabilities.npy"
 OVERLAY = "-overlay.jpg"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.checkpoints.loading import load
+from zoo.common.choices import Flips, Precision
 from zoo.common.devices import choose_device, is_out_of_memory
 from zoo.common.foreign_code import ForeignError, foreign_code
 from zoo.errors import InputError, OptionError
@@ -24,13 +25,12 @@ from zoo.model.layers.normalization import Normalisation
 from zoo.model.model import SegmentationModel
 from zoo.pairing.pairing import Pairing
 
-__all__ = ["FlipsName", "Predictor", "Progress", "TileLike"]
+__all__ = ["Predictor", "Progress", "TileLike"]
 
-FlipsName: TypeAlias = Literal["none", "horizontal", "all"]
 Progress: TypeAlias = Callable[[float], None]
 """Told the share of an image that is done, in 0 to 1."""
 
-_FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
+_FLIPS: dict[Flips, tuple[tuple[int, ...], ...]] = {
     "none": ((),),
     "horizontal": ((), (-1,)),
     "all": ((), (-1,), (-2,), (-2, -1)),
@@ -65,8 +65,8 @@ class Predictor:
         tile: TileLike = "auto",
         overlap: int | None = None,
         batch: int = 1,
-        flips: FlipsName = "none",
-        precision: str = "float32",
+        flips: Flips = "none",
+        precision: Precision = "float32",
     ) -> None:
         """Take a model over, for inference.
 
@@ -91,8 +91,8 @@ class Predictor:
         """
         if not isinstance(batch, int) or batch < 1:
             raise OptionError(f"batch is a number of images, at least 1; found {batch!r}.")
-        if flips not in get_args(FlipsName):
-            raise OptionError(f"flips is one of {', '.join(map(repr, get_args(FlipsName)))}; found {flips!r}.")
+        if flips not in get_args(Flips):
+            raise OptionError(f"flips is one of {', '.join(map(repr, get_args(Flips)))}; found {flips!r}.")
         if precision not in PRECISIONS:
             raise OptionError(f"precision is one of {', '.join(map(repr, PRECISIONS))}; found {precision!r}.")
         if isinstance(model, str | PathLike):
