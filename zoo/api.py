@@ -123,10 +123,10 @@ def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **option
             )
         return str(report)
     pairing, entry = _find_pairing(encoder, decoder, options)
-    from zoo.common.rendering import plain_text
-    from zoo.pairing.plan_view import plan_view
+    from zoo.common.grid import to_text
+    from zoo.pairing.plan_parts import plan_parts
 
-    return plain_text(plan_view(resolve(pairing, entry).plan, pairing), width=120).rstrip()
+    return to_text(plan_parts(resolve(pairing, entry).plan, pairing), width=120).rstrip()
 
 
 def _find_pairing(

@@ -84,14 +84,14 @@ def test_explain_takes_levels_and_options(cli):
     options = ["--levels", 2, "--decoder-option", "norm=group", "--decoder-option", "channels=[8, 4]"]
     status, out, _ = cli("explain", "resnet18", "unet-basic", *options)
     assert status == 0
-    levels = {line.split()[3]: line for line in out.splitlines() if "layer" in line}
+    levels = {line.split()[1]: line for line in out.splitlines() if "layer" in line}
     assert ["not used" in levels[f"layer{number}"] for number in (1, 2, 3, 4)] == [False, True, True, True]
 
 
 def test_plugins_shows_what_each_gives(cli):
     status, out, _ = cli("plugins")
     assert status == 0
-    rows = {line.split()[1]: line.split() for line in out.splitlines() if "segmentation-zoo" in line}
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if "segmentation-zoo" in line}
     assert {"timm", "torchvision", "unet"} <= rows.keys()
     assert all("ok" in row for row in rows.values())
     assert "3 decoders (unet-basic, unet-bilinear, unet-attention)" in out

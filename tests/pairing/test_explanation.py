@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -47,8 +48,11 @@ def column(text, heading):
 
 
 def rows(text):
-    cells = [[cell.strip() for cell in re.split(r"[│┃|]", line)[1:-1]] for line in text.splitlines()]
-    return [row for row in cells if len(row) == 6]
+    """Return the cells of the table, line by line. No cell begins left of its heading."""
+    heading, _, *body = itertools.dropwhile(lambda line: not line.startswith("  level "), text.splitlines())
+    starts = [found.start() for found in re.finditer(r"\S+(?: \S+)*", heading)]
+    body = itertools.takewhile(str.strip, body)
+    return [[line[slice(*bounds)].strip() for bounds in itertools.pairwise([*starts, None])] for line in (heading, *body)]
 
 
 def test_each_level_shows_source_channels_stride_adapter_and_reason():

@@ -184,7 +184,7 @@ def test_plugins_tells_of_each_distribution_what_is_wrong_with_it(crowded, tmp_p
         assert any(name.replace("_", "-") in line and "failed" in line for line in told), name
         (error,) = re.findall(rf"module {name}\) raised (.*?)(?:Repair or uninstall|Uninstall one)", prose)
         assert reason in error
-    assert all("ok" in line for line in told if "segmentation-zoo" in line and "│" in line)
+    assert all("ok" in line for line in told if "segmentation-zoo" in line)
     assert any("zoo-slow-import" in line and "ok" in line for line in told)
     assert "Traceback" not in done.stderr
 

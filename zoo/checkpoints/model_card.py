@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from zoo.checkpoints.saved_model import SavedModel
-from zoo.common.rendering import escaped, plain_text, table_row
-from zoo.pairing.plan_view import plan_view
+from zoo.common.grid import to_markdown
+from zoo.common.rendering import escaped, table_row
+from zoo.pairing.plan_parts import plan_parts
 
 if TYPE_CHECKING:
     from zoo.model.model import SegmentationModel
@@ -48,10 +49,7 @@ def card_of(model: SegmentationModel, facts: SavedModel) -> str:
     ]
     if facts.metrics:
         lines += ["", "## Metrics", "", *(f"- {escaped(name)}: {value}" for name, value in _flat(facts.metrics))]
-    return (
-        "\n".join([*lines, "", "## The plan", "", "```", plain_text(plan_view(model.plan, pairing), width=100).rstrip(), "```"])
-        + "\n"
-    )
+    return "\n".join([*lines, "", "## The plan", "", to_markdown(plan_parts(model.plan, pairing))])
 
 
 def _facts(facts: SavedModel, size: int) -> Iterator[str]:

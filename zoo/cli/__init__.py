@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from zoo.cli import (  # noqa: F401 - each adds its commands
+from zoo.cli import (  # noqa: F401 - each adds its command
     bench,
     compare,
+    data,
     explain,
     export,
     export_results,
-    listing,
+    list,  # noqa: A004
     matrix,
     new,
+    plugins,
     predict,
     recommend,
     report,
     runs,
     schema,
+    show,
     table,
     train,
 )

@@ -19,9 +19,9 @@ from zoo.common.printable import printable
 from zoo.errors import OptionError, PluginError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from zoo.common.grid import Part
 
-__all__ = ["Application", "answer", "console", "error_stream", "note"]
+__all__ = ["Application", "answer", "error_stream", "note", "show_parts"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -50,7 +50,7 @@ class _Command(TyperCommand):
 
 
 class Application(typer.Typer):
-    """A Typer whose commands write their answer by `answer` and `console`, and nothing else to standard output."""
+    """A Typer whose commands write their answer by `answer` and `show_parts`, and nothing else to standard output."""
 
     def command(self, *arguments: Any, **options: Any) -> Callable[[_F], _F]:
         """Add a command as Typer does."""
@@ -79,12 +79,15 @@ def note(text: object) -> None:
         stream.flush()
 
 
-def console() -> Console:
-    """Return a console for the answer, of the terminal's width, or wide enough for whole tables where there is no terminal."""
+def show_parts(*parts: Part) -> None:
+    """Write tables and lines to standard output: as wide as the terminal, or wide enough for whole tables without one."""
+    from zoo.common.grid import draw
     from zoo.common.rendering import FULL_WIDTH, PrintableConsole
 
-    screen = PrintableConsole(file=_stream(), highlight=False)
-    return screen if screen.is_terminal else PrintableConsole(file=_stream(), highlight=False, width=FULL_WIDTH)
+    console = PrintableConsole(file=_stream(), highlight=False)
+    if not console.is_terminal:
+        console.width = FULL_WIDTH
+    console.print(draw(parts, console.width))
 
 
 def error_stream() -> TextIO:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from zoo.cli.answers import answer, console, note
+from zoo.cli.answers import answer, note, show_parts
 from zoo.common.choices import Format
 from zoo.errors import OptionError
 
@@ -94,8 +94,7 @@ def show_table(document: Document, form: Format, output: Path | None, *, kept: s
         from zoo.common.rendering import write_whole
 
         write_whole(output, document.render(form), kept)
-    screen = console()
-    screen.print(document.view(screen.width))
+    show_parts(*document.parts)
     if output is not None:
         note(f"Written to {output}.")
 

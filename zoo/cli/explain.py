@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.answers import answer, console
+from zoo.cli.answers import answer, show_parts
 from zoo.cli.application import app
 from zoo.errors import OptionError
 from zoo.registry.image_sizes import read_size
@@ -67,10 +67,10 @@ def _with_pairing(show: Callable[[Pairing], None]) -> Callable[..., None]:
 @_with_pairing
 def explain(pairing: Pairing) -> None:
     """Show the plan of a pairing: which feature map goes where, through what, and why."""
-    from zoo.pairing.plan_view import plan_view
+    from zoo.pairing.plan_parts import plan_parts
     from zoo.pairing.resolve import resolve
 
-    console().print(plan_view(resolve(pairing).plan, pairing))
+    show_parts(*plan_parts(resolve(pairing).plan, pairing))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.answers import console
+from zoo.cli.answers import show_parts
 from zoo.cli.application import app, fail
 from zoo.cli.console import PluginOption, choose_format, load_plugins
 from zoo.common.choices import EXPORT_TIMEOUT, EXPORT_TOLERANCE, ModelFormat
@@ -78,7 +78,7 @@ def export_model(
         )
     except KeyboardInterrupt:
         fail(f"Interrupted. {path} was not written.", 130)
-    console().print(report.view())
+    show_parts(*report.parts())
 
 
 def _name(model: str) -> str:

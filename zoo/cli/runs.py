@@ -1,10 +1,10 @@
-"""The command that lists what a results store holds: runs."""
+"""The command `zoo runs`: the runs in a results store."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.cli.answers import answer, console
+from zoo.cli.answers import answer, show_parts
 from zoo.cli.application import app
 from zoo.cli.console import StoreOption, opened_store
 from zoo.common.choices import DEFAULT_STORE
@@ -18,64 +18,59 @@ __all__: list[str] = []
 
 @app.command()
 def runs(store: StoreOption = DEFAULT_STORE) -> None:
-    """List the runs of a results store: when each began, how far it came, and what failed in it."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
+    """List the runs in a results store: when each started, how far it got, and how many of its trials failed."""
     from zoo.benchmark.table.document import told_device
+    from zoo.common.grid import Grid, GridRow, Heading
 
-    screen = console()
-    drawn = RichTable(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1) if screen.width >= 100 else (0, 0))
-    for heading, is_number in (
-        ("run", True),
-        ("name", False),
-        ("started (UTC)", False),
-        ("finished", False),
-        ("device", False),
-    ):
-        drawn.add_column(heading, justify="right" if is_number else "left", overflow="fold")
-    drawn.add_column("trials", justify="right")
-    drawn.add_column("failed", justify="right")
+    headings = (
+        Heading(text="run", is_number=True),
+        *(Heading(text=text) for text in ("name", "started (UTC)", "finished")),
+        Heading(text="device", can_wrap=True),
+        Heading(text="trials", is_number=True),
+        Heading(text="failed", is_number=True),
+    )
+    rows = []
     with opened_store(store) as opened:
         for run in opened.runs():
             trials = [trial for trial in opened.trials(run.id) if trial.facts.get("role") != "control"]
-            failed = sum(trial.error is not None for trial in trials)
-            cells = [
+            num_failed = sum(trial.error is not None for trial in trials)
+            cells = (
                 str(run.id),
                 run.name,
-                _moment(run.started),
-                _how_far(opened, run),
+                _format_time(run.started),
+                _format_progress(opened, run),
                 told_device(run.environment),
                 str(len(trials)),
-            ]
-            drawn.add_row(
-                *map(Text, cells), Text(str(failed), style="red" if failed else ""), style="" if run.finished else "yellow"
+                str(num_failed),
             )
-    if drawn.row_count:
-        screen.print(drawn)
+            styles = ("", "", "", "", "", "", "red" if num_failed else "")
+            rows.append(GridRow(cells=cells, styles=styles, style="" if run.finished else "yellow"))
+    if rows:
+        show_parts(Grid(headings=headings, sections=(tuple(rows),)))
     else:
         answer(f"{store} holds no run yet; `zoo bench CONFIG` measures one.")
 
 
-def _moment(moment: str) -> str:
-    """Return a stored moment as it is there, in UTC, to the minute."""
-    return moment[:16].replace("T", " ")
+def _format_time(time: str) -> str:
+    """Return a stored time (UTC) to the minute."""
+    return time[:16].replace("T", " ")
 
 
-def _how_far(store: Store, run: StoredRun) -> str:
-    """Return when a run ended, or how many rounds it has done of the most that it may do, or how often it has trained."""
+def _format_progress(store: Store, run: StoredRun) -> str:
+    """Return when a run finished. For a run that has not, return its group and round, or how many trainings it has done."""
     from zoo.benchmark.quality import FLOORS
     from zoo.benchmark.rounds import plan_of
 
     if run.finished:
-        return _moment(run.finished)
+        return _format_time(run.finished)
     groups = store.groups(run.id)
-    going = next((group for group in groups if group.stopped is None), None)
-    if groups and going is None and run.config.get("quality"):
+    unfinished = next((group for group in groups if group.stopped is None), None)
+    if groups and unfinished is None and run.config.get("quality"):
+        # Quality is measured after all rounds. FLOORS are not trained.
         trained = sum(len(seeds) for subject, seeds in store.qualities(run.id).items() if subject not in FLOORS)
         return f"so far: all rounds, {trained} training{'' if trained == 1 else 's'}"
-    if going is None:
+    if unfinished is None:
         return "so far: no rounds"
-    done = sum(group.stopped is not None for group in groups)
-    return f"so far: group {done + 1} of {len(groups)}, round {going.rounds} of {plan_of(run.config).maximum}"
+    num_finished = sum(group.stopped is not None for group in groups)
+    maximum = plan_of(run.config).maximum
+    return f"so far: group {num_finished + 1} of {len(groups)}, round {unfinished.rounds} of {maximum}"

@@ -1,4 +1,4 @@
-"""The commands about data and training: train, data check."""
+"""The command `zoo train`: train a pairing and test it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.answers import Application, answer, console, note
+from zoo.cli.answers import answer, note, show_parts
 from zoo.cli.application import app, fail
-from zoo.common.format_names import format_names
-from zoo.common.regular_files import is_folder
 
 if TYPE_CHECKING:
-    from zoo.training.settings import TrainSettings
+    from zoo.training.result import TrainResult
 
 __all__: list[str] = []
-
-data_app = Application(help="Look through images and masks.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
 
 
 @app.command()
@@ -86,92 +81,7 @@ def train(
             130,
         )
     if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes that trained on a device each, one prints the result
-        _show(result)
-
-
-@data_app.command()
-def check(
-    what: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FOLDER|CONFIG",
-            help="A folder of images/ and masks/, or of train/, ... with these two in each; or a training run's YAML file.",
-        ),
-    ],
-    sheet: Annotated[Path, typer.Option(help="The file of the contact sheet.")] = Path("contact-sheet.png"),
-) -> None:
-    """Read every image and mask of a folder, and say what is there and what is wrong with it; draw a contact sheet.
-
-    A YAML file also says what the masks' values stand for, so that the check finds all that training would refuse.
-    Exit status 1: something is wrong.
-    """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from zoo.data.folder import data_from_report
-    from zoo.data.folder_scan import scan_folder
-    from zoo.data.masks.contact_sheet import contact_sheet
-    from zoo.errors import DataError, OptionError
-    from zoo.training.fit import crop_size
-
-    folder, options, settings = _folder_of(what)
-    report = scan_folder(folder)
-    problems, notes = report.problems, report.notes
-    if not problems:
-        try:
-            opened = data_from_report(report, **options)
-            notes = opened.notes
-            if settings:
-                crop_size(opened, settings)
-            elif opened.size is None:
-                notes = (*notes, "images differ in size, so that training needs a size, the side of the crops")
-        except DataError as cause:
-            problems = (str(cause),)
-    screen = console()
-    facts = Table(box=box.SIMPLE_HEAD, show_header=False)
-    for name, told in (
-        ("pairs", ", ".join(f"{part} {count}" for part, count in sorted(report.counts.items())) or "none"),
-        ("sizes", _counted({"x".join(map(str, size)): count for size, count in report.sizes.items()})),
-        ("channels", _counted({str(number): count for number, count in report.channels.items()})),
-        ("pixels", ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in report.ranges.items()) or "none"),
-    ):
-        facts.add_row(name, Text(told))
-    screen.print(facts)
-    total = sum(report.values.values())
-    shares = Table(box=box.SIMPLE_HEAD)
-    shares.add_column("mask value")
-    shares.add_column("pixels", justify="right")
-    shares.add_column("share", justify="right")
-    for value, count in sorted(report.values.items(), key=lambda entry: -entry[1])[:64]:
-        shares.add_row(Text(str(value)), f"{count:,}", f"{100 * count / total:.2f} %")
-    if total:
-        screen.print(shares)
-    if (picture := contact_sheet(report)) is not None:
-        try:
-            picture.save(sheet)
-        except (OSError, ValueError) as cause:
-            raise OptionError(f"--sheet {sheet} cannot be written: {cause}. Give a path that ends in .png or .jpg.") from cause
-        answer(f"{sheet} shows some of them with their masks.")
-    for line in notes:
-        answer(f"Note: {line}.")
-    if problems:
-        fail("\n".join([f"{len(problems)} problems:", *(f"  {line}" for line in problems)]), 1)
-    answer("Nothing is wrong.")
-
-
-def _folder_of(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None]:
-    """Return the folder that is to be checked, with which options it is opened, and how a file says to train on it."""
-    from zoo.errors import OptionError
-    from zoo.training.config import load_train_config
-
-    if not _is_file(str(what)):
-        return what, {}, None
-    config = load_train_config(what, {})
-    data = config.data
-    if data.root is not None or not is_folder(Path(data.source)):
-        raise OptionError(f"zoo data check {what}: its data are {data.source}, and only a folder is checked.")
-    return Path(data.source), data.options(), config
+        _show_result(result)
 
 
 def _is_file(what: str) -> bool:
@@ -226,24 +136,18 @@ def _setting(text: str) -> tuple[str, Any]:
     return name, read_value(value)
 
 
-def _counted(counts: dict[str, int]) -> str:
-    listed = sorted(counts.items(), key=lambda entry: -entry[1])
-    return format_names((f"{name} ({count})" for name, count in listed), 8) or "none"
+def _show_result(result: TrainResult) -> None:
+    from zoo.common.grid import Grid, GridRow, Heading, Line
 
-
-def _show(result: Any) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    answer(f"{result.pairing}, {result.data}, {result.steps} steps, {result.tested} checkpoint")
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("test part")
-    table.add_column("IoU", justify="right")
-    for name, iou in zip(result.classes, result.test.iou, strict=True):
-        table.add_row(Text(name), "-" if iou is None else f"{iou:.3f}")
-    table.add_section()
-    for name in ("miou", "dice", "accuracy"):
-        table.add_row({"miou": "mean IoU", "dice": "mean Dice"}.get(name, name), f"{getattr(result.test, name):.3f}")
-    console().print(table)
+    title = f"{result.pairing}, {result.data}, {result.steps} steps, {result.tested} checkpoint"
+    iou = [("-" if value is None else f"{value:.3f}") for value in result.test.iou]
+    averages = {"mean IoU": result.test.miou, "mean Dice": result.test.dice, "accuracy": result.test.accuracy}
+    table = Grid(
+        headings=(Heading(text="test part"), Heading(text="IoU", is_number=True)),
+        sections=(
+            tuple(GridRow(cells=cells) for cells in zip(result.classes, iou, strict=True)),
+            tuple(GridRow(cells=(name, f"{value:.3f}")) for name, value in averages.items()),
+        ),
+    )
+    show_parts(Line(text=title), table)
     answer(f'zoo.load("{result.checkpoint}") gives the model.')

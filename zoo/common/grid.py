@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -14,12 +14,14 @@ from rich.text import Text
 from zoo.common.choices import Format
 from zoo.common.rendering import FULL_WIDTH, csv_text, escaped, json_text, plain_text, table_row
 
-__all__ = ["FORMATS", "Document", "Grid", "GridRow", "Heading", "Line"]
+__all__ = ["FORMATS", "Document", "Grid", "GridRow", "Heading", "Line", "draw", "to_markdown", "to_text"]
 
 FORMATS: tuple[str, ...] = get_args(Format)
 
 MARGIN = 3
 """Padding on both sides of a column, and the line to the next one."""
+WRAPPED_WIDTH = 24
+"""The characters that a column of long texts needs in each line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class Heading:
     Attributes:
         text: the words.
         is_number: whether cells are aligned to the right.
+        can_wrap: whether long cells fold into several lines, so that a narrow terminal can show the whole table.
         can_move: whether a value that all rows share may stand in a line below instead.
         is_of_section: whether its values are the same throughout a section, and may stand above its rows instead.
         drop_order: columns with a number may be left out, the lowest number first; None is never left out.
@@ -36,6 +39,7 @@ class Heading:
 
     text: str
     is_number: bool = False
+    can_wrap: bool = False
     can_move: bool = False
     is_of_section: bool = False
     drop_order: int | None = None
@@ -80,10 +84,15 @@ class Grid:
         return (row for section in self.sections for row in section if not row.is_extra)
 
     def widths(self) -> list[int]:
-        """Return how many characters wide each column is, unfolded."""
+        """Return how many characters each column needs; cells that can wrap need no more than `WRAPPED_WIDTH`."""
         columns = zip(*(row.cells for row in self.rows), strict=True)
-        longest = [max(map(len, cells)) for cells in columns] or [0] * len(self.headings)
-        return [max(len(heading.text), width) for heading, width in zip(self.headings, longest, strict=True)]
+        longest = [max(len(line) for cell in cells for line in cell.split("\n")) for cells in columns] or [0] * len(
+            self.headings
+        )
+        return [
+            max(len(heading.text), min(width, WRAPPED_WIDTH) if heading.can_wrap else width)
+            for heading, width in zip(self.headings, longest, strict=True)
+        ]
 
     def width(self) -> int:
         """Return how many characters wide the whole table is, unfolded."""
@@ -118,6 +127,9 @@ class Line:
     number: int | None = None
 
 
+Part: TypeAlias = Grid | Line
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """What a command answers: to a person as tables and lines; to a program as flat records (CSV) or with everything (JSON).
@@ -129,44 +141,54 @@ class Document:
         fields: the records' keys, where there may be no record.
     """
 
-    parts: tuple[Grid | Line, ...]
+    parts: tuple[Part, ...]
     records: Callable[[], Sequence[Mapping[str, Any]]]
     facts: Callable[[], Any]
     fields: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return plain_text(self.view(FULL_WIDTH))
+        return to_text(self.parts)
 
     def render(self, form: Format) -> str:
         """Return the document in one of `FORMATS`."""
         if form == "markdown":
-            return _markdown(self.parts)
+            return to_markdown(self.parts)
         if form == "csv":
             return csv_text(self.records(), self.fields)
         return json_text(self.facts(), indent=2) + "\n" if form == "json" else str(self)
 
     def view(self, width: int) -> RenderableType:
-        """Return the document for a terminal of this width.
+        """Return the document for a terminal of this width, as `draw` draws it."""
+        return draw(self.parts, width)
 
-        Where a table is too wide, values that all rows share move to a line below; then what the rows of a section share
-        stands above them, intervals stand below their medians, and columns that still have no room are named below.
-        """
-        shown: list[RenderableType] = []
-        least: dict[tuple[Heading, ...], list[int]] = {}
-        for part in self.parts:
-            if isinstance(part, Grid):
-                before = least.get(part.headings, [])
-                least[part.headings] = [max(pair) for pair in zip(before or part.widths(), part.widths(), strict=True)]
-        before_it: Grid | Line | None = None
-        for part in self.parts:
-            if isinstance(part, Grid):
-                shown += _draw(part, width, least[part.headings])
-            else:
-                if isinstance(before_it, Line) and (before_it.kind, before_it.style) != (part.kind, part.style):
-                    shown.append(Text(""))
-                shown.append(Text(_format_numbered(part, part.text), style=part.style))
-            before_it = part
-        return Group(*shown)
+
+def draw(parts: Sequence[Part], width: int) -> RenderableType:
+    """Return tables and lines for a terminal of this width.
+
+    Where a table is too wide, values that all rows share move to a line below it. If it is still too wide, values that the
+    rows of a section share move above them, intervals move below their medians, and columns without room are named below.
+    """
+    drawn: list[RenderableType] = []
+    min_widths: dict[tuple[Heading, ...], list[int]] = {}
+    for part in parts:
+        if isinstance(part, Grid):
+            widths = min_widths.get(part.headings) or part.widths()
+            min_widths[part.headings] = [max(pair) for pair in zip(widths, part.widths(), strict=True)]
+    previous: Part | None = None
+    for part in parts:
+        if isinstance(part, Grid):
+            drawn += _draw_grid(part, width, min_widths[part.headings])
+        else:
+            if isinstance(previous, Line) and (previous.kind, previous.style) != (part.kind, part.style):
+                drawn.append(Text(""))
+            drawn.append(Text(_format_numbered(part, part.text), style=part.style))
+        previous = part
+    return Group(*drawn)
+
+
+def to_text(parts: Sequence[Part], width: int = FULL_WIDTH) -> str:
+    """Return tables and lines as plain text, in lines of at most this width."""
+    return plain_text(draw(parts, width), width)
 
 
 def _select(values: tuple[str, ...], indexes: Sequence[int]) -> tuple[str, ...]:
@@ -177,10 +199,10 @@ def _format_numbered(line: Line, text: str) -> str:
     return text if line.number is None else f"{line.number}. {text}"
 
 
-def _draw(grid: Grid, width: int, least: Sequence[int]) -> Iterator[RenderableType]:
+def _draw_grid(grid: Grid, width: int, min_widths: Sequence[int]) -> Iterator[RenderableType]:
     """Yield a table as rich draws it, and the lines that say what it has no room for."""
     if grid.is_split:
-        yield from (_rich_table(share, is_narrow=False) for share in _split_columns(grid, width))
+        yield from (_make_table(share, is_narrow=False) for share in _split_columns(grid, width))
         return
     moved: list[str] = []
     kept = list(range(len(grid.headings)))
@@ -198,15 +220,15 @@ def _draw(grid: Grid, width: int, least: Sequence[int]) -> Iterator[RenderableTy
         ", ".join(f"{grid.headings[column].text} {cells[column]}" for column in of_section if cells[column])
         for cells in (section[0].cells for section in grid.sections)
     ]
-    is_whole = len(shown) == len(least) and not is_narrow
-    yield _rich_table(grid.select(shown), is_narrow=is_narrow, above=above, least=least if is_whole else None)
+    is_whole = len(shown) == len(min_widths) and not is_narrow
+    yield _make_table(grid.select(shown), is_narrow=is_narrow, above=above, min_widths=min_widths if is_whole else None)
     if moved:
         yield Text(f"All rows: {', '.join(moved)}.")
     if dropped:
         yield Text(f"No room for: {', '.join(grid.headings[column].text for column in dropped)}; {grid.more}.")
 
 
-def _rich_table(grid: Grid, *, is_narrow: bool, above: Sequence[str] = (), least: Sequence[int] | None = None) -> Table:
+def _make_table(grid: Grid, *, is_narrow: bool, above: Sequence[str] = (), min_widths: Sequence[int] | None = None) -> Table:
     drawn = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 0) if is_narrow else (0, 1))
     for column, heading in enumerate(grid.headings):
         text = heading.text.replace(" ", "\n") if is_narrow else heading.text
@@ -214,7 +236,7 @@ def _rich_table(grid: Grid, *, is_narrow: bool, above: Sequence[str] = (), least
             Text(text),
             justify="right" if heading.is_number else "left",
             overflow="fold",
-            min_width=least[column] if least else None,
+            min_width=min_widths[column] if min_widths else None,
         )
     for index, section in enumerate(grid.sections):
         if index:
@@ -264,7 +286,7 @@ def _split_columns(grid: Grid, width: int) -> Iterator[Grid]:
     yield grid.select([0, *share])
 
 
-def _markdown(parts: Sequence[Grid | Line]) -> str:
+def to_markdown(parts: Sequence[Part]) -> str:
     """Return tables and lines as Markdown; items of a list and lines of code stand together, all else apart."""
     blocks: list[str] = []
     before: tuple[str, bool] | None = None

@@ -100,7 +100,7 @@ class Merged(nn.Module):
 def test_a_norm_after_a_convolution_is_folded_into_it(convolution, affine, bias):
     module = nn.Sequential(convolution(bias), nn.BatchNorm2d(6, affine=affine), nn.ReLU())
     (done,), graph = passed(module, image(), "fold-norms")
-    assert (done.places, done.left) == (("1",), ())
+    assert (done.places, done.skipped) == (("1",), ())
     assert not any("batch_norm" in name for name in operations(graph))
 
 
@@ -147,7 +147,7 @@ def test_a_norm_that_cannot_be_folded_is_left_with_the_reason():
             return self.shared(y) + y
 
     (done,), graph = passed(Left(), image(), "fold-norms")
-    assert dict(done.left) == {
+    assert dict(done.skipped) == {
         "first": "it follows no convolution",
         "shared": "the convolution's output is used elsewhere as well",
     }
@@ -175,7 +175,7 @@ def test_nearest_upsampling_before_a_convolution_is_computed_at_low_resolution(m
 )
 def test_what_is_not_computed_at_low_resolution_says_why(options, size, why):
     (done,), _ = passed(Doubled(**options), image(*size), "low-resolution")
-    assert (done.places, done.left) == ((), (("conv", why),))
+    assert (done.places, done.skipped) == ((), (("conv", why),))
     assert done.saved.flops == done.saved.operations == 0
 
 
@@ -225,7 +225,7 @@ def test_a_map_without_channels_is_no_part_of_the_sum():
 )
 def test_a_transposed_convolution_that_is_not_merged_says_why(options, size, left):
     (done,), _ = passed(Merged(**options), image(*size), "merge-transposed")
-    assert (done.places, [why for _, why in done.left]) == ((), left)
+    assert (done.places, [why for _, why in done.skipped]) == ((), left)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
@@ -255,7 +255,7 @@ def test_a_projection_that_widens_or_follows_a_reduction_stays_where_it_is():
         def forward(self, x):
             return self.project(F.interpolate(x, size=self.size, mode="bilinear"))
 
-    reasons = [passed(Head(*case), image(), "project-before-resize")[0][0].left[0][1] for case in [(5, 64), (2, 16)]]
+    reasons = [passed(Head(*case), image(), "project-before-resize")[0][0].skipped[0][1] for case in [(5, 64), (2, 16)]]
     assert reasons == ["more channels would be resized", "the resize does not enlarge"]
 
 
@@ -280,7 +280,7 @@ def test_a_constant_that_is_much_larger_than_what_it_is_made_from_is_left_to_be_
             return x + self.row.repeat(1, 1, 1024, 1024)
 
     (done,), graph = passed(Grown(), torch.randn(1, 4, 1024, 1024), "fold-constants")
-    assert [why for _, why in done.left] == ["the result is much larger than what it is made from"]
+    assert [why for _, why in done.skipped] == ["the result is much larger than what it is made from"]
     assert any("repeat" in name for name in operations(graph))
 
 

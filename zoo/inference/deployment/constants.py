@@ -33,7 +33,7 @@ def fold_constants(graph: Graph, sites: Sites) -> None:
         if not isinstance(value, Tensor):
             continue
         if _bytes(value) > max(SMALL, GROWTH * sum(map(_bytes, held))):
-            sites.leave(node, "the result is much larger than what it is made from")
+            sites.skip(node, "the result is much larger than what it is made from")
             continue
         graph.replace(node, graph.add_constant(value.clone(), node))
         sites.apply(node)

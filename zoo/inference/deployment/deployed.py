@@ -26,7 +26,7 @@ from zoo.inference.deployment.choice import (
     try_candidates,
 )
 from zoo.inference.deployment.graph import Graph, capture
-from zoo.inference.deployment.passes import Done, apply_counted, check_passes
+from zoo.inference.deployment.passes import PassResult, apply_counted, check_passes
 from zoo.inference.deployment.report import DeployReport
 from zoo.inference.reference import reference_of, why_not_comparable
 from zoo.inference.runtimes import Program, original_program
@@ -195,7 +195,9 @@ def deploy(
     return deployed
 
 
-def _read(original: nn.Module, image: Tensor, names: tuple[str, ...]) -> tuple[Graph | None, tuple[Done, ...], str | None]:
+def _read(
+    original: nn.Module, image: Tensor, names: tuple[str, ...]
+) -> tuple[Graph | None, tuple[PassResult, ...], str | None]:
     """Return the model's graph with the passes applied and what they did, or why there is none."""
     try:
         graph = capture(original, image)

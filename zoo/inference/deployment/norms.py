@@ -30,13 +30,13 @@ def fold_norms(graph: Graph, sites: Sites) -> None:
         nodes = _summed(norm.args[0])
         terms = [node for node in nodes if not is_call(node, ADD)]
         if not all(is_call(term, *CONVOLUTIONS) for term in terms):
-            sites.leave(norm, "it follows no convolution")
+            sites.skip(norm, "it follows no convolution")
         elif any(len(node.users) > 1 for node in nodes) or len(set(nodes)) < len(nodes):
-            sites.leave(norm, "the convolution's output is used elsewhere as well")
+            sites.skip(norm, "the convolution's output is used elsewhere as well")
         elif any(is_call(term, TRANSPOSED) and argument(term, 6, "groups", 1) != 1 for term in terms):
-            sites.leave(norm, "the transposed convolution is grouped")
+            sites.skip(norm, "the transposed convolution is grouped")
         elif not _fold(graph, terms, norm):
-            sites.leave(norm, "its numbers are not the same for every image")
+            sites.skip(norm, "its numbers are not the same for every image")
         else:
             sites.apply(norm)
 

@@ -1,4 +1,4 @@
-"""The passes over a graph, by name and in order, and what each did where."""
+"""Run the passes over a graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.inference.deployment.norms import fold_norms
 from zoo.inference.deployment.resizes import convolve_at_low_resolution, merge_transposed, project_before_resize
 from zoo.inference.deployment.sites import Sites
 
-__all__ = ["PASSES", "Done", "apply_counted", "apply_passes", "check_passes"]
+__all__ = ["PASSES", "PassResult", "apply_counted", "apply_passes", "check_passes"]
 
 PASSES: dict[str, Callable[[Graph, Sites], None]] = {
     "drop-identities": drop_identities,
@@ -25,23 +25,23 @@ PASSES: dict[str, Callable[[Graph, Sites], None]] = {
     "low-resolution": convolve_at_low_resolution,
     "project-before-resize": project_before_resize,
 }
-"""What each changes is in the docstring of its function; the order is the one that they are applied in."""
+"""The passes, in the order in which they are applied. The docstring of each function says what it changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """What a pass did.
+class PassResult:
+    """Where a pass applied, and what it saved.
 
     Attributes:
-        name: the pass's.
+        name: of the pass.
         places: names of the submodules where it applied.
-        left: where it might have applied and did not, and why.
-        saved: what a call computes and writes less than before; below 0 where it is more.
+        skipped: names of those where it found its pattern and did not apply, each with the reason.
+        saved: how much less a call computes and writes than before; negative where it is more.
     """
 
     name: str
     places: tuple[str, ...]
-    left: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
     saved: Cost
 
 
@@ -61,22 +61,22 @@ def check_passes(names: Sequence[str] | None) -> tuple[str, ...]:
 
 def apply_passes(graph: Graph, names: Sequence[str]) -> None:
     """Change a graph by these passes, in order."""
-    for _ in _applied(graph, names):
+    for _ in _apply_each(graph, names):
         pass
 
 
-def apply_counted(graph: Graph, names: Sequence[str]) -> tuple[Done, ...]:
-    """The same, and return what each did."""
-    done = []
+def apply_counted(graph: Graph, names: Sequence[str]) -> tuple[PassResult, ...]:
+    """Change a graph by these passes, in order, and return the result of each."""
+    results = []
     before = graph.cost()
-    for name, sites in _applied(graph, names):
+    for name, sites in _apply_each(graph, names):
         after = graph.cost()
-        done.append(Done(name=name, places=tuple(sites.places), left=tuple(sites.left), saved=before - after))
+        results.append(PassResult(name=name, places=tuple(sites.places), skipped=tuple(sites.skipped), saved=before - after))
         before = after
-    return tuple(done)
+    return tuple(results)
 
 
-def _applied(graph: Graph, names: Sequence[str]) -> Iterator[tuple[str, Sites]]:
+def _apply_each(graph: Graph, names: Sequence[str]) -> Iterator[tuple[str, Sites]]:
     for name in names:
         sites = Sites()
         with torch.no_grad():

@@ -32,9 +32,9 @@ def convolve_at_low_resolution(graph: Graph, sites: Sites) -> None:
         if not ups:
             continue
         if not all(_is_doubled(up) for up in ups):
-            sites.leave(conv, "the upsampling is not by two")
+            sites.skip(conv, "the upsampling is not by two")
         elif not all(_pays(up) for up in ups):
-            sites.leave(conv, "too few pixels to pay for the larger kernel")
+            sites.skip(conv, "too few pixels to pay for the larger kernel")
         else:
             low = {up: (input_of(up), low_resolution_kernel(part)) for up, part in _parts(sources, weight) if up in ups}
             _sum_of_parts(graph, conv, sources, weight, low)
@@ -52,11 +52,11 @@ def merge_transposed(graph: Graph, sites: Sites) -> None:
         if not doubled:
             continue
         if any(len(source.users) > 1 for source in doubled):
-            sites.leave(conv, "the transposed convolution's output is used elsewhere as well")
+            sites.skip(conv, "the transposed convolution's output is used elsewhere as well")
         elif not all(_pays(source) for source in doubled):
-            sites.leave(conv, "too few pixels to pay for the larger kernel")
+            sites.skip(conv, "too few pixels to pay for the larger kernel")
         elif not all(_merging_saves(source, weight.shape[0]) for source in doubled):
-            sites.leave(conv, "it would take more multiplications")
+            sites.skip(conv, "it would take more multiplications")
         else:
             _merge(graph, conv, sources, weight, doubled)
             sites.apply(conv)
@@ -74,9 +74,9 @@ def project_before_resize(graph: Graph, sites: Sites) -> None:
             continue
         resized = [source for source in resized if _places(source) > _places(input_of(source))]
         if not resized:
-            sites.leave(conv, "the resize does not enlarge")
+            sites.skip(conv, "the resize does not enlarge")
         elif any(weight.shape[0] > shape_of(source)[1] for source in resized):
-            sites.leave(conv, "more channels would be resized")
+            sites.skip(conv, "more channels would be resized")
         else:
             _project(graph, conv, sources, weight, resized)
             sites.apply(conv)

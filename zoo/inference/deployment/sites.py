@@ -1,4 +1,4 @@
-"""Where a pass applied, and where it did not."""
+"""Record where a pass applies, and where it does not."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ __all__ = ["Sites"]
 
 
 class Sites:
-    """The places that a pass has seen.
+    """The places where a pass found its pattern.
 
     Attributes:
         places: names of the submodules where it applied.
-        left: names of those where it might have, and why it did not.
+        skipped: names of those where it did not apply, each with the reason.
     """
 
     def __init__(self) -> None:
         self.places: list[str] = []
-        self.left: list[tuple[str, str]] = []
+        self.skipped: list[tuple[str, str]] = []
 
     def apply(self, node: fx.Node) -> None:
-        """Note that the pass applied at a node."""
+        """Record that the pass applied at a node."""
         self.places.append(place_of(node))
 
-    def leave(self, node: fx.Node, why: str) -> None:
-        """Note that it did not, and why."""
-        self.left.append((place_of(node), why))
+    def skip(self, node: fx.Node, reason: str) -> None:
+        """Record that it did not apply at a node, and why."""
+        self.skipped.append((place_of(node), reason))

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from zoo.common.choices import EXPORT_TIMEOUT, EXPORT_TOLERANCE, ModelFormat
 from zoo.common.foreign_code import no_exits
+from zoo.common.grid import to_text
 from zoo.common.regular_files import check_regular, is_folder
-from zoo.common.rendering import plain_text
 from zoo.errors import ExportError, InputError, OptionError
 from zoo.inference.deployment.checked import told
 from zoo.inference.exporting.checking import checked, shapes_for
 from zoo.inference.exporting.formats import FORMATS, Draft, Written, files_of, why_not_format, write
 from zoo.inference.exporting.metadata import facts_of
-from zoo.inference.exporting.report import Check, ExportReport, checks_view
+from zoo.inference.exporting.report import Check, ExportReport, checks_table
 from zoo.inference.exporting.time_limit import HandOverError, write_within
 from zoo.inference.reference import why_not_comparable
 from zoo.model.layers.normalization import Normalisation
@@ -249,7 +249,7 @@ def _refuse_errors(checks: tuple[Check, ...], tolerance: float, draft: Draft, ta
     advice = " `--fixed` (fixed=True) makes a file for one size." if draft.size is None else ""
     raise ExportError(
         f"What was exported differs from the model by more than the tolerance, {tolerance:g}; {target} was not written."
-        f"{advice}\n{plain_text(checks_view(checks), width=80).rstrip()}"
+        f"{advice}\n{to_text([checks_table(checks)], width=80).rstrip()}"
     )
 
 

@@ -1,23 +1,19 @@
-"""What exporting a model came to, and how a person reads it."""
+"""Report how a model was exported."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from zoo.common.rendering import plain_text
+from zoo.common.grid import Grid, GridRow, Heading, Line, Part, to_text
 from zoo.registry.image_sizes import Size
 
-__all__ = ["Check", "ExportReport", "checks_view"]
+__all__ = ["Check", "ExportReport", "checks_table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A file's output beside the model's, for one image or batch of noise.
+    """The difference between a file's output and the model's, for one batch of random images.
 
     Attributes:
         shape: of the images, (N, C, H, W).
@@ -32,19 +28,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """What was written, and how near it is to the model.
+    """The file of an exported model, and how close its output is to the model's.
 
     Attributes:
         path: the file.
         format: "onnx", "torch-export" or "openvino".
-        size: the one H and W that it takes; None for all.
+        size: the only H and W that it takes; None if it takes all.
         is_batch_open: whether it takes any number of images, or one.
-        normalises: whether it takes pixels in 0 to 1, and brings them to what the weights were trained on itself.
-        opset: of ONNX, which OpenVINO's files are made from as well.
-        num_bytes: of the file, and of the one beside it that holds weights, if there is one.
-        tolerance: the relative error that was accepted.
-        checks: what it was run with, all of shapes that it was not exported with, where it takes others.
-        notes: why it takes one size only, and what else was not done as asked.
+        normalises: whether it takes pixels in 0 to 1 and normalizes them itself.
+        opset: of ONNX, from which OpenVINO's files are also made.
+        num_bytes: the size of the file, and of the file of weights beside it, if there is one.
+        tolerance: the accepted relative error.
+        checks: the errors for images of several shapes. If the file takes other shapes than it was exported with, all are such.
+        notes: why the file takes only one size, and what else differs from the request.
     """
 
     path: Path
@@ -59,29 +55,25 @@ class ExportReport:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return plain_text(self.view(), width=120).rstrip()
+        return to_text(self.parts(), width=120).rstrip()
 
-    def view(self) -> RenderableType:
-        """Return the report as something rich can print."""
-        made = self.format if self.opset is None else f"{self.format}, opset {self.opset}"
+    def parts(self) -> tuple[Part, ...]:
+        """Return the report as lines and a table."""
+        kind = self.format if self.opset is None else f"{self.format}, opset {self.opset}"
         size = "any height and width" if self.size is None else f"{self.size[0]}x{self.size[1]} only"
         batch = "any batch" if self.is_batch_open else "one image"
-        pixels = "pixels in 0 to 1" if self.normalises else "normalised images, as the model does"
-        return Group(
-            Text(f"{self.path}: {made}, {self.num_bytes / 1e6:.1f} MB", style="bold"),
-            Text(f"It takes {batch}, {size}; {pixels}."),
-            *map(Text, self.notes),
-            checks_view(self.checks),
-            Text(f"All are within {self.tolerance:g} of the model's largest value."),
+        pixels = "pixels in 0 to 1" if self.normalises else "normalized images, as the model does"
+        return (
+            Line(text=f"{self.path}: {kind}, {self.num_bytes / 1e6:.1f} MB", kind="title", style="bold"),
+            Line(text=f"It takes {batch}, {size}; {pixels}."),
+            *(Line(text=note) for note in self.notes),
+            checks_table(self.checks),
+            Line(text=f"All are within {self.tolerance:g} of the model's largest value."),
         )
 
 
-def checks_view(checks: tuple[Check, ...]) -> RenderableType:
-    """Return the errors as a table."""
-    table = Table(header_style="bold")
-    table.add_column("images")
-    table.add_column("maximum error", justify="right")
-    table.add_column("relative to the largest value", justify="right")
-    for check in checks:
-        table.add_row("x".join(map(str, check.shape)), f"{check.absolute:.1e}", f"{check.relative:.1e}")
-    return table
+def checks_table(checks: tuple[Check, ...]) -> Grid:
+    """Return the error of each check as a table."""
+    numbers = (Heading(text=text, is_number=True) for text in ("maximum error", "relative to the largest value"))
+    rows = (("x".join(map(str, check.shape)), f"{check.absolute:.1e}", f"{check.relative:.1e}") for check in checks)
+    return Grid(headings=(Heading(text="images"), *numbers), sections=(tuple(GridRow(cells=cells) for cells in rows),))

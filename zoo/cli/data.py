@@ -1,0 +1,109 @@
+"""The command `zoo data check`: look for mistakes in a folder of images and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.answers import Application, answer, show_parts
+from zoo.cli.application import app, fail
+from zoo.common.format_names import format_names
+from zoo.common.regular_files import is_folder
+from zoo.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from zoo.training.settings import TrainSettings
+
+__all__: list[str] = []
+
+MAX_VALUES = 64
+"""The most mask values that the table shows."""
+MAX_COUNTS = 8
+"""The most image sizes or channel counts that a line names."""
+
+data_app = Application(help="Look through images and masks.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def check(
+    what: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|CONFIG",
+            help="A folder of images/ and masks/, or of train/, ... with these two in each; or a training run's YAML file.",
+        ),
+    ],
+    sheet: Annotated[Path, typer.Option(help="The file of the contact sheet.")] = Path("contact-sheet.png"),
+) -> None:
+    """Read every image and mask of a folder, report what is there and what is wrong with it, and draw a contact sheet.
+
+    A YAML file also says what the masks' values mean, so that the check reports everything that training would refuse.
+    Exit status 1: something is wrong.
+    """
+    from zoo.common.grid import Grid, GridRow, Heading
+    from zoo.data.folder import data_from_report
+    from zoo.data.folder_scan import scan_folder
+    from zoo.data.masks.contact_sheet import contact_sheet
+    from zoo.training.fit import crop_size
+
+    folder, options, settings = _read_target(what)
+    report = scan_folder(folder)
+    problems, notes = report.problems, report.notes
+    if not problems:
+        # Some mistakes show only when the folder is opened with the file's options, as training does.
+        try:
+            opened = data_from_report(report, **options)
+            notes = opened.notes
+            if settings:
+                crop_size(opened, settings)
+            elif opened.size is None:
+                notes = (*notes, "images differ in size, so that training needs a size, the side of the crops")
+        except DataError as cause:
+            problems = (str(cause),)
+    facts = {
+        "pairs": ", ".join(f"{part} {count}" for part, count in sorted(report.counts.items())) or "none",
+        "sizes": _format_counts({"x".join(map(str, size)): count for size, count in report.sizes.items()}),
+        "channels": _format_counts(report.channels),
+        "pixels": ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in report.ranges.items()) or "none",
+    }
+    headings = (Heading(text="folder"), Heading(text=str(folder), can_wrap=True))
+    show_parts(Grid(headings=headings, sections=(tuple(GridRow(cells=cells) for cells in facts.items()),)))
+    if total := sum(report.values.values()):
+        most_frequent = sorted(report.values.items(), key=lambda item: -item[1])[:MAX_VALUES]
+        shares = [(str(value), f"{count:,}", f"{100 * count / total:.2f} %") for value, count in most_frequent]
+        numbers = (Heading(text=text, is_number=True) for text in ("pixels", "share"))
+        rows = tuple(GridRow(cells=cells) for cells in shares)
+        show_parts(Grid(headings=(Heading(text="mask value"), *numbers), sections=(rows,)))
+    if (picture := contact_sheet(report)) is not None:
+        try:
+            picture.save(sheet)
+        except (OSError, ValueError) as cause:
+            raise OptionError(f"--sheet {sheet} cannot be written: {cause}. Give a path that ends in .png or .jpg.") from cause
+        answer(f"{sheet} shows some of them with their masks.")
+    for line in notes:
+        answer(f"Note: {line}.")
+    if problems:
+        fail("\n".join([f"{len(problems)} problems:", *(f"  {line}" for line in problems)]), 1)
+    answer("Nothing is wrong.")
+
+
+def _read_target(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None]:
+    """Return the folder to check, the options to open it with, and the settings to train with if a YAML file has them."""
+    from zoo.training.config import load_train_config
+
+    if what.suffix not in (".yaml", ".yml"):
+        return what, {}, None
+    config = load_train_config(what, {})
+    data = config.data
+    if data.root is not None or not is_folder(Path(data.source)):
+        raise OptionError(f"zoo data check {what}: its data is {data.source}, and only a folder can be checked.")
+    return Path(data.source), data.options(), config
+
+
+def _format_counts(counts: Mapping[Any, int]) -> str:
+    most_frequent = sorted(counts.items(), key=lambda item: -item[1])
+    return format_names((f"{name} ({count})" for name, count in most_frequent), MAX_COUNTS) or "none"
