@@ -1,4 +1,4 @@
-"""What can run a graph: PyTorch, CUDA graphs, torch.compile, ONNX Runtime, OpenVINO; each makes a function of the image."""
+"""Run a graph by PyTorch, CUDA graphs, torch.compile, ONNX Runtime or OpenVINO: each makes a function of the image."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RUNTIMES = ("eager", "cudagraphs", "compile", "onnxruntime", "openvino")
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 WARM_UP = 3
-"""Calls before one is recorded."""
+"""Calls before a CUDA graph is recorded."""
 
 _PACKAGES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino", "onnx", "onnxscript")}
 _DEVICES = {"cudagraphs": "cuda", "onnxruntime": "cpu", "openvino": "cpu"}
@@ -72,8 +72,8 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(each() for each in asked if each is not None)
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check is not None)
 
 
 def autocast(image: Tensor, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -101,17 +101,17 @@ def make_program(graph: Graph, image: Tensor, runtime: str, precision: str) -> P
         Exception: whatever the runtime raises for a graph that it cannot run.
     """
     if runtime in ("eager", "cudagraphs", "compile"):
-        return _of_torch(graph, image, runtime, precision)
-    model = _onnx(graph, image)
+        return _torch_program(graph, image, runtime, precision)
+    model = _export_onnx(graph, image)
     return onnxruntime_program(model) if runtime == "onnxruntime" else openvino_program(model, precision)
 
 
-def _of_torch(graph: Graph, image: Tensor, runtime: str, precision: str) -> Program:
+def _torch_program(graph: Graph, image: Tensor, runtime: str, precision: str) -> Program:
     device = image.device
-    graph = graph.copied()
+    graph = graph.copy()
     graph.to_channels_last()  # as oneDNN's convolutions and cuDNN's in TF32 and bfloat16 read them
-    is_cast = precision == "bfloat16" and _casts(graph, image)
-    if runtime == "eager" and precision == "float32" and onednn.is_at_hand(device):
+    is_cast = precision == "bfloat16" and _cast_to_bfloat16(graph, image)
+    if runtime == "eager" and precision == "float32" and onednn.is_available(device):
         with torch.no_grad():
             onednn.fuse_activations(graph)
     run: Callable[..., Any] = graph.module
@@ -144,28 +144,28 @@ def recorded_program(model: nn.Module, image: Tensor, precision: str = "float32"
 
     try:
         program(image)
-    except RuntimeError:  # an operation was given two types; autocast settles such things one by one
+    except RuntimeError:  # an operation got two types; autocast casts the inputs of each operation
         return _Recorded(original_program(model, precision), image)
     return _Recorded(program, image)
 
 
-def _casts(graph: Graph, image: Tensor) -> bool:
-    """Bring the graph into bfloat16, its weights once and for all; False, and it stays, where it has types of its own."""
-    cast = graph.copied()
+def _cast_to_bfloat16(graph: Graph, image: Tensor) -> bool:
+    """Cast the graph with its weights to bfloat16. Where operations mix types, leave it as it is and return False."""
+    cast = graph.copy()
     cast.to_type(torch.bfloat16)
     try:
         with torch.inference_mode():
             cast(image)
-    except RuntimeError:  # an operation was given two types; autocast settles such things one by one
+    except RuntimeError:  # an operation got two types; autocast casts the inputs of each operation
         return False
     graph.to_type(torch.bfloat16)
     return True
 
 
 class _Recorded:
-    """A program whose kernels were recorded as a CUDA graph, and are launched all together.
+    """A program whose kernels were recorded as a CUDA graph, and are launched together.
 
-    A recording knows the addresses of all that it reads, and keeps none of it: the program and its weights are kept here.
+    A recording holds the addresses of what it reads, but does not keep it alive: the program and its weights are kept here.
     """
 
     def __init__(self, run: Program, image: Tensor) -> None:
@@ -176,7 +176,7 @@ class _Recorded:
             self._image = image.clone()
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):  # what is made at the first call is no part of a recording
+            with torch.cuda.stream(side):  # what only the first calls allocate or compile must not be recorded
                 for _ in range(WARM_UP):
                     run(self._image)
             torch.cuda.current_stream().wait_stream(side)
@@ -194,8 +194,8 @@ class _Recorded:
         return output
 
 
-def _onnx(graph: Graph, image: Tensor) -> bytes:
-    graph = graph.copied()
+def _export_onnx(graph: Graph, image: Tensor) -> bytes:
+    graph = graph.copy()
     with torch.no_grad():
         spread_borders(graph)
     with quiet_exporter():
@@ -207,7 +207,7 @@ def _onnx(graph: Graph, image: Tensor) -> bytes:
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Let PyTorch's exporters say nothing of their own, and keep no gradients."""
+    """Silence PyTorch's exporters, and keep no gradients."""
     silent = logging.getLogger("torch.onnx")
     level = silent.level
     silent.setLevel(logging.ERROR)
@@ -227,10 +227,10 @@ def onnxruntime_program(model: bytes | str) -> Program:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    (asked,) = session.get_inputs()
+    (input,) = session.get_inputs()
 
     def program(image: Tensor) -> Tensor:
-        (output,) = session.run(None, {asked.name: image.detach().contiguous().numpy()})
+        (output,) = session.run(None, {input.name: image.detach().contiguous().numpy()})
         return torch.from_numpy(output)
 
     return program
@@ -251,7 +251,7 @@ def openvino_program(model: bytes | str, precision: str = "float32") -> Program:
 
     def program(image: Tensor) -> Tensor:
         with turn:
-            given = request.infer([image.detach().contiguous().numpy()], share_inputs=True)
-            return torch.from_numpy(next(iter(given.values())).copy())
+            outputs = request.infer([image.detach().contiguous().numpy()], share_inputs=True)
+            return torch.from_numpy(next(iter(outputs.values())).copy())
 
     return program

@@ -11,7 +11,7 @@ from torch import nn
 
 import zoo
 from zoo.inference.deployment import PASSES, onednn
-from zoo.inference.deployment.choice import asked_runtimes
+from zoo.inference.deployment.choice import select_runtimes
 from zoo.inference.deployment.graph import capture
 from zoo.inference.deployment.passes import apply_passes
 from zoo.inference.reference import ROUNDINGS
@@ -126,7 +126,7 @@ def test_activations_of_every_kind_are_right(activation):
     assert_same(deployed, model, [(17, 24)], channels=4)
 
 
-@pytest.mark.skipif(not onednn.is_at_hand(torch.device("cpu")), reason="this PyTorch has no fused convolutions")
+@pytest.mark.skipif(not onednn.is_available(torch.device("cpu")), reason="this PyTorch has no fused convolutions")
 def test_the_sum_of_a_step_up_is_done_by_the_skips_convolution():
     class StepUp(nn.Module):
         def __init__(self):
@@ -252,8 +252,8 @@ def test_runtimes_of_other_devices_are_tried_only_when_asked_for():
     deployed = zoo.deploy(stack(), example=images(), runtime=("eager", "cudagraphs"))
     refused = {each.refused for each in deployed.report.candidates if each.runtime == "cudagraphs"}
     assert refused == {"it is used on cuda devices only; the model is on cpu"}
-    assert "cudagraphs" not in asked_runtimes("auto", torch.device("cpu"))
-    assert asked_runtimes("auto", torch.device("cuda")) == ("eager", "cudagraphs", "compile")
+    assert "cudagraphs" not in select_runtimes("auto", torch.device("cpu"))
+    assert select_runtimes("auto", torch.device("cuda")) == ("eager", "cudagraphs", "compile")
 
 
 def test_a_shape_at_which_the_output_is_not_near_enough_is_run_as_it_was_given():

@@ -10,7 +10,7 @@ from torch import nn
 import zoo
 from zoo.inference.deployment import PASSES
 from zoo.inference.deployment.graph import capture
-from zoo.inference.deployment.passes import apply_counted, apply_passes
+from zoo.inference.deployment.passes import apply_and_measure, apply_passes
 from zoo.inference.deployment.resizes import spread_borders
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,7 +38,7 @@ def passed(module, image, *names, error=2e-6):
     settled(module)
     graph = capture(module, image)
     with torch.no_grad():
-        done = apply_counted(graph, names)
+        done = apply_and_measure(graph, names)
         assert relative_error(graph(image), module(image)) < error
         other = torch.randn_like(image)
         assert relative_error(graph(other), module(other)) < error

@@ -13,11 +13,11 @@ from zoo.inference.deployment.passes import apply_passes
 from zoo.inference.reference import Reference, relative_error, why_not_comparable
 from zoo.inference.runtimes import Program, make_program, why_not
 
-__all__ = ["Way", "check_output", "checked_program", "told"]
+__all__ = ["Way", "check_output", "checked_program", "describe_failure"]
 
 
-LONGEST = 300
-"""Characters of another library's message that are told."""
+MAX_CHARACTERS = 300
+"""The most characters of another library's message that are reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,9 @@ def check_output(program: Program, image: Tensor, reference: Reference) -> None:
         raise ZooError(f"The output differs by {error:.1e}, and {reference.accepted:.2g} is allowed.")
 
 
-def told(cause: Exception) -> str:
-    """Return in a line why a model cannot be run one way; another library's message may have hundreds."""
+def describe_failure(cause: Exception) -> str:
+    """Return why a model cannot be run in one way, in one line; another library's message may have hundreds."""
     if isinstance(cause, ZooError):
         return str(cause)
     first = next(iter(str(cause).strip().splitlines()), "")
-    return f"{type(cause).__name__}: {first}"[:LONGEST]
+    return f"{type(cause).__name__}: {first}"[:MAX_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Which runtime is the fastest of those whose output is near enough: tried, compared and timed in turns."""
+"""Try each runtime and precision: compare its output with the model's, and time it."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from torch import Tensor
 
 from zoo.common.statistics import Estimate
 from zoo.errors import OptionError
-from zoo.inference.deployment.checked import told
+from zoo.inference.deployment.checked import describe_failure
 from zoo.inference.deployment.graph import Graph
 from zoo.inference.reference import Reference, relative_error
 from zoo.inference.runtimes import PRECISIONS, RUNTIMES, Program, has_bfloat16, make_program, suits, why_not
 
-__all__ = ["ORIGINAL", "Candidate", "asked_runtimes", "timed", "try_candidates"]
+__all__ = ["ORIGINAL", "Candidate", "select_runtimes", "time_programs", "try_candidates"]
 
 ORIGINAL = "original"
 COARSE = 1e-2
-"""From which tolerance on bfloat16, whose numbers have eight bits, is tried."""
+"""The smallest tolerance for which bfloat16 is tried; its numbers have eight significant bits."""
 
-ROUNDS = (7, 25)
-SECONDS = 6.0
-"""At least and at most so many rounds, and no more once they have taken so long together."""
+MIN_ROUNDS, MAX_ROUNDS = 7, 25
+MAX_SECONDS = 6.0
+"""After this time, no round beyond `MIN_ROUNDS` is started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A way of running the model that was thought of.
+    """One way of running the model: a runtime and a precision.
 
     Attributes:
         runtime: one of `RUNTIMES`, or "original" for the model as it was given.
-        precision: what products are computed in.
-        error: max|a - b| / max|b| to the original's output in float32, None where there is none.
-        seconds: the median time of a call, None where it was not timed.
-        speed: how many times as fast as the original, with a 95 % interval from paired calls; None as above.
-        refused: why it cannot be chosen, None where it can.
+        precision: the type in which products are computed.
+        error: max|a - b| / max|b| to the original's output in float32; None where nothing was compared.
+        seconds: the median time of a call; None where it was not timed.
+        speed: how many times as fast as the original, with a 95 % interval from paired calls; None where it was not timed.
+        refused: why it cannot be chosen; None where it can.
     """
 
     runtime: str
@@ -52,11 +52,11 @@ class Candidate:
         return self.runtime if self.runtime == ORIGINAL else f"{self.runtime}, {self.precision}"
 
 
-def asked_runtimes(runtime: str | Sequence[str], device: torch.device) -> tuple[str, ...]:
-    """Return the runtimes that were asked for; for "auto" all that are for this kind of device.
+def select_runtimes(runtime: str | Sequence[str], device: torch.device) -> tuple[str, ...]:
+    """Return the requested runtimes; "auto" stands for all that run on this kind of device.
 
     Raises:
-        OptionError: a name that none has.
+        OptionError: a name is not one of `RUNTIMES`.
     """
     if runtime == "auto":
         return tuple(name for name in RUNTIMES if suits(name, device))
@@ -69,7 +69,7 @@ def asked_runtimes(runtime: str | Sequence[str], device: torch.device) -> tuple[
 def try_candidates(
     graph: Graph, image: Tensor, reference: Reference, runtimes: Sequence[str], tolerance: float
 ) -> list[tuple[Candidate, Program | None]]:
-    """Make a program for each runtime and precision, and compare its output; what cannot be used says why."""
+    """Make a program for each runtime and precision, and compare its output. A candidate without a program says why."""
     tried: list[tuple[Candidate, Program | None]] = []
     for runtime in runtimes:
         for precision in PRECISIONS:
@@ -80,29 +80,32 @@ def try_candidates(
             try:
                 program = make_program(graph, image, runtime, precision)
                 error = relative_error(program(image), reference.output)
-            except Exception as cause:  # noqa: BLE001 - another library's refusal is told, and the others are tried
-                tried.append((Candidate(runtime=runtime, precision=precision, refused=told(cause)), None))
+            except Exception as cause:  # noqa: BLE001 - another library's error is reported, and the other candidates are tried
+                tried.append((Candidate(runtime=runtime, precision=precision, refused=describe_failure(cause)), None))
                 continue
-            if not error <= reference.accepted:  # an error that is no number is refused as well
+            if not error <= reference.accepted:  # refuses NaN as well
                 refused = f"its output differs by {error:.1e}, and {reference.accepted:.2g} is allowed"
-            made = Candidate(runtime=runtime, precision=precision, error=error, refused=refused)
-            tried.append((made, None if refused else program))
+            candidate = Candidate(runtime=runtime, precision=precision, error=error, refused=refused)
+            tried.append((candidate, None if refused else program))
     return tried
 
 
-def timed(programs: Sequence[Program], image: Tensor) -> list[list[float]]:
-    """Return the seconds of each program's calls, taken in turns and in a shuffled order, so that drift hits all alike."""
+def time_programs(programs: Sequence[Program], image: Tensor) -> list[list[float]]:
+    """Return the seconds of each program's calls.
+
+    The programs take turns in a shuffled order, so that a drift of the machine's speed affects all alike.
+    """
     seconds: list[list[float]] = [[] for _ in programs]
     order, shuffle = list(range(len(programs))), random.Random(0)
     for program in programs:
-        _seconds(program, image)
-    begun = time.perf_counter()
-    for done in range(ROUNDS[1]):
-        if done >= ROUNDS[0] and time.perf_counter() - begun > SECONDS:
+        _time_call(program, image)
+    start = time.perf_counter()
+    for num_rounds in range(MAX_ROUNDS):
+        if num_rounds >= MIN_ROUNDS and time.perf_counter() - start > MAX_SECONDS:
             break
         shuffle.shuffle(order)
         for index in order:
-            seconds[index].append(_seconds(programs[index], image))
+            seconds[index].append(_time_call(programs[index], image))
     return seconds
 
 
@@ -114,14 +117,14 @@ def _why_not_coarse(precision: str, tolerance: float, device: torch.device) -> s
     return None if has_bfloat16(device) else f"the processor ({device.type}) has no bfloat16 arithmetic"
 
 
-def _seconds(program: Program, image: Tensor) -> float:
-    _wait(image.device)
-    begun = time.perf_counter()
+def _time_call(program: Program, image: Tensor) -> float:
+    _synchronize(image.device)
+    start = time.perf_counter()
     program(image)
-    _wait(image.device)
-    return time.perf_counter() - begun
+    _synchronize(image.device)
+    return time.perf_counter() - start
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type not in ("cpu", "meta"):
         torch.accelerator.synchronize(device)

@@ -1,4 +1,4 @@
-"""`deploy`: the same model, faster, within an error that the user accepts; and the module that it gives."""
+"""`deploy`: make a model faster for inference, within an error that the user accepts."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from zoo.common.foreign_code import no_exits
 from zoo.common.statistics import estimate_ratio
 from zoo.errors import InputError, OptionError, ZooError
-from zoo.inference.deployment.checked import Way, checked_program, told
+from zoo.inference.deployment.checked import Way, checked_program, describe_failure
 from zoo.inference.deployment.choice import (
     ORIGINAL,
     Candidate,
-    asked_runtimes,
-    timed,
+    select_runtimes,
+    time_programs,
     try_candidates,
 )
 from zoo.inference.deployment.graph import Graph, capture
-from zoo.inference.deployment.passes import PassResult, apply_counted, check_passes
+from zoo.inference.deployment.passes import PassResult, apply_and_measure, check_passes
 from zoo.inference.deployment.report import DeployReport
 from zoo.inference.reference import reference_of, why_not_comparable
 from zoo.inference.runtimes import Program, original_program
@@ -36,7 +36,7 @@ __all__ = ["Deployed", "deploy"]
 
 DEFAULT_SIZE = (256, 256)
 SHAPES_KEPT = 8
-"""Programs are made for one shape each; the least recently used one goes where there are more."""
+"""A program is made for one shape. Of more programs than this, the least recently used one is dropped."""
 
 
 class Deployed(nn.Module):
@@ -68,7 +68,7 @@ class Deployed(nn.Module):
         with self._lock:
             program = self._programs.get(key)
             if program is None:
-                program = self._keep(key, self._made(image))
+                program = self._keep(key, self._make_program(image))
             self._programs.move_to_end(key)
         return program(image)
 
@@ -79,14 +79,14 @@ class Deployed(nn.Module):
         return super().train(False)
 
     def extra_repr(self) -> str:
-        """Return what was chosen."""
+        """Return the chosen runtime and the tolerance."""
         return f"{self.report.chosen}, tolerance={self.report.tolerance:g}"
 
     def __getstate__(self) -> dict[str, Any]:
         raise ZooError("A deployed model is made for this machine and cannot be saved. Save the model that it was made from.")
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
-        with self._lock:  # on another device or in another type, programs are made anew
+        with self._lock:  # programs are made for one device and type
             self._programs.clear()
             self.fallbacks.clear()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -98,8 +98,8 @@ class Deployed(nn.Module):
             self._programs.popitem(last=False)
         return program
 
-    def _made(self, image: Tensor) -> Program:
-        """Return a program for images of another shape than the example's, by what was chosen for that."""
+    def _make_program(self, image: Tensor) -> Program:
+        """Return a program for images of another shape than the example's, with the runtime that was chosen for the example."""
         original, chosen = original_program(self.original), self.report.chosen
         reference = reference_of(self.original, image, self.report.tolerance)
         if chosen.runtime == ORIGINAL:
@@ -107,8 +107,8 @@ class Deployed(nn.Module):
         way = Way(runtime=chosen.runtime, precision=chosen.precision, passes=self._passes)
         try:
             return checked_program(self.original, image, reference, way)
-        except Exception as cause:  # noqa: BLE001 - another library's refusal is told, and the original takes its place
-            self.fallbacks[tuple(image.shape)] = told(cause)
+        except Exception as cause:  # noqa: BLE001 - another library's error is recorded, and the original runs instead
+            self.fallbacks[tuple(image.shape)] = describe_failure(cause)
             return original
 
 
@@ -121,25 +121,25 @@ def deploy(
     runtime: str | Sequence[str] = "auto",
     passes: Sequence[str] | None = None,
 ) -> Deployed:
-    """Return the same model for inference, as fast as this machine runs it within an error.
+    """Return the same model for inference, as fast as this machine runs it within a tolerated error.
 
-    The model is read as a graph (`torch.export`), rewritten by passes that each leave the output as it is up to rounding,
-    and run by the fastest of the runtimes that are installed, measured in turns on the example. What is slower than the
-    model as it was given is not chosen.
+    `torch.export` captures the model as a graph, and passes rewrite it without changing the output beyond rounding. Each
+    installed runtime then runs the graph, and the fastest one on the example is chosen; none that is slower than the
+    original model.
 
     Args:
         model: any module that takes one image tensor and gives one; it is copied and stays as it is.
-        example: images such as will come, (N, in_channels, H, W); by default one of 256x256 for a model of `zoo.build`,
-            or of the size that its encoder is made for.
-        tolerance: the relative error max|a - b| / max|b| to the model's own output in float32 that is accepted. From 1e-2
-            on, bfloat16 is tried where the processor computes in it. A model that CUDA devices run in TF32, as PyTorch lets
-            them by default, has an error itself: three times that is accepted, where it is more.
+        example: images like those to predict, (N, in_channels, H, W). For a model of `zoo.build` the default is one image of
+            256x256, or of the size that its encoder is made for.
+        tolerance: the accepted relative error max|a - b| / max|b| to the model's own output in float32. From 1e-2 on,
+            bfloat16 is also tried, if the processor computes in it. On CUDA devices PyTorch computes convolutions in TF32
+            by default, so that the original has an error itself; if three times that error is larger, it is accepted.
         runtime: "auto", one of "eager", "cudagraphs", "compile" (`torch.compile`), "onnxruntime", "openvino", or some of
             these.
         passes: names of those to apply (`zoo.inference.deployment.PASSES`), None for all.
 
     Returns:
-        A module for images of any size that the model takes. `print(zoo.explain(deployed))` tells what was done.
+        A module for images of any size that the model takes. `print(zoo.explain(deployed))` shows the report.
 
     Raises:
         OptionError: an unknown runtime or pass, or a tolerance that is no number above 0.
@@ -155,9 +155,9 @@ def deploy(
         raise OptionError(f"tolerance is a relative error above 0, such as 1e-4; found {tolerance!r}.")
     names = check_passes(passes)
     original = copy.deepcopy(model).eval().requires_grad_(False)
-    image = _example(original, example)
-    runtimes = asked_runtimes(runtime, image.device)
-    as_given = original_program(original)
+    image = _make_example(original, example)
+    runtimes = select_runtimes(runtime, image.device)
+    original_run = original_program(original)
     reference = reference_of(original, image, tolerance)
     if not isinstance(reference.output, Tensor):
         raise InputError(
@@ -165,50 +165,58 @@ def deploy(
         )
     if reason := why_not_comparable(reference.output):
         raise ZooError(f"{type(model).__name__} cannot be deployed. {reason}")
-    graph, done, unread = _read(original, image, names)
+    graph, pass_results, unread = _capture(original, image, names)
     tried = [] if graph is None else try_candidates(graph, image, reference, runtimes, tolerance)
-    usable = [(candidate, program) for candidate, program in tried if program is not None]
-    seconds = timed([as_given, *(program for _, program in usable)], image)
-    base = Candidate(
-        runtime=ORIGINAL, error=reference.error, seconds=median(seconds[0]), speed=estimate_ratio(seconds[0], seconds[0])
+    # The original competes, so that the result is never slower than the model that was given. All programs that are close
+    # enough are timed together, in turns, so that their speeds can be compared.
+    programs = [original_run, *(program for _, program in tried)]
+    times = iter(time_programs([program for program in programs if program is not None], image))
+    original_times = next(times)
+    original_speed = estimate_ratio(original_times, original_times)
+    candidates = [
+        Candidate(runtime=ORIGINAL, error=reference.error, seconds=median(original_times), speed=original_speed),
+    ]
+    for candidate, program in tried:
+        if program is None:
+            candidates.append(candidate)
+        else:
+            own_times = next(times)
+            speed = estimate_ratio(original_times, own_times)
+            candidates.append(replace(candidate, seconds=median(own_times), speed=speed))
+    best, run = max(
+        ((candidate, program) for candidate, program in zip(candidates, programs, strict=True) if program is not None),
+        key=lambda pair: _speed(pair[0]),
     )
-    timings = {
-        id(candidate): replace(candidate, seconds=median(each), speed=estimate_ratio(seconds[0], each))
-        for (candidate, _), each in zip(usable, seconds[1:], strict=True)
-    }
-    candidates = (base, *(timings.get(id(candidate), candidate) for candidate, _ in tried))
-    programs = {0: as_given} | {index: program for index, (_, program) in enumerate(tried, start=1) if program is not None}
-    best = max(programs, key=lambda index: _speed(candidates[index]))
     report = DeployReport(
         shape=tuple(image.shape),
         device=str(image.device),
         threads=torch.get_num_threads(),
         tolerance=float(tolerance),
         accepted=float(reference.accepted),
-        passes=done,
-        candidates=candidates,
-        chosen=candidates[best],
+        passes=pass_results,
+        candidates=tuple(candidates),
+        chosen=best,
         unread=unread,
     )
     deployed = Deployed(original, report, names)
-    deployed._keep(_key(image), programs[best])
+    deployed._keep(_key(image), run)
     return deployed
 
 
-def _read(
+def _capture(
     original: nn.Module, image: Tensor, names: tuple[str, ...]
 ) -> tuple[Graph | None, tuple[PassResult, ...], str | None]:
-    """Return the model's graph with the passes applied and what they did, or why there is none."""
+    """Return the model's graph after the passes, and the result of each pass; or the reason why there is no graph."""
     try:
         graph = capture(original, image)
     except InputError:
         raise
-    except Exception as cause:  # noqa: BLE001 - what torch.export cannot read is run as it is, and the report says so
-        return None, (), f"torch.export cannot read it: {told(cause)}"
-    return graph, apply_counted(graph, names), None
+    except Exception as cause:  # noqa: BLE001 - a model that torch.export cannot read runs as it is, and the report says so
+        return None, (), f"torch.export cannot read it: {describe_failure(cause)}"
+    return graph, apply_and_measure(graph, names), None
 
 
-def _example(model: nn.Module, example: Tensor | None) -> Tensor:
+def _make_example(model: nn.Module, example: Tensor | None) -> Tensor:
     first = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), None)
     if example is None:
         if not isinstance(model, SegmentationModel):
@@ -217,15 +225,15 @@ def _example(model: nn.Module, example: Tensor | None) -> Tensor:
         example = torch.rand(1, model.pairing.in_channels, *size, generator=torch.Generator().manual_seed(0))
         return example if first is None else example.to(first)
     if not isinstance(example, Tensor) or example.ndim != 4:
-        found = tuple(example.shape) if isinstance(example, Tensor) else repr(example)
-        raise InputError(f"example is a tensor (N, channels, H, W); found {found}.")
+        description = tuple(example.shape) if isinstance(example, Tensor) else repr(example)
+        raise InputError(f"example is a tensor (N, channels, H, W); found {description}.")
     if first is not None and example.device != first.device:
         raise InputError(f"example is on {example.device} and the model on {first.device}; bring both to one device.")
     return example.detach()
 
 
 def _key(image: Tensor) -> tuple[Any, ...]:
-    """Return what a program is made for; of what is no tensor nothing, and the model then refuses it in its own words."""
+    """Return what a program depends on. For an object that is not a tensor all are None, and the model itself refuses it."""
     return tuple(getattr(image, name, None) for name in ("shape", "dtype", "device"))
 
 

@@ -1,4 +1,4 @@
-"""A model's forward pass as a graph of tensor operations for one shape of image, and what passes ask of it and do to it."""
+"""A model's forward pass as a graph of tensor operations for images of one shape."""
 
 from __future__ import annotations
 
@@ -98,15 +98,15 @@ class Graph:
         with self.module.graph.inserting_before(before):
             node = self.module.graph.call_function(target, args)
         node.meta["nn_module_stack"] = before.meta.get("nn_module_stack", {})
-        node.meta["val"] = like.meta["val"] if like is not None else self._given(target, args)
+        node.meta["val"] = like.meta["val"] if like is not None else self._run_on_fakes(target, args)
         return node
 
     def replace(self, old: fx.Node, new: fx.Node) -> None:
-        """Let what used one node use another; the former goes with the next `tidy`."""
+        """Let the users of one node use another; the next `tidy` removes the first."""
         old.replace_all_uses_with(new)
 
-    def copied(self) -> Graph:
-        """Return a graph of its own over the same tensors."""
+    def copy(self) -> Graph:
+        """Return a copy of the graph that shares the tensors."""
         return Graph(fx.GraphModule(self.module, copy.deepcopy(self.module.graph)), made=self._made)
 
     def to_channels_last(self) -> None:
@@ -118,11 +118,11 @@ class Graph:
         self.tidy()
 
     def to_type(self, dtype: torch.dtype) -> None:
-        """Compute in another floating-point type: weights are cast now, the image first of all, the output stays as it was."""
+        """Compute in another floating-point type. Weights are cast now, the image in each call; the output keeps its type."""
         (image,) = self.module.graph.find_nodes(op="placeholder")
         output = self.module.graph.output_node()
-        (given,) = output.args
-        assert isinstance(given, fx.Node)
+        (result,) = output.args
+        assert isinstance(result, fx.Node)
         usual = image.meta["val"].dtype
         for node in self.module.graph.find_nodes(op="get_attr"):
             held = self.constant(node)
@@ -130,11 +130,11 @@ class Graph:
                 self.replace(node, self.add_constant(held.to(dtype), node))
         cast = self.add_call(torch.ops.aten.to.dtype, (image, dtype), image.next)
         image.replace_all_uses_with(cast, delete_user_cb=lambda user: user is not cast)
-        output.args = (self.add_call(torch.ops.aten.to.dtype, (given, usual), output, like=given),)
+        output.args = (self.add_call(torch.ops.aten.to.dtype, (result, usual), output, like=result),)
         self.tidy()
 
     def tidy(self) -> None:
-        """Drop what nothing uses, constants included, and make the code anew."""
+        """Drop nodes and constants that nothing uses, and regenerate the code."""
         graph = self.module.graph
         graph.eliminate_dead_code()
         used = {str(node.target) for node in graph.find_nodes(op="get_attr")}
@@ -157,7 +157,7 @@ class Graph:
         output: Tensor = self.module(image)
         return output
 
-    def _given(self, target: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def _run_on_fakes(self, target: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         with self._fake:
             return target(*fx.node.map_arg(args, lambda each: each.meta["val"]))
 
@@ -197,19 +197,19 @@ def capture(model: nn.Module, image: Tensor) -> Graph:
         if str(node.target) == "_guards_fn":  # it checks the shape, and a graph is kept by the shape it is for
             graph.erase_node(node)
     output = graph.output_node()
-    given = output.args[0]
-    if isinstance(given, list | tuple):
-        if len(given) != 1:
-            raise InputError(f"deploy takes a model that returns one tensor; {type(model).__name__} returns {len(given)}.")
-        output.args = (given[0],)
+    result = output.args[0]
+    if isinstance(result, list | tuple):
+        if len(result) != 1:
+            raise InputError(f"deploy takes a model that returns one tensor; {type(model).__name__} returns {len(result)}.")
+        output.args = (result[0],)
     graph.set_codegen(fx.graph.CodeGen())
     fake = next(iter(graph.find_nodes(op="placeholder"))).meta["val"].fake_mode
     for node in graph.find_nodes(op="get_attr"):
         owner, _, name = str(node.target).rpartition(".")
         node.meta["val"] = fake.from_tensor(getattr(module.get_submodule(owner), name), static_shapes=True)
-    found = Graph(fx.GraphModule(module, graph))
-    found.tidy()
-    return found
+    captured = Graph(fx.GraphModule(module, graph))
+    captured.tidy()
+    return captured
 
 
 def is_call(node: Any, *targets: Callable[..., Any]) -> bool:
@@ -218,26 +218,26 @@ def is_call(node: Any, *targets: Callable[..., Any]) -> bool:
 
 
 def place_of(node: fx.Node) -> str:
-    """Return the name of the submodule that a node is of, such as "decoder.blocks.0.conv1"."""
+    """Return the name of the submodule that a node belongs to, such as "decoder.blocks.0.conv1"."""
     stack = node.meta.get("nn_module_stack") or {}
     paths = [str(path) for path, _ in stack.values() if path]
     return paths[-1] if paths else node.name
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of the tensor that a node gives."""
+    """Return the shape of a node's tensor."""
     return tuple(node.meta["val"].shape)
 
 
 def input_of(node: fx.Node) -> fx.Node:
-    """Return the node whose tensor an operation is given first."""
+    """Return the node of an operation's first argument."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
     return source
 
 
 def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
-    """Return a call's argument, given by place or by name, or its default."""
+    """Return a call's argument, positional or by name, or its default."""
     return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
 
 

@@ -1,4 +1,4 @@
-"""oneDNN's fused convolutions: the sum and the activation after a convolution are done while its result is in the cache."""
+"""Fuse convolutions with oneDNN: compute the sum and the activation after one while its result is in the cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from zoo.inference.deployment.graph import Graph, argument, input_of, is_call, pair, shape_of
 
-__all__ = ["fuse_activations", "is_at_hand"]
+__all__ = ["fuse_activations", "is_available"]
 
 ATEN = torch.ops.aten
 CONV = ATEN.conv2d.default
@@ -17,7 +17,7 @@ TRANSPOSED = ATEN.conv_transpose2d.input
 TYPES = (torch.float32, torch.bfloat16)
 
 
-def is_at_hand(device: torch.device) -> bool:
+def is_available(device: torch.device) -> bool:
     """Whether this PyTorch has oneDNN's fused convolutions for the device; they are what `torch.compile` calls, too."""
     names = ("_convolution_pointwise", "_convolution_transpose_pointwise", "_reorder_convolution_weight")
     is_built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -25,9 +25,9 @@ def is_at_hand(device: torch.device) -> bool:
 
 
 def fuse_activations(graph: Graph) -> None:
-    """Let each convolution also do the sum and the activation after it, with its weight in oneDNN's own layout.
+    """Let each convolution also compute the sum and the activation after it, with its weight in oneDNN's own layout.
 
-    What is made are no operations of another device, and of no exported format.
+    The fused operations exist only on the CPU, and in no export format.
     """
     order = {node: index for index, node in enumerate(graph.nodes)}
     for conv in graph.calls(CONV, TRANSPOSED):
@@ -50,19 +50,19 @@ def _fuse(graph: Graph, conv: fx.Node, weight: Tensor, order: dict[fx.Node, int]
     bias = argument(conv, 2, "bias")
     held = graph.add_constant(packed, conv)
     facts = (held, bias, padding, stride, dilation, groups)
-    summed, other = _summed(conv, order)
-    given: tuple[Any, ...]
-    if summed is not None:
-        last, unary = summed, None
-        following = _only_user(summed)
+    total, other = _find_sum(conv, order)
+    arguments: tuple[Any, ...]
+    if total is not None:
+        last, unary = total, None
+        following = _only_user(total)
         if following is not None and is_call(following, ATEN.relu.default):
             last, unary = following, "relu"
-        given = (conv.args[0], other, *facts, "add", 1.0, unary, [], None)
-        made = graph.add_call(torch.ops.mkldnn._convolution_pointwise.binary, given, conv, like=conv)
+        arguments = (conv.args[0], other, *facts, "add", 1.0, unary, [], None)
+        made = graph.add_call(torch.ops.mkldnn._convolution_pointwise.binary, arguments, conv, like=conv)
     else:
         last, activation = _activation_after(conv)
-        given = (conv.args[0], *facts, *activation)
-        made = graph.add_call(torch.ops.mkldnn._convolution_pointwise.default, given, conv, like=conv)
+        arguments = (conv.args[0], *facts, *activation)
+        made = graph.add_call(torch.ops.mkldnn._convolution_pointwise.default, arguments, conv, like=conv)
     graph.replace(last, made)
     return made
 
@@ -95,7 +95,7 @@ _NAMES: dict[Any, str] = {
 
 
 def _activation_after(conv: fx.Node) -> tuple[fx.Node, tuple[str, list[float], str]]:
-    """Return the last node that the convolution does as well, and the activation as oneDNN's operations are told it."""
+    """Return the last node that the convolution also computes, and the activation as arguments of oneDNN's operations."""
     user = _only_user(conv)
     if user is None or user.op != "call_function":
         return conv, ("none", [], "")
@@ -110,14 +110,14 @@ def _activation_after(conv: fx.Node) -> tuple[fx.Node, tuple[str, list[float], s
     return conv, ("none", [], "")
 
 
-def _summed(conv: fx.Node, order: dict[fx.Node, int]) -> tuple[fx.Node, fx.Node] | tuple[None, None]:
-    """Return the sum that is all that uses a convolution, and the other summand, which is computed before it."""
-    summed = _only_user(conv)
-    if summed is None or not is_call(summed, ATEN.add.Tensor) or summed.kwargs:
+def _find_sum(conv: fx.Node, order: dict[fx.Node, int]) -> tuple[fx.Node, fx.Node] | tuple[None, None]:
+    """Return the sum that is a convolution's only user, and the other summand, if that is computed before the convolution."""
+    total = _only_user(conv)
+    if total is None or not is_call(total, ATEN.add.Tensor) or total.kwargs:
         return None, None
-    other = next((each for each in summed.args if each is not conv), None)
+    other = next((each for each in total.args if each is not conv), None)
     if isinstance(other, fx.Node) and _is_alike(other, conv) and order.get(other, len(order)) < order[conv]:
-        return summed, other
+        return total, other
     return None, None
 
 

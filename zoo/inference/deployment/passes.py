@@ -15,7 +15,7 @@ from zoo.inference.deployment.norms import fold_norms
 from zoo.inference.deployment.resizes import convolve_at_low_resolution, merge_transposed, project_before_resize
 from zoo.inference.deployment.sites import Sites
 
-__all__ = ["PASSES", "PassResult", "apply_counted", "apply_passes", "check_passes"]
+__all__ = ["PASSES", "PassResult", "apply_and_measure", "apply_passes", "check_passes"]
 
 PASSES: dict[str, Callable[[Graph, Sites], None]] = {
     "drop-identities": drop_identities,
@@ -65,7 +65,7 @@ def apply_passes(graph: Graph, names: Sequence[str]) -> None:
         pass
 
 
-def apply_counted(graph: Graph, names: Sequence[str]) -> tuple[PassResult, ...]:
+def apply_and_measure(graph: Graph, names: Sequence[str]) -> tuple[PassResult, ...]:
     """Change a graph by these passes, in order, and return the result of each."""
     results = []
     before = graph.cost()

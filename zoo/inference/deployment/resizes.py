@@ -182,20 +182,25 @@ def _merging_saves(transposed: fx.Node, out_channels: int) -> bool:
 
 
 def _merge(graph: Graph, conv: fx.Node, sources: list[fx.Node], weight: Tensor, doubled: list[fx.Node]) -> None:
+    """Merge each doubling transposed convolution with its part of the 3x3 convolution after it."""
     low, constant_map = {}, None
     for source, part in _parts(sources, weight):
         if source not in doubled:
             continue
+        # A transposed convolution and a convolution in a row are one transposed convolution, whose kernel is the full
+        # convolution of both kernels: 2x2 and 3x3 give 4x4. Double precision leaves one rounding, to the weight's type.
         first, bias = graph.constant(source.args[1]), graph.constant(argument(source, 2, "bias"))
         kernel = F.conv2d(first.double(), part.double(), padding=2).to(weight.dtype)  # type: ignore[union-attr]
         low[source] = (input_of(source), kernel)
         if bias is not None:
+            # The 3x3 convolution pads with zeros, not with the bias. So the bias adds less in the outermost pixels.
             ones = bias.double().reshape(1, -1, 1, 1).expand(-1, -1, *shape_of(conv)[2:])
-            seen = F.conv2d(ones, part.double(), padding=1)[0]
-            constant_map = seen if constant_map is None else constant_map + seen
+            added = F.conv2d(ones, part.double(), padding=1)[0]
+            constant_map = added if constant_map is None else constant_map + added
     if constant_map is None:
         _sum_of_parts(graph, conv, sources, weight, low)
         return
+    # Inside the border the map is the same everywhere, and becomes a bias. Only the difference at the border is added.
     inner = constant_map[:, 1, 1]
     border = (constant_map - inner.reshape(-1, 1, 1)).to(weight.dtype)
     edges = (border[:, :1], border[:, -1:], border[:, 1:-1, :1], border[:, 1:-1, -1:])
@@ -222,6 +227,7 @@ def _sum_of_parts(
         bias: added to the convolution's.
         edges: what is added to the outermost rows and columns, as `add_border` takes it.
     """
+    # The bias, and the border, go with the first summand; the others have none.
     bias_node = argument(conv, 2, "bias")
     if bias is not None:
         held = graph.constant(bias_node)

@@ -19,7 +19,7 @@ from zoo.common.foreign_code import no_exits
 from zoo.common.grid import to_text
 from zoo.common.regular_files import check_regular, is_folder
 from zoo.errors import ExportError, InputError, OptionError
-from zoo.inference.deployment.checked import told
+from zoo.inference.deployment.checked import describe_failure
 from zoo.inference.exporting.checking import checked, shapes_for
 from zoo.inference.exporting.formats import FORMATS, Draft, Written, files_of, why_not_format, write
 from zoo.inference.exporting.metadata import facts_of
@@ -120,7 +120,7 @@ def export(
                 written = _write(subject, draft, None if is_last else timeout, notes)
                 checks = checked(subject, draft, shapes_for(draft, plan.sizes.multiple, written.untried))
             except Exception as cause:
-                notes.append(f"{_what(draft)} cannot be exported: {told(cause)}.")
+                notes.append(f"{_what(draft)} cannot be exported: {describe_failure(cause)}.")
                 if is_last:
                     raise ExportError(f"{model.pairing}: {' '.join(notes)} {target} was not written.") from cause
                 continue

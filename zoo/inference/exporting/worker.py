@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from zoo.inference.deployment.checked import told
+from zoo.inference.deployment.checked import describe_failure
 from zoo.inference.exporting.formats import write
 from zoo.inference.exporting.time_limit import DRAFT, MODEL
 
@@ -23,9 +23,9 @@ def write_draft(folder: str) -> Iterator[dict[str, Any]]:
         model = torch.load(Path(folder) / MODEL, weights_only=False)  # written a moment ago, into a folder of this user alone
         draft = pickle.loads((Path(folder) / DRAFT).read_bytes())
     except Exception as cause:  # noqa: BLE001 - classes that this process cannot import, in whichever way
-        yield {"unread": told(cause)}
+        yield {"unread": describe_failure(cause)}
         return
     try:
         yield asdict(write(model, draft))
     except Exception as cause:  # noqa: BLE001 - another library's refusal is told
-        yield {"failed": told(cause)}
+        yield {"failed": describe_failure(cause)}

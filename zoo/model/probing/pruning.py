@@ -106,16 +106,18 @@ def _note_calls(module: nn.Module, called: set[str]) -> Iterator[None]:
 
 
 def _drop_parameters(encoder: nn.Module, unused: Iterable[str], called: set[str]) -> nn.Module:
-    """Return the encoder without the parameters named, as a copy that shares all the others.
+    """Return a copy of the encoder without the named parameters, which shares all the others.
 
-    A submodule that is never called becomes the identity; what is called keeps its values, as buffers.
+    A submodule that is never called becomes the identity. A submodule that is called keeps its values, as buffers.
     """
     dead = set(unused)
+    # Only modules on the path to a change are copied, each once; the user's encoder must stay as it is.
     top = _copy_shallowly(encoder)
     owned = {"": top}
     dropped: list[str] = []
 
     def own(path: str) -> nn.Module:
+        """Return the copy of a submodule, made and put into the copy of its parent at the first call."""
         if path not in owned:
             parent, _, name = path.rpartition(".")
             owned[path] = _copy_shallowly(top.get_submodule(path))
@@ -123,6 +125,7 @@ def _drop_parameters(encoder: nn.Module, unused: Iterable[str], called: set[str]
         return owned[path]
 
     def is_idle(path: str) -> bool:
+        """Whether a submodule has no parameter in use, and neither it nor a submodule of it is called."""
         held = {f"{path}.{name}" for name, _ in top.get_submodule(path).named_parameters(remove_duplicate=False)}
         return held <= dead and not any(f"{other}.".startswith(f"{path}.") for other in called)
 
@@ -131,12 +134,14 @@ def _drop_parameters(encoder: nn.Module, unused: Iterable[str], called: set[str]
             continue
         path, _, name = full.rpartition(".")
         steps = path.split(".")
+        # The outermost idle ancestor is replaced whole, and with it the dead parameters that follow in the sorted order.
         idle = [above for above in (".".join(steps[: end + 1]) for end in range(len(steps))) if above and is_idle(above)]
         if idle:
             parent, _, step = idle[0].rpartition(".")
             own(parent)._modules[step] = nn.Identity()
             dropped.append(idle[0])
         else:
+            # The forward reads this value, but it gets no gradient: as a buffer it is kept, and no optimizer sees it.
             module = own(path)
             value = module._parameters.pop(name)
             module.register_buffer(name, None if value is None else value.detach())
