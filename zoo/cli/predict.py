@@ -16,7 +16,7 @@ from zoo.common.choices import Existing, Flips, Precision
 
 if TYPE_CHECKING:
     from zoo.inference.prediction.files import PredictedFiles
-    from zoo.inference.prediction.output_paths import Place
+    from zoo.inference.prediction.output_paths import ImagePaths
     from zoo.inference.prediction.predictor import Predictor
 
 __all__: list[str] = []
@@ -53,12 +53,12 @@ def predict(
 
     A GeoTIFF's mask is a GeoTIFF in its place. A broken image is told at the end, and the others are done: exit status 2.
     """
-    from zoo.inference.prediction.output_paths import settle
+    from zoo.inference.prediction.output_paths import plan_outputs
     from zoo.inference.prediction.predictor import Predictor
 
     load_plugins(plugin)
     wanted = {"probabilities": probabilities, "overlay": overlay}
-    places, num_skipped = settle(images, output, existing=existing, **wanted)  # told before a model is loaded
+    all_paths, num_skipped = plan_outputs(images, output, existing=existing, **wanted)  # told before a model is loaded
     predictor = Predictor(
         model,
         device=device,
@@ -69,19 +69,19 @@ def predict(
         precision=precision,
     )
     try:
-        found = _with_progress(predictor, places, output, any_size=any_size, **wanted)
+        found = _with_progress(predictor, all_paths, output, any_size=any_size, **wanted)
         _show(found, num_skipped, output)
     except KeyboardInterrupt:
         fail(f"Interrupted. What is in {output} is whole; the same command with --existing skip goes on.", 130)
 
 
-def _with_progress(predictor: Predictor, places: list[Place], output: Path, **options: Any) -> PredictedFiles:
+def _with_progress(predictor: Predictor, all_paths: list[ImagePaths], output: Path, **options: Any) -> PredictedFiles:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from zoo.common.rendering import PrintableConsole
-    from zoo.inference.prediction.files import predict_places
+    from zoo.inference.prediction.files import predict_planned
 
-    count = len(places)
+    count = len(all_paths)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -98,7 +98,7 @@ def _with_progress(predictor: Predictor, places: list[Place], output: Path, **op
             done += share >= 1
             bar.update(task, completed=done if share >= 1 else done + share, told=f"{done} of {count}, {path.name}")
 
-        return predict_places(predictor, places, output, progress=progress, **options)
+        return predict_planned(predictor, all_paths, output, progress=progress, **options)
 
 
 def _show(found: PredictedFiles, num_skipped: int, output: Path) -> None:

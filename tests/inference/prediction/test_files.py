@@ -232,7 +232,7 @@ def test_what_is_there_already_is_kept_skipped_or_replaced_as_asked(predictor, i
     out = tmp_path / "out"
     zoo.predict_files(predictor, [images / "a.png"], out)
     (out / "a.png").write_bytes(b"mine")
-    with pytest.raises(zoo.errors.OptionError, match=r"a\.png: there already.*'skip'.*'replace'"):
+    with pytest.raises(zoo.errors.OptionError, match=r"a\.png: already there.*'skip'.*'replace'"):
         zoo.predict_files(predictor, [images], out)
     assert names(out) == ["a.png"]
     found = zoo.predict_files(predictor, [images], out, existing="skip")
@@ -243,7 +243,7 @@ def test_what_is_there_already_is_kept_skipped_or_replaced_as_asked(predictor, i
 
 
 def test_an_image_is_never_lost_to_a_mask(predictor, images):
-    with pytest.raises(zoo.errors.OptionError, match=r"a\.png would be lost to what is written"):
+    with pytest.raises(zoo.errors.OptionError, match=r"a\.png would be overwritten"):
         zoo.predict_files(predictor, [images], images, existing="replace")
     assert (images / "a.png").stat().st_size > 1000
 
@@ -254,7 +254,7 @@ def test_an_image_is_never_lost_to_an_overlay_or_to_probabilities(predictor, ima
     (images / "a.png").unlink()
     (images / "c.png").unlink()
     for option in ("overlay", "probabilities"):
-        with pytest.raises(zoo.errors.OptionError, match=f"b-{option}.* would be lost to what is written"):
+        with pytest.raises(zoo.errors.OptionError, match=f"b-{option}.* would be overwritten"):
             zoo.predict_files(predictor, [images], images, existing="replace", **{option: True})
         assert (images / f"b-{option}").with_suffix(".jpg" if option == "overlay" else ".npy").read_bytes() == b"mine"
 
@@ -319,7 +319,7 @@ def test_what_no_mask_can_replace_is_told_before_anything_is_written(predictor, 
 
 def test_an_output_that_cannot_be_written_is_told(predictor, images, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(zoo.errors.OptionError, match="is no folder, and the output is one"):
+    with pytest.raises(zoo.errors.OptionError, match="is not a folder, and the output goes to a folder"):
         zoo.predict_files(predictor, [images], tmp_path / "file")
     with pytest.raises(zoo.errors.OptionError, match="cannot be written"):
         zoo.predict_files(predictor, [images], tmp_path / "file/within")

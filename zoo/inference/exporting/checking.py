@@ -1,4 +1,4 @@
-"""A written file run as another program would run it, beside the model."""
+"""Compare an exported file with the model: run it as another program would."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from zoo.inference.exporting.report import Check
 from zoo.inference.exporting.tracing import Shape
 from zoo.inference.reference import relative_error
 
-__all__ = ["checked", "shapes_for"]
+__all__ = ["check_file", "check_shapes"]
 
 UNIT = 32
 
 
-def shapes_for(draft: Draft, multiple: int, untried: Sequence[Shape] = ()) -> tuple[Shape, ...]:
-    """Return what a file is tried with: none of the shapes that it was exported with, where it takes others.
+def check_shapes(draft: Draft, multiple: int, untried: Sequence[Shape] = ()) -> tuple[Shape, ...]:
+    """Return the shapes to run a file with: other shapes than it was exported with, if it takes others.
 
-    Of the sizes one is of whole multiples, one of none, one ends in a single place in height and in many in width, and one
-    the other way round. `untried` comes after them.
+    Of the four sizes one is a multiple of the strides, and one is not. At the coarsest stride the third has height 1 and a
+    large width, and the fourth the reverse. `untried` follows them.
     """
     if draft.size is None:
         unit = math.lcm(multiple, UNIT) if multiple <= UNIT else multiple
@@ -33,15 +33,15 @@ def shapes_for(draft: Draft, multiple: int, untried: Sequence[Shape] = ()) -> tu
     return tuple(dict.fromkeys([*shapes, *untried]))
 
 
-def checked(model: nn.Module, draft: Draft, shapes: Sequence[Shape]) -> tuple[Check, ...]:
-    """Return a file's errors, for noise of these shapes.
+def check_file(model: nn.Module, draft: Draft, shapes: Sequence[Shape]) -> tuple[Check, ...]:
+    """Return the errors of a file, for random images of these shapes.
 
     Raises:
         Exception: whatever the runtime raises for a file or a size that it cannot run.
     """
     generator = torch.Generator().manual_seed(0)
     program = program_of(draft.form, draft.path)
-    found = []
+    checks = []
     for index, shape in enumerate(shapes):
         image = torch.rand(*shape, generator=generator)
         try:
@@ -50,11 +50,11 @@ def checked(model: nn.Module, draft: Draft, shapes: Sequence[Shape]) -> tuple[Ch
         except (RuntimeError, ValueError):
             if index == 0:
                 raise
-            continue  # some decoders cannot do with the smallest images
-        found.append(_check(program(image), expected, shape))
-    return tuple(found)
+            continue  # some decoders refuse the smallest images
+        checks.append(_check(program(image), expected, shape))
+    return tuple(checks)
 
 
-def _check(found: Tensor, expected: Tensor, shape: Shape) -> Check:
-    absolute = float((found - expected).abs().max()) if found.shape == expected.shape else math.inf
-    return Check(shape=shape, absolute=absolute, relative=relative_error(found, expected))
+def _check(output: Tensor, expected: Tensor, shape: Shape) -> Check:
+    absolute = float((output - expected).abs().max()) if output.shape == expected.shape else math.inf
+    return Check(shape=shape, absolute=absolute, relative=relative_error(output, expected))

@@ -1,4 +1,4 @@
-"""`export`: a model as a file for other programs, run and compared with the model before it is kept."""
+"""`export`: write a model as a file for other programs, and compare it with the model before it is kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zoo.common.grid import to_text
 from zoo.common.regular_files import check_regular, is_folder
 from zoo.errors import ExportError, InputError, OptionError
 from zoo.inference.deployment.checked import describe_failure
-from zoo.inference.exporting.checking import checked, shapes_for
+from zoo.inference.exporting.checking import check_file, check_shapes
 from zoo.inference.exporting.formats import FORMATS, Draft, Written, files_of, why_not_format, write
 from zoo.inference.exporting.metadata import facts_of
 from zoo.inference.exporting.report import Check, ExportReport, checks_table
@@ -63,10 +63,10 @@ def export(
 ) -> ExportReport:
     """Write a model as an ONNX file, a `torch.export` program or OpenVINO's files, for any batch, height and width.
 
-    The written file is run by its own runtime, with images of shapes that it was not exported with, and its output compared
-    with the model's; it comes to its place only if it is near enough. Where a graph for all sizes is not to be had, or is
-    not done in time, one for a single size is written, and its name says so: `model-256x256.onnx`. It holds the model in
-    float32: `image` (N, in_channels, H, W) in, `logits` (N, classes, H, W) out, and says in its metadata what it is.
+    The file's own runtime runs it with images of shapes that it was not exported with, and the file is kept only if its
+    output is close enough to the model's. If a graph for all sizes cannot be exported, or not in time, the file takes a
+    single size, and its name says so: `model-256x256.onnx`. It holds the model in float32: `image` (N, in_channels, H, W)
+    in, `logits` (N, classes, H, W) out, and describes the model in its metadata.
 
     Args:
         model: one that `zoo.build` or `zoo.load` gave; it stays as it is.
@@ -94,42 +94,44 @@ def export(
     Example:
         >>> print(zoo.export(model, "model.onnx"))
     """
-    form, place = _form_and_place(path, format)
+    form, path = _choose_format(path, format)
     _check_numbers(size, tolerance, timeout)
     if missing := why_not_format(form):
         raise OptionError(f"format={form!r}: {missing}")
     if not isinstance(model, SegmentationModel):
         raise OptionError(f"export takes a model that zoo.build or zoo.load gave; found a {type(model).__name__}.")
     plan = model.plan.sizes
-    single = _single_size(model, size)
-    notes = ["It was asked for one size."] if fixed else [f"One size: {plan.why_closed}."] if plan.why_closed else []
-    subject = _subject(model, normalise)
-    _check_comparable(subject, model, single)
-    with _folder_beside(place) as folder:
-        for is_last, (taken, open_batch) in _ways(single, is_fixed=bool(notes)):
-            target = place if taken is None else _named(place, taken)
+    single_size = _single_size(model, size)
+    # A file for one size is written only on request, or where the encoder takes one size; the report says which.
+    notes = ["One size was requested."] if fixed else [f"One size: {plan.why_closed}."] if plan.why_closed else []
+    subject = _prepare(model, normalise)
+    _check_comparable(subject, model, single_size)
+    # The most open graph is tried first. Its draft is compared with the model before it replaces an older file.
+    with _folder_beside(path) as folder:
+        for is_last, (draft_size, open_batch) in _sizes_to_try(single_size, is_fixed=bool(notes)):
+            target = path if draft_size is None else _add_size(path, draft_size)
             draft = Draft(
                 form=form,
                 path=folder / target.name,
                 channels=model.pairing.in_channels,
-                size=taken,
+                size=draft_size,
                 open_batch=open_batch,
-                facts=facts_of(model, size=taken, open_batch=open_batch, normalises=normalise),
+                facts=facts_of(model, size=draft_size, open_batch=open_batch, normalises=normalise),
             )
             try:
                 written = _write(subject, draft, None if is_last else timeout, notes)
-                checks = checked(subject, draft, shapes_for(draft, plan.sizes.multiple, written.untried))
-            except Exception as cause:
-                notes.append(f"{_what(draft)} cannot be exported: {describe_failure(cause)}.")
+                checks = check_file(subject, draft, check_shapes(draft, plan.sizes.multiple, written.untried))
+            except Exception as cause:  # another library's error: the next, less open graph is tried
+                notes.append(f"{_describe(draft)} cannot be exported: {describe_failure(cause)}.")
                 if is_last:
                     raise ExportError(f"{model.pairing}: {' '.join(notes)} {target} was not written.") from cause
                 continue
-            _refuse_errors(checks, tolerance, draft, target)
-            num_bytes = _put(draft.path, target)
+            _check_tolerance(checks, tolerance, draft, target)
+            num_bytes = _move_files(draft.path, target)
             return ExportReport(
                 path=target,
                 format=form,
-                size=taken,
+                size=draft_size,
                 is_batch_open=open_batch,
                 normalises=normalise,
                 opset=written.opset,
@@ -138,28 +140,28 @@ def export(
                 checks=checks,
                 notes=tuple(notes),
             )
-    raise AssertionError("the last way returns or raises")
+    raise AssertionError("the last size returns or raises")
 
 
-def _form_and_place(path: str | PathLike[str], format: ModelFormat | None) -> tuple[ModelFormat, Path]:
-    place = Path(path)
+def _choose_format(path: str | PathLike[str], format: ModelFormat | None) -> tuple[ModelFormat, Path]:
+    path = Path(path)
     suffixes = ", ".join(f"{suffix} ({form})" for form, suffix in FORMATS.items())
-    form = format or next((form for form, suffix in FORMATS.items() if place.suffix == suffix), None)
+    form = format or next((form for form, suffix in FORMATS.items() if path.suffix == suffix), None)
     if form is None:
-        raise OptionError(f"{place}: the suffix names no format. Use one of {suffixes}.")
+        raise OptionError(f"{path}: the suffix names no format. Use one of {suffixes}.")
     if form not in FORMATS:
         raise OptionError(f"format is one of {', '.join(map(repr, FORMATS))}; found {format!r}.")
-    if place.suffix != FORMATS[form]:
-        raise OptionError(f"{place}: a file of the format {form!r} ends in {FORMATS[form]}.")
-    if is_folder(place):
-        raise OptionError(f"{place} is a folder. Give a file.")
+    if path.suffix != FORMATS[form]:
+        raise OptionError(f"{path}: a file of the format {form!r} ends in {FORMATS[form]}.")
+    if is_folder(path):
+        raise OptionError(f"{path} is a folder. Give a file.")
     try:
-        check_regular(place)
+        check_regular(path)
     except FileNotFoundError:
         pass
     except OSError as cause:
-        raise OptionError(f"{place} cannot be written: {cause.strerror}. Give another file.") from cause
-    return form, place
+        raise OptionError(f"{path} cannot be written: {cause.strerror}. Give another file.") from cause
+    return form, path
 
 
 def _check_numbers(size: Size | None, tolerance: float, timeout: float | None) -> None:
@@ -181,7 +183,7 @@ def _single_size(model: SegmentationModel, size: Size | None) -> Size:
     return size[0], size[1]
 
 
-def _ways(single: Size, *, is_fixed: bool) -> Iterator[tuple[bool, tuple[Size | None, bool]]]:
+def _sizes_to_try(single: Size, *, is_fixed: bool) -> Iterator[tuple[bool, tuple[Size | None, bool]]]:
     """Yield sizes and whether the batch is open, the most open first, each with whether it is the last."""
     if not is_fixed:
         yield False, (None, True)
@@ -189,7 +191,7 @@ def _ways(single: Size, *, is_fixed: bool) -> Iterator[tuple[bool, tuple[Size | 
     yield True, (single, False)
 
 
-def _subject(model: SegmentationModel, normalise: bool) -> nn.Module:
+def _prepare(model: SegmentationModel, normalise: bool) -> nn.Module:
     """Return what is exported: a copy, in float32 on the CPU, without what only training needs."""
     subject = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     subject.aux_heads = nn.ModuleList()
@@ -208,26 +210,26 @@ def _check_comparable(subject: nn.Module, model: SegmentationModel, size: Size) 
         raise ExportError(f"{model.pairing} cannot be exported. {reason} Nothing was written.")
 
 
-def _named(place: Path, size: Size) -> Path:
+def _add_size(path: Path, size: Size) -> Path:
     """Return a file's path with the one size that it takes in its name."""
     text = f"-{size[0]}x{size[1]}"
-    return place if place.stem.endswith(text) else place.with_stem(place.stem + text)
+    return path if path.stem.endswith(text) else path.with_stem(path.stem + text)
 
 
-def _what(draft: Draft) -> str:
+def _describe(draft: Draft) -> str:
     if draft.size is None:
         return "A graph for any height and width"
     return f"A graph for {draft.size[0]}x{draft.size[1]} and {'any batch' if draft.open_batch else 'one image'}"
 
 
 @contextmanager
-def _folder_beside(place: Path) -> Iterator[Path]:
+def _folder_beside(path: Path) -> Iterator[Path]:
     """Make the folder that a file comes from, on the same disk, and remove it."""
-    folder = place.parent / f".{place.name}.{os.getpid()}"
+    folder = path.parent / f".{path.name}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as cause:
-        raise OptionError(f"{place} cannot be written: {cause.strerror}.") from cause
+        raise OptionError(f"{path} cannot be written: {cause.strerror}.") from cause
     try:
         yield folder
     finally:
@@ -243,7 +245,7 @@ def _write(subject: nn.Module, draft: Draft, timeout: float | None, notes: list[
     return write(subject, draft)
 
 
-def _refuse_errors(checks: tuple[Check, ...], tolerance: float, draft: Draft, target: Path) -> None:
+def _check_tolerance(checks: tuple[Check, ...], tolerance: float, draft: Draft, target: Path) -> None:
     if all(check.relative <= tolerance for check in checks):  # an error that is no number is refused as well
         return
     advice = " `--fixed` (fixed=True) makes a file for one size." if draft.size is None else ""
@@ -253,8 +255,8 @@ def _refuse_errors(checks: tuple[Check, ...], tolerance: float, draft: Draft, ta
     )
 
 
-def _put(draft: Path, target: Path) -> int:
-    """Bring a draft's files to their place, where nothing stays of a file before it, and return how large they are."""
+def _move_files(draft: Path, target: Path) -> int:
+    """Move the files of a draft to the target, remove what is left of an older one, and return their size in bytes."""
     files = files_of(draft)
     num_bytes = sum(file.stat().st_size for file in files)
     before = files_of(target) if target.is_file() else []

@@ -1,4 +1,4 @@
-"""The files that a model is exported to, by format: written from a graph, and run as another program would run them."""
+"""Write a model in each format, and run the file as another program would."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from zoo.common.choices import ModelFormat
-from zoo.inference.exporting.tracing import Shape, traced
+from zoo.inference.exporting.tracing import Shape, trace
 from zoo.inference.runtimes import Program, onnxruntime_program, openvino_program, quiet_exporter, why_not
 from zoo.registry.image_sizes import Size
 
@@ -38,11 +38,11 @@ class Draft:
 
     Attributes:
         form: one of `FORMATS`.
-        path: where.
+        path: of the file.
         channels: of the images.
-        size: the one H and W that it takes; None for all.
+        size: the only H and W that it takes; None for all.
         open_batch: whether it takes any number of images, or one.
-        facts: what is said in it of the model.
+        facts: the metadata about the model.
     """
 
     form: ModelFormat
@@ -55,11 +55,11 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What writing a draft came to.
+    """The result of writing a draft.
 
     Attributes:
-        opset: of ONNX, if it was made by way of that.
-        untried: shapes for which the graph's assumptions do not hold, so that it must be run with them.
+        opset: of ONNX, if the file is ONNX or was made from it.
+        untried: shapes that violate the graph's assumptions, so that it must be run with them.
     """
 
     opset: int | None
@@ -78,7 +78,7 @@ def write(model: nn.Module, draft: Draft) -> Written:
         Exception: whatever the exporters raise for a model that they cannot read or write.
     """
     with quiet_exporter():
-        program, untried = traced(model, draft.channels, size=draft.size, open_batch=draft.open_batch)
+        program, untried = trace(model, draft.channels, size=draft.size, open_batch=draft.open_batch)
         if draft.form == "torch-export":
             torch.export.save(program, draft.path, extra_files={FACTS: json.dumps(dict(draft.facts), ensure_ascii=False)})
             return Written(opset=None, untried=untried)
@@ -121,10 +121,10 @@ def _write_onnx(program: ExportedProgram, draft: Draft, path: Path) -> int:
 
 
 def _name_axes(model: Any, draft: Draft) -> None:
-    """Call open axes by their names everywhere; the exporter has made up some."""
+    """Give open axes their names everywhere; the exporter made up names."""
     (image,), (logits,) = model.graph.inputs, model.graph.outputs
-    found = zip(image.shape, AXES, strict=True)
-    names = {str(axis.value): name for axis, name in found if name and not isinstance(axis, int)}
+    axes = zip(image.shape, AXES, strict=True)
+    names = {str(axis.value): name for axis, name in axes if name and not isinstance(axis, int)}
     values = {
         id(value): value for node in model.graph.all_nodes() for value in (*node.inputs, *node.outputs) if value is not None
     }

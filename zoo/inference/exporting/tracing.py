@@ -1,4 +1,4 @@
-"""A model as `torch.export` reads it, with open sizes or for one size."""
+"""Trace a model by `torch.export`, with open sizes or for one size."""
 
 from __future__ import annotations
 
@@ -18,29 +18,27 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from zoo.registry.image_sizes import Size
 
-__all__ = ["Shape", "traced"]
+__all__ = ["Shape", "trace"]
 
 Shape: TypeAlias = tuple[int, int, int, int]
 
 IMAGES = 3
 OPEN_SIZE = (347, 427)
-"""An example that no usual stride, patch or window divides, and larger than windows: what is special in it holds for all."""
+"""The example: no usual stride, patch or window divides it, and it is larger than windows, so that its graph is general."""
 
 
 LENGTHS = (1, 17, 33, 64, 99, 160, 225, 289, 416, 515)
-"""Heights and widths among which one is looked for that an assumption does not hold for."""
+"""The heights and widths among which counterexamples to an assumption are searched."""
 
 
-def traced(
-    model: nn.Module, channels: int, *, size: Size | None, open_batch: bool
-) -> tuple[ExportedProgram, tuple[Shape, ...]]:
-    """Return the graph of a model in evaluation mode, and shapes that it is yet to be tried with, if it is an open one.
+def trace(model: nn.Module, channels: int, *, size: Size | None, open_batch: bool) -> tuple[ExportedProgram, tuple[Shape, ...]]:
+    """Return the graph of a model in evaluation mode, and for an open graph the shapes that it must still be tried with.
 
     Args:
         model: (N, channels, H, W) -> one tensor.
         channels: of its images.
-        size: H and W that the graph is for; None for all.
-        open_batch: whether it is for every N, or for one image.
+        size: the H and W of the graph; None for all.
+        open_batch: whether the graph takes every N, or one image.
 
     Raises:
         Exception: whatever `torch.export` raises for a model that it cannot read.
@@ -48,27 +46,26 @@ def traced(
     shape = (IMAGES if open_batch else 1, channels, *(size or OPEN_SIZE))
     axes = ((0,) if open_batch else ()) + ((2, 3) if size is None else ())
     (name,) = inspect.signature(model.forward).parameters
-    with torch.no_grad(), _layouts_left_open():
+    with torch.no_grad(), _keep_sizes_open():
         program = torch.export.export(
             model, (torch.rand(shape),), dynamic_shapes={name: dict.fromkeys(axes, Dim.DYNAMIC)} if axes else None, strict=False
         )
-    guards = _taken_guards(program) if axes else []
-    return program, _breaking(guards, shape, axes, name)
+    guards = _remove_guards(program) if axes else []
+    return program, _find_counterexamples(guards, shape, axes, name)
 
 
-def _layouts_left_open() -> contextlib.AbstractContextManager[object]:
-    """Let PyTorch assume nothing of an open size because it might be 0 or 1, where it can."""
+def _keep_sizes_open() -> contextlib.AbstractContextManager[object]:
+    """Keep PyTorch from specializing on open sizes of 0 or 1, where this version can be asked to."""
     if hasattr(shape_settings, "backed_size_oblivious"):
         return shape_settings.patch(backed_size_oblivious=True)  # type: ignore[no-any-return, attr-defined]
     return contextlib.nullcontext()
 
 
-def _taken_guards(program: ExportedProgram) -> list[str]:
-    """Let a graph take all sizes, and return what it was made under.
+def _remove_guards(program: ExportedProgram) -> list[str]:
+    """Remove the assumptions of a graph, so that it takes all sizes, and return them.
 
-    PyTorch notes what it took for granted of the example, most of it in how tensors lie in memory, such as that none has a
-    single place, and a loaded graph refuses images for which that does not hold. Whether they come out right is found by
-    running some.
+    PyTorch records what it assumed about the example. Most of it is about memory layout, such as that no axis has length 1,
+    and a loaded graph refuses images that violate it. Whether the graph is right for such images is found by running some.
     """
     guards = list(getattr(program, "_guards_code", ()))
     if guards:
@@ -78,16 +75,16 @@ def _taken_guards(program: ExportedProgram) -> list[str]:
     return guards
 
 
-def _breaking(guards: list[str], shape: Shape, axes: tuple[int, ...], name: str) -> tuple[Shape, ...]:
-    """Return shapes such that no guard holds for all of them, small ones first, where there are such among those looked at."""
+def _find_counterexamples(guards: list[str], shape: Shape, axes: tuple[int, ...], name: str) -> tuple[Shape, ...]:
+    """Return shapes, small ones first, such that each guard fails for one of them, if any searched shape makes it fail."""
     options = [[length] if axis not in axes else [1, 2] if axis == 0 else LENGTHS for axis, length in enumerate(shape)]
     candidates: list[Shape] = sorted(itertools.product(*options), key=math.prod)  # type: ignore[arg-type]
-    found: list[Shape] = []
+    shapes: list[Shape] = []
     for guard in guards:
         code = compile(guard, "guard", "eval")
-        if all(_holds(code, name, each) for each in found):
-            found += [each for each in candidates if not _holds(code, name, each)][:1]
-    return tuple(found)
+        if all(_holds(code, name, each) for each in shapes):
+            shapes += [each for each in candidates if not _holds(code, name, each)][:1]
+    return tuple(shapes)
 
 
 def _holds(guard: CodeType, name: str, shape: tuple[int, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""Where on the earth an image's pixels are: read from a GeoTIFF and written with its mask, by rasterio."""
+"""Read the georeference of a GeoTIFF and write it with the mask, by rasterio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROWS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Georeference:
-    """A raster's place, in rasterio's terms.
+    """Where a raster lies on the earth, in rasterio's terms.
 
     Attributes:
         crs: the coordinate reference system; None where the file names none.
@@ -44,7 +44,7 @@ class Georeference:
 
 
 def georeference_of(path: Path) -> Georeference | None:
-    """Return where a file's pixels are; None for what is no TIFF, has no place, or where rasterio is not installed."""
+    """Return a file's georeference; None if it is not a TIFF or has none, or if rasterio is not installed."""
     if path.suffix.lower() not in TIFF or find_spec("rasterio") is None:
         return None
     from rasterio.enums import MaskFlags
@@ -58,7 +58,7 @@ def georeference_of(path: Path) -> Georeference | None:
             has_gaps = any(MaskFlags.all_valid not in flags for flags in file.mask_flag_enums)
             return Georeference(crs=file.crs or crs, transform=file.transform, gcps=tuple(points), has_gaps=has_gaps)
     except RasterioError:
-        return None  # it is no raster that GDAL knows; what is wrong with it is told where its pixels are read
+        return None  # GDAL cannot read it; the error is reported when its pixels are read
 
 
 def is_georeferenced(path: Path) -> bool:
@@ -72,7 +72,9 @@ def is_georeferenced(path: Path) -> bool:
         return False
 
 
-def write_georeferenced(path: Path, mask: np.ndarray, colours: tuple[Colour, ...], place: Georeference, image: Path) -> None:
+def write_georeferenced(
+    path: Path, mask: np.ndarray, colours: tuple[Colour, ...], georeference: Georeference, image: Path
+) -> None:
     """Write a mask (H, W) as a GeoTIFF with a palette, compressed without loss.
 
     Where the image has no data (a number that it names, an opacity of 0, a mask of its own), the mask has none: the largest
@@ -86,11 +88,11 @@ def write_georeferenced(path: Path, mask: np.ndarray, colours: tuple[Colour, ...
     from rasterio.windows import Window
 
     height, width = mask.shape
-    facts: dict[str, Any] = {"gcps": list(place.gcps)} if place.gcps else {"transform": place.transform}
+    facts: dict[str, Any] = {"gcps": list(georeference.gcps)} if georeference.gcps else {"transform": georeference.transform}
     if mask.dtype == np.uint8:
         facts["photometric"] = "palette"
     missing = mask.dtype.type(np.iinfo(mask.dtype).max)
-    has_gaps = place.has_gaps and len(colours) <= missing
+    has_gaps = georeference.has_gaps and len(colours) <= missing
     if has_gaps:
         facts["nodata"] = int(missing)
     try:
@@ -104,7 +106,7 @@ def write_georeferenced(path: Path, mask: np.ndarray, colours: tuple[Colour, ...
                 width=width,
                 count=1,
                 dtype=mask.dtype.name,
-                crs=place.crs,
+                crs=georeference.crs,
                 compress="deflate",
                 tiled=True,
                 bigtiff="if_safer",

@@ -16,22 +16,22 @@ from zoo.common.regular_files import check_regular, is_folder
 from zoo.data.formats.files import SUFFIXES
 from zoo.errors import DataError, OptionError
 
-__all__ = ["Place", "settle"]
+__all__ = ["ImagePaths", "plan_outputs"]
 
 MASKS = (".png", ".tif")
 PROBABILITIES = "-probabilities.npy"
 OVERLAY = "-overlay.jpg"
-MOST_TOLD = 5
+MAX_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """An image's file, and those of what comes of it.
+class ImagePaths:
+    """The paths of an image and of the files that are written for it.
 
     Attributes:
-        image: what is predicted.
-        folder: of the others.
-        name: of the others, without a suffix. It is joined to one as text, since "." and ".." are names here (of `..png`).
+        image: the image.
+        folder: of the written files.
+        name: of the written files, without a suffix. A suffix is added as text, since "." and ".." are names (of `..png`).
     """
 
     image: Path
@@ -57,77 +57,84 @@ class Place:
         return [*([self.probabilities] if probabilities else []), *([self.overlay] if overlay else [])]
 
 
-def settle(
+def plan_outputs(
     images: str | PathLike[str] | Iterable[str | PathLike[str]],
     output: Path,
     *,
     existing: Existing,
     probabilities: bool,
     overlay: bool,
-) -> tuple[list[Place], int]:
-    """Return what is to be predicted and where it goes, and how many were left out because they are done.
+) -> tuple[list[ImagePaths], int]:
+    """Return the images to predict with the paths of their results, and how many images are skipped.
 
-    A file keeps its name, and a folder's files keep their places in it; the folder is gone through whole, for files that end as
-    images do.
+    A file keeps its name, and the files of a folder keep their subfolders. All subfolders are searched for files with an
+    image's suffix.
 
     Raises:
-        DataError: a path that is not there, a folder without images, or two images whose masks would have one name.
-        OptionError: masks are there already and `existing` is "error", one would take an image's place, or something else than
-            a file has its place.
+        DataError: a path does not exist, a folder has no images, or two images whose masks would have one name.
+        OptionError: masks exist and `existing` is "error", a mask would replace an image, or its path is taken by something
+            that is not a file.
     """
     if existing not in get_args(Existing):
         raise OptionError(f"existing is one of {', '.join(map(repr, get_args(Existing)))}; found {existing!r}.")
     if os.path.lexists(output) and not is_folder(output):
-        raise OptionError(f"{output} is no folder, and the output is one. Give another, or move that away.")
+        raise OptionError(
+            f"{output} is not a folder, and the output goes to a folder. Give another path, or move that file away."
+        )
     if isinstance(images, str | PathLike):
         images = [images]
-    places = [place for each in images for place in _places(Path(each), output)]
-    if not places:
+    all_paths = [paths for each in images for paths in _find_images(Path(each), output)]
+    if not all_paths:
         raise DataError("No image was given.")
     by_mask: dict[Path, dict[Path, Path]] = defaultdict(dict)
-    for place in places:
-        by_mask[place.mask("")][_real(place.image)] = place.image
-    twice = [sorted(map(str, found.values())) for found in by_mask.values() if len(found) > 1]
-    if twice:
-        more = f" (and {len(twice) - 1} more)" if len(twice) > 1 else ""
-        raise DataError(f"Masks of {' and '.join(twice[0])} would have one name{more}. Give each a folder of its own.")
-    places = list({(place.folder, place.name): place for place in places}.values())  # named twice, it is predicted once
-    masks = {place: [place.mask(suffix) for suffix in MASKS] for place in places}
-    extras = {place: place.extras(probabilities=probabilities, overlay=overlay) for place in places}
-    sources = {_real(place.image): place.image for place in places}
-    written = [path for place in places for path in (*masks[place], *extras[place])]
-    if lost := [sources[path] for path in map(_real, written) if path in sources]:
-        raise OptionError(f"{output} is where the images are: {lost[0]} would be lost to what is written. Give another folder.")
+    for paths in all_paths:
+        by_mask[paths.mask("")][_real(paths.image)] = paths.image
+    conflicts = [sorted(map(str, sources.values())) for sources in by_mask.values() if len(sources) > 1]
+    if conflicts:
+        others = f" (and {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
+        raise DataError(
+            f"The masks of {' and '.join(conflicts[0])} would have one name{others}. Give each a folder of its own."
+        )
+    # an image that is named twice is predicted once
+    all_paths = list({(paths.folder, paths.name): paths for paths in all_paths}.values())
+    masks = {paths: [paths.mask(suffix) for suffix in MASKS] for paths in all_paths}
+    extras = {paths: paths.extras(probabilities=probabilities, overlay=overlay) for paths in all_paths}
+    sources = {_real(paths.image): paths.image for paths in all_paths}
+    written = [path for paths in all_paths for path in (*masks[paths], *extras[paths])]
+    if overwritten := [sources[path] for path in map(_real, written) if path in sources]:
+        raise OptionError(f"{output} is where the images are: {overwritten[0]} would be overwritten. Give another folder.")
     for path in written:
         _check_free(path)
     if existing == "skip":
-        done = {place for place in places if any(map(os.path.exists, masks[place])) and all(map(os.path.exists, extras[place]))}
-        return [place for place in places if place not in done], len(done)
-    there = list(filter(os.path.exists, written))
-    if there and existing == "error":
+        done = {
+            paths for paths in all_paths if any(map(os.path.exists, masks[paths])) and all(map(os.path.exists, extras[paths]))
+        }
+        return [paths for paths in all_paths if paths not in done], len(done)
+    present = list(filter(os.path.exists, written))
+    if present and existing == "error":
         raise OptionError(
-            f"{format_names(there, MOST_TOLD)}: there already. existing='skip' (--existing skip) leaves such images out, "
+            f"{format_names(present, MAX_NAMES)}: already there. existing='skip' (--existing skip) leaves such images out, "
             "'replace' predicts them again."
         )
-    return places, 0
+    return all_paths, 0
 
 
-def _places(given: Path, output: Path) -> Sequence[Place]:
-    if is_folder(given):
-        found = [path for path in sorted(given.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
-        found = [path for path in found if not _is_hidden(path, given)]
-        if _real(given) in _real(output).parents:  # what an earlier run wrote there is no image
-            found = [path for path in found if not _real(path).is_relative_to(_real(output))]
-        if not found:
-            raise DataError(f"{given} has no image: no file that ends in {', '.join(sorted(SUFFIXES))}.")
-        return [_place(path, output / path.relative_to(given).parent) for path in found]
-    if not os.path.lexists(given):  # a link to nothing is an image that cannot be read
-        raise DataError(f"There is no file and no folder {given}.")
-    return [_place(given, output)]
+def _find_images(source: Path, output: Path) -> Sequence[ImagePaths]:
+    if is_folder(source):
+        paths = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+        paths = [path for path in paths if not _is_hidden(path, source)]
+        if _real(source) in _real(output).parents:  # what an earlier run wrote there is no image
+            paths = [path for path in paths if not _real(path).is_relative_to(_real(output))]
+        if not paths:
+            raise DataError(f"{source} has no image: no file that ends in {', '.join(sorted(SUFFIXES))}.")
+        return [_paths_of(path, output / path.relative_to(source).parent) for path in paths]
+    if not os.path.lexists(source):  # a link to nothing is an image that cannot be read
+        raise DataError(f"There is no file and no folder {source}.")
+    return [_paths_of(source, output)]
 
 
-def _place(image: Path, folder: Path) -> Place:
-    return Place(image=image, folder=folder, name=image.name.removesuffix(image.suffix))
+def _paths_of(image: Path, folder: Path) -> ImagePaths:
+    return ImagePaths(image=image, folder=folder, name=image.name.removesuffix(image.suffix))
 
 
 def _check_free(path: Path) -> None:

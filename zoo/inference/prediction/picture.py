@@ -1,4 +1,4 @@
-"""An image as the model takes it: read window by window, its channels brought to the model's where that is plain."""
+"""Open an image for a model: read it window by window, and convert its channels to the model's where that is unambiguous."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Picture:
         Raises:
             DataError: they are not finite.
         """
-        found = image_to_tensor(self.array[top : top + height, left : left + width], device)
+        pixels = image_to_tensor(self.array[top : top + height, left : left + width], device)
         if self.has_alpha:
-            found = found[:-1]
-        if len(found) == self.in_channels:
-            return found
-        if len(found) == 1:
-            return found.expand(self.in_channels, -1, -1)
-        return torch.einsum("chw,c->hw", found, torch.tensor(LUMA, device=device))[None]
+            pixels = pixels[:-1]
+        if len(pixels) == self.in_channels:
+            return pixels
+        if len(pixels) == 1:
+            return pixels.expand(self.in_channels, -1, -1)
+        return torch.einsum("chw,c->hw", pixels, torch.tensor(LUMA, device=device))[None]
 
 
 def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) -> Picture:
@@ -78,13 +78,13 @@ def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) 
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or 0 in array.shape:
-        raise DataError(f"{_named(image)}: an image is (H, W) or (H, W, channels); found the shape {array.shape}")
+        raise DataError(f"{_describe(image)}: an image is (H, W) or (H, W, channels); found the shape {array.shape}")
     channels = array.shape[-1]
     has_alpha = may_be_opacity and channels in (2, 4) and channels != in_channels
     colours = channels - has_alpha
     if colours != in_channels and (colours, in_channels) not in ((1, 3), (3, 1)):
         raise DataError(
-            f"{_named(image)}: {channels} channels, and the model takes {in_channels}. Give images such as it was trained on."
+            f"{_describe(image)}: {channels} channels, and the model takes {in_channels}. Give images like its training images."
         )
     return Picture(array=array, in_channels=in_channels, has_alpha=has_alpha)
 
@@ -104,5 +104,5 @@ def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
     return np.asarray(image), False
 
 
-def _named(image: ImageLike) -> str:
+def _describe(image: ImageLike) -> str:
     return str(image) if isinstance(image, str | PathLike) else type(image).__name__

@@ -1,4 +1,4 @@
-"""What a model says of an image: a class for each pixel, and how sure it is."""
+"""The prediction for an image: a class for each pixel, and the probabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zoo.model.model import SegmentationModel
 __all__ = ["Canvas", "Prediction", "check_array", "mask_values"]
 
 PALETTE = 256
-"""Colours at most in a palette."""
+"""The most colors in a palette."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +59,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Canvas:
-    """Where rows of an image go as they are done; arrays in memory, or mapped from files.
+    """The arrays that the rows of an image are written to, in memory or mapped from files.
 
     Attributes:
         mask: (H, W).
@@ -69,13 +69,13 @@ class Canvas:
     mask: np.ndarray
     probabilities: np.ndarray | None = None
 
-    def put(self, top: int, found: Tensor) -> None:
+    def put(self, top: int, probabilities: Tensor) -> None:
         """Write the rows from `top` on, given their probabilities (classes, rows, W)."""
-        rows = slice(top, top + found.shape[1])
-        chosen = found[0] >= 0.5 if len(found) == 1 else found.argmax(0)
-        self.mask[rows] = chosen.to(torch.uint8 if len(found) <= PALETTE else torch.int32).cpu().numpy()
+        rows = slice(top, top + probabilities.shape[1])
+        indexes = probabilities[0] >= 0.5 if len(probabilities) == 1 else probabilities.argmax(0)
+        self.mask[rows] = indexes.to(torch.uint8 if len(probabilities) <= PALETTE else torch.int32).cpu().numpy()
         if self.probabilities is not None:
-            self.probabilities[:, rows] = found.cpu().numpy()
+            self.probabilities[:, rows] = probabilities.cpu().numpy()
 
 
 def check_array(name: str, array: np.ndarray | None, shape: tuple[int, ...], least: np.dtype[Any]) -> None:

@@ -1,4 +1,4 @@
-"""`Predictor`: a model put to use on images of any size, whole or in overlapping tiles that leave no seam."""
+"""`Predictor`: predict images of any size, whole or in overlapping tiles that leave no seam."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from zoo.pairing.pairing import Pairing
 __all__ = ["Predictor", "Progress", "TileLike"]
 
 Progress: TypeAlias = Callable[[float], None]
-"""Told the share of an image that is done, in 0 to 1."""
+"""Called with the share of an image that is done, in 0 to 1."""
 
 _FLIPS: dict[Flips, tuple[tuple[int, ...], ...]] = {
     "none": ((),),
@@ -36,7 +36,7 @@ _FLIPS: dict[Flips, tuple[tuple[int, ...], ...]] = {
     "all": ((), (-1,), (-2,), (-2, -1)),
 }
 WHOLE = 2048 * 2048
-"""Pixels up to which an image is taken whole unasked."""
+"""The most pixels of an image that "auto" predicts whole."""
 
 
 class Predictor:
@@ -170,7 +170,7 @@ class Predictor:
             probabilities: True keeps them, (classes, H, W) in float32; an array, perhaps mapped from a file, is written to.
             mask: an array (H, W) to write the mask to, perhaps mapped from a file (`numpy.lib.format.open_memmap`).
             any_size: read a file of more pixels than Pillow opens unasked.
-            progress: told the share that is done, after each row of tiles.
+            progress: called with the share that is done, after each row of tiles.
 
         Raises:
             DataError: the image cannot be read, or has other channels than the model takes.
@@ -189,22 +189,24 @@ class Predictor:
         progress: Progress | None = None,
     ) -> Prediction:
         """Return the prediction for an image that was opened; arguments and errors as for a call."""
-        with self._telling_of_memory(picture.size):
+        with self._explain_out_of_memory(picture.size):
             canvas = self._canvas(picture.size, mask, probabilities)
             if self.takes_whole(picture.size):
-                canvas.put(0, self._probabilities(self._normal(picture, 0, 0, picture.size)[None])[0])
+                canvas.put(0, self._probabilities(self._normalized_window(picture, 0, 0, picture.size)[None])[0])
             else:
                 self._put_tiles(picture, canvas, progress)
-        return self._told(canvas)
+        return self._make_prediction(canvas)
 
     def many(self, pictures: Sequence[Picture], *, probabilities: bool = False) -> list[Prediction]:
         """Return the predictions for images of one size that are taken whole, put through the model together."""
-        with self._telling_of_memory(pictures[0].size):
-            found = self._probabilities(torch.stack([self._normal(each, 0, 0, each.size) for each in pictures]))
+        with self._explain_out_of_memory(pictures[0].size):
+            probabilities_of_each = self._probabilities(
+                torch.stack([self._normalized_window(each, 0, 0, each.size) for each in pictures])
+            )
             canvases = [self._canvas(each.size, None, probabilities) for each in pictures]
-            for canvas, each in zip(canvases, found, strict=True):
+            for canvas, each in zip(canvases, probabilities_of_each, strict=True):
                 canvas.put(0, each)
-        return [self._told(canvas) for canvas in canvases]
+        return [self._make_prediction(canvas) for canvas in canvases]
 
     def takes_whole(self, size: tuple[int, int]) -> bool:
         """Whether an image of this (H, W) is put through the model as one."""
@@ -215,7 +217,7 @@ class Predictor:
         return size[0] * size[1] <= WHOLE
 
     @contextmanager
-    def _telling_of_memory(self, size: tuple[int, int]) -> Iterator[None]:
+    def _explain_out_of_memory(self, size: tuple[int, int]) -> Iterator[None]:
         """Say what to do where a prediction for images of this (H, W) needs more memory than there is."""
         try:
             yield
@@ -239,14 +241,14 @@ class Predictor:
         check_array("probabilities", kept, whole, np.dtype(np.float16))
         return Canvas(mask=np.empty(size, dtype=self.mask_type) if mask is None else mask, probabilities=kept)
 
-    def _told(self, canvas: Canvas) -> Prediction:
+    def _make_prediction(self, canvas: Canvas) -> Prediction:
         return Prediction(mask=canvas.mask, probabilities=canvas.probabilities, classes=self.classes, colours=self.colours)
 
-    def _normal(self, picture: Picture, top: int, left: int, size: tuple[int, int]) -> Tensor:
+    def _normalized_window(self, picture: Picture, top: int, left: int, size: tuple[int, int]) -> Tensor:
         """Return a window as the model takes it; beyond the image it is 0, as where the model pads."""
-        found: Tensor = self._normalise(picture.window(top, left, *size, self._device)[None])[0]
-        missing = (size[0] - found.shape[1], size[1] - found.shape[2])
-        return torch.nn.functional.pad(found, (0, missing[1], 0, missing[0])) if any(missing) else found
+        pixels: Tensor = self._normalise(picture.window(top, left, *size, self._device)[None])[0]
+        missing = (size[0] - pixels.shape[1], size[1] - pixels.shape[2])
+        return torch.nn.functional.pad(pixels, (0, missing[1], 0, missing[0])) if any(missing) else pixels
 
     def _put_tiles(self, picture: Picture, canvas: Canvas, progress: Progress | None) -> None:
         """Predict an image tile by tile, holding the sums of no more rows than a tile has."""
@@ -268,10 +270,10 @@ class Predictor:
         for row, top in enumerate(tops):
             for first in range(0, len(lefts), self._batch):
                 batch = range(first, min(first + self._batch, len(lefts)))
-                tiles = torch.stack([self._normal(picture, top, lefts[column], tile) for column in batch])
-                for column, found in zip(batch, self._probabilities(tiles), strict=True):
+                tiles = torch.stack([self._normalized_window(picture, top, lefts[column], tile) for column in batch])
+                for column, tile_probabilities in zip(batch, self._probabilities(tiles), strict=True):
                     weights = down[row][:, None] * along[column][None, :]
-                    sums[:, :, lefts[column] : lefts[column] + tile_width].addcmul_(found, weights)
+                    sums[:, :, lefts[column] : lefts[column] + tile_width].addcmul_(tile_probabilities, weights)
             done = (tops[row + 1] if row + 1 < len(tops) else height) - top
             canvas.put(top, sums[:, :done, :width])
             # What the next row of tiles also covers moves to the top; a copy first, since the two ranges overlap.
@@ -286,8 +288,8 @@ class Predictor:
         with torch.inference_mode():
             for dims in self._flips:
                 logits = self._logits(images.flip(dims) if dims else images).float().flip(dims)
-                found = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
-                total = found if total is None else total + found
+                probabilities = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+                total = probabilities if total is None else total + probabilities
         assert total is not None
         if total.isnan().any():
             raise InputError(

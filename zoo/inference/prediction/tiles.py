@@ -78,7 +78,7 @@ class Axis:
         """Return what each pixel of each tile counts, float32; those of all tiles add up to 1 at every pixel of the image."""
         starts = self.starts
         total = np.zeros(starts[-1] + self.tile, dtype=np.float32)
-        found = []
+        counts_of_tiles = []
         shared = min(self.overlap, self.tile - self._step)
         rise = _rise(shared)
         for index, start in enumerate(starts):
@@ -88,8 +88,8 @@ class Axis:
             if index + 1 < len(starts):
                 counts[self.tile - shared :] = rise[::-1]
             total[start : start + self.tile] += counts
-            found.append(counts)
-        return tuple(counts / total[start : start + self.tile] for counts, start in zip(found, starts, strict=True))
+            counts_of_tiles.append(counts)
+        return tuple(counts / total[start : start + self.tile] for counts, start in zip(counts_of_tiles, starts, strict=True))
 
     @property
     def _step(self) -> int:
