@@ -376,7 +376,7 @@ def test_a_setting_without_a_value_or_beyond_any_memory_is_told(given, tmp_path,
     asked = ("train", "timm:test_resnet", "unet-basic", "--data", "texture-mosaic", "--set", given)
     status, shown, errors = command_line(*asked)
     assert (status, shown) == (2, "")
-    assert ("no value is given" in errors) is given.strip().endswith("=")
+    assert ("the value is missing" in errors) is given.strip().endswith("=")
     assert "99999999" in errors or "no value" in errors
     assert list(tmp_path.iterdir()) == []
 

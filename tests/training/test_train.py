@@ -228,7 +228,7 @@ zoo.register_decoder("leaving", Leaving)
         (
             "signal.raise_signal(signal.SIGINT)",
             130,
-            "Interrupted. The last checkpoint in run, if there is one already, is kept",
+            "Interrupted. The last checkpoint in run, if there is one, is kept",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Standard output that carries a command's answer alone, whatever the code of plugins writes meanwhile."""
+"""Write a command's answer to standard output, and keep out whatever the code of plugins prints."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["Application", "answer", "error_stream", "note", "show_parts"]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _STREAM: ContextVar[TextIO] = ContextVar("_STREAM")
-"""Where the answer of the command that runs goes."""
+"""The stream for the answer of the running command."""
 _ERROR_STREAM: ContextVar[TextIO] = ContextVar("_ERROR_STREAM")
-"""Where its notes and errors go, whatever becomes of `sys.stderr` meanwhile."""
+"""The stream for its notes and errors, whatever plugins do to `sys.stderr`."""
 
 
 class _Command(TyperCommand):
@@ -38,14 +38,14 @@ class _Command(TyperCommand):
         if not gc.isenabled():  # the `zoo` script starts without it
             gc.freeze()  # the modules imported so far stay, so that no collection needs to visit them
             gc.enable()
-        with _answers_alone():
+        with _redirect_strays():
             try:
                 return super().invoke(ctx)
             except SystemExit as stop:
                 if stop.code:
                     raise
-                raise PluginError(  # a command of zoo's ends so only after an error
-                    "Code of a plugin ended the command before its answer (sys.exit). Leave that plugin out, or mend it."
+                raise PluginError(  # zoo's own commands exit with 0 only by returning
+                    "Code of a plugin ended the command before its answer (sys.exit). Leave that plugin out, or fix it."
                 ) from stop
 
 
@@ -72,7 +72,7 @@ def answer(text: object, *, nl: bool = True) -> None:
 
 
 def note(text: object) -> None:
-    """Write what is no part of the answer to standard error."""
+    """Write a line that is not part of the answer to standard error."""
     stream = error_stream()
     if stream is not None:
         stream.write(printable(str(text)) + "\n")
@@ -100,45 +100,45 @@ def _stream() -> TextIO | None:
 
 
 @contextmanager
-def _answers_alone() -> Iterator[None]:
-    """Lead what anybody prints, or writes to descriptor 1, to standard error, all but the answer."""
-    shown, errors = sys.stdout, sys.stderr
+def _redirect_strays() -> Iterator[None]:
+    """Redirect everything but the answer from standard output to standard error, writes to descriptor 1 included."""
+    output, errors = sys.stdout, sys.stderr
     try:
-        shown.flush()
+        output.flush()
         descriptor = os.dup(1)
         os.dup2(2, 1)
     except (AttributeError, OSError):  # one of the two is closed
         yield
         return
-    stream = os.fdopen(descriptor, "w", encoding=shown.encoding, errors="backslashreplace") if _is_process_output() else shown
+    stream = os.fdopen(descriptor, "w", encoding=output.encoding, errors="backslashreplace") if _is_process_output() else output
     tokens = _STREAM.set(stream), _ERROR_STREAM.set(errors)
     sys.stdout, sys.stderr = lend(errors), lend(errors)
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = shown, errors
+        sys.stdout, sys.stderr = output, errors
         _STREAM.reset(tokens[0])
         _ERROR_STREAM.reset(tokens[1])
-        _flush_strays(shown)
+        _flush_strays(output)
         os.dup2(descriptor, 1)
-        if stream is shown:
+        if stream is output:
             os.close(descriptor)
         else:
-            with suppress(OSError):  # it was written at once, or that error is being raised
+            with suppress(OSError):  # `answer` flushed it, or is raising this error
                 stream.close()
 
 
 def _is_process_output() -> bool:
-    """Say whether `sys.stdout` writes to descriptor 1; a test's or a notebook's may not."""
+    """Whether `sys.stdout` writes to descriptor 1; that of a test or a notebook may not."""
     try:
         return sys.stdout.fileno() == 1
     except (OSError, ValueError):
         return False
 
 
-def _flush_strays(shown: TextIO) -> None:
-    """Write what is left in buffers, of Python and of C, while descriptor 1 is still that of standard error."""
+def _flush_strays(output: TextIO) -> None:
+    """Write what is left in the buffers of Python and of C, while descriptor 1 still is standard error."""
     with suppress(OSError, ValueError):  # a plugin closed it
-        shown.flush()
+        output.flush()
     with suppress(OSError, TypeError, AttributeError):
         ctypes.CDLL(None).fflush(None)

@@ -1,4 +1,4 @@
-"""The application that every command hangs on, its start, and how it ends on a user's mistake: one message, exit status 2."""
+"""The application of all commands, and its end on a user's mistake: one message, exit status 2."""
 
 from __future__ import annotations
 

@@ -26,34 +26,36 @@ def bench(
         str | None,
         typer.Option(
             metavar="TASK|FOLDER",
-            help="Train every pairing on this, too, and test it: texture-mosaic, ..., or a folder of images/ and masks/.",
+            help="Also train every pairing on this task (texture-mosaic, ...) or folder of images/ and masks/, and test it.",
             show_default="as CONFIG says",
         ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            metavar="STEPS|MINUTES", help="Of each training: 300, or '2 min'.", show_default="CONFIG's, else the task's"
+            metavar="STEPS|MINUTES",
+            help="The length of each training: 300, or '2 min'.",
+            show_default="CONFIG's, else the task's",
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="How often each is trained.", show_default="CONFIG's, else 3")
+        int | None, typer.Option(min=1, help="How many times to train each pairing.", show_default="CONFIG's, else 3")
     ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
             metavar="auto|HOST:PORT",
-            help="Measure on every machine of this Ray cluster; 'auto': of the one that this machine belongs to.",
-            show_default="in this machine's own processes",
+            help="Measure on every machine of this Ray cluster; 'auto' is the cluster that this machine belongs to.",
+            show_default="only this machine",
         ),
     ] = None,
 ) -> None:
-    """Measure every pairing of a configuration side by side, and print one table; an interrupted run goes on.
+    """Measure every pairing of a configuration side by side, and print one table. An interrupted run is resumed.
 
-    With --quality the table has each one's mIoU after training, over several seeds.
+    With --quality, the table has the mIoU of each pairing after training, over several seeds.
 
-    A pairing that fails, or each of whose trainings does, is a row that says so, and the last line says how many did. Exit
-    status 1: every one failed.
+    A pairing that fails, or whose trainings all fail, has a row with the error, and the last line counts them. Exit status 1:
+    all pairings failed.
     """
     from zoo.benchmark import bench as run_bench
     from zoo.benchmark import load_config
@@ -61,15 +63,15 @@ def bench(
     from zoo.benchmark.table.document import document
 
     form = choose_format(format, output, SUFFIXES)
-    wanted = load_config(config)
+    run_config = load_config(config)
     if changes := _quality_changes(quality, budget, seeds):
-        wanted = with_quality(wanted, changes)
+        run_config = with_quality(run_config, changes)
     if output is not None:
         check_writable(output)
     try:
-        table = run_bench(wanted, store=store, ray=ray)
+        table = run_bench(run_config, store=store, ray=ray)
     except KeyboardInterrupt:
-        fail("Interrupted. What was measured is kept; the same command goes on from there.", 130)
+        fail("Interrupted. The measurements so far are kept; the same command resumes the run.", 130)
     show_table(document(table), form, output, kept=f"The results are in {store}.")
     failed = {row.name for row in table.rows if row.has_failed}
     if failed:

@@ -1,4 +1,4 @@
-"""What the commands share: options, the store, the console, the formats, a table shown and written."""
+"""Options and functions that several commands share: the store, formats, plugin files, tables."""
 
 from __future__ import annotations
 
@@ -41,12 +41,14 @@ _F = TypeVar("_F", bound=str)
 RunsArgument = Annotated[
     list[str] | None, typer.Argument(metavar="RUN", help="Numbers or names of runs.", show_default="the latest")
 ]
-StoreOption = Annotated[Path, typer.Option(help="The SQLite file that keeps the results.")]
+StoreOption = Annotated[Path, typer.Option(help="The SQLite file of the results.")]
 FormatOption = Annotated[
     Format | None,
-    typer.Option("--format", "-f", help="How to write it.", show_default="table, or by --output's suffix"),
+    typer.Option("--format", "-f", help="How to write the table.", show_default="table, or by --output's suffix"),
 ]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Also write it to this file.", show_default=False)]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Also write the table to this file.", show_default=False)
+]
 PluginOption = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A file that registers an encoder or a decoder.", show_default=False)
 ]
@@ -56,10 +58,10 @@ SUFFIXES: dict[str, Format] = {".txt": "table", ".md": "markdown", ".csv": "csv"
 
 @contextmanager
 def opened_store(store: Path) -> Iterator[Store]:
-    """Open the results store that is there; it is read within, and what was read is shown.
+    """Open an existing results store for reading.
 
     Raises:
-        StoreError: there is none, or its facts are not as `zoo bench` writes them.
+        StoreError: it does not exist, or holds facts that `zoo bench` did not write.
     """
     from zoo.benchmark.store.store import Store
 
@@ -79,13 +81,13 @@ def choose_format(format: _F | None, output: Path | None, suffixes: Mapping[str,
 
 
 def show_table(document: Document, form: Format, output: Path | None, *, kept: str) -> None:
-    """Write a document to the output file, and show it on the terminal; a format without a file goes to stdout alone.
+    """Write a document to the output file and show it as a table. Without a file, write it to standard output in its format.
 
     Args:
-        document: with its tables.
-        form: of the file, or of what stdout gets.
+        document: the document.
+        form: the format of the file, or of standard output.
         output: the file.
-        kept: ends the error that the file cannot be written: where the results are.
+        kept: where the results are; the error for a file that cannot be written ends with it.
     """
     if output is None and form != "table":
         answer(document.render(form), nl=False)
@@ -108,7 +110,7 @@ def load_plugins(files: Sequence[Path] | None) -> None:
 
 
 def check_writable(output: Path) -> None:
-    """Find out before an hour of measuring, not after it."""
+    """Raise an OptionError if the file cannot be written: before an hour of measuring, not after it."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("a", encoding="utf-8"):
@@ -118,7 +120,7 @@ def check_writable(output: Path) -> None:
 
 
 def read_table(opened: Store, runs: Sequence[str] | None) -> Table:
-    """Return the table of the runs asked for, by default of the latest."""
+    """Return the table of these runs, or of the latest."""
     from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.table.table import table_of
 

@@ -1,4 +1,4 @@
-"""The command that writes a model as a file for other programs: export."""
+"""The command `zoo export`: write a model as a file for other programs."""
 
 from __future__ import annotations
 
@@ -36,24 +36,25 @@ def export_model(
     size: Annotated[
         str | None,
         typer.Option(
-            metavar="HxW|N", help="Of a file for one size, if it comes to that.", show_default="the model's own, or 256x256"
+            metavar="HxW|N", help="The image size, if the file takes only one.", show_default="the model's own, or 256x256"
         ),
     ] = None,
-    fixed: Annotated[bool, typer.Option("--fixed", help="Write a file for one size, not for all.")] = False,
+    fixed: Annotated[bool, typer.Option("--fixed", help="Write a file for only one size.")] = False,
     normalise: Annotated[
         bool,
-        typer.Option("--normalise", help="Take pixels in 0 to 1, not normalised images: the normalisation is put inside."),
+        typer.Option("--normalise", help="Write a file that takes pixels in 0 to 1 and normalizes them itself."),
     ] = False,
     tolerance: Annotated[
-        float, typer.Option(help="The error that is accepted, relative to the model's largest value.")
+        float, typer.Option(help="The accepted error, relative to the model's largest value.")
     ] = EXPORT_TOLERANCE,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For a file of all sizes.")] = EXPORT_TIMEOUT,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="The time limit for a file of all sizes.")] = EXPORT_TIMEOUT,
     plugin: PluginOption = None,
 ) -> None:
     """Write a trained model as ONNX, torch.export or OpenVINO, for any batch, height and width.
 
-    The file is run and compared with the model, at sizes that it was not exported with. Where one for all sizes cannot be
-    made, it takes one size and is named so. Exit status 2: it differs by more than the tolerance, and was not kept.
+    The file is run and compared with the model, at sizes that it was not exported with. If a file for all sizes cannot be
+    made, the file takes one size, and its name says so. Exit status 2: it differs by more than the tolerance and was not
+    kept.
     """
     from zoo.checkpoints.loading import load
     from zoo.inference.exporting import FORMATS, export
@@ -61,7 +62,7 @@ def export_model(
 
     load_plugins(plugin)
     form = choose_format(format, output, {suffix: name for name, suffix in FORMATS.items()})
-    path = output or Path(_name(model) + FORMATS[form])
+    path = output or Path(_default_stem(model) + FORMATS[form])
     single_size = None if size is None else read_size(size, "--size")
     if missing := why_not_format(form):  # checked before a model is downloaded
         raise OptionError(f"--format {form}: {missing}")
@@ -81,6 +82,6 @@ def export_model(
     show_parts(*report.parts())
 
 
-def _name(model: str) -> str:
+def _default_stem(model: str) -> str:
     name = model.split("/")[-1] if model.startswith("hf-hub:") else Path(model).resolve().name
     return name.removesuffix(".ckpt") or "model"

@@ -1,4 +1,4 @@
-"""The command that hands what was measured to other programs: export-results."""
+"""The command `zoo export-results`: write results for other programs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ def export_results(
         typer.Option("--format", "-f", help="What to write.", show_default="by --output's suffix, or csv"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file; Parquet takes one.", show_default="the standard output")
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write; required for Parquet.", show_default="the standard output"),
     ] = None,
-    samples: Annotated[bool, typer.Option("--samples", help="The raw samples, one a trial and round, not the rows.")] = False,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="Write the raw samples, one per trial and round, instead of the rows.")
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write every fact of some runs' rows, or their raw samples, as CSV, JSON or Parquet, for other programs."""
+    """Write the rows of some runs with every fact, or their raw samples, as CSV, JSON or Parquet."""
     from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.table.export import exported_rows, exported_samples
     from zoo.benchmark.table.table import table_of
@@ -41,7 +44,7 @@ def export_results(
 
     form = choose_format(format, output, SUFFIXES)
     if form == "parquet" and output is None:
-        raise OptionError("--format parquet takes a file: give --output FILE.parquet.")
+        raise OptionError("--format parquet needs a file: give --output FILE.parquet.")
     with opened_store(store) as opened:
         chosen = select_runs(opened, runs or [])
         content = exported_samples(opened, chosen, form) if samples else exported_rows(table_of(opened, *chosen), form)

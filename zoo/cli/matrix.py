@@ -23,20 +23,21 @@ def matrix(
     ] = None,
     format: FormatOption = None,
     output: OutputOption = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many processes build at a time.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many processes build at the same time.")] = 1,
     limit: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="For one pairing; then it is a cell that says so.")
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="The time limit for one pairing; a pairing that exceeds it has failed."),
     ] = 300,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Build all again, also what is known.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Build every pairing again.")] = False,
     cache: Annotated[
         Path | None,
-        typer.Option(help="The SQLite file that keeps each outcome as it comes.", show_default="in the user's cache folder"),
+        typer.Option(help="The SQLite file that keeps each result.", show_default="in the user's cache folder"),
     ] = None,
 ) -> None:
     """Build every encoder with every decoder on the meta device, and show which pairings work, and through which adapters.
 
-    A pairing that fails is a cell with its error. What is known from an earlier run is not built again. Exit status 1: every
-    one failed.
+    The cell of a pairing that fails has its error. Pairings that an earlier run built are not built again. Exit status 1: all
+    pairings failed.
     """
     from zoo.benchmark.matrix import matrix as run_matrix
 
@@ -44,9 +45,9 @@ def matrix(
     if output is not None:
         check_writable(output)
     try:
-        found = run_matrix(encoders, decoders, jobs=jobs, limit=limit, fresh=fresh, cache=cache)
+        result = run_matrix(encoders, decoders, jobs=jobs, limit=limit, fresh=fresh, cache=cache)
     except KeyboardInterrupt:
-        fail("Interrupted. What was built is kept; the same command goes on from there.", 130)
-    show_table(found.document, form, output, kept="What was built is kept; the same command builds nothing again.")
-    if not any(cell.is_ok for cell in found.cells):
+        fail("Interrupted. The results so far are kept; the same command goes on from there.", 130)
+    show_table(result.document, form, output, kept="The results are kept; the same command builds nothing again.")
+    if not any(cell.is_ok for cell in result.cells):
         raise typer.Exit(1)

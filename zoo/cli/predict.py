@@ -1,4 +1,4 @@
-"""The command that puts a model to use: predict."""
+"""The command `zoo predict`: predict images and write their masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-MOST_TOLD = 20
+MAX_FAILURES = 20
+"""The most failed images that are named."""
 
 
 @app.command()
@@ -34,16 +35,16 @@ def predict(
     tile: Annotated[
         str, typer.Option(help="The side of a tile in pixels, 'auto' (tiles for more than 2048x2048), or 'none'.")
     ] = "auto",
-    overlap: Annotated[int | None, typer.Option(help="Of tiles, in pixels.", show_default="a fourth of a tile")] = None,
-    batch: Annotated[int, typer.Option(help="Tiles, or images of one size, at a time.")] = 1,
-    flips: Annotated[Flips, typer.Option(help="Average over mirror images as well.")] = "none",
-    precision: Annotated[Precision, typer.Option(help="What is computed in.")] = "float32",
+    overlap: Annotated[
+        int | None, typer.Option(help="The overlap of neighboring tiles, in pixels.", show_default="a fourth of a tile")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="How many tiles, or images of one size, to predict together.")] = 1,
+    flips: Annotated[Flips, typer.Option(help="Also average over mirror images.")] = "none",
+    precision: Annotated[Precision, typer.Option(help="The type to compute in.")] = "float32",
     device: Annotated[str, typer.Option(help="'auto' is the accelerator, if there is one; or cpu, cuda:1, ...")] = "auto",
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write NAME-probabilities.npy as well.")] = False,
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Write NAME-overlay.jpg as well: the mask over the image.")
-    ] = False,
-    existing: Annotated[Existing, typer.Option(help="What of masks that are there already.")] = "error",
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write NAME-probabilities.npy.")] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write NAME-overlay.jpg, the mask over the image.")] = False,
+    existing: Annotated[Existing, typer.Option(help="What to do where masks exist.")] = "error",
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Read images of more than 89 million pixels; for files you trust.")
     ] = False,
@@ -51,31 +52,34 @@ def predict(
 ) -> None:
     """Predict images and write a mask for each: a PNG with a palette, whose pixels are class indexes.
 
-    A GeoTIFF's mask is a GeoTIFF in its place. A broken image is told at the end, and the others are done: exit status 2.
+    The mask of a GeoTIFF is a GeoTIFF with the same georeference. Images that fail are reported at the end, with exit
+    status 2; the others are predicted.
     """
     from zoo.inference.prediction.output_paths import plan_outputs
     from zoo.inference.prediction.predictor import Predictor
 
     load_plugins(plugin)
-    wanted = {"probabilities": probabilities, "overlay": overlay}
-    all_paths, num_skipped = plan_outputs(images, output, existing=existing, **wanted)  # told before a model is loaded
+    extras = {"probabilities": probabilities, "overlay": overlay}
+    all_paths, num_skipped = plan_outputs(
+        images, output, existing=existing, **extras
+    )  # finds mistakes before a model is loaded
     predictor = Predictor(
         model,
         device=device,
-        tile=_tile(tile),
+        tile=_parse_tile(tile),
         overlap=overlap,
         batch=batch,
         flips=flips,
         precision=precision,
     )
     try:
-        found = _with_progress(predictor, all_paths, output, any_size=any_size, **wanted)
-        _show(found, num_skipped, output)
+        result = _predict_with_progress(predictor, all_paths, output, any_size=any_size, **extras)
+        _show_result(result, num_skipped, output)
     except KeyboardInterrupt:
-        fail(f"Interrupted. What is in {output} is whole; the same command with --existing skip goes on.", 130)
+        fail(f"Interrupted. The files in {output} are complete; the same command with --existing skip goes on.", 130)
 
 
-def _with_progress(predictor: Predictor, all_paths: list[ImagePaths], output: Path, **options: Any) -> PredictedFiles:
+def _predict_with_progress(predictor: Predictor, all_paths: list[ImagePaths], output: Path, **options: Any) -> PredictedFiles:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from zoo.common.rendering import PrintableConsole
@@ -85,36 +89,39 @@ def _with_progress(predictor: Predictor, all_paths: list[ImagePaths], output: Pa
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
+        TextColumn("{task.fields[status]}", markup=False),
         TimeRemainingColumn(),
     )
     done = 0
 
     with Progress(*columns, console=PrintableConsole(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task("predicting", total=count, told="")
+        task = bar.add_task("predicting", total=count, status="")
 
         def progress(path: Path, share: float) -> None:
             nonlocal done
             done += share >= 1
-            bar.update(task, completed=done if share >= 1 else done + share, told=f"{done} of {count}, {path.name}")
+            bar.update(task, completed=done if share >= 1 else done + share, status=f"{done} of {count}, {path.name}")
 
         return predict_planned(predictor, all_paths, output, progress=progress, **options)
 
 
-def _show(found: PredictedFiles, num_skipped: int, output: Path) -> None:
+def _show_result(result: PredictedFiles, num_skipped: int, output: Path) -> None:
     skipped = f", {num_skipped} left out, done already" if num_skipped else ""
-    count = len(found.masks)
-    answer(f"{count} {'mask' if count == 1 else 'masks'} in {output}{skipped}.")
-    for told in found.notes:
-        note(f"Note: {told}")
-    if found.failed:
-        more = len(found.failed) - MOST_TOLD
-        lines = [*list(found.failed.values())[:MOST_TOLD], *([f"... and {more} more"] if more > 0 else [])]
-        told = "1 image" if len(found.failed) == 1 else f"{len(found.failed)} images"
-        fail("\n".join([f"{told} could not be predicted:", *(f"  {line}" for line in lines)]), 2)
+    answer(f"{_count(len(result.masks), 'mask')} in {output}{skipped}.")
+    for line in result.notes:
+        note(f"Note: {line}")
+    if result.failed:
+        reasons = list(result.failed.values())
+        more = [f"... and {len(reasons) - MAX_FAILURES} more"] if len(reasons) > MAX_FAILURES else []
+        lines = (f"  {line}" for line in (*reasons[:MAX_FAILURES], *more))
+        fail("\n".join([f"{_count(len(reasons), 'image')} could not be predicted:", *lines]), 2)
 
 
-def _tile(text: str) -> Any:
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _parse_tile(text: str) -> Any:
     from zoo.errors import OptionError
 
     if text == "auto":
@@ -122,5 +129,5 @@ def _tile(text: str) -> Any:
     if text == "none":
         return None
     if re.fullmatch("[0-9]{1,9}", text) is None:
-        raise OptionError(f"--tile {text}: a side in pixels, 'auto' or 'none'.")
+        raise OptionError(f"--tile {text}: give a side in pixels, 'auto' or 'none'.")
     return int(text)

@@ -1,4 +1,4 @@
-"""The command that makes a page of what was measured: report."""
+"""The command `zoo report`: write the results as one HTML file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("results/report.html"),
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write one HTML file of everything that was measured: the table, plots, plans and failures.
+    """Write one HTML file with all results: the table, plots, plans and failures.
 
-    It needs nothing from outside: send it, open it anywhere, print it.
+    The file loads nothing else: send it, open it anywhere, print it.
     """
     from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.report import write_report

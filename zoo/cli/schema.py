@@ -1,4 +1,4 @@
-"""The command that describes the YAML files to an editor: schema."""
+"""The command `zoo schema`: describe the YAML files to an editor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def schema(
         typer.Argument(help="What `zoo.Pairing.from_yaml`, `zoo bench` or `zoo train` reads."),
     ],
 ) -> None:
-    """Print the JSON schema of a kind of YAML file, by which an editor completes keys and underlines mistakes.
+    """Print the JSON schema of a kind of YAML file. An editor uses it to complete keys and to underline mistakes.
 
     With the YAML language server, the file's first line is: # yaml-language-server: $schema=pairing.schema.json
     """
@@ -30,5 +30,5 @@ def schema(
     from zoo.training.config import TrainConfig
 
     models: dict[str, type[Strict]] = {"pairing": PairingFile, "bench": BenchConfig, "train": TrainConfig}
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **models[kind].model_json_schema()}
-    answer(json.dumps(described, indent=2))
+    json_schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **models[kind].model_json_schema()}
+    answer(json.dumps(json_schema, indent=2))

@@ -1,4 +1,4 @@
-"""The command `zoo table`: show the results, or some rows and columns of them."""
+"""The command `zoo table`: show results, or selected rows and columns of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def table(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="By this column, or several by commas; -COLUMN reverses the order.",
+            help="Sort by this column, or by several, separated by commas; -COLUMN sorts in descending order.",
             show_default="as measured",
         ),
     ] = None,
@@ -38,7 +38,7 @@ def table(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="These columns, by commas, or 'all'; an unknown name lists them.",
+            help="Show these columns, separated by commas, or 'all'; an unknown name lists all names.",
             show_default="the usual ones",
         ),
     ] = None,
@@ -46,7 +46,7 @@ def table(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="Rows that meet this, such as 'latency<20ms', 'decoder~unet*', 'mode=training'; several must all hold.",
+            help="Show rows that meet this, such as 'latency<20ms', 'decoder~unet*', 'mode=training'; may be repeated.",
             show_default="all",
         ),
     ] = None,
@@ -54,7 +54,7 @@ def table(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Rows that no other of their block beats in all of these, such as latency,memory.",
+            help="Show rows that no other row of their block beats in all of these, such as latency,memory.",
             show_default="all",
         ),
     ] = None,
@@ -62,7 +62,7 @@ def table(
     output: OutputOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Show the table of measured runs: all of it, or some rows and columns.
+    """Show the table of measured runs, or selected rows and columns of it.
 
     Exit status 1: no row meets the conditions.
     """

@@ -28,23 +28,28 @@ def train(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The folder that keeps it.", show_default="runs/CONFIG or runs/ENCODER-DECODER-DATA"
+            "--output",
+            "-o",
+            help="The folder for checkpoints and scores.",
+            show_default="runs/CONFIG or runs/ENCODER-DECODER-DATA",
         ),
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="The encoder's, such as 'imagenet'.", show_default="random")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="The encoder's pretrained weights, such as 'imagenet'.", show_default="random")
+    ] = None,
     set: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="A setting, such as steps=500, batch=16, size=256, loss=dice, freeze_encoder=true, seed=1; before the file's.",
+            help="A setting, such as steps=500, batch=16, size=256, loss=dice, freeze_encoder=true; overrides the file.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Train a pairing on images with masks, and test it: as a YAML file says, or by two ids and --data.
+    """Train a pairing on images with masks, and test it. Give a YAML file, or two ids and --data.
 
-    The same command goes on where it was interrupted. `zoo.load` reads the checkpoints.
+    The same command resumes an interrupted training. `zoo.load` reads the checkpoints.
     """
     import sys
     from dataclasses import replace
@@ -56,31 +61,30 @@ def train(
     from zoo.training.run_folder import known_files
     from zoo.training.training import train as train_pairing
 
-    changes = dict(_setting(text) for text in set or ())
+    changes = dict(_parse_setting(text) for text in set or ())
     if _is_file(what):
-        asked = _from_file(Path(what), decoder, data, weights, changes)
+        arguments = _arguments_from_file(Path(what), decoder, data, weights, changes)
     else:
-        asked = _asked(what, decoder, data, weights) | changes
-    note(f"Encoder weights: {asked.get('weights') or 'random'}")
-    entry = asked["data"]
+        arguments = _arguments_from_ids(what, decoder, data, weights) | changes
+    note(f"Encoder weights: {arguments.get('weights') or 'random'}")
+    entry = arguments["data"]
     if not isinstance(entry, DataEntry):
         entry = checked(DataEntry, {"source": entry} if isinstance(entry, str) else entry, "The data cannot be opened")
     check_installed(locate_data(entry.source, Path()))
-    in_file = asked.pop("output", None)
-    place = output or Path(in_file or Path("runs") / _name(what, asked | {"data": entry.source}))
+    in_file = arguments.pop("output", None)
+    folder = output or Path(in_file or Path("runs") / _default_folder_name(what, arguments | {"data": entry.source}))
     try:
-        opened = open_data(entry.source, earlier_scans=known_files(place), **entry.options())
+        opened = open_data(entry.source, earlier_scans=known_files(folder), **entry.options())
         for line in opened.notes:
             note(f"{opened.name}: {line}.")
-        asked["data"] = replace(opened, notes=())  # they are said
-        result = train_pairing(**asked, output=place, show_progress=sys.stderr.isatty())
+        arguments["data"] = replace(opened, notes=())  # they were printed above
+        result = train_pairing(**arguments, output=folder, show_progress=sys.stderr.isatty())
     except KeyboardInterrupt:
         fail(
-            f"Interrupted. The last checkpoint in {place}, if there is one already, is kept, and the same command goes on from "
-            "there.",
+            f"Interrupted. The last checkpoint in {folder}, if there is one, is kept; the same command resumes the training.",
             130,
         )
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes that trained on a device each, one prints the result
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # several processes may train, one per device; one prints
         _show_result(result)
 
 
@@ -88,10 +92,10 @@ def _is_file(what: str) -> bool:
     return what.endswith((".yaml", ".yml"))
 
 
-def _asked(encoder: str, decoder: str | None, data: str | None, weights: str | None) -> dict[str, Any]:
+def _arguments_from_ids(encoder: str, decoder: str | None, data: str | None, weights: str | None) -> dict[str, Any]:
     from zoo.errors import OptionError
 
-    missing = [name for name, given in (("a decoder's id", decoder), ("--data", data)) if given is None]
+    missing = [name for name, value in (("a decoder's id", decoder), ("--data", data)) if value is None]
     if missing:
         raise OptionError(
             f"zoo train {encoder}: {' and '.join(missing)} is missing. Give ENCODER DECODER --data TASK|FOLDER, or the path "
@@ -100,30 +104,30 @@ def _asked(encoder: str, decoder: str | None, data: str | None, weights: str | N
     return {"encoder": encoder, "decoder": decoder, "data": data, "weights": weights}
 
 
-def _from_file(
+def _arguments_from_file(
     path: Path, decoder: str | None, data: str | None, weights: str | None, changes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what a file and the changes to it ask of `zoo.train`."""
+    """Return the arguments of `zoo.train` that a file and the changes to it give."""
     from zoo.data.data_config import locate_data
     from zoo.errors import OptionError
     from zoo.training.config import load_train_config
 
     if decoder is not None:
         raise OptionError(f"zoo train {path} {decoder}: the file names the decoder; `--set decoder={decoder}` names another.")
-    folder = None if data is None else locate_data(data, Path())  # not from the file's own
-    given = {name: value for name, value in (("data", folder), ("weights", weights)) if value is not None}
-    config = load_train_config(path, changes | given)
+    folder = None if data is None else locate_data(data, Path())  # relative to this folder, not to the file's
+    overrides = {name: value for name, value in (("data", folder), ("weights", weights)) if value is not None}
+    config = load_train_config(path, changes | overrides)
     return config.options() | {"output": config.output, "data": config.data, "plugins": config.plugins}
 
 
-def _name(what: str, asked: dict[str, Any]) -> str:
+def _default_folder_name(what: str, arguments: dict[str, Any]) -> str:
     if _is_file(what):
         return Path(what).stem
-    parts = (asked["encoder"], asked["decoder"], asked["data"])
+    parts = (arguments["encoder"], arguments["decoder"], arguments["data"])
     return "-".join(part.replace(":", "_").strip("/").split("/")[-1] for part in parts)
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _parse_setting(text: str) -> tuple[str, Any]:
     """Return NAME=VALUE, the value read as YAML reads it."""
     from zoo.common.configuration import read_value
     from zoo.errors import OptionError
@@ -132,7 +136,7 @@ def _setting(text: str) -> tuple[str, Any]:
     if not sign or not name.isidentifier():
         raise OptionError(f"--set {text}: a setting is NAME=VALUE, such as steps=500.")
     if not value.strip():
-        raise OptionError(f"--set {text}: no value is given. For none, write {name}=null.")
+        raise OptionError(f"--set {text}: the value is missing. For none, write {name}=null.")
     return name, read_value(value)
 
 

@@ -1,4 +1,4 @@
-"""The command that writes a new plugin's distribution: new."""
+"""The command `zoo new`: write the distribution of a new plugin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__: list[str] = []
 @app.command()
 def new(
     kind: Annotated[Literal["decoder", "encoder"], typer.Argument(help="What to write.", show_default=False)],
-    name: Annotated[str, typer.Argument(help="What it is called, such as 'my-fpn'.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="The name, such as 'my-fpn'.", show_default=False)],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="A new or empty folder.", show_default="./NAME")
     ] = None,
@@ -25,7 +25,7 @@ def new(
     from zoo.cli.new.distribution import write_distribution
 
     folder = output or Path(name)
-    for path in write_distribution(kind, name, folder):
-        answer(path)
-    where = folder.as_posix() if folder.is_absolute() else f"./{folder.as_posix()}"
-    note(f'Next: pip install "{where}[test]", then pytest {where}, then zoo show {name}.')
+    for file in write_distribution(kind, name, folder):
+        answer(file)
+    path = folder.as_posix() if folder.is_absolute() else f"./{folder.as_posix()}"
+    note(f'Next: pip install "{path}[test]", then pytest {path}, then zoo show {name}.')

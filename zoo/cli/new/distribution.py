@@ -1,4 +1,4 @@
-"""A new plugin's distribution, written from templates: whole, installable, with its tests, and the author's from then on."""
+"""Write the distribution of a new plugin from templates: complete, installable, and with tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zoo.registry.registry import MODULE, Kind, default_registry
 __all__ = ["write_distribution"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_PLACE = re.compile(r"\{\{(\w+)\}\}")
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 _BOTH = {
     "pyproject.toml": "pyproject.toml",
@@ -40,7 +40,7 @@ TEMPLATES: dict[Kind, dict[str, str]] = {
 """For each kind, the files that a distribution has, and the template of each."""
 
 DEPENDENCIES: dict[Kind, tuple[str, ...]] = {"decoder": ("torch>=2.9",), "encoder": ("safetensors>=0.4.3", "torch>=2.9")}
-"""What the written code imports besides zoo, no older than zoo itself asks for."""
+"""The other requirements of the written code, with the lower bounds of zoo itself."""
 
 
 def write_distribution(kind: Kind, name: str, folder: Path) -> tuple[Path, ...]:
@@ -64,10 +64,10 @@ def write_distribution(kind: Kind, name: str, folder: Path) -> tuple[Path, ...]:
         "kind": kind,
         "class": _class_of(kind, name),
         "api": str(API_VERSION),
-        "dependencies": ", ".join(f'"{line}"' for line in (_own_requirement(), *DEPENDENCIES[kind])),
+        "dependencies": ", ".join(f'"{line}"' for line in (_require_zoo(), *DEPENDENCIES[kind])),
     }
     texts = {
-        folder / path.format(kind=kind, module=module): _filled(template.format(kind=kind), facts)
+        folder / path.format(kind=kind, module=module): _fill(template.format(kind=kind), facts)
         for path, template in TEMPLATES[kind].items()
     }
     try:
@@ -83,7 +83,7 @@ def write_distribution(kind: Kind, name: str, folder: Path) -> tuple[Path, ...]:
 
 
 def _module_of(kind: Kind, name: str) -> str:
-    """Return the name of the Python package, or say why the name will not do."""
+    """Return the name of the Python package, or raise an OptionError if the name cannot be used."""
     if not _NAME.fullmatch(name):
         raise OptionError(
             f"A new {kind}'s name has lower case letters and digits, in words that single hyphens join, and begins with a "
@@ -98,16 +98,16 @@ def _module_of(kind: Kind, name: str) -> str:
         owner = plugins[0] if plugins else f"zoo itself, for the ids that begin with '{name}:'"
         raise OptionError(f"The name {name!r} is taken, by {owner}. Choose another name for the new {kind}.")
     module = name.replace("-", "_")
-    if keyword.iskeyword(module) or _is_there(module):
-        found = "a Python keyword" if keyword.iskeyword(module) else "a module that is installed already"
+    if keyword.iskeyword(module) or _is_importable(module):
+        owner = "a Python keyword" if keyword.iskeyword(module) else "a module that is installed already"
         raise OptionError(
-            f"The name {name!r} will not do: its package would be {module!r}, which is {found}. Choose another name."
+            f"The name {name!r} cannot be used: its package would be {module!r}, which is {owner}. Choose another name."
         )
     return module
 
 
-def _is_there(module: str) -> bool:
-    """Tell whether `import module` finds something other than a bare folder that happens to lie on the path."""
+def _is_importable(module: str) -> bool:
+    """Whether `import module` finds more than a folder without code that happens to be on the path."""
     if module in sys.stdlib_module_names:
         return True
     spec = find_spec(module)
@@ -119,40 +119,39 @@ def _class_of(kind: Kind, name: str) -> str:
     return "".join(words if words[-1] == kind.capitalize() else [*words, kind.capitalize()])
 
 
-def _own_requirement() -> str:
+def _require_zoo() -> str:
     return f"{OWN_DISTRIBUTION}>={version(OWN_DISTRIBUTION).partition('+')[0]}"  # no bound has a local part
 
 
-def _filled(template: str, facts: dict[str, str]) -> str:
+def _fill(template: str, facts: dict[str, str]) -> str:
     text = files("zoo.cli.new").joinpath("templates", f"{template}.template").read_text(encoding="utf-8")
-    return _PLACE.sub(lambda place: facts[place[1]], text)
+    return _PLACEHOLDER.sub(lambda match: facts[match[1]], text)
 
 
 @contextmanager
 def _new_or_empty(folder: Path) -> Iterator[None]:
-    """Make a folder, or take an empty one, for what is written within; if that fails, all of it is removed again."""
+    """Make a folder, or use an empty one. If the block raises, remove everything again."""
     made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     if os.path.lexists(folder):
         if not is_folder(folder):
             raise OptionError(
-                f"{folder} is a file, or leads nowhere, and was to be a new folder. Choose another one by --output."
+                f"{folder} is a file or a broken link, not a new or empty folder. Choose another one with --output."
             )
-        if found := sorted(path.name for path in folder.iterdir()):
-            raise OptionError(
-                f"{folder} was to be a new or empty folder, and holds {format_names(found, 3)}. Choose another one by --output."
-            )
+        if names := sorted(path.name for path in folder.iterdir()):
+            held = format_names(names, 3)
+            raise OptionError(f"{folder} is not empty: it holds {held}. Choose a new or empty folder with --output.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        _remove(folder, made)
+        _remove_written(folder, made)
         raise
 
 
-def _remove(folder: Path, made: list[Path]) -> None:
+def _remove_written(folder: Path, made: list[Path]) -> None:
     import shutil
 
-    with suppress(OSError):  # what went wrong first is what is told
+    with suppress(OSError):  # the first error is the one to report
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     with suppress(OSError):
