@@ -24,7 +24,7 @@ from zoo.benchmark.config import BenchConfig
 from zoo.benchmark.messages import Round, Sample, StaticCost
 from zoo.benchmark.running.environment import describe_environment
 from zoo.benchmark.store.store import Store
-from zoo.benchmark.trial import trials_of
+from zoo.benchmark.trial import make_trials
 from zoo.pairing.pairing import Pairing
 
 ROUNDS, GROUP = 20, 8
@@ -66,7 +66,7 @@ def main() -> None:
 def make_store(path: Path, count: int) -> None:
     """Fill a store with one run of `count` trials."""
     config = BenchConfig.model_validate(CONFIG | {"rounds": ROUNDS})
-    baseline, first, control = trials_of(config)
+    baseline, first, control = make_trials(config)
     options = ({"channels": [8 + number, 8]} for number in range(count))
     candidates = [
         dataclasses.replace(first, subject=Pairing("resnet18", "unet-basic", decoder_options=each)) for each in options
@@ -80,15 +80,15 @@ def make_store(path: Path, count: int) -> None:
         keys = [trial.key for trial in candidates]
         groups = [[baseline.key, *keys[place : place + GROUP], control.key] for place in range(0, count, GROUP)]
         store.add_groups(run, groups)
-        place = store.place(run, environment)
+        environment_id = store.environment_id(run, environment)
         for number, group in enumerate(groups):
             for turn in range(ROUNDS):
                 samples = tuple(
                     Sample(trial=key, slot=slot, calls=3, seconds=generator.uniform(0.010, 0.011), busy_seconds=0.01)
                     for slot, key in enumerate(group)
                 )
-                store.add_round(run, number, place, Round(number=turn, samples=samples, conditions={}))
-            store.stop_group(run, number, place, "fixed")
+                store.add_round(run, number, environment_id, Round(number=turn, samples=samples, conditions={}))
+            store.stop_group(run, number, environment_id, "fixed")
         store.finish_run(run)
 
 

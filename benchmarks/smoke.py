@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.benchmark.config import BenchConfig
-from zoo.benchmark.measuring.clock import timed
+from zoo.benchmark.measuring.clock import time_calls
 from zoo.benchmark.measuring.jobs import Job
 from zoo.benchmark.measuring.memory import allocated_bytes, available_bytes, forget_peaks, peak_allocated_bytes
 from zoo.benchmark.measuring.steps import make_step
-from zoo.benchmark.messages import Alone, Failed
+from zoo.benchmark.messages import ColdStart, Failure
 from zoo.benchmark.running.environment import describe_environment
 from zoo.benchmark.running.local import Limits, LocalProcesses
-from zoo.benchmark.trial import Trial, trials_of
+from zoo.benchmark.trial import Trial, make_trials
 from zoo.common.devices import choose_device, is_usable
 from zoo.inference.reference import relative_error
 from zoo.inference.runtimes import original_program, recorded_program
@@ -42,18 +42,18 @@ def environment(device: torch.device) -> str:
 
 def worker(device: torch.device) -> str:
     """A job in a process of its own, forked where the device allows it."""
-    job = Job(kind="alone", device=str(device), trials=(_trial(),))
+    job = Job(kind="cold start", device=str(device), trials=(_trial(),))
     with LocalProcesses(Limits(step_seconds=60)) as executor:
-        (message,) = [each for _, each in executor.run([job, job]) if isinstance(each, Alone | Failed)][-1:]
+        (message,) = [each for _, each in executor.run([job, job]) if isinstance(each, ColdStart | Failure)][-1:]
         is_forked = executor.is_warm
-    if isinstance(message, Failed):
+    if isinstance(message, Failure):
         raise RuntimeError(message.error)
     return f"{'forked' if is_forked else 'a new process for each job'}, first call {message.first_seconds:.2f} s"
 
 
 def events(device: torch.device) -> str:
     """The time between two events, or CPU time."""
-    timing = timed(_step(device), 3, device)
+    timing = time_calls(_step(device), 3, device)
     if timing.busy_seconds is None:
         raise RuntimeError("the device's events keep no time")
     return f"{1e3 * timing.seconds:.2f} ms by the clock, {1e3 * timing.busy_seconds:.2f} ms busy"
@@ -147,7 +147,7 @@ def _trial(mode: str = "inference", dtype: str = "float32") -> Trial:
         dtype=[dtype],  # type: ignore[list-item]
         size=[SIZE],
     )
-    return trials_of(config)[0]
+    return make_trials(config)[0]
 
 
 def _step(device: torch.device, mode: str = "inference", dtype: str = "float32") -> Callable[[], Tensor]:

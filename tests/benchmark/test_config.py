@@ -9,9 +9,9 @@ import pytest
 
 import zoo
 from zoo.benchmark import load_config
-from zoo.benchmark.config import fitted, with_quality
+from zoo.benchmark.config import fit_to_data, with_quality
 from zoo.benchmark.quality import BUDGETS, OTHER_BUDGET
-from zoo.benchmark.trial import trials_of
+from zoo.benchmark.trial import make_trials
 from zoo.data.tasks.tasks import TASKS
 
 VALID = {"name": "small", "encoders": "[resnet18]", "decoders": "[unet-basic]"}
@@ -218,7 +218,7 @@ def test_models_are_trained_by_pytorch_alone(written):
 
 
 def trials(written, text):
-    return trials_of(load_config(written(text)))
+    return make_trials(load_config(written(text)))
 
 
 def test_every_dimension_is_crossed_and_every_block_has_its_baseline_first_and_a_control_last(written):
@@ -270,12 +270,12 @@ def test_references_are_rows_beside_the_pairings_and_each_model_is_there_once(wr
 )
 def test_a_task_has_a_budget_of_its_own_where_none_is_given(written, quality, steps):
     config = load_config(written(valid_with(quality=quality)))
-    assert fitted(config, 7, 1, "data").quality.budget == steps
+    assert fit_to_data(config, 7, 1, "data").quality.budget == steps
 
 
 def test_data_given_in_place_of_a_files_have_their_own_budget(written):
     config = with_quality(load_config(written(valid_with(quality="{data: brain-lobes}"))), {"data": "cells"})
-    assert fitted(config, 7, 1, "cells").quality.budget == OTHER_BUDGET
+    assert fit_to_data(config, 7, 1, "cells").quality.budget == OTHER_BUDGET
 
 
 def test_each_built_in_task_has_a_budget():

@@ -26,13 +26,13 @@ from zoo.benchmark import BenchConfig, load_config
 from zoo.benchmark.analysis.compare import compare
 from zoo.benchmark.analysis.selection import sort_rows
 from zoo.benchmark.measuring.jobs import Job
-from zoo.benchmark.messages import Failed, Working
+from zoo.benchmark.messages import Activity, Failure
 from zoo.benchmark.running.progress import ConsoleWatcher
 from zoo.benchmark.running.sweep import run_sweep
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.document import document, records
 from zoo.benchmark.table.table import table_of
-from zoo.benchmark.trial import Trial, subject_key, trials_of
+from zoo.benchmark.trial import make_trials, subject_key
 from zoo.cli import main
 from zoo.common.statistics import estimate_difference
 from zoo.registry.plugin_files import load_plugin_file
@@ -228,8 +228,8 @@ def run_on(store, source, digest):
     run = add_run(store, quality={"data": source, "budget": 300}, data_digest=digest)
     result = {"steps": 300, "seconds": 1.0, "classes": ["a", "b"], "scores": {"miou": 0.5, "iou": [0.4, 0.6]}}
     for trial in store.trials(run):
-        if trial.facts["role"] != "control":
-            store.add_quality(run, subject_key(Trial.from_dict(trial.facts).subject), 0, result)
+        if trial.trial.role != "control":
+            store.add_quality(run, subject_key(trial.trial.subject), 0, result)
     return run
 
 
@@ -316,10 +316,10 @@ def test_a_run_on_masks_that_were_corrected_since_is_another_run(tmp_path, fresh
 def test_a_training_whose_data_have_changed_since_the_run_began_fails(tmp_path, fresh_registry):
     config = load_config(made(tmp_path))
     load_plugin_file(tmp_path / "tiny.py")
-    trial = next(trial for trial in trials_of(config) if trial.role == "candidate")
+    trial = next(trial for trial in make_trials(config) if trial.role == "candidate")
     job = Job(kind="train", device="cpu", trials=(trial,), quality=config.quality, data="of other data")
-    (message,) = [each for each in job.messages() if not isinstance(each, Working)]
-    assert isinstance(message, Failed)
+    (message,) = [each for each in job.messages() if not isinstance(each, Activity)]
+    assert isinstance(message, Failure)
     assert "squares has changed since the run began" in message.error
 
 

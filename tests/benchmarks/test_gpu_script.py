@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from zoo.benchmark.config import load_config
-from zoo.benchmark.trial import trials_of
+from zoo.benchmark.trial import make_trials
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks/gpu.sh"
@@ -92,13 +92,13 @@ def test_all_parts_are_done_on_the_cpu_with_tiny_settings_and_a_kill_in_between_
 def test_each_configuration_is_valid_and_measures_what_the_machine_has(gpu, tmp_path, config, has_gpu):
     target = tmp_path / "run.yaml"
     gpu.write_config(config, target, is_tiny=False, has_gpu=has_gpu)
-    trials = trials_of(load_config(target))
+    trials = make_trials(load_config(target))
     assert trials[0].role == "baseline"
     assert has_gpu or not any("cudagraphs" in trial.runtime for trial in trials)
 
 
 def test_the_table_has_what_was_promised(gpu):
-    trials = trials_of(load_config(ROOT / "configs/gpu-table.yaml"))
+    trials = make_trials(load_config(ROOT / "configs/gpu-table.yaml"))
     candidates = {str(trial) for trial in trials if trial.role == "candidate" and trial.runtime == "eager"}
     assert candidates == {f"resnet18 x unet-{kind}" for kind in ("basic", "bilinear", "attention")}
     for fact, values in {

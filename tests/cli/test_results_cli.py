@@ -15,7 +15,7 @@ from contextlib import closing
 import pytest
 from made_stores import BASIC, BILINEAR, ENVIRONMENT, SECONDS, add_run
 
-from zoo.benchmark.messages import Rated
+from zoo.benchmark.messages import KernelRate
 from zoo.benchmark.store.store import Store
 
 NAMES = ["peer", BASIC, BILINEAR]
@@ -375,7 +375,7 @@ def store_of_two(tmp_path):
     with closing(Store(path)) as store:
         run = add_run(store)
         add_run(store)
-        store.add_rate(run, store.place(run, ENVIRONMENT), Rated(kernel="a", dtype="float32", flops_per_second=1e9))
+        store.add_rate(run, store.place(run, ENVIRONMENT), KernelRate(kernel="a", dtype="float32", flops_per_second=1e9))
         store.add_quality(run, "majority class", 0, {"scores": {"miou": 0.5, "iou": [0.5, None]}})
     return path
 

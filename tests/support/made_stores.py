@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 
 from zoo.benchmark.config import BenchConfig
-from zoo.benchmark.messages import Failed, Round, Sample, StaticCost
-from zoo.benchmark.trial import trials_of
+from zoo.benchmark.messages import Failure, Round, Sample, StaticCost
+from zoo.benchmark.trial import make_trials
 
 ENVIRONMENT = {
     "device": "cpu",
     "device_name": "Abacus 3000",
     "processor": "Abacus 3000",
     "cores": 2,
+    "memory_gib": 7.5,
+    "driver": "",
     "threads": 2,
     "system": "Linux x86_64",
     "python": "3.12.1",
@@ -60,15 +62,15 @@ def add_run(
     facts = {"encoders": ["resnet18"], "decoders": ["unet-basic", "unet-bilinear"], "baseline": PEER}
     facts |= {"modes": ["inference"], "size": [64], "rounds": rounds, "name": name, **config}
     wanted = BenchConfig.model_validate({key: value for key, value in facts.items() if value is not None})
-    trials = trials_of(wanted)
+    trials = make_trials(wanted)
     content = {"data_digest": data_digest} if data_digest else {}
     run = store.start_run(name, wanted.model_dump(mode="json") | content, environment, trials).id
-    place = store.place(run, environment)
+    environment_id = store.environment_id(run, environment)
     for trial in trials:
         if str(trial) in costs and trial.role != "control":
             store.add_cost(run, trial.key, costs[str(trial)])
         if str(trial) in (failed or {}):
-            store.add_failure(run, Failed(trial=trial.key, kind="error", error=failed[str(trial)]))
+            store.add_failure(run, Failure(trial=trial.key, kind="error", error=failed[str(trial)]))
     blocks = {}
     for trial in trials:
         blocks.setdefault(trial.block, []).append(trial)
@@ -86,9 +88,9 @@ def add_run(
                 Sample(trial=trial.key, slot=slot, calls=3, seconds=(took := taken(trial, chance)), busy_seconds=took * 1.5)
                 for slot, trial in enumerate(alive)
             ]
-            store.add_round(run, number, place, Round(number=turn, samples=tuple(samples), conditions={}))
+            store.add_round(run, number, environment_id, Round(number=turn, samples=tuple(samples), conditions={}))
         if finish:
-            store.stop_group(run, number, place, "fixed")
+            store.stop_group(run, number, environment_id, "fixed")
     if finish:
         store.finish_run(run)
     return run

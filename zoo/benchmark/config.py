@@ -23,7 +23,7 @@ __all__ = [
     "ReferenceEntry",
     "RoundsEntry",
     "Side",
-    "fitted",
+    "fit_to_data",
     "load_config",
     "with_quality",
 ]
@@ -124,8 +124,8 @@ class ExcludeRule(Strict):
             raise ValueError(f"a rule without keys would exclude everything; it takes {', '.join(type(self).model_fields)}")
         return self
 
-    def hits(self, facts: Mapping[str, Any]) -> bool:
-        """Whether a trial of these facts is left out."""
+    def matches(self, facts: Mapping[str, Any]) -> bool:
+        """Return whether the rule leaves out a trial of these facts."""
         return all(_matches(key, getattr(self, key), facts[key]) for key in self.model_fields_set)
 
 
@@ -247,7 +247,7 @@ def with_quality(config: BenchConfig, changes: Mapping[str, Any]) -> BenchConfig
     return config.model_copy(update={"quality": quality})
 
 
-def fitted(config: BenchConfig, classes: int, in_channels: int, told: str) -> BenchConfig:
+def fit_to_data(config: BenchConfig, classes: int, in_channels: int, told: str) -> BenchConfig:
     """Return the configuration with as many classes and channels as the data that it trains on, and a budget for it.
 
     Raises:

@@ -1,34 +1,39 @@
-"""What measuring gives, as plain frozen facts that a process can send, a store can keep and a table can read. Torch-free."""
+"""The results of measuring as plain frozen facts that a process can send, a store can keep and a table can read. Torch-free."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
+
+from pydantic import FiniteFloat
 
 __all__ = [
-    "Alone",
-    "Counted",
-    "Failed",
+    "Activity",
+    "ColdStart",
+    "Failure",
     "FailureKind",
+    "GroupEnd",
+    "JobEnvironment",
+    "KernelRate",
     "Message",
-    "Placed",
-    "Rated",
     "Round",
     "Sample",
     "StaticCost",
     "StopReason",
-    "Stopped",
-    "Trained",
-    "Uncounted",
-    "Working",
+    "Timing",
+    "TrainingResult",
+    "TrialCost",
+    "UnknownCost",
     "message_from",
     "message_to",
 ]
 
 FailureKind: TypeAlias = Literal["error", "out of memory", "crash", "hang"]
 StopReason: TypeAlias = Literal["fixed", "precise", "limit", "budget"]
-"""Why a group's rounds ended: as many as asked for; every ratio's interval narrow enough; the most rounds; the time spent."""
+"""Why a group's rounds ended: the fixed number was done; every ratio's interval is narrow enough; the maximum was reached; the
+time was spent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +47,8 @@ class StaticCost:
         live_bytes: the most bytes that tensors hold at one time during a step: weights, input, activations, and in
             training gradients and the optimizer's state. An allocator may need more. None on an accelerator.
         step_flops: of the whole step, all images, in training the backward pass too.
-        parts: how many parameters encoder, adapters, decoder and head have; None for what is no pairing.
-        plan: the pairing's plan as plain data; None for what is no pairing.
+        parts: how many parameters encoder, adapters, decoder and head have; None for a reference.
+        plan: the pairing's plan as plain data; None for a reference.
     """
 
     parameters: int
@@ -55,16 +60,34 @@ class StaticCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds per call, the mean of the calls of one slot.
+
+    Attributes:
+        seconds: wall-clock time.
+        busy_seconds: time that the device worked: the process's CPU time on all threads, or the time between two events on an
+            accelerator; None where that cannot be read.
+    """
+
+    seconds: float
+    busy_seconds: float | None
+
+    def __post_init__(self) -> None:
+        for name, value in (("seconds", self.seconds), ("busy_seconds", self.busy_seconds or 0.0)):
+            if not isinstance(value, float | int) or not math.isfinite(value) or value < 0:
+                raise ValueError(f"the {name} of a sample must be a finite number of at least 0; found {value!r:.80}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One slot of one round.
 
     Attributes:
         trial: the trial's key.
-        slot: its place in the round's order.
-        calls: how many calls it took.
-        seconds: wall-clock time, the mean of the calls.
-        busy_seconds: of the device, the mean of the calls: the process's CPU time on all threads, or the time between two
-            events on an accelerator; None where that was not read.
+        slot: its position in the round's order.
+        calls: how many calls were made in a row.
+        seconds: as in `Timing`.
+        busy_seconds: as in `Timing`.
     """
 
     trial: str
@@ -75,11 +98,11 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Working:
+class Activity:
     """A process begins something that may never end.
 
     Attributes:
-        trial: what it works on; None between trials.
+        trial: the trial's key; None between trials.
         doing: in words.
         hog: the trial that has made the process grow most so far, if that is much.
     """
@@ -90,28 +113,28 @@ class Working:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """The static pass's outcome for a trial."""
+class TrialCost:
+    """The static costs of a trial."""
 
     trial: str
     cost: StaticCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uncounted:
-    """A trial whose costs cannot be found here, though it may run on the device."""
+class UnknownCost:
+    """The static costs of a trial cannot be computed, though it may run on the device."""
 
     trial: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alone:
+class ColdStart:
     """A trial's cold start and memory: on the CPU in a fresh process, on an accelerator in its group's process.
 
     Attributes:
         trial: the trial's key.
-        batch: images a call; the trial's own, or fewer where that ran out of memory.
+        batch: images per call: the trial's own batch, or a smaller one where that ran out of memory.
         build_seconds: making the model and moving it to the device; its modules were imported before, and an
             accelerator's libraries were loaded.
         first_seconds: the first call; with `torch.compile` the compilation is in it.
@@ -123,16 +146,21 @@ class Alone:
 
     trial: str
     batch: int
-    build_seconds: float
-    first_seconds: float
-    seconds: float
+    build_seconds: FiniteFloat
+    first_seconds: FiniteFloat
+    seconds: FiniteFloat
     rss_bytes: int | None = None
     allocated_bytes: int | None = None
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput of a later call."""
+        return self.batch / self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One round of a group, whole: what each trial took, and how quiet the machine was meanwhile."""
+    """One complete round of a group: a sample of each trial, and how quiet the machine was meanwhile."""
 
     number: int
     samples: tuple[Sample, ...]
@@ -140,7 +168,7 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped:
+class GroupEnd:
     """A group's last round is done; `rounds` says how many there are."""
 
     reason: StopReason
@@ -148,8 +176,8 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """A trial that raised, ran out of memory, took its process with it, or never ended."""
+class Failure:
+    """A trial that raised, ran out of memory, ended its process, or never returned."""
 
     trial: str
     kind: FailureKind
@@ -157,16 +185,16 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """A trial's model, trained once and tested.
+class TrainingResult:
+    """The scores of a trial's model after one training.
 
     Attributes:
         trial: the trial's key.
-        seed: that it was trained with.
+        seed: of the weights and the order of the data.
         steps: of the optimizer.
         seconds: that training and testing took.
         classes: of the data, by name.
-        scores: as plain data; `zoo.training.scores.Scores` says what they are.
+        scores: `zoo.training.scores.Scores` as plain data.
     """
 
     trial: str
@@ -178,8 +206,8 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rated:
-    """How fast the device does one large kernel at best.
+class KernelRate:
+    """The best rate of one large kernel on the device.
 
     Attributes:
         flops_per_second: of the kernel's nominal FLOPs, a multiply-add counted as two, as in `StaticCost.flops`.
@@ -191,17 +219,17 @@ class Rated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """Where a job is done, if that is another machine than the one that asked."""
+class JobEnvironment:
+    """The environment of a job that runs on another machine than the one that started the benchmark."""
 
     environment: Mapping[str, Any]
 
 
-Message: TypeAlias = Working | Counted | Uncounted | Alone | Round | Stopped | Failed | Trained | Rated | Placed
+Message: TypeAlias = (
+    Activity | TrialCost | UnknownCost | ColdStart | Round | GroupEnd | Failure | TrainingResult | KernelRate | JobEnvironment
+)
 
-_TYPES: dict[str, type[Any]] = {
-    entry.__name__: entry for entry in (Working, Counted, Uncounted, Alone, Round, Stopped, Failed, Trained, Rated, Placed)
-}
+_TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def message_to(message: Message) -> dict[str, Any]:
@@ -210,14 +238,14 @@ def message_to(message: Message) -> dict[str, Any]:
 
 
 def message_from(data: Mapping[str, Any]) -> Message:
-    """Return the message that `message_to` made plain."""
+    """Return the message from the plain data that `message_to` returned."""
     facts = dict(data)
     kind = _TYPES[facts.pop("type")]
-    if kind is Counted:
+    if kind is TrialCost:
         facts["cost"] = StaticCost(**facts["cost"])
     if kind is Round:
         facts["samples"] = tuple(Sample(**sample) for sample in facts["samples"])
-    if kind is Trained:
+    if kind is TrainingResult:
         facts["classes"] = tuple(facts["classes"])
-    message: Message = kind(**{entry.name: facts[entry.name] for entry in fields(kind)})
+    message: Message = kind(**{field.name: facts[field.name] for field in fields(kind)})
     return message

@@ -15,7 +15,7 @@ from zoo.common.statistics import Difference, estimate_difference
 from zoo.data.data_config import DataNamed
 from zoo.training.settings import TrainSettings
 
-__all__ = ["BUDGETS", "FLOORS", "OTHER_BUDGET", "Floor", "Quality", "QualityEntry", "told_budget"]
+__all__ = ["BUDGETS", "FLOORS", "OTHER_BUDGET", "Floor", "Quality", "QualityEntry", "format_budget"]
 
 BUDGETS = {"texture-mosaic": 100, "brain-lobes": 400, "hela": 100, "blue-marble": 100}
 """By built-in task, the steps after which seeds of one pairing differ by less than 0.03: see docs/explanation/quality.md."""
@@ -154,7 +154,7 @@ class Floor:
     miou: float
 
 
-def told_budget(entry: Mapping[str, Any], qualities: Sequence[Quality]) -> str:
+def format_budget(entry: Mapping[str, Any], qualities: Sequence[Quality]) -> str:
     """Return in words what each training of a run had, from the configuration as the store keeps it."""
     steps = sorted({steps for quality in qualities for steps in quality.steps})
     if isinstance(entry["budget"], str):

@@ -20,25 +20,28 @@ __all__ = [
     "Subject",
     "Trial",
     "block_words",
-    "blocks_of",
     "digest",
+    "format_block",
+    "format_dimensions",
+    "make_trials",
+    "split_into_blocks",
     "subject_key",
-    "told_block",
-    "told_dimensions",
-    "trials_of",
+    "unusual_settings",
 ]
 
 Mode: TypeAlias = Literal["inference", "training"]
 Role: TypeAlias = Literal["candidate", "baseline", "control"]
-"""What a trial is for: to be compared, to be compared with, or to tell the noise (the baseline once more, the A/A check)."""
+"""A candidate is compared with the baseline; the control is the baseline once more, which shows the noise (the A/A check)."""
 
 BLOCK_FACTS = ("mode", "batch", "height", "width", "dtype")
-"""The facts that trials share which are compared with one another and with one baseline."""
+"""Trials with the same values of these are compared with one another and with one baseline."""
+
+USUAL_MEMORY_FORMAT, USUAL_RUNTIME = "contiguous", "eager"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A model that is no pairing: `factory`, written `module:name`, called with `options`."""
+    """A model other than a pairing: `factory`, written `module:name`, called with `options`."""
 
     name: str
     factory: str
@@ -46,7 +49,7 @@ class Reference:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not isinstance(self.factory, str):
-            raise TypeError(f"a reference has a name and a factory; found {self.name!r:.80} and {self.factory!r:.80}")
+            raise TypeError(f"a reference's name and factory must be text; found {self.name!r:.80} and {self.factory!r:.80}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -60,7 +63,7 @@ Subject: TypeAlias = Pairing | Reference
 
 
 def subject_key(subject: Subject) -> str:
-    """Return a short hash of what is trained: the same for all trials of one model."""
+    """Return a short hash of a model: the same for all its trials."""
     return digest(subject.as_dict())
 
 
@@ -81,35 +84,35 @@ class Trial:
     input: str
     classes: int
     in_channels: int
-    memory_format: str = "contiguous"
-    runtime: str = "eager"
+    memory_format: str = USUAL_MEMORY_FORMAT
+    runtime: str = USUAL_RUNTIME
     name: str = ""
     role: Role = "candidate"
 
     def __post_init__(self) -> None:
         for name in ("mode", "dtype", "input", "memory_format", "runtime", "name", "role"):
             if not isinstance(getattr(self, name), str):
-                raise TypeError(f"a trial's {name} is text; found {getattr(self, name)!r:.80}")
+                raise TypeError(f"a trial's {name} must be text; found {getattr(self, name)!r:.80}")
         for name, allowed in (("mode", get_args(Mode)), ("role", get_args(Role))):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"a trial's {name} is one of {', '.join(allowed)}; found {getattr(self, name)!r:.80}")
+                raise ValueError(f"a trial's {name} must be one of {', '.join(allowed)}; found {getattr(self, name)!r:.80}")
         for name in ("batch", "height", "width", "classes", "in_channels"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ValueError(f"a trial's {name} is a whole number of at least 1; found {getattr(self, name)!r:.80}")
+                raise ValueError(f"a trial's {name} must be a whole number of at least 1; found {getattr(self, name)!r:.80}")
 
     @property
     def block(self) -> tuple[Any, ...]:
-        """What trials must share to be compared with one another."""
+        """The values that trials must share to be compared with one another."""
         return tuple(getattr(self, name) for name in BLOCK_FACTS)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, all that defines the trial."""
-        facts = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "subject"}
+        facts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "subject"}
         return {"subject": self.subject.as_dict(), **facts}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Trial:
-        """Return the trial that `as_dict` made plain."""
+        """Return the trial from the plain data that `as_dict` returned."""
         subject = dict(facts["subject"])
         if "reference" in subject:
             name, options = subject.pop("reference"), Options(subject.pop("options"))
@@ -133,30 +136,35 @@ def digest(facts: Any) -> str:
 
 
 def block_words(block: Sequence[Any]) -> tuple[str, ...]:
-    """Return what the trials of a block share, a word or two each."""
+    """Return a block's mode, batch, size and dtype in a word or two each."""
     mode, batch, height, width, dtype = block
     return (mode, f"batch {batch}", f"{height}x{width}", dtype)
 
 
-def told_block(block: Sequence[Any]) -> str:
-    """Return what the trials of a block share, in words."""
+def format_block(block: Sequence[Any]) -> str:
+    """Return a block's mode, batch, size and dtype in one line."""
     return ", ".join(block_words(block))
 
 
-def told_dimensions(trial: Trial) -> str:
-    """Return what a trial does, on how much, in words; what is usual is left out."""
-    told = [*block_words(trial.block)]
-    told += [value for value, usual in ((trial.memory_format, "contiguous"), (trial.runtime, "eager")) if value != usual]
-    return ", ".join(told)
+def unusual_settings(memory_format: str, runtime: str) -> list[str]:
+    """Return the memory format and the runtime without those that most trials have, which are not worth a mention."""
+    settings = ((memory_format, USUAL_MEMORY_FORMAT), (runtime, USUAL_RUNTIME))
+    return [setting for setting, usual in settings if setting != usual]
 
 
-def trials_of(config: BenchConfig) -> list[Trial]:
+def format_dimensions(trial: Trial) -> str:
+    """Return a trial's block and its unusual settings in one line."""
+    return ", ".join((*block_words(trial.block), *unusual_settings(trial.memory_format, trial.runtime)))
+
+
+def make_trials(config: BenchConfig) -> list[Trial]:
     """Return every trial of a run, each once: block by block, the baseline first in each and its control last.
 
     The baseline is the configured one in the first memory format and runtime, or, without one, the block's first trial.
     """
+    included = [trial for trial in _cross(config) if not any(_is_excluded(trial, rule) for rule in config.exclude)]
     trials: list[Trial] = []
-    for block in blocks_of([trial for trial in _crossed(config) if not any(_hits(rule, trial) for rule in config.exclude)]):
+    for block in split_into_blocks(included):
         chosen = next((trial for trial in block if trial.role == "baseline"), block[0])
         baseline = replace(chosen, role="baseline")
         others = [replace(trial, role="candidate") for trial in block if trial is not chosen]
@@ -164,7 +172,7 @@ def trials_of(config: BenchConfig) -> list[Trial]:
     return trials
 
 
-def blocks_of(trials: list[Trial]) -> list[list[Trial]]:
+def split_into_blocks(trials: list[Trial]) -> list[list[Trial]]:
     """Return the trials that are compared with one another, block by block, in the run's order."""
     blocks: dict[Any, list[Trial]] = {}
     for trial in trials:
@@ -172,8 +180,8 @@ def blocks_of(trials: list[Trial]) -> list[list[Trial]]:
     return list(blocks.values())
 
 
-def _crossed(config: BenchConfig) -> list[Trial]:
-    """Return every subject under every combination of the dimensions; all of the baseline's are marked as that."""
+def _cross(config: BenchConfig) -> list[Trial]:
+    """Return every subject under every combination of the dimensions; all trials of the baseline have its role."""
     shared: dict[str, Any] = {"classes": config.classes, "in_channels": config.in_channels}
     subjects: dict[tuple[Subject, str], Role] = {}
     if isinstance(config.baseline, ReferenceEntry):
@@ -216,12 +224,8 @@ def _reference(entry: ReferenceEntry) -> Reference:
     return Reference(name=entry.name, factory=entry.factory, options=Options(entry.options))
 
 
-def _hits(rule: ExcludeRule, trial: Trial) -> bool:
+def _is_excluded(trial: Trial, rule: ExcludeRule) -> bool:
     pairing = trial.subject if isinstance(trial.subject, Pairing) else None
-    names = {
-        "encoder": pairing.encoder if pairing else None,
-        "decoder": pairing.decoder if pairing else None,
-        "name": str(trial),
-    }
-    facts = {entry.name: getattr(trial, entry.name) for entry in fields(trial)}
-    return rule.hits({**facts, **names, "size": (trial.height, trial.width)})
+    facts = {field.name: getattr(trial, field.name) for field in fields(trial)}
+    ids = {"encoder": pairing.encoder if pairing else None, "decoder": pairing.decoder if pairing else None}
+    return rule.matches({**facts, **ids, "name": str(trial), "size": (trial.height, trial.width)})

@@ -46,7 +46,7 @@ def compare(
     from zoo.benchmark.analysis.compare import compare as compare_runs
     from zoo.benchmark.analysis.compare_document import document, format_trial
     from zoo.benchmark.analysis.selection import select_runs
-    from zoo.benchmark.trial import told_block
+    from zoo.benchmark.trial import format_block
 
     form = choose_format(format, output, SUFFIXES)
     share = None if fail_if_slower is None else _share(fail_if_slower)
@@ -57,10 +57,10 @@ def compare(
     if share is None:
         return
     if slower := comparison.slower_than(share):
-        lines = (f"  {format_trial(each.trial)}, {told_block(each.trial.block)}: {each.quotient.told()}" for each in slower)
+        lines = (f"  {format_trial(each.trial)}, {format_block(each.trial.block)}: {each.quotient.told()}" for each in slower)
         fail("\n".join([f"Slower than --fail-if-slower {fail_if_slower} allows:", *lines]), 1)
     if failing := [each.trial for each in comparison.uncompared if each.outcome == "fails now"]:
-        lines = (f"  {format_trial(trial)}, {told_block(trial.block)}" for trial in failing)
+        lines = (f"  {format_trial(trial)}, {format_block(trial.block)}" for trial in failing)
         fail("\n".join([f"Failing in {run_b}, and not in {run_a}:", *lines]), 1)
     note(f"None of {len(comparison.judged)} trials is slower by more than {fail_if_slower}.")
 

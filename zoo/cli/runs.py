@@ -19,7 +19,7 @@ __all__: list[str] = []
 @app.command()
 def runs(store: StoreOption = DEFAULT_STORE) -> None:
     """List the runs in a results store: when each started, how far it got, and how many of its trials failed."""
-    from zoo.benchmark.table.document import told_device
+    from zoo.benchmark.environment import format_device
     from zoo.common.grid import Grid, GridRow, Heading
 
     headings = (
@@ -32,14 +32,14 @@ def runs(store: StoreOption = DEFAULT_STORE) -> None:
     rows = []
     with opened_store(store) as opened:
         for run in opened.runs():
-            trials = [trial for trial in opened.trials(run.id) if trial.facts.get("role") != "control"]
+            trials = [trial for trial in opened.trials(run.id) if trial.trial.role != "control"]
             num_failed = sum(trial.error is not None for trial in trials)
             cells = (
                 str(run.id),
                 run.name,
                 _format_time(run.started),
                 _format_progress(opened, run),
-                told_device(run.environment),
+                format_device(run.environment),
                 str(len(trials)),
                 str(num_failed),
             )

@@ -192,7 +192,7 @@ def test_different_devices_are_refused_unless_asked_for(store):
     add_run(store)
     add_run(store, environment=ENVIRONMENT | {"threads": 4})
     add_run(store, environment=ENVIRONMENT | {"device_name": "Slide rule"})
-    for other, told in ((2, "Abacus 3000 (cpu) with 4 threads"), (3, "Slide rule (cpu) with 2 threads")):
+    for other, told in ((2, "Abacus 3000 (cpu, 4 threads)"), (3, "Slide rule (cpu, 2 threads)")):
         with pytest.raises(OptionError, match="--different-devices") as raised:
             compare(store, 1, other)
         assert told in str(raised.value)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.benchmark.measuring.clock import timed
+from zoo.benchmark.measuring.clock import time_calls
 from zoo.benchmark.measuring.cost import LiveTensors, _cost_on, static_cost
 from zoo.benchmark.measuring.steps import build_subject, make_step
 from zoo.benchmark.trial import Reference, Trial
@@ -70,7 +70,7 @@ def interrupt():
 @pytest.mark.parametrize(("end", "words"), [(leave, "SystemExit: 0"), (interrupt, "KeyboardInterrupt")])
 def test_a_model_whose_code_ends_the_program_is_an_error_where_it_is_counted_and_timed(end, words):
     trial = trial_of("Ending", end=end)
-    for run in (lambda: static_cost(trial), lambda: timed(make_step(build_subject(trial), trial, CPU), 1, CPU)):
+    for run in (lambda: static_cost(trial), lambda: time_calls(make_step(build_subject(trial), trial, CPU), 1, CPU)):
         with pytest.raises(zoo.errors.PluginError, match=f"A call of the model was ended by {words}"):
             run()
 

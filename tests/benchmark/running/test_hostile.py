@@ -13,9 +13,10 @@ from torch import nn
 
 import zoo
 from zoo.benchmark.config import load_config
+from zoo.benchmark.running.group_pass import IN_PROCESS
 from zoo.benchmark.running.local import LocalProcesses
 from zoo.benchmark.running.progress import ConsoleWatcher
-from zoo.benchmark.running.sweep import IN_PROCESS, run_sweep
+from zoo.benchmark.running.sweep import run_sweep
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.table import table_of
 

@@ -77,7 +77,7 @@ def check_that_every_trial_is_measured_once(store, rounds=ROUNDS):
     per_trial = select(store, "SELECT count(*), count(DISTINCT round), min(round), max(round) FROM sample GROUP BY run, trial")
     assert per_trial == [(rounds, rounds, 0, rounds - 1)] * TRIALS
     assert select(store, "SELECT count(*), count(finished) FROM run") == [(1, 1)]
-    assert select(store, "SELECT stopped FROM timing") == [("fixed",)] * 2
+    assert select(store, "SELECT stopped FROM trial_group") == [("fixed",)] * 2
     assert select(store, "SELECT count(*) FROM trial WHERE error IS NOT NULL") == [(0,)]
     assert select(store, "PRAGMA integrity_check") == [("ok",)]
     assert select(store, "PRAGMA foreign_key_check") == []

@@ -17,14 +17,14 @@ import zoo
 from zoo.benchmark import BenchConfig, bench
 from zoo.benchmark.config import load_config
 from zoo.benchmark.measuring.jobs import Job
-from zoo.benchmark.messages import Alone, Failed, Working
+from zoo.benchmark.messages import Activity, ColdStart, Failure
 from zoo.benchmark.rounds import rounds_plan
 from zoo.benchmark.running.local import Limits, LocalProcesses
 from zoo.benchmark.running.progress import ConsoleWatcher
 from zoo.benchmark.running.sweep import run_sweep
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.table import table_of
-from zoo.benchmark.trial import trials_of
+from zoo.benchmark.trial import make_trials
 from zoo.common.statistics import estimate_median, estimate_ratio
 from zoo.registry.registry import default_registry
 
@@ -583,12 +583,12 @@ def test_a_group_measures_the_cold_starts_that_are_missing_before_its_rounds(tmp
     """On an accelerator each group is one process, which measures time and memory of its trials."""
     small = pairing("unet-basic", "resnet18") | {"levels": 2}
     config = BenchConfig(name="small", pairings=[small], modes=["inference"], size=[32])
-    base, control = trials_of(config)
+    base, control = make_trials(config)
     plan = rounds_plan(config.model_copy(update={"rounds": ROUNDS}))
-    job = Job(kind="rounds", device="cpu", trials=(base, control), baseline=base.key, cold=(base.key,), plan=plan)
-    messages = [message for message in Job.from_dict(job.as_dict()).messages() if not isinstance(message, Working)]
+    job = Job(kind="rounds", device="cpu", trials=(base, control), baseline=base.key, cold_starts=(base.key,), plan=plan)
+    messages = [message for message in Job.from_dict(job.as_dict()).messages() if not isinstance(message, Activity)]
     alone, *rounds, stopped = messages
-    assert isinstance(alone, Alone)
+    assert isinstance(alone, ColdStart)
     assert (alone.trial, alone.batch) == (base.key, 1)
     assert min(alone.build_seconds, alone.first_seconds, alone.seconds) > 0
     assert [round.number for round in rounds] == list(range(ROUNDS))
@@ -599,10 +599,10 @@ def test_a_group_measures_the_cold_starts_that_are_missing_before_its_rounds(tmp
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
 def test_a_job_for_a_device_that_a_fork_cannot_open_is_done_by_the_process_itself(processes):
     facts = {"name": "small", "pairings": [pairing("unet-basic")], "baseline": BASELINE}
-    trial, *_ = trials_of(BenchConfig(**facts, modes=["inference"], size=[32]))
-    jobs = [Job(kind="alone", device=device, trials=(trial,)) for device in ("cuda", "cpu")]
-    outcomes = [(job.device, message) for job, message in processes.run(jobs) if not isinstance(message, Working)]
+    trial, *_ = make_trials(BenchConfig(**facts, modes=["inference"], size=[32]))
+    jobs = [Job(kind="cold start", device=device, trials=(trial,)) for device in ("cuda", "cpu")]
+    outcomes = [(job.device, message) for job, message in processes.run(jobs) if not isinstance(message, Activity)]
     (first, refused), (second, done) = outcomes
     assert (first, second) == ("cuda", "cpu")
-    assert isinstance(refused, Failed)
-    assert isinstance(done, Alone)
+    assert isinstance(refused, Failure)
+    assert isinstance(done, ColdStart)

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from made_stores import ENVIRONMENT
 
 import zoo
-from zoo.benchmark.messages import Alone, Failed, Rated, Round, Sample, StaticCost
-from zoo.benchmark.store.records import Taken
+from zoo.benchmark.messages import ColdStart, Failure, KernelRate, Round, Sample, StaticCost, Timing
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.trial import Trial
 
@@ -26,7 +26,6 @@ BASIC, BILINEAR, STRANGER = (
     for decoder in ("unet-basic", "unet-bilinear", "not-in-the-run")
 )
 CONFIG = {"name": "small", "rounds": 20}
-ENVIRONMENT = {"device": "cpu"}
 
 
 @pytest.fixture
@@ -53,8 +52,8 @@ def add_round(store, run, number, seconds, *trials, environment=ENVIRONMENT, gro
         Sample(trial=trial.key, slot=slot, calls=3, seconds=seconds, busy_seconds=2 * seconds)
         for slot, trial in enumerate(trials)
     )
-    place = store.place(run, environment)
-    store.add_round(run, group, place, Round(number=number, samples=samples, conditions={"load": 0.5}))
+    id = store.environment_id(run, environment)
+    store.add_round(run, group, id, Round(number=number, samples=samples, conditions={"load": 0.5}))
 
 
 def seconds_of(store, run, group=0):
@@ -74,36 +73,41 @@ def set_owner(path, owner):
 
 def test_what_was_written_is_there_after_reopening(path):
     cost = StaticCost(parameters=3, flops=5, live_bytes=7, step_flops=15, parts={"encoder": 2, "head": 1}, plan={"maps": ["a"]})
-    alone = Alone(trial=BASIC.key, batch=1, build_seconds=0.5, first_seconds=0.25, seconds=0.125, rss_bytes=11)
+    cold_start = ColdStart(trial=BASIC.key, batch=1, build_seconds=0.5, first_seconds=0.25, seconds=0.125, rss_bytes=11)
     with closing(Store(path)) as store:
         run = begin(store).id
         store.add_cost(run, BASIC.key, cost)
-        store.add_alone(run, alone)
-        store.add_smaller(run, Alone(trial=BILINEAR.key, batch=2, build_seconds=1, first_seconds=1, seconds=1))
+        store.add_cold_start(run, cold_start)
+        store.add_smaller_batch(run, ColdStart(trial=BILINEAR.key, batch=2, build_seconds=1, first_seconds=1, seconds=1))
         add_round(store, run, 0, 0.25, BASIC, BILINEAR)
         add_round(store, run, 1, 0.5, BASIC)
-        store.add_failure(run, Failed(trial=BILINEAR.key, kind="crash", error="ValueError: of its own"))
+        store.add_failure(run, Failure(trial=BILINEAR.key, kind="crash", error="ValueError: of its own"))
         store.add_note(run, BASIC.key, "noted")
         store.add_note(run, BASIC.key, "noted")
-        store.add_rate(run, store.place(run, ENVIRONMENT), Rated(kernel="product", dtype="float32", flops_per_second=1e9))
-        store.add_rate(run, store.place(run, ENVIRONMENT), Rated(kernel="convolution", dtype="float32", flops_per_second=2e9))
-        store.stop_group(run, 0, store.place(run, ENVIRONMENT), "precise")
+        store.add_rate(
+            run, store.environment_id(run, ENVIRONMENT), KernelRate(kernel="product", dtype="float32", flops_per_second=1e9)
+        )
+        store.add_rate(
+            run, store.environment_id(run, ENVIRONMENT), KernelRate(kernel="convolution", dtype="float32", flops_per_second=2e9)
+        )
+        store.stop_group(run, 0, store.environment_id(run, ENVIRONMENT), "precise")
     with closing(Store(path)) as store:
         basic, bilinear = store.trials(run)
         assert (basic.key, basic.cost, basic.error, basic.notes) == (BASIC.key, cost, None, ("noted",))
-        assert (basic.alone["build_seconds"], basic.alone["rss_bytes"], basic.facts) == (0.5, 11, BASIC.as_dict())
-        assert Trial.from_dict(basic.facts) == BASIC
+        assert (basic.cold_start, basic.trial) == (cold_start, BASIC)
         assert (bilinear.error, bilinear.failure, bilinear.cost) == ("ValueError: of its own", "crash", None)
-        assert bilinear.smaller["batch"] == 2
+        assert bilinear.smaller_batch.batch == 2
         (group,) = store.groups(run)
         assert group.samples[BASIC.key] == {
-            0: Taken(seconds=0.25, busy_seconds=0.5),
-            1: Taken(seconds=0.5, busy_seconds=1.0),
+            0: Timing(seconds=0.25, busy_seconds=0.5),
+            1: Timing(seconds=0.5, busy_seconds=1.0),
         }
         assert seconds_of(store, run)[1] == {0: 0.25}
         assert (group.stopped, group.rounds, group.environment) == ("precise", 2, ENVIRONMENT)
         assert group.conditions == ({"load": 0.5}, {"load": 0.5})
-        assert store.rates(run) == {(group.place, "float32"): ("convolution", 2e9)}
+        assert store.rates(run) == {
+            (group.environment_id, "float32"): KernelRate(kernel="convolution", dtype="float32", flops_per_second=2e9)
+        }
         found = store.run(run)
         assert (found.name, found.config, found.environment, found.finished) == ("small", CONFIG, ENVIRONMENT, None)
         assert [found.id for found in store.runs()] == [run]
@@ -128,15 +132,15 @@ def test_an_unfinished_run_goes_on_where_it_was(path):
         assert seconds_of(store, again.id) == [{0: 0.1}, {0: 0.1}]
 
 
-def test_of_rounds_measured_in_two_places_those_of_one_count(store):
-    run, elsewhere = begin(store).id, {"device": "cpu", "processor": "another"}
+def test_of_rounds_measured_in_two_environments_those_of_one_count(store):
+    run, elsewhere = begin(store).id, ENVIRONMENT | {"processor": "another"}
     for number in range(3):
         add_round(store, run, number, 0.1, BASIC, BILINEAR, environment=elsewhere)
     for number in range(2):
         add_round(store, run, number, 0.7, BASIC, BILINEAR)
     assert seconds_of(store, run)[0] == {0: 0.1, 1: 0.1, 2: 0.1}
     assert store.groups(run)[0].environment == elsewhere
-    store.stop_group(run, 0, store.place(run, ENVIRONMENT), "budget")
+    store.stop_group(run, 0, store.environment_id(run, ENVIRONMENT), "budget")
     assert seconds_of(store, run)[0] == {0: 0.7, 1: 0.7}
 
 
@@ -147,9 +151,11 @@ def test_a_group_can_be_split_all_or_nothing(store):
 
 
 @pytest.mark.parametrize(
-    ("config", "environment"), [({**CONFIG, "rounds": 40}, ENVIRONMENT), (CONFIG, {"device": "cuda"})], ids=["config", "place"]
+    ("config", "environment"),
+    [({**CONFIG, "rounds": 40}, ENVIRONMENT), (CONFIG, ENVIRONMENT | {"device": "cuda"})],
+    ids=["config", "environment"],
 )
-def test_a_run_of_another_configuration_or_place_starts_afresh(store, config, environment):
+def test_another_configuration_or_environment_starts_a_new_run(store, config, environment):
     first, other = begin(store), begin(store, config, environment)
     assert not other.is_resumed
     assert other.id != first.id

@@ -15,13 +15,13 @@ from rich.console import Console
 
 import zoo
 from zoo.benchmark.config import BenchConfig
-from zoo.benchmark.messages import Alone, Failed, Rated, Round, Sample, StaticCost
+from zoo.benchmark.messages import ColdStart, Failure, KernelRate, Round, Sample, StaticCost
 from zoo.benchmark.running.environment import describe_environment
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.columns import chosen_columns
 from zoo.benchmark.table.document import document
 from zoo.benchmark.table.table import table_of
-from zoo.benchmark.trial import Reference, Trial, blocks_of, trials_of
+from zoo.benchmark.trial import Reference, Trial, make_trials, split_into_blocks
 from zoo.common.grid import FORMATS
 
 ROUNDS = 20
@@ -58,22 +58,22 @@ def table_with(tmp_path):
                 "rounds": ROUNDS,
             }
         )
-        trials = [*trials_of(config), *extra]
+        trials = [*make_trials(config), *extra]
         environment = describe_environment(torch.device("cpu")).as_dict()
         with closing(Store(tmp_path / "store.sqlite")) as store:
             run = store.start_run(name, config.model_dump(mode="json"), environment, trials).id
-            where = store.place(run, environment)
-            store.add_rate(run, where, Rated(kernel="matrix product", dtype="float32", flops_per_second=1e11))
+            where = store.environment_id(run, environment)
+            store.add_rate(run, where, KernelRate(kernel="matrix product", dtype="float32", flops_per_second=1e11))
             for place, trial in enumerate(trials):
                 flops = 10**9 * (place + 1)
                 cost = StaticCost(parameters=1_230_000 + place, flops=flops, step_flops=3 * flops, live_bytes=2**24)
                 store.add_cost(run, trial.key, cost)
-                store.add_alone(
-                    run, Alone(trial=trial.key, batch=1, build_seconds=0.5, first_seconds=0.7, seconds=0.1, rss_bytes=2**25)
+                store.add_cold_start(
+                    run, ColdStart(trial=trial.key, batch=1, build_seconds=0.5, first_seconds=0.7, seconds=0.1, rss_bytes=2**25)
                 )
                 if str(trial.subject) in failed:
-                    store.add_failure(run, Failed(trial=trial.key, kind="error", error=ERROR))
-            for group, block in enumerate(blocks_of(trials)):
+                    store.add_failure(run, Failure(trial=trial.key, kind="error", error=ERROR))
+            for group, block in enumerate(split_into_blocks(trials)):
                 store.add_groups(run, [[trial.key for trial in block]])
                 alive = [trial for trial in block if str(trial.subject) not in failed]
                 for number in range(ROUNDS if alive else 0):

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from zoo.benchmark.analysis.compared_run import By, Change, ComparedRun, find_differences
+from zoo.benchmark.environment import format_device
 from zoo.benchmark.store.records import StoredRun, StoredTrial
 from zoo.benchmark.store.store import Store
-from zoo.benchmark.trial import Reference, Trial, told_block
+from zoo.benchmark.trial import Reference, Trial, format_block
 from zoo.common.statistics import TIE, Estimate, estimate_median, estimate_quotient
 from zoo.errors import OptionError
 
@@ -133,7 +134,7 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
     }
     lacking = {block: reason for block, reason in reasons.items() if reason}
     if by == "ratio" and lacking:
-        lines = "\n".join(f"  {told_block(block)}: {reason}" for block, reason in lacking.items())
+        lines = "\n".join(f"  {format_block(block)}: {reason}" for block, reason in lacking.items())
         raise OptionError(f"--by ratio requires a baseline that both runs measured; use --by latency.\n{lines}")
     compared, uncompared = [], []
     for name in dict.fromkeys((*new.trials, *old.trials)):
@@ -152,7 +153,8 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
             error = new.failed.get(name) or old.failed.get(name)
             uncompared.append(Uncompared(trial=trial, outcome=outcome or "not measured in both", error=error))
     checks, warnings = _check_baselines(old, new, list(reasons), [] if by == "latency" else [*reasons.keys() - lacking.keys()])
-    notes = [f"{told_block(block)}: compared by latency, because {reason}." for block, reason in lacking.items() if by is None]
+    reasons_by_block = lacking.items() if by is None else ()
+    notes = [f"{format_block(block)}: compared by latency, because {reason}." for block, reason in reasons_by_block]
     return Comparison(
         before=old.run,
         after=new.run,
@@ -178,18 +180,15 @@ def _find_outcome(old: ComparedRun, new: ComparedRun, name: str) -> Outcome | No
 
 def _check_devices(old: ComparedRun, new: ComparedRun, shared: Sequence[str]) -> None:
     for name in shared:
-        devices = [{_device(group.environment) for group in side.groups_of(name) if group.environment} for side in (old, new)]
+        devices = [
+            {format_device(group.environment) for group in side.groups_of(name) if group.environment} for side in (old, new)
+        ]
         if all(devices) and devices[0] != devices[1]:
             one, other = (" and ".join(sorted(names)) for names in devices)
             raise OptionError(
                 f"Run {old.run.id} was measured on {one}, run {new.run.id} on {other}: a difference would be the devices', "
                 "not the models'. --different-devices compares them nevertheless."
             )
-
-
-def _device(environment: dict[str, Any]) -> str:
-    threads = f" with {environment['threads']} threads" if environment["device"] == "cpu" else ""
-    return f"{environment['device_name']} ({environment['device']}){threads}"
 
 
 def _explain_missing_ratio(old: ComparedRun, new: ComparedRun, block: tuple[Any, ...]) -> str:
@@ -247,7 +246,7 @@ def _check_baselines(
                 if ratio and not ratio.low <= 1 <= ratio.high:
                     warnings.append(
                         f"In run {side.run.id} the baseline against itself took {ratio.told()} of its time "
-                        f"({told_block(trial.block)}): differences this small mean nothing."
+                        f"({format_block(trial.block)}): differences this small mean nothing."
                     )
     agreeing = []
     for name, trial in new.trials.items():
@@ -255,7 +254,7 @@ def _check_baselines(
         pair = _compare_trial(old, new, name, "ratio") if is_shared else None
         if pair is None:
             continue
-        text = f"{pair.quotient.told()} ({told_block(trial.block)})"
+        text = f"{pair.quotient.told()} ({format_block(trial.block)})"
         if pair.quotient.low <= 1 <= pair.quotient.high:
             agreeing.append(text)
         else:

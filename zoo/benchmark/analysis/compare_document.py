@@ -11,7 +11,7 @@ from typing import Any
 from zoo.benchmark.analysis.compare import VERDICTS, Compared, Comparison, Outcome
 from zoo.benchmark.analysis.compared_run import Change
 from zoo.benchmark.store.records import StoredRun
-from zoo.benchmark.trial import Trial, told_block
+from zoo.benchmark.trial import Trial, format_block, unusual_settings
 from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 from zoo.common.statistics import TIE
 
@@ -84,7 +84,7 @@ def records(comparison: Comparison) -> list[dict[str, Any]]:
 
 def format_trial(trial: Trial) -> str:
     """Return a trial's name within its block, with an unusual memory format or runtime."""
-    unusual = [value for value in (trial.memory_format, trial.runtime) if value not in ("contiguous", "eager")]
+    unusual = unusual_settings(trial.memory_format, trial.runtime)
     return ", ".join((str(trial), *unusual))
 
 
@@ -161,7 +161,7 @@ def _is_by_ratio(comparison: Comparison, block: Sequence[Any]) -> bool:
 
 
 def _format_block(comparison: Comparison, block: Sequence[Any]) -> str:
-    return f"{told_block(block)}: {'time / baseline' if _is_by_ratio(comparison, block) else 'latency'}"
+    return f"{format_block(block)}: {'time / baseline' if _is_by_ratio(comparison, block) else 'latency'}"
 
 
 def _format_change(change: Change) -> str:
@@ -175,7 +175,7 @@ def _failures(comparison: Comparison) -> Iterator[str]:
     for each in comparison.uncompared:
         if each.outcome in ("fails now", "fails still"):
             prefix = "FAILS NOW" if each.outcome == "fails now" else "Fails in both:"
-            yield f"{prefix} {format_trial(each.trial)}, {told_block(each.trial.block)}: {each.error}"
+            yield f"{prefix} {format_trial(each.trial)}, {format_block(each.trial.block)}: {each.error}"
 
 
 def _warnings(comparison: Comparison) -> list[str]:
@@ -197,12 +197,13 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     }
     for each in comparison.uncompared:
         if each.outcome == "failed before":
-            yield f"Fails no longer: {format_trial(each.trial)}, {told_block(each.trial.block)} (in run {before}: {each.error})"
+            trial = f"{format_trial(each.trial)}, {format_block(each.trial.block)}"
+            yield f"Fails no longer: {trial} (in run {before}: {each.error})"
     for outcome, prefix in prefixes.items():
         trials = [each.trial for each in comparison.uncompared if each.outcome == outcome]
         for block in dict.fromkeys(trial.block for trial in trials):
             names = "; ".join(format_trial(trial) for trial in trials if trial.block == block)
-            yield f"{prefix}: {told_block(block)}: {names}."
+            yield f"{prefix}: {format_block(block)}: {names}."
     yield from comparison.notes
     yield (
         f"run {after} / run {before} = the later median over the earlier, and its interval; below 1 is faster in run {after}; "

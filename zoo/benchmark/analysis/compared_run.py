@@ -11,7 +11,7 @@ from zoo.benchmark.rounds import plan_of
 from zoo.benchmark.store.records import StoredGroup, StoredTrial
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.quality import data_content
-from zoo.benchmark.trial import Trial, told_block
+from zoo.benchmark.trial import Trial, format_block
 
 __all__ = ["By", "Change", "ComparedRun", "find_differences"]
 
@@ -41,7 +41,7 @@ class ComparedRun:
         self.stored: dict[str, StoredTrial] = {}
         self.trials: dict[str, Trial] = {}
         for stored in store.trials(run):
-            trial = Trial.from_dict(stored.facts)
+            trial = stored.trial
             name = trial.key if trial.role == "control" else replace(trial, role="candidate").key
             self.stored[name], self.trials[name] = stored, trial
         self.failed = {name: stored.error for name, stored in self.stored.items() if stored.error}
@@ -57,18 +57,16 @@ class ComparedRun:
     def samples(self, name: str, by: By, groups: Sequence[StoredGroup] | None = None) -> list[float]:
         """Return a trial's latencies, or their ratios to the baseline's in the same round; of some groups, or of all."""
         key, baseline = self.stored[name].key, self.baseline(self.trials[name].block)
-        values = []
+        values: list[float] = []
         for group in self.groups_of(name) if groups is None else groups:
-            samples = group.samples[key]
-            base = group.samples.get(self.stored[baseline].key, {}) if baseline else {}
             if by == "latency":
-                values += [samples[number].seconds for number in sorted(samples)]
-            else:
-                values += [samples[number].seconds / base[number].seconds for number in sorted(samples.keys() & base.keys())]
+                values += [timing.seconds for _, timing in sorted(group.samples[key].items())]
+            elif baseline:
+                values += group.ratios(key, self.stored[baseline].key)
         return values
 
     def __str__(self) -> str:
-        blocks = dict.fromkeys(told_block(trial.block) for trial in self.trials.values())
+        blocks = dict.fromkeys(format_block(trial.block) for trial in self.trials.values())
         return f"{sum(trial.role != 'control' for trial in self.trials.values())} trials: {'; '.join(blocks)}"
 
 

@@ -12,7 +12,7 @@ from zoo.benchmark.analysis.recommend import Choice, Exclusion, Pick, Recommenda
 from zoo.benchmark.table import document as table_document
 from zoo.benchmark.table.columns import column_named
 from zoo.benchmark.table.rows import Row
-from zoo.benchmark.trial import BLOCK_FACTS, told_block
+from zoo.benchmark.trial import BLOCK_FACTS, format_block, unusual_settings
 from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 
 __all__ = ["document"]
@@ -22,8 +22,6 @@ NO_QUALITY = (
     "compare their quality on your own images."
 )
 REFERENCE = "a reference, to compare pairings with; zoo.build does not build it"
-DEFAULTS = ("contiguous", "eager")
-"""The memory format and the runtime that a name leaves out."""
 
 
 def document(recommendation: Recommendation) -> Document:
@@ -83,7 +81,7 @@ def _describe(exclusion: Exclusion, choice: Choice) -> str:
 def _heading(recommendation: Recommendation, choice: Choice) -> str:
     run, *block = choice.block
     row = next(row for row in recommendation.table.rows if row.block == choice.block)
-    where = f"{told_block(block)} on {row.device_name} ({row.device})"
+    where = f"{format_block(block)} on {row.device_name} ({row.device})"
     if len({each.block[0] for each in recommendation.choices}) > 1:
         where = f"run {run}, {where}"
     if not choice.measured and not choice.picks:
@@ -124,7 +122,7 @@ def _notes(recommendation: Recommendation) -> Iterator[str]:
 
 
 def _name(row: Row) -> str:
-    return ", ".join((row.name, *(value for value in (row.memory_format, row.runtime) if value not in DEFAULTS)))
+    return ", ".join((row.name, *unusual_settings(row.memory_format, row.runtime)))
 
 
 def _records(recommendation: Recommendation, picks: Sequence[Pick]) -> list[dict[str, Any]]:

@@ -1,46 +1,36 @@
-"""One slot timed: wall-clock time, and how long the device was busy, on the CPU and on accelerators alike."""
+"""Time one slot of calls: wall-clock time, and how long the device was busy, on the CPU and on accelerators alike."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 
 import torch
 
 from zoo.benchmark.measuring.steps import Step
+from zoo.benchmark.messages import Timing
 from zoo.common.foreign_code import no_exits
 
-__all__ = ["Timing", "calls_to_fill_a_slot", "read_clock", "timed"]
+__all__ = ["calls_to_fill_a_slot", "read_clock", "time_calls"]
 
 SLOT_SECONDS = 0.01
-"""What is faster than this is called several times in a row, so that the clock's own cost does not count."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """Seconds a call: by the clock; and of the device, None where it does not tell."""
-
-    seconds: float
-    busy_seconds: float | None
+"""A faster step is called several times in a row, so that the cost of reading the clock does not count."""
 
 
 def read_clock(device: torch.device) -> float:
-    """Return the time in seconds, once the device has done all it was given."""
+    """Wait until the device has finished its work, and return the time in seconds."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return time.perf_counter()
 
 
 @no_exits("A call of the model")
-def timed(step: Step, calls: int, device: torch.device) -> Timing:
-    """Return the mean of some calls in a row, all that the device was given being done.
-
-    The device's own time is the process's CPU time, of all threads, or what lies between two events on an accelerator.
+def time_calls(step: Step, calls: int, device: torch.device) -> Timing:
+    """Return the mean time of some calls in a row, including the work that they leave to the device.
 
     Raises:
         PluginError: the model's code tried to end the program.
-        Exception: what else a call raises.
+        Exception: any other exception of a call.
     """
     if device.type == "cpu":
         began, busy = time.perf_counter(), time.process_time()
@@ -61,11 +51,11 @@ def timed(step: Step, calls: int, device: torch.device) -> Timing:
 
 def calls_to_fill_a_slot(step: Step, device: torch.device) -> int:
     """Return how many calls make a slot that is long enough for the clock."""
-    return max(1, math.ceil(SLOT_SECONDS / max(timed(step, 1, device).seconds, 1e-9)))
+    return max(1, math.ceil(SLOT_SECONDS / max(time_calls(step, 1, device).seconds, 1e-9)))
 
 
 def _event(device: torch.device) -> torch.Event | None:
     try:
         return torch.Event(device=device, enable_timing=True)
-    except (RuntimeError, NotImplementedError):  # a backend whose events keep no time
+    except (RuntimeError, NotImplementedError):  # the events of this backend have no times
         return None

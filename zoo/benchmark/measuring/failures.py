@@ -1,19 +1,19 @@
-"""What a plugin's code raised, as a row's text."""
+"""Exceptions of a plugin's code as failures."""
 
 from __future__ import annotations
 
-from zoo.benchmark.messages import Failed
+from zoo.benchmark.messages import Failure
 from zoo.benchmark.trial import Trial
 from zoo.common.devices import is_out_of_memory
 
-__all__ = ["failed", "told_failure"]
+__all__ = ["failure_of", "format_error"]
 
 
-def told_failure(cause: BaseException) -> str:
-    """Return an exception as one row's text."""
+def format_error(cause: BaseException) -> str:
+    """Return an exception's class and message."""
     return f"{type(cause).__name__}: {cause}".strip()
 
 
-def failed(trial: Trial, cause: BaseException) -> Failed:
-    """Return the message that a trial raised."""
-    return Failed(trial=trial.key, kind="out of memory" if is_out_of_memory(cause) else "error", error=told_failure(cause))
+def failure_of(trial: Trial, cause: BaseException) -> Failure:
+    """Return the failure of a trial that raised an exception."""
+    return Failure(trial=trial.key, kind="out of memory" if is_out_of_memory(cause) else "error", error=format_error(cause))

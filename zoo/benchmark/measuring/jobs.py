@@ -1,4 +1,4 @@
-"""What one process is asked to measure, and the measuring itself, told message by message as it goes."""
+"""The work of one measuring process: what it measures, and the measuring itself, reported message by message."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any, Literal, TypeAlias
 import torch
 import torch.nn.functional as F
 
-from zoo.benchmark.measuring.clock import Timing, calls_to_fill_a_slot, read_clock, timed
+from zoo.benchmark.measuring.clock import calls_to_fill_a_slot, read_clock, time_calls
 from zoo.benchmark.measuring.conditions import Reading, conditions_between
 from zoo.benchmark.measuring.cost import static_cost
-from zoo.benchmark.measuring.failures import failed, told_failure
+from zoo.benchmark.measuring.failures import failure_of, format_error
 from zoo.benchmark.measuring.memory import (
     allocated_bytes,
-    forget_peaks,
     peak_allocated_bytes,
     peak_resident_bytes,
+    reset_peaks,
     resident_bytes,
 )
 from zoo.benchmark.measuring.steps import Step, build_subject, make_step
-from zoo.benchmark.messages import Alone, Counted, Message, Round, Sample, Stopped, Uncounted, Working, message_to
+from zoo.benchmark.messages import Activity, ColdStart, GroupEnd, Message, Round, Sample, TrialCost, UnknownCost, message_to
 from zoo.benchmark.quality import QualityEntry
 from zoo.benchmark.rounds import RoundsPlan
 from zoo.benchmark.trial import Trial
@@ -36,11 +36,11 @@ from zoo.registry.plugin_files import load_plugin_file
 
 __all__ = ["Job", "JobKind", "do_job"]
 
-JobKind: TypeAlias = Literal["count", "alone", "rounds", "train"]
+JobKind: TypeAlias = Literal["count", "cold start", "rounds", "train"]
 
 STEADY_CALLS = 3
 HOG_BYTES = 2**28
-"""A process that a trial has made grow by less than this is not called out of memory for its sake."""
+"""A trial that has made its process grow by less than this is not blamed where the process runs out of memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,20 +48,20 @@ class Job:
     """One process's work.
 
     Attributes:
-        kind: "count", the static pass over the trials; "alone", one trial with the device to itself; "rounds", the trials
-            as one interleaved group; "train", one trial's model trained with the job's seed.
+        kind: "count", the static pass over the trials; "cold start", one trial with the device to itself; "rounds",
+            the trials as one interleaved group; "train", one trial's model trained with the job's seed.
         device: a torch device's name.
         trials: in the order in which they are built.
         plugins: the files that register encoders or decoders.
         threads: torch's CPU threads.
         group: the group's number in the store.
         baseline: the key of the trial that the others are compared with.
-        cold: the keys of those trials of the group whose cold start and memory are measured while they are warmed up.
+        cold_starts: the keys of those trials of the group whose cold start and memory are measured as they are built.
         plan: when the rounds end.
-        taken: seconds a call of the rounds that were done before, by trial.
+        taken: seconds per call of the earlier rounds, by trial.
         first: the number of the next round.
-        spent: seconds that the rounds before took.
-        place: the identity of the environment in which they were done; elsewhere they are worth nothing.
+        spent: seconds that the earlier rounds took.
+        environment: the identity of the environment of the earlier rounds, which do not count in another.
         rates: whether to measure the device's best rates too.
         quality: what a model is trained on, and how.
         data: the digest of what it is trained on.
@@ -76,12 +76,12 @@ class Job:
     seed: int = 0
     group: int = -1
     baseline: str | None = None
-    cold: tuple[str, ...] = ()
+    cold_starts: tuple[str, ...] = ()
     plan: RoundsPlan | None = None
     taken: Mapping[str, list[float]] = field(default_factory=dict)
     first: int = 0
     spent: float = 0.0
-    place: str = ""
+    environment: str = ""
     rates: bool = False
     quality: QualityEntry | None = None
     data: str = ""
@@ -93,35 +93,37 @@ class Job:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Job:
-        """Return the job that `as_dict` made plain."""
+        """Return the job from the plain data that `as_dict` returned."""
         read = {
             "trials": tuple(Trial.from_dict(trial) for trial in facts["trials"]),
             "plugins": tuple(facts["plugins"]),
-            "cold": tuple(facts["cold"]),
+            "cold_starts": tuple(facts["cold_starts"]),
             "plan": RoundsPlan(**facts["plan"]) if facts["plan"] else None,
             "quality": QualityEntry.model_validate(facts["quality"]) if facts["quality"] else None,
         }
         return cls(**{**facts, **read})
 
     def messages(self) -> Iterator[Message]:
-        """Do the work; whatever a plugin's code raises becomes a `Failed`, and the rest goes on."""
+        """Do the work; an exception of a plugin's code becomes a `Failure`, and the rest goes on."""
         device = torch.device(self.device)
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         for plugin in self.plugins:
             load_plugin_file(Path(plugin))
         if self.kind == "count":
-            yield from _count(self.trials, device)
-        elif self.kind == "alone":
-            yield from _alone(self.trials[0], device, self.seed)
+            yield from _compute_costs(self.trials, device)
+        elif self.kind == "cold start":
+            yield from _measure_alone(self.trials[0], device, self.seed)
         elif self.kind == "train":
             assert self.quality is not None
-            from zoo.benchmark.measuring.training import trained  # Lightning, which no other job needs, takes seconds to import
+            from zoo.benchmark.measuring.training import (
+                train_and_test,  # Lightning, which no other job needs, takes seconds to import
+            )
 
-            yield from trained(self.trials[0], self.quality, digest=self.data, device=device, seed=self.seed)
+            yield from train_and_test(self.trials[0], self.quality, digest=self.data, device=device, seed=self.seed)
         else:
             if self.rates:
-                yield from _rates(device, self.trials[0].dtype)
+                yield from _measure_rates(device, self.trials[0].dtype)
             yield from _Rounds(self, device).messages()
 
 
@@ -131,55 +133,55 @@ def do_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield message_to(message)
 
 
-def _count(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:
-    """The static pass: what cannot be built fails before any time is spent on measuring.
+def _compute_costs(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:
+    """Compute each trial's static costs.
 
     A model that is built and cannot run here may still run on the device; then its costs stay unknown.
     """
     for trial in trials:
-        yield Working(trial=trial.key, doing="counting")
+        yield Activity(trial=trial.key, doing="counting")
         try:
             cost = static_cost(trial, device)
         except ZooError as cause:
-            yield failed(trial, cause)
+            yield failure_of(trial, cause)
         except Exception as cause:  # noqa: BLE001 - a plugin's model may raise anything
             if is_out_of_memory(cause):
-                yield failed(trial, cause)
+                yield failure_of(trial, cause)
             else:
-                yield Uncounted(trial=trial.key, reason=told_failure(cause))
+                yield UnknownCost(trial=trial.key, reason=format_error(cause))
         else:
-            yield Counted(trial=trial.key, cost=cost)
+            yield TrialCost(trial=trial.key, cost=cost)
 
 
-def _alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Message]:
-    """One trial from its cold start to its steady state, with the memory that this takes."""
+def _measure_alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Message]:
+    """Measure one trial from its cold start to its steady state, with the memory that this takes."""
     try:
-        yield Working(trial=trial.key, doing="importing")
+        yield Activity(trial=trial.key, doing="importing")
         with suppress(Exception), torch.device("meta"):
-            build_subject(trial)  # imports all that the model needs, which is no part of its cold start or its memory
+            build_subject(trial)  # imports all that the model needs, so that imports do not count as cold start or memory
         _load_libraries(device)
-        yield from _cold_start(trial, device, seed)
-    except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
-        yield failed(trial, cause)
+        yield from _measure_cold_start(trial, device, seed)
+    except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model becomes its row
+        yield failure_of(trial, cause)
 
 
-def _cold_start(trial: Trial, device: torch.device, seed: int) -> Generator[Message, None, Step]:
+def _measure_cold_start(trial: Trial, device: torch.device, seed: int) -> Generator[Message, None, Step]:
     """Build a trial's model and call it a few times, report what that took, and return the step."""
-    forget_peaks(device)
+    reset_peaks(device)
     resident, allocated = resident_bytes(), allocated_bytes(device)
     torch.manual_seed(seed)
-    yield Working(trial=trial.key, doing="building")
+    yield Activity(trial=trial.key, doing="building")
     began = read_clock(device)
     step = make_step(build_subject(trial), trial, device)
     built = read_clock(device) - began
-    yield Working(trial=trial.key, doing="first call")
-    first = timed(step, 1, device)
+    yield Activity(trial=trial.key, doing="first call")
+    first = time_calls(step, 1, device)
     steady = []
     for _ in range(STEADY_CALLS):
-        yield Working(trial=trial.key, doing="next calls")
-        steady.append(timed(step, 1, device).seconds)
+        yield Activity(trial=trial.key, doing="next calls")
+        steady.append(time_calls(step, 1, device).seconds)
     peak_resident, peak_allocated = peak_resident_bytes(), peak_allocated_bytes(device)
-    yield Alone(
+    yield ColdStart(
         trial=trial.key,
         batch=trial.batch,
         build_seconds=built,
@@ -193,7 +195,7 @@ def _cold_start(trial: Trial, device: torch.device, seed: int) -> Generator[Mess
 
 
 def _load_libraries(device: torch.device) -> None:
-    """Load an accelerator's libraries for convolutions and matrix products: neither time nor workspace of any trial."""
+    """Load an accelerator's libraries for convolutions and matrix products, so that no trial is charged for them."""
     if device.type == "cpu":
         return
     image, weight = (torch.ones(shape, device=device, requires_grad=True) for shape in ((1, 8, 8, 8), (8, 8, 3, 3)))
@@ -201,13 +203,13 @@ def _load_libraries(device: torch.device) -> None:
     (rows.T @ rows).sum().backward()  # type: ignore[no-untyped-call]
 
 
-def _rates(device: torch.device, dtype: str) -> Iterator[Message]:
+def _measure_rates(device: torch.device, dtype: str) -> Iterator[Message]:
     from zoo.benchmark.measuring.peak_rates import (
         measure_rates,  # brings torch.utils.benchmark, which looks for a CUDA toolkit and complains
     )
 
-    yield Working(trial=None, doing=f"measuring the device's best rates in {dtype}")
-    with suppress(RuntimeError):  # a device that is too small or too new for one of the kernels; the rows do without the rest
+    yield Activity(trial=None, doing=f"measuring the device's best rates in {dtype}")
+    with suppress(RuntimeError):  # the device is too small or too new for one of the kernels; the remaining rates are left out
         yield from measure_rates(device, dtype)
 
 
@@ -224,23 +226,23 @@ class _Rounds:
         self.grown: dict[str, int] = {}
 
     def messages(self) -> Iterator[Message]:
-        """Yield the rounds; end without `Stopped` where a trial left the device unusable, for a new process to go on."""
+        """Yield the rounds; end without `GroupEnd` where a trial left the device unusable, for a new process to go on."""
         _load_libraries(self.device)
         for trial in self.job.trials:
-            yield Working(trial=trial.key, doing="warming up", hog=self._hog())
+            yield Activity(trial=trial.key, doing="warming up", hog=self._hog())
             with self._watched(trial):
                 try:
                     yield from self._prepare(trial)
-                except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
-                    yield failed(trial, cause)
+                except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model becomes its row
+                    yield failure_of(trial, cause)
                     if not is_usable(self.device):
                         return
-        self.grown.clear()  # what models need is no growth
+        self.grown.clear()  # building a model needs memory; only growth in later rounds is a leak
         number, seconds = self.job.first, self.job.spent
         while self.ready:
             reason = self.plan.stop(self._alive(), self._baseline(), rounds=number, seconds=seconds)
             if reason:
-                yield Stopped(reason=reason, rounds=number)
+                yield GroupEnd(reason=reason, rounds=number)
                 return
             done = yield from self._round(number)
             if done is None:
@@ -251,8 +253,8 @@ class _Rounds:
 
     def _prepare(self, trial: Trial) -> Iterator[Message]:
         """Build a trial's model and warm it up; measure its cold start and memory where that is not done yet."""
-        if trial.key in self.job.cold:
-            step = yield from _cold_start(trial, self.device, self.job.seed)
+        if trial.key in self.job.cold_starts:
+            step = yield from _measure_cold_start(trial, self.device, self.job.seed)
         else:
             torch.manual_seed(self.job.seed)
             step = make_step(build_subject(trial), trial, self.device)
@@ -268,18 +270,19 @@ class _Rounds:
         samples = []
         before, began = Reading.now(), time.perf_counter()
         for slot, trial in enumerate(order):
-            yield Working(trial=trial.key, doing=f"round {number + 1}", hog=self._hog())
+            yield Activity(trial=trial.key, doing=f"round {number + 1}", hog=self._hog())
             step, calls = self.ready[trial.key]
             with self._watched(trial):
                 try:
-                    taken = timed(step, calls, self.device)
-                except Exception as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
+                    timing = time_calls(step, calls, self.device)
+                except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model becomes its row
                     del self.ready[trial.key]
-                    yield failed(trial, cause)
+                    yield failure_of(trial, cause)
                     if not is_usable(self.device):
                         return None
                 else:
-                    samples.append(_sample(trial, slot, calls, taken))
+                    seconds, busy_seconds = timing.seconds, timing.busy_seconds
+                    samples.append(Sample(trial=trial.key, slot=slot, calls=calls, seconds=seconds, busy_seconds=busy_seconds))
         elapsed = time.perf_counter() - began
         conditions = conditions_between(before, Reading.now()).as_dict() | {"seconds": elapsed}
         for sample in samples:
@@ -301,7 +304,7 @@ class _Rounds:
 
 
 class _Growth:
-    """Counts by how much a trial's turns made the process grow."""
+    """Adds up by how much a trial makes the process grow."""
 
     def __init__(self, grown: dict[str, int], key: str) -> None:
         self.grown = grown
@@ -312,7 +315,3 @@ class _Growth:
 
     def __exit__(self, *_: object) -> None:
         self.grown[self.key] = self.grown.get(self.key, 0) + resident_bytes() - self.before
-
-
-def _sample(trial: Trial, slot: int, calls: int, taken: Timing) -> Sample:
-    return Sample(trial=trial.key, slot=slot, calls=calls, seconds=taken.seconds, busy_seconds=taken.busy_seconds)

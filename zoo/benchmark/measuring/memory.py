@@ -1,4 +1,4 @@
-"""How much memory a process and a device hold."""
+"""Read how much memory a process and a device hold."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 __all__ = [
     "allocated_bytes",
     "available_bytes",
-    "forget_peaks",
     "peak_allocated_bytes",
     "peak_resident_bytes",
+    "reset_peaks",
     "resident_bytes",
 ]
 
@@ -26,9 +26,9 @@ CGROUP = Path("/sys/fs/cgroup")
 def available_bytes(device: torch.device | None = None) -> int:
     """Return how many bytes may still be taken: of the machine or the container around it, or of the accelerator."""
     if device is not None and device.type != "cpu":
-        told: Callable[..., tuple[int, int]] | None = getattr(torch.get_device_module(device), "mem_get_info", None)
-        if told is not None:
-            return told(device)[0]
+        read: Callable[..., tuple[int, int]] | None = getattr(torch.get_device_module(device), "mem_get_info", None)
+        if read is not None:
+            return read(device)[0]
     free = int(psutil.virtual_memory().available)
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
@@ -44,8 +44,8 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def forget_peaks(device: torch.device) -> None:
-    """Reset the peaks that `peak_resident_bytes` and `peak_allocated_bytes` return; free what nothing refers to first."""
+def reset_peaks(device: torch.device) -> None:
+    """Reset the peaks that `peak_resident_bytes` and `peak_allocated_bytes` return; free unreferenced memory first."""
     gc.collect()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
@@ -56,7 +56,7 @@ def forget_peaks(device: torch.device) -> None:
 
 
 def peak_resident_bytes() -> int | None:
-    """Return the most resident memory of this process since its peaks were forgotten; None where the system does not tell."""
+    """Return the most resident memory of this process since `reset_peaks`; None where the system does not count it."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
@@ -70,7 +70,7 @@ def allocated_bytes(device: torch.device) -> int | None:
 
 
 def peak_allocated_bytes(device: torch.device) -> int | None:
-    """Return the most bytes that tensors held on the accelerator since the peaks were reset; None as above."""
+    """Return the most bytes that tensors held on the accelerator since `reset_peaks`; None as above."""
     return _counter(device, "max_memory_allocated")
 
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from zoo.benchmark.measuring.clock import read_clock
-from zoo.benchmark.messages import Rated
+from zoo.benchmark.measuring.clock import read_clock, time_calls
+from zoo.benchmark.messages import KernelRate
 
 __all__ = ["best_rate", "measure_rates"]
 
@@ -27,7 +27,7 @@ UNSUPPORTED = (RuntimeError, TypeError, AssertionError)
 Call: TypeAlias = Callable[[], Tensor]
 
 
-def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> Iterator[Rated]:
+def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> Iterator[KernelRate]:
     """Yield the rate of each kernel in "float32" or "bfloat16", measured for about `seconds` once it is warm.
 
     No single kernel is the fastest everywhere: on some processors a convolution beats the matrix product, and which layout it
@@ -38,10 +38,10 @@ def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> 
     for kernel in _kernels(device):
         fastest = _fastest_call(kernel, device, getattr(torch, dtype), seconds)
         if fastest is not None:
-            yield Rated(kernel=kernel.name, dtype=dtype, flops_per_second=kernel.flops / fastest)
+            yield KernelRate(kernel=kernel.name, dtype=dtype, flops_per_second=kernel.flops / fastest)
 
 
-def best_rate(rates: Iterable[Rated]) -> Rated | None:
+def best_rate(rates: Iterable[KernelRate]) -> KernelRate | None:
     """Return the highest of the rates, None if there is none."""
     return max(rates, key=lambda rate: rate.flops_per_second, default=None)
 
@@ -144,13 +144,7 @@ def _is_quick(kernel: _Kernel, device: torch.device, dtype: torch.dtype) -> bool
     smaller = kernel.smaller()
     call = smaller.prepared(device, dtype)
     longest = LONGEST_CALL * smaller.flops / kernel.flops
-    return any(_seconds_of(call, device) < longest for _ in range(4))  # the first is cold, others may be disturbed
-
-
-def _seconds_of(call: Call, device: torch.device) -> float:
-    began = read_clock(device)
-    call()
-    return read_clock(device) - began
+    return any(time_calls(call, 1, device).seconds < longest for _ in range(4))  # the first is cold, others may be disturbed
 
 
 def _noise(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:

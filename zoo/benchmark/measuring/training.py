@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from zoo.benchmark.measuring.failures import failed
+from zoo.benchmark.measuring.failures import failure_of
 from zoo.benchmark.measuring.steps import build_subject
-from zoo.benchmark.messages import Message, Trained, Working
+from zoo.benchmark.messages import Activity, Message, TrainingResult
 from zoo.benchmark.quality import QualityEntry
 from zoo.benchmark.trial import Trial
 from zoo.data.baselines import BASELINES
@@ -31,7 +31,7 @@ from zoo.training.result import TrainResult
 from zoo.training.sampling import seed_of
 from zoo.training.scores import Scores, score_predictor
 
-__all__ = ["floor_scores", "open_quality_data", "trained"]
+__all__ = ["floor_scores", "open_quality_data", "train_and_test"]
 
 TELL_SECONDS = 0.5
 WARM_STEPS, TIMED_STEPS = 3, 8
@@ -53,7 +53,7 @@ def floor_scores(data: SegmentationData, name: str) -> Scores:
     return score_predictor(data, BASELINES[name](data))
 
 
-def trained(trial: Trial, plan: QualityEntry, *, digest: str, device: torch.device, seed: int) -> Iterator[Message]:
+def train_and_test(trial: Trial, plan: QualityEntry, *, digest: str, device: torch.device, seed: int) -> Iterator[Message]:
     """Train and test; say every half second what is being done, in another thread than the one that does it.
 
     Args:
@@ -73,17 +73,17 @@ def trained(trial: Trial, plan: QualityEntry, *, digest: str, device: torch.devi
             raise _AbandonedError
         if time.monotonic() - last > TELL_SECONDS:
             last = time.monotonic()
-            told.put(Working(trial=trial.key, doing=f"training with seed {seed}, {doing}"))
+            told.put(Activity(trial=trial.key, doing=f"training with seed {seed}, {doing}"))
 
     def work() -> None:
         try:
             told.put(_trained(trial, plan, digest, device, seed, tell))
         except BaseException as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
-            told.put(failed(trial, cause))
+            told.put(failure_of(trial, cause))
         finally:
             told.put(None)
 
-    yield Working(trial=trial.key, doing=f"training with seed {seed}, building")
+    yield Activity(trial=trial.key, doing=f"training with seed {seed}, building")
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
     try:
@@ -104,7 +104,7 @@ class _EnoughError(Exception):
 
 def _trained(
     trial: Trial, plan: QualityEntry, digest: str, device: torch.device, seed: int, tell: Callable[[str], None]
-) -> Trained:
+) -> TrainingResult:
     data = open_quality_data(plan)
     if data.fingerprint and data.fingerprint.digest != digest:
         raise DataError(f"{data.name} has changed since the run began, or differs on this machine. Begin another run.")
@@ -118,7 +118,7 @@ def _trained(
 
     steps = plan.budget if isinstance(plan.budget, int) else _steps_in(plan.seconds or 0.0, run, tell)
     result = run(steps, tell)
-    return Trained(
+    return TrainingResult(
         trial=trial.key,
         seed=seed,
         steps=result.steps,

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import PurePath
 from typing import Any
 
-from zoo.benchmark.quality import told_budget
+from zoo.benchmark.quality import format_budget
 from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.table.table import Table
 
@@ -87,7 +87,7 @@ def _describe_config(config: Mapping[str, Any]) -> dict[str, str]:
     }
     if quality:
         task = PurePath(quality["data"]["source"]).name
-        facts["quality"] = f"{task}, {told_budget(quality, ())}, {quality['seeds']} seeds"
+        facts["quality"] = f"{task}, {format_budget(quality, ())}, {quality['seeds']} seeds"
     return {name: fact for name, fact in facts.items() if fact not in ("contiguous", "eager")}
 
 

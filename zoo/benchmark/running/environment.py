@@ -1,4 +1,4 @@
-"""Where a run takes place: device, processor, threads, versions, commit."""
+"""Read the environment of this process: device, processor, threads, versions, commit."""
 
 from __future__ import annotations
 
@@ -7,50 +7,27 @@ import os
 import platform
 import re
 import subprocess
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 
 import zoo
+from zoo.benchmark.environment import Environment
 from zoo.registry.discovery import OWN_DISTRIBUTION
 from zoo.registry.registry import default_registry
 
-__all__ = ["Environment", "code_version", "describe_environment"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
-    """The facts that a measurement depends on beside the trial's own."""
-
-    device: str
-    device_name: str
-    processor: str
-    cores: int
-    memory_gib: float
-    driver: str
-    threads: int
-    system: str
-    python: str
-    versions: tuple[tuple[str, str], ...]
-    commit: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"versions": dict(self.versions)}
+__all__ = ["code_version", "describe_environment"]
 
 
 def describe_environment(device: torch.device) -> Environment:
     """Return the facts of this process and machine."""
     processor = _processor()
-    named = None if device.type == "cpu" else getattr(torch.get_device_module(device), "get_device_name", None)
-    name = named(device) if named else processor  # Apple's MPS has no name of its own
+    read_name = None if device.type == "cpu" else getattr(torch.get_device_module(device), "get_device_name", None)
     return Environment(
         device=device.type,
-        device_name=name,
+        device_name=read_name(device) if read_name else processor,  # Apple's MPS has no name of its own
         processor=processor,
         cores=os.cpu_count() or 1,
         memory_gib=round(_memory_bytes(device) / 2**30, 1),
@@ -65,22 +42,22 @@ def describe_environment(device: torch.device) -> Environment:
 
 def _memory_bytes(device: torch.device) -> int:
     """Return how much memory the accelerator has, else the machine."""
-    told = None if device.type == "cpu" else getattr(torch.get_device_module(device), "get_device_properties", None)
-    properties = told(device) if told else None
+    read = None if device.type == "cpu" else getattr(torch.get_device_module(device), "get_device_properties", None)
+    properties = read(device) if read else None
     return int(getattr(properties, "total_memory", 0) or psutil.virtual_memory().total)
 
 
 def _driver(device: torch.device) -> str:
-    """Return what drives an NVIDIA or AMD accelerator; "" for others, which torch does not tell of."""
+    """Return the driver of an NVIDIA or AMD accelerator; "" for others, of which torch does not know it."""
     if device.type != "cuda":
         return ""
     runtime = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
     try:
-        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout.split()
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        versions = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split()
     except (OSError, subprocess.SubprocessError):
         return runtime
-    return f"{told[0]}, {runtime}" if told else runtime
+    return f"{versions[0]}, {runtime}" if versions else runtime
 
 
 def _processor() -> str:
@@ -88,32 +65,32 @@ def _processor() -> str:
     if info.is_file() and (match := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
         return match.group(1).strip()
     if platform.system() == "Darwin":
-        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
-        if asked.stdout.strip():
-            return asked.stdout.strip()
+        done = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
+        if done.stdout.strip():
+            return done.stdout.strip()
     return platform.processor() or platform.machine() or "unknown processor"
 
 
-def _versions() -> tuple[tuple[str, str], ...]:
-    """Return the versions of this distribution, what it requires, and the distributions that bring plugins."""
+def _versions() -> dict[str, str]:
+    """Return the versions of this distribution, its requirements, and the distributions that bring plugins."""
     required = [
         re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requires(OWN_DISTRIBUTION) or () if "extra ==" not in line
     ]
-    found = {plugin.distribution: plugin.version for plugin in default_registry().found}
+    versions = {plugin.distribution: plugin.version for plugin in default_registry().found}
     for name in {OWN_DISTRIBUTION, *required}:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    found["torch"] = torch.__version__
-    return tuple(sorted(found.items()))
+            versions[name] = "not installed"
+    versions["torch"] = torch.__version__
+    return dict(sorted(versions.items()))
 
 
 CHECKOUT = Path(zoo.__file__).parents[1]
 
 
 def code_version(root: Path = CHECKOUT) -> str:
-    """Return the checkout's commit, with a hash of what differs from it in the code; empty outside a checkout."""
+    """Return the checkout's commit, with a hash of the changes to its code; empty outside a checkout."""
     if not (root / ".git").exists():
         return ""
     code = ("--", "zoo", "plugins")

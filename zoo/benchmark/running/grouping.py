@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from zoo.benchmark.trial import Trial
 
-__all__ = ["packed"]
+__all__ = ["pack_groups"]
 
 
-def packed(block: Sequence[Trial], live_bytes: Mapping[str, int | None], *, most: int, room: int) -> list[list[str]]:
+def pack_groups(block: Sequence[Trial], live_bytes: Mapping[str, int | None], *, most: int, room: int) -> list[list[str]]:
     """Return groups of keys, each with the block's baseline first and its control last.
 
     Args:

@@ -13,7 +13,7 @@ import psutil
 
 from zoo.benchmark.measuring.jobs import Job
 from zoo.benchmark.measuring.memory import available_bytes
-from zoo.benchmark.messages import Failed, FailureKind, Message, Working, message_from
+from zoo.benchmark.messages import Activity, Failure, FailureKind, Message, message_from
 from zoo.common.child_process import ChildProcess, StepTimer, Task, describe_end
 from zoo.errors import ZooError
 
@@ -41,7 +41,7 @@ class Executor(Protocol):
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
         """Yield what each job tells as it goes, and ask for the next only when one is done, if it does one at a time.
 
-        A job that ends early, because its process does, ends with a `Failed` for the trial that it ended for.
+        A job that ends early, because its process does, ends with a `Failure` for the trial that it ended for.
         """
 
 
@@ -85,7 +85,7 @@ class LocalProcesses:
         try:
             for facts in child.run(task, watch):
                 message = message_from(facts)
-                if isinstance(message, Working):
+                if isinstance(message, Activity):
                     watch.working = message
                 yield message
         except GeneratorExit:
@@ -110,7 +110,7 @@ class _Watch:
         self._timer = StepTimer(limits.step_seconds)
         self._memory = limits.memory_bytes or int(SHARE_OF_MEMORY * available_bytes())
         self._kills = _kernel_kills()
-        self.working = Working(trial=None, doing="starting")
+        self.working = Activity(trial=None, doing="starting")
         self.verdict: tuple[FailureKind, str] | None = None
 
     def heard(self) -> None:
@@ -133,7 +133,7 @@ class _Watch:
                 return True
         return False
 
-    def failure(self, status: int | None, last_words: str) -> Failed:
+    def failure(self, status: int | None, last_words: str) -> Failure:
         """Return what became of a process that ended before its job was done.
 
         Raises:
@@ -145,7 +145,7 @@ class _Watch:
             trial = self.working.hog
         if trial is None:
             raise ZooError(f"The process that measures failed while {self.working.doing}: {error}")
-        return Failed(trial=trial, kind=kind, error=error)
+        return Failure(trial=trial, kind=kind, error=error)
 
     def _death(self, status: int | None, last_words: str) -> tuple[FailureKind, str]:
         if status == -signal.SIGKILL and _kernel_kills() > self._kills:

@@ -10,10 +10,10 @@ from zoo.registry.discovery import LOCAL, OWN_DISTRIBUTION
 from zoo.registry.registry import Entry, Kind, default_registry
 from zoo.registry.specs import DecoderSpec, EncoderSpec
 
-__all__ = ["made_here", "modules_to_import", "own_modules"]
+__all__ = ["is_made_here", "modules_to_import", "own_modules"]
 
 
-def made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool:
+def is_made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool:
     """Whether only this process can make the model: something of it was registered by a script or a notebook's cell.
 
     Args:

@@ -1,87 +1,48 @@
-"""Runs, groups and trials as the results store has them. Torch-free."""
+"""Runs, groups, trials and trainings as the results store has them; all facts are validated as they are read. Torch-free."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
-from zoo.benchmark.messages import FailureKind, StaticCost, StopReason
+from zoo.benchmark.messages import ColdStart, FailureKind, StaticCost, StopReason, Timing
+from zoo.benchmark.trial import Trial
 
-__all__ = [
-    "AloneFacts",
-    "EnvironmentFacts",
-    "QualityFacts",
-    "StoredGroup",
-    "StoredQuality",
-    "StoredRun",
-    "StoredTrial",
-    "Taken",
-    "read_facts",
-]
+__all__ = ["StoredGroup", "StoredQuality", "StoredRun", "StoredTrial", "TrainingFacts", "read_facts"]
 
 _T = TypeVar("_T")
 
 
-class _Facts(BaseModel):
-    """The types of what is read of a mapping, each where it is there; what else stands there is kept."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class EnvironmentFacts(_Facts):
-    """Where something was measured, as far as it is read."""
-
-    device: str = ""
-    device_name: str = ""
-    processor: str = ""
-    cores: int = 0
-    memory_gib: FiniteFloat = 0.0
-    threads: int = 0
-    versions: dict[str, str] = {}
-    commit: str = ""
-
-
-class AloneFacts(_Facts):
-    """What a trial took alone."""
-
-    trial: str = ""
-    batch: int = 0
-    build_seconds: FiniteFloat = 0.0
-    first_seconds: FiniteFloat = 0.0
-    seconds: FiniteFloat = 0.0
-    rss_bytes: int | None = None
-    allocated_bytes: int | None = None
-
-
-class ScoreFacts(_Facts):
-    """How good a model is, as far as it is read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreFacts:
+    """The scores of a model, as far as the table shows them."""
 
     miou: FiniteFloat
-    iou: list[FiniteFloat | None]
+    iou: tuple[FiniteFloat | None, ...]
 
 
-class QualityFacts(_Facts):
-    """What a training came to, as far as it is read; a look-up has scores alone."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFacts:
+    """The result of a training, as far as the table shows it; a floor has scores alone."""
 
     scores: ScoreFacts
-    classes: list[str] = []
+    classes: tuple[str, ...] = ()
     steps: int = 0
     seconds: FiniteFloat = 0.0
 
 
 def read_facts(kind: type[_T], text: object) -> _T:
-    """Return what a column's JSON says, of just these types.
+    """Return the facts of a column's JSON, which must have exactly these types.
 
     Raises:
-        ValueError: it is no JSON, or of other types.
+        ValueError: it is not JSON, or its types are others.
     """
     if not isinstance(text, str):
-        raise ValueError(f"JSON is text; found {text!r:.80}")
+        raise ValueError(f"JSON must be text; found {text!r:.80}")
     try:
         return cast("_T", _adapter(cast("Any", kind)).validate_json(text, strict=True))
     except ValidationError as cause:
@@ -97,7 +58,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def _check_text(owner: object, *names: str) -> None:
     for name in names:
         if not isinstance(getattr(owner, name), str):
-            raise TypeError(f"{name} is text; found {getattr(owner, name)!r:.80}")
+            raise TypeError(f"{name} must be text; found {getattr(owner, name)!r:.80}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,27 +78,14 @@ class StoredRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """What one round took of a trial: seconds a call, by the clock and of the device."""
-
-    seconds: float
-    busy_seconds: float | None
-
-    def __post_init__(self) -> None:
-        for name, value in (("seconds", self.seconds), ("busy_seconds", self.busy_seconds or 0.0)):
-            if not isinstance(value, float | int) or not math.isfinite(value) or value < 0:
-                raise ValueError(f"a sample's {name} is {value!r:.80}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGroup:
-    """A group as far as it is measured.
+    """A group with the rounds that are done.
 
     Attributes:
         trials: keys, the baseline's and its control's among them.
         stopped: why its rounds ended; None while they go on.
-        environment: where the rounds that count were measured; None before the first.
-        place: the same as the store numbers it.
+        environment: of the rounds that count; None before the first.
+        environment_id: the same as the store numbers it.
         samples: by trial's key and round.
         conditions: how quiet the machine was, round by round.
     """
@@ -146,8 +94,8 @@ class StoredGroup:
     trials: tuple[str, ...]
     stopped: str | None
     environment: dict[str, Any] | None
-    place: int | None
-    samples: Mapping[str, Mapping[int, Taken]]
+    environment_id: int | None
+    samples: Mapping[str, Mapping[int, Timing]]
     conditions: tuple[Mapping[str, float | None], ...]
 
     def __post_init__(self) -> None:
@@ -159,12 +107,25 @@ class StoredGroup:
         """How many rounds are done."""
         return len(self.conditions)
 
+    def ratios(self, trial: str, baseline: str, fact: str = "seconds") -> list[float]:
+        """Return a trial's times over the baseline's, of the rounds that measured both.
+
+        Args:
+            trial: its key.
+            baseline: the key of the trial to compare with.
+            fact: "seconds" or "busy_seconds"; rounds in which one of the two is unknown or zero are left out.
+        """
+        own, base = self.samples.get(trial, {}), self.samples.get(baseline, {})
+        rounds = sorted(own.keys() & base.keys())
+        pairs = [(getattr(own[number], fact), getattr(base[number], fact)) for number in rounds]
+        return [time / base_time for time, base_time in pairs if time is not None and base_time]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredQuality:
-    """What one training came to: its result as plain data, or its error."""
+    """One training's result, or its error."""
 
-    result: Mapping[str, Any] | None
+    result: TrainingFacts | None
     error: str | None
 
     def __post_init__(self) -> None:
@@ -174,18 +135,23 @@ class StoredQuality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTrial:
-    """A trial with what is known of it beside its samples."""
+    """A trial with all that is known of it except its samples.
+
+    Attributes:
+        smaller_batch: the cold start at a smaller batch, after the trial's own ran out of memory.
+        failure: the kind of `error`.
+    """
 
     key: str
-    facts: dict[str, Any]
+    trial: Trial
     cost: StaticCost | None = None
-    alone: Mapping[str, Any] | None = None
-    smaller: Mapping[str, Any] | None = None
-    failure: str | None = None
+    cold_start: ColdStart | None = None
+    smaller_batch: ColdStart | None = None
+    failure: FailureKind | None = None
     error: str | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_text(self, "key", *([] if self.error is None else ["error"]))
         if self.failure not in (None, *get_args(FailureKind)):
-            raise ValueError(f"failure is one of {', '.join(get_args(FailureKind))}; found {self.failure!r:.80}")
+            raise ValueError(f"failure must be one of {', '.join(get_args(FailureKind))}; found {self.failure!r:.80}")

@@ -11,20 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, FiniteFloat
+from pydantic import FiniteFloat
 
-from zoo.benchmark.messages import Alone, Failed, Rated, Round, StaticCost
+from zoo.benchmark.environment import Environment
+from zoo.benchmark.messages import ColdStart, Failure, KernelRate, Round, StaticCost, Timing
 from zoo.benchmark.store.database import Database
 from zoo.benchmark.store.lease import is_alive, owner
 from zoo.benchmark.store.records import (
-    AloneFacts,
-    EnvironmentFacts,
-    QualityFacts,
     StoredGroup,
     StoredQuality,
     StoredRun,
     StoredTrial,
-    Taken,
+    TrainingFacts,
     read_facts,
 )
 from zoo.benchmark.trial import Trial, digest
@@ -55,7 +53,7 @@ class Store:
                 f"The results store {path} cannot be read: {cause.strerror}. --store PATH names another."
             ) from cause
         self._db = Database(path)
-        self._read: int | None = None
+        self._latest_read: int | None = None
 
     def close(self) -> None:
         """Close the file."""
@@ -63,22 +61,23 @@ class Store:
 
     @contextmanager
     def reading(self, run: int | None = None) -> Iterator[None]:
-        """Tell of facts that cannot be read or shown whose they are: of this run, or by default of that which was read last.
+        """Report facts that cannot be read or shown as those of this run, or by default of the run that was read last.
 
         Raises:
             StoreError: within, something other than a `ZooError` was raised: facts are missing or of other types.
         """
-        self._read = self._read if run is None else run
+        self._latest_read = self._latest_read if run is None else run
         try:
             with self._db.guarded():
                 yield
         except ZooError:
             raise
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as cause:
-            told = "" if self._read is None else f": run {self._read}"
+            where = "" if self._latest_read is None else f": run {self._latest_read}"
             raise StoreError(
-                f"The results store {self.path}{told} holds facts that cannot be read ({type(cause).__name__}: {cause}): it is "
-                "damaged, or another program wrote to it. Read another run or copy of it, or measure again into a new --store."
+                f"The results store {self.path}{where} holds facts that cannot be read ({type(cause).__name__}: {cause}): "
+                "it is damaged, or another program wrote to it. Read another run or copy of it, or measure again into a new "
+                "--store."
             ) from cause
 
     def start_run(self, name: str, config: dict[str, Any], environment: dict[str, Any], trials: list[Trial]) -> StoredRun:
@@ -91,8 +90,8 @@ class Store:
             unfinished = self._db.execute(
                 "SELECT id, owner FROM run WHERE identity = ? AND finished IS NULL ORDER BY id DESC", (identity,)
             ).fetchall()
-            for run, measures in unfinished:
-                if not is_alive(measures):
+            for run, measuring in unfinished:
+                if not is_alive(measuring):
                     self._db.execute("UPDATE run SET owner = ? WHERE id = ?", (owner(), run))
                     return self._run(run, is_resumed=True)
             cursor = self._db.execute(
@@ -107,7 +106,7 @@ class Store:
             return self._run(run, is_resumed=False)
 
     def finish_run(self, run: int) -> None:
-        """Mark a run as complete, so that the next one starts afresh."""
+        """Mark a run as complete, so that the same configuration starts a new one."""
         with self._db.transaction():
             self._db.execute("UPDATE run SET finished = ? WHERE id = ?", (_now(), run))
 
@@ -124,100 +123,120 @@ class Store:
 
     def trials(self, run: int) -> list[StoredTrial]:
         """Return a run's trials in their order."""
-        asked = "SELECT key, facts, cost, alone, smaller, failure, error, notes FROM trial WHERE run = ? ORDER BY position"
+        query = """
+            SELECT key, facts, cost, cold_start, smaller_batch, failure, error, notes
+            FROM trial WHERE run = ? ORDER BY position
+        """
         with self.reading(run):
             return [
                 StoredTrial(
                     key=key,
-                    facts=Trial.from_dict(read_facts(dict[str, Any], facts)).as_dict(),
+                    trial=Trial.from_dict(read_facts(dict[str, Any], facts)),
                     cost=None if cost is None else read_facts(StaticCost, cost),
-                    alone=None if alone is None else _plain(AloneFacts, alone),
-                    smaller=None if smaller is None else _plain(AloneFacts, smaller),
+                    cold_start=None if cold_start is None else read_facts(ColdStart, cold_start),
+                    smaller_batch=None if smaller_batch is None else read_facts(ColdStart, smaller_batch),
                     failure=failure,
                     error=error,
                     notes=tuple(read_facts(list[str], notes)),
                 )
-                for key, facts, cost, alone, smaller, failure, error, notes in self._db.execute(asked, (run,)).fetchall()
+                for key, facts, cost, cold_start, smaller_batch, failure, error, notes in self._db.execute(query, (run,))
             ]
 
     def groups(self, run: int) -> list[StoredGroup]:
-        """Return a run's groups in their order, each with the samples of one place: where most of its rounds were measured."""
+        """Return a run's groups in their order, each with the rounds of one environment: the one with most of its rounds."""
         with self.reading(run):
-            places = dict(self._db.execute("SELECT id, environment FROM place WHERE run = ?", (run,)).fetchall())
-            rounds: dict[int, dict[int, list[Mapping[str, float | None]]]] = {}
-            asked = "SELECT timing, place, conditions FROM round WHERE run = ? ORDER BY number"
-            for number, place, conditions in self._db.execute(asked, (run,)):
-                rounds.setdefault(number, {}).setdefault(place, []).append(
-                    read_facts(dict[str, FiniteFloat | None], conditions)
-                )
-            samples: dict[tuple[int, int], dict[str, dict[int, Taken]]] = {}
-            asked = "SELECT timing, place, trial, round, seconds, busy_seconds FROM sample WHERE run = ? ORDER BY round"
-            for number, place, key, turn, seconds, busy in self._db.execute(asked, (run,)):
-                taken = Taken(seconds=seconds, busy_seconds=busy)
-                samples.setdefault((number, place), {}).setdefault(key, {})[turn] = taken
-            found = []
-            asked = "SELECT number, trials, stopped, place FROM timing WHERE run = ? ORDER BY number"
-            for number, trials, stopped, chosen in self._db.execute(asked, (run,)).fetchall():
-                done = rounds.get(number, {})
-                place = chosen if chosen is not None else max(done, key=lambda where: len(done[where]), default=None)
-                found.append(
+            # Rounds and samples are read in one query each: one per group would take most of the time of a large run.
+            conditions: dict[int, dict[int, list[Mapping[str, float | None]]]] = {}
+            query = "SELECT trial_group, environment, conditions FROM round WHERE run = ? ORDER BY number"
+            for number, environment, facts in self._db.execute(query, (run,)):
+                of_group = conditions.setdefault(number, {})
+                of_group.setdefault(environment, []).append(read_facts(dict[str, FiniteFloat | None], facts))
+            samples: dict[tuple[int, int], dict[str, dict[int, Timing]]] = {}
+            query = """
+                SELECT trial_group, environment, trial, round, seconds, busy_seconds
+                FROM sample WHERE run = ? ORDER BY round
+            """
+            for number, environment, key, turn, seconds, busy_seconds in self._db.execute(query, (run,)):
+                timing = Timing(seconds=seconds, busy_seconds=busy_seconds)
+                samples.setdefault((number, environment), {}).setdefault(key, {})[turn] = timing
+            environments = {
+                id: read_facts(Environment, facts).as_dict()
+                for id, facts in self._db.execute("SELECT id, facts FROM environment WHERE run = ?", (run,))
+            }
+            groups = []
+            query = "SELECT number, trials, stopped, environment FROM trial_group WHERE run = ? ORDER BY number"
+            for number, trials, stopped, chosen in self._db.execute(query, (run,)):
+                rounds = conditions.get(number, {})
+                # A group that moved to another machine began again there, and times of two machines cannot be mixed.
+                environment = chosen if chosen is not None else max(rounds, key=lambda one: len(rounds[one]), default=None)
+                groups.append(
                     StoredGroup(
                         number=number,
                         trials=tuple(read_facts(list[str], trials)),
                         stopped=stopped,
-                        environment=None if place is None else _plain(EnvironmentFacts, places[place]),
-                        place=place,
-                        samples=samples.get((number, place), {}) if place is not None else {},
-                        conditions=tuple(done.get(place, ())) if place is not None else (),
+                        environment=None if environment is None else environments[environment],
+                        environment_id=environment,
+                        samples={} if environment is None else samples.get((number, environment), {}),
+                        conditions=() if environment is None else tuple(rounds.get(environment, ())),
                     )
                 )
-            return found
+            return groups
 
-    def rates(self, run: int) -> dict[tuple[int, str], tuple[str, float]]:
-        """Return the fastest kernel of each place and dtype, and its FLOP/s."""
+    def rates(self, run: int) -> dict[tuple[int, str], KernelRate]:
+        """Return the fastest kernel by environment and dtype."""
+        query = "SELECT environment, kernel, dtype, flops_per_second FROM rate WHERE run = ? ORDER BY flops_per_second"
+        rates = {}
         with self.reading(run):
-            asked = "SELECT place, dtype, kernel, flops_per_second FROM rate WHERE run = ? ORDER BY flops_per_second"
-            found = {(place, dtype): (kernel, rate) for place, dtype, kernel, rate in self._db.execute(asked, (run,))}
-            for (_, dtype), (kernel, rate) in found.items():
-                if (
-                    not isinstance(dtype, str)
-                    or not isinstance(kernel, str)
-                    or not (isinstance(rate, float) and 0 < rate < math.inf)
-                ):
-                    raise ValueError(f"the rate of {kernel!r:.80} in {dtype!r:.80} is {rate!r:.80}")
-            return found
+            for environment, kernel, dtype, rate in self._db.execute(query, (run,)):
+                if not isinstance(dtype, str) or not isinstance(kernel, str):
+                    raise TypeError(f"a rate's dtype and kernel must be text; found {dtype!r:.80} and {kernel!r:.80}")
+                if not isinstance(rate, float) or not 0 < rate < math.inf:
+                    raise ValueError(f"the rate of {kernel!r:.80} must be a finite number above 0; found {rate!r:.80}")
+                rates[environment, dtype] = KernelRate(kernel=kernel, dtype=dtype, flops_per_second=rate)
+        return rates
 
-    def place(self, run: int, environment: Mapping[str, Any]) -> int:
+    def environment_id(self, run: int, environment: Mapping[str, Any]) -> int:
         """Return the number of an environment among those in which a run is measured; a new one if need be."""
+        identity = digest(environment)
         with self._db.transaction():
-            return self._place(run, environment)
+            query = "SELECT id FROM environment WHERE run = ? AND identity = ?"
+            row = self._db.execute(query, (run, identity)).fetchone()
+            if row:
+                return int(row[0])
+            statement = "INSERT INTO environment (run, identity, facts) VALUES (?, ?, ?)"
+            return int(self._db.execute(statement, (run, identity, json.dumps(environment))).lastrowid or 0)
 
     def add_cost(self, run: int, trial: str, cost: StaticCost) -> None:
-        """Keep what the static pass found."""
-        self._update(run, trial, "cost", json.dumps(asdict(cost)))
+        """Keep a trial's static costs."""
+        self._set_fact(run, trial, "cost", cost)
 
-    def add_alone(self, run: int, alone: Alone) -> None:
-        """Keep what a trial took in a fresh process."""
-        self._update(run, alone.trial, "alone", json.dumps(asdict(alone)))
+    def add_cold_start(self, run: int, cold_start: ColdStart) -> None:
+        """Keep a trial's cold start and memory."""
+        self._set_fact(run, cold_start.trial, "cold_start", cold_start)
 
-    def add_smaller(self, run: int, alone: Alone) -> None:
-        """Keep what a trial took at a smaller batch than its own, which ran out of memory."""
-        self._update(run, alone.trial, "smaller", json.dumps(asdict(alone)))
+    def add_smaller_batch(self, run: int, cold_start: ColdStart) -> None:
+        """Keep a trial's cold start at a smaller batch than its own, which ran out of memory."""
+        self._set_fact(run, cold_start.trial, "smaller_batch", cold_start)
 
-    def add_failure(self, run: int, failed: Failed) -> None:
+    def _set_fact(self, run: int, trial: str, column: str, fact: StaticCost | ColdStart) -> None:
+        with self._db.transaction():
+            statement = f"UPDATE trial SET {column} = ? WHERE run = ? AND key = ?"
+            self._db.execute(statement, (json.dumps(asdict(fact)), run, trial))
+
+    def add_failure(self, run: int, failure: Failure) -> None:
         """Make a trial a row with its error."""
         with self._db.transaction():
-            asked = "UPDATE trial SET failure = ?, error = ? WHERE run = ? AND key = ?"
-            self._db.execute(asked, (failed.kind, failed.error, run, failed.trial))
+            statement = "UPDATE trial SET failure = ?, error = ? WHERE run = ? AND key = ?"
+            self._db.execute(statement, (failure.kind, failure.error, run, failure.trial))
 
     def add_note(self, run: int, trial: str, note: str) -> None:
-        """Keep what a row must say of how it was measured, once."""
+        """Keep a note on how a row was measured, once."""
         with self._db.transaction():
-            asked = "SELECT notes FROM trial WHERE run = ? AND key = ?"
-            notes = json.loads(self._db.execute(asked, (run, trial)).fetchone()[0])
+            query = "SELECT notes FROM trial WHERE run = ? AND key = ?"
+            notes = json.loads(self._db.execute(query, (run, trial)).fetchone()[0])
             if note not in notes:
-                changed = (json.dumps([*notes, note]), run, trial)
-                self._db.execute("UPDATE trial SET notes = ? WHERE run = ? AND key = ?", changed)
+                values = (json.dumps([*notes, note]), run, trial)
+                self._db.execute("UPDATE trial SET notes = ? WHERE run = ? AND key = ?", values)
 
     def add_groups(self, run: int, groups: Sequence[Sequence[str]]) -> None:
         """Keep which trials are measured together, after the groups that there are."""
@@ -225,52 +244,53 @@ class Store:
             self._insert_groups(run, groups)
 
     def replace_group(self, run: int, number: int, groups: Sequence[Sequence[str]]) -> None:
-        """Measure a group's trials in several groups instead: the first takes its place, the others come last."""
+        """Measure a group's trials in several groups instead: the first has its number, the others come last."""
         with self._db.transaction():
-            changed = (json.dumps(list(groups[0])), run, number)
-            self._db.execute("UPDATE timing SET trials = ? WHERE run = ? AND number = ?", changed)
+            values = (json.dumps(list(groups[0])), run, number)
+            self._db.execute("UPDATE trial_group SET trials = ? WHERE run = ? AND number = ?", values)
             self._insert_groups(run, groups[1:])
 
     def _insert_groups(self, run: int, groups: Sequence[Sequence[str]]) -> None:
-        asked = "SELECT coalesce(max(number) + 1, 0) FROM timing WHERE run = ?"
-        first = self._db.execute(asked, (run,)).fetchone()[0]
+        query = "SELECT coalesce(max(number) + 1, 0) FROM trial_group WHERE run = ?"
+        first = self._db.execute(query, (run,)).fetchone()[0]
         rows = [(run, number, json.dumps(list(keys))) for number, keys in enumerate(groups, first)]
-        self._db.executemany("INSERT INTO timing (run, number, trials) VALUES (?, ?, ?)", rows)
+        self._db.executemany("INSERT INTO trial_group (run, number, trials) VALUES (?, ?, ?)", rows)
 
-    def add_round(self, run: int, group: int, place: int, done: Round) -> None:
+    def add_round(self, run: int, group: int, environment: int, round: Round) -> None:
         """Keep one round's samples, all or none."""
+        numbers = (run, group, environment, round.number)
         with self._db.transaction():
             self._db.execute(
-                "INSERT INTO round (run, timing, place, number, conditions) VALUES (?, ?, ?, ?, ?)",
-                (run, group, place, done.number, json.dumps(done.conditions)),
+                "INSERT INTO round (run, trial_group, environment, number, conditions) VALUES (?, ?, ?, ?, ?)",
+                (*numbers, json.dumps(round.conditions)),
             )
             self._db.executemany(
-                "INSERT INTO sample (run, timing, place, round, trial, slot, calls, seconds, busy_seconds) "
+                "INSERT INTO sample (run, trial_group, environment, round, trial, slot, calls, seconds, busy_seconds) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (run, group, place, done.number, each.trial, each.slot, each.calls, each.seconds, each.busy_seconds)
-                    for each in done.samples
+                    (*numbers, sample.trial, sample.slot, sample.calls, sample.seconds, sample.busy_seconds)
+                    for sample in round.samples
                 ],
             )
 
-    def stop_group(self, run: int, group: int, place: int | None, reason: str) -> None:
-        """Keep why a group's rounds ended, and where those were measured that count."""
+    def stop_group(self, run: int, group: int, environment: int | None, reason: str) -> None:
+        """Keep why a group's rounds ended, and the environment of the rounds that count."""
         with self._db.transaction():
-            asked = "UPDATE timing SET stopped = ?, place = ? WHERE run = ? AND number = ?"
-            self._db.execute(asked, (reason, place, run, group))
+            statement = "UPDATE trial_group SET stopped = ?, environment = ? WHERE run = ? AND number = ?"
+            self._db.execute(statement, (reason, environment, run, group))
 
-    def add_rate(self, run: int, place: int, rated: Rated) -> None:
-        """Keep how fast the device does one kernel."""
+    def add_rate(self, run: int, environment: int, rate: KernelRate) -> None:
+        """Keep how fast the device runs one kernel."""
         with self._db.transaction():
             self._db.execute(
-                "INSERT OR REPLACE INTO rate (run, place, dtype, kernel, flops_per_second) VALUES (?, ?, ?, ?, ?)",
-                (run, place, rated.dtype, rated.kernel, rated.flops_per_second),
+                "INSERT OR REPLACE INTO rate (run, environment, dtype, kernel, flops_per_second) VALUES (?, ?, ?, ?, ?)",
+                (run, environment, rate.dtype, rate.kernel, rate.flops_per_second),
             )
 
     def add_quality(
         self, run: int, subject: str, seed: int, result: Mapping[str, Any] | None, *, failure: str = "", error: str = ""
     ) -> None:
-        """Keep what training a subject with a seed came to, or why it came to nothing."""
+        """Keep the result of training a subject with a seed, or its error."""
         with self._db.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO quality (run, subject, seed, result, failure, error) VALUES (?, ?, ?, ?, ?, ?)",
@@ -278,34 +298,18 @@ class Store:
             )
 
     def qualities(self, run: int) -> dict[str, dict[int, StoredQuality]]:
-        """Return what the trainings of a run came to, by subject and seed."""
-        found: dict[str, dict[int, StoredQuality]] = {}
-        asked = "SELECT subject, seed, result, error FROM quality WHERE run = ? ORDER BY subject, seed"
+        """Return the results of a run's trainings by subject and seed."""
+        qualities: dict[str, dict[int, StoredQuality]] = {}
+        query = "SELECT subject, seed, result, error FROM quality WHERE run = ? ORDER BY subject, seed"
         with self.reading(run):
-            for subject, seed, result, error in self._db.execute(asked, (run,)):
-                facts = None if result is None else _plain(QualityFacts, result)
-                stored = StoredQuality(result=facts, error=error)
-                found.setdefault(subject, {})[seed] = stored
-        return found
-
-    def _place(self, run: int, environment: Mapping[str, Any]) -> int:
-        identity = digest(environment)
-        asked = "SELECT id FROM place WHERE run = ? AND identity = ?"
-        found = self._db.execute(asked, (run, identity)).fetchone()
-        if found:
-            return int(found[0])
-        cursor = self._db.execute(
-            "INSERT INTO place (run, identity, environment) VALUES (?, ?, ?)", (run, identity, json.dumps(environment))
-        )
-        return int(cursor.lastrowid or 0)
-
-    def _update(self, run: int, trial: str, column: str, value: object) -> None:
-        with self._db.transaction():
-            self._db.execute(f"UPDATE trial SET {column} = ? WHERE run = ? AND key = ?", (value, run, trial))
+            for subject, seed, result, error in self._db.execute(query, (run,)):
+                facts = None if result is None else read_facts(TrainingFacts, result)
+                qualities.setdefault(subject, {})[seed] = StoredQuality(result=facts, error=error)
+        return qualities
 
     def _run(self, run: int, *, is_resumed: bool) -> StoredRun:
-        asked = "SELECT name, config, environment, started, finished FROM run WHERE id = ?"
-        row = self._db.execute(asked, (run,)).fetchone()
+        query = "SELECT name, config, environment, started, finished FROM run WHERE id = ?"
+        row = self._db.execute(query, (run,)).fetchone()
         if row is None:
             raise StoreError(f"{self.path} has no run {run}.")
         name, config, environment, started, finished = row
@@ -313,15 +317,11 @@ class Store:
             id=run,
             name=name,
             config=read_facts(dict[str, Any], config),
-            environment=_plain(EnvironmentFacts, environment),
+            environment=read_facts(Environment, environment).as_dict(),
             started=started,
             finished=finished,
             is_resumed=is_resumed,
         )
-
-
-def _plain(kind: type[BaseModel], text: object) -> dict[str, Any]:
-    return read_facts(kind, text).model_dump(exclude_unset=True)
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from zoo.benchmark.table.rows import Row
+from zoo.benchmark.trial import USUAL_MEMORY_FORMAT, USUAL_RUNTIME
 from zoo.common.statistics import SCORE_TIE, TIE, Estimate
 from zoo.common.suggestions import did_you_mean
 from zoo.errors import OptionError
@@ -63,8 +64,7 @@ def column_named(name: str) -> Column:
     raise OptionError(f"The table has no column {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
 
 
-USUAL = ("-", "contiguous", "eager")
-"""What a column need not be shown for."""
+NOT_WORTH_A_COLUMN = ("-", USUAL_MEMORY_FORMAT, USUAL_RUNTIME)
 
 
 def _says_something(column: Column, rows: Sequence[Row]) -> bool:
@@ -72,7 +72,7 @@ def _says_something(column: Column, rows: Sequence[Row]) -> bool:
         return len({row.run for row in rows}) > 1
     if column.name == "data":
         return len({row.data for row in rows if row.data}) > 1
-    return column.name == "pairing" or any(column.cell(row) not in USUAL for row in rows)
+    return column.name == "pairing" or any(column.cell(row) not in NOT_WORTH_A_COLUMN for row in rows)
 
 
 def _ratio_cell(row: Row, estimate: Estimate | None) -> str:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from zoo.benchmark.quality import FLOORS, Floor, told_budget
+from zoo.benchmark.environment import format_device
+from zoo.benchmark.quality import FLOORS, Floor, format_budget
 from zoo.benchmark.table.columns import Column, chosen_columns
 from zoo.benchmark.table.quality import data_content, data_names
 from zoo.benchmark.table.rows import Check, Results, Row
-from zoo.benchmark.trial import told_block
+from zoo.benchmark.trial import format_block
 from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 from zoo.common.statistics import Estimate
 
-__all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "records", "title_of", "told_device"]
+__all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "records", "title_of"]
 
 OF_BLOCK = ("mode", "batch", "size", "device", "dtype")
 """Columns whose values are a block's own."""
@@ -101,17 +102,11 @@ def records(table: Results) -> list[dict[str, Any]]:
 def title_of(table: Results) -> str:
     """Return what was measured, where and when, in a line."""
     return "\n".join(
-        f"{run.name}: {told_device(run.environment)}, "
+        f"{run.name}: {format_device(run.environment)}, "
         f"torch {run.environment['versions']['torch']}, segmentation-zoo {run.environment['versions']['segmentation-zoo']}, "
         f"{run.started[:10]}"
         for run in table.runs
     )
-
-
-def told_device(environment: Mapping[str, Any]) -> str:
-    """Return what was measured on, with its threads where these count."""
-    threads = f", {environment['threads']} threads" if environment["device"] == "cpu" else ""
-    return f"{environment['device_name']} ({environment['device']}{threads})"
 
 
 def _facts(table: Results) -> dict[str, Any]:
@@ -227,9 +222,11 @@ def _fields(name: str, estimate: Estimate | None, scale: float) -> dict[str, flo
 
 
 def _notes(table: Results, columns: Sequence[Column]) -> list[str]:
-    notes = [f"FAILED {row.name}, {told_block(row.block[1:])}: {row.error}" for row in table.rows if row.error]
+    notes = [f"FAILED {row.name}, {format_block(row.block[1:])}: {row.error}" for row in table.rows if row.error]
     notes += [
-        f"{row.name}, {told_block(row.block[1:])}: {'; '.join(row.flags)}." for row in table.rows if row.flags and not row.error
+        f"{row.name}, {format_block(row.block[1:])}: {'; '.join(row.flags)}."
+        for row in table.rows
+        if row.flags and not row.error
     ]
     notes += [_told_check(check) for check in table.checks]
     notes += [f"{column.heading} = {column.legend}." for column in columns if column.legend]
@@ -267,7 +264,7 @@ def quality_notes(table: Results) -> list[str]:
         if asked:
             qualities = [row.quality for row in table.rows if row.run == run.id and row.quality]
             which = f"run {run.id}: " if len(table.runs) > 1 else ""
-            budget = told_budget(asked, qualities)
+            budget = format_budget(asked, qualities)
             notes.append(
                 f"{which}mIoU on the test part of {names[run.id]}: {budget}, {asked['seeds']} seeds; the look-up by colour and "
                 "the majority class need no network, and are what to be above"
@@ -282,7 +279,7 @@ def quality_notes(table: Results) -> list[str]:
 
 
 def _told_check(check: Check) -> str:
-    told = f"A/A check, {told_block(check.block[1:])}: the baseline against itself took {check.ratio.told()} of its time"
+    told = f"A/A check, {format_block(check.block[1:])}: the baseline against itself took {check.ratio.told()} of its time"
     if not check.is_off:
         return f"{told}."
     measured = f" (measured with {', '.join(check.names)})" if check.names else ""

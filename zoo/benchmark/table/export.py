@@ -11,7 +11,6 @@ from typing import Any
 from zoo.benchmark.store.store import Store
 from zoo.benchmark.table.document import document, records
 from zoo.benchmark.table.table import Table
-from zoo.benchmark.trial import Trial
 from zoo.common.rendering import csv_text, json_text
 from zoo.errors import OptionError, StoreError
 
@@ -63,7 +62,7 @@ def exported_samples(store: Store, runs: Sequence[int], form: str) -> bytes:
 
 
 def _samples(store: Store, run: int) -> Iterator[dict[str, Any]]:
-    trials = {stored.key: Trial.from_dict(stored.facts) for stored in store.trials(run)}
+    trials = {stored.key: stored.trial for stored in store.trials(run)}
     for group in store.groups(run):
         for key in group.trials:
             for turn, taken in sorted(group.samples.get(key, {}).items()):

@@ -53,9 +53,7 @@ class Qualities:
         self._asked = run.config.get("quality") or {}
         found = ((name, self._stored.get(name, {}).get(0)) for name in FLOORS)
         self.floors = tuple(
-            Floor(run=run.id, name=name, miou=stored.result["scores"]["miou"])
-            for name, stored in found
-            if stored and stored.result
+            Floor(run=run.id, name=name, miou=stored.result.scores.miou) for name, stored in found if stored and stored.result
         )
 
     def of(self, subject: Subject) -> Quality | None:
@@ -67,12 +65,12 @@ class Qualities:
         results = list(done.values())
         return Quality(
             data=self._data,
-            classes=tuple(results[0]["classes"]) if results else (),
+            classes=results[0].classes if results else (),
             seeds=tuple(done),
-            miou=tuple(result["scores"]["miou"] for result in results),
-            iou=tuple(tuple(result["scores"]["iou"]) for result in results),
-            steps=tuple(result["steps"] for result in results),
-            seconds=tuple(result["seconds"] for result in results),
+            miou=tuple(result.scores.miou for result in results),
+            iou=tuple(result.scores.iou for result in results),
+            steps=tuple(result.steps for result in results),
+            seconds=tuple(result.seconds for result in results),
             failures={seed: each.error for seed, each in stored.items() if each.error},
             wanted=self._asked["seeds"],
         )

@@ -6,21 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.benchmark.messages import FailureKind
+from zoo.benchmark.messages import ColdStart, FailureKind
 from zoo.benchmark.quality import Floor, Quality
 from zoo.benchmark.store.records import StoredRun
 from zoo.benchmark.trial import BLOCK_FACTS, Role
 from zoo.common.statistics import Difference, Estimate
 
-__all__ = ["Check", "Results", "Row", "SmallerBatch"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SmallerBatch:
-    """What a trial did at a smaller batch, alone and for a few calls, after its own batch ran out of memory."""
-
-    batch: int
-    images_per_second: float
+__all__ = ["Check", "Results", "Row"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +82,7 @@ class Row:
     efficiency: float | None
     build_seconds: float | None
     first_seconds: float | None
-    smaller: SmallerBatch | None
+    smaller: ColdStart | None
     plan: Mapping[str, Any] | None
     failure: FailureKind | None
     error: str | None

@@ -251,9 +251,9 @@ def test_every_row_of_the_cluster_is_a_row_of_the_local_run_with_as_many_rounds(
     assert count_rounds(local) == count_rounds(remote)
     assert {tuple(counts) for _, *counts in count_rounds(remote)} == {(ROUNDS, ROUNDS, 0, ROUNDS - 1), (0, 0, None, None)}
     for query in (
-        "SELECT key, position, facts, cost, alone IS NULL FROM trial ORDER BY key",
+        "SELECT key, position, facts, cost, cold_start IS NULL FROM trial ORDER BY key",
         "SELECT trial, round, slot FROM sample ORDER BY 1, 2",
-        "SELECT number, trials, stopped FROM timing ORDER BY number",
+        "SELECT number, trials, stopped FROM trial_group ORDER BY number",
     ):
         assert select(local, query) == select(remote, query)
 
@@ -278,8 +278,8 @@ def test_what_fails_on_the_cluster_fails_as_here(mixed, decoder, failure, error)
 def test_both_nodes_measure_and_what_was_measured_has_its_place(mixed):
     _, remote, output = mixed
     assert output.count("1 at a time") == 2
-    assert select(remote, "SELECT count(*) FROM timing") == [(2,)]
-    assert select(remote, "SELECT count(DISTINCT place), count(DISTINCT round.timing) FROM round") == [(1, 2)]
+    assert select(remote, "SELECT count(*) FROM trial_group") == [(2,)]
+    assert select(remote, "SELECT count(DISTINCT environment), count(DISTINCT trial_group) FROM round") == [(1, 2)]
     assert select(remote, "SELECT count(DISTINCT dtype) FROM rate") == [(1,)]
 
 
@@ -310,7 +310,7 @@ def test_other_versions_are_reported_before_anything_is_measured(cluster, tmp_pa
     assert "Traceback" not in output
     assert output.count("zoo-extra: 1.5 here, not installed there") == 2
     assert "Install the same there as here" in output
-    assert select(store, "SELECT count(*) FROM trial WHERE cost IS NOT NULL OR alone IS NOT NULL") == [(0,)]
+    assert select(store, "SELECT count(*) FROM trial WHERE cost IS NOT NULL OR cold_start IS NOT NULL") == [(0,)]
 
 
 @pytest.mark.slow
@@ -327,8 +327,8 @@ def test_an_interrupt_and_a_lost_node_cost_nothing_that_was_measured(cluster, tm
     assert before
 
     process, _ = start_bench(tmp_path, PLAIN, cluster.address)
-    begun = dict(select(store, "SELECT timing, count(*) FROM round GROUP BY timing"))
-    added = "SELECT timing, count(*) FROM round GROUP BY timing"
+    begun = dict(select(store, "SELECT trial_group, count(*) FROM round GROUP BY trial_group"))
+    added = "SELECT trial_group, count(*) FROM round GROUP BY trial_group"
     wait_until(lambda: sum(count > begun.get(group, 0) + 2 for group, count in select(store, added)) == 2, process)
     cluster.kill()
     status, output = finish(process)
@@ -418,14 +418,14 @@ DONE = Job(
     taken={"a": [1.0]},
     first=1,
     spent=2.0,
-    place=digest(ENVIRONMENT),
+    environment=digest(ENVIRONMENT),
 )
 
 
 def test_rounds_continue_where_they_were_measured_and_start_over_elsewhere():
     assert fit_job(DONE, ENVIRONMENT) == replace(DONE, device="cuda", threads=6)
     other = {"threads": 4}
-    restarted = replace(DONE, device="cuda", threads=4, taken={}, first=0, spent=0.0, place=digest(other), rates=True)
+    restarted = replace(DONE, device="cuda", threads=4, taken={}, first=0, spent=0.0, environment=digest(other), rates=True)
     assert fit_job(DONE, other) == restarted
 
 

@@ -48,9 +48,11 @@ def split_job(job: Job, parts: int) -> list[Job]:
 
 def fit_job(job: Job, environment: Mapping[str, Any]) -> Job:
     """Return a job as a machine with this environment does it, where only rounds that were measured in a like one count."""
-    place = digest(environment)
+    environment_id = digest(environment)
     device = job.device.partition(":")[0]  # a Ray worker sees only its own GPU
-    # whether the best rates are known is known of the job's own place; to measure them twice replaces them
-    rates = job.rates or (job.kind == "rounds" and job.place != place)
+    # the job says whether its own environment's best rates are known; to measure them again replaces them
+    rates = job.rates or (job.kind == "rounds" and job.environment != environment_id)
     fitted = replace(job, device=device, threads=environment["threads"], rates=rates)
-    return fitted if job.place in ("", place) else replace(fitted, taken={}, first=0, spent=0.0, place=place)
+    if job.environment in ("", environment_id):
+        return fitted
+    return replace(fitted, taken={}, first=0, spent=0.0, environment=environment_id)

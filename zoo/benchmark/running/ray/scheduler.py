@@ -14,7 +14,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from zoo.benchmark.measuring.jobs import Job
-from zoo.benchmark.messages import Failed, Message, Placed, Working
+from zoo.benchmark.messages import Activity, Failure, JobEnvironment, Message
 from zoo.benchmark.running.environment import describe_environment
 from zoo.benchmark.running.local import Limits
 from zoo.benchmark.running.ray.placement import divide_resources, fit_job, split_job
@@ -122,8 +122,9 @@ class RayExecutor:
 
     def _next_job(self, slot: _Slot, coming: Iterator[Job]) -> Job | None:
         """Return the first job that may run here; those before it wait for a machine like that of their earlier rounds."""
-        place, *places = (digest(self._environments[other.node]) for other in (slot, *self._idle, *self._running.values()))
-        while not (ready := [job for job in self._waiting if job.place == place or job.place not in places]):
+        slots = (slot, *self._idle, *self._running.values())
+        here, *elsewhere = (digest(self._environments[other.node]) for other in slots)
+        while not (ready := [job for job in self._waiting if job.environment == here or job.environment not in elsewhere]):
             if not (job := next(coming, None)):
                 return None
             self._waiting.append(job)
@@ -138,7 +139,7 @@ class RayExecutor:
         stream = slot.worker.measure.options(num_returns="streaming").remote(slot.job, self._plugin_files)
         self._idle.remove(slot)
         self._running[stream] = slot
-        return slot.job, Placed(environment=environment)
+        return slot.job, JobEnvironment(environment=environment)
 
     def _receive(self) -> Iterator[tuple[Job, Message]]:
         """Wait for a message of any job, and yield it.
@@ -162,14 +163,14 @@ class RayExecutor:
             if isinstance(cause, OutOfMemoryError) and slot.trial:
                 self._idle.append(slot)
                 error = f"OutOfMemoryError: Ray ended its process, since {slot.name} ran out of memory, during '{slot.doing}'."
-                yield slot.job, Failed(trial=slot.trial, kind="out of memory", error=error)
+                yield slot.job, Failure(trial=slot.trial, kind="out of memory", error=error)
                 return
             self._environments[slot.node] = {}
             lost = f"Lost while {slot.doing}: {slot.job.trials[0]}. It is measured elsewhere, and nothing more on {slot.name}: "
             self._say(lost + _describe_error(cause))
         else:
             self._running[stream] = slot  # last, so that the other machines are heard first
-            if isinstance(message, Working):
+            if isinstance(message, Activity):
                 slot.doing, slot.trial = message.doing, message.hog or message.trial
             yield slot.job, message
 

@@ -1,0 +1,51 @@
+"""The identity of a run: the configuration with the content of the files it names, which a resumed run must share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.benchmark.config import BenchConfig
+from zoo.benchmark.trial import Reference, Subject, Trial
+from zoo.common.regular_files import expand_user, files_at, is_regular, sha256_of
+from zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoo.data.segmentation_data import SegmentationData
+
+__all__ = ["data_digest", "run_identity"]
+
+
+def run_identity(config: BenchConfig, trials: Sequence[Trial], data: SegmentationData | None) -> dict[str, object]:
+    """Return the configuration as plain data, with digests of the plugin files, the weights and the training data.
+
+    Raises:
+        ConfigError: such a file cannot be read.
+    """
+    weights = {path for subject in {trial.subject for trial in trials} for path in _model_files(subject)}
+    try:
+        plugins = {path: sha256_of(Path(path)) for path in config.plugins}
+        digests: dict[str, object] = {"weights": {str(path): sha256_of(path) for path in sorted(weights)}} if weights else {}
+    except OSError as cause:
+        raise ConfigError(f"{cause.filename} cannot be read: {cause.strerror}. Name a file that can.") from cause
+    if data:
+        digests["data_digest"] = data_digest(data)
+    return {**config.model_dump(mode="json"), "plugins": plugins, **digests}
+
+
+def data_digest(data: SegmentationData) -> str:
+    """Return the digest of the data's content."""
+    assert data.fingerprint is not None  # `open_quality_data` computes it where the data have none
+    return data.fingerprint.digest
+
+
+def _model_files(subject: Subject) -> list[Path]:
+    """Return the files that a model is made from: its weights, and those that its options name."""
+    if isinstance(subject, Reference):
+        weights, options = [], [subject.options]
+    else:
+        weights = files_at(subject.weights) if subject.weights else []
+        options = [subject.encoder_options, subject.decoder_options]
+    texts = (value for each in options for value in each.values() if isinstance(value, str))
+    return [*weights, *(path for path in map(expand_user, texts) if is_regular(path))]

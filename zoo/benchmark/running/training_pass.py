@@ -1,0 +1,87 @@
+"""The pass that trains each model with each seed, and the scores that need no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.benchmark.config import BenchConfig
+from zoo.benchmark.messages import Failure, TrainingResult
+from zoo.benchmark.running.identity import data_digest
+from zoo.benchmark.running.session import Session
+from zoo.benchmark.trial import subject_key
+
+if TYPE_CHECKING:
+    from zoo.data.segmentation_data import SegmentationData
+
+__all__ = ["TRAINING_MODULES", "load_data", "measure_floors", "measure_quality"]
+
+TRAINING_MODULES = ("zoo.benchmark.measuring.training", "zoo.training.lightning_run")
+"""The modules that training imports beside the models; this takes seconds."""
+
+
+def load_data(config: BenchConfig) -> SegmentationData | None:
+    """Open the data of a configuration's `quality`, before anything is measured, so that an error in it comes first."""
+    if config.quality is None:
+        return None
+    from zoo.data.data_config import locate_data
+    from zoo.training.fit import check_installed
+
+    check_installed(locate_data(config.quality.data.source, Path()))
+    from zoo.benchmark.measuring.training import open_quality_data
+
+    return open_quality_data(config.quality)
+
+
+def measure_floors(session: Session, data: SegmentationData) -> None:
+    """Score the predictors that need no network, which every model has to beat."""
+    from zoo.benchmark.measuring.training import floor_scores
+    from zoo.data.baselines import BASELINES
+
+    known = session.store.qualities(session.run)
+    for name in BASELINES:
+        if name not in known:
+            session.watcher.advance(f"scoring the {name}", 0)
+            session.store.add_quality(session.run, name, 0, {"scores": floor_scores(data, name).as_dict()})
+
+
+def measure_quality(session: Session, data: SegmentationData) -> None:
+    """Train each model with each seed: seed by seed, so that the models of an interrupted run can be compared."""
+    assert session.config.quality is not None
+    trials: dict[str, str] = {}  # the first live trial of each model, which stands for all of them
+    for key in session.live():
+        if not session.is_control(key):
+            trials.setdefault(subject_key(session.trials[key].subject), key)
+    wanted = [(subject, seed) for seed in range(session.config.quality.seeds) for subject in trials]
+    missing = _find_untrained(session, wanted)
+    session.watcher.begin(len(wanted))
+    session.watcher.advance("already trained", len(wanted) - len(missing))
+    while missing:
+        jobs = (
+            replace(
+                session.make_job("train", [trials[subject]]),
+                seed=seed,
+                quality=session.config.quality,
+                data=data_digest(data),
+            )
+            for subject, seed in missing
+        )
+        for job, message in session.run_jobs(jobs):
+            subject, name = subject_key(job.trials[0].subject), str(job.trials[0])
+            if isinstance(message, TrainingResult):
+                facts = asdict(message)
+                result = {fact: facts[fact] for fact in ("steps", "seconds", "classes", "scores")}
+                session.store.add_quality(session.run, subject, message.seed, result)
+                session.watcher.advance(f"trained {name} with seed {message.seed}: mIoU {message.scores['miou']:.3f}")
+            elif isinstance(message, Failure):
+                session.store.add_quality(session.run, subject, job.seed, None, failure=message.kind, error=message.error)
+                session.watcher.advance(f"training {name} with seed {job.seed} failed")
+                session.watcher.say(f"FAILED training {name} with seed {job.seed}: {message.error.splitlines()[0]}")
+        missing = _find_untrained(session, wanted)
+
+
+def _find_untrained(session: Session, wanted: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    known = session.store.qualities(session.run)
+    return [(subject, seed) for subject, seed in wanted if seed not in known.get(subject, {})]

@@ -1,0 +1,64 @@
+"""The passes that take the trials one by one: static costs, cold starts, and smaller batches for lack of memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from zoo.benchmark.messages import ColdStart, Failure, TrialCost, UnknownCost
+from zoo.benchmark.running.session import Session
+from zoo.benchmark.trial import Trial
+
+__all__ = ["compute_costs", "measure_cold_starts", "try_smaller_batches"]
+
+
+def compute_costs(session: Session) -> None:
+    """Compute each trial's static costs, on the meta device."""
+    unknown: set[str] = set()
+    # Again while some are missing: a process that a trial ends takes the costs of those after it along.
+    while missing := [key for key in session.find_missing("cost") if key not in unknown]:
+        shares = [[key for key in missing if (key in session.only_here) is is_here] for is_here in (False, True)]
+        for _, message in session.run_jobs(session.make_job("count", share) for share in shares if share):
+            if isinstance(message, TrialCost):
+                session.store.add_cost(session.run, message.trial, message.cost)
+                session.remember(message.trial, cost=message.cost)
+            elif isinstance(message, UnknownCost):
+                unknown.add(message.trial)
+                session.store.add_note(session.run, message.trial, f"no costs, since counting them raised {message.reason}")
+            elif isinstance(message, Failure):
+                session.keep_failure(message)
+
+
+def measure_cold_starts(session: Session) -> None:
+    """Measure each trial's cold start and memory in a fresh process.
+
+    On an accelerator the trials of a group share a process instead (`measure_groups`): its allocator counts the memory of
+    each, and a new process would take longer to open the device than most trials take to be measured.
+    """
+    while missing := session.find_missing("cold_start"):
+        for _, message in session.run_jobs(session.make_job("cold start", [key]) for key in missing):
+            if isinstance(message, ColdStart):
+                session.keep_cold_start(message, is_shared=message.trial in session.only_here)
+            elif isinstance(message, Failure):
+                session.keep_failure(message)
+
+
+def try_smaller_batches(session: Session) -> None:
+    """Measure the trials that ran out of memory by themselves at half their batch, or less."""
+    for stored in session.stored.values():
+        is_tried = stored.smaller_batch is not None or session.is_control(stored.key)
+        if stored.failure == "out of memory" and not is_tried:
+            _try_smaller_batches(session, session.trials[stored.key])
+
+
+def _try_smaller_batches(session: Session, trial: Trial) -> None:
+    """Halve the batch until it fits. The result is shown beside the failure, and compared with nothing."""
+    batch = trial.batch // 2
+    while batch:
+        job = replace(session.make_job("cold start", [trial.key]), trials=(replace(trial, batch=batch),))
+        for _, message in session.run_jobs([job]):
+            if isinstance(message, ColdStart):
+                session.store.add_smaller_batch(session.run, replace(message, trial=trial.key))
+                return
+            if isinstance(message, Failure) and message.kind != "out of memory":
+                return
+        batch //= 2
