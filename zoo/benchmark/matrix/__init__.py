@@ -1,4 +1,4 @@
-"""The compatibility matrix: every encoder with every decoder, built and run on the meta device, each outcome kept on disk."""
+"""The compatibility matrix: every encoder with every decoder, built and run on the meta device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Cell", "CompatibilityMatrix", "default_cache", "matrix"]
 LIBRARIES = (OWN_DISTRIBUTION, "torch", "torchvision", "timm", "segmentation-models-pytorch")
 """The distributions whose version may change an outcome, beside those of the two plugins."""
 KEY_VERSION = 1
-"""Raised when what a cell holds, or how it is found, changes."""
+"""Raised when the facts of a cell, or how they are computed, change."""
 
 
 def matrix(
@@ -35,17 +35,17 @@ def matrix(
     fresh: bool = False,
     cache: str | PathLike[str] | None = None,
 ) -> CompatibilityMatrix:
-    """Build and run, on the meta device, every encoder with every decoder; what is known from an earlier run is not rebuilt.
+    """Build and run, on the meta device, every encoder with every decoder; results of earlier runs are reused.
 
     Args:
         encoders: a glob over names or full ids (`"timm:convnext*"`), or a part of one; None for all.
         decoders: likewise.
-        jobs: how many processes build at a time. Each is apart from this one, so that a pairing that ends its process is a cell
-            with its error; only what is registered at run time is built in this process.
+        jobs: how many processes build at a time. A pairing that ends its process is a cell with its error; only encoders and
+            decoders that are registered at run time are built in this process.
         limit: seconds for one pairing, after which its process is ended.
-        fresh: build all again, as where a plugin under development changed and its version did not.
+        fresh: build all again, for example after a change to a plugin under development whose version did not change.
         cache: the SQLite file that keeps the outcomes; None for one in the user's cache folder. Where it cannot be used,
-            all is built. What is registered at run time is never kept.
+            all is built. Pairings with an encoder or decoder that is registered at run time are never kept.
 
     Returns:
         The matrix; `print` shows it, `cells` holds its facts. A pairing that fails is a cell with its error.
@@ -74,10 +74,10 @@ def matrix(
     with ConsoleWatcher() as watcher, closing(CellCache(path, watcher.say)) as kept:
         if broken := registry.broken():
             watcher.say(f"({len(broken)} plugin(s) could not be loaded; `zoo plugins` says why.)")
-        found = {} if fresh else {ids: cell for ids, key in keys.items() if key and (cell := kept.cell(key))}
-        if found:
-            watcher.say(f"{len(found)} of {len(keys)} cells are known from {path}; `fresh` builds them again.")
-        missing = [ids for ids in keys if ids not in found]
+        cells = {} if fresh else {ids: cell for ids, key in keys.items() if key and (cell := kept.cell(key))}
+        if cells:
+            watcher.say(f"{len(cells)} of {len(keys)} cells are known from {path}; `fresh` builds them again.")
+        missing = [ids for ids in keys if ids not in cells]
         apart = [ids for ids in missing if not _is_local(ids)]
         here = [ids for ids in missing if _is_local(ids)]
         watcher.begin(len(missing))
@@ -85,15 +85,15 @@ def matrix(
             for outcome in chain(from_processes, check_here(here)):
                 cell = outcome.cell
                 ids = cell.encoder, cell.decoder
-                found[ids] = cell
+                cells[ids] = cell
                 if outcome.is_lasting and (key := keys[ids]):
                     kept.keep(key, cell)
                 watcher.advance(f"{cell.encoder} x {cell.decoder}")
-    return CompatibilityMatrix(cells=tuple(found[ids] for ids in keys), versions=versions)
+    return CompatibilityMatrix(cells=tuple(cells[ids] for ids in keys), versions=versions)
 
 
 def default_cache() -> Path:
-    """Return the file that keeps the cells where no other is asked for."""
+    """Return the default file that keeps the cells."""
     from platformdirs import user_cache_path
 
     return user_cache_path(OWN_DISTRIBUTION) / "compatibility.sqlite"
@@ -111,7 +111,7 @@ def _version(distribution: str) -> str:
 
 
 def _key(encoder: Entry[Any], decoder: Entry[Any], versions: Mapping[str, str]) -> str | None:
-    """Return what an outcome depends on; None where that cannot be told."""
+    """Return all that an outcome depends on, as JSON; None where that is unknown."""
     sides = [(side.full_id, side.distribution, side.version) for side in (encoder, decoder)]
     return None if _is_local((encoder.id, decoder.id)) else json.dumps([KEY_VERSION, *sides, dict(versions)])
 

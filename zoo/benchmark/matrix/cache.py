@@ -1,4 +1,4 @@
-"""The cells of earlier runs, in one SQLite file; where it cannot be used, that costs time and nothing else."""
+"""Keep the cells of earlier runs in one SQLite file; without it, all cells are built again."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from zoo.benchmark.matrix.cells import Cell
 
 __all__ = ["CellCache"]
 
-APPLICATION_ID = 0x7A6F6D  # "zom": what tells this cache from any other SQLite file
+APPLICATION_ID = 0x7A6F6D  # "zom": tells this cache from any other SQLite file
 
 
 class CellCache:
-    """Cells by a key that says what they depend on; each is written as it comes.
+    """Cells by a key of all that they depend on; each is written as it comes.
 
     Args:
         path: the file; made if need be.
-        say: told, once, why the file cannot be used.
+        say: called once with the reason if the file cannot be used.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         self.path = path
         self._say = say
         self._db: sqlite3.Connection | None = None
-        with self._harmless():
+        with self._ignore_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
             self._prepare(self._db)
 
     def cell(self, key: str) -> Cell | None:
-        """Return the cell of this key, if it is known."""
+        """Return the cell of this key; None if the cache has none."""
         row = None
-        with self._harmless():
+        with self._ignore_errors():
             if self._db is not None:
                 row = self._db.execute("SELECT facts FROM cell WHERE key = ?", (key,)).fetchone()
         try:
             return Cell.from_dict(json.loads(row[0])) if row else None
-        except (ValueError, TypeError, KeyError):  # written by another state of zoo than this one
+        except (ValueError, TypeError, KeyError):  # another version of zoo wrote it
             return None
 
     def keep(self, key: str, cell: Cell) -> None:
-        """Write a cell, in the place of an earlier one."""
-        with self._harmless():
+        """Write a cell over an earlier one."""
+        with self._ignore_errors():
             if self._db is not None:
                 facts = json.dumps(cell.as_dict())
                 self._db.execute("INSERT OR REPLACE INTO cell (key, facts) VALUES (?, ?)", (key, facts))
@@ -68,7 +68,7 @@ class CellCache:
         db.execute("COMMIT")
 
     @contextmanager
-    def _harmless(self) -> Iterator[None]:
+    def _ignore_errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as cause:

@@ -1,4 +1,4 @@
-"""What the check of one pairing found. Torch-free."""
+"""The result of checking one pairing. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.pairing.plan import Adapter
 __all__ = ["CLASSES", "Cell", "Outcome"]
 
 CLASSES = 3
-"""How many logits a pixel gets in the models that are built: more than one, to see that a decoder's own head heeds them."""
+"""The classes of the models that are built: more than one, to see that a decoder's own head has as many."""
 KIND_WORDS = {"synthesise": "pyramid"}
 
 
@@ -67,7 +67,7 @@ class Cell:
     def __str__(self) -> str:
         if not self.is_ok:
             return f"no: {self.error_class}"
-        return f"ok +{_short(self.adapter_parameters or 0)} ({self.inserted})" if self.adapters else "ok"
+        return f"ok +{_format_count(self.adapter_parameters or 0)} ({self.inserted})" if self.adapters else "ok"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, as JSON holds it."""
@@ -75,18 +75,18 @@ class Cell:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Self:
-        """Return the cell that `as_dict` was asked of.
+        """Return the cell from the plain data that `as_dict` returned.
 
         Raises:
-            TypeError: or KeyError: these are no cell's facts.
+            TypeError: or KeyError: these are not the facts of a cell.
         """
         size = facts["image_size"]
-        changed = {
+        converted = {
             "maps": tuple(facts["maps"]),
             "adapters": tuple(Adapter(**adapter) for adapter in facts["adapters"]),
             "image_size": None if size is None else tuple(size),
         }
-        return cls(**{**facts, **changed})
+        return cls(**{**facts, **converted})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +102,12 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Self:
-        """Return the outcome that `as_dict` made plain."""
+        """Return the outcome from the plain data that `as_dict` returned."""
         return cls(cell=Cell.from_dict(facts["cell"]), is_lasting=facts["is_lasting"])
 
 
-def _short(count: int) -> str:
-    """Return a count as people say it: 950, 12.3k, 5.6M."""
+def _format_count(count: int) -> str:
+    """Return a count in short: 950, 12.3k, 5.6M."""
     for scale, unit in ((1, ""), (1e3, "k"), (1e6, "M")):
         if count < 999.5 * scale:
             return f"{count / scale:.3g}{unit}"

@@ -1,4 +1,4 @@
-"""The compatibility matrix as a document: what a person reads, and what a program does."""
+"""The compatibility matrix as a document, for people and for programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def document(cells: Sequence[Cell], versions: Mapping[str, str]) -> Document:
             Line(text=_title(cells, versions), kind="title", style="bold"),
             Grid(
                 headings=tuple(Heading(text=text) for text in ("encoder", *decoders)),
-                sections=(tuple(_row(encoder, found) for encoder, found in rows),),
+                sections=(tuple(_row(encoder, row) for encoder, row in rows),),
                 is_split=True,
             ),
             *(Line(text=note, kind="item") for note in _notes(cells)),
@@ -68,8 +68,8 @@ def _record(cell: Cell) -> dict[str, Any]:
 
 
 def _title(cells: Sequence[Cell], versions: Mapping[str, str]) -> str:
-    told = ", ".join(f"{name} {version}" for name, version in versions.items() if version != "-")
-    return f"{len(encoders_of(cells))} encoder(s) x {len(decoders_of(cells))} decoder(s): {told}"
+    installed = ", ".join(f"{name} {version}" for name, version in versions.items() if version != "-")
+    return f"{len(encoders_of(cells))} encoder(s) x {len(decoders_of(cells))} decoder(s): {installed}"
 
 
 def _notes(cells: Sequence[Cell]) -> list[str]:
@@ -77,7 +77,7 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
     notes = [f"FAILED {cell.encoder} x {cell.decoder}: {cell.reason}" for cell in cells if not cell.is_ok]
     notes.append(
         f"{working} of {len(cells)} pairings work: built for {CLASSES} classes and run on one image, on the meta "
-        "device (with numbers where a model asks for them)."
+        "device (with numbers where a model needs them)."
     )
     if any(cell.adapters for cell in cells):
         notes.append("+ = the parameters of the adapters that the plan inserts; `zoo explain ENCODER DECODER` says why.")

@@ -1,4 +1,4 @@
-"""Check pairings in child processes: one that crashes or never ends is its cell's error, and ends nothing else."""
+"""Check pairings in child processes, so that a crash or a hang is the error of one cell."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Pairing = tuple[str, str]
 """The ids of an encoder and a decoder."""
 
 CHECKS_PER_FORK = 200
-"""After so many a fresh fork goes on, which bounds the memory that libraries never give back."""
+"""The number of checks before a fresh fork, which bounds the memory that libraries never release."""
 
 
 def check_here(pairings: Sequence[Pairing]) -> Iterator[Outcome]:
-    """Yield the outcome of each pairing, in their order: for what no other process can make. Imports torch if there is one."""
+    """Yield the outcome of each pairing, in order: for pairings that no other process can make."""
     for pairing in pairings:
-        from zoo.benchmark.matrix.check import check
+        from zoo.benchmark.matrix.check import check  # imports torch, which is not needed without pairings
 
         yield check(*pairing)
 
@@ -30,7 +30,7 @@ def check_in_processes(pairings: Sequence[Pairing], jobs: int, limit: float, pre
     """Yield the outcome of each pairing, in the order in which they are done.
 
     Args:
-        pairings: what to check.
+        pairings: to check.
         jobs: how many processes check at a time.
         limit: seconds for one check.
         preload: modules that the checks import.
@@ -39,14 +39,14 @@ def check_in_processes(pairings: Sequence[Pairing], jobs: int, limit: float, pre
     shares: queue.SimpleQueue[Sequence[Pairing]] = queue.SimpleQueue()
     for first in range(0, len(pairings), size or 1):
         shares.put(pairings[first : first + size])
-    found: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
     checkers = [_Checker(limit, preload) for _ in range(min(jobs, shares.qsize()))]
     try:
-        threads = [threading.Thread(target=checker.work, args=(shares, found), daemon=True) for checker in checkers]
+        threads = [threading.Thread(target=checker.work, args=(shares, outcomes), daemon=True) for checker in checkers]
         for thread in threads:
             thread.start()
         for _ in pairings:
-            outcome = found.get()
+            outcome = outcomes.get()
             if isinstance(outcome, BaseException):
                 raise outcome
             yield outcome
@@ -66,16 +66,16 @@ class _Checker:
         self._child: ChildProcess | None = None
         self._closed = threading.Event()
 
-    def work(self, shares: queue.SimpleQueue[Sequence[Pairing]], found: queue.SimpleQueue[Outcome | BaseException]) -> None:
-        """Check one share after the other until there is none left."""
+    def work(self, shares: queue.SimpleQueue[Sequence[Pairing]], outcomes: queue.SimpleQueue[Outcome | BaseException]) -> None:
+        """Check one share after the other until none is left."""
         try:
             while not self._closed.is_set():
                 for outcome in self._check(shares.get_nowait()):
-                    found.put(outcome)
+                    outcomes.put(outcome)
         except queue.Empty:
             self.close()
-        except BaseException as cause:  # noqa: BLE001 - raised where the outcomes are waited for
-            found.put(cause)
+        except BaseException as cause:  # noqa: BLE001 - raised in the thread that waits for the outcomes
+            outcomes.put(cause)
 
     def close(self) -> None:
         """End the process."""
@@ -90,7 +90,7 @@ class _Checker:
                 if self._child:
                     self._child.close()
                 self._child = ChildProcess(self._preload)
-                if self._closed.is_set():  # meanwhile
+                if self._closed.is_set():  # while the child process started
                     self._child.close()
                     return
             watch = _Watch(self._limit)
@@ -124,7 +124,7 @@ class _Watch:
 
 
 def _death(pairing: Pairing, watch: _Watch, child: ChildProcess) -> Outcome:
-    """Return the outcome of the pairing whose check its process did not survive."""
+    """Return the outcome of a pairing whose check ended its process."""
     encoder, decoder = pairing
     if watch.is_hung:
         error = f"HangError: its check had not ended after {watch.limit:g} s. A higher limit (--limit) gives it more time."

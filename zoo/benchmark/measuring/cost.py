@@ -1,4 +1,4 @@
-"""Count what a trial costs without running it: parameters, FLOPs and the peak of live tensors, on the meta device."""
+"""Compute a trial's static costs on the meta device: parameters, FLOPs and the peak of live tensors."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from zoo.benchmark.messages import StaticCost
 from zoo.benchmark.trial import Trial
 from zoo.common.foreign_code import no_exits
 from zoo.model.model import SegmentationModel
+from zoo.model.parameters import count_parameters
 
 __all__ = ["LiveTensors", "static_cost"]
 
@@ -27,15 +28,15 @@ CPU = torch.device("cpu")
 
 @no_exits("A call of the model")
 def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
-    """Return a trial's costs; on the meta device nothing is computed. What meta cannot run is run on the CPU.
+    """Return a trial's costs, from a run on the meta device, or on the CPU where meta tensors cannot run the model.
 
-    Live tensors are followed for the CPU only: an accelerator's allocator counts them while it measures, and following them
-    takes as long as all the rest. Autocast does nothing on meta, so a bfloat16 trial's are followed in a real run. Compiling
-    changes what tensors live in ways that this cannot follow: the costs are those of the eager model.
+    Live tensors are followed for the CPU only: an accelerator's allocator counts them during the measurement, and following
+    them takes as long as all the rest. Autocast has no effect on meta, so a bfloat16 trial needs a real run for them. The
+    costs are those of the eager model: the tensors of a compiled one cannot be followed.
 
     Raises:
         ZooError: the model cannot be built, not even on the CPU, or its code tried to end the program.
-        Exception: what running it on the CPU raises.
+        Exception: of the model, when it runs on the CPU.
     """
     eager = replace(trial, runtime="eager", name="", role="candidate")
     is_followed = device.type == "cpu"
@@ -45,7 +46,7 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
         return _cost_on(CPU, eager, is_followed)
     if trial.dtype == "float32" or not is_followed:
         return cost
-    return replace(cost, live_bytes=_live_bytes(_built(CPU, eager), CPU, eager))
+    return replace(cost, live_bytes=_live_bytes(_build(CPU, eager), CPU, eager))
 
 
 @lru_cache(maxsize=1024)
@@ -55,14 +56,14 @@ def _cost_on_meta(trial: Trial, is_followed: bool) -> StaticCost:
 
 
 def _cost_on(device: torch.device, trial: Trial, is_followed: bool = True) -> StaticCost:
-    model = _built(device, trial)
+    model = _build(device, trial)
     plan = model.plan.as_dict() if isinstance(model, SegmentationModel) else None
     single = make_step(model, replace(trial, batch=1, mode="inference"), device)
     with FlopCounterMode(display=False) as forward:
         single()
     del single
     return StaticCost(
-        parameters=_count(model),
+        parameters=count_parameters(model),
         flops=forward.get_total_flops(),
         step_flops=_step_flops(model, device, trial),
         live_bytes=_live_bytes(model, device, trial) if is_followed else None,
@@ -71,15 +72,11 @@ def _cost_on(device: torch.device, trial: Trial, is_followed: bool = True) -> St
     )
 
 
-def _count(*modules: nn.Module) -> int:
-    return sum(parameter.numel() for module in modules for parameter in module.parameters())
-
-
 def _parts(model: nn.Module) -> dict[str, int] | None:
     if not isinstance(model, SegmentationModel):
         return None
-    parts = {name: _count(getattr(model, name)) for name in ("encoder", "adapters", "decoder", "head")}
-    return {**parts, "head": _count(model.head, model.aux_heads)}
+    parts = {name: count_parameters(getattr(model, name)) for name in ("encoder", "adapters", "decoder", "head")}
+    return {**parts, "head": parts["head"] + count_parameters(model.aux_heads)}
 
 
 def _step_flops(model: nn.Module, device: torch.device, trial: Trial) -> int:
@@ -89,7 +86,7 @@ def _step_flops(model: nn.Module, device: torch.device, trial: Trial) -> int:
     return int(whole.get_total_flops())
 
 
-def _built(device: torch.device, trial: Trial) -> nn.Module:
+def _build(device: torch.device, trial: Trial) -> nn.Module:
     with device:
         return build_subject(trial)
 
@@ -99,12 +96,12 @@ def _live_bytes(model: nn.Module, device: torch.device, trial: Trial) -> int:
     live = LiveTensors(model)
     with live:
         step()
-        step()  # the second finds the optimizer's state in place, as every later one does
+        step()  # the second has the optimizer's state, as every later one
     return live.peak
 
 
 class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows every storage that is used while it is active, and keeps the largest sum of those alive at one time.
+    """Follows every storage that is used while it is active, and keeps the largest total size of those alive at one time.
 
     The weights and buffers of `model` count from the start, other tensors from their first use until they are freed.
     Views share a storage and count once.
@@ -118,7 +115,7 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._follow([*model.parameters(), *model.buffers()])
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation; follow what it is given and what it returns."""
+        """Run the operation, and follow its arguments and its result."""
         kwargs = kwargs or {}
         self._follow([args, kwargs])
         result = func(*args, **kwargs)

@@ -1,0 +1,12 @@
+"""Count the parameters of a module."""
+
+from __future__ import annotations
+
+from torch import nn
+
+__all__ = ["count_parameters"]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return how many parameters a module has, trained or not; shared ones count once."""
+    return sum(parameter.numel() for parameter in module.parameters())
