@@ -369,7 +369,7 @@ def test_a_decoder_of_this_process_alone_is_trained_in_it(tmp_path, fresh_regist
         ({"quality": {"data": "nowhere"}}, "nowhere is not a folder, a task or a data set of torchvision"),
         ({"quality": {"data": "squares", "budget": 0}}, "a number of steps, such as 300, or of minutes"),
         ({"quality": {"data": "squares", "budget": "2 hours"}}, "a number of steps, such as 300, or of minutes"),
-        ({"quality": {"data": "squares", "epochs": 3}}, "epochs is no key of a benchmark's quality; budget"),
+        ({"quality": {"data": "squares", "epochs": 3}}, "epochs is not a key of a benchmark's quality; budget"),
         ({"quality": {"data": "squares", "learning_rat": 1.0}}, "Did you mean 'learning_rate'"),
         ({"quality": {"budget": 3}}, "quality.data: this key is required"),
         ({"quality": {"data": {"source": "squares", "clases": ["a"]}}}, "Did you mean 'classes'"),
@@ -414,8 +414,8 @@ def test_few_seeds_tell_little():
 
 
 def test_a_quality_is_told_with_its_spread():
-    assert quality(0.8, 0.9).told() == "0.850 ±0.071"
-    assert quality(0.8).told() == "0.800 (1 seed)"
+    assert quality(0.8, 0.9).format() == "0.850 ±0.071"
+    assert quality(0.8).format() == "0.800 (1 seed)"
 
 
 def test_a_configurations_quality_is_the_same_after_a_store_had_it():

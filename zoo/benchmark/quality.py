@@ -1,4 +1,4 @@
-"""What a run measures of quality: on which data, with which budget and how often; and what that comes to. Torch-free."""
+"""The quality that a run measures: on which data, with which budget and how often; and its result. Torch-free."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ FLOORS = ("colour look-up", "majority class")
 MINUTES = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*min(?:utes?)?")
 
 
-def _read_budget(given: Any) -> Any:
-    is_steps = isinstance(given, int) and not isinstance(given, bool) and given > 0
-    match = MINUTES.fullmatch(given.strip()) if isinstance(given, str) else None
+def _read_budget(value: Any) -> Any:
+    is_steps = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    match = MINUTES.fullmatch(value.strip()) if isinstance(value, str) else None
     if not is_steps and (match is None or float(match[1]) <= 0):
-        raise ValueError(f"a number of steps, such as 300, or of minutes, such as '2 min'; found {given!r}")
-    return given
+        raise ValueError(f"a number of steps, such as 300, or of minutes, such as '2 min'; found {value!r}")
+    return value
 
 
 Budget: TypeAlias = Annotated[int | str, BeforeValidator(_read_budget)]
@@ -60,43 +60,43 @@ class QualityEntry(TrainSettings):
     validations: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
-    def _leaves_to_the_benchmark_what_is_its_own(self) -> QualityEntry:
-        told = {"steps": "budget", "epochs": "budget", "seed": "seeds", "devices": "device", "device": "device"}
-        for name, instead in told.items():
+    def _refuse_keys_of_the_run(self) -> QualityEntry:
+        instead = {"steps": "budget", "epochs": "budget", "seed": "seeds", "devices": "device", "device": "device"}
+        for name, key in instead.items():
             if getattr(self, name) != TrainSettings.model_fields[name].default:
-                raise ValueError(f"{name} is no key of a benchmark's quality; {instead} says it for the whole run")
+                raise ValueError(f"{name} is not a key of a benchmark's quality; {key} sets it for the whole run")
         return self
 
     def with_budget(self) -> QualityEntry:
-        """Return the same with the budget that its data have by default, where none is given."""
+        """Return the same with the default budget of its data where it has none."""
         return self.model_copy(update={"budget": self.budget or BUDGETS.get(self.data.source, OTHER_BUDGET)})
 
     @property
     def seconds(self) -> float | None:
-        """The budget of a training, where it is time."""
+        """The budget of a training where it is a time; None where it is a number of steps."""
         match = MINUTES.fullmatch(self.budget.strip()) if isinstance(self.budget, str) else None
         return 60 * float(match[1]) if match else None
 
     def settings(self, *, steps: int, seed: int, device: str) -> TrainSettings:
-        """Return how one pairing is trained once."""
+        """Return the settings of one training."""
         shared = self.model_dump(include=set(TrainSettings.model_fields))
         return TrainSettings(**{**shared, "steps": steps, "seed": seed, "device": device})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """What training a pairing several times came to, on the test part.
+    """The scores of a model on the test part after several trainings.
 
     Attributes:
         data: the data's name.
         classes: their names.
-        seeds: with which it was trained, in order.
-        miou: the mean intersection over union of each.
-        iou: by seed, of each class; None for one that does not occur.
-        steps: of each.
-        seconds: that training and testing took, of each.
-        failures: by seed, why a training came to nothing.
-        wanted: how many seeds were asked for.
+        seeds: of the trainings that succeeded, in order.
+        miou: the mean intersection over union by seed.
+        iou: of each class by seed; None for a class that does not occur.
+        steps: by seed.
+        seconds: of training and testing, by seed.
+        failures: the error of each training that failed, by seed.
+        wanted: how many seeds the configuration has.
     """
 
     data: str
@@ -116,7 +116,7 @@ class Quality:
 
     @property
     def mean(self) -> float | None:
-        """Over the seeds; None where every training failed."""
+        """The mean over the seeds; None where every training failed."""
         return statistics.fmean(self.miou) if self.miou else None
 
     @property
@@ -124,7 +124,7 @@ class Quality:
         """The standard deviation over the seeds; None of fewer than two."""
         return statistics.stdev(self.miou) if len(self.miou) > 1 else None
 
-    def told(self) -> str:
+    def format(self) -> str:
         """Return mean and deviation."""
         if self.mean is None:
             return "failed"
@@ -133,7 +133,7 @@ class Quality:
         return f"{self.mean:.3f} ±{self.deviation:.3f}"
 
     def difference(self, other: Quality) -> Difference | None:
-        """Return by how much it is better than another, of the seeds that both have; None where there is none."""
+        """Return by how much it is better than another, over the seeds that both have; None where they share none."""
         own, others = dict(zip(self.seeds, self.miou, strict=True)), dict(zip(other.seeds, other.miou, strict=True))
         shared = sorted(own.keys() & others.keys())
         return estimate_difference([own[seed] - others[seed] for seed in shared]) if shared else None
@@ -141,7 +141,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """What no network is needed for: the score of a look-up, which whatever is trained is to beat.
+    """The score of a predictor that needs no network, which every model has to beat.
 
     Attributes:
         run: the run's number.
@@ -155,9 +155,14 @@ class Floor:
 
 
 def format_budget(entry: Mapping[str, Any], qualities: Sequence[Quality]) -> str:
-    """Return in words what each training of a run had, from the configuration as the store keeps it."""
+    """Return the budget of each training of a run in words.
+
+    Args:
+        entry: the run's `quality`, as the store keeps it.
+        qualities: the results, for the number of steps that a budget of time allowed.
+    """
     steps = sorted({steps for quality in qualities for steps in quality.steps})
     if isinstance(entry["budget"], str):
-        found = f" ({steps[0]:,} to {steps[-1]:,} steps)" if steps else ""
-        return f"{entry['budget'].strip()} of training each{found}, batch {entry['batch']}"
+        span = f" ({steps[0]:,} to {steps[-1]:,} steps)" if steps else ""
+        return f"{entry['budget'].strip()} of training each{span}, batch {entry['batch']}"
     return f"{entry['budget']:,} steps of batch {entry['batch']}"

@@ -1,4 +1,4 @@
-"""The table's columns: what a person reads in a cell, what a program reads, and what the legend says of it. Torch-free."""
+"""The table's columns: cells for people, values for programs, and legends. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.common.statistics import SCORE_TIE, TIE, Estimate
 from zoo.common.suggestions import did_you_mean
 from zoo.errors import OptionError
 
-__all__ = ["COLUMNS", "DEFAULT_COLUMNS", "Column", "chosen_columns", "column_named"]
+__all__ = ["COLUMNS", "OPTIONAL_COLUMNS", "Column", "chosen_columns", "column_named"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +21,12 @@ class Column:
     """One column.
 
     Attributes:
-        name: what `--columns`, `--sort` and `--where` call it.
-        heading: what stands above it.
-        cell: how a row's cell is written for a person.
-        value: what it is sorted and compared by; None where it was not measured.
-        smaller_is_better: None for what is no merit.
-        legend: what the table's foot says of it.
+        name: of `--columns`, `--sort` and `--where`.
+        heading: the text above it.
+        cell: returns a row's cell for a person.
+        value: returns the value that rows are sorted and compared by; None where it was not measured.
+        smaller_is_better: None for a column that does not rank rows.
+        legend: its explanation below the table.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Column:
 
 
 def chosen_columns(rows: Sequence[Row], names: str | None = None) -> list[Column]:
-    """Return the columns to show: those named, by commas; "all"; or the usual ones, without those that say nothing here.
+    """Return the columns to show: those named, by commas; "all"; or the default ones, without those that say nothing here.
 
     Raises:
         OptionError: an unknown name.
     """
     if names is None:
-        return [column for column in COLUMNS if column.name in DEFAULT_COLUMNS and _says_something(column, rows)]
+        return [column for column in COLUMNS if column.name not in OPTIONAL_COLUMNS and _says_something(column, rows)]
     if names.strip() == "all":
         return [column for column in COLUMNS if _says_something(column, rows)]
     return [column_named(name.strip()) for name in names.split(",")]
@@ -55,7 +55,7 @@ def column_named(name: str) -> Column:
     """Return a column by its name.
 
     Raises:
-        OptionError: there is none of that name.
+        OptionError: no column has that name.
     """
     for column in COLUMNS:
         if column.name == name:
@@ -92,9 +92,9 @@ def _difference_cell(row: Row) -> str:
 def _rounds_cell(row: Row) -> str:
     if not row.rounds:
         return "0"
-    reached = row.ratio.precision if row.ratio and not row.is_baseline else row.latency.precision if row.latency else None
-    told = {"precise": "precise", "limit": "most", "budget": "time", "fixed": "fixed", None: "unfinished"}[row.stopped]
-    return f"{row.rounds} {told}" + (f" ±{100 * reached:.1f} %" if reached is not None else "")
+    estimate = row.ratio if row.ratio and not row.is_baseline else row.latency
+    reason = {"precise": "precise", "limit": "most", "budget": "time", "fixed": "fixed", None: "unfinished"}[row.stopped]
+    return f"{row.rounds} {reason}" + (f" ±{100 * estimate.precision:.1f} %" if estimate else "")
 
 
 def _parts_cell(row: Row) -> str:
@@ -108,7 +108,7 @@ def _smaller_cell(row: Row) -> str:
 
 
 def _plain(name: str, heading: str, fact: str, legend: str = "", *, is_number: bool = False) -> Column:
-    """Return the column of a fact that is written as it is."""
+    """Return the column of a fact that is shown as it is."""
     value: Callable[[Row], Any] = attrgetter(fact)
     return Column(
         name=name, heading=heading, cell=lambda row: str(value(row)) or "-", value=value, is_number=is_number, legend=legend
@@ -118,29 +118,29 @@ def _plain(name: str, heading: str, fact: str, legend: str = "", *, is_number: b
 def _number(
     name: str, heading: str, fact: str, scale: float, digits: int, legend: str = "", *, unit: str = "", more: bool = False
 ) -> Column:
-    """Return the column of a number, in a unit of this scale; of two, the smaller is better, unless `more` is."""
+    """Return the column of a number times `scale`; the smaller is better, or the larger where `more` is true."""
     value: Callable[[Row], float | None] = attrgetter(fact)
 
     def cell(row: Row) -> str:
-        found = value(row)
-        return "-" if found is None else f"{found * scale:,.{digits}f}{unit}"
+        number = value(row)
+        return "-" if number is None else f"{number * scale:,.{digits}f}{unit}"
 
     return Column(name=name, heading=heading, cell=cell, value=value, smaller_is_better=not more, legend=legend)
 
 
 def _interval(name: str, heading: str, legend: str, *, is_ratio: bool = False) -> Column:
     """Return the column of an estimate: of seconds, in milliseconds, or of a ratio to the baseline."""
-    estimate: Callable[[Row], Estimate | None] = attrgetter(name)
+    get_estimate: Callable[[Row], Estimate | None] = attrgetter(name)
 
     def cell(row: Row) -> str:
-        found = estimate(row)
+        estimate = get_estimate(row)
         if is_ratio:
-            return _ratio_cell(row, found)
-        return found.told(1e3, 1) if found else "-"
+            return _ratio_cell(row, estimate)
+        return estimate.told(1e3, 1) if estimate else "-"
 
     def value(row: Row) -> float | None:
-        found = estimate(row)
-        return found.median if found else None
+        estimate = get_estimate(row)
+        return estimate.median if estimate else None
 
     return Column(name=name, heading=heading, cell=cell, value=value, smaller_is_better=True, legend=legend)
 
@@ -192,7 +192,14 @@ COLUMNS = (
         more=True,
     ),
     _number("memory", "peak MiB", "peak_bytes", 2**-20, 0),
-    _number("live", "live MiB", "live_bytes", 2**-20, 0, "the most that tensors hold at one time, followed without computing"),
+    _number(
+        "live",
+        "live MiB",
+        "live_bytes",
+        2**-20,
+        0,
+        "the most that tensors hold at one time, computed without running the model",
+    ),
     _number(
         "allocated",
         "allocated MiB",
@@ -207,7 +214,7 @@ COLUMNS = (
         "rss_bytes",
         2**-20,
         0,
-        "how far the resident memory of a fresh process rose while it built the model and ran it",
+        "by how much the resident memory of a fresh process rose while it built the model and ran it",
     ),
     _number("parameters", "params M", "parameters", 1e-6, 2),
     Column(
@@ -239,13 +246,13 @@ COLUMNS = (
         heading="batch that fits",
         cell=_smaller_cell,
         value=lambda row: row.smaller.batch if row.smaller else None,
-        legend="tried after the row's own batch ran out of memory; alone, a few calls, compared with nothing",
+        legend="measured after the row's own batch ran out of memory, in a few calls by itself; compared with nothing",
     ),
-    _plain("data", "data", "data", "what the mIoU is measured on; it compares models on the same data alone"),
+    _plain("data", "data", "data", "the data of the mIoU, which compares models on the same data alone"),
     Column(
         name="quality",
         heading="mIoU",
-        cell=lambda row: row.quality.told() if row.quality else "-",
+        cell=lambda row: row.quality.format() if row.quality else "-",
         value=lambda row: row.miou,
         smaller_is_better=False,
         legend="mean intersection over union on the test part after training: mean ± standard deviation over the seeds",
@@ -270,8 +277,8 @@ COLUMNS = (
         heading="rounds",
         cell=_rounds_cell,
         value=lambda row: row.rounds,
-        legend="interleaved, none is dropped; why they ended (precise: every interval is narrow enough; most: as many as "
-        "allowed; time: the budget is spent; fixed: as many as asked for), and half the interval's width",
+        legend="interleaved, none is dropped; why they ended (precise: every interval is narrow enough; most: the maximum "
+        "was reached; time: the budget was spent; fixed: the number was given), and half the interval's width",
     ),
     Column(
         name="flags",
@@ -283,28 +290,5 @@ COLUMNS = (
 )
 """All columns, in their order."""
 
-DEFAULT_COLUMNS = [
-    "run",
-    "pairing",
-    "mode",
-    "batch",
-    "size",
-    "device",
-    "dtype",
-    "format",
-    "runtime",
-    "latency",
-    "throughput",
-    "ratio",
-    "busy_ratio",
-    "efficiency",
-    "memory",
-    "parameters",
-    "flops",
-    "data",
-    "quality",
-    "quality_difference",
-    "fits",
-    "licences",
-    "rounds",
-]
+OPTIONAL_COLUMNS = ("p90", "busy", "live", "allocated", "rss", "parts", "build", "first", "flags")
+"""Columns that are shown only where they are named."""

@@ -1,4 +1,4 @@
-"""The benchmark's table as a document: what a person reads, and what a program does. Torch-free."""
+"""The benchmark's table as a document, for people and for programs. Torch-free."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zoo.common.statistics import Estimate
 __all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "records", "title_of"]
 
 OF_BLOCK = ("mode", "batch", "size", "device", "dtype")
-"""Columns whose values are a block's own."""
+"""Columns that have one value per block."""
 DROPPED_FIRST = (
     "licences",
     "quality_difference",
@@ -35,11 +35,11 @@ DROPPED_FIRST = (
     "rounds",
     "p90",
 )
-"""In this order columns are left out where the terminal is too narrow even for folded cells."""
+"""Columns in the order in which they are left out where the terminal is too narrow even for folded cells."""
 
 
 def document(table: Results, columns: Sequence[Column] | None = None) -> Document:
-    """Return the table with these columns, or the usual ones; CSV and JSON hold every fact, whichever columns are chosen."""
+    """Return the table with these columns, or the default ones; CSV and JSON hold every fact, whatever the columns."""
     chosen = list(columns or chosen_columns(table.rows))
     return Document(
         parts=(
@@ -53,11 +53,13 @@ def document(table: Results, columns: Sequence[Column] | None = None) -> Documen
 
 
 def _grid(table: Results, columns: Sequence[Column]) -> Grid:
-    sections, last = [], {row.block: row for row in table.rows}
+    sections, last_rows = [], {row.block: row for row in table.rows}
     for block, group in groupby(table.rows, attrgetter("block")):
         rows = list(group)
-        off = [check for check in table.checks if check.block == block and check.is_off] if rows[-1] is last[block] else []
-        sections.append((*(_row(row, columns) for row in rows), *(_warning(check, columns) for check in off)))
+        # A sorted table may have a block's rows in several sections: its warnings come once, after the last.
+        is_last = rows[-1] is last_rows[block]
+        failed_checks = [check for check in table.checks if is_last and check.block == block and check.is_off]
+        sections.append((*(_row(row, columns) for row in rows), *(_warning(check, columns) for check in failed_checks)))
     if table.floors and any(column.name == "quality" for column in columns):
         sections.append(tuple(_floor_row(floor, columns) for floor in table.floors))
     return Grid(
@@ -83,24 +85,24 @@ def _row(row: Row, columns: Sequence[Column]) -> GridRow:
 
 
 def _warning(check: Check, columns: Sequence[Column]) -> GridRow:
-    """Return the row that says that the baseline, measured once more, was not as fast as itself."""
+    """Return the row that warns of a baseline whose second copy took another time."""
     cells = {"pairing": "WARNING: baseline again", "ratio": check.ratio.told()}
     return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="yellow", is_extra=True)
 
 
 def _floor_row(floor: Floor, columns: Sequence[Column]) -> GridRow:
-    """Return the row that says what is reached without any network."""
+    """Return the row of a score that needs no network."""
     cells = {"pairing": floor.name, "quality": f"{floor.miou:.3f}", "run": str(floor.run)}
     return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="dim", is_extra=True)
 
 
 def records(table: Results) -> list[dict[str, Any]]:
-    """Return the rows as flat data, every fact of each; missing values are None."""
+    """Return the rows as flat records with every fact; missing values are None."""
     return [_record(table, row) for row in table.rows]
 
 
 def title_of(table: Results) -> str:
-    """Return what was measured, where and when, in a line."""
+    """Return a line per run: its name, device, versions and day."""
     return "\n".join(
         f"{run.name}: {format_device(run.environment)}, "
         f"torch {run.environment['versions']['torch']}, segmentation-zoo {run.environment['versions']['segmentation-zoo']}, "
@@ -195,11 +197,11 @@ def _trainings(row: Row) -> list[dict[str, Any]]:
 
 
 def _difference_fields(row: Row) -> dict[str, Any]:
-    found = row.quality_difference
-    if found is None or row.is_baseline:
+    difference = row.quality_difference
+    if difference is None or row.is_baseline:
         return dict.fromkeys(f"quality_difference{end}" for end in ("", "_low", "_high", "_is_tie"))
-    low, high = (None if math.isinf(end) else end for end in (found.low, found.high))
-    facts = {"": found.mean, "_low": low, "_high": high, "_is_tie": found.is_tie}
+    low, high = (None if math.isinf(end) else end for end in (difference.low, difference.high))
+    facts = {"": difference.mean, "_low": low, "_high": high, "_is_tie": difference.is_tie}
     return {f"quality_difference{end}": value for end, value in facts.items()}
 
 
@@ -228,59 +230,59 @@ def _notes(table: Results, columns: Sequence[Column]) -> list[str]:
         for row in table.rows
         if row.flags and not row.error
     ]
-    notes += [_told_check(check) for check in table.checks]
+    notes += [_format_check(check) for check in table.checks]
     notes += [f"{column.heading} = {column.legend}." for column in columns if column.legend]
     if any(column.name == "quality" for column in columns):
         notes += [f"{note}." for note in quality_notes(table)]
     if any(column.name == "memory" for column in columns):
         notes.append(f"peak MiB = {peak_legend(table)}.")
     if any(column.name == "efficiency" for column in columns):
-        notes += [f"best rate in {dtype}: {told}." for dtype, told in table.rates.items()]
+        notes += [f"best rate in {dtype}: {rate}." for dtype, rate in table.rates.items()]
     notes.append(intervals_note(table))
     runs = ", ".join(f"run {run.id} (input: {run.config['input']}, classes: {run.config['classes']})" for run in table.runs)
     return [*notes, f"From {table.store}: {runs}."]
 
 
 def peak_legend(table: Results) -> str:
-    """Return what the column of peaks says, which depends on where it was measured."""
+    """Return the legend of the peak memory, which is counted otherwise on an accelerator."""
     if any(row.allocated_bytes is not None for row in table.rows):
         return "the most that the device's allocator gave out during a step, with no other model on it"
-    return "the most that live tensors hold during a step, followed without computing; an allocator needs more"
+    return "the most that live tensors hold during a step, computed without running the model; an allocator needs more"
 
 
 def intervals_note(table: Results) -> str:
-    """Return how surely the intervals hold."""
+    """Return the confidence of the intervals in words."""
     looks = any(isinstance(run.config.get("rounds"), dict) for run in table.runs)
     ended = ", also at the look at which the rounds were ended (each look's own level is higher)" if looks else ""
     return f"Intervals hold with 95 %{ended}."
 
 
 def quality_notes(table: Results) -> list[str]:
-    """Return, run by run, what was trained on what, and for how long, and whether that was one task."""
+    """Return the data and the budget of each run's trainings, and a warning where the runs trained on different data."""
     notes = []
     names = data_names(table.runs)
     for run in table.runs:
-        asked = run.config.get("quality")
-        if asked:
+        config = run.config.get("quality")
+        if config:
             qualities = [row.quality for row in table.rows if row.run == run.id and row.quality]
             which = f"run {run.id}: " if len(table.runs) > 1 else ""
-            budget = format_budget(asked, qualities)
+            budget = format_budget(config, qualities)
             notes.append(
-                f"{which}mIoU on the test part of {names[run.id]}: {budget}, {asked['seeds']} seeds; the look-up by colour and "
-                "the majority class need no network, and are what to be above"
+                f"{which}mIoU on the test part of {names[run.id]}: {budget}, {config['seeds']} seeds; the look-up by colour "
+                "and the majority class need no network, and every model should score above them"
             )
     if len({data_content(run) for run in table.runs if run.id in names}) > 1:
-        told = "; ".join(f"run {run}: {name}" for run, name in names.items())
+        data = "; ".join(f"run {run}: {name}" for run, name in names.items())
         notes.append(
-            f"WARNING: these runs trained on different data, or it is not known that they are the same ({told}): their mIoU "
+            f"WARNING: these runs trained on different data, or it is not known that they are the same ({data}): their mIoU "
             "cannot be compared"
         )
     return notes
 
 
-def _told_check(check: Check) -> str:
-    told = f"A/A check, {format_block(check.block[1:])}: the baseline against itself took {check.ratio.told()} of its time"
+def _format_check(check: Check) -> str:
+    result = f"A/A check, {format_block(check.block[1:])}: the baseline against itself took {check.ratio.told()} of its time"
     if not check.is_off:
-        return f"{told}."
+        return f"{result}."
     measured = f" (measured with {', '.join(check.names)})" if check.names else ""
-    return f"WARNING: {told}{measured}: differences of that order mean nothing here."
+    return f"WARNING: {result}{measured}: differences of that order mean nothing here."

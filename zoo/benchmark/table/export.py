@@ -1,4 +1,4 @@
-"""What was measured as CSV, JSON or Parquet, for other programs: every fact of every row, or the raw samples. Torch-free."""
+"""Export results as CSV, JSON or Parquet: every fact of every row, or the raw samples. Torch-free."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHOLE = (
     "quality_seeds",
     *(f"parameters{part}" for part in ("", "_encoder", "_adapters", "_decoder", "_head")),
 )
-"""Columns of text and of whole numbers in which there may be nothing at all; any other of that kind has fractions."""
+"""Columns of text and of whole numbers that may be empty; any other empty column is of fractions."""
 
 
 def exported_rows(table: Table, form: str) -> bytes:
@@ -40,32 +40,32 @@ def exported_rows(table: Table, form: str) -> bytes:
     if form == "json":
         return whole.encode()
     facts = json.loads(whole)
-    rows = [row | {name: _told(row[name]) for name in ("plan", "trainings")} for row in facts.pop("rows")]
+    rows = [row | {name: _to_text(row[name]) for name in ("plan", "trainings")} for row in facts.pop("rows")]
     return _parquet(rows, facts)
 
 
 def exported_samples(store: Store, runs: Sequence[int], form: str) -> bytes:
     """Return the raw samples of some runs, a record for each trial and round, the baseline's controls among them.
 
-    `key` is the same as the rows have; `role` tells a baseline from its control. Times are in seconds a call.
+    `key` is that of the rows; `role` distinguishes a baseline from its control. Times are in seconds per call.
 
     Raises:
         StoreError: the runs have no samples.
         OptionError: for Parquet, pyarrow is not installed.
     """
-    found = [sample for run in runs for sample in _samples(store, run)]
-    if not found:
+    samples = [sample for run in runs for sample in _samples(store, run)]
+    if not samples:
         raise StoreError(f"There are no samples in run {', '.join(map(str, runs))} of {store.path} yet; `zoo bench` measures.")
     if form == "csv":
-        return csv_text(found).encode()
-    return (json_text(found, indent=1) + "\n").encode() if form == "json" else _parquet(found, {})
+        return csv_text(samples).encode()
+    return (json_text(samples, indent=1) + "\n").encode() if form == "json" else _parquet(samples, {})
 
 
 def _samples(store: Store, run: int) -> Iterator[dict[str, Any]]:
     trials = {stored.key: stored.trial for stored in store.trials(run)}
     for group in store.groups(run):
         for key in group.trials:
-            for turn, taken in sorted(group.samples.get(key, {}).items()):
+            for turn, timing in sorted(group.samples.get(key, {}).items()):
                 yield {
                     "run": run,
                     "key": key,
@@ -73,12 +73,12 @@ def _samples(store: Store, run: int) -> Iterator[dict[str, Any]]:
                     "role": trials[key].role,
                     "group": group.number,
                     "round": turn,
-                    "seconds": taken.seconds,
-                    "busy_seconds": taken.busy_seconds,
+                    "seconds": timing.seconds,
+                    "busy_seconds": timing.busy_seconds,
                 }
 
 
-def _told(facts: Any) -> str | None:
+def _to_text(facts: Any) -> str | None:
     return json_text(facts) if facts else None
 
 
@@ -92,14 +92,14 @@ def _parquet(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> bytes:
         ) from cause
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     arrays = {name: arrow.array(values, getattr(arrow, _kind(name, values))()) for name, values in columns.items()}
-    made = arrow.table(arrays)
+    table = arrow.table(arrays)
     buffer = io.BytesIO()
-    parquet.write_table(made.replace_schema_metadata({"zoo": json_text(facts)}) if facts else made, buffer)
+    parquet.write_table(table.replace_schema_metadata({"zoo": json_text(facts)}) if facts else table, buffer)
     return buffer.getvalue()
 
 
 def _kind(name: str, values: Sequence[Any]) -> str:
-    """Return what pyarrow calls the type of a column; one without any value has the type that it would have with some."""
+    """Return pyarrow's name of a column's type; an empty column has the type that it would have with values."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return "bool_"

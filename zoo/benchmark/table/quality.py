@@ -1,4 +1,4 @@
-"""What a run's trainings came to, by model: from what the store has to what a row shows. Torch-free."""
+"""The quality of a run's models: from stored trainings to the facts of a row. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Qualities", "data_content", "data_names"]
 
 
 def data_content(run: StoredRun) -> str:
-    """Return what tells the data that a run trained on from others: a digest of their content; "" where it trained on none."""
-    asked = run.config.get("quality")
-    return str(run.config.get("data_digest") or json.dumps(asked["data"], sort_keys=True)) if asked else ""
+    """Return a digest of the data that a run trained on, or their name and options; "" where it trained on none."""
+    config = run.config.get("quality")
+    return str(run.config.get("data_digest") or json.dumps(config["data"], sort_keys=True)) if config else ""
 
 
 def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
-    """Return by run what the data that it trained on are called, if it did: the same name only for the same content.
+    """Return the name of the data by run, of the runs that trained; data of different content have different names.
 
-    A folder is called by its last name where that is enough, else by its path, else by its path and its content.
+    A folder has its last name where that is enough, else its path, else its path and a digest.
     """
     paths = {run.id: PurePath(run.config["quality"]["data"]["source"]) for run in runs if data_content(run)}
     contents = {run.id: data_content(run) for run in runs if run.id in paths}
@@ -45,19 +45,21 @@ def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
 
 
 class Qualities:
-    """The qualities of one run's models, and what they are to beat; `data` is what its data are called."""
+    """The qualities of one run's models, and the floors that they have to beat; `data` is the name of its data."""
 
     def __init__(self, store: Store, run: StoredRun, data: str) -> None:
         self._data = data
         self._stored = store.qualities(run.id)
-        self._asked = run.config.get("quality") or {}
-        found = ((name, self._stored.get(name, {}).get(0)) for name in FLOORS)
+        self._config = run.config.get("quality") or {}
+        trainings = ((name, self._stored.get(name, {}).get(0)) for name in FLOORS)
         self.floors = tuple(
-            Floor(run=run.id, name=name, miou=stored.result.scores.miou) for name, stored in found if stored and stored.result
+            Floor(run=run.id, name=name, miou=stored.result.scores.miou)
+            for name, stored in trainings
+            if stored and stored.result
         )
 
     def of(self, subject: Subject) -> Quality | None:
-        """Return a model's; None where it was not trained."""
+        """Return a model's quality; None where it was not trained."""
         stored = self._stored.get(subject_key(subject))
         if not stored:
             return None
@@ -72,7 +74,7 @@ class Qualities:
             steps=tuple(result.steps for result in results),
             seconds=tuple(result.seconds for result in results),
             failures={seed: each.error for seed, each in stored.items() if each.error},
-            wanted=self._asked["seeds"],
+            wanted=self._config["seeds"],
         )
 
     def difference(self, subject: Subject, baseline: Subject) -> Difference | None:
@@ -81,7 +83,7 @@ class Qualities:
         return own.difference(base) if own and base else None
 
     def flags(self, quality: Quality) -> Iterator[str]:
-        """Yield what a reader must know of a model's quality."""
+        """Yield the doubts about a model's quality."""
         for seed, error in quality.failures.items():
             yield f"training with seed {seed} failed: {error.splitlines()[0]}"
         if missing := quality.wanted - len(quality.seeds) - len(quality.failures):

@@ -22,30 +22,30 @@ class Row:
     Attributes:
         run: the run's number in the store.
         key: the trial's, the same in every run that measures it.
-        name: what the configuration calls it, else the pairing or the reference.
-        encoder: its id; "" for what is no pairing, as `decoder`.
-        code: the line of Python that builds the model; "" for what is no pairing.
+        name: of the configuration, else the pairing or the reference.
+        encoder: its id; "" for a reference, as `decoder`.
+        code: the line of Python that builds the model; "" for a reference.
         device_name: of the processor or accelerator.
-        latency: seconds a call, by the clock: median and interval.
+        latency: seconds per call, by the clock: median and interval.
         p90: seconds that nine in ten calls stay below.
-        busy: seconds a call that the device worked: CPU time of all threads, or the time between events.
-        ratio: the latency over the baseline's, of pairs measured in the same round: below 1 is faster.
-        busy_ratio: the same of the device's own time.
+        busy: seconds per call that the device worked: CPU time of all threads, or the time between events.
+        ratio: the latency over the baseline's in the same round: below 1 is faster.
+        busy_ratio: the same of `busy`.
         stopped: why the rounds ended: "fixed", "precise", "limit", "budget"; None while they go on.
-        live_bytes: the most that tensors hold during a step, followed on the meta device; None on an accelerator.
+        live_bytes: the most that tensors hold during a step, computed on the meta device; None on an accelerator.
         allocated_bytes: the most that the trial's tensors held on an accelerator, by its allocator's counter.
-        rss_bytes: how far a fresh process's resident memory rose.
+        rss_bytes: by how much a fresh process's resident memory rose.
         parts: parameters of encoder, adapters, decoder and head.
         flops: of one forward pass for one image, a multiply-add counted as two.
         flops_per_second: achieved in the measured step, the backward pass counted.
-        efficiency: that, over the best rate that the device showed in the same run and dtype.
+        efficiency: `flops_per_second` over the device's best rate in the same run and dtype.
         build_seconds: making the model; `first_seconds`: its first call. The cold start, apart from the imports.
-        smaller: what a smaller batch did where this one ran out of memory.
+        smaller: the cold start at a smaller batch, where this one ran out of memory.
         plan: the pairing's plan as plain data.
-        failure: which kind of error.
-        flags: what a reader must know of how it was measured: noise, outliers, the process.
-        licences: of the encoder's and the decoder's code, and of pretrained weights; "" for what is no pairing.
-        quality: what training it came to, where a run trained: the same for all rows of one model.
+        failure: the kind of error.
+        flags: doubts about how it was measured: noise, outliers, the process.
+        licences: of the encoder's and the decoder's code, and of pretrained weights; "" for a reference.
+        quality: the scores after training, where a run trained: the same for all rows of one model.
         quality_difference: by how much its mIoU is above the baseline's, over the seeds.
     """
 
@@ -93,7 +93,7 @@ class Row:
 
     @property
     def block(self) -> tuple[Any, ...]:
-        """What the rows that are compared with one another share."""
+        """The run and the values that rows share which are compared with one another."""
         return (self.run, *(getattr(self, name) for name in BLOCK_FACTS))
 
     @property
@@ -113,7 +113,7 @@ class Row:
 
     @property
     def data(self) -> str:
-        """What the data are called that it was trained on; "" where it was not trained."""
+        """The name of the data that it was trained on; "" where it was not trained."""
         return self.quality.data if self.quality else ""
 
     @property
@@ -123,7 +123,7 @@ class Row:
 
     @property
     def peak_bytes(self) -> int | None:
-        """The accelerator's own count where there is one, else the peak of live tensors."""
+        """The peak that the accelerator's allocator counted, else the peak of live tensors."""
         return self.live_bytes if self.allocated_bytes is None else self.allocated_bytes
 
 
@@ -143,7 +143,7 @@ class Check:
 
     @property
     def is_off(self) -> bool:
-        """Whether the interval leaves 1: the differences of this group are then not to be trusted."""
+        """Whether the interval excludes 1, so that the differences of this group cannot be trusted."""
         return not self.ratio.low <= 1 <= self.ratio.high
 
 
