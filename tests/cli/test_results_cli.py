@@ -353,12 +353,13 @@ MALFORMED = [
     ("trial", "cost", '{"parameters": "7", "flops": 1, "live_bytes": 1}'),
     ("trial", "cost", '{"parameters": 7, "flops": 1e999, "live_bytes": 1}'),
     ("trial", "cost", b"{}"),
-    ("trial", "alone", '{"seconds": "x"}'),
-    ("trial", "alone", '{"first_seconds": NaN}'),
-    ("trial", "smaller", '{"batch": 1}'),
+    ("trial", "cold_start", '{"seconds": "x"}'),
+    ("trial", "cold_start", '{"first_seconds": NaN}'),
+    ("trial", "smaller_batch", '{"batch": 1}'),
     ("trial", "notes", "3"),
-    ("timing", "trials", "7"),
-    ("timing", "stopped", "NaN"),
+    ("environment", "facts", '{"device": "cpu", "device_name": "a", "threads": 2}'),
+    ("trial_group", "trials", "7"),
+    ("trial_group", "stopped", "NaN"),
     ("round", "conditions", "[[]]"),
     ("round", "conditions", '{"load": "much"}'),
     ("rate", "flops_per_second", "fast"),
@@ -375,7 +376,9 @@ def store_of_two(tmp_path):
     with closing(Store(path)) as store:
         run = add_run(store)
         add_run(store)
-        store.add_rate(run, store.place(run, ENVIRONMENT), KernelRate(kernel="a", dtype="float32", flops_per_second=1e9))
+        store.add_rate(
+            run, store.environment_id(run, ENVIRONMENT), KernelRate(kernel="a", dtype="float32", flops_per_second=1e9)
+        )
         store.add_quality(run, "majority class", 0, {"scores": {"miou": 0.5, "iou": [0.5, None]}})
     return path
 

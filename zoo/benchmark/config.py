@@ -1,4 +1,4 @@
-"""What a run measures, as its YAML file says it: typed, and every mistake named with its file, key and remedy."""
+"""A run's YAML file: typed, with errors that name the file, the key and the remedy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 @with_pairing_keys(without=("classes", "in_channels"))
 class PairingEntry(Strict):
-    """One pairing with its own options; the table shows `name` instead of its ids."""
+    """One pairing with options of its own; the table shows `name` instead of its ids."""
 
     name: str = ""
 
@@ -41,7 +41,7 @@ class PairingEntry(Strict):
 
 
 class ReferenceEntry(Strict):
-    """A model that is no pairing: any callable that returns an `nn.Module`, for pairings to be compared with."""
+    """A model other than a pairing: any callable that returns an `nn.Module`, to compare pairings with."""
 
     name: str
     factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
@@ -85,20 +85,20 @@ TRAINING_RUNTIMES: tuple[Runtime, ...] = ("eager", "compile")
 """The others are for inference alone."""
 _T = TypeVar("_T")
 OneOrMore: TypeAlias = Annotated[
-    list[_T], BeforeValidator(lambda given: given if isinstance(given, list) else [given], json_schema_input_type=Any)
+    list[_T], BeforeValidator(lambda value: value if isinstance(value, list) else [value], json_schema_input_type=Any)
 ]
 Baseline: TypeAlias = Annotated[
     Annotated[PairingEntry, Tag("pairing")] | Annotated[ReferenceEntry, Tag("reference")],
-    Discriminator(lambda given: "pairing" if _has_encoder(given) else "reference"),
+    Discriminator(lambda value: "pairing" if _has_encoder(value) else "reference"),
 ]
 Rounds: TypeAlias = Annotated[
     Annotated[int, Field(ge=20), Tag("count")] | Annotated[RoundsEntry, Tag("range")],
-    Discriminator(lambda given: "range" if isinstance(given, dict | RoundsEntry) else "count"),
+    Discriminator(lambda value: "range" if isinstance(value, dict | RoundsEntry) else "count"),
 ]
 
 
-def _has_encoder(given: Any) -> bool:
-    return isinstance(given, PairingEntry) or (isinstance(given, dict) and bool({"encoder", "decoder"} & given.keys()))
+def _has_encoder(value: Any) -> bool:
+    return isinstance(value, PairingEntry) or (isinstance(value, dict) and bool({"encoder", "decoder"} & value.keys()))
 
 
 class ExcludeRule(Strict):
@@ -129,12 +129,12 @@ class ExcludeRule(Strict):
         return all(_matches(key, getattr(self, key), facts[key]) for key in self.model_fields_set)
 
 
-def _matches(key: str, values: list[Any], found: Any) -> bool:
+def _matches(key: str, values: list[Any], fact: Any) -> bool:
     if key in ("encoder", "decoder", "name"):
-        return found is not None and any(fnmatchcase(found, pattern) for pattern in values)
+        return fact is not None and any(fnmatchcase(fact, pattern) for pattern in values)
     if key == "size":
         values = [side if isinstance(side, tuple) else (side, side) for side in values]
-    return found in values
+    return fact in values
 
 
 class BenchConfig(Strict):
@@ -208,8 +208,8 @@ class BenchConfig(Strict):
     @model_validator(mode="after")
     def _has_trials(self) -> BenchConfig:
         if "inference" not in self.modes and not set(self.runtime) & set(TRAINING_RUNTIMES):
-            able, found = " or ".join(TRAINING_RUNTIMES), ", ".join(self.runtime)
-            raise ValueError(f"nothing to measure: models are trained by runtime {able} only; found {found}")
+            able, runtimes = " or ".join(TRAINING_RUNTIMES), ", ".join(self.runtime)
+            raise ValueError(f"nothing to measure: models are trained by runtime {able} only; found {runtimes}")
         return self
 
     def all_pairings(self) -> list[Pairing]:
@@ -217,7 +217,7 @@ class BenchConfig(Strict):
         return list(dict.fromkeys(pairing for pairing, _ in self.named_pairings()))
 
     def named_pairings(self) -> list[tuple[Pairing, str]]:
-        """Return the same with what the table calls each, "" for its ids; one that has two names is there twice."""
+        """Return the same with the name of each, "" for its ids; a pairing with two names is there twice."""
         shared: dict[str, Any] = {"classes": self.classes, "in_channels": self.in_channels}
         crossed = [(Pairing(encoder, decoder, **shared), "") for encoder in self.encoders for decoder in self.decoders]
         single = [(entry.pairing(**shared), entry.name) for entry in self.pairings]
@@ -228,39 +228,42 @@ def load_config(path: Path) -> BenchConfig:
     """Read a run's YAML file.
 
     Raises:
-        ConfigError: no such file, no YAML, an unknown key, a wrong type or an impossible value.
+        ConfigError: the file does not exist or is not YAML, or has an unknown key, a wrong type or an impossible value.
     """
-    config = checked(BenchConfig, read_mapping(path), f"{path} is no valid benchmark configuration", _model_at)
-    return _placed(config, path.resolve().parent)
+    error = f"{path} is not a valid benchmark configuration"
+    config = checked(BenchConfig, read_mapping(path), error, _model_at)
+    return _make_paths_absolute(config, path.resolve().parent)
 
 
 def with_quality(config: BenchConfig, changes: Mapping[str, Any]) -> BenchConfig:
-    """Return a configuration that measures quality as these keys of `quality` say, beside those that it has.
+    """Return the configuration with these keys of `quality`, beside those that it has.
 
     Raises:
-        ConfigError: there is no data among them, or one is wrong.
+        ConfigError: neither has `data`, or a value is wrong.
     """
     known = config.quality.model_dump(exclude_defaults=True) if config.quality else {}
     if not known and "data" not in changes:
-        raise ConfigError(f"{config.name} measures no quality: say on which data, by --quality TASK or --quality FOLDER.")
+        raise ConfigError(f"{config.name} measures no quality; --quality TASK or --quality FOLDER names the data for it.")
     quality = checked(QualityEntry, {**known, **changes}, "--quality, --budget and --seeds do not go")
     return config.model_copy(update={"quality": quality})
 
 
-def fit_to_data(config: BenchConfig, classes: int, in_channels: int, told: str) -> BenchConfig:
-    """Return the configuration with as many classes and channels as the data that it trains on, and a budget for it.
+def fit_to_data(config: BenchConfig, classes: int, in_channels: int, data_name: str) -> BenchConfig:
+    """Return the configuration with the classes and channels of the data that it trains on, and a budget for them.
 
     Raises:
-        ConfigError: it asks for others.
+        ConfigError: it has other numbers of its own.
     """
-    wanted = {"classes": classes, "in_channels": in_channels}
-    for name, number in wanted.items():
+    numbers = {"classes": classes, "in_channels": in_channels}
+    for name, number in numbers.items():
         if name in config.model_fields_set and getattr(config, name) != number:
-            raise ConfigError(f"{config.name}: {name} is {getattr(config, name)}, and {told} has {number}. Leave {name} out.")
-    return config.model_copy(update={**wanted, "quality": config.quality and config.quality.with_budget()})
+            raise ConfigError(
+                f"{config.name}: {name} is {getattr(config, name)}, and {data_name} has {number}. Leave {name} out."
+            )
+    return config.model_copy(update={**numbers, "quality": config.quality and config.quality.with_budget()})
 
 
-def _placed(config: BenchConfig, base: Path) -> BenchConfig:
+def _make_paths_absolute(config: BenchConfig, base: Path) -> BenchConfig:
     """Return the configuration with the paths that are relative to its folder made absolute."""
     changed: dict[str, Any] = {"plugins": [str(base / entry) for entry in config.plugins]}
     if config.quality:
@@ -269,7 +272,7 @@ def _placed(config: BenchConfig, base: Path) -> BenchConfig:
 
 
 def _model_at(location: Sequence[str | int]) -> type[Strict]:
-    """Return what holds the keys at a place of the file."""
+    """Return the model of the keys at a location in the file."""
     models: dict[str, type[Strict]] = {
         "pairings": PairingEntry,
         "references": ReferenceEntry,

@@ -1,4 +1,4 @@
-"""How many rounds a group takes: decided between rounds, from the samples alone. Torch-free."""
+"""Decide between rounds, from the samples alone, whether a group needs more. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["RoundsPlan", "plan_of", "rounds_plan"]
 class RoundsPlan:
     """When a group's rounds end.
 
-    Who looks at an interval several times and stops at the first that pleases is misled more often than its level says.
-    So there are few looks, after `minimum` rounds and after each doubling, and each interval is taken at the level at which
-    all of them hold together (Bonferroni: 1 - 0.05 / looks). Stopping when the time is spent asks no interval.
+    Looking at an interval several times and stopping at the first that is narrow enough is wrong more often than the
+    interval's level says. So there are few looks, after `minimum` rounds and after each doubling, and each interval has the
+    level at which all looks hold together (Bonferroni: 1 - 0.05 / looks). Stopping for time looks at no interval.
 
     Attributes:
-        minimum: rounds that are always done.
-        maximum: rounds that are never exceeded.
-        target: the precision at which a ratio is known well enough; None for as many rounds as `maximum` says.
+        minimum: the least number of rounds.
+        maximum: the most rounds.
+        target: the precision at which a ratio is known well enough; None to do `maximum` rounds in any case.
         budget: seconds that the rounds may take, beyond `minimum`.
     """
 
@@ -35,9 +35,9 @@ class RoundsPlan:
 
     def __post_init__(self) -> None:
         if not all(type(count) is int and count >= 1 for count in (self.minimum, self.maximum)):
-            raise ValueError(f"rounds are whole numbers of at least 1; found {self.minimum!r:.80} and {self.maximum!r:.80}")
+            raise ValueError(f"rounds must be whole numbers of at least 1; found {self.minimum!r:.80} and {self.maximum!r:.80}")
         if self.target is not None and not isinstance(self.target, float | int):
-            raise TypeError(f"the target of rounds is a number; found {self.target!r:.80}")
+            raise TypeError(f"the target of rounds must be a number; found {self.target!r:.80}")
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -53,30 +53,29 @@ class RoundsPlan:
 
     @property
     def confidence(self) -> float:
-        """The level of each interval, so that all looks together hold with 95 %."""
+        """The level of each interval at which all looks together hold with 95 %."""
         return 1 - (1 - CONFIDENCE) / len(self.looks)
 
     def stop(
         self, samples: Mapping[str, Sequence[float]], baseline: str | None, *, rounds: int, seconds: float
     ) -> StopReason | None:
-        """Return why to stop after so many rounds, which took so long; None to go on.
+        """Return the reason to stop now; None to go on.
 
         Args:
-            samples: seconds a call, by trial, round by round; of the trials that still run.
+            samples: seconds per call, by trial, round by round; of the trials that still run.
             baseline: the trial that the others are compared with; without it, the medians' own intervals count.
             rounds: how many are done.
             seconds: what they took.
         """
         if rounds >= self.maximum:
-            return "fixed" if self.target is None else self._at_last(samples, baseline)
+            if self.target is None:
+                return "fixed"
+            return "precise" if self._is_precise(samples, baseline) else "limit"
         if self.target is not None and rounds in self.looks and self._is_precise(samples, baseline):
             return "precise"
         if self.target is not None and rounds >= self.minimum and seconds >= self.budget:
             return "budget"
         return None
-
-    def _at_last(self, samples: Mapping[str, Sequence[float]], baseline: str | None) -> StopReason:
-        return "precise" if self._is_precise(samples, baseline) else "limit"
 
     def _is_precise(self, samples: Mapping[str, Sequence[float]], baseline: str | None) -> bool:
         assert self.target is not None
@@ -90,12 +89,12 @@ class RoundsPlan:
 
 
 def rounds_plan(config: BenchConfig) -> RoundsPlan:
-    """Return when the groups of a run end."""
+    """Return the plan of a configuration."""
     return plan_of(config.model_dump(mode="json"))
 
 
 def plan_of(config: Mapping[str, Any]) -> RoundsPlan:
-    """Return the same of a configuration as the store keeps it, also of one that a later version would refuse."""
+    """Return the plan of a configuration as the store keeps it."""
     rounds, budget = config["rounds"], config.get("budget", 0.0)
     if isinstance(rounds, Mapping):
         return RoundsPlan(minimum=rounds["min"], maximum=rounds["max"], target=rounds["target"], budget=budget)

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from zoo.benchmark.measuring.conditions import Conditions, Reading, conditions_between, noise_of
+from zoo.benchmark.measuring.conditions import Conditions, Reading, conditions_between, describe_noise
 
 UNKNOWN = dict.fromkeys(("busy", "total", "steal", "pressure", "load", "frequency", "throttled"))
 
@@ -97,41 +97,41 @@ def test_this_machine_can_be_read_and_its_conditions_lie_within_their_ranges():
     ],
 )
 def test_noise_is_told_in_a_sentence(facts, told):
-    assert noise_of([round_of(**facts)] * 3) == (told,)
+    assert describe_noise([round_of(**facts)] * 3) == (told,)
 
 
 def test_a_single_throttling_is_noise():
-    assert noise_of([round_of(throttled=0.0), round_of(throttled=1.0)]) == ("the processor was slowed for heat once",)
+    assert describe_noise([round_of(throttled=0.0), round_of(throttled=1.0)]) == ("the processor was slowed for heat once",)
 
 
 def test_what_stays_within_the_limits_is_quiet_however_high_the_load():
     rounds = [
         round_of(load=9.0, others=0.1, steal=0.02, pressure=0.25, frequency=value, throttled=0.0) for value in (2000, 2200)
     ]
-    assert noise_of(rounds) == ()
+    assert describe_noise(rounds) == ()
 
 
 @pytest.mark.parametrize("conditions", [[], [round_of()], [round_of(), round_of()]])
 def test_what_is_unknown_is_no_noise(conditions):
-    assert noise_of(conditions) == ()
+    assert describe_noise(conditions) == ()
 
 
 def test_a_share_is_averaged_so_that_coarse_ticks_neither_hide_nor_feign_others():
     hidden = [round_of(others=share) for share in (0.0, 0.0, 0.5, 0.0, 0.5, 0.0)]
     feigned = [round_of(others=share) for share in (0.0, 0.0, 0.5, 0.0, 0.0, 0.0)]
-    assert noise_of(hidden) == ("other processes took 17 % of the processor",)
-    assert noise_of(feigned) == ()
+    assert describe_noise(hidden) == ("other processes took 17 % of the processor",)
+    assert describe_noise(feigned) == ()
 
 
 def test_a_round_that_tells_nothing_is_left_out_of_the_average():
-    assert noise_of([round_of(others=0.2), round_of(), round_of()]) == ("other processes took 20 % of the processor",)
+    assert describe_noise([round_of(others=0.2), round_of(), round_of()]) == ("other processes took 20 % of the processor",)
 
 
 def test_a_frequency_that_moved_is_noise():
     rounds = [round_of(frequency=value) for value in (3500.0, 3400.0, None, 2900.0, 3500.0)]
-    assert noise_of(rounds) == ("the processor's frequency moved from 2900 to 3500 MHz",)
+    assert describe_noise(rounds) == ("the processor's frequency moved from 2900 to 3500 MHz",)
 
 
 def test_everything_is_told_at_once():
     first = round_of(load=3.0, others=0.5, steal=0.1, pressure=0.9, frequency=1000.0, throttled=1.0)
-    assert len(noise_of([first, dataclasses.replace(first, frequency=2000.0)])) == 5
+    assert len(describe_noise([first, dataclasses.replace(first, frequency=2000.0)])) == 5

@@ -1,4 +1,4 @@
-"""How quiet the machine was while something was measured: other processes, steal, pressure, frequency, throttling."""
+"""Read how quiet the machine is during a measurement: other processes, steal, pressure, frequency, throttling."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from statistics import fmean, median
 
 import psutil
 
-__all__ = ["Conditions", "Reading", "conditions_between", "noise_of"]
+__all__ = ["Conditions", "Reading", "conditions_between", "describe_noise"]
 
 OTHERS_LIMIT = 0.10
-"""More than this share of the processor in other processes' hands marks a measurement as noisy."""
+"""A measurement is noisy if other processes used more than this share of the processor."""
 
 STEAL_LIMIT = 0.02
-"""More than this share taken by the hypervisor does; it strikes in whole time slices, so little of it is felt."""
+"""Or if the hypervisor took more than this share; it takes whole time slices, so that a small share matters."""
 
 PRESSURE_LIMIT = 0.25
-"""More than this share of the time with some task waiting for a processor does; our own threads wait now and then too."""
+"""Or if some task waited for a processor for more than this share of the time; our own threads wait now and then too."""
 
 FREQUENCY_LIMIT = 0.10
-"""A frequency that moved by more than this share of its median does."""
+"""Or if the frequency moved by more than this share of its median."""
 
 CORES_READ = 8
-"""So many cores, evenly spread, tell the frequency and the throttling: reading each of a hundred takes milliseconds."""
+"""The number of cores, evenly spread, whose frequency and throttling are read: a hundred would take milliseconds."""
 
 BUSY = ("user", "nice", "system", "irq", "softirq")
 """The kinds of time in which a core works for this machine: guests are in user, and Windows' interrupts in system, already."""
@@ -37,7 +37,7 @@ PAGE = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The machine's counters at one moment; None for what cannot be read here.
+    """The machine's counters at one moment; None for those that cannot be read here.
 
     Attributes:
         clock: `time.perf_counter`, seconds.
@@ -82,7 +82,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What the machine was like between two readings; None for what it does not tell.
+    """The machine's state between two readings; None for what cannot be read.
 
     Attributes:
         load: the load average of the last minute, at the end.
@@ -108,8 +108,8 @@ class Conditions:
 def conditions_between(before: Reading, after: Reading) -> Conditions:
     """Return the conditions from one reading to a later one.
 
-    All cores' time is what the kernel counted between the readings, not cores times elapsed: both parts of a share then come
-    from one source, also in a container that sees the host's counters. Where these stand still, nothing is told.
+    The time of all cores is the kernel's count between the readings, not cores times elapsed time: both parts of a share then
+    come from one source, also in a container that sees the host's counters. Where these stand still, the shares are None.
     """
     total = _increase(before.total, after.total)
     busy = _increase(before.busy, after.busy)
@@ -117,7 +117,7 @@ def conditions_between(before: Reading, after: Reading) -> Conditions:
     frequencies = [reading.frequency for reading in (before, after) if reading.frequency is not None]
     return Conditions(
         load=after.load,
-        # ticks are coarse, and a container's counters may leave us out: less busy than ourselves is no one else
+        # below 0 where ticks are coarse, or a container's counters leave this process out: then no other process worked
         others=_share(None if busy is None else busy - (after.own - before.own), total),
         steal=_share(_increase(before.steal, after.steal), total),
         pressure=_share(_increase(before.pressure, after.pressure), after.clock - before.clock),
@@ -126,29 +126,29 @@ def conditions_between(before: Reading, after: Reading) -> Conditions:
     )
 
 
-def noise_of(conditions: Sequence[Conditions]) -> tuple[str, ...]:
-    """Return what marks a measurement of these rounds as noisy, a short sentence each; empty if nothing does.
+def describe_noise(conditions: Sequence[Conditions]) -> tuple[str, ...]:
+    """Return the reasons why a measurement of these rounds is noisy, a short sentence each.
 
-    Shares are averaged over the rounds, not their median taken. The kernel counts in ticks of 10 ms, so that of a short
-    round a share is zero or much too large, and the median of such would be zero whatever the others do; the mean is what
-    the counters of all rounds together tell, if these are about equally long. It also shows a burst that hit few rounds.
+    Shares are averaged over the rounds: the kernel counts in ticks of 10 ms, so that the share of a short round is zero or
+    much too large, and the median of such shares would be zero whatever other processes do. The mean is the share of all
+    rounds together, if they are about equally long, and it shows a burst that hit few rounds.
     """
-    found = []
-    others = _mean([entry.others for entry in conditions])
-    steal = _mean([entry.steal for entry in conditions])
-    pressure = _mean([entry.pressure for entry in conditions])
+    reasons = []
+    others = _mean([each.others for each in conditions])
+    steal = _mean([each.steal for each in conditions])
+    pressure = _mean([each.pressure for each in conditions])
     if others > OTHERS_LIMIT:
-        found.append(f"other processes took {100 * others:.0f} % of the processor")
+        reasons.append(f"other processes took {100 * others:.0f} % of the processor")
     if steal > STEAL_LIMIT:
-        found.append(f"the hypervisor gave {100 * steal:.0f} % of the processor to others")
+        reasons.append(f"the hypervisor gave {100 * steal:.0f} % of the processor to others")
     if pressure > PRESSURE_LIMIT:
-        found.append(f"some task waited for the processor {100 * pressure:.0f} % of the time")
-    if throttled := sum(entry.throttled or 0 for entry in conditions):
-        found.append(f"the processor was slowed for heat {_times(throttled)}")
-    frequencies = [entry.frequency for entry in conditions if entry.frequency is not None]
+        reasons.append(f"some task waited for the processor {100 * pressure:.0f} % of the time")
+    if throttled := sum(each.throttled or 0 for each in conditions):
+        reasons.append(f"the processor was slowed for heat {_times(throttled)}")
+    frequencies = [each.frequency for each in conditions if each.frequency is not None]
     if frequencies and max(frequencies) - min(frequencies) > FREQUENCY_LIMIT * median(frequencies):
-        found.append(f"the processor's frequency moved from {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
-    return tuple(found)
+        reasons.append(f"the processor's frequency moved from {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
+    return tuple(reasons)
 
 
 def _increase(before: float | None, after: float | None) -> float | None:
@@ -160,7 +160,7 @@ def _share(part: float | None, whole: float | None) -> float | None:
 
 
 def _mean(shares: Sequence[float | None]) -> float:
-    """Return the mean of those that are known, 0 if none is."""
+    """Return the mean of the known shares, 0 if none is known."""
     known = [share for share in shares if share is not None]
     return fmean(known) if known else 0.0
 
@@ -173,7 +173,7 @@ def _processor_times() -> tuple[float | None, float | None, float | None]:
     """Return busy, total and stolen CPU seconds."""
     try:
         times = psutil.cpu_times()
-    except (OSError, RuntimeError, TypeError, ValueError):  # no /proc/stat, or one that is no Linux's
+    except (OSError, RuntimeError, TypeError, ValueError):  # no /proc/stat, or not the one of Linux
         return None, None, None
     busy = sum(getattr(times, name, 0.0) for name in BUSY)
     steal = getattr(times, "steal", None)
@@ -188,8 +188,8 @@ def _load() -> float | None:
 
 
 def _pressure() -> float | None:
-    found = re.search(rb"^some .*total=(\d+)", _content("/proc/pressure/cpu"), re.MULTILINE)
-    return int(found.group(1)) / 1e6 if found else None
+    match = re.search(rb"^some .*total=(\d+)", _content("/proc/pressure/cpu"), re.MULTILINE)
+    return int(match.group(1)) / 1e6 if match else None
 
 
 def _cores_read() -> list[int]:
@@ -200,9 +200,9 @@ def _cores_read() -> list[int]:
 def _frequency(cores: Sequence[int]) -> float | None:
     kilohertz = [_content(f"{CPU_FOLDER}/cpu{core}/cpufreq/scaling_cur_freq").strip() for core in cores]
     frequencies = [int(value) / 1000 for value in kilohertz if value.isdigit()]
-    if not frequencies:  # most virtual machines; the page that is read has the first few cores
-        found = re.findall(rb"^cpu MHz\s*:\s*(\d+\.?\d*)\n", _content("/proc/cpuinfo"), re.MULTILINE)
-        frequencies = [float(value) for value in found]
+    if not frequencies:  # most virtual machines; the first page has a few cores
+        megahertz = re.findall(rb"^cpu MHz\s*:\s*(\d+\.?\d*)\n", _content("/proc/cpuinfo"), re.MULTILINE)
+        frequencies = [float(value) for value in megahertz]
     return fmean(frequencies) if frequencies else None
 
 
@@ -213,7 +213,7 @@ def _throttled(cores: Sequence[int]) -> float | None:
 
 
 def _content(path: str) -> bytes:
-    """Return a kernel file's first page, empty if it cannot be read; a quarter of what `Path.read_bytes` takes."""
+    """Return a kernel file's first page, empty if it cannot be read; four times as fast as `Path.read_bytes`."""
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:

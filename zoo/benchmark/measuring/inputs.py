@@ -1,4 +1,4 @@
-"""What the measured models are fed: a photograph or random pixels, and random labels."""
+"""Inputs of the measured models: a photograph or random pixels, and random labels."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ PHOTOGRAPH = "chelsea.jpg"
 
 
 def image_batch(kind: str, *, batch: int, channels: int, height: int, width: int, preprocessing: Preprocessing) -> Tensor:
-    """Return (batch, channels, height, width), normalised as the weights want it.
+    """Return (batch, channels, height, width), normalized as the weights require.
 
     Args:
-        kind: "image" for the photograph, centre-cropped to the aspect and resized (bicubic, antialiased); every second
+        kind: "image" for the photograph, center-cropped to the aspect and resized (bicubic, antialiased); every second
             image of a batch is mirrored. "random" for uniform pixels from torch's generator.
         batch: images.
         channels: the photograph's three are repeated in turn, or averaged for one.
         height: of the result.
         width: of the result.
-        preprocessing: mean, std and value range to normalise with.
+        preprocessing: mean, std and value range for the normalization.
     """
     if kind == "random":
         pixels = torch.rand(batch, channels, height, width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -230,7 +230,7 @@ class _Rounds:
         _load_libraries(self.device)
         for trial in self.job.trials:
             yield Activity(trial=trial.key, doing="warming up", hog=self._hog())
-            with self._watched(trial):
+            with self._watch_growth(trial):
                 try:
                     yield from self._prepare(trial)
                 except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model becomes its row
@@ -240,15 +240,18 @@ class _Rounds:
         self.grown.clear()  # building a model needs memory; only growth in later rounds is a leak
         number, seconds = self.job.first, self.job.spent
         while self.ready:
-            reason = self.plan.stop(self._alive(), self._baseline(), rounds=number, seconds=seconds)
+            # A trial that failed neither prolongs the rounds nor serves as the baseline.
+            samples = {key: self.taken[key] for key in self.ready}
+            baseline = self.job.baseline if self.job.baseline in self.ready else None
+            reason = self.plan.stop(samples, baseline, rounds=number, seconds=seconds)
             if reason:
                 yield GroupEnd(reason=reason, rounds=number)
                 return
-            done = yield from self._round(number)
-            if done is None:
+            round = yield from self._measure_round(number)
+            if round is None:
                 return
-            yield done
-            seconds += done.conditions["seconds"] or 0.0
+            yield round
+            seconds += round.conditions["seconds"] or 0.0
             number += 1
 
     def _prepare(self, trial: Trial) -> Iterator[Message]:
@@ -263,7 +266,7 @@ class _Rounds:
                 step()
         self.ready[trial.key] = (step, calls_to_fill_a_slot(step, self.device))
 
-    def _round(self, number: int) -> Generator[Message, None, Round | None]:
+    def _measure_round(self, number: int) -> Generator[Message, None, Round | None]:
         """Measure each trial once, in an order that the seed and the round's number fix; None if the device broke down."""
         order = [trial for trial in self.job.trials if trial.key in self.ready]
         random.Random(f"{self.job.seed}:{number}").shuffle(order)
@@ -272,7 +275,7 @@ class _Rounds:
         for slot, trial in enumerate(order):
             yield Activity(trial=trial.key, doing=f"round {number + 1}", hog=self._hog())
             step, calls = self.ready[trial.key]
-            with self._watched(trial):
+            with self._watch_growth(trial):
                 try:
                     timing = time_calls(step, calls, self.device)
                 except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model becomes its row
@@ -289,29 +292,15 @@ class _Rounds:
             self.taken[sample.trial].append(sample.seconds)
         return Round(number=number, samples=tuple(samples), conditions=conditions)
 
-    def _alive(self) -> dict[str, list[float]]:
-        return {key: self.taken[key] for key in self.ready}
-
-    def _baseline(self) -> str | None:
-        return self.job.baseline if self.job.baseline in self.ready else None
-
-    def _watched(self, trial: Trial) -> _Growth:
-        return _Growth(self.grown, trial.key)
+    @contextmanager
+    def _watch_growth(self, trial: Trial) -> Iterator[None]:
+        """Add up by how much a trial makes the process grow, also where it fails."""
+        before = resident_bytes()
+        try:
+            yield
+        finally:
+            self.grown[trial.key] = self.grown.get(trial.key, 0) + resident_bytes() - before
 
     def _hog(self) -> str | None:
         hog = max(self.grown, key=lambda key: self.grown[key], default=None)
         return hog if hog and self.grown[hog] > HOG_BYTES else None
-
-
-class _Growth:
-    """Adds up by how much a trial makes the process grow."""
-
-    def __init__(self, grown: dict[str, int], key: str) -> None:
-        self.grown = grown
-        self.key = key
-
-    def __enter__(self) -> None:
-        self.before = resident_bytes()
-
-    def __exit__(self, *_: object) -> None:
-        self.grown[self.key] = self.grown.get(self.key, 0) + resident_bytes() - self.before

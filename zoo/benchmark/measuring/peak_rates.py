@@ -1,4 +1,4 @@
-"""The best rate of a device, measured: FLOPs a second of matrix products and 3x3 convolutions."""
+"""Measure the best rate of a device: FLOPs per second of matrix products and 3x3 convolutions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from zoo.benchmark.messages import KernelRate
 __all__ = ["best_rate", "measure_rates"]
 
 LONGEST_CALL = 0.4
-"""A kernel of which one call would take more seconds than this is left out: it is too large for the device, or runs on a
-fallback that is up to 50 times slower (bfloat16 on a processor without AVX-512), and would take a minute to say so."""
+"""A kernel whose call takes more seconds than this is left out: it is too large for the device, or runs on a fallback that is
+up to 50 times slower (bfloat16 on a processor without AVX-512), and timing it would take a minute."""
 
 UNSUPPORTED = (RuntimeError, TypeError, AssertionError)
-"""What torch raises for a device, a dtype or a size that it cannot do; memory that does not suffice is a RuntimeError."""
+"""Errors of torch for an unsupported device, dtype or size; lack of memory is a RuntimeError."""
 
 Call: TypeAlias = Callable[[], Tensor]
 
@@ -30,10 +30,10 @@ Call: TypeAlias = Callable[[], Tensor]
 def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> Iterator[KernelRate]:
     """Yield the rate of each kernel in "float32" or "bfloat16", measured for about `seconds` once it is warm.
 
-    No single kernel is the fastest everywhere: on some processors a convolution beats the matrix product, and which layout it
-    likes differs. The rate is of a kernel's fastest block of calls, since the question is what the device can do at best.
-    It uses torch's present number of threads and its settings, so that "float32" may mean TF32 on an accelerator, as it does
-    for the models. A kernel that the device or the dtype cannot run, or not in `LONGEST_CALL`, yields nothing.
+    No single kernel is the fastest everywhere: on some processors a convolution beats the matrix product, and its best layout
+    differs. The rate is that of a kernel's fastest block of calls, since it stands for the best that the device can do.
+    Torch's number of threads and its settings apply, so that "float32" may mean TF32 on an accelerator, as it does for the
+    models. A kernel that the device cannot run in this dtype, or not within `LONGEST_CALL`, yields nothing.
     """
     for kernel in _kernels(device):
         fastest = _fastest_call(kernel, device, getattr(torch, dtype), seconds)
@@ -47,7 +47,7 @@ def best_rate(rates: Iterable[KernelRate]) -> KernelRate | None:
 
 
 class _Kernel(Protocol):
-    """Something to time."""
+    """A kernel to time."""
 
     @property
     def name(self) -> str: ...
@@ -58,7 +58,7 @@ class _Kernel(Protocol):
     def smaller(self) -> _Kernel:
         """Return the same with a quarter of the side."""
 
-    def prepared(self, device: torch.device, dtype: torch.dtype) -> Call:
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> Call:
         """Return the call, its operands bound to it."""
 
 
@@ -79,7 +79,7 @@ class _MatrixProduct:
     def smaller(self) -> _MatrixProduct:
         return _MatrixProduct(side=self.side // 4)
 
-    def prepared(self, device: torch.device, dtype: torch.dtype) -> Call:
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> Call:
         left, right = _noise((2, self.side, self.side), device, dtype)
         return partial(torch.mm, left, right)
 
@@ -106,7 +106,7 @@ class _Convolution:
     def smaller(self) -> _Convolution:
         return _Convolution(batch=self.batch, channels=self.channels, side=self.side // 4, layout=self.layout)
 
-    def prepared(self, device: torch.device, dtype: torch.dtype) -> Call:
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> Call:
         memory_format = torch.channels_last if self.layout == "channels_last" else torch.contiguous_format
         image = _noise((self.batch, self.channels, self.side, self.side), device, dtype).to(memory_format=memory_format)
         weight = _noise((self.channels, self.channels, 3, 3), device, dtype).to(memory_format=memory_format)
@@ -123,14 +123,14 @@ def _kernels(device: torch.device) -> Iterator[_Kernel]:
 
 
 def _fastest_call(kernel: _Kernel, device: torch.device, dtype: torch.dtype, seconds: float) -> float | None:
-    """Return the seconds a call of the fastest block, None for a kernel that is unsupported or too slow."""
+    """Return the seconds per call of the fastest block; None for a kernel that is unsupported or too slow."""
     try:
-        with torch.inference_mode():  # not around a generator's yield, where it would hold for whoever iterates
+        with torch.inference_mode():  # not around a generator's yield, where it would apply to the caller's code too
             if not _is_quick(kernel, device, dtype):
                 return None
             timer = Timer(
                 "call()",
-                globals={"call": kernel.prepared(device, dtype)},
+                globals={"call": kernel.prepare(device, dtype)},
                 timer=partial(read_clock, device),
                 num_threads=torch.get_num_threads(),  # without it, Timer uses one
             )
@@ -142,7 +142,7 @@ def _fastest_call(kernel: _Kernel, device: torch.device, dtype: torch.dtype, sec
 def _is_quick(kernel: _Kernel, device: torch.device, dtype: torch.dtype) -> bool:
     """Return whether a call takes less than `LONGEST_CALL`, by trying a smaller one: a call cannot be interrupted."""
     smaller = kernel.smaller()
-    call = smaller.prepared(device, dtype)
+    call = smaller.prepare(device, dtype)
     longest = LONGEST_CALL * smaller.flops / kernel.flops
     return any(time_calls(call, 1, device).seconds < longest for _ in range(4))  # the first is cold, others may be disturbed
 

@@ -1,4 +1,4 @@
-"""What one measured call does: a model made from a trial's subject, and its inference or training step."""
+"""The step that a trial measures: a model made from its subject, and one call of inference or training."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from zoo.registry.specs import Preprocessing
 __all__ = ["Step", "build_subject", "check_runtime", "make_step"]
 
 Step: TypeAlias = Callable[[], Any]
-"""One call of what is measured, everything it needs bound to it."""
+"""One measured call, with everything it needs bound to it."""
 
 TOLERANCE = 1e-4
-"""The relative error to the model's own output that another runtime may have; more where the model is not run in float32."""
+"""The relative error to the model's own output that another runtime may have in float32; other dtypes may have more."""
 
 
 def build_subject(trial: Trial) -> nn.Module:
@@ -35,7 +35,7 @@ def build_subject(trial: Trial) -> nn.Module:
 
     Raises:
         ZooError: the pairing cannot be built.
-        ConfigError: the reference's factory cannot be imported or gives no module.
+        ConfigError: the reference's factory cannot be imported, raises or does not return a module.
     """
     subject = trial.subject
     if not isinstance(subject, Reference):
@@ -54,14 +54,14 @@ def build_subject(trial: Trial) -> nn.Module:
 
 
 def check_runtime(runtime: str, device: torch.device) -> None:
-    """Raise where a runtime of the configuration's is not at hand.
+    """Raise an error where a runtime cannot be used.
 
     Raises:
-        ConfigError: it is not installed, or not for such a device.
+        ConfigError: it is not installed, or does not support the device.
     """
-    refused = why_not(_way(runtime, "float32").runtime, "float32", device)
-    if refused:
-        raise ConfigError(f"runtime {runtime!r} cannot be used here: {refused}.")
+    reason = why_not(_way(runtime, "float32").runtime, "float32", device)
+    if reason:
+        raise ConfigError(f"runtime {runtime!r} cannot be used here: {reason}.")
 
 
 def make_step(model: nn.Module, trial: Trial, device: torch.device) -> Step:
@@ -89,17 +89,17 @@ def make_step(model: nn.Module, trial: Trial, device: torch.device) -> Step:
         return _Inference(model.eval(), image, trial)
     labels = label_batch(batch=trial.batch, classes=trial.classes, height=trial.height, width=trial.width).to(device)
     model = model.train()
-    return _training_step(_compiled(model) if trial.runtime == "compile" else model, image, labels, trial.dtype)
+    return _training_step(_compile(model) if trial.runtime == "compile" else model, image, labels, trial.dtype)
 
 
-def _compiled(model: nn.Module) -> nn.Module:
+def _compile(model: nn.Module) -> nn.Module:
     compiled = torch.compile(model, dynamic=False)
     assert isinstance(compiled, nn.Module)
     return compiled
 
 
 class _Inference:
-    """A forward pass by a trial's runtime, which is made in the first call."""
+    """A forward pass by a trial's runtime, whose program is made in the first call."""
 
     def __init__(self, model: nn.Module, image: Tensor, trial: Trial) -> None:
         self._model: nn.Module | None = model
@@ -110,26 +110,24 @@ class _Inference:
     def __call__(self) -> Tensor:
         if self._program is None:
             assert self._model is not None
-            self._program = _checked(self._model, self._image, self._trial)
+            self._program = _make_program(self._model, self._image, self._trial)
             self._model = None
         return self._program(self._image)
 
 
-def _checked(model: nn.Module, image: Tensor, trial: Trial) -> Program:
-    """Return a function that gives what the model gives, by the trial's runtime, or raise where its output differs."""
+def _make_program(model: nn.Module, image: Tensor, trial: Trial) -> Program:
+    """Return the model as a program of the trial's runtime; raise an error where its output differs from the model's."""
     reference = reference_of(model, image, TOLERANCE, trial.dtype)
     if trial.runtime in ("compile", "cudagraphs"):  # the model itself, in the trial's memory format
         is_recorded = trial.runtime == "cudagraphs"
-        program = (
-            recorded_program(model, image, trial.dtype) if is_recorded else original_program(_compiled(model), trial.dtype)
-        )
+        program = recorded_program(model, image, trial.dtype) if is_recorded else original_program(_compile(model), trial.dtype)
         check_output(program, image, reference)
         return program
     return checked_program(model, image, reference, _way(trial.runtime, trial.dtype))
 
 
 def _way(runtime: str, precision: str) -> Way:
-    """Return how a runtime of the configuration's runs a model."""
+    """Return the passes, the runtime and the precision of a runtime's name in the configuration."""
     passes = tuple(PASSES) if runtime.startswith("deploy") else ()
     return Way(runtime=runtime.removeprefix("deploy").removeprefix("-") or "eager", precision=precision, passes=passes)
 
@@ -142,7 +140,7 @@ def _training_step(model: nn.Module, image: Tensor, labels: Tensor, dtype: str) 
         optimizer.zero_grad(set_to_none=True)
         with autocast(image, dtype):
             logits = model(image)
-            each = logits if isinstance(logits, tuple) else (logits,)  # auxiliary logits, where there are some
+            each = logits if isinstance(logits, tuple) else (logits,)  # with auxiliary logits after the first
             loss = torch.stack([loss_of(one, labels) for one in each]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

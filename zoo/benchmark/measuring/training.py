@@ -1,4 +1,4 @@
-"""A trial's model trained once and tested, told message by message as it goes; and what no network is needed for."""
+"""Train a trial's model once and test it, with messages meanwhile; and score the floors, which need no network."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from zoo.training.scores import Scores, score_predictor
 
 __all__ = ["floor_scores", "open_quality_data", "train_and_test"]
 
-TELL_SECONDS = 0.5
+REPORT_SECONDS = 0.5
 WARM_STEPS, TIMED_STEPS = 3, 8
 
 
 def open_quality_data(plan: QualityEntry) -> SegmentationData:
-    """Return what a run's pairings are trained on, with its fingerprint.
+    """Return the data that a run trains on, with their fingerprint.
 
     Raises:
-        DataError: what is wrong with it, or its images differ in size and the plan has no `size`.
+        DataError: the data cannot be used, or their images differ in size and the plan has no `size`.
     """
     data = open_data(plan.data.source, **plan.data.options())
     crop_size(data, plan)
@@ -49,45 +49,45 @@ def open_quality_data(plan: QualityEntry) -> SegmentationData:
 
 
 def floor_scores(data: SegmentationData, name: str) -> Scores:
-    """Return what one of `BASELINES` scores on the test part."""
+    """Return the scores of one of `BASELINES` on the test part."""
     return score_predictor(data, BASELINES[name](data))
 
 
 def train_and_test(trial: Trial, plan: QualityEntry, *, digest: str, device: torch.device, seed: int) -> Iterator[Message]:
-    """Train and test; say every half second what is being done, in another thread than the one that does it.
+    """Train and test in a thread of its own, and yield an `Activity` every half second meanwhile.
 
     Args:
-        trial: whose model is trained.
-        plan: on what, and how.
+        trial: of the model.
+        plan: the data and the settings.
         digest: of the run's data; other data are refused.
-        device: where.
+        device: to train on.
         seed: of the weights and the order of the data.
     """
-    told: queue.Queue[Message | None] = queue.Queue()
+    messages: queue.Queue[Message | None] = queue.Queue()
     is_abandoned = threading.Event()
     last = 0.0
 
-    def tell(doing: str) -> None:
+    def report(doing: str) -> None:
         nonlocal last
         if is_abandoned.is_set():
             raise _AbandonedError
-        if time.monotonic() - last > TELL_SECONDS:
+        if time.monotonic() - last > REPORT_SECONDS:
             last = time.monotonic()
-            told.put(Activity(trial=trial.key, doing=f"training with seed {seed}, {doing}"))
+            messages.put(Activity(trial=trial.key, doing=f"training with seed {seed}, {doing}"))
 
     def work() -> None:
         try:
-            told.put(_trained(trial, plan, digest, device, seed, tell))
+            messages.put(_train(trial, plan, digest, device, seed, report))
         except BaseException as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
-            told.put(failure_of(trial, cause))
+            messages.put(failure_of(trial, cause))
         finally:
-            told.put(None)
+            messages.put(None)
 
     yield Activity(trial=trial.key, doing=f"training with seed {seed}, building")
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
     try:
-        while (message := told.get()) is not None:
+        while (message := messages.get()) is not None:
             yield message
     finally:
         is_abandoned.set()
@@ -95,29 +95,29 @@ def train_and_test(trial: Trial, plan: QualityEntry, *, digest: str, device: tor
 
 
 class _AbandonedError(Exception):
-    """Nobody wants to know any more."""
+    """Nobody reads the messages any more."""
 
 
 class _EnoughError(Exception):
     """Enough steps were timed."""
 
 
-def _trained(
-    trial: Trial, plan: QualityEntry, digest: str, device: torch.device, seed: int, tell: Callable[[str], None]
+def _train(
+    trial: Trial, plan: QualityEntry, digest: str, device: torch.device, seed: int, report: Callable[[str], None]
 ) -> TrainingResult:
     data = open_quality_data(plan)
     if data.fingerprint and data.fingerprint.digest != digest:
-        raise DataError(f"{data.name} has changed since the run began, or differs on this machine. Begin another run.")
+        raise DataError(f"{data.name} has changed since the run began, or differs on this machine. Start another run.")
     size = crop_size(data, plan)
     began = time.perf_counter()
 
-    def run(steps: int, tell: Callable[[str], None]) -> TrainResult:
+    def run(steps: int, report: Callable[[str], None]) -> TrainResult:
         settings = plan.settings(steps=steps, seed=seed, device=str(device))
         with tempfile.TemporaryDirectory(prefix="zoo-quality-") as folder:
-            return fit(_subject(trial, size, seed), data, settings, Path(folder, "run"), tell=tell)
+            return fit(_subject(trial, size, seed), data, settings, Path(folder, "run"), tell=report)
 
-    steps = plan.budget if isinstance(plan.budget, int) else _steps_in(plan.seconds or 0.0, run, tell)
-    result = run(steps, tell)
+    steps = plan.budget if isinstance(plan.budget, int) else _count_steps(plan.seconds or 0.0, run, report)
+    result = run(steps, report)
     return TrainingResult(
         trial=trial.key,
         seed=seed,
@@ -129,19 +129,19 @@ def _trained(
 
 
 def _subject(trial: Trial, size: tuple[int, int], seed: int) -> Pairing | nn.Module:
-    """Return what is trained; an encoder made for one image size is made for the data's."""
+    """Return the pairing or model to train; an encoder made for one image size is made for the data's."""
     if isinstance(trial.subject, Pairing):
         return replace(trial.subject, image_size=trial.subject.image_size or size)
     torch.manual_seed(seed_of("weights", seed) % 2**63)
     return build_subject(trial)
 
 
-def _steps_in(seconds: float, run: Callable[[int, Callable[[str], None]], object], tell: Callable[[str], None]) -> int:
-    """Return how many steps fill a time: by the median of a few, in a run that is given up after these."""
+def _count_steps(seconds: float, run: Callable[[int, Callable[[str], None]], object], report: Callable[[str], None]) -> int:
+    """Return how many steps fill a time: by the median time of a few, in a run that stops after them."""
     starts: list[float] = []
 
     def listen(doing: str) -> None:
-        tell(doing)
+        report(doing)
         starts.append(time.perf_counter())
         if len(starts) > WARM_STEPS + TIMED_STEPS:
             raise _EnoughError

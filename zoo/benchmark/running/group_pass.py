@@ -17,7 +17,7 @@ from zoo.benchmark.trial import digest, format_dimensions, split_into_blocks
 
 __all__ = ["IN_PROCESS", "measure_groups"]
 
-IN_PROCESS = "measured in the process that asked: a script or notebook made it, and no other process can"
+IN_PROCESS = "measured in the calling process: a script or notebook made the model, and no other process can"
 
 
 def measure_groups(session: Session) -> None:

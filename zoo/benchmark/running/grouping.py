@@ -1,4 +1,4 @@
-"""Which trials are measured together: those of one block that fit into memory beside one another. Torch-free."""
+"""Group the trials of a block that fit into memory beside one another, to be measured together. Torch-free."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def pack_groups(block: Sequence[Trial], live_bytes: Mapping[str, int | None], *,
 
     Args:
         block: trials that are compared with one another.
-        live_bytes: the peak of each one's tensors, where it is known. More than a model holds between its turns: its
-            activations are gone by then.
+        live_bytes: the peak of each trial's tensors, where it is known. A model holds less between its turns, without
+            activations.
         most: how many candidates a group may have.
-        room: bytes that a group's peaks may come to; a trial that exceeds it is alone with the baseline.
+        room: the most bytes of a group's peaks in total; a trial that exceeds it is alone with the baseline.
     """
     baseline = [trial.key for trial in block if trial.role == "baseline"]
     control = [trial.key for trial in block if trial.role == "control"]

@@ -1,4 +1,4 @@
-"""Jobs done in fresh processes of this machine, and watched: what crashes, hangs or takes all memory ends nothing else."""
+"""Run jobs in fresh processes of this machine, and end those that hang or take too much memory."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SHARE_OF_MEMORY = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a process may take before it is ended.
+    """The time and memory that a process may take before it is ended.
 
     Attributes:
-        step_seconds: between two messages, each of which says what is begun; a process may take longer to start.
-        memory_bytes: of resident memory; None for nine tenths of what is free when it starts.
+        step_seconds: between two messages, each of which says what begins; starting the process may take longer.
+        memory_bytes: of resident memory; None for nine tenths of the memory that is free when it starts.
     """
 
     step_seconds: float
@@ -36,24 +36,24 @@ class Limits:
 
 
 class Executor(Protocol):
-    """Does jobs, wherever."""
+    """Runs jobs, on this machine or on others."""
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-        """Yield what each job tells as it goes, and ask for the next only when one is done, if it does one at a time.
+        """Yield each job with its messages as they come; an executor that runs one at a time takes the next when one is done.
 
-        A job that ends early, because its process does, ends with a `Failure` for the trial that it ended for.
+        A job whose process ends early ends with a `Failure` of the trial that was the reason.
         """
 
 
 def do_here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-    """Do jobs in this process, unwatched: for what no other process can make, such as a notebook's own decoder."""
+    """Run jobs in this process, without limits: for models that no other process can make, such as a notebook's decoder."""
     for job in jobs:
         for message in job.messages():
             yield job, message
 
 
 class LocalProcesses:
-    """Jobs one after the other, each in a fresh process: a fork of one that has imported everything, where that works."""
+    """Runs jobs one after the other, each in a fresh process: where possible a fork of one that has imported everything."""
 
     def __init__(self, limits: Limits, preload: Sequence[str] = ()) -> None:
         self._limits = limits
@@ -68,11 +68,11 @@ class LocalProcesses:
 
     @property
     def is_warm(self) -> bool:
-        """Whether a process that has imported everything waits for the next job, to be forked for it."""
+        """Whether a process that has imported everything waits to be forked for the next job."""
         return self._child is not None
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-        """Yield what each job tells as it goes."""
+        """Yield each job with its messages as they come."""
         for job in jobs:
             for message in self._run(job):
                 yield job, message
@@ -86,7 +86,7 @@ class LocalProcesses:
             for facts in child.run(task, watch):
                 message = message_from(facts)
                 if isinstance(message, Activity):
-                    watch.working = message
+                    watch.activity = message
                 yield message
         except GeneratorExit:
             self._close()
@@ -104,57 +104,57 @@ class LocalProcesses:
 
 
 class _Watch:
-    """What one process is doing, and whether it may go on."""
+    """Watches what one process is doing, and whether it keeps its limits."""
 
     def __init__(self, limits: Limits) -> None:
         self._timer = StepTimer(limits.step_seconds)
         self._memory = limits.memory_bytes or int(SHARE_OF_MEMORY * available_bytes())
         self._kills = _kernel_kills()
-        self.working = Activity(trial=None, doing="starting")
+        self.activity = Activity(trial=None, doing="starting")
         self.verdict: tuple[FailureKind, str] | None = None
 
     def heard(self) -> None:
         self._timer.heard()
 
     def judge(self, process: int | None) -> bool:
-        """Return whether the process is to be ended now, and remember why."""
+        """Return whether the process must end now, and remember why."""
         if self._timer.is_over:
-            told = f"no end of '{self.working.doing}' after {self._timer.limit:g} s (step_limit)"
-            self.verdict = ("hang", f"HangError: {told}.")
+            error = f"HangError: '{self.activity.doing}' did not end after {self._timer.limit:g} s (step_limit)."
+            self.verdict = ("hang", error)
             return True
         if process is None:
             return False
         with suppress(psutil.Error):
             resident = psutil.Process(process).memory_info().rss
             if resident > self._memory:
-                held, may = (f"{size / 2**30:.1f} GiB" for size in (resident, self._memory))
-                told = f"its process held {held} during '{self.working.doing}', and may hold {may}"
-                self.verdict = ("out of memory", f"OutOfMemoryError: {told} (memory_limit).")
+                held, limit = (f"{size / 2**30:.1f} GiB" for size in (resident, self._memory))
+                error = f"its process held {held} during '{self.activity.doing}', and may hold {limit} (memory_limit)"
+                self.verdict = ("out of memory", f"OutOfMemoryError: {error}.")
                 return True
         return False
 
     def failure(self, status: int | None, last_words: str) -> Failure:
-        """Return what became of a process that ended before its job was done.
+        """Return the failure of a process that ended before its job was done.
 
         Raises:
-            ZooError: it was not about any trial.
+            ZooError: no trial was the reason.
         """
         kind, error = self.verdict or self._death(status, last_words)
-        trial = self.working.trial
-        if kind == "out of memory" and self.working.hog:
-            trial = self.working.hog
+        trial = self.activity.trial
+        if kind == "out of memory" and self.activity.hog:
+            trial = self.activity.hog
         if trial is None:
-            raise ZooError(f"The process that measures failed while {self.working.doing}: {error}")
+            raise ZooError(f"The process that measures failed while {self.activity.doing}: {error}")
         return Failure(trial=trial, kind=kind, error=error)
 
     def _death(self, status: int | None, last_words: str) -> tuple[FailureKind, str]:
         if status == -signal.SIGKILL and _kernel_kills() > self._kills:
-            return "out of memory", f"OutOfMemoryError: the kernel ended its process during '{self.working.doing}' (SIGKILL)."
-        return "crash", f"CrashError: its process {describe_end(status)} during '{self.working.doing}'.{last_words}"
+            return "out of memory", f"OutOfMemoryError: the kernel ended its process during '{self.activity.doing}' (SIGKILL)."
+        return "crash", f"CrashError: its process {describe_end(status)} during '{self.activity.doing}'.{last_words}"
 
 
 def _kernel_kills() -> int:
-    """Return how many processes the kernel has ended for want of memory; 0 where it does not tell."""
+    """Return how many processes the kernel has ended for lack of memory; 0 where it does not count them."""
     try:
         words = Path("/proc/vmstat").read_text().split()
         return int(words[words.index("oom_kill") + 1])

@@ -1,4 +1,4 @@
-"""What a fresh process needs to make a trial's model: which modules it imports, or that only this process can make it."""
+"""Decide which modules a fresh process imports for a trial's model, and whether it can make the model at all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["is_made_here", "modules_to_import", "own_modules"]
 
 
 def is_made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool:
-    """Whether only this process can make the model: something of it was registered by a script or a notebook's cell.
+    """Return whether only this process can make the model: a script or a notebook's cell registered a part of it.
 
     Args:
-        trial: what is to be measured.
-        from_files: what the configuration's plugin files registered, which any process can do again.
+        trial: of the model.
+        from_files: the registrations of the configuration's plugin files, which any process can repeat.
     """
     if isinstance(trial.subject, Reference):
         return trial.subject.factory.startswith("__main__:")
@@ -26,7 +26,7 @@ def is_made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool
 
 
 def modules_to_import(trials: Iterable[Trial]) -> list[str]:
-    """Return the modules that the project's own factories and the references stand in: for a process that forks for each."""
+    """Return the modules of the project's own factories and of the references, for a process that forks for each trial."""
     names = []
     for trial in trials:
         if isinstance(trial.subject, Reference):
@@ -37,23 +37,23 @@ def modules_to_import(trials: Iterable[Trial]) -> list[str]:
 
 
 def own_modules(entries: Iterable[Entry[EncoderSpec] | Entry[DecoderSpec]]) -> list[str]:
-    """Return the modules that the project's own factories stand in.
+    """Return the modules of the project's own factories.
 
     A process that imports them once, and forks, saves each fork the seconds that this takes. A third party's are left to
-    each fork: what they start when imported would be shared.
+    each fork: threads and files that they open when imported cannot be shared.
     """
     factories = [entry.spec.factory for entry in entries if entry.distribution == OWN_DISTRIBUTION]
     return list(dict.fromkeys(factory.partition(":")[0] for factory in factories if isinstance(factory, str)))
 
 
 def _entries(trial: Trial) -> list[Entry[EncoderSpec] | Entry[DecoderSpec]]:
-    """Return the registry's entries of a pairing, as far as there are any; what is missing is told when it is built."""
+    """Return the registry's entries of a pairing; an unknown id is reported when the pairing is built."""
     if isinstance(trial.subject, Reference):
         return []
-    registry, found = default_registry(), list[Entry[EncoderSpec] | Entry[DecoderSpec]]()
+    registry, entries = default_registry(), list[Entry[EncoderSpec] | Entry[DecoderSpec]]()
     for find, id in ((registry.encoder, trial.subject.encoder), (registry.decoder, trial.subject.decoder)):
         try:
-            found.append(find(id))
+            entries.append(find(id))
         except ZooError:
             continue
-    return found
+    return entries

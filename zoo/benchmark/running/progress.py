@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
+"""Show the progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from zoo.common.rendering import PrintableConsole
 __all__ = ["ConsoleWatcher", "Watcher"]
 
 SILENCE_SECONDS = 30
-"""So long no line need be printed where there is no bar."""
+"""The least time between two lines of progress where there is no bar."""
 
 
 class Watcher(Protocol):
-    """What the sweep tells as it goes."""
+    """Shows the progress of a sweep."""
 
     def begin(self, total: int) -> None:
         """Announce how many slots, or trainings, there are to measure next."""
 
     def advance(self, what: str, count: int = 1) -> None:
-        """Say what has just been done, and how many slots that was."""
+        """Report the latest step, and how many slots it did."""
 
     def say(self, line: str) -> None:
-        """Tell a fact that is worth a line of its own."""
+        """Print a line."""
 
     def log(self, line: str) -> None:
-        """Tell what a bar shows anyway, where there is none."""
+        """Print a line where there is no bar, which would show the same."""
 
 
 class ConsoleWatcher:
-    """A progress bar on stderr where that is a terminal, else the worthwhile lines alone."""
+    """A progress bar on stderr where that is a terminal, else lines."""
 
     def __init__(self) -> None:
         console = PrintableConsole(file=sys.stderr, highlight=False)
@@ -45,7 +45,7 @@ class ConsoleWatcher:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=console,
-            refresh_per_second=2,  # what draws the bar runs beside what is measured
+            refresh_per_second=2,  # drawing the bar takes time from the measurement
             transient=True,
             disable=not console.is_terminal,
         )
@@ -60,16 +60,16 @@ class ConsoleWatcher:
         self._progress.stop()
 
     def begin(self, total: int) -> None:
-        """Give the bar its length, and begin it anew."""
+        """Start the bar again with this length."""
         self._progress.reset(self._task, total=total)
 
     def advance(self, what: str, count: int = 1) -> None:
-        """Move the bar; where there is none, print how far it would be, now and then."""
+        """Move the bar; where there is none, print the progress now and then."""
         self._progress.update(self._task, description=what, advance=count)
         if time.monotonic() - self._logged > SILENCE_SECONDS:
-            self.log(f"{what}{self._told_progress()}")
+            self.log(f"{what}{self._format_progress()}")
 
-    def _told_progress(self) -> str:
+    def _format_progress(self) -> str:
         (task,) = self._progress.tasks
         if task.total is None:
             return ""

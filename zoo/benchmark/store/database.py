@@ -1,4 +1,4 @@
-"""The results store's SQLite file: opened, and written in transactions. Torch-free."""
+"""Open the results store's SQLite file, and write to it in transactions. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.errors import StoreError
 __all__ = ["Database"]
 
 PATIENCE = 60
-"""Seconds that are waited for others who use the file."""
+"""Seconds to wait for other processes that use the file."""
 
 
 class Database:
@@ -43,17 +43,17 @@ class Database:
                 raise
 
     def _open_to_read(self) -> None:
-        """Open a file in a place that cannot be written to, where SQLite cannot put the files that it works with."""
+        """Open a file in a folder that cannot be written to, where SQLite cannot create its working files."""
         ahead = self.path.with_name(f"{self.path.name}-wal")
-        is_whole = not ahead.exists() or not ahead.stat().st_size  # else the last transactions stand there
+        is_whole = not ahead.exists() or not ahead.stat().st_size  # else it holds the last transactions
         mode = "immutable=1" if is_whole else "mode=ro"
         address = f"{self.path.resolve().as_uri()}?{mode}"
         self._connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
         try:
             if self._pragma("application_id") != APPLICATION_ID:
-                raise StoreError(f"{self.path} is no results store; give another --store.")
+                raise StoreError(f"{self.path} is not a results store; give another --store.")
             if not self._is_current():
-                raise self._of_another_version()
+                raise self._other_version_error()
         except BaseException:
             self.close()
             raise
@@ -62,17 +62,17 @@ class Database:
         """Close the file."""
         self._connection.close()
 
-    def execute(self, asked: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement."""
-        return self._connection.execute(asked, values)
+        return self._connection.execute(statement, values)
 
-    def executemany(self, asked: str, rows: Iterable[Sequence[Any]]) -> None:
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run one statement for each row."""
-        self._connection.executemany(asked, rows)
+        self._connection.executemany(statement, rows)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Keep all that is written within, or nothing of it."""
+        """Commit everything that is written within, or nothing."""
         with self.guarded():
             self.execute("BEGIN IMMEDIATE")
             try:
@@ -84,7 +84,7 @@ class Database:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Tell of what SQLite or the disk refuses as the user has to hear it."""
+        """Raise a `StoreError` for an error of SQLite or the disk."""
         try:
             yield
         except (sqlite3.Error, OSError) as cause:
@@ -93,14 +93,14 @@ class Database:
             ) from cause
 
     def _prepare(self) -> None:
-        """Make the tables in a new file; refuse what is another program's or another version's."""
+        """Make the tables in a new file; refuse a file of another program or another version."""
         if self._is_current():
             return
         with self.transaction():
             if self._is_current():  # another process made them while this one waited
                 return
             if self._pragma("application_id") == APPLICATION_ID:
-                raise self._of_another_version()
+                raise self._other_version_error()
             if self._pragma("user_version") or self.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise StoreError(f"{self.path} is a database of another program; give another --store.")
             for statement in filter(str.strip, TABLES.split(";\n")):
@@ -111,18 +111,18 @@ class Database:
     def _is_current(self) -> bool:
         return (self._pragma("application_id"), self._pragma("user_version")) == (APPLICATION_ID, SCHEMA_VERSION)
 
-    def _of_another_version(self) -> StoreError:
-        found = self._pragma("user_version")
+    def _other_version_error(self) -> StoreError:
+        version = self._pragma("user_version")
         return StoreError(
-            f"{self.path} was written by another version of segmentation-zoo (its tables have version {found}, this one reads "
-            f"version {SCHEMA_VERSION}). Read it with that version, or measure into a new --store."
+            f"{self.path} was written by another version of segmentation-zoo (its tables have version {version}, this one "
+            f"reads version {SCHEMA_VERSION}). Read it with that version, or measure into a new --store."
         )
 
     def _pragma(self, name: str) -> int:
         return int(self.execute(f"PRAGMA {name}").fetchone()[0])
 
     def _write_ahead(self) -> None:
-        """Let others read while one writes. SQLite does not wait for its turn to set this, as it does for all else."""
+        """Let others read while one writes. SQLite waits for its turn at every other statement, but not at this one."""
         until = time.monotonic() + PATIENCE
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Which process measures a run, and whether it still lives."""
+"""The process that measures a run, and whether it is still alive."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["is_alive", "owner"]
 
 
 def owner() -> str:
-    """Return what tells this process from any other: machine, number and start."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+    """Return an identity of this process: machine, number and start."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
 
 
 def is_alive(owner: str) -> bool:
-    """Whether another process on this machine still measures; one on another machine is taken to be gone."""
+    """Return whether another process on this machine is still measuring; one on another machine counts as gone."""
     host, pid, started = owner.rsplit(":", 2)
     if host != socket.gethostname() or int(pid) == os.getpid():
         return False
@@ -25,10 +25,10 @@ def is_alive(owner: str) -> bool:
         return False
     except PermissionError:
         pass
-    return _started(int(pid)) == started
+    return _start_time(int(pid)) == started
 
 
-def _started(pid: int) -> str:
+def _start_time(pid: int) -> str:
     """Return when a process began, in the kernel's ticks, to tell it from a later one of the same number; else ''."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

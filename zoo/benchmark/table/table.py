@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from zoo.benchmark.measuring.conditions import Conditions, noise_of
+from zoo.benchmark.measuring.conditions import Conditions, describe_noise
 from zoo.benchmark.quality import Quality
 from zoo.benchmark.rounds import plan_of
 from zoo.benchmark.store.records import StoredGroup, StoredRun, StoredTrial
@@ -164,7 +164,7 @@ class _RunTable:
         flags = list(stored.notes)
         if len(seconds) >= 6 and (count := outliers(seconds)):
             flags.append(f"{count} of {len(seconds)} samples far out")
-        flags += noise_of([_conditions(each) for group in groups for each in group.conditions])
+        flags += describe_noise([_conditions(each) for group in groups for each in group.conditions])
         flags += self.qualities.flags(quality) if quality else ()
         return tuple(flags)
 

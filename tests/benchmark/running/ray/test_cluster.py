@@ -263,7 +263,7 @@ def test_every_row_of_the_cluster_is_a_row_of_the_local_run_with_as_many_rounds(
     ("decoder", "failure", "error"),
     [
         ("raises", "error", "ValueError: no way forward"),
-        ("hangs", "hang", "HangError: no end of 'first call' after 30 s (step_limit)."),
+        ("hangs", "hang", "HangError: 'first call' did not end after 30 s (step_limit)."),
         ("dies", "crash", "CrashError: its process died of SIGKILL during 'first call'."),
     ],
 )
