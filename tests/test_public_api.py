@@ -19,8 +19,8 @@ PROMISED = (
     "load negotiate register_decoder register_encoder save train __version__"
 )
 FOR_PLUGINS = (
-    "DecoderSpec EncoderSpec FeatureMap ImageSizes MatchedWeights Option Pyramid UpsampledConv2d checkpointed hookimpl "
-    "match_weights padded resized"
+    "DecoderSpec EncoderSpec FeatureMap ImageSizes MatchedWeights Option Pyramid UpsampledConv2d run_checkpointed hookimpl "
+    "match_weights pad_map resize_map"
 )
 FACES = pytest.mark.parametrize("face", [zoo, zoo.plugin], ids=["zoo", "zoo.plugin"])
 

@@ -3,11 +3,11 @@ from zoo.checkpoints.hub import hub_file as hub_file
 from zoo.checkpoints.matching import MatchedWeights as MatchedWeights
 from zoo.checkpoints.matching import load_encoder_weights as load_encoder_weights
 from zoo.checkpoints.matching import match_weights as match_weights
-from zoo.model.layers.checkpointing import checkpointed as checkpointed
-from zoo.model.layers.resizing import padded as padded
-from zoo.model.layers.resizing import resized as resized
+from zoo.model.layers.checkpointing import run_checkpointed as run_checkpointed
+from zoo.model.layers.resizing import pad_map as pad_map
+from zoo.model.layers.resizing import resize_map as resize_map
 from zoo.model.layers.upsampled_conv import UpsampledConv2d as UpsampledConv2d
-from zoo.model.probing.pruning import pruned as pruned
+from zoo.model.probing.pruning import prune_unused as prune_unused
 from zoo.model.probing.pruning import unused_parameters as unused_parameters
 from zoo.registry.hookspecs import API_VERSION as API_VERSION
 from zoo.registry.hookspecs import hookimpl as hookimpl

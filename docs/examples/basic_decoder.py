@@ -21,8 +21,8 @@ class BasicDecoder(nn.Module):
         self.conv3 = nn.Conv2d(out_channels + c3, out_channels, kernel_size=3, padding=1)
 
     def forward(self, x3, x4, x5):
-        x = torch.relu(self.conv4(torch.cat([zoo.plugin.resized(self.up4(x5), x4.shape[-2:]), x4], dim=1)))
-        return torch.relu(self.conv3(torch.cat([zoo.plugin.resized(self.up3(x), x3.shape[-2:]), x3], dim=1)))
+        x = torch.relu(self.conv4(torch.cat([zoo.plugin.resize_map(self.up4(x5), x4.shape[-2:]), x4], dim=1)))
+        return torch.relu(self.conv3(torch.cat([zoo.plugin.resize_map(self.up3(x), x3.shape[-2:]), x3], dim=1)))
 
 
 needs = zoo.Needs(strides=(8, 16, 32))

@@ -50,7 +50,7 @@ def smp_encoder(
     facts = index()[architecture]
     whole: nn.Module = encoder
     if facts.leaves_unused or encoder.depth < len(facts.channels) - 1 or len(maps) < sum(map(bool, facts.channels)):
-        whole = zoo.plugin.pruned(encoder, in_channels)
+        whole = zoo.plugin.prune_unused(encoder, in_channels)
     if weights is not None and weights not in facts.weights:
         zoo.plugin.load_encoder_weights(whole, _state(architecture, weights), source=weights, of=f"smp:{architecture}")
     return whole

@@ -124,7 +124,7 @@ class PAN(SmpHead, PANDecoder):  # type: ignore[misc]
         coarse = features[-1]
         height, width = coarse.shape[-2:]
         missing = (torch.sym_max(0, self._least - length) for length in (height, width))
-        out = self.fpa(zoo.plugin.padded(coarse, *missing))[..., :height, :width]
+        out = self.fpa(zoo.plugin.pad_map(coarse, *missing))[..., :height, :width]
         for index in range(len(features) - 2, -1, -1):
             out = getattr(self, f"gau{index + 1}")(features[index], out)
         return out  # type: ignore[no-any-return]

@@ -56,7 +56,7 @@ def on_exact_ladder(features: Sequence[Tensor], levels: Sequence[int], coarsest:
     exact = []
     for tensor, level in zip(features, levels, strict=True):
         factor = 2 ** (coarsest - level)  # no shift, which ONNX has none of for open sizes
-        exact.append(zoo.plugin.resized(tensor, (height * factor, width * factor)))
+        exact.append(zoo.plugin.resize_map(tensor, (height * factor, width * factor)))
     return exact
 
 

@@ -74,7 +74,7 @@ class TransposedUp(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Upsample to twice the size, or to `size`."""
         x = self.conv(x)
-        return x if size is None else zoo.plugin.resized(x, size)
+        return x if size is None else zoo.plugin.resize_map(x, size)
 
 
 class BilinearUp(nn.Module):
@@ -110,9 +110,9 @@ class AttentionGate(nn.Module):
     def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
         """Return the attention coefficients on the skip's grid: (N, 1, H, W), each in 0 to 1."""
         keys = self.theta(
-            zoo.plugin.padded(skip, skip.shape[-2] % 2, skip.shape[-1] % 2)
+            zoo.plugin.pad_map(skip, skip.shape[-2] % 2, skip.shape[-1] % 2)
         )  # so that an odd last row or column counts
-        signal = zoo.plugin.resized(self.phi(gating), keys.shape[-2:])
+        signal = zoo.plugin.resize_map(self.phi(gating), keys.shape[-2:])
         scores = self.psi(F.relu(keys + signal)).sigmoid()
         return F.interpolate(scores, size=skip.shape[-2:], mode="bilinear", align_corners=False)
 

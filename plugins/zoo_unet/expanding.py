@@ -60,7 +60,7 @@ class ExpandingPath(nn.Module):
         x = self._coarsest(features)
         for step, skip in zip(self._steps_up(), self._skips, strict=True):
             inputs = (x, None if skip is None else features[skip])
-            x = zoo.plugin.checkpointed(step, *inputs) if self._checkpoints and self.training else step(*inputs)
+            x = zoo.plugin.run_checkpointed(step, *inputs) if self._checkpoints and self.training else step(*inputs)
             if maps is not None:
                 maps.append(x)
         return x

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from zoo.errors import InputError, PluginError
 from zoo.model.adapters import build_adapters
-from zoo.model.layers.checkpointing import checkpointed
+from zoo.model.layers.checkpointing import run_checkpointed
 from zoo.model.layers.normalization import Normalisation
-from zoo.model.layers.resizing import is_open, padded, resized
+from zoo.model.layers.resizing import is_open, pad_map, resize_map
 from zoo.model.norm_errors import explain_single_values, is_of_single_values
 from zoo.model.outputs import check_map, describe
 from zoo.pairing.pairing import Pairing
@@ -96,9 +96,9 @@ class SegmentationModel(nn.Module):
         if done == "refuse":
             raise InputError(f"{self.pairing.encoder} x {self.pairing.decoder} takes {sizes.refusal(height, width)}")
         if done == "pad":
-            image = padded(image, target[0] - height, target[1] - width)
+            image = pad_map(image, target[0] - height, target[1] - width)
         elif done == "resize":
-            image = resized(image, target)
+            image = resize_map(image, target)
         try:
             found = self._logits(image)
         except ValueError as cause:
@@ -112,8 +112,8 @@ class SegmentationModel(nn.Module):
             raise InputError(problem) from cause
 
         def resize_logits(logits: Tensor) -> Tensor:
-            logits = resized(logits, image.shape[-2:])
-            return resized(logits, (height, width)) if done == "resize" else logits[..., :height, :width]
+            logits = resize_map(logits, image.shape[-2:])
+            return resize_map(logits, (height, width)) if done == "resize" else logits[..., :height, :width]
 
         return tuple(map(resize_logits, found)) if isinstance(found, tuple) else resize_logits(found)
 
@@ -160,7 +160,7 @@ class SegmentationModel(nn.Module):
         """Return the encoder's maps, those of the plan and in its order."""
         encoder, names = self.pairing.encoder, self.plan.maps
         is_checkpointed = self.training and self.pairing.gradient_checkpointing in ("encoder", "both")
-        maps = checkpointed(self.encoder, image) if is_checkpointed else self.encoder(image)
+        maps = run_checkpointed(self.encoder, image) if is_checkpointed else self.encoder(image)
         if not isinstance(maps, tuple | list) or len(maps) != len(names):
             found = len(maps) if isinstance(maps, tuple | list) else describe(maps)
             raise PluginError(

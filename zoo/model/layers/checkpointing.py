@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["checkpointed"]
+__all__ = ["run_checkpointed"]
 
 
-def checkpointed(module: nn.Module, *inputs: Any) -> Any:
+def run_checkpointed(module: nn.Module, *inputs: Any) -> Any:
     """Return `module(*inputs)`, and keep only the inputs for the backward pass (Chen et al. 2016, arXiv:1604.06174).
 
     The recomputation draws the same dropout, and does not update the batch norms' running statistics again.

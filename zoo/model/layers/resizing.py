@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["is_open", "is_same", "padded", "resized"]
+__all__ = ["is_open", "is_same", "pad_map", "resize_map"]
 
 
-def resized(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
+def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
     """Return a map resized to `size`, or the map itself if it has that size.
 
     `if x.shape[-2:] != size: x = F.interpolate(...)` decides by the sizes of the one image that an export sees, and is silently
@@ -32,7 +32,7 @@ def resized(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
     return F.interpolate(x, size=size, mode=mode)
 
 
-def padded(x: Tensor, bottom: int | torch.SymInt, right: int | torch.SymInt) -> Tensor:
+def pad_map(x: Tensor, bottom: int | torch.SymInt, right: int | torch.SymInt) -> Tensor:
     """Return a map padded with zeros at the bottom and on the right: (N, C, H, W) -> (N, C, H + bottom, W + right)."""
     if is_same((bottom, right), (0, 0)):
         return x

@@ -16,7 +16,7 @@ from zoo.model.probing.extraction import cut
 from zoo.model.probing.map_checks import check_complete, check_gradients, check_shapes, check_strides
 from zoo.model.probing.measurement import preserve_state, run
 from zoo.model.probing.observation import Observation
-from zoo.model.probing.pruning import pruned
+from zoo.model.probing.pruning import prune_unused
 from zoo.model.probing.recording import RecordedEncoder
 from zoo.model.probing.sightings import Sighting, select_maps
 from zoo.model.probing.traced_maps import trace_maps
@@ -123,7 +123,7 @@ class ProbedFactory:
                 encoder = cut(self._traced, sources, layouts, self.module, are_returned=self._are_returned)
             else:
                 encoder = RecordedEncoder(self.module, sources, layouts)
-            encoder = pruned(encoder, self.in_channels, self._fixed)
+            encoder = prune_unused(encoder, self.in_channels, self._fixed)
         preprocessing = getattr(self.module, "preprocessing", None)
         if isinstance(preprocessing, Preprocessing):
             encoder.preprocessing = preprocessing  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.model.probing.measurement import META_SIZES, REAL_SIZES, leaves, preserve_state, run, set_modes
 from zoo.registry.image_sizes import Size
 
-__all__ = ["pruned", "unused_parameters"]
+__all__ = ["prune_unused", "unused_parameters"]
 
 SIZES: dict[bool, tuple[Size, ...]] = {
     True: (META_SIZES[0][0], META_SIZES[0][0][::-1], META_SIZES[1][0], (32, 48)),
@@ -21,7 +21,7 @@ SIZES: dict[bool, tuple[Size, ...]] = {
 """Sizes that an encoder is run at, on the meta device (True) and on real tensors: a forward may branch on the image's shape."""
 
 
-def pruned(encoder: nn.Module, in_channels: int, image_size: Size | None = None) -> nn.Module:
+def prune_unused(encoder: nn.Module, in_channels: int, image_size: Size | None = None) -> nn.Module:
     """Return the encoder without parameters that get no gradient from its maps, in train mode or in eval mode.
 
     Args:
