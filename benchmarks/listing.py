@@ -31,7 +31,7 @@ def zoo_decoders():
         needs=zoo.Needs(min_levels=2),
         options=(zoo.plugin.Option(name="width", default=64, summary="channels of every map"),),
         source="benchmarks/listing.py",
-        licence="Apache-2.0",
+        license="Apache-2.0",
     )
 '''
 

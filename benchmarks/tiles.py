@@ -28,7 +28,7 @@ from zoo.common.devices import choose_device
 from zoo.common.rendering import table_row
 from zoo.common.statistics import estimate_ratio
 from zoo.inference.runtimes import autocast, has_bfloat16
-from zoo.model.layers.normalization import Normalisation
+from zoo.model.layers.normalization import Normalization
 
 Way = Callable[[np.ndarray], np.ndarray]
 MONAI = "monai"
@@ -51,11 +51,11 @@ def monai_way(asked: argparse.Namespace, device: torch.device, precision: str, s
     from monai.inferers import sliding_window_inference
 
     model = model_of(asked).to(device)
-    normalise = Normalisation(model.preprocessing).to(stitching)
+    normalize = Normalization(model.preprocessing).to(stitching)
     overlap = asked.overlap / asked.tile
 
     def run(image: np.ndarray) -> np.ndarray:
-        pixels = normalise(torch.from_numpy(image).to(stitching).permute(2, 0, 1)[None].float() / 255)
+        pixels = normalize(torch.from_numpy(image).to(stitching).permute(2, 0, 1)[None].float() / 255)
         with torch.inference_mode(), autocast(torch.empty(0, device=device), precision):
             logits = sliding_window_inference(
                 pixels, asked.tile, asked.batch, model, overlap, mode="gaussian", sw_device=device, device=stitching

@@ -34,7 +34,7 @@ def test_the_wheel_holds_the_core_the_plugins_and_their_data_and_nothing_else(tm
         "zoo/py.typed",
         "zoo/benchmark/measuring/chelsea.jpg",
         "zoo_timm/index.json",
-        "zoo_timm/licences.json",
+        "zoo_timm/licenses.json",
         "zoo_smp/index.json",
         "zoo_unet/decoders.py",
     ):

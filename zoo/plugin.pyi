@@ -12,7 +12,7 @@ from zoo.model.probing.pruning import unused_parameters as unused_parameters
 from zoo.registry.hookspecs import API_VERSION as API_VERSION
 from zoo.registry.hookspecs import hookimpl as hookimpl
 from zoo.registry.image_sizes import ImageSizes as ImageSizes
-from zoo.registry.licenses import Licences as Licences
+from zoo.registry.licenses import Licenses as Licenses
 from zoo.registry.pyramid import FeatureMap as FeatureMap
 from zoo.registry.pyramid import Pyramid as Pyramid
 from zoo.registry.specs import DecoderSpec as DecoderSpec

@@ -24,7 +24,7 @@ def make_server(predictor, port):
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            facts = {"classes": predictor.classes, "colours": predictor.colours, "pairing": str(predictor.pairing)}
+            facts = {"classes": predictor.classes, "colors": predictor.colors, "pairing": str(predictor.pairing)}
             self.answer(200, "application/json", json.dumps(facts).encode())
 
         def do_POST(self):

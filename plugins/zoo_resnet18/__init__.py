@@ -26,5 +26,5 @@ def zoo_encoders() -> Iterator[zoo.plugin.EncoderSpec]:
         options=(),
         weights=("imagenet",),
         source="He et al. 2016, Deep Residual Learning for Image Recognition (arXiv:1512.03385); torchvision",
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
     )

@@ -35,7 +35,7 @@ class ResNet18Encoder(nn.Module):
         in_channels: for other than 3 the first convolution is adapted, pretrained weights included.
         weights: None, "imagenet" (torchvision's IMAGENET1K_V1), or what `zoo.read_state_dict` takes: "hf-hub:OWNER/NAME", or
             the path of a file; with torchvision's key names behind any prefix, with its classifier or another or none. All
-            are taken to be trained on images normalised as ImageNet's.
+            are taken to be trained on images normalized as ImageNet's.
 
     Raises:
         zoo.errors.WeightsError: weights that are not to be had or do not fit.

@@ -30,8 +30,8 @@ def zoo_encoders() -> Iterator[zoo.plugin.EncoderSpec]:
             output_strides=OUTPUT_STRIDES if architecture.dilates else (),
             weights=architecture.weights,
             source=architecture.source,
-            licence=architecture.licence,
-            weights_licence=partial(_weights_licence, name),
+            license=architecture.license,
+            weights_license=partial(_weights_license, name),
         )
 
 
@@ -55,5 +55,5 @@ def _pyramid(name: str, /, output_stride: int | None = None) -> zoo.plugin.Pyram
     return architecture.pyramid(output_stride or 32)
 
 
-def _weights_licence(name: str, weights: str, /) -> str:
-    return index()[name].weights_licence(weights)
+def _weights_license(name: str, weights: str, /) -> str:
+    return index()[name].weights_license(weights)

@@ -39,7 +39,7 @@ def smp_encoder(
         in_channels: for other than 3 smp adapts the first convolution, pretrained weights included.
         weights: None, the name of smp's pretrained weights (from the hub), or what `zoo.read_state_dict` takes:
             "hf-hub:OWNER/NAME", or the path of a file; with smp's key names behind any prefix, for 3 input channels or
-            `in_channels`, with a classifier or without. All but the first are taken to be trained on images normalised as
+            `in_channels`, with a classifier or without. All but the first are taken to be trained on images normalized as
             ImageNet's.
         output_stride: 8 or 16 for dilated convolutions in place of the last strides.
 

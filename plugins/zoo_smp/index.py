@@ -1,4 +1,4 @@
-"""What is known of smp's encoders without importing smp or torch: the shipped index, and the licences of code and weights."""
+"""What is known of smp's encoders without importing smp or torch: the shipped index, and the licenses of code and weights."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class Architecture:
         return f"{SOURCES[self.module]}; segmentation_models_pytorch"
 
     @property
-    def licence(self) -> str:
-        """The licence of the code: smp's own, but for what it took over under another."""
+    def license(self) -> str:
+        """The license of the code: smp's own, but for what it took over under another."""
         return {"mix_transformer": NVIDIA, "mobileone": APPLE}.get(self.module, "MIT")
 
-    def weights_licence(self, weights: str) -> str:
-        """Return the licence of these weights, "" where it is not known."""
+    def weights_license(self, weights: str) -> str:
+        """Return the license of these weights, "" where it is not known."""
         if self.module == "mix_transformer":
             return NVIDIA
         if weights in ("instagram", "ssl", "swsl"):  # facebookresearch: WSL-Images, semi-supervised-ImageNet1K-models

@@ -101,7 +101,7 @@ DECODERS = (
         out_stride=1,
         upsamples_learned=True,
         source=f"Ronneberger et al. 2015, U-Net (arXiv:1505.04597), as {SMP} has it",
-        licence="Apache-2.0",
+        license="Apache-2.0",
     ),
     zoo.plugin.DecoderSpec(
         name="unetplusplus",
@@ -111,7 +111,7 @@ DECODERS = (
         out_stride=1,
         upsamples_learned=True,
         source=f"Zhou et al. 2018, UNet++ (arXiv:1807.10165); {SMP}",
-        licence=MIT,
+        license=MIT,
     ),
     zoo.plugin.DecoderSpec(
         name="manet",
@@ -126,7 +126,7 @@ DECODERS = (
         out_stride=1,
         upsamples_learned=True,
         source=f"Fan et al. 2020, MA-Net (IEEE Access 8); {SMP}",
-        licence=MIT,
+        license=MIT,
     ),
     zoo.plugin.DecoderSpec(
         name="linknet",
@@ -136,7 +136,7 @@ DECODERS = (
         out_stride=1,
         upsamples_learned=True,
         source=f"Chaurasia and Culurciello 2017, LinkNet (arXiv:1707.03718); {SMP}",
-        licence=MIT,
+        license=MIT,
     ),
     zoo.plugin.DecoderSpec(
         name="fpn",
@@ -152,7 +152,7 @@ DECODERS = (
             NEAREST,
         ),
         source=f"Kirillov et al. 2019, Panoptic Feature Pyramid Networks (arXiv:1901.02446); {SMP}",
-        licence=MIT,
+        license=MIT,
     ),
     zoo.plugin.DecoderSpec(
         name="pspnet",
@@ -160,7 +160,7 @@ DECODERS = (
         needs=zoo.Needs(strides=(8,)),
         options=(_width(512), NORM, _dropout(0.2)),
         source=f"Zhao et al. 2017, Pyramid Scene Parsing Network (arXiv:1612.01105); {SMP}",
-        licence=MIT,
+        license=MIT,
     ),
     zoo.plugin.DecoderSpec(
         name="pan",
@@ -173,7 +173,7 @@ DECODERS = (
             NORM,
         ),
         source=f"Li et al. 2018, Pyramid Attention Network (arXiv:1805.10180); {SMP}",
-        licence=MIT,
+        license=MIT,
     ),
     zoo.plugin.DecoderSpec(
         name="deeplabv3",
@@ -188,7 +188,7 @@ DECODERS = (
             NORM,
         ),
         source=f"Chen et al. 2017, DeepLabV3 (arXiv:1706.05587); {SMP}",
-        licence=BSD,
+        license=BSD,
     ),
     zoo.plugin.DecoderSpec(
         name="deeplabv3plus",
@@ -203,7 +203,7 @@ DECODERS = (
             NORM,
         ),
         source=f"Chen et al. 2018, DeepLabV3+ (arXiv:1802.02611); {SMP}",
-        licence=BSD,
+        license=BSD,
     ),
     zoo.plugin.DecoderSpec(
         name="upernet",
@@ -211,7 +211,7 @@ DECODERS = (
         needs=zoo.Needs(strides=(4, 8, 16, 32), min_levels=2),
         options=(_width(256), NORM),
         source=f"Xiao et al. 2018, Unified Perceptual Parsing (arXiv:1807.10221); {SMP}",
-        licence=MIT,
+        license=MIT,
     ),
     zoo.plugin.DecoderSpec(
         name="segformer",
@@ -219,7 +219,7 @@ DECODERS = (
         needs=STEPWISE,
         options=(_width(256), NORM),
         source=f"Xie et al. 2021, SegFormer (arXiv:2105.15203); {SMP}",
-        licence=MIT,
+        license=MIT,
     ),
     zoo.plugin.DecoderSpec(
         name="dpt",
@@ -243,6 +243,6 @@ DECODERS = (
             NORM,
         ),
         source=f"Ranftl et al. 2021, Vision Transformers for Dense Prediction (arXiv:2103.13413); {SMP}",
-        licence=MIT,
+        license=MIT,
     ),
 )

@@ -16,7 +16,7 @@ __all__ = ["unet_on_timm"]
 def unet_on_timm(architecture: str, *, weights: str, **options: Any) -> nn.Module:
     """Return `smp.Unet` on an architecture of timm's, its encoder with the weights that `timm:` loads.
 
-    So both are compared with the same pretrained encoder, also where smp cannot fetch any. The weights' normalisation is
+    So both are compared with the same pretrained encoder, also where smp cannot fetch any. The weights' normalization is
     at `preprocessing`, for whoever trains it.
 
     Args:

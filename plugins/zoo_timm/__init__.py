@@ -12,7 +12,7 @@ from zoo_timm.index import Architecture, index, sides
 from zoo_timm.packaged import PACKAGED
 
 SOURCE = "timm (Wightman, huggingface/pytorch-image-models)"
-LICENCE = "Apache-2.0"
+LICENSE = "Apache-2.0"
 CHANGES_OUTPUT = frozenset({"feature_cfg", "feature_cls", "features_only", "out_indices", "output_fmt"})
 """Keywords of timm's for which maps are returned and how: the plan chooses these."""
 CHANGES_MAPS = frozenset(
@@ -39,8 +39,8 @@ def zoo_encoders() -> Iterator[zoo.plugin.EncoderSpec]:
             weights=(("default",) if tags else ()) + (("packaged",) if name in PACKAGED else ()),
             tags=tags,
             source=SOURCE,
-            licence=LICENCE,
-            weights_licence=partial(_weights_licence, name),
+            license=LICENSE,
+            weights_license=partial(_weights_license, name),
         )
 
 
@@ -90,9 +90,9 @@ def _output_strides(name: str, /, **_: Any) -> tuple[int, ...]:
     return index()[name].output_strides
 
 
-def _weights_licence(name: str, weights: str, /) -> str:
+def _weights_license(name: str, weights: str, /) -> str:
     if weights == "packaged":
-        return PACKAGED[name].licence
-    from zoo_timm.licences import licence_of_weights
+        return PACKAGED[name].license
+    from zoo_timm.licenses import license_of_weights
 
-    return licence_of_weights(name, weights)
+    return license_of_weights(name, weights)

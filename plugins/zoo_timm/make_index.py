@@ -15,7 +15,7 @@ from typing import Any
 import timm
 import torch
 
-from zoo_timm import licences
+from zoo_timm import licenses
 from zoo_timm.describe import describe
 
 INDEX = Path(__file__).with_name("index.json")
@@ -47,7 +47,7 @@ def main() -> None:
     if failed:
         raise SystemExit("\n".join(f"{name}: {type(error).__name__}: {error}" for name, error in failed.items()))
     INDEX.write_text(_index(found), encoding="utf-8")
-    licences.write()
+    licenses.write()
     PARTIAL.unlink()
 
 

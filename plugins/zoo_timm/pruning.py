@@ -21,7 +21,7 @@ def unused_parameters(network: Any, image: Tensor, indices: Sequence[int]) -> li
 
 
 def make_buffers(network: nn.Module, names: Sequence[str]) -> None:
-    """Turn parameters into buffers of the same names: the state dict and the output stay, no optimiser waits for them."""
+    """Turn parameters into buffers of the same names: the state dict and the output stay, no optimizer waits for them."""
     for name in names:
         owner_name, _, leaf = name.rpartition(".")
         owner = network.get_submodule(owner_name)

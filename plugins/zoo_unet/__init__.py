@@ -43,5 +43,5 @@ def zoo_decoders() -> Iterator[zoo.plugin.DecoderSpec]:
             out_stride=1,
             upsamples_learned=True,
             source=source,
-            licence="Apache-2.0",
+            license="Apache-2.0",
         )

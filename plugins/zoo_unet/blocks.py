@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 import zoo
 
-__all__ = ["AttentionGate", "BilinearUp", "DoubleConv", "TransposedUp", "initialise", "make_norm"]
+__all__ = ["AttentionGate", "BilinearUp", "DoubleConv", "TransposedUp", "initialize", "make_norm"]
 
 NORMS = ("batch", "group", "none")
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:
-    """Return a normalisation layer for (N, channels, H, W); groups hold 8 channels, or all where 8 do not divide them."""
+    """Return a normalization layer for (N, channels, H, W); groups hold 8 channels, or all where 8 do not divide them."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "group":
@@ -24,7 +24,7 @@ def make_norm(norm: str, channels: int) -> nn.Module:
     raise zoo.errors.OptionError(f"norm is one of {', '.join(map(repr, NORMS))}; found {norm!r}.")
 
 
-def initialise(decoder: nn.Module) -> None:
+def initialize(decoder: nn.Module) -> None:
     """Give a decoder the weights that training begins with.
 
     Convolutions keep the variance of what goes through a ReLU (He et al. 2015, arXiv:1502.01852). Transposed ones begin as

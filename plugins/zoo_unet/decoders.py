@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo_unet.blocks import AttentionGate, BilinearUp, DoubleConv, TransposedUp, initialise
+from zoo_unet.blocks import AttentionGate, BilinearUp, DoubleConv, TransposedUp, initialize
 from zoo_unet.expanding import ExpandingPath
 
 __all__ = ["UNetAttention", "UNetBasic", "UNetBilinear"]
@@ -87,7 +87,7 @@ class UNetBasic(ExpandingPath):
         self.steps = nn.ModuleList(
             Step(self.up, *widths, gated=self.gated, norm=norm, dropout=dropout) for widths in self._step_channels
         )
-        initialise(self)
+        initialize(self)
 
     def make_head(self, classes: int) -> nn.Module:
         """Return the convolution that computes the logits: (N, out_channels, H, W) -> (N, classes, H, W)."""

@@ -191,11 +191,11 @@ def test_a_model_has_failed_if_each_of_its_trainings_has():
 
 def test_the_look_up_and_the_majority_class_stand_below(table, finished):
     floors = {floor.name: floor.miou for floor in table.floors}
-    assert floors["colour look-up"] > 0.7
+    assert floors["color look-up"] > 0.7
     assert floors["majority class"] < 0.5
     for form in ("table", "markdown"):
         lines = document(table).render(form).splitlines()
-        below, *_ = [place for place, line in enumerate(lines) if "colour look-up" in line]
+        below, *_ = [place for place, line in enumerate(lines) if "color look-up" in line]
         assert f"{floors['majority class']:.3f}" in lines[below + 1]
         assert [name for name in ("conv", "as-it-is", "never-trains") if name not in " ".join(lines[:below])] == []
     assert "majority class" in finished[1]
@@ -419,7 +419,7 @@ def test_a_quality_is_told_with_its_spread():
 
 
 def test_a_configurations_quality_is_the_same_after_a_store_had_it():
-    config = BenchConfig(**{**RUN, "quality": {"data": {"source": "x", "colours": [[0, 0, 0], [9, 9, 9]]}, "size": [32, 48]}})
+    config = BenchConfig(**{**RUN, "quality": {"data": {"source": "x", "colors": [[0, 0, 0], [9, 9, 9]]}, "size": [32, 48]}})
     assert BenchConfig.model_validate(config.model_dump(mode="json")).quality == config.quality
 
 

@@ -114,7 +114,7 @@ def test_what_was_known_of_the_model_is_known_again(tmp_path):
     again = zoo.load(place)
     assert again.pairing == model.pairing
     assert again.preprocessing == model.preprocessing
-    assert again.licences == model.licences
+    assert again.licenses == model.licenses
     assert again.class_names == ("road", "wall", "sky")
     assert config(place)["metrics"] == {"test": {"miou": 0.75}}
     assert sorted(path.name for path in place.iterdir()) == ["README.md", "config.yaml", "model.safetensors"]
@@ -143,8 +143,8 @@ def checkpoint(folder, change=lambda facts: None):
     """Write a checkpoint as training does, but for what is changed of its facts."""
     model = built()
     facts = config(zoo.save(model, folder / "as it is", classes=["a", "b", "c"]))
-    kept = {key: facts[key] for key in ("pairing", "plan", "plugins", "preprocessing", "licences", "classes")}
-    kept["colours"] = [[0, 0, 0], [9, 9, 9], [5, 5, 5]]
+    kept = {key: facts[key] for key in ("pairing", "plan", "plugins", "preprocessing", "licenses", "classes")}
+    kept["colors"] = [[0, 0, 0], [9, 9, 9], [5, 5, 5]]
     change(kept)
     state = {f"model.{key}": value for key, value in model.state_dict().items()}
     torch.save({"state_dict": state, "zoo": {"run": "a", "model": kept}}, folder / "last.ckpt")
@@ -153,7 +153,7 @@ def checkpoint(folder, change=lambda facts: None):
 
 def test_a_trained_checkpoint_becomes_a_folder_with_its_classes(tmp_path):
     place = zoo.save(zoo.load(checkpoint(tmp_path)), tmp_path / "model")
-    assert zoo.load(place).colours == ((0, 0, 0), (9, 9, 9), (5, 5, 5))
+    assert zoo.load(place).colors == ((0, 0, 0), (9, 9, 9), (5, 5, 5))
     assert config(place)["classes"] == ["a", "b", "c"]
 
 
@@ -163,7 +163,7 @@ def test_a_trained_checkpoint_becomes_a_folder_with_its_classes(tmp_path):
         (lambda facts: facts["pairing"].update(level=2), r"pairing\.level: unknown key\. Did you mean 'levels'\?"),
         (lambda facts: facts.pop("preprocessing"), "preprocessing: this key is required"),
         (lambda facts: facts.pop("plan"), "plan: this key is required"),
-        (lambda facts: facts["colours"].pop(), "2 colours for a model of 3 classes"),
+        (lambda facts: facts["colors"].pop(), "2 colors for a model of 3 classes"),
         (of_a_plan, r"is different here.*maps: saved \['elsewhere'\]"),
         (of_a_plugin, 'saved with: pip install .*"their-decoders==2.1"'),
     ],
@@ -217,7 +217,7 @@ def other_weights(place):
         (lambda place: rewrite(place, lambda facts: facts.update(format=2)), "format"),
         (lambda place: rewrite(place, lambda facts: facts.update(weights="../../other.safetensors")), "weights"),
         (lambda place: rewrite(place, lambda facts: facts["pairing"].update(classes="three")), "classes"),
-        (lambda place: rewrite(place, lambda facts: facts["pairing"].update(colour="red")), r"pairing\.colour: unknown key"),
+        (lambda place: rewrite(place, lambda facts: facts["pairing"].update(color="red")), r"pairing\.color: unknown key"),
         (
             lambda place: rewrite(place, lambda facts: facts["preprocessing"].pop("mean")),
             r"preprocessing\.mean: this key is required",
@@ -226,7 +226,7 @@ def other_weights(place):
             lambda place: rewrite(place, lambda facts: facts["preprocessing"].update(std=[0, 1, 1])),
             "preprocessing: .*std must be above 0",
         ),
-        (lambda place: rewrite(place, lambda facts: facts["licences"].update(data="MIT")), r"licences\.data"),
+        (lambda place: rewrite(place, lambda facts: facts["licenses"].update(data="MIT")), r"licenses\.data"),
         (lambda place: rewrite(place, of_a_plan), r"is different here.*maps: saved \['elsewhere'\]"),
         (lambda place: rewrite(place, of_a_plugin), r'pip install .*"their-decoders==2\.1"'),
         (lambda place: rewrite(place, lambda facts: facts["pairing"].update(classes=4)), "does not fit .*size mismatch"),
@@ -357,8 +357,8 @@ def test_what_cannot_be_saved_is_told(tmp_path):
     with pytest.raises(zoo.errors.OptionError, match="2 names were given, and the model has 3 classes"):
         zoo.save(built(), tmp_path / "model", classes=["a", "b"])
     model = built()
-    model.colours = ((0, 0, 0),)
-    with pytest.raises(zoo.errors.OptionError, match="1 colours were given, and the model has 3 classes"):
+    model.colors = ((0, 0, 0),)
+    with pytest.raises(zoo.errors.OptionError, match="1 colors were given, and the model has 3 classes"):
         zoo.save(model, tmp_path / "model")
     for names in ("abc", [1, 2, 3]):
         with pytest.raises(zoo.errors.OptionError, match="classes: a sequence of names, one a class"):

@@ -454,9 +454,9 @@ def test_a_saved_models_weights_are_those_that_it_names_whatever_lies_beside_the
 
 def test_weights_of_integers_are_none_for_a_module_of_floats(states):
     model = zoo.build("resnet18", "unet-basic")
-    quantised = {**states["resnet18"], "conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.int8)}
+    quantized = {**states["resnet18"], "conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.int8)}
     with pytest.raises(zoo.errors.WeightsError, match=r"conv1\.weight: found \(64, 3, 7, 7\) of torch\.int8, needed"):
-        zoo.load_weights(model, quantised, part="encoder")
+        zoo.load_weights(model, quantized, part="encoder")
 
 
 def test_a_module_of_ones_own_is_filled_by_its_names():

@@ -99,13 +99,13 @@ def test_plugins_shows_what_each_gives(cli):
 
 
 def test_list_shows_a_table_of_the_columns_asked_for(cli):
-    status, out, _ = cli("list", "encoders", "resnet18", "--columns", "id,licence,distribution")
+    status, out, _ = cli("list", "encoders", "resnet18", "--columns", "id,license,distribution")
     assert status == 0
     assert any("BSD-3-Clause" in line and "segmentation-zoo 0.1.0" in line for line in out.splitlines() if " resnet18 " in line)
     status, out, err = cli("list", "encoders", "--columns", "id,licens")
     assert (status, out) == (2, "")
     assert "no column 'licens'" in err
-    assert "weights-licence" in err
+    assert "weights-license" in err
 
 
 def test_plugins_check_tells_by_its_exit_status_whether_any_is_broken(cli, install):
@@ -477,7 +477,7 @@ def test_control_characters_of_strangers_do_not_reach_the_terminal(install, tmp_
 
         @zoo.plugin.hookimpl
         def zoo_decoders():
-            yield zoo.plugin.DecoderSpec(name="quiet", factory="a:B", source="\\x1b]0;title\\x07", licence="\\x9b31m")
+            yield zoo.plugin.DecoderSpec(name="quiet", factory="a:B", source="\\x1b]0;title\\x07", license="\\x9b31m")
     """
     install("sly-dist", {"zoo": {"sly": "sly_hooks"}}, {"sly_hooks": source})
     install("worse-dist", {"zoo": {"worse": "worse_hooks"}}, {"worse_hooks": "raise ValueError('\\x1b[2Jgone\\u202e')"})

@@ -39,7 +39,7 @@ def picture(mode="RGB", size=(40, 30), kind="PNG", **options):
 
 
 def animated(kind):
-    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
+    frames = [Image.new("RGB", (20, 20), color) for color in ("red", "green", "blue")]
     file = io.BytesIO()
     frames[0].save(file, kind, save_all=True, append_images=frames[1:])
     return file.getvalue()
@@ -229,8 +229,8 @@ CONFIGS = {
     "hash": (lambda facts: facts.update(sha256="0" * 64), "not the file that config.yaml beside it names"),
     "no weights": (lambda facts: facts.update(weights="other.safetensors"), "could not be read"),
     "fewer names": (lambda facts: facts.update(classes=["road"]), "1 names for 2 classes"),
-    "more colours": (lambda facts: facts.update(colours=[[0, 0, 0]] * 3), "3 colours for 2 classes"),
-    "normalisation": (lambda facts: facts["preprocessing"].update(mean="grey"), "normalisation"),
+    "more colors": (lambda facts: facts.update(colors=[[0, 0, 0]] * 3), "3 colors for 2 classes"),
+    "normalization": (lambda facts: facts["preprocessing"].update(mean="gray"), "normalization"),
 }
 
 

@@ -105,19 +105,19 @@ def test_masks_of_a_palette_in_a_packed_tiff_give_their_indexes(tmp_path):
     assert data.train[0][1].unique().tolist() == [0, 1, 2]
 
 
-def test_masks_in_colours_are_read_by_a_table(tmp_path):
+def test_masks_in_colors_are_read_by_a_table(tmp_path):
     table = [(0, 0, 0), (250, 10, 10), (10, 250, 10)]
 
     def draw(mask):
         return Image.fromarray(np.array(table, dtype=np.uint8)[mask])
 
     divided(tmp_path, values=(0, 1, 2), draw=draw)
-    with pytest.raises(zoo.errors.DataError, match=r"set colours, one per class.*\(250, 10, 10\)"):
+    with pytest.raises(zoo.errors.DataError, match=r"set colors, one per class.*\(250, 10, 10\)"):
         open_data(tmp_path)
-    data = open_data(tmp_path, colours=table, classes=["a", "b", "c"])
+    data = open_data(tmp_path, colors=table, classes=["a", "b", "c"])
     assert sorted(data.train[0][1].unique().tolist()) == [0, 1, 2]
     with pytest.raises(zoo.errors.DataError, match=r"no class \(\(10, 250, 10\)"):
-        open_data(tmp_path, colours=table[:2])
+        open_data(tmp_path, colors=table[:2])
 
 
 @pytest.mark.parametrize("channels", [1, 4, 7])
@@ -185,7 +185,7 @@ def empty(folder):
 
 
 def animated(folder):
-    frames = [Image.new("L", (16, 12), colour) for colour in (0, 255)]
+    frames = [Image.new("L", (16, 12), color) for color in (0, 255)]
     (folder / "images" / "a.png").unlink()
     frames[0].save(folder / "images" / "a.gif", save_all=True, append_images=frames[1:])
 
@@ -262,8 +262,8 @@ def test_the_command_line_lists_what_is_there(tmp_path, command_line, monkeypatc
     status, stdout, stderr = command_line("data", "check", str(tmp_path))
     assert status == 0
     with Image.open("contact-sheet.png") as sheet:
-        colours = {colour for _, colour in sheet.convert("RGB").getcolors(2**24)}
-    assert len(colours) > 10  # images, not a blank page
+        colors = {color for _, color in sheet.convert("RGB").getcolors(2**24)}
+    assert len(colors) > 10  # images, not a blank page
     assert all(part in stdout for part in ("test 2, train 2, validation 2", "12x16 (6)", "3 (6)", "Nothing is wrong."))
     (tmp_path / "train" / "masks" / "train1.png").unlink()
     status, stdout, stderr = command_line("data", "check", str(tmp_path))
@@ -332,7 +332,7 @@ def test_a_share_of_0_of_an_undivided_folder_is_noted(tmp_path):
         {"values": 1},
         {"ignored": 255},
         {"values": ["0", "1"]},
-        {"colours": [[0, 0]]},
+        {"colors": [[0, 0]]},
         {"validation": "0.1"},
         {"test": 1.5},
     ],

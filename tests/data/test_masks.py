@@ -113,7 +113,7 @@ def test_a_value_is_not_both_a_class_and_ignored(tmp_path):
         ({"values": [1], "ignored": [0, 2]}, "At least two classes are required"),
         ({"classes": ["a", "a", "b"]}, "classes: a occurs more than once"),
         ({"classes": ["a", "b", "c"], "values": [0, 1]}, "values: 3 are required, one per class; found 2"),
-        ({"values": [0, 1, 2], "colours": [(0, 0, 0)]}, "Set only one of them"),
+        ({"values": [0, 1, 2], "colors": [(0, 0, 0)]}, "Set only one of them"),
         ({"values": [0, 1, 1]}, "two classes have the same one"),
     ],
 )
@@ -168,7 +168,7 @@ LOSSLESS = [({"lossless": True}, ".webp"), ({"lossless": True, "icc_profile": b"
 @pytest.mark.parametrize(("options", "suffix"), LOSSLESS)
 def test_masks_in_formats_that_may_be_lossy_are_read_where_they_are_not(tmp_path, options, suffix):
     mode = "RGB" if suffix == ".webp" else "L"
-    of_three = {"colours": [[each] * 3 for each in (0, 128, 255)]} if mode == "RGB" else {"values": [0, 128, 255]}
+    of_three = {"colors": [[each] * 3 for each in (0, 128, 255)]} if mode == "RGB" else {"values": [0, 128, 255]}
     data = open_data(with_images_of(write(tmp_path, saved(options, suffix, mode)), 64), **of_three)
     assert indexes(data) == [0, 1, 2]
     assert not any("compressed" in note for note in data.notes)
@@ -198,7 +198,7 @@ def test_geotiffs_as_masks_are_refused_where_their_compression_lost_something(tm
             file.write(np.stack([noisy] * count))
 
     with_images_of(write(tmp_path, save), 64)
-    options = {"colours": [[each] * 3 for each in (0, 128, 255)]} if compress == "WEBP" else {"values": [0, 128, 255]}
+    options = {"colors": [[each] * 3 for each in (0, 128, 255)]} if compress == "WEBP" else {"values": [0, 128, 255]}
     if is_lossy:
         with pytest.raises(
             zoo.errors.DataError, match=r"a\.tif: (lossy WebP|LERC with an error of up to 3) changes the values of a mask"
@@ -237,7 +237,7 @@ def of_palettes(folder, first, second, suffix=".png"):
 )
 def test_masks_whose_palettes_differ_are_refused_with_two_files(tmp_path, suffix, first, second, told):
     of_palettes(tmp_path, first, second, suffix)
-    with pytest.raises(zoo.errors.DataError, match=f"Masks disagree on colors: {told}.*set colours"):
+    with pytest.raises(zoo.errors.DataError, match=f"Masks disagree on colors: {told}.*set colors"):
         open_data(tmp_path)
     with pytest.raises(zoo.errors.DataError, match="Masks disagree on colors"):
         open_data(tmp_path, classes=["a", "b", "c"], values=[0, 1, 2])
@@ -266,18 +266,18 @@ def test_a_number_beyond_a_short_palette_has_no_color(tmp_path):
     data = open_data(of_palettes(tmp_path, (palette, [0, 1, 255]), (palette, [1, 255])))
     assert indexes(data) == [0, 1, 255]
     with pytest.raises(zoo.errors.DataError, match="255"):
-        open_data(tmp_path, colours=[BLACK, RED])
+        open_data(tmp_path, colors=[BLACK, RED])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_given_colors_are_read_whatever_their_indexes_are(tmp_path, suffix):
     of_palettes(tmp_path, ([BLACK, RED, GREEN], [0, 1, 2]), ([GREEN, BLACK, RED], [0, 1, 2]), suffix)
-    data = open_data(tmp_path, colours=[BLACK, RED, GREEN])
+    data = open_data(tmp_path, colors=[BLACK, RED, GREEN])
     assert torch.equal(data.train[0][1], torch.from_numpy(drawn([0, 1, 2])))
     assert torch.equal(data.train[1][1], torch.from_numpy(drawn([2, 0, 1])))
-    assert indexes(open_data(tmp_path, colours=[BLACK, RED], ignored=[GREEN])) == [0, 1, 255]
+    assert indexes(open_data(tmp_path, colors=[BLACK, RED], ignored=[GREEN])) == [0, 1, 255]
     with pytest.raises(zoo.errors.DataError, match=r"no class \(\(0, 255, 0\): 396 pixels"):
-        open_data(tmp_path, colours=[BLACK, RED])
+        open_data(tmp_path, colors=[BLACK, RED])
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -437,7 +437,7 @@ def of_colors(folder, table, opacity=None):
 
 @pytest.mark.parametrize("opacity", [np.full(SIZE, 255, np.uint8), (WHOLE * 255).astype(np.uint8)])
 def test_opacity_is_dropped_where_color_says_the_same(tmp_path, opacity):
-    data = open_data(of_colors(tmp_path, TABLE, opacity), colours=TABLE)
+    data = open_data(of_colors(tmp_path, TABLE, opacity), colors=TABLE)
     assert torch.equal(data.train[0][1], torch.from_numpy(WHOLE))
 
 
@@ -445,24 +445,24 @@ def test_opacity_that_says_more_than_color_is_refused(tmp_path):
     opacity = np.full(SIZE, 255, np.uint8)
     opacity[0] = 0
     with pytest.raises(zoo.errors.DataError, match=r"a\.png: pixels of one color differ in opacity"):
-        open_data(of_colors(tmp_path, TABLE, opacity), colours=TABLE)
+        open_data(of_colors(tmp_path, TABLE, opacity), colors=TABLE)
 
 
 def test_a_color_may_be_left_out(tmp_path):
     void = (224, 224, 192)
     of_colors(tmp_path, [*TABLE, void])
     with pytest.raises(zoo.errors.DataError, match=r"no class \(\(224, 224, 192\): "):
-        open_data(tmp_path, colours=TABLE)
-    assert indexes(open_data(tmp_path, colours=TABLE, ignored=[list(void)])) == [0, 1, 255]
+        open_data(tmp_path, colors=TABLE)
+    assert indexes(open_data(tmp_path, colors=TABLE, ignored=[list(void)])) == [0, 1, 255]
     with pytest.raises(zoo.errors.DataError, match=r"ignored: expected colors.*found 255"):
-        open_data(tmp_path, colours=TABLE, ignored=[255])
+        open_data(tmp_path, colors=TABLE, ignored=[255])
 
 
 def test_a_color_to_leave_out_is_read_from_yaml(tmp_path, command_line):
     of_colors(tmp_path, [*TABLE, (224, 224, 192)])
     (tmp_path / "run.yaml").write_text(
         "encoder: resnet18\ndecoder: unet-basic\n"
-        "data: {source: ., colours: [[0, 0, 0], [250, 10, 10]], ignored: [[224, 224, 192]]}\n",
+        "data: {source: ., colors: [[0, 0, 0], [250, 10, 10]], ignored: [[224, 224, 192]]}\n",
         encoding="utf-8",
     )
     status, stdout, _ = command_line("data", "check", tmp_path / "run.yaml", "--sheet", tmp_path / "sheet.png")

@@ -179,14 +179,12 @@ def test_a_result_without_a_pixel_is_never_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "colours",
+    "colors",
     [((0, 0, 0),), ("#000000", "#ff0000"), ((0.0, 0, 0), (1.0, 0, 0)), ((0, 0), (1, 1)), ((0, 0, 0), (256, 0, 0)), (0, 1)],
 )
-def test_colors_that_are_none_are_refused(colours):
-    with pytest.raises(
-        zoo.errors.DataError, match="mine: colours must have three integers from 0 to 255 for each of 2 classes"
-    ):
-        replace(data_of(), colours=colours)
+def test_colors_that_are_none_are_refused(colors):
+    with pytest.raises(zoo.errors.DataError, match="mine: colors must have three integers from 0 to 255 for each of 2 classes"):
+        replace(data_of(), colors=colors)
 
 
 @pytest.mark.parametrize("size", [32, (32,), (32.0, 32.0), (0, 32), "32"])

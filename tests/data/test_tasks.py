@@ -1,4 +1,4 @@
-"""The built-in tasks: the same in every call, and hard where a colour's look-up is easy to beat."""
+"""The built-in tasks: the same in every call, and hard where a color's look-up is easy to beat."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def test_a_mosaic_follows_from_its_number_alone():
     assert not torch.equal(one[1], data.train[6][1])
 
 
-def test_no_colour_tells_a_texture():
+def test_no_color_tells_a_texture():
     data = open_task("texture-mosaic")
     found = {name: score(data, make(data)) for name, make in BASELINES.items()}
-    assert found["colour look-up"] < 0.25
+    assert found["color look-up"] < 0.25
     assert found["majority class"] < 0.2
 
 

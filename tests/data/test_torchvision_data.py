@@ -86,7 +86,7 @@ def boundaries(root):
 def test_a_published_data_set_is_read(tmp_path, name, lay_out, classes, found):
     lay_out(tmp_path)
     data = zoo.open_data(name, root=str(tmp_path))
-    assert len(data.classes) == len(data.colours) == classes
+    assert len(data.classes) == len(data.colors) == classes
     assert [len(samples) for _, samples in data.parts()] == [9, 1, 2]
     image, drawn = data.test[1]
     assert image.shape == (3, *SIZE)

@@ -20,7 +20,7 @@ def adapters_of(in_channels, out_channels):
     for steps in STEPS:
         if steps:
             yield Adapter(kind="fill", in_channels=in_channels, out_channels=out_channels, steps=steps)
-        yield Adapter(kind="synthesise", in_channels=in_channels, out_channels=out_channels, steps=steps)
+        yield Adapter(kind="synthesize", in_channels=in_channels, out_channels=out_channels, steps=steps)
 
 
 ADAPTERS = [adapter for widths in ((12, 5), (5, 12), (8, 8), (1, 3)) for adapter in adapters_of(*widths)]
@@ -70,13 +70,13 @@ def test_a_gradient_reaches_every_parameter_and_the_map(adapter):
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
     assert source.grad.isfinite().all()
-    if adapter.in_channels > 1 and adapter.kind != "synthesise":
+    if adapter.in_channels > 1 and adapter.kind != "synthesize":
         assert source.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize(
     ("kind", "steps"),
-    [("project", 0), ("fill", -2), ("fill", 1), ("fill", 3), ("synthesise", -2), ("synthesise", 0), ("synthesise", 3)],
+    [("project", 0), ("fill", -2), ("fill", 1), ("fill", 3), ("synthesize", -2), ("synthesize", 0), ("synthesize", 3)],
 )
 def test_an_adapter_exports(kind, steps):
     torch.manual_seed(0)
@@ -109,15 +109,15 @@ def test_a_doubling_is_a_transposed_convolution_and_a_halving_is_learned_only_wh
     up, norm, gelu, conv, pool = nn.ConvTranspose2d, ChannelNorm, nn.GELU, nn.Conv2d, nn.MaxPool2d
     assert kinds("fill", 2) == [up, norm, gelu, up]
     assert kinds("fill", -2) == [conv, norm, gelu, conv]
-    assert kinds("synthesise", 2) == [up, norm, gelu, up, conv, norm, conv, norm]
-    assert kinds("synthesise", 0) == [conv, norm, conv, norm]
-    assert kinds("synthesise", -1) == [pool, conv, norm, conv, norm]
+    assert kinds("synthesize", 2) == [up, norm, gelu, up, conv, norm, conv, norm]
+    assert kinds("synthesize", 0) == [conv, norm, conv, norm]
+    assert kinds("synthesize", -1) == [pool, conv, norm, conv, norm]
 
 
-def test_each_doubling_of_a_synthesised_level_halves_the_width_as_in_vitdet():
-    assert Adapter(kind="synthesise", in_channels=768, out_channels=256, steps=2).widths == (768, 384, 192)
-    assert Adapter(kind="synthesise", in_channels=768, out_channels=256, steps=-1).widths == (768, 768)
-    assert Adapter(kind="synthesise", in_channels=3, out_channels=8, steps=4).widths == (3, 1, 1, 1, 1)
+def test_each_doubling_of_a_synthesized_level_halves_the_width_as_in_vitdet():
+    assert Adapter(kind="synthesize", in_channels=768, out_channels=256, steps=2).widths == (768, 384, 192)
+    assert Adapter(kind="synthesize", in_channels=768, out_channels=256, steps=-1).widths == (768, 768)
+    assert Adapter(kind="synthesize", in_channels=3, out_channels=8, steps=4).widths == (3, 1, 1, 1, 1)
     assert Adapter(kind="fill", in_channels=64, out_channels=32, steps=-2).widths == (64, 32, 32)
 
 
@@ -126,9 +126,9 @@ def test_an_adapter_says_what_it_is():
         ("project", 0): "1x1 convolution 16 -> 8 (+136 parameters)",
         ("fill", 1): "learned upsampling x2 16 -> 8 (+520 parameters)",
         ("fill", -2): "learned downsampling /4 16 -> 8 (+1,760 parameters)",
-        ("synthesise", 0): "simple feature pyramid level 16 -> 8 (+736 parameters)",
-        ("synthesise", 2): "simple feature pyramid level x4 16 -> 8 (+1,308 parameters)",
-        ("synthesise", -1): "simple feature pyramid level /2 16 -> 8 (+736 parameters)",
+        ("synthesize", 0): "simple feature pyramid level 16 -> 8 (+736 parameters)",
+        ("synthesize", 2): "simple feature pyramid level x4 16 -> 8 (+1,308 parameters)",
+        ("synthesize", -1): "simple feature pyramid level /2 16 -> 8 (+736 parameters)",
     }
     made = {key: str(Adapter(kind=key[0], in_channels=16, out_channels=8, steps=key[1])) for key in texts}
     assert made == texts

@@ -179,7 +179,7 @@ def test_any_map_that_the_encoder_gives_is_preferred_to_one_that_is_made(pyramid
         assert set(kinds) <= {"as it is", "project"}
         return
     if len(given_levels) == 1 and len(kinds) > 1:
-        assert set(kinds) == {"synthesise"}
+        assert set(kinds) == {"synthesize"}
         assert made.maps == (pyramid[-1].name,)
         return
     for route, kind in zip(made.routes, kinds, strict=True):
@@ -191,7 +191,7 @@ def test_any_map_that_the_encoder_gives_is_preferred_to_one_that_is_made(pyramid
         elif min(given_levels) < level < max(given_levels):
             assert kind == "fill"
         else:
-            assert kind == "synthesise"
+            assert kind == "synthesize"
 
 
 @anything
@@ -328,7 +328,7 @@ def test_exact_strides_are_matched_by_the_nearest_power_of_two():
 
 def test_exact_strides_that_the_encoder_does_not_give_are_made():
     made = plan(pyramid_of(4, 8, 32), zoo.Needs(strides=(2, 4, 16, 64)))
-    assert kinds_of(made) == ["synthesise", "as it is", "fill", "synthesise"]
+    assert kinds_of(made) == ["synthesize", "as it is", "fill", "synthesize"]
     assert names_of(made) == ["map1", "map1", "map2", "map3"]
     assert steps_of(made) == [1, 0, -1, -1]
     assert [entry.stride for entry in made.pyramid] == [2, 4, 16, 64]
@@ -482,7 +482,7 @@ def test_the_size_plan_heeds_both_the_maps_and_the_encoder():
 def test_a_single_stride_becomes_the_simple_feature_pyramid_of_strides_4_to_32(stride):
     made = plan(pyramid_of(stride, stride), zoo.Needs(min_levels=2))
     assert levels_of(made) == [2, 3, 4, 5]
-    assert set(kinds_of(made)) == {"synthesise"}
+    assert set(kinds_of(made)) == {"synthesize"}
     assert made.maps == ("map2",)
     exponent = made.routes[0].source.level
     assert steps_of(made) == [exponent - 2, exponent - 3, exponent - 4, exponent - 5]
@@ -509,7 +509,7 @@ def test_more_levels_than_the_pyramid_made_from_a_single_stride_has_are_refused(
 
 def test_a_decoders_width_is_the_width_of_the_pyramid_that_is_made_for_it():
     made = plan(pyramid_of(16), zoo.Needs(strides=(8, 16, 32), channels=24))
-    assert kinds_of(made) == ["synthesise"] * 3
+    assert kinds_of(made) == ["synthesize"] * 3
     assert {adapter.out_channels for adapter in made.adapters} == {24}
 
 
@@ -526,12 +526,12 @@ def test_without_adapters_a_single_stride_is_refused_once_with_every_level():
         assert "map1" in problem
 
 
-def test_a_gap_is_filled_before_anything_is_synthesised():
+def test_a_gap_is_filled_before_anything_is_synthesized():
     made = plan(pyramid_of(4, 16), zoo.Needs(min_levels=3))
     assert kinds_of(made) == ["as it is", "fill", "as it is"]
     assert levels_of(made) == [2, 3, 4]
     made = plan(pyramid_of(4, 16), zoo.Needs(min_levels=4))
-    assert kinds_of(made) == ["as it is", "fill", "as it is", "synthesise"]
+    assert kinds_of(made) == ["as it is", "fill", "as it is", "synthesize"]
     assert levels_of(made) == [2, 3, 4, 5]
 
 
@@ -549,16 +549,16 @@ def test_a_filled_stride_comes_from_the_nearest_map_of_two_the_finer(strides, so
     assert "stride 8 is missing" in made.routes[0].reason
 
 
-def test_finer_strides_are_synthesised_where_nothing_else_gives_enough_levels():
+def test_finer_strides_are_synthesized_where_nothing_else_gives_enough_levels():
     made = plan(pyramid_of(4, 8, 16, 32), zoo.Needs(min_levels=6))
     assert [entry.stride for entry in made.pyramid] == [1, 2, 4, 8, 16, 32]
-    assert kinds_of(made) == ["synthesise"] * 2 + ["as it is"] * 4
+    assert kinds_of(made) == ["synthesize"] * 2 + ["as it is"] * 4
     assert "at least 7" in refusal(pyramid_of(4, 8, 16, 32), zoo.Needs(min_levels=7))
 
 
-def test_an_output_stride_finer_than_every_map_is_synthesised():
+def test_an_output_stride_finer_than_every_map_is_synthesized():
     made = plan(pyramid_of(16, 32), zoo.Needs(output_stride=8, max_levels=1))
-    assert (levels_of(made), kinds_of(made), names_of(made)) == ([3], ["synthesise"], ["map1"])
+    assert (levels_of(made), kinds_of(made), names_of(made)) == ([3], ["synthesize"], ["map1"])
 
 
 @pytest.mark.parametrize(

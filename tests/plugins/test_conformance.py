@@ -13,7 +13,7 @@ from zoo.testing import ConformanceError, check_encoder, parametrize_with_checks
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 KNOWN: dict[str, dict[str, str]] = {
-    "csatv2": {"takes_other_input_channels": "timm's first layer converts colours, and is made for three channels"},
+    "csatv2": {"takes_other_input_channels": "timm's first layer converts colors, and is made for three channels"},
     "gemma4_vit": {"exports": "timm's forward asks for a tensor's value"},
 }
 """What of timm's own code does not keep a clause of the contract, by family: that check must fail, and no other may."""

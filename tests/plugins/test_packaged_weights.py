@@ -56,8 +56,8 @@ def test_every_trained_tensor_is_the_packages(pretrained):
     assert all(any(value.shape == each.shape and torch.equal(value, each) for each in given) for value in state.values())
 
 
-def test_the_licence_of_packaged_weights_is_told(pretrained):
-    assert pretrained.licences.weights == "Apache-2.0"
+def test_the_license_of_packaged_weights_is_told(pretrained):
+    assert pretrained.licenses.weights == "Apache-2.0"
 
 
 def test_packaged_weights_of_other_architectures_are_refused():
@@ -121,7 +121,7 @@ def offline(folder, encoder, *weights):
     return done.stdout.splitlines()
 
 
-def test_weights_of_a_repository_come_with_its_normalisation_and_one_that_will_not_do_is_told(tmp_path):
+def test_weights_of_a_repository_come_with_its_normalization_and_one_that_will_not_do_is_told(tmp_path):
     cached_by_timm(tmp_path, "test_resnet", "net")
     cached_by_timm(tmp_path, "test_vit", "vit")
     repositories = [f"hf-hub:someone/{name}" for name in ("net", "vit", "other")]

@@ -344,17 +344,17 @@ def test_weights_that_the_hub_does_not_give_are_told(monkeypatch):
         zoo.build("smp:resnet18", "smp:unet", weights="imagenet")
 
 
-def test_the_licences_of_code_and_weights_are_known():
+def test_the_licenses_of_code_and_weights_are_known():
     registry = zoo.registry.registry.default_registry()
-    assert "non-commercial" in registry.encoder("smp:mit_b0").spec.licence
-    assert "non-commercial" in registry.encoder("smp:mit_b0").spec.licence_of_weights("imagenet")
+    assert "non-commercial" in registry.encoder("smp:mit_b0").spec.license
+    assert "non-commercial" in registry.encoder("smp:mit_b0").spec.license_of_weights("imagenet")
     resnet = registry.encoder("smp:resnet50").spec
-    assert (resnet.licence, resnet.licence_of_weights("imagenet"), resnet.licence_of_weights("swsl")) == (
+    assert (resnet.license, resnet.license_of_weights("imagenet"), resnet.license_of_weights("swsl")) == (
         "MIT",
         "",
         "CC-BY-NC-4.0 (non-commercial)",
     )
-    assert registry.decoder("smp:deeplabv3").spec.licence == "BSD-3-Clause"
+    assert registry.decoder("smp:deeplabv3").spec.license == "BSD-3-Clause"
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def calibrate(model, image):
 
 
 def offsets(logits, image):
-    """Return what share of an output pixel's gradient lies how far from the pixel's own place: (2 H, 2 W), the centre is 0, 0.
+    """Return what share of an output pixel's gradient lies how far from the pixel's own place: (2 H, 2 W), the center is 0, 0.
 
     It is that of a window, on average and beyond its share of the other pixels': what global attention spreads over the whole
     image, it spreads for all of them alike.

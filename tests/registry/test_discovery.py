@@ -77,7 +77,7 @@ BROKEN = {
         BaseException,
         "no_such_module_at_all",
     ),
-    "is cancelled on import": ("import asyncio\nraise asyncio.CancelledError('no task')", asyncio.CancelledError, "no task"),
+    "is canceled on import": ("import asyncio\nraise asyncio.CancelledError('no task')", asyncio.CancelledError, "no task"),
     "interrupts itself on import": ("raise KeyboardInterrupt('mine')", KeyboardInterrupt, "mine"),
     "leaves a generator on import": ("raise GeneratorExit", GeneratorExit, "GeneratorExit"),
     "raises what is no Exception": (

@@ -204,12 +204,12 @@ def test_preprocessing_in_any_units_is_taken(mean, std, value_range):
 
 
 def test_preprocessing_follows_the_adaptation_of_the_first_convolution():
-    colour = zoo.Preprocessing(mean=(0.1, 0.2, 0.6), std=(1.0, 2.0, 3.0))
-    assert colour.for_channels(3) is colour
-    assert colour.for_channels(1).mean == pytest.approx((0.3,))
-    assert colour.for_channels(1).std == pytest.approx((2.0,))
-    assert colour.for_channels(4).mean == (0.1, 0.2, 0.6, 0.1)
-    assert colour.for_channels(4).std == (1.0, 2.0, 3.0, 1.0)
+    color = zoo.Preprocessing(mean=(0.1, 0.2, 0.6), std=(1.0, 2.0, 3.0))
+    assert color.for_channels(3) is color
+    assert color.for_channels(1).mean == pytest.approx((0.3,))
+    assert color.for_channels(1).std == pytest.approx((2.0,))
+    assert color.for_channels(4).mean == (0.1, 0.2, 0.6, 0.1)
+    assert color.for_channels(4).std == (1.0, 2.0, 3.0, 1.0)
     assert zoo.Preprocessing.identity(2) == zoo.Preprocessing(mean=(0.0, 0.0), std=(1.0, 1.0))
 
 

@@ -608,7 +608,7 @@ def test_a_decoder_of_a_script_or_of_a_notebooks_main_is_a_row_of_a_benchmark(ho
 
 SHARED = [
     {"source": 3},
-    {"licence": ["MIT"]},
+    {"license": ["MIT"]},
     {"options": ("width",)},
     {"constants": [1]},
     {"constants": {1: 2}},

@@ -126,7 +126,7 @@ def test_an_unknown_plugin_is_answered_with_those_installed():
         zoo.build("nobody:resnet18", "unet-basic")
 
 
-def test_a_decoder_asked_for_as_an_encoder_is_recognised():
+def test_a_decoder_asked_for_as_an_encoder_is_recognized():
     with pytest.raises(zoo.errors.UnknownIdError, match=r"No encoder named 'unet-basic'.*\('unet-basic' is a decoder\.\)"):
         zoo.build("unet-basic", "unet-basic")
     with pytest.raises(zoo.errors.UnknownIdError, match=r"No decoder named 'resnet18'.*\('resnet18' is an encoder\.\)"):

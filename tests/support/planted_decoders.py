@@ -166,6 +166,6 @@ def register(decoder, **more):
     options = [zoo.plugin.Option(name="widths", default=(8, 12), summary="of the inner maps and of the output")]
     if issubclass(decoder, Gated):
         options = [zoo.plugin.Option(name="widths", default=(16, 8), summary="of the maps and of the output")]
-    given = {"options": options, "source": "written for a test", "licence": "Apache-2.0", **more}
+    given = {"options": options, "source": "written for a test", "license": "Apache-2.0", **more}
     zoo.register_decoder(decoder.__name__, decoder, **given)
     return f"local:{decoder.__name__}"

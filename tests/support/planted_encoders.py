@@ -90,7 +90,7 @@ class ReturnsInAnotherOrder(Plain):
         return super().forward(image)[::-1]
 
 
-class TakesColourAlone(Plain):
+class TakesColorAlone(Plain):
     finder = "takes_other_input_channels"
 
     def __init__(self, *, in_channels, **given):
@@ -105,7 +105,7 @@ FAULTY = (
     ReturnsAnExtraMap,
     RemembersImages,
     ReturnsInAnotherOrder,
-    TakesColourAlone,
+    TakesColorAlone,
 )
 for made in FAULTY:
     made.__doc__ = Plain.__doc__
@@ -140,7 +140,7 @@ class OfOneSize(MadeForOneSize):
 
 def register(encoder, **more):
     """Register one of these, with all that a plugin should say of it; return its id."""
-    given = {"pyramid": encoder.pyramid, "source": "written for a test", "licence": "Apache-2.0", "options": ()}
+    given = {"pyramid": encoder.pyramid, "source": "written for a test", "license": "Apache-2.0", "options": ()}
     if hasattr(encoder, "sizes"):
         given["sizes"] = encoder.sizes
     zoo.register_encoder(encoder.__name__, encoder, **{**given, **more})

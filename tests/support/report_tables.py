@@ -68,7 +68,7 @@ def row(name="resnet18 x unet-basic", **facts):
         "failure": None,
         "error": None,
         "flags": (),
-        "licences": "BSD-3-Clause, Apache-2.0" if decoder else "",
+        "licenses": "BSD-3-Clause, Apache-2.0" if decoder else "",
     }
     return Row(**{**usual, **facts})
 
@@ -203,7 +203,7 @@ def eventful():
                     parameters=41_000_000,
                     flags=("3 of 40 samples far out", "other processes took 14 % of the processor"),
                     quality=quality(0.778),
-                    licences="Apache-2.0, MIT",
+                    licenses="Apache-2.0, MIT",
                     **facts,
                 ),
                 row(

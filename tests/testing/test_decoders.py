@@ -249,7 +249,7 @@ def test_a_decoder_made_from_a_plain_channel_list_is_checked_like_any_other():
         def forward(self, fine, coarse):
             return self.fine(fine) + nn.functional.interpolate(self.coarse(coarse), size=fine.shape[-2:])
 
-    zoo.register_decoder("listed", zoo.from_channels(FromChannels), source="written for a test", licence="MIT")
+    zoo.register_decoder("listed", zoo.from_channels(FromChannels), source="written for a test", license="MIT")
     assert set(failures("local:listed")) == {"pickles"}  # for its class is defined here
 
 

@@ -22,7 +22,7 @@ BUDGETS = {"texture-mosaic": 100, "brain-lobes": 400, "hela": 100, "blue-marble"
 OTHER_BUDGET = 300
 """The steps on a user's own data."""
 
-FLOORS = ("colour look-up", "majority class")
+FLOORS = ("color look-up", "majority class")
 """What `zoo.data.baselines.BASELINES` calls them."""
 MINUTES = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*min(?:utes?)?")
 
@@ -145,7 +145,7 @@ class Floor:
 
     Attributes:
         run: the run's number.
-        name: "colour look-up" or "majority class".
+        name: "color look-up" or "majority class".
         miou: its mean intersection over union on the test part.
     """
 

@@ -65,10 +65,10 @@ def _facts(facts: SavedModel, size: int) -> Iterator[str]:
         ("images", f"values in {low:g} to {high:g}, less the mean {preprocessing.mean}, divided by {preprocessing.std}"),
         ("pretrained encoder", escaped(pairing.weights or "no")),
         (
-            "licences",
-            f"encoder {facts.licences['encoder'] or 'not stated'}, decoder {facts.licences['decoder'] or 'not stated'}",
+            "licenses",
+            f"encoder {facts.licenses['encoder'] or 'not stated'}, decoder {facts.licenses['decoder'] or 'not stated'}",
         ),
-        ("licence of the pretrained weights", facts.licences["weights"] or "-"),
+        ("license of the pretrained weights", facts.licenses["weights"] or "-"),
         ("plugins", ", ".join(f"{id} ({each.distribution} {each.version})" for id, each in facts.plugins.items()) or "-"),
         ("made with", ", ".join(f"{name} {version}" for name, version in facts.versions.items())),
     ):

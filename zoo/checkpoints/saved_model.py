@@ -11,11 +11,11 @@ from pydantic import Field, model_validator
 
 from zoo.common.configuration import Strict, checked, written
 from zoo.common.options import plain
-from zoo.data.data_config import ColourEntry
+from zoo.data.data_config import ColorEntry
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.pairing_yaml import PairingFile
 from zoo.pairing.plan import Plan
-from zoo.registry.licenses import Licences
+from zoo.registry.licenses import Licenses
 from zoo.registry.registry import default_registry
 from zoo.registry.specs import Preprocessing
 
@@ -60,20 +60,20 @@ class ModelFacts(Strict):
         plan: the result of the negotiation; a later version must reach the same.
         plugins: by id, the distributions of encoder and decoder.
         classes: their names, if they have some.
-        colours: one a class, to draw masks with.
+        colors: one a class, to draw masks with.
         one_class_per_pixel: whether the classes exclude each other.
         preprocessing: of images.
-        licences: of code and weights.
+        licenses: of code and weights.
     """
 
     pairing: PairingFile
     plan: dict[str, Any]
     plugins: dict[str, PluginVersion]
     classes: list[str] = []
-    colours: list[ColourEntry] = []
+    colors: list[ColorEntry] = []
     one_class_per_pixel: bool = True
     preprocessing: PreprocessingEntry
-    licences: dict[Literal["encoder", "decoder", "weights"], str]
+    licenses: dict[Literal["encoder", "decoder", "weights"], str]
 
     @classmethod
     def of(cls, model: SegmentationModel, class_names: Sequence[str], **further: Any) -> Self:
@@ -83,10 +83,10 @@ class ModelFacts(Strict):
             "plan": structure_of(model.plan),
             "plugins": _find_plugins(model.pairing),
             "classes": list(class_names),
-            "colours": list(model.colours),
+            "colors": list(model.colors),
             "one_class_per_pixel": model.has_one_class_per_pixel,
             "preprocessing": plain(asdict(model.preprocessing)),
-            "licences": asdict(model.licences),
+            "licenses": asdict(model.licenses),
         }
         return cls.model_validate(facts | further)
 
@@ -95,7 +95,7 @@ class ModelFacts(Strict):
         pairing = self.pairing.pairing()
         if (count := len(self.preprocessing.mean)) != pairing.in_channels:
             raise ValueError(f"preprocessing of {count} channels for images of {pairing.in_channels}")
-        for name, values in (("classes", self.classes), ("colours", self.colours)):
+        for name, values in (("classes", self.classes), ("colors", self.colors)):
             if values and len(values) != pairing.classes:
                 raise ValueError(f"{len(values)} {name} for a model of {pairing.classes} classes")
         return self
@@ -104,8 +104,8 @@ class ModelFacts(Strict):
         """Set the model's attributes that are facts."""
         model.pairing = self.pairing.pairing()
         model.preprocessing = self.preprocessing.preprocessing()
-        model.licences = Licences(**self.licences)
-        model.class_names, model.colours = tuple(self.classes), tuple(self.colours)
+        model.licenses = Licenses(**self.licenses)
+        model.class_names, model.colors = tuple(self.classes), tuple(self.colors)
         model.has_one_class_per_pixel = self.one_class_per_pixel
 
 

@@ -52,7 +52,7 @@ def save(
         metrics: plain data about how good it is, for the card.
 
     Raises:
-        OptionError: the encoder is a module of yours, which no id names, there are other than `classes` names or colours,
+        OptionError: the encoder is a module of yours, which no id names, there are other than `classes` names or colors,
             metrics are no plain data, or the folder cannot be written.
         ConfigError: the folder holds other files.
         WeightsError: the model's weights hold NaN or infinity.
@@ -124,7 +124,7 @@ def _check(model: SegmentationModel, names: Sequence[str], place: Path) -> None:
         )
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise OptionError(f"classes: a sequence of names, one a class, such as ['ground', 'road']; found {names!r}.")
-    for what, given in (("classes: {} names", names), ("{} colours", model.colours)):
+    for what, given in (("classes: {} names", names), ("{} colors", model.colors)):
         if given and len(given) != pairing.classes:
             raise OptionError(f"{what.format(len(given))} were given, and the model has {pairing.classes} classes.")
     is_other = is_folder(place) and any(not entry.name.startswith(DRAFT) for entry in place.iterdir())

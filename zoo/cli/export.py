@@ -40,9 +40,9 @@ def export_model(
         ),
     ] = None,
     fixed: Annotated[bool, typer.Option("--fixed", help="Write a file for only one size.")] = False,
-    normalise: Annotated[
+    normalize: Annotated[
         bool,
-        typer.Option("--normalise", help="Write a file that takes pixels in 0 to 1 and normalizes them itself."),
+        typer.Option("--normalize", help="Write a file that takes pixels in 0 to 1 and normalizes them itself."),
     ] = False,
     tolerance: Annotated[
         float, typer.Option(help="The accepted error, relative to the model's largest value.")
@@ -73,7 +73,7 @@ def export_model(
             format=form,
             size=single_size,
             fixed=fixed,
-            normalise=normalise,
+            normalize=normalize,
             tolerance=tolerance,
             timeout=timeout,
         )

@@ -8,7 +8,7 @@ import typer
 
 from zoo.cli.answers import answer, note, show_parts
 from zoo.cli.application import app
-from zoo.cli.show import weights_licence
+from zoo.cli.show import weights_license
 from zoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ COLUMNS: dict[str, Callable[[Any], str]] = {
     "full-id": lambda entry: entry.full_id,
     "plugin": lambda entry: entry.plugin,
     "distribution": lambda entry: f"{entry.distribution} {entry.version}".strip(),
-    "licence": lambda entry: entry.spec.licence or "not stated",
-    "weights-licence": lambda entry: weights_licence(entry.spec),
+    "license": lambda entry: entry.spec.license or "not stated",
+    "weights-license": lambda entry: weights_license(entry.spec),
     "source": lambda entry: entry.spec.source or "not stated",
 }
 

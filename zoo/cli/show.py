@@ -9,12 +9,12 @@ import typer
 from zoo.cli.answers import show_parts
 from zoo.cli.application import app
 
-__all__ = ["weights_licence"]
+__all__ = ["weights_license"]
 
 
 @app.command()
 def show(id: Annotated[str, typer.Argument(help="The id of an encoder or a decoder.", show_default=False)]) -> None:
-    """Show what is known about an encoder or a decoder: source, licence, maps or needs, options."""
+    """Show what is known about an encoder or a decoder: source, license, maps or needs, options."""
     from zoo.common.grid import Grid, GridRow, Heading
     from zoo.registry.registry import default_registry
     from zoo.registry.specs import EncoderSpec
@@ -26,11 +26,11 @@ def show(id: Annotated[str, typer.Argument(help="The id of an encoder or a decod
         "kind": entry.kind,
         "plugin": f"{entry.plugin} ({entry.distribution} {entry.version})",
         "source": spec.source or "not stated",
-        "licence": spec.licence or "not stated",
+        "license": spec.license or "not stated",
     }
     if isinstance(spec, EncoderSpec):
         facts["weights"] = ", ".join(("None", *map(repr, spec.weights), "the path of a file"))
-        facts["weights' licence"] = weights_licence(spec)
+        facts["weights' license"] = weights_license(spec)
         if spec.tags:
             facts["tags"] = ", ".join(spec.tags)
         facts["feature maps"] = "\n".join(map(str, entry.pyramid({})))
@@ -48,13 +48,13 @@ def show(id: Annotated[str, typer.Argument(help="The id of an encoder or a decod
     show_parts(Grid(headings=(Heading(text="id"), Heading(text=entry.id, can_wrap=True)), sections=(rows,)))
 
 
-def weights_licence(spec: Any) -> str:
-    """Return the licence of an encoder's weights. Where licences differ, name the weights that each one covers."""
+def weights_license(spec: Any) -> str:
+    """Return the license of an encoder's weights. Where licenses differ, name the weights that each one covers."""
     if not getattr(spec, "weights", ()):
         return "no weights"
     names: dict[str, list[str]] = {}
     for name in spec.tags or spec.weights:
-        names.setdefault(spec.licence_of_weights(name) or "not known", []).append(name)
+        names.setdefault(spec.license_of_weights(name) or "not known", []).append(name)
     if len(names) == 1:
         return next(iter(names))
-    return "; ".join(f"{licence}: {', '.join(weights)}" for licence, weights in names.items())
+    return "; ".join(f"{license}: {', '.join(weights)}" for license, weights in names.items())

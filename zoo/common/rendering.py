@@ -34,7 +34,7 @@ class PrintableConsole(Console):
 
 
 def plain_text(view: RenderableType, width: int = FULL_WIDTH) -> str:
-    """Return what rich would print without colours, each line without what trails it."""
+    """Return what rich would print without colors, each line without what trails it."""
     console = PrintableConsole(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as captured:
         console.print(view)

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from zoo.data.segmentation_data import SegmentationData
 
-__all__ = ["BASELINES", "colour_lookup", "majority"]
+__all__ = ["BASELINES", "color_lookup", "majority"]
 
 LEVELS = {1: 256, 2: 64, 3: 32, 4: 16}
 """The number of levels per channel, by the number of channels. Of more than four channels, the first four are used."""
 
 
-def colour_lookup(data: SegmentationData) -> Callable[[Tensor], Tensor]:
+def color_lookup(data: SegmentationData) -> Callable[[Tensor], Tensor]:
     """Return a predictor of the most frequent class of a pixel's color in the training part.
 
     The predictor takes an image (channels, H, W) in 0 to 1 and returns the mask (H, W). A color that does not occur in the
@@ -52,7 +52,7 @@ def majority(data: SegmentationData) -> Callable[[Tensor], Tensor]:
 
 
 BASELINES: dict[str, Callable[[SegmentationData], Callable[[Tensor], Tensor]]] = {
-    "colour look-up": colour_lookup,
+    "color look-up": color_lookup,
     "majority class": majority,
 }
 

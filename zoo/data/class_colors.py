@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-__all__ = ["Colour", "class_colours"]
+__all__ = ["Color", "class_colors"]
 
-Colour: TypeAlias = tuple[int, int, int]
+Color: TypeAlias = tuple[int, int, int]
 
 
-def class_colours(count: int) -> tuple[Colour, ...]:
+def class_colors(count: int) -> tuple[Color, ...]:
     """Return distinct colors, black first: PASCAL VOC's color map, which spreads an index's bits over three channels."""
 
-    def colour(index: int) -> Colour:
+    def color(index: int) -> Color:
         red = green = blue = 0
         for shift in range(7, -1, -1):
             red |= (index & 1) << shift
@@ -21,4 +21,4 @@ def class_colours(count: int) -> tuple[Colour, ...]:
             index >>= 3
         return red, green, blue
 
-    return tuple(map(colour, range(count)))
+    return tuple(map(color, range(count)))

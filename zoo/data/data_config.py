@@ -15,7 +15,7 @@ from zoo.errors import DataError
 __all__ = ["DataEntry", "DataNamed", "locate_data"]
 
 Part: TypeAlias = Annotated[int, Field(ge=0, le=255)]
-ColourEntry: TypeAlias = Annotated[
+ColorEntry: TypeAlias = Annotated[
     tuple[Part, Part, Part], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 ]
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
@@ -50,8 +50,8 @@ class DataEntry(Strict):
     source: str
     classes: list[str] = []
     values: list[int] = []
-    colours: list[ColourEntry] = []
-    ignored: list[int | ColourEntry] | None = None
+    colors: list[ColorEntry] = []
+    ignored: list[int | ColorEntry] | None = None
     validation: Share = 0.1
     test: Share = 0.1
     root: str | None = None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo.common.format_names import format_names
-from zoo.data.class_colors import Colour
+from zoo.data.class_colors import Color
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.folder_layout import PARTS, UNDIVIDED, Pair, normalize_name
 from zoo.data.folder_scan import FolderReport, compression_notes, folder_error, scan_folder, to_tuple
@@ -46,7 +46,7 @@ def data_from_report(
     *,
     classes: Sequence[str] = (),
     values: Sequence[int] = (),
-    colours: Sequence[Colour] = (),
+    colors: Sequence[Color] = (),
     ignored: Sequence[MaskValue] | None = None,
     validation: float = 0.1,
     test: float = 0.1,
@@ -58,7 +58,7 @@ def data_from_report(
         classes: the class names; by default their indexes.
         values: the mask value of each class, in the order of the classes; by default 0, 1, 2, ..., or, if all masks together
             have two values, these two.
-        colours: the color of each class, if masks are drawn in colors or the colors of a palette identify the classes.
+        colors: the color of each class, if masks are drawn in colors or the colors of a palette identify the classes.
         ignored: mask values (numbers or colors) of pixels to ignore; by default 255, if it is not a class.
         validation: the share of an undivided folder for validation. The name of an image decides, so that it stays in its part.
         test: the share for the test, likewise.
@@ -70,9 +70,9 @@ def data_from_report(
     folder = report.folder
     if not report.values:
         report.check()
-    if colours:
+    if colors:
         report = report.in_colors()
-    code = _choose_code(report, classes, values, colours, ignored)
+    code = _choose_code(report, classes, values, colors, ignored)
     report.check()
     parts = _split(report, validation, test)
     for part, pairs in parts.items():
@@ -94,7 +94,7 @@ def data_from_report(
         in_channels=channels,
         size=sizes[0] if len(sizes) == 1 else None,
         ignored=code.ignored_index,
-        colours=code.colours,
+        colors=code.colors,
         source=str(folder),
         fingerprint=Fingerprint(
             contents={name: digest for scan in report.scans.values() for name, _, _, digest in scan["files"]},
@@ -125,7 +125,7 @@ def _choose_code(
     report: FolderReport,
     classes: Sequence[str],
     values: Sequence[int],
-    colours: Sequence[Colour],
+    colors: Sequence[Color],
     ignored: Sequence[MaskValue] | None,
 ) -> MaskCode:
     """Return the mask value of each class, after checking that it fits all masks.
@@ -138,13 +138,13 @@ def _choose_code(
     doubts = compression_notes(report.facts.values())
     try:
         check_one_palette(report)
-        if not values and not colours and ignored is None:
+        if not values and not colors and ignored is None:
             check_one_scale(report)
         code = choose_mask_code(
             report.values,
             classes=tuple(classes),
             values=tuple(values),
-            colours=[to_tuple(color) for color in colours],
+            colors=[to_tuple(color) for color in colors],
             ignored=None if ignored is None else [to_tuple(value) for value in ignored],
         )
     except DataError as cause:
@@ -155,7 +155,7 @@ def _choose_code(
         all_values = format_values(sorted(report.values, key=lambda value: (isinstance(value, tuple), value)))
         problem = (
             f"masks have values of no class ({counts}; first in {first}). The classes have {code.description}. The masks have "
-            f"{all_values}. Set values (or colours) to the value of each class"
+            f"{all_values}. Set values (or colors) to the value of each class"
         )
         raise folder_error(report.folder, (*report.problems, problem, *doubts))
     return code

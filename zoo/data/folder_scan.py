@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from zoo.common.regular_files import sha256_of
-from zoo.data.class_colors import Colour
+from zoo.data.class_colors import Color
 from zoo.data.folder_layout import Pair, find_pairs
 from zoo.data.formats.files import has_exif_orientation, read_array
 from zoo.data.image_tensors import image_to_tensor
@@ -44,8 +44,8 @@ class PairFacts:
     high: float
     reoriented: Sequence[str]
     values: Mapping[MaskValue, int]
-    colors: Mapping[int, Colour]
-    repeated: Sequence[Colour]
+    colors: Mapping[int, Color]
+    repeated: Sequence[Color]
     doubt: str
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 from torch.utils.data import IterableDataset
 
-from zoo.data.class_colors import Colour, class_colours
+from zoo.data.class_colors import Color, class_colors
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.samples import Samples
 from zoo.errors import DataError
@@ -42,7 +42,7 @@ class SegmentationData:
         in_channels: the number of channels of an image.
         size: (H, W) of every image; None if images differ in size.
         ignored: the mask value of pixels that training and scores ignore.
-        colours: a color for each class, to draw masks with.
+        colors: a color for each class, to draw masks with.
         source: where the data come from, and their license.
         fingerprint: of the content of all files that were read; None if only the samples themselves identify the data, also
             after `dataclasses.replace` has replaced the samples of a part.
@@ -57,7 +57,7 @@ class SegmentationData:
     in_channels: int = 3
     size: tuple[int, int] | None = None
     ignored: int = IGNORED
-    colours: tuple[Colour, ...] = field(default=())
+    colors: tuple[Color, ...] = field(default=())
     source: str = ""
     fingerprint: Fingerprint | None = None
     notes: tuple[str, ...] = ()
@@ -79,12 +79,12 @@ class SegmentationData:
             raise DataError(f"{self.name}: classes: {repeated[0]} occurs more than once. Give each class a name of its own.")
         if 0 <= self.ignored < len(self.classes):
             raise DataError(f"{self.name}: {self.ignored} is both a class and the ignored value. Set ignored=-1.")
-        if not self.colours:
-            object.__setattr__(self, "colours", class_colours(len(self.classes)))
-        if len(self.colours) != len(self.classes) or not all(map(_is_color, self.colours)):
+        if not self.colors:
+            object.__setattr__(self, "colors", class_colors(len(self.classes)))
+        if len(self.colors) != len(self.classes) or not all(map(_is_color, self.colors)):
             raise DataError(
-                f"{self.name}: colours must have three integers from 0 to 255 for each of {len(self.classes)} classes, such as "
-                f"(255, 0, 0); found {self.colours!r}."
+                f"{self.name}: colors must have three integers from 0 to 255 for each of {len(self.classes)} classes, such as "
+                f"(255, 0, 0); found {self.colors!r}."
             )
         if self.size is not None and not (_are_integers(self.size, 2) and min(self.size) > 0):
             raise DataError(

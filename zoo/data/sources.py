@@ -20,7 +20,7 @@ from zoo.errors import DataError
 
 __all__ = ["open_data"]
 
-FOLDER_OPTIONS = ("classes", "values", "colours", "ignored", "validation", "test")
+FOLDER_OPTIONS = ("classes", "values", "colors", "ignored", "validation", "test")
 PUBLISHED_OPTIONS = ("root", "download")
 
 
@@ -37,7 +37,7 @@ def open_data(
             - a data set of torchvision: `"OxfordIIITPet"`, `"VOCSegmentation"`, `"Cityscapes"`, `"SBDataset"`.
         earlier_scans: for a folder, the scans of an earlier call (`SegmentationData.fingerprint.scans`). Files whose name,
             size and modification time are unchanged are not read again.
-        options: for a folder, `classes` (names), `values` (the mask value of each class) or `colours` (the color of each
+        options: for a folder, `classes` (names), `values` (the mask value of each class) or `colors` (the color of each
             class), `ignored` (mask values of pixels to ignore), `validation` and `test` (their shares of an undivided
             folder). For a data set of torchvision, `root` (its folder) and `download`.
 

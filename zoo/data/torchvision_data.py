@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from zoo.data.class_colors import Colour
+from zoo.data.class_colors import Color
 from zoo.data.image_tensors import image_to_tensor
 from zoo.data.masks.masks import Mask, MaskCode
 from zoo.data.segmentation_data import IGNORED, SegmentationData
@@ -40,7 +40,7 @@ class Published:
         ignored: the mask values of pixels to ignore.
         can_download: whether torchvision can download it.
         source: where it comes from, and its license.
-        colours: the colors of the classes; by default PASCAL VOC's color map.
+        colors: the colors of the classes; by default PASCAL VOC's color map.
     """
 
     train: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Published:
     source: str
     can_download: bool = True
     ignored: tuple[int, ...] = (IGNORED,)
-    colours: tuple[Colour, ...] = ()
+    colors: tuple[Color, ...] = ()
 
 
 _CITYSCAPES = [each for each in datasets.Cityscapes.classes if not each.ignore_in_eval]
@@ -79,7 +79,7 @@ PUBLISHED: dict[str, Published] = {
         ignored=tuple(each.id % 256 for each in datasets.Cityscapes.classes if each.ignore_in_eval),
         source="Cordts et al. 2016, Cityscapes (its own terms, not for commercial use)",
         can_download=False,
-        colours=tuple(each.color for each in _CITYSCAPES),
+        colors=tuple(each.color for each in _CITYSCAPES),
     ),
     "SBDataset": Published(
         train={"image_set": "train", "mode": "segmentation"},
@@ -123,7 +123,7 @@ def open_published(name: str, *, root: str | None = None, download: bool = False
         train=_Part(f"{name}, train part", train, train_indexes, code),
         validation=_Part(f"{name}, validation part", train, validation_indexes, code),
         test=_Part(f"{name}, test part", test, range(len(test)), code),
-        colours=facts.colours,
+        colors=facts.colors,
         source=f"{facts.source}, from {root}",
     )
 

@@ -17,7 +17,7 @@ class ChannelNorm(nn.LayerNorm):
     """Layer normalization over the channels of (N, C, H, W) at each pixel, as ViTDet's (detectron2) `LayerNorm`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise: (N, C, H, W) -> (N, C, H, W)."""
+        """Normalize: (N, C, H, W) -> (N, C, H, W)."""
         return F.layer_norm(input.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps).movedim(-1, 1)
 
 
@@ -37,7 +37,7 @@ def _fill(adapter: Adapter) -> nn.Module:
     return nn.Sequential(*_learned_steps(adapter))
 
 
-def _synthesise(adapter: Adapter) -> nn.Module:
+def _synthesize(adapter: Adapter) -> nn.Module:
     """One level of the simple feature pyramid (Li et al. 2022, arXiv:2203.16527; detectron2's `SimpleFeaturePyramid`)."""
     if adapter.steps > 0:
         scale = _learned_steps(adapter)
@@ -66,4 +66,4 @@ def _learned_steps(adapter: Adapter) -> list[nn.Module]:
     return modules
 
 
-_BUILDERS = {"project": _project, "fill": _fill, "synthesise": _synthesise}
+_BUILDERS = {"project": _project, "fill": _fill, "synthesize": _synthesize}

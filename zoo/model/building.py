@@ -15,7 +15,7 @@ from zoo.errors import OptionError, PluginError
 from zoo.model.model import SegmentationModel
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.resolve import Resolved, resolve
-from zoo.registry.licenses import licences_of
+from zoo.registry.licenses import licenses_of
 from zoo.registry.registry import Entry
 from zoo.registry.specs import DecoderSpec, EncoderSpec, import_factory
 
@@ -33,8 +33,8 @@ def build_pairing(
     aux_heads = _build_aux_heads(decoder_module, resolved)
     if resolved.pairing.gradient_checkpointing in ("decoder", "both"):
         _checkpoint_steps(decoder_module, resolved)
-    licences = licences_of(resolved.encoder, resolved.decoder, resolved.pairing.weights)
-    model = SegmentationModel(encoder_module, decoder_module, head, resolved.plan, resolved.pairing, licences, aux_heads)
+    licenses = licenses_of(resolved.encoder, resolved.decoder, resolved.pairing.weights)
+    model = SegmentationModel(encoder_module, decoder_module, head, resolved.plan, resolved.pairing, licenses, aux_heads)
     _match_dtype(model, encoder_module)
     return model
 

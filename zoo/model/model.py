@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from zoo.errors import InputError, PluginError
 from zoo.model.adapters import build_adapters
 from zoo.model.layers.checkpointing import run_checkpointed
-from zoo.model.layers.normalization import Normalisation
+from zoo.model.layers.normalization import Normalization
 from zoo.model.layers.resizing import is_open, pad_map, resize_map
 from zoo.model.norm_errors import explain_single_values, is_of_single_values
 from zoo.model.outputs import check_map, describe
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.plan import Plan
-from zoo.registry.licenses import Licences
+from zoo.registry.licenses import Licenses
 from zoo.registry.specs import Preprocessing
 
 __all__ = ["SegmentationModel"]
@@ -39,10 +39,10 @@ class SegmentationModel(nn.Module):
         plan: what the negotiation made of it.
         preprocessing: mean, std and value range of the weights in use.
         class_names: in the order of the logits; empty where nobody said.
-        colours: one a class, to draw masks with; empty likewise.
+        colors: one a class, to draw masks with; empty likewise.
         has_one_class_per_pixel: whether its classes exclude each other; False where each was trained by itself, with a sigmoid,
             which a `zoo.Predictor` refuses.
-        licences: of the encoder's and the decoder's code, and of the weights in use.
+        licenses: of the encoder's and the decoder's code, and of the weights in use.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SegmentationModel(nn.Module):
         head: nn.Module,
         plan: Plan,
         pairing: Pairing,
-        licences: Licences = Licences(),  # noqa: B008 - a frozen fact
+        licenses: Licenses = Licenses(),  # noqa: B008 - a frozen fact
         aux_heads: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
@@ -63,11 +63,11 @@ class SegmentationModel(nn.Module):
         self.aux_heads = nn.ModuleList(aux_heads)
         self.plan = plan
         self.pairing = pairing
-        self.licences = licences
+        self.licenses = licenses
         self.encoder_weights = pairing.encoder_weights
         self.has_one_class_per_pixel = True
         self.class_names: tuple[str, ...] = ()
-        self.colours: tuple[tuple[int, int, int], ...] = ()
+        self.colors: tuple[tuple[int, int, int], ...] = ()
         preprocessing = getattr(encoder, "preprocessing", None)
         self.preprocessing: Preprocessing = preprocessing or Preprocessing.identity(pairing.in_channels)
         self._sources = tuple(None if route.is_image else plan.maps.index(route.source.name) for route in plan.routes)
@@ -119,7 +119,7 @@ class SegmentationModel(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return images (N, in_channels, H, W) in 0 to 1, normalized as the encoder's weights expect them (`preprocessing`)."""
-        return Normalisation(self.preprocessing).to(images.device)(images)  # type: ignore[no-any-return]
+        return Normalization(self.preprocessing).to(images.device)(images)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Return which weights the encoder was given last."""

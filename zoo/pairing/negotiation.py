@@ -15,9 +15,9 @@ from zoo.registry.pyramid import FeatureMap, Needs, Pyramid
 
 __all__ = ["negotiate"]
 
-SYNTHESISED = range(2, 6)
+SYNTHESIZED = range(2, 6)
 """The levels (strides 4, 8, 16, 32) of the pyramid that is made from a single stride, as in ViTDet."""
-SYNTHESISED_CHANNELS = 256
+SYNTHESIZED_CHANNELS = 256
 """The width of that pyramid if the decoder does not name one, as in ViTDet."""
 
 
@@ -96,7 +96,7 @@ class _Rung:
 
     level: int
     source: FeatureMap
-    how: str  # "select", "fill" or "synthesise"
+    how: str  # "select", "fill" or "synthesize"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +175,7 @@ def _choose_ladder(present: list[int], needs: Needs, levels: int | None) -> tupl
 
 def _missing_levels(ladder: list[int], present: list[int], only_usual: bool, allowed: range) -> Iterator[list[int]]:
     """Yield levels that make a ladder longer, the best first: strides 4 to 32 and, unless `only_usual`, finer ones."""
-    usual = [level for level in SYNTHESISED if level in allowed]
+    usual = [level for level in SYNTHESIZED if level in allowed]
     if len(present) == 1:
         yield usual  # together: every level of a pyramid made from one map is synthesized in the same way
         finest, coarsest = min([*usual, *ladder, allowed.stop]), 99
@@ -185,18 +185,18 @@ def _missing_levels(ladder: list[int], present: list[int], only_usual: bool, all
         finest, coarsest = (ladder[0], ladder[-1]) if ladder else (allowed.stop, allowed.stop - 1)
         yield from ([level] for level in reversed(usual) if level < finest)
         yield from ([level] for level in usual if level > coarsest)
-        finest = min(finest, SYNTHESISED[0])
+        finest = min(finest, SYNTHESIZED[0])
     if not only_usual:  # stride 2 or 1 only where the decoder itself needs that many maps: they are large
         yield from ([level] for level in range(finest - 1, -1, -1) if level in allowed)
 
 
 def _make_rung(level: int, at: Mapping[int, FeatureMap], wanted: Sequence[int]) -> _Rung:
     if len(at) == 1 and len(wanted) > 1:
-        return _Rung(level=level, source=next(iter(at.values())), how="synthesise")
+        return _Rung(level=level, source=next(iter(at.values())), how="synthesize")
     if level in at:
         return _Rung(level=level, source=at[level], how="select")
     nearest = min(at, key=lambda other: (abs(other - level), other))
-    how = "fill" if min(at) < level < max(at) else "synthesise"
+    how = "fill" if min(at) < level < max(at) else "synthesize"
     return _Rung(level=level, source=at[nearest], how=how)
 
 
@@ -306,7 +306,7 @@ def _make_route(rung: _Rung, choice: _Choice, needs: Needs) -> Route:
             source=source, output=output, adapters=(adapter,), reason=f"{reason}; the decoder wants {needs.channels} channels"
         )
     steps = source.level - rung.level
-    default = source.channels if rung.how == "fill" else SYNTHESISED_CHANNELS
+    default = source.channels if rung.how == "fill" else SYNTHESIZED_CHANNELS
     adapter = Adapter(kind=rung.how, in_channels=source.channels, out_channels=needs.channels or default, steps=steps)
     stride = max(1.0, source.stride / 2**steps)
     output = FeatureMap(name=f"{source.name}/stride{stride:g}", channels=adapter.out_channels, stride=stride)

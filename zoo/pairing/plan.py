@@ -20,7 +20,7 @@ class Adapter:
 
     Attributes:
         kind: "project", a 1x1 convolution to another width; "fill", a learned change of resolution (2x2 transposed
-            convolutions up, 3x3 convolutions of stride 2 down); "synthesise", one level of the simple feature pyramid of
+            convolutions up, 3x3 convolutions of stride 2 down); "synthesize", one level of the simple feature pyramid of
             ViTDet (Li et al. 2022, arXiv:2203.16527): 2x2 transposed convolutions up or max-pooling down, then a 1x1
             and a 3x3 convolution.
         in_channels: channels that go in.
@@ -36,9 +36,9 @@ class Adapter:
     @property
     def widths(self) -> tuple[int, ...]:
         """The channels before the first and after each doubling or halving."""
-        if self.kind == "synthesise" and self.steps > 0:
+        if self.kind == "synthesize" and self.steps > 0:
             return tuple(max(1, self.in_channels // 2**step) for step in range(self.steps + 1))
-        if self.kind == "synthesise":
+        if self.kind == "synthesize":
             return (self.in_channels,) * (1 - self.steps)
         return (self.in_channels, *(self.out_channels,) * abs(self.steps))
 

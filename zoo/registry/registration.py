@@ -24,7 +24,7 @@ class _DecoderFacts(TypedDict, total=False):
     out_stride: int | None
     makes_logits: bool | None
     source: str
-    licence: str
+    license: str
     replace: bool
 
 
@@ -37,8 +37,8 @@ class _EncoderFacts(TypedDict, total=False):
     options: Sequence[Option] | None
     weights: Sequence[str]
     source: str
-    licence: str
-    weights_licence: str | Callable[[str], str]
+    license: str
+    weights_license: str | Callable[[str], str]
     replace: bool
 
 
@@ -55,7 +55,7 @@ def register_decoder(
     out_stride: int | None = None,
     makes_logits: bool | None = None,
     source: str = "",
-    licence: str = "",
+    license: str = "",
     replace: bool = False,
 ) -> Any:
     """Register a decoder for this process: a call, or a decorator where `factory` is left out.
@@ -70,7 +70,7 @@ def register_decoder(
         makes_logits: whether it makes the logits itself: the factory is then also called with `classes=`, and no head is
             added. By default the factory's own attribute `makes_logits`, else False.
         source: paper or repository.
-        licence: of the code, as an SPDX id.
+        license: of the code, as an SPDX id.
         replace: whether to replace another one registered under the name.
 
     Returns:
@@ -91,7 +91,7 @@ def register_decoder(
             makes_logits=own_logits,
             options=None if options is None else tuple(options),
             source=source,
-            licence=licence,
+            license=license,
         )
         default_registry().register("decoder", spec, replace=replace)
         return factory
@@ -113,8 +113,8 @@ def register_encoder(
     options: Sequence[Option] | None = None,
     weights: Sequence[str] = (),
     source: str = "",
-    licence: str = "",
-    weights_licence: str | Callable[[str], str] = "",
+    license: str = "",
+    weights_license: str | Callable[[str], str] = "",
     replace: bool = False,
 ) -> Any:
     """Register an encoder for this process: a call, or a decorator where `factory` is left out.
@@ -129,8 +129,8 @@ def register_encoder(
         options: the keywords it takes besides, for `zoo show`.
         weights: the names that `weights=` accepts beside a file's path.
         source: paper or repository.
-        licence: of the code, as an SPDX id.
-        weights_licence: of the weights: one text, or a torch-free function that returns it for one of `weights`.
+        license: of the code, as an SPDX id.
+        weights_license: of the weights: one text, or a torch-free function that returns it for one of `weights`.
         replace: whether to replace another one registered under the name.
 
     Returns:
@@ -151,8 +151,8 @@ def register_encoder(
             options=None if options is None else tuple(options),
             weights=(weights,) if isinstance(weights, str) else tuple(weights),
             source=source,
-            licence=licence,
-            weights_licence=weights_licence,
+            license=license,
+            weights_license=weights_license,
         )
         default_registry().register("encoder", spec, replace=replace)
         return factory

@@ -136,8 +136,8 @@ class EncoderSpec:
         tags: names of pretrained weights that may follow the name after a dot (`resnet50.a1_in1k`); the factory is then
             given `tag=`. A tag chooses which weights; `weights=None` still loads none.
         source: paper or repository of the architecture.
-        licence: of the code, as an SPDX id (`LicenseRef-...` for one that SPDX does not list).
-        weights_licence: of the weights, where it is known: one text for all, or a torch-free function that returns it for
+        license: of the code, as an SPDX id (`LicenseRef-...` for one that SPDX does not list).
+        weights_license: of the weights, where it is known: one text for all, or a torch-free function that returns it for
             one of `weights` or `tags`; "" where it is not known.
     """
 
@@ -151,8 +151,8 @@ class EncoderSpec:
     weights: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     source: str = ""
-    licence: str = ""
-    weights_licence: str | Callable[[str], str] = ""
+    license: str = ""
+    weights_license: str | Callable[[str], str] = ""
 
     def __post_init__(self) -> None:
         _check_name_and_factory("EncoderSpec", self.name, self.factory)
@@ -162,9 +162,9 @@ class EncoderSpec:
             raise RegistrationError(
                 f"Encoder {self.name!r}: weights and tags are names; found {self.weights!r:.80} and {self.tags!r:.80}."
             )
-        if not isinstance(self.weights_licence, str) and not callable(self.weights_licence):
+        if not isinstance(self.weights_license, str) and not callable(self.weights_license):
             raise RegistrationError(
-                f"Encoder {self.name!r}: weights_licence must be a text or a function, found {self.weights_licence!r}."
+                f"Encoder {self.name!r}: weights_license must be a text or a function, found {self.weights_license!r}."
             )
         if self.output_strides:
             self._check_output_strides()
@@ -208,15 +208,15 @@ class EncoderSpec:
 
     def with_tag(self, tag: str) -> EncoderSpec:
         """Return the same encoder with the weights of this tag."""
-        licence = self.licence_of_weights(tag)
+        license = self.license_of_weights(tag)
         constants = {**self.constants, "tag": tag}
-        return replace(self, name=f"{self.name}.{tag}", constants=constants, tags=(), weights_licence=licence)
+        return replace(self, name=f"{self.name}.{tag}", constants=constants, tags=(), weights_license=license)
 
-    def licence_of_weights(self, weights: str | None) -> str:
-        """Return the licence of the weights of this name or tag; "" for random ones, a file's, and where it is not known."""
+    def license_of_weights(self, weights: str | None) -> str:
+        """Return the license of the weights of this name or tag; "" for random ones, a file's, and where it is not known."""
         if weights not in (*self.weights, *self.tags) or weights is None:
             return ""
-        return self.weights_licence if isinstance(self.weights_licence, str) else self.weights_licence(weights)
+        return self.weights_license if isinstance(self.weights_license, str) else self.weights_license(weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +237,7 @@ class DecoderSpec:
         upsamples_learned: it does so in steps of two with learned convolutions in each.
         constants: keywords that this spec always hands to its factory, so that one factory serves a family.
         source: paper or repository of the method.
-        licence: of the code, as an SPDX id.
+        license: of the code, as an SPDX id.
     """
 
     name: str
@@ -249,7 +249,7 @@ class DecoderSpec:
     makes_logits: bool = False
     constants: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
-    licence: str = ""
+    license: str = ""
 
     def __post_init__(self) -> None:
         _check_name_and_factory("DecoderSpec", self.name, self.factory)
@@ -325,7 +325,7 @@ def _check_tuples(kind: str, name: str, **given: object) -> None:
 
 def _check_kinds(kind: str, spec: EncoderSpec | DecoderSpec) -> None:
     """Refuse what both kinds of spec have, where it is of another type."""
-    for name in ("source", "licence"):
+    for name in ("source", "license"):
         if not isinstance(getattr(spec, name), str):
             raise RegistrationError(f"{kind} {spec.name!r}: {name} must be text; found {getattr(spec, name)!r:.80}.")
     if not isinstance(spec.constants, Mapping) or not all(isinstance(name, str) for name in spec.constants):

@@ -192,17 +192,17 @@ def registry_entry_is_not_edited(subject: Subject) -> None:
 
 
 def documentation_names_source_and_shapes(subject: Subject) -> None:
-    """The spec names a source and a licence, the factory's docstring the shapes."""
+    """The spec names a source and a license, the factory's docstring the shapes."""
     spec = subject.entry.spec
     factory: Any = factory_of(subject.entry)
     factory = getattr(factory, "func", factory)  # a functools.partial
     text = (factory.__doc__ or "") + (getattr(getattr(factory, "forward", None), "__doc__", "") or "")
-    missing = [f"spec.{name} is empty" for name in ("source", "licence") if not getattr(spec, name).strip()]
+    missing = [f"spec.{name} is empty" for name in ("source", "license") if not getattr(spec, name).strip()]
     if "Shapes" not in text and "(N," not in text:
         missing.append("the factory's docstring says nothing of shapes")
     if missing:
         raise Finding(
-            expected="source= (paper or repository), licence= (an SPDX id), and a docstring that tells the shapes",
+            expected="source= (paper or repository), license= (an SPDX id), and a docstring that tells the shapes",
             found="; ".join(missing),
             remedy='give both to the spec, and write a line such as "Shapes: (N, C, H, W) -> (N, out_channels, H, W)."',
         )

@@ -45,7 +45,7 @@ def preserve_surroundings() -> Iterator[None]:
 
 
 def seed(number: int) -> None:
-    """Seed every generator that a module's initialisation may draw from."""
+    """Seed every generator that a module's initialization may draw from."""
     random.seed(number)
     torch.default_generator.manual_seed(number)
     if "numpy" in sys.modules:

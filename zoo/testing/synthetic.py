@@ -48,7 +48,7 @@ def pyramids(needs: Needs) -> SearchStrategy[Pyramid]:
     """Return a hypothesis strategy of valid pyramids for a decoder of these needs.
 
     Each comes from a synthetic source pyramid that `zoo.negotiate` can match with the needs, and is what a decoder's
-    factory would be given: selected, projected, filled and synthesised as in any pairing.
+    factory would be given: selected, projected, filled and synthesized as in any pairing.
 
     Args:
         needs: the decoder's.

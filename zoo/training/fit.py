@@ -92,7 +92,7 @@ def fit(
         "pairing": pairing.as_dict() if isinstance(pairing, Pairing) else None,
         "data": data.name,
         "classes": list(data.classes),
-        "colours": [list(colour) for colour in data.colours],
+        "colors": [list(color) for color in data.colors],
         "ignored": data.ignored,
     }
     fingerprint = data.fingerprint or fingerprint_of_samples(data.parts(), kinds)
@@ -110,7 +110,7 @@ def fit(
     checkpoint_facts: dict[str, Any] = {"run": run_hash}
     if isinstance(pairing, Pairing):
         built = build_pairing(pairing)
-        built.colours = data.colours
+        built.colors = data.colors
         checkpoint_facts["model"] = ModelFacts.of(built, data.classes).model_dump(mode="json")
         model: nn.Module = built
     else:

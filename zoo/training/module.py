@@ -16,7 +16,7 @@ from zoo.common.foreign_code import ForeignError, foreign_code
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import PluginError, ZooError
-from zoo.model.layers.normalization import Normalisation
+from zoo.model.layers.normalization import Normalization
 from zoo.training.augmentation import Augmentation
 from zoo.training.checkpoint_files import check_weights
 from zoo.training.losses import make_loss
@@ -55,7 +55,7 @@ class TrainingModule(LightningModule):
         self._memory_format = memory_format
         self._loss = make_loss(settings.loss, data.ignored)
         preprocessing = getattr(model, "preprocessing", None)
-        self._normalize = Normalisation(preprocessing) if preprocessing else nn.Identity()
+        self._normalize = Normalization(preprocessing) if preprocessing else nn.Identity()
         self._confusion = MulticlassConfusionMatrix(len(data.classes), ignore_index=data.ignored)
         self._frozen_steps = self._count_frozen_steps()
         if self._frozen_steps >= self.steps:

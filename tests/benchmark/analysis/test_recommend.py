@@ -74,7 +74,7 @@ def test_a_limit_leaves_those_that_keep_it(table, limits, expected):
     assert found.fits
 
 
-def test_a_limit_must_hold_for_the_unfavourable_end_of_the_interval(table):
+def test_a_limit_must_hold_for_the_unfavorable_end_of_the_interval(table):
     row = next(row for row in table.rows if row.name == BASIC)
     wide = replace(row, latency=Estimate(median=0.020, low=0.015, high=0.026))
     noisy = replace(table, rows=(wide,))
@@ -126,7 +126,7 @@ def test_the_best_quality_comes_first_and_of_those_that_seeds_cannot_tell_apart_
 @pytest.mark.parametrize(
     ("maximize", "told"), [("miou", "quality is not measured in these runs"), ("moiu", "Did you mean 'miou'")]
 )
-def test_what_cannot_be_maximised_is_told(table, maximize, told):
+def test_what_cannot_be_maximized_is_told(table, maximize, told):
     with pytest.raises(OptionError, match=told):
         recommend(table, maximize=maximize)
 

@@ -41,7 +41,7 @@ def test_the_photograph_is_the_same_each_time_and_random_pixels_are_not():
     assert not torch.equal(first, photograph())
 
 
-def test_pixels_of_a_photograph_resemble_their_neighbours_and_random_pixels_do_not():
+def test_pixels_of_a_photograph_resemble_their_neighbors_and_random_pixels_do_not():
     facts = {"batch": 1, "channels": 3, "height": 96, "width": 96, "preprocessing": zoo.Preprocessing.identity(3)}
     likeness = {}
     for kind in ("image", "random"):
@@ -51,7 +51,7 @@ def test_pixels_of_a_photograph_resemble_their_neighbours_and_random_pixels_do_n
     assert abs(likeness["random"]) < 0.1
 
 
-def test_the_crop_is_of_the_centre_and_keeps_the_proportions():
+def test_the_crop_is_of_the_center_and_keeps_the_proportions():
     wide, square = photograph(height=60, width=90), photograph(height=60, width=60)
     assert (wide[..., 15:75] - square).abs().mean() < 0.02
 
@@ -64,13 +64,13 @@ def test_every_second_image_of_a_batch_is_mirrored():
 
 
 def test_the_fourth_channel_repeats_the_first_and_one_channel_is_the_average():
-    colour = photograph(3)
-    assert torch.equal(photograph(4)[:, 3], colour[:, 0])
-    assert torch.allclose(photograph(1), colour.mean(dim=1, keepdim=True))
+    color = photograph(3)
+    assert torch.equal(photograph(4)[:, 3], color[:, 0])
+    assert torch.allclose(photograph(1), color.mean(dim=1, keepdim=True))
 
 
 @pytest.mark.parametrize("kind", ["image", "random"])
-def test_pixels_are_normalised_as_the_weights_want_it(kind):
+def test_pixels_are_normalized_as_the_weights_want_it(kind):
     facts = {"batch": 1, "channels": 3, "height": 32, "width": 32}
     torch.manual_seed(0)
     plain = image_batch(kind, **facts, preprocessing=zoo.Preprocessing.identity(3))
@@ -81,7 +81,7 @@ def test_pixels_are_normalised_as_the_weights_want_it(kind):
         assert torch.allclose(given[:, channel], expected, atol=1e-6)
 
 
-def test_a_value_range_of_255_or_about_zero_is_honoured():
+def test_a_value_range_of_255_or_about_zero_is_honored():
     plain = photograph()
     bytes_ = zoo.Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3, value_range=(0.0, 255.0))
     signed = zoo.Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3, value_range=(-1.0, 1.0))

@@ -156,11 +156,11 @@ def test_five_thousand_rows_stay_small():
 
 def test_what_is_not_known_is_null_and_never_a_number_that_json_lacks():
     data = Page(
-        report_html(made.table(made.row(), made.row("a x b", efficiency=float("nan"), p90=float("inf"), licences="")))
+        report_html(made.table(made.row(), made.row("a x b", efficiency=float("nan"), p90=float("inf"), licenses="")))
     ).data
     assert values(data, "efficiency") == [0.4, None]
     assert values(data, "p90") == [0.07, None]
-    assert values(data, "licences") == ["BSD-3-Clause, Apache-2.0", None]
+    assert values(data, "licenses") == ["BSD-3-Clause, Apache-2.0", None]
 
 
 def test_the_columns_shown_are_the_usual_ones_that_differ_and_what_is_alike_is_said_once(page):
@@ -233,11 +233,11 @@ def test_the_legend_says_what_the_columns_mean(page):
     assert "a multiply-add is two" in page.said
 
 
-def test_each_pairing_has_its_code_licences_parts_and_plan(page):
+def test_each_pairing_has_its_code_licenses_parts_and_plan(page):
     data = page.data
     pairing = next(pairing for pairing in data["pairings"] if pairing["name"] == "resnet18 x unet-basic")
     assert pairing["code"] == "zoo.build('resnet18', 'unet-basic')"
-    assert pairing["licences"] == ["BSD-3-Clause, Apache-2.0"]
+    assert pairing["licenses"] == ["BSD-3-Clause, Apache-2.0"]
     (variant,) = pairing["variants"]
     assert variant["parts"]["encoder"] == 11_176_512
     assert len(variant["rows"]) == 4

@@ -37,7 +37,7 @@ HEADINGS = [
     "time / baseline",
     "busy / baseline",
 ]
-HEADINGS += ["of best rate", "peak MiB", "params M", "GFLOPs", "licences", "rounds"]
+HEADINGS += ["of best rate", "peak MiB", "params M", "GFLOPs", "licenses", "rounds"]
 HOSTILE = "a|b <script>alert(1)</script> & [bold]c[/nope]"
 ERROR = 'ValueError: sizes | differ, "quoted"\n<b>second</b> line'
 

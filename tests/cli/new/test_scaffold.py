@@ -138,12 +138,12 @@ def test_it_depends_on_what_its_code_imports_and_on_no_older_version_than_zoo_do
 
 
 @each_kind
-def test_its_hook_is_light_and_tells_source_licence_options_and_api(tmp_path, written, kind):
+def test_its_hook_is_light_and_tells_source_license_options_and_api(tmp_path, written, kind):
     folder = written(kind, "my-one")
     code = (
         "import sys, my_one\n"
         "(spec,) = [*getattr(my_one, 'zoo_encoders', list)(), *getattr(my_one, 'zoo_decoders', list)()]\n"
-        "print(spec.name, spec.licence, bool(spec.source), len(spec.options), my_one.zoo_api, 'torch' in sys.modules)"
+        "print(spec.name, spec.license, bool(spec.source), len(spec.options), my_one.zoo_api, 'torch' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)

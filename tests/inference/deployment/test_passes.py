@@ -260,12 +260,12 @@ def test_a_projection_that_widens_or_follows_a_reduction_stays_where_it_is():
 
 
 def test_what_follows_from_weights_alone_is_computed_once():
-    class Standardised(nn.Conv2d):
+    class Standardized(nn.Conv2d):
         def forward(self, x):
             weight = (self.weight - self.weight.mean((1, 2, 3), keepdim=True)) / self.weight.std((1, 2, 3), keepdim=True)
             return F.conv2d(x, weight, self.bias)
 
-    (done,), graph = passed(Standardised(4, 6, 3), image(), "fold-constants")
+    (done,), graph = passed(Standardized(4, 6, 3), image(), "fold-constants")
     assert operations(graph) == ["aten.conv2d.default"]
     assert done.saved.operations >= 3
 

@@ -52,7 +52,7 @@ def assert_same(model, path, sizes=SIZES):
 def written(tmp_path_factory):
     """Return a function that exports one model to a format, once: the model and its report."""
     model = built(classes=2)
-    model.class_names, model.colours = ("sky", "Straße"), ((0, 0, 0), (255, 0, 0))
+    model.class_names, model.colors = ("sky", "Straße"), ((0, 0, 0), (255, 0, 0))
     reports = {}
 
     def export(suffix):
@@ -103,10 +103,10 @@ def test_an_onnx_file_names_its_tensors_and_axes_and_says_what_it_is(written):
     assert told["zoo.encoder"] == "timm:test_resnet"
     assert zoo.Pairing(**json.loads(told["zoo.pairing"])) == model.pairing
     assert json.loads(told["zoo.class_names"]) == ["sky", "Straße"]
-    assert json.loads(told["zoo.colours"]) == [[0, 0, 0], [255, 0, 0]]
+    assert json.loads(told["zoo.colors"]) == [[0, 0, 0], [255, 0, 0]]
     assert json.loads(told["zoo.preprocessing"])["mean"] == list(model.preprocessing.mean)
-    assert (told["zoo.normalisation"], told["zoo.size"]) == ("outside", "any")
-    assert json.loads(told["zoo.licences"])["encoder"] == model.licences.encoder
+    assert (told["zoo.normalization"], told["zoo.size"]) == ("outside", "any")
+    assert json.loads(told["zoo.licenses"])["encoder"] == model.licenses.encoder
     assert next(each.version for each in held.opset_import if not each.domain) == report.opset
 
 
@@ -121,10 +121,10 @@ def test_the_other_formats_say_the_same(written):
     assert told["input"].startswith("(N, 3, H, W), float32: pixels in 0 to 1, less the mean")
 
 
-def test_with_the_normalisation_inside_a_file_takes_pixels_in_0_to_1(tmp_path):
+def test_with_the_normalization_inside_a_file_takes_pixels_in_0_to_1(tmp_path):
     model = built()
     model.preprocessing = zoo.Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), value_range=(0.0, 255.0))
-    report = zoo.export(model, tmp_path / "model.pt2", normalise=True, timeout=None)
+    report = zoo.export(model, tmp_path / "model.pt2", normalize=True, timeout=None)
     pixels = image(1, 40, 56)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (model.preprocessing.mean, model.preprocessing.std))
     expected = model((pixels * 255 - mean) / std).detach()
@@ -132,8 +132,8 @@ def test_with_the_normalisation_inside_a_file_takes_pixels_in_0_to_1(tmp_path):
     held = {"zoo.json": ""}
     torch.export.load(report.path, extra_files=held)
     told = json.loads(held["zoo.json"])
-    assert told["normalisation"] == "inside"
-    assert "the normalisation is inside" in told["input"]
+    assert told["normalization"] == "inside"
+    assert "the normalization is inside" in told["input"]
     assert "pixels in 0 to 1" in str(report)
 
 
@@ -329,10 +329,10 @@ def test_the_command_line_exports_a_saved_model(tmp_path, monkeypatch, command_l
     assert_same(model, tmp_path / "saved.onnx")
 
 
-def test_the_command_line_exports_for_one_size_with_the_normalisation_inside(tmp_path, monkeypatch, command_line):
+def test_the_command_line_exports_for_one_size_with_the_normalization_inside(tmp_path, monkeypatch, command_line):
     zoo.save(built(), tmp_path / "saved")
     monkeypatch.chdir(tmp_path)
-    status, out, err = command_line("export", "saved", "-f", "torch-export", "--fixed", "--size", "64x48", "--normalise")
+    status, out, err = command_line("export", "saved", "-f", "torch-export", "--fixed", "--size", "64x48", "--normalize")
     assert (status, err) == (0, "")
     assert "saved-64x48.pt2: torch-export" in out
     assert "64x48 only; pixels in 0 to 1" in out

@@ -75,7 +75,7 @@ def test_a_folder_keeps_its_shape_and_each_mask_is_what_the_predictor_gives(pred
     for image, mask in found.masks.items():
         with Image.open(mask) as picture:
             assert (np.array(picture) == predictor(image).mask).all()
-            assert picture.getpalette()[:9] == [part for colour in predictor.colours for part in colour]
+            assert picture.getpalette()[:9] == [part for color in predictor.colors for part in color]
     assert set(shares.values()) == {1.0}
     assert len(shares) == 5
 
@@ -139,9 +139,9 @@ def test_a_geotiffs_mask_is_in_its_place(predictor, tmp_path):
     with rasterio.open(found.masks[scene]) as file:
         assert (file.crs.to_epsg(), file.transform, file.dtypes) == (32632, PLACE, ("uint8",))
         assert (file.read(1) == predictor(scene).mask).all()
-        assert file.colormap(1)[1] == (*predictor.colours[1], 255)
+        assert file.colormap(1)[1] == (*predictor.colors[1], 255)
     with Image.open(found.masks[scene]) as picture:  # as programs see it that know no GeoTIFF
-        assert np.array_equal(np.asarray(picture.convert("RGB")), np.array(predictor.colours)[predictor(scene).mask])
+        assert np.array_equal(np.asarray(picture.convert("RGB")), np.array(predictor.colors)[predictor(scene).mask])
 
 
 def with_gap(bands, value):

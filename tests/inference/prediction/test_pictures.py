@@ -16,7 +16,7 @@ tifffile = pytest.importorskip("tifffile")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-GREY = IMAGE[..., 0]
+GRAY = IMAGE[..., 0]
 
 
 @pytest.fixture(scope="module")
@@ -37,33 +37,33 @@ def with_palette(indexes):
 
 
 def write_tiff(path, numbers, *, bits, palette=None):
-    """Write a plain TIFF of numbers (H, W) of so many bits: grey, or indexes of a palette (3, 2**bits)."""
+    """Write a plain TIFF of numbers (H, W) of so many bits: gray, or indexes of a palette (3, 2**bits)."""
     height, width = numbers.shape
     rows = (numbers[..., None] >> np.arange(bits)[::-1] & 1).astype(np.uint8).reshape(height, -1)
     data = np.packbits(rows, axis=1).tobytes()
-    colours = b"" if palette is None else palette.astype("<u2").tobytes()
-    entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 3 if colours else 1)]
-    entries += [(273, 4, 1, 200 + len(colours)), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, len(data))]
-    entries += [(320, 3, len(colours) // 2, 200)] if colours else []
+    colors = b"" if palette is None else palette.astype("<u2").tobytes()
+    entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 3 if colors else 1)]
+    entries += [(273, 4, 1, 200 + len(colors)), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, len(data))]
+    entries += [(320, 3, len(colors) // 2, 200)] if colors else []
     table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
-    path.write_bytes((b"II*\0" + struct.pack("<I", 8) + table + b"\0" * 4).ljust(200, b"\0") + colours + data)
+    path.write_bytes((b"II*\0" + struct.pack("<I", 8) + table + b"\0" * 4).ljust(200, b"\0") + colors + data)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
-def test_a_palettes_indexes_in_a_tiff_are_its_colours(predictor, tmp_path, compression):
-    image = with_palette(GREY)
+def test_a_palettes_indexes_in_a_tiff_are_its_colors(predictor, tmp_path, compression):
+    image = with_palette(GRAY)
     image.save(tmp_path / "image.tif", compression=compression)
     assert is_taken_for(predictor, tmp_path / "image.tif", np.asarray(image.convert("RGB")))
 
 
-def test_a_palette_may_have_two_colours(predictor, tmp_path):
-    colours = np.array([[10, 20, 250], [200, 100, 0]], dtype=np.uint8)
-    write_tiff(tmp_path / "image.tif", GREY // 128, bits=1, palette=colours.T.astype(np.uint16) * 257)
-    assert is_taken_for(predictor, tmp_path / "image.tif", colours[GREY // 128])
+def test_a_palette_may_have_two_colors(predictor, tmp_path):
+    colors = np.array([[10, 20, 250], [200, 100, 0]], dtype=np.uint8)
+    write_tiff(tmp_path / "image.tif", GRAY // 128, bits=1, palette=colors.T.astype(np.uint16) * 257)
+    assert is_taken_for(predictor, tmp_path / "image.tif", colors[GRAY // 128])
 
 
-def test_a_palette_without_a_pixels_colour_is_broken(predictor, tmp_path):
-    with_palette(GREY).save(tmp_path / "image.tif")
+def test_a_palette_without_a_pixels_color_is_broken(predictor, tmp_path):
+    with_palette(GRAY).save(tmp_path / "image.tif")
     content = (tmp_path / "image.tif").read_bytes()
     (tmp_path / "image.tif").write_bytes(content.replace(struct.pack("<HHI", 320, 3, 768), struct.pack("<HHI", 320, 3, 48)))
     with pytest.raises(zoo.errors.DataError, match="broken: its pixels exceed its palette of 16 colors"):
@@ -72,20 +72,20 @@ def test_a_palette_without_a_pixels_colour_is_broken(predictor, tmp_path):
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_white_may_be_a_tiffs_zero(predictor, tmp_path, kind):
-    numbers = GREY.astype(kind) * (np.iinfo(kind).max // 255)
+    numbers = GRAY.astype(kind) * (np.iinfo(kind).max // 255)
     tifffile.imwrite(tmp_path / "image.tif", ~numbers, photometric="miniswhite")
     assert is_taken_for(predictor, tmp_path / "image.tif", numbers)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB"])
-def test_other_colours_in_a_tiff_become_red_green_and_blue(predictor, tmp_path, mode):
+def test_other_colors_in_a_tiff_become_red_green_and_blue(predictor, tmp_path, mode):
     image = Image.fromarray(IMAGE).convert(mode)
     image.save(tmp_path / "image.tif")
     assert is_taken_for(predictor, tmp_path / "image.tif", np.asarray(image.convert("RGB")))
 
 
 def test_numbers_of_12_bits_have_the_range_of_12_bits(predictor, tmp_path):
-    numbers = GREY.astype(np.uint16) * 16
+    numbers = GRAY.astype(np.uint16) * 16
     write_tiff(tmp_path / "image.tif", numbers, bits=12)
     assert is_taken_for(predictor, tmp_path / "image.tif", (numbers / 4095)[..., None].repeat(3, axis=2))
 
@@ -104,7 +104,7 @@ def test_smaller_copies_and_a_mask_in_a_tiff_are_no_further_images(predictor, tm
     with tifffile.TiffWriter(tmp_path / "image.tif") as file:
         file.write(IMAGE, photometric="rgb", subifds=0, compression=compression)
         file.write(np.ascontiguousarray(IMAGE[::2, ::2]), photometric="rgb", subfiletype=1, compression=compression)
-        file.write(GREY > 0, photometric="mask", subfiletype=4)
+        file.write(GRAY > 0, photometric="mask", subfiletype=4)
     assert is_taken_for(predictor, tmp_path / "image.tif", IMAGE)
 
 
@@ -117,14 +117,14 @@ def test_smaller_copies_are_no_further_images_where_pillow_unpacks_them(predicto
 
 @pytest.mark.parametrize("name", ["image.tga", "image.jp2", "image.ico"])
 def test_opacity_is_left_out_in_every_format_of_pillow(predictor, tmp_path, name):
-    image = Image.fromarray(np.dstack([IMAGE, GREY]))
+    image = Image.fromarray(np.dstack([IMAGE, GRAY]))
     image.save(tmp_path / name, **({"sizes": [(50, 40)]} if name == "image.ico" else {}))
     with Image.open(tmp_path / name) as written:
         assert is_taken_for(predictor, tmp_path / name, np.asarray(written)[..., :3])
 
 
 def test_a_ppm_of_16_bits_has_their_range(predictor, tmp_path):
-    numbers = GREY.astype(np.uint16) * 257
+    numbers = GRAY.astype(np.uint16) * 257
     (tmp_path / "image.ppm").write_bytes(b"P5 50 40 65535\n" + numbers.astype(">u2").tobytes())
     assert is_taken_for(predictor, tmp_path / "image.ppm", numbers)
 

@@ -140,10 +140,10 @@ def test_it_takes_files_arrays_pictures_and_tensors_alike(model, tmp_path):
     assert all((mask == masks[0]).all() for mask in masks)
 
 
-def test_grey_is_repeated_opacity_left_out_and_colours_brought_to_grey(model):
-    grey, image = noise(40, 50), noise(40, 50, 3)
+def test_gray_is_repeated_opacity_left_out_and_colors_brought_to_gray(model):
+    gray, image = noise(40, 50), noise(40, 50, 3)
     predictor = zoo.Predictor(model)
-    assert (predictor(grey).mask == predictor(np.repeat(grey[..., None], 3, axis=2)).mask).all()
+    assert (predictor(gray).mask == predictor(np.repeat(gray[..., None], 3, axis=2)).mask).all()
     opaque = Image.fromarray(np.concatenate([image, noise(40, 50, 1, seed=1)], axis=2), "RGBA")
     assert (predictor(opaque).mask == predictor(image).mask).all()
     one = zoo.Predictor(built(in_channels=1))
@@ -226,12 +226,12 @@ def test_the_picture_is_the_same_of_a_mask_of_any_type(model):
     assert (np.array(found) == expected).all()
 
 
-def test_the_picture_has_the_classes_colours_and_the_overlay_the_image(model):
+def test_the_picture_has_the_classes_colors_and_the_overlay_the_image(model):
     image = smooth(40, 60)
     found = zoo.Predictor(model)(image)
     picture = found.picture()
     assert (np.array(picture) == found.mask).all()
-    assert tuple(picture.getpalette()[3:6]) == found.colours[1]
+    assert tuple(picture.getpalette()[3:6]) == found.colors[1]
     overlay = np.array(found.overlay(image))
     assert overlay.shape == image.shape
     assert (overlay[found.mask == 0] == image[found.mask == 0]).all()

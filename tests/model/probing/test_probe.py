@@ -468,7 +468,7 @@ def test_a_module_that_a_graph_calls_and_reads_from_is_held_once():
 
 
 def test_what_a_forward_computes_from_its_parameters_stays_trainable():
-    class Standardised(nn.Module):
+    class Standardized(nn.Module):
         def __init__(self):
             super().__init__()
             self.weight = nn.Parameter(torch.rand(4, 3, 3, 3))
@@ -477,7 +477,7 @@ def test_what_a_forward_computes_from_its_parameters_stays_trainable():
         def forward(self, image):
             return F.conv2d(image, (self.weight - self.weight.mean()) * (self.scale + 1), stride=2, padding=1)
 
-    module = Standardised()
+    module = Standardized()
     encoder = encoder_of(probe(module))
     image = torch.rand(1, 3, 16, 24)
     with torch.no_grad():

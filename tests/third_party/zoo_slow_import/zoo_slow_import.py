@@ -10,5 +10,5 @@ time.sleep(1)
 @zoo.plugin.hookimpl
 def zoo_decoders():
     yield zoo.plugin.DecoderSpec(
-        name="late", factory="zoo_slow_import:Decoder", source="the tests of segmentation-zoo", licence="MIT"
+        name="late", factory="zoo_slow_import:Decoder", source="the tests of segmentation-zoo", license="MIT"
     )

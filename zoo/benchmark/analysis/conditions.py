@@ -13,7 +13,7 @@ A condition is `NAME OP VALUE`. All of several conditions must hold, whether the
 | `ratio`, `busy_ratio`, `quality`, `quality_difference` | the same | a number, or with `%` |
 | `run`, `batch`, `throughput`, `rounds`, `fits` | the same | a number |
 | `size` | the same, and `~` | `256x320`, or `256` for a square; `<` and `>` compare the number of pixels |
-| `pairing`, `encoder`, `decoder`, `licences`, `flags`, `failure` | `=` `!=` `~` | text; `~` a glob or a part, in any case |
+| `pairing`, `encoder`, `decoder`, `licenses`, `flags`, `failure` | `=` `!=` `~` | text; `~` a glob or a part, in any case |
 | `mode`, `data`, `device`, `device_name`, `dtype`, `format`, `runtime`, `role` | the same | the same |
 | `tie` | `=` `!=` | `yes` or `no`: whether the row cannot be told from its baseline |
 | any | `=` `!=` | `none`: not measured, or does not apply |

@@ -13,7 +13,7 @@ __all__ = ["CLASSES", "Cell", "Outcome"]
 
 CLASSES = 3
 """The classes of the models that are built: more than one, to see that a decoder's own head has as many."""
-KIND_WORDS = {"synthesise": "pyramid"}
+KIND_WORDS = {"synthesize": "pyramid"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

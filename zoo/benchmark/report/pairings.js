@@ -20,10 +20,10 @@ document.getElementById("pairing-list").append(...entries);
 function fillPairing(details) {
   if (details.childElementCount > 1) return;
   const index = entries.indexOf(details);
-  const { code, licences, flags, variants } = data.pairings[index];
+  const { code, licenses, flags, variants } = data.pairings[index];
   if (code) details.append(create("pre", { class: "code", tabindex: "0" }, create("code", {}, code)));
   else details.append(create("p", {}, "A reference: a model that is not a pairing, for comparison with pairings."));
-  details.append(...createDefinitions({ licences: licences.join("; "), flags: flags.join("; ") }));
+  details.append(...createDefinitions({ licenses: licenses.join("; "), flags: flags.join("; ") }));
   for (const { rows, parameters, parts, plan } of variants) {
     // Most pairings have one variant; if rows differ in plan or parameters, the headings name their blocks.
     const blocks = new Set(rows.map((row) => data.blocks[data.block[row]]));

@@ -29,9 +29,9 @@ def describe_pairings(rows: Sequence[Row]) -> dict[str, Any]:
     plans: dict[str, int] = {}
     routes: dict[str, int] = {}
     for index, row in enumerate(rows):
-        new = {"name": row.name, "code": row.code, "encoder": row.encoder, "decoder": row.decoder, "licences": [], "flags": []}
+        new = {"name": row.name, "code": row.code, "encoder": row.encoder, "decoder": row.decoder, "licenses": [], "flags": []}
         pairing = pairings.setdefault((row.name, row.code), {**new, "variants": {}})
-        pairing["licences"] = list(dict.fromkeys([*pairing["licences"], *filter(None, [row.licences])]))
+        pairing["licenses"] = list(dict.fromkeys([*pairing["licenses"], *filter(None, [row.licenses])]))
         pairing["flags"] = list(dict.fromkeys([*pairing["flags"], *row.flags]))
         if row.plan is None and row.parameters is None:
             continue

@@ -32,7 +32,7 @@ function selectRows() {
 
 function searchTextOf(row) {
   const { name, code } = pairingOf(row);
-  const cells = ["licences", "flags"].map((column) => columnNamed.get(column)?.cell(row) ?? "");
+  const cells = ["licenses", "flags"].map((column) => columnNamed.get(column)?.cell(row) ?? "");
   return [name, code, ...cells, data.failures[row] ?? "", errorOf(row)].join("\n").toLowerCase();
 }
 
@@ -197,7 +197,7 @@ function drawControls() {
     type: "search",
     id: "words",
     size: 36,
-    placeholder: "pairing, licence, flag or error",
+    placeholder: "pairing, license, flag or error",
     autocomplete: "off",
     spellcheck: "false",
     oninput: () => {

@@ -267,9 +267,9 @@ COLUMNS = (
         f"-{SCORE_TIE} to {SCORE_TIE}",
     ),
     _plain(
-        "licences",
-        "licences",
-        "licences",
+        "licenses",
+        "licenses",
+        "licenses",
         "of the encoder's and the decoder's code, once where they are the same, and of pretrained weights",
     ),
     Column(

@@ -24,7 +24,7 @@ __all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "record
 OF_BLOCK = ("mode", "batch", "size", "device", "dtype")
 """Columns that have one value per block."""
 DROPPED_FIRST = (
-    "licences",
+    "licenses",
     "quality_difference",
     "efficiency",
     "throughput",
@@ -171,7 +171,7 @@ def _record(table: Results, row: Row) -> dict[str, Any]:
         "quality_seeds": len(row.quality.seeds) if row.quality else None,
         **_difference_fields(row),
         **{f"{_key(name)}_miou": _floor(table, row.run, name) for name in FLOORS},
-        "licences": row.licences or None,
+        "licenses": row.licenses or None,
         "flags": "; ".join(row.flags) or None,
         "failure": row.failure,
         "error": row.error,
@@ -268,7 +268,7 @@ def quality_notes(table: Results) -> list[str]:
             which = f"run {run.id}: " if len(table.runs) > 1 else ""
             budget = format_budget(config, qualities)
             notes.append(
-                f"{which}mIoU on the test part of {names[run.id]}: {budget}, {config['seeds']} seeds; the look-up by colour "
+                f"{which}mIoU on the test part of {names[run.id]}: {budget}, {config['seeds']} seeds; the look-up by color "
                 "and the majority class need no network, and every model should score above them"
             )
     if len({data_content(run) for run in table.runs if run.id in names}) > 1:

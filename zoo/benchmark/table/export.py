@@ -16,7 +16,7 @@ from zoo.errors import OptionError, StoreError
 
 __all__ = ["exported_rows", "exported_samples"]
 
-TEXTS = ("encoder", "decoder", "quality_data", "stopped", "licences", "flags", "failure", "error", "plan", "trainings")
+TEXTS = ("encoder", "decoder", "quality_data", "stopped", "licenses", "flags", "failure", "error", "plan", "trainings")
 WHOLE = (
     "smaller_batch",
     "quality_seeds",

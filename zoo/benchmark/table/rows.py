@@ -44,7 +44,7 @@ class Row:
         plan: the pairing's plan as plain data.
         failure: the kind of error.
         flags: doubts about how it was measured: noise, outliers, the process.
-        licences: of the encoder's and the decoder's code, and of pretrained weights; "" for a reference.
+        licenses: of the encoder's and the decoder's code, and of pretrained weights; "" for a reference.
         quality: the scores after training, where a run trained: the same for all rows of one model.
         quality_difference: by how much its mIoU is above the baseline's, over the seeds.
     """
@@ -87,7 +87,7 @@ class Row:
     failure: FailureKind | None
     error: str | None
     flags: tuple[str, ...]
-    licences: str
+    licenses: str
     quality: Quality | None = None
     quality_difference: Difference | None = None
 

@@ -18,7 +18,7 @@ from zoo.benchmark.table.rows import Check, Results, Row
 from zoo.benchmark.trial import Reference, Role, Trial
 from zoo.common.statistics import Estimate, estimate_median, outliers, percentile_90
 from zoo.errors import ZooError
-from zoo.registry.licenses import licences_of
+from zoo.registry.licenses import licenses_of
 from zoo.registry.registry import default_registry
 
 __all__ = ["Table", "table_of"]
@@ -138,7 +138,7 @@ class _RunTable:
             failure=stored.failure,
             error=stored.error,
             flags=self._flags(stored, groups, seconds, quality),
-            licences=_licenses(trial),
+            licenses=_licenses(trial),
             quality=quality,
             quality_difference=self.qualities.difference(trial.subject, baseline) if quality and baseline else None,
         )
@@ -179,6 +179,6 @@ def _licenses(trial: Trial) -> str:
         return ""
     pairing, registry = trial.subject, default_registry()
     try:
-        return str(licences_of(registry.encoder(pairing.encoder), registry.decoder(pairing.decoder), pairing.weights))
+        return str(licenses_of(registry.encoder(pairing.encoder), registry.decoder(pairing.decoder), pairing.weights))
     except ZooError:
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.data.class_colors import Colour
+from zoo.data.class_colors import Color
 from zoo.data.folder_scan import FolderReport
 from zoo.data.masks.masks import MaskValue
 from zoo.data.segmentation_data import IGNORED
@@ -13,7 +13,7 @@ from zoo.errors import DataError
 __all__ = ["check_one_palette", "check_one_scale"]
 
 ONE_PALETTE = (
-    "If colors identify the classes, set colours to one color per class, and the colors are read instead of the numbers. "
+    "If colors identify the classes, set colors to one color per class, and the colors are read instead of the numbers. "
     "Otherwise save all masks with one palette, or as plain numbers without a palette."
 )
 
@@ -26,8 +26,8 @@ def check_one_palette(report: FolderReport) -> None:
     """
     if not any(facts.colors for facts in report.facts.values()):
         return
-    color_of: dict[int, tuple[Colour, Path]] = {}
-    ambiguous: set[Colour] = set()
+    color_of: dict[int, tuple[Color, Path]] = {}
+    ambiguous: set[Color] = set()
     for pair in report.pairs:
         facts = report.facts[pair.image]
         for number, color in facts.colors.items():
@@ -37,7 +37,7 @@ def check_one_palette(report: FolderReport) -> None:
                     f"Masks disagree on colors: {number} is {first_color} in {path}, but {color} in {pair.mask}. {ONE_PALETTE}"
                 )
         ambiguous.update(facts.repeated)
-    number_of: dict[Colour, tuple[int, Path]] = {}
+    number_of: dict[Color, tuple[int, Path]] = {}
     for pair in report.pairs:
         facts = report.facts[pair.image]
         grays = {value: (value,) * 3 for value in facts.values if isinstance(value, int) and 0 < value < 256}

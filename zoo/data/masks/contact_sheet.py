@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw
 
-from zoo.data.class_colors import Colour, class_colours
+from zoo.data.class_colors import Color, class_colors
 from zoo.data.folder_scan import FolderReport
 from zoo.data.formats.files import read_array
 from zoo.data.masks.drawing import overlay_mask, to_rgb
@@ -35,9 +35,9 @@ def contact_sheet(report: FolderReport) -> Image.Image | None:
     if not pairs:
         return None
     numbers = sorted(value for value in report.values if isinstance(value, int))
-    colours = dict(zip(numbers, class_colours(len(numbers)), strict=True))
+    colors = dict(zip(numbers, class_colors(len(numbers)), strict=True))
     cells = [
-        _cell(read_array(pair.image), read_mask(pair.mask).pixels, f"{pair.part}: {pair.image.name}", colours) for pair in pairs
+        _cell(read_array(pair.image), read_mask(pair.mask).pixels, f"{pair.part}: {pair.image.name}", colors) for pair in pairs
     ]
     rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
     width = max(sum(cell.width + GAP for cell in row) for row in rows) + GAP
@@ -53,9 +53,9 @@ def contact_sheet(report: FolderReport) -> Image.Image | None:
     return sheet
 
 
-def _cell(image: np.ndarray, mask: np.ndarray, name: str, colours: Mapping[int, Colour]) -> Image.Image:
+def _cell(image: np.ndarray, mask: np.ndarray, name: str, colors: Mapping[int, Color]) -> Image.Image:
     pixels = to_rgb(image)
-    mask_colors = mask if mask.ndim == 3 else _to_colors(mask, colours)
+    mask_colors = mask if mask.ndim == 3 else _to_colors(mask, colors)
     scale = SIDE / max(pixels.shape[:2])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     cell = Image.new("RGB", (2 * SIDE, SIDE + CAPTION), "white")
@@ -65,7 +65,7 @@ def _cell(image: np.ndarray, mask: np.ndarray, name: str, colours: Mapping[int, 
     return cell
 
 
-def _to_colors(mask: np.ndarray, colours: Mapping[int, Colour]) -> np.ndarray:
-    """Return the color of each pixel, (H, W, 3); `colours` has every value of the mask, in ascending order."""
-    mask_colors: np.ndarray = np.array(list(colours.values()), dtype=float)[np.searchsorted(list(colours), mask)]
+def _to_colors(mask: np.ndarray, colors: Mapping[int, Color]) -> np.ndarray:
+    """Return the color of each pixel, (H, W, 3); `colors` has every value of the mask, in ascending order."""
+    mask_colors: np.ndarray = np.array(list(colors.values()), dtype=float)[np.searchsorted(list(colors), mask)]
     return mask_colors

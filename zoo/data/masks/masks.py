@@ -10,17 +10,17 @@ from typing import TypeAlias
 
 import numpy as np
 
-from zoo.data.class_colors import Colour
+from zoo.data.class_colors import Color
 from zoo.data.formats.files import read_mask_pixels
 from zoo.data.segmentation_data import IGNORED, ignored_index
 from zoo.errors import DataError
 
 __all__ = ["Mask", "MaskCode", "MaskValue", "choose_mask_code", "count_values", "format_values", "read_mask"]
 
-MaskValue: TypeAlias = int | Colour
+MaskValue: TypeAlias = int | Color
 """The value of a pixel of a mask: a number or a color."""
 
-MOST_COLOURS = 64
+MOST_COLORS = 64
 """In one mask. A mask with more colors is a photograph, or its compression was lossy."""
 MOST_UNNAMED = 64
 """Classes without names, which are inferred from the values of the masks."""
@@ -45,8 +45,8 @@ class Mask:
     """
 
     pixels: np.ndarray
-    colors: Mapping[int, Colour] = field(default_factory=dict)
-    repeated: frozenset[Colour] = frozenset()
+    colors: Mapping[int, Color] = field(default_factory=dict)
+    repeated: frozenset[Color] = frozenset()
     doubt: str = ""
 
 
@@ -57,17 +57,17 @@ class MaskCode:
     Attributes:
         num_classes: the number of classes.
         values: the number of each class; by default 0, 1, 2, ...
-        colours: the color of each class, which replaces `values`.
+        colors: the color of each class, which replaces `values`.
         ignored: the numbers or the colors of pixels to ignore.
     """
 
     num_classes: int
     values: tuple[int, ...] = ()
-    colours: tuple[Colour, ...] = ()
+    colors: tuple[Color, ...] = ()
     ignored: tuple[MaskValue, ...] = (IGNORED,)
 
     def __post_init__(self) -> None:
-        options: dict[str, Sequence[MaskValue]] = {"values": self.values, "colours": self.colours}
+        options: dict[str, Sequence[MaskValue]] = {"values": self.values, "colors": self.colors}
         for name, values in options.items():
             if values and len(values) != self.num_classes:
                 raise DataError(f"{name}: {self.num_classes} are required, one per class; found {len(values)}.")
@@ -75,15 +75,15 @@ class MaskCode:
                 raise DataError(f"{name}: two classes have the same one: {values}. Give each class its own.")
         if both := [value for value in self.ignored if value in self.class_values]:
             raise DataError(f"{format_values(both)} is both a class and ignored. Remove each value from one of them.")
-        value_type = tuple if self.colours else int
+        value_type = tuple if self.colors else int
         if wrong := [value for value in self.ignored if not isinstance(value, value_type)]:
-            expected = "colors, such as [[224, 224, 192]]" if self.colours else "numbers, such as [255]"
+            expected = "colors, such as [[224, 224, 192]]" if self.colors else "numbers, such as [255]"
             raise DataError(f"ignored: expected {expected}, like the values of the classes; found {format_values(wrong)}.")
 
     @property
     def class_values(self) -> Sequence[MaskValue]:
         """The number or the color of each class, in the order of the classes."""
-        return self.colours or self.values or range(self.num_classes)
+        return self.colors or self.values or range(self.num_classes)
 
     @property
     def description(self) -> str:
@@ -109,10 +109,10 @@ class MaskCode:
             DataError: the mask has numbers instead of colors or the reverse, or values of no class.
         """
         values, positions = _find_values(mask.pixels)
-        if self.colours:
+        if self.colors:
             values = [mask.colors.get(value, value) if isinstance(value, int) else value for value in values]
-        if any(isinstance(value, tuple) != bool(self.colours) for value in values):
-            found, expected = ("numbers", "colors") if self.colours else ("colors", "numbers")
+        if any(isinstance(value, tuple) != bool(self.colors) for value in values):
+            found, expected = ("numbers", "colors") if self.colors else ("colors", "numbers")
             raise DataError(f"expected pixels that are {expected}; found {found}")
         if unknown := self.find_unknown(values):
             raise DataError(f"no class has the value {format_values(unknown)}; the classes have {self.description}")
@@ -173,7 +173,7 @@ def count_values(mask: Mask) -> dict[MaskValue, int]:
         DataError: the mask has too many colors for one per class.
     """
     values, positions = _find_values(mask.pixels)
-    if mask.pixels.ndim == 3 and len(values) > MOST_COLOURS:
+    if mask.pixels.ndim == 3 and len(values) > MOST_COLORS:
         raise DataError(
             f"the mask has {len(values)} colors, and a mask has one per class. Lossy compression adds colors: save masks as PNG"
         )
@@ -188,7 +188,7 @@ def choose_mask_code(
     *,
     classes: Sequence[str] = (),
     values: Sequence[int] = (),
-    colours: Sequence[Colour] = (),
+    colors: Sequence[Color] = (),
     ignored: Sequence[MaskValue] | None = None,
 ) -> MaskCode:
     """Return the mask value of each class: as requested, else as the values of the masks imply.
@@ -197,22 +197,22 @@ def choose_mask_code(
         mask_values: the values of all masks.
         classes: the names of the classes, if they have names.
         values: the number of each class.
-        colours: the color of each class.
+        colors: the color of each class.
         ignored: the values of pixels to ignore; None for 255, if it is not a class.
 
     Raises:
         DataError: the options contradict each other, or the values of the masks are ambiguous.
     """
-    if values and colours:
-        raise DataError("values are for masks with numbers, and colours for masks with colors. Set only one of them.")
-    count = len(classes) or len(values) or len(colours)
+    if values and colors:
+        raise DataError("values are for masks with numbers, and colors for masks with colors. Set only one of them.")
+    count = len(classes) or len(values) or len(colors)
     if count == 1:
         raise DataError("At least two classes are required, including the background; found 1.")
-    if colours:
-        return MaskCode(num_classes=count, colours=tuple(colours), ignored=tuple(ignored or ()))
+    if colors:
+        return MaskCode(num_classes=count, colors=tuple(colors), ignored=tuple(ignored or ()))
     numbers = sorted(value for value in mask_values if isinstance(value, int))
     if colors := sorted(value for value in mask_values if not isinstance(value, int)):
-        raise DataError(f"The masks have colors: set colours, one per class. Found: {format_values(colors)}.")
+        raise DataError(f"The masks have colors: set colors, one per class. Found: {format_values(colors)}.")
     if values:
         default = () if IGNORED in values else (IGNORED,)
         return MaskCode(num_classes=count, values=tuple(values), ignored=default if ignored is None else tuple(ignored))

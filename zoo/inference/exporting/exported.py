@@ -26,7 +26,7 @@ from zoo.inference.exporting.metadata import facts_of
 from zoo.inference.exporting.report import Check, ExportReport, checks_table
 from zoo.inference.exporting.time_limit import HandOverError, write_within
 from zoo.inference.reference import why_not_comparable
-from zoo.model.layers.normalization import Normalisation
+from zoo.model.layers.normalization import Normalization
 from zoo.model.model import SegmentationModel
 from zoo.registry.image_sizes import Size
 
@@ -35,17 +35,17 @@ __all__ = ["export"]
 DEFAULT_SIZE = (256, 256)
 
 
-class Normalising(nn.Module):
+class Normalizing(nn.Module):
     """A model that takes pixels in 0 to 1: (N, C, H, W) -> (N, classes, H, W)."""
 
-    def __init__(self, normalisation: nn.Module, model: nn.Module) -> None:
+    def __init__(self, normalization: nn.Module, model: nn.Module) -> None:
         super().__init__()
-        self.normalisation = normalisation
+        self.normalization = normalization
         self.model = model
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of each pixel."""
-        logits: Tensor = self.model(self.normalisation(image))
+        logits: Tensor = self.model(self.normalization(image))
         return logits
 
 
@@ -57,7 +57,7 @@ def export(
     format: ModelFormat | None = None,
     size: Size | None = None,
     fixed: bool = False,
-    normalise: bool = False,
+    normalize: bool = False,
     tolerance: float = EXPORT_TOLERANCE,
     timeout: float | None = EXPORT_TIMEOUT,
 ) -> ExportReport:
@@ -75,8 +75,8 @@ def export(
             says.
         size: (H, W) of a file for a single size; by default what the model is made for, or 256x256.
         fixed: whether to write one for a single size in any case.
-        normalise: whether the file takes pixels in 0 to 1 and normalises them itself (`model.preprocessing`). By default it
-            takes what the model takes: normalised images.
+        normalize: whether the file takes pixels in 0 to 1 and normalizes them itself (`model.preprocessing`). By default it
+            takes what the model takes: normalized images.
         tolerance: the relative error max|a - b| / max|b| that is accepted.
         timeout: seconds that a graph with open sizes may take, in a process of its own; None for as long as it takes, in
             this process.
@@ -104,7 +104,7 @@ def export(
     single_size = _single_size(model, size)
     # A file for one size is written only on request, or where the encoder takes one size; the report says which.
     notes = ["One size was requested."] if fixed else [f"One size: {plan.why_closed}."] if plan.why_closed else []
-    subject = _prepare(model, normalise)
+    subject = _prepare(model, normalize)
     _check_comparable(subject, model, single_size)
     # The most open graph is tried first. Its draft is compared with the model before it replaces an older file.
     with _folder_beside(path) as folder:
@@ -116,7 +116,7 @@ def export(
                 channels=model.pairing.in_channels,
                 size=draft_size,
                 open_batch=open_batch,
-                facts=facts_of(model, size=draft_size, open_batch=open_batch, normalises=normalise),
+                facts=facts_of(model, size=draft_size, open_batch=open_batch, normalizes=normalize),
             )
             try:
                 written = _write(subject, draft, None if is_last else timeout, notes)
@@ -133,7 +133,7 @@ def export(
                 format=form,
                 size=draft_size,
                 is_batch_open=open_batch,
-                normalises=normalise,
+                normalizes=normalize,
                 opset=written.opset,
                 num_bytes=num_bytes,
                 tolerance=float(tolerance),
@@ -191,11 +191,11 @@ def _sizes_to_try(single: Size, *, is_fixed: bool) -> Iterator[tuple[bool, tuple
     yield True, (single, False)
 
 
-def _prepare(model: SegmentationModel, normalise: bool) -> nn.Module:
+def _prepare(model: SegmentationModel, normalize: bool) -> nn.Module:
     """Return what is exported: a copy, in float32 on the CPU, without what only training needs."""
     subject = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     subject.aux_heads = nn.ModuleList()
-    return Normalising(Normalisation(model.preprocessing), subject) if normalise else subject
+    return Normalizing(Normalization(model.preprocessing), subject) if normalize else subject
 
 
 def _check_comparable(subject: nn.Module, model: SegmentationModel, size: Size) -> None:

@@ -14,15 +14,15 @@ from zoo.registry.image_sizes import Size
 __all__ = ["facts_of"]
 
 
-def facts_of(model: SegmentationModel, *, size: Size | None, open_batch: bool, normalises: bool) -> dict[str, str]:
+def facts_of(model: SegmentationModel, *, size: Size | None, open_batch: bool, normalizes: bool) -> dict[str, str]:
     """Return the facts, each as text; what has parts, as JSON."""
     pairing, preprocessing = model.pairing, model.preprocessing
     height, width = ("H", "W") if size is None else size
     batch = "N" if open_batch else "1"
     low, high = preprocessing.value_range
     pixels = (
-        "pixels in 0 to 1; the normalisation is inside"
-        if normalises
+        "pixels in 0 to 1; the normalization is inside"
+        if normalizes
         else f"pixels in {low:g} to {high:g}, less the mean, divided by the standard deviation (see preprocessing)"
     )
     return {
@@ -33,11 +33,11 @@ def facts_of(model: SegmentationModel, *, size: Size | None, open_batch: bool, n
         "input": f"({batch}, {pairing.in_channels}, {height}, {width}), float32: {pixels}",
         "output": f"({batch}, {pairing.classes}, {height}, {width}), float32: logits",
         "size": "any" if size is None else f"{size[0]}x{size[1]}",
-        "normalisation": "inside" if normalises else "outside",
+        "normalization": "inside" if normalizes else "outside",
         "preprocessing": _json(asdict(preprocessing)),
         "class_names": _json(model.class_names),
-        "colours": _json(model.colours),
-        "licences": _json(asdict(model.licences)),
+        "colors": _json(model.colors),
+        "licenses": _json(asdict(model.licenses)),
     }
 
 

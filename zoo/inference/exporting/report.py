@@ -35,7 +35,7 @@ class ExportReport:
         format: "onnx", "torch-export" or "openvino".
         size: the only H and W that it takes; None if it takes all.
         is_batch_open: whether it takes any number of images, or one.
-        normalises: whether it takes pixels in 0 to 1 and normalizes them itself.
+        normalizes: whether it takes pixels in 0 to 1 and normalizes them itself.
         opset: of ONNX, from which OpenVINO's files are also made.
         num_bytes: the size of the file, and of the file of weights beside it, if there is one.
         tolerance: the accepted relative error.
@@ -47,7 +47,7 @@ class ExportReport:
     format: str
     size: Size | None
     is_batch_open: bool
-    normalises: bool
+    normalizes: bool
     opset: int | None
     num_bytes: int
     tolerance: float
@@ -62,7 +62,7 @@ class ExportReport:
         kind = self.format if self.opset is None else f"{self.format}, opset {self.opset}"
         size = "any height and width" if self.size is None else f"{self.size[0]}x{self.size[1]} only"
         batch = "any batch" if self.is_batch_open else "one image"
-        pixels = "pixels in 0 to 1" if self.normalises else "normalized images, as the model does"
+        pixels = "pixels in 0 to 1" if self.normalizes else "normalized images, as the model does"
         return (
             Line(text=f"{self.path}: {kind}, {self.num_bytes / 1e6:.1f} MB", kind="title", style="bold"),
             Line(text=f"It takes {batch}, {size}; {pixels}."),

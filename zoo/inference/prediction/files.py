@@ -219,7 +219,7 @@ class _Run:
         if self._has_overlay:
             step = -(-max(picture.size) // OVERLAY_SIDE)
             with draft_of(paths.overlay) as draft:
-                small = Prediction(mask=prediction.mask[::step, ::step], classes=prediction.classes, colours=prediction.colours)
+                small = Prediction(mask=prediction.mask[::step, ::step], classes=prediction.classes, colors=prediction.colors)
                 small.overlay(np.asarray(picture.array[::step, ::step])).save(draft, quality=QUALITY)
         georeference = georeference_of(paths.image)
         if georeference is None and not find_spec("rasterio") and is_georeferenced(paths.image):
@@ -229,7 +229,7 @@ class _Run:
             if georeference is None:
                 prediction.picture().save(draft)
             else:
-                write_georeferenced(draft, prediction.mask, prediction.colours, georeference, paths.image)
+                write_georeferenced(draft, prediction.mask, prediction.colors, georeference, paths.image)
         self.masks[paths.image] = target
         self._progress(paths.image, 1.0)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zoo.data.class_colors import Colour
+from zoo.data.class_colors import Color
 from zoo.data.formats.files import TIFF
 from zoo.data.formats.pillow_limits import filter_warnings
 from zoo.data.formats.tiff import open_raster
@@ -73,7 +73,7 @@ def is_georeferenced(path: Path) -> bool:
 
 
 def write_georeferenced(
-    path: Path, mask: np.ndarray, colours: tuple[Colour, ...], georeference: Georeference, image: Path
+    path: Path, mask: np.ndarray, colors: tuple[Color, ...], georeference: Georeference, image: Path
 ) -> None:
     """Write a mask (H, W) as a GeoTIFF with a palette, compressed without loss.
 
@@ -92,7 +92,7 @@ def write_georeferenced(
     if mask.dtype == np.uint8:
         facts["photometric"] = "palette"
     missing = mask.dtype.type(np.iinfo(mask.dtype).max)
-    has_gaps = georeference.has_gaps and len(colours) <= missing
+    has_gaps = georeference.has_gaps and len(colors) <= missing
     if has_gaps:
         facts["nodata"] = int(missing)
     try:
@@ -114,7 +114,7 @@ def write_georeferenced(
             ) as file,
         ):
             if mask.dtype == np.uint8:  # before the pixels, which fix the header
-                file.write_colormap(1, {index: (*colour, 255) for index, colour in enumerate(colours)})
+                file.write_colormap(1, {index: (*color, 255) for index, color in enumerate(colors)})
             for top in range(0, height, ROWS):
                 rows = mask[top : top + ROWS]
                 window = Window(0, top, width, len(rows))

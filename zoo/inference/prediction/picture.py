@@ -21,7 +21,7 @@ __all__ = ["ImageLike", "Picture", "open_picture"]
 ImageLike: TypeAlias = str | PathLike[str] | np.ndarray | Image.Image | Tensor
 
 LUMA = (0.299, 0.587, 0.114)
-"""Of red, green and blue in grey (ITU-R BT.601), as in Pillow's mode "L"."""
+"""Of red, green and blue in gray (ITU-R BT.601), as in Pillow's mode "L"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,7 +63,7 @@ class Picture:
 def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) -> Picture:
     """Return an image for a model of so many channels.
 
-    Grey is repeated for three channels and colours are brought to grey for one; opacity is left out. Anything else is
+    Gray is repeated for three channels and colors are brought to gray for one; opacity is left out. Anything else is
     refused.
 
     Args:
@@ -81,8 +81,8 @@ def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) 
         raise DataError(f"{_describe(image)}: an image is (H, W) or (H, W, channels); found the shape {array.shape}")
     channels = array.shape[-1]
     has_alpha = may_be_opacity and channels in (2, 4) and channels != in_channels
-    colours = channels - has_alpha
-    if colours != in_channels and (colours, in_channels) not in ((1, 3), (3, 1)):
+    colors = channels - has_alpha
+    if colors != in_channels and (colors, in_channels) not in ((1, 3), (3, 1)):
         raise DataError(
             f"{_describe(image)}: {channels} channels, and the model takes {in_channels}. Give images like its training images."
         )

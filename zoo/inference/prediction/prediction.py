@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.class_colors import Colour, class_colours
+from zoo.data.class_colors import Color, class_colors
 from zoo.data.masks.drawing import overlay_mask, to_rgb
 from zoo.errors import OptionError
 from zoo.model.model import SegmentationModel
@@ -30,30 +30,30 @@ class Prediction:
             probability is a half or more.
         probabilities: (classes, H, W), of each pixel's classes; None where they were not asked for.
         classes: the names of the mask's values.
-        colours: one for each.
+        colors: one for each.
     """
 
     mask: np.ndarray
     probabilities: np.ndarray | None = None
     classes: tuple[str, ...] = field(repr=False)
-    colours: tuple[Colour, ...] = field(repr=False)
+    colors: tuple[Color, ...] = field(repr=False)
 
     def picture(self) -> Image.Image:
-        """Return the mask as an image with a palette: its pixels are class indexes, shown in the classes' colours.
+        """Return the mask as an image with a palette: its pixels are class indexes, shown in the classes' colors.
 
-        With more than 256 classes it is 16-bit grey.
+        With more than 256 classes it is 16-bit gray.
         """
         height, width = self.mask.shape
-        if len(self.colours) > PALETTE:
+        if len(self.colors) > PALETTE:
             return Image.fromarray(self.mask.astype(np.uint16, copy=False))
         indexes = np.ascontiguousarray(self.mask, dtype=np.uint8)  # it may have been written to an array of another type
         image = Image.frombuffer("P", (width, height), indexes, "raw", "P", 0, 1)
-        image.putpalette([part for colour in self.colours for part in colour])
+        image.putpalette([part for color in self.colors for part in color])
         return image
 
     def overlay(self, image: np.ndarray) -> Image.Image:
         """Return an image, (H, W) or (H, W, channels), with the mask drawn over it; class 0 is left as it is if it is black."""
-        table = np.array(self.colours, dtype=np.float32)
+        table = np.array(self.colors, dtype=np.float32)
         return Image.fromarray(overlay_mask(to_rgb(image), table[self.mask]).astype(np.uint8))
 
 
@@ -91,10 +91,10 @@ def check_array(name: str, array: np.ndarray | None, shape: tuple[int, ...], lea
         )
 
 
-def mask_values(model: SegmentationModel) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    """Return the names and the colours of a mask's values."""
+def mask_values(model: SegmentationModel) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Return the names and the colors of a mask's values."""
     count = model.pairing.classes
     names = model.class_names or tuple(f"class {index}" for index in range(count))
     if count == 1:
-        return ("background", *names), class_colours(2) if not model.colours else ((0, 0, 0), *model.colours)
-    return names, model.colours or class_colours(count)
+        return ("background", *names), class_colors(2) if not model.colors else ((0, 0, 0), *model.colors)
+    return names, model.colors or class_colors(count)

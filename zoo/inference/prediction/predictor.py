@@ -21,7 +21,7 @@ from zoo.inference.prediction.picture import ImageLike, Picture, open_picture
 from zoo.inference.prediction.prediction import Canvas, Prediction, check_array, mask_values
 from zoo.inference.prediction.tiles import Axis, TileLike, tile_sides
 from zoo.inference.runtimes import PRECISIONS, autocast
-from zoo.model.layers.normalization import Normalisation
+from zoo.model.layers.normalization import Normalization
 from zoo.model.model import SegmentationModel
 from zoo.pairing.pairing import Pairing
 
@@ -48,7 +48,7 @@ class Predictor:
     Attributes:
         model: what predicts, in evaluation mode.
         classes: the names of a mask's values. A model with one class has two: the rest, and that one.
-        colours: one for each.
+        colors: one for each.
 
     Example:
         >>> predictor = zoo.Predictor("model/", flips="horizontal")
@@ -78,7 +78,7 @@ class Predictor:
             tile: the side of a tile in pixels, a multiple of the encoder's coarsest stride; None never makes tiles, and "auto"
                 makes some of about 1024 pixels for images of more than 2048x2048. An encoder that is made for one size has
                 tiles of that size, for whatever is larger; None has the model resize it.
-            overlap: of neighbouring tiles, in pixels, at most half of one; None for a fourth. No seam is left where a
+            overlap: of neighboring tiles, in pixels, at most half of one; None for a fourth. No seam is left where a
                 fourth of it is at least what an output pixel sees to each side.
             batch: tiles, or images of one size, that are put through the model together.
             flips: "horizontal" averages over an image and its mirror image, "all" over all four flips (test-time augmentation).
@@ -119,14 +119,14 @@ class Predictor:
                 "several; a Predictor gives each pixel one class. Apply the sigmoid to the model's logits yourself, or set "
                 "model.has_one_class_per_pixel = True if its classes exclude each other."
             )
-        self._normalise = Normalisation(original.preprocessing).to(self._device)
+        self._normalize = Normalization(original.preprocessing).to(self._device)
         self._flips = _FLIPS[flips]
         self._batch = batch
         self._precision = precision
         self._multiple = 1 if original.plan.sizes.sizes.fixed else original.plan.sizes.sizes.multiple
         self._tile, self._overlap = tile_sides(original.plan.sizes.sizes, tile, overlap)
         self._is_asked = tile not in ("auto", None)
-        self.classes, self.colours = mask_values(original)
+        self.classes, self.colors = mask_values(original)
 
     @property
     def batch(self) -> int:
@@ -166,7 +166,7 @@ class Predictor:
 
         Args:
             image: a file's path, an array (H, W) or (H, W, channels) of whole numbers or floats in 0 to 1, Pillow's image, or a
-                float tensor (channels, H, W) in 0 to 1. Grey is repeated for a model of three channels, opacity left out.
+                float tensor (channels, H, W) in 0 to 1. Gray is repeated for a model of three channels, opacity left out.
             probabilities: True keeps them, (classes, H, W) in float32; an array, perhaps mapped from a file, is written to.
             mask: an array (H, W) to write the mask to, perhaps mapped from a file (`numpy.lib.format.open_memmap`).
             any_size: read a file of more pixels than Pillow opens unasked.
@@ -242,11 +242,11 @@ class Predictor:
         return Canvas(mask=np.empty(size, dtype=self.mask_type) if mask is None else mask, probabilities=kept)
 
     def _make_prediction(self, canvas: Canvas) -> Prediction:
-        return Prediction(mask=canvas.mask, probabilities=canvas.probabilities, classes=self.classes, colours=self.colours)
+        return Prediction(mask=canvas.mask, probabilities=canvas.probabilities, classes=self.classes, colors=self.colors)
 
     def _normalized_window(self, picture: Picture, top: int, left: int, size: tuple[int, int]) -> Tensor:
         """Return a window as the model takes it; beyond the image it is 0, as where the model pads."""
-        pixels: Tensor = self._normalise(picture.window(top, left, *size, self._device)[None])[0]
+        pixels: Tensor = self._normalize(picture.window(top, left, *size, self._device)[None])[0]
         missing = (size[0] - pixels.shape[1], size[1] - pixels.shape[2])
         return torch.nn.functional.pad(pixels, (0, missing[1], 0, missing[0])) if any(missing) else pixels
 

@@ -16,7 +16,7 @@ TileLike: TypeAlias = int | Literal["auto"] | None
 TILE = 1024
 """The side of a tile, unasked."""
 OVERLAP = 4
-"""A fourth of a tile, at least, is its neighbour's as well."""
+"""A fourth of a tile, at least, is its neighbor's as well."""
 LEFT_OUT = 4
 """A fourth of an overlap, at each tile's edge, counts for nothing: there an encoder sees the edge and not the image."""
 
@@ -57,7 +57,7 @@ class Axis:
     Attributes:
         length: of the image, in pixels.
         tile: of a tile, a multiple of `multiple`.
-        overlap: of two neighbours, at least, up to half of a tile; less where tiles are hardly larger than `multiple`.
+        overlap: of two neighbors, at least, up to half of a tile; less where tiles are hardly larger than `multiple`.
         multiple: of the encoder's strides.
     """
 

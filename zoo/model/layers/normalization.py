@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from zoo.registry.specs import Preprocessing
 
-__all__ = ["Normalisation"]
+__all__ = ["Normalization"]
 
 
-class Normalisation(nn.Module):
+class Normalization(nn.Module):
     """Scales images (N, channels, H, W) in 0 to 1 to a value range, subtracts the mean and divides by the deviation."""
 
     scale: Tensor
@@ -24,5 +24,5 @@ class Normalisation(nn.Module):
         self.register_buffer("offset", (low - mean) / std, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the normalised images."""
+        """Return the normalized images."""
         return image * self.scale + self.offset

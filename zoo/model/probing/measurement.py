@@ -38,7 +38,7 @@ __all__ = [
 
 META_SIZES = (((512, 768), (1024, 1536)), ((448, 672), (896, 1568)))
 REAL_SIZES = (((64, 96), (128, 224)), ((224, 448), (448, 672)))
-BATCH = 2  # train-mode batch normalisation needs two values a channel
+BATCH = 2  # train-mode batch normalization needs two values a channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ def zoo_encoders():
         pyramid=MAPS,
         options=(),
         source="the tests of segmentation-zoo",
-        licence="MIT",
+        license="MIT",
     )
 
 
@@ -27,5 +27,5 @@ def zoo_decoders():
         needs=zoo.Needs(min_levels=2),
         options=(zoo.plugin.Option(name="width", default=16, summary="channels of every map"),),
         source="the tests of segmentation-zoo",
-        licence="MIT",
+        license="MIT",
     )
