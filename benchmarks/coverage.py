@@ -1,16 +1,20 @@
-"""Builds and runs every timm architecture with many decoders, and smp's own models beside them; writes a CSV file.
+"""Build and run every timm architecture with many decoders, and smp's own models for comparison. Write a CSV file.
 
     python benchmarks/coverage.py                        # all of timm with the three U-Nets: about an hour on two cores
-    python benchmarks/coverage.py --decoders smp         # all of timm with smp's twelve decoders, likewise
-    python benchmarks/coverage.py --encoders 'convnext*' # some of it
+    python benchmarks/coverage.py --decoders smp         # all of timm with smp's twelve decoders: about as long
+    python benchmarks/coverage.py --encoders 'convnext*' # some architectures
 
-Each pairing is built on the meta device (shapes without numbers; with real tensors, in a process of its own, where an
-architecture asks for numbers) and run at the architecture's own size and at 225x301, built with `image_size=(225, 301)`.
-Passed is what gives one logit map of just the image's size. An architecture is made once for all decoders that want the same
-maps of it. smp's models are built and run on meta as well, at the architecture's own size rounded up to a multiple of 32, and
-at 225x301: smp.Unet with every architecture; with `--decoders smp` all twelve with the first architecture of each family, and
-only these at 225x301. An interrupted run goes on where it stopped (rows are kept in results/ as they come); other versions or
-another code of zoo are measured anew.
+Each pairing is built on the meta device, which computes shapes without values. An architecture that requires values is built
+with real tensors, in a process of its own. Each pairing runs at the architecture's own size and at 225x301, built with
+`image_size=(225, 301)`. It passes if it returns one logit map of the image's size. Decoders that use the same feature maps
+share one build of an architecture.
+
+smp's models are also built and run on the meta device, at the architecture's own size rounded up to a multiple of 32, and at
+225x301: smp.Unet with every architecture. With `--decoders smp`, all twelve run with the first architecture of each family, and
+only these run at 225x301.
+
+An interrupted run continues where it stopped: rows are saved in results/ as they are measured. Rows of other versions, or of
+other code of zoo, are measured again.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Run every encoder of timm and smp with a decoder on real tensors: `python benchmarks/coverage_real.py`.
 
-Meta tensors prove shapes, not that a model runs: on the meta device an index is never out of bounds. Here each pairing is built
-with random weights and predicts random images of two sizes that are not its own, made for them by `image_size` where an
-architecture takes one size only. A pairing passes if its logits have the image's size and are finite. Each architecture has a
-process of its own, with at most so much memory; one that needs more is a row that says so.
+Meta tensors prove shapes, not that a model runs: on the meta device an index is never out of bounds. Here each pairing is
+built with random weights and predicts random images of two sizes other than its own. An architecture that takes only one size
+is built for each of them with `image_size`. A pairing passes if its logits have the image's size and are finite. Each
+architecture runs in a process of its own with a memory limit; a row reports an architecture that needs more.
 
-    python benchmarks/coverage_real.py                             # all of both: hours on two cores; an interrupted run goes on
-    python benchmarks/coverage_real.py --encoders 'timm:mvitv2*'   # some of it
+    python benchmarks/coverage_real.py                             # all encoders: hours on two cores; continues if interrupted
+    python benchmarks/coverage_real.py --encoders 'timm:mvitv2*'   # some encoders
     python benchmarks/coverage_real.py --first-of-family           # one architecture of each family
 """
 

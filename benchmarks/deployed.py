@@ -1,9 +1,9 @@
-"""Whether `zoo.deploy` gives the same on every decoder with encoders of ten families: `python benchmarks/deployed.py`.
+"""Check that `zoo.deploy` preserves the output of every decoder with ten encoder families: `python benchmarks/deployed.py`.
 
-Each pairing has random weights, and norms that have seen something. It is deployed for eager PyTorch on an example of 64x96 and
-compared with the model there, at 65x97 and at 127x64 (an encoder of a fixed size at that one alone); the table gives the
-largest relative error, max|a - b| / max|b|. Exit status 1 where one is above 1e-4, is run by the model itself, or was not
-read as a graph at all.
+Each pairing has random weights, and norms with non-trivial statistics. It is deployed for eager PyTorch on an example of 64x96,
+and compared with the model at that size, at 65x97 and at 127x64 (an encoder of a fixed size at that size only). The table shows
+the largest relative error, max|a - b| / max|b|. The exit status is 1 if an error is above 1e-4, if the model itself had to run
+in place of the program, or if the model could not be read as a graph.
 """
 
 from __future__ import annotations

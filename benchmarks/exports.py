@@ -1,9 +1,9 @@
-"""What `zoo export` makes of encoders of many kinds and of every decoder: `python benchmarks/exports.py --output FILE`.
+"""Export encoders of many kinds and every decoder, and check the files: `python benchmarks/exports.py --output FILE`.
 
-Each pairing has random weights, and norms that have seen something. It is exported for any batch, height and width, which
-falls back to one size where that cannot be had, and the written file is run by ONNX Runtime or PyTorch. A cell gives the
-largest relative error, max|a - b| / max|b|, over the shapes that it was tried with, and the seconds that all took; what takes
-one size says so, and why. Exit status 1 where a pairing cannot be exported at all.
+Each pairing has random weights, and norms with non-trivial statistics. `zoo export` exports it for any batch, height and width,
+or for one size if that is not possible. ONNX Runtime or PyTorch then runs the file. A cell shows the largest relative error,
+max|a - b| / max|b|, over the shapes that were tried, and the seconds for all of them. A model that takes only one size is
+marked, with the reason. The exit status is 1 if a pairing cannot be exported at all.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What `benchmarks/gpu.sh` measures: parts in order of worth, each with a time limit, kept step by step in one folder.
+"""Run the parts of `benchmarks/gpu.sh`: most important first, each with a time limit, saved step by step in one folder.
 
-A step is one process. Its outcome is written to `parts.json` as soon as it is there, and benchmark runs go on from the store in
-the same folder, so that a second call with the folder of the first does nothing twice. What is printed after each part says how
-long it took and what is left.
+A step is one process. Its outcome is written to `parts.json` as soon as it ends. Benchmark runs continue from the store in the
+same folder, so a second call with that folder repeats nothing. After each part, the script prints how long it took and how much
+time is left.
 """
 
 from __future__ import annotations

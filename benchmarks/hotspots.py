@@ -1,9 +1,11 @@
-"""Where a model's time goes on the CPU, operation by operation: `python benchmarks/hotspots.py`.
+"""Measure where a model's time goes on the CPU, operation by operation: `python benchmarks/hotspots.py`.
 
-In inference the graph that `zoo.deploy` runs in PyTorch is run node by node, each one timed. In training a step (forward, loss,
-backward, AdamW) is run under PyTorch's profiler, and operations are added up by kind. Figures are of the median run. Beside
-the convolutions' rate stands that of the fastest kernel that `zoo bench` knows (matrix products and large 3x3 convolutions),
-measured in the same process: what all convolutions would take at that rate is what no arrangement of them goes below.
+For inference, runs the graph of `zoo.deploy` node by node in PyTorch and times each node. For training, runs a step (forward,
+loss, backward, AdamW) under PyTorch's profiler and adds up the operations by kind. Figures are of the median run.
+
+The rate of the convolutions is compared with the fastest kernel that `zoo bench` knows (matrix products and large 3x3
+convolutions), measured in the same process. The time of all convolutions at that rate is a lower bound for any arrangement of
+them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How often the table's intervals hold the true median, for samples whose median is known: `python benchmarks/intervals.py`.
+"""Measure how often the table's intervals contain a known true median, on random samples: `python benchmarks/intervals.py`.
 
-The distributions are shapes that timings have: a floor with a long tail, two modes, a normal spread. Beside the bootstrap
-(`zoo.common.statistics`) stands the interval between two order statistics, whose level follows from the binomial
-distribution without any assumption (Conover 1999, Practical Nonparametric Statistics, 3.2). Nothing is timed here.
+The distributions have shapes that timings have: a floor with a long tail, two modes, a normal spread. The bootstrap
+(`zoo.common.statistics`) is compared with the interval between two order statistics, whose level follows from the binomial
+distribution without any assumption (Conover 1999, Practical Nonparametric Statistics, 3.2). This script times nothing.
 """
 
 from __future__ import annotations

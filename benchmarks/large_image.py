@@ -1,10 +1,10 @@
-"""A 20,000 x 20,000 image predicted in tiles: its memory, and whether tiles leave a seam. `python benchmarks/large_image.py`.
+"""Predict a 20,000 x 20,000 image in tiles; measure the memory, and look for seams. `python benchmarks/large_image.py`.
 
-First four pairings are trained shortly on textures, and a 1,024 x 1,024 crop is predicted whole and in tiles by each: the share
-of pixels that get the same class, and the largest difference of a probability, both away from the border. Then the first
-pairing predicts the whole image in a process of its own, and the peak memory of that process is read.
+First trains four pairings briefly on textures. Each predicts a 1,024 x 1,024 crop whole and in tiles. The script reports the
+share of pixels that get the same class, and the largest difference of a probability, both away from the border. Then the first
+pairing predicts the whole image in a process of its own, and the script reads the peak memory of that process.
 
-Needs `pip install "segmentation-zoo[train,tasks,tiff]"` and 2 GB of disk; `--side 4000` is a quick try.
+Requires `pip install ".[train,tasks,tiff]"` and 2 GB of disk; `--side 4000` is a quick try.
 """
 
 from __future__ import annotations

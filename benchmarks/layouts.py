@@ -1,7 +1,7 @@
-"""What channels-last images give on this processor, pairing by pairing: `python benchmarks/layouts.py`.
+"""Measure the effect of channels-last images on this processor, by pairing: `python benchmarks/layouts.py`.
 
-A ratio is the time with a contiguous image over that with the same image channels-last, called by turns, above 1 where
-channels-last is faster, with its 95 % interval.
+A ratio is the time with a contiguous image divided by the time with the same image in channels-last, with its 95 % interval.
+Above 1, channels-last is faster. The calls alternate.
 """
 
 from __future__ import annotations

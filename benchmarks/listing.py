@@ -1,7 +1,7 @@
-"""How much processor time `zoo list decoders` takes, without and with many foreign plugins installed.
+"""Measure the processor time of `zoo list decoders`, with and without many third-party plugins.
 
-Makes two environments in a temporary folder that see this one's packages, installs small plugins into one of them, and runs the
-command in each by turns. The figure is user and system time of the child process, the best of all rounds.
+Makes two environments in a temporary folder that see the packages of this one, installs small plugins into one of them, and
+runs the command in each in turn. The figure is user and system time of the child process, the best of all rounds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The low-resolution form of `zoo.plugin.UpsampledConv2d` against the plain one, block by block: `python benchmarks/lowres.py`.
+"""Compare the low-resolution form of `zoo.plugin.UpsampledConv2d` with the plain one, by block: `python benchmarks/lowres.py`.
 
-The blocks are those of smp.Unet("resnet18"). Both forms have the same weights, their outputs are compared before they are
-timed, and each round runs both, in an order that changes, so that what slows the machine hits both alike. A ratio is the
-plain form's time over the low-resolution form's, above 1 where the latter is faster, with its 95 % interval.
+The blocks are those of smp.Unet("resnet18"). Both forms have the same weights, and their outputs are compared before they are
+timed. Each round runs both, in an order that changes, so disturbances of the machine affect both alike. A ratio is the plain
+form's time divided by the low-resolution form's, with its 95 % interval. Above 1, the low-resolution form is faster.
 """
 
 from __future__ import annotations

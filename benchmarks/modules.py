@@ -1,18 +1,18 @@
-"""Build a U-Net on the models of other libraries, taken as plain modules: `python benchmarks/modules.py`.
+"""Build a U-Net on the models of other libraries, used as plain modules: `python benchmarks/modules.py`.
 
-Every classifier of torchvision, the smallest classifier of each of timm's families, every backbone type of transformers in its
-default configuration and the smallest encoder of each of smp's families, all with random weights, go through
-`zoo.build(module, "unet-basic")`. A module works if
+The modules are every classifier of torchvision, the smallest classifier of each of timm's families, every backbone type of
+transformers in its default configuration, and the smallest encoder of each of smp's families. All have random weights and are
+built with `zoo.build(module, "unet-basic")`. A module works if
 
-- the model predicts finite logits for a real image: 225x301, or the size that the module is made for;
-- its encoder has every parameter that the module's last feature map or its tokens depend on. That map is found without zoo: the
-  last output of a submodule with two spatial axes, or with more than one token;
-- its logits depend on every parameter that its encoder has, so that nothing behind the last map is left in it.
+- the model predicts finite logits for a real image: 225x301, or the size that the module requires;
+- its encoder has every parameter that the module's last feature map or its tokens depend on. The script finds that map without
+  zoo: the last output of a submodule with two spatial axes, or with more than one token;
+- its logits depend on every parameter of its encoder, so nothing behind the last map is left in it.
 
-A module that is refused is a row with the error's words; one that breaks any of these rules is a failure.
+If zoo refuses a module, the row shows the error. A module that breaks any of these rules is a failure.
 
-    pip install transformers          # not needed by zoo; without it its rows are left out, and the table says so
-    python benchmarks/modules.py      # an interrupted run goes on
+    pip install transformers          # optional; without it the table leaves out its rows and says so
+    python benchmarks/modules.py      # continues if interrupted
     python benchmarks/modules.py --only torchvision 'timm:vit*'
 """
 

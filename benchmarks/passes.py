@@ -1,8 +1,8 @@
-"""What each pass of `zoo.deploy` gives, pairing by pairing: `python benchmarks/passes.py`.
+"""Measure the effect of each pass of `zoo.deploy`, by pairing: `python benchmarks/passes.py`.
 
-Each model is run as it is built, then in PyTorch (channels-last, with oneDNN's fused convolutions where there are some) after
-none, one, two ... of the passes, by turns; outputs are compared before they are timed. A ratio is the model's own time over
-the row's, above 1 where the row is faster, with its 95 % interval.
+Runs each model as built, and then in PyTorch (channels-last, with oneDNN's fused convolutions if available) after none, one,
+two ... of the passes. The forms run in turn, and their outputs are compared before they are timed. A ratio is the time of the
+model as built divided by the row's, with its 95 % interval. Above 1, the row is faster.
 """
 
 from __future__ import annotations

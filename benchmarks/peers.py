@@ -1,11 +1,14 @@
-"""This project's U-Net against others', the same weights where they can be carried over: `python benchmarks/peers.py`.
+"""Compare zoo's U-Net with other libraries', with the same weights where possible: `python benchmarks/peers.py`.
 
-All ways of one block (mode, batch, size) are run in the same rounds, in an order that changes, so that what slows the machine
-hits all alike. A ratio is `smp.Unet`'s time over the row's, above 1 where the row is faster, with its 95 % interval. Outputs of
-models that have smp's weights are compared before anything is timed; a training step is forward, loss, backward, AdamW,
-and its losses over ten steps are compared. Other people's U-Nets run where they are installed (the extra `peers`), with weights
-of their own. They are as near to smp's as their options go, which the parameters tell: torchseg's is the same network, MONAI's
-has shortcuts without weights in its encoder, and fastai's decoder has six times the parameters.
+All rows of one block (mode, batch, size) run in the same rounds, in an order that changes, so disturbances of the machine
+affect all alike. A ratio is `smp.Unet`'s time divided by the row's, with its 95 % interval. Above 1, the row is faster.
+
+Models with smp's weights are checked before anything is timed: in inference their outputs are compared. In training (forward,
+loss, backward, AdamW) the losses of ten steps are compared.
+
+U-Nets of other libraries run if they are installed (the extra `peers`), with weights of their own. Their options bring them as
+close to smp's as possible, and the parameters show the remaining difference: torchseg's is the same network, MONAI's has
+shortcuts without weights in its encoder, and fastai's decoder has six times the parameters.
 """
 
 from __future__ import annotations

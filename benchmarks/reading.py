@@ -1,8 +1,7 @@
-"""Time what reads the results store, over 2,000 and 20,000 made-up trials: `python benchmarks/reading.py`.
+"""Time the commands that read the results store, on 2,000 and 20,000 synthetic trials: `python benchmarks/reading.py`.
 
-Each store has 20 rounds in groups of eight trials, the baseline and its control. Each command is a process of its own; the two
-stores take turns. Prints the CPU seconds of each command, the median of the turns, and how many times as long the larger store
-takes.
+Each store has 20 rounds in groups of eight trials, the baseline and its control. Each command is a process of its own, and the
+two stores alternate. Prints the median CPU seconds of each command, and how many times as long the larger store takes.
 """
 
 from __future__ import annotations

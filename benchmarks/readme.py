@@ -1,8 +1,8 @@
-"""Put the measured tables into the README and the docs: `python benchmarks/readme.py`, once `benchmarks/results/` has changed.
+"""Put the measured tables into the README and the docs: `python benchmarks/readme.py`, after `benchmarks/results/` changes.
 
-Between `<!-- table: PATH -->` and `<!-- /table -->` go the titles and rows of that file, without the notes below them. Between
-`<!-- summary -->` and `<!-- /summary -->` go four rows with the speed of resnet18-cpu.json and the mIoU of quality-cpu.json.
-Where there is no such file, the place stays empty.
+Between `<!-- table: PATH -->` and `<!-- /table -->` it inserts the titles and rows of that file, without the notes below them.
+Between `<!-- summary -->` and `<!-- /summary -->` it inserts four rows with the speed from resnet18-cpu.json and the mIoU from
+quality-cpu.json. If the file does not exist, nothing is inserted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Call every function that the benchmark uses on an accelerator once: `python benchmarks/smoke.py`.
 
-Each check prints its outcome when it is done. One that raises prints its traceback, and the others go on; the exit status is 1
-if any did. On the CPU, checks of what only an accelerator has say so.
+Each check prints its outcome when it is done. If a check raises, the script prints the traceback and continues with the others;
+the exit status is then 1. On the CPU, a check that requires an accelerator says so.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What start-up costs in processor time, this project's beside smp's: `python benchmarks/startup.py`.
+"""Measure the processor time of start-up, for zoo and for smp: `python benchmarks/startup.py`.
 
-Each round starts every fresh process once, in an order that changes; a figure is the child's user and system time, less that
-of a bare Python in the same round. Then the same two U-Nets are built by turns in this process. A ratio is smp's time over this
-project's, above 1 where this project is faster. Medians with 95 % intervals; peaks are read from /proc, so this is for Linux.
+Each round starts every process once, in an order that changes. A figure is the user and system time of the child process minus
+that of a bare Python in the same round. Then this process builds the same two U-Nets in turn. A ratio is smp's time divided by
+zoo's: above 1, zoo is faster. Figures are medians with 95 % intervals. Peaks are read from /proc, so this requires Linux.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""How far a model and its deployed program are from float32 in TF32: `python benchmarks/tf32.py`.
+"""Measure how far a model and its deployed program are from float32 in TF32: `python benchmarks/tf32.py`.
 
-A CUDA device rounds what its convolutions multiply to TF32 (10 bits after the leading one) unless it is told otherwise. So do
-the columns named "emulated", on any device: they round input and weights of every convolution, and compute in float32. On a
-GPU the columns beside them are what the device itself gives. Where the two agree, the device computes every convolution in
-TF32; where the device's are much smaller, its library chose float32 kernels for some of them at that size.
+By default, a CUDA device rounds the inputs of its convolutions to TF32 (10 bits after the leading one). The columns named
+"emulated" do the same on any device: they round input and weights of every convolution, and compute in float32. On a GPU,
+the columns next to them show the device's own errors. If the two agree, the device computes every convolution in TF32. If the
+device's are much smaller, its library chose float32 kernels for some of them at that size.
 
-Errors are max|a - b| / max|b| to the model's output in float64. `zoo.deploy` runs the model itself, and not the program, where
-the program's error is more than `zoo.inference.reference.ROUNDINGS` times the model's.
+Errors are max|a - b| / max|b|, compared with the model's output in float64. `zoo.deploy` runs the model itself, and not the
+program, if the program's error is more than `zoo.inference.reference.ROUNDINGS` times the model's.
 """
 
 from __future__ import annotations

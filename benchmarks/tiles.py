@@ -1,10 +1,10 @@
-"""A large image predicted in tiles by `zoo.Predictor` and by MONAI's sliding window: `python benchmarks/tiles.py`.
+"""Compare `zoo.Predictor` with MONAI's sliding window on a large image in tiles: `python benchmarks/tiles.py`.
 
-The same model, tiles, overlap and batch, from an array of bytes to an array of class indexes. All ways are run in the same
-rounds, in an order that changes; a ratio is the first row's time over the row's, above 1 where the row is faster, with its 95 %
-interval. The memory is what a process of its own needs beyond what it had after the prediction of one tile.
+Both use the same model, tiles, overlap and batch, from an array of bytes to an array of class indexes. All rows run in the
+same rounds, in an order that changes. A ratio is the first row's time divided by the row's, with its 95 % interval: above 1,
+the row is faster. The memory is how much a separate process needs in addition to its memory after the prediction of one tile.
 
-Needs `pip install monai`.
+Requires `pip install monai`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Whether the benchmark's own verdicts hold, where the truth is known: `python benchmarks/trust.py`.
+"""Check the benchmark's own verdicts where the truth is known: `python benchmarks/trust.py`.
 
-1. The same pairing under two names (`configs/aa.yaml`), many times: how often it is a tie.
-2. A model that runs its whole forward pass twice, on a quiet machine and beside a busy process: its ratio is 2.
+1. The same pairing under two names (`configs/aa.yaml`), many times: how often the result is a tie.
+2. A model that runs its whole forward pass twice, on a quiet machine and next to a busy process: the true ratio is 2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How these scripts measure one thing beside another: by turns, in rounds whose order changes, so that drift hits all alike."""
+"""Measure alternatives in turn, in rounds whose order changes, so that drift affects all alike."""
 
 from __future__ import annotations
 

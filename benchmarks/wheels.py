@@ -1,7 +1,7 @@
-"""Fetch what `benchmarks/gpu.sh` needs beside torch and torchvision, as wheels for another machine's Python.
+"""Fetch the wheels that `benchmarks/gpu.sh` needs in addition to torch and torchvision, for another machine's Python.
 
-`make wheels PYTHON_VERSION=3.12` runs it; the folder is then copied to the machine without a network. What the project itself
-needs comes first, then what each part of the measuring needs, in order of worth, as long as the folder stays under its limit.
+`make wheels PYTHON_VERSION=3.12` runs it. Copy the folder to the machine without a network. The wheels of the project itself
+come first, then those of each part, the most important part first, as long as the folder stays under its limit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Build a model, train it for two steps and run a tiny benchmark: what every platform must be able to do.
+"""Build a model, train it for two steps and run a tiny benchmark: the minimum that every platform must support.
 
 pip install ".[train,tasks]"
 python scripts/smoke.py

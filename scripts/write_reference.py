@@ -1,6 +1,6 @@
-"""Write the reference pages that follow from the code: `python scripts/write_reference.py`, as `make docs` does.
+"""Write the reference pages that are generated from the code: `python scripts/write_reference.py`, as in `make docs`.
 
-typer writes the page of the command line. The page of YAML's keys is made from the same models that read the files.
+typer writes the page of the command line. The page of YAML keys is made from the models that read the files.
 """
 
 from __future__ import annotations
