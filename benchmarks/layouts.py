@@ -44,7 +44,7 @@ def ratio(encoder: str, decoder: str, mode: str, batch: int, size: int, rounds: 
     step = partial(train if mode == "training" else predict, model)
     images = (plain, plain.contiguous(memory_format=torch.channels_last))
     contiguous, last = seconds_by_turns([partial(step, image) for image in images], rounds)
-    return estimate_ratio(contiguous, last).told(digits=2)
+    return estimate_ratio(contiguous, last).format(digits=2)
 
 
 def predict(model: nn.Module, image: Tensor) -> None:

@@ -57,7 +57,7 @@ def main() -> None:
             reference = reference_of(model, image, 1e-4)
             programs = [original_program(model), *(checked_program(model, image, reference, way) for way in ways)]
             seconds = seconds_by_turns([partial(program, image) for program in programs], asked.rounds, device)
-            ratios = [estimate_ratio(seconds[0], each).told(digits=2) for each in seconds[1:]]
+            ratios = [estimate_ratio(seconds[0], each).format(digits=2) for each in seconds[1:]]
             columns.append([f"{1e3 * sorted(seconds[0])[len(seconds[0]) // 2]:.1f} ms", *ratios])
         for heading, *cells in zip(["as it is built", *headings], *columns, strict=True):
             lines.append(table_row((heading, *cells)))

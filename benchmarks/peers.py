@@ -182,7 +182,7 @@ def deployed_ways(
         yield f"{name}, {precision}: {tried.refused}"
     else:
         better = "the model itself" if chosen.runtime == ORIGINAL else chosen.precision
-        yield f"{name}, {precision}: {tried.speed.told(digits=2)} times as fast as the model itself; {better} is faster"
+        yield f"{name}, {precision}: {tried.speed.format(digits=2)} times as fast as the model itself; {better} is faster"
 
 
 def training_ways(batch: int, size: int, device: torch.device) -> Iterator[Way | str]:
@@ -248,7 +248,7 @@ def table(ways: Sequence[Way], seconds: Sequence[Sequence[float]], error: str) -
     """Return the block's table as Markdown."""
     lines = [f"| way | ms | times as fast as smp | {error} | parameters |", "| --- | ---: | ---: | ---: | ---: |"]
     for way, each in zip(ways, seconds, strict=True):
-        told = "1" if way is ways[0] else estimate_ratio(seconds[0], each).told(digits=2)
+        told = "1" if way is ways[0] else estimate_ratio(seconds[0], each).format(digits=2)
         away = "" if way.error is None else f"{way.error:.0e}"
         lines.append(f"| {way.name} | {1e3 * sorted(each)[len(each) // 2]:.3g} | {told} | {away} | {way.num_parameters:,} |")
     return lines

@@ -68,7 +68,11 @@ def process_lines(times: Mapping[str, list[float]], peaks: Mapping[str, list[flo
     yield "| --- | ---: | ---: |"
     for name, figures in times.items():
         beyond = [figure - bare for figure, bare in zip(figures, times[BARE], strict=True)]
-        told = f"({estimate_median(figures).told(digits=1)} in all)" if name == BARE else estimate_median(beyond).told(digits=1)
+        told = (
+            f"({estimate_median(figures).format(digits=1)} in all)"
+            if name == BARE
+            else estimate_median(beyond).format(digits=1)
+        )
         yield table_row((f"`{name}`", told, f"{statistics.median(peaks[name]):.0f}"))
 
 
@@ -77,8 +81,8 @@ def build_lines(fresh: Mapping[str, list[float]], warm: Mapping[str, list[float]
     yield "| U-Net on a ResNet18 | zoo ms | smp ms | smp / zoo |"
     yield "| --- | ---: | ---: | ---: |"
     for name, figures in (("built in a fresh process, imports included", fresh), ("built once more", warm)):
-        each = [estimate_median(figures[code]).told(digits=1) for code in (OURS, THEIRS)]
-        yield table_row((name, *each, estimate_ratio(figures[THEIRS], figures[OURS]).told(digits=2)))
+        each = [estimate_median(figures[code]).format(digits=1) for code in (OURS, THEIRS)]
+        yield table_row((name, *each, estimate_ratio(figures[THEIRS], figures[OURS]).format(digits=2)))
 
 
 def main() -> None:

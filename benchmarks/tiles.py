@@ -154,7 +154,7 @@ def main() -> None:
     tell(table_row(["---", *(["---:"] * (len(headings) - 1))]))
     for (name, run), each in zip(found, seconds, strict=True):
         resident, allocated = memory_of(asked, name)
-        ratio = "1" if each is seconds[0] else estimate_ratio(seconds[0], each).told(digits=2)
+        ratio = "1" if each is seconds[0] else estimate_ratio(seconds[0], each).format(digits=2)
         memory = [f"{resident / 2**20:.0f}", "" if allocated is None else f"{allocated / 2**20:.0f}"]
         tell(table_row([name, f"{np.median(each):.3g}", ratio, *memory, f"{np.mean(run(image) == expected):.2%}"]))
     if asked.output:

@@ -73,7 +73,7 @@ def main() -> None:
             ties += ratio.is_tie
             checks += not table.checks[0].is_off
             ratios.append(ratio)
-            print(f"A/A {number + 1}: {ratio.told()} {'tie' if ratio.is_tie else 'NO TIE'}", flush=True)
+            print(f"A/A {number + 1}: {ratio.format()} {'tie' if ratio.is_tie else 'NO TIE'}", flush=True)
         held = sum(ratio.low <= 1 <= ratio.high for ratio in ratios)
         worst = max(abs(ratio.median - 1) for ratio in ratios)
         lines += [
@@ -87,7 +87,7 @@ def main() -> None:
                 table = zoo.bench(twice, store=store)
             row = next(row for row in table.rows if row.name == "twice")
             beside = {0: "nothing else running", 1: "a busy second process", 2: "two busy processes"}[others]
-            clock, busy = row.ratio.told(), row.busy_ratio.told()
+            clock, busy = row.ratio.format(), row.busy_ratio.format()
             lines.append(
                 f"- A model that runs its forward pass twice, beside {beside}: by the clock {clock} times as long, in CPU time "
                 f"{busy}; flags: {'; '.join(row.flags) or 'none'}."

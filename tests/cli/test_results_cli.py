@@ -94,7 +94,7 @@ def test_no_row_that_meets_the_conditions_is_status_1_and_says_why(cli):
 def test_compare_shows_what_became_slower(cli):
     status, out, err = cli("compare", 1, "nightly")
     assert (status, err) == (0, "")
-    assert "In run 2: 1 slower, 1 can't be told." in out
+    assert "In run 2: 1 slower, 1 tie." in out
     assert any("slower" in line and BASIC in line for line in out.splitlines())
     by_latency = cli("compare", 1, 2, "--by", "latency", "--format", "json")[1]
     assert {trial["verdict"] for trial in json.loads(by_latency)["trials"]} == {"slower"}

@@ -99,7 +99,7 @@ def test_an_adapter_is_shown_with_what_it_adds():
 @pytest.mark.parametrize("policy", SIZE_NOTES)
 def test_what_happens_to_other_image_sizes_is_said(policy):
     text = told("resnet18", "unet-basic", size_policy=policy)
-    assert f"Image size: Where H or W is no multiple of 32, {SIZE_NOTES[policy]}" in text
+    assert f"Image size: Where H or W is not a multiple of 32, {SIZE_NOTES[policy]}" in text
 
 
 def test_what_is_explained_is_what_is_built():

@@ -211,12 +211,12 @@ def test_a_note_offers_an_image_size_only_where_the_encoder_adapts(policy):
 )
 def test_a_note_says_what_a_multiple_costs(policy, text):
     note = plan(stride=32, policy=policy).note
-    assert note == f"Where H or W is no multiple of 32, {text}: up to 31 more rows and columns to compute."
+    assert note == f"Where H or W is not a multiple of 32, {text}: up to 31 more rows and columns to compute."
 
 
 def test_a_note_names_every_rule_that_an_image_is_brought_to():
     note = plan(stride=32, minimum=200, square=True).note
-    assert note.startswith("Where H or W is no multiple of 32 or below 224, or they differ, the image is padded")
+    assert note.startswith("Where H or W is not a multiple of 32 or below 224, or they differ, the image is padded")
 
 
 @pytest.mark.parametrize(("facts", "image", "more"), [({"square": True}, (32, 512), 480), ({"minimum": 256}, (32, 32), 224)])

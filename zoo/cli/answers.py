@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from zoo.common.lent_streams import lend
 from zoo.common.printable import printable
@@ -49,8 +49,33 @@ class _Command(TyperCommand):
                 ) from stop
 
 
+PANELS = {
+    "Pair": ("list", "show", "explain", "negotiate", "matrix"),
+    "Measure": ("bench", "table", "compare", "recommend", "report", "runs", "export-results"),
+    "Train": ("train", "data"),
+    "Use": ("predict", "export"),
+    "Extend": ("new", "plugins", "schema"),
+}
+"""The panels of `zoo --help` and their commands, in order."""
+
+
+class _Group(TyperGroup):
+    """Commands in the order of `PANELS`, in these panels."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        order = [name for names in PANELS.values() for name in names]
+        for panel, names in PANELS.items():
+            for name in names:
+                if name in self.commands:
+                    vars(self.commands[name])["rich_help_panel"] = panel
+        return sorted(super().list_commands(ctx), key=lambda name: order.index(name) if name in order else len(order))
+
+
 class Application(typer.Typer):
     """A Typer whose commands write their answer by `answer` and `show_parts`, and nothing else to standard output."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(cls=_Group, **options)
 
     def command(self, *arguments: Any, **options: Any) -> Callable[[_F], _F]:
         """Add a command as Typer does."""

@@ -17,7 +17,6 @@ app = Application(
     name="zoo",
     help="Pair any image encoder with any segmentation decoder, and measure which pairing is worth using.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -57,7 +57,7 @@ def compare(
     if share is None:
         return
     if slower := comparison.slower_than(share):
-        lines = (f"  {format_trial(each.trial)}, {format_block(each.trial.block)}: {each.quotient.told()}" for each in slower)
+        lines = (f"  {format_trial(each.trial)}, {format_block(each.trial.block)}: {each.quotient.format()}" for each in slower)
         fail("\n".join([f"Slower than --fail-if-slower {fail_if_slower} allows:", *lines]), 1)
     if failing := [each.trial for each in comparison.uncompared if each.outcome == "fails now"]:
         lines = (f"  {format_trial(trial)}, {format_block(trial.block)}" for trial in failing)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SUFFIXES",
+    "DecoderArgument",
+    "EncoderArgument",
     "FormatOption",
     "OutputOption",
     "PluginOption",
@@ -28,6 +30,7 @@ __all__ = [
     "StoreOption",
     "check_writable",
     "choose_format",
+    "complete_id",
     "load_plugins",
     "opened_store",
     "read_table",
@@ -50,8 +53,30 @@ OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Also write the table to this file.", show_default=False)
 ]
 PluginOption = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="A file that registers an encoder or a decoder.", show_default=False)
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file that registers encoders or decoders; may be repeated.", show_default=False),
 ]
+
+
+def _complete_encoder(incomplete: str) -> list[str]:
+    from zoo.registry.registry import list_encoders
+
+    return [id for id in list_encoders() if id.startswith(incomplete)]
+
+
+def _complete_decoder(incomplete: str) -> list[str]:
+    from zoo.registry.registry import list_decoders
+
+    return [id for id in list_decoders() if id.startswith(incomplete)]
+
+
+def complete_id(incomplete: str) -> list[str]:
+    """Return the ids of encoders and decoders that begin like this, for the shell."""
+    return _complete_encoder(incomplete) + _complete_decoder(incomplete)
+
+
+EncoderArgument = Annotated[str, typer.Argument(help="An encoder's id.", show_default=False, autocompletion=_complete_encoder)]
+DecoderArgument = Annotated[str, typer.Argument(help="A decoder's id.", show_default=False, autocompletion=_complete_decoder)]
 
 SUFFIXES: dict[str, Format] = {".txt": "table", ".md": "markdown", ".csv": "csv", ".json": "json"}
 

@@ -10,6 +10,7 @@ import typer
 
 from zoo.cli.answers import answer, show_parts
 from zoo.cli.application import app
+from zoo.cli.console import DecoderArgument, EncoderArgument, PluginOption, load_plugins
 from zoo.errors import OptionError
 from zoo.registry.image_sizes import read_size
 
@@ -20,8 +21,8 @@ __all__: list[str] = []
 
 
 def _make_pairing(
-    encoder: Annotated[str, typer.Argument(help="An encoder's id.", show_default=False)],
-    decoder: Annotated[str, typer.Argument(help="A decoder's id.", show_default=False)],
+    encoder: EncoderArgument,
+    decoder: DecoderArgument,
     levels: Annotated[
         int | None, typer.Option(help="How many strides to use, counted from the finest.", show_default="all")
     ] = None,
@@ -38,9 +39,11 @@ def _make_pairing(
         list[str] | None,
         typer.Option("--decoder-option", metavar="NAME=VALUE", help="An option of the decoder; may be repeated."),
     ] = None,
+    plugin: PluginOption = None,
 ) -> Any:  # a Pairing, which Typer could not resolve
     from zoo.pairing.pairing import Pairing
 
+    load_plugins(plugin)
     options: dict[str, Any] = {
         "levels": levels,
         "image_size": None if image_size is None else read_size(image_size, "--image-size"),

@@ -8,6 +8,7 @@ import typer
 
 from zoo.cli.answers import answer, note, show_parts
 from zoo.cli.application import app
+from zoo.cli.console import PluginOption, load_plugins
 from zoo.cli.show import weights_license
 from zoo.errors import OptionError
 
@@ -41,10 +42,12 @@ def list_ids(
             show_default="only the ids, one per line",
         ),
     ] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """List the ids of all encoders or decoders, one per line, or as a table with what is known about each."""
     from zoo.registry.registry import default_registry
 
+    load_plugins(plugin)
     names = _column_names(columns)
     registry = default_registry()
     entries = registry.matching("encoder" if kind == "encoders" else "decoder", pattern)

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from zoo.cli.application import app, fail
-from zoo.cli.console import SUFFIXES, FormatOption, OutputOption, check_writable, choose_format, show_table
+from zoo.cli.console import (
+    SUFFIXES,
+    FormatOption,
+    OutputOption,
+    PluginOption,
+    check_writable,
+    choose_format,
+    load_plugins,
+    show_table,
+)
 
 __all__: list[str] = []
 
@@ -33,6 +42,7 @@ def matrix(
         Path | None,
         typer.Option(help="The SQLite file that keeps each result.", show_default="in the user's cache folder"),
     ] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Build every encoder with every decoder on the meta device, and show which pairings work, and through which adapters.
 
@@ -44,6 +54,7 @@ def matrix(
     form = choose_format(format, output, SUFFIXES)
     if output is not None:
         check_writable(output)
+    load_plugins(plugin)
     try:
         result = run_matrix(encoders, decoders, jobs=jobs, limit=limit, fresh=fresh, cache=cache)
     except KeyboardInterrupt:

@@ -8,13 +8,20 @@ import typer
 
 from zoo.cli.answers import show_parts
 from zoo.cli.application import app
+from zoo.cli.console import PluginOption, complete_id, load_plugins
 
 __all__ = ["weights_license"]
 
 
 @app.command()
-def show(id: Annotated[str, typer.Argument(help="The id of an encoder or a decoder.", show_default=False)]) -> None:
+def show(
+    id: Annotated[
+        str, typer.Argument(help="The id of an encoder or a decoder.", show_default=False, autocompletion=complete_id)
+    ],
+    plugin: PluginOption = None,
+) -> None:
     """Show what is known about an encoder or a decoder: source, license, maps or needs, options."""
+    load_plugins(plugin)
     from zoo.common.grid import Grid, GridRow, Heading
     from zoo.registry.registry import default_registry
     from zoo.registry.specs import EncoderSpec

@@ -10,6 +10,7 @@ import typer
 
 from zoo.cli.answers import answer, note, show_parts
 from zoo.cli.application import app, fail
+from zoo.cli.console import PluginOption
 
 if TYPE_CHECKING:
     from zoo.training.result import TrainResult
@@ -46,6 +47,7 @@ def train(
             show_default=False,
         ),
     ] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Train a pairing on images with masks, and test it. Give a YAML file, or two ids and --data.
 
@@ -66,6 +68,8 @@ def train(
         arguments = _arguments_from_file(Path(what), decoder, data, weights, changes)
     else:
         arguments = _arguments_from_ids(what, decoder, data, weights) | changes
+    if plugin:
+        arguments["plugins"] = [*arguments.get("plugins", ()), *map(str, plugin)]
     note(f"Encoder weights: {arguments.get('weights') or 'random'}")
     entry = arguments["data"]
     if not isinstance(entry, DataEntry):

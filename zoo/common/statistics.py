@@ -25,10 +25,10 @@ __all__ = [
 
 CONFIDENCE = 0.95
 TIE = (0.98, 1.02)
-"""Ratios in between are no difference that a user would notice; an interval that reaches into it is a tie."""
+"""Ratios between these are too close to 1 to matter. An interval that reaches into this band is a tie."""
 
 SCORE_TIE = 0.01
-"""The same of a score in 0 to 1: by so little another data set or budget would turn an order round."""
+"""The same for differences of scores in 0 to 1: another data set or budget could reverse an order that is this close."""
 
 RESAMPLES = 1999
 AT_ONCE = 4_000_000
@@ -39,7 +39,7 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A median and the interval it lies in, with 95 % confidence unless asked for otherwise."""
+    """A median and its confidence interval, by default of 95 %."""
 
     median: float
     low: float
@@ -47,7 +47,7 @@ class Estimate:
 
     @property
     def is_tie(self) -> bool:
-        """For a ratio: whether it cannot be told from 1."""
+        """Whether a ratio is indistinguishable from 1, or too close to 1 to matter."""
         return self.low <= TIE[1] and self.high >= TIE[0]
 
     @property
@@ -55,7 +55,7 @@ class Estimate:
         """Half the interval's width, as a share of the median."""
         return (self.high - self.low) / 2 / self.median
 
-    def told(self, scale: float = 1.0, digits: int = 3) -> str:
+    def format(self, scale: float = 1.0, digits: int = 3) -> str:
         """Return the median with its interval in brackets, in a unit of this scale."""
         median, low, high = (f"{value * scale:.{digits}f}" for value in (self.median, self.low, self.high))
         return f"{median} [{low}, {high}]"
@@ -63,7 +63,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """By how much one score is larger than another: the mean over pairs, and the interval it lies in with 95 % confidence."""
+    """The mean difference of two scores over pairs, and its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -71,18 +71,18 @@ class Difference:
 
     @property
     def is_tie(self) -> bool:
-        """Whether it cannot be told from none, or is too small to matter."""
+        """Whether the difference is indistinguishable from 0, or too small to matter."""
         return self.low <= SCORE_TIE and self.high >= -SCORE_TIE
 
-    def told(self, digits: int = 3) -> str:
-        """Return the mean with its interval in brackets; of one pair, without any."""
+    def format(self, digits: int = 3) -> str:
+        """Return the mean with its interval in brackets; the mean of a single pair has none."""
         if math.isinf(self.low):
             return f"{self.mean:+.{digits}f}"
         return f"{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
 
 
 def estimate_difference(differences: Sequence[float]) -> Difference:
-    """Return the mean of the differences of pairs with Student's interval, which holds for few of them; of one, without end."""
+    """Return the mean of paired differences with Student's interval; for one pair the interval is infinite."""
     mean = statistics.fmean(differences)
     if len(differences) < 2:
         return Difference(mean=mean, low=-math.inf, high=math.inf)
@@ -96,7 +96,7 @@ def estimate_difference(differences: Sequence[float]) -> Difference:
 def estimate_median(samples: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
     """Return the median with its bootstrap interval (percentile method; Efron and Tibshirani 1993, 13).
 
-    Fewer than six samples have no interval worth the name, and their full range is given.
+    For fewer than six samples the interval is their full range.
     """
     return _bootstrapped(tuple(samples), confidence)
 
@@ -107,7 +107,7 @@ def estimate_ratio(samples: Sequence[float], baseline: Sequence[float], confiden
 
 
 def estimate_quotient(samples: Sequence[float], others: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Return the quotient of two medians of samples that are no pairs, both resampled for the interval."""
+    """Return the quotient of the medians of two unpaired samples, with a bootstrap interval over both."""
     return _quotient(tuple(samples), tuple(others), confidence)
 
 
@@ -156,8 +156,8 @@ def _interval(medians: Any, confidence: float) -> tuple[float, float]:
 def _resampled_medians(samples: Sequence[float], seed: int) -> Any:
     """Return the median of each of `RESAMPLES` resamples.
 
-    Which of the sorted samples stand in the middle of a resample does not depend on their values, so that it is drawn once for
-    each number of samples; this is about 20 times as fast as drawing the samples themselves.
+    The ranks of the two middle samples of a resample do not depend on the samples' values. So they are drawn once for each
+    number of samples, which is about 20 times as fast as resampling the values.
     """
     import numpy as np
 
@@ -168,7 +168,7 @@ def _resampled_medians(samples: Sequence[float], seed: int) -> Any:
 
 @lru_cache(maxsize=1024)
 def _middle_ranks(count: int, seed: int) -> tuple[Any, Any]:
-    """Return, for each resample of `count` sorted samples, which two stand in its middle; twice the same one for odd counts."""
+    """Return the ranks of the two middle samples of each resample of `count` sorted samples; equal for odd counts."""
     import numpy as np
 
     generator = np.random.default_rng(seed)

@@ -29,8 +29,8 @@ class Reference:
 
     Attributes:
         output: the model's own, in float32.
-        error: max|a - b| / max|b| of the model as given to that. 0 where it computes in float32, which CUDA devices do
-            only when they are told: by default their convolutions round what they multiply to TF32.
+        error: max|a - b| / max|b| of the given model's output to `output`. It is 0 on devices that compute in float32;
+            by default CUDA devices round the operands of convolutions to TF32.
         accepted: the largest error that a program may have: the tolerance, or more where the model itself has more.
     """
 

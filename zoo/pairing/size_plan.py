@@ -110,7 +110,7 @@ class SizePlan:
         if sizes.takes_any:
             return "any H and W are taken as they are."
         done = {"resize": resized, "error": "refused"}.get(self.policy, padded)
-        where = f"where H or W is no multiple of {sizes.multiple}"
+        where = f"where H or W is not a multiple of {sizes.multiple}"
         if sizes.minimum > sizes.multiple:
             where += f" or below {sizes.holding((sizes.minimum, sizes.minimum))[0]}"
         if sizes.square:

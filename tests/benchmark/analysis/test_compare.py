@@ -45,7 +45,7 @@ def test_what_became_slower_is_told_from_what_did_not(store):
     found = compare(store, add_run(store), add_run(store, seconds=SLOWER | {BILINEAR: 0.027}))
     each = by_name(found)
     assert {name: (one.by, one.verdict) for name, one in each.items()} == {
-        "peer": ("latency", "can't be told"),
+        "peer": ("latency", "tie"),
         BASIC: ("ratio", "slower"),
         BILINEAR: ("ratio", "faster"),
     }
@@ -58,7 +58,7 @@ def test_what_became_slower_is_told_from_what_did_not(store):
 def test_how_fast_the_machine_was_cancels_in_the_ratio_and_not_in_the_latency(store):
     runs = add_run(store), add_run(store, drift=1.3, seconds=SLOWER)
     ratio, latency = compare(store, *runs), compare(store, *runs, by="latency")
-    assert [by_name(ratio)[name].verdict for name in (BASIC, BILINEAR)] == ["slower", "can't be told"]
+    assert [by_name(ratio)[name].verdict for name in (BASIC, BILINEAR)] == ["slower", "tie"]
     assert {each.verdict for each in latency.compared} == {"slower"}
     assert by_name(latency)[BILINEAR].quotient.median == pytest.approx(1.3, rel=0.01)
     warning = "how fast the machine was in each is in the quotients, and not in their intervals"
@@ -71,7 +71,7 @@ def test_a_reference_that_is_the_baseline_gauges_the_machine_and_is_not_judged(s
     assert by_name(found)["peer"].is_gauge
     assert by_name(found)["peer"].verdict == "slower"
     assert "slower, by latency" in document(found).render("table")
-    assert summary(found) == "In run 2: 2 can't be told."
+    assert summary(found) == "In run 2: 2 tie."
     assert found.slower_than(0.05) == ()
     judged = compare(store, 1, 2, by="latency")
     assert {str(each.trial) for each in judged.slower_than(0.05)} == {"peer", BASIC, BILINEAR}
@@ -113,7 +113,7 @@ def test_the_other_way_round_the_verdicts_are_reversed(tmp_path_factory, drift, 
         there, back = (by_name(compare(store, *runs)) for runs in ((1, 2), (2, 1)))
     assert there[BASIC].quotient.median == pytest.approx(1 / back[BASIC].quotient.median)
     assert {there[BASIC].verdict, back[BASIC].verdict} == {"slower", "faster"}
-    assert there[BILINEAR].verdict == back[BILINEAR].verdict == "can't be told"
+    assert there[BILINEAR].verdict == back[BILINEAR].verdict == "tie"
 
 
 def test_blocks_are_compared_each_with_its_own(store):
@@ -124,7 +124,7 @@ def test_blocks_are_compared_each_with_its_own(store):
     assert [(each.trial.block, str(each.trial)) for each in found.compared] == [
         (block, name) for block in blocks for name in ("peer", BASIC, BILINEAR)
     ]
-    assert summary(found) == "In run 2: 4 slower, 4 can't be told."
+    assert summary(found) == "In run 2: 4 slower, 4 tie."
 
 
 def test_a_trial_is_the_same_whether_it_is_the_baseline_or_not(store):
@@ -248,7 +248,7 @@ def test_csv_and_json_hold_a_record_a_trial_of_either_run(store):
     found = compare(store, 1, 2)
     rows = list(csv.DictReader(io.StringIO(document(found).render("csv"))))
     assert [(row["outcome"], row["pairing"], row["verdict"]) for row in rows] == [
-        ("compared", "peer", "can't be told"),
+        ("compared", "peer", "tie"),
         ("compared", BASIC, "slower"),
         ("failed before", BILINEAR, ""),
         ("only after", "resnet18 x unet-attention", ""),
@@ -284,7 +284,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_verdict_is_lost(store, width)
     assert all(word in text.split() for name in long for word in ("unet-basic", "slower,", "1.20"))
     screen = Console(file=io.StringIO(), width=width)
     screen.print(document(found).view(width))
-    assert "can't be told" in screen.file.getvalue()
+    assert "tie" in screen.file.getvalue()
 
 
 def test_the_text_of_a_comparison_is_its_table(store):

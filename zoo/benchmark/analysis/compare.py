@@ -16,8 +16,8 @@ from zoo.errors import OptionError
 
 __all__ = ["Compared", "Comparison", "Outcome", "Uncompared", "Verdict", "compare"]
 
-Verdict: TypeAlias = Literal["slower", "faster", "can't be told"]
-VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "can't be told")
+Verdict: TypeAlias = Literal["slower", "faster", "tie"]
+VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "tie")
 """In the order in which they are shown."""
 
 Outcome: TypeAlias = Literal["fails now", "failed before", "fails still", "not measured in both", "only before", "only after"]
@@ -59,9 +59,9 @@ class Compared:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of the interval; inside the band of ties there is none."""
+        """The verdict of the interval; "tie" if it reaches into the band of ties."""
         if self.quotient.is_tie:
-            return "can't be told"
+            return "tie"
         return "slower" if self.quotient.low > TIE[1] else "faster"
 
 
@@ -245,7 +245,7 @@ def _check_baselines(
                 ratio = estimate_median(ratios, side.confidence) if ratios else None
                 if ratio and not ratio.low <= 1 <= ratio.high:
                     warnings.append(
-                        f"In run {side.run.id} the baseline against itself took {ratio.told()} of its time "
+                        f"In run {side.run.id} the baseline against itself took {ratio.format()} of its time "
                         f"({format_block(trial.block)}): differences this small mean nothing."
                     )
     agreeing = []
@@ -254,7 +254,7 @@ def _check_baselines(
         pair = _compare_trial(old, new, name, "ratio") if is_shared else None
         if pair is None:
             continue
-        text = f"{pair.quotient.told()} ({format_block(trial.block)})"
+        text = f"{pair.quotient.format()} ({format_block(trial.block)})"
         if pair.quotient.low <= 1 <= pair.quotient.high:
             agreeing.append(text)
         else:

@@ -17,7 +17,7 @@ from zoo.common.statistics import TIE
 
 __all__ = ["document", "format_trial", "records", "summary"]
 
-STYLES = {"slower": "red", "faster": "green", "can't be told": ""}
+STYLES = {"slower": "red", "faster": "green", "tie": ""}
 COSTS = {"live_bytes": ("live MiB", 2.0**20, 1), "parameters": ("params M", 1e6, 3), "flops": ("GFLOPs", 1e9, 3)}
 """The name of a cost, its unit, and the digits shown."""
 COUNTED: dict[Outcome, str] = {
@@ -150,7 +150,7 @@ def _headings(comparison: Comparison) -> tuple[Heading, ...]:
 def _cells(comparison: Comparison, each: Compared) -> tuple[str, ...]:
     scale, digits, unit = (1e3, 1, " ms") if each.by == "latency" else (1.0, 2, "")
     medians = [f"{estimate.median * scale:.{digits}f}{unit}" for estimate in (each.before, each.after)]
-    quotient = each.quotient.told(digits=2)
+    quotient = each.quotient.format(digits=2)
     role = " (baseline)" if each.trial.role == "baseline" else ""
     verdict = f"{each.verdict}, by latency" if role and _is_by_ratio(comparison, each.trial.block) else each.verdict
     return (format_trial(each.trial) + role, *medians, quotient, verdict)

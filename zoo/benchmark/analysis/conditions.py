@@ -15,7 +15,7 @@ A condition is `NAME OP VALUE`. All of several conditions must hold, whether the
 | `size` | the same, and `~` | `256x320`, or `256` for a square; `<` and `>` compare the number of pixels |
 | `pairing`, `encoder`, `decoder`, `licenses`, `flags`, `failure` | `=` `!=` `~` | text; `~` a glob or a part, in any case |
 | `mode`, `data`, `device`, `device_name`, `dtype`, `format`, `runtime`, `role` | the same | the same |
-| `tie` | `=` `!=` | `yes` or `no`: whether the row cannot be told from its baseline |
+| `tie` | `=` `!=` | `yes` or `no`: whether the row ties with its baseline |
 | any | `=` `!=` | `none`: not measured, or does not apply |
 
 `==` is `=`. Two numbers are equal if they agree in as many digits as are typed: 14.87 ms is `latency=14.9`. A value that was

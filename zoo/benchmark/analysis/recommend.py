@@ -240,7 +240,7 @@ def _find_objectives(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _find_winners(rows: Sequence[Row], objective: str) -> list[Row]:
-    """Return the row that is best in an objective, and those that cannot be told from it."""
+    """Return the row that is best in an objective, and the rows that tie with it."""
     column = column_named(objective)
     known = [row for row in rows if column.value(row) is not None]
     best = (min if column.smaller_is_better else max)(known, key=column.value)
@@ -267,7 +267,7 @@ def _name_merits(row: Row, winners: dict[str, list[Row]]) -> tuple[str, ...]:
 
 
 def _order(rows: Sequence[Row], maximize: str) -> list[Row]:
-    """Return the fastest first; or, to maximize quality, those that cannot be told from the best one, and then the others."""
+    """Return the fastest first; or, to maximize quality, those that tie with the best one, and then the others."""
     fastest = sorted(rows, key=column_named("latency").value)
     if maximize == "throughput" or all(row.miou is None for row in fastest):
         return fastest

@@ -126,7 +126,7 @@ def _render_warnings(table: Table) -> str:
     lines = []
     for check in off:
         measured = f", measured with {', '.join(check.names)}," if check.names else ""
-        text = f"{labels[check.block]}: the baseline against itself{measured} took {check.ratio.told()} of its time."
+        text = f"{labels[check.block]}: the baseline against itself{measured} took {check.ratio.format()} of its time."
         conclusion = "Its true ratio is 1, so differences this small mean nothing."
         lines.append(f'<p class="warning"><strong>Warning:</strong> {escape(text)} {conclusion}</p>')
     warnings = f'<div class="warnings">{"".join(lines)}</div>'
@@ -185,7 +185,7 @@ def _render_notes(table: Table) -> str:
 def _render_checks(table: Table) -> str:
     labels = block_labels(table)
     rows = "".join(
-        f"<tr><td>{escape(labels[check.block])}</td><td class=number>{check.ratio.told()}</td>"
+        f"<tr><td>{escape(labels[check.block])}</td><td class=number>{check.ratio.format()}</td>"
         f"<td>{'off' if check.is_off else 'fine'}</td><td class=names>{escape(', '.join(check.names))}</td></tr>"
         for check in table.checks
     )

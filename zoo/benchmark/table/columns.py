@@ -78,7 +78,7 @@ def _says_something(column: Column, rows: Sequence[Row]) -> bool:
 def _ratio_cell(row: Row, estimate: Estimate | None) -> str:
     if row.is_baseline:
         return "-" if row.error else "1 (baseline)"
-    return f"{estimate.told(digits=2)}{' tie' if estimate.is_tie else ''}" if estimate else "-"
+    return f"{estimate.format(digits=2)}{' tie' if estimate.is_tie else ''}" if estimate else "-"
 
 
 def _difference_cell(row: Row) -> str:
@@ -86,7 +86,7 @@ def _difference_cell(row: Row) -> str:
         return "-"
     if row.is_baseline:
         return "0 (baseline)"
-    return row.quality_difference.told() + (" tie" if row.quality_difference.is_tie else "")
+    return row.quality_difference.format() + (" tie" if row.quality_difference.is_tie else "")
 
 
 def _rounds_cell(row: Row) -> str:
@@ -136,7 +136,7 @@ def _interval(name: str, heading: str, legend: str, *, is_ratio: bool = False) -
         estimate = get_estimate(row)
         if is_ratio:
             return _ratio_cell(row, estimate)
-        return estimate.told(1e3, 1) if estimate else "-"
+        return estimate.format(1e3, 1) if estimate else "-"
 
     def value(row: Row) -> float | None:
         estimate = get_estimate(row)

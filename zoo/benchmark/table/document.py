@@ -86,7 +86,7 @@ def _row(row: Row, columns: Sequence[Column]) -> GridRow:
 
 def _warning(check: Check, columns: Sequence[Column]) -> GridRow:
     """Return the row that warns of a baseline whose second copy took another time."""
-    cells = {"pairing": "WARNING: baseline again", "ratio": check.ratio.told()}
+    cells = {"pairing": "WARNING: baseline again", "ratio": check.ratio.format()}
     return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="yellow", is_extra=True)
 
 
@@ -281,7 +281,7 @@ def quality_notes(table: Results) -> list[str]:
 
 
 def _format_check(check: Check) -> str:
-    result = f"A/A check, {format_block(check.block[1:])}: the baseline against itself took {check.ratio.told()} of its time"
+    result = f"A/A check, {format_block(check.block[1:])}: the baseline against itself took {check.ratio.format()} of its time"
     if not check.is_off:
         return f"{result}."
     measured = f" (measured with {', '.join(check.names)})" if check.names else ""

@@ -74,7 +74,7 @@ class DeployReport:
     def _candidate_row(self, candidate: Candidate) -> GridRow:
         seconds = "" if candidate.seconds is None else f"{candidate.seconds * 1e3:.1f}"
         is_original = candidate is self.candidates[0]  # its speed is 1 by definition
-        speed = "" if candidate.speed is None or is_original else candidate.speed.told(digits=2)
+        speed = "" if candidate.speed is None or is_original else candidate.speed.format(digits=2)
         error = "" if candidate.error is None else f"{candidate.error:.0e}"
         outcome = candidate.refused or ("chosen" if candidate is self.chosen else "")
         return GridRow(cells=(str(candidate), seconds, speed, error, outcome))

@@ -27,5 +27,5 @@ def write_draft(folder: str) -> Iterator[dict[str, Any]]:
         return
     try:
         yield asdict(write(model, draft))
-    except Exception as cause:  # noqa: BLE001 - another library's refusal is told
+    except Exception as cause:  # noqa: BLE001 - the error of another library is reported
         yield {"failed": describe_failure(cause)}
