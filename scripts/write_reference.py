@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+import zoo
 from zoo.benchmark.config import BenchConfig
 from zoo.pairing.pairing_yaml import PairingFile
 from zoo.training.config import TrainConfig
@@ -61,10 +62,10 @@ def yaml_page() -> str:
 
 
 def meanings_of(model: type[BaseModel]) -> dict[str, str]:
-    """Return what the docstrings of a configuration and of its base classes say about each attribute."""
+    """Return what the docstrings of a configuration, of its base classes and of `zoo.build` say about each key."""
     meanings: dict[str, str] = {}
-    for base in reversed(model.__mro__):
-        section = re.search(r"^Attributes:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(base.__doc__ or ""), re.M | re.S)
+    for documented in (zoo.build, *reversed(model.__mro__)):  # the options of a pairing are explained by `zoo.build`
+        section = re.search(r"^(?:Args|Attributes):\n(.*?)(?=^\S|\Z)", inspect.cleandoc(documented.__doc__ or ""), re.M | re.S)
         entries = re.findall(r"^    ([\w, ]+): (.*?)(?=^    \S|\Z)", section[1] if section else "", re.M | re.S)
         for names, text in entries:
             meanings |= dict.fromkeys(re.split(r", +", names), " ".join(text.split()))
