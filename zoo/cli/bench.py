@@ -10,7 +10,16 @@ import typer
 
 from zoo.cli.answers import note
 from zoo.cli.application import app, fail
-from zoo.cli.console import SUFFIXES, FormatOption, OutputOption, StoreOption, check_writable, choose_format, show_table
+from zoo.cli.console import (
+    SUFFIXES,
+    FormatOption,
+    LegendOption,
+    OutputOption,
+    StoreOption,
+    check_writable,
+    choose_format,
+    show_table,
+)
 from zoo.common.choices import DEFAULT_STORE
 
 __all__: list[str] = []
@@ -49,6 +58,7 @@ def bench(
             show_default="only this machine",
         ),
     ] = None,
+    legend: LegendOption = False,
 ) -> None:
     """Measure every pairing of a configuration side by side, and print one table. An interrupted run is resumed.
 
@@ -72,7 +82,7 @@ def bench(
         table = run_bench(run_config, store=store, ray=ray)
     except KeyboardInterrupt:
         fail("Interrupted. The measurements so far are kept; the same command resumes the run.", 130)
-    show_table(document(table), form, output, kept=f"The results are in {store}.")
+    show_table(document(table, legend=legend), form, output, kept=f"The results are in {store}.")
     failed = {row.name for row in table.rows if row.has_failed}
     if failed:
         note(f"{len(failed)} of {len({row.name for row in table.rows})} pairings failed.")

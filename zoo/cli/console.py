@@ -24,6 +24,7 @@ __all__ = [
     "DecoderArgument",
     "EncoderArgument",
     "FormatOption",
+    "LegendOption",
     "OutputOption",
     "PluginOption",
     "RunsArgument",
@@ -49,6 +50,7 @@ FormatOption = Annotated[
     Format | None,
     typer.Option("--format", "-f", help="How to write the table.", show_default="table, or by --output's suffix"),
 ]
+LegendOption = Annotated[bool, typer.Option("--legend", help="Explain the columns below the table.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Also write the table to this file.", show_default=False)
 ]

@@ -10,6 +10,7 @@ from zoo.cli.application import app, fail
 from zoo.cli.console import (
     SUFFIXES,
     FormatOption,
+    LegendOption,
     OutputOption,
     RunsArgument,
     StoreOption,
@@ -61,6 +62,7 @@ def table(
     format: FormatOption = None,
     output: OutputOption = None,
     store: StoreOption = DEFAULT_STORE,
+    legend: LegendOption = False,
 ) -> None:
     """Show the table of measured runs, or selected rows and columns of it.
 
@@ -81,4 +83,5 @@ def table(
             fail(explain_no_match(whole.rows, conditions), 1)
         rows = pareto_rows(rows, pareto) if pareto else rows
         rows = sort_rows(rows, sort) if sort else rows
-        show_results(document(select_rows(whole, rows), chosen_columns(rows, columns)), form, output, store)
+        shown = document(select_rows(whole, rows), chosen_columns(rows, columns), legend=legend)
+        show_results(shown, form, output, store)

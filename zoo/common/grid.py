@@ -35,6 +35,7 @@ class Heading:
         can_move: whether a value that all rows share may stand in a line below instead.
         is_of_section: whether its values are the same throughout a section, and may stand above its rows instead.
         drop_order: columns with a number may be left out, the lowest number first; None is never left out.
+        is_secondary: whether the column is left out before cells are folded; the others only where folding is not enough.
     """
 
     text: str
@@ -43,6 +44,7 @@ class Heading:
     can_move: bool = False
     is_of_section: bool = False
     drop_order: int | None = None
+    is_secondary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,10 +213,13 @@ def _draw_grid(grid: Grid, width: int, min_widths: Sequence[int]) -> Iterator[Re
         if heading.can_move and len(values) == 1 and grid.select(kept).width() > width:
             kept.remove(column)
             moved.append(f"{heading.text} {values.pop()}")
-    is_narrow = grid.select(kept).width() > width
-    of_section = [column for column in kept if is_narrow and grid.headings[column].is_of_section]
+    is_too_wide = grid.select(kept).width() > width
+    of_section = [column for column in kept if is_too_wide and grid.headings[column].is_of_section]
     kept = [column for column in kept if column not in of_section]
-    dropped = _columns_without_room(grid, kept, width) if is_narrow else []
+    dropped = _secondary_columns_without_room(grid, kept, width)
+    is_narrow = grid.select([column for column in kept if column not in dropped]).width() > width
+    if is_narrow:  # folded cells leave more room, perhaps for secondary columns as well
+        dropped = _columns_without_room(grid, kept, width)
     shown = [column for column in kept if column not in dropped]
     above = [
         ", ".join(f"{grid.headings[column].text} {cells[column]}" for column in of_section if cells[column])
@@ -252,6 +257,17 @@ def _make_table(grid: Grid, *, is_narrow: bool, above: Sequence[str] = (), min_w
 def _fold(cell: str) -> str:
     """Return a cell with an interval, or what follows it, in a line of its own."""
     return cell.replace(" [", "\n[").replace("] ", "]\n").replace(" ±", "\n±")
+
+
+def _secondary_columns_without_room(grid: Grid, columns: Sequence[int], width: int) -> list[int]:
+    """Return the secondary columns to leave out so that the others fit without folding, or all of them."""
+    dropped: list[int] = []
+    secondary = (column for column in columns if grid.headings[column].is_secondary)
+    for column in sorted(secondary, key=lambda column: grid.headings[column].drop_order or 0):
+        if grid.select([column for column in columns if column not in dropped]).width() <= width:
+            break
+        dropped.append(column)
+    return sorted(dropped)
 
 
 def _columns_without_room(grid: Grid, columns: Sequence[int], width: int) -> list[int]:

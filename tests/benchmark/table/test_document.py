@@ -120,10 +120,14 @@ def test_str_and_render_give_the_whole_table_as_text(table_with):
     assert table.run.started[:10] in text
 
 
-def test_the_text_explains_its_units_and_names_the_store(table_with):
+def test_the_text_names_the_store_and_explains_its_columns_on_request(table_with):
     table = table_with()
+    explanations = ("hold with 95 %", "below 1 is faster", "a multiply-add is two")
     text = " ".join(str(table).split())
-    assert all(part in text for part in ("hold with 95 %", "below 1 is faster", "a multiply-add is two", table.store, "image"))
+    assert all(part in text for part in (table.store, "image", "--legend"))
+    assert not any(part in text for part in explanations)
+    legend = " ".join(str(document(table, legend=True)).split())
+    assert all(part in legend for part in explanations)
 
 
 def test_csv_has_units_in_its_names_and_one_row_a_trial(table_with):
@@ -226,10 +230,17 @@ def test_no_cell_is_lost_or_broken_however_narrow_the_terminal_but_columns_that_
     assert (dropped == [""]) or width < 190
     heading, _, *rows = markdown_cells(document(table).render("markdown"))
     kept = [place for place, name in enumerate(heading) if name not in dropped]
-    assert {"pairing", "mode", "latency ms", "time / baseline", "busy / baseline"} <= {heading[place] for place in kept}
+    assert {"pairing", "mode", "latency ms", "time / baseline", "peak MiB"} <= {heading[place] for place in kept}
     words = text.split()
     for cell in {cells[place] for cells in [heading, *rows] for place in kept}:
         assert all(word in words or f"{word}," in words or f"{word}." in words for word in cell.split()), cell
+
+
+def test_a_terminal_of_100_columns_shows_whole_cells_of_the_main_columns(table_with):
+    text = drawn(table_with(modes=("inference", "training")), 100)
+    rows = [line for line in text.splitlines() if line.strip().startswith("resnet18 x ")]
+    assert len(rows) == 4
+    assert [row.count("[") for row in rows] == [row.count("]") for row in rows] == [2, 2, 2, 2]
 
 
 def test_a_baseline_that_failed_is_compared_with_nothing(table_with):

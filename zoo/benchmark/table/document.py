@@ -23,29 +23,26 @@ __all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "record
 
 OF_BLOCK = ("mode", "batch", "size", "device", "dtype")
 """Columns that have one value per block."""
-DROPPED_FIRST = (
-    "licenses",
-    "quality_difference",
-    "efficiency",
-    "throughput",
-    "flops",
-    "busy_ratio",
-    "parameters",
-    "memory",
-    "rounds",
-    "p90",
-)
+SECONDARY = ("licenses", "efficiency", "throughput", "busy_ratio", "rounds", "flops")
+"""Columns in the order in which they are left out where the terminal is too narrow for whole cells."""
+DROPPED_FIRST = (*SECONDARY, "quality_difference", "parameters", "memory", "p90")
 """Columns in the order in which they are left out where the terminal is too narrow even for folded cells."""
 
 
-def document(table: Results, columns: Sequence[Column] | None = None) -> Document:
-    """Return the table with these columns, or the default ones; CSV and JSON hold every fact, whatever the columns."""
+def document(table: Results, columns: Sequence[Column] | None = None, *, legend: bool = False) -> Document:
+    """Return the table with these columns, or the default ones; CSV and JSON hold every fact, whatever the columns.
+
+    Args:
+        table: the rows.
+        columns: the columns to show.
+        legend: whether the meaning of each column is explained below the table.
+    """
     chosen = list(columns or chosen_columns(table.rows))
     return Document(
         parts=(
             Line(text=title_of(table), kind="title", style="bold"),
             _grid(table, chosen),
-            *(Line(text=note, kind="item") for note in _notes(table, chosen)),
+            *(Line(text=note, kind="item") for note in _notes(table, chosen, legend)),
         ),
         records=partial(records, table),
         facts=partial(_facts, table),
@@ -76,6 +73,7 @@ def _heading(column: Column) -> Heading:
         can_move=column.name != "pairing",
         is_of_section=column.name in OF_BLOCK,
         drop_order=DROPPED_FIRST.index(column.name) if column.name in DROPPED_FIRST else None,
+        is_secondary=column.name in SECONDARY,
     )
 
 
@@ -223,24 +221,37 @@ def _fields(name: str, estimate: Estimate | None, scale: float) -> dict[str, flo
     return {name: estimate.median * scale, f"{name}_low": estimate.low * scale, f"{name}_high": estimate.high * scale}
 
 
-def _notes(table: Results, columns: Sequence[Column]) -> list[str]:
+def _notes(table: Results, columns: Sequence[Column], legend: bool) -> list[str]:
     notes = [f"FAILED {row.name}, {format_block(row.block[1:])}: {row.error}" for row in table.rows if row.error]
-    notes += [
-        f"{row.name}, {format_block(row.block[1:])}: {'; '.join(row.flags)}."
-        for row in table.rows
-        if row.flags and not row.error
-    ]
+    notes += _flag_notes([row for row in table.rows if not row.error])
     notes += [_format_check(check) for check in table.checks]
-    notes += [f"{column.heading} = {column.legend}." for column in columns if column.legend]
+    if legend:
+        notes += _legend(table, columns)
+    else:
+        notes.append("--legend explains the columns.")
     if any(column.name == "quality" for column in columns):
         notes += [f"{note}." for note in quality_notes(table)]
+    runs = ", ".join(f"run {run.id} (input: {run.config['input']}, classes: {run.config['classes']})" for run in table.runs)
+    return [*notes, f"From {table.store}: {runs}."]
+
+
+def _flag_notes(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each flag that all rows share, and one for each row with flags of its own."""
+    shared = [flag for flag in (rows[0].flags if len(rows) > 1 else ()) if all(flag in row.flags for row in rows)]
+    of_rows = ((row, [flag for flag in row.flags if flag not in shared]) for row in rows)
+    return [
+        *(f"All rows: {flag}." for flag in shared),
+        *(f"{row.name}, {format_block(row.block[1:])}: {'; '.join(own)}." for row, own in of_rows if own),
+    ]
+
+
+def _legend(table: Results, columns: Sequence[Column]) -> list[str]:
+    notes = [f"{column.heading} = {column.legend}." for column in columns if column.legend]
     if any(column.name == "memory" for column in columns):
         notes.append(f"peak MiB = {peak_legend(table)}.")
     if any(column.name == "efficiency" for column in columns):
         notes += [f"best rate in {dtype}: {rate}." for dtype, rate in table.rates.items()]
-    notes.append(intervals_note(table))
-    runs = ", ".join(f"run {run.id} (input: {run.config['input']}, classes: {run.config['classes']})" for run in table.runs)
-    return [*notes, f"From {table.store}: {runs}."]
+    return [*notes, intervals_note(table)]
 
 
 def peak_legend(table: Results) -> str:
