@@ -19,7 +19,7 @@ from zoo.registry.pyramid import Pyramid
 from zoo.registry.registry import Kind, default_registry
 from zoo.testing.report import Finding
 from zoo.testing.stubs import stub_encoder
-from zoo.testing.subject import call_factory, call_seeded, snapshot_facts
+from zoo.testing.subject import Subject, call_factory, call_seeded, snapshot_facts
 from zoo.testing.synthetic import features, usual_plans
 
 __all__ = ["DecoderSubject"]
@@ -28,7 +28,7 @@ SIZE, OTHER_SIZE = (64, 96), (96, 160)
 CLASSES = 3
 
 
-class DecoderSubject:
+class DecoderSubject(Subject):
     """A decoder by its id, with the options that it is checked with."""
 
     kind: Kind = "decoder"
@@ -44,21 +44,6 @@ class DecoderSubject:
     def plans(self) -> list[Plan]:
         """The plans of all synthetic pyramids that meet the needs, the most usual first."""
         return usual_plans(self.needs)
-
-    @cached_property
-    def module(self) -> nn.Module:
-        """One build for the most usual pyramid, in eval mode."""
-        return self.build().eval()
-
-    @cached_property
-    def trainee(self) -> nn.Module:
-        """Another, for train mode."""
-        return self.build().train()
-
-    @cached_property
-    def whole(self) -> SegmentationModel:
-        """One model, the way `zoo.build` makes it."""
-        return self.model().eval()
 
     def build(
         self,

@@ -19,7 +19,7 @@ from zoo.registry.image_sizes import Size
 from zoo.registry.registry import Kind, default_registry
 from zoo.testing.report import Finding
 from zoo.testing.stubs import stub_decoder
-from zoo.testing.subject import call_factory, call_seeded, snapshot_facts
+from zoo.testing.subject import Subject, call_factory, call_seeded, snapshot_facts
 from zoo.testing.surroundings import make_generator
 
 __all__ = ["EncoderSubject"]
@@ -28,7 +28,7 @@ SIZES = ((64, 96), (96, 160), (128, 224), (256, 288), (320, 448), (512, 704))
 """Tried from the smallest: an encoder's first size, and another that is larger along both axes."""
 
 
-class EncoderSubject:
+class EncoderSubject(Subject):
     """An encoder by its id, with the options that it is checked with."""
 
     kind: Kind = "encoder"
@@ -73,21 +73,6 @@ class EncoderSubject:
     def taken(self, size: Size) -> Size:
         """Return the size that the encoder sees of an image of this size."""
         return self.plan(size).fit(*size)[1]
-
-    @cached_property
-    def module(self) -> nn.Module:
-        """One build with all maps, in eval mode."""
-        return self.build().eval()
-
-    @cached_property
-    def trainee(self) -> nn.Module:
-        """Another, for train mode."""
-        return self.build().train()
-
-    @cached_property
-    def whole(self) -> SegmentationModel:
-        """One model, the way `zoo.build` makes it."""
-        return self.model().eval()
 
     def build(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pkgutil
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -29,17 +30,20 @@ class Subject(Protocol):
     options: Mapping[str, Any]
     first_seen: tuple[str, dict[str, Any]]
 
-    @property
+    @cached_property
     def module(self) -> nn.Module:
         """One build, in eval mode, for the checks that leave it as it is."""
+        return self.build().eval()
 
-    @property
+    @cached_property
     def trainee(self) -> nn.Module:
         """Another build, for the checks that run it in train mode and leave its weights as they are."""
+        return self.build().train()
 
-    @property
+    @cached_property
     def whole(self) -> SegmentationModel:
         """One `model()`, for the checks that leave it as it is."""
+        return self.model().eval()
 
     def build(self, options: Mapping[str, Any] | None = None, *, seed: int = 0) -> nn.Module:
         """Build a new module in train mode; by default with the subject's options."""
