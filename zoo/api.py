@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 from zoo.common.signatures import show_options_of
 from zoo.common.suggestions import did_you_mean
 from zoo.errors import OptionError, WeightsError
-from zoo.pairing.pairing import OPTION_NAMES, Pairing, PairingOptions
+from zoo.pairing.pairing import Pairing
+from zoo.pairing.pairing_fields import OPTION_NAMES, PairingOptions
 from zoo.pairing.plan import Plan
 from zoo.pairing.resolve import resolve
 from zoo.registry.registry import MODULE, Entry, default_registry

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import zoo
 from zoo.benchmark import load_config
 from zoo.common.configuration import read_mapping
-from zoo.pairing.pairing import PairingOptions
+from zoo.pairing.pairing_fields import PairingOptions
 from zoo.training.config import load_train_config
 
 ROOT = Path(__file__).parents[2]

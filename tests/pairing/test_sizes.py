@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import zoo
-from zoo.pairing.pairing import SizePolicy
+from zoo.pairing.pairing_fields import SizePolicy
 from zoo.pairing.size_plan import SizePlan, plan_sizes
 
 lengths = st.integers(1, 300)

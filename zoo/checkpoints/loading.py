@@ -103,7 +103,7 @@ def _load_folder(folder: Path) -> SegmentationModel:
 
 def _check_sides(facts: ModelFacts, path: Path) -> Sides:
     """Return encoder and decoder of the plugins they were saved with; raise unless their plan is the one that was saved."""
-    pairing, plan = facts.pairing.pairing(), facts.plan
+    pairing, plan = facts.make_pairing(), facts.plan
     sides = _find_sides(facts, path)
     _warn_of_other_versions(facts, sides, path)
     plan_here = structure_of(resolve(replace(pairing, weights=None), *sides).plan)
@@ -125,7 +125,7 @@ def _find_sides(facts: ModelFacts, path: Path) -> Sides:
     def full_ids(id: str) -> list[str]:
         return [full_id for full_id in facts.plugins if full_id.endswith(f":{id}")] or [id]
 
-    registry, pairing = default_registry(), facts.pairing.pairing()
+    registry, pairing = default_registry(), facts.make_pairing()
     try:
         # a bare name of both sides is in two of the ids, the encoder's first
         return registry.encoder(full_ids(pairing.encoder)[0]), registry.decoder(full_ids(pairing.decoder)[-1])
@@ -157,7 +157,7 @@ def _series(version: str) -> list[str]:
 
 def _describe_plugins(facts: ModelFacts) -> str:
     """Return the command that installs the plugins a model was saved with, and the sides that a script registered."""
-    pairing = facts.pairing.pairing()
+    pairing = facts.make_pairing()
     requirements = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in facts.plugins.values())
     registered = [
         f"the {kind} {id}"
@@ -224,7 +224,7 @@ def _load_checkpoint(path: Path) -> SegmentationModel:
 def _build_on_meta(facts: ModelFacts, sides: Sides) -> SegmentationModel | None:
     """Return the model without memory for its weights; None where a plugin needs real tensors."""
     with suppress(PluginError), torch.device("meta"):
-        return build_pairing(replace(facts.pairing.pairing(), weights=None), *sides)
+        return build_pairing(replace(facts.make_pairing(), weights=None), *sides)
     return None
 
 
@@ -235,7 +235,7 @@ def _build_filled(
     if empty is not None:
         with torch.device("meta"):
             _fill(empty, {name: tensor.to("meta") for name, tensor in state.items()}, path, facts)
-    model = build_pairing(replace(facts.pairing.pairing(), weights=None), *sides)
+    model = build_pairing(replace(facts.make_pairing(), weights=None), *sides)
     _fill(model, state, path, facts)
     facts.apply_to(model)
     return model.eval()

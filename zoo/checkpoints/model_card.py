@@ -53,7 +53,7 @@ def card_of(model: SegmentationModel, facts: SavedModel) -> str:
 
 
 def _facts(facts: SavedModel, size: int) -> Iterator[str]:
-    pairing = facts.pairing.pairing()
+    pairing = facts.make_pairing()
     preprocessing = facts.preprocessing
     low, high = preprocessing.value_range
     yield table_row(["", ""])

@@ -90,9 +90,13 @@ class ModelFacts(Strict):
         }
         return cls.model_validate(facts | further)
 
+    def make_pairing(self) -> Pairing:
+        """Return the pairing of the model."""
+        return Pairing(**self.pairing.model_dump())
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        pairing = self.pairing.pairing()
+        pairing = self.make_pairing()
         if (count := len(self.preprocessing.mean)) != pairing.in_channels:
             raise ValueError(f"preprocessing of {count} channels for images of {pairing.in_channels}")
         for name, values in (("classes", self.classes), ("colors", self.colors)):
@@ -102,7 +106,7 @@ class ModelFacts(Strict):
 
     def apply_to(self, model: SegmentationModel) -> None:
         """Set the model's attributes that are facts."""
-        model.pairing = self.pairing.pairing()
+        model.pairing = self.make_pairing()
         model.preprocessing = self.preprocessing.preprocessing()
         model.licenses = Licenses(**self.licenses)
         model.class_names, model.colors = tuple(self.classes), tuple(self.colors)

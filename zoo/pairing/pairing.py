@@ -3,59 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import KW_ONLY, dataclass, fields
-from os import PathLike, fspath
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict, get_args
+from typing import Any
 
-from zoo.common.options import Options, plain
-from zoo.errors import OptionError
+from zoo.common.options import plain
+from zoo.pairing.pairing_fields import OPTION_NAMES, PairingFields
 from zoo.registry.registry import MODULE
 
-__all__ = [
-    "OPTION_NAMES",
-    "WHOLE_NUMBERS",
-    "AdapterPolicy",
-    "Pairing",
-    "PairingOptions",
-    "SizePolicy",
-    "normalize_value",
-]
-
-AdapterPolicy: TypeAlias = Literal["auto", "none"]
-SizePolicy: TypeAlias = Literal["auto", "pad", "resize", "error"]
-Checkpointed: TypeAlias = Literal["encoder", "decoder", "both"]
-CHOICES: Mapping[str, tuple[str | None, ...]] = {
-    "adapters": get_args(AdapterPolicy),
-    "size_policy": get_args(SizePolicy),
-    "gradient_checkpointing": (None, *get_args(Checkpointed)),
-}
-WHOLE_NUMBERS = {"classes": 1, "in_channels": 1, "levels": 1, "aux_levels": 0}
-"""The smallest value of each option that is a whole number."""
-LARGEST = 2**16
-"""How many classes, and channels of an image, there may be: a mask's and an image's numbers have 16 bits."""
-NO_OPTIONS = Options()
-
-
-class PairingOptions(TypedDict, total=False):
-    """The options of a `Pairing` as keyword arguments, for type checkers; `zoo.build` explains them."""
-
-    classes: int
-    in_channels: int
-    weights: str | PathLike[str] | None
-    levels: int | None
-    image_size: tuple[int, int] | None
-    adapters: AdapterPolicy
-    size_policy: SizePolicy
-    aux_levels: int
-    gradient_checkpointing: Checkpointed | None
-    encoder_options: Mapping[str, Any] | None
-    decoder_options: Mapping[str, Any] | None
+__all__ = ["Pairing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pairing:
+class Pairing(PairingFields):
     """An encoder id, a decoder id and their options.
 
     Options are checked, and kept as plain immutable data: text for a path, tuples for lists.
@@ -69,25 +31,6 @@ class Pairing:
     Raises:
         OptionError: an option has a value that it cannot have.
     """
-
-    encoder: str
-    decoder: str
-    _: KW_ONLY
-    classes: int = 1
-    in_channels: int = 3
-    weights: str | None = None
-    levels: int | None = None
-    image_size: tuple[int, int] | None = None
-    adapters: AdapterPolicy = "auto"
-    size_policy: SizePolicy = "auto"
-    aux_levels: int = 0
-    gradient_checkpointing: Checkpointed | None = None
-    encoder_options: Mapping[str, Any] = NO_OPTIONS
-    decoder_options: Mapping[str, Any] = NO_OPTIONS
-
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            object.__setattr__(self, entry.name, normalize_value(entry.name, getattr(self, entry.name)))
 
     @property
     def encoder_weights(self) -> str:
@@ -114,7 +57,7 @@ class Pairing:
         from zoo.pairing.pairing_yaml import PairingFile
 
         content = read_mapping(Path(path), "encoder: resnet18")
-        return checked(PairingFile, content, f"{path} is no valid pairing").pairing()
+        return cls(**checked(PairingFile, content, f"{path} is not a valid pairing").model_dump())
 
     def to_yaml(self) -> str:
         """Return the YAML that `from_yaml` reads: ids, and the options that are not at their defaults."""
@@ -140,52 +83,3 @@ class Pairing:
         options = self._changed_options().items()
         listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in options if name not in without)
         return f"{self.encoder} x {self.decoder}" + (f" ({listed})" if listed else "")
-
-
-OPTION_NAMES = tuple(entry.name for entry in fields(Pairing) if entry.name not in ("encoder", "decoder"))
-
-
-def normalize_value(name: str, value: Any) -> Any:
-    """Return the value of a pairing's id or option as the pairing keeps it.
-
-    Raises:
-        OptionError: the value is not valid.
-    """
-    if name in ("encoder", "decoder"):
-        if not isinstance(value, str):
-            raise OptionError(f"{name} must be an id, a string such as 'resnet18'; found {value!r}.")
-    elif name in CHOICES:
-        if value not in CHOICES[name]:
-            raise OptionError(f"{name} must be one of {', '.join(map(repr, CHOICES[name]))}; found {value!r}.")
-    elif name in ("encoder_options", "decoder_options"):
-        if value is None:
-            return NO_OPTIONS
-        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-            raise OptionError(f"{name} must be a mapping of names to values, such as {{'norm': 'group'}}; found {value!r}.")
-        return Options(value)
-    elif name == "weights":
-        if value is not None and not isinstance(value, str | PathLike):
-            raise OptionError(f"weights must be None, a name or a file's path; found {value!r}.")
-        return value if value is None else fspath(value)
-    elif name == "image_size":
-        return None if value is None else _normalize_size(value)
-    elif value is not None or name != "levels":
-        _check_whole_number(name, value, WHOLE_NUMBERS[name])
-        if name in ("classes", "in_channels") and value > LARGEST:
-            raise OptionError(f"{name} must be at most {LARGEST:,}, the limit of a 16-bit mask or image; found {value:,}.")
-    return value
-
-
-def _check_whole_number(name: str, value: object, minimum: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise OptionError(f"{name} must be a whole number of at least {minimum}; found {value!r}.")
-
-
-def _normalize_size(value: Any) -> tuple[int, int]:
-    try:
-        height, width = value
-    except (TypeError, ValueError):
-        raise OptionError(f"image_size must be a pair (height, width), such as (256, 320); found {value!r}.") from None
-    _check_whole_number("image_size's height", height, 1)
-    _check_whole_number("image_size's width", width, 1)
-    return int(height), int(width)

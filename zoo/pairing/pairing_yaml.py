@@ -12,7 +12,7 @@ from pydantic import Field, PlainValidator, create_model
 from zoo.common.configuration import Strict
 from zoo.common.options import plain
 from zoo.errors import OptionError
-from zoo.pairing.pairing import WHOLE_NUMBERS, Pairing, normalize_value
+from zoo.pairing.pairing_fields import WHOLE_NUMBERS, PairingFields, normalize_value
 
 __all__ = ["PairingFile", "with_pairing_keys"]
 
@@ -21,9 +21,9 @@ _Model = TypeVar("_Model", bound=Strict)
 
 def with_pairing_keys(*, without: Collection[str] = ()) -> Callable[[type[_Model]], type[_Model]]:
     """Decorate a configuration's model: add the fields of `Pairing` as keys, except those named by `without`."""
-    hints = get_type_hints(Pairing)
+    hints = get_type_hints(PairingFields)
     keys: dict[str, Any] = {}
-    for entry in fields(Pairing):
+    for entry in fields(PairingFields):
         if entry.name not in without:
             # `Pairing` checks the value, so that it has one error in YAML and Python; the hint is for the JSON schema
             check = PlainValidator(partial(_check, entry.name), json_schema_input_type=hints[entry.name])
@@ -48,7 +48,3 @@ def _check(name: str, value: Any) -> Any:
 @with_pairing_keys()
 class PairingFile(Strict):
     """A pairing for `zoo.build`: an encoder, a decoder, and options for them."""
-
-    def pairing(self) -> Pairing:
-        """Return the pairing."""
-        return Pairing(**self.model_dump())

@@ -8,7 +8,8 @@ from typing import Any
 from zoo.common.configuration import checked, read_mapping
 from zoo.data.data_config import DataEntry, DataNamed
 from zoo.data.segmentation_data import SegmentationData
-from zoo.pairing.pairing import OPTION_NAMES, Pairing
+from zoo.pairing.pairing import Pairing
+from zoo.pairing.pairing_fields import OPTION_NAMES
 from zoo.pairing.pairing_yaml import with_pairing_keys
 from zoo.training.settings import TrainSettings
 
