@@ -197,14 +197,14 @@ MODELS = {
     "zeros.ckpt": (b"\0" * 5000, "may hold code|broken"),
     "zip.ckpt": (zipped(a="text"), "broken|may hold code"),
     "cut.ckpt": (checkpoint({"state_dict": {"a": torch.zeros(1000)}})[:2000], "broken|may hold code"),
-    "state.ckpt": (checkpoint({"state_dict": {"a": torch.zeros(2)}}), "no checkpoint of a pairing"),
+    "state.ckpt": (checkpoint({"state_dict": {"a": torch.zeros(2)}}), "not a checkpoint of a pairing"),
     "facts.ckpt": (
         checkpoint({"state_dict": {}, "zoo": {"pairing": {"encoder": 3, "decoder": []}}}),
-        "string such as 'resnet18'",
+        "not a checkpoint of a pairing",
     ),
-    "no state.ckpt": (checkpoint({"state_dict": [1], "zoo": RESNET}), "no checkpoint of a pairing"),
-    "numbered.ckpt": (checkpoint({"state_dict": {1: torch.zeros(2)}, "zoo": RESNET}), "no checkpoint of a pairing"),
-    "list.ckpt": (checkpoint([1, 2, 3]), "no checkpoint of a pairing"),
+    "no state.ckpt": (checkpoint({"state_dict": [1], "zoo": RESNET}), "not a checkpoint of a pairing"),
+    "numbered.ckpt": (checkpoint({"state_dict": {1: torch.zeros(2)}, "zoo": RESNET}), "not a checkpoint of a pairing"),
+    "list.ckpt": (checkpoint([1, 2, 3]), "not a checkpoint of a pairing"),
 }
 
 
@@ -228,9 +228,9 @@ CONFIGS = {
     "unknown encoder": (lambda facts: facts["pairing"].update(encoder="timm:resnet_of_tomorrow"), "not installed here"),
     "hash": (lambda facts: facts.update(sha256="0" * 64), "not the file that config.yaml beside it names"),
     "no weights": (lambda facts: facts.update(weights="other.safetensors"), "could not be read"),
-    "fewer names": (lambda facts: facts.update(classes=["road"]), "1 names for 2 classes"),
-    "more colors": (lambda facts: facts.update(colors=[[0, 0, 0]] * 3), "3 colors for 2 classes"),
-    "normalization": (lambda facts: facts["preprocessing"].update(mean="gray"), "normalization"),
+    "fewer names": (lambda facts: facts.update(classes=["road"]), "1 classes for a model of 2 classes"),
+    "more colors": (lambda facts: facts.update(colors=[[0, 0, 0]] * 3), "3 colors for a model of 2 classes"),
+    "normalization": (lambda facts: facts["preprocessing"].update(mean="gray"), "preprocessing.mean"),
 }
 
 
@@ -377,7 +377,7 @@ def test_a_setting_without_a_value_or_beyond_any_memory_is_told(given, tmp_path,
     status, shown, errors = command_line(*asked)
     assert (status, shown) == (2, "")
     assert ("the value is missing" in errors) is given.strip().endswith("=")
-    assert "99999999" in errors or "no value" in errors
+    assert "99999999" in errors or "the value is missing" in errors
     assert list(tmp_path.iterdir()) == []
 
 

@@ -53,7 +53,7 @@ def test_each_check_is_a_test_with_a_readable_id(run):
     assert code == 0, output
     assert "test_conformance[unet-basic-eval_is_deterministic] PASSED" in output
     assert "test_conformance[local:Sum-eval_is_deterministic] PASSED" in output
-    assert "test_conformance[unet-basic-make_head_gives_classes] SKIPPED" in output
+    assert "test_conformance[local:Sum-make_head_gives_classes] SKIPPED" in output
     assert "compiles" not in output
 
 

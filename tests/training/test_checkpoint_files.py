@@ -166,7 +166,7 @@ SPOILED = {
     "result of another run": (put_other("result.json"), r"result\.json is damaged \(it is another run's\)"),
     "result of an earlier version": (put_json("result.json", run=None), r"result\.json is of an earlier version of zoo"),
     "result deep": (put("result.json", b"[" * 200_000), r"result\.json is damaged \(ValueError: nested too deeply\)"),
-    "result a list": (put("result.json", b"[]"), r"result\.json is damaged \(ValueError: a list in place of"),
+    "result a list": (put("result.json", b"[]"), r"result\.json is damaged \(ValueError: a list instead of"),
     "result a pipe": (put_pipe("result.json"), r"result\.json is damaged"),
     "miou NaN": (
         put_json("result.json", test=SCORES | {"miou": float("nan")}),

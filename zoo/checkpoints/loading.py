@@ -92,7 +92,7 @@ def _load_folder(folder: Path) -> SegmentationModel:
     path = folder / CONFIG
     if not os.path.lexists(path):
         raise WeightsError(f"{folder} holds no saved model: it has no {CONFIG}. `zoo.save(model, folder)` writes one.")
-    facts = read_facts(SavedModel, read_mapping(path, "format: 1"), f"{path} is not a saved model's")
+    facts = read_facts(SavedModel, read_mapping(path, "format: 1"), f"{path} does not describe a saved model")
     sides = _check_sides(facts, folder)
     weights = folder / facts.weights
     state = _read_state(weights)

@@ -137,7 +137,7 @@ def _current(place: Path) -> SavedModel | None:
     path = place / CONFIG
     if not os.path.lexists(path):
         return None
-    return read_facts(SavedModel, read_mapping(path, "format: 1"), f"{path} is not a saved model's, and is not replaced")
+    return read_facts(SavedModel, read_mapping(path, "format: 1"), f"{path} does not describe a saved model, and is not replaced")
 
 
 def _write_all(place: Path, facts: SavedModel, content: bytes, model: SegmentationModel) -> None:

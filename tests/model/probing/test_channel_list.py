@@ -422,7 +422,7 @@ def test_a_decoder_that_makes_the_logits_gets_the_number_of_classes_by_the_name_
         assert model(torch.rand(2, 3, 65, 97)).shape == (2, classes, 65, 97)
     with pytest.raises(zoo.errors.OptionError, match=r"has no option 'out_channels'"):
         zoo.build("resnet18", "logits", decoder_options={"out_channels": 3})
-    with pytest.raises(zoo.errors.OptionError, match=r"'classes' is no option of local:logits; zoo gives it itself"):
+    with pytest.raises(zoo.errors.OptionError, match=r"'classes' is not an option of local:logits; zoo passes it itself"):
         zoo.build("resnet18", "logits", decoder_options={"classes": 3})
 
 
