@@ -21,7 +21,7 @@ def main() -> NoReturn:
 
     try:
         run()
-    finally:  # what plugins print when the interpreter ends is no part of the answer
+    finally:  # text that plugins print when the interpreter ends is not part of the answer
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()
             os.dup2(2, 1)

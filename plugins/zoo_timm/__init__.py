@@ -46,7 +46,7 @@ def zoo_encoders() -> Iterator[zoo.plugin.EncoderSpec]:
 
 def _pyramid(name: str, /, **options: Any) -> zoo.plugin.Pyramid:
     if changing := sorted(CHANGES_OUTPUT.intersection(options)):
-        raise zoo.errors.OptionError(f"timm:{name}: {changing[0]!r} is no encoder option; the plan chooses the maps.")
+        raise zoo.errors.OptionError(f"timm:{name}: {changing[0]!r} is not an encoder option; the plan chooses the maps.")
     if changing := sorted(CHANGES_MAPS.intersection(options)):
         raise zoo.errors.OptionError(
             f"timm:{name} is paired with the maps that it has by default; {changing[0]!r} would change them. Choose another "
@@ -54,7 +54,7 @@ def _pyramid(name: str, /, **options: Any) -> zoo.plugin.Pyramid:
         )
     if given := sorted(GIVEN_BY_ZOO.intersection(options)):
         raise zoo.errors.OptionError(
-            f"timm:{name}: {given[0]!r} is no encoder option; zoo.build has in_channels, classes and weights for it."
+            f"timm:{name}: {given[0]!r} is not an encoder option; zoo.build has in_channels, classes and weights for it."
         )
     architecture = index()[name]
     coarsest = options.get("output_stride")

@@ -207,11 +207,11 @@ def other_weights(place):
         (other_weights, "is cut short, or was altered"),
         (lambda place: (place / "model.safetensors").unlink(), "could not be read: No such file"),
         (lambda place: (place / "config.yaml").unlink(), "holds no saved model"),
-        (lambda place: (place / "config.yaml").write_text("a: [", encoding="utf-8"), "no valid YAML"),
+        (lambda place: (place / "config.yaml").write_text("a: [", encoding="utf-8"), "not valid YAML"),
         (lambda place: (place / "config.yaml").write_text("- a", encoding="utf-8"), "must hold keys and values"),
         (
             lambda place: (place / "config.yaml").write_text("a: !!python/object/apply:os.system [ls]", encoding="utf-8"),
-            "no valid YAML",
+            "not valid YAML",
         ),
         (lambda place: rewrite(place, lambda facts: facts.pop("sha256")), "sha256: this key is required"),
         (lambda place: rewrite(place, lambda facts: facts.update(format=2)), "format"),

@@ -216,11 +216,11 @@ def test_a_malformed_checkpoint_is_told(name, tmp_path, command_line):
 
 
 CONFIGS = {
-    "tags": (lambda facts: "!!python/object/apply:os.system ['touch /tmp/zoo-was-here']", "no valid YAML"),
-    "no yaml": (lambda facts: "a: [1, 2", "no valid YAML"),
+    "tags": (lambda facts: "!!python/object/apply:os.system ['touch /tmp/zoo-was-here']", "not valid YAML"),
+    "no yaml": (lambda facts: "a: [1, 2", "not valid YAML"),
     "list": (lambda facts: "- 1\n- 2", "must hold keys and values"),
     "empty": (lambda facts: "", "must hold keys and values"),
-    "bytes": (lambda facts: "\0\0\0", "no valid YAML|could not be read"),
+    "bytes": (lambda facts: "\0\0\0", "not valid YAML|could not be read"),
     "types": (lambda facts: facts.update(weights=7, classes="road", format="one"), "classes: .*"),
     "later format": (lambda facts: facts.update(format=99), "format"),
     "outside": (lambda facts: facts.update(weights="../../etc/passwd"), "weights"),
@@ -400,14 +400,14 @@ def test_a_configuration_that_is_huge_is_not_read(tmp_path):
 
 
 RUNS = {
-    "tags.yaml": ("name: !!python/object/apply:os.system ['touch /tmp/zoo-was-here']", "no valid YAML"),
+    "tags.yaml": ("name: !!python/object/apply:os.system ['touch /tmp/zoo-was-here']", "not valid YAML"),
     "types.yaml": ("name: 3\nencoders: resnet18\nbatch: [many]", "encoders: "),
     "unknown.yaml": ("name: a\nencoder: resnet18", "encoder: unknown key"),
     "twice.yaml": ("name: a\nname: b", "stands twice"),
     "twice-in-other-words.yaml": ("name: {1: a, 0x1: b}", "stands twice"),
     "size.yaml": ("name: a\nsize: 99999999", "a side is a whole number from 1 to 131,072|size"),
     "bomb.yaml": ("a: &a [x]\nb: &b [*a, *a]\nname: c\nencoders: *b\ndecoders: *b", "unknown key|encoders"),
-    "binary.yaml": (json.dumps({"name": "a"}) + "\x00", "no valid YAML|could not be read"),
+    "binary.yaml": (json.dumps({"name": "a"}) + "\x00", "not valid YAML|could not be read"),
 }
 
 

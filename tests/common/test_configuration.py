@@ -95,7 +95,7 @@ def test_a_value_that_cannot_be_used_is_one_error_at_once(content, tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(content, encoding="utf-8")
     began = time.perf_counter()
-    with pytest.raises(zoo.errors.ConfigError, match=r"a\.yaml is no valid YAML") as caught:
+    with pytest.raises(zoo.errors.ConfigError, match=r"a\.yaml is not valid YAML") as caught:
         read_mapping(path)
     assert time.perf_counter() - began < 5
     assert len(str(caught.value)) < 600

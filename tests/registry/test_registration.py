@@ -412,7 +412,9 @@ def test_a_decoder_that_makes_the_logits_gets_the_classes_and_no_head():
         assert type(model.head) is nn.Identity
         assert model(torch.rand(2, 3, 65, 97)).shape == (2, 7, 65, 97)
     for options in ({"classes": 3}, {"clases": 3}):
-        with pytest.raises(zoo.errors.OptionError, match=r"'clas+es' is not an option of|no option 'clases'. Its options: width"):
+        with pytest.raises(
+            zoo.errors.OptionError, match=r"'clas+es' is not an option of|no option 'clases'. Its options: width"
+        ):
             zoo.build("resnet18", "own", decoder_options=options)
 
 

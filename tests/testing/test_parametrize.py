@@ -123,9 +123,9 @@ def test_compiling_is_a_test_where_it_is_asked_for():
         ("resnet18", None, zoo.errors.OptionError, r"Write \['resnet18'\]"),
         (["resnet18", "resnet18"], None, zoo.errors.OptionError, "an id twice: resnet18"),
         (["resnet81"], None, zoo.errors.UnknownIdError, "resnet18"),
-        (["resnet18"], {"no_such_check": "why"}, zoo.errors.OptionError, "'no_such_check', which is no check of resnet18"),
-        (["resnet18"], {("unet-basic", "exports"): "why"}, zoo.errors.OptionError, "which is no check of resnet18"),
-        (["resnet18"], {"compiles": "why"}, zoo.errors.OptionError, "which is no check"),
+        (["resnet18"], {"no_such_check": "why"}, zoo.errors.OptionError, "'no_such_check', which is not a check of resnet18"),
+        (["resnet18"], {("unet-basic", "exports"): "why"}, zoo.errors.OptionError, "which is not a check of resnet18"),
+        (["resnet18"], {"compiles": "why"}, zoo.errors.OptionError, "which is not a check"),
         (["resnet18"], {"exports": ""}, zoo.errors.OptionError, "must be the reason"),
     ],
 )

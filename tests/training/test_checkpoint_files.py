@@ -161,8 +161,8 @@ SPOILED = {
     "best empty": (put("best.ckpt", b""), r"best\.ckpt is damaged \(EOFError\)"),
     "best cut": (lambda folder, _: os.truncate(folder / "best.ckpt", 9999), r"best\.ckpt is damaged"),
     "best a pipe": (put_pipe("best.ckpt"), r"best\.ckpt is no file"),
-    "best of another run": (put_other("best.ckpt"), r"best\.ckpt is no checkpoint of this run"),
-    "best of another program": (put_checkpoint("best.ckpt", lambda found: found.pop("zoo")), "is no checkpoint of this run"),
+    "best of another run": (put_other("best.ckpt"), r"best\.ckpt is not a checkpoint of this run"),
+    "best of another program": (put_checkpoint("best.ckpt", lambda found: found.pop("zoo")), "is not a checkpoint of this run"),
     "result of another run": (put_other("result.json"), r"result\.json is damaged \(it is another run's\)"),
     "result of an earlier version": (put_json("result.json", run=None), r"result\.json is of an earlier version of zoo"),
     "result deep": (put("result.json", b"[" * 200_000), r"result\.json is damaged \(ValueError: nested too deeply\)"),
@@ -198,7 +198,7 @@ def with_weight(value):
 
 
 UNFIT = {
-    "of another run": (put_other("last.ckpt"), r"last\.ckpt is no checkpoint of this run"),
+    "of another run": (put_other("last.ckpt"), r"last\.ckpt is not a checkpoint of this run"),
     "missing": (lambda folder, _: (folder / "last.ckpt").unlink(), r"last\.ckpt is missing"),
     "NaN": (put_checkpoint("last.ckpt", with_weight(float("nan"))), r"last\.ckpt: model\.head\.weight holds NaN"),
     "infinite variance": (

@@ -145,7 +145,7 @@ class BenchConfig(Strict):
         encoders: ids; each is paired with each of `decoders`.
         decoders: ids.
         pairings: further pairings, with options.
-        references: models that are no pairings, measured beside them.
+        references: models that are not pairings, measured next to them.
         baseline: what every row is compared with: a pairing or a reference. Without it, the first pairing.
         plugins: Python files that register encoders or decoders, relative to the configuration's folder.
         exclude: rules for the combinations that are left out.

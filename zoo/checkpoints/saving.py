@@ -53,7 +53,7 @@ def save(
 
     Raises:
         OptionError: the encoder is a module of yours, which no id names, there are other than `classes` names or colors,
-            metrics are no plain data, or the folder cannot be written.
+            metrics are not plain data, or the folder cannot be written.
         ConfigError: the folder holds other files.
         WeightsError: the model's weights hold NaN or infinity.
     """
@@ -137,7 +137,9 @@ def _current(place: Path) -> SavedModel | None:
     path = place / CONFIG
     if not os.path.lexists(path):
         return None
-    return read_facts(SavedModel, read_mapping(path, "format: 1"), f"{path} does not describe a saved model, and is not replaced")
+    return read_facts(
+        SavedModel, read_mapping(path, "format: 1"), f"{path} does not describe a saved model, and is not replaced"
+    )
 
 
 def _write_all(place: Path, facts: SavedModel, content: bytes, model: SegmentationModel) -> None:

@@ -28,7 +28,7 @@ FORKABLE = ("cpu", "cuda")
 def main() -> None:
     """Do tasks until the input ends."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what plugins print is no message
+    os.dup2(2, 1)  # text that plugins print is not a message
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked; it ends this one
     _offer_to_the_kernel()
     first = json.loads(sys.stdin.readline())

@@ -67,7 +67,7 @@ def read_mapping(path: Path, example: str = "name: my-run") -> dict[Any, Any]:
     except UnicodeDecodeError as cause:
         raise ConfigError(f"{path} could not be read: {cause}.") from cause
     except yaml.YAMLError as cause:
-        raise ConfigError(f"{path} is no valid YAML: {' '.join(str(cause).split())}.") from cause
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(cause).split())}.") from cause
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold keys and values, such as '{example}'; found {type(content).__name__}.")
     return content
@@ -185,7 +185,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.ScalarEvent):
             self._size += len(event.value)
             if any("\ud800" <= sign <= "\udfff" for sign in event.value):
-                raise _RefusedValue(f"half of a surrogate pair is no character{event.start_mark}")
+                raise _RefusedValue(f"half of a surrogate pair is not a character{event.start_mark}")
         self._open.append(event.anchor)
         node = super().compose_node(parent, index)
         self._open.pop()

@@ -119,7 +119,7 @@ def output_is_nchw(subject: DecoderSubject) -> None:
 
 
 def odd_sizes_work(subject: DecoderSubject) -> None:
-    """Maps whose sizes are no exact doubles, of images that are not square: no size is written into the code."""
+    """Maps whose sizes are not exact doubles, of images that are not square, work: no size is written into the code."""
     for size in ODD_SIZES:
         for plan in subject.plans[:2]:
             if size == ODD_SIZES[0]:

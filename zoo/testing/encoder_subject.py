@@ -118,7 +118,7 @@ class EncoderSubject(Subject):
 
 
 def maps_in(output: Any) -> list[Tensor]:
-    """Return an encoder's output, or say that it is no list of tensors."""
+    """Return an encoder's output, or report that it is not a list of tensors."""
     if not isinstance(output, list | tuple) or not all(isinstance(entry, Tensor) for entry in output):
         raise Finding(
             expected="forward(image) returns a list of tensors, one a map asked for",

@@ -43,7 +43,7 @@ def eval_keeps_no_state(subject: Subject) -> None:
     with torch.no_grad():
         weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
         first = [entry.clone() for entry in subject.outputs(module, subject.inputs())]
-        before = {**snapshot(module), **weights}  # what is no weight may be computed at the first call, and kept
+        before = {**snapshot(module), **weights}  # buffers may be computed at the first call, and kept
         subject.outputs(module, subject.inputs(3, other=True, seed=1))
         after = snapshot(module)
         again = subject.outputs(module, subject.inputs())

@@ -65,7 +65,7 @@ def parametrize_with_checks(
         A decorator for a test function of one argument, `check`, which calls it.
 
     Raises:
-        OptionError: no id, an id twice, or an expected failure that is no check of these ids.
+        OptionError: no id, an id twice, or an expected failure that is not a check of these ids.
         UnknownIdError: no encoder and no decoder has this id.
         ZooError: pytest or hypothesis is not installed.
 
@@ -118,14 +118,14 @@ def _kinds(id: str) -> list[Kind]:
 
 
 def _reasons(checks: Sequence[BoundCheck], given: Mapping[Any, str]) -> dict[BoundCheck, str]:
-    """Return the reasons by check; an entry that is no check of these ids is a mistake, never passed over."""
+    """Return the reasons by check; an entry that is not a check of these ids is an error."""
     found: dict[BoundCheck, str] = {}
     for key, reason in given.items():
         meant = [check for check in checks if key in (check.name, (check.id, check.name))]
         if not meant:
             names = ", ".join(dict.fromkeys(check.name for check in checks))
             raise OptionError(
-                f"expected_failures names {key!r}, which is no check of {', '.join(dict.fromkeys(c.id for c in checks))}. "
+                f"expected_failures names {key!r}, which is not a check of {', '.join(dict.fromkeys(c.id for c in checks))}. "
                 f"Use a check's name or (id, name); the checks: {names}."
             )
         if not isinstance(reason, str) or not reason.strip():

@@ -69,7 +69,7 @@ def read_checkpoint(place: Path, run: str) -> dict[str, Any]:
     facts = found.get("zoo")
     if not isinstance(facts, dict) or facts.get("run") != run:
         raise ZooError(
-            f"{place} is no checkpoint of this run, but of other settings, other data, another version or another program. "
+            f"{place} is not a checkpoint of this run: its settings, data, version or program differ. "
             f"Restore the run's own, or remove {place.parent} to begin the run again."
         )
     return dict(found)

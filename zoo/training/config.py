@@ -62,7 +62,7 @@ def load_train_config(path: Path, changes: dict[str, Any]) -> TrainConfig:
     config = checked(
         TrainConfig,
         content,
-        f"{path} is no valid training configuration",
+        f"{path} is not a valid training configuration",
         lambda location: DataEntry if location[:1] == ["data"] else TrainConfig,
     )
     base = path.resolve().parent

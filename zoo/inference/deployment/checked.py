@@ -50,13 +50,13 @@ def check_output(program: Program, image: Tensor, reference: Reference) -> None:
     """Run a program once and compare its output.
 
     Raises:
-        ZooError: it is not near enough, or the reference is no number.
+        ZooError: the error is too large, or the reference is NaN or infinite.
     """
     if reason := why_not_comparable(reference.output):
         raise ZooError(reason)
     with torch.inference_mode():
         error = relative_error(program(image), reference.output)
-    if not error <= reference.accepted:  # an error that is no number is refused as well
+    if not error <= reference.accepted:  # NaN is refused as well
         raise ZooError(f"The output differs by {error:.1e}, and {reference.accepted:.2g} is allowed.")
 
 

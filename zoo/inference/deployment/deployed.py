@@ -142,7 +142,7 @@ def deploy(
         A module for images of any size that the model takes. `print(zoo.explain(deployed))` shows the report.
 
     Raises:
-        OptionError: an unknown runtime or pass, or a tolerance that is no number above 0.
+        OptionError: an unknown runtime or pass, or a tolerance that is not a number above 0.
         InputError: no example where one is needed, or one that the model does not take.
         PluginError: code of the model tried to end the program.
         ZooError: the model itself gives NaN or infinity.

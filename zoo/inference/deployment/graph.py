@@ -66,7 +66,7 @@ class Graph:
                 yield node
 
     def constant(self, node: Any) -> Tensor | None:
-        """Return the tensor that a node holds; None where it is computed, or is no node."""
+        """Return the tensor that a node holds; None if it is computed, or not a node."""
         if not isinstance(node, fx.Node) or node.op != "get_attr":
             return None
         owner, _, name = str(node.target).rpartition(".")

@@ -199,7 +199,7 @@ def _prepare(model: SegmentationModel, normalize: bool) -> nn.Module:
 
 
 def _check_comparable(subject: nn.Module, model: SegmentationModel, size: Size) -> None:
-    """Raise if the model's own output is no number, before a file is made that could not be compared with it."""
+    """Raise if the model's own output is NaN or infinite, before a file is made that could not be compared with it."""
     image = torch.rand(1, model.pairing.in_channels, *size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.inference_mode():
@@ -246,7 +246,7 @@ def _write(subject: nn.Module, draft: Draft, timeout: float | None, notes: list[
 
 
 def _check_tolerance(checks: tuple[Check, ...], tolerance: float, draft: Draft, target: Path) -> None:
-    if all(check.relative <= tolerance for check in checks):  # an error that is no number is refused as well
+    if all(check.relative <= tolerance for check in checks):  # NaN is refused as well
         return
     advice = " `--fixed` (fixed=True) makes a file for one size." if draft.size is None else ""
     raise ExportError(

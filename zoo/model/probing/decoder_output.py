@@ -79,7 +79,7 @@ def _run(decoder: nn.Module, pyramid: Pyramid, size: Size, origin: str, inputs: 
 
 
 def _check_follows(outputs: Sequence[Tensor], sizes: Sequence[Size], origin: str) -> None:
-    """Refuse what is no map (N, channels, h, w) of the same channels and stride for each image."""
+    """Refuse output that is not a map (N, channels, h, w) with the same channels and stride for every image."""
     if _follow(outputs, sizes, axes=(2, 3)) and len({output.shape[1] for output in outputs}) == 1:
         return
     found = " and ".join(
@@ -96,7 +96,7 @@ def _check_follows(outputs: Sequence[Tensor], sizes: Sequence[Size], origin: str
 
 
 def _follow(outputs: Sequence[Tensor], sizes: Sequence[Size], axes: tuple[int, int]) -> bool:
-    """Return whether the axes follow all images at one stride; strides that are no powers of two round the maps' sizes."""
+    """Return whether the axes follow all images at one stride; sizes are rounded where a stride is not a power of two."""
     shares = [
         output.shape[axis] / whole
         for output, size in zip(outputs, sizes, strict=True)

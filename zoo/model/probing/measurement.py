@@ -116,7 +116,7 @@ def token_layout_of(tensors: Sequence[Tensor], sizes: Sequence[tuple[int, int]],
 
 
 def layout_of(first: Tensor, second: Tensor, sizes: Sequence[tuple[int, int]]) -> Layout | None:
-    """Return what kind of map two tensors show, computed from images of two sizes; None where it is no map."""
+    """Return the kind of map that two tensors are, computed from images of two sizes; None if they are not a map."""
     if first.ndim != 4 or second.ndim != 4 or not first.is_floating_point() or first.shape[0] != BATCH or not first.numel():
         return None  # some encoders fill a level that they lack with a map without channels
     moving = tuple(axis for axis in range(4) if first.shape[axis] != second.shape[axis])
@@ -246,7 +246,7 @@ class DependencyRecorder(TorchFunctionMode):
 
 
 def fixed_layout_of(tensor: Tensor, size: tuple[int, int]) -> Layout | None:
-    """Return the layout of a tensor (N, C, H, W) that was computed from an image of this size; None where it is no map."""
+    """Return the layout of a tensor (N, C, H, W) that was computed from an image of this size; None if it is not a map."""
     if tensor.ndim != 4 or not tensor.is_floating_point() or tensor.shape[0] != BATCH or not tensor.numel():
         return None
     sides = tensor.shape[2:]

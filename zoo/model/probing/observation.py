@@ -138,7 +138,7 @@ class Observation:
         """Whether a tensor, seen in two runs, holds maps or tokens, so that its size follows the image's."""
         if second is None or first.ndim < 3 or first.ndim != second.ndim or not first.is_floating_point():
             return False
-        if self.fixed is not None:  # nothing grows: whatever is no single vector an image counts
+        if self.fixed is not None:  # no size changes here: everything but one vector per image counts
             wide = [axis for axis in range(first.ndim) if first.shape[axis] > 1]
             return BATCH in first.shape[:2] and len(wide) > 2 and not self.recorders[0].is_pooled(first)
         same = [axis for axis in range(first.ndim) if first.shape[axis] == second.shape[axis]]
