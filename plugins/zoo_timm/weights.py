@@ -41,7 +41,7 @@ def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
             f"timm could not fetch the weights of {name}{f' from {repository}' if repository else ''}: "
             f"{type(cause).__name__}: {cause}. Without a network, fetch them elsewhere and pass the file's path as weights=."
         ) from cause
-    raise zoo.errors.WeightsError(f"hf-hub:{repository} holds weights of timm's {architecture}; {name} was asked for.")
+    raise zoo.errors.WeightsError(f"hf-hub:{repository} holds weights of timm's {architecture}; {name} was requested.")
 
 
 def read(name: str, weights: str) -> dict[str, Tensor]:

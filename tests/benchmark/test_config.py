@@ -140,8 +140,8 @@ def test_all_mistakes_are_told_at_once(written):
         ("- name\n", "must hold keys and values"),
         ("name: [a\n", "not valid YAML"),
         ("name: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
-        ("name: a\nrounds: 20\nname: b\n", "'name' stands twice, the second time in line 3"),
-        ("name: a\npairings:\n  - {encoder: e, decoder: d, encoder: f}\n", "'encoder' stands twice"),
+        ("name: a\nrounds: 20\nname: b\n", "'name' is given twice, the second time in line 3"),
+        ("name: a\npairings:\n  - {encoder: e, decoder: d, encoder: f}\n", "'encoder' is given twice"),
     ],
 )
 def test_a_file_that_is_no_run_is_told_with_what_it_lacks(written, text, told):

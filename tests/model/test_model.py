@@ -373,7 +373,7 @@ def test_an_encoder_that_returns_too_few_maps_is_named(fresh_registry):
     pyramid = [zoo.plugin.FeatureMap(name=f"map{stride}", channels=4, stride=stride) for stride in (2, 4)]
     zoo.register_encoder("forgetful", Forgetful, pyramid=pyramid)
     model = zoo.build("forgetful", "unet-basic")
-    with pytest.raises(zoo.errors.PluginError, match=r"forgetful was asked for 2 maps \(map2, map4\) and returned 1"):
+    with pytest.raises(zoo.errors.PluginError, match=r"forgetful had to return 2 maps \(map2, map4\) and returned 1"):
         model(torch.rand(1, 3, 32, 32))
 
 

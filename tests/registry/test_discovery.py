@@ -277,7 +277,7 @@ def test_the_environment_says_which_plugins_are_imported(two, variable, value, l
 
 def test_asking_for_a_plugin_that_is_switched_off_says_by_what(two):
     two("ZOO_PLUGINS", "blue")
-    with pytest.raises(zoo.errors.PluginError, match=r"'red:red-decoder' was asked for.*red-dist.*switched off.*ZOO_PLUGINS"):
+    with pytest.raises(zoo.errors.PluginError, match=r"'red:red-decoder' was requested.*red-dist.*switched off.*ZOO_PLUGINS"):
         zoo.negotiate("resnet18", "red:red-decoder")
     with pytest.raises(zoo.errors.UnknownIdError, match=r"1 installed plugin\(s\) are switched off"):
         zoo.negotiate("resnet18", "red-decoder")
@@ -285,7 +285,7 @@ def test_asking_for_a_plugin_that_is_switched_off_says_by_what(two):
 
 def test_the_projects_own_plugins_can_be_switched_off_by_name(two):
     two("ZOO_DISABLE_PLUGINS", "unet")
-    with pytest.raises(zoo.errors.PluginError, match=r"'unet-basic' was asked for.*ZOO_DISABLE_PLUGINS"):
+    with pytest.raises(zoo.errors.PluginError, match=r"'unet-basic' was requested.*ZOO_DISABLE_PLUGINS"):
         zoo.negotiate("resnet18", "unet-basic")
     assert "resnet18" in zoo.list_encoders()
 

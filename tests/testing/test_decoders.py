@@ -30,7 +30,7 @@ def failures(id, **options):
 @pytest.mark.parametrize("decoder", GOOD, ids=lambda decoder: decoder.__name__)
 def test_a_decoder_that_keeps_the_contract_passes_every_check(decoder):
     report = check_decoder(register(decoder))
-    skipped = ["compiles: asked for by compile=True"]
+    skipped = ["compiles: only with compile=True"]
     if decoder is not Gated:
         skipped.insert(0, "make_head_gives_classes: it has no make_head; the head is a 1x1 convolution")
     count = len(checks_of("decoder")) - len(skipped)

@@ -200,7 +200,7 @@ def test_the_users_interrupt_is_one_and_the_next_is_heeded_too(tmp_path):
 
 def test_a_run_that_is_terminated_is_an_error_and_goes_on(tmp_path):
     model = Ending(lambda: signal.raise_signal(signal.SIGTERM), at=2)
-    with pytest.raises(zoo.ZooError, match=r"ended by SIGTERM.*the same command goes on"):
+    with pytest.raises(zoo.ZooError, match=r"ended by SIGTERM.*the same command continues"):
         fitted(model, tmp_path / "run")
     assert fitted(model, tmp_path / "run").steps == 3
 
@@ -494,7 +494,7 @@ def test_an_output_that_is_asked_for_goes_before_the_files(tmp_path, command_lin
             "encoder: resnet18\ndecoder: unet-basic\ndata: nothing-there\n",
             "is not a folder, a task or a data set of torchvision",
         ),
-        ("encoder: resnet18\nencoder: resnet18\n", "stands twice"),
+        ("encoder: resnet18\nencoder: resnet18\n", "is given twice"),
         ("encoder: resnet18\ndecoder: unet-basic\ndata: texture-mosaic\nstep: 4\n", "Did you mean 'steps'"),
         ("encoder: resnet18\ndecoder: unet-basic\ndata: texture-mosaic\nplugins: [no.py]\n", "no.py does not exist"),
     ],

@@ -195,12 +195,12 @@ def _check_unaltered(path: Path, state: dict[str, Tensor], sha256: str, empty: S
         strange = sorted(state.keys() - wanted.keys())
         extra = f", and {format_names(strange, 3)} is not in it" if strange else ""
         raise WeightsError(
-            f"{path} is not the weights of the model in {CONFIG} beside it: it holds {held:,} numbers, and the model has "
+            f"{path} is not the weights of the model in the {CONFIG} next to it: it holds {held:,} numbers, and the model has "
             f"{size:,}{extra}. Copy the whole folder again, or save the model again."
         )
     if sha256_of(path) != sha256:
         raise WeightsError(
-            f"{path} is not the file that {CONFIG} beside it names: it is cut short, or was altered "
+            f"{path} is not the file that the {CONFIG} next to it names: it is cut short, or was altered "
             f"({path.stat().st_size:,} bytes). Copy the whole folder again."
         )
 

@@ -58,7 +58,7 @@ def matrix(
     try:
         result = run_matrix(encoders, decoders, jobs=jobs, limit=limit, fresh=fresh, cache=cache)
     except KeyboardInterrupt:
-        fail("Interrupted. The results so far are kept; the same command goes on from there.", 130)
+        fail("Interrupted. The results so far are kept; the same command continues from there.", 130)
     show_table(result.document, form, output, kept="The results are kept; the same command builds nothing again.")
     if not any(cell.is_ok for cell in result.cells):
         raise typer.Exit(1)

@@ -76,7 +76,7 @@ def predict(
         result = _predict_with_progress(predictor, all_paths, output, any_size=any_size, **extras)
         _show_result(result, num_skipped, output)
     except KeyboardInterrupt:
-        fail(f"Interrupted. The files in {output} are complete; the same command with --existing skip goes on.", 130)
+        fail(f"Interrupted. The files in {output} are complete; the same command with --existing skip continues.", 130)
 
 
 def _predict_with_progress(predictor: Predictor, all_paths: list[ImagePaths], output: Path, **options: Any) -> PredictedFiles:

@@ -171,7 +171,7 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self._open:
-                raise _RefusedValue(f"*{event.anchor} stands within what it names{event.start_mark}")
+                raise _RefusedValue(f"*{event.anchor} is inside the value that it refers to{event.start_mark}")
             size = self._sizes.get(str(event.anchor), 0)
             self._size += size
             self._repeated += size
@@ -208,7 +208,7 @@ class _Loader(yaml.SafeLoader):
             value = key.value if key.tag == f"{_CORE}merge" else str(self.construct_object(key))  # 1, "1" and 0x1 are one key
             if key.tag != f"{_CORE}merge" and value in seen:
                 raise yaml.YAMLError(
-                    f"the key {shorten(key.value)} stands twice, the second time in line {key.start_mark.line + 1}"
+                    f"the key {shorten(key.value)} is given twice, the second time in line {key.start_mark.line + 1}"
                 )
             seen.add(value)
         return super().construct_mapping(node, deep)

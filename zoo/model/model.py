@@ -164,7 +164,7 @@ class SegmentationModel(nn.Module):
         if not isinstance(maps, tuple | list) or len(maps) != len(names):
             found = len(maps) if isinstance(maps, tuple | list) else describe(maps)
             raise PluginError(
-                f"The encoder {encoder} was asked for {len(names)} maps ({', '.join(names)}) "
+                f"The encoder {encoder} had to return {len(names)} maps ({', '.join(names)}) "
                 f"and returned {found}; its forward must return just the maps it was built for, in a list."
             )
         for name, channels, x in zip(names, self._map_channels, maps, strict=True):

@@ -132,7 +132,7 @@ class Needs:
             raise RegistrationError(f"Needs: one_stride takes maps of one stride; found strides={self.strides!r}.")
         if self.strides is not None and not self.one_stride and self.min_levels > len(self.strides):
             raise RegistrationError(
-                f"Needs: min_levels ({self.min_levels}) is above the number of strides {self.strides!r}, of which each is one "
+                f"Needs: min_levels ({self.min_levels}) is above the number of strides {self.strides!r}, each of which is one "
                 "map; name more, or leave min_levels out."
             )
         if self.min_levels < 1:

@@ -126,7 +126,7 @@ class Registry:
 
     def _resolve(self, kind: Kind, id: str) -> Entry[Any]:
         if not isinstance(id, str):
-            raise OptionError(f"An {kind} is asked for by its id, a string such as 'resnet18'; found {id!r}.")
+            raise OptionError(f"An {kind} is named by its id, a string such as 'resnet18'; found {id!r}.")
         matches = self._full_id_matches(kind, id) if ":" in id else self._bare_name_matches(kind, id)
         if len(matches) == 1:
             return matches[0]
@@ -138,14 +138,16 @@ class Registry:
     def _full_id_matches(self, kind: Kind, id: str) -> list[Entry[Any]]:
         plugin_name, _, name = id.partition(":")
         if plugin_name == MODULE:
-            raise UnknownIdError(f"{id!r} stands for a module that was given in an id's place; give the module itself again.")
+            raise UnknownIdError(
+                f"{id!r} is the name of a module that was passed in place of an id; pass the module itself again."
+            )
         if plugin_name == LOCAL:
             return [entry for entry in [self._local.get((kind, name))] if entry]
         plugins = [plugin for plugin in self.found if plugin.name == plugin_name]
         if not plugins:
             known = sorted({plugin.name for plugin in self.found} | {LOCAL})
             hint = did_you_mean(plugin_name, known, most=4, likeness=0.7)
-            raise UnknownIdError(f"No plugin named {plugin_name!r}, asked for as {id!r}. Installed: {', '.join(known)}.{hint}")
+            raise UnknownIdError(f"No plugin named {plugin_name!r}, requested as {id!r}. Installed: {', '.join(known)}.{hint}")
         matches = _drop_duplicates(entry for plugin in plugins for entry in self._find_entries(kind, plugin, name))
         if not matches:
             self._raise_unusable(plugins, id)
@@ -156,7 +158,7 @@ class Registry:
         for plugin in plugins:
             if plugin.disabled_by:
                 raise PluginError(
-                    f"{id!r} was asked for, and its {plugin} is switched off by the environment variable {plugin.disabled_by}; "
+                    f"{id!r} was requested, but its {plugin} is switched off by the environment variable {plugin.disabled_by}; "
                     "change the variable and restart Python."
                 )
             if error := self._load(plugin).error:

@@ -36,7 +36,7 @@ def check_encoder(id: str, *, options: Mapping[str, Any] | None = None, compile:
     Example:
         >>> print(check_encoder("resnet18"))
         23 checks ran on resnet18, all passed; 1 skipped:
-          compiles: asked for by compile=True
+          compiles: only with compile=True
     """
     return _run_checks("encoder", id, options, compile)
 
@@ -97,7 +97,7 @@ def _run_checks(kind: Kind, id: str, options: Mapping[str, Any] | None, compile:
     outcomes = tuple(
         outcome_of(check, subject)
         if compile or check is not compiles
-        else Outcome(check=name, status="skipped", reason="asked for by compile=True")
+        else Outcome(check=name, status="skipped", reason="only with compile=True")
         for name, check in checks_of(kind).items()
     )
     report = Report(id=id, kind=kind, outcomes=outcomes)

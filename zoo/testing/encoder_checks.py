@@ -169,7 +169,7 @@ def model_gives_logits(subject: EncoderSubject) -> None:
         raise Finding(
             expected=f"logits of shape {(1, 3, *size)} for 3 classes",
             found=str(found),
-            remedy="return the maps that were asked for, fine to coarse",
+            remedy="return the requested maps, fine to coarse",
         )
 
 
@@ -196,7 +196,7 @@ def _pair_with_facts(subject: EncoderSubject, maps: list[Tensor]) -> list[tuple[
 def _check_count(found: int, names: Sequence[str]) -> None:
     if found != len(names):
         raise Finding(
-            expected=f"{len(names)} maps, those asked for: {format_names(names)}",
+            expected=f"{len(names)} maps, the requested ones: {format_names(names)}",
             found=f"{found} maps",
             remedy="return one tensor a name in maps=, and no other",
         )
@@ -207,9 +207,9 @@ def _check_alike(name: str, maps: Sequence[str], found: Tensor, expected: Tensor
     is_alike = found.shape == expected.shape and not found.is_meta
     if not is_alike or (weights_too and not _close(found, expected)):
         raise Finding(
-            expected=f"{name} when {format_names(maps)} is asked for, the same as when all maps are",
+            expected=f"{name} when {format_names(maps)} is requested, the same as when all maps are",
             found="other values" if is_alike else f"{tuple(found.shape)} and {tuple(expected.shape)}",
-            remedy="return the maps by name, in the order of maps=, whatever else is computed",
+            remedy="return the maps by name, in the order of maps=",
         )
 
 

@@ -121,7 +121,7 @@ def maps_in(output: Any) -> list[Tensor]:
     """Return an encoder's output, or report that it is not a list of tensors."""
     if not isinstance(output, list | tuple) or not all(isinstance(entry, Tensor) for entry in output):
         raise Finding(
-            expected="forward(image) returns a list of tensors, one a map asked for",
+            expected="forward(image) returns a list of tensors, one for each requested map",
             found=type(output).__name__,
             remedy="return the maps as a list, fine to coarse",
         )

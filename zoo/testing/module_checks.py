@@ -95,7 +95,7 @@ def batch_is_kept(subject: Subject) -> None:
                 for one, many in zip(part, whole, strict=True)
             ):
                 raise Finding(
-                    expected="an image's map in eval mode whatever else is in its batch",
+                    expected="the same map of an image in eval mode, with any other images in its batch",
                     found=f"a batch of {batch} gives other values than the same images in a batch of 3",
                     remedy="let no operation but a norm in train mode go across the first axis",
                 )

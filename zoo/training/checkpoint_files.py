@@ -42,7 +42,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         except (OSError, RuntimeError) as cause:  # a full disk is a RuntimeError of PyTorch's writer
             raise ZooError(
                 f"{place} cannot be written: {cause}. The checkpoint before it is kept. Make room, or check the disk; the same "
-                "command then goes on from there."
+                "command then continues from there."
             ) from cause
 
 

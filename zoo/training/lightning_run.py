@@ -140,7 +140,7 @@ def _explain_sigterm(output: Path) -> Iterator[None]:
     except SIGTERMException as cause:
         raise ZooError(
             f"Training was ended by SIGTERM. The last checkpoint in {output}, if there is one already, is kept, and the same "
-            "command goes on from there."
+            "command continues from there."
         ) from cause
 
 

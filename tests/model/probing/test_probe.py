@@ -696,7 +696,7 @@ def test_a_module_that_meta_cannot_run_is_measured_on_small_images():
 
 def test_other_channels_weights_or_maps_are_refused():
     spec = probe(nn.Sequential(conv(3, 4)))
-    with pytest.raises(zoo.errors.OptionError, match="Sequential takes images of 3 channels, and was asked for 4"):
+    with pytest.raises(zoo.errors.OptionError, match="Sequential takes images of 3 channels, but in_channels=4 was requested"):
         encoder_of(spec, in_channels=4)
     with pytest.raises(zoo.errors.WeightsError, match=r"brings its own weights.*found 'imagenet'"):
         encoder_of(spec, weights="imagenet")

@@ -73,4 +73,4 @@ class CellCache:
             yield
         except (sqlite3.Error, OSError) as cause:
             self.close()
-            self._say(f"The cache {self.path} cannot be used, and the run goes on without it: {cause}.")
+            self._say(f"The cache {self.path} cannot be used; the run continues without it: {cause}.")

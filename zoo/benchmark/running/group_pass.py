@@ -131,7 +131,7 @@ class _GroupPass:
         self.trials = tuple(key for key in self.trials if key != failure.trial)
         session.store.replace_group(session.run, self.group.number, [self.trials, [*ends[:1], failure.trial, *ends[1:]]])
         name = session.format_trial(failure.trial)
-        session.watcher.say(f"{name} ran out of memory beside others, and is measured again without them.")
+        session.watcher.say(f"{name} ran out of memory next to other models, and is measured again without them.")
 
     def _live_trials(self) -> list[str]:
         return [key for key in self.trials if self.session.is_live(key)]

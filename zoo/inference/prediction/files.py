@@ -116,7 +116,7 @@ def predict_planned(
     except OSError as cause:
         raise OptionError(
             f"{cause.filename or folder} cannot be written: {cause.strerror or cause}. {len(run.masks)} of {len(all_paths)} "
-            "masks are there; existing='skip' (--existing skip) goes on with the others."
+            "masks are there; existing='skip' (--existing skip) continues with the others."
         ) from cause
     notes = (run.lost,) if run.lost else ()
     return PredictedFiles(masks=run.masks, failed=run.failed, notes=notes)

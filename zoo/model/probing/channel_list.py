@@ -140,7 +140,7 @@ class ChannelListFactory:
             return
         first, *_ = self._signature.parameters
         raise PluginError(
-            f"{self.origin} takes the same maps whatever channels it is made for: the list goes to its first parameter, "
+            f"{self.origin} takes the same maps for any list of channels: the list goes to its first parameter, "
             f"{first!r}, which does not say what its maps have. Give it to the parameter that does: "
             "zoo.from_channels(lambda channels, **options: CLASS(PARAMETER=channels, **options))."
         )
@@ -234,7 +234,7 @@ def _rename_classes(signature: inspect.Signature, classes: str, defaults: dict[s
             if classes in defaults
             else f"it has no parameter {classes!r}; its parameters: {', '.join(names) or 'none'}"
             if classes not in names
-            else f"it has a parameter 'classes' beside {classes!r}; wrap a function that takes one of them"
+            else f"it has a parameter 'classes' next to {classes!r}; wrap a function that takes one of them"
         )
         raise RegistrationError(f"{origin}: classes={classes!r} names the parameter for the number of classes, and {problem}.")
     return signature.replace(

@@ -109,7 +109,7 @@ class ProbedFactory:
             raise WeightsError(f"{owner} is a module and brings its own weights; weights= must be None, found {weights!r}.")
         if in_channels != self.in_channels:
             raise OptionError(
-                f"{owner} takes images of {self.in_channels} channels, and was asked for {in_channels}; pass "
+                f"{owner} takes images of {self.in_channels} channels, but in_channels={in_channels} was requested; pass "
                 f"in_channels={self.in_channels}, or change the module's first layer."
             )
         if unknown := [name for name in maps if name not in self._sightings]:
