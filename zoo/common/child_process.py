@@ -1,4 +1,4 @@
-"""Do tasks in child processes, and watch them: what crashes, hangs or takes all memory ends nothing else."""
+"""Run tasks in child processes and watch them, so that a crash, a hang or an out-of-memory error ends nothing else."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+
 __all__ = ["ChildProcess", "StepTimer", "Task", "Watch", "describe_end"]
 
 WATCH_SECONDS = 0.05
 START_SECONDS = 120.0
-"""A process may take so long to start: it imports torch, which a busy machine or a slow disk delays."""
+"""The seconds that a process may take to start. It imports torch, which is slow on a busy machine or a slow disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +42,17 @@ class Task:
 
 
 class Watch(Protocol):
-    """Decides whether a task may go on."""
+    """Decides whether a task may continue."""
 
     def heard(self) -> None:
         """Note that the task has yielded something."""
 
     def judge(self, process: int | None) -> bool:
-        """Return whether the task's process, by its number once it has one, is to be killed now."""
+        """Return whether the task's process must be killed now. Its number is None until the task has begun."""
 
 
 class StepTimer:
-    """A limit on the seconds between two things that a task yields; the first may take `START_SECONDS`."""
+    """A limit on the seconds between two values that a task yields. The first may take `START_SECONDS`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -68,14 +70,14 @@ class StepTimer:
 
 
 class ChildProcess:
-    """A process that imports modules once, and forks for each task: a fork is a fresh process but for the imports.
+    """A process that imports modules once and forks for each task. Apart from the imports, a fork is a fresh process.
 
-    Where the system cannot fork, or a fork cannot use the device, the process does one task itself and ends.
+    Where forks are not available or not safe, or cannot use the device, the process does one task itself and ends.
 
     Attributes:
-        is_done: whether the last task came to its end.
-        status: the exit status of the process that did it.
-        has_ended: whether this process has ended, so that another is needed for the next task.
+        is_done: whether the last task has finished.
+        status: the exit status of the process that did the last task.
+        has_ended: whether this process has ended, so that the next task needs another.
     """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
@@ -103,7 +105,7 @@ class ChildProcess:
         self._send({"preload": list(preload)})
 
     def run(self, task: Task, watch: Watch) -> Iterator[Any]:
-        """Yield what a task yields until its process has ended, which happens at once where `watch` says so."""
+        """Yield what a task yields until its process has ended. The process is killed as soon as `watch` decides so."""
         self._task_process, self.status, self.is_done = None, None, False
         self._errors_begin = self._errors.seek(0, os.SEEK_END)
         facts = {"function": task.function, "arguments": dict(task.arguments), "device": task.device}
@@ -160,9 +162,9 @@ class ChildProcess:
             self._process.stdin.flush()
 
     def _kill(self) -> None:
-        with suppress(ProcessLookupError):
+        with suppress(psutil.NoSuchProcess):
             if self._task_process is not None:
-                os.kill(self._task_process, signal.SIGKILL)
+                psutil.Process(self._task_process).kill()
             else:
                 self._process.kill()
 
@@ -175,7 +177,7 @@ class ChildProcess:
 
 
 def describe_end(status: int | None) -> str:
-    """Return how a process ended that was not meant to: by which signal, or with which status."""
+    """Return how a process ended: by which signal, or with which status."""
     if status is not None and status < 0:
         return f"died of {signal.Signals(-status).name}"
     return f"ended with status {status}"

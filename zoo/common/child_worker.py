@@ -1,8 +1,8 @@
-"""The child process that does tasks: it reads one a line, and writes what each yields, a line each.
+"""The child process that does tasks: it reads one task per line, and writes a line for each value that a task yields.
 
-`child_process.py` starts it as `python -m zoo.common.child_worker`. It imports what the tasks need once, which takes seconds,
-and forks for each: the fork is a fresh process but for the imports, since nothing here has started a thread or opened a
-device. Where the system cannot fork, or a fork cannot use the device, this process does the one task itself and ends.
+`child_process.py` starts it as `python -m zoo.common.child_worker`. It imports once what the tasks need, which takes seconds,
+and forks for each task. Since this process starts no thread and opens no device, a fork is a fresh process apart from the imports.
+Where forks are not available or not safe, or cannot use the device, this process does one task itself and ends.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ def main() -> None:
 
 
 def _can_fork(device: str) -> bool:
-    return hasattr(os, "fork") and device.partition(":")[0] in FORKABLE
+    # macOS has fork, but its system libraries may crash in a forked process
+    return hasattr(os, "fork") and sys.platform != "darwin" and device.partition(":")[0] in FORKABLE
 
 
 def _do_in_fork(task: dict[str, Any], channel: TextIO) -> int | None:
-    """Do a task in a fork of this process and return its exit status; None, and nothing done, if it cannot use the device."""
+    """Do a task in a fork of this process and return its exit status, or None if the fork cannot use the device."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -66,7 +67,7 @@ def _do_in_fork(task: dict[str, Any], channel: TextIO) -> int | None:
 
 
 def _can_use(device: str) -> bool:
-    """Whether this fork can use the device: CUDA refuses if the process that forked has opened it, say in an import."""
+    """Whether this fork can use the device. CUDA refuses if the parent process has opened it, for example in an import."""
     if device == "cpu":
         return True
     import torch
@@ -79,7 +80,7 @@ def _can_use(device: str) -> bool:
 
 
 def _do(task: dict[str, Any], channel: TextIO) -> None:
-    """Do one task in this process, which ends when whoever asked for it is gone."""
+    """Do one task in this process, which ends when the process that requested it is gone."""
     threading.Thread(target=_end_with_input, daemon=True).start()
     sys.path[:] = task["path"]
     _write(channel, "begin", os.getpid())
@@ -88,14 +89,14 @@ def _do(task: dict[str, Any], channel: TextIO) -> None:
         for value in getattr(importlib.import_module(module), name)(**task["arguments"]):
             _write(channel, "yield", value)
         _write(channel, "done")
-    except BaseException:  # noqa: BLE001 - what it is stands on stderr, for whoever asked
+    except BaseException:  # noqa: BLE001 - the traceback goes to stderr
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
 
 
 def _end_with_input() -> None:
-    """End this process when nobody can ask anything any more: what asked is gone, or wants no more."""
+    """End this process when its input ends: the process that requested tasks is gone, or has no more."""
     while os.read(0, 4096):
         pass
     os._exit(1)
@@ -107,10 +108,10 @@ def _write(channel: TextIO, kind: str, *values: Any) -> None:
 
 
 def _import(names: list[str]) -> None:
-    """Import what the tasks will need, and keep it for good; what fails here will fail and be reported there.
+    """Import what the tasks will need. An import that fails here fails again in the task, which reports it.
 
-    The garbage collector would visit everything imported in each fork that runs it. That takes a quarter of a second, and
-    writes to pages that the fork shares, which are then its own memory.
+    The imports are frozen: otherwise the garbage collector would visit all of them in each fork, which takes a quarter of a
+    second and copies memory that the fork shares.
     """
     gc.disable()  # imports make next to no garbage
     for name in names:
@@ -123,14 +124,14 @@ def _import(names: list[str]) -> None:
 
 
 def _import_lazy_parts_of_torch() -> None:
-    """Draw a random number on the meta device, where each model is built once: that imports torch's compiler, in a second."""
+    """Draw a random number on the meta device, as each model does: this imports torch's compiler, which takes a second."""
     import torch
 
     torch.empty(1, device="meta").normal_()
 
 
 def _offer_to_the_kernel() -> None:
-    """Where memory runs out, let this process go first, and not the one that keeps the results."""
+    """Ask the kernel to end this process first where memory runs out, not the one that keeps the results."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

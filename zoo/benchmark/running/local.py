@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -148,7 +147,7 @@ class _Watch:
         return Failure(trial=trial, kind=kind, error=error)
 
     def _death(self, status: int | None, last_words: str) -> tuple[FailureKind, str]:
-        if status == -signal.SIGKILL and _kernel_kills() > self._kills:
+        if status == -9 and _kernel_kills() > self._kills:
             return "out of memory", f"OutOfMemoryError: the kernel ended its process during '{self.activity.doing}' (SIGKILL)."
         return "crash", f"CrashError: its process {describe_end(status)} during '{self.activity.doing}'.{last_words}"
 
