@@ -1,7 +1,7 @@
 """The child process that does tasks: it reads one task per line, and writes a line for each value that a task yields.
 
 `child_process.py` starts it as `python -m zoo.common.child_worker`. It imports once what the tasks need, which takes seconds,
-and forks for each task. Since this process starts no thread and opens no device, a fork is a fresh process apart from the imports.
+and forks for each task. This process starts no thread and opens no device, so a fork is a fresh process apart from the imports.
 Where forks are not available or not safe, or cannot use the device, this process does one task itself and ends.
 """
 
