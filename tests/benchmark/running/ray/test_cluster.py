@@ -320,7 +320,7 @@ def test_an_interrupt_and_a_lost_node_cost_nothing_that_was_measured(cluster, tm
     process.send_signal(signal.SIGINT)
     status, output = finish(process)
     assert status == 130, output
-    assert "What was measured is kept" in output
+    assert "The measurements so far are kept" in output
     assert not remaining(cluster.jobs)
     everything = "SELECT rowid, * FROM sample ORDER BY rowid"
     before = select(store, everything)
