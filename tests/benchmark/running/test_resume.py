@@ -121,7 +121,7 @@ def test_an_interrupted_run_says_that_the_same_command_goes_on(store):
     status, _, err = stopped_halfway(store, signal.SIGINT)
     assert status == 130
     assert "Traceback" not in err
-    assert "What was measured is kept" in err
+    assert "The measurements so far are kept" in err
 
 
 @pytest.mark.slow
