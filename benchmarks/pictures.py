@@ -73,15 +73,25 @@ def draw_example() -> Image.Image:
 def draw_plot(document: dict[str, Any]) -> plt.Figure:
     """Return the plot of latency against mIoU, a point for each pairing of a table in JSON."""
     plt.rcParams |= {"svg.fonttype": "path", "svg.hashsalt": "zoo", "font.size": 9}
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     for row in document["rows"]:
         if row["quality"] is None or row["latency_ms"] is None:
             continue
         latency, quality = row["latency_ms"], row["quality"]
         interval = [[latency - row["latency_ms_low"]], [row["latency_ms_high"] - latency]]
-        axes.errorbar(latency, quality, xerr=interval, yerr=row["quality_deviation"], fmt="o", markersize=4, linewidth=1)
-        axes.annotate(row["pairing"], (latency, quality), xytext=(5, 4), textcoords="offset points", fontsize=8)
-    axes.set_xlabel("latency, ms (median and 95 % interval)")
+        axes.errorbar(
+            latency,
+            quality,
+            xerr=interval,
+            yerr=row["quality_deviation"],
+            fmt="o",
+            markersize=4,
+            linewidth=1,
+            label=row["pairing"],
+        )
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    threads = document["runs"][0]["environment"]["threads"]
+    axes.set_xlabel(f"latency on a CPU with {threads} thread(s), ms (median and 95 % interval)")
     axes.set_ylabel("mIoU (mean and deviation of the seeds)")
     axes.grid(alpha=0.3)
     return figure
