@@ -246,7 +246,7 @@ def test_each_pairing_has_its_code_licenses_parts_and_plan(page):
     assert stem == ["stem", "64", "2", "none", "64 at stride 2", "the only map at stride 2"]
     assert last[3:5] == ["1x1 convolution 512 -> 256 (+131,328 parameters)", "256 at stride 32"]
     assert plan["unused"] == [["pool", "64", "4", "the decoder takes no stride 4"]]
-    assert "no multiple of 32" in plan["sizes"]
+    assert "not a multiple of 32" in plan["sizes"]
     assert plan["notes"] == ["unet-basic ends at stride 2."]
     assert plan["added"] == 131_328
 
