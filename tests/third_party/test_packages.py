@@ -184,7 +184,9 @@ def test_plugins_tells_of_each_distribution_what_is_wrong_with_it(crowded, tmp_p
         assert any(name.replace("_", "-") in line and "failed" in line for line in told), name
         (error,) = re.findall(rf"module {name}\) raised (.*?)(?:Repair or uninstall|Uninstall one)", prose)
         assert reason in error
-    assert all("ok" in line for line in told if "segmentation-zoo" in line)
+    own = [line for line in told if "segmentation-zoo" in line and "raised" not in line]  # errors may name it, too
+    assert own
+    assert all("ok" in line for line in own)
     assert any("zoo-slow-import" in line and "ok" in line for line in told)
     assert "Traceback" not in done.stderr
 
