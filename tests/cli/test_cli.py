@@ -518,3 +518,36 @@ def test_a_closed_standard_output_is_no_error():
         "-c", "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, '-m', 'zoo', 'list', 'decoders'])"
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+PLUGIN = """
+import zoo
+from zoo_unet.decoders import UNetBasic
+
+zoo.register_decoder("of-a-file", UNetBasic)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (("list", "decoders", "of-a-file"), "local:of-a-file"),
+        (("show", "of-a-file"), "local:of-a-file"),
+        (("explain", "resnet18", "of-a-file"), "resnet18 x of-a-file"),
+        (("negotiate", "resnet18", "of-a-file"), "layer4"),
+        (("matrix", "--encoders", "torchvision:resnet18", "--decoders", "of-a-file"), "1 of 1"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_command_that_takes_an_id_loads_the_files_of_plugin(cli, tmp_path, arguments, answer):
+    (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
+    status, out, _ = cli(*arguments, "--plugin", tmp_path / "plugin.py")
+    assert status == 0
+    assert answer in out
+
+
+def test_help_shows_each_command_in_the_panel_of_its_purpose(cli):
+    _, out, _ = cli("--help")
+    order = ["Pair", "explain", "Measure", "bench", "Train", "data", "Use", "predict", "Extend", "plugins"]
+    places = [re.search(rf"[─│] {word}\s", out).start() for word in order]
+    assert places == sorted(places)

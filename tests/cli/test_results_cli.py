@@ -432,3 +432,10 @@ def test_a_store_in_a_place_that_cannot_be_written_to_is_read(store_of_two, cli)
             assert shown
     finally:
         store_of_two.parent.chmod(0o755)
+
+
+def test_table_explains_its_columns_on_request(cli):
+    _, plain, _ = cli("table")
+    _, explained, _ = cli("table", "--legend")
+    assert "below 1 is faster" not in plain
+    assert "below 1 is faster" in explained

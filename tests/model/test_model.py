@@ -641,3 +641,12 @@ def test_without_adapters_an_encoder_is_not_dilated_and_the_plan_says_so(dilatin
     model = zoo.build("dilating", "coarsest", adapters="none")
     assert (model.encoder.output_stride, model.plan.maps) == (32, ("stage1",))
     assert "could dilate to it, and adapters='none' forbids it" in model.plan.notes[0]
+
+
+def test_normalize_gives_images_the_mean_the_deviation_and_the_range_of_the_weights():
+    model = zoo.build("timm:test_resnet", "unet-basic")
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(model.normalize(images), images)
+    model.preprocessing = zoo.Preprocessing(mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0), value_range=(0.0, 255.0))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (model.preprocessing.mean, model.preprocessing.std))
+    torch.testing.assert_close(model.normalize(images), (255 * images - mean) / std)

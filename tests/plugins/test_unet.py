@@ -281,3 +281,14 @@ def test_dropout_is_taken_over_from_the_decoder_options():
 def test_a_wrong_option_is_named_with_what_is_allowed(unet, options, named):
     with torch.device("meta"), pytest.raises(zoo.errors.OptionError, match=named):
         zoo.build("resnet18", unet, decoder_options=options)
+
+
+@pytest.mark.parametrize("decoder", UNETS)
+def test_the_head_is_a_3x3_convolution_unless_a_1x1_is_requested(decoder):
+    kernels = {
+        size: zoo.build("timm:test_resnet", decoder, classes=2, decoder_options=options).head.kernel_size
+        for size, options in ((3, {}), (1, {"head_kernel_size": 1}))
+    }
+    assert kernels == {3: (3, 3), 1: (1, 1)}
+    with pytest.raises(zoo.errors.OptionError, match="head_kernel_size"):
+        zoo.build("timm:test_resnet", decoder, decoder_options={"head_kernel_size": 2})
