@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import READS, are_equal, squares, trained, weights
+from squares import READS, are_equal, squares, train_squares, weights
 from torch import nn
 
 import zoo
@@ -47,7 +47,7 @@ def interrupted(tmp_path_factory):
     """Return the folder of a run that was cut off after its first checkpoint."""
     folder = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.raises(zoo.errors.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
-        trained(folder, squares(broken_at=READS + 58), **SETTINGS)
+        train_squares(folder, squares(broken_at=READS + 58), **SETTINGS)
     assert (folder / "last.ckpt").is_file()
     return folder
 
@@ -60,10 +60,10 @@ def cut(interrupted, tmp_path):
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(cut):
     before = (cut / "last.ckpt").read_bytes()
     with files_of_at_most(100_000), pytest.raises(zoo.ZooError, match=r"cannot be written: .*The checkpoint before it is kept"):
-        trained(cut, **SETTINGS)
+        train_squares(cut, **SETTINGS)
     assert (cut / "last.ckpt").read_bytes() == before
     assert [path for path in cut.rglob(".*") if path.is_file()] == []
-    assert trained(cut, **SETTINGS).steps == 60
+    assert train_squares(cut, **SETTINGS).steps == 60
 
 
 @pytest.mark.parametrize("left", [0, 1000])
@@ -71,20 +71,20 @@ def test_a_damaged_checkpoint_is_reported_with_what_to_do(cut, left):
     path = cut / "last.ckpt"
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(zoo.ZooError, match=r"last\.ckpt is damaged \(.+\), and the run is not whole without it\. Restore"):
-        trained(cut, **SETTINGS)
+        train_squares(cut, **SETTINGS)
 
 
 def test_a_damaged_best_checkpoint_is_reported_before_the_test(tmp_path):
-    trained(tmp_path / "run")
+    train_squares(tmp_path / "run")
     (tmp_path / "run/result.json").unlink()
     (tmp_path / "run/best.ckpt").write_bytes(b"")
     with pytest.raises(zoo.ZooError, match=r"best\.ckpt is damaged"):
-        trained(tmp_path / "run")
+        train_squares(tmp_path / "run")
 
 
 def test_a_training_that_diverges_is_an_error_and_no_checkpoint_holds_nan(tmp_path):
     with pytest.raises(zoo.ZooError, match=r"(NaN or infinity).*lower\s+learning_rate"):
-        trained(tmp_path / "run", learning_rate=1e30, steps=60, validations=3)
+        train_squares(tmp_path / "run", learning_rate=1e30, steps=60, validations=3)
     for path in (tmp_path / "run").glob("*.ckpt"):
         state = torch.load(path, weights_only=True)["state_dict"]
         assert all(tensor.isfinite().all() for tensor in state.values())
@@ -94,12 +94,12 @@ def test_a_training_that_diverges_is_an_error_and_no_checkpoint_holds_nan(tmp_pa
 @pytest.mark.parametrize("name", ["settings.json", "result.json"])
 @pytest.mark.parametrize("content", ["{", "{}"])
 def test_a_damaged_file_of_a_run_is_an_error_that_names_it(tmp_path, name, content):
-    trained(tmp_path / "run", steps=2, validations=0)
+    train_squares(tmp_path / "run", steps=2, validations=0)
     (tmp_path / "run" / name).write_text(content, encoding="utf-8")
     with pytest.raises(
         zoo.errors.ConfigError, match=r"result\.json is damaged|settings\.json is damaged|run of other settings"
     ):
-        trained(tmp_path / "run", steps=2, validations=0)
+        train_squares(tmp_path / "run", steps=2, validations=0)
 
 
 QUICK = {"steps": 2, "batch": 4, "validations": 1}
@@ -110,7 +110,7 @@ def finished(tmp_path_factory):
     """Return the folders of two finished runs, of one seed each."""
     folder = tmp_path_factory.mktemp("finished")
     for seed in (0, 1):
-        trained(folder / str(seed), seed=seed, **QUICK)
+        train_squares(folder / str(seed), seed=seed, **QUICK)
     return folder
 
 
@@ -190,7 +190,7 @@ SPOILED = {
 def test_a_finished_run_with_a_file_that_is_not_its_own_is_an_error_that_names_it(copied, finished, spoil, words):
     spoil(copied, finished)
     with pytest.raises(zoo.ZooError, match=words):
-        trained(copied, **QUICK)
+        train_squares(copied, **QUICK)
 
 
 def with_weight(value):
@@ -227,17 +227,17 @@ def test_a_run_does_not_go_on_from_what_is_not_its_own(copied, finished, spoil, 
     (copied / "result.json").unlink()
     spoil(copied, finished)
     with pytest.raises(zoo.ZooError, match=words):
-        trained(copied, **QUICK)
+        train_squares(copied, **QUICK)
 
 
 def test_a_run_whose_last_checkpoint_is_gone_says_that_it_begins_again(cut, caplog):
     (cut / "last.ckpt").unlink()
-    assert trained(cut, **SETTINGS).steps == 60
+    assert train_squares(cut, **SETTINGS).steps == 60
     assert "last.ckpt is missing: the run begins again with its first step" in caplog.text
 
 
 def test_a_run_that_goes_on_does_not_say_that_it_begins_again(cut, caplog):
-    trained(cut, **SETTINGS)
+    train_squares(cut, **SETTINGS)
     assert "begins again" not in caplog.text
 
 
@@ -245,7 +245,7 @@ def test_a_best_checkpoint_that_is_gone_is_reported_before_the_run_goes_on(cut):
     (cut / "best.ckpt").unlink()
     data = squares()
     with pytest.raises(zoo.ZooError, match=r"best\.ckpt is missing"):
-        trained(cut, data, **SETTINGS)
+        train_squares(cut, data, **SETTINGS)
     assert data.train.taken == READS  # for the fingerprint alone
 
 
@@ -261,8 +261,8 @@ def test_infinity_in_a_buffer_is_no_divergence_and_nan_there_is():
 TRAIN = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from test_train import trained
-trained(__import__("pathlib").Path(sys.argv[1]), steps=60, batch=2, validations=3)
+from squares import train_squares
+train_squares(__import__("pathlib").Path(sys.argv[1]), steps=60, batch=2, validations=3)
 """
 
 
@@ -270,7 +270,7 @@ trained(__import__("pathlib").Path(sys.argv[1]), steps=60, batch=2, validations=
 @pytest.mark.skipif(not OTHER_FILE_SYSTEM.is_dir(), reason="needs a second file system")
 def test_kills_with_the_output_on_another_file_system_lose_no_checkpoint(tmp_path):
     """Lightning's own writer copies over the old file there, since the temporary folder is on another file system."""
-    whole = trained(tmp_path / "whole", **SETTINGS)
+    whole = train_squares(tmp_path / "whole", **SETTINGS)
     draw = random.Random(0)
     with tempfile.TemporaryDirectory(dir=OTHER_FILE_SYSTEM) as place:
         folder = Path(place, "run")

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from squares import ENCODER, READS, Squares, are_equal, squares, train_squares, weights
 
 import zoo
 from zoo import SegmentationData
@@ -23,62 +24,10 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Lightning's own, on import
 ]
-ENCODER = "timm:test_resnet"
-READS = 4 * 24
-"""Of 24 samples before they are trained on: each is read four times, to know whether it stays the same."""
-
-
-class Squares:
-    """A bright square on a dark ground, somewhere else in each image."""
-
-    def __init__(self, count, offset, *, broken_at=None):
-        self.count = count
-        self.offset = offset
-        self.broken_at = broken_at
-        self.taken = 0
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        self.taken += 1
-        if self.taken == self.broken_at:
-            raise OSError("the disk is gone")
-        generator = torch.Generator().manual_seed(self.offset + index)
-        top, left = torch.randint(0, 20, (2,), generator=generator).tolist()
-        mask = torch.zeros(32, 32, dtype=torch.int64)
-        mask[top : top + 12, left : left + 12] = 1
-        image = 0.2 * torch.rand(3, 32, 32, generator=generator) + 0.7 * mask
-        mask[:, 0] = 255
-        return image, mask
-
-
-def squares(**options):
-    return SegmentationData(
-        name="squares",
-        classes=("ground", "square"),
-        train=Squares(24, 0, **options),
-        validation=Squares(4, 1000),
-        test=Squares(6, 2000),
-        size=(32, 32),
-    )
-
-
-def trained(output, data=None, **settings):
-    settings = {"steps": 12, "batch": 4, "validations": 2, "levels": 3, **settings}
-    return zoo.train(ENCODER, "unet-basic", data or squares(), output=output, **settings)
-
-
-def weights(folder, name="last"):
-    return torch.load(folder / f"{name}.ckpt", weights_only=True)["state_dict"]
-
-
-def are_equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_it_learns_what_is_easy(tmp_path):
-    result = trained(tmp_path / "run", steps=40, batch=8, learning_rate=4e-3, freeze_encoder=False)
+    result = train_squares(tmp_path / "run", steps=40, batch=8, learning_rate=4e-3, freeze_encoder=False)
     assert result.test.miou > 0.8
     assert result.test.pixels == 6 * 32 * 31  # each image once, without the ignored column
     assert result.steps == 40
@@ -89,18 +38,18 @@ def test_it_learns_what_is_easy(tmp_path):
 
 def test_the_same_seed_gives_the_same_weights_and_another_others(tmp_path):
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
-        trained(tmp_path / name, seed=seed)
+        train_squares(tmp_path / name, seed=seed)
     assert are_equal(weights(tmp_path / "one"), weights(tmp_path / "two"))
     assert not are_equal(weights(tmp_path / "one"), weights(tmp_path / "other"))
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path):
     options = {"steps": 60, "batch": 2, "validations": 3}
-    whole = trained(tmp_path / "whole", **options)
+    whole = train_squares(tmp_path / "whole", **options)
     with pytest.raises(zoo.errors.DataError, match=r"sample \d+ cannot be read: OSError: the disk is gone"):
-        trained(tmp_path / "cut", squares(broken_at=READS + 58), **options)
+        train_squares(tmp_path / "cut", squares(broken_at=READS + 58), **options)
     assert not (tmp_path / "cut" / "result.json").exists()
-    resumed = trained(tmp_path / "cut", **options)
+    resumed = train_squares(tmp_path / "cut", **options)
     assert are_equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     assert are_equal(weights(tmp_path / "whole", "best"), weights(tmp_path / "cut", "best"))
     assert resumed.test == whole.test
@@ -108,9 +57,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path):
 
 
 def test_a_finished_run_is_not_done_again(tmp_path):
-    first = trained(tmp_path / "run")
+    first = train_squares(tmp_path / "run")
     data = squares()
-    assert trained(tmp_path / "run", data) == first
+    assert train_squares(tmp_path / "run", data) == first
     assert data.train.taken == READS
 
 
@@ -176,7 +125,7 @@ def test_a_data_set_whose_code_ends_the_program_is_an_error_that_names_the_sampl
             return super().__getitem__(index) if index != 3 else end()
 
     with pytest.raises(zoo.errors.DataError, match=f"squares, test part: sample 3 cannot be read: {words}"):
-        trained(tmp_path / "run", replace(squares(), test=Leaving(6, 0)))
+        train_squares(tmp_path / "run", replace(squares(), test=Leaving(6, 0)))
 
 
 def test_a_process_that_loads_samples_says_the_same_without_a_traceback(tmp_path):
@@ -246,9 +195,9 @@ def test_the_command_line_ends_with_a_status_that_says_what_ended_it(tmp_path, c
 
 
 def test_a_frozen_encoder_stays_as_it_is(tmp_path):
-    trained(tmp_path / "frozen", freeze_encoder=True)
-    trained(tmp_path / "learned")
-    trained(tmp_path / "thawed", freeze_encoder=1)
+    train_squares(tmp_path / "frozen", freeze_encoder=True)
+    train_squares(tmp_path / "learned")
+    train_squares(tmp_path / "thawed", freeze_encoder=1)
     before = weights(tmp_path / "frozen")
     learned, thawed = weights(tmp_path / "learned"), weights(tmp_path / "thawed")
     encoder = [key for key in before if key.startswith("model.encoder.")]
@@ -261,7 +210,7 @@ def test_a_frozen_encoder_stays_as_it_is(tmp_path):
 
 def test_what_was_trained_is_loaded_again(tmp_path):
     data = squares()
-    result = trained(tmp_path / "run", data)
+    result = train_squares(tmp_path / "run", data)
     model = zoo.load(result.checkpoint)
     assert not model.training
     assert model.pairing.encoder == ENCODER
@@ -299,7 +248,7 @@ def test_a_repository_without_the_hubs_prefix_is_told():
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path):
-    result = trained(tmp_path / "run", steps=2, validations=0)
+    result = train_squares(tmp_path / "run", steps=2, validations=0)
     whole = result.checkpoint.read_bytes()
     result.checkpoint.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(zoo.errors.WeightsError, match="broken"):
@@ -307,18 +256,18 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
 
 
 def test_training_ends_early_where_nothing_gets_better(tmp_path):
-    result = trained(tmp_path / "run", steps=60, validations=20, patience=2, learning_rate=1e-9, freeze_norms=True)
+    result = train_squares(tmp_path / "run", steps=60, validations=20, patience=2, learning_rate=1e-9, freeze_norms=True)
     assert result.steps < 60
 
 
 def test_folders_of_other_runs_are_left_alone(tmp_path):
-    trained(tmp_path / "run", steps=2, validations=0)
+    train_squares(tmp_path / "run", steps=2, validations=0)
     with pytest.raises(zoo.errors.ConfigError, match=r"differ in settings\.seed\. Give another"):
-        trained(tmp_path / "run", steps=2, validations=0, seed=5)
+        train_squares(tmp_path / "run", steps=2, validations=0, seed=5)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("words", encoding="utf-8")
     with pytest.raises(zoo.errors.ConfigError, match="holds no run of zoo"):
-        trained(tmp_path / "mine")
+        train_squares(tmp_path / "mine")
 
 
 @pytest.mark.parametrize(
@@ -345,8 +294,8 @@ def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
         name="several", classes=data.classes, train=data.train, validation=data.validation, test=data.test
     )
     with pytest.raises(zoo.errors.DataError, match="give size="):
-        trained(tmp_path / "run", several)
-    assert trained(tmp_path / "run", several, size=24, steps=2).test.pixels == 6 * 32 * 31
+        train_squares(tmp_path / "run", several)
+    assert train_squares(tmp_path / "run", several, size=24, steps=2).test.pixels == 6 * 32 * 31
 
 
 @pytest.mark.parametrize(
@@ -377,30 +326,19 @@ def test_what_is_wrong_with_a_data_set_of_ones_own_is_told_first(tmp_path, spoil
 
     data = replace(squares(), test=Spoilt(2, 0))
     with pytest.raises(zoo.errors.DataError, match=f"squares, test part: {told}"):
-        trained(tmp_path / "run", data)
+        train_squares(tmp_path / "run", data)
     assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_part_is_told(tmp_path):
     with pytest.raises(zoo.errors.DataError, match="squares, validation part: it is empty"):
-        trained(tmp_path / "run", replace(squares(), validation=Squares(0, 0)))
+        train_squares(tmp_path / "run", replace(squares(), validation=Squares(0, 0)))
 
 
 def test_an_unknown_id_leaves_no_folder_that_is_in_the_way(tmp_path):
     with pytest.raises(zoo.errors.UnknownIdError):
         zoo.train("resnet81", "unet-basic", squares(), output=tmp_path / "run", steps=2)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("loss", ["cross-entropy", "dice", "cross-entropy+dice"])
-def test_each_loss_goes_down(tmp_path, loss):
-    from zoo.training.losses import make_loss
-
-    measure = make_loss(loss, ignored=255)
-    masks = torch.tensor([[[0, 1], [1, 255]]])
-    right = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]], [[-9.0, 9.0], [9.0, -9.0]]])[None]
-    assert measure(right, masks) < 0.01 < measure(-right, masks)
-    assert torch.isfinite(measure(right, torch.full_like(masks, 255)))
 
 
 def test_scores_are_those_of_the_confusion_matrix():
@@ -469,7 +407,7 @@ def test_every_option_of_build_is_one_of_train_and_of_its_yaml_file(tmp_path, co
 
 def test_other_classes_than_the_datas_are_refused(tmp_path):
     with pytest.raises(zoo.errors.ConfigError, match="classes is 5, and squares has 2"):
-        trained(tmp_path / "run", classes=5)
+        train_squares(tmp_path / "run", classes=5)
 
 
 @pytest.mark.parametrize("asked", [["--output", "elsewhere"], ["--set", "output=elsewhere"]])
@@ -571,4 +509,19 @@ def test_a_device_that_is_not_there_is_told_before_a_folder_is_made(tmp_path, co
 def test_an_output_that_cannot_be_made_is_told(tmp_path, place):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(zoo.errors.OptionError, match=r"output .*file.* cannot be made a run's folder: .+\. Give a folder"):
-        trained(tmp_path / place)
+        train_squares(tmp_path / place)
+
+
+def test_a_decoder_of_a_plugin_file_is_trained_by_the_command(tmp_path, command_line, fresh_registry, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import torch\nimport zoo\n\n\n@zoo.register_decoder('mine')\nclass Mine(torch.nn.Module):\n"
+        "    out_channels, out_stride = 8, 4\n\n    def __init__(self, pyramid):\n        super().__init__()\n"
+        "        self.map = torch.nn.Conv2d(pyramid[0].channels, 8, 1)\n        self.out_stride = int(pyramid[0].stride)\n\n"
+        "    def forward(self, features):\n        return self.map(features[0])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ("train", ENCODER, "mine", "--data", "texture-mosaic", "--plugin", "mine.py", "--output", "run")
+    settings = [part for text in ("steps=1", "batch=2", "size=32", "validations=0") for part in ("--set", text)]
+    status, out, errors = command_line(*arguments, *settings)
+    assert status == 0, errors
+    assert "mine, texture-mosaic, 1 steps" in out

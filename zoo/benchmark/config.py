@@ -267,7 +267,7 @@ def _make_paths_absolute(config: BenchConfig, base: Path) -> BenchConfig:
     """Return the configuration with the paths that are relative to its folder made absolute."""
     changed: dict[str, Any] = {"plugins": [str(base / entry) for entry in config.plugins]}
     if config.quality:
-        changed["quality"] = config.quality.model_copy(update={"data": config.quality.data.relative_to(base)})
+        changed["quality"] = config.quality.relative_to(base).model_copy(update={"data": config.quality.data.relative_to(base)})
     return config.model_copy(update=changed)
 
 

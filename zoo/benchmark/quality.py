@@ -65,6 +65,8 @@ class QualityEntry(TrainSettings):
         for name, key in instead.items():
             if getattr(self, name) != TrainSettings.model_fields[name].default:
                 raise ValueError(f"{name} is not a key of a benchmark's quality; {key} sets it for the whole run")
+        if self.init_from is not None:
+            raise ValueError("init_from is not a key of a benchmark's quality, since one model's weights fit only one pairing")
         return self
 
     def with_budget(self) -> QualityEntry:

@@ -70,7 +70,8 @@ def train(
         arguments = _arguments_from_ids(what, decoder, data, weights) | changes
     if plugin:
         arguments["plugins"] = [*arguments.get("plugins", ()), *map(str, plugin)]
-    note(f"Encoder weights: {arguments.get('weights') or 'random'}")
+    start = arguments.get("init_from")
+    note(f"Weights: {start}" if start else f"Encoder weights: {arguments.get('weights') or 'random'}")
     entry = arguments["data"]
     if not isinstance(entry, DataEntry):
         entry = checked(DataEntry, {"source": entry} if isinstance(entry, str) else entry, "The data cannot be opened")
@@ -158,4 +159,5 @@ def _show_result(result: TrainResult) -> None:
         ),
     )
     show_parts(Line(text=title), table)
-    answer(f'zoo.load("{result.checkpoint}") gives the model.')
+    waiting = "" if result.waiting is None else f" Training waited for images {100 * result.waiting:.0f} % of the time."
+    answer(f'zoo.load("{result.checkpoint}") returns the model.{waiting}')

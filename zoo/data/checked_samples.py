@@ -16,7 +16,7 @@ from zoo.data.segmentation_data import SegmentationData
 from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
 
-__all__ = ["check_on_read", "notes_on_samples"]
+__all__ = ["check_on_read", "count_class_pixels", "notes_on_samples"]
 
 
 def check_on_read(data: SegmentationData) -> SegmentationData:
@@ -50,6 +50,17 @@ def notes_on_samples(data: SegmentationData) -> list[str]:
         if part == "train" and samples.indexes_read and (samples.low < 0 or samples.high > 1):
             notes += range_notes({"float32": (samples.low, samples.high)})
     return notes
+
+
+def count_class_pixels(data: SegmentationData) -> tuple[int, ...]:
+    """Return the number of pixels of each class in the training part; its masks are read if nobody counted them before."""
+    if data.train_pixels is not None:
+        return data.train_pixels
+    counts = torch.zeros(len(data.classes), dtype=torch.int64)
+    for index in range(len(data.train)):
+        _, mask = data.train[index]
+        counts += torch.bincount(mask[mask != data.ignored], minlength=len(data.classes))
+    return tuple(counts.tolist())
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

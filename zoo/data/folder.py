@@ -101,6 +101,7 @@ def data_from_report(
             reading={"mask code": json.loads(json.dumps(asdict(code))), "validation": validation, "test": test},
             scans=report.scans,
         ),
+        train_pixels=tuple(report.values_of(parts["train"])[value] for value in code.class_values),
         notes=(*notes, *_class_notes(report, code, names, parts["train"])),
     )
 

@@ -46,6 +46,7 @@ class SegmentationData:
         source: where the data come from, and their license.
         fingerprint: of the content of all files that were read; None if only the samples themselves identify the data, also
             after `dataclasses.replace` has replaced the samples of a part.
+        train_pixels: the number of pixels of each class in the training part; None if they were not counted.
         notes: what a user should know before training on the data, one line each.
     """
 
@@ -60,6 +61,7 @@ class SegmentationData:
     colors: tuple[Color, ...] = field(default=())
     source: str = ""
     fingerprint: Fingerprint | None = None
+    train_pixels: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -96,6 +98,8 @@ class SegmentationData:
             parts = (self.train, self.validation, self.test)
             is_own = not self.fingerprint.parts or all(map(is_, self.fingerprint.parts, parts))
             object.__setattr__(self, "fingerprint", replace(self.fingerprint, parts=parts) if is_own else None)
+            if not is_own:
+                object.__setattr__(self, "train_pixels", None)
 
     def parts(self) -> Iterator[tuple[str, Samples]]:
         """Yield the name and the samples of each part."""

@@ -15,7 +15,7 @@ from zoo.checkpoints.state_dicts import unpickled
 from zoo.common.atomic_write import draft_of
 from zoo.errors import WeightsError, ZooError
 
-__all__ = ["WholeCheckpoints", "check_weights", "read_checkpoint", "steps_of"]
+__all__ = ["WholeCheckpoints", "check_weights", "read_checkpoint", "read_fitting"]
 
 PARTS = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks")
 """What Lightning goes on from."""
@@ -75,17 +75,17 @@ def read_checkpoint(place: Path, run: str) -> dict[str, Any]:
     return dict(found)
 
 
-def steps_of(place: Path, run: str, module: LightningModule, most: int) -> int:
-    """Return after how many steps of the optimizer a checkpoint was written, once it is known to fit.
+def read_fitting(place: Path, run: str, module: LightningModule, most: int) -> dict[str, Any]:
+    """Return a checkpoint of a run after checking that it fits the run's model.
 
     Args:
-        place: its file.
+        place: the file of the checkpoint.
         run: as for `read_checkpoint`.
-        module: that is to go on from it.
-        most: steps of the whole run.
+        module: the module that the checkpoint is loaded into.
+        most: the number of steps of the whole run.
 
     Raises:
-        ZooError: as `read_checkpoint`; or its weights or its steps are not such as this run writes.
+        ZooError: as `read_checkpoint`; or the weights or the number of steps cannot be of this run.
     """
     found = read_checkpoint(place, run)
     state, wanted = found["state_dict"], module.state_dict()
@@ -95,7 +95,7 @@ def steps_of(place: Path, run: str, module: LightningModule, most: int) -> int:
         what = f"its tensor {sorted(map(str, other))[0]} is not the model's" if other else f"{steps} of {most} steps"
         raise ZooError(f"{place} is damaged ({what}). Restore the file, or remove {place.parent} to begin the run again.")
     check_finite(state, module, str(place))
-    return steps
+    return found
 
 
 def _is_alike(found: object, wanted: object) -> bool:

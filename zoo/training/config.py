@@ -67,4 +67,4 @@ def load_train_config(path: Path, changes: dict[str, Any]) -> TrainConfig:
     )
     base = path.resolve().parent
     absolute = {"data": config.data.relative_to(base), "plugins": [str(base / plugin) for plugin in config.plugins]}
-    return config.model_copy(update=absolute)
+    return config.relative_to(base).model_copy(update=absolute)

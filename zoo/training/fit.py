@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import time
 import warnings
 from collections import defaultdict
@@ -17,16 +18,20 @@ from torch import nn
 from zoo.checkpoints.saved_model import ModelFacts
 from zoo.common.devices import choose_device, is_out_of_memory
 from zoo.common.foreign_code import ForeignError, no_exits
+from zoo.common.format_names import format_names
+from zoo.common.import_path import code_digest
 from zoo.common.regular_files import files_at, sha256_of
-from zoo.data.checked_samples import check_on_read, notes_on_samples
+from zoo.data.checked_samples import check_on_read, count_class_pixels, notes_on_samples
 from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, random_parts
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.tasks.optional_packages import install_commands
-from zoo.errors import ConfigError, DataError, OptionError
+from zoo.errors import ConfigError, DataError, OptionError, PluginError
 from zoo.model.building import build_pairing
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.resolve import resolve
 from zoo.training.channels_last import takes_channels_last
+from zoo.training.initial_weights import digest_of_weights, load_start, start_from
+from zoo.training.losses import make_loss, terms_without_class_weights
 from zoo.training.result import TrainResult, read_result, write_result
 from zoo.training.run_folder import claim_folder, run_id
 from zoo.training.sampling import seed_of
@@ -76,16 +81,39 @@ def fit(
         KeyboardInterrupt: the user interrupted; the last checkpoint is kept.
     """
     check_installed()
-    from zoo.training.lightning_run import run  # Lightning takes seconds to import
+    # Lightning takes seconds to import
+    from zoo.training.lightning_run import Parts, run
+    from zoo.training.trainer_parts import make_callbacks, make_loggers, make_trainer, notes_on_resuming
 
     # Everything that can be wrong is checked before the folder is made, the cheapest first.
+    log = logging.getLogger(__name__)
     size = crop_size(data, settings)
+    start = None
     if isinstance(pairing, Pairing):
         _check_fits(pairing, data)
         resolve(pairing)
+        if settings.init_from is not None:
+            if pairing.weights is not None:
+                raise OptionError(
+                    f"weights={pairing.weights!r} and init_from={settings.init_from!r} were both given. Use one of them."
+                )
+            start = load_start(settings.init_from)
     elif settings.freeze_encoder and not isinstance(getattr(pairing, "encoder", None), nn.Module):
         raise OptionError(f"freeze_encoder: {type(pairing).__name__} has no attribute 'encoder' that is a module.")
+    elif settings.init_from is not None:
+        raise OptionError(f"init_from: {type(pairing).__name__} is not a pairing. Load its weights before the training.")
     choose_device(settings.device)
+    with _silence_lightning():
+        make_trainer(settings, logger=False, enable_checkpointing=False)  # to report wrong keywords before a folder is made
+        callbacks, loggers = make_callbacks(settings.callbacks), make_loggers(settings.loggers, output)
+    for note in notes_on_resuming(settings.callbacks, callbacks):
+        log.warning("callbacks: %s.", note)
+    if isinstance(settings.class_weights, list) and len(settings.class_weights) != len(data.classes):
+        raise ConfigError(
+            f"class_weights has {len(settings.class_weights)} numbers, but {data.name} has {len(data.classes)} classes "
+            f"({format_names(data.classes)}). Give one number for each class."
+        )
+    make_loss(settings.loss_terms, ignored=data.ignored)
     kinds = {name: type(samples).__qualname__ for name, samples in data.parts()}
     data = check_on_read(data)
     facts = {
@@ -98,10 +126,16 @@ def fit(
     fingerprint = data.fingerprint or fingerprint_of_samples(data.parts(), kinds)
     if data.fingerprint is None:
         for note in (*notes_on_samples(data), *_notes_on_random_parts(fingerprint)):
-            logging.getLogger(__name__).warning("%s: %s.", data.name, note)
-    identity: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "facts": facts}
-    if files := _hash_files([*_weights_files(pairing), *plugins]):
+            log.warning("%s: %s.", data.name, note)
+    class_weights = _class_weights(settings, data, fingerprint)
+    loss = make_loss(settings.loss_terms, ignored=data.ignored, class_weights=class_weights)
+    identity: dict[str, Any] = {"settings": settings.identity(), "facts": facts}
+    if files := _hash_files([*_weights_files(pairing), *plugins, *settings.source_files()]):
         identity["files"] = files
+    if code := {path: code_digest(path) for path in settings.own_objects()}:
+        identity["code"] = code
+    if start is not None:
+        identity["init_from"] = digest_of_weights(start)
     claim_folder(output, identity, fingerprint)
     run_hash = run_id(identity, fingerprint)
     if (finished := read_result(output, run_hash)) is not None:
@@ -111,23 +145,24 @@ def fit(
     if isinstance(pairing, Pairing):
         built = build_pairing(pairing)
         built.colors = data.colors
+        if start is not None:
+            for note in start_from(built, start, str(settings.init_from), data.classes):
+                log.warning("init_from: %s.", note)
         checkpoint_facts["model"] = ModelFacts.of(built, data.classes).model_dump(mode="json")
         model: nn.Module = built
     else:
         model = pairing
     began = time.perf_counter()
     with _silence_lightning(), _explain_failures(settings, size, output):
-        outcome = run(
-            model,
-            data,
-            settings,
-            output,
-            size=size,
-            facts=checkpoint_facts,
+        parts = Parts(
+            model=model,
+            loss=loss,
+            callbacks=callbacks,
+            loggers=loggers,
             memory_format=_memory_format(model, data, settings, size),
-            show_progress=show_progress,
-            tell=tell,
+            facts=checkpoint_facts,
         )
+        outcome = run(parts, data, settings, output, size=size, show_progress=show_progress, tell=tell)
     if not outcome.scores.pixels:
         raise DataError(f"{data.name}, test part: every pixel is left out ({data.ignored}), so that nothing was measured.")
     result = TrainResult(
@@ -136,6 +171,7 @@ def fit(
         classes=data.classes,
         steps=outcome.steps,
         seconds=time.perf_counter() - began,
+        waiting=outcome.waiting,
         tested=outcome.tested,
         test=outcome.scores,
         checkpoint=output / f"{outcome.tested}.ckpt",
@@ -150,6 +186,47 @@ def check_installed(source: str = "") -> None:
     if lines := install_commands(source, LIBRARIES):
         on = f" on {source}" if source else ""
         raise OptionError(f"Training{on} needs packages that are not installed: {' && '.join(lines)}")
+
+
+def _class_weights(settings: TrainSettings, data: SegmentationData, fingerprint: Fingerprint) -> list[float] | None:
+    """Return the weight of each class; None if the settings give none.
+
+    Automatic weights are the median frequency of the classes divided by the frequency of each (Eigen and Fergus 2015,
+    arXiv:1411.4734), where the frequency is the share of a class in all pixels of the training part.
+
+    Raises:
+        OptionError: no term of the loss accepts class weights.
+        DataError: they cannot be computed: the training part is random, or a class has no pixel in it.
+    """
+    if settings.class_weights is None:
+        return None
+    log = logging.getLogger(__name__)
+    names = [term.loss for term in settings.loss_terms]
+    without = terms_without_class_weights(settings.loss_terms)
+    if len(without) == len(names):
+        raise OptionError(
+            f"class_weights: no term of the loss ({', '.join(names)}) accepts them. Add cross-entropy, or leave them out."
+        )
+    if without:
+        log.warning("class_weights: %s does not accept them; the other terms of the loss do.", " and ".join(without))
+    if settings.class_weights != "auto":
+        return settings.class_weights
+    if "train" in random_parts(fingerprint):
+        raise DataError(
+            f"class_weights: auto needs the same training samples each time, but those of {data.name} are random. Give a list "
+            "of numbers."
+        )
+    counts = count_class_pixels(data)
+    if missing := [name for name, count in zip(data.classes, counts, strict=True) if not count]:
+        raise DataError(
+            f"class_weights: auto is not possible, since no pixel of the training part of {data.name} belongs to "
+            f"{format_names(missing)}. Give a list of numbers, or leave that class out."
+        )
+    median = statistics.median(counts)
+    weights = [median / count for count in counts]
+    listed = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(data.classes, weights, strict=True))
+    log.warning("%s: class_weights: %s.", data.name, listed)
+    return weights
 
 
 def _notes_on_random_parts(fingerprint: Fingerprint) -> Iterator[str]:
@@ -225,6 +302,14 @@ def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Pa
         raise OptionError(
             f"{cause.filename or output} cannot be written: {cause.strerror or cause}. The last checkpoint in {output}, if "
             "there is one already, is kept. Make room, or move away what is there; the same command then resumes the run."
+        ) from cause
+    except (TypeError, ValueError, AttributeError, LookupError) as cause:
+        objects = [each.class_path for each in (*settings.callbacks, *settings.loggers)]
+        if not objects:
+            raise
+        raise PluginError(
+            f"Training failed: {type(cause).__name__}: {cause}. If the model and the data are not the reason, check the "
+            f"callbacks and loggers ({format_names(objects)}) and their arguments."
         ) from cause
     except (RuntimeError, MemoryError, ForeignError) as cause:
         if not is_out_of_memory(cause):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,18 +22,20 @@ from torch import nn
 
 from zoo.common.json_files import write_json
 from zoo.data.segmentation_data import SegmentationData
-from zoo.errors import OptionError, ZooError
-from zoo.training.checkpoint_files import WholeCheckpoints, steps_of
+from zoo.errors import ZooError
+from zoo.training.checkpoint_files import WholeCheckpoints, read_fitting
+from zoo.training.data_module import TrainingData
+from zoo.training.losses import Loss
 from zoo.training.module import TrainingModule
 from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
+from zoo.training.trainer_parts import make_trainer
 
-__all__ = ["Outcome", "run"]
+__all__ = ["Outcome", "Parts", "run"]
 
 CHECKPOINTS = 20
 """How often in a run the last state is kept, if it has enough steps."""
 MIN_STEPS = 25
-PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,94 +45,124 @@ class Outcome:
     Attributes:
         steps: the number of steps done.
         tested: the name of the checkpoint that was tested.
-        scores: of the test.
-        is_first: whether this process, of several, is the one that writes their result.
+        scores: the scores of the test.
+        waiting: the share of the training time of this call in which training waited for images; None if no step was done.
+        is_first: whether this process, of several, writes the result.
     """
 
     steps: int
     tested: str
     scores: Scores
+    waiting: float | None
     is_first: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The objects that a run is made of.
+
+    Attributes:
+        model: the model to train.
+        loss: the loss.
+        callbacks: the callbacks that the settings name.
+        loggers: the loggers that the settings name.
+        memory_format: the memory format of the model and its images.
+        facts: stored in each checkpoint: the run's identity, and the facts that `zoo.load` builds the model from.
+    """
+
+    model: nn.Module
+    loss: Loss
+    callbacks: Sequence[Callback]
+    loggers: Sequence[Logger]
+    memory_format: torch.memory_format
+    facts: Mapping[str, Any]
+
+
 def run(
-    model: nn.Module,
+    parts: Parts,
     data: SegmentationData,
     settings: TrainSettings,
     output: Path,
     *,
     size: tuple[int, int],
-    facts: Mapping[str, Any],
-    memory_format: torch.memory_format,
     show_progress: bool,
     tell: Callable[[str], None] | None,
 ) -> Outcome:
     """Train and test.
 
-    The folder has `trained.json` once nothing is left but the test.
+    The folder has `trained.json` once only the test is left to do.
 
     Raises:
         ZooError: the process was sent SIGTERM.
     """
-    model = model.to(memory_format=memory_format)
-    module = TrainingModule(model, data, settings, size=size, facts=facts, memory_format=memory_format)
+    batches = TrainingData(data, settings, size=size)
+    steps = batches.steps
+    module = TrainingModule(
+        parts.model.to(memory_format=parts.memory_format),
+        settings,
+        steps=steps,
+        frozen_steps=settings.num_frozen_steps(len(data.train)),
+        num_classes=len(data.classes),
+        ignored=data.ignored,
+        loss=parts.loss,
+        facts=parts.facts,
+        memory_format=parts.memory_format,
+    )
     last, best, trained = output / "last.ckpt", output / "best.ckpt", output / "trained.json"
-    run_id = facts["run"]
-    begun = steps_of(last, run_id, module, module.steps) if last.exists() or trained.exists() else 0
+    run_id = parts.facts["run"]
+    begun = read_fitting(last, run_id, module, steps)["global_step"] if last.exists() or trained.exists() else 0
     is_first_process = os.environ.get("LOCAL_RANK", "0") == "0"
     if not begun and (output / "log").exists() and is_first_process:  # no checkpoint was written yet, or it was removed
         logging.getLogger(__name__).warning("%s is missing: the run begins again with its first step.", last)
-    interval = max(1, round(module.steps / settings.validations)) if settings.validations else None
+    interval = max(1, round(steps / settings.validations)) if settings.validations else None
     if interval and begun > interval:  # a best checkpoint exists: report damage now, not after hours of training
-        steps_of(best, run_id, module, module.steps)
+        read_fitting(best, run_id, module, steps)
     keeper = ModelCheckpoint(output, "best", monitor="val_miou", mode="max", enable_version_counter=False)
-    callbacks: list[Callback] = [
-        _KeepLast(last, step=begun, interval=max(MIN_STEPS, module.steps // CHECKPOINTS), validations=interval)
+    waiting = _MeasureWaiting()
+    # The user's callbacks come first: an average of the weights, for example, is updated before it is saved.
+    callbacks = [
+        *parts.callbacks,
+        _KeepLast(last, step=begun, interval=max(MIN_STEPS, steps // CHECKPOINTS), validations=interval),
     ]
     if interval:
         callbacks.append(keeper)
     if settings.patience:
         callbacks.append(EarlyStopping("val_miou", mode="max", patience=settings.patience))
     if tell:
-        callbacks.append(_Tell(tell, module.steps))
-    trainer = Trainer(
-        accelerator=settings.device.partition(":")[0],
-        devices=_devices(settings),
-        strategy="ddp" if settings.devices > 1 else "auto",
-        use_distributed_sampler=False,
-        precision=_precision(settings),
-        max_steps=module.steps,
-        max_epochs=-1,
-        val_check_interval=interval,
-        check_val_every_n_epoch=None,
+        callbacks.append(_Tell(tell, steps))
+    trainer = make_trainer(
+        settings,
+        max_steps=steps,
+        val_check_interval=interval and interval * settings.accumulation,
         limit_val_batches=1.0 if interval else 0,
-        num_sanity_val_steps=0,
-        log_every_n_steps=max(1, min(50, module.steps // 100)),
+        log_every_n_steps=max(1, min(50, steps // 100)),
         default_root_dir=output,
-        logger=_loggers(output, begun),
-        callbacks=callbacks,
+        logger=[*_loggers(output, begun), *parts.loggers],
+        callbacks=[*callbacks, waiting],  # the last one, so that the others' time is not taken for waiting
         plugins=[WholeCheckpoints()],
         enable_checkpointing=bool(interval),
         enable_progress_bar=show_progress,
-        enable_model_summary=False,
     )
     with _explain_sigterm(output):
         if not trained.exists():
-            trainer.fit(module, ckpt_path=str(last) if last.exists() else None)
+            trainer.fit(module, batches, ckpt_path=str(last) if last.exists() else None)
             begun = trainer.global_step
             trainer.save_checkpoint(last)
             if interval and module.validated_at != begun:
-                trainer.validate(module, verbose=False)
+                trainer.validate(module, batches, verbose=False)
                 if keeper.best_model_score is None or module.miou > keeper.best_model_score:
                     trainer.save_checkpoint(best)
             if trainer.is_global_zero:
                 write_json(trained, {"steps": begun})
             trainer.strategy.barrier()
         tested = best if interval else last
-        steps_of(tested, run_id, module, module.steps)  # report a damaged file here: Lightning's error would not explain it
-        trainer.test(module, ckpt_path=str(tested), verbose=False)
+        # Not by `ckpt_path`, with which an averaging callback would restore the weights that it did not average.
+        module.load_state_dict(read_fitting(tested, run_id, module, steps)["state_dict"])
+        trainer.test(module, batches, verbose=False)
     assert module.scores is not None
-    return Outcome(steps=begun, tested=tested.stem, scores=module.scores, is_first=trainer.is_global_zero)
+    return Outcome(
+        steps=begun, tested=tested.stem, scores=module.scores, waiting=waiting.share, is_first=trainer.is_global_zero
+    )
 
 
 @contextmanager
@@ -183,18 +216,42 @@ class _Tell(Callback):
         self._tell("testing")
 
 
-def _devices(settings: TrainSettings) -> int | list[int]:
-    _, sign, number = settings.device.partition(":")
-    return [int(number)] if sign else settings.devices
+class _MeasureWaiting(Callback):
+    """Measures how long training waits for its batches: logged as `waiting`, a share of each logged step."""
 
+    def __init__(self) -> None:
+        self._ended: float | None = None
+        self._began = 0.0
+        self._waited = 0.0
+        self._worked = 0.0
+        self._last_wait = 0.0
 
-def _precision(settings: TrainSettings) -> Any:
-    is_cuda = settings.device != "cpu" and torch.cuda.is_available()
-    if settings.precision == "auto":
-        return "bf16-mixed" if is_cuda and torch.cuda.is_bf16_supported() else "32-true"
-    if settings.precision == "float16" and not is_cuda:
-        raise OptionError("precision float16 is for CUDA devices; give bfloat16 or float32.")
-    return PRECISIONS[settings.precision]
+    @property
+    def share(self) -> float | None:
+        """The share of the time of all steps but the first, which waits until the loading processes have started."""
+        total = self._waited + self._worked
+        return self._waited / total if total else None
+
+    def on_train_batch_start(self, *_: object, **__: object) -> None:
+        """Note how long the batch took to arrive."""
+        self._began = time.perf_counter()
+        self._last_wait = self._began - self._ended if self._ended is not None else 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Add up the times, and log the share of this step."""
+        now = time.perf_counter()
+        worked = now - self._began
+        if self._ended is not None:
+            self._waited += self._last_wait
+            self._worked += worked
+        pl_module.log("waiting", self._last_wait / (self._last_wait + worked))
+        self._ended = now
+
+    def on_validation_end(self, *_: object) -> None:
+        """Leave the time of a validation out."""
+        self._ended = time.perf_counter()
 
 
 def _loggers(output: Path, step: int) -> list[Logger]:

@@ -1,35 +1,175 @@
-"""The losses of training: cross-entropy, Dice, or their sum."""
+"""The loss of training: a weighted sum of losses by name, and of functions of your own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from zoo.training.settings import LossName
+from zoo.common.foreign_code import ForeignError, foreign_code
+from zoo.common.import_path import import_object
+from zoo.common.suggestions import did_you_mean
+from zoo.errors import OptionError, PluginError
+from zoo.training.settings import LossTerm
 
-__all__ = ["Loss", "make_loss"]
+__all__ = ["Loss", "make_loss", "terms_without_class_weights"]
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""A function of logits (N, classes, H, W) and masks (N, H, W) of class indexes that returns a scalar."""
+
+OVERLAP = {"dice": "DiceLoss", "jaccard": "JaccardLoss", "tversky": "TverskyLoss", "focal": "FocalLoss", "lovasz": "LovaszLoss"}
+"""The losses of segmentation_models_pytorch in its multiclass mode, by our names."""
+SET_BY_ZOO = ("mode", "ignore_index", "from_logits", "class_weights", "classes")
+"""Arguments of these losses that follow from the data."""
 
 
-def make_loss(name: LossName, ignored: int) -> Loss:
-    """Return a loss of logits (N, classes, H, W) and masks (N, H, W) of class indexes; ignored pixels do not count.
+def make_loss(terms: Sequence[LossTerm], *, ignored: int, class_weights: Sequence[float] | None = None) -> Loss:
+    """Return the weighted sum of losses; ignored pixels do not count, and a batch of ignored pixels alone has the loss 0.
 
-    Dice is segmentation_models_pytorch's (Milletari et al. 2016, arXiv:1606.04797), summed over the batch.
+    The losses, each of which averages over the batch:
+
+    - `cross-entropy`: of the softmax.
+    - `soft-cross-entropy`: the same with label smoothing (Szegedy et al. 2016, arXiv:1512.00567); option `smooth_factor`, 0.1.
+    - `dice` (Milletari et al. 2016, arXiv:1606.04797), `jaccard`, `tversky` (Salehi et al. 2017, arXiv:1706.05721; options
+      `alpha`, `beta`, `gamma`), `focal` (Lin et al. 2017, arXiv:1708.02002; options `gamma`, `alpha`), `lovasz` (Berman et al.
+      2018, arXiv:1705.08790): those of segmentation_models_pytorch, with its options.
+    - `mcc`: 1 less Matthews' correlation coefficient (Abhishek and Hamarneh 2021, arXiv:2010.13454), as the mean over the
+      classes that occur in the batch, each against all others.
+
+    Args:
+        terms: the losses with their weights and options.
+        ignored: the mask value of ignored pixels.
+        class_weights: a weight for each class, for the losses that accept them; see `terms_without_class_weights`.
+
+    Raises:
+        OptionError: a loss does not have an option, or a loss of your own does not exist.
+        PluginError: a loss of your own raises an error when it is imported or made.
     """
+    losses = [(term.weight, _make_term(term, ignored, class_weights)) for term in terms]
 
+    def loss(logits: Tensor, masks: Tensor) -> Tensor:
+        logits = logits.float()
+        return torch.stack([weight * each(logits, masks) for weight, each in losses]).sum()
+
+    return loss
+
+
+def terms_without_class_weights(terms: Sequence[LossTerm]) -> list[str]:
+    """Return the losses that do not accept class weights."""
+    return [
+        term.loss
+        for term in terms
+        if term.loss not in ("cross-entropy", "soft-cross-entropy", "dice", "jaccard", "tversky", "focal")
+    ]
+
+
+def _make_term(term: LossTerm, ignored: int, class_weights: Sequence[float] | None) -> Loss:
+    name, options = term.loss, term.options
+    if name in ("cross-entropy", "soft-cross-entropy"):
+        _check_options(name, options, ("smooth_factor",) if name.startswith("soft") else ())
+        smoothing = options.get("smooth_factor", 0.1) if name.startswith("soft") else 0.0
+        if not isinstance(smoothing, int | float) or isinstance(smoothing, bool) or not 0 <= smoothing < 1:
+            raise OptionError(f"loss {name}: smooth_factor must be a number from 0 to 1; found {smoothing!r}.")
+        return _cross_entropy(ignored, float(smoothing), class_weights)
+    if name == "mcc":
+        _check_options(name, options, ("eps",))
+        eps = options.get("eps", 1e-5)
+        if not isinstance(eps, float) or eps <= 0:
+            raise OptionError(f"loss mcc: eps must be a small number above 0; found {eps!r}.")
+        return _mcc(ignored, eps)
+    if name in OVERLAP:
+        import segmentation_models_pytorch.losses as smp
+
+        made = getattr(smp, OVERLAP[name])
+        known = inspect.signature(made).parameters
+        _check_options(name, options, [each for each in known if each not in SET_BY_ZOO])
+        weights = {"class_weights": list(class_weights)} if class_weights is not None and name != "lovasz" else {}
+        if weights and "class_weights" not in known:
+            raise OptionError(
+                f"class_weights: {name} of the installed segmentation_models_pytorch does not accept them. Update it."
+            )
+        try:
+            found: Loss = made("multiclass", ignore_index=ignored, **weights, **options)
+        except (TypeError, ValueError, AssertionError) as cause:
+            raise OptionError(f"loss {name}: {cause or type(cause).__name__}. Options: {dict(options)}.") from cause
+        return _skip_empty(found, ignored) if name in ("focal", "lovasz") else found
+    return _skip_empty(_own_loss(name, options), ignored)
+
+
+def _check_options(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
+    for option in options:
+        if option not in known:
+            listed = ", ".join(known) or "none"
+            raise OptionError(f"The loss {name} has no option {option!r}.{did_you_mean(option, known)} Options: {listed}.")
+
+
+def _cross_entropy(ignored: int, smoothing: float, class_weights: Sequence[float] | None) -> Loss:
     def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-        kept = (masks != ignored).sum().clamp(min=1)  # a batch of ignored pixels alone is 0, not NaN
-        return F.cross_entropy(logits.float(), masks, ignore_index=ignored, reduction="sum") / kept
+        weight = logits.new_tensor([1.0] * logits.shape[1] if class_weights is None else class_weights)
+        is_kept = masks != ignored
+        # PyTorch's own mean divides by the weights of the pixels' classes, too, but is NaN if all pixels are ignored.
+        total = F.cross_entropy(logits, masks, weight, ignore_index=ignored, reduction="sum", label_smoothing=smoothing)
+        return total / (weight[masks.where(is_kept, 0)] * is_kept).sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
-    if name == "cross-entropy":
-        return cross_entropy
-    from segmentation_models_pytorch.losses import DiceLoss
+    return cross_entropy
 
-    dice = DiceLoss("multiclass", ignore_index=ignored)
-    if name == "dice":
-        return lambda logits, masks: dice(logits.float(), masks)
-    return lambda logits, masks: cross_entropy(logits, masks) + dice(logits.float(), masks)
+
+def _mcc(ignored: int, eps: float) -> Loss:
+    from segmentation_models_pytorch.losses import MCCLoss
+
+    binary = MCCLoss(eps)
+
+    def mcc(logits: Tensor, masks: Tensor) -> Tensor:
+        is_kept = masks != ignored
+        kept = masks[is_kept]
+        losses = []
+        for index, probability in enumerate(logits.softmax(dim=1).unbind(dim=1)):
+            is_class = (kept == index).to(logits.dtype)
+            losses.append(torch.where(is_class.any(), binary(probability[is_kept][None], is_class[None]), torch.nan))
+        return torch.stack(losses).nanmean()
+
+    return _skip_empty(mcc, ignored)
+
+
+def _skip_empty(loss: Loss, ignored: int) -> Loss:
+    """Return a loss that is 0, rather than NaN, if all pixels are ignored."""
+    return lambda logits, masks: loss(logits, masks) if (masks != ignored).any() else logits.sum() * 0
+
+
+def _own_loss(path: str, options: Mapping[str, Any]) -> Loss:
+    """Return a user's own loss, which is checked whenever it is called."""
+    found = import_object(path)
+    try:
+        with foreign_code():
+            if isinstance(found, type):
+                found = found(**options)
+            elif options:
+                raise OptionError(f"The loss {path} is a function, which has no options. Write a class with these arguments.")
+    except ForeignError as failure:
+        raise PluginError(f"The loss {path} cannot be made with the options {dict(options)}: {failure}.") from failure.__cause__
+    if not callable(found):
+        raise OptionError(f"The loss {path} must be a function of logits and masks; found a {type(found).__name__}.")
+
+    def loss(logits: Tensor, masks: Tensor) -> Tensor:
+        module = found.to(logits.device) if isinstance(found, nn.Module) else found
+        try:
+            with foreign_code():
+                value = module(logits, masks)
+        except ForeignError as failure:
+            raise PluginError(
+                f"The loss {path} fails on logits {tuple(logits.shape)} and masks {tuple(masks.shape)}: {failure}."
+            ) from failure.__cause__
+        if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+            what = f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise PluginError(f"The loss {path} must return a scalar tensor, such as the mean over the pixels; found {what}.")
+        if value.requires_grad != logits.requires_grad:
+            raise PluginError(
+                f"The loss {path} returns a value without a gradient. Compute it from the logits with PyTorch alone."
+            )
+        return value
+
+    return loss

@@ -8,19 +8,15 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from zoo.common.devices import is_out_of_memory
 from zoo.common.foreign_code import ForeignError, foreign_code
-from zoo.data.samples import Samples
-from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import PluginError, ZooError
 from zoo.model.layers.normalization import Normalization
-from zoo.training.augmentation import Augmentation
 from zoo.training.checkpoint_files import check_weights
-from zoo.training.losses import make_loss
-from zoo.training.sampling import Order, ResumableLoader, TrainingSamples, seed_of
+from zoo.training.losses import Loss
+from zoo.training.sampling import seed_of
 from zoo.training.scores import Scores, scores_of
 from zoo.training.settings import TrainSettings
 
@@ -31,39 +27,47 @@ NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 class TrainingModule(LightningModule):
-    """A pairing and the data that it is trained on."""
+    """A model with its loss, optimizer and scores.
+
+    Attributes:
+        model: the model.
+        steps: the number of optimizer steps of the whole run.
+        scores: the scores of the last validation or test.
+        validated_at: the number of steps before the last validation.
+    """
 
     def __init__(
         self,
         model: nn.Module,
-        data: SegmentationData,
         settings: TrainSettings,
         *,
-        size: tuple[int, int],
+        steps: int,
+        frozen_steps: int,
+        num_classes: int,
+        ignored: int,
+        loss: Loss,
         facts: Mapping[str, Any],
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         super().__init__()
         self.model = model
-        self.steps = settings.num_steps(len(data.train))
+        self.steps = steps
         self.scores: Scores | None = None
         self.validated_at = 0
-        self._data = data
         self._settings = settings
-        self._size = size
         self._facts = dict(facts)
         self._memory_format = memory_format
-        self._loss = make_loss(settings.loss, data.ignored)
+        self._loss = loss
         preprocessing = getattr(model, "preprocessing", None)
         self._normalize = Normalization(preprocessing) if preprocessing else nn.Identity()
-        self._confusion = MulticlassConfusionMatrix(len(data.classes), ignore_index=data.ignored)
-        self._frozen_steps = self._count_frozen_steps()
+        self._confusion = MulticlassConfusionMatrix(num_classes, ignore_index=ignored)
+        self._frozen_steps = frozen_steps
         if self._frozen_steps >= self.steps:
             self._encoder().requires_grad_(False)
 
     @property
     def miou(self) -> float:
-        """The last validation's."""
+        """The mean intersection over union of the last validation."""
         assert self.scores is not None
         return self.scores.miou
 
@@ -99,8 +103,10 @@ class TrainingModule(LightningModule):
         return loss
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
-        """Seed random draws of the step, such as dropout, by its number; let frozen parts keep their statistics."""
-        torch.manual_seed(seed_of("step", self._settings.seed, self.global_step, self.global_rank))
+        """Seed random draws such as dropout by the number of the batch; let frozen parts keep their statistics."""
+        accumulation = self._settings.accumulation
+        number = self.global_step * accumulation + index % accumulation
+        torch.manual_seed(seed_of("step", self._settings.seed, number, self.global_rank))
         self.model.train()
         if self.global_step < self._frozen_steps:
             self._encoder().eval()
@@ -157,52 +163,12 @@ class TrainingModule(LightningModule):
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=self.steps + 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def train_dataloader(self) -> ResumableLoader:
-        """Return the rest of the run's batches."""
-        settings = self._settings
-        augmentation = Augmentation(size=self._size, ignored=self._data.ignored, is_on=settings.augment)
-        samples = TrainingSamples(self._data.train, augmentation=augmentation, seed=settings.seed)
-        order = Order(
-            first=self.trainer.global_step,
-            steps=self.steps,
-            batch=settings.batch,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
-        )
-        return ResumableLoader(samples, batch_sampler=order, **self._workers())
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return this process's share of the validation part."""
-        return self._loader(self._data.validation)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return this process's share of the test part."""
-        return self._loader(self._data.test)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the facts that `zoo.load` builds the model from; never replace good weights by NaN."""
         check_weights(self.model, self.global_step, self._settings.learning_rate)
         checkpoint["zoo"] = self._facts
 
-    def _loader(self, samples: Samples) -> DataLoader[Batch]:
-        """Return each image once: those of other sizes one by one."""
-        mine = range(self.trainer.global_rank, len(samples), self.trainer.world_size)
-        count = self._settings.batch if self._data.size else 1
-        batches = [list(mine[start : start + count]) for start in range(0, len(mine), count)]
-        return DataLoader(samples, batch_sampler=batches, **self._workers())  # type: ignore[arg-type]
-
-    def _workers(self) -> dict[str, Any]:
-        workers = self._settings.workers
-        is_on_cuda = self.trainer.strategy.root_device.type == "cuda"
-        return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": is_on_cuda}
-
     def _encoder(self) -> nn.Module:
         """Return the model's encoder, or that of any module with an attribute `encoder`."""
         encoder = getattr(self.model, "encoder", None)
         return encoder if isinstance(encoder, nn.Module) else nn.Identity()
-
-    def _count_frozen_steps(self) -> int:
-        frozen = self._settings.freeze_encoder
-        if isinstance(frozen, bool):
-            return self.steps if frozen else 0
-        return min(self.steps, frozen * self._settings.steps_an_epoch(len(self._data.train)))

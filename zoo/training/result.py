@@ -30,6 +30,8 @@ class TrainResult:
         classes: their names, in the order of `test.iou`.
         steps: of the optimizer that were done.
         seconds: that this call took; a resumed run took more in all.
+        waiting: the share of the training time of that call in which training waited for images, in 0 to 1; None if it did
+            no more than one step.
         tested: "best" or "last": the checkpoint that was tested.
         test: its scores on the test part, each image counted once.
         checkpoint: its file, for `zoo.load`.
@@ -42,6 +44,7 @@ class TrainResult:
     classes: tuple[str, ...]
     steps: Annotated[int, Field(ge=0)]
     seconds: Annotated[float, Field(ge=0)]
+    waiting: Annotated[float, Field(ge=0, le=1)] | None
     tested: Annotated[str, Field(pattern="^(best|last)$")]
     test: Scores
     checkpoint: Path

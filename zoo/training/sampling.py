@@ -47,21 +47,30 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Order(Sampler[list[int]]):
-    """The positions of each step's batch, from a step on; of several processes each has a share of every batch."""
+    """The positions of the samples in each batch, from a batch on; each of several processes has its own batches."""
 
-    def __init__(self, *, first: int, steps: int, batch: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, *, first: int, batches: int, batch: int, rank: int = 0, world: int = 1) -> None:
+        """Take the number of the first batch, and the number of batches of the whole run.
+
+        Args:
+            first: the number of batches that were done before.
+            batches: the number of batches of the whole run, of one process.
+            batch: the number of samples in a batch.
+            rank: the number of this process.
+            world: the number of processes.
+        """
         self._first = first
-        self._steps = steps
+        self._batches = batches
         self._batch = batch
         self._rank = rank
         self._world = world
 
     def __len__(self) -> int:
-        return self._steps  # of the whole run: Lightning counts those done before
+        return self._batches  # of the whole run, since Lightning counts those done before
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self._first, self._steps):
-            start = (step * self._world + self._rank) * self._batch
+        for number in range(self._first, self._batches):
+            start = (number * self._world + self._rank) * self._batch
             yield list(range(start, start + self._batch))
 
 

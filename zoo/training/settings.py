@@ -1,51 +1,199 @@
-"""How a pairing is trained: typed, with the defaults of a first attempt."""
+"""How a pairing is trained: typed, with the defaults of a first attempt. Does not import torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, PlainValidator, ValidationError, field_validator, model_validator
 
+from zoo.checkpoints.hub import HUB
 from zoo.common.configuration import Count, Side, Strict
+from zoo.common.import_path import is_import_path, make_absolute, source_file
+from zoo.common.options import plain
+from zoo.common.suggestions import did_you_mean
 
-__all__ = ["LossName", "Precision", "TrainSettings"]
+__all__ = ["LOSSES", "LossTerm", "ObjectEntry", "Precision", "TrainSettings"]
 
-LossName: TypeAlias = Literal["cross-entropy", "dice", "cross-entropy+dice"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
+
+LOSSES = ("cross-entropy", "soft-cross-entropy", "dice", "jaccard", "tversky", "focal", "lovasz", "mcc")
+"""The losses that have a name; `zoo.training.losses` explains them."""
+
+RESERVED = {
+    **dict.fromkeys(("max_steps", "min_steps", "max_epochs", "min_epochs", "max_time"), "use steps or epochs"),
+    **dict.fromkeys(("accelerator", "devices"), "use device and devices"),
+    **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"), "use validations"),
+    "num_nodes": "training runs on the devices of one machine",
+    "logger": "use loggers",
+    "callbacks": "use the key callbacks of the training itself",
+    "default_root_dir": "use output",
+    **dict.fromkeys(("enable_checkpointing", "plugins"), "zoo writes the checkpoints that a run is resumed from"),
+    **dict.fromkeys(
+        ("limit_train_batches", "overfit_batches", "fast_dev_run", "barebones"),
+        "use steps, and a smaller set of images, so that an interrupted run can be resumed",
+    ),
+    **dict.fromkeys(
+        ("use_distributed_sampler", "reload_dataloaders_every_n_epochs"),
+        "the order of the images is a function of the seed, so that an interrupted run can be resumed",
+    ),
+}
+"""The keywords of Lightning's Trainer that cannot be passed on, and what to do instead."""
+
+
+class ObjectEntry(Strict):
+    """An object of Lightning or of your own, made from its class.
+
+    Attributes:
+        class_path: the import path of the class: package.module.Name, or file.py:Name relative to the file's folder.
+        init_args: the keyword arguments of the class.
+    """
+
+    class_path: str
+    init_args: dict[str, JsonValue] = {}
+
+    @field_validator("class_path")
+    @classmethod
+    def _check_path(cls, path: str) -> str:
+        if not is_import_path(path):
+            raise ValueError(
+                f"an import path such as lightning.pytorch.callbacks.LearningRateMonitor is required; found {path!r}"
+            )
+        return path
+
+
+def _read_objects(value: Any) -> Any:
+    return [{"class_path": each} if isinstance(each, str) else each for each in value] if isinstance(value, list) else value
+
+
+Objects: TypeAlias = Annotated[
+    list[ObjectEntry], BeforeValidator(_read_objects, json_schema_input_type=list[ObjectEntry | str])
+]
+"""A list of objects, each given with its arguments or only by the import path of its class."""
+
+
+class LossTerm(Strict):
+    """One term of a loss.
+
+    Attributes:
+        loss: a loss's name, or the import path of a function or class of your own: package.module.Name, or file.py:Name.
+        weight: the factor of the term.
+        options: the loss's keyword arguments, such as alpha and beta of tversky.
+    """
+
+    loss: str
+    weight: Positive = 1.0
+    options: dict[str, JsonValue] = {}
+
+    @field_validator("loss")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if name not in LOSSES and not is_import_path(name):
+            raise ValueError(
+                f"{name!r} is not a loss.{did_you_mean(name, LOSSES)} Losses: {', '.join(LOSSES)}; or the import path of a "
+                "function of your own, such as mypackage.losses.boundary or losses.py:boundary"
+            )
+        return name
+
+
+def _read_loss(value: Any) -> list[LossTerm]:
+    """Return the terms of a loss: of a name, a sum of names, a mapping of names to weights, or a list."""
+    if isinstance(value, str):
+        names = [value] if is_import_path(value) else value.split("+")
+        return [LossTerm(loss=name.strip()) for name in names]
+    if isinstance(value, Mapping):
+        return [LossTerm(loss=name, weight=_to_float(weight)) for name, weight in value.items()]
+    if isinstance(value, list | tuple):
+        return [LossTerm(loss=each) if isinstance(each, str) else LossTerm.model_validate(each) for each in value]
+    raise ValueError(f"a loss is a name such as dice, a sum such as cross-entropy+dice, a mapping or a list; found {value!r}")
+
+
+def _check_loss(value: Any) -> Any:
+    """Return a loss as plain data, after checking its terms; a function becomes its import path."""
+    if callable(value):
+        value = _path_of(value)
+    try:
+        terms = _read_loss(value)
+    except ValidationError as cause:  # one line says it better than pydantic's list for each kind of entry
+        raise ValueError("; ".join(_format_mistake(each) for each in cause.errors())) from cause
+    if not terms:
+        raise ValueError("at least one loss is required")
+    if isinstance(value, str | Mapping):
+        return plain(value)
+    return [each if isinstance(each, str) else term.model_dump() for each, term in zip(value, terms, strict=True)]
+
+
+def _format_mistake(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    where = ".".join(map(str, error["loc"]))
+    return message if error["type"] == "value_error" else f"{where}: {message}; found {error['input']!r:.80}"
+
+
+def _to_float(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _path_of(function: Callable[..., Any]) -> str:
+    """Return the import path of a function, by which a resumed run and other processes find it again."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if module is None or not name.isidentifier():
+        raise ValueError(
+            f"a loss must be a function or a class at the top level of a module, so that a resumed run finds it; found "
+            f"{function!r}"
+        )
+    return f"{module}:{name}"
+
+
+LossEntry: TypeAlias = Annotated[
+    Any, PlainValidator(_check_loss, json_schema_input_type=str | dict[str, float] | list[LossTerm | str])
+]
 
 
 class TrainSettings(Strict):
     """How a pairing is trained.
 
     Attributes:
-        epochs: how often each training sample is seen; 30 where `steps` is not given either.
-        steps: the number of steps of the optimizer, in place of `epochs`.
-        batch: images a step and process.
-        size: a side of the crops that are trained on, or [height, width]; by default the images', where all are of one size.
-        loss: "cross-entropy", "dice" or their sum.
-        aux_weight: of the mean loss of the auxiliary logits, beside the logits' own, for a pairing with `aux_levels`.
-        learning_rate: the highest of the one-cycle schedule.
-        encoder_learning_rate: the same for the encoder; by default as the others'.
-        weight_decay: of AdamW.
-        freeze_encoder: whether the encoder stays as it is, its norms' statistics included; a number: for so many epochs.
-        freeze_norms: whether all batch norms keep their statistics: for batches of one or two images.
-        augment: whether training images are flipped, scaled and changed in brightness and contrast.
-        precision: "auto" is bfloat16 on an accelerator that has it, else float32.
-        memory_format: "auto" is channels-last where the model takes it.
-        validations: how often the validation part is looked at; 0 for never. The best of these is tested, else the last.
-        patience: after how many validations without a better one training ends; by default never.
-        workers: processes that load images.
-        devices: of one machine, each with its own batch.
-        device: "auto" (the accelerator where there is one), "cpu", "mps", "cuda", or "cuda:1" for one of several.
-        seed: of the random weights, the order of the samples, augmentation and dropout.
+        epochs: the number of times each training sample is seen; 30 if `steps` is not given either.
+        steps: the number of optimizer steps, instead of `epochs`.
+        batch: the number of images in a batch of one device.
+        size: the side of the training crops, or [height, width]; by default the size of the images, if all have the same.
+        loss: a name (cross-entropy, soft-cross-entropy, dice, jaccard, tversky, focal, lovasz, mcc), a sum such as
+            cross-entropy+dice, a mapping of names to weights, a list of {loss, weight, options}, or the import path of a
+            function of your own.
+        class_weights: a weight for each class, in the order of the classes; auto weighs rare classes more (the median
+            frequency divided by the class's own).
+        aux_weight: the weight of the mean loss of the auxiliary logits, for a pairing with `aux_levels`.
+        learning_rate: the highest learning rate of the one-cycle schedule.
+        encoder_learning_rate: the highest learning rate of the encoder; by default `learning_rate`.
+        weight_decay: the weight decay of AdamW.
+        freeze_encoder: whether the encoder stays unchanged, the statistics of its norms included; a number: for so many epochs.
+        freeze_norms: whether all batch norms keep their statistics, for batches of one or two images.
+        augment: whether training images are flipped, scaled, and changed in brightness and contrast.
+        precision: auto is bfloat16 on an accelerator that supports it, and float32 elsewhere.
+        memory_format: auto is channels-last if the model supports it.
+        validations: how many times the validation part is scored; 0 for never. The best of these checkpoints is tested;
+            without validations the last one is.
+        patience: the number of validations without improvement after which training ends; by default it never ends early.
+        workers: the number of processes that load images; auto is 0 on a CPU, and up to 8 for each accelerator.
+        devices: the number of devices of this machine, each with its own batch.
+        device: auto (the accelerator if there is one), cpu, mps, cuda, or cuda:1 for one of several.
+        seed: the seed of the random weights, the order of the samples, augmentation and dropout.
+        init_from: a saved model or a checkpoint whose weights training starts from; another number of classes gets a new head.
+        trainer: keyword arguments of Lightning's Trainer, such as accumulate_grad_batches, gradient_clip_val, sync_batchnorm.
+        callbacks: callbacks of Lightning, such as lightning.pytorch.callbacks.EMAWeightAveraging; each an import path, or
+            {class_path, init_args}.
+        loggers: loggers of Lightning beside the CSV file and TensorBoard, likewise.
     """
 
     epochs: Count | None = None
     steps: Count | None = None
     batch: Count = 8
     size: Side | None = None
-    loss: LossName = "cross-entropy+dice"
+    loss: LossEntry = "cross-entropy+dice"
+    class_weights: Literal["auto"] | Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2)] | None = None
     aux_weight: Positive = 0.4
     learning_rate: Positive = 1e-3
     encoder_learning_rate: Positive | None = None
@@ -57,23 +205,106 @@ class TrainSettings(Strict):
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     validations: Annotated[int, Field(ge=0)] = 10
     patience: Count | None = None
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     devices: Count = 1
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
+    init_from: Annotated[str | None, BeforeValidator(lambda value: fspath(value) if isinstance(value, PathLike) else value)] = (
+        None
+    )
+    trainer: dict[str, JsonValue] = {}
+    callbacks: Objects = []
+    loggers: Objects = []
 
     @model_validator(mode="after")
-    def _has_one_length(self) -> TrainSettings:
+    def _check_together(self) -> TrainSettings:
         if self.epochs is not None and self.steps is not None:
-            raise ValueError("epochs and steps are two ways to say one thing; give one of them")
+            raise ValueError("epochs and steps both set the length of the training; give one of them")
         if self.patience is not None and not self.validations:
-            raise ValueError("patience counts validations, and validations is 0")
+            raise ValueError("patience counts validations, but validations is 0")
+        if "precision" in self.trainer and self.precision != "auto":
+            raise ValueError(f"precision is given twice: {self.precision}, and {self.trainer['precision']} for the trainer")
         return self
 
+    @field_validator("trainer")
+    @classmethod
+    def _check_trainer(cls, trainer: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name in trainer:
+            if name in RESERVED:
+                raise ValueError(f"{name} cannot be passed to Lightning's Trainer: {RESERVED[name]}")
+        batches = trainer.get("accumulate_grad_batches", 1)
+        if not isinstance(batches, int) or isinstance(batches, bool) or batches < 1:
+            raise ValueError(f"accumulate_grad_batches must be a whole number of at least 1; found {batches!r}")
+        strategy = trainer.get("strategy", "ddp")
+        if not isinstance(strategy, str) or not strategy.startswith("ddp"):
+            raise ValueError(
+                f"strategy must be one of Lightning's ddp strategies, which keep a whole checkpoint; found {strategy!r}"
+            )
+        return trainer
+
+    @property
+    def loss_terms(self) -> list[LossTerm]:
+        """The terms of the loss."""
+        return _read_loss(self.loss)
+
+    @property
+    def accumulation(self) -> int:
+        """The number of batches whose gradients are added up for one step of the optimizer."""
+        batches = self.trainer.get("accumulate_grad_batches", 1)
+        assert isinstance(batches, int)
+        return batches
+
     def num_steps(self, num_samples: int) -> int:
-        """Return the steps of the whole run."""
+        """Return the number of optimizer steps of the whole run."""
         return self.steps or (self.epochs or 30) * self.steps_an_epoch(num_samples)
 
     def steps_an_epoch(self, num_samples: int) -> int:
-        """Return in how many steps each sample is seen once."""
-        return max(1, -(-num_samples // (self.batch * self.devices)))
+        """Return the number of optimizer steps in which each sample is seen once."""
+        return max(1, -(-num_samples // (self.batch * self.devices * self.accumulation)))
+
+    def num_frozen_steps(self, num_samples: int) -> int:
+        """Return the number of optimizer steps in which the encoder is frozen."""
+        steps = self.num_steps(num_samples)
+        if isinstance(self.freeze_encoder, bool):
+            return steps if self.freeze_encoder else 0
+        return min(steps, self.freeze_encoder * self.steps_an_epoch(num_samples))
+
+    def source_files(self) -> list[Path]:
+        """Return the Python files that losses, callbacks and loggers come from, in the form file.py:Name."""
+        paths = [*(term.loss for term in self.loss_terms), *(each.class_path for each in (*self.callbacks, *self.loggers))]
+        return [file for path in paths if (file := source_file(path)) is not None]
+
+    def own_objects(self) -> list[str]:
+        """Return the import paths of losses, callbacks and loggers that neither Lightning nor a file defines."""
+        losses = [term.loss for term in self.loss_terms if term.loss not in LOSSES]
+        paths = [*losses, *(each.class_path for each in (*self.callbacks, *self.loggers))]
+        return [path for path in paths if source_file(path) is None and not path.startswith("lightning.")]
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings as plain data that identifies a run; files without their folders, so that they can be moved."""
+
+        def shorten(path: str) -> str:
+            return make_absolute(Path(path).name, Path()) if source_file(path) else path
+
+        found = self.model_dump(mode="json")
+        found["init_from"] = self.init_from is not None
+        if any(source_file(term.loss) for term in self.loss_terms):
+            found["loss"] = [term.model_copy(update={"loss": shorten(term.loss)}).model_dump() for term in self.loss_terms]
+        for each in (*found["callbacks"], *found["loggers"]):
+            each["class_path"] = shorten(each["class_path"])
+        return found
+
+    def relative_to(self, base: Path) -> Self:
+        """Return the same with absolute paths, where relative ones start from the folder of the configuration."""
+        changes: dict[str, Any] = {}
+        if any(source_file(term.loss) for term in self.loss_terms):
+            terms = (term.model_copy(update={"loss": make_absolute(term.loss, base)}) for term in self.loss_terms)
+            changes["loss"] = [term.model_dump() for term in terms]
+        for name, entries in (("callbacks", self.callbacks), ("loggers", self.loggers)):
+            if entries:
+                changes[name] = [
+                    each.model_copy(update={"class_path": make_absolute(each.class_path, base)}) for each in entries
+                ]
+        if self.init_from is not None and not self.init_from.startswith(HUB):
+            changes["init_from"] = str(base / self.init_from)
+        return self.model_copy(update=changes)

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, overload
 
 from zoo.common.configuration import checked
 from zoo.common.signatures import show_options_of
 from zoo.data.data_config import locate_data
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.sources import open_data
+from zoo.errors import OptionError
 from zoo.pairing.pairing import Pairing
 from zoo.registry.plugin_files import load_plugin_file
 from zoo.training.config import TrainOptions
@@ -24,11 +25,40 @@ from zoo.training.settings import TrainSettings
 __all__ = ["train"]
 
 
+DataLike: TypeAlias = SegmentationData | str | PathLike[str]
+"""What `zoo.open_data` accepts."""
+
+
+@overload
+def train(
+    encoder: Pairing,
+    decoder: DataLike,
+    *,
+    output: str | PathLike[str],
+    plugins: Sequence[str | PathLike[str]] = (),
+    show_progress: bool = False,
+    **options: Any,
+) -> TrainResult: ...
+
+
+@overload
+def train(
+    encoder: str | Pairing,
+    decoder: str | None = None,
+    data: DataLike | None = None,
+    *,
+    output: str | PathLike[str],
+    plugins: Sequence[str | PathLike[str]] = (),
+    show_progress: bool = False,
+    **options: Any,
+) -> TrainResult: ...
+
+
 @show_options_of(Pairing, TrainSettings)
 def train(
-    encoder: str,
-    decoder: str,
-    data: SegmentationData | str | PathLike[str],
+    encoder: str | Pairing,
+    decoder: DataLike | None = None,
+    data: DataLike | None = None,
     *,
     output: str | PathLike[str],
     plugins: Sequence[str | PathLike[str]] = (),
@@ -41,26 +71,46 @@ def train(
     plugins are the same if their content is.
 
     Args:
-        encoder: an encoder's id.
-        decoder: a decoder's id.
-        data: what `zoo.open_data` takes or returns, or a `SegmentationData` of your own.
+        encoder: an encoder's id; or a whole `zoo.Pairing` with its options, followed by the data.
+        decoder: a decoder's id; with a whole pairing, the data.
+        data: what `zoo.open_data` accepts or returns, or a `SegmentationData` of your own.
         output: the folder; `zoo.load` reads its `best.ckpt` or `last.ckpt`.
         plugins: Python files that register encoders or decoders; they are run.
         show_progress: whether to draw a progress bar.
-        options: those of `zoo.build` (`classes` and `in_channels` are by default the data's), and the settings that
-            `TrainSettings` explains: epochs, steps, batch, size, loss, learning_rate, freeze_encoder, seed, ...
+        options: the options of `zoo.build` (`classes` and `in_channels` are by default those of the data), and the settings
+            that `TrainSettings` explains: epochs, steps, batch, size, loss, learning_rate, freeze_encoder, seed, ...
 
     Raises:
-        ZooError: an unknown id, data that cannot be trained on, a wrong option, or a folder that holds a run of other
-            settings or on other data.
+        ZooError: an unknown id, data that cannot be trained on, a wrong option, or a folder that holds a run with other
+            settings or other data.
+
+    Example:
+        >>> result = zoo.train("resnet18", "unet-basic", "cells/", output="runs/cells", loss="dice", steps=500)
+        >>> result = zoo.train(zoo.Pairing("resnet18", "unet-basic", classes=2), "cells/", output="runs/cells-2")
     """
-    config = checked(TrainOptions, {"encoder": encoder, "decoder": decoder, **options}, "zoo.train has no such options")
     files = [Path(plugin) for plugin in plugins]
     for file in files:
         load_plugin_file(file)
+    error = "zoo.train has no such options"
+    pairing: Pairing | None = None
+    if isinstance(encoder, Pairing):
+        if decoder is not None and data is not None:
+            raise OptionError(
+                f"{encoder} is a whole pairing, but a decoder was passed with it: zoo.train(pairing, data, output=...)."
+            )
+        pairing, data = encoder, decoder if data is None else data
+        settings = checked(TrainSettings, options, error)
+    else:
+        config = checked(TrainOptions, {"encoder": encoder, "decoder": decoder, **options}, error)
+        settings = config.settings()
+    if data is None:
+        raise OptionError(
+            "zoo.train needs data: the name of a task, a folder of images/ and masks/, or a zoo.SegmentationData."
+        )
     if not isinstance(data, SegmentationData):
         check_installed(locate_data(str(data), Path()))
     opened = open_data(data, earlier_scans=known_files(Path(output)))
     for note in opened.notes:
         logging.getLogger(__name__).warning("%s: %s.", opened.name, note)
-    return fit(config.pairing(opened), opened, config.settings(), Path(output), plugins=files, show_progress=show_progress)
+    wanted = pairing or config.pairing(opened)
+    return fit(wanted, opened, settings, Path(output), plugins=files, show_progress=show_progress)

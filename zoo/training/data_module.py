@@ -1,0 +1,88 @@
+"""The data loaders of one training run, for Lightning."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from zoo.data.samples import Samples
+from zoo.data.segmentation_data import SegmentationData
+from zoo.training.augmentation import Augmentation
+from zoo.training.sampling import Order, ResumableLoader, TrainingSamples
+from zoo.training.settings import TrainSettings
+
+__all__ = ["TrainingData"]
+
+MOST_WORKERS = 8
+"""The most processes that load images for one accelerator, unless the settings give a number."""
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TrainingData(LightningDataModule):
+    """Images with masks as batches.
+
+    The data are not part of the trained module, which callbacks such as `WeightAveraging` copy as a whole.
+
+    Attributes:
+        steps: the number of optimizer steps of the whole run.
+    """
+
+    def __init__(self, data: SegmentationData, settings: TrainSettings, *, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.steps = settings.num_steps(len(data.train))
+        self._data = data
+        self._settings = settings
+        self._size = size
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Return the rest of the run's batches."""
+        settings, trainer = self._settings, self.trainer
+        assert trainer is not None
+        augmentation = Augmentation(size=self._size, ignored=self._data.ignored, is_on=settings.augment)
+        samples = TrainingSamples(self._data.train, augmentation=augmentation, seed=settings.seed)
+        order = Order(
+            first=trainer.global_step * settings.accumulation,
+            batches=self.steps * settings.accumulation,
+            batch=settings.batch,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+        return ResumableLoader(samples, batch_sampler=order, **self._loading())
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return this process's share of the validation part."""
+        return self._loader(self._data.validation)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return this process's share of the test part."""
+        return self._loader(self._data.test)
+
+    def _loader(self, samples: Samples) -> DataLoader[Batch]:
+        """Return a loader that reads each image once; images of different sizes one by one."""
+        assert self.trainer is not None
+        mine = range(self.trainer.global_rank, len(samples), self.trainer.world_size)
+        count = self._settings.batch if self._data.size else 1
+        batches = [list(mine[start : start + count]) for start in range(0, len(mine), count)]
+        return DataLoader(samples, batch_sampler=batches, **self._loading())  # type: ignore[arg-type]
+
+    def _loading(self) -> dict[str, Any]:
+        """Return the keyword arguments of a loader: its processes, and whether batches are copied to pinned memory."""
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device.type
+        if self._settings.workers != "auto":
+            workers = self._settings.workers
+        elif device == "cpu":  # the processes would compete with the training for the same cores
+            workers = 0
+        else:
+            workers = min(MOST_WORKERS, _count_cores() // self.trainer.world_size)
+        return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device == "cuda"}
+
+
+def _count_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

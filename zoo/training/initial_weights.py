@@ -1,0 +1,96 @@
+"""Start a training from the weights of a saved model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from zoo.checkpoints.loading import load
+from zoo.common.format_names import format_names
+from zoo.errors import WeightsError
+from zoo.model.model import SegmentationModel
+
+__all__ = ["digest_of_weights", "load_start", "start_from"]
+
+AUX = "aux_heads."
+
+
+def load_start(source: str) -> SegmentationModel:
+    """Return the model that training starts from.
+
+    Raises:
+        WeightsError: there is no saved model and no checkpoint there, or its weights are damaged.
+    """
+    return load(source)
+
+
+def digest_of_weights(model: SegmentationModel) -> str:
+    """Return a short hash of the weights, the normalization and the class names of a model."""
+    digest = hashlib.sha256(repr((model.preprocessing, model.class_names)).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def start_from(model: SegmentationModel, start: SegmentationModel, source: str, classes: tuple[str, ...]) -> list[str]:
+    """Copy the weights and the normalization of a model of the same architecture; return what the user should know.
+
+    Weights whose shapes depend on the number of classes stay as they are if the two models differ in it.
+
+    Args:
+        model: the model to train.
+        start: the model to start from.
+        source: where that model comes from, for messages.
+        classes: the names of the classes of the model to train.
+
+    Raises:
+        WeightsError: the two models differ in more than their heads.
+    """
+    wanted, found = model.state_dict(), start.state_dict()
+    numbers = (start.pairing.classes, model.pairing.classes)
+    kept = [name for name in wanted if name in found and _depends_on_classes(found[name], wanted[name], numbers)]
+    aux = [name for name in wanted.keys() ^ found.keys() if name.startswith(AUX)]
+    other = [
+        name
+        for name in [*wanted, *(found.keys() - wanted.keys())]
+        if name not in kept and name not in aux and not _have_equal_shapes(found, wanted, name)
+    ]
+    if other:
+        difference = f"{start.pairing} instead of {model.pairing}"
+        raise WeightsError(
+            f"init_from: {source} is another model ({difference}): {len(other)} of its {len(found)} tensors do not fit "
+            f"({format_names(sorted(other), 3)}). Train the pairing of that model, or leave init_from out."
+        )
+    changes = {name: tensor for name, tensor in found.items() if name in wanted and name not in kept}
+    model.load_state_dict({**wanted, **changes})
+    model.preprocessing = start.preprocessing
+    notes = []
+    if kept:
+        notes.append(f"the head is new, since {source} has {numbers[0]} classes and the data have {numbers[1]}")
+    elif start.class_names and tuple(start.class_names) != classes:
+        notes.append(
+            f"the head of {source} is kept, although its classes ({format_names(start.class_names)}) are not those of the data "
+            f"({format_names(classes)})"
+        )
+    if aux:
+        made = "new" if any(name in wanted for name in aux) else "left out"
+        notes.append(
+            f"the auxiliary heads are {made}: aux_levels is {model.pairing.aux_levels}, of {source} {start.pairing.aux_levels}"
+        )
+    return notes
+
+
+def _depends_on_classes(found: Tensor, wanted: Tensor, numbers: tuple[int, int]) -> bool:
+    """Return whether two shapes differ, and only in proportion to the two numbers of classes."""
+    if found.shape == wanted.shape or found.ndim != wanted.ndim:
+        return False
+    sides = zip(found.shape, wanted.shape, strict=True)
+    return all(before == after or before * numbers[1] == after * numbers[0] for before, after in sides)
+
+
+def _have_equal_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str) -> bool:
+    return name in found and name in wanted and found[name].shape == wanted[name].shape
