@@ -364,8 +364,8 @@ def test_a_decoder_of_this_process_alone_is_trained_in_it(tmp_path, fresh_regist
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"classes": 5}, "classes is 5, and squares has 2. Leave classes out"),
-        ({"in_channels": 1}, "in_channels is 1, and squares has 3"),
+        ({"classes": 5}, "classes is 5, but squares has 2. Leave classes out"),
+        ({"in_channels": 1}, "in_channels is 1, but squares has 3"),
         ({"quality": {"data": "nowhere"}}, "nowhere is not a folder, a task or a data set of torchvision"),
         ({"quality": {"data": "squares", "budget": 0}}, "a number of steps, such as 300, or of minutes"),
         ({"quality": {"data": "squares", "budget": "2 hours"}}, "a number of steps, such as 300, or of minutes"),

@@ -1,4 +1,4 @@
-"""The benchmark: trials of pairings measured side by side, kept in a store, shown as one table."""
+"""The benchmark: measure pairings side by side, store the results, and show them as one table."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ __all__ = ["BenchConfig", "bench", "load_config"]
 def bench(
     config: str | PathLike[str] | BenchConfig, *, store: str | PathLike[str] = DEFAULT_STORE, ray: str | None = None
 ) -> Table:
-    """Measure every pairing of a configuration side by side; a run that was interrupted goes on where it was.
+    """Measure every pairing of a configuration side by side, and return the table of results.
+
+    An interrupted run of the same configuration and environment is resumed.
 
     Args:
         config: the path of a YAML file, or the configuration itself.
-        store: the SQLite file that keeps each result as it comes; made if need be.
-        ray: the address of a Ray cluster on whose machines to measure, or "auto" for the one that this machine belongs to (see
-            `docs/guides/many-machines.md`); None measures in this machine's own processes.
+        store: the SQLite file that each result is written to as soon as it is measured; created if it does not exist.
+        ray: the address of the Ray cluster to measure on, or "auto" for the cluster that this machine belongs to (see
+            `docs/guides/many-machines.md`). By default, the pairings are measured on this machine.
 
     Returns:
-        The table; `print` shows it, `rows` holds its facts. A pairing that failed is a row with its error.
+        The table. `print(table)` shows it, and `table.rows` contains its values. A pairing that failed is a row with its
+        error message.
 
     Raises:
         ConfigError: the configuration is wrong.

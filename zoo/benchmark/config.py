@@ -1,4 +1,4 @@
-"""A run's YAML file: typed, with errors that name the file, the key and the remedy."""
+"""Read and validate the YAML configuration of a benchmark run. Errors name the file, the key and the remedy."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ __all__ = [
 
 @with_pairing_keys(without=("classes", "in_channels"))
 class PairingEntry(Strict):
-    """One pairing with options of its own; the table shows `name` instead of its ids."""
+    """A pairing with its own options. If `name` is set, the table shows it instead of the ids."""
 
     name: str = ""
 
     def pairing(self, **shared: Any) -> Pairing:
-        """Return the pairing, with what all pairings of the run share."""
+        """Return the pairing. `shared` are the options that all pairings of the run have in common, such as `classes`."""
         return Pairing(**self.model_dump(exclude={"name"}), **shared)
 
 
 class ReferenceEntry(Strict):
-    """A model other than a pairing: any callable that returns an `nn.Module`, to compare pairings with."""
+    """A model that is not a pairing, for comparison. `factory` names a callable as `module:name`; it returns an `nn.Module`."""
 
     name: str
     factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
@@ -49,10 +49,10 @@ class ReferenceEntry(Strict):
 
 
 class RoundsEntry(Strict):
-    """How many rounds a group takes: until every ratio to the baseline is known to within `target`, or `max` are done.
+    """The number of rounds of a group: from `min` to `max`, until the interval of every ratio to the baseline is narrow enough.
 
-    The intervals are looked at after `min` rounds and after each doubling, and widened so that they hold at all of these
-    looks together.
+    An interval is narrow enough if half its width, as a share of the ratio, is at most `target`. The intervals are checked
+    after `min` rounds and after each doubling. They are widened so that all checks together hold with 95 %.
     """
 
     min: Annotated[int, Field(ge=20)] = 20
@@ -82,7 +82,7 @@ Runtime: TypeAlias = Literal[
     "deploy-openvino",
 ]
 TRAINING_RUNTIMES: tuple[Runtime, ...] = ("eager", "compile")
-"""The others are for inference alone."""
+"""The runtimes that can train a model. All other runtimes are for inference only."""
 _T = TypeVar("_T")
 OneOrMore: TypeAlias = Annotated[
     list[_T], BeforeValidator(lambda value: value if isinstance(value, list) else [value], json_schema_input_type=Any)
@@ -102,10 +102,9 @@ def _has_encoder(value: Any) -> bool:
 
 
 class ExcludeRule(Strict):
-    """Trials that are left out: those that match every key given here. A list matches any of its values.
+    """A rule that excludes the trials that match all its keys. A list of values matches if one of them does.
 
-    `encoder`, `decoder` and `name` are globs (`"timm:vit_*"`); a rule that names an encoder or decoder never matches a
-    reference.
+    `encoder`, `decoder` and `name` are globs (`"timm:vit_*"`). A rule with an encoder or a decoder never matches a reference.
     """
 
     encoder: OneOrMore[str] = []
@@ -121,11 +120,11 @@ class ExcludeRule(Strict):
     @model_validator(mode="after")
     def _says_something(self) -> ExcludeRule:
         if not self.model_fields_set:
-            raise ValueError(f"a rule without keys would exclude everything; it takes {', '.join(type(self).model_fields)}")
+            raise ValueError(f"a rule without keys would exclude all trials; its keys are {', '.join(type(self).model_fields)}")
         return self
 
     def matches(self, facts: Mapping[str, Any]) -> bool:
-        """Return whether the rule leaves out a trial of these facts."""
+        """Return whether the rule excludes a trial with these values."""
         return all(_matches(key, getattr(self, key), facts[key]) for key in self.model_fields_set)
 
 
@@ -138,36 +137,39 @@ def _matches(key: str, values: list[Any], fact: Any) -> bool:
 
 
 class BenchConfig(Strict):
-    """A benchmark run: every pairing under every combination of modes, batch, size, dtype, memory format and runtime.
+    """A benchmark run: every pairing in every combination of mode, batch, size, dtype, memory format and runtime.
 
     Attributes:
-        name: what the run is called in the table's title.
-        encoders: ids; each is paired with each of `decoders`.
-        decoders: ids.
-        pairings: further pairings, with options.
-        references: models that are not pairings, measured next to them.
-        baseline: what every row is compared with: a pairing or a reference. Without it, the first pairing.
-        plugins: Python files that register encoders or decoders, relative to the configuration's folder.
-        exclude: rules for the combinations that are left out.
-        classes: logits a pixel, for every pairing.
-        in_channels: channels of the input.
-        modes: "inference", "training" (forward, loss, backward, optimizer).
-        batch: images a call.
-        size: image side, or [height, width].
+        name: the name of the run, shown in the title of the table.
+        encoders: ids of encoders; each is paired with each of `decoders`.
+        decoders: ids of decoders.
+        pairings: more pairings, with their own options.
+        references: models that are not pairings, for comparison.
+        baseline: the pairing or reference that every row is compared with; by default the first pairing.
+        plugins: Python files that register encoders or decoders, relative to the folder of the YAML file.
+        exclude: rules for trials to leave out.
+        classes: the number of logits per pixel, for every pairing.
+        in_channels: the number of channels of the input.
+        modes: "inference" (forward), "training" (forward, loss, backward, optimizer step), or both.
+        batch: images per call.
+        size: the side of a square image, or [height, width], in pixels.
         dtype: "float32", or "bfloat16" for autocast.
         memory_format: "contiguous", or "channels_last" for model and input.
-        runtime: "eager", "compile" (`torch.compile`), or, for inference alone, "cudagraphs", "onnxruntime", "openvino"; with
-            the passes of `zoo.deploy` before it "deploy" (PyTorch), "deploy-compile", "deploy-onnxruntime" and so on.
+        runtime: "eager" or "compile" (`torch.compile`); for inference also "cudagraphs", "onnxruntime" and "openvino". The
+            prefix "deploy" applies the passes of `zoo.deploy` first: "deploy" (then eager), "deploy-compile",
+            "deploy-onnxruntime" and so on. These are also for inference only.
         input: "image" (a photograph, cropped and resized) or "random".
-        device: "auto" (the accelerator where there is one, else the CPU) or a torch device such as "cpu".
-        rounds: how often each trial is measured, interleaved with the others: a fixed number, or {min, max, target}.
-        quality: what every pairing is trained and tested on, for the table's mIoU: {data, budget, seeds, ...}.
-        budget: seconds that the rounds of one group may take, once `min` of them are done.
-        group_size: the most pairings that are measured in one interleaved group, beside the baseline and its control.
-        warmup: calls before the first round.
-        step_limit: seconds after which a build, a first call or a slot counts as hung.
-        memory_limit: GiB of resident memory at which a process is ended; by default nine tenths of what is free.
-        seed: of the random weights, the random input and the order within each round.
+        device: "auto" (an accelerator if there is one, otherwise the CPU) or the name of a torch device such as "cpu".
+        rounds: how many interleaved rounds measure each trial: a fixed number, or {min, max, target} as in `RoundsEntry`.
+        quality: how every pairing is trained and tested for the table's mIoU: {data, budget, seeds, ...} as in
+            `QualityEntry`; None to train nothing.
+        budget: the seconds after which the rounds of a group end, provided that `min` rounds are done. A fixed number of
+            rounds has no such limit.
+        group_size: the most trials in an interleaved group, not counting the baseline and its control.
+        warmup: the number of calls before the first round.
+        step_limit: the seconds after which a build, a first call or one measurement counts as hung.
+        memory_limit: the resident memory in GiB at which a process is ended; by default nine tenths of the free memory.
+        seed: the seed of the random weights, the random input and the order within each round.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -200,7 +202,7 @@ class BenchConfig(Strict):
     @model_validator(mode="after")
     def _has_pairings(self) -> BenchConfig:
         if bool(self.encoders) != bool(self.decoders):
-            raise ValueError("encoders and decoders go together: every one of the one is paired with every one of the other")
+            raise ValueError("encoders and decoders go together: each encoder is paired with each decoder, so give both lists")
         if not self.encoders and not self.pairings:
             raise ValueError("nothing to measure: give encoders and decoders, or pairings")
         return self
@@ -209,15 +211,15 @@ class BenchConfig(Strict):
     def _has_trials(self) -> BenchConfig:
         if "inference" not in self.modes and not set(self.runtime) & set(TRAINING_RUNTIMES):
             able, runtimes = " or ".join(TRAINING_RUNTIMES), ", ".join(self.runtime)
-            raise ValueError(f"nothing to measure: models are trained by runtime {able} only; found {runtimes}")
+            raise ValueError(f"nothing to measure: the mode training requires the runtime {able}; found {runtimes}")
         return self
 
     def all_pairings(self) -> list[Pairing]:
-        """Return the pairings that the run measures, in order, each once."""
+        """Return the pairings of the run in order, without duplicates."""
         return list(dict.fromkeys(pairing for pairing, _ in self.named_pairings()))
 
     def named_pairings(self) -> list[tuple[Pairing, str]]:
-        """Return the same with the name of each, "" for its ids; a pairing with two names is there twice."""
+        """Return the pairings of the run, each with its name, or "" if it has none. A pairing with two names occurs twice."""
         shared: dict[str, Any] = {"classes": self.classes, "in_channels": self.in_channels}
         crossed = [(Pairing(encoder, decoder, **shared), "") for encoder in self.encoders for decoder in self.decoders]
         single = [(entry.pairing(**shared), entry.name) for entry in self.pairings]
@@ -225,7 +227,7 @@ class BenchConfig(Strict):
 
 
 def load_config(path: Path) -> BenchConfig:
-    """Read a run's YAML file.
+    """Read and validate the YAML file of a run.
 
     Raises:
         ConfigError: the file does not exist or is not YAML, or has an unknown key, a wrong type or an impossible value.
@@ -236,35 +238,39 @@ def load_config(path: Path) -> BenchConfig:
 
 
 def with_quality(config: BenchConfig, changes: Mapping[str, Any]) -> BenchConfig:
-    """Return the configuration with these keys of `quality`, beside those that it has.
+    """Return the configuration with some keys of `quality` added or replaced.
 
     Raises:
-        ConfigError: neither has `data`, or a value is wrong.
+        ConfigError: neither the configuration nor `changes` contains `data`, or a value is invalid.
     """
     known = config.quality.model_dump(exclude_defaults=True) if config.quality else {}
     if not known and "data" not in changes:
-        raise ConfigError(f"{config.name} measures no quality; --quality TASK or --quality FOLDER names the data for it.")
-    quality = checked(QualityEntry, {**known, **changes}, "--quality, --budget and --seeds do not go")
+        raise ConfigError(
+            f"{config.name} does not measure quality, so there are no data to train on. Name them with --quality TASK or "
+            "--quality FOLDER."
+        )
+    quality = checked(QualityEntry, {**known, **changes}, "The values of --quality, --budget and --seeds are not valid")
     return config.model_copy(update={"quality": quality})
 
 
 def fit_to_data(config: BenchConfig, classes: int, in_channels: int, data_name: str) -> BenchConfig:
-    """Return the configuration with the classes and channels of the data that it trains on, and a budget for them.
+    """Return the configuration with the numbers of classes and channels of the training data, and a budget if it has none.
 
     Raises:
-        ConfigError: it has other numbers of its own.
+        ConfigError: the configuration sets a different number of classes or channels.
     """
     numbers = {"classes": classes, "in_channels": in_channels}
     for name, number in numbers.items():
         if name in config.model_fields_set and getattr(config, name) != number:
             raise ConfigError(
-                f"{config.name}: {name} is {getattr(config, name)}, and {data_name} has {number}. Leave {name} out."
+                f"{config.name}: {name} is {getattr(config, name)}, but {data_name} has {number}. Leave {name} out; the number "
+                "is taken from the data."
             )
     return config.model_copy(update={**numbers, "quality": config.quality and config.quality.with_budget()})
 
 
 def _make_paths_absolute(config: BenchConfig, base: Path) -> BenchConfig:
-    """Return the configuration with the paths that are relative to its folder made absolute."""
+    """Return the configuration with absolute paths. Relative paths start from `base`, the folder of the YAML file."""
     changed: dict[str, Any] = {"plugins": [str(base / entry) for entry in config.plugins]}
     if config.quality:
         changed["quality"] = config.quality.relative_to(base).model_copy(update={"data": config.quality.data.relative_to(base)})
@@ -272,7 +278,7 @@ def _make_paths_absolute(config: BenchConfig, base: Path) -> BenchConfig:
 
 
 def _model_at(location: Sequence[str | int]) -> type[Strict]:
-    """Return the model of the keys at a location in the file."""
+    """Return the pydantic class that declares the keys at this location of the YAML file."""
     models: dict[str, type[Strict]] = {
         "pairings": PairingEntry,
         "references": ReferenceEntry,

@@ -13,15 +13,16 @@ __all__ = ["Environment", "format_device"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The facts that a measurement depends on beside the trial's own.
+    """The machine and the software that a measurement ran on.
 
     Attributes:
-        device: its type, such as "cpu".
-        device_name: of the processor or accelerator.
-        memory_gib: of the accelerator, else of the machine.
-        driver: of an NVIDIA or AMD accelerator; "" for others.
-        versions: by distribution.
-        commit: of the checkout, with a hash of its changes; "" outside a checkout.
+        device: the type of the device, such as "cpu".
+        device_name: the name of the accelerator if it has one, otherwise of the processor.
+        memory_gib: the memory of the accelerator if it reports any, otherwise of the machine, in GiB.
+        driver: the versions of an NVIDIA or AMD accelerator's driver and CUDA or ROCm; "" for other devices.
+        threads: the number of CPU threads that PyTorch uses.
+        versions: the versions of zoo, its requirements and the plugins, by distribution.
+        commit: the commit of the checkout, with a hash of uncommitted changes to the code; "" outside a checkout.
     """
 
     device: str
@@ -37,11 +38,11 @@ class Environment:
     commit: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the environment as a JSON-serializable dictionary."""
         return asdict(self)
 
 
 def format_device(environment: Mapping[str, Any]) -> str:
-    """Return the device's name and type, with the threads on the CPU."""
+    """Return the device's name and type; for the CPU, also the number of threads."""
     threads = f", {environment['threads']} threads" if environment["device"] == "cpu" else ""
     return f"{environment['device_name']} ({environment['device']}{threads})"

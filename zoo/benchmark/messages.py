@@ -1,4 +1,4 @@
-"""The results of measuring as plain frozen facts that a process can send, a store can keep and a table can read. Torch-free."""
+"""The messages of a measuring process: progress and results as frozen dataclasses. Torch-free."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ __all__ = [
 
 FailureKind: TypeAlias = Literal["error", "out of memory", "crash", "hang"]
 StopReason: TypeAlias = Literal["fixed", "precise", "limit", "budget"]
-"""Why a group's rounds ended: the fixed number was done; every ratio's interval is narrow enough; the maximum was reached; the
-time was spent."""
+"""Why a group's rounds ended. "fixed": the configured number of rounds is done. "precise": the interval of every ratio is
+narrow enough. "limit": the maximum number of rounds is done. "budget": the time budget is spent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticCost:
-    """Facts that follow from a trial alone.
+    """The costs of a trial that are computed and not measured.
 
     Attributes:
-        parameters: all of them, trained or not.
-        flops: of one forward pass for one image; a multiply-add counts as two, and only convolutions, matrix products
-            and attention count (what `torch.utils.flop_counter` knows).
-        live_bytes: the most bytes that tensors hold at one time during a step: weights, input, activations, and in
-            training gradients and the optimizer's state. An allocator may need more. None on an accelerator.
-        step_flops: of the whole step, all images, in training the backward pass too.
-        parts: how many parameters encoder, adapters, decoder and head have; None for a reference.
-        plan: the pairing's plan as plain data; None for a reference.
+        parameters: the number of parameters, trained or not.
+        flops: the FLOPs of one forward pass for one image. A multiply-add counts as two. Only convolutions, matrix products
+            and attention count (the operations that `torch.utils.flop_counter` supports).
+        live_bytes: the peak size of all live tensors during a step: weights, input and activations, and in training also
+            gradients and the optimizer's state. An allocator may need more. None on an accelerator.
+        step_flops: the FLOPs of the whole step for all images of the batch; in training, this includes the backward pass.
+        parts: the numbers of parameters of encoder, adapters, decoder and head; None for a reference.
+        plan: the pairing's plan as a dictionary; None for a reference.
     """
 
     parameters: int
@@ -61,12 +61,12 @@ class StaticCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Seconds per call, the mean of the calls of one slot.
+    """The mean time per call of a trial in one round.
 
     Attributes:
-        seconds: wall-clock time.
-        busy_seconds: time that the device worked: the process's CPU time on all threads, or the time between two events on an
-            accelerator; None where that cannot be read.
+        seconds: the wall-clock time.
+        busy_seconds: the time that the device worked: the CPU time of all threads of the process, or the time between two
+            events on an accelerator; None if it cannot be read.
     """
 
     seconds: float
@@ -80,14 +80,14 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One slot of one round.
+    """The measurement of one trial in one round.
 
     Attributes:
         trial: the trial's key.
-        slot: its position in the round's order.
-        calls: how many calls were made in a row.
-        seconds: as in `Timing`.
-        busy_seconds: as in `Timing`.
+        slot: the trial's position in the order of the round.
+        calls: the number of calls in a row.
+        seconds: the mean wall-clock time per call, as in `Timing`.
+        busy_seconds: the mean time per call that the device worked, as in `Timing`.
     """
 
     trial: str
@@ -99,12 +99,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """A process begins something that may never end.
+    """A report that a process begins an action, which may hang.
 
     Attributes:
-        trial: the trial's key; None between trials.
-        doing: in words.
-        hog: the trial that has made the process grow most so far, if that is much.
+        trial: the trial's key; None if the action belongs to no trial.
+        doing: the action as text, such as "first call".
+        hog: the trial that has increased the process's memory most so far; None if the increase is small.
     """
 
     trial: str | None
@@ -122,7 +122,7 @@ class TrialCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownCost:
-    """The static costs of a trial cannot be computed, though it may run on the device."""
+    """The reason why the static costs of a trial cannot be computed. The trial may still run on the device."""
 
     trial: str
     reason: str
@@ -130,18 +130,21 @@ class UnknownCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdStart:
-    """A trial's cold start and memory: on the CPU in a fresh process, on an accelerator in its group's process.
+    """The time and memory that a trial takes to build its model and make the first calls.
+
+    They are measured in a fresh process on the CPU, and in the process of the trial's group on an accelerator.
 
     Attributes:
         trial: the trial's key.
-        batch: images per call: the trial's own batch, or a smaller one where that ran out of memory.
-        build_seconds: making the model and moving it to the device; its modules were imported before, and an
-            accelerator's libraries were loaded.
-        first_seconds: the first call; with `torch.compile` the compilation is in it.
-        seconds: a later call, the fastest of a few.
-        rss_bytes: by how much the process's resident memory grew, from before the model was made; None for a process that
-            it shares with other trials.
-        allocated_bytes: the most that its tensors held on the accelerator at one time, by the allocator's counter.
+        batch: images per call: the trial's own batch, or a smaller batch if the trial's own ran out of memory.
+        build_seconds: the time to build the model and move it to the device. Importing modules and loading an accelerator's
+            libraries are not included.
+        first_seconds: the time of the first call, which with `torch.compile` includes the compilation.
+        seconds: the time of a later call, the fastest of a few.
+        rss_bytes: the growth of the process's resident memory since before the model was built; None if other trials share
+            the process, or if the system does not count the peak.
+        allocated_bytes: the peak size of the trial's tensors on the accelerator, as counted by its allocator; None if
+            nothing is counted there.
     """
 
     trial: str
@@ -154,13 +157,19 @@ class ColdStart:
 
     @property
     def images_per_second(self) -> float:
-        """Throughput of a later call."""
+        """The throughput of a later call (see `seconds`)."""
         return self.batch / self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One complete round of a group: a sample of each trial, and how quiet the machine was meanwhile."""
+    """One complete round of a group: a sample of each trial, and the state of the machine during the round.
+
+    Attributes:
+        number: the number of the round, from 0.
+        samples: one for each trial, in the order of measurement.
+        conditions: the fields of `zoo.benchmark.measuring.conditions.Conditions`, and the duration of the round as `seconds`.
+    """
 
     number: int
     samples: tuple[Sample, ...]
@@ -169,7 +178,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupEnd:
-    """A group's last round is done; `rounds` says how many there are."""
+    """The end of a group's rounds, with the reason and the number of rounds."""
 
     reason: StopReason
     rounds: int
@@ -177,7 +186,7 @@ class GroupEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A trial that raised, ran out of memory, ended its process, or never returned."""
+    """A trial that raised an exception, ran out of memory, ended its process, or hung."""
 
     trial: str
     kind: FailureKind
@@ -190,11 +199,11 @@ class TrainingResult:
 
     Attributes:
         trial: the trial's key.
-        seed: of the weights and the order of the data.
-        steps: of the optimizer.
-        seconds: that training and testing took.
-        classes: of the data, by name.
-        scores: `zoo.training.scores.Scores` as plain data.
+        seed: the seed of the weights and of the order of the data.
+        steps: the number of optimizer steps.
+        seconds: the time of training and testing.
+        classes: the names of the data's classes.
+        scores: `zoo.training.scores.Scores` as a dictionary.
     """
 
     trial: str
@@ -210,7 +219,7 @@ class KernelRate:
     """The best rate of one large kernel on the device.
 
     Attributes:
-        flops_per_second: of the kernel's nominal FLOPs, a multiply-add counted as two, as in `StaticCost.flops`.
+        flops_per_second: the kernel's nominal FLOPs per second; a multiply-add counts as two, as in `StaticCost.flops`.
     """
 
     kernel: str
@@ -220,7 +229,7 @@ class KernelRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEnvironment:
-    """The environment of a job that runs on another machine than the one that started the benchmark."""
+    """The environment of the machine that runs a job, if jobs run on several machines."""
 
     environment: Mapping[str, Any]
 
@@ -233,12 +242,12 @@ _TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message
 
 
 def message_to(message: Message) -> dict[str, Any]:
-    """Return a message as plain data."""
+    """Return a message as a JSON-serializable dictionary."""
     return {"type": type(message).__name__, **asdict(message)}
 
 
 def message_from(data: Mapping[str, Any]) -> Message:
-    """Return the message from the plain data that `message_to` returned."""
+    """Return the message that `message_to` converted to a dictionary."""
     facts = dict(data)
     kind = _TYPES[facts.pop("type")]
     if kind is TrialCost:

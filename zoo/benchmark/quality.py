@@ -1,4 +1,4 @@
-"""The quality that a run measures: on which data, with which budget and how often; and its result. Torch-free."""
+"""Quality in a benchmark: how pairings are trained and tested, and their scores. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from zoo.training.settings import TrainSettings
 __all__ = ["BUDGETS", "FLOORS", "OTHER_BUDGET", "Floor", "Quality", "QualityEntry", "format_budget"]
 
 BUDGETS = {"texture-mosaic": 100, "brain-lobes": 400, "hela": 100, "blue-marble": 100}
-"""By built-in task, the steps after which seeds of one pairing differ by less than 0.03: see docs/explanation/quality.md."""
+"""The default steps for each built-in task. After these, the mIoU of a pairing varies between seeds with a standard deviation
+below 0.03: see docs/explanation/quality.md."""
 OTHER_BUDGET = 300
-"""The steps on a user's own data."""
+"""The default steps for other data, such as a user's own."""
 
 FLOORS = ("color look-up", "majority class")
-"""What `zoo.data.baselines.BASELINES` calls them."""
+"""The predictors without a network, by their names in `zoo.data.baselines.BASELINES`. Every model should score above them."""
 MINUTES = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*min(?:utes?)?")
 
 
@@ -31,7 +32,7 @@ def _read_budget(value: Any) -> Any:
     is_steps = isinstance(value, int) and not isinstance(value, bool) and value > 0
     match = MINUTES.fullmatch(value.strip()) if isinstance(value, str) else None
     if not is_steps and (match is None or float(match[1]) <= 0):
-        raise ValueError(f"a number of steps, such as 300, or of minutes, such as '2 min'; found {value!r}")
+        raise ValueError(f"must be a number of steps, such as 300, or of minutes, such as '2 min'; found {value!r}")
     return value
 
 
@@ -39,18 +40,19 @@ Budget: TypeAlias = Annotated[int | str, BeforeValidator(_read_budget)]
 
 
 class QualityEntry(TrainSettings):
-    """Every pairing trained on the same data with the same budget, order of the data and seeds, and tested.
+    """How a benchmark trains and tests every pairing: on the same data, with the same budget, order of samples and seeds.
 
-    The other keys are those of `TrainSettings`, such as batch, learning_rate and loss.
+    Further keys are those of `TrainSettings`, such as batch and loss.
 
     Attributes:
-        data: a task's name, a folder, or {source, ...} with the options of `zoo.open_data`.
-        budget: of each training: steps of the optimizer, or minutes ("2 min"): as many steps as a pairing does in that time.
-            By default the task's own of `BUDGETS`, and `OTHER_BUDGET` on other data.
-        seeds: how often each pairing is trained: with the seeds 0, 1, ...
-        learning_rate: the highest of the one-cycle schedule. Three times the default of `zoo.train`: at 1e-3 some classes of
-            brain-lobes were not learned in 400 steps (docs/explanation/quality.md).
-        validations: none by default: the last weights are tested, so that no pairing gains by a choice among many.
+        data: the name of a task, a folder, or {source, ...} with the options of `zoo.open_data`.
+        budget: the length of each training: a number of optimizer steps, or minutes ("2 min"), in which a pairing does as many
+            steps as it can. The default is the number in `BUDGETS` for a built-in task, and `OTHER_BUDGET` for other data.
+        seeds: the number of trainings of each pairing; their seeds are 0, 1, ...
+        learning_rate: the highest learning rate of the one-cycle schedule. The default is three times that of `zoo.train`: at
+            1e-3, some classes of brain-lobes were not learned in 400 steps (docs/explanation/quality.md).
+        validations: the number of validations during a training. The default is 0: the last weights are tested, so that no
+            pairing profits from a choice among several checkpoints.
     """
 
     data: DataNamed
@@ -70,12 +72,12 @@ class QualityEntry(TrainSettings):
         return self
 
     def with_budget(self) -> QualityEntry:
-        """Return the same with the default budget of its data where it has none."""
+        """Return the entry with a budget: its own if it has one, otherwise the default for its data."""
         return self.model_copy(update={"budget": self.budget or BUDGETS.get(self.data.source, OTHER_BUDGET)})
 
     @property
     def seconds(self) -> float | None:
-        """The budget of a training where it is a time; None where it is a number of steps."""
+        """The budget of a training in seconds; None if the budget is a number of steps."""
         match = MINUTES.fullmatch(self.budget.strip()) if isinstance(self.budget, str) else None
         return 60 * float(match[1]) if match else None
 
@@ -87,18 +89,18 @@ class QualityEntry(TrainSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """The scores of a model on the test part after several trainings.
+    """The scores of a model on the test part after one training for each seed.
 
     Attributes:
-        data: the data's name.
-        classes: their names.
-        seeds: of the trainings that succeeded, in order.
-        miou: the mean intersection over union by seed.
-        iou: of each class by seed; None for a class that does not occur.
-        steps: by seed.
-        seconds: of training and testing, by seed.
+        data: the name of the data.
+        classes: the names of the classes.
+        seeds: the seeds of the trainings that succeeded, in order.
+        miou: the mean intersection over union, for each of `seeds`.
+        iou: the intersection over union of each class, for each of `seeds`; None for a class that does not occur.
+        steps: the number of optimizer steps, for each of `seeds`.
+        seconds: the time of training and testing, for each of `seeds`.
         failures: the error of each training that failed, by seed.
-        wanted: how many seeds the configuration has.
+        wanted: the number of seeds in the configuration.
     """
 
     data: str
@@ -118,16 +120,16 @@ class Quality:
 
     @property
     def mean(self) -> float | None:
-        """The mean over the seeds; None where every training failed."""
+        """The mean of `miou` over the seeds; None if no training succeeded."""
         return statistics.fmean(self.miou) if self.miou else None
 
     @property
     def deviation(self) -> float | None:
-        """The standard deviation over the seeds; None of fewer than two."""
+        """The standard deviation of `miou` over the seeds; None for fewer than two seeds."""
         return statistics.stdev(self.miou) if len(self.miou) > 1 else None
 
     def format(self) -> str:
-        """Return mean and deviation."""
+        """Return the mean and the standard deviation as text, such as "0.863 ±0.010"."""
         if self.mean is None:
             return "failed"
         if self.deviation is None:
@@ -135,7 +137,7 @@ class Quality:
         return f"{self.mean:.3f} ±{self.deviation:.3f}"
 
     def difference(self, other: Quality) -> Difference | None:
-        """Return by how much it is better than another, over the seeds that both have; None where they share none."""
+        """Return the difference of `miou` to that of `other`, over the seeds that both have; None if they share no seed."""
         own, others = dict(zip(self.seeds, self.miou, strict=True)), dict(zip(other.seeds, other.miou, strict=True))
         shared = sorted(own.keys() & others.keys())
         return estimate_difference([own[seed] - others[seed] for seed in shared]) if shared else None
@@ -143,12 +145,12 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """The score of a predictor that needs no network, which every model has to beat.
+    """The score of a predictor without a network. Every model should score above it.
 
     Attributes:
-        run: the run's number.
+        run: the number of the run.
         name: "color look-up" or "majority class".
-        miou: its mean intersection over union on the test part.
+        miou: the predictor's mean intersection over union on the test part.
     """
 
     run: int
@@ -157,11 +159,11 @@ class Floor:
 
 
 def format_budget(entry: Mapping[str, Any], qualities: Sequence[Quality]) -> str:
-    """Return the budget of each training of a run in words.
+    """Return the budget of a run's trainings as text, such as "100 steps of batch 8".
 
     Args:
-        entry: the run's `quality`, as the store keeps it.
-        qualities: the results, for the number of steps that a budget of time allowed.
+        entry: the `quality` of the run's configuration in the store.
+        qualities: the results. If the budget is a time, the text includes their numbers of steps.
     """
     steps = sorted({steps for quality in qualities for steps in quality.steps})
     if isinstance(entry["budget"], str):

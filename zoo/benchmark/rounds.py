@@ -1,4 +1,4 @@
-"""Decide between rounds, from the samples alone, whether a group needs more. Torch-free."""
+"""Decide after each round whether a group needs more rounds. Torch-free."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ __all__ = ["RoundsPlan", "plan_of", "rounds_plan"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundsPlan:
-    """When a group's rounds end.
+    """The rule that decides when a group's rounds end.
 
-    Looking at an interval several times and stopping at the first that is narrow enough is wrong more often than the
-    interval's level says. So there are few looks, after `minimum` rounds and after each doubling, and each interval has the
-    level at which all looks hold together (Bonferroni: 1 - 0.05 / looks). Stopping for time looks at no interval.
+    If an interval is checked several times, and the rounds end as soon as it is narrow enough, it misses the true value more
+    often than its confidence level states. Therefore the intervals are checked only after `minimum` rounds, after each
+    doubling and after `maximum` rounds. Their confidence level is raised so that all checks hold together (Bonferroni:
+    1 - 0.05 / number of checks). The time budget ends the rounds without a check.
 
     Attributes:
-        minimum: the least number of rounds.
-        maximum: the most rounds.
-        target: the precision at which a ratio is known well enough; None to do `maximum` rounds in any case.
-        budget: seconds that the rounds may take, beyond `minimum`.
+        minimum: the smallest number of rounds.
+        maximum: the largest number of rounds.
+        target: the rounds end if half the width of every interval, as a share of its median, is at most this; None to measure
+            exactly `maximum` rounds.
+        budget: the seconds after which the rounds end, provided that `minimum` rounds are done; ignored without a `target`.
     """
 
     minimum: int
@@ -41,7 +43,7 @@ class RoundsPlan:
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """The numbers of rounds after which the intervals are looked at."""
+        """The numbers of rounds after which the intervals are checked."""
         if self.target is None:
             return (self.maximum,)
         counts = []
@@ -53,19 +55,20 @@ class RoundsPlan:
 
     @property
     def confidence(self) -> float:
-        """The level of each interval at which all looks together hold with 95 %."""
+        """The confidence level of each interval, chosen so that all checks together hold with 95 %."""
         return 1 - (1 - CONFIDENCE) / len(self.looks)
 
     def stop(
         self, samples: Mapping[str, Sequence[float]], baseline: str | None, *, rounds: int, seconds: float
     ) -> StopReason | None:
-        """Return the reason to stop now; None to go on.
+        """Return the reason to stop now; None to continue with another round.
 
         Args:
-            samples: seconds per call, by trial, round by round; of the trials that still run.
-            baseline: the trial that the others are compared with; without it, the medians' own intervals count.
-            rounds: how many are done.
-            seconds: what they took.
+            samples: the seconds per call in each round, by trial; only of the trials that have not failed.
+            baseline: the trial that the others are compared with. If it is None or has no samples, the intervals of the
+                median times are checked instead of those of the ratios.
+            rounds: the number of rounds that are done.
+            seconds: the time that these rounds took.
         """
         if rounds >= self.maximum:
             if self.target is None:
@@ -89,12 +92,12 @@ class RoundsPlan:
 
 
 def rounds_plan(config: BenchConfig) -> RoundsPlan:
-    """Return the plan of a configuration."""
+    """Return the rule for the rounds of a configuration."""
     return plan_of(config.model_dump(mode="json"))
 
 
 def plan_of(config: Mapping[str, Any]) -> RoundsPlan:
-    """Return the plan of a configuration as the store keeps it."""
+    """Return the rule for the rounds of a configuration that was stored as a dictionary."""
     rounds, budget = config["rounds"], config.get("budget", 0.0)
     if isinstance(rounds, Mapping):
         return RoundsPlan(minimum=rounds["min"], maximum=rounds["max"], target=rounds["target"], budget=budget)

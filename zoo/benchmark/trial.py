@@ -1,4 +1,4 @@
-"""The facts of a trial: which model, doing what, on how much; and the key it is stored under. Torch-free."""
+"""Define a trial: a model in one mode, batch, size, dtype, memory format and runtime. Torch-free."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ __all__ = [
 
 Mode: TypeAlias = Literal["inference", "training"]
 Role: TypeAlias = Literal["candidate", "baseline", "control"]
-"""A candidate is compared with the baseline; the control is the baseline once more, which shows the noise (the A/A check)."""
+"""A candidate is compared with the baseline. The control is a second copy of the baseline; how far the ratio of the two is from
+1 shows the noise (the A/A check)."""
 
 BLOCK_FACTS = ("mode", "batch", "height", "width", "dtype")
-"""Trials with the same values of these are compared with one another and with one baseline."""
+"""The fields that define a block. Trials with the same values in all of them share a baseline and are compared."""
 
 USUAL_MEMORY_FORMAT, USUAL_RUNTIME = "contiguous", "eager"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A model other than a pairing: `factory`, written `module:name`, called with `options`."""
+    """A model that is not a pairing. To build it, `factory` (written `module:name`) is called with `options`."""
 
     name: str
     factory: str
@@ -52,7 +53,7 @@ class Reference:
             raise TypeError(f"a reference's name and factory must be text; found {self.name!r:.80} and {self.factory!r:.80}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the reference as a JSON-serializable dictionary."""
         return {"reference": self.name, "factory": self.factory, "options": plain(self.options)}
 
     def __str__(self) -> str:
@@ -63,16 +64,17 @@ Subject: TypeAlias = Pairing | Reference
 
 
 def subject_key(subject: Subject) -> str:
-    """Return a short hash of a model: the same for all its trials."""
+    """Return a short hash of a pairing or reference, which all its trials share."""
     return digest(subject.as_dict())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One row of the table before it is measured.
+    """A model and the setting in which it is measured: one row of the table.
 
     Attributes:
-        name: what the configuration calls it; "" for the subject's own name.
+        subject: the pairing or reference.
+        name: the name in the configuration; "" to show the name of the subject.
     """
 
     subject: Subject
@@ -102,17 +104,17 @@ class Trial:
 
     @property
     def block(self) -> tuple[Any, ...]:
-        """The values that trials must share to be compared with one another."""
+        """The values of `BLOCK_FACTS`, which trials must share to be compared with one another."""
         return tuple(getattr(self, name) for name in BLOCK_FACTS)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data, all that defines the trial."""
+        """Return all fields of the trial as a JSON-serializable dictionary."""
         facts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "subject"}
         return {"subject": self.subject.as_dict(), **facts}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Trial:
-        """Return the trial from the plain data that `as_dict` returned."""
+        """Return the trial that `as_dict` converted to a dictionary."""
         subject = dict(facts["subject"])
         if "reference" in subject:
             name, options = subject.pop("reference"), Options(subject.pop("options"))
@@ -121,46 +123,47 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """A short hash of all that defines the trial."""
+        """A short hash of all fields of the trial."""
         return digest(self.as_dict())
 
     def __str__(self) -> str:
         if self.name or isinstance(self.subject, Reference):
             return self.name or str(self.subject)
-        return self.subject.describe(without=("classes", "in_channels"))  # which all trials of a run share
+        return self.subject.describe(without=("classes", "in_channels"))  # the same for all trials of a run
 
 
 def digest(facts: Any) -> str:
-    """Return a short hash of plain data."""
+    """Return a short hash of JSON-serializable data."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def block_words(block: Sequence[Any]) -> tuple[str, ...]:
-    """Return a block's mode, batch, size and dtype in a word or two each."""
+    """Return a block's mode, batch, size and dtype, such as ("inference", "batch 1", "256x256", "float32")."""
     mode, batch, height, width, dtype = block
     return (mode, f"batch {batch}", f"{height}x{width}", dtype)
 
 
 def format_block(block: Sequence[Any]) -> str:
-    """Return a block's mode, batch, size and dtype in one line."""
+    """Return a block's mode, batch, size and dtype as one text, separated by commas."""
     return ", ".join(block_words(block))
 
 
 def unusual_settings(memory_format: str, runtime: str) -> list[str]:
-    """Return the memory format and the runtime without those that most trials have, which are not worth a mention."""
+    """Return the memory format and the runtime, leaving out the usual ones (contiguous, eager)."""
     settings = ((memory_format, USUAL_MEMORY_FORMAT), (runtime, USUAL_RUNTIME))
     return [setting for setting, usual in settings if setting != usual]
 
 
 def format_dimensions(trial: Trial) -> str:
-    """Return a trial's block and its unusual settings in one line."""
+    """Return a trial's block and its unusual settings as one text, separated by commas."""
     return ", ".join((*block_words(trial.block), *unusual_settings(trial.memory_format, trial.runtime)))
 
 
 def make_trials(config: BenchConfig) -> list[Trial]:
-    """Return every trial of a run, each once: block by block, the baseline first in each and its control last.
+    """Return all trials of a run without duplicates, block by block.
 
-    The baseline is the configured one in the first memory format and runtime, or, without one, the block's first trial.
+    Each block begins with its baseline and ends with the control. The baseline of a block is the configured baseline in the
+    first memory format and runtime. If there is none, it is the block's first trial.
     """
     included = [trial for trial in _cross(config) if not any(_is_excluded(trial, rule) for rule in config.exclude)]
     trials: list[Trial] = []
@@ -173,7 +176,7 @@ def make_trials(config: BenchConfig) -> list[Trial]:
 
 
 def split_into_blocks(trials: list[Trial]) -> list[list[Trial]]:
-    """Return the trials that are compared with one another, block by block, in the run's order."""
+    """Return the trials grouped by block, in the order of the run. The trials of a block are compared with one another."""
     blocks: dict[Any, list[Trial]] = {}
     for trial in trials:
         blocks.setdefault(trial.block, []).append(trial)
@@ -181,7 +184,7 @@ def split_into_blocks(trials: list[Trial]) -> list[list[Trial]]:
 
 
 def _cross(config: BenchConfig) -> list[Trial]:
-    """Return every subject under every combination of the dimensions; all trials of the baseline have its role."""
+    """Return every subject in every combination of settings. All trials of the configured baseline have the role "baseline"."""
     shared: dict[str, Any] = {"classes": config.classes, "in_channels": config.in_channels}
     subjects: dict[tuple[Subject, str], Role] = {}
     if isinstance(config.baseline, ReferenceEntry):
