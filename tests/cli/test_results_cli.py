@@ -392,7 +392,7 @@ def test_malformed_facts_of_a_store_are_one_error(store_of_two, cli, table, colu
     assert any(status == 2 for status, _, _ in outcomes)
     for status, _, errors in outcomes:
         assert status in (0, 2)
-        assert status == 0 or re.search(rf"{store_of_two}: run [12] holds facts that cannot be read", errors), errors
+        assert status == 0 or re.search(rf"{store_of_two}: run [12] contains values that cannot be read", errors), errors
         assert "\x1b" not in errors
 
 

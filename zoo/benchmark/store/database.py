@@ -16,14 +16,14 @@ from zoo.errors import StoreError
 __all__ = ["Database"]
 
 PATIENCE = 60
-"""Seconds to wait for other processes that use the file."""
+"""How many seconds to wait while another process locks the file."""
 
 
 class Database:
-    """A connection to one file, which many processes may use.
+    """A connection to the file of a results store. Several processes may use the file at the same time.
 
     Raises:
-        StoreError: the file cannot be opened or written, or was made by another program or another version.
+        StoreError: the file cannot be opened or written, or was created by another program or another version of zoo.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,15 +43,15 @@ class Database:
                 raise
 
     def _open_to_read(self) -> None:
-        """Open a file in a folder that cannot be written to, where SQLite cannot create its working files."""
+        """Open the file for reading only: it or its folder is not writable, so SQLite may not create its working files."""
         ahead = self.path.with_name(f"{self.path.name}-wal")
-        is_whole = not ahead.exists() or not ahead.stat().st_size  # else it holds the last transactions
+        is_whole = not ahead.exists() or not ahead.stat().st_size  # otherwise that file contains the latest transactions
         mode = "immutable=1" if is_whole else "mode=ro"
         address = f"{self.path.resolve().as_uri()}?{mode}"
         self._connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
         try:
             if self._pragma("application_id") != APPLICATION_ID:
-                raise StoreError(f"{self.path} is not a results store; give another --store.")
+                raise StoreError(f"{self.path} is not a results store. Choose another file with --store.")
             if not self._is_current():
                 raise self._other_version_error()
         except BaseException:
@@ -72,7 +72,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit everything that is written within, or nothing."""
+        """Commit all changes that the `with` block makes, or none if it raises an exception."""
         with self.guarded():
             self.execute("BEGIN IMMEDIATE")
             try:
@@ -84,25 +84,25 @@ class Database:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Raise a `StoreError` for an error of SQLite or the disk."""
+        """Convert an error of SQLite or of the file system to a `StoreError`."""
         try:
             yield
         except (sqlite3.Error, OSError) as cause:
             raise StoreError(
-                f"The results store {self.path} cannot be used: {cause}. Give another with --store, or move that file away."
+                f"The results store {self.path} cannot be used: {cause}. Choose another file with --store, or move this file."
             ) from cause
 
     def _prepare(self) -> None:
-        """Make the tables in a new file; refuse a file of another program or another version."""
+        """Create the tables in a new file; raise a StoreError for a file of another program or another version of zoo."""
         if self._is_current():
             return
         with self.transaction():
-            if self._is_current():  # another process made them while this one waited
+            if self._is_current():  # another process created the tables while this process waited
                 return
             if self._pragma("application_id") == APPLICATION_ID:
                 raise self._other_version_error()
             if self._pragma("user_version") or self.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise StoreError(f"{self.path} is a database of another program; give another --store.")
+                raise StoreError(f"{self.path} is a database of another program. Choose another file with --store.")
             for statement in filter(str.strip, TABLES.split(";\n")):
                 self.execute(statement)
             self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -114,15 +114,19 @@ class Database:
     def _other_version_error(self) -> StoreError:
         version = self._pragma("user_version")
         return StoreError(
-            f"{self.path} was written by another version of segmentation-zoo (its tables have version {version}, this one "
-            f"reads version {SCHEMA_VERSION}). Read it with that version, or measure into a new --store."
+            f"{self.path} was written by another version of segmentation-zoo: its tables have version {version}, and the "
+            f"installed segmentation-zoo reads version {SCHEMA_VERSION}. Read the file with the version that wrote it, or "
+            "measure into a new file with --store."
         )
 
     def _pragma(self, name: str) -> int:
         return int(self.execute(f"PRAGMA {name}").fetchone()[0])
 
     def _write_ahead(self) -> None:
-        """Let others read while one writes. SQLite waits for its turn at every other statement, but not at this one."""
+        """Turn on write-ahead logging, so that other processes can read while one writes.
+
+        The connection's timeout does not apply to this statement, so the loop waits until the file is not locked.
+        """
         until = time.monotonic() + PATIENCE
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The process that measures a run, and whether it is still alive."""
+"""Identify the process that measures a run, and check whether it is still alive."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ __all__ = ["is_alive", "owner"]
 
 
 def owner() -> str:
-    """Return an identity of this process: machine, number and start."""
+    """Return an identifier of this process: host name, process id and start time."""
     return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
 
 
 def is_alive(owner: str) -> bool:
-    """Return whether another process on this machine is still measuring; one on another machine counts as gone."""
+    """Return whether the owner is another process on this machine that is still running.
+
+    A process on another machine cannot be checked and counts as ended.
+    """
     host, pid, started = owner.rsplit(":", 2)
     if host != socket.gethostname() or int(pid) == os.getpid():
         return False
@@ -29,7 +32,7 @@ def is_alive(owner: str) -> bool:
 
 
 def _start_time(pid: int) -> str:
-    """Return when a process began, in the kernel's ticks, to tell it from a later one of the same number; else ''."""
+    """Return a process's start time in kernel ticks, which tells it from a later process with the same id; '' if unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""Runs, groups, trials and trainings as the results store has them; all facts are validated as they are read. Torch-free."""
+"""The records of the results store: runs, groups, trials and trainings, validated when they are read. Torch-free."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreFacts:
-    """The scores of a model, as far as the table shows them."""
+    """Those scores of a model that the table shows."""
 
     miou: FiniteFloat
     iou: tuple[FiniteFloat | None, ...]
@@ -27,7 +27,7 @@ class ScoreFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
-    """The result of a training, as far as the table shows it; a floor has scores alone."""
+    """Those results of a training that the table shows. A floor, which is not trained, has only `scores`."""
 
     scores: ScoreFacts
     classes: tuple[str, ...] = ()
@@ -36,10 +36,10 @@ class TrainingFacts:
 
 
 def read_facts(kind: type[_T], text: object) -> _T:
-    """Return the facts of a column's JSON, which must have exactly these types.
+    """Parse the JSON text of a column into an object of type `kind`, without type conversions.
 
     Raises:
-        ValueError: it is not JSON, or its types are others.
+        ValueError: the text is not JSON, or a value does not have the type that `kind` declares.
     """
     if not isinstance(text, str):
         raise ValueError(f"JSON must be text; found {text!r:.80}")
@@ -63,7 +63,15 @@ def _check_text(owner: object, *names: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRun:
-    """A run as the store has it."""
+    """A run in the store.
+
+    Attributes:
+        config: the run's configuration as a dictionary.
+        environment: the environment of the machine that started the run.
+        started: the time in UTC, in ISO 8601.
+        finished: the time in UTC, in ISO 8601; None if the run is unfinished.
+        is_resumed: whether an interrupted run was just taken up again.
+    """
 
     id: int
     name: str
@@ -79,15 +87,16 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGroup:
-    """A group with the rounds that are done.
+    """A group of trials that are measured together, with its finished rounds.
 
     Attributes:
-        trials: keys, the baseline's and its control's among them.
-        stopped: why its rounds ended; None while they go on.
-        environment: of the rounds that count; None before the first.
-        environment_id: the same as the store numbers it.
-        samples: by trial's key and round.
-        conditions: how quiet the machine was, round by round.
+        number: the number of the group in its run.
+        trials: the keys of the trials, including those of the baseline and its control.
+        stopped: why the rounds ended, a `StopReason`; None while they continue.
+        environment: the environment in which the rounds were measured; None before the first round.
+        environment_id: the number of that environment in the store.
+        samples: the times of each trial, by the trial's key and the round's number.
+        conditions: the state of the machine in each round.
     """
 
     number: int
@@ -100,20 +109,20 @@ class StoredGroup:
 
     def __post_init__(self) -> None:
         if self.stopped not in (None, *get_args(StopReason)):
-            raise ValueError(f"group {self.number} stopped for {self.stopped!r:.80}")
+            raise ValueError(f"group {self.number} has an unknown reason for its end: {self.stopped!r:.80}")
 
     @property
     def rounds(self) -> int:
-        """How many rounds are done."""
+        """The number of finished rounds."""
         return len(self.conditions)
 
     def ratios(self, trial: str, baseline: str, fact: str = "seconds") -> list[float]:
-        """Return a trial's times over the baseline's, of the rounds that measured both.
+        """Return a trial's times divided by the baseline's, one ratio for each round that measured both.
 
         Args:
-            trial: its key.
+            trial: the key of the trial.
             baseline: the key of the trial to compare with.
-            fact: "seconds" or "busy_seconds"; rounds in which one of the two is unknown or zero are left out.
+            fact: "seconds" or "busy_seconds". Rounds are left out if either time is unknown, or if the baseline's is zero.
         """
         own, base = self.samples.get(trial, {}), self.samples.get(baseline, {})
         rounds = sorted(own.keys() & base.keys())
@@ -123,7 +132,7 @@ class StoredGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredQuality:
-    """One training's result, or its error."""
+    """The result of one training, or its error."""
 
     result: TrainingFacts | None
     error: str | None
@@ -135,11 +144,12 @@ class StoredQuality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTrial:
-    """A trial with all that is known of it except its samples.
+    """A trial in the store with all its results except the samples.
 
     Attributes:
-        smaller_batch: the cold start at a smaller batch, after the trial's own ran out of memory.
-        failure: the kind of `error`.
+        smaller_batch: the cold start at a smaller batch, if the trial's own batch ran out of memory.
+        failure: the kind of `error`; None if the trial did not fail.
+        notes: remarks on how the trial was measured.
     """
 
     key: str

@@ -1,13 +1,13 @@
-"""The results store's tables."""
+"""The SQL schema of the results store."""
 
 from __future__ import annotations
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "TABLES"]
 
-APPLICATION_ID = 0x7A6F6F  # "zoo": tells this store from any other SQLite file
+APPLICATION_ID = 0x7A6F6F  # "zoo" in ASCII, which tells a results store from any other SQLite file
 
 SCHEMA_VERSION = 4
-"""Raised when the tables or the facts in their JSON change; a file of another version is refused."""
+"""Incremented when the tables or the JSON in them change. A file with another version is refused."""
 
 TABLES = """
 CREATE TABLE run (
@@ -15,7 +15,7 @@ CREATE TABLE run (
     name TEXT NOT NULL,
     identity TEXT NOT NULL,        -- hash of the configuration and the environment, which a resumed run must share
     config TEXT NOT NULL,          -- JSON
-    environment TEXT NOT NULL,     -- JSON: of the machine that started the run
+    environment TEXT NOT NULL,     -- JSON: the machine that started the run
     owner TEXT NOT NULL,           -- host:pid:start of the process that measures it
     started TEXT NOT NULL,
     finished TEXT
@@ -28,12 +28,12 @@ CREATE TABLE trial (
     cost TEXT,                     -- JSON, from the static pass
     error TEXT,
     failure TEXT,                  -- the kind of error
-    cold_start TEXT,               -- JSON: its cold start and memory
-    smaller_batch TEXT,            -- JSON: the same at a smaller batch, after the trial's own ran out of memory
+    cold_start TEXT,               -- JSON: cold start and memory
+    smaller_batch TEXT,            -- JSON: cold start at a smaller batch, if the trial's own batch ran out of memory
     notes TEXT NOT NULL DEFAULT '[]',  -- JSON list
     PRIMARY KEY (run, key)
 );
-CREATE TABLE environment (         -- of the measurements of a run: one row per machine
+CREATE TABLE environment (         -- the environments in which a run was measured: one row per machine
     id INTEGER PRIMARY KEY,
     run INTEGER NOT NULL REFERENCES run(id),
     identity TEXT NOT NULL,        -- hash of the facts
@@ -43,9 +43,9 @@ CREATE TABLE environment (         -- of the measurements of a run: one row per 
 CREATE TABLE trial_group (         -- trials that are measured in interleaved rounds, in one process
     run INTEGER NOT NULL REFERENCES run(id),
     number INTEGER NOT NULL,
-    trials TEXT NOT NULL,          -- JSON list of keys, the baseline and its control among them
-    stopped TEXT,                  -- why its rounds ended; NULL while they go on
-    environment INTEGER REFERENCES environment(id),  -- of the rounds that count; NULL while they go on
+    trials TEXT NOT NULL,          -- JSON list of keys, including the baseline and its control
+    stopped TEXT,                  -- why the rounds ended; NULL while they continue
+    environment INTEGER REFERENCES environment(id),  -- whose rounds count; NULL while they continue
     PRIMARY KEY (run, number)
 );
 CREATE TABLE round (
@@ -53,7 +53,7 @@ CREATE TABLE round (
     trial_group INTEGER NOT NULL,
     environment INTEGER NOT NULL REFERENCES environment(id),
     number INTEGER NOT NULL,
-    conditions TEXT NOT NULL,      -- JSON: how quiet the machine was
+    conditions TEXT NOT NULL,      -- JSON: the state of the machine
     PRIMARY KEY (run, trial_group, environment, number),
     FOREIGN KEY (run, trial_group) REFERENCES trial_group(run, number)
 );
@@ -71,15 +71,15 @@ CREATE TABLE sample (
     environment INTEGER NOT NULL REFERENCES environment(id),
     round INTEGER NOT NULL,
     trial TEXT NOT NULL,
-    slot INTEGER NOT NULL,         -- its position in the round's order
+    slot INTEGER NOT NULL,         -- position in the order of the round
     calls INTEGER NOT NULL,
     seconds REAL NOT NULL,         -- wall-clock time, mean of the calls
-    busy_seconds REAL,             -- of the device: CPU time of all threads, or between two events; mean of the calls
+    busy_seconds REAL,             -- CPU time of all threads, or time between two events on the device; mean of the calls
     PRIMARY KEY (run, trial_group, environment, round, trial),
     FOREIGN KEY (run, trial) REFERENCES trial(run, key),
     FOREIGN KEY (run, trial_group, environment, round) REFERENCES round(run, trial_group, environment, number)
 );
-CREATE TABLE quality (             -- the result of training a model with a seed; of a floor, too, with the seed 0
+CREATE TABLE quality (             -- the result of training a model with a seed, or the scores of a floor with the seed 0
     run INTEGER NOT NULL REFERENCES run(id),
     subject TEXT NOT NULL,         -- hash of the model, or the floor's name
     seed INTEGER NOT NULL,

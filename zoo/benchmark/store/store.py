@@ -1,4 +1,4 @@
-"""The results store: one SQLite file that holds runs, trials and raw samples, each committed as it comes. Torch-free."""
+"""The results store: runs, trials and raw samples in an SQLite file, committed as soon as they are measured. Torch-free."""
 
 from __future__ import annotations
 
@@ -33,10 +33,14 @@ __all__ = ["Store"]
 
 
 class Store:
-    """One SQLite file. Every method that writes is one transaction.
+    """A results store in one SQLite file. Every method that writes is one transaction.
+
+    Args:
+        path: the file; created if it does not exist.
+        must_exist: whether to raise an error if the file does not exist.
 
     Raises:
-        StoreError: the file cannot be opened or written, or was made by another program or another version.
+        StoreError: the file cannot be opened or written, or was created by another program or another version of zoo.
     """
 
     def __init__(self, path: Path, *, must_exist: bool = False) -> None:
@@ -46,11 +50,11 @@ class Store:
         except FileNotFoundError:
             if must_exist:
                 raise StoreError(
-                    f"There is no results store {path}. `zoo bench CONFIG` makes one; --store PATH names another."
+                    f"There is no results store {path}. `zoo bench CONFIG` creates it; --store PATH selects another file."
                 ) from None
         except OSError as cause:
             raise StoreError(
-                f"The results store {path} cannot be read: {cause.strerror}. --store PATH names another."
+                f"The results store {path} cannot be read: {cause.strerror}. --store PATH selects another file."
             ) from cause
         self._db = Database(path)
         self._latest_read: int | None = None
@@ -61,10 +65,14 @@ class Store:
 
     @contextmanager
     def reading(self, run: int | None = None) -> Iterator[None]:
-        """Report facts that cannot be read or shown as those of this run, or by default of the run that was read last.
+        """Convert errors that invalid values cause in the `with` block to a `StoreError` that names the run.
+
+        Args:
+            run: the run to name; by default the run that was read last.
 
         Raises:
-            StoreError: within, something other than a `ZooError` was raised: facts are missing or of other types.
+            StoreError: SQLite failed, or the block raised a ValueError, a TypeError, a LookupError or the like, because values
+                in the store are missing or have a wrong type.
         """
         self._latest_read = self._latest_read if run is None else run
         try:
@@ -75,15 +83,15 @@ class Store:
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as cause:
             where = "" if self._latest_read is None else f": run {self._latest_read}"
             raise StoreError(
-                f"The results store {self.path}{where} holds facts that cannot be read ({type(cause).__name__}: {cause}): "
-                "it is damaged, or another program wrote to it. Read another run or copy of it, or measure again into a new "
-                "--store."
+                f"The results store {self.path}{where} contains values that cannot be read ({type(cause).__name__}: {cause}). "
+                "The file is damaged, or another program wrote to it. Read another run or a copy of the file, or measure again "
+                "into a new file with --store."
             ) from cause
 
     def start_run(self, name: str, config: dict[str, Any], environment: dict[str, Any], trials: list[Trial]) -> StoredRun:
-        """Return the latest unfinished run of the same configuration and environment, or a new one.
+        """Return the latest unfinished run of the same configuration and environment; if there is none, start a new run.
 
-        A run that another living process measures is left to that process.
+        An unfinished run that another process is still measuring is skipped.
         """
         identity = digest([config, environment])
         with self._db.transaction():
@@ -106,23 +114,23 @@ class Store:
             return self._run(run, is_resumed=False)
 
     def finish_run(self, run: int) -> None:
-        """Mark a run as complete, so that the same configuration starts a new one."""
+        """Mark a run as complete, so that the same configuration starts a new run next time."""
         with self._db.transaction():
             self._db.execute("UPDATE run SET finished = ? WHERE id = ?", (_now(), run))
 
     def run(self, run: int) -> StoredRun:
-        """Return a run."""
+        """Return a run by its number."""
         with self.reading(run):
             return self._run(run, is_resumed=False)
 
     def runs(self) -> list[StoredRun]:
-        """Return every run, in the order in which they began."""
+        """Return all runs in the order in which they started."""
         with self._db.guarded():
             ids = self._db.execute("SELECT id FROM run ORDER BY id").fetchall()
         return [self.run(run) for (run,) in ids]
 
     def trials(self, run: int) -> list[StoredTrial]:
-        """Return a run's trials in their order."""
+        """Return the trials of a run in the order of the table."""
         query = """
             SELECT key, facts, cost, cold_start, smaller_batch, failure, error, notes
             FROM trial WHERE run = ? ORDER BY position
@@ -143,9 +151,12 @@ class Store:
             ]
 
     def groups(self, run: int) -> list[StoredGroup]:
-        """Return a run's groups in their order, each with the rounds of one environment: the one with most of its rounds."""
+        """Return the groups of a run by number, each with the rounds of a single environment.
+
+        That is the environment that `stop_group` stored; for a group that is not finished, the environment with most rounds.
+        """
         with self.reading(run):
-            # Rounds and samples are read in one query each: one per group would take most of the time of a large run.
+            # One query reads all rounds and one reads all samples: with a query per group, a large run would take much longer.
             conditions: dict[int, dict[int, list[Mapping[str, float | None]]]] = {}
             query = "SELECT trial_group, environment, conditions FROM round WHERE run = ? ORDER BY number"
             for number, environment, facts in self._db.execute(query, (run,)):
@@ -167,7 +178,7 @@ class Store:
             query = "SELECT number, trials, stopped, environment FROM trial_group WHERE run = ? ORDER BY number"
             for number, trials, stopped, chosen in self._db.execute(query, (run,)):
                 rounds = conditions.get(number, {})
-                # A group that moved to another machine began again there, and times of two machines cannot be mixed.
+                # A group that moved to another machine started again there: the times of two machines cannot be mixed.
                 environment = chosen if chosen is not None else max(rounds, key=lambda one: len(rounds[one]), default=None)
                 groups.append(
                     StoredGroup(
@@ -183,7 +194,7 @@ class Store:
             return groups
 
     def rates(self, run: int) -> dict[tuple[int, str], KernelRate]:
-        """Return the fastest kernel by environment and dtype."""
+        """Return the fastest kernel for each environment (by number) and dtype."""
         query = "SELECT environment, kernel, dtype, flops_per_second FROM rate WHERE run = ? ORDER BY flops_per_second"
         rates = {}
         with self.reading(run):
@@ -196,7 +207,7 @@ class Store:
         return rates
 
     def environment_id(self, run: int, environment: Mapping[str, Any]) -> int:
-        """Return the number of an environment among those in which a run is measured; a new one if need be."""
+        """Return the number under which the store has an environment of a run; store the environment if it is new."""
         identity = digest(environment)
         with self._db.transaction():
             query = "SELECT id FROM environment WHERE run = ? AND identity = ?"
@@ -207,15 +218,15 @@ class Store:
             return int(self._db.execute(statement, (run, identity, json.dumps(environment))).lastrowid or 0)
 
     def add_cost(self, run: int, trial: str, cost: StaticCost) -> None:
-        """Keep a trial's static costs."""
+        """Store the static costs of a trial."""
         self._set_fact(run, trial, "cost", cost)
 
     def add_cold_start(self, run: int, cold_start: ColdStart) -> None:
-        """Keep a trial's cold start and memory."""
+        """Store the cold start and memory of a trial."""
         self._set_fact(run, cold_start.trial, "cold_start", cold_start)
 
     def add_smaller_batch(self, run: int, cold_start: ColdStart) -> None:
-        """Keep a trial's cold start at a smaller batch than its own, which ran out of memory."""
+        """Store the cold start of a trial at a smaller batch, after its own batch ran out of memory."""
         self._set_fact(run, cold_start.trial, "smaller_batch", cold_start)
 
     def _set_fact(self, run: int, trial: str, column: str, fact: StaticCost | ColdStart) -> None:
@@ -224,13 +235,13 @@ class Store:
             self._db.execute(statement, (json.dumps(asdict(fact)), run, trial))
 
     def add_failure(self, run: int, failure: Failure) -> None:
-        """Make a trial a row with its error."""
+        """Store the error of a trial that failed."""
         with self._db.transaction():
             statement = "UPDATE trial SET failure = ?, error = ? WHERE run = ? AND key = ?"
             self._db.execute(statement, (failure.kind, failure.error, run, failure.trial))
 
     def add_note(self, run: int, trial: str, note: str) -> None:
-        """Keep a note on how a row was measured, once."""
+        """Store a note on how a trial was measured, unless the trial has the same note already."""
         with self._db.transaction():
             query = "SELECT notes FROM trial WHERE run = ? AND key = ?"
             notes = json.loads(self._db.execute(query, (run, trial)).fetchone()[0])
@@ -239,12 +250,12 @@ class Store:
                 self._db.execute("UPDATE trial SET notes = ? WHERE run = ? AND key = ?", values)
 
     def add_groups(self, run: int, groups: Sequence[Sequence[str]]) -> None:
-        """Keep which trials are measured together, after the groups that there are."""
+        """Store new groups of trials that are measured together, numbered after the existing groups."""
         with self._db.transaction():
             self._insert_groups(run, groups)
 
     def replace_group(self, run: int, number: int, groups: Sequence[Sequence[str]]) -> None:
-        """Measure a group's trials in several groups instead: the first has its number, the others come last."""
+        """Replace a group with several groups: the first has the same number, the others are numbered after all groups."""
         with self._db.transaction():
             values = (json.dumps(list(groups[0])), run, number)
             self._db.execute("UPDATE trial_group SET trials = ? WHERE run = ? AND number = ?", values)
@@ -257,7 +268,7 @@ class Store:
         self._db.executemany("INSERT INTO trial_group (run, number, trials) VALUES (?, ?, ?)", rows)
 
     def add_round(self, run: int, group: int, environment: int, round: Round) -> None:
-        """Keep one round's samples, all or none."""
+        """Store one round with all its samples, or nothing if that fails."""
         numbers = (run, group, environment, round.number)
         with self._db.transaction():
             self._db.execute(
@@ -274,13 +285,13 @@ class Store:
             )
 
     def stop_group(self, run: int, group: int, environment: int | None, reason: str) -> None:
-        """Keep why a group's rounds ended, and the environment of the rounds that count."""
+        """Store the reason why a group's rounds ended, and the number of the environment whose rounds count."""
         with self._db.transaction():
             statement = "UPDATE trial_group SET stopped = ?, environment = ? WHERE run = ? AND number = ?"
             self._db.execute(statement, (reason, environment, run, group))
 
     def add_rate(self, run: int, environment: int, rate: KernelRate) -> None:
-        """Keep how fast the device runs one kernel."""
+        """Store the rate at which the device runs one kernel."""
         with self._db.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO rate (run, environment, dtype, kernel, flops_per_second) VALUES (?, ?, ?, ?, ?)",
@@ -290,7 +301,16 @@ class Store:
     def add_quality(
         self, run: int, subject: str, seed: int, result: Mapping[str, Any] | None, *, failure: str = "", error: str = ""
     ) -> None:
-        """Keep the result of training a subject with a seed, or its error."""
+        """Store the result of training a subject with a seed, or its error.
+
+        Args:
+            run: the number of the run.
+            subject: the `subject_key` of the pairing or reference, or the name of a floor.
+            seed: the seed; 0 for a floor.
+            result: the fields of `TrainingFacts`; None if the training failed.
+            failure: the kind of error.
+            error: the text of the error.
+        """
         with self._db.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO quality (run, subject, seed, result, failure, error) VALUES (?, ?, ?, ?, ?, ?)",
@@ -298,7 +318,7 @@ class Store:
             )
 
     def qualities(self, run: int) -> dict[str, dict[int, StoredQuality]]:
-        """Return the results of a run's trainings by subject and seed."""
+        """Return the results of a run's trainings and the scores of its floors, by `subject` and seed as in `add_quality`."""
         qualities: dict[str, dict[int, StoredQuality]] = {}
         query = "SELECT subject, seed, result, error FROM quality WHERE run = ? ORDER BY subject, seed"
         with self.reading(run):
@@ -311,7 +331,7 @@ class Store:
         query = "SELECT name, config, environment, started, finished FROM run WHERE id = ?"
         row = self._db.execute(query, (run,)).fetchone()
         if row is None:
-            raise StoreError(f"{self.path} has no run {run}.")
+            raise StoreError(f"{self.path} has no run {run}. `zoo runs --store {self.path}` lists its runs.")
         name, config, environment, started, finished = row
         return StoredRun(
             id=run,
