@@ -185,7 +185,7 @@ def test_changed_costs_are_told_where_they_differ(store):
     for form in ("table", "markdown"):
         assert "live MiB 200.0 -> 300.0 (+50.0 %)" in document(found).render(form)
         assert "params M 14.000 -> 14.700 (+5.0 %)" in document(found).render(form)
-        assert "1 of another size or cost" in document(found).render(form)
+        assert "1 with a changed size or cost" in document(found).render(form)
 
 
 def test_different_devices_are_refused_unless_asked_for(store):
@@ -198,7 +198,7 @@ def test_different_devices_are_refused_unless_asked_for(store):
         assert told in str(raised.value)
         found = compare(store, 1, other, anywhere=True)
         assert len(found.compared) == 3
-        assert "Differs: " in document(found).render("table")
+        assert "Differences: " in document(found).render("table")
 
 
 def test_on_an_accelerator_the_threads_are_another_machines_detail(store):
@@ -214,21 +214,21 @@ def test_other_differences_of_the_environment_are_notes(store):
         "torch": ("2.9.0", "2.10.0"),
         "commit": ("abc", "def"),
     }
-    assert re.search(r"Differs: .*torch 2.9.0 -> 2.10.0", document(found).render("table"))
+    assert re.search(r"Differences: .*torch 2.9.0 -> 2.10.0", document(found).render("table"))
 
 
-@pytest.mark.parametrize(("controls", "told"), [((1.05, 1.0), "In run 1 the baseline"), ((1.0, 1.05), "In run 2 the baseline")])
+@pytest.mark.parametrize(("controls", "told"), [((1.05, 1.0), "In run 1, the second"), ((1.0, 1.05), "In run 2, the second")])
 def test_a_baseline_that_differs_from_itself_is_a_warning(store, controls, told):
     found = compare(store, *(add_run(store, control=control) for control in controls))
     assert any(told in warning for warning in found.warnings)
-    assert any("from run to run, where 1 is right" in warning for warning in found.warnings)
+    assert any("A/A check between the runs" in warning for warning in found.warnings)
     assert "WARNING: In run" in document(found).render("table")
 
 
 def test_a_baseline_that_agrees_with_itself_is_a_note(store):
     found = compare(store, add_run(store, rounds=20), add_run(store, drift=1.1))
-    assert not any("from run to run" in warning for warning in found.warnings)
-    assert any("from run to run, where 1 is right" in note for note in found.notes)
+    assert not any("A/A check between the runs" in warning for warning in found.warnings)
+    assert any("A/A check between the runs" in note for note in found.notes)
 
 
 def test_what_cannot_be_compared_is_told(store):

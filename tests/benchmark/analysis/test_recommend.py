@@ -171,7 +171,7 @@ def test_failed_rows_are_never_picked_but_told(store, tmp_path):
         add_run(other, failed={BASIC: "ValueError: no"})
         found = recommend(table_of(other, 1))
     assert picks(found) == [[BILINEAR]]
-    assert "1 pairing(s) failed there" in text_of(found)
+    assert "1 pairing(s) failed and are not counted" in text_of(found)
     with pytest.raises(OptionError, match="None of the 3 selected rows was measured"):
         recommend(table_of(store, 3))
 

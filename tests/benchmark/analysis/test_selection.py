@@ -87,7 +87,7 @@ def test_of_many_runs_an_error_lists_the_latest(tmp_path):
     with closing(Store(tmp_path / "zoo.sqlite")) as store:
         for number in range(15):
             add_run(store, name=f"run-{number}", rounds=20, done=0)
-        with pytest.raises(StoreError, match="3 earlier ones; `zoo runs` lists all") as raised:
+        with pytest.raises(StoreError, match="3 earlier runs; `zoo runs` lists all") as raised:
             select_runs(store, ["none"])
     assert "run-14" in str(raised.value)
     assert "run-2 " not in str(raised.value)
@@ -186,10 +186,10 @@ def test_what_is_left_keeps_its_run_and_its_checks_alone(table):
         ("latency<nan", "'nan' is not a value of latency"),
         ("memory<20M", "MiB"),
         ("batch<4ms", "without a unit"),
-        ("latency~2*", "latency is a number and goes with = != < <= > >=; found ~"),
-        ("mode<training", "mode is text and goes with = != ~; found <"),
+        ("latency~2*", "latency is a number, so the operator must be one of = != < <= > >=; found ~"),
+        ("mode<training", "mode is text, so the operator must be one of = != ~; found <"),
         ("tie=perhaps", "tie is yes or no"),
-        ("tie<yes", "tie is yes or no and goes with = !="),
+        ("tie<yes", "tie is yes or no, so the operator must be one of = !="),
         ("size<large", "HEIGHTxWIDTH"),
     ],
 )
@@ -204,11 +204,11 @@ def test_where_no_row_is_left_each_condition_says_why(table):
         table.rows, parse_conditions(["latency<1ms and mode=inference", "decoder=unet", "quality>0.5", "tie=no"])
     )
     lines = told.splitlines()
-    assert f"of the {len(table.rows)}" in lines[0]
-    assert re.search(r"latency<1ms: none meets it; latency goes from [\d.]+ms to [\d.]+ms", lines[1])
+    assert f"Of the {len(table.rows)} rows" in lines[0]
+    assert re.search(r"latency<1ms: none meets it; latency ranges from [\d.]+ms to [\d.]+ms", lines[1])
     assert lines[2] == f"  mode=inference: {sum(row.mode == 'inference' for row in table.rows)} meet it"
     assert lines[3].endswith("decoder is one of: unet-basic, unet-bilinear")
-    assert lines[4].endswith("quality is known of no row")
+    assert lines[4].endswith("no row has a value of quality")
 
 
 def test_every_column_can_be_named_and_has_the_unit_of_its_heading(table):
@@ -280,7 +280,7 @@ def test_pareto_keeps_what_no_other_of_the_same_block_beats(table):
     ("named", "told"),
     [
         ("latency,quality", "quality is not measured in these rows of run 1, 2, 3"),
-        ("latency,mode", "in 'mode' neither less nor more is better"),
+        ("latency,mode", "'mode' is not a column that ranks rows"),
         ("latensy", "Did you mean 'latency'?"),
         ("", "there is no column ''"),
     ],
@@ -293,7 +293,7 @@ def test_an_objective_that_cannot_be_one_is_told(table, named, told):
 
 def test_no_row_with_every_objective_is_told(table, plain):
     rows = (replace(plain, quality=quality(0.5), latency=None), plain)
-    with pytest.raises(OptionError, match="no row has a value of all of latency,quality"):
+    with pytest.raises(OptionError, match="no row has a value in every one of these columns: latency,quality"):
         front(replace(table, rows=rows), "latency,quality")
 
 

@@ -1,1 +1,1 @@
-"""Choose and compare what was measured. Torch-free."""
+"""Select, compare and recommend measured results. Torch-free."""

@@ -1,4 +1,4 @@
-"""Compare two runs of the same trials: what became slower, larger or broken. Torch-free."""
+"""Compare two runs of the same trials: which became slower or larger, and which fail now. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ __all__ = ["Compared", "Comparison", "Outcome", "Uncompared", "Verdict", "compar
 
 Verdict: TypeAlias = Literal["slower", "faster", "tie"]
 VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "tie")
-"""In the order in which they are shown."""
+"""The verdicts, in the order in which they are shown."""
 
 Outcome: TypeAlias = Literal["fails now", "failed before", "fails still", "not measured in both", "only before", "only after"]
-"""Why a trial was not compared: it failed in the later run alone, in the earlier alone, or in both; one run has not finished
-a first round of it; or one run does not have it."""
+"""Why a trial was not compared. "fails now": it failed only in the later run. "failed before": it failed only in the earlier
+run. "fails still": it failed in both runs. "not measured in both": one of the runs has not finished a round of it. "only
+before" and "only after": only the earlier or only the later run contains it."""
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 COSTS = ("live_bytes", "parameters", "flops")
-"""The costs that follow from a trial's model alone."""
+"""The fields of `StaticCost` that are compared."""
 
-AGAINST_ITSELF = "A/A check: the baseline against itself, from run to run, where 1 is right:"
+AGAINST_ITSELF = "A/A check between the runs: the ratio of the second copy to the baseline, later / earlier, which should be 1:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +37,14 @@ class Compared:
     """One trial that both runs measured.
 
     Attributes:
-        trial: as the later run has it.
-        by: what was compared: the ratio to the baseline of the same round, or the latency itself.
-        before: the median of that, for the ratio a plain number, for the latency in seconds.
-        quotient: after over before.
-        costs: of the model, those known of both runs.
-        is_gauge: whether it is a reference and the baseline of a block compared by the ratio: its latency gauges the machine.
+        trial: the trial of the later run.
+        by: what was compared: the ratio to the baseline of the same round, or the latency.
+        before: the median in the earlier run: a ratio without a unit, or a latency in seconds.
+        after: the median in the later run.
+        quotient: `after` divided by `before`.
+        costs: the costs of the model that are known in both runs.
+        is_gauge: whether the trial is a reference that serves as the baseline of a block whose trials are compared by ratio.
+            Its latency shows only how fast the machine was.
     """
 
     trial: Trial
@@ -54,12 +57,12 @@ class Compared:
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """The costs that differ."""
+        """The costs that differ between the runs."""
         return tuple(cost for cost in self.costs if cost.before != cost.after)
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of the interval; "tie" if it reaches into the band of ties."""
+        """The verdict, which is "tie" unless the whole interval of the quotient lies outside the range of ties."""
         if self.quotient.is_tie:
             return "tie"
         return "slower" if self.quotient.low > TIE[1] else "faster"
@@ -67,7 +70,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncompared:
-    """A trial that was not compared, why, and the error if it failed."""
+    """A trial that was not compared, with the reason, and with its error if it failed."""
 
     trial: Trial
     outcome: Outcome
@@ -76,14 +79,17 @@ class Uncompared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What changed from one run to another.
+    """The result of comparing two runs.
 
     Attributes:
-        compared: the trials that both measured, block by block.
-        uncompared: the others, in the order of `Outcome`.
-        differences: between the environments of the runs.
+        before: the earlier run.
+        after: the later run.
+        compared: the trials that both runs measured, block by block.
+        uncompared: all other trials, in the order of `Outcome`.
+        differences: what differs between the environments, plugin files and data of the runs.
         warnings: reasons not to trust the comparison.
-        notes: how it was made.
+        notes: how the runs were compared.
+        store: the path of the store with both runs.
     """
 
     before: StoredRun
@@ -97,11 +103,11 @@ class Comparison:
 
     @property
     def judged(self) -> tuple[Compared, ...]:
-        """The compared trials without the references that only gauge the machine."""
+        """The compared trials, except references whose latency shows only how fast the machine was (`is_gauge`)."""
         return tuple(each for each in self.compared if not each.is_gauge)
 
     def slower_than(self, share: float) -> tuple[Compared, ...]:
-        """Return the trials whose whole interval is slower by more than this share of their time."""
+        """Return the trials that take longer by more than `share` of their earlier time, over the whole interval."""
         return tuple(each for each in self.judged if each.quotient.low > 1 + share)
 
 
@@ -109,20 +115,20 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
     """Compare the trials that two runs share.
 
     Args:
-        store: where both runs are.
+        store: the store that contains both runs.
         before: the number of the earlier run.
-        after: of the later run, whose time is divided by that of the earlier.
-        by: "ratio" compares medians of the ratio to the baseline of the same round, in which the machine's speed cancels;
-            "latency" compares medians of the latency. None: the ratio in each block whose baseline both runs measured, else
-            the latency.
-        anywhere: also compare runs of different devices.
+        after: the number of the later run; its times are divided by those of the earlier run.
+        by: "ratio" compares the medians of the ratio to the baseline of the same round, from which the machine's speed cancels
+            out. "latency" compares the medians of the latency. By default, a block is compared by ratio if both runs measured
+            its baseline, otherwise by latency.
+        anywhere: whether runs of different devices may be compared.
 
     Raises:
-        OptionError: the runs are the same, share no trial, lack a shared baseline for "ratio", or were measured on different
-            devices.
+        OptionError: the runs are the same run, share no trial, lack a shared baseline for "ratio", or were measured on
+            different devices.
     """
     if before == after:
-        raise OptionError(f"Both are run {before}: a comparison takes two runs. `zoo runs` lists those of {store.path}.")
+        raise OptionError(f"Both are run {before}. Name two different runs; `zoo runs` lists the runs in {store.path}.")
     old, new = ComparedRun(store, before), ComparedRun(store, after)
     shared = [name for name in new.trials if name in old.trials]
     if not shared:
@@ -135,7 +141,7 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
     lacking = {block: reason for block, reason in reasons.items() if reason}
     if by == "ratio" and lacking:
         lines = "\n".join(f"  {format_block(block)}: {reason}" for block, reason in lacking.items())
-        raise OptionError(f"--by ratio requires a baseline that both runs measured; use --by latency.\n{lines}")
+        raise OptionError(f"--by ratio requires a baseline that both runs measured. Otherwise use --by latency.\n{lines}")
     compared, uncompared = [], []
     for name in dict.fromkeys((*new.trials, *old.trials)):
         trial = new.trials.get(name) or old.trials[name]
@@ -168,7 +174,7 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
 
 
 def _find_outcome(old: ComparedRun, new: ComparedRun, name: str) -> Outcome | None:
-    """Return why a trial cannot be compared, as far as that is known before its samples are read."""
+    """Return why a trial cannot be compared; None if both runs contain it and it failed in neither."""
     if name not in new.trials:
         return "only before"
     if name not in old.trials:
@@ -186,16 +192,16 @@ def _check_devices(old: ComparedRun, new: ComparedRun, shared: Sequence[str]) ->
         if all(devices) and devices[0] != devices[1]:
             one, other = (" and ".join(sorted(names)) for names in devices)
             raise OptionError(
-                f"Run {old.run.id} was measured on {one}, run {new.run.id} on {other}: a difference would be the devices', "
-                "not the models'. --different-devices compares them nevertheless."
+                f"Run {old.run.id} was measured on {one}, run {new.run.id} on {other}: a difference could come from the "
+                "devices and not from the models. Pass --different-devices to compare the runs anyway."
             )
 
 
 def _explain_missing_ratio(old: ComparedRun, new: ComparedRun, block: tuple[Any, ...]) -> str:
-    """Return why the ratios of a block cannot be compared; "" where they can."""
+    """Return why the ratios of a block cannot be compared; "" if they can."""
     one, other = old.baseline(block), new.baseline(block)
     if one is None or other is None:
-        return "one of the runs has no baseline there"
+        return "one of the runs has no baseline in this block"
     if one != other:
         return f"the baselines differ ({old.trials[one]}, {new.trials[other]})"
     for side in (old, new):
@@ -235,7 +241,7 @@ def _rank(compared: Compared, blocks: Sequence[tuple[Any, ...]]) -> tuple[int, b
 def _check_baselines(
     old: ComparedRun, new: ComparedRun, blocks: Sequence[tuple[Any, ...]], by_ratio: Sequence[tuple[Any, ...]]
 ) -> tuple[list[str], list[str]]:
-    """Return notes and warnings on how the baseline compares with itself: within each run, and from run to run."""
+    """Return notes and warnings on the A/A checks of the baseline: within each run, and between the runs."""
     warnings = []
     for side in (old, new):
         for name, trial in side.trials.items():
@@ -245,8 +251,8 @@ def _check_baselines(
                 ratio = estimate_median(ratios, side.confidence) if ratios else None
                 if ratio and not ratio.low <= 1 <= ratio.high:
                     warnings.append(
-                        f"In run {side.run.id} the baseline against itself took {ratio.format()} of its time "
-                        f"({format_block(trial.block)}): differences this small mean nothing."
+                        f"In run {side.run.id}, the second copy of the baseline took {ratio.format()} times as long as the "
+                        f"baseline ({format_block(trial.block)}). Differences of this size mean nothing."
                     )
     agreeing = []
     for name, trial in new.trials.items():
@@ -258,5 +264,5 @@ def _check_baselines(
         if pair.quotient.low <= 1 <= pair.quotient.high:
             agreeing.append(text)
         else:
-            warnings.append(f"{AGAINST_ITSELF} {text}: differences this small mean nothing.")
+            warnings.append(f"{AGAINST_ITSELF} {text}. Differences of this size mean nothing.")
     return [f"{AGAINST_ITSELF} {'; '.join(agreeing)}."] if agreeing else [], warnings

@@ -1,4 +1,4 @@
-"""Present a comparison of two runs as a document, for people and for programs. Torch-free."""
+"""Convert a comparison of two runs to a document, which is shown as text or exported as CSV or JSON. Torch-free."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["document", "format_trial", "records", "summary"]
 
 STYLES = {"slower": "red", "faster": "green", "tie": ""}
 COSTS = {"live_bytes": ("live MiB", 2.0**20, 1), "parameters": ("params M", 1e6, 3), "flops": ("GFLOPs", 1e9, 3)}
-"""The name of a cost, its unit, and the digits shown."""
+"""By cost: its displayed name, the size of its unit, and the number of decimals."""
 COUNTED: dict[Outcome, str] = {
     "fails now": "failing now",
     "failed before": "no longer failing",
     "fails still": "failing in both",
     "not measured in both": "not yet measured in both",
 }
-"""The outcomes that the summary counts, and what it calls them."""
+"""The outcomes that the summary counts, each with its wording in the summary."""
 
 
 def document(comparison: Comparison) -> Document:
-    """Return the comparison: a summary, the trials by block with their changed costs, and the failures."""
+    """Return the document: a summary, the trials by block with their changed costs, the failures, warnings and notes."""
     title, *differences = _title(comparison)
     blocks = dict.fromkeys(each.trial.block for each in comparison.compared)
     return Document(
@@ -49,7 +49,7 @@ def document(comparison: Comparison) -> Document:
 
 
 def _parts(comparison: Comparison, block: Sequence[Any]) -> Iterator[Grid | Line]:
-    """Yield a block's heading, its table, and how its trials' costs changed."""
+    """Yield the heading of a block, its table, and a line for each trial whose costs changed."""
     compared = [each for each in comparison.compared if each.trial.block == block]
     rows = (
         GridRow(cells=_cells(comparison, each), style="dim" if each.is_gauge else STYLES[each.verdict]) for each in compared
@@ -64,18 +64,18 @@ def _parts(comparison: Comparison, block: Sequence[Any]) -> Iterator[Grid | Line
 
 
 def summary(comparison: Comparison) -> str:
-    """Return the outcome in one sentence."""
+    """Return one sentence with the number of trials for each verdict and outcome."""
     verdicts = Counter(each.verdict for each in comparison.judged)
     outcomes = Counter(each.outcome for each in comparison.uncompared)
     counts = [f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict]]
     counts += [f"{outcomes[outcome]} {words}" for outcome, words in COUNTED.items() if outcomes[outcome]]
     if changed := sum(bool(each.changes) for each in comparison.compared):
-        counts.append(f"{changed} of another size or cost")
+        counts.append(f"{changed} with a changed size or cost")
     return f"In run {comparison.after.id}: {', '.join(counts)}."
 
 
 def records(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return one flat record per trial of either run; missing values are None."""
+    """Return a flat dictionary for each trial that is in one run or both; missing values are None."""
     return [
         *(_record("compared", each.trial, each) for each in comparison.compared),
         *(_record(each.outcome, each.trial, error=each.error) for each in comparison.uncompared),
@@ -83,7 +83,7 @@ def records(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def format_trial(trial: Trial) -> str:
-    """Return a trial's name within its block, with an unusual memory format or runtime."""
+    """Return a trial's name, followed by its memory format and runtime if they are not the usual ones."""
     unusual = unusual_settings(trial.memory_format, trial.runtime)
     return ", ".join((str(trial), *unusual))
 
@@ -128,13 +128,13 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
 
 
 def _title(comparison: Comparison) -> list[str]:
-    """Return a line on what is compared, and another on how the environments differ, if they do."""
+    """Return a line that names the runs and, if their environments differ, a second line with the differences."""
     before, after = (_format_run(run) for run in (comparison.before, comparison.after))
     differences = ", ".join(f"{change.fact} {change.before} -> {change.after}" for change in comparison.differences)
     environment = comparison.after.environment
     is_same = environment["device_name"] == comparison.before.environment["device_name"]
     where = f", on {environment['device_name']} ({environment['device']})" if is_same else ""
-    return [f"{before} -> {after}{where}", *([f"Differs: {differences}."] if differences else [])]
+    return [f"{before} -> {after}{where}", *([f"Differences: {differences}."] if differences else [])]
 
 
 def _format_run(run: StoredRun) -> str:
@@ -182,8 +182,8 @@ def _warnings(comparison: Comparison) -> list[str]:
     warnings = [f"WARNING: {warning}" for warning in comparison.warnings]
     if any(each.by == "latency" and each.trial.role != "baseline" for each in comparison.compared):
         warnings.append(
-            "WARNING: latencies of two runs are compared as they are: how fast the machine was in each is in the quotients, "
-            "and not in their intervals."
+            "WARNING: the latencies of two runs are compared directly. If the machine was faster in one of the runs, that "
+            "changes the quotients, but not the width of their intervals."
         )
     return warnings
 
@@ -198,7 +198,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     for each in comparison.uncompared:
         if each.outcome == "failed before":
             trial = f"{format_trial(each.trial)}, {format_block(each.trial.block)}"
-            yield f"Fails no longer: {trial} (in run {before}: {each.error})"
+            yield f"No longer fails: {trial} (in run {before}: {each.error})"
     for outcome, prefix in prefixes.items():
         trials = [each.trial for each in comparison.uncompared if each.outcome == outcome]
         for block in dict.fromkeys(trial.block for trial in trials):
@@ -206,13 +206,13 @@ def _notes(comparison: Comparison) -> Iterator[str]:
             yield f"{prefix}: {format_block(block)}: {names}."
     yield from comparison.notes
     yield (
-        f"run {after} / run {before} = the later median over the earlier, and its interval; below 1 is faster in run {after}; "
-        f"a verdict requires an interval outside {TIE[0]} to {TIE[1]}."
+        f"run {after} / run {before} = the median in run {after} divided by the median in run {before}, with its interval; "
+        f"below 1, run {after} is faster; 'tie' unless the whole interval lies outside {TIE[0]} to {TIE[1]}."
     )
     if any(each.by == "ratio" for each in comparison.compared):
         yield (
-            "time / baseline = latency over the baseline's in the same round, in which the machine's speed cancels. Whatever "
-            "slows the baseline and the others alike cancels too: see the baseline's own row, which is compared by latency and "
-            "includes the machine's drift, or use --by latency."
+            "time / baseline = the latency divided by the baseline's in the same round, so that the machine's speed cancels "
+            "out. A change that slows the baseline and the other models alike cancels out, too. To see such a change, look at "
+            "the baseline's own row, which compares latencies and includes the machine's drift, or use --by latency."
         )
     yield f"From {comparison.store}."

@@ -1,4 +1,4 @@
-"""One of two runs that are compared: its trials, their samples and its environments. Torch-free."""
+"""Read one of the two runs that are compared: its trials, their samples and its environments. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from zoo.benchmark.trial import Trial, format_block
 __all__ = ["By", "Change", "ComparedRun", "find_differences"]
 
 By: TypeAlias = Literal["ratio", "latency"]
-"""What is compared: the ratio of a trial's time to the baseline's of the same round, or the time itself."""
+"""What is compared: the ratio of a trial's time to the baseline's time in the same round, or the trial's time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A fact in either run; None where one of them lacks it."""
+    """A value in the earlier and in the later run; None for a run without this value."""
 
     fact: str
     before: float | str | None
@@ -29,9 +29,10 @@ class Change:
 
 
 class ComparedRun:
-    """A run, with its trials under names that other runs share.
+    """One of the two runs of a comparison. A trial has the same name in both.
 
-    A name is a hash of all that defines the trial except whether it is the baseline, which does not belong to the model.
+    A name is a hash of the fields of the trial. It ignores whether the trial is the baseline, which may differ between the
+    runs; only a control has a name of its own.
     """
 
     def __init__(self, store: Store, run: int) -> None:
@@ -47,7 +48,7 @@ class ComparedRun:
         self.failed = {name: stored.error for name, stored in self.stored.items() if stored.error}
 
     def baseline(self, block: tuple[Any, ...]) -> str | None:
-        """Return the name of the trial that the others of a block were compared with."""
+        """Return the name of a block's baseline; None if the block has none."""
         return next((name for name, trial in self.trials.items() if trial.role == "baseline" and trial.block == block), None)
 
     def groups_of(self, name: str) -> list[StoredGroup]:
@@ -55,7 +56,13 @@ class ComparedRun:
         return [group for group in self.groups if self.stored[name].key in group.samples]
 
     def samples(self, name: str, by: By, groups: Sequence[StoredGroup] | None = None) -> list[float]:
-        """Return a trial's latencies, or their ratios to the baseline's in the same round; of some groups, or of all."""
+        """Return a trial's latencies, or their ratios to the baseline's latency in the same round.
+
+        Args:
+            name: the name of the trial.
+            by: "latency" or "ratio".
+            groups: the groups to read; by default all groups that measured the trial.
+        """
         key, baseline = self.stored[name].key, self.baseline(self.trials[name].block)
         values: list[float] = []
         for group in self.groups_of(name) if groups is None else groups:

@@ -1,25 +1,26 @@
 """Parse conditions on rows, such as `latency<20ms`, and filter rows by them. Torch-free.
 
-A condition is `NAME OP VALUE`. All of several conditions must hold, whether they are given one by one or joined by " and ".
+A condition is `NAME OP VALUE`. Several conditions can be passed one by one or joined by " and "; a row must meet all of them.
 
 | NAME | OP | VALUE |
 | --- | --- | --- |
-| `latency`, `p90`, `busy` | `=` `!=` `<` `<=` `>` `>=` | ms, or with a unit: `us` `ms` `s` |
-| `build`, `first` | the same | seconds, or with such a unit |
-| `memory`, `live`, `allocated`, `rss` | the same | MiB, or `B` `KiB` `MiB` `GiB` `kB` `MB` `GB` |
-| `parameters`, `parts` (the encoder's) | the same | millions, or `k` `M` `G` |
-| `flops` | the same | GFLOPs, or `M` `G` `T` |
-| `efficiency` | the same | percent |
-| `ratio`, `busy_ratio`, `quality`, `quality_difference` | the same | a number, or with `%` |
-| `run`, `batch`, `throughput`, `rounds`, `fits` | the same | a number |
-| `size` | the same, and `~` | `256x320`, or `256` for a square; `<` and `>` compare the number of pixels |
-| `pairing`, `encoder`, `decoder`, `licenses`, `flags`, `failure` | `=` `!=` `~` | text; `~` a glob or a part, in any case |
-| `mode`, `data`, `device`, `device_name`, `dtype`, `format`, `runtime`, `role` | the same | the same |
+| `latency`, `p90`, `busy` | `=` `!=` `<` `<=` `>` `>=` | a number in ms, or with the unit `us`, `ms` or `s` |
+| `build`, `first` | `=` `!=` `<` `<=` `>` `>=` | a number in seconds, or with the unit `us`, `ms` or `s` |
+| `memory`, `live`, `allocated`, `rss` | `=` `!=` `<` `<=` `>` `>=` | MiB, or the unit `B` `KiB` `MiB` `GiB` `kB` `MB` `GB` |
+| `parameters`, `parts` (the encoder's) | `=` `!=` `<` `<=` `>` `>=` | millions, or the unit `k` `M` `G` |
+| `flops` | `=` `!=` `<` `<=` `>` `>=` | GFLOPs, or the unit `M` `G` `T` |
+| `efficiency` | `=` `!=` `<` `<=` `>` `>=` | percent |
+| `ratio`, `busy_ratio`, `quality`, `quality_difference` | `=` `!=` `<` `<=` `>` `>=` | a number, or a percentage with `%` |
+| `run`, `batch`, `throughput`, `rounds`, `fits` | `=` `!=` `<` `<=` `>` `>=` | a number |
+| `size` | `=` `!=` `<` `<=` `>` `>=` `~` | `256x320`, or `256` for a square; `<` and `>` compare the number of pixels |
+| `pairing`, `encoder`, `decoder`, `licenses`, `flags`, `failure` | `=` `!=` `~` | text; `~` takes a glob or a part of a text |
+| `mode`, `data`, `device`, `device_name`, `dtype`, `format`, `runtime`, `role` | `=` `!=` `~` | text, as above |
 | `tie` | `=` `!=` | `yes` or `no`: whether the row ties with its baseline |
-| any | `=` `!=` | `none`: not measured, or does not apply |
+| any name | `=` `!=` | `none`, for a value that was not measured or does not apply |
 
-`==` is `=`. Two numbers are equal if they agree in as many digits as are typed: 14.87 ms is `latency=14.9`. A value that was
-not measured meets `=none` alone, not even `!=`. A value may be quoted.
+`==` means `=`. `~` ignores upper and lower case. Numbers are equal if they agree in the digits that are typed: a latency of
+14.87 ms meets `latency=14.9`. A value that was not measured meets only `=none`; it does not meet `!=` with another value.
+Values may be quoted.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from zoo.registry.image_sizes import read_size
 __all__ = ["Condition", "explain_no_match", "filter_rows", "parse_conditions"]
 
 SHOWN_VALUES = 12
-"""How many values a message lists."""
+"""The most values that a message lists."""
 
 ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -63,12 +64,14 @@ class Condition:
     """A condition on a row.
 
     Attributes:
-        value: as the user typed it.
-        option: the option that it was typed for.
-        meets: whether a row meets it.
+        fact: what the condition compares.
+        sign: the operator.
+        value: the value as the user typed it.
+        option: the command-line option that the condition comes from.
+        meets: returns whether a row meets the condition.
 
     Raises:
-        OptionError: the fact cannot be compared in this way or with this value.
+        OptionError: the fact cannot be compared with this operator or this value.
     """
 
     fact: Fact
@@ -85,10 +88,10 @@ class Condition:
 
 
 def parse_conditions(texts: Iterable[str]) -> list[Condition]:
-    """Return the conditions that a user typed; this module's docstring says how one is written.
+    """Parse conditions in the syntax that this module's docstring describes.
 
     Raises:
-        OptionError: a condition that cannot be read, with an unknown name, or a value that the name cannot have.
+        OptionError: a condition is malformed, or has an unknown name or an invalid value.
     """
     return [_parse_condition(part.strip()) for text in texts for part in JOINED.split(text)]
 
@@ -99,8 +102,8 @@ def filter_rows(rows: Iterable[Row], conditions: Iterable[Condition]) -> list[Ro
 
 
 def explain_no_match(rows: Sequence[Row], conditions: Sequence[Condition]) -> str:
-    """Return why no row meets all conditions: how many rows meet each, and which values there are where none does."""
-    return "\n".join([f"No row meets every condition; of the {len(rows)}", *_count_matches(rows, conditions)])
+    """Explain why no row meets all conditions: how many rows meet each condition, and the existing values if none does."""
+    return "\n".join([f"No row meets every condition. Of the {len(rows)} rows:", *_count_matches(rows, conditions)])
 
 
 def _count_matches(rows: Sequence[Row], conditions: Sequence[Condition]) -> Iterator[str]:
@@ -113,9 +116,9 @@ def _count_matches(rows: Sequence[Row], conditions: Sequence[Condition]) -> Iter
 def _describe_values(rows: Sequence[Row], fact: Fact) -> str:
     values = [value for row in rows if (value := fact.value(row)) is not None]
     if not values:
-        return f"{fact.name} is known of no row"
+        return f"no row has a value of {fact.name}"
     if fact.kind == "number":
-        return f"{fact.name} goes from {fact.format(min(values))} to {fact.format(max(values))}"
+        return f"{fact.name} ranges from {fact.format(min(values))} to {fact.format(max(values))}"
     names = list(dict.fromkeys(map(fact.format, values)))
     return f"{fact.name} is one of: {format_names(names, SHOWN_VALUES)}"
 
@@ -124,7 +127,7 @@ def _parse_condition(text: str) -> Condition:
     match = COMPARISON.fullmatch(text)
     if match is None or not match[3].strip():
         raise OptionError(
-            f"--where {text!r} is not a condition: write NAME OP VALUE with one of = != < <= > >= ~, such as "
+            f"--where {text!r} is not a condition. Write NAME OP VALUE, where OP is one of = != < <= > >= ~, such as "
             "'latency<20ms' or 'encoder~resnet*'."
         )
     value = match[3].strip()
@@ -140,13 +143,15 @@ def _make_test(condition: Condition) -> Callable[[Row], bool]:
         return lambda row: (fact.value(row) is None) is (sign == "=")
     if sign not in SIGNS[fact.kind]:
         kind = "a number" if fact.kind == "number" else fact.kind
-        raise OptionError(f"{where}: {fact.name} is {kind} and goes with {' '.join(SIGNS[fact.kind])}; found {sign}.")
+        raise OptionError(
+            f"{where}: {fact.name} is {kind}, so the operator must be one of {' '.join(SIGNS[fact.kind])}; found {sign}."
+        )
     compare = _make_comparison(fact, sign, text, where)
     return lambda row: (value := fact.value(row)) is not None and compare(value)
 
 
 def _make_comparison(fact: Fact, sign: str, text: str, where: str) -> Callable[[Any], bool]:
-    """Return the test of a value that was measured."""
+    """Return a function that tests a value; the value must have been measured."""
     if sign == "~":
         pattern = text.lower() if any(wildcard in text for wildcard in "*?[") else f"*{text.lower()}*"
         return lambda value: fnmatchcase(fact.format(value).lower(), pattern)

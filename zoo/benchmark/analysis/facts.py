@@ -1,4 +1,4 @@
-"""Name the facts of a row that a condition, a limit or a sort order may use, and read and write their values. Torch-free."""
+"""The facts of a row that conditions, limits and sort orders can name, and how their values are parsed. Torch-free."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNT = {"k": 1e3, "M": 1e6, "G": 1e9}
 FLOPS = {"M": 1e6, "G": 1e9, "T": 1e12, "MFLOPs": 1e6, "GFLOPs": 1e9, "TFLOPs": 1e12}
 PERCENT = {"%": 0.01}
 UNITS: dict[str, Mapping[str, float]] = {"ms": TIME, "s": TIME, "MiB": BYTES, "M": COUNT, "GFLOPs": FLOPS}
-"""By the word in a column's heading that is its unit."""
+"""The accepted units and their sizes, by the unit that a column's heading contains."""
 SHARES = ("ratio", "busy_ratio", "quality", "quality_difference")
 
 NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DOTALL)
@@ -32,13 +32,15 @@ NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """A fact of a row that can be named: a column's, or one without a column.
+    """A fact of a row, such as its latency, that a condition, a limit or a sort order can name.
 
     Attributes:
-        value: None where the row lacks it. Numbers are in seconds, bytes, parameters, FLOPs or plain; a size is
-            (pixels, height, width), so that sizes are ordered by their pixels.
-        units: those that a number may have, with their sizes.
-        unit: the one of a number without a unit; "" for none.
+        name: the name of the fact, which for most facts is that of a column of the table.
+        kind: the kind of value.
+        value: returns a row's value; None if the row does not have it. Numbers are in seconds, bytes, parameters or FLOPs, or
+            have no unit. A size is (pixels, height, width), so that sizes are ordered by their number of pixels.
+        units: the units in which a number may be written, with their sizes.
+        unit: the unit of a number that is written without a unit; "" for none.
     """
 
     name: str
@@ -48,10 +50,10 @@ class Fact:
     unit: str = ""
 
     def parse(self, text: str, where: str) -> tuple[float, float]:
-        """Return a number such as "20ms" in the fact's base unit, and how much its last digit counts.
+        """Parse a number such as "20ms"; return it, and the size of one step of its last digit, both in the fact's base unit.
 
         Raises:
-            OptionError: not a number, or not a unit of this fact; the message begins with `where`.
+            OptionError: the text is not a number, or its unit is not one of `units`. The message begins with `where`.
         """
         match = NUMBER.fullmatch(text.strip())
         units = {unit.lower(): size for unit, size in self.units.items()}
@@ -60,13 +62,13 @@ class Fact:
             example = f"such as 20{self.unit}" if self.unit else "such as 0.7" if units else "without a unit"
             choices = f" Units are {' '.join(self.units)}." if units else ""
             default = f" A number without a unit is in {self.unit}." if self.unit else ""
-            raise OptionError(f"{where}: {text!r} is not a value of {self.name}; write a number, {example}.{choices}{default}")
+            raise OptionError(f"{where}: {text!r} is not a value of {self.name}. Write a number, {example}.{choices}{default}")
         size = units[unit] if unit else self.units.get(self.unit, 1.0)
         decimals = len(match[1].lower().partition("e")[0].partition(".")[2])
         return float(match[1]) * size, size / 10**decimals
 
     def format(self, value: Any) -> str:
-        """Return a value as `parse` reads it, a number in the unit of the column's heading."""
+        """Return a value as text; a number is in the unit of the column's heading, and `parse` can read it."""
         if self.kind == "number":
             return f"{value / self.units.get(self.unit, 1.0):.6g}{self.unit}"
         if self.kind == "size":
@@ -78,10 +80,10 @@ def find_fact(name: str, where: str) -> Fact:
     """Return a fact by its name.
 
     Raises:
-        OptionError: there is none of that name; the message begins with `where`.
+        OptionError: no fact has that name. The message begins with `where`.
     """
     if name not in FACTS:
-        raise OptionError(f"{where}: there is no column {name!r}.{did_you_mean(name, FACTS)} There are: {', '.join(FACTS)}.")
+        raise OptionError(f"{where}: there is no column {name!r}.{did_you_mean(name, FACTS)} Choose from: {', '.join(FACTS)}.")
     return FACTS[name]
 
 
@@ -116,4 +118,4 @@ FACTS = {
         Fact(name="tie", kind="yes or no", value=_is_tie, units={}),
     )
 }
-"""Every fact, by its name: the columns first, in their order."""
+"""All facts by name: first those of the columns, in the columns' order."""

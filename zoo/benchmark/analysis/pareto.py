@@ -1,4 +1,4 @@
-"""Find Pareto fronts: the points, or the rows, that no other beats. Torch-free."""
+"""Find the Pareto front of points, or of the rows of a table. Torch-free."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ __all__ = ["pareto_front", "pareto_rows"]
 
 
 def pareto_rows(rows: Sequence[Row], names: str) -> list[Row]:
-    """Return the rows that no other row of their block beats: at least as good in all objectives, and better in one.
+    """Return the rows on the Pareto front of their block.
 
-    Rows that failed or lack one of the values are left out, since they cannot be compared.
+    A row is on the front unless another row of its block is at least as good in all objectives, and better in one of them.
+    Rows that failed or lack a value of an objective are left out, since they cannot be compared.
 
     Args:
-        rows: of one block or several.
-        names: columns in which less or more is better, by commas, such as "latency,memory".
+        rows: the rows of one or more blocks.
+        names: the objectives: columns that rank rows, separated by commas, such as "latency,memory".
 
     Raises:
-        OptionError: an unknown column, one in which neither end is better, one that was measured in none of these rows, or
-            no row has a value of all.
+        OptionError: a column is unknown, does not rank rows, or was not measured in any of these rows, or no row has a value
+            in every objective.
     """
     objectives = [_find_objective(rows, name.strip()) for name in names.split(",")]
     blocks: dict[Any, list[tuple[int, tuple[float, ...]]]] = {}
@@ -37,18 +38,19 @@ def pareto_rows(rows: Sequence[Row], names: str) -> list[Row]:
             blocks.setdefault(row.block, []).append((index, costs))
     kept = {points[index][0] for points in blocks.values() for index in pareto_front([costs for _, costs in points])}
     if not kept:
-        raise OptionError(f"--pareto: no row has a value of all of {names}.")
+        raise OptionError(f"--pareto: no row has a value in every one of these columns: {names}.")
     return [row for index, row in enumerate(rows) if index in kept]
 
 
 def pareto_front(points: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
-    """Return the indices of the points that no other beats, where smaller is better, in the order of the first coordinate.
+    """Return the indices of the points on the Pareto front, sorted by the first coordinate. Smaller is better.
 
-    One point beats another that is nowhere smaller and somewhere larger; of equal points all are kept.
+    A point beats another point if it is at most as large in every coordinate and smaller in one. Equal points are all kept.
     """
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda each: points[each]):
-        # What beats a point is sorted before it, and is kept or beaten by a point that is: only the kept need be compared.
+        # A point that beats this point comes earlier in the order. If it is not on the front itself, a point of the front beats
+        # it, and so beats this point too. So comparing with the front is enough.
         if not any(_beats(points[kept], points[index]) for kept in reversed(front)):
             front.append(index)
     return tuple(front)
@@ -62,7 +64,7 @@ def _find_objective(rows: Sequence[Row], name: str) -> Column:
     objectives = {column.name: column for column in COLUMNS if column.smaller_is_better is not None}
     if name not in objectives:
         is_column = any(column.name == name for column in COLUMNS)
-        problem = f"in {name!r} neither less nor more is better" if is_column else f"there is no column {name!r}"
+        problem = f"{name!r} is not a column that ranks rows" if is_column else f"there is no column {name!r}"
         raise OptionError(f"--pareto: {problem}.{did_you_mean(name, objectives)} Choose from: {', '.join(objectives)}.")
     if all(objectives[name].value(row) is None for row in rows if row.failure is None):
         runs = ", ".join(dict.fromkeys(str(row.run) for row in rows))

@@ -1,4 +1,4 @@
-"""Recommend pairings: those measured that meet every limit and that no other beats. Torch-free."""
+"""Recommend measured pairings that meet every limit and are on the Pareto front. Torch-free."""
 
 from __future__ import annotations
 
@@ -27,33 +27,36 @@ LIMITS = {
     "min_throughput": ("throughput", ">="),
     "min_quality": ("quality", ">="),
 }
-"""The column that each limit bounds, and how."""
+"""The column that each limit bounds, and the comparison that must hold."""
 
 WORST: dict[str, Callable[[Row], float | None]] = {
     "latency": lambda row: row.latency.high if row.latency else None,
     "throughput": lambda row: row.batch / row.latency.high if row.latency else None,
 }
-"""The worse end of the interval, which is what a limit holds for, of the columns that have one."""
+"""By column with an interval: a function that returns the worse end of the interval, which must meet a limit."""
 
 OBJECTIVES = {"latency": "fastest", "memory": "least memory", "parameters": "fewest parameters", "quality": "best quality"}
-"""The columns that pairings are compared by, and what the best in each is called."""
+"""The columns by which pairings are compared, each with the label of the best pairing."""
 
 MAXIMIZED = ("throughput", "miou")
-"""What may come first among the pairings that fit."""
+"""The values of `maximize`, which determines the order of the recommended pairings."""
 
 DEVICE = Fact(name="device", kind="text", value=lambda row: f"{row.device} ({row.device_name})", units={})
-"""The kind of a device and its name in one, so that a part of either selects it."""
+"""The type and the name of a device as one text, so that a part of either selects the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusion:
-    """What a limit excludes in a block.
+    """The rows of a block that a limit excludes.
 
     Attributes:
-        missed: how many rows do not meet it; `alone`: how many of them meet all other limits.
-        unknown: how many of the missed have no such value.
-        nearest: the row closest to the limit among those that miss nothing else, or, where nothing fits, among all.
-        also_missed: the other limits that the nearest row misses.
+        limit: the limit.
+        missed: the number of rows that do not meet the limit.
+        alone: the number of those rows that meet all other limits.
+        unknown: the number of those rows that have no value to compare with the limit.
+        nearest: the excluded row closest to the limit, among the excluded rows that meet all other limits. If there are none,
+            and no pairing of the block fits, among all excluded rows. None if no such row has a value.
+        also_missed: the other limits that `nearest` does not meet.
     """
 
     limit: Condition
@@ -66,7 +69,7 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """One row worth choosing, and what it is best in."""
+    """A recommended row, and the objectives in which it is best."""
 
     row: Row
     best_in: tuple[str, ...]
@@ -74,15 +77,18 @@ class Pick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What to choose from one block; rows of different blocks are never compared.
+    """The recommendation for one block. Rows of different blocks are never compared.
 
     Attributes:
-        objectives: the columns that the rows were compared by.
-        measured: how many pairings were measured; `fitting`: how many of them meet every limit.
-        picks: those of the fitting that no other beats, in the order asked for; references only where no pairing fits.
-        lacking: fitting rows that lack one of the objectives' values and so cannot be compared.
-        failed: how many pairings failed.
-        exclusions: one for each limit, the limit that excludes most by itself first.
+        block: the run and the values that the rows of the block share.
+        objectives: the columns by which the rows were compared.
+        measured: the number of pairings that were measured.
+        fitting: the number of those pairings that meet every limit.
+        picks: the rows on the Pareto front of the fitting rows, in the requested order. References are picked only if no
+            pairing fits.
+        lacking: the rows that meet every limit but have no value in one of the objectives, so that they cannot be compared.
+        failed: the number of pairings that failed.
+        exclusions: one for each limit. The limit whose removal would admit most rows comes first.
     """
 
     block: tuple[Any, ...]
@@ -97,7 +103,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """What to choose, block by block."""
+    """The recommendations for all blocks.
+
+    Attributes:
+        table: the selected rows.
+        limits: the limits that a pairing must meet.
+        choices: one for each block.
+    """
 
     table: Table
     limits: tuple[Condition, ...]
@@ -105,12 +117,12 @@ class Recommendation:
 
     @property
     def fits(self) -> bool:
-        """Whether any pairing meets every limit, or any reference where no pairing was measured."""
+        """Whether a pairing meets every limit in any block, or a reference in a block where no pairing was measured."""
         return any(choice.fitting or (choice.picks and not choice.measured) for choice in self.choices)
 
     @property
     def has_quality(self) -> bool:
-        """Whether quality was compared, not cost alone."""
+        """Whether quality was compared in addition to cost."""
         return any("quality" in choice.objectives for choice in self.choices)
 
 
@@ -125,26 +137,28 @@ def recommend(
     maximize: str = "throughput",
     **limits: str,
 ) -> Recommendation:
-    """Return the pairings that meet every limit and that no other beats in latency, memory, parameters and quality.
+    """Return the pairings that meet every limit and are on the Pareto front of latency, memory, parameters and quality.
 
     Args:
-        table: the rows to choose from; those that failed are never chosen.
-        device: its kind ("cpu", "cuda") or a part of its name.
+        table: the rows to choose from. Rows that failed are never chosen.
+        device: the type of the device ("cpu", "cuda") or a part of its name; None for all devices.
         mode: "inference" or "training".
-        batch: images per call; None for all, each by itself.
-        size: height and width.
-        dtype: "float32", "bfloat16".
-        maximize: what comes first among those that fit, "throughput" or "miou"; of those whose quality the seeds cannot tell
-            from the best one's, the fastest comes first.
-        limits: by the names in `LIMITS`, such as max_latency="20ms"; the worse end of a row's interval must meet them.
+        batch: images per call; None for all batches, which are treated separately.
+        size: height and width; None for all sizes.
+        dtype: "float32" or "bfloat16"; None for both.
+        maximize: the order of the pairings that fit. "throughput": the fastest first. "miou": first the pairing with the best
+            quality and those that the seeds cannot distinguish from it, the fastest first; then the others by quality.
+        limits: limits by the names in `LIMITS`, such as max_latency="20ms". The worse end of a row's interval must meet a
+            limit.
 
     Raises:
-        OptionError: nothing of that kind was measured, or a limit or `maximize` needs what was measured nowhere.
+        OptionError: no selected row was measured, a limit or `maximize` is unknown or invalid, or it refers to a column that
+            was not measured in any selected row.
     """
     bounds = [parse_limit(name, value) for name, value in limits.items()]
     if maximize not in MAXIMIZED:
         raise OptionError(
-            f"--maximize is one of {', '.join(MAXIMIZED)}; found {maximize!r}.{did_you_mean(maximize, MAXIMIZED)}"
+            f"--maximize must be one of {', '.join(MAXIMIZED)}; found {maximize!r}.{did_you_mean(maximize, MAXIMIZED)}"
         )
     wanted = {"device": device, "mode": mode, "batch": batch, "size": size and format_size(size), "dtype": dtype}
     rows: Sequence[Row] = table.rows
@@ -153,12 +167,14 @@ def recommend(
             rows = _narrow(rows, name, str(value))
     measured = [row for row in rows if row.failure is None and row.latency]
     if not measured:
-        raise OptionError(f"None of the {len(rows)} selected rows was measured; `zoo table` shows why.")
+        raise OptionError(f"None of the {len(rows)} selected rows was measured. `zoo table` shows their errors.")
     for limit in bounds:
         if all(limit.fact.value(row) is None for row in measured):
-            raise OptionError(f"{limit}: {limit.fact.name} is not measured in these runs; leave it out, or choose another run.")
+            raise OptionError(f"{limit}: {limit.fact.name} is not measured in these runs. Leave it out, or choose another run.")
     if maximize == "miou" and all(row.miou is None for row in measured):
-        raise OptionError("--maximize miou: quality is not measured in these runs; `zoo bench CONFIG --quality TASK` does.")
+        raise OptionError(
+            "--maximize miou: quality is not measured in these runs. Measure it with `zoo bench CONFIG --quality TASK`."
+        )
     blocks: dict[Any, list[Row]] = {}
     for row in rows:
         blocks.setdefault(row.block, []).append(row)
@@ -173,31 +189,31 @@ def parse_limit(name: str, value: str) -> Condition:
     """Return a limit as a condition on the worse end of a row's interval.
 
     Raises:
-        OptionError: an unknown limit, or a value that its column cannot have.
+        OptionError: the limit is unknown, or its value is not valid for the column.
     """
     if name not in LIMITS:
-        raise OptionError(f"There is no limit {name!r}.{did_you_mean(name, LIMITS)} There are: {', '.join(LIMITS)}.")
+        raise OptionError(f"There is no limit {name!r}.{did_you_mean(name, LIMITS)} Choose from: {', '.join(LIMITS)}.")
     column, sign = LIMITS[name]
     fact = replace(FACTS[column], value=WORST.get(column, FACTS[column].value))
-    unit = fact.unit if value[-1:].isdigit() else ""  # so that messages show the unit that a plain number was taken in
+    unit = fact.unit if value[-1:].isdigit() else ""  # so that messages show the unit of a plain number
     return Condition(fact=fact, sign=sign, value=value + unit, option=f"--{name.replace('_', '-')}")
 
 
 def loosen(limit: Condition, row: Row) -> Condition:
-    """Return the tightest limit of three digits that a row meets."""
+    """Return the tightest limit that a row meets, written with three digits."""
     value, unit = limit.fact.value(row), limit.fact.units.get(limit.fact.unit, 1.0)
     step = 10.0 ** (math.floor(math.log10(value / unit)) - 2) if value > 0 else 1.0
     is_upper = limit.sign == "<="
     steps = math.ceil(value / unit / step) if is_upper else math.floor(value / unit / step)
     while True:
         looser = replace(limit, value=limit.fact.format(steps * step * unit))
-        if looser.meets(row):  # as it is written, which may be rounded
+        if looser.meets(row):  # the written value is tested, since it may be rounded
             return looser
         steps += 1 if is_upper else -1
 
 
 def _narrow(rows: Sequence[Row], name: str, value: str) -> list[Row]:
-    """Return the rows with this value of a fact; there must be one."""
+    """Return the rows with this value of a fact; raise an OptionError if there are none."""
     fact, sign = (DEVICE, "~") if name == "device" else (FACTS[name], "=")
     condition = Condition(fact=fact, sign=sign, value=value, option=f"--{name}")
     kept = filter_rows(rows, [condition])
@@ -208,11 +224,11 @@ def _narrow(rows: Sequence[Row], name: str, value: str) -> list[Row]:
 
 
 def _choose(rows: Sequence[Row], limits: Sequence[Condition], maximize: str) -> Choice:
-    """Return what to choose from the rows of one block."""
+    """Return the recommendation for the rows of one block."""
     measured = [row for row in rows if row.failure is None and row.latency]
     pairings = [row for row in measured if row.code]
     fitting = filter_rows(pairings, limits)
-    # Where no pairing fits, references that do show that the limits can be met.
+    # If no pairing fits, the references that fit are shown: they prove that the limits can be met.
     pool = fitting or filter_rows(measured, limits)
     objectives = _find_objectives(pool)
     winners = {name: _find_winners(pool, name) for name in objectives}
@@ -231,7 +247,11 @@ def _choose(rows: Sequence[Row], limits: Sequence[Condition], maximize: str) -> 
 
 
 def _find_objectives(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return what rows are compared by: all that is known of any, or, where no row has all of it, what is known of each."""
+    """Return the objectives by which the rows are compared.
+
+    These are all objectives in which some row has a value, provided that one row has values in all of them. Otherwise they are
+    the objectives in which every row has a value.
+    """
     known = [{name for name in OBJECTIVES if column_named(name).value(row) is not None} for row in rows]
     names = {name for each in known for name in each}
     if names not in known:
@@ -258,7 +278,7 @@ def _is_tied(row: Row, best: Row, objective: str) -> bool:
 
 
 def _name_merits(row: Row, winners: dict[str, list[Row]]) -> tuple[str, ...]:
-    """Return what a row is best in; a tie is named where measuring again could change the winner."""
+    """Return the labels of the objectives in which a row is best, with "(tie)" if measuring again could change the winner."""
     return tuple(
         OBJECTIVES[name] + (" (tie)" if len(rows) > 1 and name in ("latency", "quality") else "")
         for name, rows in winners.items()
@@ -267,7 +287,7 @@ def _name_merits(row: Row, winners: dict[str, list[Row]]) -> tuple[str, ...]:
 
 
 def _order(rows: Sequence[Row], maximize: str) -> list[Row]:
-    """Return the fastest first; or, to maximize quality, those that tie with the best one, and then the others."""
+    """Return the rows sorted by latency; to maximize quality, first those that tie with the best, then the others by mIoU."""
     fastest = sorted(rows, key=column_named("latency").value)
     if maximize == "throughput" or all(row.miou is None for row in fastest):
         return fastest
@@ -281,7 +301,7 @@ def _find_exclusion(rows: Sequence[Row], limit: Condition, limits: Sequence[Cond
 
     missing = [row for row in rows if not limit.meets(row)]
     alone = [row for row in missing if not find_other_misses(row)]
-    # A row that misses other limits too is worth naming only where nothing fits: loosening this limit would not admit it.
+    # A row that misses other limits too is named only if nothing fits, since a looser limit here would not admit the row.
     pool = [row for row in (alone if alone or has_fitting else missing) if limit.fact.value(row) is not None]
     sign = 1 if limit.sign == "<=" else -1
     nearest = min(pool, key=lambda row: sign * (limit.fact.value(row) or 0.0), default=None)

@@ -1,4 +1,4 @@
-"""Present a recommendation as a document, for people and for programs. Torch-free."""
+"""Convert a recommendation to a document, which is shown as text or exported as CSV or JSON. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from zoo.common.grid import Document, Grid, GridRow, Heading, Line
 __all__ = ["document"]
 
 NO_QUALITY = (
-    "Quality was not measured in these runs: this is about cost alone. The cheapest pairing need not segment well; "
-    "compare their quality on your own images."
+    "Quality was not measured in these runs: this is about cost alone. The cheapest pairing may segment badly. Compare the "
+    "pairings' quality on your own images."
 )
-REFERENCE = "a reference, to compare pairings with; zoo.build does not build it"
+REFERENCE = "a reference, to compare pairings with, which zoo.build cannot build"
 
 
 def document(recommendation: Recommendation) -> Document:
-    """Return the recommendation: block by block what to choose, its code, and what limits it; CSV holds the picks alone."""
+    """Return the document: for each block the recommended rows, their code, and what each limit excludes.
+
+    CSV contains only the recommended rows.
+    """
     needs_warning = recommendation.fits and not recommendation.has_quality
     return Document(
         parts=(
@@ -36,13 +39,13 @@ def document(recommendation: Recommendation) -> Document:
         ),
         records=lambda: [record for choice in recommendation.choices for record in _records(recommendation, choice.picks)],
         facts=partial(_facts, recommendation),
-        # CSV has these even where there is no pick.
+        # the columns of the CSV, which it has even if no row is recommended
         fields=tuple(_records(recommendation, [Pick(row=recommendation.table.rows[0], best_in=())])[0]),
     )
 
 
 def _parts(recommendation: Recommendation, choice: Choice) -> Iterator[Grid | Line]:
-    """Yield a choice's heading, its picks with their code, and what each limit excludes."""
+    """Yield the heading of a block, its recommended rows with their code, and what each limit excludes."""
     yield Line(text=f"{_heading(recommendation, choice)}:", style="bold" if choice.picks else "bold red")
     if choice.picks:
         limited = (exclusion.limit.fact.name for exclusion in choice.exclusions)
@@ -63,7 +66,7 @@ def _parts(recommendation: Recommendation, choice: Choice) -> Iterator[Grid | Li
 
 
 def _describe(exclusion: Exclusion, choice: Choice) -> str:
-    """Return how many pairings a limit excludes, and which would fit if it were a little looser."""
+    """Return how many pairings a limit excludes, and which pairing would fit with a slightly looser limit."""
     if not exclusion.missed:
         return f"{exclusion.limit} excludes none."
     alone = f", {exclusion.alone} of them by itself" if len(choice.exclusions) > 1 else ""
@@ -106,13 +109,13 @@ def _notes(recommendation: Recommendation) -> Iterator[str]:
             names = ", ".join(_name(row) for row in choice.lacking)
             yield f"Left out, because a value of {', '.join(choice.objectives)} is missing: {names}."
         if choice.failed:
-            yield f"{choice.failed} pairing(s) failed there and are not counted; `zoo table --where failure!=none` says why."
+            yield f"{choice.failed} pairing(s) failed and are not counted. `zoo table --where failure!=none` shows the errors."
     objectives = ", ".join(dict.fromkeys(name for choice in recommendation.choices for name in choice.objectives))
     if objectives:
         seeds = ", or the seeds cannot tell the qualities apart" if recommendation.has_quality else ""
         yield (
-            f"worth choosing = no other that fits is at least as good in {objectives}, and better in one of them; "
-            f"tie = the intervals of the latencies overlap{seeds}."
+            f"worth choosing = no other pairing that fits is at least as good in all of {objectives}, and better in one of "
+            f"them; tie = the intervals of the latencies overlap{seeds}."
         )
     if recommendation.limits:
         yield "A pairing meets a limit if the worse end of its interval meets it."
@@ -126,7 +129,7 @@ def _name(row: Row) -> str:
 
 
 def _records(recommendation: Recommendation, picks: Sequence[Pick]) -> list[dict[str, Any]]:
-    """Return picks as the table's flat records, with the code that builds each and what it is best in."""
+    """Return the recommended rows as records of the table, with the code that builds each and the objectives it is best in."""
     records = table_document.records(replace(recommendation.table, rows=tuple(pick.row for pick in picks)))
     return [
         record | {"code": pick.row.code or None, "best_in": "; ".join(pick.best_in) or None}

@@ -17,18 +17,18 @@ __all__ = ["select_rows", "select_runs", "sort_rows"]
 
 LATEST = "latest"
 SHOWN_RUNS = 12
-"""How many runs an error lists."""
+"""The most runs that an error lists."""
 
 
 def select_runs(store: Store, names: Sequence[str] = ()) -> tuple[int, ...]:
-    """Return the numbers of runs, each given by its number, its name (the latest run of that name) or "latest".
+    """Return the numbers of the named runs, without duplicates.
 
     Args:
-        store: where they are.
-        names: nothing for the latest run.
+        store: the store that contains the runs.
+        names: for each run its number, its name (the latest run with that name) or "latest"; by default the latest run.
 
     Raises:
-        StoreError: the store has no run, or none of that number or name; the message lists the runs.
+        StoreError: the store has no run, or none with that number or name. The message lists the runs.
     """
     runs = store.runs()
     if not runs:
@@ -37,12 +37,15 @@ def select_runs(store: Store, names: Sequence[str] = ()) -> tuple[int, ...]:
 
 
 def sort_rows(rows: Sequence[Row], names: str) -> list[Row]:
-    """Return rows sorted by a column, or by several, by commas, the first of which counts most.
+    """Return the rows sorted by one or more columns.
 
-    A minus before a name (`-quality`) reverses its order; rows without a value come last either way.
+    Args:
+        rows: the rows to sort.
+        names: the columns, separated by commas; the first counts most. A minus before a name (`-quality`) reverses the order
+            of that column. Rows without a value come last in either order.
 
     Raises:
-        OptionError: an unknown name.
+        OptionError: a name is unknown.
     """
     ordered = list(rows)
     # The sort is stable, so the column that counts most is sorted by last.
@@ -55,7 +58,7 @@ def sort_rows(rows: Sequence[Row], names: str) -> list[Row]:
 
 
 def select_rows(table: Table, rows: Sequence[Row]) -> Table:
-    """Return the table with these of its rows, and only their runs, checks and floors; every run if there are no rows."""
+    """Return the table with only these rows and their runs, checks and floors. Without rows, all runs and floors remain."""
     runs, blocks = {row.run for row in rows}, {row.block for row in rows}
     return replace(
         table,
@@ -78,5 +81,5 @@ def _find_run(store: Store, runs: Sequence[StoredRun], name: str) -> int:
     hint = did_you_mean(name, {run.name for run in runs})
     listed = [f"  {run.id}  {run.name}  started {run.started}" for run in runs[-SHOWN_RUNS:]]
     if len(runs) > SHOWN_RUNS:
-        listed.insert(0, f"  ({len(runs) - SHOWN_RUNS} earlier ones; `zoo runs` lists all)")
-    raise StoreError("\n".join([f"{store.path} has no run {name!r}.{hint} There are, by number or name:", *listed]))
+        listed.insert(0, f"  ({len(runs) - SHOWN_RUNS} earlier runs; `zoo runs` lists all)")
+    raise StoreError("\n".join([f"{store.path} has no run {name!r}.{hint} Its runs, by number and name:", *listed]))
