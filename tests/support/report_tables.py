@@ -201,7 +201,7 @@ def eventful():
                     ratio=estimate(2.7),
                     live_bytes=int(160e6 * scale),
                     parameters=41_000_000,
-                    flags=("3 of 40 samples far out", "other processes took 14 % of the processor"),
+                    flags=("3 of 40 samples are outliers", "other processes took 14 % of the processor"),
                     quality=quality(0.778),
                     licenses="Apache-2.0, MIT",
                     **facts,

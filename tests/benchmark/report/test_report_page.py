@@ -229,8 +229,8 @@ def test_the_summary_counts_what_came_of_it(page):
 
 def test_the_legend_says_what_the_columns_mean(page):
     assert "below 1 is faster" in page.said
-    assert "the most that live tensors hold during a step" in page.said
-    assert "a multiply-add is two" in page.said
+    assert "the peak size of all live tensors during a step" in page.said
+    assert "a multiply-add counts as two" in page.said
 
 
 def test_each_pairing_has_its_code_licenses_parts_and_plan(page):

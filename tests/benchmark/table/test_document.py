@@ -122,7 +122,7 @@ def test_str_and_render_give_the_whole_table_as_text(table_with):
 
 def test_the_text_names_the_store_and_explains_its_columns_on_request(table_with):
     table = table_with()
-    explanations = ("hold with 95 %", "below 1 is faster", "a multiply-add is two")
+    explanations = ("hold with 95 %", "below 1 is faster", "a multiply-add counts as two")
     text = " ".join(str(table).split())
     assert all(part in text for part in (table.store, "image", "--legend"))
     assert not any(part in text for part in explanations)
@@ -282,7 +282,7 @@ def test_a_baseline_that_differs_from_itself_is_a_warning_row(table_with, form):
     quiet, noisy = document(table_with()).render(form), document(table_with(drift=0.04)).render(form)
     assert "WARNING" not in quiet
     assert "A/A check, inference" in quiet
-    assert noisy.count("WARNING: baseline again") == 2
+    assert noisy.count("WARNING: baseline copy") == 2
     assert noisy.count("WARNING: A/A check") == 2
     assert noisy.count("1.040 [1.040, 1.040]") == 4
     assert all(check.is_off for check in table_with(drift=0.04).checks)

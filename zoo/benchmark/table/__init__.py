@@ -1,1 +1,1 @@
-"""The table of what was measured. Torch-free."""
+"""The table of measured results. Torch-free."""

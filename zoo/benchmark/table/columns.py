@@ -1,4 +1,4 @@
-"""The table's columns: cells for people, values for programs, and legends. Torch-free."""
+"""The columns of the table: their cells, the values by which rows are sorted, and their legends. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ __all__ = ["COLUMNS", "OPTIONAL_COLUMNS", "Column", "chosen_columns", "column_na
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column.
+    """A column of the table.
 
     Attributes:
-        name: of `--columns`, `--sort` and `--where`.
-        heading: the text above it.
-        cell: returns a row's cell for a person.
-        value: returns the value that rows are sorted and compared by; None where it was not measured.
-        smaller_is_better: None for a column that does not rank rows.
-        legend: its explanation below the table.
+        name: the name in `--columns`, `--sort` and `--where`.
+        heading: the text above the column.
+        cell: returns the text of a row's cell.
+        value: returns the value by which rows are sorted and compared; None if it was not measured.
+        is_number: whether cells are numbers, which are aligned to the right.
+        smaller_is_better: whether a smaller value is better; None for a column that does not rank rows.
+        legend: the explanation below the table; "" for none.
     """
 
     name: str
@@ -39,10 +40,14 @@ class Column:
 
 
 def chosen_columns(rows: Sequence[Row], names: str | None = None) -> list[Column]:
-    """Return the columns to show: those named, by commas; "all"; or the default ones, without those that say nothing here.
+    """Return the columns to show.
+
+    Args:
+        rows: the rows of the table. Columns that tell nothing about them are left out, unless `names` lists them.
+        names: the names of the columns, separated by commas; "all" for all columns; None for the default columns.
 
     Raises:
-        OptionError: an unknown name.
+        OptionError: a name is unknown.
     """
     if names is None:
         return [column for column in COLUMNS if column.name not in OPTIONAL_COLUMNS and _says_something(column, rows)]
@@ -61,7 +66,7 @@ def column_named(name: str) -> Column:
         if column.name == name:
             return column
     known = [column.name for column in COLUMNS]
-    raise OptionError(f"The table has no column {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
+    raise OptionError(f"The table has no column {name!r}.{did_you_mean(name, known)} Choose from: {', '.join(known)}.")
 
 
 NOT_WORTH_A_COLUMN = ("-", USUAL_MEMORY_FORMAT, USUAL_RUNTIME)
@@ -108,7 +113,7 @@ def _smaller_cell(row: Row) -> str:
 
 
 def _plain(name: str, heading: str, fact: str, legend: str = "", *, is_number: bool = False) -> Column:
-    """Return the column of a fact that is shown as it is."""
+    """Return a column that shows the row's attribute `fact` as text."""
     value: Callable[[Row], Any] = attrgetter(fact)
     return Column(
         name=name, heading=heading, cell=lambda row: str(value(row)) or "-", value=value, is_number=is_number, legend=legend
@@ -118,7 +123,7 @@ def _plain(name: str, heading: str, fact: str, legend: str = "", *, is_number: b
 def _number(
     name: str, heading: str, fact: str, scale: float, digits: int, legend: str = "", *, unit: str = "", more: bool = False
 ) -> Column:
-    """Return the column of a number times `scale`; the smaller is better, or the larger where `more` is true."""
+    """Return a column that shows a number times `scale`. A smaller number is better, or a larger one if `more` is true."""
     value: Callable[[Row], float | None] = attrgetter(fact)
 
     def cell(row: Row) -> str:
@@ -129,7 +134,7 @@ def _number(
 
 
 def _interval(name: str, heading: str, legend: str, *, is_ratio: bool = False) -> Column:
-    """Return the column of an estimate: of seconds, in milliseconds, or of a ratio to the baseline."""
+    """Return a column that shows an estimate with its interval: a time in milliseconds, or a ratio to the baseline."""
     get_estimate: Callable[[Row], Estimate | None] = attrgetter(name)
 
     def cell(row: Row) -> str:
@@ -160,25 +165,25 @@ COLUMNS = (
     _plain("dtype", "dtype", "dtype"),
     _plain("format", "format", "memory_format"),
     _plain("runtime", "runtime", "runtime"),
-    _interval("latency", "latency ms", "median of the rounds by the clock, with its interval"),
-    _number("p90", "p90 ms", "p90", 1e3, 1, "nine in ten calls took less"),
+    _interval("latency", "latency ms", "median wall-clock time of all rounds, with its interval"),
+    _number("p90", "p90 ms", "p90", 1e3, 1, "the latency was lower in nine of ten rounds"),
     _interval(
         "busy",
         "busy ms",
-        "time that the device worked: CPU time of all threads, or between two events on an accelerator",
+        "time that the device worked: the CPU time of all threads, or the time between two events on an accelerator",
     ),
     _number("throughput", "images/s", "images_per_second", 1, 1, more=True),
     _interval(
         "ratio",
         "time / baseline",
-        "latency over the baseline's in the same round, median and interval; below 1 is faster; 'tie' unless "
-        f"the interval lies outside {TIE[0]} to {TIE[1]}",
+        "latency divided by the baseline's in the same round, median and interval; below 1 is faster; 'tie' unless "
+        f"the whole interval lies outside {TIE[0]} to {TIE[1]}",
         is_ratio=True,
     ),
     _interval(
         "busy_ratio",
         "busy / baseline",
-        "the same of the device's own time (CPU time, or between two events), which other processes disturb less",
+        "busy time divided by the baseline's in the same round; other processes disturb it less than time / baseline",
         is_ratio=True,
     ),
     _number(
@@ -187,7 +192,7 @@ COLUMNS = (
         "efficiency",
         100,
         0,
-        "FLOP/s achieved over the best that a few large kernels reached in this run and dtype",
+        "the row's FLOP/s divided by the best rate of a few large kernels in the same run and dtype",
         unit=" %",
         more=True,
     ),
@@ -198,7 +203,7 @@ COLUMNS = (
         "live_bytes",
         2**-20,
         0,
-        "the most that tensors hold at one time, computed without running the model",
+        "the peak size of all live tensors during a step, which is computed and not measured",
     ),
     _number(
         "allocated",
@@ -206,7 +211,7 @@ COLUMNS = (
         "allocated_bytes",
         2**-20,
         0,
-        "the most that the trial's tensors held on the accelerator, by its allocator's counter",
+        "the peak size of the row's tensors on the accelerator, as counted by its allocator",
     ),
     _number(
         "rss",
@@ -214,7 +219,7 @@ COLUMNS = (
         "rss_bytes",
         2**-20,
         0,
-        "by how much the resident memory of a fresh process rose while it built the model and ran it",
+        "growth of the resident memory of a fresh process while it built and ran the model",
     ),
     _number("parameters", "params M", "parameters", 1e-6, 2),
     Column(
@@ -230,7 +235,7 @@ COLUMNS = (
         "flops",
         1e-9,
         2,
-        "one forward pass, one image; a multiply-add is two; interpolation, norms and activations are not counted",
+        "one forward pass for one image; a multiply-add counts as two; interpolation, norms and activations do not count",
     ),
     _number(
         "build",
@@ -238,17 +243,18 @@ COLUMNS = (
         "build_seconds",
         1,
         2,
-        "making the model and moving it to the device; its modules were imported before",
+        "time to build the model and move it to the device, without importing modules",
     ),
-    _number("first", "first call s", "first_seconds", 1, 2, "includes compiling"),
+    _number("first", "first call s", "first_seconds", 1, 2, "time of the first call, including compilation"),
     Column(
         name="fits",
         heading="batch that fits",
         cell=_smaller_cell,
         value=lambda row: row.smaller.batch if row.smaller else None,
-        legend="measured after the row's own batch ran out of memory, in a few calls by itself; compared with nothing",
+        legend="the row's batch ran out of memory, and this smaller batch fits; its speed is that of a few calls and is not "
+        "compared with other rows",
     ),
-    _plain("data", "data", "data", "the data of the mIoU, which compares models on the same data alone"),
+    _plain("data", "data", "data", "the data of the mIoU; compare the mIoU of models only on the same data"),
     Column(
         name="quality",
         heading="mIoU",
@@ -263,22 +269,23 @@ COLUMNS = (
         cell=_difference_cell,
         value=lambda row: row.quality_difference.mean if row.quality_difference else None,
         smaller_is_better=False,
-        legend="of the same seeds: the mean, and the interval by Student's t; 'tie' unless it lies outside "
-        f"-{SCORE_TIE} to {SCORE_TIE}",
+        legend="mean difference over the seeds that both models have, with Student's t interval; 'tie' unless the whole "
+        f"interval lies outside -{SCORE_TIE} to {SCORE_TIE}",
     ),
     _plain(
         "licenses",
         "licenses",
         "licenses",
-        "of the encoder's and the decoder's code, once where they are the same, and of pretrained weights",
+        "licenses of the encoder's and the decoder's code (once if they are the same), and of pretrained weights",
     ),
     Column(
         name="rounds",
         heading="rounds",
         cell=_rounds_cell,
         value=lambda row: row.rounds,
-        legend="interleaved, none is dropped; why they ended (precise: every interval is narrow enough; most: the maximum "
-        "was reached; time: the budget was spent; fixed: the number was given), and half the interval's width",
+        legend="the number of interleaved rounds, of which none is dropped; why they ended (precise: every interval is narrow "
+        "enough; most: the maximum was reached; time: the time budget was spent; fixed: the configuration sets the number); "
+        "and half the interval's width",
     ),
     Column(
         name="flags",
@@ -291,4 +298,4 @@ COLUMNS = (
 """All columns, in their order."""
 
 OPTIONAL_COLUMNS = ("p90", "busy", "live", "allocated", "rss", "parts", "build", "first", "flags")
-"""Columns that are shown only where they are named."""
+"""Columns that are shown only if they are named or all columns are requested."""

@@ -1,4 +1,4 @@
-"""The benchmark's table as a document, for people and for programs. Torch-free."""
+"""Convert the benchmark's table to a document, which is shown as text or exported as CSV or JSON. Torch-free."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ __all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "record
 OF_BLOCK = ("mode", "batch", "size", "device", "dtype")
 """Columns that have one value per block."""
 SECONDARY = ("licenses", "efficiency", "throughput", "busy_ratio", "rounds", "flops")
-"""Columns in the order in which they are left out where the terminal is too narrow for whole cells."""
+"""Columns to leave out, in this order, if the terminal is too narrow to show every cell on one line."""
 DROPPED_FIRST = (*SECONDARY, "quality_difference", "parameters", "memory", "p90")
-"""Columns in the order in which they are left out where the terminal is too narrow even for folded cells."""
+"""Columns to leave out, in this order, if the terminal is too narrow even with folded cells."""
 
 
 def document(table: Results, columns: Sequence[Column] | None = None, *, legend: bool = False) -> Document:
-    """Return the table with these columns, or the default ones; CSV and JSON hold every fact, whatever the columns.
+    """Return the table as a document. CSV and JSON contain all facts, whichever columns are shown as text.
 
     Args:
-        table: the rows.
-        columns: the columns to show.
-        legend: whether the meaning of each column is explained below the table.
+        table: the results to show.
+        columns: the columns to show; by default the default columns.
+        legend: whether to explain each column below the table.
     """
     chosen = list(columns or chosen_columns(table.rows))
     return Document(
@@ -53,7 +53,7 @@ def _grid(table: Results, columns: Sequence[Column]) -> Grid:
     sections, last_rows = [], {row.block: row for row in table.rows}
     for block, group in groupby(table.rows, attrgetter("block")):
         rows = list(group)
-        # A sorted table may have a block's rows in several sections: its warnings come once, after the last.
+        # A sorted table may have a block's rows in several sections. The block's warnings are shown once, after the last one.
         is_last = rows[-1] is last_rows[block]
         failed_checks = [check for check in table.checks if is_last and check.block == block and check.is_off]
         sections.append((*(_row(row, columns) for row in rows), *(_warning(check, columns) for check in failed_checks)))
@@ -62,7 +62,7 @@ def _grid(table: Results, columns: Sequence[Column]) -> Grid:
     return Grid(
         headings=tuple(map(_heading, columns)),
         sections=tuple(sections),
-        more="`zoo table --columns` chooses, --format markdown has all",
+        more="`zoo table --columns` selects columns, and --format markdown shows all",
     )
 
 
@@ -83,24 +83,24 @@ def _row(row: Row, columns: Sequence[Column]) -> GridRow:
 
 
 def _warning(check: Check, columns: Sequence[Column]) -> GridRow:
-    """Return the row that warns of a baseline whose second copy took another time."""
-    cells = {"pairing": "WARNING: baseline again", "ratio": check.ratio.format()}
+    """Return the row that warns that the second copy of the baseline did not take the same time as the baseline."""
+    cells = {"pairing": "WARNING: baseline copy", "ratio": check.ratio.format()}
     return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="yellow", is_extra=True)
 
 
 def _floor_row(floor: Floor, columns: Sequence[Column]) -> GridRow:
-    """Return the row of a score that needs no network."""
+    """Return the row of a floor: the score of a predictor without a network."""
     cells = {"pairing": floor.name, "quality": f"{floor.miou:.3f}", "run": str(floor.run)}
     return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="dim", is_extra=True)
 
 
 def records(table: Results) -> list[dict[str, Any]]:
-    """Return the rows as flat records with every fact; missing values are None."""
+    """Return each row as a flat dictionary of all facts; missing values are None."""
     return [_record(table, row) for row in table.rows]
 
 
 def title_of(table: Results) -> str:
-    """Return a line per run: its name, device, versions and day."""
+    """Return one line for each run: its name, device, versions and date."""
     return "\n".join(
         f"{run.name}: {format_device(run.environment)}, "
         f"torch {run.environment['versions']['torch']}, segmentation-zoo {run.environment['versions']['segmentation-zoo']}, "
@@ -183,7 +183,7 @@ def _record(table: Results, row: Row) -> dict[str, Any]:
 
 
 def _trainings(row: Row) -> list[dict[str, Any]]:
-    """Return each training of a row's model, with every class's score."""
+    """Return the trainings of a row's model, each with the score of every class, or with its error."""
     quality = row.quality
     if quality is None:
         return []
@@ -255,21 +255,21 @@ def _legend(table: Results, columns: Sequence[Column]) -> list[str]:
 
 
 def peak_legend(table: Results) -> str:
-    """Return the legend of the peak memory, which is counted otherwise on an accelerator."""
+    """Return the legend of the peak memory, which is measured on an accelerator and computed on the CPU."""
     if any(row.allocated_bytes is not None for row in table.rows):
-        return "the most that the device's allocator gave out during a step, with no other model on it"
-    return "the most that live tensors hold during a step, computed without running the model; an allocator needs more"
+        return "the peak size of the row's tensors on the accelerator, as counted by its allocator"
+    return "the peak size of all live tensors during a step, computed and not measured; an allocator needs more"
 
 
 def intervals_note(table: Results) -> str:
-    """Return the confidence of the intervals in words."""
+    """Return a sentence that states the confidence level of the intervals."""
     looks = any(isinstance(run.config.get("rounds"), dict) for run in table.runs)
-    ended = ", also at the look at which the rounds were ended (each look's own level is higher)" if looks else ""
+    ended = ", also if a check of the intervals ended the rounds (the level of each check is higher)" if looks else ""
     return f"Intervals hold with 95 %{ended}."
 
 
 def quality_notes(table: Results) -> list[str]:
-    """Return the data and the budget of each run's trainings, and a warning where the runs trained on different data."""
+    """Return a note on the data and budget of each run's trainings, and a warning if runs were trained on different data."""
     notes = []
     names = data_names(table.runs)
     for run in table.runs:
@@ -280,20 +280,23 @@ def quality_notes(table: Results) -> list[str]:
             budget = format_budget(config, qualities)
             notes.append(
                 f"{which}mIoU on the test part of {names[run.id]}: {budget}, {config['seeds']} seeds; the look-up by color "
-                "and the majority class need no network, and every model should score above them"
+                "and the majority class do not use a network, so every model should score above them"
             )
     if len({data_content(run) for run in table.runs if run.id in names}) > 1:
         data = "; ".join(f"run {run}: {name}" for run, name in names.items())
         notes.append(
-            f"WARNING: these runs trained on different data, or it is not known that they are the same ({data}): their mIoU "
-            "cannot be compared"
+            f"WARNING: these runs trained on different data, or on data that cannot be shown to be the same ({data}), so their "
+            "mIoU cannot be compared"
         )
     return notes
 
 
 def _format_check(check: Check) -> str:
-    result = f"A/A check, {format_block(check.block[1:])}: the baseline against itself took {check.ratio.format()} of its time"
+    result = (
+        f"A/A check, {format_block(check.block[1:])}: the second copy of the baseline took {check.ratio.format()} times as "
+        "long as the baseline"
+    )
     if not check.is_off:
         return f"{result}."
     measured = f" (measured with {', '.join(check.names)})" if check.names else ""
-    return f"WARNING: {result}{measured}: differences of that order mean nothing here."
+    return f"WARNING: {result}{measured}. Differences of this size mean nothing here."

@@ -22,14 +22,15 @@ WHOLE = (
     "quality_seeds",
     *(f"parameters{part}" for part in ("", "_encoder", "_adapters", "_decoder", "_head")),
 )
-"""Columns of text and of whole numbers that may be empty; any other empty column is of fractions."""
+"""The columns of text and of whole numbers that may be empty. Any other empty column is exported as floating-point numbers."""
 
 
 def exported_rows(table: Table, form: str) -> bytes:
-    """Return the table as "csv", "json" or "parquet", in UTF-8 where it is text.
+    """Return the bytes of the table in the format "csv", "json" or "parquet". Text is encoded in UTF-8.
 
-    JSON and Parquet hold, beside the rows, each pairing's plan, the runs with their configurations and environments, the
-    A/A checks and the device's best rates: JSON as its keys, Parquet in the schema's metadata under `zoo`.
+    In JSON and Parquet, each row also contains the plan and the trainings. JSON has further keys for the runs with their
+    configurations and environments, the A/A checks and the device's best rates. Parquet has these in the metadata of its
+    schema, under `zoo`.
 
     Raises:
         OptionError: for Parquet, pyarrow is not installed.
@@ -45,9 +46,10 @@ def exported_rows(table: Table, form: str) -> bytes:
 
 
 def exported_samples(store: Store, runs: Sequence[int], form: str) -> bytes:
-    """Return the raw samples of some runs, a record for each trial and round, the baseline's controls among them.
+    """Return the bytes of the raw samples of some runs: one record for each trial and round, controls included.
 
-    `key` is that of the rows; `role` distinguishes a baseline from its control. Times are in seconds per call.
+    The `key` of a record is that of the table's row. Its `role` distinguishes a baseline from its control. Times are in
+    seconds per call.
 
     Raises:
         StoreError: the runs have no samples.
@@ -55,7 +57,9 @@ def exported_samples(store: Store, runs: Sequence[int], form: str) -> bytes:
     """
     samples = [sample for run in runs for sample in _samples(store, run)]
     if not samples:
-        raise StoreError(f"There are no samples in run {', '.join(map(str, runs))} of {store.path} yet; `zoo bench` measures.")
+        raise StoreError(
+            f"There are no samples in run {', '.join(map(str, runs))} of {store.path} yet. `zoo bench` measures them."
+        )
     if form == "csv":
         return csv_text(samples).encode()
     return (json_text(samples, indent=1) + "\n").encode() if form == "json" else _parquet(samples, {})
@@ -87,8 +91,8 @@ def _parquet(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> bytes:
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as cause:
         raise OptionError(
-            "Parquet is written by pyarrow, which is not installed: pip install 'segmentation-zoo[parquet]'. "
-            "CSV and JSON need nothing more."
+            "Writing Parquet requires pyarrow, which is not installed: pip install 'segmentation-zoo[parquet]'. "
+            "CSV and JSON do not require it."
         ) from cause
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     arrays = {name: arrow.array(values, getattr(arrow, _kind(name, values))()) for name, values in columns.items()}
@@ -99,7 +103,7 @@ def _parquet(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> bytes:
 
 
 def _kind(name: str, values: Sequence[Any]) -> str:
-    """Return pyarrow's name of a column's type; an empty column has the type that it would have with values."""
+    """Return the name of the pyarrow type of a column. An empty column has the same type as one with values."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return "bool_"

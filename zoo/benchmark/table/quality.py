@@ -1,4 +1,4 @@
-"""The quality of a run's models: from stored trainings to the facts of a row. Torch-free."""
+"""Collect the quality of a run's models from the stored trainings. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ __all__ = ["Qualities", "data_content", "data_names"]
 
 
 def data_content(run: StoredRun) -> str:
-    """Return a digest of the data that a run trained on, or their name and options; "" where it trained on none."""
+    """Return a digest of the data that a run trained on, or the name and options of the data if the store has no digest.
+
+    The result is "" for a run without training.
+    """
     config = run.config.get("quality")
     return str(run.config.get("data_digest") or json.dumps(config["data"], sort_keys=True)) if config else ""
 
 
 def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
-    """Return the name of the data by run, of the runs that trained; data of different content have different names.
+    """Return the name of the data for each run with training. Data with different content have different names.
 
-    A folder has its last name where that is enough, else its path, else its path and a digest.
+    The name of a folder is its last part if no other data have this name, otherwise its path, otherwise its path and a digest.
     """
     paths = {run.id: PurePath(run.config["quality"]["data"]["source"]) for run in runs if data_content(run)}
     contents = {run.id: data_content(run) for run in runs if run.id in paths}
@@ -45,7 +48,13 @@ def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
 
 
 class Qualities:
-    """The qualities of one run's models, and the floors that they have to beat; `data` is the name of its data."""
+    """The qualities of one run's models, and the floors above which they should score.
+
+    Args:
+        store: the store that contains the run.
+        run: the run.
+        data: the name of the data that the run trained on.
+    """
 
     def __init__(self, store: Store, run: StoredRun, data: str) -> None:
         self._data = data
@@ -59,7 +68,7 @@ class Qualities:
         )
 
     def of(self, subject: Subject) -> Quality | None:
-        """Return a model's quality; None where it was not trained."""
+        """Return the quality of a model; None if it was not trained."""
         stored = self._stored.get(subject_key(subject))
         if not stored:
             return None
@@ -78,12 +87,12 @@ class Qualities:
         )
 
     def difference(self, subject: Subject, baseline: Subject) -> Difference | None:
-        """Return by how much a model is better than another."""
+        """Return the difference between the mIoU of a model and of the baseline; None if they share no trained seed."""
         own, base = self.of(subject), self.of(baseline)
         return own.difference(base) if own and base else None
 
     def flags(self, quality: Quality) -> Iterator[str]:
-        """Yield the doubts about a model's quality."""
+        """Yield warnings about a model's quality: trainings that failed or are missing, and floors that it does not exceed."""
         for seed, error in quality.failures.items():
             yield f"training with seed {seed} failed: {error.splitlines()[0]}"
         if missing := quality.wanted - len(quality.seeds) - len(quality.failures):

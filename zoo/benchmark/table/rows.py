@@ -1,4 +1,4 @@
-"""One trial as the table shows it, and the rows of one run or several. Torch-free."""
+"""Define a row of the table, the A/A check of a group, and the results of one or more runs. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,36 +17,39 @@ __all__ = ["Check", "Results", "Row"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One trial as the table shows it; what was not measured is None.
+    """One trial as the table shows it. Values that were not measured are None.
 
     Attributes:
-        run: the run's number in the store.
-        key: the trial's, the same in every run that measures it.
-        name: of the configuration, else the pairing or the reference.
-        encoder: its id; "" for a reference, as `decoder`.
+        run: the number of the run in the store.
+        key: the key of the trial, which is the same in every run that measures it.
+        name: the name in the configuration, otherwise that of the pairing or reference.
+        encoder: the id of the encoder; "" for a reference.
+        decoder: the id of the decoder; "" for a reference.
         code: the line of Python that builds the model; "" for a reference.
-        device_name: of the processor or accelerator.
-        latency: seconds per call, by the clock: median and interval.
-        p90: seconds that nine in ten calls stay below.
-        busy: seconds per call that the device worked: CPU time of all threads, or the time between events.
-        ratio: the latency over the baseline's in the same round: below 1 is faster.
-        busy_ratio: the same of `busy`.
-        stopped: why the rounds ended: "fixed", "precise", "limit", "budget"; None while they go on.
-        live_bytes: the most that tensors hold during a step, computed on the meta device; None on an accelerator.
-        allocated_bytes: the most that the trial's tensors held on an accelerator, by its allocator's counter.
-        rss_bytes: by how much a fresh process's resident memory rose.
-        parts: parameters of encoder, adapters, decoder and head.
-        flops: of one forward pass for one image, a multiply-add counted as two.
-        flops_per_second: achieved in the measured step, the backward pass counted.
-        efficiency: `flops_per_second` over the device's best rate in the same run and dtype.
-        build_seconds: making the model; `first_seconds`: its first call. The cold start, apart from the imports.
-        smaller: the cold start at a smaller batch, where this one ran out of memory.
-        plan: the pairing's plan as plain data.
-        failure: the kind of error.
-        flags: doubts about how it was measured: noise, outliers, the process.
-        licenses: of the encoder's and the decoder's code, and of pretrained weights; "" for a reference.
-        quality: the scores after training, where a run trained: the same for all rows of one model.
-        quality_difference: by how much its mIoU is above the baseline's, over the seeds.
+        device_name: the name of the processor or accelerator.
+        latency: the wall-clock time per call in seconds: median and interval.
+        p90: the time per call in seconds that nine of ten rounds stay below.
+        busy: the seconds per call that the device worked: the CPU time of all threads, or the time between two events.
+        ratio: the latency divided by the baseline's in the same round; below 1 is faster.
+        busy_ratio: `busy` divided by the baseline's in the same round.
+        rounds: the number of rounds that measured the trial.
+        stopped: why the rounds ended: "fixed", "precise", "limit" or "budget"; None while they continue.
+        live_bytes: the peak size of all live tensors during a step, computed; None on an accelerator.
+        allocated_bytes: the peak size of the trial's tensors on an accelerator, as counted by its allocator.
+        rss_bytes: the growth of a fresh process's resident memory while it built and ran the model.
+        parts: the numbers of parameters of encoder, adapters, decoder and head.
+        flops: the FLOPs of one forward pass for one image; a multiply-add counts as two.
+        flops_per_second: the FLOP/s of the measured step, in training including the backward pass.
+        efficiency: `flops_per_second` divided by the device's best rate in the same run and dtype.
+        build_seconds: the time to build the model, without importing modules.
+        first_seconds: the time of the first call.
+        smaller: the cold start at a smaller batch, if the row's batch ran out of memory.
+        plan: the pairing's plan as a dictionary.
+        failure: the kind of `error`.
+        flags: warnings about the measurement, such as noise, outliers or failed trainings.
+        licenses: the licenses of the encoder's and the decoder's code, and of pretrained weights; "" for a reference.
+        quality: the scores after training, which are the same for all rows of a model.
+        quality_difference: the difference between the mIoU of the model and of the baseline, over the seeds.
     """
 
     run: int
@@ -93,48 +96,48 @@ class Row:
 
     @property
     def block(self) -> tuple[Any, ...]:
-        """The run and the values that rows share which are compared with one another."""
+        """The run and the values of `BLOCK_FACTS`. Rows with the same block are compared with one another."""
         return (self.run, *(getattr(self, name) for name in BLOCK_FACTS))
 
     @property
     def is_baseline(self) -> bool:
-        """Whether the others of its block are compared with it."""
+        """Whether the other rows of the block are compared with this row."""
         return self.role == "baseline"
 
     @property
     def has_failed(self) -> bool:
-        """Whether it could not be measured, or every one of its trainings failed."""
+        """Whether the trial could not be measured, or every training of its model failed."""
         return self.error is not None or (self.quality is not None and self.quality.has_failed)
 
     @property
     def images_per_second(self) -> float | None:
-        """Throughput at the median latency."""
+        """The throughput at the median latency."""
         return self.batch / self.latency.median if self.latency else None
 
     @property
     def data(self) -> str:
-        """The name of the data that it was trained on; "" where it was not trained."""
+        """The name of the data that the model was trained on; "" if it was not trained."""
         return self.quality.data if self.quality else ""
 
     @property
     def miou(self) -> float | None:
-        """Mean intersection over union on the test part, the mean over the seeds."""
+        """The mean intersection over union on the test part, averaged over the seeds."""
         return self.quality.mean if self.quality else None
 
     @property
     def peak_bytes(self) -> int | None:
-        """The peak that the accelerator's allocator counted, else the peak of live tensors."""
+        """The peak memory: `allocated_bytes` if it was measured, otherwise `live_bytes`."""
         return self.live_bytes if self.allocated_bytes is None else self.allocated_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """The A/A check of a group: the baseline against itself, measured as any two models are.
+    """The A/A check of a group, which measures the baseline and its second copy (the control) like two different models.
 
     Attributes:
-        block: the same as its rows have.
-        ratio: its true value is 1.
-        names: the rows that were measured in this group.
+        block: the `Row.block` of the group's rows.
+        ratio: the control's latency divided by the baseline's; the true value is 1.
+        names: the names of the candidates that were measured in this group.
     """
 
     block: tuple[Any, ...]
@@ -149,7 +152,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """Rows of one run or several, with where they were measured."""
+    """The results of one or more runs.
+
+    Attributes:
+        runs: the runs, with their configurations and environments.
+        rows: the rows of all runs.
+        checks: the A/A checks of all groups.
+        rates: the device's best rate as text, by dtype.
+        store: the path of the store.
+        floors: the scores of the predictors without a network, for the runs that trained.
+    """
 
     runs: tuple[StoredRun, ...]
     rows: tuple[Row, ...]
@@ -160,5 +172,5 @@ class Results:
 
     @property
     def run(self) -> StoredRun:
-        """The latest run."""
+        """The last of the runs."""
         return self.runs[-1]

@@ -1,4 +1,4 @@
-"""From stored runs to their table: the facts of each trial, and the statistics of its samples. Torch-free."""
+"""Make the table of stored runs: collect the facts of each trial, and compute the statistics of its samples. Torch-free."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["Table", "table_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table(Results):
-    """Rows of one run or several; `str()` is the table as text."""
+    """The results of one or more runs. `str()` returns the table as text."""
 
     def __str__(self) -> str:
         return str(document(self))
 
 
 def table_of(store: Store, *runs: int) -> Table:
-    """Return the table of some runs as far as they are measured, one below the other."""
+    """Return the table of one or more runs, in this order. An unfinished run is shown as far as it is measured."""
     stored = tuple(store.run(run) for run in runs)
     names = data_names(stored)
     parts = [_RunTable(store, run, names.get(run.id, "")) for run in stored]
@@ -48,7 +48,7 @@ def table_of(store: Store, *runs: int) -> Table:
 
 
 class _RunTable:
-    """One run's groups and rates, and the rows that follow from them."""
+    """The stored results of one run, and the rows that are computed from them."""
 
     def __init__(self, store: Store, run: StoredRun, data: str) -> None:
         self.run = run
@@ -59,7 +59,7 @@ class _RunTable:
         self.qualities = Qualities(store, run, data)
         trials = [stored.trial for stored in self.stored.values()]
         self.baselines = {trial.block: trial.subject for trial in trials if trial.role == "baseline"}
-        # By trial and by group, so that the time grows with the number of trials and not with its square.
+        # Indexed by trial and by group, so that the time grows with the number of trials and not with its square.
         self.groups_of: dict[str, list[StoredGroup]] = defaultdict(list)
         self.roles: dict[tuple[int, Role], str] = {}
         for group in self.groups:
@@ -83,7 +83,7 @@ class _RunTable:
         return checks
 
     def format_rates(self) -> dict[str, str]:
-        """Return the best rate in words by dtype."""
+        """Return the best rate for each dtype, as text with the name of the kernel."""
         return {dtype: f"{rate.flops_per_second / 1e9:,.0f} GFLOP/s ({rate.kernel})" for (_, dtype), rate in self.rates.items()}
 
     def _row(self, stored: StoredTrial) -> Row:
@@ -92,7 +92,7 @@ class _RunTable:
         groups = [group for group in self.groups_of[stored.key] if stored.key in group.samples]
         environment = next((group.environment for group in groups if group.environment), self.run.environment)
         timings = [timing for group in groups for timing in group.samples[stored.key].values()]
-        # The samples of a trial that failed later say nothing that could be compared.
+        # The samples of a trial that failed in a later round are not shown, since its row has no result to compare.
         is_measured = bool(timings) and not stored.error
         seconds = [timing.seconds for timing in timings] if is_measured else []
         busy = [timing.busy_seconds for timing in timings if timing.busy_seconds is not None] if is_measured else []
@@ -150,7 +150,7 @@ class _RunTable:
         return max((rate.flops_per_second for rate in rates), default=None)
 
     def _ratio(self, groups: Sequence[StoredGroup], key: str, fact: str = "seconds") -> Estimate | None:
-        """Return the ratio to the baseline, of all rounds that measured both."""
+        """Return the median ratio to the baseline, over all rounds that measured both."""
         ratios: list[float] = []
         for group in groups:
             baseline = self.roles.get((group.number, "baseline"))
@@ -163,7 +163,7 @@ class _RunTable:
     ) -> tuple[str, ...]:
         flags = list(stored.notes)
         if len(seconds) >= 6 and (count := outliers(seconds)):
-            flags.append(f"{count} of {len(seconds)} samples far out")
+            flags.append(f"{count} of {len(seconds)} samples are outliers")
         flags += describe_noise([_conditions(each) for group in groups for each in group.conditions])
         flags += self.qualities.flags(quality) if quality else ()
         return tuple(flags)
@@ -174,7 +174,7 @@ def _conditions(facts: Mapping[str, float | None]) -> Conditions:
 
 
 def _licenses(trial: Trial) -> str:
-    """Return the licenses of a pairing's parts, as far as its ids are known in this process."""
+    """Return the licenses of a pairing as text; "" for a reference, or if an id is unknown in this process."""
     if isinstance(trial.subject, Reference):
         return ""
     pairing, registry = trial.subject, default_registry()
