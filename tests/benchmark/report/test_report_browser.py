@@ -518,7 +518,7 @@ def test_without_scripts_it_says_what_is_missing_and_shows_the_rest(browse):
         said = browser.one("body").text
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-    assert "switch on JavaScript" in said
+    assert "Turn on JavaScript" in said
     assert made.DEVICE in said
     assert "1 faster than the baseline" in said
 

@@ -213,8 +213,8 @@ def test_a_table_in_which_everything_failed_is_still_a_page():
 
 
 def test_a_check_that_is_off_is_a_warning_and_marks_its_rows(page, eventful):
-    assert "Warning: inference, batch 8: the baseline against itself" in page.said
-    assert "took 1.050 [1.029, 1.071] of its time" in page.said
+    assert "Warning: inference, batch 8: the second copy of the baseline" in page.said
+    assert "took 1.050 [1.029, 1.071] times as long as the baseline" in page.said
     assert [eventful.rows[index].name for index in page.data["distrusted"]] == [
         "resnet18 x unet-basic",
         "resnet18 x unet-attention",

@@ -1,4 +1,4 @@
-"""The head of the page: a summary, and a card for each run: where and how it was measured. Torch-free."""
+"""Render the head of the page: a summary, and for each run a card with its machine and configuration. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["definition_list", "render_run", "summarize"]
 
 
 def summarize(table: Table) -> str:
-    """Return the number of rows, and how many were faster, slower, tied and failed."""
+    """Return the numbers of models, rows and runs, and how many rows were faster, slower, tied and failed, as text."""
     counts = [_count(len({row.name for row in table.rows}), "model"), _count(len(table.rows), "row")]
     if len(table.runs) > 1:
         counts.append(_count(len(table.runs), "run"))
@@ -39,7 +39,7 @@ def definition_list(entries: Iterable[tuple[str, str]]) -> str:
 
 
 def render_run(run: StoredRun) -> str:
-    """Return a card: where and when a run was measured, and what."""
+    """Return the card of a run as HTML: the machine, the time and the configuration."""
     facts = {**_describe_machine(run), **_describe_config(run.config)}
     return f"""<article class="run" aria-label="Run {run.id}">
 <h2>Run {run.id}: <span class="name">{escape(run.name)}</span></h2>
@@ -51,7 +51,7 @@ def render_run(run: StoredRun) -> str:
 
 
 def _describe_machine(run: StoredRun) -> dict[str, str]:
-    """Return where and when a run was measured; an empty fact is not shown."""
+    """Return the machine and the time of a run, by label; values without a text are not shown."""
     facts, versions = run.environment, run.environment["versions"]
     packages = ("torch", "timm", "segmentation-zoo")
     return {
@@ -68,7 +68,7 @@ def _describe_machine(run: StoredRun) -> dict[str, str]:
 
 
 def _describe_config(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a run was asked to measure; the usual memory format and runtime are left out."""
+    """Return the configuration of a run, by label; the usual memory format and runtime are left out."""
     sides = [side if isinstance(side, list) else (side, side) for side in config["size"]]
     rounds, quality = config["rounds"], config.get("quality")
     if isinstance(rounds, Mapping):
@@ -92,7 +92,7 @@ def _describe_config(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _format_period(run: StoredRun) -> str:
-    """Return the date and time of day at which a run started and finished, in UTC like those of the store."""
+    """Return when a run started and finished as text, in UTC."""
     started = datetime.fromisoformat(run.started)
     if run.finished is None:
         return f"{started:%Y-%m-%d %H:%M} UTC, not finished"

@@ -1,4 +1,4 @@
-// The page's data, and what its parts share. Names and errors come from plugins: they become text nodes, never markup.
+// The page's data, and the functions that its parts share. Names and errors come from plugins: they become text, never markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const columns = data.columns.map((column) => ({
@@ -12,7 +12,7 @@ const dimensions = data.dimensions.map((name) => columnNamed.get(name)).filter(B
 const baselines = new Set(data.baselines);
 const everyRow = [...Array(data.size).keys()];
 const pairingOf = (row) => data.pairings[data.pairing[row]];
-const WIDE = 30; // values whose largest is more than this many times the smallest have a logarithmic scale
+const WIDE = 30; // the scale is logarithmic if the largest value is more than this many times the smallest
 
 /** Return an element; children that are not nodes become text. */
 function create(tag, attributes = {}, ...children) {
@@ -52,7 +52,7 @@ function createCell(column, row) {
   return create("td", { role: "cell", class: text === "-" ? `${kind} none` : kind }, text);
 }
 
-/** Return the median, the interval and what follows it as separate elements for the stylesheet. */
+/** Return the median, the interval and the text after them as separate elements for the style sheet. */
 function createEstimate(column, row) {
   const text = column.cell(row);
   const [, median, interval, rest] = /^(\S+)( \[[^\]]*\])( .*)?$/.exec(text) ?? [];
@@ -96,7 +96,7 @@ function createBar(column, row) {
   return bar;
 }
 
-/** Return a table that scrolls sideways on its own. */
+/** Return a table that scrolls sideways without the rest of the page. */
 function createScrollingTable(label, kind, head, body) {
   const table = create("table", { class: kind }, create("thead", {}, create("tr", {}, head)), create("tbody", {}, body));
   return create("div", { class: "scroller", role: "region", "aria-label": label, tabindex: "0" }, table);

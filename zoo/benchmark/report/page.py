@@ -1,4 +1,4 @@
-"""The page and its fixed parts, readable without scripts: conditions, warnings, failures and notes. Torch-free."""
+"""Render the page, and its parts that are readable without scripts: warnings, legend, failures and notes. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from zoo.benchmark.table.table import Table
 __all__ = ["render_page"]
 
 SCRIPTS = ("page.js", "table.js", "pairings.js", "plots.js")
-"""Joined into one function in this order, so that they share names with one another and with nothing else."""
+"""The scripts are joined into one function, in this order. So each can use the names of the others, and no name is global."""
 
 STYLES = ("page.css", "table.css", "print.css")
-"""Joined in this order: later rules override earlier ones."""
+"""The style sheets are joined in this order: later rules override earlier rules."""
 
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath d='M2 12h9M2 8h12M2 4h5' "
     "stroke='%230072b2' stroke-width='2.5' stroke-linecap='round'/%3E%3C/svg%3E"
 )
 MAX_OPEN = 5
-"""Up to this many warnings or failures are shown open; more are folded."""
+"""The most warnings or failures that are shown open. If there are more, they are collapsed."""
 
 
 def render_page(table: Table, *, plotly: str) -> str:
-    """Return the whole page.
+    """Return the HTML of the whole page.
 
     Args:
         table: the results to show.
@@ -74,13 +74,13 @@ def render_page(table: Table, *, plotly: str) -> str:
 </section>
 <section aria-labelledby="pairings">
 <h2 id="pairings">Pairings</h2>
-<p>The code that builds each, its plan, its parameters and all its rows.</p>
+<p>The code that builds each pairing, its plan, its parameters and all its rows.</p>
 <div id="pairing-list"></div>
 </section>
 {_render_failures(table)}
 {_render_notes(table)}
 </main>
-<footer><p>Made by <code>zoo report</code> from <bdi>{escape(table.store)}</bdi>, which holds every sample.</p>
+<footer><p>Made by <code>zoo report</code> from <bdi>{escape(table.store)}</bdi>, which contains every sample.</p>
 </footer>
 <script type="application/json" id="data">{json_for_script(payload_of(table))}</script>
 <script>{script}</script>
@@ -108,8 +108,8 @@ def _render_table_section(table: Table) -> str:
     return f"""<section aria-labelledby="table">
 <h2 id="table" tabindex="-1">Table</h2>
 {_render_warnings(table)}{f"<p>All rows: {escape(shared)}.</p>" if shared else ""}
-<noscript><p class="warning">This page's own scripts draw the table, the plots and the plans: switch on JavaScript to see
-them. The conditions, the failures and the meaning of the columns are shown without it.</p></noscript>
+<noscript><p class="warning">The scripts of this page draw the table, the plots and the plans. Turn on JavaScript to see
+them. The facts of each run, the failures and the meaning of the columns are shown without JavaScript.</p></noscript>
 <div id="controls" class="controls"></div>
 <p class="status"><span id="status" role="status"></span> <span id="more"></span></p>
 <div class="scroller" id="scroller" role="region" aria-label="Table of results" tabindex="0"></div>
@@ -126,13 +126,16 @@ def _render_warnings(table: Table) -> str:
     lines = []
     for check in off:
         measured = f", measured with {', '.join(check.names)}," if check.names else ""
-        text = f"{labels[check.block]}: the baseline against itself{measured} took {check.ratio.format()} of its time."
-        conclusion = "Its true ratio is 1, so differences this small mean nothing."
+        text = (
+            f"{labels[check.block]}: the second copy of the baseline{measured} took {check.ratio.format()} times as long as "
+            "the baseline."
+        )
+        conclusion = "The true ratio is 1, so differences of this size mean nothing."
         lines.append(f'<p class="warning"><strong>Warning:</strong> {escape(text)} {conclusion}</p>')
     warnings = f'<div class="warnings">{"".join(lines)}</div>'
     if len(off) <= MAX_OPEN:
         return warnings
-    summary = f"{len(off)} of {len(table.checks)} A/A checks are off: the small differences of their groups mean nothing."
+    summary = f"{len(off)} of {len(table.checks)} A/A checks are off: small differences in their groups mean nothing."
     return f'<details class="warning"><summary><strong>Warning:</strong> {summary}</summary>{warnings}</details>'
 
 
@@ -141,8 +144,8 @@ def _render_legend(table: Table) -> str:
     entries = {column.heading: peak_legend(table) if column.name == "memory" else column.legend for column in columns}
     if any(row.latency for row in table.rows):
         entries["bars"] = (
-            "the interval, with a tick at the median, on the scale below the heading; for ratios a line at 1, and shaded the "
-            "range in which a difference would be too small to matter"
+            "the interval, with a tick at the median, on the scale below the heading; bars of ratios also have a line at 1, "
+            "and a shaded range in which a difference would be too small to matter"
         )
     legend = definition_list((heading, legend) for heading, legend in entries.items() if legend)
     return f'<details class="legend"><summary>What the columns mean</summary>{legend}</details>'
@@ -171,7 +174,7 @@ def _render_failures(table: Table) -> str:
 def _render_notes(table: Table) -> str:
     notes = [
         intervals_note(table),
-        "The rows of a block were measured interleaved, each compared with the baseline of the same rounds.",
+        "The rows of a block were measured in interleaved rounds. Each is compared with the baseline in the same rounds.",
         *(f"{note}." for note in quality_notes(table)),
         *(f"Best rate in {dtype}: {rate}." for dtype, rate in table.rates.items()),
     ]
@@ -191,8 +194,8 @@ def _render_checks(table: Table) -> str:
     )
     off = sum(check.is_off for check in table.checks) or "none"
     return f"""<details><summary>A/A checks: the baseline against itself, {len(table.checks)} in all, {off} off</summary>
-<p>Measured like two different models, the baseline should take exactly its own time. If the interval does not contain 1,
-something disturbed the group.</p>
+<p>The baseline and its second copy are measured like two different models. The true ratio of their times is 1. If the
+interval does not contain 1, something disturbed the group.</p>
 <div class="scroller" role="region" aria-label="A/A checks" tabindex="0"><table class="plain">
 <thead><tr><th scope="col">block</th><th scope="col" class="number">ratio</th><th scope="col">check</th>
 <th scope="col">measured with</th></tr></thead>

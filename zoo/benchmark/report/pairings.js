@@ -1,4 +1,4 @@
-// One entry a pairing, filled when it is opened: the line of code, the plan, the parameters, all rows.
+// One entry for each pairing, filled when it is opened: the line of code, the plan, the parameters, all rows.
 
 const ROW_COLUMNS = "latency p90 throughput ratio memory rss build first fits quality rounds flags".split(" ");
 const PLAN_HEADINGS = ["level", "source map", "channels", "stride", "adapter", "decoder gets", "why"];
@@ -32,7 +32,7 @@ function fillPairing(details) {
     details.append(...createParameters(parameters, parts), ...(plan === null ? [] : createPlan(data.plans[plan])));
   }
   if (!variants.length && code) {
-    details.append(create("p", {}, "Neither plan nor parameters are known: it failed before it was counted."));
+    details.append(create("p", {}, "Its plan and parameters are unknown, because it failed before they were computed."));
   }
   details.append(create("h3", {}, "Rows"), createRows(rowsOf[index]));
 }
@@ -75,7 +75,7 @@ function createPlan({ routes, unused, added, notes, options, sizes }) {
   return [createScrollingTable("Plan", "plain", head, [...used, ...others]), list];
 }
 
-/** Return all rows of a pairing, with the columns in which at least one of them has a value. */
+/** Return all rows of a pairing, with the columns in which at least one row has a value. */
 function createRows(rows) {
   const others = ROW_COLUMNS.map((name) => columnNamed.get(name)).filter(Boolean);
   const visible = [...dimensions, ...others].filter(({ cell }) => rows.some((row) => cell(row) !== "-"));

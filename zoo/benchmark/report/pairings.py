@@ -1,4 +1,4 @@
-"""What the page shows of each pairing: its code, plan, parameters and licenses. Torch-free."""
+"""Describe each pairing for the page: its code, plan, parameters and licenses. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["describe_pairings"]
 
 
 def describe_pairings(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the pairings and references of some rows as plain data, in the rows' order.
+    """Return the pairings and references of some rows as JSON-serializable data, in the order of the rows.
 
-    Thousands of pairings share routes and plans, so each is stored once and referred to by its index:
+    Thousands of pairings share routes and plans, so each route and plan is stored once and referred to by its index:
 
-    - `pairings`: one entry a pairing, with `variants`, the plans and parameters that its rows have, mostly one;
+    - `pairings`: one entry for each pairing; its `variants` are the distinct plans and parameters of its rows, mostly one;
     - `pairing`: the index of each row's pairing;
     - `plans`: every distinct plan, with the indices of its routes;
     - `routes`: every distinct route: source, channels, stride, adapters, decoder input, reason.
@@ -51,7 +51,7 @@ def describe_pairings(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _index_of(facts: Any, known: dict[str, int]) -> int:
-    """Return the index of some facts among those that are known, and add them if they are new."""
+    """Return the index of some facts in `known`; add the facts if they are new."""
     return known.setdefault(json.dumps(facts), len(known))
 
 
@@ -80,7 +80,7 @@ def _describe_route(route: Mapping[str, Any]) -> list[str]:
 
 
 def _describe_unused(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return the unused maps; as in `zoo explain`, neighbors that are alike share a line."""
+    """Return a line for each unused map. As in `zoo explain`, consecutive maps that differ only in name share a line."""
     lines = []
     groups = groupby(entries, key=lambda entry: (entry["source"]["channels"], entry["source"]["stride"], entry["reason"]))
     for (channels, stride, reason), group in groups:

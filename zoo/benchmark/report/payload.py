@@ -1,4 +1,4 @@
-"""The data of the page's scripts: columns, rows, pairings and plots as compact JSON. Torch-free."""
+"""Collect the data for the page's scripts: columns, rows, pairings and plots as compact JSON. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ from zoo.common.statistics import TIE, Estimate
 __all__ = ["block_labels", "json_for_script", "payload_of", "shared_facts"]
 
 DIMENSIONS = ("run", "mode", "batch", "size", "device", "dtype", "format", "runtime")
-"""Columns that say how a row was measured: shown, and used as filters, if they have more than one value."""
+"""Columns that describe how a row was measured. A column with more than one value is shown and offered as a filter."""
 
 ESTIMATES = ("latency", "busy", "ratio", "busy_ratio")
-"""Columns whose values have an interval; the row's field has the same name."""
+"""Columns whose values have an interval. The attribute of `Row` has the same name as the column."""
 
 PLOTS = (
     {"name": "memory", "title": "latency and peak memory", "label": "peak memory, MiB", "scale": 2**-20},
     {"name": "parameters", "title": "latency and parameters", "label": "parameters, millions", "scale": 1e-6},
     {"name": "quality", "title": "latency and quality", "label": "mean intersection over union", "scale": 1},
 )
-"""The columns to plot against the latency, each with the label of its axis and the factor from the row's unit to the axis's."""
+"""The columns to plot against the latency, each with the label of its axis and the factor that converts to the axis's unit."""
 
 
 def payload_of(table: Table) -> dict[str, Any]:
-    """Return plain data for the scripts, by column: names of facts repeated 5,000 times would be most of a file."""
+    """Return JSON-serializable data for the scripts.
+
+    The data are stored by column: in 5,000 rows, the repeated names of the facts would be most of the file.
+    """
     rows = table.rows
     labels = block_labels(table)
     blocks = {block: index for index, block in enumerate(labels)}
@@ -54,9 +57,9 @@ def payload_of(table: Table) -> dict[str, Any]:
 
 
 def json_for_script(data: Any) -> str:
-    """Return JSON that cannot end its `<script>`, whatever the names of models contain.
+    """Return JSON that can stand in a `<script>` element and cannot end it, even if names of models contain HTML.
 
-    Non-ASCII characters, among them U+2028 and U+2029, and HTML's three special characters are escaped.
+    All non-ASCII characters, such as U+2028 and U+2029, and the characters `<`, `>` and `&` are escaped.
     """
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
@@ -65,7 +68,7 @@ def json_for_script(data: Any) -> str:
 
 
 def shared_facts(table: Table) -> list[tuple[Column, str]]:
-    """Return the dimensions that are the same in every row, each with its cell; the page states them once."""
+    """Return the dimensions with the same value in every row, each with its text. The page shows them once, above the table."""
     facts = []
     for column in chosen_columns(table.rows):
         cells = {column.cell(row) for row in table.rows}
@@ -75,14 +78,17 @@ def shared_facts(table: Table) -> list[tuple[Column, str]]:
 
 
 def block_labels(table: Table) -> dict[tuple[Any, ...], str]:
-    """Return the words in which the blocks differ, in the order of their first row; all words if there is one block."""
+    """Return a label for each block, in the order of the rows.
+
+    A label contains only the values in which the blocks differ; the label of a single block contains all except the run.
+    """
     words = {row.block: (f"run {row.run}", *block_words(row.block[1:])) for row in table.rows}
     varying = [place for place in range(5) if len({each[place] for each in words.values()}) > 1] or range(1, 5)
     return {block: ", ".join(each[place] for place in varying) for block, each in words.items()}
 
 
 def _encode_column(column: Column, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return a column's distinct pairs of cell and value, each row's index among them, and its intervals."""
+    """Return the distinct (cell, value) pairs of a column, the index of each row's pair, and the intervals if there are any."""
     pairs = [(column.cell(row), _simplify(column.value(row))) for row in rows]
     indices = {pair: index for index, pair in enumerate(dict.fromkeys(pairs))}
     facts: dict[str, Any] = {"name": column.name, "heading": column.heading, "isNumber": column.is_number}
@@ -96,14 +102,14 @@ def _encode_column(column: Column, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _simplify(value: Any) -> Any:
-    """Return a value for sorting: seven digits are enough, and an empty or infinite one is None."""
+    """Return a value for sorting: a number rounded to seven digits; None for an empty text, an infinity or NaN."""
     if isinstance(value, float):
         return float(f"{value:.7g}") if isfinite(value) else None
     return None if value == "" else value
 
 
 def _find_distrusted(table: Table) -> list[int]:
-    """Return the rows that were measured beside a baseline that did not agree with itself."""
+    """Return the indices of the rows that were measured in a group whose A/A check is off."""
     off = [check for check in table.checks if check.is_off]
     return [
         index
@@ -113,7 +119,7 @@ def _find_distrusted(table: Table) -> list[int]:
 
 
 def _find_fronts(rows: Sequence[Row], column: Column, blocks: Mapping[tuple[Any, ...], int]) -> dict[int, list[int]]:
-    """Return, by block, the rows on the Pareto front of the latency and a column, the fastest first."""
+    """Return the indices of the rows on the Pareto front of the latency and a column, by block, the fastest row first."""
     points: dict[int, dict[int, tuple[float, float]]] = {}
     for index, row in enumerate(rows):
         value = column.value(row)

@@ -5,13 +5,13 @@ const LIMIT = 1000; // points
 const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "x", "star", "pentagon"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
-const LABELED = 12; // up to so many points have their names beside them; the names of more would cover one another,
-const CROWD = 60; // and among more points than this they could not be read
+const LABELED = 12; // the most points with names beside them: more names would cover one another
+const CROWD = 60; // no names are shown among more points than this, where they could not be read
 const latency = columnNamed.get("latency");
 const figure = document.getElementById("plot");
 const chosen = { plot: 0, block: data.blocks.length > COLORS.length ? 0 : null }; // null: all blocks
 
-/** Return the points of some blocks: all of them, or the fronts and those nearest to their block's fastest. */
+/** Return the points of some blocks: all or, if there are too many, the fronts and those nearest to their block's fastest. */
 function selectPoints(plot, blocks) {
   const { value } = columnNamed.get(plot.name);
   const points = everyRow.filter((row) => blocks.has(data.block[row]) && latency.value(row) !== null && value(row) !== null);
@@ -24,7 +24,7 @@ function selectPoints(plot, blocks) {
   return { points: nearest, left: points.length - nearest.length };
 }
 
-/** Escape a text, since Plotly reads a small HTML of its own. */
+/** Escape a text, since Plotly interprets some HTML tags in it. */
 function escapeText(text) {
   return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\s+/g, " ");
 }
@@ -51,7 +51,7 @@ function formatHover(row, plot, isOnFront) {
   ].join("<br>");
 }
 
-/** Return two traces a block: the points that others beat, and the front. */
+/** Return two traces for each block: the points that are not on its Pareto front, and the front. */
 function createTraces(plot, points, x, y) {
   const blocks = [...new Set(points.map((row) => data.block[row]))].sort((a, b) => a - b);
   const fronts = blocks.flatMap((block) => plot.fronts[block] ?? []);
@@ -75,7 +75,7 @@ function createTraces(plot, points, x, y) {
       hoverinfo: "text",
       hovertext: rows.map((row) => formatHover(row, plot, isOnFront.has(row))),
       text: rows.map((row) => escapeText(shortName(row))),
-      textposition: rows.map((row) => (x(row) > middle ? "top left" : "top right")), // towards the middle, inside the plot
+      textposition: rows.map((row) => (x(row) > middle ? "top left" : "top right")), // toward the middle, inside the plot
       textfont: { size: 12 },
       cliponaxis: false,
       marker: { color, size, opacity, symbol, line: { width: 1, color: "#333" } },
@@ -133,12 +133,12 @@ function drawPlot() {
     : `${formatCount(points.length, "row")}, all that have both values`;
   document.getElementById("plot-caption").textContent =
     `The plot shows ${content}. Better is ${plot.name === "quality" ? "left and up" : "left and down"}. ` +
-    "The step line is each block's Pareto front: no other row of the block beats its points, drawn larger, in both values. " +
-    "Point at one for its name; a click opens its pairing.";
+    "The step line is each block's Pareto front, whose points are larger: no other row of the block is better in both " +
+    "values. Point at a row to see its name; click it to open its pairing.";
   return Plotly.react(figure, createTraces(plot, points, x, y), layout, config);
 }
 
-/** Draw the plot; run plotly.js before the first time, which takes a second or more. */
+/** Draw the plot. The first time, run plotly.js before, which takes a second or more. */
 function showPlot() {
   const isFirst = !window.Plotly;
   if (isFirst) document.body.append(create("script", {}, document.getElementById("plotly").textContent));
@@ -153,7 +153,7 @@ function choose(facts) {
   showPlot();
 }
 
-/** Draw the plot when it comes near, or for printing: paper has a width of its own, for which there is no resize event. */
+/** Draw the plot when the reader scrolls near it or prints the page. Paper has its own width, without a resize event. */
 function watchPage() {
   window.addEventListener("beforeprint", () => {
     if (!window.Plotly) showPlot();

@@ -5,7 +5,7 @@ const TALL = 40; // more rows than this scroll below their headings, fewer scrol
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 const shown = new Set(columns.filter((column) => column.isShown).map((column) => column.name));
 const distrusted = new Set(data.distrusted);
-const filters = new Map(); // functions that tell whether a row passes, by the label of their control
+const filters = new Map(); // functions that return whether a row passes, by the label of their control
 const state = { sort: null, direction: 1, limit: FEW };
 let searchTexts = null;
 let matching = everyRow;
@@ -36,7 +36,7 @@ function searchTextOf(row) {
   return [name, code, ...cells, data.failures[row] ?? "", errorOf(row)].join("\n").toLowerCase();
 }
 
-/** Return a failed row's error, which the page has as text already. */
+/** Return a failed row's error, which the page contains as text already. */
 function errorOf(row) {
   return document.getElementById(`failure-${row}`)?.querySelector("pre").textContent.trim() ?? "";
 }
@@ -67,7 +67,7 @@ function measureColumns() {
     const most = Math.max(least, isPairing || column.lows ? 40 : 28);
     return lengths.reduce((width, length) => Math.min(Math.max(width, length), most), least);
   });
-  // On a phone the names, which stay in sight, leave room for another column.
+  // On a phone the names, which stay in sight, leave room for one more column.
   const spaces = widths.map((width, index) => {
     const space = `${width}ch + 1.5rem`;
     return visible[index].name === "pairing" ? `min(${space}, 40vw)` : space;
@@ -136,7 +136,7 @@ function createPairingCell(row) {
   return cell;
 }
 
-/** Return the first line of a row's error; if there is more, it opens. */
+/** Return the first line of a row's error. If there are more lines, a click on it shows them. */
 function createError(row) {
   const error = errorOf(row);
   const [first, ...others] = error.split("\n");
