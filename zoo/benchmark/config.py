@@ -157,7 +157,7 @@ class BenchConfig(Strict):
         memory_format: "contiguous", or "channels_last" for model and input.
         runtime: "eager" or "compile" (`torch.compile`); for inference also "cudagraphs", "onnxruntime" and "openvino". The
             prefix "deploy" applies the passes of `zoo.deploy` first: "deploy" (then eager), "deploy-compile",
-            "deploy-onnxruntime" and so on. These are also for inference only.
+            "deploy-onnxruntime" and so on. Runtimes with this prefix are for inference only.
         input: "image" (a photograph, cropped and resized) or "random".
         device: "auto" (an accelerator if there is one, otherwise the CPU) or the name of a torch device such as "cpu".
         rounds: how many interleaved rounds measure each trial: a fixed number, or {min, max, target} as in `RoundsEntry`.
@@ -246,8 +246,7 @@ def with_quality(config: BenchConfig, changes: Mapping[str, Any]) -> BenchConfig
     known = config.quality.model_dump(exclude_defaults=True) if config.quality else {}
     if not known and "data" not in changes:
         raise ConfigError(
-            f"{config.name} does not measure quality, so there are no data to train on. Name them with --quality TASK or "
-            "--quality FOLDER."
+            f"{config.name} has no data to train on. Pass --quality TASK, or --quality FOLDER for your own images and masks."
         )
     quality = checked(QualityEntry, {**known, **changes}, "The values of --quality, --budget and --seeds are not valid")
     return config.model_copy(update={"quality": quality})

@@ -141,7 +141,9 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
     lacking = {block: reason for block, reason in reasons.items() if reason}
     if by == "ratio" and lacking:
         lines = "\n".join(f"  {format_block(block)}: {reason}" for block, reason in lacking.items())
-        raise OptionError(f"--by ratio requires a baseline that both runs measured. Otherwise use --by latency.\n{lines}")
+        raise OptionError(
+            f"--by ratio requires blocks whose baseline both runs measured. For these blocks, use --by latency:\n{lines}"
+        )
     compared, uncompared = [], []
     for name in dict.fromkeys((*new.trials, *old.trials)):
         trial = new.trials.get(name) or old.trials[name]

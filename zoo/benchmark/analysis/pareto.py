@@ -49,8 +49,8 @@ def pareto_front(points: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
     """
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda each: points[each]):
-        # A point that beats this point comes earlier in the order. If it is not on the front itself, a point of the front beats
-        # it, and so beats this point too. So comparing with the front is enough.
+        # A point that beats this point comes earlier in the order. If it is not on the front, then a point on the front beats
+        # it, and thus also this point. Therefore it is enough to compare with the front.
         if not any(_beats(points[kept], points[index]) for kept in reversed(front)):
             front.append(index)
     return tuple(front)

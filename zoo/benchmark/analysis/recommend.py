@@ -117,7 +117,7 @@ class Recommendation:
 
     @property
     def fits(self) -> bool:
-        """Whether a pairing meets every limit in any block, or a reference in a block where no pairing was measured."""
+        """Whether a block has a pairing that meets every limit, or has no measured pairing but a reference that does."""
         return any(choice.fitting or (choice.picks and not choice.measured) for choice in self.choices)
 
     @property

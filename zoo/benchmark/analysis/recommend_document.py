@@ -90,7 +90,7 @@ def _heading(recommendation: Recommendation, choice: Choice) -> str:
     if not choice.measured and not choice.picks:
         return f"{where}: no pairing was measured"
     if not choice.fitting:
-        reference = ", only a reference" if choice.picks else ""
+        reference = ", but a reference does" if choice.picks else ""
         return f"{where}: none of {choice.measured} pairings fits{reference}"
     verb = "fits" if choice.fitting == 1 else "fit"
     fitting = f"{choice.fitting} of {choice.measured} pairings {verb}" if choice.exclusions else f"{choice.measured} pairings"
@@ -100,7 +100,7 @@ def _heading(recommendation: Recommendation, choice: Choice) -> str:
 def _title(recommendation: Recommendation) -> str:
     runs = ", ".join(f"run {run.id} {run.name} ({run.started[:10]})" for run in recommendation.table.runs)
     limits = f" with {' '.join(map(str, recommendation.limits))}" if recommendation.limits else ""
-    return f"{'What to choose' if recommendation.fits else 'No pairing fits'}{limits}, by {runs}"
+    return f"{'What to choose' if recommendation.fits else 'No pairing fits'}{limits}, according to {runs}"
 
 
 def _notes(recommendation: Recommendation) -> Iterator[str]:

@@ -51,7 +51,7 @@ def render_run(run: StoredRun) -> str:
 
 
 def _describe_machine(run: StoredRun) -> dict[str, str]:
-    """Return the machine and the time of a run, by label; values without a text are not shown."""
+    """Return the machine and the time of a run, by label; the page leaves out empty values."""
     facts, versions = run.environment, run.environment["versions"]
     packages = ("torch", "timm", "segmentation-zoo")
     return {
@@ -92,7 +92,7 @@ def _describe_config(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _format_period(run: StoredRun) -> str:
-    """Return when a run started and finished as text, in UTC."""
+    """Return the start and the end of a run in UTC, as text."""
     started = datetime.fromisoformat(run.started)
     if run.finished is None:
         return f"{started:%Y-%m-%d %H:%M} UTC, not finished"

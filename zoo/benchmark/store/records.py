@@ -70,7 +70,7 @@ class StoredRun:
         environment: the environment of the machine that started the run.
         started: the time in UTC, in ISO 8601.
         finished: the time in UTC, in ISO 8601; None if the run is unfinished.
-        is_resumed: whether an interrupted run was just taken up again.
+        is_resumed: whether the run was interrupted and `Store.start_run` returned it to be continued.
     """
 
     id: int

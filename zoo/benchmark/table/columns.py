@@ -43,7 +43,8 @@ def chosen_columns(rows: Sequence[Row], names: str | None = None) -> list[Column
     """Return the columns to show.
 
     Args:
-        rows: the rows of the table. Columns that tell nothing about them are left out, unless `names` lists them.
+        rows: the rows of the table. Columns that are empty or have only the usual value in all rows are left out, unless
+            `names` lists them.
         names: the names of the columns, separated by commas; "all" for all columns; None for the default columns.
 
     Raises:
