@@ -384,7 +384,7 @@ def test_a_pairing_that_ends_its_process_with_success_or_never_ends_is_a_cell(mi
         "mini:sum": None,
     }
     assert "ended with status 0" in cells["mini:leaves"].error
-    assert "had not ended after 2 s. A higher limit (--limit)" in cells["mini:endless"].error
+    assert "did not end within 2 s. Set a higher limit (--limit)" in cells["mini:endless"].error
 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), True, "1"])

@@ -21,9 +21,9 @@ from zoo.registry.registry import Entry, default_registry
 __all__ = ["Cell", "CompatibilityMatrix", "default_cache", "matrix"]
 
 LIBRARIES = (OWN_DISTRIBUTION, "torch", "torchvision", "timm", "segmentation-models-pytorch")
-"""The distributions whose version may change an outcome, beside those of the two plugins."""
+"""The distributions whose versions may change an outcome, in addition to those of the two plugins."""
 KEY_VERSION = 1
-"""Raised when the facts of a cell, or how they are computed, change."""
+"""The version of the cache's entries. Increase it when the fields of `Cell`, or the way they are computed, change."""
 
 
 def matrix(
@@ -35,24 +35,26 @@ def matrix(
     fresh: bool = False,
     cache: str | PathLike[str] | None = None,
 ) -> CompatibilityMatrix:
-    """Build and run, on the meta device, every encoder with every decoder; results of earlier runs are reused.
+    """Build and run every encoder with every decoder on the meta device. Results of earlier runs are reused.
 
     Args:
-        encoders: a glob over names or full ids (`"timm:convnext*"`), or a part of one; None for all.
-        decoders: likewise.
-        jobs: how many processes build at a time. A pairing that ends its process is a cell with its error; only encoders and
-            decoders that are registered at run time are built in this process.
-        limit: seconds for one pairing, after which its process is ended.
-        fresh: build all again, for example after a change to a plugin under development whose version did not change.
-        cache: the SQLite file that keeps the outcomes; None for one in the user's cache folder. Where it cannot be used,
-            all is built. Pairings with an encoder or decoder that is registered at run time are never kept.
+        encoders: a glob over names or full ids (`"timm:convnext*"`), or a part of a name or id; None for all encoders.
+        decoders: a pattern for the decoders, as for `encoders`.
+        jobs: the number of processes that build models at the same time. If a pairing ends its process, its cell contains the
+            error. Pairings with an encoder or decoder that is registered at run time are built in this process.
+        limit: the most seconds that one pairing may take before its process is killed.
+        fresh: whether to build all pairings again, for example after a change to a plugin under development whose version
+            did not change.
+        cache: the SQLite file that stores the outcomes; None for a file in the user's cache folder. If the file cannot be
+            used, all pairings are built. Pairings with an encoder or decoder that is registered at run time are never stored.
 
     Returns:
-        The matrix; `print` shows it, `cells` holds its facts. A pairing that fails is a cell with its error.
+        The matrix. `print` shows it, and `cells` contains the result of each pairing. The cell of a pairing that fails
+        contains the error.
 
     Raises:
         UnknownIdError: a pattern matches nothing.
-        OptionError: `jobs` is below 1, or `limit` not above 0.
+        OptionError: `jobs` is not a whole number of at least 1, or `limit` is not a finite number above 0.
 
     Example:
         >>> print(zoo.matrix("timm:convnext*", "unet-*", jobs=8))
@@ -76,7 +78,7 @@ def matrix(
             watcher.say(f"({len(broken)} plugin(s) could not be loaded; `zoo plugins` says why.)")
         cells = {} if fresh else {ids: cell for ids, key in keys.items() if key and (cell := kept.cell(key))}
         if cells:
-            watcher.say(f"{len(cells)} of {len(keys)} cells are known from {path}; `fresh` builds them again.")
+            watcher.say(f"{len(cells)} of {len(keys)} cells were read from {path}. Use `fresh` to build them again.")
         missing = [ids for ids in keys if ids not in cells]
         apart = [ids for ids in missing if not _is_local(ids)]
         here = [ids for ids in missing if _is_local(ids)]
@@ -93,7 +95,7 @@ def matrix(
 
 
 def default_cache() -> Path:
-    """Return the default file that keeps the cells."""
+    """Return the path of the default cache: a file in the user's cache folder."""
     from platformdirs import user_cache_path
 
     return user_cache_path(OWN_DISTRIBUTION) / "compatibility.sqlite"
@@ -111,7 +113,7 @@ def _version(distribution: str) -> str:
 
 
 def _key(encoder: Entry[Any], decoder: Entry[Any], versions: Mapping[str, str]) -> str | None:
-    """Return all that an outcome depends on, as JSON; None where that is unknown."""
+    """Return everything that an outcome depends on, as JSON; None for entries registered at run time, which have no version."""
     sides = [(side.full_id, side.distribution, side.version) for side in (encoder, decoder)]
     return None if _is_local((encoder.id, decoder.id)) else json.dumps([KEY_VERSION, *sides, dict(versions)])
 

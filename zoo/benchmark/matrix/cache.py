@@ -1,4 +1,4 @@
-"""Keep the cells of earlier runs in one SQLite file; without it, all cells are built again."""
+"""Cache the cells of earlier runs in an SQLite file. If the file cannot be used, all cells are built again."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from zoo.benchmark.matrix.cells import Cell
 
 __all__ = ["CellCache"]
 
-APPLICATION_ID = 0x7A6F6D  # "zom": tells this cache from any other SQLite file
+APPLICATION_ID = 0x7A6F6D  # "zom": distinguishes this cache from other SQLite files
 
 
 class CellCache:
-    """Cells by a key of all that they depend on; each is written as it comes.
+    """Stores each cell under a key that contains everything the cell depends on. Each cell is written immediately.
 
     Args:
-        path: the file; made if need be.
-        say: called once with the reason if the file cannot be used.
+        path: the SQLite file, which is created if it does not exist.
+        say: called once, with the reason, if the file cannot be used.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
@@ -33,7 +33,7 @@ class CellCache:
             self._prepare(self._db)
 
     def cell(self, key: str) -> Cell | None:
-        """Return the cell of this key; None if the cache has none."""
+        """Return the cell that is stored under a key; None if there is none."""
         row = None
         with self._ignore_errors():
             if self._db is not None:
@@ -44,7 +44,7 @@ class CellCache:
             return None
 
     def keep(self, key: str, cell: Cell) -> None:
-        """Write a cell over an earlier one."""
+        """Store a cell under a key. An earlier cell of the key is replaced."""
         with self._ignore_errors():
             if self._db is not None:
                 facts = json.dumps(cell.as_dict())
@@ -59,10 +59,10 @@ class CellCache:
     def _prepare(self, db: sqlite3.Connection) -> None:
         if db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
             return
-        db.execute("BEGIN IMMEDIATE")  # another process may be making the table
+        db.execute("BEGIN IMMEDIATE")  # another process may be creating the table
         if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise sqlite3.DatabaseError("it is a database of another program")
+                raise sqlite3.DatabaseError("the file is a database of another program")
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute("CREATE TABLE cell (key TEXT PRIMARY KEY, facts TEXT NOT NULL)")
         db.execute("COMMIT")
@@ -73,4 +73,4 @@ class CellCache:
             yield
         except (sqlite3.Error, OSError) as cause:
             self.close()
-            self._say(f"The cache {self.path} cannot be used; the run continues without it: {cause}.")
+            self._say(f"The cache {self.path} cannot be used, so the run continues without it: {cause}.")

@@ -12,23 +12,23 @@ from zoo.pairing.plan import Adapter
 __all__ = ["CLASSES", "Cell", "Outcome"]
 
 CLASSES = 3
-"""The classes of the models that are built: more than one, to see that a decoder's own head has as many."""
+"""The number of classes of the models: more than one, to check that a decoder's own head has as many channels as classes."""
 KIND_WORDS = {"synthesize": "pyramid"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """Whether one encoder and one decoder make a model that runs, and of what.
+    """The result of building and running a model of one encoder and one decoder.
 
     Attributes:
         encoder: the encoder's id.
         decoder: the decoder's id.
         maps: the names of the encoder's maps in use, fine to coarse.
-        adapters: what the plan inserts, level by level.
-        adapter_parameters: how many parameters all adapters add, counted in the model.
-        parameters: how many the whole model has, for `CLASSES` classes.
-        image_size: (H, W) of the image it was run on.
-        error: why there is no such model: the exception's class and message; None where there is.
+        adapters: the adapters that the plan inserts, level by level.
+        adapter_parameters: the number of parameters of all adapters, counted in the built model.
+        parameters: the number of parameters of the whole model, for `CLASSES` classes.
+        image_size: (H, W) of the image that the model was run on.
+        error: the class and message of the exception if the model could not be built or run; None otherwise.
     """
 
     encoder: str
@@ -47,12 +47,12 @@ class Cell:
 
     @property
     def error_class(self) -> str | None:
-        """The name of the exception's class."""
+        """The name of the exception's class; None if there is no error."""
         return None if self.error is None else self.error.partition(":")[0]
 
     @property
     def reason(self) -> str | None:
-        """The error in one line: the first of its message, and the problems that a negotiation lists below."""
+        """The first line of the error, followed by the problems that a negotiation error lists; None if there is no error."""
         if self.error is None:
             return None
         first, *others = map(str.strip, self.error.splitlines())
@@ -60,7 +60,7 @@ class Cell:
 
     @property
     def inserted(self) -> str:
-        """The kinds of adapters and how many of each, such as "project x2, pyramid x4"."""
+        """The number of adapters of each kind, such as "project x2, pyramid x4"."""
         counts = Counter(KIND_WORDS.get(adapter.kind, adapter.kind) for adapter in self.adapters)
         return ", ".join(f"{kind} x{count}" for kind, count in counts.items())
 
@@ -70,7 +70,7 @@ class Cell:
         return f"ok +{_format_count(self.adapter_parameters or 0)} ({self.inserted})" if self.adapters else "ok"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data, as JSON holds it."""
+        """Return the cell as plain data, which `json` can write."""
         return asdict(self)
 
     @classmethod
@@ -78,7 +78,8 @@ class Cell:
         """Return the cell from the plain data that `as_dict` returned.
 
         Raises:
-            TypeError: or KeyError: these are not the facts of a cell.
+            KeyError: a field is missing.
+            TypeError: a field is missing, unknown or of the wrong type.
         """
         size = facts["image_size"]
         converted = {
@@ -91,13 +92,13 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A cell, and whether the same ids in the same versions will give the same one again."""
+    """A cell, and whether the same ids and versions will always result in the same cell."""
 
     cell: Cell
     is_lasting: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the outcome as plain data, which `json` can write."""
         return {"cell": self.cell.as_dict(), "is_lasting": self.is_lasting}
 
     @classmethod
@@ -107,7 +108,7 @@ class Outcome:
 
 
 def _format_count(count: int) -> str:
-    """Return a count in short: 950, 12.3k, 5.6M."""
+    """Return a count in short form, such as 950, 12.3k or 5.6M."""
     for scale, unit in ((1, ""), (1e3, "k"), (1e6, "M")):
         if count < 999.5 * scale:
             return f"{count / scale:.3g}{unit}"

@@ -1,4 +1,4 @@
-"""Build and run one pairing on the meta device, or with real tensors where it needs numbers."""
+"""Build and run one pairing on the meta device, or on the CPU if it computes with tensor values."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from zoo.pairing.pairing import Pairing
 __all__ = ["check", "check_all"]
 
 PASSING_ERRORS = (ImportError, OSError, MemoryError)
-"""Errors of a plugin that may be due to the machine, and gone tomorrow."""
+"""Errors of a plugin whose cause may be the machine, so that a later run may succeed."""
 
 
 def check(encoder: str, decoder: str) -> Outcome:
-    """Build the pairing and run it in eval mode on one small image; an exception becomes the cell's error."""
+    """Build a pairing and run it in eval mode on one small image. An exception becomes the error of the cell."""
     try:
         with warnings.catch_warnings(), no_exits("A call of the model"):
             warnings.simplefilter("ignore")  # users see these warnings when they build the model
@@ -35,7 +35,7 @@ def check(encoder: str, decoder: str) -> Outcome:
 
 
 def check_all(pairings: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any] | None]:
-    """Yield None as each check begins, and its outcome as plain data; this runs in a child process."""
+    """For each pairing, yield None when its check begins, and then the outcome as plain data. Runs in a child process."""
     torch.set_num_threads(1)
     for encoder, decoder in pairings:
         yield None
@@ -48,7 +48,7 @@ def _build_and_run(encoder: str, decoder: str) -> Cell:
     except (NotImplementedError, RuntimeError) as cause:
         if "meta tensor" not in str(cause):
             raise
-        return _run(encoder, decoder, "cpu")  # a model that needs numbers, as timm's gemma4
+        return _run(encoder, decoder, "cpu")  # for a model that computes with tensor values, such as timm's gemma4
 
 
 def _run(encoder: str, decoder: str, device: str) -> Cell:
@@ -74,7 +74,10 @@ def _run(encoder: str, decoder: str, device: str) -> Cell:
 
 
 def _is_lasting(cause: BaseException) -> bool:
-    """Return whether the error follows from the ids and versions: one of zoo's own does, except for an unknown id."""
+    """Return whether the same ids and versions will always give this error.
+
+    True for a `ZooError`, unless an id is unknown or the cause may be the machine (`PASSING_ERRORS`).
+    """
     return (
         isinstance(cause, ZooError) and not isinstance(cause, LookupError) and not isinstance(cause.__cause__, PASSING_ERRORS)
     )

@@ -14,11 +14,11 @@ __all__ = ["CompatibilityMatrix"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompatibilityMatrix:
-    """One cell a pairing, encoder by encoder; `str()` is the matrix as text.
+    """The cells of all pairings, encoder by encoder. `str()` returns the matrix as text.
 
     Attributes:
-        cells: all of them.
-        versions: the libraries' versions by distribution; "-" for what is not installed.
+        cells: one cell for each pairing.
+        versions: the version of each library, by distribution; "-" if it is not installed.
     """
 
     cells: tuple[Cell, ...]
@@ -26,17 +26,17 @@ class CompatibilityMatrix:
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """The ids of the rows."""
+        """The encoders' ids, in the order of the rows."""
         return encoders_of(self.cells)
 
     @property
     def decoders(self) -> tuple[str, ...]:
-        """The ids of the columns."""
+        """The decoders' ids, in the order of the columns."""
         return decoders_of(self.cells)
 
     @property
     def document(self) -> Document:
-        """The matrix as a document, which `zoo matrix` shows."""
+        """The matrix as the document that `zoo matrix` prints."""
         return document(self.cells, self.versions)
 
     def __str__(self) -> str:

@@ -12,17 +12,17 @@ __all__ = ["decoders_of", "document", "encoders_of"]
 
 
 def encoders_of(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Return the ids of the rows."""
+    """Return the encoders' ids, in the order of the rows."""
     return tuple(dict.fromkeys(cell.encoder for cell in cells))
 
 
 def decoders_of(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Return the ids of the columns."""
+    """Return the decoders' ids, in the order of the columns."""
     return tuple(dict.fromkeys(cell.decoder for cell in cells))
 
 
 def document(cells: Sequence[Cell], versions: Mapping[str, str]) -> Document:
-    """Return the matrix: encoders as rows, decoders as columns, reasons below."""
+    """Return the matrix as a document: encoders as rows, decoders as columns, and the reasons of failures below."""
     decoders = decoders_of(cells)
     by_ids = {(cell.encoder, cell.decoder): cell for cell in cells}
     rows = ((encoder, [by_ids[encoder, decoder] for decoder in decoders]) for encoder in encoders_of(cells))
@@ -76,9 +76,9 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
     working = sum(cell.is_ok for cell in cells)
     notes = [f"FAILED {cell.encoder} x {cell.decoder}: {cell.reason}" for cell in cells if not cell.is_ok]
     notes.append(
-        f"{working} of {len(cells)} pairings work: built for {CLASSES} classes and run on one image, on the meta "
-        "device (with numbers where a model needs them)."
+        f"{working} of {len(cells)} pairings work. Each was built for {CLASSES} classes and run on one image, on the meta "
+        "device, or on the CPU if the model computes with tensor values."
     )
     if any(cell.adapters for cell in cells):
-        notes.append("+ = the parameters of the adapters that the plan inserts; `zoo explain ENCODER DECODER` says why.")
+        notes.append("+ = the number of parameters of the inserted adapters. `zoo explain ENCODER DECODER` explains them.")
     return notes

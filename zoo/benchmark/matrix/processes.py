@@ -15,11 +15,11 @@ Pairing = tuple[str, str]
 """The ids of an encoder and a decoder."""
 
 CHECKS_PER_FORK = 200
-"""The number of checks before a fresh fork, which bounds the memory that libraries never release."""
+"""The number of checks in one forked process. A limit is needed because some libraries never release their memory."""
 
 
 def check_here(pairings: Sequence[Pairing]) -> Iterator[Outcome]:
-    """Yield the outcome of each pairing, in order: for pairings that no other process can make."""
+    """Check pairings in this process, because no other process can build them, and yield their outcomes in order."""
     for pairing in pairings:
         from zoo.benchmark.matrix.check import check  # imports torch, which is not needed without pairings
 
@@ -27,13 +27,13 @@ def check_here(pairings: Sequence[Pairing]) -> Iterator[Outcome]:
 
 
 def check_in_processes(pairings: Sequence[Pairing], jobs: int, limit: float, preload: Sequence[str] = ()) -> Generator[Outcome]:
-    """Yield the outcome of each pairing, in the order in which they are done.
+    """Check pairings in child processes, and yield the outcome of each pairing as soon as its check has ended.
 
     Args:
-        pairings: to check.
-        jobs: how many processes check at a time.
-        limit: seconds for one check.
-        preload: modules that the checks import.
+        pairings: the pairings to check.
+        jobs: the number of processes that check at the same time.
+        limit: the most seconds that one check may take.
+        preload: the modules that each process imports before the checks.
     """
     size = min(CHECKS_PER_FORK, -(-len(pairings) // (4 * jobs)))
     shares: queue.SimpleQueue[Sequence[Pairing]] = queue.SimpleQueue()
@@ -58,7 +58,7 @@ def check_in_processes(pairings: Sequence[Pairing], jobs: int, limit: float, pre
 
 
 class _Checker:
-    """Checks shares of pairings in one child process, and in another where that one ends."""
+    """Checks shares of the pairings in a child process. If the process ends, a new one is started."""
 
     def __init__(self, limit: float, preload: Sequence[str]) -> None:
         self._limit = limit
@@ -67,7 +67,7 @@ class _Checker:
         self._closed = threading.Event()
 
     def work(self, shares: queue.SimpleQueue[Sequence[Pairing]], outcomes: queue.SimpleQueue[Outcome | BaseException]) -> None:
-        """Check one share after the other until none is left."""
+        """Check one share of the pairings after the other until none is left."""
         try:
             while not self._closed.is_set():
                 for outcome in self._check(shares.get_nowait()):
@@ -90,13 +90,13 @@ class _Checker:
                 if self._child:
                     self._child.close()
                 self._child = ChildProcess(self._preload)
-                if self._closed.is_set():  # while the child process started
+                if self._closed.is_set():  # closed while the child process was starting
                     self._child.close()
                     return
             watch = _Watch(self._limit)
             task = Task(function="zoo.benchmark.matrix.check:check_all", arguments={"pairings": left})
             for facts in self._child.run(task, watch):
-                if facts is not None:  # None says that a check has begun
+                if facts is not None:  # None reports that a check has begun
                     yield Outcome.from_dict(facts)
                     del left[0]
             if left and not self._closed.is_set():
@@ -112,7 +112,7 @@ class _Watch:
 
     @property
     def limit(self) -> float:
-        """Seconds for the present step."""
+        """The most seconds that the current step may take."""
         return self._timer.limit
 
     def heard(self) -> None:
@@ -124,10 +124,10 @@ class _Watch:
 
 
 def _death(pairing: Pairing, watch: _Watch, child: ChildProcess) -> Outcome:
-    """Return the outcome of a pairing whose check ended its process."""
+    """Return the outcome of a pairing whose process crashed, or was killed because the check took too long."""
     encoder, decoder = pairing
     if watch.is_hung:
-        error = f"HangError: its check had not ended after {watch.limit:g} s. A higher limit (--limit) gives it more time."
+        error = f"HangError: the check did not end within {watch.limit:g} s. Set a higher limit (--limit) to allow more time."
     else:
-        error = f"CrashError: the process that checked it {describe_end(child.status)}.{child.last_words()}"
+        error = f"CrashError: the process of the check {describe_end(child.status)}.{child.last_words()}"
     return Outcome(cell=Cell(encoder=encoder, decoder=decoder, error=error), is_lasting=False)
