@@ -91,9 +91,9 @@ def test_this_machine_can_be_read_and_its_conditions_lie_within_their_ranges():
     ("facts", "told"),
     [
         ({"others": 0.31}, "other processes took 31 % of the processor"),
-        ({"steal": 0.05}, "the hypervisor gave 5 % of the processor to others"),
+        ({"steal": 0.05}, "the hypervisor gave 5 % of the processor to other virtual machines"),
         ({"pressure": 0.4}, "some task waited for the processor 40 % of the time"),
-        ({"throttled": 2.0}, "the processor was slowed for heat 6 times"),
+        ({"throttled": 2.0}, "the processor was slowed down by heat 6 times"),
     ],
 )
 def test_noise_is_told_in_a_sentence(facts, told):
@@ -101,7 +101,7 @@ def test_noise_is_told_in_a_sentence(facts, told):
 
 
 def test_a_single_throttling_is_noise():
-    assert describe_noise([round_of(throttled=0.0), round_of(throttled=1.0)]) == ("the processor was slowed for heat once",)
+    assert describe_noise([round_of(throttled=0.0), round_of(throttled=1.0)]) == ("the processor was slowed down by heat once",)
 
 
 def test_what_stays_within_the_limits_is_quiet_however_high_the_load():
@@ -129,7 +129,7 @@ def test_a_round_that_tells_nothing_is_left_out_of_the_average():
 
 def test_a_frequency_that_moved_is_noise():
     rounds = [round_of(frequency=value) for value in (3500.0, 3400.0, None, 2900.0, 3500.0)]
-    assert describe_noise(rounds) == ("the processor's frequency moved from 2900 to 3500 MHz",)
+    assert describe_noise(rounds) == ("the processor's frequency varied from 2900 to 3500 MHz",)
 
 
 def test_everything_is_told_at_once():

@@ -1,4 +1,4 @@
-"""Time one slot of calls: wall-clock time, and how long the device was busy, on the CPU and on accelerators alike."""
+"""Time a slot (some calls in a row): the wall-clock time and the device's busy time, on the CPU or an accelerator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo.common.foreign_code import no_exits
 __all__ = ["calls_to_fill_a_slot", "read_clock", "time_calls"]
 
 SLOT_SECONDS = 0.01
-"""A faster step is called several times in a row, so that the cost of reading the clock does not count."""
+"""The least duration of a slot. A faster step is called several times in a row, so that reading the clock hardly counts."""
 
 
 def read_clock(device: torch.device) -> float:
@@ -26,11 +26,11 @@ def read_clock(device: torch.device) -> float:
 
 @no_exits("A call of the model")
 def time_calls(step: Step, calls: int, device: torch.device) -> Timing:
-    """Return the mean time of some calls in a row, including the work that they leave to the device.
+    """Make some calls in a row, wait until the device has finished their work, and return the mean time of a call.
 
     Raises:
         PluginError: the model's code tried to end the program.
-        Exception: any other exception of a call.
+        Exception: a call raised it.
     """
     if device.type == "cpu":
         began, busy = time.perf_counter(), time.process_time()
@@ -50,12 +50,12 @@ def time_calls(step: Step, calls: int, device: torch.device) -> Timing:
 
 
 def calls_to_fill_a_slot(step: Step, device: torch.device) -> int:
-    """Return how many calls make a slot that is long enough for the clock."""
+    """Return how many calls take at least `SLOT_SECONDS`, estimated from one call."""
     return max(1, math.ceil(SLOT_SECONDS / max(time_calls(step, 1, device).seconds, 1e-9)))
 
 
 def _event(device: torch.device) -> torch.Event | None:
     try:
         return torch.Event(device=device, enable_timing=True)
-    except (RuntimeError, NotImplementedError):  # the events of this backend have no times
+    except (RuntimeError, NotImplementedError):  # this backend's events do not record times
         return None

@@ -17,19 +17,21 @@ OTHERS_LIMIT = 0.10
 """A measurement is noisy if other processes used more than this share of the processor."""
 
 STEAL_LIMIT = 0.02
-"""Or if the hypervisor took more than this share; it takes whole time slices, so that a small share matters."""
+"""A measurement is noisy if the hypervisor took more than this share. It takes whole time slices, so a small share matters."""
 
 PRESSURE_LIMIT = 0.25
-"""Or if some task waited for a processor for more than this share of the time; our own threads wait now and then too."""
+"""A measurement is noisy if some task waited for a processor for more than this share of the time.
+
+The limit is this high because the measured threads, too, wait now and then."""
 
 FREQUENCY_LIMIT = 0.10
-"""Or if the frequency moved by more than this share of its median."""
+"""A measurement is noisy if the frequency varied by more than this share of its median."""
 
 CORES_READ = 8
-"""The number of cores, evenly spread, whose frequency and throttling are read: a hundred would take milliseconds."""
+"""The number of cores, evenly spread, whose frequency and throttling are read. Reading a hundred would take milliseconds."""
 
 BUSY = ("user", "nice", "system", "irq", "softirq")
-"""The kinds of time in which a core works for this machine: guests are in user, and Windows' interrupts in system, already."""
+"""The kinds of CPU time in which a core works. `user` includes guests, and on Windows `system` includes interrupts."""
 
 CPU_FOLDER = "/sys/devices/system/cpu"
 PAGE = 4096
@@ -37,18 +39,18 @@ PAGE = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The machine's counters at one moment; None for those that cannot be read here.
+    """The counters of the machine at one moment. A counter that cannot be read on this machine is None.
 
     Attributes:
-        clock: `time.perf_counter`, seconds.
-        own: CPU seconds of this process, all its threads and none of its children.
-        busy: CPU seconds that all cores worked, neither idle nor waiting for a disk; the kernel counts in 10 ms ticks.
-        total: CPU seconds of all cores, busy, idle or stolen.
-        steal: CPU seconds that the hypervisor gave to others.
+        clock: the time of `time.perf_counter`, in seconds.
+        own: CPU seconds of this process, with all its threads but without its child processes.
+        busy: CPU seconds in which cores worked, without idle time and waiting for disks. The kernel counts in 10 ms ticks.
+        total: CPU seconds of all cores: busy, idle, waiting or stolen.
+        steal: CPU seconds that the hypervisor gave to other virtual machines.
         pressure: seconds in which some task waited for a processor (Linux's pressure stall information).
         load: the load average of the last minute.
-        frequency: mean of the cores' present frequencies, MHz.
-        throttled: how often the cores were slowed for heat since the machine started.
+        frequency: the mean of the cores' current frequencies, in MHz.
+        throttled: how often the cores were slowed down because of heat since the machine started.
     """
 
     clock: float
@@ -63,10 +65,10 @@ class Reading:
 
     @classmethod
     def now(cls) -> Reading:
-        """Read the counters, in about a tenth of a millisecond; never raises."""
+        """Read the counters. This takes about a tenth of a millisecond and never raises an exception."""
         cores = _cores_read()
         load, frequency, throttled, pressure = _load(), _frequency(cores), _throttled(cores), _pressure()
-        busy, total, steal = _processor_times()  # last, so that it is read beside our own
+        busy, total, steal = _processor_times()  # last, so that they are read just before the time of this process
         return cls(
             clock=time.perf_counter(),
             own=time.process_time(),
@@ -82,15 +84,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """The machine's state between two readings; None for what cannot be read.
+    """The state of the machine between two readings. A value that cannot be read is None.
 
     Attributes:
-        load: the load average of the last minute, at the end.
-        others: share of all cores' time that other processes used, 0 to 1; our own child processes are others.
-        steal: share of all cores' time that the hypervisor gave to others, 0 to 1.
-        pressure: share of the elapsed time in which some task, perhaps ours, waited for a processor, 0 to 1.
-        frequency: mean of the readings' frequencies, MHz.
-        throttled: how often the cores were slowed for heat in between.
+        load: the load average of the last minute, at the second reading.
+        others: the share of all cores' time that other processes used, 0 to 1. Child processes of this one count as others.
+        steal: the share of all cores' time that the hypervisor gave to other virtual machines, 0 to 1.
+        pressure: the share of the elapsed time in which some task, perhaps of this process, waited for a processor, 0 to 1.
+        frequency: the mean of the frequencies at the two readings, in MHz.
+        throttled: how often the cores were slowed down because of heat between the readings.
     """
 
     load: float | None
@@ -101,15 +103,16 @@ class Conditions:
     throttled: float | None
 
     def as_dict(self) -> dict[str, float | None]:
-        """Return plain data."""
+        """Return the values by name, as plain data."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def conditions_between(before: Reading, after: Reading) -> Conditions:
-    """Return the conditions from one reading to a later one.
+    """Return the conditions between one reading and a later one.
 
-    The time of all cores is the kernel's count between the readings, not cores times elapsed time: both parts of a share then
-    come from one source, also in a container that sees the host's counters. Where these stand still, the shares are None.
+    The total time of all cores is the kernel's count, and not the number of cores times the elapsed time. So the numerator
+    and the denominator of a share come from the same source, even in a container that sees the counters of its host. If
+    the counters do not advance, the shares are None.
     """
     total = _increase(before.total, after.total)
     busy = _increase(before.busy, after.busy)
@@ -117,21 +120,21 @@ def conditions_between(before: Reading, after: Reading) -> Conditions:
     frequencies = [reading.frequency for reading in (before, after) if reading.frequency is not None]
     return Conditions(
         load=after.load,
-        # below 0 where ticks are coarse, or a container's counters leave this process out: then no other process worked
+        # Negative if the ticks are coarse, or if a container's counters leave out this process. The share is then 0.
         others=_share(None if busy is None else busy - (after.own - before.own), total),
         steal=_share(_increase(before.steal, after.steal), total),
         pressure=_share(_increase(before.pressure, after.pressure), after.clock - before.clock),
         frequency=fmean(frequencies) if frequencies else None,
-        throttled=None if throttled is None else max(0.0, throttled),  # a core taken offline takes its count along
+        throttled=None if throttled is None else max(0.0, throttled),  # the sum decreases when a core is taken offline
     )
 
 
 def describe_noise(conditions: Sequence[Conditions]) -> tuple[str, ...]:
-    """Return the reasons why a measurement of these rounds is noisy, a short sentence each.
+    """Return the reasons why the measurement of these rounds is noisy, one short sentence each; empty if it is not noisy.
 
-    Shares are averaged over the rounds: the kernel counts in ticks of 10 ms, so that the share of a short round is zero or
-    much too large, and the median of such shares would be zero whatever other processes do. The mean is the share of all
-    rounds together, if they are about equally long, and it shows a burst that hit few rounds.
+    The shares are averaged over the rounds. The kernel counts in ticks of 10 ms, so the share of a short round is zero or
+    much too large, and the median of such shares would be zero whatever other processes do. If the rounds are about equally
+    long, the mean is the share of all rounds together. It also shows a burst of activity that affected only a few rounds.
     """
     reasons = []
     others = _mean([each.others for each in conditions])
@@ -140,14 +143,14 @@ def describe_noise(conditions: Sequence[Conditions]) -> tuple[str, ...]:
     if others > OTHERS_LIMIT:
         reasons.append(f"other processes took {100 * others:.0f} % of the processor")
     if steal > STEAL_LIMIT:
-        reasons.append(f"the hypervisor gave {100 * steal:.0f} % of the processor to others")
+        reasons.append(f"the hypervisor gave {100 * steal:.0f} % of the processor to other virtual machines")
     if pressure > PRESSURE_LIMIT:
         reasons.append(f"some task waited for the processor {100 * pressure:.0f} % of the time")
     if throttled := sum(each.throttled or 0 for each in conditions):
-        reasons.append(f"the processor was slowed for heat {_times(throttled)}")
+        reasons.append(f"the processor was slowed down by heat {_times(throttled)}")
     frequencies = [each.frequency for each in conditions if each.frequency is not None]
     if frequencies and max(frequencies) - min(frequencies) > FREQUENCY_LIMIT * median(frequencies):
-        reasons.append(f"the processor's frequency moved from {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
+        reasons.append(f"the processor's frequency varied from {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
     return tuple(reasons)
 
 
@@ -173,7 +176,7 @@ def _processor_times() -> tuple[float | None, float | None, float | None]:
     """Return busy, total and stolen CPU seconds."""
     try:
         times = psutil.cpu_times()
-    except (OSError, RuntimeError, TypeError, ValueError):  # no /proc/stat, or not the one of Linux
+    except (OSError, RuntimeError, TypeError, ValueError):  # /proc/stat is missing, or not in Linux's format
         return None, None, None
     busy = sum(getattr(times, name, 0.0) for name in BUSY)
     steal = getattr(times, "steal", None)
@@ -183,7 +186,7 @@ def _processor_times() -> tuple[float | None, float | None, float | None]:
 def _load() -> float | None:
     try:
         return os.getloadavg()[0]
-    except (OSError, AttributeError):  # Windows has none
+    except (OSError, AttributeError):  # Windows has no load average
         return None
 
 
@@ -200,7 +203,7 @@ def _cores_read() -> list[int]:
 def _frequency(cores: Sequence[int]) -> float | None:
     kilohertz = [_content(f"{CPU_FOLDER}/cpu{core}/cpufreq/scaling_cur_freq").strip() for core in cores]
     frequencies = [int(value) / 1000 for value in kilohertz if value.isdigit()]
-    if not frequencies:  # most virtual machines; the first page has a few cores
+    if not frequencies:  # as on most virtual machines; the first page of /proc/cpuinfo lists a few cores
         megahertz = re.findall(rb"^cpu MHz\s*:\s*(\d+\.?\d*)\n", _content("/proc/cpuinfo"), re.MULTILINE)
         frequencies = [float(value) for value in megahertz]
     return fmean(frequencies) if frequencies else None
@@ -213,14 +216,14 @@ def _throttled(cores: Sequence[int]) -> float | None:
 
 
 def _content(path: str) -> bytes:
-    """Return a kernel file's first page, empty if it cannot be read; four times as fast as `Path.read_bytes`."""
+    """Return the first page of a kernel file; empty if it cannot be read. Four times as fast as `Path.read_bytes`."""
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:
         return b""
     try:
         return os.read(file, PAGE)
-    except OSError:  # pressure that is compiled in but switched off
+    except OSError:  # pressure information is compiled into the kernel but switched off
         return b""
     finally:
         os.close(file)

@@ -28,15 +28,16 @@ CPU = torch.device("cpu")
 
 @no_exits("A call of the model")
 def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
-    """Return a trial's costs, from a run on the meta device, or on the CPU where meta tensors cannot run the model.
+    """Return a trial's static costs. The model is run on the meta device or, if that fails, on the CPU.
 
-    Live tensors are followed for the CPU only: an accelerator's allocator counts them during the measurement, and following
-    them takes as long as all the rest. Autocast has no effect on meta, so a bfloat16 trial needs a real run for them. The
-    costs are those of the eager model: the tensors of a compiled one cannot be followed.
+    Live tensors are tracked only if `device` is the CPU: tracking them takes as long as all other costs together, and an
+    accelerator's allocator counts them during the measurement. Autocast has no effect on the meta device, so the live tensors
+    of a bfloat16 trial are tracked in a run on the CPU. The costs are those of the eager model, because the tensors of a
+    compiled model cannot be tracked.
 
     Raises:
         ZooError: the model cannot be built, not even on the CPU, or its code tried to end the program.
-        Exception: of the model, when it runs on the CPU.
+        Exception: the model raised it on the CPU.
     """
     eager = replace(trial, runtime="eager", name="", role="candidate")
     is_followed = device.type == "cpu"
@@ -51,7 +52,7 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
 
 @lru_cache(maxsize=1024)
 def _cost_on_meta(trial: Trial, is_followed: bool) -> StaticCost:
-    """Return the costs on the meta device, once: a run has the same trial in several dtypes and runtimes."""
+    """Return the costs on the meta device. They are cached, since a run has the same model in several dtypes and runtimes."""
     return _cost_on(META, trial, is_followed)
 
 
@@ -96,15 +97,15 @@ def _live_bytes(model: nn.Module, device: torch.device, trial: Trial) -> int:
     live = LiveTensors(model)
     with live:
         step()
-        step()  # the second has the optimizer's state, as every later one
+        step()  # the second step has the optimizer's state, like all later steps
     return live.peak
 
 
 class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows every storage that is used while it is active, and keeps the largest total size of those alive at one time.
+    """Tracks every tensor storage that is used while the mode is active, and records the largest total size at one time.
 
-    The weights and buffers of `model` count from the start, other tensors from their first use until they are freed.
-    Views share a storage and count once.
+    The weights and buffers of `model` count from the start. Other tensors count from their first use until they are freed.
+    A storage counts once, even if several views share it.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -115,7 +116,7 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._follow([*model.parameters(), *model.buffers()])
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation, and follow its arguments and its result."""
+        """Run the operation, and track its arguments and its result."""
         kwargs = kwargs or {}
         self._follow([args, kwargs])
         result = func(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Exceptions of a plugin's code as failures."""
+"""Convert exceptions of a plugin's code to failures."""
 
 from __future__ import annotations
 

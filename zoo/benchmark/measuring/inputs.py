@@ -18,16 +18,16 @@ PHOTOGRAPH = "chelsea.jpg"
 
 
 def image_batch(kind: str, *, batch: int, channels: int, height: int, width: int, preprocessing: Preprocessing) -> Tensor:
-    """Return (batch, channels, height, width), normalized as the weights require.
+    """Return images (batch, channels, height, width), normalized as the model's weights require.
 
     Args:
-        kind: "image" for the photograph, center-cropped to the aspect and resized (bicubic, antialiased); every second
-            image of a batch is mirrored. "random" for uniform pixels from torch's generator.
-        batch: images.
-        channels: the photograph's three are repeated in turn, or averaged for one.
-        height: of the result.
-        width: of the result.
-        preprocessing: mean, std and value range for the normalization.
+        kind: "image" for the photograph, center-cropped to the aspect ratio and resized (bicubic, antialiased); every second
+            image of a batch is mirrored. "random" for uniformly distributed pixels from torch's default generator.
+        batch: the number of images.
+        channels: the number of channels. The photograph's three channels are repeated in turn, or averaged to one channel.
+        height: the height of the images.
+        width: the width of the images.
+        preprocessing: the mean, the standard deviation and the value range for the normalization.
     """
     if kind == "random":
         pixels = torch.rand(batch, channels, height, width)
@@ -46,14 +46,14 @@ def image_batch(kind: str, *, batch: int, channels: int, height: int, width: int
 
 
 def label_batch(*, batch: int, classes: int, height: int, width: int) -> Tensor:
-    """Return random labels: (batch, 1, height, width) of 0.0 and 1.0 for one class, else (batch, height, width) of indices."""
+    """Return random labels: 0.0 or 1.0 of (batch, 1, height, width) for one class, else class indices of (batch, height, width)."""
     if classes == 1:
         return torch.randint(0, 2, (batch, 1, height, width)).float()
     return torch.randint(0, classes, (batch, height, width))
 
 
 def _photograph(height: int, width: int) -> Tensor:
-    """Return the photograph as (3, height, width) in 0 to 1."""
+    """Return the photograph as (3, height, width), with values from 0 to 1."""
     with files("zoo.benchmark.measuring").joinpath(PHOTOGRAPH).open("rb") as file, Image.open(file) as opened:
         picture = opened.convert("RGB")
     scale = min(picture.width / width, picture.height / height)

@@ -1,4 +1,4 @@
-"""The work of one measuring process: what it measures, and the measuring itself, reported message by message."""
+"""The work of one measuring process: the `Job` that describes the work, and the functions that do it and yield messages."""
 
 from __future__ import annotations
 
@@ -40,31 +40,34 @@ JobKind: TypeAlias = Literal["count", "cold start", "rounds", "train"]
 
 STEADY_CALLS = 3
 HOG_BYTES = 2**28
-"""A trial that has made its process grow by less than this is not blamed where the process runs out of memory."""
+"""If a process runs out of memory, no trial that made the process grow by less than this is blamed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One process's work.
+    """The work of one measuring process.
 
     Attributes:
-        kind: "count", the static pass over the trials; "cold start", one trial with the device to itself; "rounds",
-            the trials as one interleaved group; "train", one trial's model trained with the job's seed.
-        device: a torch device's name.
-        trials: in the order in which they are built.
-        plugins: the files that register encoders or decoders.
-        threads: torch's CPU threads.
-        group: the group's number in the store.
-        baseline: the key of the trial that the others are compared with.
-        cold_starts: the keys of those trials of the group whose cold start and memory are measured as they are built.
-        plan: when the rounds end.
-        taken: seconds per call of the earlier rounds, by trial.
+        kind: "count" computes the static costs of the trials, "cold start" measures one trial in a process of its own,
+            "rounds" measures the trials as one interleaved group, and "train" trains one trial's model.
+        device: the name of a torch device.
+        trials: the trials, in the order in which their models are built.
+        plugins: the paths of the files that register encoders or decoders.
+        threads: the number of torch's CPU threads.
+        warmup: the number of calls of each trial before the rounds.
+        seed: the seed of the weights, of the order of the trials in a round, and of a training.
+        group: the group's number in the store; -1 for a job without a group.
+        baseline: the key of the trial that the other trials are compared with; None if there is none.
+        cold_starts: the keys of the trials whose cold start and memory are measured when the group's models are built.
+        plan: the plan that decides when the rounds end.
+        taken: seconds per call in the earlier rounds, by trial.
         first: the number of the next round.
-        spent: seconds that the earlier rounds took.
-        environment: the identity of the environment of the earlier rounds, which do not count in another.
-        rates: whether to measure the device's best rates too.
-        quality: what a model is trained on, and how.
-        data: the digest of what it is trained on.
+        spent: the seconds that the earlier rounds took.
+        environment: the digest of the environment of the earlier rounds; "" if there are none. Rounds of a different
+            environment do not count.
+        rates: whether to measure the best rates of the device (`KernelRate`) as well.
+        quality: the data and the settings of a training.
+        data: the digest of the training's data.
     """
 
     kind: JobKind
@@ -87,7 +90,7 @@ class Job:
     data: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the job as plain data, which `json` can write."""
         quality = self.quality.model_dump(mode="json") if self.quality else None
         return {**asdict(self), "trials": [trial.as_dict() for trial in self.trials], "quality": quality}
 
@@ -104,7 +107,7 @@ class Job:
         return cls(**{**facts, **read})
 
     def messages(self) -> Iterator[Message]:
-        """Do the work; an exception of a plugin's code becomes a `Failure`, and the rest goes on."""
+        """Do the work and yield its messages. If a plugin's code raises, yield a `Failure` and continue with the next trial."""
         device = torch.device(self.device)
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
@@ -117,7 +120,7 @@ class Job:
         elif self.kind == "train":
             assert self.quality is not None
             from zoo.benchmark.measuring.training import (
-                train_and_test,  # Lightning, which no other job needs, takes seconds to import
+                train_and_test,  # imports Lightning, which takes seconds and which no other job needs
             )
 
             yield from train_and_test(self.trials[0], self.quality, digest=self.data, device=device, seed=self.seed)
@@ -128,15 +131,15 @@ class Job:
 
 
 def do_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the messages of a job, both as plain data: what a child process does."""
+    """Do a job and yield its messages. Job and messages are plain data, since this runs in a child process."""
     for message in Job.from_dict(job).messages():
         yield message_to(message)
 
 
 def _compute_costs(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:
-    """Compute each trial's static costs.
+    """Compute the static costs of each trial.
 
-    A model that is built and cannot run here may still run on the device; then its costs stay unknown.
+    If a model can be built but not run here, its costs are reported as unknown, since it may still run on the device.
     """
     for trial in trials:
         yield Activity(trial=trial.key, doing="counting")
@@ -154,7 +157,7 @@ def _compute_costs(trials: tuple[Trial, ...], device: torch.device) -> Iterator[
 
 
 def _measure_alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Message]:
-    """Measure one trial from its cold start to its steady state, with the memory that this takes."""
+    """Measure the cold start of one trial, a few later calls, and the memory that they use."""
     try:
         yield Activity(trial=trial.key, doing="importing")
         with suppress(Exception), torch.device("meta"):
@@ -166,7 +169,7 @@ def _measure_alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Me
 
 
 def _measure_cold_start(trial: Trial, device: torch.device, seed: int) -> Generator[Message, None, Step]:
-    """Build a trial's model and call it a few times, report what that took, and return the step."""
+    """Build a trial's model, call it a few times, yield the times and the memory as a `ColdStart`, and return the step."""
     reset_peaks(device)
     resident, allocated = resident_bytes(), allocated_bytes(device)
     torch.manual_seed(seed)
@@ -188,14 +191,14 @@ def _measure_cold_start(trial: Trial, device: torch.device, seed: int) -> Genera
         first_seconds=first.seconds,
         seconds=min(steady),
         rss_bytes=None if peak_resident is None else max(0, peak_resident - resident),
-        # the other models of the group keep their weights on the device
+        # the weights of the group's other models are on the device, too
         allocated_bytes=None if peak_allocated is None or allocated is None else peak_allocated - allocated,
     )
     return step
 
 
 def _load_libraries(device: torch.device) -> None:
-    """Load an accelerator's libraries for convolutions and matrix products, so that no trial is charged for them."""
+    """Load an accelerator's libraries for convolutions and matrix products, so that no trial's cold start includes this."""
     if device.type == "cpu":
         return
     image, weight = (torch.ones(shape, device=device, requires_grad=True) for shape in ((1, 8, 8, 8), (8, 8, 3, 3)))
@@ -205,7 +208,7 @@ def _load_libraries(device: torch.device) -> None:
 
 def _measure_rates(device: torch.device, dtype: str) -> Iterator[Message]:
     from zoo.benchmark.measuring.peak_rates import (
-        measure_rates,  # brings torch.utils.benchmark, which looks for a CUDA toolkit and complains
+        measure_rates,  # imports torch.utils.benchmark, which searches for a CUDA toolkit and may warn
     )
 
     yield Activity(trial=None, doing=f"measuring the device's best rates in {dtype}")
@@ -214,7 +217,7 @@ def _measure_rates(device: torch.device, dtype: str) -> Iterator[Message]:
 
 
 class _Rounds:
-    """A group's interleaved rounds; all its models are on the device at once."""
+    """Measures a group in interleaved rounds. All its models are on the device at the same time."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
         assert job.plan is not None
@@ -226,7 +229,10 @@ class _Rounds:
         self.grown: dict[str, int] = {}
 
     def messages(self) -> Iterator[Message]:
-        """Yield the rounds; end without `GroupEnd` where a trial left the device unusable, for a new process to go on."""
+        """Build the models, measure the rounds, and yield the messages.
+
+        If a trial leaves the device unusable, the messages end without a `GroupEnd`, and a new process continues the group.
+        """
         _load_libraries(self.device)
         for trial in self.job.trials:
             yield Activity(trial=trial.key, doing="warming up", hog=self._hog())
@@ -237,7 +243,7 @@ class _Rounds:
                     yield failure_of(trial, cause)
                     if not is_usable(self.device):
                         return
-        self.grown.clear()  # building a model needs memory; only growth in later rounds is a leak
+        self.grown.clear()  # building a model needs memory; only growth during the rounds is a leak
         number, seconds = self.job.first, self.job.spent
         while self.ready:
             # A trial that failed neither prolongs the rounds nor serves as the baseline.
@@ -255,7 +261,7 @@ class _Rounds:
             number += 1
 
     def _prepare(self, trial: Trial) -> Iterator[Message]:
-        """Build a trial's model and warm it up; measure its cold start and memory where that is not done yet."""
+        """Build a trial's model and warm it up. Measure its cold start and memory if `cold_starts` of the job has it."""
         if trial.key in self.job.cold_starts:
             step = yield from _measure_cold_start(trial, self.device, self.job.seed)
         else:
@@ -267,7 +273,10 @@ class _Rounds:
         self.ready[trial.key] = (step, calls_to_fill_a_slot(step, self.device))
 
     def _measure_round(self, number: int) -> Generator[Message, None, Round | None]:
-        """Measure each trial once, in an order that the seed and the round's number fix; None if the device broke down."""
+        """Measure each trial once and return the round; None if a trial left the device unusable.
+
+        The order of the trials depends only on the seed and the number of the round.
+        """
         order = [trial for trial in self.job.trials if trial.key in self.ready]
         random.Random(f"{self.job.seed}:{number}").shuffle(order)
         samples = []
@@ -294,7 +303,7 @@ class _Rounds:
 
     @contextmanager
     def _watch_growth(self, trial: Trial) -> Iterator[None]:
-        """Add up by how much a trial makes the process grow, also where it fails."""
+        """Add the growth of the process while a trial runs to the trial's total, even if the trial fails."""
         before = resident_bytes()
         try:
             yield

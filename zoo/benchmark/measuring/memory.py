@@ -1,4 +1,4 @@
-"""Read how much memory a process and a device hold."""
+"""Read how much memory is free, and how much this process uses in main memory and on a device."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_bytes(device: torch.device | None = None) -> int:
-    """Return how many bytes may still be taken: of the machine or the container around it, or of the accelerator."""
+    """Return how many bytes are free on the accelerator, or else on the machine within the limit of its container."""
     if device is not None and device.type != "cpu":
         read: Callable[..., tuple[int, int]] | None = getattr(torch.get_device_module(device), "mem_get_info", None)
         if read is not None:
@@ -40,12 +40,12 @@ def available_bytes(device: torch.device | None = None) -> int:
 
 
 def resident_bytes() -> int:
-    """Return this process's resident memory."""
+    """Return the resident memory of this process, in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 def reset_peaks(device: torch.device) -> None:
-    """Reset the peaks that `peak_resident_bytes` and `peak_allocated_bytes` return; free unreferenced memory first."""
+    """Free unreferenced memory, then reset the peaks that `peak_resident_bytes` and `peak_allocated_bytes` return."""
     gc.collect()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
@@ -56,7 +56,7 @@ def reset_peaks(device: torch.device) -> None:
 
 
 def peak_resident_bytes() -> int | None:
-    """Return the most resident memory of this process since `reset_peaks`; None where the system does not count it."""
+    """Return the peak resident memory of this process since `reset_peaks`, in bytes; None if the system does not count it."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
@@ -65,12 +65,12 @@ def peak_resident_bytes() -> int | None:
 
 
 def allocated_bytes(device: torch.device) -> int | None:
-    """Return how many bytes tensors hold on the accelerator now; None where its allocator does not count."""
+    """Return how many bytes tensors occupy on the accelerator now; None for the CPU, or if the allocator does not count."""
     return _counter(device, "memory_allocated")
 
 
 def peak_allocated_bytes(device: torch.device) -> int | None:
-    """Return the most bytes that tensors held on the accelerator since `reset_peaks`; None as above."""
+    """Return the most bytes that tensors occupied since `reset_peaks`; None in the same cases as `allocated_bytes`."""
     return _counter(device, "max_memory_allocated")
 
 

@@ -18,22 +18,25 @@ from zoo.benchmark.messages import KernelRate
 __all__ = ["best_rate", "measure_rates"]
 
 LONGEST_CALL = 0.4
-"""A kernel whose call takes more seconds than this is left out: it is too large for the device, or runs on a fallback that is
-up to 50 times slower (bfloat16 on a processor without AVX-512), and timing it would take a minute."""
+"""The most seconds that one call of a kernel may take. A slower kernel is left out, since timing it would take a minute.
+
+Such a kernel is too large for the device, or runs on a fallback that is up to 50 times slower (bfloat16 on a processor without
+AVX-512)."""
 
 UNSUPPORTED = (RuntimeError, TypeError, AssertionError)
-"""Errors of torch for an unsupported device, dtype or size; lack of memory is a RuntimeError."""
+"""The errors that torch raises for an unsupported device, dtype or size. Running out of memory is a RuntimeError."""
 
 Call: TypeAlias = Callable[[], Tensor]
 
 
 def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> Iterator[KernelRate]:
-    """Yield the rate of each kernel in "float32" or "bfloat16", measured for about `seconds` once it is warm.
+    """Measure each kernel in "float32" or "bfloat16" for about `seconds` after a warm-up, and yield its rate.
 
-    No single kernel is the fastest everywhere: on some processors a convolution beats the matrix product, and its best layout
-    differs. The rate is that of a kernel's fastest block of calls, since it stands for the best that the device can do.
-    Torch's number of threads and its settings apply, so that "float32" may mean TF32 on an accelerator, as it does for the
-    models. A kernel that the device cannot run in this dtype, or not within `LONGEST_CALL`, yields nothing.
+    No single kernel is the fastest on every device: on some processors a convolution is faster than the matrix product, and
+    the best memory layout differs. The rate is that of a kernel's fastest block of calls, because it stands for the best
+    that the device can do. Torch's number of threads and its settings apply. So "float32" may mean TF32 on an accelerator,
+    as it does for the models. A kernel is skipped if the device cannot run it in this dtype, or needs more than
+    `LONGEST_CALL` for a call.
     """
     for kernel in _kernels(device):
         fastest = _fastest_call(kernel, device, getattr(torch, dtype), seconds)
@@ -42,7 +45,7 @@ def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> 
 
 
 def best_rate(rates: Iterable[KernelRate]) -> KernelRate | None:
-    """Return the highest of the rates, None if there is none."""
+    """Return the highest of the rates; None if there are no rates."""
     return max(rates, key=lambda rate: rate.flops_per_second, default=None)
 
 
@@ -56,15 +59,15 @@ class _Kernel(Protocol):
     def flops(self) -> int: ...
 
     def smaller(self) -> _Kernel:
-        """Return the same with a quarter of the side."""
+        """Return this kernel with a quarter of the side length."""
 
     def prepare(self, device: torch.device, dtype: torch.dtype) -> Call:
-        """Return the call, its operands bound to it."""
+        """Create the operands, and return a function that calls the kernel with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MatrixProduct:
-    """Two square matrices, multiplied."""
+    """The product of two square matrices."""
 
     side: int
 
@@ -86,7 +89,7 @@ class _MatrixProduct:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Convolution:
-    """A 3x3 convolution with as many channels out as in."""
+    """A 3x3 convolution with the same number of input and output channels."""
 
     batch: int
     channels: int
@@ -114,7 +117,7 @@ class _Convolution:
 
 
 def _kernels(device: torch.device) -> Iterator[_Kernel]:
-    """Yield shapes that segmentation models have, large enough to fill the device."""
+    """Yield convolutions of shapes that segmentation models have, and a matrix product, large enough to fill the device."""
     batch, side = (1, 2048) if device.type == "cpu" else (32, 8192)
     for channels, image_side in ((64, 128), (128, 64), (256, 32)):
         for layout in ("contiguous", "channels_last"):
@@ -123,7 +126,7 @@ def _kernels(device: torch.device) -> Iterator[_Kernel]:
 
 
 def _fastest_call(kernel: _Kernel, device: torch.device, dtype: torch.dtype, seconds: float) -> float | None:
-    """Return the seconds per call of the fastest block; None for a kernel that is unsupported or too slow."""
+    """Return the seconds per call of the fastest block of calls; None if the kernel is unsupported or too slow."""
     try:
         with torch.inference_mode():  # not around a generator's yield, where it would apply to the caller's code too
             if not _is_quick(kernel, device, dtype):
@@ -132,7 +135,7 @@ def _fastest_call(kernel: _Kernel, device: torch.device, dtype: torch.dtype, sec
                 "call()",
                 globals={"call": kernel.prepare(device, dtype)},
                 timer=partial(read_clock, device),
-                num_threads=torch.get_num_threads(),  # without it, Timer uses one
+                num_threads=torch.get_num_threads(),  # by default, Timer uses one thread
             )
             return min(timer.blocked_autorange(min_run_time=seconds).times)
     except UNSUPPORTED:
@@ -140,7 +143,7 @@ def _fastest_call(kernel: _Kernel, device: torch.device, dtype: torch.dtype, sec
 
 
 def _is_quick(kernel: _Kernel, device: torch.device, dtype: torch.dtype) -> bool:
-    """Return whether a call takes less than `LONGEST_CALL`, by trying a smaller one: a call cannot be interrupted."""
+    """Return whether a call takes less than `LONGEST_CALL`, judged by a smaller kernel, since a call cannot be interrupted."""
     smaller = kernel.smaller()
     call = smaller.prepare(device, dtype)
     longest = LONGEST_CALL * smaller.flops / kernel.flops
@@ -148,6 +151,6 @@ def _is_quick(kernel: _Kernel, device: torch.device, dtype: torch.dtype) -> bool
 
 
 def _noise(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return normal noise, since constant values draw less power and run faster; torch's own random numbers are left alone."""
+    """Return normal noise, since constant values draw less power and run faster. Torch's default generator is not used."""
     generator = torch.Generator(device=device).manual_seed(0)
     return torch.randn(shape, generator=generator, device=device, dtype=dtype)

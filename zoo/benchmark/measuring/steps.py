@@ -1,4 +1,4 @@
-"""The step that a trial measures: a model made from its subject, and one call of inference or training."""
+"""Build the model of a trial and the step that the trial measures: one call of inference or training."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from zoo.registry.specs import Preprocessing
 __all__ = ["Step", "build_subject", "check_runtime", "make_step"]
 
 Step: TypeAlias = Callable[[], Any]
-"""One measured call, with everything it needs bound to it."""
+"""A function without arguments that makes one measured call."""
 
 TOLERANCE = 1e-4
-"""The relative error to the model's own output that another runtime may have in float32; other dtypes may have more."""
+"""The largest relative error that a runtime's output may have in float32. The error may be larger in other dtypes."""
 
 
 def build_subject(trial: Trial) -> nn.Module:
-    """Return the model of a trial's pairing or reference; an encoder made for one image size is made for the trial's.
+    """Build the model of a trial's pairing or reference. An encoder with a fixed image size is built for the trial's size.
 
     Raises:
         ZooError: the pairing cannot be built.
-        ConfigError: the reference's factory cannot be imported, raises or does not return a module.
+        ConfigError: the reference's factory cannot be imported, raises an exception, or does not return a module.
     """
     subject = trial.subject
     if not isinstance(subject, Reference):
@@ -45,7 +45,7 @@ def build_subject(trial: Trial) -> nn.Module:
         model = getattr(importlib.import_module(module_name), name)(**subject.options)
     except Exception as cause:
         raise ConfigError(
-            f"The baseline {subject.name!r} could not be made by {subject.factory}(**{dict(subject.options)!r}): "
+            f"The baseline {subject.name!r} could not be built with {subject.factory}(**{dict(subject.options)!r}): "
             f"{type(cause).__name__}: {cause}."
         ) from cause
     if not isinstance(model, nn.Module):
@@ -54,10 +54,10 @@ def build_subject(trial: Trial) -> nn.Module:
 
 
 def check_runtime(runtime: str, device: torch.device) -> None:
-    """Raise an error where a runtime cannot be used.
+    """Raise an error if a runtime cannot be used on a device.
 
     Raises:
-        ConfigError: it is not installed, or does not support the device.
+        ConfigError: the runtime is not installed, or does not support the device.
     """
     reason = why_not(_way(runtime, "float32").runtime, "float32", device)
     if reason:
@@ -67,10 +67,10 @@ def check_runtime(runtime: str, device: torch.device) -> None:
 def make_step(model: nn.Module, trial: Trial, device: torch.device) -> Step:
     """Move the model to the device and return the step that the trial measures.
 
-    Inference is a forward pass under `torch.inference_mode`; by another runtime than "eager" the first call makes the program
-    and compares its output with the model's. A training step is forward, loss (binary cross-entropy for one class, else
-    cross-entropy), backward, and AdamW. Under "bfloat16" the forward pass and the loss run in autocast. "channels_last" is
-    the memory format of weights and input.
+    Inference is a forward pass under `torch.inference_mode`. If the runtime is not "eager", the first call builds the program
+    and compares its output with the model's. A training step consists of the forward pass, the loss (binary cross-entropy
+    for one class, else cross-entropy), the backward pass, and a step of AdamW. With "bfloat16", the forward pass and the loss
+    run under autocast. The memory format "channels_last" applies to the weights and the input.
     """
     preprocessing = getattr(model, "preprocessing", None) or Preprocessing.identity(trial.in_channels)
     model = model.to(device)
@@ -99,7 +99,7 @@ def _compile(model: nn.Module) -> nn.Module:
 
 
 class _Inference:
-    """A forward pass by a trial's runtime, whose program is made in the first call."""
+    """A forward pass with a trial's runtime. Unless the runtime is "eager", the first call builds its program."""
 
     def __init__(self, model: nn.Module, image: Tensor, trial: Trial) -> None:
         self._model: nn.Module | None = model
@@ -116,7 +116,7 @@ class _Inference:
 
 
 def _make_program(model: nn.Module, image: Tensor, trial: Trial) -> Program:
-    """Return the model as a program of the trial's runtime; raise an error where its output differs from the model's."""
+    """Return the model as a program of the trial's runtime; raise an error if its output differs from the model's."""
     reference = reference_of(model, image, TOLERANCE, trial.dtype)
     if trial.runtime in ("compile", "cudagraphs"):  # the model itself, in the trial's memory format
         is_recorded = trial.runtime == "cudagraphs"
@@ -127,7 +127,7 @@ def _make_program(model: nn.Module, image: Tensor, trial: Trial) -> Program:
 
 
 def _way(runtime: str, precision: str) -> Way:
-    """Return the passes, the runtime and the precision of a runtime's name in the configuration."""
+    """Return the passes, the runtime and the precision that a runtime's name in the configuration stands for."""
     passes = tuple(PASSES) if runtime.startswith("deploy") else ()
     return Way(runtime=runtime.removeprefix("deploy").removeprefix("-") or "eager", precision=precision, passes=passes)
 
@@ -140,7 +140,7 @@ def _training_step(model: nn.Module, image: Tensor, labels: Tensor, dtype: str) 
         optimizer.zero_grad(set_to_none=True)
         with autocast(image, dtype):
             logits = model(image)
-            each = logits if isinstance(logits, tuple) else (logits,)  # with auxiliary logits after the first
+            each = logits if isinstance(logits, tuple) else (logits,)  # a tuple has auxiliary logits after the first
             loss = torch.stack([loss_of(one, labels) for one in each]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

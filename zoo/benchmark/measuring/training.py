@@ -1,4 +1,4 @@
-"""Train a trial's model once and test it, with messages meanwhile; and score the floors, which need no network."""
+"""Train and test the model of a trial, and score the baselines that need no network."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_quality_data(plan: QualityEntry) -> SegmentationData:
     """Return the data that a run trains on, with their fingerprint.
 
     Raises:
-        DataError: the data cannot be used, or their images differ in size and the plan has no `size`.
+        DataError: the data cannot be used, or their images differ in size and the plan sets no `size`.
     """
     data = open_data(plan.data.source, **plan.data.options())
     crop_size(data, plan)
@@ -49,19 +49,22 @@ def open_quality_data(plan: QualityEntry) -> SegmentationData:
 
 
 def floor_scores(data: SegmentationData, name: str) -> Scores:
-    """Return the scores of one of `BASELINES` on the test part."""
+    """Return the scores of a baseline on the test data. `name` is a key of `BASELINES`."""
     return score_predictor(data, BASELINES[name](data))
 
 
 def train_and_test(trial: Trial, plan: QualityEntry, *, digest: str, device: torch.device, seed: int) -> Iterator[Message]:
-    """Train and test in a thread of its own, and yield an `Activity` every half second meanwhile.
+    """Train and test a trial's model in a separate thread, and yield the messages.
+
+    While the thread runs, an `Activity` is yielded about every half second. The last message is a `TrainingResult` or, if
+    an exception was raised, a `Failure`.
 
     Args:
-        trial: of the model.
+        trial: the trial whose model is trained.
         plan: the data and the settings.
-        digest: of the run's data; other data are refused.
-        device: to train on.
-        seed: of the weights and the order of the data.
+        digest: the digest of the run's data. Data with a different digest are refused.
+        device: the device to train on.
+        seed: the seed of the weights and of the order of the data.
     """
     messages: queue.Queue[Message | None] = queue.Queue()
     is_abandoned = threading.Event()
@@ -95,11 +98,11 @@ def train_and_test(trial: Trial, plan: QualityEntry, *, digest: str, device: tor
 
 
 class _AbandonedError(Exception):
-    """Nobody reads the messages any more."""
+    """Raised in the training thread when nobody reads its messages anymore."""
 
 
 class _EnoughError(Exception):
-    """Enough steps were timed."""
+    """Raised to stop a training when enough of its steps have been timed."""
 
 
 def _train(
@@ -107,7 +110,7 @@ def _train(
 ) -> TrainingResult:
     data = open_quality_data(plan)
     if data.fingerprint and data.fingerprint.digest != digest:
-        raise DataError(f"{data.name} has changed since the run began, or differs on this machine. Start another run.")
+        raise DataError(f"{data.name} has changed since the run began, or differs on this machine. Start a new run.")
     size = crop_size(data, plan)
     began = time.perf_counter()
 
@@ -129,7 +132,7 @@ def _train(
 
 
 def _subject(trial: Trial, size: tuple[int, int], seed: int) -> Pairing | nn.Module:
-    """Return the pairing or model to train; an encoder made for one image size is made for the data's."""
+    """Return the pairing or the model to train. An encoder with a fixed image size is built for `size`."""
     if isinstance(trial.subject, Pairing):
         return replace(trial.subject, image_size=trial.subject.image_size or size)
     torch.manual_seed(seed_of("weights", seed) % 2**63)
@@ -137,7 +140,7 @@ def _subject(trial: Trial, size: tuple[int, int], seed: int) -> Pairing | nn.Mod
 
 
 def _count_steps(seconds: float, run: Callable[[int, Callable[[str], None]], object], report: Callable[[str], None]) -> int:
-    """Return how many steps fill a time: by the median time of a few, in a run that stops after them."""
+    """Return how many steps take `seconds`, estimated from the median time of a few steps in a run that is then stopped."""
     starts: list[float] = []
 
     def listen(doing: str) -> None:
