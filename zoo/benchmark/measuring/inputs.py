@@ -46,7 +46,10 @@ def image_batch(kind: str, *, batch: int, channels: int, height: int, width: int
 
 
 def label_batch(*, batch: int, classes: int, height: int, width: int) -> Tensor:
-    """Return random labels: 0.0 or 1.0 of (batch, 1, height, width) for one class, else class indices of (batch, height, width)."""
+    """Return random labels.
+
+    Shapes: (batch, 1, height, width) of 0.0 and 1.0 for one class, else (batch, height, width) of class indices.
+    """
     if classes == 1:
         return torch.randint(0, 2, (batch, 1, height, width)).float()
     return torch.randint(0, classes, (batch, height, width))

@@ -1,1 +1,1 @@
-"""Run a benchmark: what is measured where, in which process."""
+"""Run a benchmark: decide what is measured, in which order, and in which process on which machine."""

@@ -22,12 +22,12 @@ __all__ = ["code_version", "describe_environment"]
 
 
 def describe_environment(device: torch.device) -> Environment:
-    """Return the facts of this process and machine."""
+    """Return the environment of this process: its device, machine, settings and versions."""
     processor = _processor()
     read_name = None if device.type == "cpu" else getattr(torch.get_device_module(device), "get_device_name", None)
     return Environment(
         device=device.type,
-        device_name=read_name(device) if read_name else processor,  # Apple's MPS has no name of its own
+        device_name=read_name(device) if read_name else processor,  # Apple's MPS reports no name
         processor=processor,
         cores=os.cpu_count() or 1,
         memory_gib=round(_memory_bytes(device) / 2**30, 1),
@@ -41,14 +41,14 @@ def describe_environment(device: torch.device) -> Environment:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Return how much memory the accelerator has, else the machine."""
+    """Return the memory of the accelerator, or of the machine if the device is the CPU or does not report its memory."""
     read = None if device.type == "cpu" else getattr(torch.get_device_module(device), "get_device_properties", None)
     properties = read(device) if read else None
     return int(getattr(properties, "total_memory", 0) or psutil.virtual_memory().total)
 
 
 def _driver(device: torch.device) -> str:
-    """Return the driver of an NVIDIA or AMD accelerator; "" for others, of which torch does not know it."""
+    """Return the versions of the driver and of CUDA or ROCm; "" for other devices, for which torch reports neither."""
     if device.type != "cuda":
         return ""
     runtime = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
@@ -72,7 +72,7 @@ def _processor() -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of this distribution, its requirements, and the distributions that bring plugins."""
+    """Return the versions of zoo's distribution, of its requirements, and of the distributions that provide plugins."""
     required = [
         re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requires(OWN_DISTRIBUTION) or () if "extra ==" not in line
     ]
@@ -90,7 +90,7 @@ CHECKOUT = Path(zoo.__file__).parents[1]
 
 
 def code_version(root: Path = CHECKOUT) -> str:
-    """Return the checkout's commit, with a hash of the changes to its code; empty outside a checkout."""
+    """Return the commit of the checkout, followed by a hash of uncommitted changes to the code; "" outside a checkout."""
     if not (root / ".git").exists():
         return ""
     code = ("--", "zoo", "plugins")

@@ -1,4 +1,4 @@
-"""The pass that measures groups of trials in interleaved rounds."""
+"""Measure the groups of a run in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.benchmark.trial import digest, format_dimensions, split_into_blocks
 
 __all__ = ["IN_PROCESS", "measure_groups"]
 
-IN_PROCESS = "measured in the calling process: a script or notebook made the model, and no other process can"
+IN_PROCESS = "measured in the calling process: no other process can build a model that a script or notebook defines"
 
 
 def measure_groups(session: Session) -> None:
@@ -27,8 +27,8 @@ def measure_groups(session: Session) -> None:
     maximum = rounds_plan(session.config).maximum
     session.watcher.begin(maximum * len(groups))
     session.watcher.advance("already measured", sum(maximum if group.stopped else group.rounds for group in groups))
-    # Again while some are unfinished: a job ends early where a trial leaves the device unusable or a machine is lost, and a
-    # trial that ran out of memory beside others gets a group of its own.
+    # Repeat until all groups are finished: a job ends early if a trial leaves the device unusable or a machine is lost, and
+    # a trial that ran out of memory next to other models gets a group of its own.
     while unfinished := _find_unfinished(session):
         passes = {group.number: _GroupPass(session, group) for group in unfinished}
         for job, message in session.run_jobs(group_pass.make_job() for group_pass in passes.values()):
@@ -36,7 +36,7 @@ def measure_groups(session: Session) -> None:
 
 
 def _choose_groups(session: Session) -> None:
-    """Choose which trials are measured together, once: a resumed run keeps its groups."""
+    """Choose which trials are measured together, unless the run already has groups because it was resumed."""
     live = session.live()
     grouped = {key for group in session.store.groups(session.run) for key in group.trials}
     for block in split_into_blocks(list(session.trials.values())):
@@ -45,7 +45,7 @@ def _choose_groups(session: Session) -> None:
                 [trial for trial in block if trial.key in live],
                 {key: stored.cost.live_bytes for key, stored in live.items() if stored.cost},
                 most=session.config.group_size,
-                # half of the memory: the other half is for activations, and for the allocator beyond live tensors
+                # half of the memory; the other half is for activations, and for what the allocator needs beyond live tensors
                 room=available_bytes(session.device) // 2,
             )
             session.store.add_groups(session.run, groups)
@@ -57,11 +57,11 @@ def _find_unfinished(session: Session) -> list[StoredGroup]:
 
 
 class _GroupPass:
-    """One group that is measured, until its job ends.
+    """The measurement of one group by one job.
 
     Attributes:
-        trials: keys, without those that failed in this pass for lack of memory.
-        seconds: per call, by trial, round by round: of the job's earlier rounds and of those that came since.
+        trials: the keys of the group's trials, without those that ran out of memory in this pass.
+        seconds: seconds per call, by trial, round by round: those of the job's earlier rounds, then those of the new rounds.
     """
 
     def __init__(self, session: Session, group: StoredGroup) -> None:
@@ -73,7 +73,7 @@ class _GroupPass:
         self.seconds: dict[str, list[float]] = {}
 
     def make_job(self) -> Job:
-        """Return the job that measures the rounds that are missing."""
+        """Return the job that measures the missing rounds."""
         session, group, keys = self.session, self.group, self._live_trials()
         environment = session.environment_id if group.environment_id is None else group.environment_id
         has_rates = (environment, session.trials[keys[0]].dtype) in session.store.rates(session.run)
@@ -95,11 +95,11 @@ class _GroupPass:
         )
 
     def record(self, job: Job, message: Message) -> None:
-        """Store a message of the job, and report it."""
+        """Store the result in a message of the job, and report the progress."""
         session = self.session
         environment = session.group_environments.get(job.group, session.environment_id)
         label = f"{format_dimensions(job.trials[0])} ({len(job.trials)} models)"
-        if not self.seconds:  # as the job has them: an executor drops earlier rounds of another environment
+        if not self.seconds:  # from the job, since an executor drops the earlier rounds of a different environment
             self.seconds = {trial.key: list(job.taken.get(trial.key, ())) for trial in job.trials}
         if isinstance(message, KernelRate):
             session.store.add_rate(session.run, environment, message)
@@ -121,7 +121,7 @@ class _GroupPass:
             self._record_failure(message)
 
     def _record_failure(self, failure: Failure) -> None:
-        """Store a failure; a trial that fitted alone and runs out of memory beside others is measured again without them."""
+        """Store a failure. If a trial ran out of memory next to other candidates, move it to a group of its own instead."""
         session = self.session
         candidates = [key for key in self._live_trials() if session.trials[key].role == "candidate"]
         if failure.kind != "out of memory" or len(candidates) < 2 or failure.trial not in candidates:
@@ -131,16 +131,16 @@ class _GroupPass:
         self.trials = tuple(key for key in self.trials if key != failure.trial)
         session.store.replace_group(session.run, self.group.number, [self.trials, [*ends[:1], failure.trial, *ends[1:]]])
         name = session.format_trial(failure.trial)
-        session.watcher.say(f"{name} ran out of memory next to other models, and is measured again without them.")
+        session.watcher.say(f"{name} ran out of memory next to other models. It is measured again without them.")
 
     def _live_trials(self) -> list[str]:
         return [key for key in self.trials if self.session.is_live(key)]
 
     def _format_fastest(self) -> str:
-        """Return the candidate that is the fastest so far, in words."""
+        """Return text that names the fastest candidate so far; "" if there is none."""
         base: Sequence[float] = self.seconds.get(self.baseline or "", ())
         medians = {
-            # The lists differ in length where one of the two failed meanwhile; each has the rounds from the first on.
+            # The lists differ in length if one of the two trials has failed. Both begin with the first round.
             key: statistics.median(own / other for own, other in zip(seconds, base, strict=False))
             for key, seconds in self.seconds.items()
             if seconds and base and self.session.trials[key].role == "candidate"

@@ -1,4 +1,4 @@
-"""Group the trials of a block that fit into memory beside one another, to be measured together. Torch-free."""
+"""Divide the trials of a block into groups that are measured together and fit into memory together. Torch-free."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ __all__ = ["pack_groups"]
 
 
 def pack_groups(block: Sequence[Trial], live_bytes: Mapping[str, int | None], *, most: int, room: int) -> list[list[str]]:
-    """Return groups of keys, each with the block's baseline first and its control last.
+    """Return groups of trial keys. Each group begins with the block's baseline and ends with its control.
 
     Args:
-        block: trials that are compared with one another.
-        live_bytes: the peak of each trial's tensors, where it is known. A model holds less between its turns, without
-            activations.
-        most: how many candidates a group may have.
-        room: the most bytes of a group's peaks in total; a trial that exceeds it is alone with the baseline.
+        block: the trials that are compared with one another.
+        live_bytes: the peak size of each trial's tensors, if it is known. Between its turns, a model occupies less, since it
+            has no activations then.
+        most: the largest number of candidates in a group.
+        room: the most bytes that the peaks of a group may sum to. A candidate that exceeds this limit by itself gets a group
+            of its own, with the baseline and the control.
     """
     baseline = [trial.key for trial in block if trial.role == "baseline"]
     control = [trial.key for trial in block if trial.role == "control"]

@@ -1,4 +1,4 @@
-"""The identity of a run: the configuration with the content of the files it names, which a resumed run must share."""
+"""The identity of a run: its configuration and the content of the files it names. A resumed run must have the same identity."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def run_identity(config: BenchConfig, trials: Sequence[Trial], data: Segmentatio
     """Return the configuration as plain data, with digests of the plugin files, the weights and the training data.
 
     Raises:
-        ConfigError: such a file cannot be read.
+        ConfigError: a plugin file or a file of weights cannot be read.
     """
     weights = {path for subject in {trial.subject for trial in trials} for path in _model_files(subject)}
     try:
         plugins = {path: sha256_of(Path(path)) for path in config.plugins}
         digests: dict[str, object] = {"weights": {str(path): sha256_of(path) for path in sorted(weights)}} if weights else {}
     except OSError as cause:
-        raise ConfigError(f"{cause.filename} cannot be read: {cause.strerror}. Name a file that can.") from cause
+        raise ConfigError(f"{cause.filename} cannot be read: {cause.strerror}. Name a file that can be read.") from cause
     if data:
         digests["data_digest"] = data_digest(data)
     return {**config.model_dump(mode="json"), "plugins": plugins, **digests}
@@ -36,12 +36,12 @@ def run_identity(config: BenchConfig, trials: Sequence[Trial], data: Segmentatio
 
 def data_digest(data: SegmentationData) -> str:
     """Return the digest of the data's content."""
-    assert data.fingerprint is not None  # `open_quality_data` computes it where the data have none
+    assert data.fingerprint is not None  # `open_quality_data` computes it if the data have none
     return data.fingerprint.digest
 
 
 def _model_files(subject: Subject) -> list[Path]:
-    """Return the files that a model is made from: its weights, and those that its options name."""
+    """Return the files that a model is built from: its weights, and the files that its options name."""
     if isinstance(subject, Reference):
         weights, options = [], [subject.options]
     else:

@@ -1,4 +1,4 @@
-"""Run jobs in fresh processes of this machine, and end those that hang or take too much memory."""
+"""Run jobs in fresh processes on this machine, and kill processes that hang or use too much memory."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SHARE_OF_MEMORY = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The time and memory that a process may take before it is ended.
+    """The time and memory that a process may use before it is killed.
 
     Attributes:
-        step_seconds: between two messages, each of which says what begins; starting the process may take longer.
-        memory_bytes: of resident memory; None for nine tenths of the memory that is free when it starts.
+        step_seconds: the most seconds between two messages. Starting the process may take longer.
+        memory_bytes: the most bytes of resident memory; None for nine tenths of the memory that is free when the job starts.
     """
 
     step_seconds: float
@@ -38,21 +38,22 @@ class Executor(Protocol):
     """Runs jobs, on this machine or on others."""
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-        """Yield each job with its messages as they come; an executor that runs one at a time takes the next when one is done.
+        """Run the jobs, and yield each message with its job as it arrives.
 
-        A job whose process ends early ends with a `Failure` of the trial that was the reason.
+        An executor that runs one job at a time requests the next job only when the previous job is done. If a trial ends the
+        process, the last message of the job is a `Failure` of this trial.
         """
 
 
 def do_here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-    """Run jobs in this process, without limits: for models that no other process can make, such as a notebook's decoder."""
+    """Run jobs in this process, without limits, for models that no other process can build, such as a notebook's."""
     for job in jobs:
         for message in job.messages():
             yield job, message
 
 
 class LocalProcesses:
-    """Runs jobs one after the other, each in a fresh process: where possible a fork of one that has imported everything."""
+    """Runs jobs one after the other, each in a fresh process. If possible, a process with all imports done is forked."""
 
     def __init__(self, limits: Limits, preload: Sequence[str] = ()) -> None:
         self._limits = limits
@@ -67,11 +68,11 @@ class LocalProcesses:
 
     @property
     def is_warm(self) -> bool:
-        """Whether a process that has imported everything waits to be forked for the next job."""
+        """Whether there is a process with all imports done, ready to be forked for the next job."""
         return self._child is not None
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-        """Yield each job with its messages as they come."""
+        """Run the jobs, and yield each message with its job as it arrives."""
         for job in jobs:
             for message in self._run(job):
                 yield job, message
@@ -103,7 +104,7 @@ class LocalProcesses:
 
 
 class _Watch:
-    """Watches what one process is doing, and whether it keeps its limits."""
+    """Watches the activity of one process, and decides whether the process exceeds its limits."""
 
     def __init__(self, limits: Limits) -> None:
         self._timer = StepTimer(limits.step_seconds)
@@ -116,7 +117,7 @@ class _Watch:
         self._timer.heard()
 
     def judge(self, process: int | None) -> bool:
-        """Return whether the process must end now, and remember why."""
+        """Return whether the process must be killed now, and store the reason in `verdict`."""
         if self._timer.is_over:
             error = f"HangError: '{self.activity.doing}' did not end after {self._timer.limit:g} s (step_limit)."
             self.verdict = ("hang", error)
@@ -127,7 +128,7 @@ class _Watch:
             resident = psutil.Process(process).memory_info().rss
             if resident > self._memory:
                 held, limit = (f"{size / 2**30:.1f} GiB" for size in (resident, self._memory))
-                error = f"its process held {held} during '{self.activity.doing}', and may hold {limit} (memory_limit)"
+                error = f"its process used {held} during '{self.activity.doing}', but may use only {limit} (memory_limit)"
                 self.verdict = ("out of memory", f"OutOfMemoryError: {error}.")
                 return True
         return False
@@ -136,14 +137,14 @@ class _Watch:
         """Return the failure of a process that ended before its job was done.
 
         Raises:
-            ZooError: no trial was the reason.
+            ZooError: the process was not working on a trial, so none is blamed.
         """
         kind, error = self.verdict or self._death(status, last_words)
         trial = self.activity.trial
         if kind == "out of memory" and self.activity.hog:
             trial = self.activity.hog
         if trial is None:
-            raise ZooError(f"The process that measures failed while {self.activity.doing}: {error}")
+            raise ZooError(f"The measuring process failed while {self.activity.doing}: {error}")
         return Failure(trial=trial, kind=kind, error=error)
 
     def _death(self, status: int | None, last_words: str) -> tuple[FailureKind, str]:
@@ -153,7 +154,7 @@ class _Watch:
 
 
 def _kernel_kills() -> int:
-    """Return how many processes the kernel has ended for lack of memory; 0 where it does not count them."""
+    """Return how many processes the kernel has killed for lack of memory; 0 if it does not count them."""
     try:
         words = Path("/proc/vmstat").read_text().split()
         return int(words[words.index("oom_kill") + 1])

@@ -1,4 +1,4 @@
-"""Decide which modules a fresh process imports for a trial's model, and whether it can make the model at all."""
+"""Decide which modules a new process imports before it measures trials, and which models only this process can build."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["is_made_here", "modules_to_import", "own_modules"]
 
 
 def is_made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool:
-    """Return whether only this process can make the model: a script or a notebook's cell registered a part of it.
+    """Return whether only this process can build a trial's model, because a script or notebook registered a part of it.
 
     Args:
-        trial: of the model.
-        from_files: the registrations of the configuration's plugin files, which any process can repeat.
+        trial: the trial whose model is meant.
+        from_files: the kinds and names that the configuration's plugin files register. Any process can load these files.
     """
     if isinstance(trial.subject, Reference):
         return trial.subject.factory.startswith("__main__:")
@@ -26,7 +26,7 @@ def is_made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool
 
 
 def modules_to_import(trials: Iterable[Trial]) -> list[str]:
-    """Return the modules of the project's own factories and of the references, for a process that forks for each trial."""
+    """Return the modules that a process imports before it forks for each trial: those of zoo's factories and of references."""
     names = []
     for trial in trials:
         if isinstance(trial.subject, Reference):
@@ -37,17 +37,17 @@ def modules_to_import(trials: Iterable[Trial]) -> list[str]:
 
 
 def own_modules(entries: Iterable[Entry[EncoderSpec] | Entry[DecoderSpec]]) -> list[str]:
-    """Return the modules of the project's own factories.
+    """Return the modules of those factories that belong to zoo's own distribution.
 
-    A process that imports them once, and forks, saves each fork the seconds that this takes. A third party's are left to
-    each fork: threads and files that they open when imported cannot be shared.
+    If a process imports these modules and then forks, no fork spends seconds on importing them. The modules of other
+    distributions are imported in each fork, because threads and files that they open when imported cannot be shared.
     """
     factories = [entry.spec.factory for entry in entries if entry.distribution == OWN_DISTRIBUTION]
     return list(dict.fromkeys(factory.partition(":")[0] for factory in factories if isinstance(factory, str)))
 
 
 def _entries(trial: Trial) -> list[Entry[EncoderSpec] | Entry[DecoderSpec]]:
-    """Return the registry's entries of a pairing; an unknown id is reported when the pairing is built."""
+    """Return the registry's entries of a trial's pairing. Unknown ids are skipped; building the pairing reports them."""
     if isinstance(trial.subject, Reference):
         return []
     registry, entries = default_registry(), list[Entry[EncoderSpec] | Entry[DecoderSpec]]()

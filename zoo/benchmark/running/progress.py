@@ -15,27 +15,27 @@ from zoo.common.rendering import PrintableConsole
 __all__ = ["ConsoleWatcher", "Watcher"]
 
 SILENCE_SECONDS = 30
-"""The least time between two lines of progress where there is no bar."""
+"""The shortest time between two lines of progress if there is no progress bar."""
 
 
 class Watcher(Protocol):
-    """Shows the progress of a sweep."""
+    """Shows the progress of a run."""
 
     def begin(self, total: int) -> None:
-        """Announce how many slots, or trainings, there are to measure next."""
+        """Start a new part of the run, which has this number of steps, such as measurements or trainings."""
 
     def advance(self, what: str, count: int = 1) -> None:
-        """Report the latest step, and how many slots it did."""
+        """Describe the latest step, and advance the progress by `count` steps."""
 
     def say(self, line: str) -> None:
         """Print a line."""
 
     def log(self, line: str) -> None:
-        """Print a line where there is no bar, which would show the same."""
+        """Print a line only if there is no progress bar, since a bar shows the same information."""
 
 
 class ConsoleWatcher:
-    """A progress bar on stderr where that is a terminal, else lines."""
+    """Shows a progress bar on stderr if that is a terminal, and prints lines otherwise."""
 
     def __init__(self) -> None:
         console = PrintableConsole(file=sys.stderr, highlight=False)
@@ -60,11 +60,11 @@ class ConsoleWatcher:
         self._progress.stop()
 
     def begin(self, total: int) -> None:
-        """Start the bar again with this length."""
+        """Restart the bar with this number of steps."""
         self._progress.reset(self._task, total=total)
 
     def advance(self, what: str, count: int = 1) -> None:
-        """Move the bar; where there is none, print the progress now and then."""
+        """Move the bar. If there is none, print the progress once `SILENCE_SECONDS` have passed since the last line."""
         self._progress.update(self._task, description=what, advance=count)
         if time.monotonic() - self._logged > SILENCE_SECONDS:
             self.log(f"{what}{self._format_progress()}")
@@ -77,11 +77,11 @@ class ConsoleWatcher:
         return f" ({task.completed:.0f} of {task.total:.0f}{left})"
 
     def say(self, line: str) -> None:
-        """Print above the bar."""
+        """Print a line above the bar."""
         self._progress.console.print(line, markup=False, emoji=False, soft_wrap=True)
 
     def log(self, line: str) -> None:
-        """Print a line with the time, where there is no bar."""
+        """Print a line with the time of day if there is no bar."""
         self._logged = time.monotonic()
         if not self._progress.console.is_terminal:
             self.say(f"{datetime.now():%H:%M:%S} {line}")

@@ -1,4 +1,4 @@
-"""A run that is being measured: its trials with their stored facts, and its jobs."""
+"""The state of a run that is being measured: its trials, their stored results, and its jobs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ __all__ = ["Session"]
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One call of a run: the state that its passes share.
+    """The state that the passes of a run share, from the start or resumption of the run to its end.
 
     Attributes:
-        run: its number in the store.
-        environment_id: the store's number of this machine's environment.
-        stored: the stored facts of each trial; kept in step with the store, because reading all of them takes long.
-        baselines: the key of each control's baseline.
-        only_here: the keys of the trials that only this process can make.
-        group_environments: the store's numbers of the environments of groups that other machines measure, by group.
-        began: when this call began, in seconds.
+        run: the number of the run in the store.
+        environment_id: the number of this machine's environment in the store.
+        stored: the stored results of each trial, by key. They are updated together with the store, because reading all of
+            them again takes long.
+        baselines: the key of each control's baseline, by the key of the control.
+        only_here: the keys of the trials whose models only this process can build.
+        group_environments: for each group that another machine measures, the number of its environment in the store.
+        began: the time at which this session began (`time.monotonic`).
         measured_seconds: the total time of the measured calls.
     """
 
@@ -85,11 +86,11 @@ class Session:
             yield job, message
 
     def live(self) -> dict[str, StoredTrial]:
-        """Return the trials that have not failed, and whose baseline has not: a control is worth nothing without it."""
+        """Return the stored results of the trials that can still be measured, by key."""
         return {key: stored for key, stored in self.stored.items() if self.is_live(key)}
 
     def is_live(self, key: str) -> bool:
-        """Return whether a trial can still be measured."""
+        """Return whether neither a trial nor, if the trial is a control, its baseline has failed."""
         return not self.stored[key].error and not self.stored[self.baselines.get(key, key)].error
 
     def is_control(self, key: str) -> bool:
@@ -97,15 +98,15 @@ class Session:
         return key in self.baselines
 
     def find_missing(self, fact: str) -> list[str]:
-        """Return the keys of the live trials without a fact; a control needs none, since it has its baseline's."""
+        """Return the keys of the live trials whose stored result `fact` is None. Controls are left out: they need none."""
         return [key for key, stored in self.live().items() if getattr(stored, fact) is None and not self.is_control(key)]
 
     def remember(self, key: str, **facts: Any) -> None:
-        """Keep facts that the store has been given."""
+        """Update the copy of a trial's stored results after a change to the store."""
         self.stored[key] = replace(self.stored[key], **facts)
 
     def keep_cold_start(self, cold_start: ColdStart, *, is_shared: bool) -> None:
-        """Store a cold start; a process that trials share does not tell how much resident memory one of them takes."""
+        """Store a cold start, without the resident memory if several trials share the process."""
         cold_start = replace(cold_start, rss_bytes=None) if is_shared else cold_start
         self.store.add_cold_start(self.run, cold_start)
         self.remember(cold_start.trial, cold_start=cold_start)
@@ -117,6 +118,6 @@ class Session:
         self.watcher.say(f"FAILED {self.format_trial(failure.trial)}: {failure.error.splitlines()[0]}")
 
     def format_trial(self, key: str | None) -> str:
-        """Return a trial in words; "" for none."""
+        """Return a trial as text; "" if there is no such trial."""
         trial = self.trials.get(key or "")
         return f"{format_dimensions(trial)}: {trial}" if trial else ""

@@ -1,4 +1,4 @@
-"""A run from its configuration to its end, resumed where it was interrupted."""
+"""Measure a run from its configuration to its end, or resume an interrupted run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from zoo.registry.plugin_files import load_plugin_file
 __all__ = ["ExecutorFactory", "run_sweep"]
 
 ExecutorFactory: TypeAlias = Callable[[Limits, Sequence[str]], AbstractContextManager[Executor]]
-"""Makes the executor, given the limits of its jobs and the modules that they import."""
+"""Returns an executor, given the limits of its jobs and the modules that they import."""
 
 
 def run_sweep(
@@ -38,9 +38,10 @@ def run_sweep(
     """Measure everything that a configuration's run has not measured yet, and return the run.
 
     Raises:
-        ZooError: before anything is measured, for an error in the configuration. A later failure is a row of the table.
+        ZooError: the configuration has an error; raised before anything is measured. If a trial fails later, its row in the
+            table reports the failure.
     """
-    # All that can be wrong with the configuration is found first, so that no run begins and then stops for it.
+    # All errors of the configuration are detected first, so that no run begins and then stops because of one.
     from_files = {entry for plugin in config.plugins for entry in load_plugin_file(Path(plugin))}
     device = choose_device(config.device)
     for runtime in config.runtime:
@@ -53,7 +54,7 @@ def run_sweep(
             watcher.say(f"{data.name}: {note}.")
     trials = make_trials(config)
 
-    # The same configuration, files and environment continue a run that was interrupted.
+    # An interrupted run is resumed if its configuration, files and environment are the same as now.
     run = store.start_run(config.name, run_identity(config, trials, data), environment, trials)
     if run.is_resumed:
         done = sum(group.rounds for group in store.groups(run.id))
@@ -75,8 +76,8 @@ def run_sweep(
             baselines={trial.key: replace(trial, role="baseline").key for trial in trials if trial.role == "control"},
             only_here={trial.key for trial in trials if is_made_here(trial, from_files)},
         )
-        # Static costs first: a model that cannot be built fails before any time is spent on measuring. Groups need the
-        # costs, to fit into memory. A trial that failed in one pass is left out of the next.
+        # Static costs first: a model that cannot be built fails before any time is spent on measuring. The costs also decide
+        # which trials fit into memory as a group. A trial that failed in one pass is left out of the next.
         compute_costs(session)
         if device.type == "cpu":
             measure_cold_starts(session)
@@ -91,8 +92,8 @@ def run_sweep(
 
 
 def _say_measured_share(session: Session) -> None:
-    """Report how much of the time the measured calls took; the rest built models, warmed them up and started processes."""
+    """Report the share of the time that the measured calls took. The rest was spent on processes, models and warm-up."""
     passed = time.monotonic() - session.began
-    if session.measured_seconds and not session.group_environments:  # several machines measure at the same time
+    if session.measured_seconds and not session.group_environments:  # no share if several machines measure at the same time
         share = 100 * session.measured_seconds / passed
         session.watcher.say(f"Measured calls took {session.measured_seconds:.0f} of {passed:.0f} s ({share:.0f} %).")

@@ -1,4 +1,4 @@
-"""The pass that trains each model with each seed, and the scores that need no network."""
+"""Train each model of a run with each seed, and score the baselines that need no network."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["TRAINING_MODULES", "load_data", "measure_floors", "measure_quality"]
 
 TRAINING_MODULES = ("zoo.benchmark.measuring.training", "zoo.training.lightning_run")
-"""The modules that training imports beside the models; this takes seconds."""
+"""The modules that training imports in addition to those of the models. Importing them takes seconds."""
 
 
 def load_data(config: BenchConfig) -> SegmentationData | None:
-    """Open the data of a configuration's `quality`, before anything is measured, so that an error in it comes first."""
+    """Open and return the data of a configuration's `quality`; None if it has none. Called first, to report errors early."""
     if config.quality is None:
         return None
     from zoo.data.data_config import locate_data
@@ -36,7 +36,7 @@ def load_data(config: BenchConfig) -> SegmentationData | None:
 
 
 def measure_floors(session: Session, data: SegmentationData) -> None:
-    """Score the predictors that need no network, which every model has to beat."""
+    """Score and store the baselines that need no network. Every model should score higher than these."""
     from zoo.benchmark.measuring.training import floor_scores
     from zoo.data.baselines import BASELINES
 
@@ -48,9 +48,9 @@ def measure_floors(session: Session, data: SegmentationData) -> None:
 
 
 def measure_quality(session: Session, data: SegmentationData) -> None:
-    """Train each model with each seed: seed by seed, so that the models of an interrupted run can be compared."""
+    """Train all models with the first seed, then with the next, so that the models of an interrupted run can be compared."""
     assert session.config.quality is not None
-    trials: dict[str, str] = {}  # the first live trial of each model, which stands for all of them
+    trials: dict[str, str] = {}  # the first live trial of each model, which represents all trials of the model
     for key in session.live():
         if not session.is_control(key):
             trials.setdefault(subject_key(session.trials[key].subject), key)

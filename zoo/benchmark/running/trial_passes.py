@@ -1,4 +1,4 @@
-"""The passes that take the trials one by one: static costs, cold starts, and smaller batches for lack of memory."""
+"""Measure trials one by one: their static costs, their cold starts, and smaller batches for those that ran out of memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["compute_costs", "measure_cold_starts", "try_smaller_batches"]
 
 
 def compute_costs(session: Session) -> None:
-    """Compute each trial's static costs, on the meta device."""
+    """Compute and store the static costs of each trial."""
     unknown: set[str] = set()
-    # Again while some are missing: a process that a trial ends takes the costs of those after it along.
+    # Repeat while some are missing: if a trial ends the process, the costs of the trials after it are missing.
     while missing := [key for key in session.find_missing("cost") if key not in unknown]:
         shares = [[key for key in missing if (key in session.only_here) is is_here] for is_here in (False, True)]
         for _, message in session.run_jobs(session.make_job("count", share) for share in shares if share):
@@ -23,7 +23,7 @@ def compute_costs(session: Session) -> None:
                 session.remember(message.trial, cost=message.cost)
             elif isinstance(message, UnknownCost):
                 unknown.add(message.trial)
-                session.store.add_note(session.run, message.trial, f"no costs, since counting them raised {message.reason}")
+                session.store.add_note(session.run, message.trial, f"no static costs: computing them raised {message.reason}")
             elif isinstance(message, Failure):
                 session.keep_failure(message)
 
@@ -31,8 +31,9 @@ def compute_costs(session: Session) -> None:
 def measure_cold_starts(session: Session) -> None:
     """Measure each trial's cold start and memory in a fresh process.
 
-    On an accelerator the trials of a group share a process instead (`measure_groups`): its allocator counts the memory of
-    each, and a new process would take longer to open the device than most trials take to be measured.
+    This is done on the CPU only. On an accelerator, the trials of a group share a process (`measure_groups`): the
+    accelerator's allocator counts the memory of each trial, and opening the device in a new process would take longer than
+    measuring most trials.
     """
     while missing := session.find_missing("cold_start"):
         for _, message in session.run_jobs(session.make_job("cold start", [key]) for key in missing):
@@ -43,7 +44,7 @@ def measure_cold_starts(session: Session) -> None:
 
 
 def try_smaller_batches(session: Session) -> None:
-    """Measure the trials that ran out of memory by themselves at half their batch, or less."""
+    """Repeat the measurement of each trial that ran out of memory, with half its batch or less."""
     for stored in session.stored.values():
         is_tried = stored.smaller_batch is not None or session.is_control(stored.key)
         if stored.failure == "out of memory" and not is_tried:
@@ -51,7 +52,7 @@ def try_smaller_batches(session: Session) -> None:
 
 
 def _try_smaller_batches(session: Session, trial: Trial) -> None:
-    """Halve the batch until it fits. The result is shown beside the failure, and compared with nothing."""
+    """Halve a trial's batch until it fits. The result is shown next to the failure, and is not compared with other trials."""
     batch = trial.batch // 2
     while batch:
         job = replace(session.make_job("cold start", [trial.key]), trials=(replace(trial, batch=batch),))

@@ -309,7 +309,7 @@ def test_other_versions_are_reported_before_anything_is_measured(cluster, tmp_pa
     assert status == 2
     assert "Traceback" not in output
     assert output.count("zoo-extra: 1.5 here, not installed there") == 2
-    assert "Install the same there as here" in output
+    assert "Install the same versions there as here" in output
     assert select(store, "SELECT count(*) FROM trial WHERE cost IS NOT NULL OR cold_start IS NOT NULL") == [(0,)]
 
 
@@ -334,7 +334,7 @@ def test_an_interrupt_and_a_lost_node_cost_nothing_that_was_measured(cluster, tm
     status, output = finish(process)
     assert status == 0, output
     assert "Resuming run 1" in output
-    assert "Lost while" in output
+    assert "Lost during" in output
 
     assert not remaining(cluster.jobs)
     assert select(store, everything)[: len(before)] == before

@@ -1,4 +1,4 @@
-"""Measure on a Ray cluster in place of this machine's own processes: find the cluster, connect to it, and leave it again."""
+"""Connect to a Ray cluster, to measure on its machines instead of in processes of this machine, and disconnect again."""
 
 from __future__ import annotations
 
@@ -20,27 +20,31 @@ CONNECT_SECONDS = 10.0
 
 
 def ray_executor(address: str, say: Callable[[str], None] = lambda line: None) -> ExecutorFactory:
-    """Return what does a run's jobs on every machine of a Ray cluster, one timed job at a time on each machine or GPU.
+    """Return a factory of an executor that does a run's jobs on all machines of a Ray cluster.
+
+    Each machine, or each GPU, does one timed job at a time.
 
     Args:
-        address: "auto" for the cluster that this machine belongs to, or that `RAY_ADDRESS` names; else its HOST:PORT. A process
-            that is connected to Ray already keeps that connection.
-        say: called with each line that the user should read: which machines measure, and which are refused or lost.
+        address: "auto" for the cluster that this machine belongs to or that `RAY_ADDRESS` names; otherwise the HOST:PORT of a
+            cluster. If the process is already connected to Ray, that connection is used.
+        say: called with each line for the user: which machines measure, and which are refused or lost.
 
     Raises:
-        ZooError: Ray is not installed. Later, when the run begins: the cluster cannot be reached, or no machine can measure.
+        ZooError: Ray is not installed, or `address` has a protocol. When the run begins, the factory raises a ZooError if
+            the cluster cannot be reached, and the executor raises one if no machine can measure.
     """
     try:
         import ray
     except ImportError as cause:
         raise ZooError(
-            f"Measuring through Ray (--ray {address}) needs ray, which cannot be imported here: {cause}. Install it: "
+            f"Measuring through Ray (--ray {address}) requires ray, which cannot be imported here: {cause}. Install it: "
             "pip install 'segmentation-zoo[ray]'"
         ) from cause
     if "://" in address:
         raise ZooError(
-            f"--ray {address}: Ray's client protocol does not stream results. Run the command on a machine of the cluster, "
-            "with --ray auto. `ray start --address=HOST:PORT` makes this machine one; with --num-cpus=0 it measures nothing."
+            f"--ray {address}: Ray's client protocol does not stream results. Run the command with --ray auto on a machine of "
+            "the cluster. `ray start --address=HOST:PORT` adds this machine to the cluster; with --num-cpus=0, nothing is "
+            "measured on it."
         )
 
     @contextmanager
@@ -70,13 +74,13 @@ def _connect(requested: str) -> None:
         address = canonicalize_bootstrap_address(requested)
         if address is None:  # `ray.init` would start a cluster of this machine alone
             raise ConnectionError("none runs on this machine")
-        # `ray.init` tries for two minutes; whether anything answers shows at once
+        # `ray.init` tries for two minutes; a plain connection shows at once whether anything answers
         host, _, port = address.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, RayError) as cause:
         reason = str(cause.__cause__ or cause).strip().splitlines()[0].rstrip(".")
         raise ZooError(
-            f"--ray {requested} found no Ray cluster that can be used: {reason}. Start one with `ray start --head`, and add "
-            "each further machine to it with `ray start --address=HOST:PORT`; run this command on one of them."
+            f"--ray {requested} found no Ray cluster that can be used: {reason}. Start a cluster with `ray start --head`, add "
+            "each further machine with `ray start --address=HOST:PORT`, and run this command on one of these machines."
         ) from cause

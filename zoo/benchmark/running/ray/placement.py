@@ -1,4 +1,4 @@
-"""How jobs fit the machines of a cluster: what a job takes of a machine, and what differs there. Torch- and Ray-free."""
+"""Fit jobs to the machines of a cluster: their resources, and the differences of environments. Torch- and Ray-free."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ ABSENT = "not installed"
 
 
 def divide_resources(resources: Mapping[str, float], device: str) -> list[dict[str, int]]:
-    """Return what each job takes of a machine with these resources, so that no two timed jobs share what they measure.
+    """Return, for each job that a machine can do at the same time, the resources that Ray reserves for it.
 
-    On the CPU that is the whole machine; on an accelerator one GPU, and its share of the CPUs.
+    A job on the CPU gets the whole machine. A job on an accelerator gets one GPU and an equal share of the CPUs. So no two
+    timed jobs share a device.
     """
     cpus, gpus = (int(resources.get(name, 0)) for name in ("CPU", "GPU"))
     if device == "cpu":
@@ -29,9 +30,10 @@ def divide_resources(resources: Mapping[str, float], device: str) -> list[dict[s
 
 
 def find_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """Return the versions that differ between two environments, a line each.
+    """Return a line for each version that differs between two environments.
 
-    A checkout's commit counts where both have one: a version alone does not distinguish two checkouts.
+    If both environments have the commit of a checkout, the commits are compared as well, since two checkouts can have the
+    same version.
     """
     own, other = here["versions"], there["versions"]
     pairs = [(name, own.get(name, ABSENT), other.get(name, ABSENT)) for name in sorted(own.keys() | other.keys())]
@@ -41,16 +43,16 @@ def find_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[
 
 
 def split_job(job: Job, parts: int) -> list[Job]:
-    """Return a static pass as several jobs, which run anywhere at the same time; any other job as it is."""
+    """Divide a job of kind "count" into at most `parts` jobs, which may run at the same time. Other jobs are not divided."""
     parts = min(parts, len(job.trials)) if job.kind == "count" else 1
     return [replace(job, trials=job.trials[start::parts]) for start in range(parts)]
 
 
 def fit_job(job: Job, environment: Mapping[str, Any]) -> Job:
-    """Return a job as a machine with this environment does it, where only rounds that were measured in a like one count."""
+    """Return the job for a machine with this environment. Earlier rounds count only if their environment was the same."""
     environment_id = digest(environment)
     device = job.device.partition(":")[0]  # a Ray worker sees only its own GPU
-    # the job says whether its own environment's best rates are known; to measure them again replaces them
+    # `job.rates` is about the environment of its earlier rounds; rates that are measured twice are replaced
     rates = job.rates or (job.kind == "rounds" and job.environment != environment_id)
     fitted = replace(job, device=device, threads=environment["threads"], rates=rates)
     if job.environment in ("", environment_id):

@@ -1,4 +1,4 @@
-"""Jobs on the machines of a Ray cluster: which machine does which, what they report, and what follows when one is lost."""
+"""Assign jobs to the machines of a Ray cluster, receive their messages, and handle machines that are lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["RayExecutor"]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Slot:
-    """Room for one job at a time: a whole machine, or one GPU of it. Ray reserves it for an actor, the worker."""
+    """A whole machine, or one GPU of a machine, which does one job at a time. Ray reserves it for an actor, the worker."""
 
     node: str
     name: str
@@ -39,10 +39,10 @@ class _Slot:
 
 
 class RayExecutor:
-    """Does jobs on the machines of the Ray cluster that this process is connected to, each alone with what it measures.
+    """Does jobs on the machines of the Ray cluster that this process is connected to. No two jobs share a machine or GPU.
 
-    Which job goes to which machine is chosen here and not by Ray, since rounds continue only on a machine like the one before.
-    A job that is lost with its machine ends without a last message, and the sweep requests what is missing again.
+    This class assigns the jobs to machines, and not Ray, because rounds can continue only in the environment in which they
+    began. If a machine is lost, the messages of its job stop, and the caller requests the missing results again.
     """
 
     def __init__(self, limits: Limits, preload: Sequence[str], say: Callable[[str], None]) -> None:
@@ -50,13 +50,13 @@ class RayExecutor:
         self._preload = list(preload)
         self._say = say
         self._plugin_files: list[tuple[str, bytes]] = []
-        self._environments: dict[str, dict[str, Any]] = {}  # by the machine's id; empty where nothing is measured
+        self._environments: dict[str, dict[str, Any]] = {}  # by the machine's id; empty if the machine is not used
         self._idle: list[_Slot] = []
-        self._running: dict[Any, _Slot] = {}  # by Ray's stream of messages
+        self._running: dict[Any, _Slot] = {}  # by the stream of messages from Ray
         self._waiting: list[Job] = []
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-        """Yield the jobs' messages as they come; only those of one job are in order.
+        """Run the jobs, and yield each message with its job as it arrives. Only the messages of one job are in order.
 
         Raises:
             ZooError: no machine can measure.
@@ -82,29 +82,29 @@ class RayExecutor:
             self.close()
 
     def close(self) -> None:
-        """Stop what still runs, and release the machines."""
+        """Stop the running jobs, and release the machines."""
         for slot in (*self._idle, *self._running.values()):
             if slot.worker:
                 ray.kill(slot.worker)
         self._idle, self._running, self._waiting = [], {}, []
 
     def _find_slots(self, device: str) -> list[_Slot]:
-        """Return the slots of all machines that can measure; a machine that is new first describes itself.
+        """Return the slots of all machines that can measure, after new machines have described themselves.
 
         Raises:
             ZooError: no machine can measure.
         """
-        list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes  # has no annotations of its own
+        list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes  # `ray.nodes` has no annotations
         nodes = [facts for facts in list_nodes() if facts["Alive"]]
         slots = [slot for facts in nodes for slot in _make_slots(facts, device)]
         new = {slot.node: slot for slot in slots if slot.node not in self._environments}
         here = describe_environment(torch.device(device)).as_dict()
-        # opening a device takes memory until the process ends, so each of these does one call
+        # a process that opens a device occupies memory until it ends, so each of these processes does one call
         describe = ray.remote(max_calls=1, max_retries=0)(describe_machine)
         descriptions = {node: describe.options(**slot.options).remote(device, here) for node, slot in new.items()}
         for node, slot in new.items():
             count = sum(other.node == node for other in slots)
-            self._say(f"Measuring on {slot.name}, {count} at a time, as soon as it is free.")
+            self._say(f"Measuring on {slot.name}, {count} at a time, as soon as the machine is free.")
             try:
                 self._environments[node] = ray.get(descriptions[node])
             except RayError as cause:
@@ -115,13 +115,16 @@ class RayExecutor:
             counts = (tuple(facts["Resources"].get(name, 0) for name in ("CPU", "GPU")) for facts in nodes)
             found = ", ".join(f"one with {cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in counts)
             raise ZooError(
-                f"No machine of the Ray cluster can measure on {device!r}; found: {found}. Add one with `ray start "
-                "--address=HOST:PORT`, for GPUs with --num-gpus=N. The same command continues from what was measured."
+                f"No machine of the Ray cluster can measure on {device!r}; found: {found}. Add a machine with `ray start "
+                "--address=HOST:PORT` (and --num-gpus=N for GPUs). Then run the same command again, which resumes the run."
             )
         return usable
 
     def _next_job(self, slot: _Slot, coming: Iterator[Job]) -> Job | None:
-        """Return the first job that may run here; those before it wait for a machine like that of their earlier rounds."""
+        """Return the first job that may run on a slot; None if there is none.
+
+        A job with earlier rounds waits for a machine with the environment of these rounds, as long as there is such a machine.
+        """
         slots = (slot, *self._idle, *self._running.values())
         here, *elsewhere = (digest(self._environments[other.node]) for other in slots)
         while not (ready := [job for job in self._waiting if job.environment == here or job.environment not in elsewhere]):
@@ -142,10 +145,10 @@ class RayExecutor:
         return slot.job, JobEnvironment(environment=environment)
 
     def _receive(self) -> Iterator[tuple[Job, Message]]:
-        """Wait for a message of any job, and yield it.
+        """Wait for the next message of any job, and yield it. Yield nothing if a job has ended or its machine was lost.
 
         Raises:
-            ZooError: the job itself reports what is wrong.
+            ZooError: the job itself raised it.
         """
         ready: list[Any] = ray.wait(list(self._running))[0]
         (stream,) = ready
@@ -162,14 +165,14 @@ class RayExecutor:
                 raise ZooError(f"{slot.name}: {error}") from cause
             if isinstance(cause, OutOfMemoryError) and slot.trial:
                 self._idle.append(slot)
-                error = f"OutOfMemoryError: Ray ended its process, since {slot.name} ran out of memory, during '{slot.doing}'."
+                error = f"OutOfMemoryError: Ray ended its process during '{slot.doing}', since {slot.name} ran out of memory."
                 yield slot.job, Failure(trial=slot.trial, kind="out of memory", error=error)
                 return
             self._environments[slot.node] = {}
-            lost = f"Lost while {slot.doing}: {slot.job.trials[0]}. It is measured elsewhere, and nothing more on {slot.name}: "
-            self._say(lost + _describe_error(cause))
+            lost = f"Lost during '{slot.doing}': {slot.job.trials[0]}, which is measured elsewhere."
+            self._say(f"{lost} {slot.name} is not used again: {_describe_error(cause)}")
         else:
-            self._running[stream] = slot  # last, so that the other machines are heard first
+            self._running[stream] = slot  # last, so that messages of the other machines are received first
             if isinstance(message, Activity):
                 slot.doing, slot.trial = message.doing, message.hog or message.trial
             yield slot.job, message
@@ -184,5 +187,5 @@ def _make_slots(facts: Mapping[str, Any], device: str) -> list[_Slot]:
 
 
 def _describe_error(cause: RayError) -> str:
-    """Return the error that a task raised, or the first line of Ray's own, which are long."""
+    """Return the text of the error that a task raised, or the first line of an error of Ray itself, whose text is long."""
     return str(cause.cause) if isinstance(cause, RayTaskError) else str(cause).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""What runs on the other machines of a Ray cluster: it describes the machine, and does jobs there in fresh processes."""
+"""The code that Ray runs on the machines of a cluster: it describes a machine, and does jobs there in fresh processes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["Worker", "describe_machine"]
 
 
 def describe_machine(device: str, requester: Mapping[str, Any]) -> dict[str, Any]:
-    """Return this machine's environment as plain data, after a comparison with that of the requester.
+    """Return this machine's environment as plain data, after comparing its versions with those of the requester.
 
     Raises:
-        ZooError: there is no such device, or other versions are installed here.
+        ZooError: this machine has no such device, or its installed versions differ from the requester's.
     """
     _undo_ray_settings()
     # torch reads these settings when it is imported
@@ -40,14 +40,14 @@ def describe_machine(device: str, requester: Mapping[str, Any]) -> dict[str, Any
     if differences := find_differences(requester, environment):
         lines = "".join(f"\n  {line}" for line in differences)
         raise ZooError(
-            f"it has other versions installed, so its results could not be compared:{lines}\nInstall the same there as here, "
-            "or remove it from the cluster (`ray stop` on it)."
+            f"its installed versions differ, so its results could not be compared:{lines}\nInstall the same versions there as "
+            "here, or remove the machine from the cluster (run `ray stop` on it)."
         )
     return environment
 
 
 class Worker:
-    """A Ray actor that does jobs one after the other, each in a fresh process: Ray's own process opens no device."""
+    """A Ray actor that does jobs one after the other, each in a fresh process, so that Ray's own process opens no device."""
 
     def __init__(self, limits: Limits, preload: Sequence[str]) -> None:
         from zoo.benchmark.running.local import LocalProcesses
@@ -55,7 +55,7 @@ class Worker:
         self._processes = LocalProcesses(limits, preload)
 
     def measure(self, job: Job, plugin_files: Sequence[tuple[str, bytes]]) -> Iterator[Message]:
-        """Yield the messages of a job, with these names and contents in place of its plugins' paths."""
+        """Do a job and yield its messages. The job's plugin files are written here first, from their names and contents."""
         _undo_ray_settings()
         with tempfile.TemporaryDirectory(prefix="zoo-plugins-") as folder:
             paths = [Path(folder, str(number), name) for number, (name, _) in enumerate(plugin_files)]
@@ -67,7 +67,7 @@ class Worker:
 
 
 def _undo_ray_settings() -> None:
-    """Restore the machine's own threads, import path and priority, for this process and those that it starts.
+    """Restore the machine's own number of threads, import path and priority, for this process and its child processes.
 
     Ray sets as many threads as it has reserved CPUs, puts its own copies of some libraries first, and lowers the priority of
     its workers. Only root can raise the priority again; others start Ray with `RAY_worker_niceness=0 ray start`.
