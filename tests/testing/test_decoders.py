@@ -32,7 +32,7 @@ def test_a_decoder_that_keeps_the_contract_passes_every_check(decoder):
     report = check_decoder(register(decoder))
     skipped = ["compiles: only with compile=True"]
     if decoder is not Gated:
-        skipped.insert(0, "make_head_gives_classes: it has no make_head; the head is a 1x1 convolution")
+        skipped.insert(0, "make_head_gives_classes: the decoder has no make_head, so its head is a 1x1 convolution")
     count = len(checks_of("decoder")) - len(skipped)
     lines = [f"{count} checks ran on local:{decoder.__name__}, all passed; {len(skipped)} skipped:"]
     assert str(report).splitlines() == lines + [f"  {entry}" for entry in skipped]
@@ -193,7 +193,7 @@ def test_a_class_inside_a_function_cannot_be_pickled_and_is_told_where_to_go():
         """As `Sum`. Shapes: as there."""
 
     found = outcome(register(Inner), "pickles")
-    assert "define classes and functions at the top of a module" in found.remedy
+    assert "define classes and functions at the top level of a file" in found.remedy
     assert "Inner" in found.found
 
 
@@ -210,7 +210,7 @@ def test_what_a_decoder_raises_is_a_failure_with_its_cause_kept():
 
 def test_the_declared_out_stride_of_the_spec_is_held_against_the_instances():
     found = outcome(register(Sum, out_stride=1), "out_stride_is_as_declared")
-    assert found.expected == "an instance's out_stride to be the spec's, 1"
+    assert found.expected == "an out_stride of 1, as the spec declares"
 
 
 def test_a_constant_of_the_spec_that_is_edited_is_found():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,7 +118,7 @@ def test_compiling_is_a_test_where_it_is_asked_for():
 @pytest.mark.parametrize(
     ("ids", "expected_failures", "error", "message"),
     [
-        ([], None, zoo.errors.OptionError, "no id"),
+        ([], None, zoo.errors.OptionError, "no ids"),
         ("resnet18", None, zoo.errors.OptionError, r"Write \['resnet18'\]"),
         (["resnet18", "resnet18"], None, zoo.errors.OptionError, "an id twice: resnet18"),
         (["resnet81"], None, zoo.errors.UnknownIdError, "resnet18"),
@@ -136,10 +135,10 @@ def test_what_cannot_be_meant_is_refused(ids, expected_failures, error, message)
 
 @pytest.mark.parametrize("missing", ["hypothesis", "pytest"])
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch, missing):
-    told = f'zoo.testing needs {missing}, which is not installed: pip install "segmentation-zoo[testing]"'
+    told = rf'zoo\.testing requires {missing}, which is not installed .* pip install "segmentation-zoo\[testing\]"'
     with monkeypatch.context() as without:
         without.setitem(sys.modules, missing, None)
-        with pytest.raises(zoo.ZooError, match=re.escape(told)):
+        with pytest.raises(zoo.ZooError, match=told):
             parametrize_with_checks(["resnet18"])
 
 

@@ -29,7 +29,7 @@ def test_what_was_skipped_is_told_with_its_reason_and_does_not_count():
 
 @pytest.mark.parametrize("outcomes", [(), (SKIPPED,)])
 def test_a_run_in_which_no_check_ran_is_a_failure(outcomes):
-    with pytest.raises(ConformanceError, match="expected at least one check to run, found none"):
+    with pytest.raises(ConformanceError, match="no check ran, so nothing was tested"):
         raise_if_failed(report(*outcomes))
 
 

@@ -1,14 +1,14 @@
-"""The conformance kit for plugin authors: every clause of an encoder's or a decoder's contract as a check.
+"""The conformance kit for plugin authors: checks for every clause of the contracts of encoders and decoders.
 
     from zoo.testing import check_decoder, parametrize_with_checks
 
     print(check_decoder("local:mine"))          # all checks, one report
 
-    @parametrize_with_checks(["local:mine"])    # or one pytest test a check
+    @parametrize_with_checks(["local:mine"])    # or one pytest test for each check
     def test_conformance(check):
         check()
 
-Needs `pip install "segmentation-zoo[testing]"` (hypothesis; pytest for the decorator).
+Requires `pip install "segmentation-zoo[testing]"` (hypothesis; pytest for the decorator).
 """
 
 from __future__ import annotations

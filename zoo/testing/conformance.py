@@ -1,4 +1,4 @@
-"""Every check of an encoder or a decoder, run one after the other: `check_encoder`, `check_decoder`."""
+"""Run every check of an encoder or a decoder: `check_encoder`, `check_decoder`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def check_encoder(id: str, *, options: Mapping[str, Any] | None = None, compile:
     """Run every check of the contract on an encoder.
 
     Args:
-        id: as for `zoo.build`; what is registered at run time as well.
-        options: keywords for the encoder.
-        compile: also run `torch.compile`, which takes some seconds.
+        id: the encoder's id, as for `zoo.build`. The encoder may be registered at run time.
+        options: keyword arguments for the encoder.
+        compile: whether to check `torch.compile` as well, which takes some seconds.
 
     Returns:
-        The report; `print` says how many checks ran and which did not apply.
+        The report. `print` shows how many checks ran and which did not apply.
 
     Raises:
-        ConformanceError: one or more checks failed, or none ran; the message lists each.
+        ConformanceError: a check failed, or none ran. The message lists every failed check.
         ZooError: the id or an option is unknown, or a library that the kit needs is missing.
 
     Example:
@@ -44,25 +44,25 @@ def check_encoder(id: str, *, options: Mapping[str, Any] | None = None, compile:
 def check_decoder(id: str, *, options: Mapping[str, Any] | None = None, compile: bool = False) -> Report:
     """Run every check of the contract on a decoder, for synthetic pyramids of many kinds.
 
-    Arguments, result and errors as for `check_encoder`.
+    The arguments, the result and the errors are those of `check_encoder`.
     """
     import_library("hypothesis")
     return _run_checks("decoder", id, options, compile)
 
 
 def checks_of(kind: Kind) -> dict[str, Callable[[Any], None]]:
-    """Return the checks of a kind by name, in the order they run."""
+    """Return the checks for encoders or for decoders by name, in the order in which they run."""
     own: tuple[Callable[[Any], None], ...] = ENCODER_CHECKS if kind == "encoder" else DECODER_CHECKS
     return {check.__name__: check for check in (*own, *MODULE_CHECKS, *COPY_CHECKS)}
 
 
 def subject_of(kind: Kind, id: str, options: Mapping[str, Any] | None = None) -> EncoderSubject | DecoderSubject:
-    """Return what the checks look at."""
+    """Return the encoder or decoder with this id as the subject that the checks accept."""
     return EncoderSubject(id, options) if kind == "encoder" else DecoderSubject(id, options)
 
 
 def outcome_of(check: Callable[[Any], None], subject: Any) -> Outcome:
-    """Run one check; whatever the code under test raises is that check's failure, with its cause."""
+    """Run one check and return its outcome. If the code under test raises an exception, the check has failed."""
     name = check.__name__
     try:
         with preserve_surroundings():
@@ -85,7 +85,7 @@ def outcome_of(check: Callable[[Any], None], subject: Any) -> Outcome:
             status="failed",
             expected=(check.__doc__ or name).strip().splitlines()[0],
             found=describe_error(cause),
-            remedy="see the traceback of the cause, which is kept",
+            remedy="read the traceback of this exception, which the ConformanceError shows as its cause",
             cause=cause,
         )
     return Outcome(check=name, status="passed")

@@ -1,4 +1,4 @@
-"""Checks of what a module is turned into: loaded, pickled, copied, exported, compiled, each time with the same output."""
+"""Checks that the output of a module stays the same when it is loaded, pickled, copied, exported or compiled."""
 
 from __future__ import annotations
 
@@ -20,65 +20,65 @@ __all__ = ["COPY_CHECKS", "compiles"]
 
 
 def state_dict_round_trips(subject: Subject) -> None:
-    """A state dict loaded into a fresh build gives the same output, bit for bit."""
+    """A new module with the state dict of the first returns the same output, bit for bit."""
     module, fresh = subject.module, subject.build(seed=1).eval()
     fresh.load_state_dict(copy.deepcopy(module.state_dict()))
     with torch.no_grad():
         expected, found = (subject.outputs(entry, subject.inputs()) for entry in (module, fresh))
     if not same(expected, found):
         raise Finding(
-            expected="the same output, bit for bit, from a fresh build with the first one's state dict",
+            expected="the same output, bit for bit, from a new module with the state dict of the first",
             found=f"outputs that differ by up to {distance(expected, found)}",
-            remedy="register every tensor that matters as a parameter or a buffer (register_buffer), and none twice",
+            remedy="register every tensor that affects the output as a parameter or a buffer (register_buffer), but only once",
         )
 
 
 def pickles(subject: Subject) -> None:
-    """It can be pickled, as loading data in other processes and `torch.save` of a whole model do."""
+    """The module can be pickled, which `torch.save` of a whole model and data loading in other processes may require."""
     module: nn.Module = getattr(subject.whole, subject.kind)
     try:
         twin = pickle.loads(pickle.dumps(module))
     except Exception as cause:
         raise Finding(
-            expected="pickle.loads(pickle.dumps(module)) gives an equal module",
+            expected="pickle.loads(pickle.dumps(module)) returns an equal module",
             found=describe_error(cause),
-            remedy="define classes and functions at the top of a module that can be imported (not in a function, no lambda), "
-            "and keep no file, generator, lock or hook in an attribute",
+            remedy="define classes and functions at the top level of an importable file (not in a function, no lambda), "
+            "and store no file, generator, lock or hook in an attribute",
         ) from cause
     _check_equal(subject, module, twin, "pickling")
 
 
 def deep_copies(subject: Subject) -> None:
-    """`copy.deepcopy` gives an equal module that shares nothing with the first."""
+    """`copy.deepcopy` returns an equal module that shares no parameters with the original."""
     module = subject.module
     twin = copy.deepcopy(module)
     _check_equal(subject, module, twin, "copy.deepcopy")
     shared = {entry.data_ptr() for entry in module.parameters() if entry.numel()}
     if both := [name for name, entry in twin.named_parameters() if entry.data_ptr() in shared]:
         raise Finding(
-            expected="a deep copy has parameters of its own",
-            found=f"shared with the first: {format_names(both)}",
-            remedy="leave __deepcopy__ to torch.nn.Module",
+            expected="a deep copy with parameters of its own",
+            found=f"shared with the original: {format_names(both)}",
+            remedy="define no __deepcopy__; without it, copy.deepcopy copies all parameters",
         )
 
 
 def exports(subject: Subject) -> None:
-    """`torch.export` takes it, and what is exported gives the same numbers."""
+    """`torch.export` accepts the module, and the exported graph returns the same values."""
     module, given = _ListInput(subject), subject.inputs()
     try:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # torch prints the whole graph where it fails
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # torch prints the whole graph if the export fails
             exported = torch.export.export(module, (given,), strict=False).module()
     except Exception as cause:
         raise Finding(
-            expected="torch.export.export(module, inputs, strict=False) gives a graph",
+            expected="torch.export.export(module, inputs, strict=False) returns a graph",
             found=describe_error(cause),
-            remedy="compute with shapes and tensors alone: no .item(), no numpy, no branch on a tensor's value",
+            remedy="compute only with shapes and tensors: no .item(), no numpy, no branch on a tensor's value",
         ) from cause
     _check_close(module, exported, given, "the exported graph")
 
 
 def compiles(subject: Subject) -> None:
-    """`torch.compile` takes it as one graph (`fullgraph=True`), and what is compiled gives the same numbers."""
+    """`torch.compile` accepts the module as one graph (`fullgraph=True`), and the compiled module returns the same values."""
     module, given = _ListInput(subject), subject.inputs()
     torch._dynamo.reset()
     try:
@@ -90,14 +90,14 @@ def compiles(subject: Subject) -> None:
         raise Finding(
             expected='torch.compile(module, backend="aot_eager", fullgraph=True) runs',
             found=describe_error(cause),
-            remedy="leave out what breaks the graph: prints, .item(), numpy, branches on a tensor's value",
+            remedy="remove code that breaks the graph: prints, .item(), numpy, branches on a tensor's value",
         ) from cause
     finally:
         torch._dynamo.reset()
 
 
 class _ListInput(nn.Module):
-    """A subject's build with one argument, the list of its inputs."""
+    """A wrapper of a subject's module whose only argument is the list of inputs."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__()
@@ -127,9 +127,9 @@ def _check_close(module: nn.Module, other: Any, given: list[Tensor], name: str) 
         )
     if not all(torch.allclose(one, two, rtol=1e-3, atol=1e-3 * scale(one)) for one, two in zip(expected, found, strict=True)):
         raise Finding(
-            expected=f"{name} gives what the module gives",
+            expected=f"the same output from {name} as from the module",
             found=f"outputs that differ by up to {distance(expected, found)}",
-            remedy="let forward depend on its input alone; what is decided once when the graph is made stays so",
+            remedy="let forward depend only on its input; a decision made while the graph is built is never made again",
         )
 
 

@@ -1,4 +1,4 @@
-"""Checks of a decoder's own contract: any valid pyramid in, one map of the declared channels and stride out."""
+"""Checks for decoders only: for any valid pyramid, the output is one map of the declared channels and stride."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_EXAMPLES = 20
 
 
 def any_valid_pyramid_works(subject: DecoderSubject) -> None:
-    """Whatever pyramid the negotiation lets through, the decoder builds for it and gives the declared channels and stride."""
+    """For any pyramid that meets its needs, the decoder can be built and returns a map of the declared channels and stride."""
     hypothesis: Any = import_library("hypothesis")
     sizes = hypothesis.strategies.sampled_from((WHOLE_SIZES[0], ODD_SIZES[0]))
 
@@ -51,50 +51,50 @@ def any_valid_pyramid_works(subject: DecoderSubject) -> None:
             _check_shape(subject, plan, size)
         except Finding as finding:
             maps = ", ".join(map(str, plan.pyramid))
-            finding.found += f"; for the pyramid {maps}, at an image of {size[0]} x {size[1]}"
+            finding.found += f"; for the pyramid {maps} and an image of {size[0]} x {size[1]}"
             raise
 
     check()
 
 
 def out_channels_are_as_declared(subject: DecoderSubject) -> None:
-    """`out_channels` is how many channels the output has, and `aux_channels` the coarser maps: heads are made for them."""
+    """`out_channels` is the number of channels of the output, and `aux_channels` are those of the coarser maps."""
     for plan in subject.plans[:3]:
         declared, shape = _declared_and_shape(subject, plan, "out_channels", SIZE)
         if shape[1] != declared:
             raise Finding(
                 expected=f"{declared} channels (its out_channels) on the second axis of the output",
-                found=f"{shape[1]}, of the shape {shape}",
+                found=f"{shape[1]} channels, in the shape {shape}",
                 remedy="set self.out_channels in __init__ to the channels that forward returns",
             )
     _check_coarser_maps(subject)
 
 
 def out_stride_is_as_declared(subject: DecoderSubject) -> None:
-    """`out_stride` is how many image pixels one output pixel spans, and the spec says the same."""
+    """`out_stride` is the number of image pixels that one output pixel spans, and equals the spec's `out_stride`, if set."""
     for plan in subject.plans[:4]:
         for size in WHOLE_SIZES:
             declared, shape = _declared_and_shape(subject, plan, "out_stride", size)
             if not declared:
-                raise NotApplicable("it makes the logits itself and declares no out_stride")
+                raise NotApplicable("the decoder makes the logits itself and declares no out_stride")
             if not all(_is_near(length, whole, plan, declared) for length, whole in zip(shape[2:], size, strict=True)):
                 raise Finding(
-                    expected=f"about {size[0] / declared:g} x {size[1] / declared:g} places, at out_stride {declared:g}, for "
-                    f"an image of {size[0]} x {size[1]}",
+                    expected=f"an output of about {size[0] / declared:g} x {size[1] / declared:g}, at out_stride {declared:g}, "
+                    f"for an image of {size[0]} x {size[1]}",
                     found=f"the shape {shape}",
-                    remedy="set self.out_stride in __init__ to the stride of what forward returns, often pyramid[0].stride",
+                    remedy="set self.out_stride in __init__ to the stride of forward's output, often pyramid[0].stride",
                 )
         stated = subject.entry.spec.out_stride
         if stated is not None and stated != declared:
             raise Finding(
-                expected=f"an instance's out_stride to be the spec's, {stated}",
+                expected=f"an out_stride of {stated}, as the spec declares",
                 found=f"{declared:g}",
                 remedy="correct one of the two, or leave out_stride= out of the spec if it depends on the pyramid",
             )
 
 
 def output_is_nchw(subject: DecoderSubject) -> None:
-    """The output is (N, C, H, W): between images that differ in H and in W, it is the last two axes that move."""
+    """The output is (N, C, H, W): if the height and width of the image change, the last two axes of the output change."""
     plan = subject.plans[0]
 
     def shapes(_: str) -> list[tuple[int, ...]]:
@@ -114,12 +114,12 @@ def output_is_nchw(subject: DecoderSubject) -> None:
         raise Finding(
             expected="an output whose last two axes grow with the image",
             found=seen,
-            remedy="return a map (N, C, H, W) of the maps' own size, not of a fixed one",
+            remedy="return a map (N, C, H, W) whose size follows from the input maps, not one of a fixed size",
         )
 
 
 def odd_sizes_work(subject: DecoderSubject) -> None:
-    """Maps whose sizes are not exact doubles, of images that are not square, work: no size is written into the code."""
+    """The decoder works for images that are not square, and for maps that are not exactly twice the next coarser map's size."""
     for size in ODD_SIZES:
         for plan in subject.plans[:2]:
             if size == ODD_SIZES[0]:
@@ -129,7 +129,7 @@ def odd_sizes_work(subject: DecoderSubject) -> None:
 
 
 def every_map_matters(subject: DecoderSubject) -> None:
-    """The output depends on each map of the pyramid: none is computed for nothing."""
+    """The output depends on each map of the pyramid, so that no map is computed in vain."""
     for plan in subject.plans[:2]:
         module = subject.build(plan=plan).eval()
         reached = [False] * len(plan.routes)
@@ -145,8 +145,8 @@ def every_map_matters(subject: DecoderSubject) -> None:
         if ignored := [str(entry) for entry, was in zip(plan.pyramid, reached, strict=True) if not was]:
             raise Finding(
                 expected=f"a gradient for each of the {len(reached)} maps",
-                found=f"none for {format_names(ignored)}: the output does not depend on it",
-                remedy="use every map the decoder is given, or say in its needs which it takes (strides=, max_levels=)",
+                found=f"none for {format_names(ignored)}, on which the output does not depend",
+                remedy="use every map that forward receives, or declare the maps to use in the needs (strides=, max_levels=)",
             )
 
 
@@ -170,7 +170,7 @@ def no_parameter_is_unused(subject: DecoderSubject) -> None:
 
 
 def model_gives_logits(subject: DecoderSubject) -> None:
-    """Built the way `zoo.build` does, it gives logits of any image's own size."""
+    """A model that is built the way `zoo.build` does returns logits of the image's size."""
     for plan in subject.plans[:2]:
         model = subject.model(classes=3, plan=plan).eval()
         for size in (SIZE, ODD_SIZES[0]):
@@ -180,19 +180,19 @@ def model_gives_logits(subject: DecoderSubject) -> None:
                 raise Finding(
                     expected=f"logits of shape {(2, 3, *size)} for 3 classes",
                     found=str(found),
-                    remedy="give (N, out_channels, h, w) and let the head make the logits",
+                    remedy="return a map (N, out_channels, h, w), and let the head make the logits",
                 )
 
 
 def make_head_gives_classes(subject: DecoderSubject) -> None:
-    """`make_head(classes)`, or the decoder where it makes the logits itself, gives as many channels as there are classes."""
+    """The head of `make_head(classes)`, or the decoder if it makes the logits itself, returns one channel for each class."""
     module = subject.module
     if subject.entry.spec.makes_logits:
         _check_logits(subject)
         return
     make_head = getattr(module, "make_head", None)
     if make_head is None:
-        raise NotApplicable("it has no make_head; the head is a 1x1 convolution")
+        raise NotApplicable("the decoder has no make_head, so its head is a 1x1 convolution")
     with torch.no_grad():
         output = subject.outputs(module, subject.inputs())[0]
         for classes in (1, 5):
@@ -209,7 +209,7 @@ def make_head_gives_classes(subject: DecoderSubject) -> None:
 
 
 def _check_coarser_maps(subject: DecoderSubject) -> None:
-    """Check that `forward_aux` returns the map that `forward` does, and one map for each of `aux_channels`."""
+    """Check that `forward_aux` returns the map of `forward` and a coarser map for each entry of `aux_channels`."""
     widths = tuple(getattr(subject.module, "aux_channels", ()))
     if not widths and not hasattr(subject.module, "forward_aux"):
         return
@@ -223,12 +223,12 @@ def _check_coarser_maps(subject: DecoderSubject) -> None:
         maps = [found[0], *found[1]] if is_pair else []
         channels = [entry.shape[1] if isinstance(entry, Tensor) and entry.ndim == 4 else None for entry in maps]
         is_alike = channels == [expected.shape[1], *widths] and maps[0].shape == expected.shape
-        if not is_alike or not (module.training or torch.equal(maps[0], expected)):  # in train mode dropout draws again
+        if not is_alike or not (module.training or torch.equal(maps[0], expected)):  # dropout varies in train mode
             mode = " in train mode" if module.training else ""
             raise Finding(
                 expected=f"forward_aux(features) returns forward's map and a list of maps with {list(widths)} channels{mode}",
                 found=f"maps with {channels[:1]} and {channels[1:]} channels" if is_pair else describe(found),
-                remedy="set self.aux_channels to the widths of the coarser maps, the finest first, and return all of them",
+                remedy="set self.aux_channels to the channels of the coarser maps, finest first, and return all of these maps",
             )
 
 
@@ -238,7 +238,7 @@ def _check_logits(subject: DecoderSubject) -> None:
             found = tuple(subject.outputs(subject.build(classes=classes).eval(), subject.inputs())[0].shape)
         if found[:2] != (2, classes):
             raise Finding(
-                expected=f"logits of shape (2, {classes}, h, w) for classes={classes}, since it declares makes_logits",
+                expected=f"logits of shape (2, {classes}, h, w) for classes={classes}, since the spec declares makes_logits",
                 found=str(found),
                 remedy="let the last layer have `classes` channels",
             )
@@ -250,13 +250,13 @@ def _plans(subject: DecoderSubject) -> SearchStrategy[Plan]:
     except NegotiationError as cause:
         raise Finding(
             expected="needs that some pyramid meets",
-            found=f"{subject.needs}, which none of the synthetic pyramids does",
+            found=f"{subject.needs}, which no synthetic pyramid meets",
             remedy="loosen the needs; min_levels, max_levels and strides must go together",
         ) from cause
 
 
 def _check_shape(subject: DecoderSubject, plan: Plan, size: Size) -> None:
-    """Build for a plan and run, on the meta device where that works."""
+    """Build the decoder for a plan, run it (on the meta device if possible), and check the shape of its output."""
 
     def attempt(_: str) -> None:
         _check_shape_of(subject, subject.build(plan=plan).eval(), plan, size)
@@ -286,7 +286,10 @@ def _declared_and_shape(subject: DecoderSubject, plan: Plan, name: str, size: Si
 
 
 def _declared(subject: DecoderSubject, module: nn.Module, name: str) -> float:
-    """Return what a build declares; of one that makes the logits itself, else the classes asked for, and 0 for no stride."""
+    """Return the attribute `name` of a decoder: "out_channels" or "out_stride".
+
+    A decoder that makes the logits itself may leave them out. They are then the number of classes, and 0.
+    """
     undeclared = {"out_channels": CLASSES, "out_stride": 0}[name] if subject.entry.spec.makes_logits else None
     value = getattr(module, name, undeclared)
     if value == undeclared == 0:
@@ -301,7 +304,7 @@ def _declared(subject: DecoderSubject, module: nn.Module, name: str) -> float:
 
 
 def _is_near(found: int, image: int, plan: Plan, stride: float) -> bool:
-    """Tell whether a length is an image's side divided by this stride, rounded as the maps are."""
+    """Return whether a length is about an image's side divided by this stride, given how the maps are rounded."""
     coarsest = max(2**route.output.level for route in plan.routes)
     odd = 2 ** max(abs(math.log2(route.output.stride) - route.output.level) for route in plan.routes)
     least = math.floor(image / stride / odd) - 1

@@ -1,4 +1,4 @@
-"""A decoder under test: built for synthetic pyramids, by its factory and the way `zoo.build` does."""
+"""A decoder under test, which is built for synthetic pyramids by its factory, or as part of a model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLASSES = 3
 
 
 class DecoderSubject(Subject):
-    """A decoder by its id, with the options that it is checked with."""
+    """A registered decoder, with the options that it is checked with."""
 
     kind: Kind = "decoder"
 
@@ -42,7 +42,7 @@ class DecoderSubject(Subject):
 
     @cached_property
     def plans(self) -> list[Plan]:
-        """The plans of all synthetic pyramids that meet the needs, the most usual first."""
+        """The plans of the usual synthetic pyramids that meet the decoder's needs, the most common first."""
         return usual_plans(self.needs)
 
     def build(
@@ -53,43 +53,43 @@ class DecoderSubject(Subject):
         plan: Plan | None = None,
         classes: int = CLASSES,
     ) -> nn.Module:
-        """Build a new module for a plan's pyramid, by default the most usual; `classes` is for one that makes the logits."""
+        """Build a new module for a plan, by default the first. `classes` is used only if the decoder makes the logits."""
         chosen = self.options if options is None else options
         given = decoder_keywords(self.entry.spec, classes)
         return call_factory(self.entry, seed, (plan or self.plans[0]).pyramid, **given, **self.entry.spec.constants, **chosen)
 
     def build_differently(self) -> nn.Module:
-        """Build for the least usual pyramid."""
+        """Build a module for the least common pyramid."""
         return self.build(plan=self.plans[-1])
 
     def model(self, classes: int = CLASSES, plan: Plan | None = None) -> SegmentationModel:
-        """Build a model with a stub encoder that gives the maps a plan starts from."""
+        """Build a model with a stub encoder, which returns the source maps of the plan."""
         encoder = stub_encoder(_source(plan or self.plans[0]))
         pairing = Pairing(encoder.full_id, self.id, classes=classes, decoder_options=self.options)
         return build_pairing(pairing, encoder)
 
     def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
-        """Return random maps of the most usual pyramid."""
+        """Return random maps of the most common pyramid; they are larger with `other`."""
         return features(self.plans[0], OTHER_SIZE if other else SIZE, batch, seed=seed)
 
     def features(self, plan: Plan, seed: int = 0) -> list[Tensor]:
-        """Return random maps of a plan's pyramid."""
+        """Return random maps of a plan's pyramid, for an image of `SIZE`."""
         return features(plan, SIZE, seed=seed)
 
     def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
-        """Run a build; returns its one map, in a list."""
+        """Run a module and return a list of its only map; raise a `Finding` if the output is not one map."""
         output = call_seeded(module, list(inputs))
         if not isinstance(output, Tensor) or output.ndim != 4:
             found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise Finding(
                 expected="forward(features) returns one tensor (N, out_channels, h, w)",
                 found=found,
-                remedy="return the one map that the head is to see",
+                remedy="return only the map that the head receives",
             )
         return [output]
 
     def shape(self, module: nn.Module, plan: Plan, size: Size, batch: int = 2) -> tuple[int, ...]:
-        """Return the shape that a build gives for an image of this size; maps are on the device of the call."""
+        """Return the shape of a module's output for an image of this size, computed on torch's default device."""
         device = str(torch.get_default_device())
         with torch.no_grad():
             return tuple(self.outputs(module, features(plan, size, batch, device=device))[0].shape)

@@ -1,4 +1,4 @@
-"""Checks of an encoder's own contract: just the maps asked for, as declared, and nothing that none of them needs."""
+"""Checks for encoders only: the maps are the requested ones, as declared, and no parameter is unused."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ from zoo.testing.surroundings import make_generator
 __all__ = ["ENCODER_CHECKS"]
 
 ODD_SIZE = (227, 165)
-"""Portrait: all other sizes that the checks try are landscape."""
+"""A portrait size with odd sides. All other sizes in the checks are landscape."""
 
 
 def channels_are_as_declared(subject: EncoderSubject) -> None:
-    """Each map has the channels that the pyramid declares."""
+    """Each map has the number of channels that the pyramid declares."""
     size = _two_sizes(subject)[0]
     for fact, tensor in _pair_with_facts(subject, _maps(subject, size)):
         if tensor.ndim != 4 or tensor.shape[1] != fact.channels:
             raise Finding(
                 expected=f"{fact.channels} channels on the second axis of {fact.name}",
                 found=f"the shape {tuple(tensor.shape)} for an image of {_text(size)}",
-                remedy="correct the pyramid of the spec, or return (N, C, H, W)",
+                remedy="correct the channels in the spec's pyramid, or return maps of shape (N, C, H, W)",
             )
 
 
 def strides_are_as_declared(subject: EncoderSubject) -> None:
-    """Each map shrinks the image as the pyramid declares, to the nearest power of two."""
+    """Each map has the stride that the pyramid declares, to the nearest power of two."""
     small, large = _two_sizes(subject)
     firsts = _maps(subject, small)
     seconds = firsts if large is None else _maps(subject, large)
     for (fact, first), (_, second) in zip(_pair_with_facts(subject, firsts), _pair_with_facts(subject, seconds), strict=True):
         layout = None if large is None else layout_of(first, second, (small, large))
-        # Where there is one size alone, or a map follows the image only roughly, the areas tell.
+        # With only one size, or a map whose size follows the image's only roughly, the areas determine the stride.
         found = math.sqrt(math.prod(large or small) / math.prod(second.shape[2:])) if layout is None else layout.stride
         if abs(math.log2(found / fact.stride)) > 0.6:
             raise Finding(
                 expected=f"{fact.name} at stride {fact.stride:g}",
                 found=f"stride {found:.3g}: {tuple(second.shape)} for an image of {_text(large or small)}",
-                remedy="correct the stride in the spec's pyramid, or return another map",
+                remedy="correct the stride in the spec's pyramid, or return a map of this stride",
             )
 
 
 def maps_are_nchw(subject: EncoderSubject) -> None:
-    """Each map is (N, C, H, W): between images that differ in H and in W, it is the last two axes that move."""
+    """Each map is (N, C, H, W): if the height and width of the image change, the last two axes of the map change."""
     small, large = _two_sizes(subject)
     if large is None:
-        raise NotApplicable(f"it takes images of {_text(small)} alone, and a layout is never guessed from one shape")
+        raise NotApplicable(f"the encoder accepts only images of {_text(small)}, and one shape does not show the layout")
     for (fact, first), (_, second) in zip(
         _pair_with_facts(subject, _maps(subject, small)), _pair_with_facts(subject, _maps(subject, large)), strict=True
     ):
@@ -73,9 +73,9 @@ def maps_are_nchw(subject: EncoderSubject) -> None:
 
 
 def odd_sizes_work(subject: EncoderSubject) -> None:
-    """A real image that is not square, of sides as odd as the spec's sizes allow, gives maps of its own size.
+    """For a real portrait image with odd sides (if the spec's sizes allow them), each map has the size that its stride implies.
 
-    Meta tensors would not do: on the meta device an index is never out of bounds.
+    Meta tensors would not suffice, because on the meta device an index is never out of bounds.
     """
     size = subject.sizes.holding(ODD_SIZE) if subject.sizes.fixed is None or subject.sizes.adapts else subject.size
     maps = subject.shapes(subject.build(size=size).eval(), size)
@@ -84,14 +84,14 @@ def odd_sizes_work(subject: EncoderSubject) -> None:
         if tensor.ndim != 4 or is_transposed or not has_sides(tensor, size, fact.stride):
             height, width = (length / fact.stride for length in size)
             raise Finding(
-                expected=f"{fact.name} of about {height:.4g} x {width:.4g} places for an image of {_text(size)}",
+                expected=f"{fact.name} of about {height:.4g} x {width:.4g} for an image of {_text(size)}",
                 found=f"the shape {tuple(tensor.shape)}",
-                remedy="take every size from the image, or say in the spec which sizes work (sizes=zoo.plugin.ImageSizes(...))",
+                remedy="compute every size from the image, or declare the sizes that work (sizes=zoo.plugin.ImageSizes(...))",
             )
 
 
 def each_map_comes_alone(subject: EncoderSubject) -> None:
-    """A selection of maps is just those maps, and the same numbers as when all are asked for."""
+    """If only some maps are requested, only these are returned, with the same values as when all maps are requested."""
     whole = subject.module
     state = whole.state_dict()
     with torch.no_grad():
@@ -104,7 +104,7 @@ def each_map_comes_alone(subject: EncoderSubject) -> None:
             part = subject.build(maps=maps).eval()
             own = part.state_dict()
             common = {name: state[name] for name in own if name in state and state[name].shape == own[name].shape}
-            part.load_state_dict(common, strict=False, assign=True)  # made on meta, it needs no weights of its own
+            part.load_state_dict(common, strict=False, assign=True)  # assigned, since a module on meta has no weights
             with torch.no_grad(), torch.device("cpu"):
                 found = subject.outputs(part, subject.inputs())
             _check_count(len(found), maps)
@@ -115,7 +115,7 @@ def each_map_comes_alone(subject: EncoderSubject) -> None:
 
 
 def no_parameter_is_unused(subject: EncoderSubject) -> None:
-    """A build holds no parameter that none of its maps needs, whichever maps are chosen."""
+    """Whichever maps are requested, every parameter of the encoder is used by at least one of these maps."""
     for maps in (subject.names, *_selections(subject.names)):
 
         def found(device: str, maps: tuple[str, ...] = maps) -> set[str]:
@@ -134,12 +134,12 @@ def no_parameter_is_unused(subject: EncoderSubject) -> None:
             raise Finding(
                 expected=f"gradients of the maps {format_names(maps)} that reach every parameter",
                 found=f"unused: {format_names(unused)}",
-                remedy="leave out the stages, norms and classifiers that no chosen map needs",
+                remedy="build no stages, norms and classifiers that no requested map uses",
             )
 
 
 def takes_other_input_channels(subject: EncoderSubject) -> None:
-    """It is built for images of 1 and of 4 channels as well, or says with a zoo.ZooError that it cannot be."""
+    """The encoder can be built for images of 1 and of 4 channels as well, or raises a zoo.ZooError that says it cannot."""
     for in_channels in (1, 4):
 
         def maps(_: str, in_channels: int = in_channels) -> list[Tensor]:
@@ -155,12 +155,12 @@ def takes_other_input_channels(subject: EncoderSubject) -> None:
                 raise Finding(
                     expected=f"{fact} with in_channels={in_channels}",
                     found=f"the shape {tuple(tensor.shape)}",
-                    remedy="let in_channels change the first layer alone",
+                    remedy="let in_channels change only the first layer",
                 )
 
 
 def model_gives_logits(subject: EncoderSubject) -> None:
-    """Built the way `zoo.build` does, it gives logits of any image's own size."""
+    """A model that is built the way `zoo.build` does returns logits of the image's size."""
     model = subject.whole
     size = (subject.size[0] - 3, subject.size[1] - 1)
     with torch.no_grad():
@@ -174,7 +174,10 @@ def model_gives_logits(subject: EncoderSubject) -> None:
 
 
 def _two_sizes(subject: EncoderSubject) -> tuple[Size, Size | None]:
-    """Return two sizes at which the maps are looked at: large ones where any will do, since only shapes are computed."""
+    """Return two image sizes at which to check the maps; the second is None if the encoder accepts only one size.
+
+    If the maps can be computed on the meta device, the sizes are large, since only shapes are computed.
+    """
     takes_them = not subject.is_of_one_size and tuple(map(subject.taken, META_SIZES[0])) == META_SIZES[0]
     if takes_them and all(tensor.is_meta for tensor in _maps(subject, subject.size)):
         return META_SIZES[0]
@@ -182,7 +185,7 @@ def _two_sizes(subject: EncoderSubject) -> tuple[Size, Size | None]:
 
 
 def _maps(subject: EncoderSubject, size: Size) -> list[Tensor]:
-    """Return the maps of an image of this size, on meta where that works; computed once."""
+    """Return the maps for an image of this size, on the meta device if possible. They are computed once for each size."""
     if size not in subject.seen:
         subject.seen[size] = on_meta_or_real(lambda _: subject.shapes(subject.build(size=size).eval(), size))
     return subject.seen[size]
@@ -198,23 +201,26 @@ def _check_count(found: int, names: Sequence[str]) -> None:
         raise Finding(
             expected=f"{len(names)} maps, the requested ones: {format_names(names)}",
             found=f"{found} maps",
-            remedy="return one tensor a name in maps=, and no other",
+            remedy="return one tensor for each name in maps=, and no other tensor",
         )
 
 
 def _check_alike(name: str, maps: Sequence[str], found: Tensor, expected: Tensor, *, weights_too: bool) -> None:
-    """Compare a map with the same one when all are asked for; its values as well, where both have the same weights."""
+    """Compare a map of a selection with the same map when all maps are requested.
+
+    The shapes are compared and, if `weights_too`, the values as well, since both modules have the same weights then.
+    """
     is_alike = found.shape == expected.shape and not found.is_meta
     if not is_alike or (weights_too and not _close(found, expected)):
         raise Finding(
             expected=f"{name} when {format_names(maps)} is requested, the same as when all maps are",
-            found="other values" if is_alike else f"{tuple(found.shape)} and {tuple(expected.shape)}",
+            found="different values" if is_alike else f"the shapes {tuple(found.shape)} and {tuple(expected.shape)}",
             remedy="return the maps by name, in the order of maps=",
         )
 
 
 def _selections(names: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the finest map, the coarsest, and two together; the whole is another matter."""
+    """Return selections of the maps: the finest, the coarsest, and the finest with a middle one; never all of several maps."""
     if len(names) == 1:
         return [names]
     chosen = [names[:1], names[-1:], (names[0], names[max(1, len(names) // 2)])]

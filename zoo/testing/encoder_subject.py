@@ -1,4 +1,4 @@
-"""An encoder under test: built for a selection of its maps and a size it takes, by its factory and as `zoo.build` does."""
+"""An encoder under test, which is built by its factory for some of its maps and an image size, or as part of a model."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from zoo.testing.surroundings import make_generator
 __all__ = ["EncoderSubject"]
 
 SIZES = ((64, 96), (96, 160), (128, 224), (256, 288), (320, 448), (512, 704))
-"""Tried from the smallest: an encoder's first size, and another that is larger along both axes."""
+"""The image sizes to try, smallest first. An encoder is checked at the first one and at one that is larger along both axes."""
 
 
 class EncoderSubject(Subject):
-    """An encoder by its id, with the options that it is checked with."""
+    """A registered encoder, with the options that it is checked with."""
 
     kind: Kind = "encoder"
 
@@ -49,29 +49,32 @@ class EncoderSubject(Subject):
 
     @cached_property
     def size(self) -> Size:
-        """The smallest size for which it is built and run."""
+        """The smallest image size for which the encoder is built and run."""
         return self.taken(SIZES[0])
 
     @cached_property
     def other_size(self) -> Size | None:
-        """A size larger along both axes, for which it may have to be built again; None if it takes only one."""
+        """An image size that is larger than `size` along both axes; None if the encoder accepts only one size.
+
+        The encoder may have to be built again for this size.
+        """
         larger = (self.taken(size) for size in SIZES[1:])
         return next((size for size in larger if size[0] > self.size[0] and size[1] > self.size[1]), None)
 
     @property
     def is_of_one_size(self) -> bool:
-        """Whether a build takes images of one size alone."""
+        """Whether a built encoder accepts images of one size only."""
         return self.sizes.fixed is not None
 
     def plan(self, size: Size) -> SizePlan:
-        """Return what a model does with an image of this size."""
+        """Return the plan for images of this size: how a model pads or resizes them for the encoder."""
         coarsest = max(entry.stride for entry in self.pyramid)
         multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
         asked = size if self.sizes.adapts else None
         return plan_sizes(self.sizes, size_multiple=multiple, image_size=asked, policy="auto")
 
     def taken(self, size: Size) -> Size:
-        """Return the size that the encoder sees of an image of this size."""
+        """Return the size at which the encoder receives an image of this size, after padding or resizing."""
         return self.plan(size).fit(*size)[1]
 
     def build(
@@ -83,7 +86,7 @@ class EncoderSubject(Subject):
         in_channels: int = 3,
         size: Size | None = None,
     ) -> nn.Module:
-        """Build a new module for these maps, by default all, and this size."""
+        """Build a new module for these maps (by default all) and this image size."""
         given: dict[str, Any] = {"maps": tuple(maps or self.names), "in_channels": in_channels, "weights": None}
         if self.sizes.adapts:
             given["image_size"] = self.plan(size or self.size).image_size
@@ -92,7 +95,7 @@ class EncoderSubject(Subject):
         )
 
     def build_differently(self) -> nn.Module:
-        """Build with the finest map alone and another number of input channels."""
+        """Build a module that returns only the finest map, for images of 2 channels."""
         return self.build(maps=self.names[:1], in_channels=2)
 
     def model(self, classes: int = 3) -> SegmentationModel:
@@ -103,22 +106,22 @@ class EncoderSubject(Subject):
         return build_pairing(pairing, decoder=decoder)
 
     def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
-        """Return a random image in a list, of the first size; `other` is larger where a build takes several sizes."""
+        """Return a list of one random batch of images. They are larger with `other`, if the encoder accepts several sizes."""
         size = self.other_size if other and not self.is_of_one_size else None
         return [torch.rand(batch, 3, *(size or self.size), generator=make_generator(seed))]
 
     def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
-        """Run a build; returns its maps."""
+        """Run a module and return its maps."""
         return maps_in(call_seeded(module, inputs[0]))
 
     def shapes(self, module: nn.Module, size: Size, batch: int = 2, in_channels: int = 3) -> list[Tensor]:
-        """Return the maps of an image of this size, on the device of the call."""
+        """Return the maps of a black image of this size, on torch's default device."""
         with torch.no_grad():
             return maps_in(call_seeded(module, torch.zeros(batch, in_channels, *size, device=torch.get_default_device())))
 
 
 def maps_in(output: Any) -> list[Tensor]:
-    """Return an encoder's output, or report that it is not a list of tensors."""
+    """Return an encoder's output as a list; raise a `Finding` if it is not a list of tensors."""
     if not isinstance(output, list | tuple) or not all(isinstance(entry, Tensor) for entry in output):
         raise Finding(
             expected="forward(image) returns a list of tensors, one for each requested map",

@@ -1,4 +1,4 @@
-"""Checks that hold for both kinds: determinism, no state between calls, training, and builds that leave no trace."""
+"""Checks for both encoders and decoders: determinism, no state between calls, training, and building without side effects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["MODULE_CHECKS"]
 
 
 def eval_is_deterministic(subject: Subject) -> None:
-    """In eval mode the same input gives the same output, bit for bit, whatever the random state."""
+    """In eval mode, the module returns the same output for the same input, bit for bit, whatever the random state is."""
     module = subject.module
     with torch.no_grad():
         first = subject.outputs(module, subject.inputs())
@@ -31,38 +31,38 @@ def eval_is_deterministic(subject: Subject) -> None:
         again = _run_unseeded(subject, module)
     if not same(second, again):
         raise Finding(
-            expected="the same output, bit for bit, when eval mode gets the same input twice",
+            expected="the same output, bit for bit, for the same input twice in eval mode",
             found=f"outputs that differ by up to {distance(second, again)}",
-            remedy="draw nothing at random in eval mode (look at self.training, or use torch.nn's own dropout)",
+            remedy="use no random numbers in eval mode (check self.training, or use torch.nn's own dropout)",
         )
 
 
 def eval_keeps_no_state(subject: Subject) -> None:
-    """Forwards in eval mode leave no trace: what came between changes no later output, no buffer, no attribute."""
+    """A forward pass in eval mode changes no later output, no parameter, no buffer and no attribute."""
     module = subject.module
     with torch.no_grad():
         weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
         first = [entry.clone() for entry in subject.outputs(module, subject.inputs())]
-        before = {**snapshot(module), **weights}  # buffers may be computed at the first call, and kept
+        before = {**snapshot(module), **weights}  # buffers may be computed and stored in the first call
         subject.outputs(module, subject.inputs(3, other=True, seed=1))
         after = snapshot(module)
         again = subject.outputs(module, subject.inputs())
     if not same(first, again):
         raise Finding(
-            expected="the same output for the same input, after another input (of other size and batch) came between",
-            found=f"outputs that differ by up to {distance(first, again)}: the module remembers what it saw",
-            remedy="keep nothing between calls; compute from the input what depends on it",
+            expected="the same output for the same input, after a call with an input of a different size and batch",
+            found=f"outputs that differ by up to {distance(first, again)}: the module keeps state between calls",
+            remedy="store nothing between calls; compute everything that depends on the input in each call",
         )
     if changed := difference(before, after):
         raise Finding(
-            expected="parameters, buffers and attributes as they were before the forwards in eval mode",
+            expected="parameters, buffers and attributes that forward passes in eval mode do not change",
             found=f"changed: {format_names(changed)}",
-            remedy="use local variables; a module that keeps tensors of a call holds their memory and cannot be exported",
+            remedy="use local variables; a module that stores tensors of a call occupies their memory and cannot be exported",
         )
 
 
 def inputs_are_not_modified(subject: Subject) -> None:
-    """The input is as it was after a forward, in train mode and in eval mode: another branch may need it too."""
+    """A forward pass does not change its input, in train mode and in eval mode, since another branch may need the input too."""
     for module in (subject.module, subject.trainee):
         given = subject.inputs()
         expected = [entry.clone() for entry in given]
@@ -70,14 +70,14 @@ def inputs_are_not_modified(subject: Subject) -> None:
             subject.outputs(module, given)
         if not same(expected, given):
             raise Finding(
-                expected="a forward leaves its input as it was",
+                expected="a forward pass that does not change its input",
                 found="an input tensor was changed in place" + (" in train mode" if module.training else ""),
-                remedy="apply no in-place operation (add_, relu_, inplace=True) to what comes in; take a new tensor first",
+                remedy="apply no in-place operation (add_, relu_, inplace=True) to an input; create a new tensor first",
             )
 
 
 def batch_is_kept(subject: Subject) -> None:
-    """A batch of N images gives N maps, each its own: none sees another."""
+    """For a batch of N images, each output has N maps, and the map of an image does not depend on the other images."""
     with torch.no_grad():
         whole = subject.outputs(subject.module, subject.inputs(3))
         for batch in (1, 2):
@@ -88,56 +88,57 @@ def batch_is_kept(subject: Subject) -> None:
                 raise Finding(
                     expected=f"shapes {expected} for a batch of {batch}, as for a batch of 3 (N, C, h, w)",
                     found=str(found),
-                    remedy="keep the first axis; reshape with x.shape[0] or flatten(1), never with a number of your own",
+                    remedy="preserve the first axis; reshape with x.shape[0] or flatten(1), never with a constant batch size",
                 )
             if not all(
                 torch.allclose(one, many[:batch], rtol=1e-3, atol=1e-3 * scale(many))
                 for one, many in zip(part, whole, strict=True)
             ):
                 raise Finding(
-                    expected="the same map of an image in eval mode, with any other images in its batch",
-                    found=f"a batch of {batch} gives other values than the same images in a batch of 3",
-                    remedy="let no operation but a norm in train mode go across the first axis",
+                    expected="the same map for an image in eval mode, whatever other images are in its batch",
+                    found=f"values for a batch of {batch} that differ from those of the same images in a batch of 3",
+                    remedy="let no operation mix values along the first axis, except a norm in train mode",
                 )
 
 
 def gradients_are_finite(subject: Subject) -> None:
-    """A backward pass in train mode leaves finite gradients in every parameter that has one."""
+    """After a backward pass in train mode, the gradient of every parameter that has a gradient is finite."""
     module = subject.trainee
     module.zero_grad(set_to_none=True)
     backward(subject.outputs(module, subject.inputs()))
     bad = [name for name, entry in module.named_parameters() if entry.grad is not None and not entry.grad.isfinite().all()]
     if bad:
         raise Finding(
-            expected="finite gradients, with random weights and inputs of mean 0 and variance 1",
+            expected="finite gradients, with random weights and random inputs",
             found=f"NaN or infinite gradients of {format_names(bad)}",
             remedy="look for a division, log or sqrt at 0 and add an epsilon",
         )
 
 
 def train_mode_gives_what_eval_mode_gives(subject: Subject) -> None:
-    """In train mode the outputs have eval mode's shapes, and gradients reach what they reach in eval mode."""
+    """In train mode, the outputs have the same shapes and the gradients reach the same maps and parameters as in eval mode."""
     expected, reached_in_eval = _shapes_and_reach(subject, subject.module)
     found, reached = _shapes_and_reach(subject, subject.trainee)
     if found != expected:
         raise Finding(
             expected=f"the shapes {expected} in train mode, as in eval mode",
             found=str(found),
-            remedy="return the same in both modes: the head, or the decoder, is made for it; a decoder's coarser maps for "
-            "deep supervision belong in forward_aux",
+            remedy="return the same shapes in both modes, since the decoder or the head is built for them; return a decoder's "
+            "coarser maps for deep supervision from forward_aux",
         )
     if missing := [name for name in reached_in_eval if name not in reached]:
         raise Finding(
-            expected="gradients of the outputs in train mode that reach what they reach in eval mode",
+            expected="gradients that reach in train mode what they reach in eval mode",
             found=f"none for {format_names(missing)}",
-            remedy="detach nothing, and enter no torch.no_grad(), in train mode alone; to freeze parameters, set requires_grad",
+            remedy="do not detach tensors or enter torch.no_grad() in train mode only; to freeze parameters, set requires_grad",
         )
 
 
 def training_takes_a_batch_of_one(subject: Subject) -> None:
-    """In train mode a batch of one image is learned from, or refused in words that say what to do.
+    """In train mode, a batch of one image either works or is refused with a message that says what to do.
 
-    A norm that gets a single value a channel is such a refusal: `SegmentationModel` names the layer and the remedies.
+    The error of a norm that receives a single value per channel is allowed, too: for this error, `SegmentationModel` names
+    the layer and the remedies.
     """
     try:
         backward(subject.outputs(subject.trainee, subject.inputs(1, other=True)))
@@ -149,21 +150,21 @@ def training_takes_a_batch_of_one(subject: Subject) -> None:
 
 
 def building_twice_gives_the_same(subject: Subject) -> None:
-    """The same seed builds the same weights, whatever was built before."""
-    first = state_of(subject.build())  # one that has not run: a forward may fill in buffers
+    """Two modules that are built with the same seed have the same weights, whatever was built between them."""
+    first = state_of(subject.build())  # a module that has not run: a forward pass may fill in buffers
     on_meta_or_real(lambda _: subject.build_differently())
     second = state_of(subject.build())
     if changed := difference(first, second):
         raise Finding(
-            expected="the same names, shapes and values from the same seed, after another build came between",
+            expected="the same names, shapes and values from the same seed, after a different module was built",
             found=f"differing: {format_names(changed)}",
-            remedy="let a build depend on its arguments alone: no list or dict as a default value, no class attribute that is "
-            "changed, no generator of one's own",
+            remedy="let the factory depend only on its arguments: use no list or dict as a default value, change no class "
+            "attribute, and use no random generator of your own",
         )
 
 
 def options_are_not_edited(subject: Subject) -> None:
-    """What the factory is given, and its own defaults, are as they were after a build."""
+    """Building changes neither the options that are passed to the factory nor the factory's default values."""
     declared = {option.name: option.default for option in subject.entry.spec.options or ()}
     given = {name: _mutable(value) for name, value in {**declared, **subject.options}.items()}
     before, defaults = copy.deepcopy(given), _defaults(subject)
@@ -172,52 +173,55 @@ def options_are_not_edited(subject: Subject) -> None:
     changed += [name for name, text in _defaults(subject).items() if text != defaults.get(name)]
     if changed or list(before) != list(given):
         raise Finding(
-            expected="options and default values as they were before the build",
+            expected="options and default values that the factory does not change",
             found=f"changed in place: {format_names(changed or given)}",
             remedy="copy a list or dict before changing it (list(channels), [*channels])",
         )
 
 
 def registry_entry_is_not_edited(subject: Subject) -> None:
-    """A build and a run leave the registry's entry as it was: the next build starts from the same facts."""
+    """Building and running a module do not change the registry's entry, since the next build uses the entry again."""
     with torch.no_grad():
         subject.outputs(getattr(subject.whole, subject.kind), subject.inputs())
     spec, (text, constants) = subject.entry.spec, subject.first_seen
     if repr(spec) != text or not same(constants, dict(spec.constants)):
         raise Finding(
-            expected=f"the registry's entry as it was: {text}",
+            expected=f"the unchanged entry of the registry: {text}",
             found=repr(spec),
-            remedy="copy what the spec's constants, options and needs hold before changing it",
+            remedy="copy the values in the spec's constants, options and needs before changing them",
         )
 
 
 def documentation_names_source_and_shapes(subject: Subject) -> None:
-    """The spec names a source and a license, the factory's docstring the shapes."""
+    """The spec names a source and a license, and the factory's docstring states the shapes."""
     spec = subject.entry.spec
     factory: Any = factory_of(subject.entry)
-    factory = getattr(factory, "func", factory)  # a functools.partial
+    factory = getattr(factory, "func", factory)  # the function in a functools.partial
     text = (factory.__doc__ or "") + (getattr(getattr(factory, "forward", None), "__doc__", "") or "")
     missing = [f"spec.{name} is empty" for name in ("source", "license") if not getattr(spec, name).strip()]
     if "Shapes" not in text and "(N," not in text:
-        missing.append("the factory's docstring says nothing of shapes")
+        missing.append("the factory's docstring does not state the shapes")
     if missing:
         raise Finding(
-            expected="source= (paper or repository), license= (an SPDX id), and a docstring that tells the shapes",
+            expected="source= (paper or repository), license= (an SPDX id), and a docstring that states the shapes",
             found="; ".join(missing),
-            remedy='give both to the spec, and write a line such as "Shapes: (N, C, H, W) -> (N, out_channels, H, W)."',
+            remedy='pass both to the spec, and write a line such as "Shapes: (N, C, H, W) -> (N, out_channels, H, W)."',
         )
 
 
 def backward(outputs: list[Tensor]) -> None:
-    """Run the backward pass of a random weighting of all outputs, which no norm in train mode cancels."""
+    """Run a backward pass from a randomly weighted sum of all outputs. A norm in train mode could cancel a plain sum."""
     loss = sum((entry * torch.randn(entry.shape, generator=make_generator(7))).sum() for entry in outputs)
     if not isinstance(loss, Tensor) or not loss.requires_grad:
-        raise NotApplicable("no output has a gradient: there is nothing to learn")
+        raise NotApplicable("no output has a gradient, so there is nothing to train")
     loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _shapes_and_reach(subject: Subject, module: nn.Module) -> tuple[list[tuple[int, ...]], list[str]]:
-    """Return the shapes that a build gives, and what the gradients reach: its parameters at all, each of a decoder's maps."""
+    """Return the shapes of a module's outputs, and the names of what the outputs' gradients reach.
+
+    The names are "the parameters", if any parameter is reached, and "map 1", ... for the input maps of a decoder.
+    """
     given = [entry.requires_grad_(subject.kind == "decoder") for entry in subject.inputs()]
     outputs = subject.outputs(module, given)
     reached = {id(leaf) for leaf in leaves(outputs)}
@@ -227,7 +231,7 @@ def _shapes_and_reach(subject: Subject, module: nn.Module) -> tuple[list[tuple[i
 
 
 def _run_unseeded(subject: Subject, module: nn.Module) -> list[Tensor]:
-    """Run without the fixed seed that other checks run from."""
+    """Run a module without setting the fixed seed that `subject.outputs` sets."""
     given = subject.inputs()
     output = module(given if subject.kind == "decoder" else given[0])
     return [output] if isinstance(output, Tensor) else list(output)
@@ -238,7 +242,7 @@ def _mutable(value: Any) -> Any:
 
 
 def _defaults(subject: Subject) -> dict[str, str]:
-    """Return the default values in the factory's own signature, as text."""
+    """Return the default values in the signature of the subject's factory, as text."""
     try:
         parameters = inspect.signature(factory_of(subject.entry)).parameters
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The checks as pytest's own tests: `parametrize_with_checks`."""
+"""Run the checks as pytest tests: `parametrize_with_checks`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["BoundCheck", "parametrize_with_checks"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundCheck:
-    """One check of one encoder or decoder; calling it runs it.
+    """One check of one encoder or decoder, which runs when this object is called.
 
     Attributes:
-        id: what is checked.
+        id: the id of the encoder or decoder.
         kind: "encoder" or "decoder".
         name: the check's name.
     """
@@ -36,7 +36,7 @@ class BoundCheck:
         """Run the check.
 
         Raises:
-            ConformanceError: it failed.
+            ConformanceError: the check failed.
         """
         outcome = outcome_of(checks_of(self.kind)[self.name], subject_of(self.kind, self.id))
         if outcome.status == "skipped":
@@ -53,20 +53,20 @@ def parametrize_with_checks(
     expected_failures: Mapping[str | tuple[str, str], str] | None = None,
     compile: bool = False,
 ) -> pytest.MarkDecorator:
-    """Make a pytest test of every check of these encoders and decoders.
+    """Run every check of these encoders and decoders as a pytest test.
 
     Args:
-        ids: as for `zoo.build`; an id that is both an encoder's and a decoder's is checked as both.
-        expected_failures: the reason, by a check's name or by a pair (id, check's name). Such a test is a strict xfail: the
-            day it passes, the suite says so.
-        compile: also run `torch.compile`.
+        ids: the ids, as for `zoo.build`. If an id is both an encoder's and a decoder's, both are checked.
+        expected_failures: the reason for each expected failure. A key is the name of a check or a pair (id, name). These tests
+            are strict xfails: if such a check passes, its test fails.
+        compile: whether to check `torch.compile` as well.
 
     Returns:
-        A decorator for a test function of one argument, `check`, which calls it.
+        A decorator for a test function that has one argument, `check`, and calls it.
 
     Raises:
-        OptionError: no id, an id twice, or an expected failure that is not a check of these ids.
-        UnknownIdError: no encoder and no decoder has this id.
+        OptionError: `ids` is empty, is a string, or contains an id twice, or an expected failure is not a check of these ids.
+        UnknownIdError: neither an encoder nor a decoder has one of the ids.
         ZooError: pytest or hypothesis is not installed.
 
     Example:
@@ -77,11 +77,11 @@ def parametrize_with_checks(
     library: Any = import_library("pytest")
     import_library("hypothesis")
     if isinstance(ids, str):
-        raise OptionError(f"parametrize_with_checks takes a list of ids; found the string {ids!r}. Write [{ids!r}].")
+        raise OptionError(f"parametrize_with_checks requires a list of ids; found the string {ids!r}. Write [{ids!r}].")
     if not ids:
-        raise OptionError("parametrize_with_checks was given no id, and would check nothing; name at least one.")
+        raise OptionError("parametrize_with_checks received no ids, so there is nothing to check. Name at least one id.")
     if twice := sorted({id for id in ids if list(ids).count(id) > 1}):
-        raise OptionError(f"parametrize_with_checks was given an id twice: {', '.join(twice)}. Name each once.")
+        raise OptionError(f"parametrize_with_checks received an id twice: {', '.join(twice)}. Name each id once.")
     checks = [check for id in ids for check in _bound(id, compile)]
     expected = _reasons(checks, expected_failures or {})
     both = {check.id for check in checks if check.kind == "encoder"} & {check.id for check in checks if check.kind == "decoder"}
@@ -106,7 +106,7 @@ def _bound(id: str, compile: bool) -> Iterator[BoundCheck]:
 
 def _kinds(id: str) -> list[Kind]:
     registry = default_registry()
-    default_registry().either(id)  # says what is close, of both kinds
+    default_registry().either(id)  # the error suggests similar ids of both kinds
     kinds: list[Kind] = []
     for kind in ("encoder", "decoder"):
         try:
@@ -118,7 +118,7 @@ def _kinds(id: str) -> list[Kind]:
 
 
 def _reasons(checks: Sequence[BoundCheck], given: Mapping[Any, str]) -> dict[BoundCheck, str]:
-    """Return the reasons by check; an entry that is not a check of these ids is an error."""
+    """Return the reason for each expected failure, by check; raise an OptionError if a key is not a check of these ids."""
     found: dict[BoundCheck, str] = {}
     for key, reason in given.items():
         meant = [check for check in checks if key in (check.name, (check.id, check.name))]
@@ -126,9 +126,11 @@ def _reasons(checks: Sequence[BoundCheck], given: Mapping[Any, str]) -> dict[Bou
             names = ", ".join(dict.fromkeys(check.name for check in checks))
             raise OptionError(
                 f"expected_failures names {key!r}, which is not a check of {', '.join(dict.fromkeys(c.id for c in checks))}. "
-                f"Use a check's name or (id, name); the checks: {names}."
+                f"Use the name of a check, or (id, name). The checks are {names}."
             )
         if not isinstance(reason, str) or not reason.strip():
-            raise OptionError(f"expected_failures[{key!r}] must be the reason, a string; found {reason!r}.")
+            raise OptionError(
+                f"expected_failures[{key!r}] must be the reason, as a string that is not empty; found {reason!r}."
+            )
         found |= dict.fromkeys(meant, reason)
     return found

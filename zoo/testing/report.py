@@ -12,7 +12,7 @@ __all__ = ["ConformanceError", "Finding", "NotApplicable", "Outcome", "Report", 
 
 
 class Finding(Exception):  # noqa: N818 - a check's verdict; the error that a caller sees is ConformanceError
-    """Raised by a check: what was expected, what was found, what to do."""
+    """Raised by a check that fails. States what was expected, what was found, and what to do."""
 
     def __init__(self, *, expected: str, found: str, remedy: str) -> None:
         super().__init__(f"expected {expected}; found {found}")
@@ -22,7 +22,7 @@ class Finding(Exception):  # noqa: N818 - a check's verdict; the error that a ca
 
 
 class NotApplicable(Exception):  # noqa: N818 - not an error: the check does not apply
-    """Raised by a check that does not apply; the message says why."""
+    """Raised by a check that does not apply. The message states the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +32,11 @@ class Outcome:
     Attributes:
         check: the check's name.
         status: "passed", "failed", or "skipped" for a check that does not apply.
-        reason: why it was skipped.
-        expected: what the contract requires, if it failed.
-        found: the result instead.
-        remedy: what to do about it.
-        cause: the exception behind it.
+        reason: why the check was skipped.
+        expected: what the contract requires, if the check failed.
+        found: the actual result, if the check failed.
+        remedy: how to correct the fault, if the check failed.
+        cause: the exception that made the check fail.
     """
 
     check: str
@@ -55,12 +55,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Every check of one encoder or decoder; `str()` says how many ran.
+    """The outcomes of all checks of one encoder or decoder. `str()` returns a summary.
 
     Attributes:
-        id: what was checked.
+        id: the id of the encoder or decoder.
         kind: "encoder" or "decoder".
-        outcomes: one for each check, in the order they ran.
+        outcomes: one outcome for each check, in the order in which the checks ran.
     """
 
     id: str
@@ -93,11 +93,11 @@ class Report:
 
 
 class ConformanceError(ZooError, AssertionError):
-    """An encoder or decoder breaks its contract; the message lists every check that failed.
+    """An encoder or decoder breaks its contract. The message lists every check that failed.
 
     Attributes:
-        report: every check of the run.
-        failures: those that failed, each with its cause.
+        report: the outcomes of all checks.
+        failures: the outcomes of the checks that failed, each with its cause.
     """
 
     def __init__(self, report: Report) -> None:
@@ -110,7 +110,7 @@ class ConformanceError(ZooError, AssertionError):
         name = f"The {report.kind} {report.id}"
         if not report.ran:
             skipped = "".join(f"\n  {outcome}" for outcome in report.skipped)
-            return f"{name}: expected at least one check to run, found none. Choose checks that apply.{skipped}"
+            return f"{name}: no check ran, so nothing was tested. Choose checks that apply.{skipped}"
         lines = [f"{name} fails {len(self.failures)} of {len(report.ran)} checks."]
         lines += [f"- {outcome}".replace("\n", "\n  ") for outcome in self.failures]
         return "\n".join(lines)
@@ -123,9 +123,12 @@ def describe_error(error: BaseException) -> str:
 
 
 def raise_if_failed(report: Report) -> None:
-    """Raise a `ConformanceError` if a check failed or none ran; its cause is the check's exception, or a group of several."""
+    """Raise a `ConformanceError` if a check failed or none ran.
+
+    Its cause is the exception of the failed check, or a group of the exceptions if several checks failed.
+    """
     if report.ran and not report.failed:
         return
     causes = [outcome.cause for outcome in report.failed if outcome.cause is not None]
-    cause = causes[0] if len(causes) == 1 else BaseExceptionGroup("what the checks raised", causes) if causes else None
+    cause = causes[0] if len(causes) == 1 else BaseExceptionGroup("the checks' exceptions", causes) if causes else None
     raise ConformanceError(report) from cause

@@ -1,4 +1,4 @@
-"""A module's state as it was: its tensors and plain attributes, to be compared with what they are later."""
+"""Copy and compare the state of a module: its tensors and plain attributes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 __all__ = ["difference", "distance", "same", "scale", "snapshot", "state_of"]
 
 MACHINERY = frozenset(vars(nn.Module()))
-"""What every module has; parameters, buffers and submodules are looked at by name."""
+"""The attributes that every module has. The parameters, buffers and submodules in them are compared by name."""
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """Return copies of everything in the state dict, and of the buffers that are not in it."""
+    """Return copies of all tensors in the state dict, and of the buffers that are not in the state dict."""
     return {name: tensor.detach().clone() for name, tensor in {**dict(module.named_buffers()), **module.state_dict()}.items()}
 
 
@@ -32,14 +32,14 @@ def snapshot(module: nn.Module) -> dict[str, Any]:
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return the names whose values differ, or that only one of the two has."""
+    """Return the names whose values differ, or that occur in only one of the two mappings."""
     return [
         name for name in {**before, **after} if name not in before or name not in after or not same(before[name], after[name])
     ]
 
 
 def same(one: Any, other: Any) -> bool:
-    """Compare two values down to the bits of their tensors."""
+    """Return whether two values are equal, in every element of their tensors (NaN equals NaN)."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:
             return False
@@ -50,16 +50,16 @@ def same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, PLAIN) or isinstance(other, PLAIN):
         return type(one) is type(other) and (one == other or (one != one and other != other))
-    return True  # an object of another kind, which a copy of has no equality to rely on
+    return True  # an object of a different type, whose copy need not be equal to it
 
 
 def scale(tensor: Tensor) -> float:
-    """Return the largest magnitude."""
+    """Return the largest absolute value of a tensor; 0 if it is empty."""
     return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
 def distance(one: list[Tensor], other: list[Tensor]) -> str:
-    """Return the largest difference between two lists of maps, as text."""
+    """Return the largest absolute difference between two lists of maps, as text."""
     pairs = [(first, second) for first, second in zip(one, other, strict=False) if first.shape == second.shape]
     return f"{max((float((first - second).abs().max()) for first, second in pairs), default=0.0):.3g}"
 

@@ -1,4 +1,4 @@
-"""The simplest encoder and the simplest decoder: what the other side is built into a model with."""
+"""The simplest encoder and the simplest decoder, to build a model with the decoder or the encoder under test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["StubDecoder", "StubEncoder", "stub_decoder", "stub_encoder"]
 
 
 class StubEncoder(nn.Module):
-    """One 1x1 convolution a map, at the map's stride.
+    """One 1x1 convolution for each map, with the map's stride.
 
     Shapes: (N, in_channels, H, W) -> for each map (N, C, H/stride, W/stride), rounded up.
     """
@@ -27,12 +27,12 @@ class StubEncoder(nn.Module):
         self.convs = nn.ModuleList(_make_sampling_conv(in_channels, facts[name]) for name in maps)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the maps asked for."""
+        """Return the requested maps."""
         return [conv(image) for conv in self.convs]
 
 
 class StubDecoder(nn.Module):
-    """Every map projected to one width and resized to the finest, and their sum.
+    """The sum of all maps, after each is projected to 8 channels and resized to the finest map.
 
     Shapes: a list of maps (N, C_i, h_i, w_i), fine to coarse -> (N, 8, h_0, w_0).
     """
@@ -43,7 +43,7 @@ class StubDecoder(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(entry.channels, 8, kernel_size=1) for entry in pyramid)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the sum at the finest map's size."""
+        """Return the sum, which has the size of the finest map."""
         maps = [conv(feature) for conv, feature in zip(self.convs, features, strict=True)]
         for entry in maps[1:]:
             maps[0] = maps[0] + F.interpolate(entry, size=maps[0].shape[-2:])
@@ -52,13 +52,13 @@ class StubDecoder(nn.Module):
 
 
 def stub_encoder(pyramid: Pyramid) -> Entry[EncoderSpec]:
-    """Return an encoder of this pyramid, which no registry knows."""
+    """Return the entry of an encoder with this pyramid. It is in no registry."""
     spec = EncoderSpec(name="StubEncoder", factory=StubEncoder, pyramid=pyramid, constants={"pyramid": pyramid})
     return _entry("encoder", spec)
 
 
 def stub_decoder() -> Entry[DecoderSpec]:
-    """Return a decoder for any pyramid, which no registry knows."""
+    """Return the entry of a decoder for any pyramid. It is in no registry."""
     return _entry("decoder", DecoderSpec(name="StubDecoder", factory=StubDecoder))
 
 

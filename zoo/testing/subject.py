@@ -1,4 +1,4 @@
-"""What the checks look at: one encoder or decoder that can be built again and again, with inputs of its own."""
+"""The subject of the checks: an encoder or decoder that can be built any number of times, and inputs for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,15 @@ _T = TypeVar("_T")
 
 
 class Subject(Protocol):
-    """What the checks for both kinds ask of an encoder or a decoder."""
+    """An encoder or a decoder under test, with everything that the checks for both kinds use.
+
+    Attributes:
+        kind: "encoder" or "decoder".
+        id: the id under which it is registered.
+        entry: its entry in the registry.
+        options: the options that it is checked with.
+        first_seen: the entry's spec as text and its constants, before any check ran.
+    """
 
     kind: Kind
     id: str
@@ -32,48 +40,48 @@ class Subject(Protocol):
 
     @cached_property
     def module(self) -> nn.Module:
-        """One build, in eval mode, for the checks that leave it as it is."""
+        """A module that is built once, in eval mode, and shared by the checks that do not change it."""
         return self.build().eval()
 
     @cached_property
     def trainee(self) -> nn.Module:
-        """Another build, for the checks that run it in train mode and leave its weights as they are."""
+        """A module that is built once, in train mode, and shared by the checks that do not change its weights."""
         return self.build().train()
 
     @cached_property
     def whole(self) -> SegmentationModel:
-        """One `model()`, for the checks that leave it as it is."""
+        """A whole model that is built once, in eval mode, and shared by the checks that do not change it."""
         return self.model().eval()
 
     def build(self, options: Mapping[str, Any] | None = None, *, seed: int = 0) -> nn.Module:
-        """Build a new module in train mode; by default with the subject's options."""
+        """Build a new module in train mode, by default with the subject's options."""
 
     def build_differently(self) -> nn.Module:
-        """Build what has other shapes: for another pyramid, or with other maps."""
+        """Build a module with different shapes: a decoder for a different pyramid, or an encoder with different maps."""
 
     def model(self, classes: int = 3) -> SegmentationModel:
-        """Build a whole model the way `zoo.build` does, with a stub on the other side."""
+        """Build a whole model the way `zoo.build` does, with a stub as its decoder or encoder."""
 
     def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
-        """Return random input for the usual build; `other` is of another size, where another is taken."""
+        """Return random inputs for `module`. If `other`, they have a second size, provided that the module accepts several."""
 
     def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
-        """Run a build and return every map it gives."""
+        """Run a module and return all its output maps."""
 
 
 def snapshot_facts(entry: Entry[Any]) -> tuple[str, dict[str, Any]]:
-    """Return a spec as text, and a copy of the constants it hands to its factory."""
+    """Return an entry's spec as text, and a copy of the constants that are passed to its factory."""
     return repr(entry.spec), copy.deepcopy(dict(entry.spec.constants))
 
 
 def factory_of(entry: Entry[Any]) -> Callable[..., Any]:
-    """Return the factory, imported."""
+    """Return an entry's factory. It is imported first if the spec only names it."""
     factory = entry.spec.factory
     return pkgutil.resolve_name(factory) if isinstance(factory, str) else factory  # type: ignore[no-any-return]
 
 
 def call_factory(entry: Entry[Any], seed: int, *arguments: Any, **keywords: Any) -> nn.Module:
-    """Call the factory itself, as it stands in the contract, from this seed."""
+    """Seed all generators, call the factory directly with the arguments, and return the module in train mode."""
     seed_all(seed)
     module = factory_of(entry)(*arguments, **keywords)
     if not isinstance(module, nn.Module):
@@ -86,15 +94,15 @@ def call_factory(entry: Entry[Any], seed: int, *arguments: Any, **keywords: Any)
 
 
 def call_seeded(module: nn.Module, given: Any) -> Any:
-    """Call a module from a fixed seed, so that what it draws is the same each time."""
+    """Call a module after setting a fixed seed, so that its random numbers are the same in each call."""
     seed_all(0)
     return module(given)
 
 
 def on_meta_or_real(attempt: Callable[[str], _T]) -> _T:
-    """Return what `attempt("meta")` does, or `attempt("cpu")` where the code under test needs numbers."""
+    """Return `attempt("meta")`. If that fails, return `attempt("cpu")`, since the code may compute with tensor values."""
     try:
         with torch.device("meta"):
             return attempt("meta")
-    except Exception:  # noqa: BLE001 - real tensors decide
+    except Exception:  # noqa: BLE001 - the attempt with real tensors counts
         return attempt("cpu")

@@ -1,4 +1,4 @@
-"""What a check leaves as it found it: random states, default dtype, threads, warnings; and libraries it may lack."""
+"""Preserve the state of the process around a check, seed random generators, and import optional libraries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ __all__ = ["import_library", "make_generator", "preserve_surroundings", "seed"]
 
 @contextmanager
 def preserve_surroundings() -> Iterator[None]:
-    """Run a check from a known state, and put back whatever the code under test changes of the process's own."""
+    """Run the code within from a known state of the process, and restore the previous state afterwards.
+
+    The state consists of the random states, the default dtype, the number of threads, and the filters of warnings.
+    """
     numpy: Any = sys.modules.get("numpy")
     python_state = random.getstate()
     numpy_state = None if numpy is None else numpy.random.get_state()
@@ -29,7 +32,7 @@ def preserve_surroundings() -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.device("cpu"))
-        warnings.simplefilter("ignore")  # whoever builds the model in earnest is warned
+        warnings.simplefilter("ignore")  # users see these warnings when they build the model
         torch.set_default_dtype(torch.float32)
         seed(0)
         try:
@@ -53,19 +56,20 @@ def seed(number: int) -> None:
 
 
 def make_generator(number: int) -> torch.Generator:
-    """Return a generator of one's own, so that inputs do not depend on what else was drawn."""
+    """Return a new generator with this seed, so that inputs do not depend on other random numbers."""
     return torch.Generator().manual_seed(number)
 
 
 def import_library(library: str) -> Any:
-    """Import a library that only the kit needs.
+    """Import and return a library that only the conformance kit requires.
 
     Raises:
-        ZooError: it is not installed.
+        ZooError: the library is not installed.
     """
     try:
         return importlib.import_module(library)
     except ImportError as cause:
         raise ZooError(
-            f'zoo.testing needs {library}, which is not installed: pip install "segmentation-zoo[testing]" ({cause}).'
+            f"zoo.testing requires {library}, which is not installed ({cause}). Install it: "
+            'pip install "segmentation-zoo[testing]"'
         ) from cause

@@ -1,4 +1,4 @@
-"""Synthetic pyramids of many kinds, put through the negotiation for a decoder's needs, and tensors of their shapes."""
+"""Generate synthetic pyramids of many kinds that meet a decoder's needs, and random tensors of their shapes."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ LADDERS: tuple[tuple[float, ...], ...] = (
     (8,),
     (32,),
 )
-"""Strides of source pyramids: convolutional networks', gaps, few and many levels, one stride over and over, and none whole."""
+"""The strides of source pyramids: those of convolutional networks, with gaps, with few or many levels, equal, or fractional."""
 CHANNELS = (1, 3, 5, 8, 24, 64)
 USUAL_CHANNELS = (8, 12, 16, 20, 24, 28, 32, 36)
-"""Each map of another width, so that a mixed-up order is found."""
+"""The channels of the maps in `usual_plans`. They all differ, so that maps in a wrong order are detected."""
 
 
 def pyramids(needs: Needs) -> SearchStrategy[Pyramid]:
-    """Return a hypothesis strategy of valid pyramids for a decoder of these needs.
+    """Return a hypothesis strategy of valid pyramids for a decoder with these needs.
 
-    Each comes from a synthetic source pyramid that `zoo.negotiate` can match with the needs, and is what a decoder's
-    factory would be given: selected, projected, filled and synthesized as in any pairing.
+    Each pyramid is what a decoder's factory receives in a pairing. `zoo.negotiate` makes it from a synthetic source pyramid:
+    it selects, projects, fills in and synthesizes maps to meet the needs.
 
     Args:
-        needs: the decoder's.
+        needs: the needs of the decoder.
 
     Raises:
         NegotiationError: no synthetic pyramid meets these needs.
@@ -65,11 +65,11 @@ def pyramids(needs: Needs) -> SearchStrategy[Pyramid]:
 
 
 def plans(needs: Needs) -> SearchStrategy[Plan]:
-    """Return the same as plans, which know what each map is made from."""
+    """Return a hypothesis strategy of the plans for these pyramids, which also record what each map is made from."""
     strategies = import_library("hypothesis").strategies
     fitting = [plan_ladder for plan_ladder in LADDERS if _fits(plan_ladder, needs)]
     if not fitting:
-        plan_of(LADDERS[0], USUAL_CHANNELS, needs)  # says why
+        plan_of(LADDERS[0], USUAL_CHANNELS, needs)  # raises the error with the reason
     widths = strategies.lists(strategies.sampled_from(CHANNELS), min_size=8, max_size=8)
     drawn: SearchStrategy[Plan] = strategies.builds(
         lambda strides, channels: plan_of(strides, channels, needs), strategies.sampled_from(fitting), widths
@@ -78,10 +78,10 @@ def plans(needs: Needs) -> SearchStrategy[Plan]:
 
 
 def usual_plans(needs: Needs) -> list[Plan]:
-    """Return the plans of the synthetic pyramids that meet the needs, the most usual first.
+    """Return the plans of the synthetic pyramids that meet the needs, the most common first.
 
     Raises:
-        NegotiationError: there are none.
+        NegotiationError: no synthetic pyramid meets the needs.
     """
     fitting = [ladder for ladder in LADDERS if _fits(ladder, needs)]
     return [plan_of(ladder, USUAL_CHANNELS, needs) for ladder in fitting or LADDERS[:1]]
@@ -91,7 +91,7 @@ def plan_of(strides: Sequence[float], channels: Sequence[int], needs: Needs) -> 
     """Return the plan for a source pyramid of these strides and channels.
 
     Raises:
-        NegotiationError: it cannot meet the needs.
+        NegotiationError: the source pyramid cannot meet the needs.
     """
     source = tuple(
         FeatureMap(name=f"map{index}", channels=width, stride=stride)
@@ -110,7 +110,10 @@ def features(plan: Plan, size: Size, batch: int = 2, *, device: str = "cpu", see
 
 
 def map_size(route: Route, size: Size) -> Size:
-    """Return (h, w) of one decoder input: the source's size, rounded up as a padded stride gives it, then the adapters'."""
+    """Return (h, w) of one decoder input for an image of this size.
+
+    The size of the source map is rounded up, as a padded convolution does. The adapters then change it.
+    """
     height, width = (_adapt_length(math.ceil(length / route.source.stride), route) for length in size)
     return height, width
 
