@@ -73,7 +73,7 @@ def maps_are_nchw(subject: EncoderSubject) -> None:
 
 
 def odd_sizes_work(subject: EncoderSubject) -> None:
-    """For a real portrait image with odd sides (if the spec's sizes allow them), each map has the size that its stride implies.
+    """For a real image, portrait with odd sides if the spec allows that, each map has the size that its stride implies.
 
     Meta tensors would not suffice, because on the meta device an index is never out of bounds.
     """
