@@ -261,7 +261,7 @@ class _Rounds:
             number += 1
 
     def _prepare(self, trial: Trial) -> Iterator[Message]:
-        """Build a trial's model and warm it up. Measure its cold start and memory if `cold_starts` of the job has it."""
+        """Build a trial's model and warm it up. Measure its cold start and memory if the job requests them."""
         if trial.key in self.job.cold_starts:
             step = yield from _measure_cold_start(trial, self.device, self.job.seed)
         else:
