@@ -193,7 +193,7 @@ def test_a_class_inside_a_function_cannot_be_pickled_and_is_told_where_to_go():
         """As `Sum`. Shapes: as there."""
 
     found = outcome(register(Inner), "pickles")
-    assert "define classes and functions at the top level of a file" in found.remedy
+    assert "define classes and functions at the top level of an importable file" in found.remedy
     assert "Inner" in found.found
 
 

@@ -151,6 +151,6 @@ def _is_quick(kernel: _Kernel, device: torch.device, dtype: torch.dtype) -> bool
 
 
 def _noise(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return normally distributed noise, since constant values draw less power and run faster. The default generator is not used."""
+    """Return normally distributed noise from a new generator. Constant values would draw less power and run faster."""
     generator = torch.Generator(device=device).manual_seed(0)
     return torch.randn(shape, generator=generator, device=device, dtype=dtype)
