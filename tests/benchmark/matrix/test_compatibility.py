@@ -403,7 +403,7 @@ def test_what_is_known_is_shown_without_torch(mini, matrix, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "False"
     assert "1 of 1 pairings work" in done.stdout
-    assert "1 of 1 cells are known" in done.stderr
+    assert "1 of 1 cells were read" in done.stderr
 
 
 @pytest.mark.parametrize("jobs", [0, -1, 1.5, True])
