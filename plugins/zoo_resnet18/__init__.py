@@ -1,4 +1,4 @@
-"""The encoder `resnet18`: torchvision's, with six feature maps. The module itself is in `zoo_resnet18.encoder`."""
+"""torchvision's ResNet18 as the encoder `resnet18`, with six feature maps. The module itself is in `zoo_resnet18.encoder`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torchvision's ResNet18 as an encoder: its own modules and state-dict keys, cut after the last map that is wanted."""
+"""torchvision's ResNet18 as an encoder: with its own modules and state-dict keys, but only up to the last requested map."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _MODULES_OF = {
 class ResNet18Encoder(nn.Module):
     """ResNet18 without its classifier (He et al. 2016, arXiv:1512.03385; torchvision's modules).
 
-    Shapes: (N, in_channels, H, W) -> the maps asked for, of stem (64, stride 2), pool (64, 4), layer1 (64, 4),
-    layer2 (128, 8), layer3 (256, 16), layer4 (512, 32).
+    Shapes: (N, in_channels, H, W) -> the requested maps, each (N, C, H/stride, W/stride). The maps with their channels and
+    strides are stem (64, stride 2), pool (64, 4), layer1 (64, 4), layer2 (128, 8), layer3 (256, 16) and layer4 (512, 32).
 
     Args:
-        maps: which of these to return, fine to coarse; no later stage is held.
-        in_channels: for other than 3 the first convolution is adapted, pretrained weights included.
-        weights: None, "imagenet" (torchvision's IMAGENET1K_V1), or what `zoo.read_state_dict` takes: "hf-hub:OWNER/NAME", or
-            the path of a file; with torchvision's key names behind any prefix, with its classifier or another or none. All
-            are taken to be trained on images normalized as ImageNet's.
+        maps: the names of the maps to return, fine to coarse. Stages after the last of them are left out.
+        in_channels: the number of image channels. If it is not 3, the first convolution and its weights are adapted.
+        weights: None, "imagenet" (torchvision's IMAGENET1K_V1), "hf-hub:OWNER/NAME", or the path of a file that
+            `zoo.read_state_dict` accepts. A file has torchvision's key names with any prefix, with or without a classifier.
+            All weights are assumed to be trained on images with ImageNet's normalization.
 
     Raises:
-        zoo.errors.WeightsError: weights that are not to be had or do not fit.
+        zoo.errors.WeightsError: the weights cannot be found or fetched, or do not fit.
     """
 
     def __init__(self, *, maps: Sequence[str], in_channels: int = 3, weights: str | None = None) -> None:
@@ -60,7 +60,7 @@ class ResNet18Encoder(nn.Module):
             self.preprocessing = zoo.Preprocessing.imagenet(in_channels)
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
-        """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""
+        """Match a file's tensors to this encoder's. The file may also contain later stages and a classifier."""
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             whole = resnet18(weights=None).state_dict()
         return zoo.plugin.match_weights(
@@ -72,7 +72,7 @@ class ResNet18Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
+        """Return the requested maps: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
         maps = {}
         x = image
         for stage in self._stages:

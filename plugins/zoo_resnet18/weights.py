@@ -1,4 +1,4 @@
-"""Where ResNet18's weights come from: torchvision's own, a repository, or a file."""
+"""Read ResNet18's weights: torchvision's own, those of a repository, or those of a file."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["load_state_dict"]
 
 
 def load_state_dict(weights: str) -> dict[str, Tensor]:
-    """Return the state dict of `"imagenet"`, of a repository or of a file; only tensors are read, never code."""
+    """Return the state dict of "imagenet", of a repository or of a file. Only tensors are read, never code."""
     if weights == "imagenet":
         return zoo.read_state_dict(_imagenet())
     if not weights.startswith("hf-hub:") and not Path(weights).expanduser().exists():
         raise zoo.errors.WeightsError(
-            f"weights={weights!r} is neither a file nor a name that resnet18 knows. Give None, 'imagenet', "
+            f"weights={weights!r} is neither a file nor a known name of weights for resnet18. Pass None, 'imagenet', "
             "'hf-hub:OWNER/NAME', or the path of a .pth or .safetensors file with torchvision's key names."
         )
     return zoo.read_state_dict(weights)
 
 
 def _imagenet() -> Path:
-    """Return the file of torchvision's weights, fetched into torch.hub's folder if it is not there."""
+    """Return the path of torchvision's weights in torch.hub's folder, and download them if they are missing."""
     url = ResNet18_Weights.IMAGENET1K_V1.url
     path = Path(get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not path.is_file():

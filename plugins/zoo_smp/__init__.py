@@ -1,4 +1,4 @@
-"""segmentation_models_pytorch's encoders and decoders, listed torch-free: an index for the one, a table for the other."""
+"""List the encoders and decoders of segmentation_models_pytorch, from an index and a table. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ OUTPUT_STRIDES = (8, 16)
 OUTPUT_STRIDE = zoo.plugin.Option(
     name="output_stride",
     default=None,
-    summary="8 or 16: dilated convolutions in place of the last strides (not of every encoder)",
+    summary="8 or 16: dilated convolutions replace the last strides (not every encoder supports this)",
 )
 
 
 @zoo.plugin.hookimpl
 def zoo_encoders() -> Iterator[zoo.plugin.EncoderSpec]:
-    """Yield every encoder that is smp's own; timm's, which smp has as `tu-NAME`, are `timm:NAME`."""
+    """Yield smp's own encoders. The encoders of timm, which smp calls `tu-NAME`, are `timm:NAME`."""
     for name, architecture in index().items():
         yield zoo.plugin.EncoderSpec(
             name=name,
@@ -43,15 +43,15 @@ def zoo_decoders() -> Iterator[zoo.plugin.DecoderSpec]:
 
 @zoo.plugin.hookimpl
 def zoo_takeovers() -> dict[str, str]:
-    """Return what `zoo.from_smp` calls."""
+    """Return the function that `zoo.from_smp` calls, by the library's name."""
     return {"segmentation_models_pytorch": "zoo_smp.takeover:take_over"}
 
 
 def _pyramid(name: str, /, output_stride: int | None = None) -> zoo.plugin.Pyramid:
     architecture: Architecture = index()[name]
     if output_stride not in (None, 32, *(OUTPUT_STRIDES if architecture.dilates else ())):
-        able = "8 or 16" if architecture.dilates else "none: smp does not dilate it"
-        raise zoo.errors.OptionError(f"smp:{name} cannot be built with output_stride={output_stride!r}; it can with {able}.")
+        able = "Choose 8 or 16." if architecture.dilates else "smp cannot dilate this encoder; leave the option out."
+        raise zoo.errors.OptionError(f"smp:{name} cannot be built with output_stride={output_stride!r}. {able}")
     return architecture.pyramid(output_stride or 32)
 
 

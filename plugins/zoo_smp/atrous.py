@@ -22,12 +22,12 @@ class DeepLabV3(SmpHead, DeepLabV3Decoder):  # type: ignore[misc]
     Shapes: one map (N, C, H/stride, W/stride) in a list -> (N, channels, H/stride, W/stride).
 
     Args:
-        pyramid: the one map's facts, of the output stride.
-        channels: the width of every branch, and of what it returns.
-        output_stride: 8 or 16; what the encoder is asked for (it is dilated where it can be).
-        atrous_rates: the three dilations.
-        separable: depthwise separable convolutions in the branches.
-        dropout: the share dropped after the branches are joined, in training.
+        pyramid: the `FeatureMap` of the one map, of the output stride.
+        channels: the width of every branch, and the number of output channels.
+        output_stride: the encoder's output stride, 8 or 16. The encoder is dilated if it can be.
+        atrous_rates: the three dilation rates.
+        separable: whether the branches use depthwise separable convolutions.
+        dropout: the dropout probability after the branches are joined, in training.
         norm: "batch" or "group".
     """
 
@@ -55,16 +55,16 @@ class DeepLabV3Plus(SmpHead, DeepLabV3PlusDecoder):  # type: ignore[misc]
     Shapes: two maps (N, C_i, H/stride_i, W/stride_i), fine and coarse -> (N, channels, H/stride_0, W/stride_0).
 
     Args:
-        pyramid: the two maps' facts: stride 4, and the output stride.
-        channels: the width of every branch, and of what it returns.
-        output_stride: 8 or 16; what the encoder is asked for (it is dilated where it can be).
-        atrous_rates: the three dilations.
-        separable: depthwise separable convolutions in the branches.
-        dropout: the share dropped after the branches are joined, in training.
+        pyramid: the `FeatureMap` of each of the two maps, of stride 4 and of the output stride.
+        channels: the width of every branch, and the number of output channels.
+        output_stride: the encoder's output stride, 8 or 16. The encoder is dilated if it can be.
+        atrous_rates: the three dilation rates.
+        separable: whether the branches use depthwise separable convolutions.
+        dropout: the dropout probability after the branches are joined, in training.
         norm: "batch" or "group".
 
     Raises:
-        zoo.errors.OptionError: there is one map only, as `levels=2` leaves it.
+        zoo.errors.OptionError: there is only one map, because of `levels=`.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class DeepLabV3Plus(SmpHead, DeepLabV3PlusDecoder):  # type: ignore[misc]
         check_rates(atrous_rates)
         if len(pyramid) != 2:
             raise zoo.errors.OptionError(
-                "smp:deeplabv3plus joins a fine and a coarse map, and levels= leaves it one stride; choose a higher levels=."
+                "smp:deeplabv3plus joins a fine and a coarse map, but levels= leaves only one. Choose a higher levels=."
             )
         fine, coarse = pyramid
-        # given as smp's encoders list them: image, stride 2, the fine map ... the coarse one
+        # in the order of smp's encoders: the image, stride 2, the fine map, the coarse map
         super().__init__(
             encoder_channels=[IMAGE, 0, fine.channels, coarse.channels],
             encoder_depth=3,
@@ -107,9 +107,9 @@ class DeepLabV3Plus(SmpHead, DeepLabV3PlusDecoder):  # type: ignore[misc]
 
 
 def check_rates(atrous_rates: Sequence[int]) -> None:
-    """Refuse anything but three dilations."""
+    """Raise an OptionError unless these are three whole numbers of at least 1."""
     rates = list(atrous_rates) if isinstance(atrous_rates, list | tuple) else [atrous_rates]
     if len(rates) != 3 or not are_counts(*rates):
         raise zoo.errors.OptionError(
-            f"atrous_rates are three whole numbers of at least 1, such as (12, 24, 36); found {atrous_rates!r}."
+            f"atrous_rates must be three whole numbers of at least 1, such as (12, 24, 36); found {atrous_rates!r}."
         )

@@ -1,4 +1,4 @@
-"""smp's own encoders: its modules, without the image and the empty maps that its decoders expect among theirs."""
+"""smp's own encoders, without the image and the empty maps that they also return for smp's decoders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zoo_smp.index import index
 __all__ = ["SmpEncoder", "make_network", "smp_encoder"]
 
 CLASSIFIERS = ("_fc.", "classifier.", "fc.", "head.", "last_linear.", "linear.")
-"""What smp's encoders leave out of the networks that they are made of."""
+"""The prefixes of the classifiers' tensors in the original networks, which smp's encoders leave out."""
 
 
 def smp_encoder(
@@ -29,22 +29,22 @@ def smp_encoder(
     weights: str | None = None,
     output_stride: int | None = None,
 ) -> nn.Module:
-    """Return one of smp's encoders for the maps asked for, without the parameters that none of them needs.
+    """Return one of smp's encoders for the requested maps, without the parameters that none of these maps needs.
 
-    Shapes: (N, in_channels, H, W) -> the maps asked for, each (N, C, H/stride, W/stride).
+    Shapes: (N, in_channels, H, W) -> the requested maps, each (N, C, H/stride, W/stride).
 
     Args:
-        architecture: smp's name (segmentation_models_pytorch, Iakubovskii).
-        maps: `stage1` to `stage5` for strides 2 to 32 (and `stage0` of VGG), fine to coarse.
-        in_channels: for other than 3 smp adapts the first convolution, pretrained weights included.
-        weights: None, the name of smp's pretrained weights (from the hub), or what `zoo.read_state_dict` takes:
-            "hf-hub:OWNER/NAME", or the path of a file; with smp's key names behind any prefix, for 3 input channels or
-            `in_channels`, with a classifier or without. All but the first are taken to be trained on images normalized as
-            ImageNet's.
-        output_stride: 8 or 16 for dilated convolutions in place of the last strides.
+        architecture: smp's name of the encoder (segmentation_models_pytorch, Iakubovskii).
+        maps: the names of the maps to return, fine to coarse: `stage1` to `stage5` for strides 2 to 32, and `stage0` of VGG.
+        in_channels: the number of image channels. If it is not 3, smp adapts the first convolution and its weights.
+        weights: None, the name of smp's pretrained weights (from the hub), "hf-hub:OWNER/NAME", or the path of a file that
+            `zoo.read_state_dict` accepts. A file has smp's key names with any prefix, with or without a classifier, for 3 or
+            `in_channels` input channels. The weights of a file or a repository are assumed to be trained on images with
+            ImageNet's normalization.
+        output_stride: 8 or 16 to replace the last strides with dilated convolutions; None for the usual strides.
 
     Raises:
-        zoo.errors.WeightsError: weights that are not to be had or do not fit.
+        zoo.errors.WeightsError: the weights cannot be found or fetched, or do not fit.
     """
     encoder = SmpEncoder(architecture, maps, in_channels=in_channels, weights=weights, output_stride=output_stride or 32)
     facts = index()[architecture]
@@ -57,7 +57,7 @@ def smp_encoder(
 
 
 class SmpEncoder(nn.Module):
-    """What `smp_encoder` returns before it is pruned; shapes and arguments as there."""
+    """The encoder of `smp_encoder` before it is pruned, with the same shapes and arguments."""
 
     def __init__(
         self, architecture: str, maps: Sequence[str], *, in_channels: int, weights: str | None, output_stride: int
@@ -69,7 +69,7 @@ class SmpEncoder(nn.Module):
         self._architecture = architecture
         named_weights = weights if weights in index()[architecture].weights else None
         network = make_network(architecture, weights=named_weights, **self._keywords)
-        network._depth = self.depth  # built whole, so that weights load, then run as far as it is needed
+        network._depth = self.depth  # all stages are built, so that weights load; only the needed ones are run
         self.network = network
         self.preprocessing = zoo.Preprocessing.identity(in_channels)
         if named_weights is not None:
@@ -78,10 +78,10 @@ class SmpEncoder(nn.Module):
             trained = zoo.Preprocessing(mean=tuple(params["mean"]), std=tuple(params["std"]), value_range=(low, high))
             self.preprocessing = trained.for_channels(in_channels)
         elif weights is not None:
-            self.preprocessing = zoo.Preprocessing.imagenet(in_channels)  # a file does not say
+            self.preprocessing = zoo.Preprocessing.imagenet(in_channels)  # a file does not state its normalization
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
-        """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""
+        """Match a file's tensors to this encoder's. The file may also contain later stages and a classifier."""
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             whole = make_network(self._architecture, **self._keywords).state_dict()
             trained = make_network(self._architecture, **{**self._keywords, "in_channels": 3}).state_dict()
@@ -93,21 +93,21 @@ class SmpEncoder(nn.Module):
             first_convs={name for name in whole if whole[name].shape != trained[name].shape},
             other_names={
                 re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name): name for name in whole
-            },  # torchvision's
+            },  # torchvision's names
         ).within("network.")
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
+        """Return the requested maps: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
         maps = self.network(image)
         return [maps[level] for level in self._levels]
 
 
 def make_network(name: str, *, output_stride: int = 32, in_channels: int = 3, weights: str | None = None) -> Any:
-    """Return smp's module, which gives the image or a map of its size, then one map (perhaps without channels) a level."""
+    """Return smp's encoder, which returns the image or a map of its size, then a map (or an empty one) for each level."""
 
     def make() -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # timm-NAME: here it is smp's own module all the same
+            warnings.simplefilter("ignore", DeprecationWarning)  # of the names timm-NAME, which are smp's own modules here
             return get_encoder(name, in_channels=in_channels, depth=5, weights=weights, output_stride=output_stride)
 
     try:
@@ -115,23 +115,25 @@ def make_network(name: str, *, output_stride: int = 32, in_channels: int = 3, we
     except RuntimeError as cause:
         if "meta" not in str(cause):
             raise
-        with torch.device("cpu"):  # mit_b* read numbers from a tensor
+        with torch.device("cpu"):  # mit_b* read the values of a tensor
             network = make()
     except Exception as cause:
         if weights is None:
             raise
         raise zoo.errors.WeightsError(
             f"The weights {weights!r} of smp:{name} could not be fetched from the hub: {type(cause).__name__}: {cause}. "
-            "Give the path of a file with the encoder's state dict, or None for random weights."
+            "Pass the path of a file with the encoder's state dict, or None for random weights."
         ) from cause
-    return network.to("meta") if torch.get_default_device().type == "meta" else network  # smp makes some tensors elsewhere
+    return (
+        network.to("meta") if torch.get_default_device().type == "meta" else network
+    )  # smp creates some tensors on another device
 
 
 def _state(name: str, weights: str) -> dict[str, Tensor]:
     """Return the tensors of a file or a repository."""
     if not weights.startswith("hf-hub:") and not Path(weights).expanduser().exists():
-        names = ", ".join(map(repr, index()[name].weights)) or "none by name"
+        names = ", ".join(map(repr, index()[name].weights)) or "it has none"
         raise zoo.errors.WeightsError(
-            f"smp:{name}: {weights!r} is neither one of its weights ({names}), nor hf-hub:OWNER/NAME, nor a file."
+            f"weights={weights!r} is neither a name of weights for smp:{name} ({names}), nor hf-hub:OWNER/NAME, nor a file."
         )
     return zoo.read_state_dict(weights)

@@ -1,4 +1,4 @@
-"""smp's decoders that fuse the levels at one resolution: FPN, PAN, SegFormer's, DPT's."""
+"""smp's decoders that fuse the levels at one resolution: FPN, PAN, SegFormer and DPT."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zoo_smp.ladder import IMAGE, SmpHead, check_widths, finish, on_exact_ladder
 __all__ = ["DPT", "FPN", "PAN", "Segformer"]
 
 FULL = 4
-"""The levels that smp's FPN has."""
+"""The number of levels of smp's FPN."""
 
 
 class FPN(SmpHead, FPNDecoder):  # type: ignore[misc]
@@ -27,12 +27,12 @@ class FPN(SmpHead, FPNDecoder):  # type: ignore[misc]
     Shapes: two to four maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H/stride_0, W/stride_0).
 
     Args:
-        pyramid: the maps' facts, fine to coarse.
-        channels: the width of the pyramid within.
-        segmentation_channels: the width of each level's branch.
-        merge: "add" or "cat": how the branches are joined.
-        dropout: the share of channels that is dropped at the end, in training.
-        interpolation: how a map is upsampled on the way down: "nearest", "bilinear" or "bicubic".
+        pyramid: the `FeatureMap` of each map, fine to coarse.
+        channels: the width of the decoder's own pyramid.
+        segmentation_channels: the width of each level's branch, a multiple of 32.
+        merge: how the branches are joined, "add" or "cat".
+        dropout: the share of the channels that are dropped at the end during training.
+        interpolation: how a map is upsampled for the next finer level: "nearest", "bilinear" or "bicubic".
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class FPN(SmpHead, FPNDecoder):  # type: ignore[misc]
         check_widths(channels=channels, segmentation_channels=segmentation_channels)
         if segmentation_channels % 32:
             raise zoo.errors.OptionError(
-                f"segmentation_channels is a multiple of 32, for its norms; found {segmentation_channels}."
+                f"segmentation_channels must be a multiple of 32, for its group norms; found {segmentation_channels}."
             )
         missing = FULL - len(pyramid)
         super().__init__(
@@ -63,10 +63,10 @@ class FPN(SmpHead, FPNDecoder):  # type: ignore[misc]
         self._laterals = ("p4", "p3", "p2")[: FULL - 1 - missing]
         for unused in ("p4", "p3", "p2")[FULL - 1 - missing :]:
             delattr(self, unused)
-        self.seg_blocks: nn.ModuleList = self.seg_blocks[missing:]  # the first doubles most often
+        self.seg_blocks: nn.ModuleList = self.seg_blocks[missing:]  # the first block doubles the resolution most often
         if merge == "cat":
             self.out_channels = segmentation_channels * len(pyramid)
-        self._steps = tuple(range(len(pyramid)))  # smp doubles once from map to map, whatever lies between them
+        self._steps = tuple(range(len(pyramid)))  # smp doubles the resolution from map to map, for any strides
         self.out_stride = pyramid[-1].stride / 2 ** self._steps[-1]
         finish(self)
 
@@ -87,16 +87,16 @@ class PAN(SmpHead, PANDecoder):  # type: ignore[misc]
     Shapes: two to four maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/stride_0, W/stride_0).
 
     Args:
-        pyramid: the maps' facts, fine to coarse; strides may repeat (those of a dilated encoder do).
-        channels: the width of every map within, and of what it returns.
-        output_stride: 16, which the encoder is asked for (it is dilated where it can be), or 32.
+        pyramid: the `FeatureMap` of each map, fine to coarse; strides may repeat, as those of a dilated encoder do.
+        channels: the width of every map in the decoder, and the number of output channels.
+        output_stride: the encoder's output stride, 16 (the encoder is dilated if it can be) or 32.
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
         norm: "batch" or "group".
     """
 
     head_kernel_size = 3
     SMALLEST = 8
-    """Places along an axis that its attention halves three times."""
+    """The fewest pixels along an axis that the attention can halve three times."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class PAN(SmpHead, PANDecoder):  # type: ignore[misc]
             decoder_channels=channels,
             interpolation_mode=interpolation,
         )
-        # a group norm of the one channel that the attention has wants more than one place at the end of the halvings
+        # the attention has one channel, whose group norm needs more than one pixel after the halvings
         self._least = 2 * self.SMALLEST if norm == "group" else self.SMALLEST
         self.out_channels, self.out_stride = channels, pyramid[0].stride
         finish(self, norm)
@@ -136,13 +136,13 @@ class Segformer(SmpHead, SegformerDecoder):  # type: ignore[misc]
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/4, W/4).
 
     Args:
-        pyramid: the maps' facts, fine to coarse, strides 2 and coarser.
-        channels: the width that every map is brought to, and of what it returns.
+        pyramid: the `FeatureMap` of each map, fine to coarse, strides 2 and coarser.
+        channels: the width to which every map is projected, and the number of output channels.
         norm: "batch" or "group".
     """
 
     LEVEL = 2
-    """That of stride 4, at which the maps are joined."""
+    """The level of stride 4, at which the maps are joined."""
 
     def __init__(self, pyramid: zoo.plugin.Pyramid, *, channels: int = 256, norm: str = "batch") -> None:
         check_widths(channels=channels)
@@ -157,21 +157,21 @@ class Segformer(SmpHead, SegformerDecoder):  # type: ignore[misc]
         """Return the map at stride 4: (N, channels, H/4, W/4)."""
         coarse = features[-1]
         height, width = (side * 2 ** (self._steps + self.LEVEL) for side in coarse.shape[-2:])
-        image = coarse.new_empty(coarse.shape[0], 0, height, width)  # smp asks the image for its size alone
+        image = coarse.new_empty(coarse.shape[0], 0, height, width)  # smp uses only the image's size
         return super().forward([image, *features])  # type: ignore[no-any-return]
 
 
 class DPT(DPTDecoder):  # type: ignore[misc]
     """smp's DPT decoder (Ranftl et al. 2021, arXiv:2103.13413; segmentation_models_pytorch).
 
-    Maps alone are given to it: a class token is not read out.
+    The decoder receives maps only, and no class token.
 
     Shapes: maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/2, W/2).
 
     Args:
-        pyramid: the maps' facts, fine to coarse; strides may repeat (those of a vision transformer do).
-        channels: the width at which the levels are fused, and of what it returns.
-        intermediate_channels: the widths before that, one a map.
+        pyramid: the `FeatureMap` of each map, fine to coarse; strides may repeat, as those of a vision transformer do.
+        channels: the width at which the levels are fused, and the number of output channels.
+        intermediate_channels: the widths of the maps before they are fused, one for each map.
         readout: "ignore", or "cat" for one more linear layer on each map.
         norm: "batch" or "group".
     """
@@ -188,7 +188,8 @@ class DPT(DPTDecoder):  # type: ignore[misc]
         check_widths(channels=channels)
         if len(intermediate_channels) != len(pyramid):
             raise zoo.errors.OptionError(
-                f"intermediate_channels has {len(intermediate_channels)} widths for {len(pyramid)} maps; give one for each."
+                f"intermediate_channels has {len(intermediate_channels)} widths for {len(pyramid)} maps. "
+                "Pass one width for each map."
             )
         levels = tuple(entry.level for entry in pyramid)
         super().__init__(
@@ -205,7 +206,7 @@ class DPT(DPTDecoder):  # type: ignore[misc]
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at stride 2: (N, channels, H/2, W/2)."""
-        coarsest = 1 + len(features)  # the maps are brought to the levels 2, 3, ...
+        coarsest = 1 + len(features)  # smp resizes the maps to the levels 2, 3, ...
         exact = on_exact_ladder(features, self._levels, max(self._levels[-1], coarsest))
         return super().forward(exact, [None] * len(exact))  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""What is known of smp's encoders without importing smp or torch: the shipped index, and the licenses of code and weights."""
+"""Read the facts of smp's encoders from the shipped index, without importing smp or torch, and state their licenses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SOURCES = {
     "vgg": "Simonyan and Zisserman 2015, VGG (arXiv:1409.1556)",
     "xception": "Chollet 2017, Xception (arXiv:1610.02357)",
 }
-"""By smp's module; each is followed by the package itself."""
+"""The papers by smp's module. `Architecture.source` appends the name of the package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +42,11 @@ class Architecture:
     """The facts of one of smp's encoders.
 
     Attributes:
-        module: smp's module that has it.
-        channels: by level: those of stride 1, 2, 4, 8, 16, 32; 0 where it gives no map.
-        dilates: it can be dilated to output stride 8 or 16.
-        leaves_unused: at its full depth it has parameters that no map needs.
-        weights: names of its pretrained weights.
+        module: the module of smp that defines the encoder.
+        channels: the channels of the maps of stride 1, 2, 4, 8, 16 and 32; 0 for a stride without a map.
+        dilates: whether the encoder can be dilated to output stride 8 or 16.
+        leaves_unused: whether the encoder has parameters that no map needs, even at full depth.
+        weights: the names of the pretrained weights.
     """
 
     module: str
@@ -56,7 +56,7 @@ class Architecture:
     weights: tuple[str, ...]
 
     def pyramid(self, output_stride: int = 32) -> zoo.plugin.Pyramid:
-        """Return the maps it gives, `stage0` at the image's resolution where it has such a one."""
+        """Return the maps of the encoder, from `stage0` (the image's resolution, if there is such a map) to `stage5`."""
         return tuple(
             zoo.plugin.FeatureMap(name=f"stage{level}", channels=width, stride=min(2**level, output_stride))
             for level, width in enumerate(self.channels)
@@ -65,16 +65,16 @@ class Architecture:
 
     @property
     def source(self) -> str:
-        """The paper, and where the code is from."""
+        """The paper, and the origin of the code."""
         return f"{SOURCES[self.module]}; segmentation_models_pytorch"
 
     @property
     def license(self) -> str:
-        """The license of the code: smp's own, but for what it took over under another."""
+        """The license of the code: smp's own, or that of the project from which smp copied the code."""
         return {"mix_transformer": NVIDIA, "mobileone": APPLE}.get(self.module, "MIT")
 
     def weights_license(self, weights: str) -> str:
-        """Return the license of these weights, "" where it is not known."""
+        """Return the license of these weights; "" if it is unknown."""
         if self.module == "mix_transformer":
             return NVIDIA
         if weights in ("instagram", "ssl", "swsl"):  # facebookresearch: WSL-Images, semi-supervised-ImageNet1K-models
@@ -86,7 +86,7 @@ class Architecture:
 
 @cache
 def index() -> Mapping[str, Architecture]:
-    """Return every encoder that is smp's own, by name, as of the version of smp that the index was made with."""
+    """Return smp's own encoders by name, as of the version of smp with which the index was made."""
     return {
         name: Architecture(
             module=entry["module"],

@@ -1,4 +1,4 @@
-"""Adapt zoo's pyramids to smp's decoders: an image, empty maps, maps of exact double sizes, and smp's head and weights."""
+"""Convert zoo's pyramids to the inputs that smp's decoders expect, and add smp's head and initial weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from zoo_unet.blocks import make_norm
 __all__ = ["IMAGE", "Ladder", "SmpHead", "check_widths", "finish", "on_exact_ladder"]
 
 IMAGE = 3
-"""The image's channels, as smp's decoders take them; none reads the image."""
+"""The number of image channels that smp's decoders expect. None of them reads the image."""
 
 
 class Ladder:
-    """A pyramid as smp's encoders give one: a list by level, the image first, an empty map where there is none.
+    """A pyramid in the form of smp's encoders: one map for each level, the image first, and empty maps for missing levels.
 
     Attributes:
-        coarsest: the level of the last map; it is the number of steps of two from there to the image.
-        channels: by level, 0 for a missing one.
+        coarsest: the level of the last map. It is also the number of steps of two from that map to the image.
+        channels: the channels of each level; 0 for a missing level.
     """
 
     def __init__(self, pyramid: zoo.plugin.Pyramid) -> None:
@@ -34,7 +34,7 @@ class Ladder:
             self.channels[entry.level] = entry.channels
 
     def fill(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return (N, channels[level], H >> level, W >> level) for each level, all sizes exact doubles of the coarsest's."""
+        """Return (N, channels[level], H >> level, W >> level) for each level. A map has exactly twice the size of the next."""
         coarse = features[-1]
         given = dict(zip(self._levels, on_exact_ladder(features, self._levels, self.coarsest), strict=True))
         height, width = coarse.shape[-2:]
@@ -47,15 +47,15 @@ class Ladder:
 
 
 def on_exact_ladder(features: Sequence[Tensor], levels: Sequence[int], coarsest: int) -> list[Tensor]:
-    """Return the maps, each of just 2**(coarsest - level) times the size that the last one has at the level `coarsest`.
+    """Return the maps, each of exactly 2**(coarsest - level) times the size that the last map has at the level `coarsest`.
 
-    Those of another size (irregular ladders, an odd last map) are resampled (bilinear).
+    Maps of a different size (because of irregular strides or an odd last map) are resampled (bilinear).
     """
     steps = coarsest - levels[-1]
     height, width = ((side + 2**steps - 1) // 2**steps for side in features[-1].shape[-2:])
     exact = []
     for tensor, level in zip(features, levels, strict=True):
-        factor = 2 ** (coarsest - level)  # no shift, which ONNX has none of for open sizes
+        factor = 2 ** (coarsest - level)  # not a shift, which ONNX lacks for dynamic sizes
         exact.append(zoo.plugin.resize_map(tensor, (height * factor, width * factor)))
     return exact
 
@@ -64,14 +64,14 @@ def check_widths(**widths: object) -> None:
     """Raise an OptionError unless each width is a whole number of at least 1."""
     for name, width in widths.items():
         if not are_counts(width):
-            raise zoo.errors.OptionError(f"{name} is a width, a whole number of at least 1; found {width!r}.")
+            raise zoo.errors.OptionError(f"{name} must be a whole number of at least 1; found {width!r}.")
 
 
 def finish(decoder: nn.Module, norm: str = "batch") -> None:
-    """Replace the batch norms of one of smp's decoders by another norm, and set smp's initial weights.
+    """Replace the batch norms of one of smp's decoders with the given norm, and set smp's initial weights.
 
     Raises:
-        zoo.errors.OptionError: an unknown norm.
+        zoo.errors.OptionError: the norm is unknown.
     """
     if norm != "batch":
         for module in list(decoder.modules()):
@@ -82,9 +82,9 @@ def finish(decoder: nn.Module, norm: str = "batch") -> None:
 
 
 class SmpHead:
-    """Has smp's head, which brings logits from a stride that is a power of two to the image's resolution.
+    """A mixin with smp's head, which upsamples logits to the image's resolution if their stride is a power of two.
 
-    From another stride it does not: the model then resizes the logits to the image.
+    For any other stride, the model resizes the logits to the image.
     """
 
     head_kernel_size = 1

@@ -1,4 +1,4 @@
-"""smp's twelve decoders as specs. Torch-free; the modules themselves are imported when one is built."""
+"""The specs of smp's twelve decoders. Torch-free: a decoder's module is imported only when the decoder is built."""
 
 from __future__ import annotations
 
@@ -13,39 +13,46 @@ BSD = "BSD-3-Clause"
 CHANNELS = zoo.plugin.Option(
     name="channels",
     default=None,
-    summary="width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last",
+    summary="width of each step, coarse to fine; by default 256, 128, 64, 32, 16 for five steps, and the last of these for "
+    "fewer steps",
 )
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 BOTH = (True, False)
 NORMS = ("batch", "group")
 
 NORM = zoo.plugin.Option(
-    name="norm", default="batch", summary="'batch', or 'group' (8 channels a group at the least)", choices=NORMS
+    name="norm",
+    default="batch",
+    summary="'batch', or 'group' (8 channels per group, or one group if 8 does not divide them)",
+    choices=NORMS,
 )
 ATTENTION = zoo.plugin.Option(name="attention", default=None, summary="None, or 'scse'", choices=(None, "scse"))
 INTERPOLATION = "how a map is upsampled: 'nearest', 'bilinear' or 'bicubic'"
 NEAREST = zoo.plugin.Option(name="interpolation", default="nearest", summary=INTERPOLATION, choices=INTERPOLATIONS)
 BILINEAR = zoo.plugin.Option(name="interpolation", default="bilinear", summary=INTERPOLATION, choices=INTERPOLATIONS)
 CENTER = zoo.plugin.Option(
-    name="center", default=False, summary="two more convolutions on the coarsest map (smp: for VGG)", choices=BOTH
+    name="center",
+    default=False,
+    summary="whether two more convolutions are applied to the coarsest map (smp does so for VGG)",
+    choices=BOTH,
 )
-RATES = zoo.plugin.Option(name="atrous_rates", default=(12, 24, 36), summary="the three dilations")
-DROPOUT = "share dropped, in training"
+RATES = zoo.plugin.Option(name="atrous_rates", default=(12, 24, 36), summary="the three dilation rates")
+DROPOUT = "dropout probability during training"
 
 STEPWISE = zoo.Needs(min_levels=2, finest_stride=2)
 
 
 def are_counts(*values: object) -> bool:
-    """Return whether all are whole numbers of at least 1, as widths and dilations are."""
+    """Return whether all values are whole numbers of at least 1, as widths and dilation rates must be."""
     return all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in values)
 
 
 def _width(default: int) -> zoo.plugin.Option:
-    return zoo.plugin.Option(name="channels", default=default, summary="width of what it returns")
+    return zoo.plugin.Option(name="channels", default=default, summary="number of output channels")
 
 
 def _separable(default: bool) -> zoo.plugin.Option:
-    summary = "depthwise separable convolutions in the branches"
+    summary = "whether the branches use depthwise separable convolutions"
     return zoo.plugin.Option(name="separable", default=default, summary=summary, choices=BOTH)
 
 
@@ -75,7 +82,7 @@ def _dpt(intermediate_channels: object = (256, 512, 1024, 1024), **_: object) ->
     widths = intermediate_channels if isinstance(intermediate_channels, list | tuple) else ()
     if not widths or not are_counts(*widths):
         raise zoo.errors.OptionError(
-            "smp:dpt takes a map for each of its intermediate_channels, a list of whole numbers of at least 1; "
+            "intermediate_channels of smp:dpt must be a list of whole numbers of at least 1, one for each map; "
             f"found {intermediate_channels!r}."
         )
     return zoo.Needs(min_levels=len(widths), max_levels=len(widths), distinct_strides=False, finest_stride=2)
@@ -91,7 +98,7 @@ DECODERS = (
             zoo.plugin.Option(
                 name="norm",
                 default="batch",
-                summary="'batch', 'group' (8 channels a group at the least) or 'none'",
+                summary="'batch', 'group' (8 channels per group, or one group if 8 does not divide them) or 'none'",
                 choices=(*NORMS, "none"),
             ),
             ATTENTION,
@@ -100,7 +107,7 @@ DECODERS = (
         ),
         out_stride=1,
         upsamples_learned=True,
-        source=f"Ronneberger et al. 2015, U-Net (arXiv:1505.04597), as {SMP} has it",
+        source=f"Ronneberger et al. 2015, U-Net (arXiv:1505.04597), as implemented in {SMP}",
         license="Apache-2.0",
     ),
     zoo.plugin.DecoderSpec(
@@ -143,7 +150,7 @@ DECODERS = (
         factory="zoo_smp.fusing:FPN",
         needs=zoo.Needs(min_levels=2, max_levels=4, finest_stride=2),
         options=(
-            zoo.plugin.Option(name="channels", default=256, summary="width of the pyramid within"),
+            zoo.plugin.Option(name="channels", default=256, summary="width of the decoder's own pyramid"),
             zoo.plugin.Option(name="segmentation_channels", default=128, summary="width of each level's branch"),
             zoo.plugin.Option(
                 name="merge", default="add", summary="how the branches are joined: 'add' or 'cat'", choices=("add", "cat")
@@ -168,7 +175,7 @@ DECODERS = (
         needs=_pan,
         options=(
             _width(32),
-            _output_stride(16, (16, 32), "16 (the encoder is dilated where it can be) or 32"),
+            _output_stride(16, (16, 32), "16 (the encoder is dilated if it can be) or 32"),
             BILINEAR,
             NORM,
         ),
@@ -181,7 +188,7 @@ DECODERS = (
         needs=_deeplabv3,
         options=(
             _width(256),
-            _output_stride(8, (8, 16), "8 or 16; the encoder is dilated where it can be"),
+            _output_stride(8, (8, 16), "8 or 16; the encoder is dilated if it can be"),
             RATES,
             _separable(False),
             _dropout(0.5),
@@ -196,7 +203,7 @@ DECODERS = (
         needs=_deeplabv3plus,
         options=(
             _width(256),
-            _output_stride(16, (8, 16), "8 or 16; the encoder is dilated where it can be"),
+            _output_stride(16, (8, 16), "8 or 16; the encoder is dilated if it can be"),
             RATES,
             _separable(True),
             _dropout(0.5),
@@ -227,12 +234,12 @@ DECODERS = (
         needs=_dpt,
         options=(
             zoo.plugin.Option(
-                name="channels", default=256, summary="width at which the levels are fused, and of what it returns"
+                name="channels", default=256, summary="width at which the levels are fused, and number of output channels"
             ),
             zoo.plugin.Option(
                 name="intermediate_channels",
                 default=(256, 512, 1024, 1024),
-                summary="the widths before that, one for each map: their number is the number of maps",
+                summary="widths of the maps before they are fused; the decoder uses one map for each width",
             ),
             zoo.plugin.Option(
                 name="readout",

@@ -1,4 +1,4 @@
-"""Writes the index of smp's encoders for the installed version: `python -m zoo_smp.make_index` (about a minute)."""
+"""Write the index of the encoders of the installed smp: `python -m zoo_smp.make_index` (about a minute)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SIZES = ((64, 96), (128, 224))
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return the facts of one encoder, measured on the meta device: what `zoo_smp.index.Architecture` holds.
+    """Return the facts of one encoder, measured on the meta device, as `zoo_smp.index` reads them.
 
     Raises:
-        ValueError: it gives other maps than smp declares, or their strides are not 1, 2, 4, 8, 16, 32.
+        ValueError: the encoder returns other maps than smp declares, or their strides are not 1, 2, 4, 8, 16, 32.
     """
     entry = encoders[name]
     with torch.device("meta"):
@@ -31,7 +31,7 @@ def describe(name: str) -> dict[str, Any]:
     channels = [0 if index == 0 and tensor.shape[1] == 3 else tensor.shape[1] for index, tensor in enumerate(found[0])]
     declared = [0 if index == 0 and width == 3 else width for index, width in enumerate(network.out_channels)]
     if channels != declared:
-        raise ValueError(f"{name} declares {declared} channels and gives {channels}")
+        raise ValueError(f"{name} declares {declared} channels and returns {channels}")
     for size, tensors in zip(SIZES, found, strict=True):
         for level, tensor in enumerate(tensors):
             if tuple(tensor.shape[2:]) != (size[0] >> level, size[1] >> level):
@@ -57,7 +57,7 @@ def _dilates(name: str) -> bool:
 
 
 def main() -> None:
-    """Write the index beside this file, one encoder a line."""
+    """Write the index next to this file, one encoder per line."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(describe(name))}" for name in encoders)
     smp = json.dumps(version("segmentation-models-pytorch"))
     SHIPPED.write_text(f'{{"smp": {smp},\n"encoders": {{\n{lines}\n}}}}\n', encoding="utf-8")

@@ -1,4 +1,4 @@
-"""smp's decoders that pool the coarsest map to grids of a few places: PSPNet and UPerNet."""
+"""smp's decoders that pool the coarsest map to small grids: PSPNet and UPerNet."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["AdaptiveAvgPool", "PSPNet", "UPerNet"]
 
 
 BRANCHES = 4
-"""Grids of 1, 2, 3 and 6 places along an axis."""
+"""The number of branches, which pool to grids of 1, 2, 3 and 6 cells along each axis."""
 
 
 class AdaptiveAvgPool(nn.Module):
-    """`nn.AdaptiveAvgPool2d(size)` whose export is right for images of every size: (N, C, H, W) -> (N, C, size, size).
+    """`nn.AdaptiveAvgPool2d(size)` that can be exported for images of every size: (N, C, H, W) -> (N, C, size, size).
 
-    Exporters write a pooling window for the one size that they saw. In a graph this is two matrix products, whose weights
-    follow from H and W.
+    Exporters write a pooling window for the one size of the example image. In an exported graph, this module is two matrix
+    products, whose weights are computed from H and W.
     """
 
     def __init__(self, size: int) -> None:
@@ -33,13 +33,13 @@ class AdaptiveAvgPool(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool each map to size x size places."""
+        """Pool each map to size x size cells."""
         if not (torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()):
             return F.adaptive_avg_pool2d(x, self.size)
         return self._shares(x.shape[-2], x) @ x @ self._shares(x.shape[-1], x).transpose(0, 1)
 
     def _shares(self, length: int, like: Tensor) -> Tensor:
-        """Return (size, length): what each place weighs in each of the `size` stretches, which may overlap."""
+        """Return the weight of each of `length` pixels in each of `size` windows, which may overlap: (size, length)."""
         stretch = torch.arange(self.size, device=like.device).unsqueeze(1)
         place = torch.arange(length, device=like.device).unsqueeze(0)
         begin = (stretch * length).div(self.size, rounding_mode="floor")
@@ -49,14 +49,14 @@ class AdaptiveAvgPool(nn.Module):
 
 
 class PooledBranch(nn.Module):
-    """A branch of smp's PSPNet: pool, 1x1 convolution, back to the map's size: (N, C, H, W) -> (N, C / 4, H, W)."""
+    """A branch of smp's PSPNet: pooling, a 1x1 convolution, and upsampling: (N, C, H, W) -> (N, C / 4, H, W)."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
         self.pool = nn.Sequential(AdaptiveAvgPool(block.pool_size), block.pool[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the branch's map at the size of what it was given."""
+        """Return the branch's map at the size of its input."""
         return F.interpolate(self.pool(x), size=x.shape[-2:], mode="bilinear", align_corners=True)
 
 
@@ -66,10 +66,10 @@ class PSPNet(SmpHead, PSPDecoder):  # type: ignore[misc]
     Shapes: one map (N, C, H/stride, W/stride) in a list -> (N, out_channels, H/stride, W/stride).
 
     Args:
-        pyramid: the one map's facts, stride 8.
-        channels: `out_channels`.
+        pyramid: the `FeatureMap` of the one map, of stride 8.
+        channels: the number of output channels.
         norm: "batch" or "group".
-        dropout: the share of channels that is dropped at the end, in training.
+        dropout: the share of the channels that are dropped at the end during training.
     """
 
     head_kernel_size = 3
@@ -77,7 +77,7 @@ class PSPNet(SmpHead, PSPDecoder):  # type: ignore[misc]
     def __init__(self, pyramid: zoo.plugin.Pyramid, *, channels: int = 512, norm: str = "batch", dropout: float = 0.2) -> None:
         check_widths(channels=channels)
         given = pyramid[-1].channels
-        width = -(-given // BRANCHES) * BRANCHES  # smp gives each branch a whole share of the channels
+        width = -(-given // BRANCHES) * BRANCHES  # smp divides the channels evenly among the branches
         super().__init__(encoder_channels=[width], out_channels=channels, dropout=dropout)
         self.widened = nn.Identity() if width == given else nn.Conv2d(given, width, kernel_size=1)
         self.psp.blocks = nn.ModuleList(PooledBranch(block) for block in self.psp.blocks)
@@ -85,7 +85,7 @@ class PSPNet(SmpHead, PSPDecoder):  # type: ignore[misc]
         finish(self, norm)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the map at the size of the one given: (N, out_channels, H/stride, W/stride)."""
+        """Return a map of the size of the input map: (N, out_channels, H/stride, W/stride)."""
         return super().forward([self.widened(features[-1])])  # type: ignore[no-any-return]
 
 
@@ -95,8 +95,8 @@ class UPerNet(SmpHead, UPerNetDecoder):  # type: ignore[misc]
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/stride_0, W/stride_0).
 
     Args:
-        pyramid: the maps' facts, fine to coarse, strides 4 to 32.
-        channels: the width of every map within, and of what it returns.
+        pyramid: the `FeatureMap` of each map, fine to coarse, of strides 4 to 32.
+        channels: the width of every map in the decoder, and the number of output channels.
         norm: "batch" or "group".
     """
 
@@ -110,5 +110,5 @@ class UPerNet(SmpHead, UPerNetDecoder):  # type: ignore[misc]
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the finest map's size: (N, channels, H/stride_0, W/stride_0)."""
-        skipped = features[0]  # in the place of the image and of the map at stride 2
+        skipped = features[0]  # in place of the image and of the map at stride 2, which are not read
         return super().forward([skipped, skipped, *features])  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""smp's own models as the benchmark's references, where these need more than smp's constructor."""
+"""Build smp's own models as references for benchmarks, where smp's constructor is not enough."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["unet_on_timm"]
 
 
 def unet_on_timm(architecture: str, *, weights: str, **options: Any) -> nn.Module:
-    """Return `smp.Unet` on an architecture of timm's, its encoder with the weights that `timm:` loads.
+    """Return `smp.Unet` on an encoder of timm, with the encoder weights that zoo loads for `timm:ARCHITECTURE`.
 
-    So both are compared with the same pretrained encoder, also where smp cannot fetch any. The weights' normalization is
-    at `preprocessing`, for whoever trains it.
+    A benchmark can then compare both libraries with the same pretrained encoder, even if smp cannot fetch the weights. The
+    model's attribute `preprocessing` is the normalization of the weights, for the training.
 
     Args:
-        architecture: timm's name, such as "tf_efficientnet_lite0".
-        weights: as `zoo.build` takes them for `timm:` encoders.
-        options: smp's own, such as `classes`.
+        architecture: timm's name of the architecture, such as "tf_efficientnet_lite0".
+        weights: the `weights` of `zoo.build` for a `timm:` encoder.
+        options: keyword arguments of `smp.Unet`, such as `classes`.
 
     Raises:
-        zoo.errors.WeightsError: they cannot be loaded, or smp holds other parts of the architecture.
+        zoo.errors.WeightsError: the weights cannot be loaded, or smp's encoder has other tensors than zoo's.
     """
     model: Any = smp.Unet(f"tu-{architecture}", encoder_weights=None, **options)
     with torch.random.fork_rng(devices=[]):
@@ -35,7 +35,7 @@ def unet_on_timm(architecture: str, *, weights: str, **options: Any) -> nn.Modul
         model.encoder.model.load_state_dict(state)
     except RuntimeError as cause:
         raise zoo.errors.WeightsError(
-            f"smp.Unet on {architecture} does not hold what timm:{architecture} holds: {cause}"
+            f"The encoder of smp.Unet on {architecture} does not have the tensors of timm:{architecture}: {cause}"
         ) from cause
     model.preprocessing = built.preprocessing
     assert isinstance(model, nn.Module)

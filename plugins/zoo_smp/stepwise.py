@@ -1,4 +1,4 @@
-"""smp's decoders that go up in steps of two to the image's resolution, beside its U-Net: U-Net++, MA-Net, LinkNet."""
+"""smp's decoders that upsample in steps of two to the image's resolution, except U-Net: U-Net++, MA-Net and LinkNet."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from zoo_unet.expanding import step_widths
 __all__ = ["Linknet", "MAnet", "UnetPlusPlus"]
 
 PREFINAL = 32
-"""The channels that LinkNet ends with."""
+"""The number of output channels of LinkNet."""
 NARROWEST = 4
-"""The fewest channels of which its steps, which work on a quarter of them, leave any."""
+"""The fewest channels that a step of LinkNet supports, since the step works on a quarter of them."""
 
 
 class Stepwise(SmpHead):
-    """The common part of the three: they take one map for each level, and end at the image's resolution."""
+    """The common part of these decoders: they accept one map for each level, and return a map of the image's resolution."""
 
     head_kernel_size = 3
     _ladder: Ladder
@@ -42,7 +42,7 @@ class Stepwise(SmpHead):
 
 
 class DecoderBlock(nn.Module):
-    """A step of smp's U-Net++, also for maps without channels, which stand for levels that a pyramid does not have."""
+    """A step of smp's U-Net++ that also accepts maps without channels, which stand for levels missing from the pyramid."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class DecoderBlock(nn.Module):
         self.interpolation_mode = block.interpolation_mode
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Take one step: (N, C, h, w), (N, skip channels, 2h, 2w) -> (N, out channels, 2h, 2w)."""
+        """Run the step: (N, C, h, w), (N, skip channels, 2h, 2w) -> (N, out channels, 2h, 2w)."""
         if self.conv1 is None:
             return x.new_empty(x.shape[0], 0, 2 * x.shape[2], 2 * x.shape[3])
         parts = [F.interpolate(x, scale_factor=2.0, mode=self.interpolation_mode)] if x.shape[1] else []
@@ -67,12 +67,13 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
 
     Args:
-        pyramid: the maps' facts, fine to coarse, strides 2 and coarser.
-        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last.
+        pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
+        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16 for five steps, and the last of these
+            for fewer steps.
         norm: "batch" or "group".
         attention: None, or "scse" (Roy et al. 2018, arXiv:1803.02579).
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
-        center: two more convolutions on the coarsest map (smp has them for VGG).
+        center: whether two more convolutions are applied to the coarsest map (smp does so for VGG).
     """
 
     def __init__(
@@ -96,23 +97,26 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
             center=center,
         )
         self.blocks: nn.ModuleDict = nn.ModuleDict({name: DecoderBlock(block) for name, block in self.blocks.items()})
-        self.blocks[f"x_0_{self.depth}"].attention1 = nn.Identity()  # of a concatenation, and the last step has none
+        self.blocks[
+            f"x_0_{self.depth}"
+        ].attention1 = nn.Identity()  # it is for a concatenation, which the last step does not have
         self._finish(ladder, widths[-1], norm)
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
-        """Return which tensors of a file are this decoder's; smp holds attentions of concatenations that it never makes."""
+        """Match a file's tensors to this decoder's. Attention layers that smp creates but never uses are left out."""
         return zoo.plugin.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")
 
 
 class MAnet(Stepwise, MAnetDecoder):  # type: ignore[misc]
     """smp's MA-Net decoder (Fan et al. 2020, MA-Net, IEEE Access 8; segmentation_models_pytorch).
 
-    Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W). Its attention over
-    all places of the coarsest map takes memory by the square of their number.
+    Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W). The attention
+    over all pixels of the coarsest map takes memory that grows with the square of their number.
 
     Args:
-        pyramid: the maps' facts, fine to coarse, strides 2 and coarser.
-        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last.
+        pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
+        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16 for five steps, and the last of these
+            for fewer steps.
         norm: "batch" or "group".
         pab_channels: the width of the position-wise attention.
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
@@ -146,7 +150,7 @@ class Linknet(Stepwise, LinknetDecoder):  # type: ignore[misc]
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, 32, H, W).
 
     Args:
-        pyramid: the maps' facts, fine to coarse, strides 2 and coarser.
+        pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
         norm: "batch" or "group".
     """
 

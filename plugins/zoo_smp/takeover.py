@@ -1,4 +1,4 @@
-"""Convert a model of segmentation_models_pytorch, with its weights, to a pairing of zoo's with the same output."""
+"""Convert a model of segmentation_models_pytorch, with its weights, to a model of zoo with the same output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zoo_smp.index import index
 __all__ = ["take_over"]
 
 TOLERANCE = 1e-5
-"""How far the outputs may differ, over the largest value."""
+"""The allowed difference between the outputs, relative to the largest value of smp's (or to 1 if that is larger)."""
 
 Config = Mapping[str, Any]
 
@@ -83,19 +83,19 @@ RENAMED: dict[str, tuple[str, dict[str, str]]] = {
 }
 RENAMED["DeepLabV3Plus"] = ("deeplabv3plus", RENAMED["DeepLabV3"][1])
 RENAMED["UnetPlusPlus"] = ("unetplusplus", RENAMED["Unet"][1])
-"""By smp's class: the decoder's name here, and its options by smp's names."""
+"""For each of smp's classes: the decoder's name in zoo, and zoo's name of each of smp's options."""
 
 
 def take_over(
     model: nn.Module | str | PathLike[str], *, preprocessing: zoo.Preprocessing | None = None
 ) -> zoo.SegmentationModel:
-    """Do what `zoo.from_smp` says."""
+    """Convert a model of smp as documented for `zoo.from_smp`."""
     if isinstance(model, str | PathLike):
         model = _open(Path(model))
     kind, config = type(model).__name__, getattr(model, "_hub_mixin_config", None)
     if kind not in RENAMED or not type(model).__module__.startswith("segmentation_models_pytorch.") or not config:
         raise zoo.errors.OptionError(
-            f"zoo.from_smp takes a model made by segmentation_models_pytorch ({', '.join(sorted(RENAMED))}); "
+            f"zoo.from_smp requires a model of segmentation_models_pytorch ({', '.join(sorted(RENAMED))}); "
             f"found {type(model).__module__}.{kind}."
         )
     source: Any = model
@@ -105,7 +105,7 @@ def take_over(
     if kind in ("Unet", "UnetPlusPlus") and str(config["encoder_name"]).startswith("vgg"):
         options["center"] = True
     if decoder == "dpt" and options.get("readout") == "add":
-        options["readout"] = "ignore"  # without a class token, which is refused above, there is nothing to add
+        options["readout"] = "ignore"  # models with a class token are refused above; others have nothing to add
     encoder, levels = _encoder_of(config, source)
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         built = zoo.build(
@@ -117,7 +117,7 @@ def take_over(
             decoder_options=options,
         )
     _load(built, source, f"{kind}({config['encoder_name']!r})")
-    built.encoder_weights = "those of smp's model"  # which may be random ones
+    built.encoder_weights = "those of smp's model"  # possibly random
     num_classes = built.pairing.classes
     built.has_one_class_per_pixel = num_classes == 1 or not _is_sigmoid(_activation_of(source.segmentation_head), num_classes)
     if preprocessing is not None:
@@ -129,19 +129,20 @@ def take_over(
 
 
 def _open(folder: Path) -> nn.Module:
-    """Return the model that `save_pretrained` wrote, in eval mode, without asking the hub for the encoder's first weights."""
+    """Return a model that `save_pretrained` wrote, in eval mode. Pretrained weights of its encoder are not fetched."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = config.pop("_model_class")
         if kind not in RENAMED:
-            raise ValueError(f"{kind} is none of smp's models")
+            raise ValueError(f"{kind} is not a model of smp")
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             model: nn.Module = getattr(smp, kind)(**{**config, "encoder_weights": None})
         model.load_state_dict(zoo.read_state_dict(folder))
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as cause:
         raise zoo.errors.WeightsError(
-            f"zoo.from_smp: {folder} holds no model that smp's save_pretrained wrote, or another version's: "
-            f"{type(cause).__name__}: {cause}. A file of weights alone is for zoo.load_weights."
+            f"zoo.from_smp: {folder} contains no model that the installed smp can load: "
+            f"{type(cause).__name__}: {cause}. Pass a folder that smp's save_pretrained wrote. To load weights alone, call "
+            "zoo.load_weights."
         ) from cause
     return model.eval()
 
@@ -149,12 +150,14 @@ def _open(folder: Path) -> nn.Module:
 def _refuse_what_no_pairing_has(kind: str, config: Config, source: Any) -> None:
     norm = config.get("decoder_use_norm", "batchnorm")
     if norm not in ("batchnorm", True):
-        raise zoo.errors.OptionError(f"zoo.from_smp: decoder_use_norm={norm!r} has no counterpart here; smp's default has.")
+        raise zoo.errors.OptionError(
+            f"zoo.from_smp: decoder_use_norm={norm!r} has no counterpart in zoo. Only smp's default, 'batchnorm', is supported."
+        )
     if kind == "DPT" and source.encoder.has_prefix_tokens and config.get("decoder_readout") != "ignore":
         raise zoo.errors.OptionError(
-            "zoo.from_smp: this DPT reads out the encoder's class token (decoder_readout "
-            f"{config.get('decoder_readout')!r}), and an encoder here gives maps alone. One made with decoder_readout='ignore' "
-            "can be taken over."
+            "zoo.from_smp: this DPT reads the encoder's class token "
+            f"(decoder_readout={config.get('decoder_readout')!r}), but zoo's encoders return only maps. Pass a DPT that was "
+            "built with decoder_readout='ignore'."
         )
     left_out = []
     if config.get("activation") not in (None, "identity"):
@@ -166,15 +169,17 @@ def _refuse_what_no_pairing_has(kind: str, config: Config, source: Any) -> None:
 
 
 def _encoder_of(config: Config, source: Any) -> tuple[str, int | None]:
-    """Return the encoder's id here, and how many of its strides smp uses; None for all."""
-    if name := getattr(source.encoder, "name", None):  # timm's, through smp's universal or vision transformer's encoder
+    """Return the encoder's id in zoo, and the number of its strides that smp uses; None for all strides."""
+    if name := getattr(source.encoder, "name", None):  # an encoder of timm in smp's TimmUniversalEncoder or TimmViTEncoder
         encoder = f"timm:{name}"
         if type(source.encoder).__name__ == "TimmViTEncoder":
             return encoder, None
     elif config["encoder_name"] in index():
         encoder = f"smp:{config['encoder_name']}"
     else:
-        raise zoo.errors.OptionError(f"zoo.from_smp: the encoder {config['encoder_name']!r} is none of smp's own, nor timm's.")
+        raise zoo.errors.OptionError(
+            f"zoo.from_smp: the encoder {config['encoder_name']!r} is neither smp's own nor timm's. No other is supported."
+        )
     used = sum(width > 0 for width in source.encoder.out_channels[1 : config["encoder_depth"] + 1])
     strides = {entry.level for entry in zoo.negotiate(encoder, "smp:unet").pyramid}
     return encoder, used if used < len(strides) else None
@@ -190,12 +195,12 @@ def _activation_of(head: Any) -> nn.Module:
 
 
 def _is_sigmoid(activation: nn.Module, num_classes: int) -> bool:
-    """Whether an activation brings each class to 0 to 1 by itself: as a sigmoid does, whatever it is called, and no softmax."""
+    """Return whether an activation maps each class to [0, 1] independently, as a sigmoid does and a softmax does not."""
     logits = torch.linspace(-3, 3, num_classes * 16).view(1, num_classes, 4, 4)
     others = torch.cat([logits[:, :1] + 1, logits[:, 1:]], dim=1)
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as that of a softmax without its dimension
+            warnings.simplefilter("ignore")  # such as the warning of a softmax without a dimension
             found = _in_eval(activation, lambda: activation(logits.clone()))
             changed = _in_eval(activation, lambda: activation(others.clone()))
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
@@ -206,19 +211,19 @@ def _is_sigmoid(activation: nn.Module, num_classes: int) -> bool:
 
 
 def _load(built: zoo.SegmentationModel, source: nn.Module, named: str) -> None:
-    """Copy the weights: every tensor of the pairing is found in smp's model, and every one of smp's goes somewhere."""
+    """Copy all weights. Raise a WeightsError unless the tensors of smp's model are exactly those of the pairing."""
     state = {key: tensor for key, tensor in source.state_dict().items() if not key.startswith("classification_head.")}
     try:
         zoo.load_weights(built, state)
     except zoo.errors.WeightsError as cause:
         raise zoo.errors.WeightsError(
-            f"zoo.from_smp: smp's {named} was made in a way that no pairing has, or changed afterwards. {cause} "
-            "Nothing was taken over."
+            f"zoo.from_smp: smp's {named} was built with options that no pairing has, or was changed afterwards. {cause} "
+            "The model was not converted."
         ) from cause
 
 
 def _compare(built: zoo.SegmentationModel, source: Any) -> None:
-    """Run both on one image, and refuse a difference."""
+    """Run both models on one image, and raise a WeightsError if their outputs differ."""
     image, expected = _run(built, source)
     with torch.no_grad():
         found = _in_eval(built, lambda: built(image))
@@ -226,14 +231,14 @@ def _compare(built: zoo.SegmentationModel, source: Any) -> None:
     error = float((found - expected).abs().max()) / scale if found.shape == expected.shape else float("inf")
     if not error <= TOLERANCE:
         raise zoo.errors.WeightsError(
-            f"zoo.from_smp: {built.pairing} with the weights of smp's {type(source).__name__} gives another output (difference "
-            f"{error:.2g} of the largest value, allowed {TOLERANCE:g}; shapes {tuple(found.shape)} and "
-            f"{tuple(expected.shape)}). Nothing was taken over."
+            f"zoo.from_smp: {built.pairing} with the weights of smp's {type(source).__name__} returns a different output "
+            f"(difference {error:.2g} of the largest value, allowed {TOLERANCE:g}; shapes {tuple(found.shape)} and "
+            f"{tuple(expected.shape)}). The model was not converted."
         )
 
 
 def _run(built: zoo.SegmentationModel, source: Any) -> tuple[Tensor, Tensor]:
-    """Return an image and smp's logits for it: of a size that both take, or of the one that timm made the encoder for."""
+    """Return an image of a size that both models accept (or that timm's encoder was trained with), and smp's logits."""
     first = next(source.parameters())
     sizes = [built.plan.sizes.fit(256, 288)[1]]
     if trained_for := getattr(getattr(source.encoder, "model", None), "pretrained_cfg", {}).get("input_size"):
@@ -248,12 +253,12 @@ def _run(built: zoo.SegmentationModel, source: Any) -> tuple[Tensor, Tensor]:
             error = cause
     tried = ", ".join(f"{height}x{width}" for height, width in sizes)
     raise zoo.errors.WeightsError(
-        f"zoo.from_smp: smp's {type(source).__name__} could not be run to compare with (tried images of {tried}): {error}"
+        f"zoo.from_smp: smp's {type(source).__name__} could not be run for a comparison (tried images of {tried}): {error}"
     ) from error
 
 
 def _logits_of(source: Any, image: Tensor) -> Tensor:
-    """Return what smp's head gives before its activation."""
+    """Return the output of smp's head before its activation."""
     last = _activation_of(source.segmentation_head)
     given: list[Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))

@@ -1,4 +1,4 @@
-"""smp's U-Net, reimplemented: nearest upsampling, concatenation, two 3x3 convolutions; smp's state-dict keys and output."""
+"""A reimplementation of smp's U-Net decoder, with the same state-dict keys and the same output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ConvNormReLU(nn.Sequential):
 
 
 class UpsampledConvNormReLU(nn.Sequential):
-    """The same over a map that is upsampled (nearest) and joined to a skip, computed at the map's own resolution.
+    """`ConvNormReLU` of a nearest-upsampled map and a skip, computed at the resolution of the map before upsampling.
 
     Shapes: x (N, up_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W).
     """
@@ -43,13 +43,13 @@ class UpsampledConvNormReLU(nn.Sequential):
         )
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:  # type: ignore[override]
-        """Return the activated map at the skip's size, or at twice the map's."""
+        """Return the activated map at the skip's size, or at twice the size of `x` if the skip is None."""
         conv, norm, relu = self
         return relu(norm(conv(x, skip)))  # type: ignore[no-any-return]
 
 
 class DecoderBlock(nn.Module):
-    """One step up: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W)."""
+    """One step: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W)."""
 
     def __init__(
         self, in_channels: int, skip_channels: int, out_channels: int, *, norm: str, attention: str | None, interpolation: str
@@ -62,14 +62,14 @@ class DecoderBlock(nn.Module):
             self.conv1 = UpsampledConvNormReLU(in_channels, skip_channels, out_channels, norm=norm)
         else:
             self.conv1 = ConvNormReLU(joined, out_channels, norm=norm)
-        # smp applies its first attention to a concatenation alone
+        # smp applies its first attention only to a concatenation
         self.attention1 = Attention(attention if self._attended else None, in_channels=joined)
         self.conv2 = ConvNormReLU(out_channels, out_channels, norm=norm)
         self.attention2 = Attention(attention, in_channels=out_channels)
         self.interpolation_mode = interpolation
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        """Take one step towards the image's resolution."""
+        """Return the map at the skip's size, or at twice the size of `x` if the skip is None."""
         if isinstance(self.conv1, UpsampledConvNormReLU):
             return self.attention2(self.conv2(self.conv1(x, skip)))  # type: ignore[no-any-return]
         if skip is None:
@@ -83,21 +83,22 @@ class DecoderBlock(nn.Module):
 class Unet(SmpHead, ExpandingPath):
     """The U-Net decoder of segmentation_models_pytorch (Iakubovskii; after Ronneberger et al. 2015, arXiv:1505.04597).
 
-    With smp's weights it returns smp's output; its state dict has smp's keys. There is one step for each factor of two from
-    the coarsest map to the image's resolution, without a skip where the pyramid has no map.
+    With smp's weights, the decoder returns smp's output. Its state dict has smp's keys. There is one step for each factor of
+    two from the coarsest map to the image's resolution. A step has no skip if the pyramid has no map of its stride.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
 
     Args:
-        pyramid: the maps' facts, fine to coarse, strides 2 and coarser.
-        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16, as many of the last.
+        pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
+        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16 for five steps, and the last of these
+            for fewer steps.
         norm: "batch", "group" or "none".
         attention: None, or "scse" (Roy et al. 2018, arXiv:1803.02579).
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
-        center: two more convolutions on the coarsest map (smp has them for VGG).
+        center: whether two more convolutions are applied to the coarsest map (smp does so for VGG).
 
     Raises:
-        zoo.errors.OptionError: a wrong number of widths, or an unknown norm.
+        zoo.errors.OptionError: `channels` has a wrong number of widths, or the norm is unknown.
     """
 
     head_kernel_size = 3
@@ -131,5 +132,5 @@ class Unet(SmpHead, ExpandingPath):
         return self.center(features[-1])  # type: ignore[no-any-return]
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
-        """Return which tensors of a file are this decoder's; smp holds attentions of concatenations that it never makes."""
+        """Match a file's tensors to this decoder's. Attention layers that smp creates but never uses are left out."""
         return zoo.plugin.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")

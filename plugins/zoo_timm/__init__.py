@@ -14,15 +14,15 @@ from zoo_timm.packaged import PACKAGED
 SOURCE = "timm (Wightman, huggingface/pytorch-image-models)"
 LICENSE = "Apache-2.0"
 CHANGES_OUTPUT = frozenset({"feature_cfg", "feature_cls", "features_only", "out_indices", "output_fmt"})
-"""Keywords of timm's for which maps are returned and how: the plan chooses these."""
+"""timm's keywords that determine which maps are returned, and in which form. The plan sets them."""
 CHANGES_MAPS = frozenset(
     {"channels", "depth", "depths", "dims", "embed_dim", "embed_dims", "layers", "patch_size", "strides", "width_factor"}
 )
-"""Keywords under which the maps have other channels or strides; others that do are found when the network is made."""
+"""timm's keywords that change the channels or strides of the maps. Others are detected when the network is built."""
 GIVEN_BY_ZOO = frozenset(
     {"cache_dir", "checkpoint_path", "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 )
-"""Keywords of timm's for what `zoo.build` has keywords of its own: in_channels, classes, weights."""
+"""timm's keywords that `zoo.build` replaces with its own: in_channels, classes and weights."""
 
 
 @zoo.plugin.hookimpl
@@ -49,12 +49,12 @@ def _pyramid(name: str, /, **options: Any) -> zoo.plugin.Pyramid:
         raise zoo.errors.OptionError(f"timm:{name}: {changing[0]!r} is not an encoder option; the plan chooses the maps.")
     if changing := sorted(CHANGES_MAPS.intersection(options)):
         raise zoo.errors.OptionError(
-            f"timm:{name} is paired with the maps that it has by default; {changing[0]!r} would change them. Choose another "
-            "architecture, or register an encoder of your own."
+            f"timm:{name} does not accept {changing[0]!r}, which would change its feature maps; zoo uses the default maps of "
+            "each architecture. Choose another architecture, or register an encoder of your own."
         )
     if given := sorted(GIVEN_BY_ZOO.intersection(options)):
         raise zoo.errors.OptionError(
-            f"timm:{name}: {given[0]!r} is not an encoder option; zoo.build has in_channels, classes and weights for it."
+            f"timm:{name}: {given[0]!r} is not an encoder option. Use in_channels, classes or weights of zoo.build."
         )
     architecture = index()[name]
     coarsest = options.get("output_stride")
@@ -63,14 +63,14 @@ def _pyramid(name: str, /, **options: Any) -> zoo.plugin.Pyramid:
     if coarsest not in architecture.output_strides and not (coarsest == 32 and architecture.output_strides):
         able = ", ".join(map(str, architecture.output_strides))
         raise zoo.errors.OptionError(
-            f"timm:{name} cannot be dilated to output_stride={coarsest!r}; "
-            + (f"it can to {able}." if able else "it has no such option. Leave it out, or choose another encoder.")
+            f"timm:{name} cannot be dilated to output_stride={coarsest!r}"
+            + (f". Choose one of: {able}." if able else " or any other. Leave the option out, or choose another encoder.")
         )
     return tuple(replace(entry, stride=min(entry.stride, coarsest)) for entry in architecture.pyramid)
 
 
 def _sizes(name: str, /, **options: Any) -> zoo.plugin.ImageSizes:
-    """Return the sizes it takes; timm's own `img_size` and `dynamic_img_size` are heeded."""
+    """Return the image sizes that an architecture accepts under timm's options `img_size` and `dynamic_img_size`."""
     architecture: Architecture = index()[name]
     sizes = architecture.sizes
     if architecture.is_dynamic and options.get("dynamic_img_size") is False:
@@ -80,8 +80,8 @@ def _sizes(name: str, /, **options: Any) -> zoo.plugin.ImageSizes:
     made_for = sides(options["img_size"])
     if sizes.adapts and made_for != (able := sizes.holding(made_for)):
         raise zoo.errors.OptionError(
-            f"timm:{name} cannot be made for img_size={made_for}, which holds no whole number of its windows or patches; "
-            f"give {able}, or image_size={made_for} to zoo.build, which finds it."
+            f"timm:{name} cannot be made for img_size={made_for}, which is not a whole number of its windows or patches. "
+            f"Pass img_size={able}, or pass image_size={made_for} to zoo.build, which chooses a size that fits."
         )
     return replace(sizes, fixed=None if sizes.fixed is None else made_for, adapts=False)
 

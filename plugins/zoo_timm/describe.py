@@ -1,4 +1,4 @@
-"""Measures what the index holds of one timm architecture: its maps, the image sizes it takes, how far it dilates."""
+"""Measure the facts of a timm architecture for the index: its maps, image sizes and output strides."""
 
 from __future__ import annotations
 
@@ -18,30 +18,34 @@ __all__ = ["Indexing", "describe"]
 Size = tuple[int, int]
 OUTPUT_STRIDES = (8, 16)
 WIDE = (5, 7)
-"""H and W of a trial, in units of the multiple that is tried: non-square, and of odd numbers."""
+"""H and W of a trial image, in units of the multiple under test. They differ, and both are odd."""
 MORE = (3, 5)
-"""By how many such units a trial is larger than the architecture's own size."""
+"""The number of such units by which a larger trial image exceeds the architecture's own size in H and W."""
 INDEXING = tuple(getattr(torch.ops.aten, name) for name in ("index", "index_select", "gather", "take", "embedding"))
-"""Operations that read a tensor at positions that another tensor holds: on the meta device nobody checks these."""
+"""Operations that read a tensor at the positions in another tensor. On the meta device, positions are not checked."""
 
 
 def describe(architecture: str) -> dict[str, Any]:
-    """Return the facts of one architecture, measured on the meta device.
+    """Return the facts of one architecture, measured on the meta device if possible.
 
-    Real tensors take its place where an architecture does not run there, and where it indexes by values, such as by relative
-    positions: on the meta device an index is never out of bounds.
+    An architecture that does not run on the meta device is measured with real tensors. So is an architecture that indexes
+    by values, such as relative positions: on the meta device, an index is never out of bounds.
 
-    Keys: `maps`, a list of [name, channels, stride, timm's index] or, for maps of one kind whose names end in rising
-    numbers, [name, channels, stride, timm's first index, count]; `size`, the (height, width) that timm's weights are for,
-    and, where they differ from their defaults, the fields of `zoo.plugin.ImageSizes`; `dynamic`, where timm's
-    `dynamic_img_size` makes an architecture of a fixed size take others; `output_strides`; `unused`, where timm's pruning
-    leaves parameters that no map needs.
+    The result has these keys. All except `maps` and `size` are left out if they have their default value.
+
+    - `maps`: a list of [name, channels, stride, timm's index]. Maps that differ only in consecutive numbers at the end of
+      their names share an entry [first name, channels, stride, timm's first index, count].
+    - `size`: the (height, width) of the images that timm's weights expect.
+    - the fields of `zoo.plugin.ImageSizes`.
+    - `dynamic`: whether timm's `dynamic_img_size` makes an architecture of a fixed size accept others.
+    - `output_strides`: the output strides to which the architecture can be dilated.
+    - `unused`: whether timm's pruning leaves parameters that no map needs.
     """
     return _Trial(architecture).entry()
 
 
 class _Trial:
-    """One architecture, made and run again and again."""
+    """The trials of one architecture, which is built and run repeatedly."""
 
     def __init__(self, architecture: str) -> None:
         self.architecture = architecture
@@ -56,7 +60,7 @@ class _Trial:
         shapes = [tuple(tensor.shape[2:]) for tensor in self.maps(self.network, self.own)]
         declared = _feature_info(self.network)
         if len(shapes) != len(declared):
-            raise ValueError(f"{architecture} declares {len(declared)} maps and gives {len(shapes)}")
+            raise ValueError(f"{architecture} declares {len(declared)} maps and returns {len(shapes)}")
         self.info = [
             {**entry, "reduction": _stride(entry["reduction"], self.own[0], shape[0])}
             for entry, shape in zip(declared, shapes, strict=True)
@@ -65,9 +69,9 @@ class _Trial:
         self.multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
 
     def entry(self) -> dict[str, Any]:
-        """Return what the index holds."""
+        """Return the architecture's entry in the index."""
         if not self.runs(self.network, self.own):
-            raise ValueError(f"{self.architecture} gives other maps than timm declares")
+            raise ValueError(f"{self.architecture} returns other maps than timm declares")
         entry: dict[str, Any] = {"maps": _merge_runs(self.info), "size": self.own, **self.sizes()}
         if self.multiple == 32 and (strides := [stride for stride in OUTPUT_STRIDES if self.dilates(stride)]):
             entry["output_strides"] = strides
@@ -81,14 +85,14 @@ class _Trial:
             return timm.create_model(self.architecture, num_classes=0, **options).eval()
 
     def try_to_make(self, **options: Any) -> Any | None:
-        """Return the same, or None where the architecture refuses the options."""
+        """Return the architecture like `make`, or None if it refuses the options."""
         try:
             return self.make(**options)
         except Exception:  # noqa: BLE001 - timm's families refuse in many ways
             return None
 
     def maps(self, network: Any, size: Size) -> list[Tensor]:
-        """Return every map of an image of this size."""
+        """Return all maps for an image of this size."""
         image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *size, device=next(network.parameters()).device)
         try:
             with torch.no_grad():
@@ -99,18 +103,18 @@ class _Trial:
         return self.maps(_make_real(network), size)
 
     def runs(self, network: Any | None, size: Size, limit: int = 99) -> bool:
-        """Tell whether a network gives just its maps at this size, none coarser than the stride `limit`."""
+        """Return whether a network returns exactly its declared maps at this image size, with strides of at most `limit`."""
         if network is None:
             return False
         try:
             shapes = [tuple(tensor.shape[1:]) for tensor in self.maps(network, size)]
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:  # noqa: BLE001 - as in `try_to_make`
             return False
         if [shape[0] for shape in shapes] != [entry["num_chs"] for entry in self.info]:
             return False
         if not all(len(shape) == 3 and min(shape) >= 1 for shape in shapes):
             return False
-        # An architecture that brings each image to its own size (crossvit) gives maps that do not follow the image's.
+        # Maps do not follow the image's size if an architecture resizes each image to its own size (crossvit).
         return all(
             abs(found - length / min(limit, entry["reduction"])) <= 4 + 0.05 * length / min(limit, entry["reduction"])
             for shape, entry in zip(shapes, self.info, strict=True)
@@ -118,7 +122,7 @@ class _Trial:
         )
 
     def sizes(self) -> dict[str, Any]:
-        """Return which image sizes the architecture takes."""
+        """Return the image sizes that the architecture accepts, as keys of its entry."""
         found: dict[str, Any] = {}
         multiple, network = self.multiple, self.network
         wide = (WIDE[0] * multiple, WIDE[1] * multiple)
@@ -139,7 +143,7 @@ class _Trial:
         return found
 
     def adaptation(self) -> dict[str, Any]:
-        """Return for which sizes an architecture of a fixed size can be made."""
+        """Return the image sizes for which an architecture of a fixed size can be built, as keys of its entry."""
         factors = [1, 2, 4, 3, 7, 14]
         parts = [side // part for part in (4, 2, 1) for side in self.own if side % part == 0]
         candidates = dict.fromkeys([*(factor * self.multiple for factor in factors), *parts])
@@ -157,14 +161,14 @@ class _Trial:
         return {}
 
     def dilates(self, output_stride: int) -> bool:
-        """Tell whether the architecture can be made with no map coarser than this."""
+        """Return whether the architecture can be built without maps that are coarser than this stride."""
         dilated = self.try_to_make(output_stride=output_stride)
         if dilated is None or max(entry["reduction"] for entry in _feature_info(dilated)) > output_stride:
             return False
         return self.runs(dilated, (160, 224), limit=output_stride)
 
     def leaves_unused(self, selection: list[int]) -> bool:
-        """Tell whether timm's pruning for these maps leaves parameters that none of them needs."""
+        """Return whether timm's pruning for these maps leaves parameters that none of them needs."""
         network = self.make()
         network.prune_intermediate_layers(selection, prune_norm=True)
         image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *self.own, device=self.device)
@@ -173,25 +177,25 @@ class _Trial:
         except (RuntimeError, NotImplementedError) as cause:
             if "meta" not in str(cause):
                 raise
-        side = 12 * self.multiple  # gemma4_vit_*_enc pools by three
+        side = 12 * self.multiple  # gemma4_vit_*_enc pools by a factor of three
         return bool(unused_parameters(_make_real(network), torch.zeros(1, image.shape[1], side, side), selection))
 
 
 class Indexing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Finds out whether an operation indexes by values while it is active."""
+    """Detects whether an operation indexes by values while this mode is active."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.is_found = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation, and look at its name."""
+        """Run the operation, and record whether it indexes by values."""
         self.is_found = self.is_found or func.overloadpacket in INDEXING
         return func(*args, **(kwargs or {}))
 
 
 def _make_real(network: Any) -> Any:
-    """Give a network on the meta device that asks for numbers zeros on the CPU."""
+    """Move a network from the meta device to the CPU and fill it with zeros, for a network that computes with actual values."""
     network.to_empty(device="cpu")
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.data.zero_()
@@ -199,28 +203,28 @@ def _make_real(network: Any) -> Any:
 
 
 def _feature_info(network: Any) -> list[dict[str, Any]]:
-    """Return what timm says of a network's feature maps: dicts with `module`, `num_chs` and `reduction`."""
+    """Return timm's facts of a network's feature maps: dicts with `module`, `num_chs` and `reduction`."""
     info = network.feature_info
     return [dict(entry) for entry in (info.info if hasattr(info, "info") else info)]
 
 
 def _stride(declared: float, length: int, found: int) -> float:
-    """Return the declared stride, or the measured one where the two are not of one power of two (tresnet's stem)."""
+    """Return the declared stride, or the measured one if the two differ by more than a factor of 2**0.6 (tresnet's stem)."""
     measured = length / found
     return declared if abs(math.log2(measured / declared)) < 0.6 else round(measured)
 
 
 def _selections(info: list[dict[str, Any]]) -> Iterator[list[int]]:
-    """Yield the last map of each stride, and of the two finest strides alone."""
+    """Yield the indexes of the last map of each stride, then those of the two finest strides only."""
     last = {round(math.log2(entry["reduction"])): index for index, entry in enumerate(info)}
     yield sorted(last.values())
     yield sorted(last.values())[:2]
 
 
 def _merge_runs(info: list[dict[str, Any]]) -> list[list[Any]]:
-    """Return the maps, runs of one kind as one entry."""
+    """Return the maps as entries; maps that differ only in consecutive numbers share an entry."""
     names = [str(entry["module"] or f"map{index}") for index, entry in enumerate(info)]
-    if len(set(names)) < len(names):  # coat and crossvit give several maps from one module
+    if len(set(names)) < len(names):  # coat and crossvit return several maps from one module
         names = [f"{name}.{index}" for index, name in enumerate(names)]
     order = sorted(range(len(info)), key=lambda index: info[index]["reduction"])
     maps: list[list[Any]] = []

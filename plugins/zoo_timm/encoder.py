@@ -22,22 +22,23 @@ HUB, DEFAULT = "hf-hub:", "default"
 class TimmEncoder(nn.Module):
     """A timm architecture without its classifier (Wightman, huggingface/pytorch-image-models).
 
-    Shapes: (N, in_channels, H, W) -> the maps asked for, each (N, C, H/stride, W/stride).
+    Shapes: (N, in_channels, H, W) -> the requested maps, each (N, C, H/stride, W/stride).
 
     Args:
-        architecture: timm's name.
-        tag: the name of one of its pretrained weights; None for timm's default.
-        maps: names of the maps to return (timm's module names), fine to coarse; later stages are dropped.
-        in_channels: for other than 3 timm adapts the first convolution, pretrained weights included.
-        weights: None, "default" (timm's own pretrained weights, from the hub), "packaged" (those of an installed package,
-            for a few architectures), "hf-hub:OWNER/NAME" (a repository in timm's format), or what `zoo.read_state_dict`
-            takes; with timm's key names of today, or older ones that timm knows, behind any prefix.
-        image_size: the (H, W) that position embeddings and windows are made for; None for the weights' own.
-        options: timm's own keywords, such as `drop_path_rate`.
+        architecture: timm's name of the architecture.
+        tag: timm's tag of the pretrained weights; None for timm's default tag.
+        maps: the names of the maps to return (timm's module names), fine to coarse. Stages after the last of them are dropped.
+        in_channels: the number of image channels. If it is not 3, timm adapts the first convolution and its weights.
+        weights: None, "default" (timm's own pretrained weights, from the hub), "packaged" (the weights in an installed
+            package, for a few architectures), "hf-hub:OWNER/NAME" (a repository in timm's format), or anything else that
+            `zoo.read_state_dict` accepts. A file has timm's current key names, or older ones that timm can convert, with
+            any prefix.
+        image_size: the (H, W) for which position embeddings and windows are created; None for the size of timm's weights.
+        options: keyword arguments of `timm.create_model`, such as `drop_path_rate`.
 
     Raises:
-        zoo.errors.WeightsError: weights that are not to be had or do not fit.
-        zoo.errors.OptionError: a keyword that the architecture does not take, or that changes its maps.
+        zoo.errors.WeightsError: the weights cannot be found or fetched, or do not fit.
+        zoo.errors.OptionError: the architecture does not accept a keyword, or the keyword changes its maps.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class TimmEncoder(nn.Module):
             self.preprocessing = trained.for_channels(in_channels)
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
-        """Return which tensors of a file are this encoder's; later stages and a classifier may be there besides."""
+        """Match a file's tensors to this encoder's. The file may also contain later stages and a classifier."""
         whole = _create_on_meta(
             self._name, {name: value for name, value in self._timm_options.items() if name != "num_classes"}
         )
@@ -89,7 +90,7 @@ class TimmEncoder(nn.Module):
         return _create_model(self._name, self._timm_options, **how)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the maps asked for: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
+        """Return the requested maps: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
         maps = self.network.forward_intermediates(image, indices=self._indices, intermediates_only=True)
         return [maps[position] for position in self._order]
 
@@ -97,7 +98,7 @@ class TimmEncoder(nn.Module):
 def _timm_keywords(
     facts: Architecture, in_channels: int, image_size: tuple[int, int] | None, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return timm's keywords for what was asked."""
+    """Return the keyword arguments of `timm.create_model` for this input, image size and options."""
     wanted: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0}
     if facts.is_dynamic:
         wanted["dynamic_img_size"] = True
@@ -112,7 +113,7 @@ def _create_model(name: str, wanted: dict[str, Any], **weights: Any) -> nn.Modul
     except TypeError as cause:
         if "unexpected keyword" not in str(cause):
             raise
-        raise zoo.errors.OptionError(f"timm:{name} does not take every option given: {cause}.") from cause
+        raise zoo.errors.OptionError(f"timm:{name} does not accept every option: {cause}.") from cause
     return network
 
 
@@ -120,7 +121,7 @@ def _load_pretrained(name: str, weights: str, make: Make) -> nn.Module:
     if weights.startswith(HUB):
         return from_hub(name, make, weights.removeprefix(HUB))
     if not index().tags[name.partition(".")[0]]:
-        raise zoo.errors.WeightsError(f"timm has no pretrained weights for {name}. Give None, or the path of a file.")
+        raise zoo.errors.WeightsError(f"timm has no pretrained weights for {name}. Pass weights=None or the path of a file.")
     return from_hub(name, make)
 
 
@@ -130,7 +131,7 @@ def _create_on_meta(name: str, wanted: dict[str, Any]) -> Any:
 
 
 def _check_maps(network: Any, facts: Architecture, options: dict[str, Any]) -> None:
-    """Refuse options, such as `patch_size`, under which the network gives other maps than those it is paired with."""
+    """Raise an OptionError if options such as `patch_size` change the channels or strides of the maps."""
     if not options:
         return
     usual = _create_on_meta(facts.name, {"num_classes": 0})
@@ -143,13 +144,14 @@ def _check_maps(network: Any, facts: Architecture, options: dict[str, Any]) -> N
     expected = [(channels, min(stride, limit) if "output_stride" in options else stride) for channels, stride in maps_of(usual)]
     if maps_of(network) != expected:
         raise zoo.errors.OptionError(
-            f"timm:{facts.name} is paired with maps of these channels and strides: {expected}; with the options {options!r} "
-            f"they are {maps_of(network)}. Leave out what changes them, or register an encoder of your own."
+            f"The options {options!r} change the maps of timm:{facts.name}. Their channels and strides are planned as "
+            f"{expected}, but would be {maps_of(network)}. Leave out the options that change them, or register an encoder of "
+            "your own."
         )
 
 
 def _find_unused(name: str, wanted: dict[str, Any], chosen: list[int], facts: Architecture) -> list[str]:
-    """Return what timm's pruning leaves although none of the chosen maps needs it."""
+    """Return the names of the parameters that timm's pruning leaves although none of the chosen maps needs them."""
     height, width = sides(wanted.get("img_size", facts.size))
     image = torch.zeros(1, wanted["in_chans"], height, width, device="meta")
     twin = _create_on_meta(name, wanted)

@@ -1,4 +1,4 @@
-"""What is known of timm's architectures without importing timm: the shipped index, or, for another version, a cache."""
+"""Read the facts of timm's architectures without importing timm: from the shipped index or from a cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Architecture", "Index", "folder_of", "index", "read_or_ask", "sides"
 SHIPPED = Path(__file__).with_name("index.json")
 
 FORMAT = 1
-"""Raised when what an entry holds, or how it is found, changes: what was kept before is then asked again."""
+"""The version of the entries; older cached ones are ignored. Increase it when their content or its measurement changes."""
 
 Entry = Mapping[str, Any]
 
@@ -28,14 +28,14 @@ class Architecture:
     """The facts of one architecture.
 
     Attributes:
-        name: timm's name.
-        pyramid: every map it can give.
-        indices: timm's index of each map, by its name.
-        size: the (height, width) that timm's weights are for.
-        sizes: which image sizes it takes, with timm's `dynamic_img_size` where that helps.
-        is_dynamic: whether it does.
-        output_strides: the output strides that it can be dilated to.
-        leaves_unused: timm's pruning leaves parameters that no map needs.
+        name: timm's name of the architecture.
+        pyramid: all maps that the architecture can return.
+        indices: timm's index of each map, by the map's name.
+        size: the (height, width) of the images that timm's weights expect.
+        sizes: the image sizes that the architecture accepts, with timm's `dynamic_img_size` if that allows more sizes.
+        is_dynamic: whether `dynamic_img_size` allows more sizes.
+        output_strides: the output strides to which the architecture can be dilated.
+        leaves_unused: whether timm's pruning leaves parameters that no map needs.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Architecture:
 
     @classmethod
     def of(cls, name: str, entry: Entry) -> Architecture:
-        """Return the facts that an entry of the index holds."""
+        """Return the facts in an entry of the index."""
         maps = [one for several in entry["maps"] for one in _each(*several)]
         facts = {key: entry[key] for key in ("multiple", "minimum", "square", "adapts") if key in entry}
         if "fixed" in entry:
@@ -69,11 +69,11 @@ class Architecture:
 
 
 class Index:
-    """Every architecture of one version of timm: names and tags at once, facts when they are asked for.
+    """All architectures of one version of timm. Names and tags are loaded at once, the other facts on first use.
 
     Args:
-        tags: the names of pretrained weights of each architecture, by its name.
-        entry: returns one architecture's entry.
+        tags: the tags of each architecture's pretrained weights, by the architecture's name.
+        entry: a function that returns an architecture's entry.
     """
 
     def __init__(self, tags: Mapping[str, tuple[str, ...]], entry: Callable[[str], Entry]) -> None:
@@ -94,7 +94,7 @@ class Index:
 
     @classmethod
     def probed(cls, folder: Path) -> Index:
-        """Return the index of the installed timm; what is not in `folder` yet is asked of timm itself, and put there."""
+        """Return the index of the installed timm. Facts that `folder` lacks are measured with timm and stored there."""
         listed = read_or_ask(folder / "tags.json", _tags_of_timm)
         return cls(
             {name: tuple(tags) for name, tags in listed.items()},
@@ -104,7 +104,7 @@ class Index:
 
 @cache
 def index() -> Index:
-    """Return the index of the timm that is installed."""
+    """Return the index of the installed version of timm."""
     installed = version("timm")
     if installed == _shipped()["timm"]:
         return Index.shipped()
@@ -112,21 +112,23 @@ def index() -> Index:
 
 
 def folder_of(installed: str) -> Path:
-    """Return where the answers of this version of timm are kept."""
+    """Return the cache folder for the facts of this version of timm."""
     from platformdirs import user_cache_path
 
     return user_cache_path("segmentation-zoo") / f"timm-{installed}-format-{FORMAT}"
 
 
 def sides(size: Any) -> tuple[int, int]:
-    """Return timm's `img_size`, one number or two, as (height, width).
+    """Return timm's `img_size`, a number or a pair of numbers, as (height, width).
 
     Raises:
-        zoo.errors.OptionError: it is neither.
+        zoo.errors.OptionError: the value is neither a whole number of at least 1 nor a pair of them.
     """
     pair = (size, size) if isinstance(size, int) else size
     if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
-        raise zoo.errors.OptionError(f"img_size is a whole number or a pair (height, width); found {size!r}.")
+        raise zoo.errors.OptionError(
+            f"img_size must be a whole number of at least 1, or a pair (height, width); found {size!r}."
+        )
     return pair[0], pair[1]
 
 
@@ -136,7 +138,7 @@ def _shipped() -> dict[str, Any]:
 
 
 def _each(name: str, channels: int, stride: float, index: int, count: int = 1) -> list[tuple[str, int, float, int]]:
-    """Return the maps that one entry stands for: names that end in rising numbers."""
+    """Return the maps that one entry stands for. With a count, their names end in consecutive numbers."""
     if count == 1:
         return [(name, channels, stride, index)]
     stem, _, number = name.rpartition(".")
@@ -160,7 +162,7 @@ def _describe(name: str) -> Entry:
 
 
 def read_or_ask(path: Path, ask: Callable[..., Any], *arguments: str) -> Any:
-    """Return what a file holds, or ask and keep the answer; a cache that cannot be read or written costs time only."""
+    """Return the content of a cached JSON file, or call `ask` and store its result. Errors of the cache are ignored."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):

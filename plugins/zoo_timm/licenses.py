@@ -1,6 +1,6 @@
-"""Under which licenses timm's pretrained weights stand, as timm states them: a shipped list, read when it is asked for.
+"""The licenses of timm's pretrained weights, as timm states them: a shipped list that is read on first use.
 
-`python -m zoo_timm.licenses` updates it for the installed timm (seconds; `make_index` does it too).
+`python -m zoo_timm.licenses` updates the list for the installed timm in seconds. `make_index` updates it as well.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ SPDX = {
     "cc-by-nc-4.0": "CC-BY-NC-4.0 (non-commercial)",
     "mit": "MIT",
 }
-"""timm's words for licenses that SPDX lists; the others are shown as timm has them."""
+"""SPDX identifiers by timm's names of licenses. A license that is not listed here is shown under timm's name."""
 
 
 def license_of_weights(architecture: str, weights: str) -> str:
-    """Return the license of the weights of this tag, or of timm's default ones ("default"); "" where timm states none."""
+    """Return the license of the weights of this tag, or of timm's default weights ("default"); "" if timm states none."""
     stated = _licenses().get(architecture, {}).get(weights, "")
     return SPDX.get(stated, stated)
 
 
 def write() -> None:
-    """Write the list beside this file, one architecture a line."""
+    """Write the list next to this file, one architecture per line."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(tags)}" for name, tags in _ask_timm().items())
     SHIPPED.write_text(f'{{"timm": {json.dumps(version("timm"))},\n"licenses": {{\n{lines}\n}}}}\n', encoding="utf-8")
 
@@ -48,7 +48,7 @@ def _licenses() -> Mapping[str, Mapping[str, str]]:
 
 
 def _ask_timm() -> dict[str, dict[str, str]]:
-    """Return each license by architecture and tag; "default" stands for the tag that timm takes without one."""
+    """Return each license by architecture and tag; "default" stands for the tag that timm uses if none is requested."""
     import timm
 
     licenses: dict[str, dict[str, str]] = {}

@@ -1,7 +1,7 @@
-"""Writes index.json: what `describe` finds of every architecture of the installed timm.
+"""Write index.json: the facts that `describe` measures for every architecture of the installed timm.
 
-Run it when timm has a new version: `python -m zoo_timm.make_index` (about an hour on two cores; nothing is downloaded).
-An interrupted run goes on from the file that it keeps beside the index.
+Run this script for each new version of timm: `python -m zoo_timm.make_index` (about an hour on two cores; nothing is
+downloaded). An interrupted run continues from a partial file next to the index.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ INDEX = Path(__file__).with_name("index.json")
 PARTIAL = INDEX.with_suffix(".partial.jsonl")
 PROCESSES = 2
 CHUNK = 200
-"""How many architectures a pool of processes describes before it is replaced, so that its memory stays bounded."""
+"""The number of architectures after which the pool of processes is replaced, so that its memory stays bounded."""
 
 
 def main() -> None:
-    """Write the index beside this file, one architecture a line."""
+    """Write the index next to this file, one architecture per line."""
     found = {}
     if PARTIAL.exists():
         found = dict(json.loads(line) for line in PARTIAL.read_text(encoding="utf-8").splitlines())

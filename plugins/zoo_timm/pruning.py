@@ -1,4 +1,4 @@
-"""Finds the parameters that no chosen map depends on, and makes buffers of them."""
+"""Find the parameters that no chosen map depends on, and turn them into buffers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["make_buffers", "unused_parameters"]
 
 
 def unused_parameters(network: Any, image: Tensor, indices: Sequence[int]) -> list[str]:
-    """Return the names of the parameters that the maps of these indices do not depend on."""
+    """Return the names of the parameters that the maps at these indices do not depend on."""
     with torch.enable_grad():
         maps = network.forward_intermediates(image, indices=list(indices), intermediates_only=True)
     return zoo.plugin.unused_parameters(network, maps)
 
 
 def make_buffers(network: nn.Module, names: Sequence[str]) -> None:
-    """Turn parameters into buffers of the same names: the state dict and the output stay, no optimizer waits for them."""
+    """Turn parameters into buffers of the same names, which no optimizer trains. State dict and output stay unchanged."""
     for name in names:
         owner_name, _, leaf = name.rpartition(".")
         owner = network.get_submodule(owner_name)

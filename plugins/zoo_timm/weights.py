@@ -1,4 +1,4 @@
-"""timm's pretrained weights, from the hub or from a file, with a report of what they did not fill."""
+"""Load timm's pretrained weights from the hub or a file, and report the tensors that they did not fill."""
 
 from __future__ import annotations
 
@@ -24,33 +24,38 @@ Make = Callable[..., nn.Module]
 
 
 def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
-    """Return the network with the weights that timm knows for it, or with those of a repository in timm's format.
+    """Return a new network with timm's own weights, or with the weights of a repository in timm's format.
+
+    Args:
+        name: timm's name of the architecture, with or without a tag.
+        make: a function that builds the network; it accepts keywords such as `pretrained=True`.
+        repository: OWNER/NAME on the hub; None for timm's own weights.
 
     Raises:
-        zoo.errors.WeightsError: they could not be fetched, or are another architecture's.
+        zoo.errors.WeightsError: the weights could not be fetched, or belong to a different architecture.
     """
     try:
         if repository is None:
             return make(pretrained=True)
         config, architecture, _ = load_model_config_from_hf(repository)
         if architecture == name.partition(".")[0]:
-            layers = _layer_names(architecture)  # a repository need not say which layers timm is to adapt or leave out
+            layers = _layer_names(architecture)  # a repository may not name the layers that timm adapts or leaves out
             return make(pretrained=True, pretrained_cfg={**layers, **config})
     except Exception as cause:
         raise zoo.errors.WeightsError(
             f"timm could not fetch the weights of {name}{f' from {repository}' if repository else ''}: "
             f"{type(cause).__name__}: {cause}. Without a network, fetch them elsewhere and pass the file's path as weights=."
         ) from cause
-    raise zoo.errors.WeightsError(f"hf-hub:{repository} holds weights of timm's {architecture}; {name} was requested.")
+    raise zoo.errors.WeightsError(f"hf-hub:{repository} has weights of timm's {architecture}, but {name} was requested.")
 
 
 def read(name: str, weights: str) -> dict[str, Tensor]:
-    """Return the tensors of a file, or of the package that carries an architecture's."""
+    """Return the tensors of a weights file, or of the package that contains the architecture's weights ("packaged")."""
     if weights == "packaged":
         return _read_packaged(name)
     if not Path(weights).expanduser().exists():
         raise zoo.errors.WeightsError(
-            f"weights={weights!r} is neither a file nor a name. Give None, 'default' (timm's own, from the hub), "
+            f"weights={weights!r} is neither a file nor a known name. Pass None, 'default' (timm's own, from the hub), "
             "'hf-hub:OWNER/NAME', or the path of a .pth or .safetensors file with timm's key names."
         )
     return zoo.read_state_dict(weights)
@@ -59,15 +64,15 @@ def read(name: str, weights: str) -> dict[str, Tensor]:
 def match(
     name: str, make: Make, network: Any, whole: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> zoo.plugin.MatchedWeights:
-    """Return which tensors of a file are a network's.
+    """Match a file's tensors to those of a network.
 
-    What has the names and shapes of today's timm is taken as it is. Else timm brings old key names, other sizes and other
-    input channels to the network's.
+    Tensors with the names and shapes of the installed timm are used unchanged. Otherwise timm converts older key names, and
+    adapts the tensors to the network's image size and input channels.
 
     Args:
-        name: timm's.
-        make: makes a new network without its classifier; `pretrained=True` and the like are for it.
-        network: one that was made so, and then cut.
+        name: timm's name of the architecture.
+        make: a function that builds the network without its classifier; it accepts keywords such as `pretrained=True`.
+        network: a network from `make`, after timm's pruning.
         whole: the state dict of the whole architecture.
         state: the file's tensors.
     """
@@ -108,9 +113,9 @@ def match(
 
 
 def _read_packaged(name: str) -> dict[str, Tensor]:
-    """Return the weights that a package carries, under timm's names in place of those that it gives them.
+    """Return the weights in a package, under timm's names instead of the package's.
 
-    Its tensors come in timm's order, so that each is identified by its position, its shape and the last word of its name.
+    The package stores its tensors in timm's order. Each is identified by its position, its shape and the last word of its name.
     """
     path = weights_file(name)
     given = zoo.read_state_dict(path)
@@ -123,26 +128,26 @@ def _read_packaged(name: str) -> dict[str, Tensor]:
     )
     if not fits:
         raise zoo.errors.WeightsError(
-            f"{path} does not hold the tensors of timm's {name} in their order ({len(given)} found, {len(wanted)} needed); "
-            f"another version of {PACKAGED[name].name} may."
+            f"{path} does not contain the tensors of timm's {name} in timm's order ({len(given)} found, {len(wanted)} needed). "
+            f"Install another version of {PACKAGED[name].name}."
         )
     return {key: found for (key, _), (_, found) in pairs}
 
 
 def _layer_names(architecture: str) -> dict[str, Any]:
-    """Return what timm calls an architecture's first convolution and its classifier."""
+    """Return timm's names of an architecture's first convolution and its classifier."""
     known: Any = timm.models.get_pretrained_cfg(architecture)
     facts = known.to_dict() if known else {}
     return {name: facts[name] for name in ("first_conv", "classifier") if name in facts}
 
 
 def _flatten_names(names: Collection[str]) -> dict[str, str]:
-    """Return timm's names by those that the tensors have in its networks of features only: `stages_0.` for `stages.0.`."""
+    """Map the tensor names of timm's features-only networks to timm's usual names: `stages_0.` to `stages.0.`."""
     return {name.replace(".", "_", 1): name for name in names if name.count(".") > 1}
 
 
 def _shared_prefix(state: Mapping[str, Tensor], known: Collection[str]) -> str:
-    """Return what every name begins with and no name of the network does: `module.`, `model.encoder.`."""
+    """Return the prefix that all names share but no name of the network has, such as `module.` or `model.encoder.`."""
     prefix = ""
     beginnings = {key.partition(".")[0] for key in known}
     while True:
@@ -153,21 +158,21 @@ def _shared_prefix(state: Mapping[str, Tensor], known: Collection[str]) -> str:
 
 
 def _load(name: str, make: Make, state: Mapping[str, Tensor]) -> tuple[nn.Module, Any]:
-    """Return a network that timm loaded, and what `load_state_dict` said is missing and unexpected."""
+    """Return a network that timm loaded, and the missing and unexpected keys that `load_state_dict` reported."""
     with torch.device("cpu"), torch.random.fork_rng(devices=[]), _record_reports() as reports:
         try:
             network = make(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)})
         except Exception as cause:
             raise zoo.errors.WeightsError(
-                f"They do not fit {name}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
-                "They must be a state dict with timm's key names, as torch.save(model.state_dict(), path) writes it."
+                f"The weights do not fit {name}: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. "
+                "Pass a state dict with timm's key names, as written by torch.save(model.state_dict(), path)."
             ) from cause
     return network, reports[network]
 
 
 @contextmanager
 def _record_reports() -> Iterator[Mapping[nn.Module, Any]]:
-    """Yield what `load_state_dict` reports as missing and unexpected in modules made within, which timm only logs."""
+    """Yield the keys that `load_state_dict` reports for modules created in this context; timm only logs them."""
     reports: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
     handles: list[RemovableHandle] = []
 
@@ -185,6 +190,6 @@ def _record_reports() -> Iterator[Mapping[nn.Module, Any]]:
 
 
 def _trained_names(network: nn.Module) -> list[str]:
-    """Return the names of what training makes: parameters and running statistics."""
+    """Return the names of the tensors that training changes: parameters and running statistics."""
     running = [key for key, _ in network.named_buffers() if key.endswith(("running_mean", "running_var"))]
     return [key for key, _ in network.named_parameters()] + running

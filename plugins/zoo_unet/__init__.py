@@ -1,4 +1,4 @@
-"""Three U-Net decoders that differ in one thing each: how they upsample, and what they do with a skip."""
+"""Three U-Net decoders: a basic one, one with bilinear upsampling, and one with attention gates on the skips."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ OPTIONS = (
     zoo.plugin.Option(
         name="channels",
         default=None,
-        summary="width of each step, coarse to fine; by default 16 times the stride a step gives, at most 256 "
-        "(256, 128, 64, 32, 16 for strides 2 to 32)",
+        summary="width of each step, coarse to fine; by default 16 times the stride of the step's output, at most 256 "
+        "(256, 128, 64, 32, 16 for a pyramid of strides 2 to 32)",
     ),
     zoo.plugin.Option(
         name="norm",
         default="batch",
-        summary="'batch', 'group' (8 channels a group at the least) or 'none'",
+        summary="'batch', 'group' (8 channels per group, or one group if 8 does not divide them) or 'none'",
         choices=("batch", "group", "none"),
     ),
-    zoo.plugin.Option(name="dropout", default=0.0, summary="share of channels dropped after each step, in training"),
+    zoo.plugin.Option(
+        name="dropout", default=0.0, summary="share of the channels that are dropped after each step during training"
+    ),
     zoo.plugin.Option(
         name="head_kernel_size", default=3, summary="kernel size of the convolution that computes the logits", choices=(3, 1)
     ),

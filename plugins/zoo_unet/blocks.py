@@ -1,4 +1,4 @@
-"""The pieces of a U-Net step: upsampling, the attention gate, and the two convolutions."""
+"""The building blocks of a U-Net step: upsampling, the attention gate, and the two convolutions."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ NORMS = ("batch", "group", "none")
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:
-    """Return a normalization layer for (N, channels, H, W); groups hold 8 channels, or all where 8 do not divide them."""
+    """Return a normalization layer for (N, channels, H, W). A group has 8 channels, or all if 8 does not divide them."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "group":
         return nn.GroupNorm(channels // 8 if channels % 8 == 0 else 1, channels)
     if norm == "none":
         return nn.Identity()
-    raise zoo.errors.OptionError(f"norm is one of {', '.join(map(repr, NORMS))}; found {norm!r}.")
+    raise zoo.errors.OptionError(f"norm must be one of {', '.join(map(repr, NORMS))}; found {norm!r}.")
 
 
 def initialize(decoder: nn.Module) -> None:
-    """Give a decoder the weights that training begins with.
+    """Initialize the weights of a decoder for training.
 
-    Convolutions keep the variance of what goes through a ReLU (He et al. 2015, arXiv:1502.01852). Transposed ones begin as
-    nearest upsampling of a random projection that keeps the variance: their taps are equal (ICNR, Aitken et al. 2017,
-    arXiv:1707.02937). With PyTorch's default weights the coarse maps reach the output attenuated, and are learned late.
+    Convolutions preserve the variance of their input through a ReLU (He et al. 2015, arXiv:1502.01852). Transposed
+    convolutions begin as nearest-neighbor upsampling of a random projection that preserves the variance: all their taps are
+    equal (ICNR, Aitken et al. 2017, arXiv:1707.02937). With PyTorch's default weights, the coarse maps reach the output
+    attenuated and are learned late.
     """
     for layer in decoder.modules():
         if isinstance(layer, nn.ConvTranspose2d):
@@ -46,7 +47,7 @@ def initialize(decoder: nn.Module) -> None:
 
 
 class DoubleConv(nn.Sequential):
-    """Twice a 3x3 convolution, norm and ReLU: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
+    """Two blocks of 3x3 convolution, norm and ReLU: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int, *, norm: str) -> None:
         bias = norm == "none"
@@ -61,9 +62,9 @@ class DoubleConv(nn.Sequential):
 
 
 class TransposedUp(nn.Module):
-    """A 2x2 transposed convolution of stride 2, then a resize where the skip is of another size.
+    """A 2x2 transposed convolution of stride 2, then a resize if the skip has a different size.
 
-    Shapes: (N, in_channels, h, w) -> (N, out_channels, H, W), where (H, W) is `size`, or (2h, 2w) without one.
+    Shapes: (N, in_channels, h, w) -> (N, out_channels, H, W), where (H, W) is `size`, or (2h, 2w) if `size` is None.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -72,20 +73,20 @@ class TransposedUp(nn.Module):
         self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Upsample to twice the size, or to `size`."""
+        """Upsample to `size`, or to twice the size if `size` is None."""
         x = self.conv(x)
         return x if size is None else zoo.plugin.resize_map(x, size)
 
 
 class BilinearUp(nn.Module):
-    """Bilinear upsampling, channels unchanged: (N, C, h, w) -> (N, C, H, W), as `TransposedUp`."""
+    """Bilinear upsampling without a change of channels: (N, C, h, w) -> (N, C, H, W), sizes as for `TransposedUp`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.out_channels = in_channels
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Upsample to twice the size, or to `size`."""
+        """Upsample to `size`, or to twice the size if `size` is None."""
         size = size or (2 * x.shape[-2], 2 * x.shape[-1])
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
@@ -93,9 +94,10 @@ class BilinearUp(nn.Module):
 class AttentionGate(nn.Module):
     """The additive attention gate of Oktay et al. 2018 (arXiv:1804.03999), eq. 1 and 2, on the gating signal's grid.
 
-    The skip is brought to the gating signal's grid by a 2x2 convolution of stride 2 (as in the authors' repository,
-    ozan-oktay/Attention-Gated-Networks), both are mapped to the same width, added, rectified and mapped to one
-    coefficient in 0 to 1 for each pixel, which is resampled to the skip's grid and multiplied by it.
+    A 2x2 convolution of stride 2 projects the skip to the gating signal's grid (as in the authors' repository,
+    ozan-oktay/Attention-Gated-Networks), and a 1x1 convolution projects the gating signal to the same width. Their sum is
+    rectified and projected to one coefficient between 0 and 1 for each pixel. The coefficients are resampled to the skip's
+    grid, and the skip is multiplied by them.
 
     Shapes: skip (N, skip_channels, H, W), gating (N, gating_channels, about H/2, about W/2) -> (N, skip_channels, H, W).
     """
@@ -108,14 +110,14 @@ class AttentionGate(nn.Module):
         self.psi = nn.Conv2d(width, 1, kernel_size=1)
 
     def coefficients(self, skip: Tensor, gating: Tensor) -> Tensor:
-        """Return the attention coefficients on the skip's grid: (N, 1, H, W), each in 0 to 1."""
+        """Return the attention coefficients on the skip's grid: (N, 1, H, W), each between 0 and 1."""
         keys = self.theta(
             zoo.plugin.pad_map(skip, skip.shape[-2] % 2, skip.shape[-1] % 2)
-        )  # so that an odd last row or column counts
+        )  # so that an odd last row or column is included
         signal = zoo.plugin.resize_map(self.phi(gating), keys.shape[-2:])
         scores = self.psi(F.relu(keys + signal)).sigmoid()
         return F.interpolate(scores, size=skip.shape[-2:], mode="bilinear", align_corners=False)
 
     def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
-        """Return the skip, each pixel weighted by its coefficient."""
+        """Return the skip with each pixel multiplied by its coefficient."""
         return skip * self.coefficients(skip, gating)

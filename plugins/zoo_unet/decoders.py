@@ -1,4 +1,4 @@
-"""The U-Net decoder for any pyramid, and its three kinds."""
+"""The U-Net decoder for any pyramid, in three variants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["UNetAttention", "UNetBasic", "UNetBilinear"]
 
 
 class Step(nn.Module):
-    """One step up: upsample by two, join the skip where there is one, two 3x3 convolutions.
+    """A step: upsampling by two, concatenation with the skip if there is one, and two 3x3 convolutions.
 
     Shapes: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W).
     """
@@ -39,7 +39,7 @@ class Step(nn.Module):
         self.dropout = nn.Dropout2d(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        """Take one step towards the image's resolution."""
+        """Return the map at the size of the skip, or at twice the size of `x` if the skip is None."""
         if skip is None:
             return self.dropout(self.convs(self.up(x)))  # type: ignore[no-any-return]
         gated = skip if self.gate is None else self.gate(skip, x)
@@ -51,21 +51,22 @@ class UNetBasic(ExpandingPath):
     """U-Net's expanding path (Ronneberger et al. 2015, arXiv:1505.04597) for a pyramid of two or more levels.
 
     A step is a 2x2 transposed convolution, concatenation with the skip, and two 3x3 convolutions with norm and ReLU.
-    There is one step a factor of two from the coarsest map down to stride 1; where the encoder has no map at a step's
-    stride, the step has no skip, so that the output is always learned up to the image's resolution.
+    There is one step for each factor of two from the coarsest map down to stride 1. A step has no skip if the pyramid has no
+    map of its stride. The output therefore always has the image's resolution, through learned layers.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
 
     Args:
-        pyramid: the maps' facts, fine to coarse, two or more levels.
-        channels: the width of each step, coarse to fine; by default 16 times the stride that the step gives, at most 256.
+        pyramid: the `FeatureMap` of each map, fine to coarse, two or more levels.
+        channels: the width of each step, coarse to fine; by default 16 times the stride of the step's output, at most 256.
         norm: "batch", "group" or "none".
-        dropout: the share of channels that is dropped after each step, in training.
-        head_kernel_size: 3 or 1, of the convolution that computes the logits. The paper's is 1, on 64 channels; on the 16 that
-            are left here, 3 (as in smp's Unet) reaches a higher mIoU on a small budget: see the docs on quality.
+        dropout: the share of the channels that are dropped after each step during training.
+        head_kernel_size: the kernel size of the convolution that computes the logits, 3 or 1. The paper uses 1 on 64
+            channels. On the 16 channels of this decoder, 3 (as in smp's Unet) reaches a higher mIoU on a small budget: see
+            the docs on quality.
 
     Raises:
-        zoo.errors.OptionError: a wrong number of widths, an unknown norm, a dropout outside 0 to 1.
+        zoo.errors.OptionError: `channels` has a wrong number of widths, the norm is unknown, or the dropout is not in [0, 1).
     """
 
     up: ClassVar[type[TransposedUp] | type[BilinearUp]] = TransposedUp
@@ -83,7 +84,7 @@ class UNetBasic(ExpandingPath):
         super().__init__(pyramid, channels)
         self._head_kernel_size = head_kernel_size
         if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-            raise zoo.errors.OptionError(f"dropout is a share from 0 up to, not including, 1; found {dropout!r}.")
+            raise zoo.errors.OptionError(f"dropout must be at least 0 and less than 1; found {dropout!r}.")
         self.steps = nn.ModuleList(
             Step(self.up, *widths, gated=self.gated, norm=norm, dropout=dropout) for widths in self._step_channels
         )
@@ -102,9 +103,9 @@ class UNetBasic(ExpandingPath):
 
 
 class UNetBilinear(UNetBasic):
-    """`UNetBasic` with bilinear upsampling to the skip's size in place of the transposed convolution.
+    """`UNetBasic` with bilinear upsampling to the skip's size instead of the transposed convolution.
 
-    Shapes, arguments and source as for `UNetBasic` (Ronneberger et al. 2015, arXiv:1505.04597).
+    Shapes, arguments and source are those of `UNetBasic` (Ronneberger et al. 2015, arXiv:1505.04597).
     """
 
     up = BilinearUp
@@ -113,7 +114,7 @@ class UNetBilinear(UNetBasic):
 class UNetAttention(UNetBasic):
     """`UNetBasic` with an additive attention gate on each skip (Oktay et al. 2018, arXiv:1804.03999).
 
-    A gate's signal is the map one step coarser, before it is upsampled. Shapes and arguments as for `UNetBasic`.
+    The gating signal of a step is its input map before the upsampling. Shapes and arguments are those of `UNetBasic`.
     """
 
     gated = True

@@ -1,4 +1,4 @@
-"""The expanding path of every U-Net decoder: one step after the other, from the coarsest map to the image's resolution."""
+"""The expanding path of every U-Net decoder: a sequence of steps from the coarsest map to the image's resolution."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ __all__ = ["ExpandingPath", "step_widths"]
 
 
 class ExpandingPath(nn.Module):
-    """Takes steps up, each joined by a skip where there is one (Ronneberger et al. 2015, arXiv:1505.04597).
+    """A sequence of upsampling steps, each with a skip if the pyramid has a map of its stride.
 
-    A subclass makes the steps, modules of (map, skip or None), for `_step_channels`: (in, skip, out) channels of each.
+    The method is that of Ronneberger et al. 2015 (arXiv:1505.04597). A subclass builds the steps, which are modules that are
+    called with (map, skip or None). `_step_channels` contains the (in, skip, out) channels of each step.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
     """
@@ -25,7 +26,7 @@ class ExpandingPath(nn.Module):
         super().__init__()
         widths = step_widths(channels, pyramid[-1].level)
         index_of = {entry.level: index for index, entry in enumerate(pyramid)}
-        # the index of each step's skip among the features; a level without a map has none
+        # the index of each step's skip among the features; None for a level without a map
         self._skips = tuple(index_of.get(level) for level in range(pyramid[-1].level - 1, -1, -1))
         skip_channels = [0 if skip is None else pyramid[skip].channels for skip in self._skips]
         self._step_channels = tuple(zip([pyramid[-1].channels, *widths], skip_channels, widths, strict=False))
@@ -35,14 +36,14 @@ class ExpandingPath(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the image's resolution: (N, out_channels, H, W)."""
-        return self._decode(features, None)  # no coarser map is kept after the step that reads it
+        return self._decode(features, None)  # None: each coarser map is freed after the step that reads it
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each step's activations in the backward pass instead of keeping them (timm's name for it)."""
+        """Recompute each step's activations in the backward pass instead of storing them. The method has timm's name."""
         self._checkpoints = enable
 
     def forward_aux(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the same, and each coarser step's map, the finest of these first: (N, aux_channels[i], H/2^(i+1), ...)."""
+        """Return the map of `forward` and those of the coarser steps, finest first: (N, aux_channels[i], H/2^(i+1), ...)."""
         maps: list[Tensor] = []
         finest = self._decode(features, maps)
         return finest, maps[-2::-1]
@@ -52,11 +53,11 @@ class ExpandingPath(nn.Module):
         raise NotImplementedError
 
     def _coarsest(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the first step's input."""
+        """Return the input of the first step."""
         return features[-1]
 
     def _decode(self, features: Sequence[Tensor], maps: list[Tensor] | None) -> Tensor:
-        """Return the finest step's map, and append each step's to `maps`, coarse to fine."""
+        """Return the finest step's map. Append the map of each step to `maps` unless that is None, coarse to fine."""
         x = self._coarsest(features)
         for step, skip in zip(self._steps_up(), self._skips, strict=True):
             inputs = (x, None if skip is None else features[skip])
@@ -70,7 +71,7 @@ def step_widths(channels: Sequence[int] | None, num_steps: int) -> list[int]:
     """Return the width of each step, coarse to fine: by default 16 times the stride that the step returns, at most 256.
 
     Raises:
-        zoo.errors.OptionError: another number of widths than steps, or a width that is not a whole number of at least 1.
+        zoo.errors.OptionError: the number of widths is not the number of steps, or a width is not a whole number of at least 1.
     """
     levels = range(num_steps - 1, -1, -1)
     if channels is None:
@@ -79,7 +80,7 @@ def step_widths(channels: Sequence[int] | None, num_steps: int) -> list[int]:
     if len(widths) != num_steps or not all(type(width) is int and width >= 1 for width in widths):
         strides = ", ".join(str(2**level) for level in levels)
         raise zoo.errors.OptionError(
-            f"channels needs {num_steps} widths, whole numbers of at least 1, for the steps to strides {strides}; "
+            f"channels must be {num_steps} whole numbers of at least 1, the widths of the steps to the strides {strides}; "
             f"found {channels!r}."
         )
     return widths

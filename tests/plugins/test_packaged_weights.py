@@ -127,7 +127,7 @@ def test_weights_of_a_repository_come_with_its_normalization_and_one_that_will_n
     repositories = [f"hf-hub:someone/{name}" for name in ("net", "vit", "other")]
     good, of_another, missing = offline(tmp_path, "timm:test_resnet", *repositories)
     assert good == "0.25 (0.1, 0.2, 0.3)"
-    assert "holds weights of timm's test_vit; test_resnet was requested" in of_another
+    assert "has weights of timm's test_vit, but test_resnet was requested" in of_another
     assert "could not fetch the weights of test_resnet from someone/other" in missing
 
 

@@ -188,8 +188,8 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
         ("smp:manet", {"norm": "layer"}, "norm is one of 'batch', 'group'; found 'layer'"),
         ("smp:pan", {"output_stride": 8}, "output_stride is one of 16, 32; found 8"),
         ("smp:deeplabv3", {"output_stride": 32}, "output_stride is one of 8, 16; found 32"),
-        ("smp:deeplabv3plus", {"atrous_rates": [6, 12]}, "atrous_rates are three"),
-        ("smp:deeplabv3plus", {"atrous_rates": [6, 12, True]}, "atrous_rates are three"),
+        ("smp:deeplabv3plus", {"atrous_rates": [6, 12]}, "atrous_rates must be three"),
+        ("smp:deeplabv3plus", {"atrous_rates": [6, 12, True]}, "atrous_rates must be three"),
         ("smp:fpn", {"merge": "max"}, "merge is one of 'add', 'cat'; found 'max'"),
         ("smp:fpn", {"segmentation_channels": 40}, "multiple of 32"),
         ("smp:dpt", {"readout": "add"}, "readout is one of 'ignore', 'cat'; found 'add'"),
@@ -240,7 +240,7 @@ def test_an_encoder_depth_of_4_is_as_many_levels_as_there_are_maps_up_to_stride_
 
 
 def test_one_stride_is_too_few_for_deeplabv3plus():
-    with torch.device("meta"), pytest.raises(zoo.errors.OptionError, match="choose a higher levels="):
+    with torch.device("meta"), pytest.raises(zoo.errors.OptionError, match="Choose a higher levels="):
         zoo.build("resnet18", "smp:deeplabv3plus", levels=2)
 
 
@@ -322,7 +322,7 @@ def test_an_encoders_weights_come_from_a_file(tmp_path, suffix):
 def test_weights_that_are_not_there_or_do_not_fit_are_told(tmp_path):
     with pytest.raises(
         zoo.errors.WeightsError,
-        match=r"neither one of its weights \('imagenet', 'ssl', 'swsl'\), nor hf-hub:OWNER/NAME, nor a file",
+        match=r"neither a name of weights for smp:resnet18 \('imagenet', 'ssl', 'swsl'\), nor hf-hub:OWNER/NAME, nor a file",
     ):
         zoo.build("smp:resnet18", "smp:unet", weights="imagenett")
     path = tmp_path / "other.safetensors"
@@ -431,7 +431,7 @@ def test_a_model_that_smp_saved_is_taken_over_from_its_folder(tmp_path):
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert largest_error(ours(image), theirs(image)) < 1e-5
-    with pytest.raises(zoo.errors.WeightsError, match=r"holds no model that smp's save_pretrained wrote.*zoo\.load_weights"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"contains no model that the installed smp can load.*zoo\.load_weights"):
         zoo.from_smp(tmp_path)
 
 
@@ -458,7 +458,7 @@ def test_what_a_taken_over_model_leaves_out_is_told(options, told):
 
 def test_what_cannot_be_taken_over_is_refused_with_why():
     with pytest.raises(
-        zoo.errors.OptionError, match=r"made by segmentation_models_pytorch.*found torch\.nn\.modules\.conv\.Conv2d"
+        zoo.errors.OptionError, match=r"requires a model of segmentation_models_pytorch.*found torch\.nn\.modules\.conv\.Conv2d"
     ):
         zoo.from_smp(nn.Conv2d(1, 1, 1))
     with pytest.raises(zoo.errors.OptionError, match=r"class token.*'cat'"):
@@ -467,14 +467,14 @@ def test_what_cannot_be_taken_over_is_refused_with_why():
     changed.decoder.blocks[0].conv1[0] = nn.Conv2d(8, 8, 1)
     with pytest.raises(
         zoo.errors.WeightsError,
-        match=r"smp's Unet\('tu-test_resnet'\) was made in .*decoder\.blocks\.0\.conv1\.0\.weight: found",
+        match=r"smp's Unet\('tu-test_resnet'\) was built with .*decoder\.blocks\.0\.conv1\.0\.weight: found",
     ):
         zoo.from_smp(changed)
     changed = made_by_smp(smp.Unet)
     changed.decoder.forward = lambda features: torch.zeros(1, 16, *features[0].shape[2:])
-    with pytest.raises(zoo.errors.WeightsError, match="gives another output"):
+    with pytest.raises(zoo.errors.WeightsError, match="returns a different output"):
         zoo.from_smp(changed)
-    with pytest.raises(zoo.errors.WeightsError, match="gives another output"):
+    with pytest.raises(zoo.errors.WeightsError, match="returns a different output"):
         zoo.from_smp(made_by_smp(smp.FPN, encoder_depth=4))  # smp's own output is of another size than the image
 
 
