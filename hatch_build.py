@@ -1,7 +1,7 @@
-"""Complete the package's metadata when it is built: the README with absolute links, and the project's URLs.
+"""Complete the package's metadata during a build: the README with absolute links, and the project's URLs.
 
-Both follow from `repository` in pyproject.toml's `[tool.hatch.metadata.hooks.custom]`. While it is empty, links stay as they
-are, and there are no URLs.
+Both are derived from `repository` in pyproject.toml's `[tool.hatch.metadata.hooks.custom]`. If `repository` is empty, the
+links are not changed, and there are no URLs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ IMAGES = (".png", ".svg", ".jpg")
 
 
 class ReadmeHook(MetadataHookInterface):
-    """Hatchling calls `update`, since pyproject.toml declares `readme` and `urls` dynamic."""
+    """Sets the readme and the URLs, which pyproject.toml declares as dynamic; hatchling calls `update`."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Set the readme and the URLs."""
@@ -33,7 +33,7 @@ class ReadmeHook(MetadataHookInterface):
 
 
 def with_absolute_links(text: str, repository: str) -> str:
-    """Return Markdown whose relative links lead to files of a repository; unchanged if the repository is ""."""
+    """Return Markdown with relative links replaced by links to a repository; unchanged if `repository` is ""."""
     if not repository:
         return text
 

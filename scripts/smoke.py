@@ -23,7 +23,7 @@ rounds: 20
 
 
 def main() -> None:
-    """Run the three, each of which raises if it does not work."""
+    """Build, train and measure. Each step raises an exception if it fails."""
     model = zoo.build("resnet18", "unet-basic", classes=3)
     logits = model(torch.rand(1, 3, 65, 97))
     assert logits.shape == (1, 3, 65, 97), logits.shape

@@ -1,6 +1,6 @@
 """Write the reference pages that are generated from the code: `python scripts/write_reference.py`, as in `make docs`.
 
-typer writes the page of the command line. The page of YAML keys is made from the models that read the files.
+typer writes the page of the command line. The page of YAML keys is generated from the classes that validate the files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TYPES = {"string": "text", "integer": "whole number", "number": "number", "boole
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages of the command line and of the YAML keys."""
     (REFERENCE / "cli.md").write_text(cli_page(), encoding="utf-8")
     (REFERENCE / "yaml.md").write_text(yaml_page(), encoding="utf-8")
 
@@ -62,9 +62,9 @@ def yaml_page() -> str:
 
 
 def meanings_of(model: type[BaseModel]) -> dict[str, str]:
-    """Return what the docstrings of a configuration, of its base classes and of `zoo.build` say about each key."""
+    """Return the description of each key, from the docstrings of a configuration, its base classes and `zoo.build`."""
     meanings: dict[str, str] = {}
-    for documented in (zoo.build, *reversed(model.__mro__)):  # the options of a pairing are explained by `zoo.build`
+    for documented in (zoo.build, *reversed(model.__mro__)):  # `zoo.build` explains the options of a pairing
         section = re.search(r"^(?:Args|Attributes):\n(.*?)(?=^\S|\Z)", inspect.cleandoc(documented.__doc__ or ""), re.M | re.S)
         entries = re.findall(r"^    ([\w, ]+): (.*?)(?=^    \S|\Z)", section[1] if section else "", re.M | re.S)
         for names, text in entries:
@@ -73,7 +73,7 @@ def meanings_of(model: type[BaseModel]) -> dict[str, str]:
 
 
 def type_of(facts: dict[str, Any], schema: dict[str, Any]) -> str:
-    """Return the type of a key in words."""
+    """Return the type of a key as text, such as "list of text"."""
     if "$ref" in facts:
         return type_of(schema["$defs"][facts["$ref"].rpartition("/")[2]], schema)
     if "enum" in facts or "const" in facts:

@@ -164,8 +164,8 @@ def test_a_trained_checkpoint_becomes_a_folder_with_its_classes(tmp_path):
         (lambda facts: facts.pop("preprocessing"), "preprocessing: this key is required"),
         (lambda facts: facts.pop("plan"), "plan: this key is required"),
         (lambda facts: facts["colors"].pop(), "2 colors for a model of 3 classes"),
-        (of_a_plan, r"is different here.*maps: saved \['elsewhere'\]"),
-        (of_a_plugin, 'saved with: pip install .*"their-decoders==2.1"'),
+        (of_a_plan, r"differs from that of.*maps: saved \['elsewhere'\]"),
+        (of_a_plugin, 'was saved: pip install .*"their-decoders==2.1"'),
     ],
 )
 def test_a_checkpoint_of_another_version_is_told(tmp_path, change, told):
@@ -201,12 +201,12 @@ def other_weights(place):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (broken(lambda content: content[: len(content) // 2]), "is cut short, or was altered"),
-        (broken(lambda content: content[:-1] + bytes([content[-1] ^ 1])), "is cut short, or was altered"),
-        (broken(lambda content: b""), "is cut short, or was altered"),
-        (other_weights, "is cut short, or was altered"),
+        (broken(lambda content: content[: len(content) // 2]), "is truncated or was changed"),
+        (broken(lambda content: content[:-1] + bytes([content[-1] ^ 1])), "is truncated or was changed"),
+        (broken(lambda content: b""), "is truncated or was changed"),
+        (other_weights, "is truncated or was changed"),
         (lambda place: (place / "model.safetensors").unlink(), "could not be read: No such file"),
-        (lambda place: (place / "config.yaml").unlink(), "holds no saved model"),
+        (lambda place: (place / "config.yaml").unlink(), "contains no saved model"),
         (lambda place: (place / "config.yaml").write_text("a: [", encoding="utf-8"), "not valid YAML"),
         (lambda place: (place / "config.yaml").write_text("- a", encoding="utf-8"), "must hold keys and values"),
         (
@@ -227,7 +227,7 @@ def other_weights(place):
             "preprocessing: .*std must be above 0",
         ),
         (lambda place: rewrite(place, lambda facts: facts["licenses"].update(data="MIT")), r"licenses\.data"),
-        (lambda place: rewrite(place, of_a_plan), r"is different here.*maps: saved \['elsewhere'\]"),
+        (lambda place: rewrite(place, of_a_plan), r"differs from that of.*maps: saved \['elsewhere'\]"),
         (lambda place: rewrite(place, of_a_plugin), r'pip install .*"their-decoders==2\.1"'),
         (lambda place: rewrite(place, lambda facts: facts["pairing"].update(classes=4)), "does not fit .*size mismatch"),
     ],
@@ -320,7 +320,7 @@ def test_what_is_no_saved_model_is_never_overwritten(tmp_path, is_file):
     else:
         place.mkdir()
         (place / "chapter.txt").write_text("words", encoding="utf-8")
-    with pytest.raises(zoo.errors.ConfigError, match="nothing is written there"):
+    with pytest.raises(zoo.errors.ConfigError, match="nothing was written there"):
         zoo.save(built(), place)
     assert (place if is_file else place / "chapter.txt").read_text(encoding="utf-8") == "words"
 
@@ -354,20 +354,20 @@ def test_a_link_to_a_folder_stays_and_the_folder_is_filled(tmp_path, is_there):
 
 
 def test_what_cannot_be_saved_is_told(tmp_path):
-    with pytest.raises(zoo.errors.OptionError, match="2 names were given, and the model has 3 classes"):
+    with pytest.raises(zoo.errors.OptionError, match="2 names were given, but the model has 3 classes"):
         zoo.save(built(), tmp_path / "model", classes=["a", "b"])
     model = built()
     model.colors = ((0, 0, 0),)
-    with pytest.raises(zoo.errors.OptionError, match="1 colors were given, and the model has 3 classes"):
+    with pytest.raises(zoo.errors.OptionError, match="1 colors were given, but the model has 3 classes"):
         zoo.save(model, tmp_path / "model")
     for names in ("abc", [1, 2, 3]):
-        with pytest.raises(zoo.errors.OptionError, match="classes: a sequence of names, one a class"):
+        with pytest.raises(zoo.errors.OptionError, match="classes must be a sequence of names, one for each class"):
             zoo.save(built(), tmp_path / "model", classes=names)
     (tmp_path / "file").write_text("words", encoding="utf-8")
     with pytest.raises(zoo.errors.OptionError, match="file/model cannot be written: Not a directory"):
         zoo.save(built(), tmp_path / "file" / "model")
     body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), torch.nn.Conv2d(8, 8, 3, stride=2, padding=1))
-    with pytest.raises(zoo.errors.OptionError, match="is a module of yours, which no id names"):
+    with pytest.raises(zoo.errors.OptionError, match="is a module of yours without an id"):
         zoo.save(zoo.build(body, "unet-basic"), tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -462,7 +462,7 @@ def test_commands_are_given_the_file_that_a_models_decoder_comes_from(tmp_path, 
         status, _, errors = command_line(*command)
         assert status == 2
         assert "needs a plugin that is not installed here" in errors
-        assert "A script's own: the decoder sum. Run the file that registers it first" in errors
+        assert "A script registered the decoder sum. Run that script first" in errors
         status, _, errors = command_line(*command, "--plugin", script)
         assert (status, errors) == (0, "")
         default_registry.cache_clear()

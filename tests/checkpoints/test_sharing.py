@@ -169,7 +169,7 @@ def test_what_the_hub_refuses_or_has_not_is_told(told):
 
 
 def test_of_another_programs_weights_only_the_names_are_fetched(told):
-    assert "hf-hub:someone/weights holds no saved model: it has no config.yaml" in told.foreign
+    assert "hf-hub:someone/weights contains no saved model: it has no config.yaml" in told.foreign
     assert [path for path in told.home.rglob("*.safetensors") if "roads" not in str(path)] == []
     assert list(told.home.rglob("*.safetensors"))
 
@@ -177,6 +177,6 @@ def test_of_another_programs_weights_only_the_names_are_fetched(told):
 @pytest.mark.parametrize("options", [{"token": "hf_1"}, {"local_files_only": True, "cache_dir": "cache"}])
 def test_options_of_repositories_are_refused_for_a_path(tmp_path, options):
     with pytest.raises(
-        zoo.errors.OptionError, match=rf"{next(iter(options))}.*'roads' is a path here\. Give 'hf-hub:OWNER/NAME'"
+        zoo.errors.OptionError, match=rf"{next(iter(options))}.*'roads' is a local path\. Pass 'hf-hub:OWNER/NAME'"
     ):
         zoo.load("roads", **options)

@@ -190,21 +190,21 @@ def zipped(**files):
 
 RESNET = {"pairing": {"encoder": "timm:test_resnet", "decoder": "unet-basic"}}
 MODELS = {
-    "code.pt": (pickle.dumps(Code()), "may hold code|is broken"),
-    "code.ckpt": (checkpoint({"state_dict": {}, "zoo": Code()}), "may hold code"),
-    "module.pt": (checkpoint(torch.nn.Linear(2, 2)), "may hold code"),
+    "code.pt": (pickle.dumps(Code()), "may contain code|is damaged"),
+    "code.ckpt": (checkpoint({"state_dict": {}, "zoo": Code()}), "may contain code"),
+    "module.pt": (checkpoint(torch.nn.Linear(2, 2)), "may contain code"),
     "empty.ckpt": (b"", "broken|no checkpoint"),
-    "zeros.ckpt": (b"\0" * 5000, "may hold code|broken"),
-    "zip.ckpt": (zipped(a="text"), "broken|may hold code"),
-    "cut.ckpt": (checkpoint({"state_dict": {"a": torch.zeros(1000)}})[:2000], "broken|may hold code"),
-    "state.ckpt": (checkpoint({"state_dict": {"a": torch.zeros(2)}}), "not a checkpoint of a pairing"),
+    "zeros.ckpt": (b"\0" * 5000, "may contain code|damaged"),
+    "zip.ckpt": (zipped(a="text"), "damaged|may contain code"),
+    "cut.ckpt": (checkpoint({"state_dict": {"a": torch.zeros(1000)}})[:2000], "damaged|may contain code"),
+    "state.ckpt": (checkpoint({"state_dict": {"a": torch.zeros(2)}}), "not a checkpoint that this version"),
     "facts.ckpt": (
         checkpoint({"state_dict": {}, "zoo": {"pairing": {"encoder": 3, "decoder": []}}}),
-        "not a checkpoint of a pairing",
+        "not a checkpoint that this version",
     ),
-    "no state.ckpt": (checkpoint({"state_dict": [1], "zoo": RESNET}), "not a checkpoint of a pairing"),
-    "numbered.ckpt": (checkpoint({"state_dict": {1: torch.zeros(2)}, "zoo": RESNET}), "not a checkpoint of a pairing"),
-    "list.ckpt": (checkpoint([1, 2, 3]), "not a checkpoint of a pairing"),
+    "no state.ckpt": (checkpoint({"state_dict": [1], "zoo": RESNET}), "not a checkpoint that this version"),
+    "numbered.ckpt": (checkpoint({"state_dict": {1: torch.zeros(2)}, "zoo": RESNET}), "not a checkpoint that this version"),
+    "list.ckpt": (checkpoint([1, 2, 3]), "not a checkpoint that this version"),
 }
 
 
@@ -226,7 +226,7 @@ CONFIGS = {
     "outside": (lambda facts: facts.update(weights="../../etc/passwd"), "weights"),
     "pairing": (lambda facts: facts["pairing"].update(classes=-1), "at least 1; found -1"),
     "unknown encoder": (lambda facts: facts["pairing"].update(encoder="timm:resnet_of_tomorrow"), "not installed here"),
-    "hash": (lambda facts: facts.update(sha256="0" * 64), "not the file that the config.yaml next to it names"),
+    "hash": (lambda facts: facts.update(sha256="0" * 64), "does not match the checksum in the config.yaml next to it"),
     "no weights": (lambda facts: facts.update(weights="other.safetensors"), "could not be read"),
     "fewer names": (lambda facts: facts.update(classes=["road"]), "1 classes for a model of 2 classes"),
     "more colors": (lambda facts: facts.update(colors=[[0, 0, 0]] * 3), "3 colors for a model of 2 classes"),
@@ -246,7 +246,7 @@ def test_weights_that_are_cut_are_told(cut, saved, tmp_path, command_line):
     rewritten(saved, tmp_path / "model", lambda facts: None)
     weights = tmp_path / "model/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:cut])
-    check_refused(tmp_path / "model", "cut short, or was altered", tmp_path, command_line)
+    check_refused(tmp_path / "model", "truncated or was changed", tmp_path, command_line)
 
 
 def test_numbers_that_pytorch_has_not_are_told(saved, tmp_path, command_line):
@@ -365,7 +365,7 @@ def test_weights_that_claim_to_be_huge_are_refused_before_they_are_read(saved, t
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(file.tell() + 2**30)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(zoo.errors.WeightsError, match="holds 268,435,456 numbers, and the model has"):
+    with pytest.raises(zoo.errors.WeightsError, match="has 268,435,456 values, but the model has"):
         zoo.load(tmp_path / "model")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # KiB: half of what it claims
 

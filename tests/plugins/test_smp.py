@@ -331,7 +331,7 @@ def test_weights_that_are_not_there_or_do_not_fit_are_told(tmp_path):
         zoo.build("smp:resnet18", "smp:unet", weights=path)
     path = tmp_path / "code.pth"
     torch.save(nn.Linear(1, 1), path)
-    with pytest.raises(zoo.errors.WeightsError, match="may hold code is not read"):
+    with pytest.raises(zoo.errors.WeightsError, match="may contain code is not read"):
         zoo.build("smp:resnet18", "smp:unet", weights=path)
 
 

@@ -211,7 +211,7 @@ def test_a_keyword_of_timms_that_would_belie_the_plan_is_refused(option):
 def test_a_pickle_that_may_hold_code_is_refused(tmp_path):
     path = tmp_path / "model.pth"
     torch.save(torch.nn.Conv2d(1, 1, 1), path)
-    with pytest.raises(zoo.errors.WeightsError, match=r"may hold code is not read"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"may contain code is not read"):
         zoo.build("timm:resnet18", "unet-basic", weights=path)
 
 

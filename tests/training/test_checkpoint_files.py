@@ -200,12 +200,12 @@ def with_weight(value):
 UNFIT = {
     "of another run": (put_other("last.ckpt"), r"last\.ckpt is not a checkpoint of this run"),
     "missing": (lambda folder, _: (folder / "last.ckpt").unlink(), r"last\.ckpt is missing"),
-    "NaN": (put_checkpoint("last.ckpt", with_weight(float("nan"))), r"last\.ckpt: model\.head\.weight holds NaN"),
+    "NaN": (put_checkpoint("last.ckpt", with_weight(float("nan"))), r"last\.ckpt: model\.head\.weight contains NaN"),
     "infinite variance": (
         put_checkpoint(
             "best.ckpt", lambda found: found["state_dict"]["model.encoder.network.bn1.running_var"].fill_(torch.inf)
         ),
-        r"best\.ckpt: .*running_var holds NaN or infinity",
+        r"best\.ckpt: .*running_var contains NaN or infinity",
     ),
     "a weight too few": (
         put_checkpoint("last.ckpt", lambda found: found["state_dict"].pop("model.head.weight")),

@@ -227,9 +227,9 @@ def test_what_was_trained_is_loaded_again(tmp_path):
     ("content", "told"),
     [
         (None, "There is no checkpoint"),
-        (b"nonsense", "is broken or no checkpoint|may hold code"),
-        ({"state_dict": {}}, "is not a checkpoint of a pairing"),
-        ({"other": 1}, "is not a checkpoint of a pairing"),
+        (b"nonsense", "is damaged or no checkpoint|may contain code"),
+        ({"state_dict": {}}, "is not a checkpoint that this version"),
+        ({"other": 1}, "is not a checkpoint that this version"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(tmp_path, content, told):
@@ -243,7 +243,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content, told):
 
 
 def test_a_repository_without_the_hubs_prefix_is_told():
-    with pytest.raises(zoo.errors.WeightsError, match="A repository is hf-hub:someone/roads"):
+    with pytest.raises(zoo.errors.WeightsError, match="For a repository of the hub, pass hf-hub:someone/roads"):
         zoo.load("someone/roads")
 
 

@@ -1,4 +1,4 @@
-"""Find files of the Hugging Face hub, or in its client's cache, for `weights="hf-hub:OWNER/NAME"`."""
+"""Find the files of `"hf-hub:OWNER/NAME"` in the cache of huggingface_hub, or download them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["CONFIG", "FILES", "HUB", "hub_file", "hub_folder"]
 
 HUB = "hf-hub:"
 FILES = ("model.safetensors", "pytorch_model.bin")
-"""The usual names of a repository's weights; first the file that cannot hold code."""
+"""The usual names of a repository's weights file. The first is preferred, since it cannot contain code."""
 CONFIG = "config.yaml"
-"""The facts of a saved model, in a folder or a repository; the key `weights` names the file of weights."""
+"""The file with the facts of a saved model, in a folder or a repository. Its key `weights` names the weights file."""
 
 
 def hub_file(weights: str) -> Path:
-    """Return the file of a repository's weights, fetched unless it is in the cache.
+    """Return the path of a repository's weights file, and download the file unless it is in the cache.
 
     Args:
         weights: "hf-hub:OWNER/NAME", or "hf-hub:OWNER/NAME@REVISION" for a branch, a tag or a commit.
@@ -42,14 +42,14 @@ def hub_file(weights: str) -> Path:
 
 
 def hub_folder(name: str, **options: Any) -> Path:
-    """Return the folder of a repository that holds a saved model, fetched unless it is in the cache.
+    """Return the folder of a repository with a saved model, and download the files unless they are in the cache.
 
     Args:
-        name: "hf-hub:OWNER/NAME" as for `hub_file`.
-        options: as for `huggingface_hub.snapshot_download`.
+        name: "hf-hub:OWNER/NAME" or "hf-hub:OWNER/NAME@REVISION", as for `hub_file`.
+        options: keyword arguments of `huggingface_hub.snapshot_download`.
 
     Raises:
-        WeightsError: the repository does not exist, holds another program's weights, or cannot be reached.
+        WeightsError: the repository does not exist, contains no saved model, or cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -59,23 +59,23 @@ def hub_folder(name: str, **options: Any) -> Path:
         options["revision"] = revision
     try:
         found = Path(snapshot_download(repository, allow_patterns=[CONFIG], **options))
-        if (found / CONFIG).is_file():  # without it, its weights are another program's, and may be large
+        if (found / CONFIG).is_file():  # otherwise the weights are another program's, and may be large
             return Path(snapshot_download(repository, allow_patterns=["*.safetensors", CONFIG, "*.md"], **options))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as cause:
         reason = str(cause).strip().partition("\n")[0]
         raise WeightsError(
-            f"{name} could not be fetched: {type(cause).__name__}: {reason} Give hf-hub:OWNER/NAME, a repository with a model "
-            "of zoo.save. Without a network, fetch it elsewhere and pass the folder's path."
+            f"{name} could not be fetched: {type(cause).__name__}: {reason} Pass hf-hub:OWNER/NAME, a repository with a model "
+            "that zoo.push_to_hub uploaded. Without a network, download it elsewhere and pass the folder's path."
         ) from cause
     raise WeightsError(
-        f"{name} holds no saved model: it has no {CONFIG}. `zoo.push_to_hub` writes one; weights alone are for "
-        f"zoo.load_weights(model, {name!r}), of a model that zoo.build made."
+        f"{name} contains no saved model: it has no {CONFIG}. `zoo.push_to_hub` uploads a saved model. To load weights "
+        f"alone, build a model with zoo.build and call zoo.load_weights(model, {name!r})."
     )
 
 
 def _make_fetch_error(weights: str, cause: Exception) -> WeightsError:
     reason = str(cause).strip().partition("\n")[0]
     return WeightsError(
-        f"weights={weights!r} could not be fetched: {type(cause).__name__}: {reason} Give hf-hub:OWNER/NAME, a repository "
+        f"weights={weights!r} could not be fetched: {type(cause).__name__}: {reason} Pass hf-hub:OWNER/NAME, a repository "
         f"with {' or '.join(FILES)}. Without a network, fetch that file elsewhere and pass its path."
     )

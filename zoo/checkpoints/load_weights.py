@@ -1,4 +1,4 @@
-"""Load weights from elsewhere into a model or a part of it; after an error, nothing is changed."""
+"""Load weights from another source into a model or a part of it. After an error, the model is unchanged."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ def load_weights(
     part: str | None = None,
     strict: bool = True,
 ) -> WeightsReport:
-    """Load weights that were made elsewhere: by another program, another model, or your own training.
+    """Load weights from another program, another model or your own training into a model.
 
-    Names may have any prefix, such as `module.` or `model.encoder.`: it is found for each part, by the names and shapes of
-    the tensors. So an encoder is found in the weights of a whole segmentation model, and the checkpoints of
-    segmentation_models_pytorch fit the `smp:` pairings. The model's normalization stays as it is.
+    The names may have any prefix, such as `module.` or `model.encoder.`. zoo finds the prefix of each part by the names and
+    shapes of the tensors. It therefore finds an encoder in the weights of a whole segmentation model, and checkpoints of
+    segmentation_models_pytorch fit the `smp:` pairings. The model's normalization is not changed.
 
     Args:
-        model: what `zoo.build` gave; modes and devices stay as they are.
-        weights: a path or "hf-hub:OWNER/NAME", as `zoo.read_state_dict` takes them, or the tensors by name.
-        part: "encoder", "decoder" or "head"; None for all of the model.
-        strict: require that every tensor of the part is in the file, and every tensor of the file is used, except an
-            encoder's classifier, its unused stages, and tensors outside the prefix in a larger file. False loads the
-            tensors that fit and leaves the others as they are.
+        model: a model from `zoo.build`. Its mode and device are not changed.
+        weights: a path or "hf-hub:OWNER/NAME", as for `zoo.read_state_dict`, or a mapping of names to tensors.
+        part: "encoder", "decoder" or "head"; None for the whole model.
+        strict: require that every tensor of the part is in the file, and that every tensor of the file is used. Exceptions
+            are an encoder's classifier and unused stages, and tensors outside the prefix in a larger file. False loads the
+            tensors that fit and leaves the others unchanged.
 
     Returns:
-        The names of the tensors that were loaded, missing, unexpected and left out; `print` it.
+        A printable report with the names of the tensors that were loaded, missing, unexpected and left out.
 
     Raises:
-        WeightsError: the weights cannot be read or do not fit, or two sets of them fit equally well. Nothing was changed.
-        OptionError: the part does not exist, or the model is not one of `zoo.build`, such as a compiled or parallel one: load
-            into the model within it.
+        WeightsError: the weights cannot be read or do not fit, or fit equally well in several ways. The model is unchanged.
+        OptionError: the part does not exist, or the model is not from `zoo.build`. For a compiled or parallel model, pass the
+            model inside it.
 
     Example:
         >>> model = zoo.build("smp:resnet34", "smp:unet", classes=2)
         >>> print(zoo.load_weights(model, "lightning.ckpt"))
     """
     if part not in (None, *PARTS):
-        raise OptionError(f"part must be {', '.join(map(repr, PARTS))}, or None for all of the model; found {part!r}.")
+        raise OptionError(f"part must be {', '.join(map(repr, PARTS))}, or None for the whole model; found {part!r}.")
     if not isinstance(model, SegmentationModel):  # a wrapper's `load_state_dict` would silently match no name
         raise OptionError(
-            f"load_weights takes a model that zoo.build or zoo.load gave; found a {type(model).__name__}. Give the model "
-            "within it: `_orig_mod` of a compiled one, `module` of a parallel one."
+            f"load_weights requires a model from zoo.build or zoo.load; found a {type(model).__name__}. Pass the model "
+            "inside it: `_orig_mod` of a compiled model, `module` of a parallel model."
         )
     if isinstance(weights, Mapping):
         source, state = "The state dict", unwrap_state_dict(weights, "The state dict")
@@ -68,15 +68,15 @@ def load_weights(
     report = matched.report
     if (strict and not report.is_complete) or not report.loaded:
         of = f"{model.pairing}" if part is None else f"the {part} of {model.pairing}"
-        hint = "strict=False loads what fits." if strict and report.loaded else "Nothing of it fits."
-        raise WeightsError(f"{source} does not fit {of}: {report.problems}. The model is as it was. {hint}")
+        hint = "Pass strict=False to load what fits." if strict and report.loaded else "No tensor fits."
+        raise WeightsError(f"{source} does not fit {of}: {report.problems}. The model is unchanged. {hint}")
     check_finite(matched.tensors, model, source)
     model.load_state_dict(matched.tensors, strict=False)
     return report
 
 
 def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> MatchedWeights:
-    """Match a model as a whole, or else each part with the tensors that the parts before it leave."""
+    """Match the whole model; if that fails, match each part to the tensors that the previous parts left."""
     try:
         whole = match_weights(state, model.state_dict())
     except WeightsError as cause:
@@ -89,7 +89,7 @@ def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> Match
         if getattr(model, name).state_dict():
             part = _match_part(model, name, rest)
             parts.append(part)
-            # Tensors under this part's prefix are taken, except those it does not know: they may be another part's.
+            # Tensors under this part's prefix are used up. Those that it does not have may belong to another part.
             prefix, unexpected = part.prefix, set(part.report.unexpected)
             rest = {
                 key: tensor for key, tensor in rest.items() if prefix is None or not key.startswith(prefix) or key in unexpected
@@ -98,12 +98,12 @@ def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> Match
 
 
 def _join_parts(parts: list[MatchedWeights], state: Mapping[str, Tensor], rest: Mapping[str, Tensor]) -> MatchedWeights:
-    """Return the parts as one; `rest` are the file's tensors that no part took."""
-    # A file may hold a larger thing than the model, a trainer's state say. Only tensors beside the parts, under the prefix
-    # that the parts share, belong to the model and are unexpected; the others are left out.
+    """Combine the matches of all parts; `rest` contains the file's tensors that no part used."""
+    # A file may contain more than the model, such as a trainer's state. Of the remaining tensors, only those under the prefix
+    # that all parts share belong to the model, and are unexpected. The others are left out.
     prefix = _find_common_prefix([part.prefix for part in parts if part.prefix is not None])
     unexpected = [key for key in rest if key.startswith(prefix)]
-    # A part reports the tensors of all other parts as left out. Only those under its own prefix are known and not wanted.
+    # A part reports the tensors of all other parts as left out. Only those under its own prefix are known and not needed.
     known = {key for part in parts for key in part.report.left_out if part.prefix is not None and key.startswith(part.prefix)}
     outside = [key for key in state if key in known or (key in rest and not key.startswith(prefix))]
 
@@ -125,7 +125,7 @@ def _join_parts(parts: list[MatchedWeights], state: Mapping[str, Tensor], rest: 
 
 
 def _match_part(model: SegmentationModel, part: str, state: Mapping[str, Tensor]) -> MatchedWeights:
-    """Match one part, by its module's own rules if it has some."""
+    """Match one part, with the `match_weights` of its module if there is one."""
     module: nn.Module = getattr(model, part)
     match_own: Any = getattr(module, "match_weights", None)
     try:
@@ -136,14 +136,14 @@ def _match_part(model: SegmentationModel, part: str, state: Mapping[str, Tensor]
 
 
 def _report_prefix(matched: MatchedWeights, part: str) -> MatchedWeights:
-    """Return the same with the prefix in its report, under the part's name."""
+    """Return the match with its prefix added to the report, under the part's name."""
     if matched.prefix is None:
         return matched
     return replace(matched, report=replace(matched.report, prefixes={part: matched.prefix}))
 
 
 def _find_common_prefix(prefixes: list[str]) -> str:
-    """Return the start that all prefixes share, without the part's own name, with which each ends."""
+    """Return the start that all prefixes share. The last step of each, which names the part, is ignored."""
     steps = [prefix.split(".")[:-2] for prefix in prefixes]
     shared = []
     for step in zip(*steps, strict=False):

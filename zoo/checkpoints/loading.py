@@ -1,4 +1,4 @@
-"""From a folder, a repository or a checkpoint to the model that was saved there: whole, or an error that says what is wrong."""
+"""Load a saved model from a folder, a repository or a checkpoint, and report what is wrong with a broken one."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ __all__ = ["load"]
 
 PREFIX = "model."
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-"""What may be meant for one of the hub's."""
+"""A path that may be meant as the name of a repository on the hub."""
 Sides: TypeAlias = tuple[Entry[EncoderSpec], Entry[DecoderSpec]]
-OTHERS = "as this version of `zoo train` writes it. Load other weights by zoo.load_weights, into a model that zoo.build made."
+OTHERS = "that this version of `zoo train` wrote. To load other weights, use zoo.build and zoo.load_weights."
 
 
 def load(
@@ -49,26 +49,26 @@ def load(
     force_download: bool = False,
     local_files_only: bool = False,
 ) -> SegmentationModel:
-    """Return the model that was saved, in eval mode, with its weights, its normalization and the names of its classes.
+    """Load a saved model with its weights, its normalization and the names of its classes, in eval mode.
 
-    Only tensors and plain data are read, never code. The model is built from the plugins that it was saved with; if the first
-    two numbers of a plugin's version differ, a warning names the version and the command that installs it. The model has
-    PyTorch's default dtype, float32, whatever dtype it was saved in.
+    Only tensors and plain data are read, never code. The model is built from the plugins with which it was saved. If a
+    plugin's version differs in its first two numbers, a warning names the saved version and the command that installs it.
+    The model has PyTorch's default dtype, usually float32, even if it was saved in another dtype.
 
     Args:
-        path: a folder that `zoo.save` wrote; `"hf-hub:OWNER/NAME"` or `"hf-hub:OWNER/NAME@REVISION"`, a repository that holds
-            one; or a checkpoint that `zoo.train` wrote. The other arguments are for a repository alone.
-        token: for a private repository; by default that of `hf auth login` or the variable HF_TOKEN.
-        cache_dir: where fetched files are kept, by default huggingface_hub's own cache.
-        force_download: fetch the files although the cache has them.
-        local_files_only: fetch nothing; the cache must have the files.
+        path: a folder that `zoo.save` wrote; `"hf-hub:OWNER/NAME"` or `"hf-hub:OWNER/NAME@REVISION"` for a repository with a
+            saved model; or a checkpoint that `zoo.train` wrote. The other arguments are only for repositories.
+        token: the token for a private repository; by default that of `hf auth login` or of the variable HF_TOKEN.
+        cache_dir: the folder for downloaded files; by default huggingface_hub's own cache.
+        force_download: whether to download the files even if the cache has them.
+        local_files_only: whether to use only files in the cache and download nothing.
 
     Raises:
-        OptionError: an option of repositories was given for a folder or a checkpoint.
-        WeightsError: there is nothing, or it is broken, may hold code, was altered, or does not fit.
-        ConfigError: its facts are incomplete or wrong, in `config.yaml` or in the checkpoint.
-        NegotiationError: its plan is different here.
-        ZooError: the pairing cannot be built here, because a plugin is missing, say.
+        OptionError: an argument for repositories was passed with a folder or a checkpoint.
+        WeightsError: the model does not exist, is damaged, may contain code, was changed after saving, or does not fit.
+        ConfigError: the facts in `config.yaml` or in the checkpoint are incomplete or wrong.
+        NegotiationError: the installed versions make a different plan for the pairing.
+        ZooError: the pairing cannot be built, for example because a plugin is missing.
     """
     name = fspath(path)
     options = {
@@ -81,8 +81,8 @@ def load(
         return _load_folder(hub_folder(name, **options))
     if given := [option for option, value in options.items() if value not in (None, False)]:
         raise OptionError(
-            f"{', '.join(given)}: for a repository of the Hugging Face hub alone, and {name!r} is a path here. "
-            f"Give 'hf-hub:OWNER/NAME', or leave {given[0]} out."
+            f"{', '.join(given)}: only for a repository of the Hugging Face hub, but {name!r} is a local path. "
+            f"Pass 'hf-hub:OWNER/NAME', or leave {given[0]} out."
         )
     local = expand_user(name)
     return _load_folder(local) if is_folder(local) else _load_checkpoint(local)
@@ -91,7 +91,7 @@ def load(
 def _load_folder(folder: Path) -> SegmentationModel:
     path = folder / CONFIG
     if not os.path.lexists(path):
-        raise WeightsError(f"{folder} holds no saved model: it has no {CONFIG}. `zoo.save(model, folder)` writes one.")
+        raise WeightsError(f"{folder} contains no saved model: it has no {CONFIG}. Pass a folder that `zoo.save` wrote.")
     facts = read_facts(SavedModel, read_mapping(path, "format: 1"), f"{path} does not describe a saved model")
     sides = _check_sides(facts, folder)
     weights = folder / facts.weights
@@ -102,7 +102,7 @@ def _load_folder(folder: Path) -> SegmentationModel:
 
 
 def _check_sides(facts: ModelFacts, path: Path) -> Sides:
-    """Return encoder and decoder of the plugins they were saved with; raise unless their plan is the one that was saved."""
+    """Return the encoder and the decoder of the saved model; raise a NegotiationError if their plan is not the saved one."""
     pairing, plan = facts.make_pairing(), facts.plan
     sides = _find_sides(facts, path)
     _warn_of_other_versions(facts, sides, path)
@@ -113,21 +113,21 @@ def _check_sides(facts: ModelFacts, path: Path) -> Sides:
             f"\n  {key}: saved {plan.get(key)!r}\n  {' ' * len(key)}  here  {plan_here.get(key)!r}" for key in sorted(differing)
         )
         raise NegotiationError(
-            f"The plan of {pairing}, saved in {path}, is different here, so that its weights do not belong to it:"
+            f"The plan of {pairing} in {path} differs from that of the installed versions, so its weights do not fit:"
             f"{lines}\n{_describe_plugins(facts)}"
         )
     return sides
 
 
 def _find_sides(facts: ModelFacts, path: Path) -> Sides:
-    """Find both sides in the plugins they came from: here, a bare name may belong to another plugin, or to several."""
+    """Find the encoder and the decoder in the plugins with which the model was saved, also if other plugins have the names."""
 
     def full_ids(id: str) -> list[str]:
         return [full_id for full_id in facts.plugins if full_id.endswith(f":{id}")] or [id]
 
     registry, pairing = default_registry(), facts.make_pairing()
     try:
-        # a bare name of both sides is in two of the ids, the encoder's first
+        # if both sides have the same bare name, two ids match: first the encoder's, then the decoder's
         return registry.encoder(full_ids(pairing.encoder)[0]), registry.decoder(full_ids(pairing.decoder)[-1])
     except UnknownIdError as cause:
         raise UnknownIdError(
@@ -136,14 +136,14 @@ def _find_sides(facts: ModelFacts, path: Path) -> Sides:
 
 
 def _warn_of_other_versions(facts: ModelFacts, sides: Sides, path: Path) -> None:
-    """Warn of plugins whose version differs in its first two numbers: with the same plan, their output may differ."""
+    """Warn about plugins whose version differs in its first two numbers: even with the same plan, the output may differ."""
     messages: dict[str, str] = {}
     for entry in sides:
         saved = facts.plugins.get(entry.full_id)
         if saved and (saved.distribution, _series(saved.version)) != (entry.distribution, _series(entry.version)):
             text = (
-                f"{path} was saved with {saved.distribution} {saved.version}; here {entry.full_id} comes from "
-                f"{entry.distribution} {entry.version}, and the model's output may differ. To install that version: "
+                f"{path} was saved with {saved.distribution} {saved.version}. The installed {entry.full_id} comes from "
+                f"{entry.distribution} {entry.version}, so the model's output may differ. To install the saved version: "
                 f'pip install "{saved.distribution}=={saved.version}"'
             )
             messages.setdefault(saved.distribution, text)
@@ -156,7 +156,7 @@ def _series(version: str) -> list[str]:
 
 
 def _describe_plugins(facts: ModelFacts) -> str:
-    """Return the command that installs the plugins a model was saved with, and the sides that a script registered."""
+    """Return the command that installs a model's plugins, and a hint for an encoder or a decoder that a script registered."""
     pairing = facts.make_pairing()
     requirements = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in facts.plugins.values())
     registered = [
@@ -164,23 +164,25 @@ def _describe_plugins(facts: ModelFacts) -> str:
         for kind, id in (("encoder", pairing.encoder), ("decoder", pairing.decoder))
         if not any(full_id == id or full_id.endswith(f":{id}") for full_id in facts.plugins)
     ]
-    lines = [f"It was saved with: pip install {' '.join(requirements)}"] if requirements else []
+    lines = (
+        [f"To install the plugins with which the model was saved: pip install {' '.join(requirements)}"] if requirements else []
+    )
     if registered:
         lines.append(
-            f"A script's own: {' and '.join(registered)}. Run the file that registers it first; commands take --plugin FILE."
+            f"A script registered {' and '.join(registered)}. Run that script first, or pass --plugin FILE to a command."
         )
     return "\n".join(lines)
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Return a file's tensors mapped into memory: what is not used is not read."""
+    """Return a file's tensors, mapped into memory: tensors that are not used are not read."""
     try:
         check_regular(path)
         state: dict[str, Tensor] = load_file(path)
     except (SafetensorError, KeyError, RuntimeError) as cause:  # KeyError: a dtype that PyTorch does not have
         raise WeightsError(
-            f"{path} cannot be read as safetensors ({type(cause).__name__}: {cause}): it is cut short, or was altered, or is "
-            "too large. Copy the whole folder again."
+            f"{path} cannot be read as safetensors ({type(cause).__name__}: {cause}): the file is truncated, was changed "
+            "or is too large. Copy the whole folder again."
         ) from cause
     except OSError as cause:
         raise WeightsError(f"{path} could not be read: {cause.strerror}. The model is incomplete; save it again.") from cause
@@ -188,19 +190,19 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _check_unaltered(path: Path, state: dict[str, Tensor], sha256: str, empty: SegmentationModel | None) -> None:
-    """Raise unless a file is the one that was saved. One that is too large for the model is not read: hashing would be."""
+    """Raise a WeightsError if a file is too large for the model (which needs no reading) or its checksum is wrong."""
     held = sum(tensor.numel() for tensor in state.values())
     wanted = {} if empty is None else empty.state_dict()
     if wanted and held > (size := sum(tensor.numel() for tensor in wanted.values())):
         strange = sorted(state.keys() - wanted.keys())
-        extra = f", and {format_names(strange, 3)} is not in it" if strange else ""
+        extra = f" and does not have {format_names(strange, 3)}" if strange else ""
         raise WeightsError(
-            f"{path} is not the weights of the model in the {CONFIG} next to it: it holds {held:,} numbers, and the model has "
-            f"{size:,}{extra}. Copy the whole folder again, or save the model again."
+            f"{path} does not contain the weights of the model in the {CONFIG} next to it: it has {held:,} values, but the "
+            f"model has {size:,}{extra}. Copy the whole folder again, or save the model again."
         )
     if sha256_of(path) != sha256:
         raise WeightsError(
-            f"{path} is not the file that the {CONFIG} next to it names: it is cut short, or was altered "
+            f"{path} does not match the checksum in the {CONFIG} next to it: the file is truncated or was changed "
             f"({path.stat().st_size:,} bytes). Copy the whole folder again."
         )
 
@@ -210,19 +212,19 @@ def _load_checkpoint(path: Path) -> SegmentationModel:
     content = checkpoint.get("zoo")
     content = content.get("model") if isinstance(content, dict) else None
     if not isinstance(content, dict):
-        raise WeightsError(f"{path} is not a checkpoint of a pairing, {OTHERS}")
+        raise WeightsError(f"{path} is not a checkpoint {OTHERS}")
     if not is_bounded(content):
-        raise WeightsError(f"{path} is not a checkpoint of a pairing, {OTHERS} The facts of its model are nested without end.")
-    facts = read_facts(ModelFacts, content, f"{path} is not a checkpoint of a pairing, {OTHERS}\nThe facts of its model")
+        raise WeightsError(f"{path} is not a checkpoint {OTHERS} The facts of its model are nested too deeply or too large.")
+    facts = read_facts(ModelFacts, content, f"{path} is not a checkpoint {OTHERS}\nThe facts of its model")
     sides = _check_sides(facts, path)
     state = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
     if not all(isinstance(tensor, Tensor) and tensor.layout == torch.strided for tensor in state.values()):
-        raise WeightsError(f"{path} is not a checkpoint of a pairing, {OTHERS}")
+        raise WeightsError(f"{path} is not a checkpoint {OTHERS}")
     return _build_filled(facts, sides, state, path, _build_on_meta(facts, sides))
 
 
 def _build_on_meta(facts: ModelFacts, sides: Sides) -> SegmentationModel | None:
-    """Return the model without memory for its weights; None where a plugin needs real tensors."""
+    """Return the model on the meta device, which needs no memory for weights; None if a plugin needs real tensors."""
     with suppress(PluginError), torch.device("meta"):
         return build_pairing(replace(facts.make_pairing(), weights=None), *sides)
     return None
@@ -231,7 +233,7 @@ def _build_on_meta(facts: ModelFacts, sides: Sides) -> SegmentationModel | None:
 def _build_filled(
     facts: ModelFacts, sides: Sides, state: dict[str, Tensor], path: Path, empty: SegmentationModel | None
 ) -> SegmentationModel:
-    """Return the model with its weights; it takes memory only where they fit the one on the meta device."""
+    """Return the model with its weights. Memory is allocated only after the weights fit the model on the meta device."""
     if empty is not None:
         with torch.device("meta"):
             _fill(empty, {name: tensor.to("meta") for name, tensor in state.items()}, path, facts)
@@ -246,8 +248,8 @@ def _fill(model: SegmentationModel, state: dict[str, Tensor], path: Path, facts:
     for name, tensor in state.items():
         if name in wanted and not is_same_kind(tensor, wanted[name]):
             raise WeightsError(
-                f"{path}: {name} holds {tensor.dtype}, and the model needs {wanted[name].dtype}. Quantized weights are not "
-                "loaded; save the model that they were made from."
+                f"{path}: {name} has dtype {tensor.dtype}, but the model needs {wanted[name].dtype}. Quantized weights cannot "
+                "be loaded. Save the model before its quantization."
             )
     try:
         model.load_state_dict(state)
@@ -260,19 +262,21 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         check_regular(path)
     except FileNotFoundError:
-        hint = f" A repository is {HUB}{path.as_posix()}." if REPOSITORY.fullmatch(path.as_posix()) else ""
+        hint = f" For a repository of the hub, pass {HUB}{path.as_posix()}." if REPOSITORY.fullmatch(path.as_posix()) else ""
         raise WeightsError(f"There is no checkpoint and no folder {path}.{hint}") from None
     except OSError as cause:
         raise WeightsError(
-            f"{path} could not be read: {cause.strerror}. Give a checkpoint or a saved model's folder."
+            f"{path} could not be read: {cause.strerror}. Pass a checkpoint or the folder of a saved model."
         ) from cause
     try:
         found = unpickled(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:
-        what = "may hold code, and is not read" if isinstance(cause, pickle.UnpicklingError) else "is broken or no checkpoint"
+        what = (
+            "may contain code and is not read" if isinstance(cause, pickle.UnpicklingError) else "is damaged or no checkpoint"
+        )
         raise WeightsError(f"{path} {what} ({type(cause).__name__}).") from cause
     state = found.get("state_dict") if isinstance(found, dict) else None
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise WeightsError(f"{path} is not a checkpoint of a pairing, {OTHERS}")
+        raise WeightsError(f"{path} is not a checkpoint {OTHERS}")
     checkpoint: dict[str, Any] = found
     return checkpoint

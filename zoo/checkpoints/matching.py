@@ -17,23 +17,23 @@ __all__ = ["MatchedWeights", "WeightsReport", "check_finite", "is_same_kind", "l
 
 SHOWN = 3
 COUNTER = "num_batches_tracked"
-"""A norm's counter of batches, which no output depends on and old files do not have."""
+"""A norm's counter of batches. No output depends on it, and old files do not contain it."""
 VARIANCE = "running_var"
 NORMS_OWN = ("running_mean", VARIANCE, "weight", "bias")
-"""What a norm keeps in buffers (a frozen one all four), and where infinity is never meant."""
+"""The buffers that a norm may have (a frozen norm has all four). Infinity is never intended in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsReport:
-    """Which tensors of a file and a module were matched.
+    """The result of matching the tensors of a file to those of a module.
 
     Attributes:
         loaded: the module's tensors that come from the file.
         missing: the module's tensors that the file does not have.
-        reshaped: the module's tensors that have another shape in the file, with both shapes; they are not loaded.
+        reshaped: the module's tensors that have a different shape in the file, with both shapes. They are not loaded.
         unexpected: the file's tensors that the module does not have.
         left_out: the file's tensors that are known but not needed: a classifier, unused stages, other parts.
-        prefixes: by part, the prefix of its tensors' names in the file.
+        prefixes: for each part of the model, the prefix of its tensors' names in the file.
     """
 
     loaded: tuple[str, ...] = ()
@@ -50,12 +50,12 @@ class WeightsReport:
 
     @property
     def problems(self) -> str:
-        """The tensors that are missing, unexpected or of another shape, on one line."""
+        """The tensors that are missing, unexpected or of a different shape, as one line."""
         kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", self.reshaped))
         return "; ".join(f"{kind} {_shorten(names)}" for kind, names in kinds)
 
     def __str__(self) -> str:
-        """Return a line for each kind, with its number and its first names."""
+        """Return a line for each kind of tensor, with the number and the first names."""
         parts = ", ".join(f"{part} from {prefix!r}" if prefix else part for part, prefix in self.prefixes.items())
         lines = [
             f"loaded            {len(self.loaded)} tensors{f' ({parts})' if parts else ''}",
@@ -72,9 +72,9 @@ class MatchedWeights:
     """The tensors of a file under a module's names.
 
     Attributes:
-        tensors: of the module's shapes, for `module.load_state_dict(tensors, strict=False)`.
+        tensors: the tensors in the module's shapes, for `module.load_state_dict(tensors, strict=False)`.
         report: which tensors matched, and which did not.
-        prefix: of the module's names in the file; None if the module was not found.
+        prefix: the prefix of the module's names in the file; None if the module was not found.
     """
 
     tensors: Mapping[str, Tensor]
@@ -82,7 +82,7 @@ class MatchedWeights:
     prefix: str | None
 
     def within(self, path: str) -> MatchedWeights:
-        """Return the same for a module that holds this one at a path, such as "network."."""
+        """Return this match for a module that contains the matched one: every name gets the prefix `path` ("network.")."""
         report = replace(
             self.report,
             loaded=tuple(f"{path}{name}" for name in self.report.loaded),
@@ -102,27 +102,29 @@ def match_weights(
     other_names: Mapping[str, str] | None = None,
     named: str = "",
 ) -> MatchedWeights:
-    """Find a module's tensors in a file, under any prefix.
+    """Match a file's tensors to those of a module, under any prefix of their names.
 
-    The prefix is the one under which all of the module's tensors are found, by name and shape; or else the one that ends with
-    the module's own name, or under which most are found, if these are more than half. Tensors without the prefix belong to
-    another module and are left out; tensors with it are the module's, and unexpected if it does not have them.
+    The prefix is the one under which the file has all of the module's tensors, by name and shape. If there is none, the prefix
+    is the one that ends with the module's usual name, or under which the file has more than half of the tensors. Tensors
+    without the prefix belong to other modules and are left out. Tensors with the prefix are unexpected if the module does
+    not have them.
 
     Args:
         state: the file's tensors.
         wanted: the module's state dict.
-        architecture: the state dict of the whole architecture, on the meta device say, if the module is a part of it: the
-            file may hold the other tensors, in their shapes.
-        left_out: whether any other name, without the prefix, is known and not needed, such as a classifier's.
-        first_convs: tensors that may have three input channels in the file and another number here; one channel gets the sum
-            of their kernels, others get them in turn, scaled to keep the activations' size (as timm does).
-        other_names: from other names that a file may use to the module's own.
-        named: the module's usual name in models ("head"): a prefix that ends with it is preferred.
+        architecture: the state dict of the whole architecture (it may be on the meta device), if the module is a part of
+            one. The file may also contain the architecture's other tensors, in the same shapes.
+        left_out: a function that returns whether a name, without the prefix, is known but not needed, such as a classifier's.
+        first_convs: the names of weights that may have three input channels in the file and a different number in the module.
+            One channel gets the sum of the three kernels. More channels repeat the kernels, scaled to preserve the size of
+            the activations (as in timm).
+        other_names: other names that a file may use, mapped to the module's own names.
+        named: the module's usual name in models, such as "head". A prefix that ends with it is preferred.
 
     Raises:
-        WeightsError: the module is found under several prefixes, or a tensor holds another kind of number.
+        WeightsError: the module is found under several prefixes, or a tensor has a different kind of number.
     """
-    # The architecture's own names last: they win over an alias of the same spelling.
+    # The architecture's own names come last, so that they take precedence over equal names in `other_names`.
     own_names = {**(other_names or {}), **{name: name for name in (*(architecture or {}), *wanted)}}
 
     def fits(name: str, tensor: Tensor) -> bool:
@@ -145,11 +147,11 @@ def match_weights(
         if name in wanted and name not in tensors:
             if fits(name, tensor):
                 tensors[name] = _adapt_channels(tensor, wanted[name])
-            # A tensor of the right shape and another kind of number is not a mismatch to report: no part of the file is usable.
+            # A tensor of the right shape with a different kind of number is an error: no part of such a file can be used.
             elif tensor.shape == wanted[name].shape and not name.endswith(COUNTER):
                 raise WeightsError(
-                    f"{_describe_shapes(name, tensor, wanted[name])}. These are quantized weights, or others of another kind; "
-                    "convert them to float32 by what made them."
+                    f"{_describe_shapes(name, tensor, wanted[name])}. The file may contain quantized weights. Convert them "
+                    "to float32 with the library that made them."
                 )
             else:
                 reshaped[name] = _describe_shapes(name, tensor, wanted[name])
@@ -175,16 +177,16 @@ def match_weights(
 
 
 def load_encoder_weights(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str, of: str) -> None:
-    """Load a file's tensors into an encoder that has `match_weights(state)`: all of them, or none.
+    """Load a file's tensors into an encoder that has a method `match_weights(state)`: all of them, or none.
 
     Args:
-        encoder: on the meta device it is compared and not filled.
+        encoder: the encoder. On the meta device, its tensors are compared with the file's but not filled.
         state: the file's tensors.
-        source: the file, as the caller named it.
-        of: the encoder's name in errors.
+        source: the caller's name of the file, for error messages.
+        of: the encoder's name, for error messages.
 
     Raises:
-        WeightsError: a tensor is missing, unexpected or of another shape; it is named.
+        WeightsError: a tensor is missing, unexpected or of a different shape; the message names it.
     """
     try:
         matched: MatchedWeights = encoder.match_weights(state)  # type: ignore[operator]
@@ -192,8 +194,8 @@ def load_encoder_weights(encoder: nn.Module, state: Mapping[str, Tensor], *, sou
         raise WeightsError(f"weights={source!r} for {of}: {cause}") from cause
     if not matched.report.is_complete:
         raise WeightsError(
-            f"weights={source!r} do not fit {of}: {matched.report.problems}. If that is intended, build without them, and "
-            "zoo.load_weights(model, weights, part='encoder', strict=False) loads what fits."
+            f"weights={source!r} do not fit {of}: {matched.report.problems}. To load only the tensors that fit, build without "
+            "weights and call zoo.load_weights(model, weights, part='encoder', strict=False)."
         )
     if not any(parameter.is_meta for parameter in encoder.parameters()):
         check_finite(matched.tensors, encoder, f"weights={source!r} for {of}")
@@ -207,9 +209,9 @@ def _find_prefix(
     fits: Callable[[str, Tensor], bool],
     named: str,
 ) -> str | None:
-    """Return the prefix of the module's names in a file; None if the module is not there."""
-    # Count under each prefix how many of the module's tensors are there by name, and how many fit by shape as well: every
-    # part of a key that ends with one of the module's names may be the prefix.
+    """Return the prefix of the module's names in a file; None if the file does not contain the module."""
+    # For each prefix, count the module's tensors that the file has by name, and those that also fit by shape. If a key ends
+    # with one of the module's names, its beginning may be the prefix.
     fitting: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     for key, tensor in state.items():
@@ -227,30 +229,30 @@ def _find_prefix(
     candidates = [prefix for prefix, number in fitting.items() if number == num_wanted]
     if len(candidates) > 1 and len(preferred := [prefix for prefix in candidates if prefix in likely]) == 1:
         candidates = preferred
-    if not candidates:  # by its name, or else by more than chance: small modules are found anywhere
+    if not candidates:  # the usual name decides, else a majority: a few tensors may fit by chance
         tried = likely or [prefix for prefix, number in fitting.items() if 2 * number > num_wanted]
         most = max((fitting[prefix] for prefix in tried), default=0)
         candidates = [prefix for prefix in tried if fitting[prefix] == most]
     if len(candidates) > 1:
         prefixes = " and ".join(repr(prefix) if prefix else "none" for prefix in sorted(candidates)[:4])
         raise WeightsError(
-            f"The weights fit under several prefixes alike: {prefixes}. Choose one: zoo.read_state_dict(path, "
-            f"prefix={sorted(candidates)[-1]!r}) returns its tensors, for zoo.load_weights, or for torch.save."
+            f"The weights fit equally well under several prefixes: {prefixes}. Choose one: zoo.read_state_dict(path, "
+            f"prefix={sorted(candidates)[-1]!r}) returns its tensors. Pass them to zoo.load_weights or torch.save."
         )
     return candidates[0] if candidates else None
 
 
 def _ends_with(prefix: str, named: str) -> bool:
-    """Say whether a prefix is that of a part of this name: `head.`, `model.segmentation_head.`."""
+    """Return whether the last step of a prefix ends with a name: `head.` and `model.segmentation_head.` do for "head"."""
     last = prefix.removesuffix(".").rpartition(".")[2]
     return last == named or last.endswith(f"_{named}")
 
 
 def is_same_kind(tensor: Tensor, wanted: Tensor) -> bool:
-    """Whether a tensor holds a kind of number that can become the wanted one without losing its meaning.
+    """Return whether a tensor's numbers can be converted to the wanted dtype without losing their meaning.
 
-    Floats of 16 to 64 bits can become one another. Integers, booleans and floats of 8 bits are quantized weights, which mean
-    nothing without their scale.
+    Floats of 16 to 64 bits can be converted to one another, and so can integers. In place of floats, integers, booleans and
+    8-bit floats are quantized weights, which have no meaning without their scale.
     """
     if tensor.layout != wanted.layout or (tensor.is_meta and not wanted.is_meta):
         return False
@@ -266,17 +268,17 @@ _KINDS = (
 
 
 def check_finite(tensors: Mapping[str, Tensor], module: nn.Module, source: str) -> None:
-    """Raise if a module could not work with tensors: NaN, infinity in a weight or a statistic, or a negative variance.
+    """Raise a WeightsError for tensors with NaN, infinity or a negative variance, with which a module cannot work.
 
-    Infinity in another buffer may be an attention mask's.
+    Infinity is allowed in buffers other than a norm's, since an attention mask may contain it.
 
     Args:
-        tensors: of the module's names and shapes.
-        module: the one that will hold them.
-        source: their origin, as an error names it.
+        tensors: tensors with the module's names and shapes.
+        module: the module into which the tensors are loaded.
+        source: the origin of the tensors, for the error message.
 
     Raises:
-        WeightsError: the first of them is named.
+        WeightsError: a tensor has such a value; the message names the first such tensor.
     """
     parameters = dict(module.named_parameters())
     dtypes = {name: tensor.dtype for name, tensor in (*module.named_buffers(), *parameters.items())}
@@ -284,15 +286,15 @@ def check_finite(tensors: Mapping[str, Tensor], module: nn.Module, source: str) 
         if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
             continue
         last = name.rpartition(".")[2]
-        held = tensor.to(dtypes.get(name, tensor.dtype))  # a float64 beyond float32 becomes infinity
+        held = tensor.to(dtypes.get(name, tensor.dtype))  # a float64 value outside float32's range becomes infinity
         is_bad = ~held.isfinite() if name in parameters or last in NORMS_OWN else held.isnan()
         what = "NaN or infinity"
         if last == VARIANCE and not is_bad.any():
             is_bad, what = held < 0, "a variance below 0"
         if count := int(is_bad.sum()):
             raise WeightsError(
-                f"{source}: {name} holds {what} in {count:,} of {tensor.numel():,} places, so that no prediction "
-                "would mean anything. The training diverged, or the file is damaged; take an earlier checkpoint."
+                f"{source}: {name} contains {what} in {count:,} of {tensor.numel():,} values, so all predictions would "
+                "be meaningless. The training diverged, or the file is damaged. Use an earlier checkpoint."
             )
 
 
@@ -301,7 +303,7 @@ def _fits(tensor: Tensor, wanted: Tensor) -> bool:
 
 
 def _is_adaptable(tensor: Tensor, wanted: Tensor) -> bool:
-    """Say whether a convolution's weight differs in its input channels alone, of which the file's has three."""
+    """Return whether a convolution's weight has three input channels in the file and otherwise the wanted shape."""
     return (
         tensor.ndim == wanted.ndim == 4
         and is_same_kind(tensor, wanted)
@@ -330,5 +332,5 @@ def _describe_shapes(name: str, found: Tensor, needed: Tensor) -> str:
 
 
 def _shorten(entries: Collection[str]) -> str:
-    """Return how many these are, and the first of them."""
+    """Return the number of entries and the first of them, as text."""
     return f"{len(entries)} ({format_names(entries, SHOWN)})" if entries else "none"

@@ -1,4 +1,4 @@
-"""The card of a saved model: what it is, how it is used, and what is known of it, as Markdown that the hub reads."""
+"""Write the model card of a saved model: its use, facts and metrics, as Markdown that the hub can parse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CARD = "README.md"
 
 
 def card_of(model: SegmentationModel, facts: SavedModel) -> str:
-    """Return the card's text."""
+    """Return the text of the model card."""
     pairing = model.pairing
     head = {
         "library_name": "segmentation-zoo",
@@ -41,7 +41,7 @@ def card_of(model: SegmentationModel, facts: SavedModel) -> str:
         "```python",
         "import zoo",
         "",
-        'model = zoo.load("PATH OF THIS FOLDER")   # or, of a repository, zoo.load("hf-hub:OWNER/NAME")',
+        'model = zoo.load("PATH OF THIS FOLDER")   # or zoo.load("hf-hub:OWNER/NAME") for a repository',
         f"# images (N, {pairing.in_channels}, H, W) of any H and W -> logits (N, {pairing.classes}, H, W)",
         "```",
         "",
@@ -62,7 +62,7 @@ def _facts(facts: SavedModel, size: int) -> Iterator[str]:
         ("built by", f"`{pairing.encoder}`, `{pairing.decoder}`"),
         ("parameters", f"{size:,}"),
         ("classes", ", ".join(map(escaped, facts.classes)) or str(pairing.classes)),
-        ("images", f"values in {low:g} to {high:g}, less the mean {preprocessing.mean}, divided by {preprocessing.std}"),
+        ("images", f"values from {low:g} to {high:g}, minus the mean {preprocessing.mean}, divided by {preprocessing.std}"),
         ("pretrained encoder", escaped(pairing.weights or "no")),
         (
             "licenses",

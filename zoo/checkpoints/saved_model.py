@@ -1,4 +1,4 @@
-"""The facts of a model apart from its weights, as `config.yaml` and a checkpoint keep them. Torch-free."""
+"""The facts of a model apart from its weights, as stored in `config.yaml` and in checkpoints. Torch-free."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIBRARIES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "seg
 
 
 class PluginVersion(Strict):
-    """The distribution that an encoder or a decoder came from."""
+    """The distribution from which an encoder or a decoder comes."""
 
     distribution: str
     version: str
@@ -42,7 +42,7 @@ class PreprocessingEntry(Strict):
     value_range: Annotated[list[float], Field(min_length=2, max_length=2)]
 
     def preprocessing(self) -> Preprocessing:
-        """Return the fact."""
+        """Return the `Preprocessing`."""
         low, high = self.value_range
         return Preprocessing(mean=tuple(self.mean), std=tuple(self.std), value_range=(low, high))
 
@@ -53,17 +53,17 @@ class PreprocessingEntry(Strict):
 
 
 class ModelFacts(Strict):
-    """What a model is, apart from its weights.
+    """The facts of a model, apart from its weights.
 
     Attributes:
-        pairing: ids and options, as `zoo.Pairing` takes them.
-        plan: the result of the negotiation; a later version must reach the same.
-        plugins: by id, the distributions of encoder and decoder.
-        classes: their names, if they have some.
-        colors: one a class, to draw masks with.
-        one_class_per_pixel: whether the classes exclude each other.
-        preprocessing: of images.
-        licenses: of code and weights.
+        pairing: the ids and options of the model, as for `zoo.Pairing`.
+        plan: the result of the negotiation. The model can be loaded only if a later negotiation has the same result.
+        plugins: the distributions of the encoder and the decoder, by id.
+        classes: the names of the classes; empty if they have none.
+        colors: the color of each class in masks; empty if the classes have none.
+        one_class_per_pixel: whether each pixel has exactly one class.
+        preprocessing: the normalization of images.
+        licenses: the licenses of the code and the weights.
     """
 
     pairing: PairingFile
@@ -98,14 +98,14 @@ class ModelFacts(Strict):
     def _is_consistent(self) -> Self:
         pairing = self.make_pairing()
         if (count := len(self.preprocessing.mean)) != pairing.in_channels:
-            raise ValueError(f"preprocessing of {count} channels for images of {pairing.in_channels}")
+            raise ValueError(f"preprocessing of {count} channels, but images of {pairing.in_channels}")
         for name, values in (("classes", self.classes), ("colors", self.colors)):
             if values and len(values) != pairing.classes:
                 raise ValueError(f"{len(values)} {name} for a model of {pairing.classes} classes")
         return self
 
     def apply_to(self, model: SegmentationModel) -> None:
-        """Set the model's attributes that are facts."""
+        """Set the attributes of a model to these facts."""
         model.pairing = self.make_pairing()
         model.preprocessing = self.preprocessing.preprocessing()
         model.licenses = Licenses(**self.licenses)
@@ -117,11 +117,11 @@ class SavedModel(ModelFacts):
     """The content of `config.yaml`.
 
     Attributes:
-        format: of this file.
-        weights: the name of the file of weights, in the same folder.
-        sha256: of that file.
-        versions: of the libraries that were installed.
-        metrics: how good the model is, as plain data.
+        format: the version of the file format.
+        weights: the name of the weights file, in the same folder.
+        sha256: the SHA-256 checksum of the weights file.
+        versions: the versions of the libraries with which the model was saved.
+        metrics: measured results of the model, as plain data.
     """
 
     format: Literal[1]
@@ -139,20 +139,20 @@ _Facts = TypeVar("_Facts", bound=ModelFacts)
 
 
 def read_facts(model: type[_Facts], content: Mapping[Any, Any], problem: str) -> _Facts:
-    """Return the facts in a file's content; the message of a ConfigError begins with `problem`."""
+    """Return the facts in a file's content, or raise a ConfigError whose message begins with `problem`."""
     parts: dict[str | int, type[Strict]] = {"pairing": PairingFile, "preprocessing": PreprocessingEntry}
     return checked(model, dict(content), problem, lambda location: parts.get(location[0], model) if location else model)
 
 
 def structure_of(plan: Plan) -> dict[str, Any]:
-    """Return the part of a plan that determines the model's layers, without its reasons, as plain data."""
+    """Return the part of a plan that determines the model's layers (not the reasons) as plain data."""
     facts = plain(plan.as_dict())
     routes = [{key: route[key] for key in ("source", "output", "adapters")} for route in facts["routes"]]
     return {"maps": facts["maps"], "routes": routes, "sizes": facts["sizes"], "encoder_options": facts["encoder_options"]}
 
 
 def _find_plugins(pairing: Pairing) -> dict[str, PluginVersion]:
-    """Return the distribution of each side of a pairing by its id, except for sides that a script registered."""
+    """Return the distributions of a pairing's encoder and decoder by id. A script's own encoder or decoder has none."""
     registry = default_registry()
     entries = (registry.encoder(pairing.encoder), registry.decoder(pairing.decoder))
     return {

@@ -1,4 +1,4 @@
-"""A model as a folder: weights, what they are weights of, and a card that says so; written whole or not at all."""
+"""Save a model as a folder with its weights, its facts and a model card: completely or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["save"]
 
 WEIGHTS = "model.safetensors"
 DRAFT = ".draft."
-"""What the folder in an empty folder begins with that a model is written to first; a kill may leave it."""
+"""The prefix of the temporary folder in an existing empty folder. A killed process may leave it behind."""
 
 
 def save(
@@ -42,25 +42,25 @@ def save(
 ) -> Path:
     """Save a model as a folder that `zoo.load` reads: `model.safetensors`, `config.yaml` and a model card, `README.md`.
 
-    A saved model that is there already is replaced. Whenever this is interrupted, the folder holds the model before or the
-    new one, whole.
+    A saved model in the folder is replaced. After an interruption, the folder contains either the previous model or the new
+    one, always complete.
 
     Args:
-        model: any that `zoo.build` or `zoo.load` gave.
-        folder: where; a new one, an empty one, or a saved model's.
-        classes: their names, for the card and for who draws masks; by default those that the model has.
-        metrics: plain data about how good it is, for the card.
+        model: a model from `zoo.build` or `zoo.load`.
+        folder: a new folder, an empty one, or the folder of a saved model.
+        classes: the names of the classes, for the card and for tools that draw masks; by default the model's own.
+        metrics: measured results of the model as plain data, for the card.
 
     Raises:
-        OptionError: the encoder is a module of yours, which no id names, there are other than `classes` names or colors,
-            metrics are not plain data, or the folder cannot be written.
-        ConfigError: the folder holds other files.
-        WeightsError: the model's weights hold NaN or infinity.
+        OptionError: the encoder is a module of yours without an id, the number of names or colors is not the number of
+            classes, the metrics are not plain data, or the folder cannot be written.
+        ConfigError: the folder contains other files.
+        WeightsError: the model's weights contain NaN or infinity.
     """
     try:
-        place = resolve_links(folder)  # a link stays one
+        place = resolve_links(folder)  # a symbolic link is kept
     except OSError as cause:
-        raise OptionError(f"{folder} cannot be written: {cause.strerror}. Give another folder.") from cause
+        raise OptionError(f"{folder} cannot be written: {cause.strerror}. Choose another folder.") from cause
     names = classes if isinstance(classes, str) else tuple(classes) or model.class_names
     _check(model, names, place)
     check_finite(model.state_dict(), model, "The model cannot be saved")
@@ -89,7 +89,7 @@ def save(
 
 
 def _choose_name(before: SavedModel | None, sha256: str) -> str:
-    """Return a name for the file of weights other than that of the weights before, which stay until the new ones are whole."""
+    """Return the name of the weights file. It differs from the old file's, which stays until the new one is complete."""
     if before is None:
         return WEIGHTS
     if before.sha256 == sha256:
@@ -98,7 +98,7 @@ def _choose_name(before: SavedModel | None, sha256: str) -> str:
 
 
 def _write_new(place: Path, facts: SavedModel, content: bytes, model: SegmentationModel) -> None:
-    """Write all of it elsewhere, and put it there at once: as a folder, or into an empty one that somebody made."""
+    """Write all files to a temporary folder, then rename it to `place` or move the files into the empty folder `place`."""
     is_there = place.is_dir()
     draft = place / f"{DRAFT}{os.getpid()}" if is_there else place.with_name(f".{place.name}.{os.getpid()}")
     for left in (draft, *place.glob(f"{DRAFT}*")):
@@ -107,7 +107,7 @@ def _write_new(place: Path, facts: SavedModel, content: bytes, model: Segmentati
     try:
         _write_all(draft, facts, content, model)
         if is_there:
-            for name in (facts.weights, CARD, CONFIG):  # the last makes it a saved model
+            for name in (facts.weights, CARD, CONFIG):  # the configuration comes last: it makes this a saved model
                 (draft / name).replace(place / name)
         else:
             draft.rename(place)
@@ -119,43 +119,45 @@ def _check(model: SegmentationModel, names: Sequence[str], place: Path) -> None:
     pairing = model.pairing
     if pairing.encoder.startswith(f"{MODULE}:"):
         raise OptionError(
-            f"The encoder {pairing.encoder} is a module of yours, which no id names, so that the model could not be built "
-            "again. Register it (zoo.register_encoder), or save model.state_dict()."
+            f"The encoder {pairing.encoder} is a module of yours without an id, so zoo.load could not build it again. "
+            "Register it with zoo.register_encoder, or save model.state_dict()."
         )
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise OptionError(f"classes: a sequence of names, one a class, such as ['ground', 'road']; found {names!r}.")
+        raise OptionError(
+            f"classes must be a sequence of names, one for each class, such as ['ground', 'road']; found {names!r}."
+        )
     for what, given in (("classes: {} names", names), ("{} colors", model.colors)):
         if given and len(given) != pairing.classes:
-            raise OptionError(f"{what.format(len(given))} were given, and the model has {pairing.classes} classes.")
+            raise OptionError(f"{what.format(len(given))} were given, but the model has {pairing.classes} classes.")
     is_other = is_folder(place) and any(not entry.name.startswith(DRAFT) for entry in place.iterdir())
     if is_regular(place) or (is_other and not (place / CONFIG).is_file()):
-        raise ConfigError(f"{place} holds other files than a saved model's; nothing is written there. Give a new folder.")
+        raise ConfigError(f"{place} contains files but no saved model, so nothing was written there. Choose a new folder.")
 
 
 def _current(place: Path) -> SavedModel | None:
-    """Return what the folder holds; None for nothing."""
+    """Return the facts of the saved model in a folder; None if there is none."""
     path = place / CONFIG
     if not os.path.lexists(path):
         return None
     return read_facts(
-        SavedModel, read_mapping(path, "format: 1"), f"{path} does not describe a saved model, and is not replaced"
+        SavedModel, read_mapping(path, "format: 1"), f"{path} does not describe a saved model, so it is not replaced"
     )
 
 
 def _write_all(place: Path, facts: SavedModel, content: bytes, model: SegmentationModel) -> None:
-    """Write the weights, then what names them: until that is there, whatever named others still does."""
+    """Write the weights before the configuration that names them, so that a configuration always names a complete file."""
     replace_file(place / facts.weights, content)
     replace_file(place / CONFIG, facts.to_yaml().encode())
     replace_file(place / CARD, card_of(model, facts).encode())
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:
-    """Return a tensor as safetensors takes it: on the CPU, contiguous, with a memory of its own."""
+    """Return a tensor in the form that safetensors requires: on the CPU, contiguous, and with memory of its own."""
     return tensor.detach().to("cpu", copy=True).contiguous() if tensor.layout == torch.strided else tensor.detach().to_dense()
 
 
 def _plain(value: Any, name: str) -> Any:
-    """Return metrics as YAML holds them: NumPy's numbers are numbers, too."""
+    """Return metrics as data that YAML can store. NumPy's numbers are converted to Python's."""
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _plain(entry, f"{name}[{key!r}]") for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -166,5 +168,5 @@ def _plain(value: Any, name: str) -> Any:
         return int(value) if isinstance(value, Integral) else float(value)
     raise OptionError(
         f"{name} must be plain data (numbers, text, lists, mappings whose keys are text); found a {type(value).__name__}. "
-        "A tensor's or an array's `.tolist()` is."
+        "Convert a tensor or an array with `.tolist()`."
     )

@@ -19,10 +19,10 @@ __all__ = ["push_to_hub"]
 
 
 class _Upload(ModelHubMixin):
-    """A model as huggingface_hub handles one: it asks for a folder, and uploads it in one commit."""
+    """Adapts a model to huggingface_hub's mixin, which saves the model to a folder and uploads that folder in one commit."""
 
     def __init__(self, save: Callable[[Path], Path]) -> None:
-        self._save = save  # what could be JSON would go into a `config.json` of the mixin's own
+        self._save = save  # a function: the mixin writes arguments that are valid JSON to a `config.json`
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self._save(save_directory)
@@ -42,25 +42,25 @@ def push_to_hub(
 ) -> str:
     """Save a model as `zoo.save` does, and upload it to the Hugging Face hub in one commit.
 
-    `zoo.load("hf-hub:OWNER/NAME")` reads it.
+    `zoo.load("hf-hub:OWNER/NAME")` loads the uploaded model.
 
     Args:
-        model: any that `zoo.save` takes.
-        repository: OWNER/NAME; made if it does not exist.
+        model: a model that `zoo.save` accepts.
+        repository: OWNER/NAME. It is created if it does not exist.
         classes: as for `zoo.save`.
         metrics: as for `zoo.save`.
-        private: whether a repository that is made is private; None for the owner's default.
-        token: one that may write there; by default that of `hf auth login` or the variable HF_TOKEN.
-        branch: the one to commit to, by default main.
+        private: whether a newly created repository is private; None for the owner's default.
+        token: a token with write access; by default that of `hf auth login` or of the variable HF_TOKEN.
+        branch: the branch to commit to; by default main.
         create_pr: whether to open a pull request instead.
-        commit_message: the commit's.
+        commit_message: the message of the commit.
 
     Returns:
         The commit's URL.
 
     Raises:
-        WeightsError: the hub cannot be reached, or refuses.
-        OptionError: as `zoo.save`.
+        WeightsError: the hub cannot be reached, or refuses the upload.
+        OptionError: as for `zoo.save`.
     """
     upload = _Upload(partial(save, model, classes=classes, metrics=metrics))
     try:
@@ -75,7 +75,7 @@ def push_to_hub(
     except (HfHubHTTPError, HFValidationError, OSError) as cause:
         reason = str(cause).strip().partition("\n")[0]
         raise WeightsError(
-            f"{model.pairing} could not be pushed to {repository}: {type(cause).__name__}: {reason} Give OWNER/NAME, and a "
-            "token that may write there (token=..., `hf auth login`, or the variable HF_TOKEN)."
+            f"{model.pairing} could not be pushed to {repository}: {type(cause).__name__}: {reason} Pass OWNER/NAME, and a "
+            "token with write access (token=..., `hf auth login`, or the variable HF_TOKEN)."
         ) from cause
     return url

@@ -1,4 +1,4 @@
-"""Read the tensors of a file that was made elsewhere: safetensors, or a pickle of tensors alone; never code."""
+"""Read the tensors of a weights file: safetensors, or a pickle of tensors alone. Code in a file is never run."""
 
 from __future__ import annotations
 
@@ -24,29 +24,32 @@ from zoo.errors import ConfigError, WeightsError
 __all__ = ["is_bounded", "read_state_dict", "unpickled", "unwrap_state_dict"]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
-"""What checkpoints call weights averaged over the training; they are the ones to use, as timm does."""
+"""Usual names of the weights averaged over the training. They are preferred to other weights, as in timm."""
 LEVELS = 2
-"""How many entries deep a state dict may lie within a checkpoint's own entry."""
+"""The number of levels at which a state dict may be nested in an entry of a checkpoint."""
 DEEPEST, MOST_VALUES = 32, 100_000
-"""How deep, and how many, the values may be that a checkpoint says of its model."""
+"""The largest depth and number of the values that describe the model in a checkpoint."""
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
 def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, prefix: str = "") -> dict[str, Tensor]:
-    """Return a file's tensors by name, on the CPU, without anything else that a checkpoint holds.
+    """Return a file's tensors by name, on the CPU, without the other content of a checkpoint.
 
-    A checkpoint's own entry is looked for: `state_dict_ema`, `model_ema` or `ema_state_dict` (weights averaged over the
-    training), else `state_dict`, `model_state_dict`, `model`, `net` or `network`, else the only one that holds tensors.
+    In a checkpoint, the weights are the entry `state_dict_ema`, `model_ema` or `ema_state_dict` (averaged over the training).
+    If there is none, they are `state_dict`, `model_state_dict`, `model`, `net` or `network`, or else the only entry with
+    tensors.
 
     Args:
-        weights: the path of a `.safetensors` file, or of any other as `torch.save` writes it; of a folder that
-            `zoo.save` wrote, or that holds `model.safetensors`, `pytorch_model.bin` or one `.safetensors` file; or
+        weights: the path of a `.safetensors` file or of a file that `torch.save` wrote; the path of a folder that `zoo.save`
+            wrote, or that contains `model.safetensors`, `pytorch_model.bin` or a single `.safetensors` file; or
             "hf-hub:OWNER/NAME".
-        entry: which entry of a checkpoint, such as "teacher".
-        prefix: return the tensors whose names begin with it, without it, such as "module.encoder_q.".
+        entry: the name of the entry of a checkpoint, such as "teacher"; by default the one described above.
+        prefix: a prefix such as "module.encoder_q.". Only tensors whose names begin with the prefix are returned, under
+            names without the prefix.
 
     Raises:
-        WeightsError: the file is missing, is cut short, may hold code, or holds no tensors by name; or several entries do.
+        WeightsError: the file is missing or truncated, may contain code, or has no tensors by name, or has several entries
+            with tensors.
 
     Example:
         >>> torch.save(zoo.read_state_dict("dino.pth", entry="teacher", prefix="backbone."), "backbone.pth")
@@ -59,15 +62,15 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
     found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
     if not found:
         begin = ", ".join(sorted({key.partition(".")[0] for key in state})[:8])
-        raise WeightsError(f"No tensor of {name} has a name that begins with {prefix!r}; they begin with {begin}.")
+        raise WeightsError(f"No tensor in {name} has a name that begins with {prefix!r}. The names begin with {begin}.")
     return found
 
 
 def unwrap_state_dict(found: Any, source: str, entry: str | None = None, *, levels: int = LEVELS) -> dict[str, Tensor]:
-    """Return the state dict in a file's content, under any usual name of an entry, at most so many levels down.
+    """Return the state dict in a file's content, or in its entries with usual names, nested at most `levels` deep.
 
     Raises:
-        WeightsError: there is none, or there are several that could be meant.
+        WeightsError: there is no state dict, or there are several entries with tensors.
     """
     if entry is None:
         if _is_state_dict(found):
@@ -75,7 +78,7 @@ def unwrap_state_dict(found: Any, source: str, entry: str | None = None, *, leve
         entry = _find_entry(found, source)
     elif not isinstance(found, Mapping) or entry not in found:
         has = _list_entries(found) if isinstance(found, Mapping) else f"a {type(found).__name__}"
-        raise WeightsError(f"{source} has no entry {entry!r}; it holds {has}.")
+        raise WeightsError(f"{source} has no entry {entry!r}; it contains {has}.")
     inner = found[entry]
     if tensors := _tensors(inner):
         return tensors
@@ -85,7 +88,7 @@ def unwrap_state_dict(found: Any, source: str, entry: str | None = None, *, leve
 
 
 def _find_entry(found: Any, source: str) -> str:
-    """Return the name of the entry of a checkpoint that holds its weights."""
+    """Return the name of the checkpoint's entry that contains the weights."""
     if not isinstance(found, Mapping):
         raise _make_error(source, found)
     candidates = {name: value for name, value in found.items() if isinstance(name, str) and _wraps_tensors(value)}
@@ -99,7 +102,7 @@ def _find_entry(found: Any, source: str) -> str:
         entries = ", ".join(f"{name!r} ({len(_tensors(value)) or 'several'} tensors)" for name, value in candidates.items())
         first = next(iter(candidates))
         raise WeightsError(
-            f"{source} has several entries that could be meant: {entries}. Save the one that you mean as a file of its own: "
+            f"{source} has several entries with tensors: {entries}. Save the entry that you want to a separate file: "
             f"torch.save(zoo.read_state_dict({source!r}, entry={first!r}), 'weights.pth')."
         )
     return next(iter(candidates))
@@ -120,7 +123,7 @@ def _tensors(found: Any) -> dict[str, Tensor]:
 
 
 def _wraps_tensors(found: Any, levels: int = LEVELS) -> bool:
-    """Return whether this holds tensors by name, or an entry of a usual name does, at most so many levels down."""
+    """Return whether this contains tensors by name, directly or in entries with usual names, at most `levels` deep."""
     if not isinstance(found, Mapping):
         return False
     if _tensors(found):
@@ -129,7 +132,7 @@ def _wraps_tensors(found: Any, levels: int = LEVELS) -> bool:
 
 
 def is_bounded(found: Any) -> bool:
-    """Return whether plain data are small enough to handle: a kilobyte of a pickle can expand to gigabytes, or without end."""
+    """Return whether plain data are small enough to process: a kilobyte of pickle can expand to gigabytes or endlessly."""
     left = MOST_VALUES
     waiting = [(found, 0)]
     while waiting:
@@ -150,8 +153,14 @@ def _list_entries(found: Mapping[Any, Any]) -> str:
 
 
 def _make_error(source: str, found: Any) -> WeightsError:
-    holds = f"a mapping of {_list_entries(found) or 'nothing'}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
-    return WeightsError(f"{source} holds no state dict (names to tensors), but {holds}; save model.state_dict().")
+    holds = (
+        f"a mapping with the keys {_list_entries(found) or 'none'}"
+        if isinstance(found, Mapping)
+        else f"a {type(found).__name__}"
+    )
+    return WeightsError(
+        f"{source} contains no state dict (a mapping of names to tensors), but {holds}. Save model.state_dict()."
+    )
 
 
 def _find_file(place: Path) -> Path:
@@ -161,7 +170,7 @@ def _find_file(place: Path) -> Path:
         except FileNotFoundError:
             raise WeightsError(f"There is no file of weights {place}.") from None
         except OSError as cause:
-            raise WeightsError(f"The weights {place} cannot be read: {cause.strerror}. Give a file.") from cause
+            raise WeightsError(f"The weights {place} cannot be read: {cause.strerror}. Pass the path of a file.") from cause
         return place
     if (saved := _find_saved_weights(place)) is not None:
         return saved
@@ -170,16 +179,16 @@ def _find_file(place: Path) -> Path:
     if len(found) != 1:
         raise WeightsError(
             f"The folder {place} has {len(found) or 'no'} .safetensors files and neither {' nor '.join(FILES)}; "
-            "give a file's path."
+            "pass the path of a file."
         )
     return found[0]
 
 
 def _find_saved_weights(folder: Path) -> Path | None:
-    """Return the weights that `zoo.save` wrote there last; after a copy or a kill, others may lie beside them."""
+    """Return the weights file that `zoo.save` wrote last, if any. Older files may remain after a copy or a killed process."""
     try:
         name = read_mapping(folder / CONFIG).get("weights")
-    except ConfigError:  # none, or another program's
+    except ConfigError:  # there is no such file, or it is another program's
         return None
     if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
         return None
@@ -193,7 +202,7 @@ def _read_content(path: Path) -> Any:
             return load_file(path)
         return unpickled(path)
     except Exception as cause:
-        kind = "safetensors" if is_safetensors else "a state dict of tensors alone (a pickle that may hold code is not read)"
+        kind = "safetensors" if is_safetensors else "a state dict of tensors alone (a pickle that may contain code is not read)"
         reason = _describe_imports(path) if isinstance(cause, pickle.UnpicklingError) else str(cause).partition("\n")[0]
         if "weights_only" in reason:  # torch explains how to run a file's code, which is bad advice
             reason = ""
@@ -204,21 +213,21 @@ def _read_content(path: Path) -> Any:
 
 
 def unpickled(path: Path) -> Any:
-    """Read a file of `torch.save`, on the CPU: tensors, plain data, and the parsed arguments that many training scripts save.
+    """Read a file that `torch.save` wrote, on the CPU: tensors, plain data, and the `argparse.Namespace` of many scripts.
 
     Raises:
-        UnpicklingError: the file holds more, which may be code.
+        UnpicklingError: the file contains other objects, which may run code.
         Exception: any other error that torch raises for a broken file.
     """
     with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-        warnings.simplefilter("ignore")  # of pickles that torch did not write, which it then refuses
+        warnings.simplefilter("ignore")  # about pickles that torch did not write, which it refuses anyway
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _describe_imports(path: Path) -> str:
-    """Return the names that a refused pickle imports beside tensors and plain data."""
+    """Return, as text, the names that a refused pickle imports apart from those of tensors and plain data."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # noqa: BLE001 (it reads torch's zip files alone, and only names are asked for)
+    except Exception:  # noqa: BLE001 (it reads only torch's zip files, and these names only improve a message)
         return ""
-    return f"it asks for {', '.join(map(repr, sorted(names)[:4]))}" if names else ""
+    return f"it imports {', '.join(map(repr, sorted(names)[:4]))}" if names else ""

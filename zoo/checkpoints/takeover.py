@@ -1,4 +1,4 @@
-"""Take over a model of another library, by the plugin that knows the library."""
+"""Convert a model of another library to a model of zoo, with the plugin that supports the library."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __all__ = ["from_smp"]
 
 
 def from_smp(model: nn.Module | str | PathLike[str], *, preprocessing: Preprocessing | None = None) -> SegmentationModel:
-    """Take over a model of segmentation_models_pytorch: its pairing, and a copy of its weights.
+    """Convert a model of segmentation_models_pytorch to a model of zoo with a copy of its weights.
 
-    The result gives the same logits, which is tried on one image before it is returned, and takes images of any size.
-    smp's activation behind the logits and its auxiliary classifier are left out, with a warning. A `zoo.Predictor` refuses a
-    model of several classes with a sigmoid, since its pixels may have several classes each.
+    The new model returns the same logits, which is checked on one image, and accepts images of any size. smp's activation
+    after the logits and its auxiliary classifier are left out, with a warning. `zoo.Predictor` refuses a model with several
+    classes and a sigmoid, since each of its pixels may have several classes.
 
     Args:
-        model: one of smp's twelve, on any device, in any mode; or the folder that its `save_pretrained` wrote. Its encoder is
-            one of smp's own, or timm's (`tu-NAME`).
-        preprocessing: mean, std and value range that its weights were trained with. smp keeps these apart from the model;
-            None leaves pixels as they are.
+        model: a model of one of smp's twelve classes, on any device and in any mode, or a folder that its `save_pretrained`
+            wrote. The encoder must be smp's own or one of timm (`tu-NAME`).
+        preprocessing: the mean, std and value range with which the weights were trained. smp does not store them in the
+            model. None leaves the pixels unchanged.
 
     Returns:
-        A model on the same device, in the same mode and dtype; in eval mode where it comes from a folder.
+        A model on the same device and in the same mode and dtype. A model from a folder is in eval mode.
 
     Raises:
-        OptionError: it is none of smp's, or was made in a way that no pairing has.
+        OptionError: the model is not one of smp's, or was built with options that no pairing has.
         WeightsError: the folder cannot be read, its weights do not fit the pairing, or the outputs differ.
-        PluginError: the plugin for smp is switched off or broken.
+        PluginError: the plugin for smp is disabled or broken.
 
     Example:
         >>> model = zoo.from_smp(smp.Unet("resnet34", encoder_weights="imagenet"))
@@ -44,7 +44,7 @@ def from_smp(model: nn.Module | str | PathLike[str], *, preprocessing: Preproces
         ('smp:resnet34', 'smp:unet')
     """
     path = default_registry().takeover("segmentation_models_pytorch")
-    with plugin_code(f"Importing {path}, which takes over smp's models,", avoidance="Uninstall its plugin to do without it."):
+    with plugin_code(f"Importing {path}, which converts smp's models,", avoidance="Uninstall its plugin to avoid this."):
         take_over = import_factory(path)
     taken: SegmentationModel = take_over(model, preprocessing=preprocessing)
     return taken
