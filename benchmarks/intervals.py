@@ -1,8 +1,8 @@
 """Measure how often the table's intervals contain a known true median, on random samples: `python benchmarks/intervals.py`.
 
-The distributions have shapes that timings have: a floor with a long tail, two modes, a normal spread. The bootstrap
-(`zoo.common.statistics`) is compared with the interval between two order statistics, whose level follows from the binomial
-distribution without any assumption (Conover 1999, Practical Nonparametric Statistics, 3.2). This script times nothing.
+The distributions have shapes that are typical of timings: a minimum with a long tail, two modes, a normal distribution. The
+bootstrap (`zoo.common.statistics`) is compared with the interval between two order statistics, whose level follows from the
+binomial distribution without any assumption (Conover 1999, Practical Nonparametric Statistics, 3.2). This script times nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DISTRIBUTIONS = {
 
 
 def order_statistics(samples: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Return the interval between the two order statistics that hold the median with this probability."""
+    """Return the interval between two order statistics that contains the true median with at least this probability."""
     ordered, count = np.sort(samples), len(samples)
     rank, tail = 0, 0.5**count
     while tail <= (1 - confidence) / 2 and rank < count // 2:
@@ -34,7 +34,7 @@ def order_statistics(samples: np.ndarray, confidence: float) -> tuple[float, flo
 
 
 def main() -> None:
-    """Print how often each interval holds, and how wide it is."""
+    """Print how often each interval contains the true median, and its mean width."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=1000)
     repeats = parser.parse_args().repeats

@@ -1,8 +1,8 @@
-"""Predict a 20,000 x 20,000 image in tiles; measure the memory, and look for seams. `python benchmarks/large_image.py`.
+"""Predict a 20,000 x 20,000 image in tiles; measure the memory, and look for seams: `python benchmarks/large_image.py`.
 
-First trains four pairings briefly on textures. Each predicts a 1,024 x 1,024 crop whole and in tiles. The script reports the
-share of pixels that get the same class, and the largest difference of a probability, both away from the border. Then the first
-pairing predicts the whole image in a process of its own, and the script reads the peak memory of that process.
+The script first trains four pairings briefly on textures. Each predicts a 1,024 x 1,024 crop as a whole and in tiles. The
+script reports the share of pixels with the same class, and the largest difference of a probability, both away from the border.
+Then the first pairing predicts the whole image in a process of its own, and the script reads the peak memory of that process.
 
 Requires `pip install ".[train,tasks,tiff]"` and 2 GB of disk; `--side 4000` is a quick try.
 """
@@ -34,17 +34,17 @@ PAIRINGS = (
 DECODER = "unet-basic"
 CROP = 1024
 BORDER = 64
-"""Pixels at the crop's edge that are not compared."""
+"""The width in pixels of the crop's border that is not compared."""
 TILE, OVERLAP = 512, 128
 SETTINGS = {"batch": 8, "size": 128, "learning_rate": 3e-3, "validations": 1, "seed": 0}
 
 
 def main() -> None:
-    """Print what was found, and write it."""
+    """Print the results, and write them to the output file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=20_000)
-    parser.add_argument("--steps", type=int, default=60, help="of training")
-    parser.add_argument("--device", default="cpu", help="that predicts the whole image")
+    parser.add_argument("--steps", type=int, default=60, help="training steps")
+    parser.add_argument("--device", default="cpu", help="the device that predicts the whole image")
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     data = zoo.open_data("texture-mosaic")
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def write_scene(path: Path, data: zoo.SegmentationData, side: int) -> None:
-    """Write a TIFF of test images side by side, in turns, without holding it."""
+    """Write a TIFF of test images side by side, strip by strip, so that it never has to fit into memory."""
     images = [(data.test[index][0] * 255).to(torch.uint8).permute(1, 2, 0).numpy() for index in range(len(data.test))]
     size = images[0].shape[0]
     scene = tifffile.memmap(path, shape=(side, side, images[0].shape[2]), dtype=np.uint8, photometric="rgb")
@@ -90,7 +90,7 @@ def write_scene(path: Path, data: zoo.SegmentationData, side: int) -> None:
 
 
 def compared(model: zoo.SegmentationModel, crop: np.ndarray) -> tuple[str, str]:
-    """Return how a crop's prediction in tiles agrees with that of the whole."""
+    """Compare a crop's prediction in tiles with its prediction as a whole; return the shared classes and the error."""
     whole, tiled = (
         zoo.Predictor(model, tile=tile, overlap=overlap)(crop, probabilities=True)
         for tile, overlap in ((None, None), (TILE, OVERLAP))
@@ -104,7 +104,7 @@ def compared(model: zoo.SegmentationModel, crop: np.ndarray) -> tuple[str, str]:
 
 
 def measured(folder: Path, scene: Path, model: zoo.SegmentationModel, asked: argparse.Namespace) -> str:
-    """Return what predicting the scene took."""
+    """Predict the scene in a new process, and return a sentence with the time and the memory."""
     arguments = (folder / "model", scene, folder / "masks", asked.device)
     process = multiprocessing.get_context("spawn").Process(target=predict, args=arguments)
     begun = time.perf_counter()
@@ -120,7 +120,7 @@ def measured(folder: Path, scene: Path, model: zoo.SegmentationModel, asked: arg
         time.sleep(0.2)
     process.join()
     if process.exitcode:
-        raise SystemExit(f"predicting ended with {process.exitcode}")
+        raise SystemExit(f"The process that predicts the scene ended with exit status {process.exitcode}.")
     seconds = time.perf_counter() - begun
     return (
         f"{asked.side:,} x {asked.side:,} pixels, {scene.stat().st_size / 2**30:.2f} GiB, by {model.pairing}: a mask of "

@@ -37,7 +37,7 @@ DECODERS = ("unet-basic", "unet-bilinear", "unet-attention", "smp:unet", "smp:un
 
 
 def ratio(encoder: str, decoder: str, mode: str, batch: int, size: int, rounds: int) -> str:
-    """Return how many times as fast a pairing is with channels-last images."""
+    """Return, as text, how many times as fast a pairing is with channels-last images."""
     torch.manual_seed(0)
     plain = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
     model = zoo.build(encoder, decoder, image_size=(size, size)).train(mode == "training")
@@ -60,16 +60,16 @@ def train(model: nn.Module, image: Tensor) -> None:
 
 
 def main() -> None:
-    """Print a table for each size, and write them all."""
+    """Print a table for each mode, batch and size, and write all tables to the output file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256])
     parser.add_argument("--batches", type=int, nargs="+", default=[1])
     parser.add_argument("--modes", nargs="+", choices=("inference", "training"), default=["inference"])
-    parser.add_argument("--pairings", type=int, help="only so many of the pairings")
+    parser.add_argument("--pairings", type=int, help="measure only this many of the pairings")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # the plugins' own
+    warnings.simplefilter("ignore")  # warnings of the plugins' libraries
     place = describe_environment(torch.device("cpu"))
     lines: list[str] = []
 

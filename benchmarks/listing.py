@@ -1,7 +1,8 @@
 """Measure the processor time of `zoo list decoders`, with and without many third-party plugins.
 
-Makes two environments in a temporary folder that see the packages of this one, installs small plugins into one of them, and
-runs the command in each in turn. The figure is user and system time of the child process, the best of all rounds.
+The script creates two environments in a temporary folder, both with access to the packages of the current environment. It
+installs small plugins into one of them, and runs the command in each in turn. A figure is the user and system time of the
+child process, the smallest of all rounds.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def zoo_decoders():
 
 
 def make_environment(folder: Path) -> Path:
-    """Make an environment that sees this one's packages, editable ones too; returns its interpreter."""
+    """Create an environment with access to the current one's packages, also editable ones; return its interpreter."""
     venv.create(folder, symlinks=os.name != "nt", with_pip=False)
     outer = sysconfig.get_path("purelib")
     (site_of(folder) / "outer.pth").write_text(f"import site; site.addsitedir({outer!r})\n", encoding="utf-8")
@@ -46,12 +47,12 @@ def make_environment(folder: Path) -> Path:
 
 
 def site_of(folder: Path) -> Path:
-    """Return an environment's folder of packages."""
+    """Return the site-packages folder of an environment."""
     return Path(sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)}))
 
 
 def write_plugins(site: Path, count: int) -> list[str]:
-    """Write installed distributions, one light plugin each, with compiled modules; returns their decoders' ids."""
+    """Write distributions as installed ones, each with a light, compiled plugin; return their decoders' ids."""
     for number in range(count):
         info = site / f"light_{number:02}-1.0.dist-info"
         info.mkdir()
@@ -65,7 +66,7 @@ def write_plugins(site: Path, count: int) -> list[str]:
 
 
 def seconds(python: Path) -> float:
-    """Return the processor time of one `zoo list decoders`."""
+    """Return the processor time of one `zoo list decoders` in seconds."""
     from resource import RUSAGE_CHILDREN, getrusage
 
     before = getrusage(RUSAGE_CHILDREN)
@@ -75,7 +76,7 @@ def seconds(python: Path) -> float:
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment without what changes what is found or how it starts."""
+    """Return the environment variables without those that affect how Python starts and which plugins zoo finds."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ZOO_", "PYTHON"))}
     return {**kept, "OMP_NUM_THREADS": "1"}
 
@@ -91,14 +92,14 @@ def main() -> None:
         pythons = {0: make_environment(bare), arguments.plugins: make_environment(full)}
         write_plugins(site_of(full), arguments.plugins)
         for python in pythons.values():
-            seconds(python)  # the first run compiles what is not compiled yet
+            seconds(python)  # the first run compiles modules
         taken: dict[int, list[float]] = {count: [] for count in pythons}
         for _ in range(arguments.rounds):
             for count, python in pythons.items():
                 taken[count].append(seconds(python))
     print(f"zoo list decoders, processor time, best of {arguments.rounds} (Python {sys.version.split()[0]})")
     for count, figures in taken.items():
-        print(f"{count:4} foreign plugins  {min(figures):.3f} s")
+        print(f"{count:4} third-party plugins  {min(figures):.3f} s")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Compare the low-resolution form of `zoo.plugin.UpsampledConv2d` with the plain one, by block: `python benchmarks/lowres.py`.
+"""Compare the low-resolution form of `zoo.plugin.UpsampledConv2d` with the plain form: `python benchmarks/lowres.py`.
 
 The blocks are those of smp.Unet("resnet18"). Both forms have the same weights, and their outputs are compared before they are
-timed. Each round runs both, in an order that changes, so disturbances of the machine affect both alike. A ratio is the plain
+timed. Each round runs both, in random order, so disturbances of the machine affect both equally. A ratio is the plain
 form's time divided by the low-resolution form's, with its 95 % interval. Above 1, the low-resolution form is faster.
 """
 
@@ -21,19 +21,19 @@ from zoo.common.statistics import estimate_ratio
 from zoo.model.layers.upsampled_conv import pays_at_low_resolution
 
 BLOCKS = ((512, 256, 256, 32), (256, 128, 128, 16), (128, 64, 64, 8), (64, 64, 32, 4), (32, 0, 16, 2))
-"""(upsampled channels, skip channels, output channels, how many times smaller the upsampled map is than the image)."""
+"""For each block: upsampled channels, skip channels, output channels, and the stride of the map before upsampling."""
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
 CALLS = 20
-"""How many calls in a row make a sample on an accelerator, and keep it busy."""
+"""The number of successive calls in a sample on an accelerator, which keep it busy."""
 
 
 def made_steps(
     block: tuple[int, int, int, int], size: int, batch: int, layout: str, mode: str, device: torch.device
 ) -> list[Callable[[], None]]:
-    """Return one call in the plain and one in the low-resolution form, checked to give the same."""
+    """Return a call of the plain form and one of the low-resolution form, after comparing their outputs."""
     up, skip, out, factor = block
     calls = calls_of(device)
     side, format = size // factor, LAYOUTS[layout]
@@ -70,12 +70,12 @@ def made_steps(
 
 
 def calls_of(device: torch.device) -> int:
-    """Return how many calls make a sample."""
+    """Return the number of calls in a sample."""
     return 1 if device.type == "cpu" else CALLS
 
 
 def main() -> None:
-    """Print a table."""
+    """Measure all blocks, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mode", choices=("inference", "training"), default="inference")
     parser.add_argument("--batch", type=int, default=1)

@@ -1,4 +1,4 @@
-"""Build a U-Net on the models of other libraries, used as plain modules: `python benchmarks/modules.py`.
+"""Build a U-Net on models of other libraries that are passed as plain modules: `python benchmarks/modules.py`.
 
 The modules are every classifier of torchvision, the smallest classifier of each of timm's families, every backbone type of
 transformers in its default configuration, and the smallest encoder of each of smp's families. All have random weights and are
@@ -6,12 +6,12 @@ built with `zoo.build(module, "unet-basic")`. A module works if
 
 - the model predicts finite logits for a real image: 225x301, or the size that the module requires;
 - its encoder has every parameter that the module's last feature map or its tokens depend on. The script finds that map without
-  zoo: the last output of a submodule with two spatial axes, or with more than one token;
-- its logits depend on every parameter of its encoder, so nothing behind the last map is left in it.
+  zoo: it is the last output of a submodule with two spatial axes, or with more than one token;
+- its logits depend on every parameter of its encoder, so the encoder has no layers after the last map.
 
 If zoo refuses a module, the row shows the error. A module that breaks any of these rules is a failure.
 
-    pip install transformers          # optional; without it the table leaves out its rows and says so
+    pip install transformers          # optional; without transformers, a message says that its rows are left out
     python benchmarks/modules.py      # continues if interrupted
     python benchmarks/modules.py --only torchvision 'timm:vit*'
 """
@@ -50,10 +50,17 @@ Maker = Callable[[], nn.Module]
 
 
 def main() -> None:
-    """Try what is not known yet, print the summary and write it with the rows."""
+    """Try the modules without a row yet, print the summary, and write it and the rows to files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=["*"], metavar="GLOB", help="such as torchvision or 'timm:vit*'")
-    parser.add_argument("--output", type=Path, default=ROOT / "results/modules.csv", help="rows are kept there as they come")
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="GLOB", help="modules to try, such as torchvision or 'timm:vit*' (all)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=ROOT / "results/modules.csv",
+        help="the CSV file to which each row is written when it is measured",
+    )
     asked = parser.parse_args()
     makers = {name: make for name, make in list_modules() if any(fnmatch(name, f"{glob}*") for glob in asked.only)}
     rows = try_all(makers, asked.output)
@@ -63,7 +70,7 @@ def main() -> None:
 
 
 def list_modules() -> Iterator[tuple[str, Maker]]:
-    """Yield each module's name and what makes it."""
+    """Yield the name of each module and a function that builds it."""
     yield from torchvision_classifiers()
     yield from timm_classifiers()
     yield from transformers_backbones()
@@ -75,12 +82,14 @@ def torchvision_classifiers() -> Iterator[tuple[str, Maker]]:
     from torchvision import models
 
     for name in models.list_models(module=models):
-        options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}  # scipy takes a minute for these
+        options = (
+            {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        )  # with scipy, their initialization takes a minute
         yield f"torchvision:{name}", partial(models.get_model, name, weights=None, **options)
 
 
 def timm_classifiers() -> Iterator[tuple[str, Maker]]:
-    """Yield the smallest classifier of each of timm's families, by the committed coverage table."""
+    """Yield the smallest classifier of each of timm's families, according to the committed coverage table."""
     import timm
 
     smallest: dict[str, tuple[int, str]] = {}
@@ -95,7 +104,10 @@ def timm_classifiers() -> Iterator[tuple[str, Maker]]:
 def transformers_backbones() -> Iterator[tuple[str, Maker]]:
     """Yield every backbone type of transformers in its default configuration."""
     if find_spec("transformers") is None:
-        print("transformers is not installed: its backbones are left out", file=sys.stderr)
+        print(
+            "transformers is not installed, so its backbones are left out. Install it with: pip install transformers",
+            file=sys.stderr,
+        )
         return
     from transformers import AutoBackbone
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -103,7 +115,9 @@ def transformers_backbones() -> Iterator[tuple[str, Maker]]:
 
     def make(name: str) -> nn.Module:
         made = CONFIG_MAPPING[name](**({"backbone": "resnet18"} if name == "timm_backbone" else {}))
-        read = type(made).from_dict(json.loads(made.to_json_string(use_diff=False)))  # lists, not tuples, as from a file
+        read = type(made).from_dict(
+            json.loads(made.to_json_string(use_diff=False))
+        )  # has lists instead of tuples, like a configuration from a file
         module: nn.Module = AutoBackbone.from_config(read)
         return module
 
@@ -121,7 +135,7 @@ def smp_encoders() -> Iterator[tuple[str, Maker]]:
 
 
 def try_all(makers: dict[str, Maker], place: Path) -> dict[str, Row]:
-    """Return each module's row; what a file of these versions holds is not tried again."""
+    """Return the row of each module, from the file if it has one with the installed versions, or else by trying it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Row] = {}
     if place.exists():
@@ -142,7 +156,7 @@ def try_all(makers: dict[str, Maker], place: Path) -> dict[str, Row]:
 
 
 def format_versions() -> str:
-    """Return what the rows depend on."""
+    """Return the versions on which the rows depend, as text."""
     names = ("torch", "torchvision", "timm", "transformers", "segmentation-models-pytorch", "segmentation-zoo")
     return ", ".join(f"{name} {version(name)}" for name in names if name != "transformers" or find_spec("transformers"))
 
@@ -174,24 +188,24 @@ def try_module(name: str, make: Maker) -> Row:
 
 
 def find_reference(module: nn.Module) -> tuple[tuple[int, int], dict[int, str]]:
-    """Return a size that the module takes, and the parameters by id that its last map or its tokens depend on there."""
+    """Return an image size that a module accepts, and the names by id of the parameters behind its last map or tokens."""
     for size in (REFERENCE_SIZE, *OWN_SIZES):
         found: list[Tensor] = []
         handles = [submodule.register_forward_hook(make_hook(found)) for submodule in module.modules()]
         try:
             module(torch.rand(2, 3, *size))
-        except Exception:  # noqa: BLE001 - a size that it does not take
+        except Exception:  # noqa: BLE001 - the module does not accept this size
             continue
         finally:
             for handle in handles:
                 handle.remove()
         names = {id(parameter): name for name, parameter in module.named_parameters()}
         return size, {key: names[key] for key in {id(leaf) for leaf in leaves(found[-1:])} if key in names}
-    raise RuntimeError(f"{type(module).__name__} takes none of the sizes tried")
+    raise RuntimeError(f"{type(module).__name__} accepts none of the tried image sizes")
 
 
 def make_hook(found: list[Tensor]) -> Callable[..., None]:
-    """Return a hook that keeps what is a map or a row of tokens of the two images, in the order of computation."""
+    """Return a hook that appends to `found` each output that is a map or a row of tokens of the two images."""
 
     def keep(_: nn.Module, __: Any, output: Any) -> None:
         for _key, tensor in named_tensors(output):
@@ -205,7 +219,7 @@ def make_hook(found: list[Tensor]) -> Callable[..., None]:
 
 
 def judge(model: zoo.SegmentationModel, size: tuple[int, int], needed: dict[int, str]) -> Row:
-    """Return whether a model is what was asked for."""
+    """Check a model by the rules above, and return the result as fields of its row."""
     encoder = dict(model.encoder.named_parameters())
     kept = {id(parameter) for parameter in encoder.values()}
     strides = {route.source.stride for route in model.plan.routes if not route.is_image}
@@ -231,12 +245,12 @@ def judge(model: zoo.SegmentationModel, size: tuple[int, int], needed: dict[int,
 
 
 def format_error(error: Exception) -> str:
-    """Return an error as the table shows it."""
+    """Return an error as text on one line, for the table."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def format_summary(rows: list[Row]) -> str:
-    """Return the counts by library as Markdown, and each module."""
+    """Return the summary as Markdown: the counts by library, and a row for each module."""
     libraries = list(dict.fromkeys(row["module"].partition(":")[0] for row in rows))
     outcomes = ("works", "refused", "fails", "not run")
     made = [row for row in rows if row["outcome"] != "not run"]

@@ -1,7 +1,8 @@
 """Measure the effect of each pass of `zoo.deploy`, by pairing: `python benchmarks/passes.py`.
 
-Runs each model as built, and then in PyTorch (channels-last, with oneDNN's fused convolutions if available) after none, one,
-two ... of the passes. The forms run in turn, and their outputs are compared before they are timed. A ratio is the time of the
+The script runs each model as built, and then in PyTorch (channels-last, with oneDNN's fused convolutions if available) after
+no pass, after the first pass, after the first two passes, and so on. These variants run in turn, and their outputs are compared
+before they are timed. A ratio is the time of the
 model as built divided by the row's, with its 95 % interval. Above 1, the row is faster.
 """
 
@@ -29,7 +30,7 @@ DECODERS = ("unet-basic", "unet-bilinear", "unet-attention", "smp:unet")
 
 
 def main() -> None:
-    """Print a table for each size, and write them all."""
+    """Print a table for each size, and write all tables to the output file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--decoders", nargs="+", default=DECODERS)
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # the plugins' own
+    warnings.simplefilter("ignore")  # warnings of the plugins' libraries
     device = choose_device(asked.device)
     place = describe_environment(device)
     where = f"{place.processor}, {place.threads} threads" if device.type == "cpu" else place.device_name

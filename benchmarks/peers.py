@@ -1,14 +1,14 @@
 """Compare zoo's U-Net with other libraries', with the same weights where possible: `python benchmarks/peers.py`.
 
-All rows of one block (mode, batch, size) run in the same rounds, in an order that changes, so disturbances of the machine
-affect all alike. A ratio is `smp.Unet`'s time divided by the row's, with its 95 % interval. Above 1, the row is faster.
+All rows of one block (mode, batch, size) run in the same rounds, in random order, so disturbances of the machine affect all
+rows equally. A ratio is `smp.Unet`'s time divided by the row's, with its 95 % interval. Above 1, the row is faster.
 
-Models with smp's weights are checked before anything is timed: in inference their outputs are compared. In training (forward,
-loss, backward, AdamW) the losses of ten steps are compared.
+Models with smp's weights are compared with smp's model before anything is timed: in inference by their outputs, and in
+training (forward, loss, backward, AdamW) by the losses of ten steps.
 
-U-Nets of other libraries run if they are installed (the extra `peers`), with weights of their own. Their options bring them as
-close to smp's as possible, and the parameters show the remaining difference: torchseg's is the same network, MONAI's has
-shortcuts without weights in its encoder, and fastai's decoder has six times the parameters.
+U-Nets of other libraries run if they are installed (the extra `peers`), with weights of their own. Their options make them as
+similar to smp's as possible, and the numbers of parameters show the remaining difference: torchseg's U-Net is the same
+network, MONAI's has shortcuts without weights in its encoder, and fastai's decoder has six times the parameters.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LOSSES = 10
 
 @dataclass(frozen=True)
 class Way:
-    """One way to run a U-Net on a ResNet18: its name, one call, how far its result is from smp's, and its parameters."""
+    """One way to run a U-Net on a ResNet18: its name, a call, the error compared with smp's result, and its parameters."""
 
     name: str
     step: Callable[[], object]
@@ -52,7 +52,7 @@ class Way:
 
 
 def smp_unet() -> nn.Module:
-    """Return smp's U-Net with norms that have seen something."""
+    """Return smp's U-Net with random batch norm statistics, so that the norms are not the identity."""
     torch.manual_seed(0)
     model = smp.Unet("resnet18", encoder_weights=None, decoder_channels=WIDTHS)
     for layer in model.modules():
@@ -63,7 +63,7 @@ def smp_unet() -> nn.Module:
 
 
 def monai_unet() -> nn.Module:
-    """Return MONAI's U-Net, without its narrowing before each upsampling and its padding, which smp's has not."""
+    """Return MONAI's U-Net without padding and without the convolution before each upsampling: smp's has neither."""
     from monai.networks.nets import FlexibleUNet
 
     return FlexibleUNet(3, 1, "resnet18", decoder_channels=WIDTHS, pre_conv=None, is_pad=False)
@@ -77,7 +77,7 @@ def torchseg_unet() -> nn.Module:
 
 
 def fastai_unet() -> nn.Module:
-    """Return fastai's U-Net, whose widths follow from the encoder's."""
+    """Return fastai's U-Net, whose widths are determined by the encoder's."""
     from fastai.vision.learner import create_unet_model
     from torchvision.models import resnet18
 
@@ -85,7 +85,7 @@ def fastai_unet() -> nn.Module:
 
 
 def others() -> Iterator[tuple[str, nn.Module | Exception]]:
-    """Yield other libraries' U-Nets on a ResNet18, of those that are installed, or why one cannot be measured."""
+    """Yield the U-Nets on a ResNet18 of the other installed libraries, or the error of one that does not run."""
     peers = (("monai", "FlexibleUNet", monai_unet), ("torchseg", "Unet", torchseg_unet), ("fastai", "DynamicUnet", fastai_unet))
     for package, name, build in peers:
         if find_spec(package) is None:
@@ -95,21 +95,21 @@ def others() -> Iterator[tuple[str, nn.Module | Exception]]:
             model = build().eval()
             with torch.no_grad():
                 model(torch.zeros(1, 3, 64, 64))
-        except Exception as cause:  # noqa: BLE001 - whatever another library raises, the rest is measured
+        except Exception as cause:  # noqa: BLE001 - after any error of a library, the others are measured
             yield name, cause
         else:
             yield name, model
 
 
 def num_parameters(model: nn.Module) -> int:
-    """Return how many numbers a model learns."""
+    """Return the number of a model's parameters."""
     return sum(each.numel() for each in model.parameters())
 
 
 def inference_ways(
     batch: int, size: int, device: torch.device, tolerances: dict[str, float], asked: Sequence[str]
 ) -> Iterator[Way | str]:
-    """Yield the ways to predict, smp's own first, and why one is left out."""
+    """Yield the ways to predict, smp's own first, and a sentence for each way that is left out."""
     theirs = smp_unet().eval()
     ours = zoo.from_smp(theirs).eval().to(device)
     theirs = theirs.to(device)
@@ -131,10 +131,10 @@ def inference_ways(
     if has_bfloat16(device):
         yield way("smp, channels-last, bfloat16", Mixed(last), image.to(memory_format=torch.channels_last))
     else:
-        yield "bfloat16 is left out: the processor computes in it by way of float32"
+        yield "bfloat16 is left out: the processor emulates it with float32"
     runtimes = [name for name in asked if suits(name, device)]
     precisions = ("float32", "bfloat16") if has_bfloat16(device) else ("float32",)
-    for precision in precisions:  # some runtimes fold norms by themselves, the others are given them folded
+    for precision in precisions:  # some runtimes fold norms themselves; for the others, a pass folds them
         for runtime in runtimes:
             given = (theirs, image, runtime, precision, tolerances[precision], ["fold-norms"])
             yield from deployed_ways(f"smp, {runtime}", way, *given)
@@ -149,7 +149,7 @@ def inference_ways(
 
 
 class Mixed(nn.Module):
-    """A model in autocast to bfloat16."""
+    """A model that runs in autocast to bfloat16."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ def deployed_ways(
     tolerance: float,
     passes: Sequence[str] | None,
 ) -> Iterator[Way | str]:
-    """Yield what a runtime gives in a precision within the tolerance, or say why there is none."""
+    """Yield the model deployed in a runtime and a precision, or a sentence that says why it is left out."""
     deployed = zoo.deploy(model, example=image, tolerance=tolerance, runtime=runtime, passes=passes)
     chosen = deployed.report.chosen
     if (chosen.runtime, chosen.precision) == (runtime, precision):
@@ -186,7 +186,7 @@ def deployed_ways(
 
 
 def training_ways(batch: int, size: int, device: torch.device) -> Iterator[Way | str]:
-    """Yield the ways to train, smp's own first, and why one is left out."""
+    """Yield the ways to train, smp's own first, and a sentence for each way that is left out."""
     theirs = smp_unet().train()
     ours = zoo.from_smp(theirs)
     generator = torch.Generator().manual_seed(0)
@@ -240,7 +240,7 @@ def training_ways(batch: int, size: int, device: torch.device) -> Iterator[Way |
 
 
 def largest_difference(losses: Sequence[float], expected: Sequence[float]) -> float:
-    """Return how far apart two runs' losses come."""
+    """Return the largest difference between the losses of two runs."""
     return max(abs(one - other) for one, other in zip(losses, expected, strict=True))
 
 
@@ -255,7 +255,7 @@ def table(ways: Sequence[Way], seconds: Sequence[Sequence[float]], error: str) -
 
 
 def main() -> None:
-    """Print a table for each block, and write them all."""
+    """Print a table for each block, and write all tables to the output file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--modes", nargs="+", choices=("inference", "training"), default=["inference", "training"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
@@ -265,11 +265,11 @@ def main() -> None:
     parser.add_argument("--coarse", type=float, default=1e-2, help="the tolerance of rows in bfloat16")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument(
-        "--runtimes", nargs="*", choices=RUNTIMES[1:], default=RUNTIMES[1:], help="beside eager; inference only"
+        "--runtimes", nargs="*", choices=RUNTIMES[1:], default=RUNTIMES[1:], help="runtimes besides eager, for inference"
     )
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # the exporter's and the compiler's own
+    warnings.simplefilter("ignore")  # warnings of the exporter and the compiler
     device = choose_device(asked.device)
     place = describe_environment(device)
     where = f"{place.processor}, {place.threads} threads" if device.type == "cpu" else place.device_name

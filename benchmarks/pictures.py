@@ -1,6 +1,6 @@
 """Draw the README's picture and plot: `python benchmarks/pictures.py`.
 
-The picture shows images from the test part of the task `texture-mosaic`, and the masks that EfficientNet-lite0 (ImageNet
+The picture shows images from the test split of the task `texture-mosaic`, and the masks that EfficientNet-lite0 (ImageNet
 weights) x `unet-basic` predicts after 100 steps of training, which takes a minute on one core. The plot shows latency against
 mIoU, as measured by `zoo bench configs/quality.yaml` and saved in benchmarks/results/quality-cpu.json.
 
@@ -28,13 +28,13 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs/images"
 RESULTS = ROOT / "benchmarks/results/quality-cpu.json"
 SHOWN = (0, 3, 5, 9)
-"""Numbers of the test images in the picture."""
+"""The indexes of the test images in the picture."""
 ZOOM = 2
 GAP = 8
 
 
 def main() -> None:
-    """Draw both."""
+    """Draw the picture and the plot."""
     IMAGES.mkdir(exist_ok=True)
     draw_example().save(IMAGES / "example.png", optimize=True)
     if RESULTS.exists():
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def draw_example() -> Image.Image:
-    """Return the picture: a row of images above a row of the same images under their predicted masks."""
+    """Return the picture: a row of images, and below it the same images overlaid with their predicted masks."""
     data = zoo.open_data("texture-mosaic")
     with tempfile.TemporaryDirectory() as folder:
         run = zoo.train(

@@ -1,7 +1,8 @@
 """Time the commands that read the results store, on 2,000 and 20,000 synthetic trials: `python benchmarks/reading.py`.
 
-Each store has 20 rounds in groups of eight trials, the baseline and its control. Each command is a process of its own, and the
-two stores alternate. Prints the median CPU seconds of each command, and how many times as long the larger store takes.
+Each store has 20 rounds in groups of eight trials, the baseline and its control. Each command runs in a process of its own,
+and the two stores alternate. The script prints the median CPU seconds of each command, and how many times as long the larger
+store takes as the smaller one.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ COST = StaticCost(parameters=10, flops=10**9, live_bytes=10**6, step_flops=10**9
 
 
 def main() -> None:
-    """Make the stores, and print the table."""
+    """Create the stores, run the commands and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs=2, default=[2000, 20000])
     parser.add_argument("--turns", type=int, default=3)
@@ -92,7 +93,7 @@ def make_store(path: Path, count: int) -> None:
 
 
 def cpu_seconds(arguments: tuple[str, ...], store: Path) -> float:
-    """Return the CPU time that one command takes."""
+    """Run a command, and return its CPU time in seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "zoo", *arguments, "--store", store]
     subprocess.run(command, check=True, cwd=store.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

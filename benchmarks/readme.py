@@ -1,8 +1,8 @@
 """Put the measured tables into the README and the docs: `python benchmarks/readme.py`, after `benchmarks/results/` changes.
 
-Between `<!-- table: PATH -->` and `<!-- /table -->` it inserts the titles and rows of that file, without the notes below them.
-Between `<!-- summary -->` and `<!-- /summary -->` it inserts four rows with the speed from resnet18-cpu.json and the mIoU from
-quality-cpu.json. If the file does not exist, nothing is inserted.
+Between `<!-- table: PATH -->` and `<!-- /table -->` the script inserts the titles and rows of that file,
+without the notes below them. Between `<!-- summary -->` and `<!-- /summary -->` it inserts four rows with the speed from
+resnet18-cpu.json and the mIoU from quality-cpu.json. If a file does not exist, nothing is inserted.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Rewrite the pages that have such tables."""
+    """Rewrite the tables between the markers of all pages."""
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = page.read_text(encoding="utf-8")
         page.write_text(with_tables(text, ROOT), encoding="utf-8")
 
 
 def with_tables(text: str, root: Path) -> str:
-    """Return a page with the tables that its markers name."""
+    """Return a page with the tables between its markers replaced."""
     table = r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)"
     text = re.sub(table, lambda match: match[1] + tables(root / match[2]) + match[3], text, flags=re.DOTALL)
     summary = r"(<!-- summary -->\n).*?(<!-- /summary -->)"
@@ -31,7 +31,7 @@ def with_tables(text: str, root: Path) -> str:
 
 
 def tables(results: Path) -> str:
-    """Return a results file without its notes, "" if there is none."""
+    """Return the text of a results file without its notes; "" if the file does not exist."""
     if not results.exists():
         return ""
     paragraphs = results.read_text(encoding="utf-8").strip().split("\n\n")
@@ -39,7 +39,7 @@ def tables(results: Path) -> str:
 
 
 def summarize(results: Path) -> str:
-    """Return a table of the ResNet18 pairings: latency and its ratio from one run, mIoU from another; "" if one is missing."""
+    """Return a table of the ResNet18 pairings: latency from one run, mIoU from another; "" if a run is missing."""
     paths = [results / "resnet18-cpu.json", results / "quality-cpu.json"]
     if not all(path.exists() for path in paths):
         return ""
@@ -55,7 +55,7 @@ def summarize(results: Path) -> str:
 
 
 def conditions(speed: dict[str, Any], quality: dict[str, Any]) -> str:
-    """Return what was measured, in two sentences for a caption."""
+    """Return the conditions of the measurements, as two sentences for a caption."""
     run, row = speed["runs"][0], quality["rows"][0]
     environment = run["environment"]
     steps = quality["runs"][0]["config"]["quality"]["budget"]
@@ -68,7 +68,7 @@ def conditions(speed: dict[str, Any], quality: dict[str, Any]) -> str:
 
 
 def interval(row: dict[str, float], name: str, digits: int) -> str:
-    """Return a number and its interval."""
+    """Return a number and its interval as text."""
     return f"{row[name]:.{digits}f} [{row[f'{name}_low']:.{digits}f}, {row[f'{name}_high']:.{digits}f}]"
 
 

@@ -1,7 +1,7 @@
 """Call every function that the benchmark uses on an accelerator once: `python benchmarks/smoke.py`.
 
 Each check prints its outcome when it is done. If a check raises, the script prints the traceback and continues with the others;
-the exit status is then 1. On the CPU, a check that requires an accelerator says so.
+the exit status is then 1. On the CPU, a check that requires an accelerator reports this.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ SIZE = 64
 
 
 def environment(device: torch.device) -> str:
-    """The facts that are stored with each run."""
+    """Describe the environment, as it is stored with each run."""
     facts = describe_environment(device)
     return f"{facts.device_name}, {facts.memory_gib:g} GiB, {facts.driver or 'no driver'}, torch {torch.__version__}"
 
 
 def worker(device: torch.device) -> str:
-    """A job in a process of its own, forked where the device allows it."""
+    """Run a job in a process of its own, forked if the device allows it."""
     job = Job(kind="cold start", device=str(device), trials=(_trial(),))
     with LocalProcesses(Limits(step_seconds=60)) as executor:
         (message,) = [each for _, each in executor.run([job, job]) if isinstance(each, ColdStart | Failure)][-1:]
@@ -52,40 +52,40 @@ def worker(device: torch.device) -> str:
 
 
 def events(device: torch.device) -> str:
-    """The time between two events, or CPU time."""
+    """Measure the time between two events of the device, or CPU time."""
     timing = time_calls(_step(device), 3, device)
     if timing.busy_seconds is None:
-        raise RuntimeError("the device's events keep no time")
+        raise RuntimeError("the device's events report no time")
     return f"{1e3 * timing.seconds:.2f} ms by the clock, {1e3 * timing.busy_seconds:.2f} ms busy"
 
 
 def memory(device: torch.device) -> str:
-    """The allocator's counters."""
+    """Read the allocator's counters before and after a step."""
     forget_peaks(device)
     held = allocated_bytes(device)
     _step(device)()
     peak = peak_allocated_bytes(device)
     free = f"{available_bytes(device) / 2**30:.1f} GiB available"
     if held is None or peak is None:
-        return f"{free}; the allocator does not count"
+        return f"{free}; the allocator reports no counters"
     if peak <= held:
-        raise RuntimeError(f"the peak is {peak} bytes, and {held} were held before")
+        raise RuntimeError(f"the peak is {peak} bytes, but {held} bytes were allocated before")
     return f"{free}, peak {(peak - held) / 2**20:.1f} MiB"
 
 
 def autocast(device: torch.device) -> str:
-    """Inference in bfloat16."""
+    """Run inference in bfloat16."""
     return _error_of(device, original_program(_model(device), "bfloat16"))
 
 
 def training(device: torch.device) -> str:
-    """Forward, loss, backward, AdamW, in float32 and bfloat16."""
+    """Run a training step (forward, loss, backward, AdamW) in float32 and in bfloat16."""
     losses = [float(_step(device, mode="training", dtype=dtype)()) for dtype in ("float32", "bfloat16")]
     return f"losses {losses[0]:.3f} and {losses[1]:.3f}"
 
 
 def cudagraphs(device: torch.device) -> str:
-    """Kernels recorded once and replayed."""
+    """Record a model's kernels as a CUDA graph, and replay it."""
     if device.type != "cuda":
         return "not on this device"
     model, image = _model(device), _image(device)
@@ -93,7 +93,7 @@ def cudagraphs(device: torch.device) -> str:
 
 
 def ddp(device: torch.device) -> str:
-    """Distributed data parallel with one process."""
+    """Run a model in DistributedDataParallel with one process."""
     import torch.distributed as dist
 
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -108,7 +108,7 @@ def ddp(device: torch.device) -> str:
 
 
 def compiled(device: torch.device) -> str:
-    """`torch.compile` of a small module."""
+    """Compile a small module with `torch.compile`."""
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()).to(device).eval()
     image = _image(device)
     with torch.no_grad():
@@ -119,9 +119,9 @@ def compiled(device: torch.device) -> str:
 
 
 def usable(device: torch.device) -> str:
-    """The device still computes after all that."""
+    """Check that the device still computes after all other checks."""
     if not is_usable(device):
-        raise RuntimeError("the device does not compute any more")
+        raise RuntimeError("the device no longer computes")
     return "yes"
 
 
@@ -177,7 +177,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # the compiler's own
+    warnings.simplefilter("ignore")  # warnings of the compiler
     device = choose_device(asked.device)
     lines = ["| check | outcome | seconds |", "| --- | --- | ---: |"]
     print("\n".join(lines), flush=True)
@@ -186,13 +186,13 @@ def main() -> int:
         began = time.perf_counter()
         try:
             outcome = check(device)
-        except Exception as cause:  # noqa: BLE001 - a traceback is a result, and the other checks go on
+        except Exception as cause:  # noqa: BLE001 - a traceback is a result, and the other checks continue
             has_failed = True
             outcome = f"FAILED: {type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
             traceback.print_exc()
         lines.append(f"| {check.__name__} | {outcome} | {time.perf_counter() - began:.1f} |")
         print(lines[-1], flush=True)
-        if asked.output:  # as soon as it is done: a crash of the next check loses nothing
+        if asked.output:  # after each check, so that a crash of the next one loses nothing
             asked.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(has_failed)
 

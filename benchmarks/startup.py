@@ -1,7 +1,7 @@
 """Measure the processor time of start-up, for zoo and for smp: `python benchmarks/startup.py`.
 
-Each round starts every process once, in an order that changes. A figure is the user and system time of the child process minus
-that of a bare Python in the same round. Then this process builds the same two U-Nets in turn. A ratio is smp's time divided by
+Each round starts every process once, in random order. A figure is the user and system time of the child process minus that of
+a bare Python in the same round. Then this process builds the same two U-Nets in turn. A ratio is smp's time divided by
 zoo's: above 1, zoo is faster. Figures are medians with 95 % intervals. Peaks are read from /proc, so this requires Linux.
 """
 
@@ -44,7 +44,7 @@ TELL_PEAK = "import atexit, sys; atexit.register(lambda: sys.stderr.write(open('
 
 
 def started(code: str) -> tuple[float, float]:
-    """Return the processor's milliseconds and the peak memory in MiB of a fresh process."""
+    """Run code in a fresh process, and return its processor time in milliseconds and its peak memory in MiB."""
     before = getrusage(RUSAGE_CHILDREN)
     command = [sys.executable, "-c", f"{TELL_PEAK}\n{code}"]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
@@ -56,14 +56,14 @@ def started(code: str) -> tuple[float, float]:
 
 
 def built(build: Callable[[], object]) -> float:
-    """Return the processor's milliseconds of one call in this process."""
+    """Call `build` in this process, and return the processor time in milliseconds."""
     begun = time.process_time()
     build()
     return 1e3 * (time.process_time() - begun)
 
 
 def process_lines(times: Mapping[str, list[float]], peaks: Mapping[str, list[float]]) -> Iterable[str]:
-    """Yield the table of the fresh processes."""
+    """Yield the lines of the table of fresh processes."""
     yield "| fresh process | ms beyond bare Python | peak MiB |"
     yield "| --- | ---: | ---: |"
     for name, figures in times.items():
@@ -77,7 +77,7 @@ def process_lines(times: Mapping[str, list[float]], peaks: Mapping[str, list[flo
 
 
 def build_lines(fresh: Mapping[str, list[float]], warm: Mapping[str, list[float]]) -> Iterable[str]:
-    """Yield the table of the builds."""
+    """Yield the lines of the table that compares building with zoo and with smp."""
     yield "| U-Net on a ResNet18 | zoo ms | smp ms | smp / zoo |"
     yield "| --- | ---: | ---: | ---: |"
     for name, figures in (("built in a fresh process, imports included", fresh), ("built once more", warm)):
@@ -86,7 +86,7 @@ def build_lines(fresh: Mapping[str, list[float]], warm: Mapping[str, list[float]
 
 
 def main() -> None:
-    """Print both tables, and write them."""
+    """Print both tables, and write them to the output file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--output", type=Path)

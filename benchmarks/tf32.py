@@ -3,10 +3,10 @@
 By default, a CUDA device rounds the inputs of its convolutions to TF32 (10 bits after the leading one). The columns named
 "emulated" do the same on any device: they round input and weights of every convolution, and compute in float32. On a GPU,
 the columns next to them show the device's own errors. If the two agree, the device computes every convolution in TF32. If the
-device's are much smaller, its library chose float32 kernels for some of them at that size.
+device's errors are much smaller, its library chose float32 kernels for some convolutions at that size.
 
-Errors are max|a - b| / max|b|, compared with the model's output in float64. `zoo.deploy` runs the model itself, and not the
-program, if the program's error is more than `zoo.inference.reference.ROUNDINGS` times the model's.
+Errors are max|a - b| / max|b|, compared with the model's output in float64. `zoo.deploy` runs the model itself instead of the
+program if the program's error is more than `zoo.inference.reference.ROUNDINGS` times the model's.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from zoo.inference.reference import ROUNDINGS, full_float32, relative_error
 DECODERS = ("unet-basic", "unet-bilinear", "unet-attention", "smp:unet")
 SIZES = ((64, 96), (65, 97), (127, 64), (256, 256))
 DROPPED_BITS = 13
-"""float32 has 23 bits after the leading one, TF32 has 10."""
+"""The difference between float32's 23 bits after the leading one and TF32's 10."""
 
 
 class EmulatedTF32(TorchDispatchMode):
-    """While it is active, convolutions multiply numbers rounded to TF32, and add in float32."""
+    """A mode in which convolutions round their inputs and weights to TF32, and add in float32."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation, a convolution with its input and weights rounded."""
+        """Run the operation. Input and weights of a convolution are rounded first."""
         if func is torch.ops.aten.convolution.default:
             args = (rounded_to_tf32(args[0]), rounded_to_tf32(args[1]), *args[2:])
         return func(*args, **(kwargs or {}))
 
 
 def rounded_to_tf32(x: Tensor) -> Tensor:
-    """Return float32 numbers rounded to the nearest that TF32 has, ties to even."""
+    """Return float32 numbers rounded to the nearest TF32 number, ties to even."""
     bits = x.contiguous().view(torch.int32)
     half = (1 << (DROPPED_BITS - 1)) - 1 + ((bits >> DROPPED_BITS) & 1)
     return ((bits + half) & -(1 << DROPPED_BITS)).view(torch.float32)
 
 
 def trained_like(encoder: str, decoder: str, seed: int = 0) -> nn.Module:
-    """Return a pairing whose norms have statistics that change something, as after training."""
+    """Return a model with random batch norm statistics, so that its norms are not the identity, as in a trained model."""
     torch.manual_seed(seed)
     model = zoo.build(encoder, decoder, classes=2)
     torch.manual_seed(seed)
@@ -73,21 +73,21 @@ def emulated_errors(model: nn.Module, image: Tensor) -> tuple[float, float]:
 
 
 def measured_errors(model: nn.Module, deployed: Callable[[Tensor], Tensor], image: Tensor) -> tuple[float, float]:
-    """Return the errors of a model and of what `zoo.deploy` made of it, as the device computes them."""
+    """Return the errors of a model and of its deployed program, as the device computes them."""
     expected = in_float64(model, image)
     with torch.no_grad():
         return relative_error(model(image), expected), relative_error(deployed(image), expected)
 
 
 def in_float64(model: nn.Module, image: Tensor) -> Tensor:
-    """Return a model's output in float64, as float32."""
+    """Return a model's output, computed in float64 and then rounded to float32."""
     with torch.no_grad():
         exact: Tensor = copy.deepcopy(model).double()(image.double())
     return exact.float()
 
 
 def main() -> None:
-    """Print a row for each decoder and size, and write them."""
+    """Print a row for each decoder and size, and write the table to the output file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--decoders", nargs="+", default=list(DECODERS))
     parser.add_argument("--device", default="auto")

@@ -1,8 +1,8 @@
 """Compare `zoo.Predictor` with MONAI's sliding window on a large image in tiles: `python benchmarks/tiles.py`.
 
-Both use the same model, tiles, overlap and batch, from an array of bytes to an array of class indexes. All rows run in the
-same rounds, in an order that changes. A ratio is the first row's time divided by the row's, with its 95 % interval: above 1,
-the row is faster. The memory is how much a separate process needs in addition to its memory after the prediction of one tile.
+Both use the same model, tiles, overlap and batch, and convert an array of bytes to an array of class indexes. All rows run in
+the same rounds, in random order. A ratio is the first row's time divided by the row's, with its 95 % interval. Above 1, the row
+is faster. The memory is measured in a separate process: its peak minus its peak after the prediction of a single tile.
 
 Requires `pip install monai`.
 """
@@ -35,7 +35,7 @@ MONAI = "monai"
 
 
 def model_of(asked: argparse.Namespace) -> zoo.SegmentationModel:
-    """Return the model, the same in each process."""
+    """Return the model, with the same weights in each process."""
     torch.manual_seed(0)
     return zoo.build(asked.encoder, asked.decoder, classes=asked.classes).eval()
 
@@ -47,7 +47,7 @@ def image_of(side: int) -> np.ndarray:
 
 
 def monai_way(asked: argparse.Namespace, device: torch.device, precision: str, stitching: torch.device) -> Way:
-    """Return MONAI's inference, written as its documentation has it."""
+    """Return a function that predicts with MONAI, as in MONAI's documentation."""
     from monai.inferers import sliding_window_inference
 
     model = model_of(asked).to(device)
@@ -67,7 +67,7 @@ def monai_way(asked: argparse.Namespace, device: torch.device, precision: str, s
 
 
 def zoo_way(asked: argparse.Namespace, device: torch.device, precision: str, runtime: str | None) -> Way:
-    """Return this project's."""
+    """Return a function that predicts with `zoo.Predictor`."""
     model: zoo.SegmentationModel | zoo.Deployed = model_of(asked).to(device)
     if runtime:
         example = torch.rand(asked.batch, 3, asked.tile, asked.tile, device=device)
@@ -77,7 +77,7 @@ def zoo_way(asked: argparse.Namespace, device: torch.device, precision: str, run
 
 
 def ways(asked: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Callable[[], Way]]]:
-    """Yield each way's name, and what makes it."""
+    """Yield the name of each way to predict, and a function that creates the way."""
     yield MONAI, partial(monai_way, asked, device, "float32", device)
     if device.type != "cpu":
         yield f"{MONAI}, stitched on the CPU", partial(monai_way, asked, device, "float32", torch.device("cpu"))
@@ -89,7 +89,7 @@ def ways(asked: argparse.Namespace, device: torch.device) -> Iterator[tuple[str,
 
 
 def measure_memory(asked: argparse.Namespace, name: str, told: Connection) -> None:
-    """Send the bytes that a way needs beyond those for one tile: of the process, and of the accelerator."""
+    """Send the bytes of the process that a way needs beyond those for one tile, and its peak on the accelerator."""
     device = choose_device(asked.device)
     run = dict(ways(asked, device))[name]()
     run(image_of(asked.tile))
@@ -101,7 +101,7 @@ def measure_memory(asked: argparse.Namespace, name: str, told: Connection) -> No
 
 
 def memory_of(asked: argparse.Namespace, name: str) -> tuple[int, int | None]:
-    """Return what `measure_memory` found in a process of its own."""
+    """Run `measure_memory` in a process of its own, and return its result."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=measure_memory, args=(asked, name, there))
@@ -110,13 +110,13 @@ def memory_of(asked: argparse.Namespace, name: str) -> tuple[int, int | None]:
     try:
         found: tuple[int, int | None] = here.recv()
     except EOFError:
-        raise SystemExit(f"{name}: the process that measured its memory ended") from None
+        raise SystemExit(f"{name}: the process that measured its memory ended without a result.") from None
     process.join()
     return found
 
 
 def main() -> None:
-    """Print the table, and write it."""
+    """Print the table, and write it to the output file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--decoder", default="unet-basic")
@@ -126,8 +126,8 @@ def main() -> None:
     parser.add_argument("--overlap", type=int, default=128)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--runtime", default="auto", help="of zoo.deploy")
-    parser.add_argument("--ways", nargs="+", help="only these")
+    parser.add_argument("--runtime", default="auto", help="the runtime of zoo.deploy")
+    parser.add_argument("--ways", nargs="+", help="the ways to measure (all)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()

@@ -1,7 +1,7 @@
 """Check the benchmark's own verdicts where the truth is known: `python benchmarks/trust.py`.
 
-1. The same pairing under two names (`configs/aa.yaml`), many times: how often the result is a tie.
-2. A model that runs its whole forward pass twice, on a quiet machine and next to a busy process: the true ratio is 2.
+1. Measure the same pairing under two names (`configs/aa.yaml`) many times, and count how often the result is a tie.
+2. Measure a model that runs its whole forward pass twice, on a quiet machine and next to busy processes. The true ratio is 2.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ ROOT = Path(__file__).parents[1]
 
 
 class Twice(nn.Module):
-    """A pairing whose forward pass is done twice."""
+    """A pairing that runs its forward pass twice."""
 
     def __init__(self) -> None:
         super().__init__()
         self.model = zoo.build("resnet18", "unet-basic")
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the second pass's logits; the first one's are used, so that no compiler may drop it."""
+        """Return the logits of the second pass, which use those of the first so that no compiler can remove it."""
         first = self.model(image)
         return self.model(image + 0 * first.mean())
 
 
 @contextmanager
-def busy_processes(count: int):  # noqa: ANN201 - a context manager of nothing
-    """Keep some other processes computing meanwhile."""
+def busy_processes(count: int):  # noqa: ANN201 - it yields nothing
+    """Run this many busy processes while the context is active."""
     spin = "while True: sum(range(10**6))"
     others = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(count)]
     try:
@@ -48,9 +48,9 @@ def busy_processes(count: int):  # noqa: ANN201 - a context manager of nothing
 
 
 def main() -> None:
-    """Print a line a run, and a Markdown summary."""
+    """Print a line for each run, and a summary in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=20, help="of the A/A run")
+    parser.add_argument("--repeats", type=int, default=20, help="repetitions of the A/A run")
     parser.add_argument("--output", type=Path, help="also write the summary to this file")
     arguments = parser.parse_args()
     twice = zoo.BenchConfig.model_validate(

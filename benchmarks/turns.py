@@ -1,4 +1,4 @@
-"""Measure alternatives in turn, in rounds whose order changes, so that drift affects all alike."""
+"""Measure alternatives in turn, in random order in each round, so that drift affects all equally."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Figure = TypeVar("Figure")
 
 
 def by_turns(calls: Sequence[Callable[[], Figure]], rounds: int) -> list[list[Figure]]:
-    """Return what each call gave in each round; a round before the first, which compiles and fills caches, is left out."""
+    """Return the result of each call in each round, without those of a first round that compiles and fills caches."""
     figures: list[list[Figure]] = [[] for _ in calls]
     for done in range(rounds + 1):
         for index in random.sample(range(len(calls)), len(calls)):
@@ -30,7 +30,7 @@ def by_turns(calls: Sequence[Callable[[], Figure]], rounds: int) -> list[list[Fi
 def seconds_by_turns(
     calls: Sequence[Callable[[], object]], rounds: int, device: torch.device | None = None
 ) -> list[list[float]]:
-    """Return the seconds that each call took in each round; on an accelerator until it has done all that it was given."""
+    """Return the seconds of each call in each round. On an accelerator they include all kernels that the call starts."""
     return by_turns([partial(_seconds, call, device or torch.device("cpu")) for call in calls], rounds)
 
 

@@ -1,7 +1,7 @@
-"""Fetch the wheels that `benchmarks/gpu.sh` needs in addition to torch and torchvision, for another machine's Python.
+"""Download the wheels that `benchmarks/gpu.sh` needs besides torch and torchvision, for the Python of another machine.
 
 `make wheels PYTHON_VERSION=3.12` runs it. Copy the folder to the machine without a network. The wheels of the project itself
-come first, then those of each part, the most important part first, as long as the folder stays under its limit.
+are downloaded first, then those of each part, most important first. A part that would exceed the folder's limit is left out.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ LIMIT_MIB = 60
 
 
 def closure(names: Iterable[str], stop: frozenset[str] = frozenset()) -> set[str]:
-    """Return the distributions that these require, themselves included, as far as they are installed here."""
+    """Return these distributions and all that they require, directly or indirectly, as far as they are installed."""
     seen: set[tuple[str, str]] = set()
     found: set[str] = set()
-    waiting = [(name, "") for name in names]  # with one of the extras that are asked for, or none
+    waiting = [(name, "") for name in names]  # each with a requested extra, or with "" for none
     while waiting:
         name, extra = waiting.pop()
         name = canonicalize_name(name)
@@ -48,7 +48,7 @@ def closure(names: Iterable[str], stop: frozenset[str] = frozenset()) -> set[str
 
 
 def download(names: Iterable[str], python_version: str, folder: Path) -> None:
-    """Fetch the wheels of these distributions, in the versions that are installed here."""
+    """Download the wheels of these distributions, in the installed versions."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--implementation", "cp", "--python-version", python_version]
     command += [part for platform in PLATFORMS for part in ("--platform", platform)]
@@ -56,28 +56,26 @@ def download(names: Iterable[str], python_version: str, folder: Path) -> None:
 
 
 def mib(folder: Path) -> float:
-    """Return the size of a folder's wheels."""
+    """Return the size of a folder's wheels in MiB."""
     return sum(wheel.stat().st_size for wheel in folder.glob("*.whl")) / 2**20
 
 
 def main() -> int:
-    """Fetch the wheels part by part, and print what each adds."""
+    """Download the wheels part by part, and print the number and size of each part's wheels."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--python-version", required=True, help="of the other machine, such as 3.12")
+    parser.add_argument("--python-version", required=True, help="the Python version of the other machine, such as 3.12")
     parser.add_argument("--output", type=Path, default=Path("wheels"))
-    parser.add_argument("--limit", type=float, default=LIMIT_MIB, help=f"of the folder's size, in MiB ({LIMIT_MIB})")
+    parser.add_argument("--limit", type=float, default=LIMIT_MIB, help=f"the largest size of the folder, in MiB ({LIMIT_MIB})")
     asked = parser.parse_args()
     wheels: Path = asked.output
     wheels.mkdir(parents=True, exist_ok=True)
-    for earlier in wheels.glob("*.whl"):  # their versions may be others, and would count too
+    for earlier in wheels.glob("*.whl"):  # their versions may differ, and their size would count as well
         earlier.unlink()
-    have = closure(PRESENT) - {"typing-extensions"}  # an old one is common, and too old
+    have = closure(PRESENT) - {"typing-extensions"}  # the other machine's version is often too old
     for part, wanted in {"the project": PROJECT, **needed_by_part()}.items():
         absent = [name for name in wanted if not closure([name])]
         if absent:
-            print(
-                f"{part}: {', '.join(absent)} is not installed here, so its version is unknown: pip install {' '.join(absent)}"
-            )
+            print(f"{part}: no version of {', '.join(absent)} is installed here. Install it: pip install {' '.join(absent)}")
             return 1
         names = closure(wanted, stop=frozenset(have)) - {"segmentation-zoo"}
         with tempfile.TemporaryDirectory() as drafts:
@@ -95,12 +93,12 @@ def main() -> int:
         print(f"{part}: {len(names)} wheels, {size:.1f} MiB")
     size = mib(wheels)
     print(f"{len(list(wheels.glob('*.whl')))} wheels for Python {asked.python_version} in {wheels}/: {size:.1f} MiB")
-    print(f"With this checkout, {size + checkout_mib():.1f} MiB travel.")
+    print(f"With this checkout, {size + checkout_mib():.1f} MiB have to be copied.")
     return 0
 
 
 def checkout_mib() -> float:
-    """Return the size of the checkout's files, without those that git ignores."""
+    """Return the size in MiB of the checkout's files, without those that git ignores."""
     listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0")
     return sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file()) / 2**20

@@ -138,7 +138,7 @@ def test_a_step_beyond_its_own_limit_has_failed_and_one_that_the_calls_end_cut_o
 def test_a_part_whose_packages_are_missing_is_left_out_and_says_which(gpu, call, capsys):
     part = part_of(gpu, step_of(gpu, "print(1)"), needs={"no_such_module": "no-such-distribution"})
     call(part, part_of(gpu, step_of(gpu, "print(2)"), name="other"))
-    assert "part: left out, neither installed here nor among the wheels: no-such-distribution" in capsys.readouterr().out
+    assert "part: left out, because no-such-distribution is neither installed nor among the wheels" in capsys.readouterr().out
 
 
 def test_what_is_printed_says_how_long_a_part_took_and_what_is_left(gpu, call, capsys):
