@@ -82,9 +82,8 @@ def torchvision_classifiers() -> Iterator[tuple[str, Maker]]:
     from torchvision import models
 
     for name in models.list_models(module=models):
-        options = (
-            {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-        )  # with scipy, their initialization takes a minute
+        # the initialization of these two uses scipy and takes a minute
+        options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         yield f"torchvision:{name}", partial(models.get_model, name, weights=None, **options)
 
 
@@ -115,9 +114,8 @@ def transformers_backbones() -> Iterator[tuple[str, Maker]]:
 
     def make(name: str) -> nn.Module:
         made = CONFIG_MAPPING[name](**({"backbone": "resnet18"} if name == "timm_backbone" else {}))
-        read = type(made).from_dict(
-            json.loads(made.to_json_string(use_diff=False))
-        )  # has lists instead of tuples, like a configuration from a file
+        # has lists instead of tuples, like a configuration from a file
+        read = type(made).from_dict(json.loads(made.to_json_string(use_diff=False)))
         module: nn.Module = AutoBackbone.from_config(read)
         return module
 

@@ -87,7 +87,7 @@ def training(device: torch.device) -> str:
 def cudagraphs(device: torch.device) -> str:
     """Record a model's kernels as a CUDA graph, and replay it."""
     if device.type != "cuda":
-        return "not on this device"
+        return "skipped: requires a CUDA device"
     model, image = _model(device), _image(device)
     return ", ".join(_error_of(device, recorded_program(model, image, precision)) for precision in ("float32", "bfloat16"))
 

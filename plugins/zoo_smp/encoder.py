@@ -124,9 +124,8 @@ def make_network(name: str, *, output_stride: int = 32, in_channels: int = 3, we
             f"The weights {weights!r} of smp:{name} could not be fetched from the hub: {type(cause).__name__}: {cause}. "
             "Pass the path of a file with the encoder's state dict, or None for random weights."
         ) from cause
-    return (
-        network.to("meta") if torch.get_default_device().type == "meta" else network
-    )  # smp creates some tensors on another device
+    # smp creates some tensors on another device
+    return network.to("meta") if torch.get_default_device().type == "meta" else network
 
 
 def _state(name: str, weights: str) -> dict[str, Tensor]:

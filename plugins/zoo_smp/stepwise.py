@@ -97,9 +97,8 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
             center=center,
         )
         self.blocks: nn.ModuleDict = nn.ModuleDict({name: DecoderBlock(block) for name, block in self.blocks.items()})
-        self.blocks[
-            f"x_0_{self.depth}"
-        ].attention1 = nn.Identity()  # it is for a concatenation, which the last step does not have
+        # The attention is for a concatenation, which the last step does not have.
+        self.blocks[f"x_0_{self.depth}"].attention1 = nn.Identity()
         self._finish(ladder, widths[-1], norm)
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:

@@ -20,7 +20,7 @@ OUTPUT_STRIDES = (8, 16)
 WIDE = (5, 7)
 """H and W of a trial image, in units of the multiple under test. They differ, and both are odd."""
 MORE = (3, 5)
-"""The number of such units by which a larger trial image exceeds the architecture's own size in H and W."""
+"""The H and W of a larger trial image minus the architecture's own size, in the same units as `WIDE`."""
 INDEXING = tuple(getattr(torch.ops.aten, name) for name in ("index", "index_select", "gather", "take", "embedding"))
 """Operations that read a tensor at the positions in another tensor. On the meta device, positions are not checked."""
 

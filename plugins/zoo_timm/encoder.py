@@ -113,7 +113,7 @@ def _create_model(name: str, wanted: dict[str, Any], **weights: Any) -> nn.Modul
     except TypeError as cause:
         if "unexpected keyword" not in str(cause):
             raise
-        raise zoo.errors.OptionError(f"timm:{name} does not accept every option: {cause}.") from cause
+        raise zoo.errors.OptionError(f"timm:{name} does not accept one of the options: {cause}.") from cause
     return network
 
 

@@ -18,7 +18,7 @@ __all__ = ["Architecture", "Index", "folder_of", "index", "read_or_ask", "sides"
 SHIPPED = Path(__file__).with_name("index.json")
 
 FORMAT = 1
-"""The version of the entries; older cached ones are ignored. Increase it when their content or its measurement changes."""
+"""Increase this number when the content or the measurement of entries changes. Older cached entries are then ignored."""
 
 Entry = Mapping[str, Any]
 
@@ -162,7 +162,7 @@ def _describe(name: str) -> Entry:
 
 
 def read_or_ask(path: Path, ask: Callable[..., Any], *arguments: str) -> Any:
-    """Return the content of a cached JSON file, or call `ask` and store its result. Errors of the cache are ignored."""
+    """Return the content of a cached JSON file; if it cannot be read, call `ask` and try to store the result."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):

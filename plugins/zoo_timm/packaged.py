@@ -1,4 +1,4 @@
-"""List the Python packages that contain pretrained weights, which need no hub, and find their files. Torch-free."""
+"""Find pretrained weights in installed Python packages, without a download from a hub. Torch-free."""
 
 from __future__ import annotations
 

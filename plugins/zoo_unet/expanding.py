@@ -68,7 +68,7 @@ class ExpandingPath(nn.Module):
 
 
 def step_widths(channels: Sequence[int] | None, num_steps: int) -> list[int]:
-    """Return the width of each step, coarse to fine: by default 16 times the stride that the step returns, at most 256.
+    """Return the width of each step, coarse to fine: by default 16 times the stride of the step's output, at most 256.
 
     Raises:
         zoo.errors.OptionError: the number of widths is not the number of steps, or a width is not a whole number of at least 1.

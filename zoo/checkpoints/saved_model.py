@@ -98,7 +98,7 @@ class ModelFacts(Strict):
     def _is_consistent(self) -> Self:
         pairing = self.make_pairing()
         if (count := len(self.preprocessing.mean)) != pairing.in_channels:
-            raise ValueError(f"preprocessing of {count} channels, but images of {pairing.in_channels}")
+            raise ValueError(f"preprocessing of {count} channels for images of {pairing.in_channels} channels")
         for name, values in (("classes", self.classes), ("colors", self.colors)):
             if values and len(values) != pairing.classes:
                 raise ValueError(f"{len(values)} {name} for a model of {pairing.classes} classes")
