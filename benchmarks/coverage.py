@@ -222,7 +222,7 @@ def _family(name: str) -> str:
 
 
 def _peers(name: str, decoders: str) -> tuple[str, ...]:
-    """Return smp's models to run with an architecture: all of them if it is the first of its family, else at most one."""
+    """Return smp's models to run with an architecture. Of a set with several, only the first of each family runs them."""
     peers = SETS[decoders][1]
     return peers if len(peers) == 1 or _is_first_of_family(name) else ()
 

@@ -193,9 +193,9 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
         ("smp:fpn", {"merge": "max"}, "merge is one of 'add', 'cat'; found 'max'"),
         ("smp:fpn", {"segmentation_channels": 40}, "multiple of 32"),
         ("smp:dpt", {"readout": "add"}, "readout is one of 'ignore', 'cat'; found 'add'"),
-        ("smp:dpt", {"intermediate_channels": [8, 0]}, "a list of whole numbers of at least 1; found"),
-        ("smp:dpt", {"intermediate_channels": [8, True]}, "a list of whole numbers of at least 1; found"),
-        ("smp:dpt", {"intermediate_channels": 8}, "a list of whole numbers of at least 1; found 8"),
+        ("smp:dpt", {"intermediate_channels": [8, 0]}, "a list of whole numbers of at least 1, one for each map; found"),
+        ("smp:dpt", {"intermediate_channels": [8, True]}, "a list of whole numbers of at least 1, one for each map; found"),
+        ("smp:dpt", {"intermediate_channels": 8}, "a list of whole numbers of at least 1, one for each map; found 8"),
     ],
 )
 def test_a_wrong_option_is_refused_with_what_is_allowed(decoder, options, found):

@@ -120,7 +120,7 @@ def _check_sides(facts: ModelFacts, path: Path) -> Sides:
 
 
 def _find_sides(facts: ModelFacts, path: Path) -> Sides:
-    """Find the encoder and the decoder in the plugins with which the model was saved, also if other plugins have the names."""
+    """Find the encoder and the decoder in the plugins with which the model was saved, even if others have the same names."""
 
     def full_ids(id: str) -> list[str]:
         return [full_id for full_id in facts.plugins if full_id.endswith(f":{id}")] or [id]
