@@ -175,7 +175,7 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
 @pytest.mark.parametrize(
     ("decoder", "options", "found"),
     [
-        ("smp:unet", {"channels": [8, 8]}, r"channels needs 5 widths.*\(8, 8\)"),
+        ("smp:unet", {"channels": [8, 8]}, r"channels must be 5 whole numbers.*\(8, 8\)"),
         ("smp:unet", {"attention": "cbam"}, "attention is one of None, 'scse'; found 'cbam'"),
         ("smp:unet", {"interpolation": "area"}, "interpolation is one of"),
         *(

@@ -181,8 +181,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         state: dict[str, Tensor] = load_file(path)
     except (SafetensorError, KeyError, RuntimeError) as cause:  # KeyError: a dtype that PyTorch does not have
         raise WeightsError(
-            f"{path} cannot be read as safetensors ({type(cause).__name__}: {cause}): the file is truncated, was changed "
-            "or is too large. Copy the whole folder again."
+            f"{path} cannot be read as safetensors ({type(cause).__name__}: {cause}): the file is truncated or was "
+            "changed, or it is too large. Copy the whole folder again."
         ) from cause
     except OSError as cause:
         raise WeightsError(f"{path} could not be read: {cause.strerror}. The model is incomplete; save it again.") from cause

@@ -188,7 +188,7 @@ def test_a_written_encoder_loads_only_weights_that_fit(written, tmp_path):
         "absent.pth": "is no file",
         "code.pth": "could not be read",
         "other.pth": r"missing: stages\.stage1\.0\.weight, .* and \d+ more; unexpected: head\.weight",
-        "list.pth": "contains no state dict",
+        "list.pth": "holds no state dict",
     }.items():
         with pytest.raises(zoo.errors.WeightsError, match=told):
             zoo.build("my-enc", "unet-basic", encoder_options={"width": 4}, weights=str(tmp_path / name))
