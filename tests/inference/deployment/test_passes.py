@@ -148,7 +148,7 @@ def test_a_norm_that_cannot_be_folded_is_left_with_the_reason():
 
     (done,), graph = passed(Left(), image(), "fold-norms")
     assert dict(done.skipped) == {
-        "first": "it follows no convolution",
+        "first": "it does not follow a convolution",
         "shared": "the convolution's output is used elsewhere as well",
     }
     assert sum("batch_norm" in name for name in operations(graph)) == 2
@@ -170,7 +170,7 @@ def test_nearest_upsampling_before_a_convolution_is_computed_at_low_resolution(m
     ("options", "size", "why"),
     [
         ({"factor": 4}, (32, 32), "the upsampling is not by two"),
-        ({}, (8, 8), "too few pixels to pay for the larger kernel"),
+        ({}, (8, 8), "too few pixels for the larger kernel to be faster"),
     ],
 )
 def test_what_is_not_computed_at_low_resolution_says_why(options, size, why):
@@ -219,7 +219,7 @@ def test_a_map_without_channels_is_no_part_of_the_sum():
     ("options", "size", "left"),
     [
         ({"used_again": True}, (32, 32), ["the transposed convolution's output is used elsewhere as well"]),
-        ({}, (8, 8), ["too few pixels to pay for the larger kernel"]),
+        ({}, (8, 8), ["too few pixels for the larger kernel to be faster"]),
         ({"kernel": 4}, (32, 32), []),
     ],
 )
@@ -256,7 +256,7 @@ def test_a_projection_that_widens_or_follows_a_reduction_stays_where_it_is():
             return self.project(F.interpolate(x, size=self.size, mode="bilinear"))
 
     reasons = [passed(Head(*case), image(), "project-before-resize")[0][0].skipped[0][1] for case in [(5, 64), (2, 16)]]
-    assert reasons == ["more channels would be resized", "the resize does not enlarge"]
+    assert reasons == ["more channels than before would be resized", "the resize does not enlarge the map"]
 
 
 def test_what_follows_from_weights_alone_is_computed_once():
@@ -280,7 +280,7 @@ def test_a_constant_that_is_much_larger_than_what_it_is_made_from_is_left_to_be_
             return x + self.row.repeat(1, 1, 1024, 1024)
 
     (done,), graph = passed(Grown(), torch.randn(1, 4, 1024, 1024), "fold-constants")
-    assert [why for _, why in done.skipped] == ["the result is much larger than what it is made from"]
+    assert [why for _, why in done.skipped] == ["the result is much larger than its inputs"]
     assert any("repeat" in name for name in operations(graph))
 
 

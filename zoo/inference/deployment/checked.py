@@ -1,4 +1,4 @@
-"""One way of running a model, made and compared with the model before anyone uses it."""
+"""Make a program that runs a model in one way, and compare its output with the model's before it is used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_CHARACTERS = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How a model is run: by which of `RUNTIMES`, in what precision, after which passes over its graph."""
+    """How a model is run: the runtime (one of `RUNTIMES`), the precision, and the passes applied to its graph."""
 
     runtime: str
     precision: str = "float32"
@@ -30,11 +30,11 @@ class Way:
 
 
 def checked_program(model: nn.Module, image: Tensor, reference: Reference, way: Way) -> Program:
-    """Return a function that gives what a model gives, for images of this shape, type and device.
+    """Return a program that runs a model on images of this shape, type and device, after comparing its output.
 
     Raises:
-        ZooError: the runtime is not at hand, or its output is not near enough to the reference.
-        Exception: whatever PyTorch's exporter or the runtime raises for a model that it cannot run.
+        ZooError: the runtime is not available, or its output differs too much from the reference.
+        Exception: any error that PyTorch's exporter or the runtime raises for a model that it does not support.
     """
     refused = why_not(way.runtime, way.precision, image.device)
     if refused:
@@ -47,21 +47,21 @@ def checked_program(model: nn.Module, image: Tensor, reference: Reference, way: 
 
 
 def check_output(program: Program, image: Tensor, reference: Reference) -> None:
-    """Run a program once and compare its output.
+    """Run a program once and compare its output with the reference.
 
     Raises:
-        ZooError: the error is too large, or the reference is NaN or infinite.
+        ZooError: the error is too large, or the reference contains NaN or infinity.
     """
     if reason := why_not_comparable(reference.output):
         raise ZooError(reason)
     with torch.inference_mode():
         error = relative_error(program(image), reference.output)
     if not error <= reference.accepted:  # NaN is refused as well
-        raise ZooError(f"The output differs by {error:.1e}, and {reference.accepted:.2g} is allowed.")
+        raise ZooError(f"The output differs by {error:.1e}; at most {reference.accepted:.2g} is accepted.")
 
 
 def describe_failure(cause: Exception) -> str:
-    """Return why a model cannot be run in one way, in one line; another library's message may have hundreds."""
+    """Return the reason for a failure. Of another library's message, which may be long, only the first line is used."""
     if isinstance(cause, ZooError):
         return str(cause)
     first = next(iter(str(cause).strip().splitlines()), "")

@@ -21,11 +21,11 @@ __all__ = ["ORIGINAL", "Candidate", "select_runtimes", "time_programs", "try_can
 
 ORIGINAL = "original"
 COARSE = 1e-2
-"""The smallest tolerance for which bfloat16 is tried; its numbers have eight significant bits."""
+"""The smallest tolerance for which bfloat16 is tried. A bfloat16 number has only eight significant bits."""
 
 MIN_ROUNDS, MAX_ROUNDS = 7, 25
 MAX_SECONDS = 6.0
-"""After this time, no round beyond `MIN_ROUNDS` is started."""
+"""After this time, no further round is started, except for the first `MIN_ROUNDS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,13 @@ class Candidate:
     """One way of running the model: a runtime and a precision.
 
     Attributes:
-        runtime: one of `RUNTIMES`, or "original" for the model as it was given.
+        runtime: one of `RUNTIMES`, or "original" for the unchanged model.
         precision: the type in which products are computed.
-        error: max|a - b| / max|b| to the original's output in float32; None where nothing was compared.
-        seconds: the median time of a call; None where it was not timed.
-        speed: how many times as fast as the original, with a 95 % interval from paired calls; None where it was not timed.
-        refused: why it cannot be chosen; None where it can.
+        error: max|a - b| / max|b|, where b is the original's output in float32; None if the output was not compared.
+        seconds: the median time of a call; None if the candidate was not timed.
+        speed: the speed relative to the original, with a 95 % interval from paired calls; None if the candidate was not
+            timed.
+        refused: the reason why the candidate cannot be chosen; None if it can be chosen.
     """
 
     runtime: str
@@ -53,7 +54,7 @@ class Candidate:
 
 
 def select_runtimes(runtime: str | Sequence[str], device: torch.device) -> tuple[str, ...]:
-    """Return the requested runtimes; "auto" stands for all that run on this kind of device.
+    """Return the requested runtimes; "auto" stands for all runtimes that support this kind of device.
 
     Raises:
         OptionError: a name is not one of `RUNTIMES`.
@@ -62,14 +63,17 @@ def select_runtimes(runtime: str | Sequence[str], device: torch.device) -> tuple
         return tuple(name for name in RUNTIMES if suits(name, device))
     names = (runtime,) if isinstance(runtime, str) else tuple(runtime)
     if not names or any(name not in RUNTIMES for name in names):
-        raise OptionError(f"runtime is 'auto', one of {', '.join(map(repr, RUNTIMES))}, or some of them; found {runtime!r}.")
+        raise OptionError(f"runtime must be 'auto', or one or more of {', '.join(map(repr, RUNTIMES))}; found {runtime!r}.")
     return names
 
 
 def try_candidates(
     graph: Graph, image: Tensor, reference: Reference, runtimes: Sequence[str], tolerance: float
 ) -> list[tuple[Candidate, Program | None]]:
-    """Make a program for each runtime and precision, and compare its output. A candidate without a program says why."""
+    """Make a program for each runtime and precision, and compare its output with the reference.
+
+    A candidate that cannot be used has the program None, and its attribute `refused` states the reason.
+    """
     tried: list[tuple[Candidate, Program | None]] = []
     for runtime in runtimes:
         for precision in PRECISIONS:
@@ -80,20 +84,20 @@ def try_candidates(
             try:
                 program = make_program(graph, image, runtime, precision)
                 error = relative_error(program(image), reference.output)
-            except Exception as cause:  # noqa: BLE001 - another library's error is reported, and the other candidates are tried
+            except Exception as cause:  # noqa: BLE001 - another library's error is reported; the next candidate is tried
                 tried.append((Candidate(runtime=runtime, precision=precision, refused=describe_failure(cause)), None))
                 continue
             if not error <= reference.accepted:  # refuses NaN as well
-                refused = f"its output differs by {error:.1e}, and {reference.accepted:.2g} is allowed"
+                refused = f"its output differs by {error:.1e}; at most {reference.accepted:.2g} is accepted"
             candidate = Candidate(runtime=runtime, precision=precision, error=error, refused=refused)
             tried.append((candidate, None if refused else program))
     return tried
 
 
 def time_programs(programs: Sequence[Program], image: Tensor) -> list[list[float]]:
-    """Return the seconds of each program's calls.
+    """Time several programs, and return the seconds of each call of each program.
 
-    The programs take turns in a shuffled order, so that a drift of the machine's speed affects all alike.
+    Each round calls every program once, in a shuffled order, so that a drift of the machine's speed affects all equally.
     """
     seconds: list[list[float]] = [[] for _ in programs]
     order, shuffle = list(range(len(programs))), random.Random(0)
@@ -113,8 +117,8 @@ def _why_not_coarse(precision: str, tolerance: float, device: torch.device) -> s
     if precision == "float32":
         return None
     if tolerance < COARSE:
-        return f"it needs a tolerance of {COARSE:g} or more; {tolerance:g} is allowed"
-    return None if has_bfloat16(device) else f"the processor ({device.type}) has no bfloat16 arithmetic"
+        return f"bfloat16 requires a tolerance of at least {COARSE:g}; the requested tolerance is {tolerance:g}"
+    return None if has_bfloat16(device) else f"the processor ({device.type}) does not support bfloat16 arithmetic"
 
 
 def _time_call(program: Program, image: Tensor) -> float:

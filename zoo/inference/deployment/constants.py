@@ -17,10 +17,10 @@ GROWTH = 4
 
 
 def fold_constants(graph: Graph, sites: Sites) -> None:
-    """Compute what follows from weights and from the image's size alone.
+    """Replace operations whose result depends only on the weights and the image's size with their result.
 
-    Weights that are standardized in each call, position embeddings that are resized, bias tables that are looked up. What
-    is much larger than all it is made from (more than 4 times, and 1 MiB) is left to be computed.
+    Examples are the standardization of weights, the resizing of position embeddings, and the look-up of bias tables. An
+    operation is kept if its result is much larger than its inputs (more than 4 times their size, and more than 1 MiB).
     """
     for node in graph.nodes:
         if node.op != "call_function" or not node.users or not _is_foldable(graph, node):
@@ -33,7 +33,7 @@ def fold_constants(graph: Graph, sites: Sites) -> None:
         if not isinstance(value, Tensor):
             continue
         if _bytes(value) > max(SMALL, GROWTH * sum(map(_bytes, held))):
-            sites.skip(node, "the result is much larger than what it is made from")
+            sites.skip(node, "the result is much larger than its inputs")
             continue
         graph.replace(node, graph.add_constant(value.clone(), node))
         sites.apply(node)

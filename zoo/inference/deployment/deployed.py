@@ -36,20 +36,21 @@ __all__ = ["Deployed", "deploy"]
 
 DEFAULT_SIZE = (256, 256)
 SHAPES_KEPT = 8
-"""A program is made for one shape. Of more programs than this, the least recently used one is dropped."""
+"""The maximum number of programs, one for each shape. Beyond it, the least recently used program is dropped."""
 
 
 class Deployed(nn.Module):
-    """A model for inference that `zoo.deploy` made: (N, in_channels, H, W) -> (N, classes, H, W), under inference mode.
+    """The result of `zoo.deploy`, a model for inference: (N, in_channels, H, W) -> (N, classes, H, W), in inference mode.
 
-    A program is made for each shape of image, when the first of that shape comes (seconds; minutes with `torch.compile`),
-    compared with the original, and kept; where it cannot be made or is not near enough, the original is run for that shape.
-    The logits' memory format may be another than the original's.
+    The first image of each shape takes longer: a program is made for that shape and compared with the original, which takes
+    seconds, or minutes with `torch.compile`. Later images of the shape use the same program. If the program cannot be made
+    or its error is too large, the original is run for that shape. The memory format of the logits may differ from that of
+    the original's logits.
 
     Attributes:
-        report: what was tried for the example, its time and its error, and what each pass did.
-        original: a copy of the model that was given, in evaluation mode.
-        fallbacks: shapes for which the original is run, and why.
+        report: the runtimes that were tried on the example, with their times and errors, and the effect of each pass.
+        original: a copy of the given model, in evaluation mode.
+        fallbacks: the shapes for which the original is run because no program could be made, each with the reason.
     """
 
     def __init__(self, original: nn.Module, report: DeployReport, passes: tuple[str, ...]) -> None:
@@ -63,7 +64,7 @@ class Deployed(nn.Module):
         super().train(False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits of each pixel, an inference tensor. Raises what the original raises for such an image."""
+        """Return the logits of each pixel as an inference tensor. An image that the original refuses raises the same error."""
         key = _key(image)
         with self._lock:
             program = self._programs.get(key)
@@ -73,9 +74,9 @@ class Deployed(nn.Module):
         return program(image)
 
     def train(self, mode: bool = True) -> Self:
-        """Refuse train mode: norms are folded and weights packed."""
+        """Raise a ZooError for train mode, since norms are folded and weights are packed."""
         if mode:
-            raise ZooError("A deployed model is for inference. Train the model that it was made from, and deploy it again.")
+            raise ZooError("A deployed model cannot be trained. Train the original model, and deploy it again.")
         return super().train(False)
 
     def extra_repr(self) -> str:
@@ -83,7 +84,7 @@ class Deployed(nn.Module):
         return f"{self.report.chosen}, tolerance={self.report.tolerance:g}"
 
     def __getstate__(self) -> dict[str, Any]:
-        raise ZooError("A deployed model is made for this machine and cannot be saved. Save the model that it was made from.")
+        raise ZooError("A deployed model cannot be saved, since it is specific to this machine. Save the original model.")
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
         with self._lock:  # programs are made for one device and type
@@ -99,7 +100,7 @@ class Deployed(nn.Module):
         return program
 
     def _make_program(self, image: Tensor) -> Program:
-        """Return a program for images of another shape than the example's, with the runtime that was chosen for the example."""
+        """Return a program for images of a new shape or type, with the runtime that was chosen for the example."""
         original, chosen = original_program(self.original), self.report.chosen
         reference = reference_of(self.original, image, self.report.tolerance)
         if chosen.runtime == ORIGINAL:
@@ -121,38 +122,39 @@ def deploy(
     runtime: str | Sequence[str] = "auto",
     passes: Sequence[str] | None = None,
 ) -> Deployed:
-    """Return the same model for inference, as fast as this machine runs it within a tolerated error.
+    """Return a copy of a model for inference that runs as fast as possible on this machine within an accepted error.
 
-    `torch.export` captures the model as a graph, and passes rewrite it without changing the output beyond rounding. Each
-    installed runtime then runs the graph, and the fastest one on the example is chosen; none that is slower than the
-    original model.
+    `torch.export` captures the model as a graph, and passes rewrite the graph without changing its output beyond rounding.
+    Each installed runtime then runs the graph on the example, and the fastest one is chosen. If none is faster than the
+    original model, the original is used.
 
     Args:
-        model: any module that takes one image tensor and gives one; it is copied and stays as it is.
-        example: images like those to predict, (N, in_channels, H, W). For a model of `zoo.build` the default is one image of
-            256x256, or of the size that its encoder is made for.
-        tolerance: the accepted relative error max|a - b| / max|b| to the model's own output in float32. From 1e-2 on,
-            bfloat16 is also tried, if the processor computes in it. On CUDA devices PyTorch computes convolutions in TF32
-            by default, so that the original has an error itself; if three times that error is larger, it is accepted.
-        runtime: "auto", one of "eager", "cudagraphs", "compile" (`torch.compile`), "onnxruntime", "openvino", or some of
-            these.
-        passes: names of those to apply (`zoo.inference.deployment.PASSES`), None for all.
+        model: any module that accepts one image tensor and returns one tensor. It is copied, not changed.
+        example: images like those to predict, (N, in_channels, H, W). For a model that `zoo.build` returned, the default is
+            one random image of 256x256, or of the image size that its encoder is made for.
+        tolerance: the accepted relative error max|a - b| / max|b|, where b is the model's own output in float32. If it is
+            1e-2 or more, bfloat16 is also tried, provided that the processor supports it. On CUDA devices PyTorch computes
+            convolutions in TF32 by default, so the original itself has an error. If three times this error is larger than
+            `tolerance`, that is accepted instead.
+        runtime: "auto", or one or more of "eager", "cudagraphs", "compile" (`torch.compile`), "onnxruntime", "openvino".
+        passes: the names of the passes to apply (see `zoo.inference.deployment.PASSES`); None for all.
 
     Returns:
-        A module for images of any size that the model takes. `print(zoo.explain(deployed))` shows the report.
+        A module for images of any size that the model accepts. `print(zoo.explain(deployed))` shows the report.
 
     Raises:
-        OptionError: an unknown runtime or pass, or a tolerance that is not a number above 0.
-        InputError: no example where one is needed, or one that the model does not take.
-        PluginError: code of the model tried to end the program.
-        ZooError: the model itself gives NaN or infinity.
+        OptionError: a runtime or pass is unknown, or the tolerance is not a finite number above 0.
+        InputError: the model needs an example but none was passed, the example does not fit the model, or the model does
+            not return one tensor.
+        PluginError: code of the model tried to exit the program.
+        ZooError: the model itself returns NaN or infinity for the example.
 
     Example:
         >>> fast = zoo.deploy(model, example=torch.randn(1, 3, 512, 512))
         >>> logits = fast(image)
     """
     if not isinstance(tolerance, int | float) or not 0 < tolerance < math.inf:
-        raise OptionError(f"tolerance is a relative error above 0, such as 1e-4; found {tolerance!r}.")
+        raise OptionError(f"tolerance must be a finite relative error above 0, such as 1e-4; found {tolerance!r}.")
     names = check_passes(passes)
     original = copy.deepcopy(model).eval().requires_grad_(False)
     image = _make_example(original, example)
@@ -167,8 +169,8 @@ def deploy(
         raise ZooError(f"{type(model).__name__} cannot be deployed. {reason}")
     graph, pass_results, unread = _capture(original, image, names)
     tried = [] if graph is None else try_candidates(graph, image, reference, runtimes, tolerance)
-    # The original competes, so that the result is never slower than the model that was given. All programs that are close
-    # enough are timed together, in turns, so that their speeds can be compared.
+    # The original is timed as well, so that the result is never slower than the given model. All programs that are accurate
+    # enough are timed in turns, so that their speeds can be compared.
     programs = [original_run, *(program for _, program in tried)]
     times = iter(time_programs([program for program in programs if program is not None], image))
     original_times = next(times)
@@ -206,13 +208,13 @@ def deploy(
 def _capture(
     original: nn.Module, image: Tensor, names: tuple[str, ...]
 ) -> tuple[Graph | None, tuple[PassResult, ...], str | None]:
-    """Return the model's graph after the passes, and the result of each pass; or the reason why there is no graph."""
+    """Return the model's graph after the passes, the result of each pass, and the reason if there is no graph."""
     try:
         graph = capture(original, image)
     except InputError:
         raise
-    except Exception as cause:  # noqa: BLE001 - a model that torch.export cannot read runs as it is, and the report says so
-        return None, (), f"torch.export cannot read it: {describe_failure(cause)}"
+    except Exception as cause:  # noqa: BLE001 - if torch.export fails, the original is run, and the report states why
+        return None, (), f"torch.export cannot capture the model: {describe_failure(cause)}"
     return graph, apply_and_measure(graph, names), None
 
 
@@ -220,20 +222,22 @@ def _make_example(model: nn.Module, example: Tensor | None) -> Tensor:
     first = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), None)
     if example is None:
         if not isinstance(model, SegmentationModel):
-            raise InputError(f"deploy needs example= for a {type(model).__name__}: a tensor (N, channels, H, W) as it takes.")
+            raise InputError(
+                f"deploy needs example= for a {type(model).__name__}: a tensor (N, channels, H, W) that the model accepts."
+            )
         size = model.plan.sizes.image_size or DEFAULT_SIZE
         example = torch.rand(1, model.pairing.in_channels, *size, generator=torch.Generator().manual_seed(0))
         return example if first is None else example.to(first)
     if not isinstance(example, Tensor) or example.ndim != 4:
         description = tuple(example.shape) if isinstance(example, Tensor) else repr(example)
-        raise InputError(f"example is a tensor (N, channels, H, W); found {description}.")
+        raise InputError(f"example must be a tensor (N, channels, H, W); found {description}.")
     if first is not None and example.device != first.device:
-        raise InputError(f"example is on {example.device} and the model on {first.device}; bring both to one device.")
+        raise InputError(f"example is on {example.device}, but the model is on {first.device}. Move both to one device.")
     return example.detach()
 
 
 def _key(image: Tensor) -> tuple[Any, ...]:
-    """Return what a program depends on. For an object that is not a tensor all are None, and the model itself refuses it."""
+    """Return the shape, type and device that a program is made for. All are None if `image` is not a tensor."""
     return tuple(getattr(image, name, None) for name in ("shape", "dtype", "device"))
 
 

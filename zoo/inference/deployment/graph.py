@@ -22,12 +22,12 @@ _CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.conv2d.padding, t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one call computes and writes.
+    """The cost of one call of a graph.
 
     Attributes:
-        flops: of products, two a multiplication and addition (`torch.utils.flop_counter`).
-        written: bytes of the tensors that are made on the way.
-        operations: how many make a tensor.
+        flops: the FLOPs of convolutions and matrix products; a multiply-add counts as two (`torch.utils.flop_counter`).
+        written: the bytes of all tensors that the operations create; views are not counted.
+        operations: the number of operations that create a tensor.
     """
 
     flops: int
@@ -43,9 +43,9 @@ class Cost:
 
 
 class Graph:
-    """Operations, all without side effects, that make a model's output from an image of one shape, type and device.
+    """Operations without side effects that compute a model's output from an image of one shape, type and device.
 
-    A node's `meta["val"]` is a fake tensor of the shape, type and device of what it gives.
+    The `meta["val"]` of a node is a fake tensor with the shape, type and device of the node's result.
     """
 
     def __init__(self, module: fx.GraphModule, made: int = 0) -> None:
@@ -56,17 +56,20 @@ class Graph:
 
     @property
     def nodes(self) -> list[fx.Node]:
-        """Return the nodes in the order in which they run, as they are now."""
+        """Return a list of the current nodes, in the order in which they run."""
         return list(self.module.graph.nodes)
 
     def calls(self, *targets: Callable[..., Any]) -> Iterator[fx.Node]:
-        """Yield the nodes that call one of these operations and whose outcome is used, also while nodes are replaced."""
+        """Yield the nodes that call one of these operations and whose result is used.
+
+        Nodes may be replaced during the iteration.
+        """
         for node in self.nodes:
             if is_call(node, *targets) and node.users:
                 yield node
 
     def constant(self, node: Any) -> Tensor | None:
-        """Return the tensor that a node holds; None if it is computed, or not a node."""
+        """Return the constant tensor of a node; None if the argument is not a node or its tensor is computed."""
         if not isinstance(node, fx.Node) or node.op != "get_attr":
             return None
         owner, _, name = str(node.target).rpartition(".")
@@ -74,7 +77,7 @@ class Graph:
         return value.detach() if isinstance(value, Tensor) else None
 
     def add_constant(self, tensor: Tensor, before: fx.Node) -> fx.Node:
-        """Return a new node, before another, that holds this tensor."""
+        """Insert a node for a constant tensor before the node `before`, and return the new node."""
         self._made += 1
         name = f"made_{self._made}"
         self.module.register_buffer(name, tensor)
@@ -87,13 +90,13 @@ class Graph:
     def add_call(
         self, target: Callable[..., Any], args: tuple[Any, ...], before: fx.Node, like: fx.Node | None = None
     ) -> fx.Node:
-        """Return a new node, before another, that calls an operation.
+        """Insert a node that calls an operation before the node `before`, and return the new node.
 
         Args:
             target: the operation.
-            args: as it takes them; nodes stand for tensors.
-            before: the node that it is inserted before, and whose place in the model it takes.
-            like: a node that gives the same shape and type; where there is none, the operation is run on fake tensors.
+            args: the arguments of the operation, with nodes in place of tensors.
+            before: the node that the new one precedes. The new node counts as part of the same submodule.
+            like: a node whose result has the same shape and type. If it is None, the operation is run on fake tensors.
         """
         with self.module.graph.inserting_before(before):
             node = self.module.graph.call_function(target, args)
@@ -102,15 +105,15 @@ class Graph:
         return node
 
     def replace(self, old: fx.Node, new: fx.Node) -> None:
-        """Let the users of one node use another; the next `tidy` removes the first."""
+        """Make all users of the node `old` use the node `new` instead. The next `tidy` removes `old`."""
         old.replace_all_uses_with(new)
 
     def copy(self) -> Graph:
-        """Return a copy of the graph that shares the tensors."""
+        """Return a copy of the graph that shares its tensors."""
         return Graph(fx.GraphModule(self.module, copy.deepcopy(self.module.graph)), made=self._made)
 
     def to_channels_last(self) -> None:
-        """Bring the weights of convolutions into channels-last memory; those of other graphs stay as they are."""
+        """Convert the weights of convolutions to channels-last memory. Other graphs that share the weights are not changed."""
         for node in self.module.graph.find_nodes(op="get_attr"):
             held = self.constant(node)
             if held is not None and held.ndim == 4 and any(is_call(user, *_CONVOLUTIONS) for user in node.users):
@@ -118,7 +121,10 @@ class Graph:
         self.tidy()
 
     def to_type(self, dtype: torch.dtype) -> None:
-        """Compute in another floating-point type. Weights are cast now, the image in each call; the output keeps its type."""
+        """Make the graph compute in another floating-point type.
+
+        The weights are cast now. The image and the output are cast in each call, so that the output keeps its type.
+        """
         (image,) = self.module.graph.find_nodes(op="placeholder")
         output = self.module.graph.output_node()
         (result,) = output.args
@@ -146,7 +152,7 @@ class Graph:
         self.module.recompile()
 
     def cost(self) -> Cost:
-        """Return what one call computes and writes, by the shapes alone."""
+        """Return the cost of one call, which depends only on the shapes."""
         with self._fake, FlopCounterMode(display=False) as counter:
             ran = _OnFakes(self.module)
             ran.run(*(node.meta["val"] for node in self.module.graph.find_nodes(op="placeholder")))
@@ -163,7 +169,7 @@ class Graph:
 
 
 class _OnFakes(fx.Interpreter):
-    """Runs a graph on fake tensors, and adds up what is written."""
+    """Runs a graph on fake tensors, and adds up the bytes and the operations."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -183,18 +189,18 @@ class _OnFakes(fx.Interpreter):
 def capture(model: nn.Module, image: Tensor) -> Graph:
     """Return the graph of a model in evaluation mode for images of this shape, type and device.
 
-    The operations are PyTorch's (ATen), as `torch.export` finds them. The graph shares the model's parameters.
+    The operations are PyTorch's ATen operations, captured by `torch.export`. The graph shares the model's parameters.
 
     Raises:
-        InputError: the model gives something else than one tensor.
-        Exception: whatever `torch.export` raises for a model that it cannot read.
+        InputError: the model does not return exactly one tensor.
+        Exception: any error that `torch.export` raises for a model that it cannot capture.
     """
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is deprecated in a model's code, or in PyTorch's own
+        warnings.simplefilter("ignore")  # deprecation warnings from the model's code or from PyTorch
         module = torch.export.export(model, (image,), strict=False).run_decompositions({}).module()
     graph = module.graph
     for node in graph.find_nodes(op="call_module"):
-        if str(node.target) == "_guards_fn":  # it checks the shape, and a graph is kept by the shape it is for
+        if str(node.target) == "_guards_fn":  # checks the shape, but a graph is used for one shape only
             graph.erase_node(node)
     output = graph.output_node()
     result = output.args[0]
@@ -213,7 +219,7 @@ def capture(model: nn.Module, image: Tensor) -> Graph:
 
 
 def is_call(node: Any, *targets: Callable[..., Any]) -> bool:
-    """Whether a node calls one of these operations."""
+    """Return whether a node calls one of these operations."""
     return isinstance(node, fx.Node) and node.op == "call_function" and node.target in targets
 
 
@@ -237,12 +243,12 @@ def input_of(node: fx.Node) -> fx.Node:
 
 
 def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
-    """Return a call's argument, positional or by name, or its default."""
+    """Return an argument of a call, positional or by keyword; the default if the call does not pass it."""
     return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """Return both numbers of an argument such as a stride, which may be one for both axes."""
+    """Return an argument such as a stride as two numbers. A single number stands for both axes."""
     numbers = (value,) if isinstance(value, int) else tuple(value)
     return (numbers[0], numbers[-1])
 

@@ -25,7 +25,7 @@ INTERPOLATIONS = (
 
 
 def drop_identities(graph: Graph, sites: Sites) -> None:
-    """Drop copies, dropout, slices of everything, and resizes to the size that a map has."""
+    """Remove copies, dropout, slices that select everything, and resizes to the current size."""
     for node in graph.nodes:
         if node.op != "call_function" or not node.users or not isinstance(node.meta.get("val"), Tensor):
             continue

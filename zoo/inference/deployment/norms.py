@@ -21,36 +21,36 @@ CONVOLUTIONS = (ATEN.conv2d.default, ATEN.conv2d.padding, TRANSPOSED)
 
 
 def fold_norms(graph: Graph, sites: Sites) -> None:
-    """Multiply a batch norm's scale into the weights of the convolutions before it, and its shift into a bias.
+    """Fold the scale of a batch norm into the weights of the convolutions before it, and its shift into a bias.
 
-    With the statistics that it has learned a batch norm is linear (Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 2).
-    It follows a convolution, or a sum of convolutions.
+    With its running statistics, a batch norm is linear (Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 2). The pass
+    applies to a batch norm after a convolution, or after a sum of convolutions.
     """
     for norm in graph.calls(*NORMS):
         nodes = _summands(norm.args[0])
         terms = [node for node in nodes if not is_call(node, ADD)]
         if not all(is_call(term, *CONVOLUTIONS) for term in terms):
-            sites.skip(norm, "it follows no convolution")
+            sites.skip(norm, "it does not follow a convolution")
         elif any(len(node.users) > 1 for node in nodes) or len(set(nodes)) < len(nodes):
             sites.skip(norm, "the convolution's output is used elsewhere as well")
         elif any(is_call(term, TRANSPOSED) and argument(term, 6, "groups", 1) != 1 for term in terms):
             sites.skip(norm, "the transposed convolution is grouped")
         elif not _fold(graph, terms, norm):
-            sites.skip(norm, "its numbers are not the same for every image")
+            sites.skip(norm, "its statistics or weights depend on the image")
         else:
             sites.apply(norm)
 
 
 def _summands(node: Any) -> list[Any]:
-    """Return a node and, if it is a sum, everything that it adds up, through nested sums."""
+    """Return a node and, if the node is a sum, all of its summands, including those of nested sums."""
     if is_call(node, ADD) and not node.kwargs:
         return [node, *(each for term in node.args for each in _summands(term))]
     return [node]
 
 
 def _fold(graph: Graph, convolutions: list[fx.Node], norm: fx.Node) -> bool:
-    """Fold a norm into the convolutions whose sum it normalizes; False where its numbers depend on the image."""
-    is_tuple = is_call(norm, NORMS[0])  # the output, and two statistics that nothing uses
+    """Fold a norm into the convolutions whose sum it normalizes; return False if statistics or weights are computed."""
+    is_tuple = is_call(norm, NORMS[0])  # a tuple of the output and two statistics that nothing uses
     if not is_tuple and argument(norm, 5, "training"):
         return False
     # scale, shift, mean and variance of the norm, then weight and bias of each convolution
@@ -88,7 +88,7 @@ def _fold(graph: Graph, convolutions: list[fx.Node], norm: fx.Node) -> bool:
         made.kwargs = {name: value for name, value in convolution.kwargs.items() if name not in ("weight", "bias")}
         graph.replace(convolution, made)
     summed: fx.Node = norm.args[0]  # type: ignore[assignment]
-    # The tuple's users are getitem nodes; only those of the output remain in use.
+    # The users of a tuple are getitem nodes, of which only those for the output are used.
     for user in list(norm.users) if is_tuple else [norm]:
         if not is_tuple or (user.target is operator.getitem and user.args[1] == 0):
             graph.replace(user, summed)
@@ -98,7 +98,7 @@ def _fold(graph: Graph, convolutions: list[fx.Node], norm: fx.Node) -> bool:
 def fold_statistics(
     scale: Tensor | None, shift: Tensor | None, mean: Tensor, variance: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the factor of each channel, and the offset that is added to it, in double precision."""
+    """Return the factor and the offset of each channel in double precision: norm(x) = factor * x + offset."""
     factor = torch.rsqrt(variance.double() + eps)
     if scale is not None:
         factor = factor * scale.double()

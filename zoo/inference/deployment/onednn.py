@@ -1,4 +1,4 @@
-"""Fuse convolutions with oneDNN: compute the sum and the activation after one while its result is in the cache."""
+"""Fuse convolutions with oneDNN: compute the sum and the activation while the convolution's result is in the cache."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ TYPES = (torch.float32, torch.bfloat16)
 
 
 def is_available(device: torch.device) -> bool:
-    """Whether this PyTorch has oneDNN's fused convolutions for the device; they are what `torch.compile` calls, too."""
+    """Return whether this PyTorch has oneDNN's fused convolutions for the device. `torch.compile` uses them as well."""
     names = ("_convolution_pointwise", "_convolution_transpose_pointwise", "_reorder_convolution_weight")
     is_built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return device.type == "cpu" and is_built and all(hasattr(torch.ops.mkldnn, each) for each in names)
 
 
 def fuse_activations(graph: Graph) -> None:
-    """Let each convolution also compute the sum and the activation after it, with its weight in oneDNN's own layout.
+    """Fuse each convolution with the sum and the activation after it, and convert its weight to oneDNN's own layout.
 
-    The fused operations exist only on the CPU, and in no export format.
+    The fused operations exist only on the CPU, and no export format supports them.
     """
     order = {node: index for index, node in enumerate(graph.nodes)}
     for conv in graph.calls(CONV, TRANSPOSED):
@@ -95,7 +95,7 @@ _NAMES: dict[Any, str] = {
 
 
 def _activation_after(conv: fx.Node) -> tuple[fx.Node, tuple[str, list[float], str]]:
-    """Return the last node that the convolution also computes, and the activation as arguments of oneDNN's operations."""
+    """Return the activation after a convolution (the convolution if there is none), and oneDNN's arguments for it."""
     user = _only_user(conv)
     if user is None or user.op != "call_function":
         return conv, ("none", [], "")
@@ -111,7 +111,10 @@ def _activation_after(conv: fx.Node) -> tuple[fx.Node, tuple[str, list[float], s
 
 
 def _find_sum(conv: fx.Node, order: dict[fx.Node, int]) -> tuple[fx.Node, fx.Node] | tuple[None, None]:
-    """Return the sum that is a convolution's only user, and the other summand, if that is computed before the convolution."""
+    """Return the sum that is the only user of a convolution, and its other summand; None and None if they cannot be fused.
+
+    The other summand must have the convolution's shape and type, and be computed before the convolution.
+    """
     total = _only_user(conv)
     if total is None or not is_call(total, ATEN.add.Tensor) or total.kwargs:
         return None, None
@@ -126,5 +129,5 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _is_alike(other: fx.Node, conv: fx.Node) -> bool:
-    """Whether a summand has the convolution's shape and type, so that it is added place by place."""
+    """Return whether a summand has the convolution's shape and type, so that the addition does not broadcast or cast."""
     return shape_of(other) == shape_of(conv) and other.meta["val"].dtype == conv.meta["val"].dtype

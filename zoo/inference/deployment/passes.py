@@ -1,4 +1,4 @@
-"""Run the passes over a graph."""
+"""Apply the passes to a graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PASSES: dict[str, Callable[[Graph, Sites], None]] = {
     "low-resolution": convolve_at_low_resolution,
     "project-before-resize": project_before_resize,
 }
-"""The passes, in the order in which they are applied. The docstring of each function says what it changes."""
+"""The passes, in the order in which they are applied. The docstring of each function describes its change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +33,10 @@ class PassResult:
     """Where a pass applied, and what it saved.
 
     Attributes:
-        name: of the pass.
-        places: names of the submodules where it applied.
-        skipped: names of those where it found its pattern and did not apply, each with the reason.
-        saved: how much less a call computes and writes than before; negative where it is more.
+        name: the name of the pass.
+        places: the names of the submodules where the pass applied.
+        skipped: the names of the submodules where the pass found its pattern but did not apply, each with the reason.
+        saved: the cost of a call before the pass minus the cost after it.
     """
 
     name: str
@@ -46,27 +46,27 @@ class PassResult:
 
 
 def check_passes(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the names in the order in which they are applied, all of them for None.
+    """Return the names of the passes in the order in which they are applied; all passes for None.
 
     Raises:
-        OptionError: a name that no pass has.
+        OptionError: a name is unknown, or `names` is a single text.
     """
     if names is None:
         return tuple(PASSES)
     unknown = [name for name in names if name not in PASSES]
     if isinstance(names, str) or unknown:
-        raise OptionError(f"passes takes names among {', '.join(map(repr, PASSES))}; found {names!r}.")
+        raise OptionError(f"passes must be a list of names from {', '.join(map(repr, PASSES))}; found {names!r}.")
     return tuple(name for name in PASSES if name in names)
 
 
 def apply_passes(graph: Graph, names: Sequence[str]) -> None:
-    """Change a graph by these passes, in order."""
+    """Apply these passes to a graph, in order."""
     for _ in _apply_each(graph, names):
         pass
 
 
 def apply_and_measure(graph: Graph, names: Sequence[str]) -> tuple[PassResult, ...]:
-    """Change a graph by these passes, in order, and return the result of each."""
+    """Apply these passes to a graph, in order, and return the result of each pass."""
     results = []
     before = graph.cost()
     for name, sites in _apply_each(graph, names):

@@ -12,7 +12,7 @@ from zoo.inference.deployment.passes import PassResult
 __all__ = ["DeployReport"]
 
 MAX_PLACES = 3
-"""The most places that are named for one reason."""
+"""The maximum number of places that are named for one reason."""
 
 PASS_HEADINGS = (
     Heading(text="pass"),
@@ -28,18 +28,18 @@ CANDIDATE_HEADINGS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployReport:
-    """The passes that changed a model's graph, the runtimes that were tried, and the one that was chosen.
+    """The passes that changed a model's graph, the runtimes that were tried, and the runtime that was chosen.
 
     Attributes:
-        shape: of the example, (N, C, H, W).
-        device: the device that it ran on.
-        threads: PyTorch's threads on the CPU.
+        shape: the shape of the example, (N, C, H, W).
+        device: the device that the example was run on.
+        threads: the number of PyTorch's CPU threads.
         tolerance: the requested relative error.
-        accepted: the accepted relative error. It is larger where the original computes in less than float32.
+        accepted: the accepted relative error. It can exceed `tolerance` if the original computes in less than float32.
         passes: the result of each pass, in order.
         candidates: the original, and each runtime and precision that was tried.
-        chosen: the candidate that runs.
-        unread: why the model has no graph, so that only the original can run; None where it has one.
+        chosen: the candidate that was chosen.
+        unread: the reason why the model has no graph, so that only the original can run; None if it has a graph.
     """
 
     shape: tuple[int, ...]
@@ -62,8 +62,8 @@ class DeployReport:
         title = f"Deployed for {shape} on {device}, tolerance {self.tolerance:g}: {self.chosen}"
         parts: list[Part] = [Line(text=title, kind="title", style="bold")]
         if self.accepted > self.tolerance:
-            error = f"{self.candidates[0].error:.1e} from its output in float32"
-            parts.append(Line(text=f"The original multiplies in TF32 and is {error}; up to {self.accepted:.1e} is accepted."))
+            error = f"an error of {self.candidates[0].error:.1e} relative to float32"
+            parts.append(Line(text=f"The original computes in TF32, with {error}. Up to {self.accepted:.1e} is accepted."))
         if self.unread:
             parts.append(Line(text=self.unread))
         if self.passes:
@@ -87,7 +87,7 @@ def _pass_row(done: PassResult) -> GridRow:
 
 
 def _format_skipped(done: PassResult) -> str:
-    """Return each reason why the pass did not apply somewhere, after the first few names of the places."""
+    """Return the reasons why a pass did not apply, each after the first few names of the places concerned."""
     places: dict[str, list[str]] = {}
     for place, reason in done.skipped:
         places.setdefault(reason, []).append(place)

@@ -22,10 +22,11 @@ NEAREST = INTERPOLATIONS[:4]
 
 
 def convolve_at_low_resolution(graph: Graph, sites: Sites) -> None:
-    """Replace nearest x2 upsampling, a concatenation and a 3x3 convolution by a 4x4 transposed convolution.
+    """Replace nearest x2 upsampling, a concatenation and a 3x3 convolution with a 4x4 transposed convolution.
 
-    The forms of `zoo.plugin.UpsampledConv2d`, in any module that computes the plain one: 16 multiplications in place of 36, and
-    no tensor that is upsampled or joined. Few pixels are left as they are, since the larger kernel is not paid for there.
+    This is the low-resolution form of `zoo.plugin.UpsampledConv2d`, for any module that computes the plain form. It takes 16
+    multiplications instead of 36, and does not create the upsampled map. The concatenation may be missing. Small maps are
+    skipped, since the larger kernel makes them slower.
     """
     for conv, weight, sources in _plain_convolutions(graph, 3):
         ups = [source for source in sources if is_call(source, *NEAREST)]
@@ -34,7 +35,7 @@ def convolve_at_low_resolution(graph: Graph, sites: Sites) -> None:
         if not all(_is_doubled(up) for up in ups):
             sites.skip(conv, "the upsampling is not by two")
         elif not all(_pays(up) for up in ups):
-            sites.skip(conv, "too few pixels to pay for the larger kernel")
+            sites.skip(conv, "too few pixels for the larger kernel to be faster")
         else:
             low = {up: (input_of(up), low_resolution_kernel(part)) for up, part in _parts(sources, weight) if up in ups}
             _sum_of_parts(graph, conv, sources, weight, low)
@@ -42,10 +43,10 @@ def convolve_at_low_resolution(graph: Graph, sites: Sites) -> None:
 
 
 def merge_transposed(graph: Graph, sites: Sites) -> None:
-    """Replace a 2x2 transposed convolution of stride 2, a concatenation and a 3x3 convolution by a 4x4 transposed one.
+    """Merge a 2x2 transposed convolution of stride 2 and a 3x3 convolution into a 4x4 transposed convolution.
 
-    Nothing non-linear stands between the two, so that they are one; the kernel is the product of theirs. The first one's
-    bias is not seen beyond the border by the second, which is put right in the outermost rows and columns.
+    There is no non-linear operation between the two convolutions, but there may be a concatenation. The 3x3 convolution pads
+    with zeros and not with the bias of the transposed convolution, so the outermost rows and columns are corrected.
     """
     for conv, weight, sources in _plain_convolutions(graph, 3):
         doubled = [source for source in sources if _is_doubling(graph, source)]
@@ -54,19 +55,19 @@ def merge_transposed(graph: Graph, sites: Sites) -> None:
         if any(len(source.users) > 1 for source in doubled):
             sites.skip(conv, "the transposed convolution's output is used elsewhere as well")
         elif not all(_pays(source) for source in doubled):
-            sites.skip(conv, "too few pixels to pay for the larger kernel")
+            sites.skip(conv, "too few pixels for the larger kernel to be faster")
         elif not all(_merging_saves(source, weight.shape[0]) for source in doubled):
-            sites.skip(conv, "it would take more multiplications")
+            sites.skip(conv, "the merged convolution would need more multiplications")
         else:
             _merge(graph, conv, sources, weight, doubled)
             sites.apply(conv)
 
 
 def project_before_resize(graph: Graph, sites: Sites) -> None:
-    """Compute a 1x1 convolution before an enlargement that it follows, directly or over a concatenation.
+    """Move a 1x1 convolution before the upsampling whose output it receives, directly or through a concatenation.
 
-    A resize mixes places with weights that add up to one, a 1x1 convolution mixes channels: the two may change places, and
-    the convolution then has fewer places to compute.
+    A resize combines pixels with weights that add up to one, and a 1x1 convolution combines channels. They can therefore be
+    swapped, and the convolution then computes fewer pixels.
     """
     for conv, weight, sources in _plain_convolutions(graph, 1):
         resized = [source for source in sources if is_call(source, *INTERPOLATIONS)]
@@ -74,16 +75,16 @@ def project_before_resize(graph: Graph, sites: Sites) -> None:
             continue
         resized = [source for source in resized if _places(source) > _places(input_of(source))]
         if not resized:
-            sites.skip(conv, "the resize does not enlarge")
+            sites.skip(conv, "the resize does not enlarge the map")
         elif any(weight.shape[0] > shape_of(source)[1] for source in resized):
-            sites.skip(conv, "more channels would be resized")
+            sites.skip(conv, "more channels than before would be resized")
         else:
             _project(graph, conv, sources, weight, resized)
             sites.apply(conv)
 
 
 def add_border(map: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Add to the outermost rows and columns of a map, in place.
+    """Add values to the outermost rows and columns of a map, in place.
 
     Shapes: map (N, C, H, W), top and bottom (C, 1, W), left and right (C, H - 2, 1).
     """
@@ -95,7 +96,10 @@ def add_border(map: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Te
 
 
 def spread_borders(graph: Graph) -> None:
-    """Add whole maps in place of borders: formats without writing in place make a copy of each part of a border."""
+    """Replace each `add_border` with the addition of a whole map.
+
+    Formats that cannot write in place would copy the map for each part of the border.
+    """
     for node in graph.calls(add_border):
         source, *edges = node.args
         top, bottom, left, right = (graph.constant(each) for each in edges)
@@ -107,7 +111,7 @@ def spread_borders(graph: Graph) -> None:
 
 
 def _plain_convolutions(graph: Graph, kernel: int) -> Iterator[tuple[fx.Node, Tensor, list[fx.Node]]]:
-    """Yield the convolutions that `_plain_weight` knows, each with its weight and the maps that it sees."""
+    """Yield the convolutions for which `_plain_weight` returns a weight, each with its weight and its input maps."""
     for conv in graph.calls(CONV):
         weight = _plain_weight(graph, conv, kernel)
         if weight is not None:
@@ -115,9 +119,9 @@ def _plain_convolutions(graph: Graph, kernel: int) -> Iterator[tuple[fx.Node, Te
 
 
 def _plain_weight(graph: Graph, conv: fx.Node, kernel: int) -> Tensor | None:
-    """Return the weight of a convolution that leaves the size as it is, without groups; None for any other.
+    """Return the weight of a convolution without stride, dilation or groups that keeps the size; None for any other.
 
-    None also where weight or bias are computed from the image.
+    It is also None if the weight or the bias is computed from the image.
     """
     weight, bias = graph.constant(conv.args[1]), argument(conv, 2, "bias")
     if weight is None or (bias is not None and graph.constant(bias) is None):
@@ -131,19 +135,19 @@ _SPATIAL = ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
 
 
 def _sources(conv: fx.Node) -> list[fx.Node]:
-    """Return the maps that a convolution sees: the concatenation's, less those without channels, or its input alone."""
+    """Return the input maps of a convolution: the concatenated maps, except those without channels, or its only input."""
     seen = conv.args[0]
     assert isinstance(seen, fx.Node)
     if is_call(seen, ATEN.cat.default) and argument(seen, 1, "dim", 0) in (1, -3):
         maps: list[fx.Node] = list(seen.args[0])  # type: ignore[arg-type]
         joined = [each for each in maps if shape_of(each)[1]]
-        if len(set(joined)) == len(joined):  # a map that is joined twice is left alone
+        if len(set(joined)) == len(joined):  # a concatenation that contains a map twice counts as one input
             return joined
     return [seen]
 
 
 def _parts(sources: list[fx.Node], weight: Tensor) -> list[tuple[fx.Node, Tensor]]:
-    """Return each map with its part of the weight."""
+    """Return each map with the slice of the weight that is applied to it."""
     return list(zip(sources, torch.split(weight, [shape_of(source)[1] for source in sources], dim=1), strict=True))
 
 
@@ -161,7 +165,7 @@ def _pays(up: fx.Node) -> bool:
 
 
 def _is_doubling(graph: Graph, node: fx.Node) -> bool:
-    """Whether a node is a 2x2 transposed convolution of stride 2, and nothing besides."""
+    """Return whether a node is a 2x2 transposed convolution of stride 2, without padding, dilation or groups."""
     if not is_call(node, TRANSPOSED):
         return False
     weight, bias = graph.constant(node.args[1]), argument(node, 2, "bias")
@@ -182,13 +186,13 @@ def _merging_saves(transposed: fx.Node, out_channels: int) -> bool:
 
 
 def _merge(graph: Graph, conv: fx.Node, sources: list[fx.Node], weight: Tensor, doubled: list[fx.Node]) -> None:
-    """Merge each doubling transposed convolution with its part of the 3x3 convolution after it."""
+    """Merge each 2x2 transposed convolution with the slice of the 3x3 convolution that is applied to its output."""
     low, constant_map = {}, None
     for source, part in _parts(sources, weight):
         if source not in doubled:
             continue
-        # A transposed convolution and a convolution in a row are one transposed convolution, whose kernel is the full
-        # convolution of both kernels: 2x2 and 3x3 give 4x4. Double precision leaves one rounding, to the weight's type.
+        # A transposed convolution followed by a convolution equals one transposed convolution, whose kernel is the full
+        # convolution of both kernels: 4x4 for 2x2 and 3x3. In double precision only the cast to the weight's type rounds.
         first, bias = graph.constant(source.args[1]), graph.constant(argument(source, 2, "bias"))
         kernel = F.conv2d(first.double(), part.double(), padding=2).to(weight.dtype)  # type: ignore[union-attr]
         low[source] = (input_of(source), kernel)
@@ -200,7 +204,7 @@ def _merge(graph: Graph, conv: fx.Node, sources: list[fx.Node], weight: Tensor, 
     if constant_map is None:
         _sum_of_parts(graph, conv, sources, weight, low)
         return
-    # Inside the border the map is the same everywhere, and becomes a bias. Only the difference at the border is added.
+    # Inside the border, all pixels of this map are equal and become a bias. Only the difference at the border is added.
     inner = constant_map[:, 1, 1]
     border = (constant_map - inner.reshape(-1, 1, 1)).to(weight.dtype)
     edges = (border[:, :1], border[:, -1:], border[:, 1:-1, :1], border[:, 1:-1, -1:])
@@ -216,18 +220,19 @@ def _sum_of_parts(
     bias: Tensor | None = None,
     edges: tuple[Tensor, ...] = (),
 ) -> None:
-    """Replace a convolution by the sum of transposed ones of some of its maps and a convolution of the others.
+    """Replace a convolution with transposed convolutions of some of its maps and a convolution of the rest, summed.
 
     Args:
         graph: the graph.
         conv: the convolution.
-        sources: the maps that it sees.
-        weight: its weight.
-        low: for some of the maps, the map at half the resolution and the kernel of its transposed convolution.
-        bias: added to the convolution's.
-        edges: what is added to the outermost rows and columns, as `add_border` takes it.
+        sources: the input maps of the convolution.
+        weight: the weight of the convolution.
+        low: the maps that are replaced, each with the map at half the resolution and the kernel of its transposed
+            convolution.
+        bias: a bias that is added to the convolution's own bias.
+        edges: values that are added to the outermost rows and columns, as arguments of `add_border`.
     """
-    # The bias, and the border, go with the first summand; the others have none.
+    # The bias and the border are added to the first summand only.
     bias_node = argument(conv, 2, "bias")
     if bias is not None:
         held = graph.constant(bias_node)
@@ -276,6 +281,6 @@ def _project(graph: Graph, conv: fx.Node, sources: list[fx.Node], weight: Tensor
 
 
 def _like(kernel: Tensor, weight: Tensor) -> Tensor:
-    """Return a kernel in the memory format of another."""
+    """Return a kernel in the memory format of a weight."""
     last = weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
     return kernel.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""Record where a pass applies, and where it does not."""
+"""Record where a pass applies, and where it does not apply."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Sites:
     """The places where a pass found its pattern.
 
     Attributes:
-        places: names of the submodules where it applied.
-        skipped: names of those where it did not apply, each with the reason.
+        places: the names of the submodules where the pass applied.
+        skipped: the names of the submodules where the pass did not apply, each with the reason.
     """
 
     def __init__(self) -> None:
@@ -26,5 +26,5 @@ class Sites:
         self.places.append(place_of(node))
 
     def skip(self, node: fx.Node, reason: str) -> None:
-        """Record that it did not apply at a node, and why."""
+        """Record that the pass did not apply at a node, and the reason."""
         self.skipped.append((place_of(node), reason))
