@@ -1,4 +1,4 @@
-"""What a program's output is compared with, and how far from it it may be."""
+"""Compute the reference for a program's output, and the error that is accepted."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from zoo.inference.runtimes import original_program
 __all__ = ["ROUNDINGS", "Reference", "full_float32", "reference_of", "relative_error", "why_not_comparable"]
 
 ROUNDINGS = 3
-"""How many times the model's own error a program may have, where the model itself computes in TF32 or bfloat16.
+"""The accepted error of a program, as a multiple of the model's own error in TF32 or bfloat16.
 
-Both round every product, each in its own way: folded weights, for one, round to other numbers. So the ratio of the two errors
-varies from model to model. With TF32 rounding emulated on the CPU, on four U-Nets x 12 random weights x 3 sizes, it was 0.53 to
-1.72 (median 1.0); the largest seen, 2.2, was that of the folded `unet-bilinear` in `tests/inference/deployment/test_tf32.py`.
+The model and the program round their products differently; folded weights, for example, are rounded to other values. The ratio
+of their errors therefore varies between models. With TF32 rounding emulated on the CPU, for four U-Nets x 12 random weights x 3
+sizes, the ratio was 0.53 to 1.72 (median 1.0). The largest ratio found so far, 2.2, is that of the folded `unet-bilinear` in
+`tests/inference/deployment/test_tf32.py`.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """The output that is right, and what may take its place.
+    """The correct output for an image, and the error that a program may have.
 
     Attributes:
-        output: the model's own, in float32.
-        error: max|a - b| / max|b| of the given model's output to `output`. It is 0 on devices that compute in float32;
-            by default CUDA devices round the operands of convolutions to TF32.
-        accepted: the largest error that a program may have: the tolerance, or more where the model itself has more.
+        output: the model's output, computed in float32.
+        error: max|a - b| / max|b|, where a is the output of the model as it usually runs, and b is `output`. It is 0 on
+            devices that compute in float32; by default, CUDA devices round the operands of convolutions to TF32.
+        accepted: the largest accepted error of a program: the tolerance, or `ROUNDINGS` times `error` if that is larger.
     """
 
     output: Tensor
@@ -40,16 +41,16 @@ class Reference:
 
 
 def reference_of(model: nn.Module, image: Tensor, tolerance: float, precision: str = "float32") -> Reference:
-    """Return what a model gives for an image, and what is near enough to it.
+    """Return a model's output for an image in float32, and the error that a program may have.
 
     Args:
-        model: in evaluation mode.
-        image: (N, C, H, W).
-        tolerance: the error that is accepted whatever the model's own.
-        precision: that the model is run in as it was given: "bfloat16" is autocast.
+        model: the model, in evaluation mode.
+        image: the image, (N, C, H, W).
+        tolerance: the error that is always accepted, even if the model itself has none.
+        precision: the precision that the model usually runs in; "bfloat16" stands for autocast.
 
     Raises:
-        Exception: what the model raises.
+        Exception: any error that the model raises.
     """
     given = original_program(model, precision)(image)
     if (image.device.type != "cuda" and precision == "float32") or not isinstance(given, Tensor):
@@ -61,7 +62,7 @@ def reference_of(model: nn.Module, image: Tensor, tolerance: float, precision: s
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Return max|found - expected| / max|expected|; infinity for another shape."""
+    """Return max|found - expected| / max|expected| (undivided if that maximum is 0); infinity if the shapes differ."""
     if found.shape != expected.shape:
         return float("inf")
     largest = float(expected.abs().max())
@@ -70,18 +71,21 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def why_not_comparable(output: Tensor) -> str | None:
-    """Return why nothing can be compared with a model's own output; None where something can."""
+    """Return the reason why a model's own output cannot be a reference; None if it can."""
     if not (count := int((~output.isfinite()).sum())):
         return None
     return (
-        f"The model itself gives NaN or infinity in {count:,} of {output.numel():,} logits, so that nothing can be compared "
-        "with it. Its weights may be those of a training that diverged, or the image is not normalized as it expects."
+        f"The model itself returns NaN or infinity in {count:,} of {output.numel():,} logits, so nothing can be compared with "
+        "its output. Its training may have diverged, or the image is not normalized as the model expects."
     )
 
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Let CUDA devices multiply float32 as it is. The setting is the process's, and is put back."""
+    """Make CUDA devices multiply in full float32, not in TF32.
+
+    The setting applies to the whole process, and is restored at the end.
+    """
     owners: tuple[Any, ...]
     full: Any
     if hasattr(torch.backends.cudnn, "conv"):  # PyTorch 2.9 and later: a setting for each operation

@@ -1,4 +1,4 @@
-"""Run a graph by PyTorch, CUDA graphs, torch.compile, ONNX Runtime or OpenVINO: each makes a function of the image."""
+"""Make programs that run a graph with PyTorch, CUDA graphs, torch.compile, ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RUNTIMES = ("eager", "cudagraphs", "compile", "onnxruntime", "openvino")
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 WARM_UP = 3
-"""Calls before a CUDA graph is recorded."""
+"""The number of calls before a CUDA graph is recorded."""
 
 _PACKAGES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino", "onnx", "onnxscript")}
 _DEVICES = {"cudagraphs": "cuda", "onnxruntime": "cpu", "openvino": "cpu"}
@@ -50,24 +50,24 @@ _INSTALL = "pip install 'segmentation-zoo[deploy]'"
 
 
 def suits(runtime: str, device: torch.device) -> bool:
-    """Whether a runtime is for this kind of device."""
+    """Return whether a runtime supports this kind of device."""
     return _DEVICES.get(runtime, device.type) == device.type
 
 
 def why_not(runtime: str, precision: str, device: torch.device) -> str | None:
-    """Return why a runtime cannot be used here, and what to do; None where it can."""
+    """Return the reason why a runtime cannot be used here, and the remedy; None if it can be."""
     missing = [package for package in _PACKAGES.get(runtime, ()) if find_spec(package) is None]
     if missing:
         return f"{' and '.join(missing)} not installed: {_INSTALL}"
     if not suits(runtime, device):
         return f"it is used on {_DEVICES[runtime]} devices only; the model is on {device}"
     if runtime == "onnxruntime" and precision == "bfloat16":
-        return "its convolutions on the CPU have no bfloat16"
+        return "its convolutions do not support bfloat16 on the CPU"
     return None
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device's processor multiplies in bfloat16, rather than by way of float32."""
+    """Return whether the device's processor multiplies in bfloat16 without conversion to float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
@@ -77,14 +77,14 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(image: Tensor, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which a model computes in bfloat16; one that changes nothing for float32."""
+    """Return a context manager for running a model in a precision: autocast for bfloat16, no change for float32."""
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(image.device.type if image.device.type != "meta" else "cpu", torch.bfloat16)
 
 
 def original_program(model: nn.Module, precision: str = "float32") -> Program:
-    """Return a function that runs a model as it is, in bfloat16 by autocast."""
+    """Return a function that runs an unchanged model; in bfloat16, it runs under autocast."""
 
     def program(image: Tensor) -> Tensor:
         with torch.inference_mode(), autocast(image, precision):
@@ -95,10 +95,10 @@ def original_program(model: nn.Module, precision: str = "float32") -> Program:
 
 
 def make_program(graph: Graph, image: Tensor, runtime: str, precision: str) -> Program:
-    """Return a function that runs the graph for images of this shape, type and device.
+    """Return a function that runs the graph on images of this shape, type and device.
 
     Raises:
-        Exception: whatever the runtime raises for a graph that it cannot run.
+        Exception: any error that the runtime raises for a graph that it does not support.
     """
     if runtime in ("eager", "cudagraphs", "compile"):
         return _torch_program(graph, image, runtime, precision)
@@ -109,7 +109,7 @@ def make_program(graph: Graph, image: Tensor, runtime: str, precision: str) -> P
 def _torch_program(graph: Graph, image: Tensor, runtime: str, precision: str) -> Program:
     device = image.device
     graph = graph.copy()
-    graph.to_channels_last()  # as oneDNN's convolutions and cuDNN's in TF32 and bfloat16 read them
+    graph.to_channels_last()  # the fastest layout for oneDNN, and for cuDNN in TF32 and bfloat16
     is_cast = precision == "bfloat16" and _cast_to_bfloat16(graph, image)
     if runtime == "eager" and precision == "float32" and onednn.is_available(device):
         with torch.no_grad():
@@ -129,9 +129,9 @@ def _torch_program(graph: Graph, image: Tensor, runtime: str, precision: str) ->
 
 
 def recorded_program(model: nn.Module, image: Tensor, precision: str = "float32") -> Program:
-    """Return a function that replays a model's kernels as one CUDA graph; in bfloat16 its weights are cast once.
+    """Return a function that replays a model's kernels as one CUDA graph. In bfloat16, the weights are cast once.
 
-    The memory format stays as it is in the model and the image.
+    The memory format of the model and the image is not changed.
     """
     if precision == "float32":
         return _Recorded(original_program(model), image)
@@ -144,19 +144,19 @@ def recorded_program(model: nn.Module, image: Tensor, precision: str = "float32"
 
     try:
         program(image)
-    except RuntimeError:  # an operation got two types; autocast casts the inputs of each operation
+    except RuntimeError:  # an operation received two types; autocast casts the inputs of each operation
         return _Recorded(original_program(model, precision), image)
     return _Recorded(program, image)
 
 
 def _cast_to_bfloat16(graph: Graph, image: Tensor) -> bool:
-    """Cast the graph with its weights to bfloat16. Where operations mix types, leave it as it is and return False."""
+    """Cast the graph and its weights to bfloat16. Return False, without a change, if an operation would mix types."""
     cast = graph.copy()
     cast.to_type(torch.bfloat16)
     try:
         with torch.inference_mode():
             cast(image)
-    except RuntimeError:  # an operation got two types; autocast casts the inputs of each operation
+    except RuntimeError:  # an operation received two types; autocast casts the inputs of each operation
         return False
     graph.to_type(torch.bfloat16)
     return True
@@ -165,7 +165,8 @@ def _cast_to_bfloat16(graph: Graph, image: Tensor) -> bool:
 class _Recorded:
     """A program whose kernels were recorded as a CUDA graph, and are launched together.
 
-    A recording holds the addresses of what it reads, but does not keep it alive: the program and its weights are kept here.
+    A CUDA graph contains the addresses of the tensors that it reads, but does not keep the tensors alive. This object
+    therefore keeps a reference to the program and its weights.
     """
 
     def __init__(self, run: Program, image: Tensor) -> None:
@@ -176,7 +177,7 @@ class _Recorded:
             self._image = image.clone()
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):  # what only the first calls allocate or compile must not be recorded
+            with torch.cuda.stream(side):  # allocations and compilations of the first calls must not be recorded
                 for _ in range(WARM_UP):
                     run(self._image)
             torch.cuda.current_stream().wait_stream(side)
@@ -186,7 +187,7 @@ class _Recorded:
 
     def __call__(self, image: Tensor) -> Tensor:
         with self._turn, torch.cuda.device(image.device), torch.inference_mode():
-            torch.cuda.current_stream().wait_event(self._done)  # the call before may have been on another stream
+            torch.cuda.current_stream().wait_event(self._done)  # the previous call may have run on another stream
             self._image.copy_(image)
             self._recording.replay()
             output = self._output.clone()
@@ -207,7 +208,7 @@ def _export_onnx(graph: Graph, image: Tensor) -> bytes:
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Silence PyTorch's exporters, and keep no gradients."""
+    """Silence PyTorch's exporters, and disable gradients."""
     silent = logging.getLogger("torch.onnx")
     level = silent.level
     silent.setLevel(logging.ERROR)
@@ -220,7 +221,7 @@ def quiet_exporter() -> Iterator[None]:
 
 
 def onnxruntime_program(model: bytes | str) -> Program:
-    """Return a function that runs an ONNX model, or the file of one, by ONNX Runtime on the CPU."""
+    """Return a function that runs an ONNX model, given as bytes or as a path, with ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -237,7 +238,7 @@ def onnxruntime_program(model: bytes | str) -> Program:
 
 
 def openvino_program(model: bytes | str, precision: str = "float32") -> Program:
-    """Return a function that runs an ONNX model, or the file of one or of OpenVINO's own format, by OpenVINO on the CPU."""
+    """Return a function that runs an ONNX model, given as bytes or as a path, or an OpenVINO file with OpenVINO."""
     import openvino
 
     settings = {
@@ -247,7 +248,7 @@ def openvino_program(model: bytes | str, precision: str = "float32") -> Program:
     }
     core = openvino.Core()
     request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
-    turn = threading.Lock()  # a request serves one call at a time, and writes each result into the same memory
+    turn = threading.Lock()  # a request handles one call at a time, and writes each result into the same memory
 
     def program(image: Tensor) -> Tensor:
         with turn:

@@ -192,7 +192,7 @@ def test_the_report_tells_what_was_tried_and_what_each_pass_did():
     refused = [each.refused for each in report.candidates if each.precision == "bfloat16"]
     assert refused == [
         "bfloat16 requires a tolerance of at least 0.01; the requested tolerance is 0.0001",
-        "its convolutions on the CPU have no bfloat16",
+        "its convolutions do not support bfloat16 on the CPU",
     ]
     told = zoo.explain(deployed)
     assert all(part in told for part in ("fold-norms", "1x3x128x128", "tolerance 0.0001", "chosen", "onnxruntime, float32"))
@@ -450,5 +450,5 @@ def test_a_model_that_gives_no_number_is_told_from_a_runtime_that_is_not_exact()
     model = stack().eval()
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    with pytest.raises(zoo.ZooError, match=r"cannot be deployed\. The model itself gives NaN or infinity in"):
+    with pytest.raises(zoo.ZooError, match=r"cannot be deployed\. The model itself returns NaN or infinity in"):
         zoo.deploy(model, example=images(), runtime="eager")

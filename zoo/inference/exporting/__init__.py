@@ -1,4 +1,4 @@
-"""A model as a file for other programs, made for images of every size, run and compared before it is kept."""
+"""Export a model to a file for other programs, and compare the file's output with the model's before it is kept."""
 
 from zoo.inference.exporting.exported import export
 from zoo.inference.exporting.formats import FORMATS

@@ -1,4 +1,4 @@
-"""Compare an exported file with the model: run it as another program would."""
+"""Compare the output of an exported file with the model's, by running the file as another program would."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ UNIT = 32
 
 
 def check_shapes(draft: Draft, multiple: int, untried: Sequence[Shape] = ()) -> tuple[Shape, ...]:
-    """Return the shapes to run a file with: other shapes than it was exported with, if it takes others.
+    """Return the image shapes that a file is checked with. They differ from the exported shape if the file takes others.
 
-    Of the four sizes one is a multiple of the strides, and one is not. At the coarsest stride the third has height 1 and a
-    large width, and the fourth the reverse. `untried` follows them.
+    A file for all sizes is checked with four sizes. The first is a multiple of the strides, and the second is not. At the
+    coarsest stride, the third has height 1 and a large width, and the fourth has width 1. The shapes of `untried` follow.
     """
     if draft.size is None:
         unit = math.lcm(multiple, UNIT) if multiple <= UNIT else multiple
@@ -34,10 +34,10 @@ def check_shapes(draft: Draft, multiple: int, untried: Sequence[Shape] = ()) -> 
 
 
 def check_file(model: nn.Module, draft: Draft, shapes: Sequence[Shape]) -> tuple[Check, ...]:
-    """Return the errors of a file, for random images of these shapes.
+    """Return the errors of a file's output for random images of these shapes.
 
     Raises:
-        Exception: whatever the runtime raises for a file or a size that it cannot run.
+        Exception: any error that the runtime raises, or that the model raises for the first shape.
     """
     generator = torch.Generator().manual_seed(0)
     program = program_of(draft.form, draft.path)

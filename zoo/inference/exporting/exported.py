@@ -1,4 +1,4 @@
-"""`export`: write a model as a file for other programs, and compare it with the model before it is kept."""
+"""`export`: write a model to a file for other programs, and keep the file only if its output matches the model's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DEFAULT_SIZE = (256, 256)
 
 
 class Normalizing(nn.Module):
-    """A model that takes pixels in 0 to 1: (N, C, H, W) -> (N, classes, H, W)."""
+    """A model and its normalization, for pixels in 0 to 1: (N, C, H, W) -> (N, classes, H, W)."""
 
     def __init__(self, normalization: nn.Module, model: nn.Module) -> None:
         super().__init__()
@@ -63,33 +63,35 @@ def export(
 ) -> ExportReport:
     """Write a model as an ONNX file, a `torch.export` program or OpenVINO's files, for any batch, height and width.
 
-    The file's own runtime runs it with images of shapes that it was not exported with, and the file is kept only if its
-    output is close enough to the model's. If a graph for all sizes cannot be exported, or not in time, the file takes a
-    single size, and its name says so: `model-256x256.onnx`. It holds the model in float32: `image` (N, in_channels, H, W)
-    in, `logits` (N, classes, H, W) out, and describes the model in its metadata.
+    The exported file is run in its own runtime (such as ONNX Runtime) on image shapes other than the one used for the
+    export, and is kept only if its output is close enough to the model's. If a graph for all sizes cannot be exported, or
+    takes longer than `timeout`, the file takes a single size, and its name says so: `model-256x256.onnx`. The model in it is
+    float32, with the input `image` (N, in_channels, H, W) and the output `logits` (N, classes, H, W). The file's metadata
+    describe the model.
 
     Args:
-        model: one that `zoo.build` or `zoo.load` gave; it stays as it is.
-        path: the file; a folder that is not there is made. A file that is there is replaced, whole, by one that was compared.
-        format: "onnx" (.onnx), "torch-export" (.pt2) or "openvino" (.xml, with a .bin beside it); by default as the suffix
-            says.
-        size: (H, W) of a file for a single size; by default what the model is made for, or 256x256.
-        fixed: whether to write one for a single size in any case.
+        model: a model that `zoo.build` or `zoo.load` returned. It is not changed.
+        path: the file. Missing folders are created. An existing file is replaced only after the new one has passed the
+            comparison.
+        format: "onnx" (.onnx), "torch-export" (.pt2) or "openvino" (.xml, with a .bin beside it); by default the format of
+            the path's suffix.
+        size: (H, W) of a file for a single size; by default the size that the model is made for, or 256x256.
+        fixed: whether to write a file for a single size even if one for all sizes could be exported.
         normalize: whether the file takes pixels in 0 to 1 and normalizes them itself (`model.preprocessing`). By default it
-            takes what the model takes: normalized images.
-        tolerance: the relative error max|a - b| / max|b| that is accepted.
-        timeout: seconds that a graph with open sizes may take, in a process of its own; None for as long as it takes, in
-            this process.
+            takes normalized images, as the model does.
+        tolerance: the accepted relative error max|a - b| / max|b|, where b is the model's output.
+        timeout: the time limit in seconds for a graph that takes any batch or size, which is exported in a separate process.
+            None sets no limit, and exports in this process.
 
     Returns:
-        Where it is, what it takes, and how near it is; `print(report)` shows it.
+        A report of the file, its input and its errors; `print(report)` shows it.
 
     Raises:
-        OptionError: an option without such a value, a place that cannot be written to, or a package that is missing.
-        ExportError: it cannot be exported, the model itself gives NaN or infinity, or the file's output differs by more than
-            the tolerance; nothing was written.
-        PluginError: code of the model tried to end the program.
-        InputError: a `size` that the model refuses.
+        OptionError: an option has an invalid value, the file cannot be written, or a package is missing.
+        ExportError: the model cannot be exported or itself returns NaN or infinity, or the file's output differs by more than
+            the tolerance. Nothing was written.
+        PluginError: code of the model tried to exit the program.
+        InputError: the model refuses `size`.
 
     Example:
         >>> print(zoo.export(model, "model.onnx"))
@@ -99,14 +101,14 @@ def export(
     if missing := why_not_format(form):
         raise OptionError(f"format={form!r}: {missing}")
     if not isinstance(model, SegmentationModel):
-        raise OptionError(f"export takes a model that zoo.build or zoo.load gave; found a {type(model).__name__}.")
+        raise OptionError(f"export needs a model that zoo.build or zoo.load returned; found a {type(model).__name__}.")
     plan = model.plan.sizes
     single_size = _single_size(model, size)
-    # A file for one size is written only on request, or where the encoder takes one size; the report says which.
+    # A file for one size is written only on request, or if one graph cannot serve all sizes; the report states the reason.
     notes = ["One size was requested."] if fixed else [f"One size: {plan.why_closed}."] if plan.why_closed else []
     subject = _prepare(model, normalize)
     _check_comparable(subject, model, single_size)
-    # The most open graph is tried first. Its draft is compared with the model before it replaces an older file.
+    # The most general graph is tried first. Its draft is compared with the model before it replaces an older file.
     with _folder_beside(path) as folder:
         for is_last, (draft_size, open_batch) in _sizes_to_try(single_size, is_fixed=bool(notes)):
             target = path if draft_size is None else _add_size(path, draft_size)
@@ -121,7 +123,7 @@ def export(
             try:
                 written = _write(subject, draft, None if is_last else timeout, notes)
                 checks = check_file(subject, draft, check_shapes(draft, plan.sizes.multiple, written.untried))
-            except Exception as cause:  # another library's error: the next, less open graph is tried
+            except Exception as cause:  # another library's error: the next, less general graph is tried
                 notes.append(f"{_describe(draft)} cannot be exported: {describe_failure(cause)}.")
                 if is_last:
                     raise ExportError(f"{model.pairing}: {' '.join(notes)} {target} was not written.") from cause
@@ -148,30 +150,30 @@ def _choose_format(path: str | PathLike[str], format: ModelFormat | None) -> tup
     suffixes = ", ".join(f"{suffix} ({form})" for form, suffix in FORMATS.items())
     form = format or next((form for form, suffix in FORMATS.items() if path.suffix == suffix), None)
     if form is None:
-        raise OptionError(f"{path}: the suffix names no format. Use one of {suffixes}.")
+        raise OptionError(f"{path}: the suffix is not that of a format. Use one of {suffixes}.")
     if form not in FORMATS:
-        raise OptionError(f"format is one of {', '.join(map(repr, FORMATS))}; found {format!r}.")
+        raise OptionError(f"format must be one of {', '.join(map(repr, FORMATS))}; found {format!r}.")
     if path.suffix != FORMATS[form]:
-        raise OptionError(f"{path}: a file of the format {form!r} ends in {FORMATS[form]}.")
+        raise OptionError(f"{path}: the path of a file in the format {form!r} must end in {FORMATS[form]}.")
     if is_folder(path):
-        raise OptionError(f"{path} is a folder. Give a file.")
+        raise OptionError(f"{path} is a folder. Pass the path of a file.")
     try:
         check_regular(path)
     except FileNotFoundError:
         pass
     except OSError as cause:
-        raise OptionError(f"{path} cannot be written: {cause.strerror}. Give another file.") from cause
+        raise OptionError(f"{path} cannot be written: {cause.strerror}. Choose another path.") from cause
     return form, path
 
 
 def _check_numbers(size: Size | None, tolerance: float, timeout: float | None) -> None:
     is_pair = isinstance(size, tuple | list) and len(size) == 2
     if size is not None and not (is_pair and all(isinstance(length, int) and length >= 1 for length in size)):
-        raise OptionError(f"size is a pair (height, width) of whole numbers of at least 1; found {size!r}.")
+        raise OptionError(f"size must be a pair (height, width) of integers of at least 1; found {size!r}.")
     given = {"tolerance": tolerance} if timeout is None else {"tolerance": tolerance, "timeout": timeout}
     for name, value in given.items():
         if not (isinstance(value, int | float) and 0 < value < math.inf):
-            raise OptionError(f"{name} is a number above 0; found {value!r}.")
+            raise OptionError(f"{name} must be a finite number above 0; found {value!r}.")
 
 
 def _single_size(model: SegmentationModel, size: Size | None) -> Size:
@@ -184,7 +186,7 @@ def _single_size(model: SegmentationModel, size: Size | None) -> Size:
 
 
 def _sizes_to_try(single: Size, *, is_fixed: bool) -> Iterator[tuple[bool, tuple[Size | None, bool]]]:
-    """Yield sizes and whether the batch is open, the most open first, each with whether it is the last."""
+    """Yield (is_last, (size, open_batch)) for each graph to try, the most general graph first. The size None means all."""
     if not is_fixed:
         yield False, (None, True)
     yield False, (single, True)
@@ -192,26 +194,26 @@ def _sizes_to_try(single: Size, *, is_fixed: bool) -> Iterator[tuple[bool, tuple
 
 
 def _prepare(model: SegmentationModel, normalize: bool) -> nn.Module:
-    """Return what is exported: a copy, in float32 on the CPU, without what only training needs."""
+    """Return the module to export: a copy of the model in float32 on the CPU, without the auxiliary heads."""
     subject = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     subject.aux_heads = nn.ModuleList()
     return Normalizing(Normalization(model.preprocessing), subject) if normalize else subject
 
 
 def _check_comparable(subject: nn.Module, model: SegmentationModel, size: Size) -> None:
-    """Raise if the model's own output is NaN or infinite, before a file is made that could not be compared with it."""
+    """Raise an ExportError if the model's own output contains NaN or infinity: no file could be compared with it."""
     image = torch.rand(1, model.pairing.in_channels, *size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.inference_mode():
             output = subject(image)
-    except Exception:  # noqa: BLE001 - of each way to write it is said what the model raises
+    except Exception:  # noqa: BLE001 - the later attempts to export report the error
         return
     if reason := why_not_comparable(output):
         raise ExportError(f"{model.pairing} cannot be exported. {reason} Nothing was written.")
 
 
 def _add_size(path: Path, size: Size) -> Path:
-    """Return a file's path with the one size that it takes in its name."""
+    """Return a file's path with the single size that the file takes added to its name."""
     text = f"-{size[0]}x{size[1]}"
     return path if path.stem.endswith(text) else path.with_stem(path.stem + text)
 
@@ -224,7 +226,7 @@ def _describe(draft: Draft) -> str:
 
 @contextmanager
 def _folder_beside(path: Path) -> Iterator[Path]:
-    """Make the folder that a file comes from, on the same disk, and remove it."""
+    """Create a temporary folder on the same disk as the target file, and remove it at the end."""
     folder = path.parent / f".{path.name}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -241,22 +243,23 @@ def _write(subject: nn.Module, draft: Draft, timeout: float | None, notes: list[
         try:
             return write_within(timeout, subject, draft)
         except HandOverError as cause:
-            notes.append(f"No other process can read the model ({cause}), so that it was exported without a time limit.")
+            notes.append(f"Another process cannot load the model ({cause}), so it was exported without a time limit.")
     return write(subject, draft)
 
 
 def _check_tolerance(checks: tuple[Check, ...], tolerance: float, draft: Draft, target: Path) -> None:
     if all(check.relative <= tolerance for check in checks):  # NaN is refused as well
         return
-    advice = " `--fixed` (fixed=True) makes a file for one size." if draft.size is None else ""
+    advice = " Pass fixed=True (`--fixed`) for a file of one size." if draft.size is None else ""
     raise ExportError(
-        f"What was exported differs from the model by more than the tolerance, {tolerance:g}; {target} was not written."
+        f"The output of the exported file differs from the model's by more than the tolerance, {tolerance:g}. {target} was not "
+        f"written."
         f"{advice}\n{to_text([checks_table(checks)], width=80).rstrip()}"
     )
 
 
 def _move_files(draft: Path, target: Path) -> int:
-    """Move the files of a draft to the target, remove what is left of an older one, and return their size in bytes."""
+    """Move the files of a draft to the target, delete leftovers of an older export, and return the size in bytes."""
     files = files_of(draft)
     num_bytes = sum(file.stat().st_size for file in files)
     before = files_of(target) if target.is_file() else []
@@ -265,7 +268,7 @@ def _move_files(draft: Path, target: Path) -> int:
             file.replace(target.with_name(file.name))
         for file in before:
             if file.name not in {each.name for each in files}:
-                file.unlink()  # the weights of one that was larger
+                file.unlink()  # the separate weights file of an older export
     except OSError as cause:
         raise OptionError(f"{target} cannot be written: {cause.strerror}.") from cause
     return num_bytes

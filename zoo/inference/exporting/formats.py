@@ -1,4 +1,4 @@
-"""Write a model in each format, and run the file as another program would."""
+"""Write a model to a file in each format, and run the file as another program would."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from zoo.registry.image_sizes import Size
 __all__ = ["FORMATS", "INPUT", "OUTPUT", "Draft", "Written", "files_of", "program_of", "why_not_format", "write"]
 
 FORMATS: dict[ModelFormat, str] = dict(zip(get_args(ModelFormat), (".onnx", ".pt2", ".xml"), strict=True))
-"""The suffix of each format's file."""
+"""The file suffix of each format."""
 
 INPUT, OUTPUT = "image", "logits"
 AXES = ("batch", None, "height", "width")
 FACTS = "zoo.json"
-"""The file within a `.pt2` that holds the facts."""
+"""The file inside a `.pt2` archive that contains the metadata."""
 
 _RUNTIMES: dict[ModelFormat, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
 
@@ -38,10 +38,10 @@ class Draft:
 
     Attributes:
         form: one of `FORMATS`.
-        path: of the file.
-        channels: of the images.
-        size: the only H and W that it takes; None for all.
-        open_batch: whether it takes any number of images, or one.
+        path: the path of the file.
+        channels: the number of channels of the images.
+        size: the only H and W that the file takes; None if it takes all.
+        open_batch: whether the file takes any number of images at once, or only one image.
         facts: the metadata about the model.
     """
 
@@ -58,8 +58,8 @@ class Written:
     """The result of writing a draft.
 
     Attributes:
-        opset: of ONNX, if the file is ONNX or was made from it.
-        untried: shapes that violate the graph's assumptions, so that it must be run with them.
+        opset: the ONNX opset, if the file is ONNX or was converted from ONNX; otherwise None.
+        untried: shapes that violate assumptions of the exporter, so that the file must be checked with them.
     """
 
     opset: int | None
@@ -67,15 +67,15 @@ class Written:
 
 
 def why_not_format(form: ModelFormat) -> str | None:
-    """Return why a format cannot be written here, and what to do; None where it can."""
+    """Return the reason why a format cannot be written here, and the remedy; None if it can be."""
     return why_not(_RUNTIMES[form], "float32", torch.device("cpu")) if form in _RUNTIMES else None
 
 
 def write(model: nn.Module, draft: Draft) -> Written:
-    """Write a model as a file.
+    """Write a model to a file.
 
     Raises:
-        Exception: whatever the exporters raise for a model that they cannot read or write.
+        Exception: any error that the exporters raise for a model that they do not support.
     """
     with quiet_exporter():
         program, untried = trace(model, draft.channels, size=draft.size, open_batch=draft.open_batch)
@@ -87,19 +87,19 @@ def write(model: nn.Module, draft: Draft) -> Written:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return a written model's files, the one that names the others last."""
+    """Return the files of an exported model. The last one is the main file, which refers to the weights file, if any."""
     beside = [path.with_suffix(".bin")] if path.suffix == ".xml" else [path.with_name(f"{path.name}.data")]
     return [*(file for file in beside if file.is_file()), path]
 
 
 def program_of(form: ModelFormat, path: Path) -> Program:
-    """Return a function that runs a file: (N, C, H, W) -> (N, classes, H, W). It raises what the runtime raises."""
+    """Return a function that runs an exported file: (N, C, H, W) -> (N, classes, H, W). Errors are the runtime's own."""
     if form == "onnx":
         return onnxruntime_program(str(path))
     if form == "openvino":
         return openvino_program(str(path))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's own
+        warnings.simplefilter("ignore")  # warnings about PyTorch's own code
         module = torch.export.load(path).module()
 
     def program(image: Tensor) -> Tensor:
@@ -116,12 +116,12 @@ def _write_onnx(program: ExportedProgram, draft: Draft, path: Path) -> int:
     model = exported.model
     _name_axes(model, draft)
     model.metadata_props.update({f"zoo.{key}": value for key, value in draft.facts.items()})
-    exported.save(path)  # in two files where the weights take more than ONNX's 2 GiB
+    exported.save(path)  # in two files if the weights exceed ONNX's limit of 2 GiB
     return int(model.opset_imports[""])
 
 
 def _name_axes(model: Any, draft: Draft) -> None:
-    """Give open axes their names everywhere; the exporter made up names."""
+    """Rename the variable axes to batch, height and width everywhere. The exporter invents names."""
     (image,), (logits,) = model.graph.inputs, model.graph.outputs
     axes = zip(image.shape, AXES, strict=True)
     names = {str(axis.value): name for axis, name in axes if name and not isinstance(axis, int)}
@@ -134,7 +134,7 @@ def _name_axes(model: Any, draft: Draft) -> None:
         for index, axis in enumerate(value.shape):
             if not isinstance(axis, int) and axis.value is not None:
                 value.shape[index] = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), axis.value)
-    for index in (0, 2, 3):  # cropped to the image's size, which the exporter cannot know
+    for index in (0, 2, 3):  # cropped to the image's size, which the exporter cannot infer
         logits.shape[index] = image.shape[index]
 
 

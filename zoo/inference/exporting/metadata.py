@@ -1,4 +1,4 @@
-"""What an exported file says of itself: the pairing, how to prepare images, the names of classes, licenses."""
+"""Collect the metadata of an exported file: the pairing, the preprocessing, the class names and the licenses."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["facts_of"]
 
 
 def facts_of(model: SegmentationModel, *, size: Size | None, open_batch: bool, normalizes: bool) -> dict[str, str]:
-    """Return the facts, each as text; what has parts, as JSON."""
+    """Return the metadata as text. Values that consist of several parts are JSON."""
     pairing, preprocessing = model.pairing, model.preprocessing
     height, width = ("H", "W") if size is None else size
     batch = "N" if open_batch else "1"
     low, high = preprocessing.value_range
     pixels = (
-        "pixels in 0 to 1; the normalization is inside"
+        "pixels in 0 to 1, which the file normalizes itself"
         if normalizes
-        else f"pixels in {low:g} to {high:g}, less the mean, divided by the standard deviation (see preprocessing)"
+        else f"pixels in {low:g} to {high:g}, minus the mean, divided by the standard deviation (see preprocessing)"
     )
     return {
         "version": version("segmentation-zoo"),

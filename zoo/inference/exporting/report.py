@@ -16,9 +16,9 @@ class Check:
     """The difference between a file's output and the model's, for one batch of random images.
 
     Attributes:
-        shape: of the images, (N, C, H, W).
-        absolute: max|a - b|.
-        relative: max|a - b| / max|b|, where b is the model's.
+        shape: the shape of the images, (N, C, H, W).
+        absolute: max|a - b|, where a is the file's output and b is the model's.
+        relative: max|a - b| / max|b|.
     """
 
     shape: tuple[int, ...]
@@ -33,14 +33,14 @@ class ExportReport:
     Attributes:
         path: the file.
         format: "onnx", "torch-export" or "openvino".
-        size: the only H and W that it takes; None if it takes all.
-        is_batch_open: whether it takes any number of images, or one.
-        normalizes: whether it takes pixels in 0 to 1 and normalizes them itself.
-        opset: of ONNX, from which OpenVINO's files are also made.
-        num_bytes: the size of the file, and of the file of weights beside it, if there is one.
+        size: the only H and W that the file takes; None if it takes all.
+        is_batch_open: whether the file takes any number of images at once, or only one image.
+        normalizes: whether the file takes pixels in 0 to 1 and normalizes them itself.
+        opset: the ONNX opset, also for OpenVINO, whose files are converted from ONNX; None for torch.export.
+        num_bytes: the size of the file in bytes, including the separate file of weights if there is one.
         tolerance: the accepted relative error.
-        checks: the errors for images of several shapes. If the file takes other shapes than it was exported with, all are such.
-        notes: why the file takes only one size, and what else differs from the request.
+        checks: the errors for images of several shapes. If possible, none of them is the shape used for the export.
+        notes: the reason why the file takes only one size, and other differences from the request.
     """
 
     path: Path
@@ -62,13 +62,13 @@ class ExportReport:
         kind = self.format if self.opset is None else f"{self.format}, opset {self.opset}"
         size = "any height and width" if self.size is None else f"{self.size[0]}x{self.size[1]} only"
         batch = "any batch" if self.is_batch_open else "one image"
-        pixels = "pixels in 0 to 1" if self.normalizes else "normalized images, as the model does"
+        pixels = "pixels in 0 to 1" if self.normalizes else "normalized images, like the model"
         return (
             Line(text=f"{self.path}: {kind}, {self.num_bytes / 1e6:.1f} MB", kind="title", style="bold"),
-            Line(text=f"It takes {batch}, {size}; {pixels}."),
+            Line(text=f"The file takes {batch}, {size}; {pixels}."),
             *(Line(text=note) for note in self.notes),
             checks_table(self.checks),
-            Line(text=f"All are within {self.tolerance:g} of the model's largest value."),
+            Line(text=f"All errors are within {self.tolerance:g} of the model's largest value."),
         )
 
 

@@ -1,4 +1,4 @@
-"""Write a draft within a time, in a process that can be ended."""
+"""Write a draft within a time limit, in a process that can be ended."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MODEL, DRAFT = "model.pickle", "draft.pickle"
 
 
 class HandOverError(Exception):
-    """The model cannot be read by another process."""
+    """The model cannot be loaded in another process."""
 
 
 def write_within(seconds: float, model: nn.Module, draft: Draft) -> Written:
-    """Do what `write` does, in another process that has so many seconds.
+    """Write a model to a file, as `write` does, but in another process and with a time limit in seconds.
 
     Raises:
-        HandOverError: the model's classes are those of a script or a notebook, say.
-        ExportError: it was not done in time, or failed; the message says how.
+        HandOverError: the other process cannot load the model. Its classes may be defined in a script or a notebook.
+        ExportError: the export took too long or failed; the message states the reason.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-export-") as name:
         folder = Path(name)
@@ -43,7 +43,7 @@ def write_within(seconds: float, model: nn.Module, draft: Draft) -> Written:
             task = Task(function="zoo.inference.exporting.worker:write_draft", arguments={"folder": name})
             outcome = next(child.run(task, watch), None)
             if outcome is None and watch.is_over:
-                raise ExportError(f"it was not done in {seconds:g} seconds")
+                raise ExportError(f"it took longer than {seconds:g} seconds")
             if outcome is None:
                 raise ExportError(f"its process {describe_end(child.status)}. {child.last_words().strip()}".strip())
         finally:
@@ -57,7 +57,7 @@ def write_within(seconds: float, model: nn.Module, draft: Draft) -> Written:
 
 
 class _Deadline:
-    """Ends a process that takes more than so many seconds, its start included."""
+    """Ends a process that runs longer than a number of seconds. The start of the process counts."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds

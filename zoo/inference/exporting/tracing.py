@@ -1,4 +1,4 @@
-"""Trace a model by `torch.export`, with open sizes or for one size."""
+"""Trace a model with `torch.export`, for all image sizes or for one."""
 
 from __future__ import annotations
 
@@ -24,24 +24,29 @@ Shape: TypeAlias = tuple[int, int, int, int]
 
 IMAGES = 3
 OPEN_SIZE = (347, 427)
-"""The example: no usual stride, patch or window divides it, and it is larger than windows, so that its graph is general."""
+"""The size of the example image for a graph of all sizes.
+
+No usual stride, patch or window divides it, and it is larger than usual windows, so the traced graph is general.
+"""
 
 
 LENGTHS = (1, 17, 33, 64, 99, 160, 225, 289, 416, 515)
-"""The heights and widths among which counterexamples to an assumption are searched."""
+"""The heights and widths that are searched for a counterexample to an assumption."""
 
 
 def trace(model: nn.Module, channels: int, *, size: Size | None, open_batch: bool) -> tuple[ExportedProgram, tuple[Shape, ...]]:
-    """Return the graph of a model in evaluation mode, and for an open graph the shapes that it must still be tried with.
+    """Return the graph of a model in evaluation mode, and shapes that violate assumptions made while tracing.
+
+    The graph must be checked with images of these shapes. A graph without variable axes has none.
 
     Args:
-        model: (N, channels, H, W) -> one tensor.
-        channels: of its images.
+        model: a module that maps (N, channels, H, W) to one tensor.
+        channels: the number of channels of the images.
         size: the H and W of the graph; None for all.
-        open_batch: whether the graph takes every N, or one image.
+        open_batch: whether the graph takes any number of images at once, or only one image.
 
     Raises:
-        Exception: whatever `torch.export` raises for a model that it cannot read.
+        Exception: any error that `torch.export` raises for a model that it cannot trace.
     """
     shape = (IMAGES if open_batch else 1, channels, *(size or OPEN_SIZE))
     axes = ((0,) if open_batch else ()) + ((2, 3) if size is None else ())
@@ -55,17 +60,18 @@ def trace(model: nn.Module, channels: int, *, size: Size | None, open_batch: boo
 
 
 def _keep_sizes_open() -> contextlib.AbstractContextManager[object]:
-    """Keep PyTorch from specializing on open sizes of 0 or 1, where this version can be asked to."""
+    """Prevent PyTorch from specializing on variable sizes of 0 or 1, if this version has a setting for it."""
     if hasattr(shape_settings, "backed_size_oblivious"):
         return shape_settings.patch(backed_size_oblivious=True)  # type: ignore[no-any-return, attr-defined]
     return contextlib.nullcontext()
 
 
 def _remove_guards(program: ExportedProgram) -> list[str]:
-    """Remove the assumptions of a graph, so that it takes all sizes, and return them.
+    """Remove the guards of a graph, so that it takes all sizes, and return them.
 
-    PyTorch records what it assumed about the example. Most of it is about memory layout, such as that no axis has length 1,
-    and a loaded graph refuses images that violate it. Whether the graph is right for such images is found by running some.
+    Guards are PyTorch's assumptions about the example. Most of them concern the memory layout, such as that no axis has
+    length 1. A loaded graph refuses images that violate a guard, even if its output would be right. Without guards, the
+    graph must be checked with such images.
     """
     guards = list(getattr(program, "_guards_code", ()))
     if guards:
@@ -76,7 +82,7 @@ def _remove_guards(program: ExportedProgram) -> list[str]:
 
 
 def _find_counterexamples(guards: list[str], shape: Shape, axes: tuple[int, ...], name: str) -> tuple[Shape, ...]:
-    """Return shapes, small ones first, such that each guard fails for one of them, if any searched shape makes it fail."""
+    """Return small shapes such that each guard fails for one of them, unless it fails for none of the searched shapes."""
     options = [[length] if axis not in axes else [1, 2] if axis == 0 else LENGTHS for axis, length in enumerate(shape)]
     candidates: list[Shape] = sorted(itertools.product(*options), key=math.prod)  # type: ignore[arg-type]
     shapes: list[Shape] = []

@@ -1,4 +1,4 @@
-"""Write one draft in a child process, as `time_limit.py` asks for it."""
+"""Write one draft in the child process that `time_limit.py` starts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["write_draft"]
 
 
 def write_draft(folder: str) -> Iterator[dict[str, Any]]:
-    """Yield what became of the draft in a folder: what was written, why it failed, or why the model cannot be read here."""
+    """Write the draft in a folder. Yield the fields of `Written`, or the error as "unread" (the model) or "failed"."""
     try:
-        model = torch.load(Path(folder) / MODEL, weights_only=False)  # written a moment ago, into a folder of this user alone
+        model = torch.load(Path(folder) / MODEL, weights_only=False)  # trusted: just written to a private folder of this user
         draft = pickle.loads((Path(folder) / DRAFT).read_bytes())
-    except Exception as cause:  # noqa: BLE001 - classes that this process cannot import, in whichever way
+    except Exception as cause:  # noqa: BLE001 - importing the model's classes can raise anything
         yield {"unread": describe_failure(cause)}
         return
     try:
