@@ -63,7 +63,7 @@ def test_a_model_with_them_is_copied_and_pickled():
     ("decoder", "levels", "told"),
     [
         ("unet-basic", 9, "aux_levels=9: the decoder unet-basic has 4 coarser maps here"),
-        ("smp:fpn", 1, "the decoder smp:fpn gives no coarser maps"),
+        ("smp:fpn", 1, "the decoder smp:fpn has no coarser maps"),
         ("unet-basic", -1, "aux_levels must be a whole number of at least 0"),
         ("unet-basic", True, "aux_levels must be a whole number of at least 0"),
     ],
@@ -93,14 +93,14 @@ class WithAux(Coarser):
 @pytest.mark.parametrize(
     ("base", "widths", "told"),
     [
-        (WithAux, 16, "a tuple of whole numbers of at least 1 as `aux_channels`, and has 16"),
-        (WithAux, (16.0,), r"has \(16\.0,\); set it to the widths"),
-        (WithAux, (True,), r"has \(True,\)"),
-        (WithAux, (0,), r"has \(0,\)"),
-        (Coarser, (16,), r"has `aux_channels` and no `forward_aux\(features\)`.*write it"),
+        (WithAux, 16, "must be a tuple of integers of at least 1; found 16"),
+        (WithAux, (16.0,), r"found \(16\.0,\)\. Set it to the channels"),
+        (WithAux, (True,), r"found \(True,\)"),
+        (WithAux, (0,), r"found \(0,\)"),
+        (Coarser, (16,), r"has `aux_channels` but no `forward_aux\(features\)`. Add this method"),
     ],
 )
 def test_a_decoder_whose_declaration_of_coarser_maps_is_wrong_is_refused_when_it_is_built(base, widths, told):
     zoo.register_decoder("wrong", type("Wrong", (base,), {"aux_channels": widths}))
-    with pytest.raises(zoo.errors.PluginError, match=f"The decoder local:wrong .*{told}"):
+    with pytest.raises(zoo.errors.PluginError, match=f"decoder local:wrong .*{told}"):
         built("local:wrong", aux_levels=1)

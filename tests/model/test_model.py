@@ -373,7 +373,7 @@ def test_an_encoder_that_returns_too_few_maps_is_named(fresh_registry):
     pyramid = [zoo.plugin.FeatureMap(name=f"map{stride}", channels=4, stride=stride) for stride in (2, 4)]
     zoo.register_encoder("forgetful", Forgetful, pyramid=pyramid)
     model = zoo.build("forgetful", "unet-basic")
-    with pytest.raises(zoo.errors.PluginError, match=r"forgetful had to return 2 maps \(map2, map4\) and returned 1"):
+    with pytest.raises(zoo.errors.PluginError, match=r"forgetful must return 2 maps \(map2, map4\), but returned 1"):
         model(torch.rand(1, 3, 32, 32))
 
 
@@ -420,7 +420,7 @@ def test_a_compiled_model_refuses_an_image_of_another_dtype_in_the_same_words(sm
 def test_an_empty_batch_has_empty_logits_and_is_not_learned_from(small):
     empty = torch.rand(0, 3, 32, 32)
     assert small(empty).shape == (0, 1, 32, 32)
-    with pytest.raises(zoo.errors.InputError, match=r"learns nothing from an empty batch.*\(0, 3, 32, 32\)"):
+    with pytest.raises(zoo.errors.InputError, match=r"cannot be trained on an empty batch.*\(0, 3, 32, 32\)"):
         small.train()(empty)
     small.eval()
 
@@ -443,7 +443,7 @@ def test_autocast_takes_images_of_every_float_but_float64(small):
 
 
 def test_an_image_on_another_device_than_the_model_is_an_input_error(small):
-    with pytest.raises(zoo.errors.InputError, match="The model is on cpu, and the image is on meta"):
+    with pytest.raises(zoo.errors.InputError, match="The model is on cpu, but the image is on meta"):
         small(torch.rand(1, 3, 32, 32, device="meta"))
 
 

@@ -109,7 +109,7 @@ def test_a_head_that_returns_anything_but_a_channel_for_each_class_is_named(faul
 def test_a_decoder_that_returns_a_tuple_in_train_mode_alone_is_named_at_the_first_step():
     model = built(decoder="tuple", training_only=True)
     assert model.eval()(torch.rand(2, 3, 64, 64)).shape == (2, 5, 64, 64)
-    with pytest.raises(zoo.errors.PluginError, match=r"decoder planted must return one .*in train mode as in eval mode"):
+    with pytest.raises(zoo.errors.PluginError, match=r"decoder planted must return one .*forward returns in both modes"):
         model.train()(torch.rand(2, 3, 64, 64))
 
 
@@ -124,8 +124,8 @@ def test_an_encoder_that_returns_other_maps_than_it_declares_is_named(fault):
 @pytest.mark.parametrize(
     ("forward_aux", "found"),
     [
-        (lambda x: x, r"must return its map and a list of its coarser maps; found a tensor"),
-        (lambda x: (x, []), r"returned 0 coarser maps, and 1 have a head"),
+        (lambda x: x, r"must return the decoder's map and a list of coarser maps; found a tensor"),
+        (lambda x: (x, []), r"returned 0 coarser maps, but aux_levels requires 1"),
         (lambda x: (x, [torch.cat([x, x], dim=1)]), r"must return one .*\(2, 8, h, w\); found a tensor of shape \(2, 16, "),
     ],
 )

@@ -1,1 +1,1 @@
-"""The segmentation model: how it is built, and what it is made of."""
+"""The segmentation model: its parts, and how they are built."""

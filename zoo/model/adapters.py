@@ -14,15 +14,15 @@ __all__ = ["ChannelNorm", "build_adapters"]
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalization over the channels of (N, C, H, W) at each pixel, as ViTDet's (detectron2) `LayerNorm`."""
+    """Layer normalization over the channels of each pixel of (N, C, H, W), like `LayerNorm` in detectron2's ViTDet."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize: (N, C, H, W) -> (N, C, H, W)."""
+        """Return the normalized map: (N, C, H, W) -> (N, C, H, W)."""
         return F.layer_norm(input.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps).movedim(-1, 1)
 
 
 def build_adapters(adapters: Sequence[Adapter]) -> nn.Module:
-    """Return the module for one route: (N, in_channels, h, w) -> (N, out_channels, H, W); the identity for no adapter."""
+    """Return the module for one route: (N, in_channels, h, w) -> (N, out_channels, H, W); the identity if it has no adapter."""
     modules = [_BUILDERS[adapter.kind](adapter) for adapter in adapters]
     if not modules:
         return nn.Identity()
@@ -38,10 +38,10 @@ def _fill(adapter: Adapter) -> nn.Module:
 
 
 def _synthesize(adapter: Adapter) -> nn.Module:
-    """One level of the simple feature pyramid (Li et al. 2022, arXiv:2203.16527; detectron2's `SimpleFeaturePyramid`)."""
+    """Return a level of the simple feature pyramid (Li et al. 2022, arXiv:2203.16527; detectron2's `SimpleFeaturePyramid`)."""
     if adapter.steps > 0:
         scale = _learned_steps(adapter)
-    else:  # rounding up, so that a map of one pixel stays one
+    else:  # rounding up, so that a side of one pixel keeps its pixel
         scale = [nn.MaxPool2d(kernel_size=2, stride=2, ceil_mode=True) for _ in range(-adapter.steps)]
     width, out = adapter.widths[-1], adapter.out_channels
     return nn.Sequential(
@@ -54,7 +54,7 @@ def _synthesize(adapter: Adapter) -> nn.Module:
 
 
 def _learned_steps(adapter: Adapter) -> list[nn.Module]:
-    """Doublings by 2x2 transposed convolutions or halvings by 3x3 convolutions, with a norm and a GELU between two."""
+    """Return the 2x2 transposed convolutions (doubling) or 3x3 convolutions (halving), with norms and GELUs in between."""
     modules: list[nn.Module] = []
     for before, after in pairwise(adapter.widths):
         if modules:

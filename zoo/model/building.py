@@ -1,4 +1,4 @@
-"""Build the model of a pairing, by the factories of its encoder and its decoder."""
+"""Build the model of a pairing with the factories of its encoder and its decoder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ __all__ = ["build_pairing", "decoder_keywords"]
 def build_pairing(
     pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder: Entry[DecoderSpec] | None = None
 ) -> SegmentationModel:
-    """Build the model of a pairing; a side that no registry has is passed as an entry. Raises as `zoo.build` does."""
+    """Build the model of a pairing. An encoder or decoder without an id in the registry is passed as an entry.
+
+    It raises the same errors as `zoo.build`.
+    """
     resolved = resolve(pairing, encoder, decoder)
     encoder_module = _build_encoder(resolved)
     decoder_module = _build_decoder(resolved)
@@ -40,7 +43,7 @@ def build_pairing(
 
 
 def _match_dtype(model: SegmentationModel, encoder: nn.Module) -> None:
-    """Convert all but the encoder to the encoder's dtype, which a module that is given may have of its own (bfloat16)."""
+    """Convert the other parts of a model to the encoder's dtype, since a module passed as encoder may be in bfloat16."""
     dtype = next((parameter.dtype for parameter in encoder.parameters() if parameter.is_floating_point()), None)
     if dtype not in (None, torch.get_default_dtype()):
         for child in model.children():
@@ -63,14 +66,14 @@ def _build_decoder(resolved: Resolved) -> nn.Module:
         value = getattr(decoder, name, None)
         if not isinstance(value, kind) or isinstance(value, bool) or value < 1:
             raise PluginError(
-                f"The decoder {resolved.decoder.id} needs a number of at least 1 as `{name}`, and has {value!r}; "
-                f"set self.{name} in its __init__, so that the head can be made for it; a number of channels is an int."
+                f"The decoder {resolved.decoder.id} must set self.{name} in its __init__ to a number of at least 1 (channels: "
+                f"an int); found {value!r}. zoo reads it to build the model."
             )
     return decoder
 
 
 def decoder_keywords(spec: DecoderSpec, classes: int) -> dict[str, Any]:
-    """Return the keywords that zoo passes to a decoder's factory beside its constants and options."""
+    """Return the keywords that zoo passes to a decoder's factory in addition to its constants and options."""
     return {"classes": classes} if spec.makes_logits else {}
 
 
@@ -80,13 +83,13 @@ def _build_head(decoder: nn.Module, resolved: Resolved) -> nn.Module:
     if resolved.decoder.spec.makes_logits:
         if make_head is not None:
             raise PluginError(
-                f"The decoder {resolved.decoder.id} declares makes_logits and has make_head; keep one of the two."
+                f"The decoder {resolved.decoder.id} declares makes_logits and also has make_head. Remove one of the two."
             )
         return nn.Identity()
     if make_head is None:
         return _make_head(int(decoder.out_channels), classes)  # type: ignore[arg-type]
     owner = f"make_head of {resolved.decoder.full_id}"
-    with plugin_code(owner, avoidance=f"Leave {resolved.decoder.full_id} out to do without it."):
+    with plugin_code(owner, avoidance=f"Leave out {resolved.decoder.full_id} to avoid this."):
         head = make_head(classes)
     if not isinstance(head, nn.Module):
         raise PluginError(f"make_head of the decoder {resolved.decoder.id} must return an nn.Module; found {head!r}.")
@@ -101,22 +104,22 @@ def _build_aux_heads(decoder: nn.Module, resolved: Resolved) -> list[nn.Module]:
     widths = getattr(decoder, "aux_channels", ())
     if not isinstance(widths, tuple | list) or not all(type(width) is int and width >= 1 for width in widths):
         raise PluginError(
-            f"The decoder {resolved.decoder.id} needs a tuple of whole numbers of at least 1 as `aux_channels`, and has "
-            f"{widths!r}; set it to the widths of its coarser maps, the finest first."
+            f"The `aux_channels` of the decoder {resolved.decoder.id} must be a tuple of integers of at least 1; found "
+            f"{widths!r}. Set it to the channels of the decoder's coarser maps, finest first."
         )
     if widths and not hasattr(decoder, "forward_aux"):
         raise PluginError(
-            f"The decoder {resolved.decoder.id} has `aux_channels` and no `forward_aux(features)`, which returns its map and "
-            "a list of its coarser maps; write it, or leave out `aux_channels`."
+            f"The decoder {resolved.decoder.id} has `aux_channels` but no `forward_aux(features)`. Add this method, which "
+            "returns the decoder's map and a list of its coarser maps, or remove `aux_channels`."
         )
     if len(widths) < wanted:
-        has = f"has {len(widths)} coarser maps here" if widths else "gives no coarser maps (`aux_channels` and `forward_aux`)"
-        raise OptionError(f"aux_levels={wanted}: the decoder {resolved.decoder.id} {has}.")
+        has = f"has {len(widths)} coarser maps here" if widths else "has no coarser maps (`aux_channels` and `forward_aux`)"
+        raise OptionError(f"aux_levels={wanted}: the decoder {resolved.decoder.id} {has}. Reduce aux_levels.")
     return [_make_head(width, classes) for width in widths[:wanted]]
 
 
 def _make_head(in_channels: int, classes: int) -> nn.Conv2d:
-    """Return a 1x1 convolution without a bias to begin with (Glorot and Bengio 2010)."""
+    """Return a 1x1 convolution with Xavier weights (Glorot and Bengio 2010) and biases of zero."""
     head = nn.Conv2d(in_channels, classes, kernel_size=1)
     nn.init.xavier_uniform_(head.weight)
     nn.init.zeros_(head.bias)  # type: ignore[arg-type]
@@ -124,12 +127,15 @@ def _make_head(in_channels: int, classes: int) -> nn.Conv2d:
 
 
 def _checkpoint_steps(decoder: nn.Module, resolved: Resolved) -> None:
-    """Have a decoder keep its steps' inputs alone: as a whole it would hold all again when the backward pass begins."""
+    """Make a decoder checkpoint each of its steps separately.
+
+    Checkpointed as a whole, it would recompute and store all activations at once when the backward pass begins.
+    """
     switch = getattr(decoder, "set_grad_checkpointing", None)
     if switch is None:
         raise OptionError(
-            f"gradient_checkpointing={resolved.pairing.gradient_checkpointing!r}: the decoder {resolved.decoder.id} has no "
-            "steps to checkpoint (`set_grad_checkpointing`). Give 'encoder'."
+            f"gradient_checkpointing={resolved.pairing.gradient_checkpointing!r}: the decoder {resolved.decoder.id} does not "
+            "support it, since it has no `set_grad_checkpointing`. Pass gradient_checkpointing='encoder'."
         )
     switch(True)
 
@@ -141,8 +147,8 @@ def _call_factory(
     options: Mapping[str, Any],
 ) -> nn.Module:
     """Import and call a plugin's factory; an exception that it raises becomes a PluginError."""
-    avoidance = f"Leave {entry.full_id} out to do without it."
-    loading = "" if given.get("weights") is None else "Fetching and reading weights may take as long. "
+    avoidance = f"Leave out {entry.full_id} to avoid this."
+    loading = "" if given.get("weights") is None else "Downloading and reading weights can take this long. "
     with plugin_code(f"Importing the factory {entry.spec.factory!r} of {entry.full_id}", avoidance=avoidance):
         factory = import_factory(entry.spec.factory)
     parameters = _read_parameters(factory, len(arguments))
@@ -157,17 +163,17 @@ def _call_factory(
 
 
 def _check_materialized(module: nn.Module, owner: str) -> None:
-    """Refuse lazy layers: until their first input they cannot be counted, initialized, saved or trained."""
+    """Raise a PluginError for lazy layers, which cannot be counted, initialized, saved or trained before they are run."""
     lazy = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if is_lazy(tensor)]
     if lazy:
         raise PluginError(
-            f"{owner} made lazy layers, which have no shape before the first run: {', '.join(lazy[:5])}. Make them of known "
-            "shapes: an encoder's maps and a decoder's pyramid or channel list say how many channels there are."
+            f"{owner} created lazy layers, which have no shape before the first run: {', '.join(lazy[:5])}. Create the layers "
+            "with explicit sizes: a decoder finds the numbers of channels in its pyramid or channel list."
         )
 
 
 def _read_parameters(factory: Any, num_arguments: int) -> dict[str, inspect.Parameter] | None:
-    """Return a factory's parameters after its positional arguments; None if it has no readable signature."""
+    """Return the parameters of a factory that follow its positional arguments; None if its signature cannot be read."""
     try:
         return dict(list(inspect.signature(factory).parameters.items())[num_arguments:])
     except (TypeError, ValueError):
@@ -177,7 +183,7 @@ def _read_parameters(factory: Any, num_arguments: int) -> dict[str, inspect.Para
 def _check_accepted(
     entry: Entry[Any], named: dict[str, inspect.Parameter] | None, keywords: dict[str, Any], options: Mapping[str, Any]
 ) -> None:
-    """Refuse an option that the factory has no keyword for, before it is called."""
+    """Raise an OptionError for an option that the factory does not accept, before the factory is called."""
     for name in options:
         if name in keywords:
             raise OptionError(f"{name!r} is not an option of {entry.id}; zoo passes it itself.")

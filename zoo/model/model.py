@@ -1,4 +1,4 @@
-"""The model: encoder, plan's adapters, decoder, head, at the input's own size."""
+"""The segmentation model: encoder, adapters, decoder and head, with logits at the input's own size."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ __all__ = ["SegmentationModel"]
 
 
 class SegmentationModel(nn.Module):
-    """An encoder and a decoder joined by a plan; gives logits at the input's own size.
+    """An encoder and a decoder joined by a plan. The model returns logits at the input's own size.
 
-    Shapes: `forward` takes (N, in_channels, H, W) for any H, W and returns (N, classes, H, W); with `aux_levels`, in train
-    mode, a tuple of such: the logits, and those of each coarser map.
+    Shapes: `forward` takes (N, in_channels, H, W) for any H, W and returns (N, classes, H, W). In train mode with
+    `aux_levels`, it returns a tuple of such tensors: the logits, and the auxiliary logits of each coarser map.
 
     Attributes:
-        encoder: returns the plan's maps, fine to coarse.
-        adapters: one module a decoder input; the identity where nothing is inserted.
-        decoder: the maps in, one map out.
-        head: the decoder's map in, logits out.
-        aux_heads: the same for the decoder's coarser maps, the finest of these first; empty but with `aux_levels`.
-        pairing: what was asked for.
-        plan: what the negotiation made of it.
-        preprocessing: mean, std and value range of the weights in use.
-        class_names: in the order of the logits; empty where nobody said.
-        colors: one a class, to draw masks with; empty likewise.
-        has_one_class_per_pixel: whether its classes exclude each other; False where each was trained by itself, with a sigmoid,
-            which a `zoo.Predictor` refuses.
-        licenses: of the encoder's and the decoder's code, and of the weights in use.
+        encoder: the module that returns the plan's feature maps, fine to coarse.
+        adapters: one module for each input of the decoder; the identity if nothing is inserted.
+        decoder: the module that turns the adapted maps into one map.
+        head: the module that turns the decoder's map into logits.
+        aux_heads: the heads for the decoder's coarser maps, finest first; empty without `aux_levels`.
+        pairing: the ids of the encoder and the decoder, and the options of the build.
+        plan: the result of the negotiation.
+        preprocessing: the mean, std and value range that the weights in use expect.
+        class_names: the names of the classes, in the order of the logits; empty if they are unknown.
+        colors: the color of each class, for drawing masks; empty if they are unknown.
+        has_one_class_per_pixel: whether the classes exclude each other. It is False if each class was trained separately, with
+            a sigmoid; `zoo.Predictor` refuses such a model.
+        licenses: the licenses of the encoder's and the decoder's code, and of the weights in use.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SegmentationModel(nn.Module):
         head: nn.Module,
         plan: Plan,
         pairing: Pairing,
-        licenses: Licenses = Licenses(),  # noqa: B008 - a frozen fact
+        licenses: Licenses = Licenses(),  # noqa: B008 - immutable
         aux_heads: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
@@ -77,12 +77,14 @@ class SegmentationModel(nn.Module):
         self._decoder_channels: int = getattr(decoder, "out_channels", pairing.classes)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the logits of each pixel: (N, in_channels, H, W) -> (N, classes, H, W); auxiliary ones in train mode beside.
+        """Return the logits of each pixel: (N, in_channels, H, W) -> (N, classes, H, W).
+
+        In train mode with `aux_levels`, return a tuple of the logits and the auxiliary logits of each coarser map.
 
         Raises:
-            InputError: the tensor is not of that shape, has no pixel, has another dtype or is on another device than the
-                parameters, its size is refused under `size_policy="error"`, or, in train mode, the batch is empty or leaves a
-                norm a single value a channel. Under an autocast float16, bfloat16 and float32 are taken alike.
+            InputError: the tensor does not have this shape, or has no pixel. Its dtype or its device is not that of the
+                parameters (under autocast, float16, bfloat16 and float32 are all accepted). `size_policy` refuses its size.
+                Or, in train mode, the batch is empty or leaves a norm a single value per channel.
         """
         self._check(image)
         height, width = image.shape[-2:]
@@ -118,21 +120,21 @@ class SegmentationModel(nn.Module):
         return tuple(map(resize_logits, found)) if isinstance(found, tuple) else resize_logits(found)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Return images (N, in_channels, H, W) in 0 to 1, normalized as the encoder's weights expect them (`preprocessing`)."""
+        """Normalize images (N, in_channels, H, W) in 0 to 1 as the encoder's weights expect (see `preprocessing`)."""
         return Normalization(self.preprocessing).to(images.device)(images)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
-        """Return which weights the encoder was given last."""
+        """Return the name of the weights that the encoder received last."""
         return f"encoder weights: {self.encoder_weights}"
 
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
-        """Load weights, as `nn.Module` does; the model's repr then says so."""
+        """Load weights, as `nn.Module` does, and show in the model's repr that weights were loaded."""
         found = super().load_state_dict(*args, **options)
         self.encoder_weights = "loaded"
         return found
 
     def _logits(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the heads' logits, at whatever resolution they give them, for an image of a size that the encoder takes."""
+        """Return the logits at the resolution of the heads. The image must have a size that the encoder accepts."""
         maps = self._maps(image)
         sources = self._in_decoders_dtype([image if source is None else maps[source] for source in self._sources])
         inputs = [adapter(x) for adapter, x in zip(self.adapters, sources, strict=True)]
@@ -144,28 +146,28 @@ class SegmentationModel(nn.Module):
         found = self.decoder.forward_aux(inputs)  # type: ignore[operator]
         if not isinstance(found, tuple | list) or len(found) != 2 or not isinstance(found[1], tuple | list):
             raise PluginError(
-                f"forward_aux of the decoder {self.pairing.decoder} must return its map and a list of its coarser maps; "
+                f"forward_aux of the decoder {self.pairing.decoder} must return the decoder's map and a list of coarser maps; "
                 f"found {describe(found)}."
             )
         finest, coarser = found
         if len(coarser) < len(self.aux_heads):
             raise PluginError(
-                f"forward_aux of the decoder {self.pairing.decoder} returned {len(coarser)} coarser maps, and "
-                f"{len(self.aux_heads)} have a head (aux_levels); return one for each of its `aux_channels`."
+                f"forward_aux of the decoder {self.pairing.decoder} returned {len(coarser)} coarser maps, but "
+                f"aux_levels requires {len(self.aux_heads)}. Return one map for each of its `aux_channels`."
             )
         aux = (self._aux_logits(head, x, batch) for head, x in zip(self.aux_heads, coarser, strict=False))
         return (self._head_logits(self._check_decoded(finest, batch), batch), *aux)
 
     def _maps(self, image: Tensor) -> Sequence[Tensor]:
-        """Return the encoder's maps, those of the plan and in its order."""
+        """Return the encoder's maps: those of the plan, in the plan's order."""
         encoder, names = self.pairing.encoder, self.plan.maps
         is_checkpointed = self.training and self.pairing.gradient_checkpointing in ("encoder", "both")
         maps = run_checkpointed(self.encoder, image) if is_checkpointed else self.encoder(image)
         if not isinstance(maps, tuple | list) or len(maps) != len(names):
             found = len(maps) if isinstance(maps, tuple | list) else describe(maps)
             raise PluginError(
-                f"The encoder {encoder} had to return {len(names)} maps ({', '.join(names)}) "
-                f"and returned {found}; its forward must return just the maps it was built for, in a list."
+                f"The encoder {encoder} must return {len(names)} maps ({', '.join(names)}), "
+                f"but returned {found}. Its forward must return exactly the maps that it was built for, in a list."
             )
         for name, channels, x in zip(names, self._map_channels, maps, strict=True):
             remedy = "Its pyramid must declare the channels that forward returns."
@@ -173,9 +175,9 @@ class SegmentationModel(nn.Module):
         return maps
 
     def _in_decoders_dtype(self, maps: list[Tensor]) -> list[Tensor]:
-        """Return the maps in the decoder's dtype: an encoder of several dtypes, or under an autocast of its own, gives others.
+        """Cast the maps to the decoder's dtype, since an encoder that mixes dtypes or uses autocast may return another dtype.
 
-        Under an autocast of the caller's each layer does that itself.
+        Nothing is cast if the caller uses autocast, because each layer then casts its inputs.
         """
         parameters = (entry for part in (self.decoder, self.head) for entry in part.parameters())
         dtype = next((entry.dtype for entry in parameters if entry.is_floating_point()), None)
@@ -186,25 +188,25 @@ class SegmentationModel(nn.Module):
         return [x.to(dtype) for x in maps]
 
     def _check_decoded(self, x: object, batch: int) -> Tensor:
-        """Return the decoder's map, checked."""
+        """Check the decoder's map, and return it."""
         return check_map(
             x,
             of=f"The decoder {self.pairing.decoder}",
             channels=self._decoder_channels,
             batch=batch,
-            remedy="Set out_channels in its __init__ to the channels that forward returns, in train mode as in eval mode; a "
-            "decoder that makes the logits itself (makes_logits=True) returns one channel for each of `classes`.",
+            remedy="Set out_channels in its __init__ to the number of channels that forward returns in both modes. A "
+            "decoder that computes the logits itself (makes_logits=True) must return one channel for each class.",
         )
 
     def _head_logits(self, x: Tensor, batch: int) -> Tensor:
-        """Return the head's logits, checked."""
+        """Run the head, check its logits, and return them."""
         return check_map(
             self.head(x),
             of=f"The head of {self.pairing.decoder}",
             channels=self.pairing.classes,
             batch=batch,
-            remedy="make_head(classes) must return a module whose output has one channel a class; for another number of "
-            "classes build another model (classes=).",
+            remedy="make_head(classes) must return a module whose output has one channel for each class. To change the number "
+            "of classes, build a new model (classes=).",
         )
 
     def _aux_logits(self, head: nn.Module, x: object, batch: int) -> Tensor:
@@ -214,49 +216,50 @@ class SegmentationModel(nn.Module):
         return logits
 
     def _check(self, image: Tensor) -> None:
-        """Refuse what no model takes, by shape and dtype alone: nothing is decided by a size that an export keeps open."""
+        """Raise an InputError for an image of a wrong shape or dtype. Sizes that are variable in an export are not tested."""
         channels, model = self.pairing.in_channels, f"{self.pairing.encoder} x {self.pairing.decoder}"
         if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != channels:
             found = tuple(image.shape) if isinstance(image, Tensor) else describe(image)
             raise InputError(
                 f"{model} takes images of shape (N, {channels}, H, W); "
-                f"found {found}. Add the batch axis, or build with in_channels= as your images have."
+                f"found {found}. Add the batch axis, or build a model with the in_channels= of your images."
             )
         batch, _, height, width = image.shape
         if any(not is_open(length) and length == 0 for length in (height, width)):
-            raise InputError(f"{model} takes images of at least one pixel; found the shape {tuple(image.shape)}. Leave it out.")
+            raise InputError(f"{model} takes images of at least one pixel; found the shape {tuple(image.shape)}. Skip it.")
         if self.training and not is_open(batch) and batch == 0:
             raise InputError(
-                f"{model} learns nothing from an empty batch; found the shape {tuple(image.shape)}. Leave the batch out, or "
-                "call model.eval() for its logits."
+                f"{model} cannot be trained on an empty batch; found the shape {tuple(image.shape)}. Skip the batch, or call "
+                "model.eval() if you need its logits."
             )
         if not image.is_floating_point():
             raise InputError(
-                f"{model} takes floating-point images; found {image.dtype}. Bring them "
-                "to model.preprocessing's value range, subtract its mean and divide by its std."
+                f"{model} takes floating-point images; found {image.dtype}. Scale them "
+                "to the value range of model.preprocessing, subtract its mean and divide by its std."
             )
-        # A float32 image may be for an encoder that itself computes in another dtype: it is refused where that fails.
+        # An encoder may itself cast a float32 image to another dtype, so float32 is refused only after the model has failed.
         if image.dtype != torch.float32 and (problem := self._other_dtype(image)):
             raise InputError(problem)
 
     def _mismatch(self, image: Tensor) -> str | None:
-        """Return what is wrong with an image on which the model failed; None where that is not known."""
+        """Return a message on what is wrong with an image that made the model fail; None if that is unknown."""
         devices = {entry.device for entry in self.parameters()}
         if devices and image.device not in devices:
             place = " and ".join(sorted(map(str, devices)))
-            return f"The model is on {place}, and the image is on {image.device}. Bring both to one device, by `.to(device)`."
+            return f"The model is on {place}, but the image is on {image.device}. Move both to one device with `.to(device)`."
         if image.shape[0] == 0:
             return (
-                f"{self.pairing.encoder} x {self.pairing.decoder} fails on an empty batch, {tuple(image.shape)}. Leave it out."
+                f"{self.pairing.encoder} x {self.pairing.decoder} fails on an empty batch, {tuple(image.shape)}. "
+                "Skip the batch."
             )
         return self._other_dtype(image)
 
     def _other_dtype(self, image: Tensor) -> str | None:
-        """Return what to do about an image of a dtype that no parameter has; None where it may be right."""
+        """Return a message on an image whose dtype no parameter has; None if the dtype may be right."""
         if image.dtype != torch.float64 and _is_autocast(image.device.type):
             return None
         has = None
-        for entry in self.parameters():  # of a replica of DataParallel there are none
+        for entry in self.parameters():  # a replica of DataParallel has none
             if entry.dtype == image.dtype:
                 return None
             if has is None and entry.is_floating_point():
@@ -265,10 +268,10 @@ class SegmentationModel(nn.Module):
             return None
         return (
             f"{self.pairing.encoder} x {self.pairing.decoder} has parameters of {has}; found an image of {image.dtype}. "
-            f"Give image.to({has}), or bring the model to the image's dtype by model.to({image.dtype})."
+            f"Convert the image with image.to({has}), or the model with model.to({image.dtype})."
         )
 
 
 def _is_autocast(device: str) -> bool:
-    """Say whether each layer brings its input to a dtype itself."""
+    """Return whether autocast is enabled, so that each layer casts its inputs itself."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

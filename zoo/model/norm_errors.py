@@ -1,4 +1,4 @@
-"""Explain PyTorch's 'Expected more than 1 value per channel when training': which layer, and what to do."""
+"""Explain PyTorch's error 'Expected more than 1 value per channel when training': name the layer and the remedies."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MESSAGES = ("Expected more than 1 value per channel when training", "Expected mo
 
 
 def is_of_single_values(cause: ValueError) -> bool:
-    """Tell whether a norm failed because it got a single value per channel, which has no variance."""
+    """Return whether a norm raised the error because it received a single value per channel, which has no variance."""
     return str(cause).startswith(MESSAGES)
 
 
 def explain_single_values(model: nn.Module, forward: Callable[[Tensor], Any], image: Tensor) -> str:
-    """Return a message that names the layer, where it can be found, and the remedies.
+    """Return a message that names the layer, if it can be found, and the remedies.
 
     Args:
-        model: has the layer somewhere within; its `decoder` may have an option `norm`.
-        forward: of the model, which raised the error.
-        image: the batch that led to it, (N, C, H, W).
+        model: the model that contains the layer. Its `decoder` may have an option `norm`.
+        forward: the method of the model that raised the error.
+        image: the batch that caused the error, (N, C, H, W).
     """
     name, layer = _failing_norm(model, forward, image) or ("a norm", None)
     kind = f" ({type(layer).__name__})" if layer is not None else ""
@@ -35,15 +35,15 @@ def explain_single_values(model: nn.Module, forward: Callable[[Tensor], Any], im
     if name.startswith("decoder.") and "norm" in inspect.signature(type(decoder)).parameters:
         remedies.append("a model built with decoder_options={'norm': 'group'}")
     if name.startswith("encoder."):
-        remedies.append("model.encoder.eval(), which uses the statistics it has")
+        remedies.append("model.encoder.eval(), which uses its running statistics")
     return (
-        f"{name}{kind} got one value a channel from images of shape {tuple(image.shape)}, and in train mode it needs more. "
+        f"{name}{kind} received one value per channel from images of shape {tuple(image.shape)}, but train mode needs more. "
         f"What helps: {', or '.join(remedies)}."
     )
 
 
 class _Forward(nn.Module):
-    """A model by one of its methods, so that `functional_call` can replace its tensors."""
+    """Wraps one method of a model as a module, so that `functional_call` can replace the model's tensors."""
 
     def __init__(self, model: nn.Module, method: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -55,9 +55,9 @@ class _Forward(nn.Module):
 
 
 def _failing_norm(model: nn.Module, forward: Callable[[Tensor], Any], image: Tensor) -> tuple[str, nn.Module] | None:
-    """Return the norm that was called last before the error, with its name; None where the model does not run on meta.
+    """Return the name of the last norm that was called before the error, and the norm; None if they cannot be found.
 
-    The batch is run once more, on the meta device: neither the model's statistics nor random numbers change.
+    The batch is run once more, on the meta device, so that neither the model's statistics nor the random state change.
     """
     called: list[tuple[str, nn.Module]] = []
     wrapper = _Forward(model, forward)

@@ -1,4 +1,4 @@
-"""Check the outputs of a model's parts by shape alone; nothing is stored, so it works in a graph and a replica too."""
+"""Check the shapes of the outputs of a model's parts. This works in a graph and in a replica, too, as nothing is stored."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["check_map", "describe"]
 
 
 def check_map(output: object, *, of: str, channels: int, batch: int, remedy: str) -> Tensor:
-    """Return the output of a model's part, which must be one floating-point tensor (batch, channels, h, w).
+    """Check that the output of a model's part is one floating-point tensor (batch, channels, h, w), and return it.
 
     Args:
-        output: the part's.
-        of: names the part in the error.
+        output: the output to check.
+        of: the name of the part for the error message.
         channels: the expected size of the second axis.
-        batch: the expected size of the first axis; an export may keep it open.
-        remedy: ends the error's message.
+        batch: the expected size of the first axis; it may be variable in an export.
+        remedy: the end of the error message.
 
     Raises:
-        PluginError: it is not.
+        PluginError: the output is anything else.
     """
     if isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point():
         found = output.shape[0]
@@ -33,7 +33,7 @@ def check_map(output: object, *, of: str, channels: int, batch: int, remedy: str
 
 
 def describe(output: object) -> str:
-    """Describe an output: a tensor's shape and dtype, or a container's type and length."""
+    """Return a description of an output: the shape and dtype of a tensor, or the type and length of a container."""
     if isinstance(output, Tensor):
         dtype = "" if output.is_floating_point() else f" of {output.dtype}"
         return f"a tensor of shape {tuple(output.shape)}{dtype}"

@@ -8,5 +8,5 @@ __all__ = ["count_parameters"]
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Return how many parameters a module has, trained or not; shared ones count once."""
+    """Return the number of parameters of a module, trainable or not. Shared parameters count once."""
     return sum(parameter.numel() for parameter in module.parameters())

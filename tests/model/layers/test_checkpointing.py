@@ -70,7 +70,7 @@ def test_in_eval_mode_and_without_a_gradient_it_changes_nothing(choice):
 
 
 def test_a_decoder_without_steps_is_told():
-    with pytest.raises(zoo.errors.OptionError, match="the decoder smp:fpn has no steps to checkpoint"):
+    with pytest.raises(zoo.errors.OptionError, match="the decoder smp:fpn does not support it"):
         zoo.build("timm:test_resnet", "smp:fpn", gradient_checkpointing="both")
 
 

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: recompute a module's activations in the backward pass instead of keeping them."""
+"""Gradient checkpointing: recompute a module's activations in the backward pass instead of storing them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["run_checkpointed"]
 
 
 def run_checkpointed(module: nn.Module, *inputs: Any) -> Any:
-    """Return `module(*inputs)`, and keep only the inputs for the backward pass (Chen et al. 2016, arXiv:1604.06174).
+    """Return `module(*inputs)`, and store only the inputs for the backward pass (Chen et al. 2016, arXiv:1604.06174).
 
-    The recomputation draws the same dropout, and does not update the batch norms' running statistics again.
+    The recomputation uses the same dropout masks, and does not update the running statistics of batch norms again.
     """
     if not torch.is_grad_enabled():
         return module(*inputs)

@@ -1,4 +1,4 @@
-"""Normalize pixels in 0 to 1 as a model's weights were trained."""
+"""Normalize pixels in 0 to 1 as a model's weights expect them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Normalization"]
 
 
 class Normalization(nn.Module):
-    """Scales images (N, channels, H, W) in 0 to 1 to a value range, subtracts the mean and divides by the deviation."""
+    """Scales images (N, channels, H, W) from 0 to 1 to a value range, subtracts the mean and divides by the std."""
 
     scale: Tensor
     offset: Tensor

@@ -1,4 +1,7 @@
-"""Resize and pad maps whose size an export may keep open: skipped where it changes nothing, and never fixed to one size."""
+"""Resize and pad maps whose size may be variable in an export.
+
+A step that would change nothing is skipped, unless the size is variable. The graph is never fixed to one size.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ __all__ = ["is_open", "is_same", "pad_map", "resize_map"]
 def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
     """Return a map resized to `size`, or the map itself if it has that size.
 
-    `if x.shape[-2:] != size: x = F.interpolate(...)` decides by the sizes of the one image that an export sees, and is silently
-    wrong for others. Where sizes are open, this resizes unless they are known to be equal for every image.
+    During an export, `if x.shape[-2:] != size: x = F.interpolate(...)` is decided by the example image, and the graph is
+    silently wrong for other sizes. If sizes are variable, this function resizes unless they are known to be equal for every
+    image.
 
     Shapes: (N, C, h, w) -> (N, C, H, W), where (H, W) is `size`.
 
@@ -40,7 +44,7 @@ def pad_map(x: Tensor, bottom: int | torch.SymInt, right: int | torch.SymInt) ->
 
 
 def is_same(lengths: Sequence[int | torch.SymInt], others: Sequence[int | torch.SymInt]) -> bool:
-    """Return whether lengths are equal; if some are open, whether they are equal for every image."""
+    """Return whether two lists of lengths are equal; if lengths are variable, whether they are equal for every image."""
     pairs = list(zip(lengths, others, strict=True))
     if any(is_open(*pair) for pair in pairs):
         from torch.fx.experimental.symbolic_shapes import statically_known_true
@@ -50,5 +54,5 @@ def is_same(lengths: Sequence[int | torch.SymInt], others: Sequence[int | torch.
 
 
 def is_open(*lengths: int | torch.SymInt) -> bool:
-    """Return whether an export keeps one of these open, so that no decision may depend on its present value."""
+    """Return whether any length is variable in an export, so that no decision may depend on its current value."""
     return any(isinstance(length, torch.SymInt) for length in lengths)

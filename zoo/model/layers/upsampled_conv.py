@@ -1,4 +1,4 @@
-"""A 3x3 convolution after nearest x2 upsampling, and after a concatenation with a skip, computed at the low resolution."""
+"""A 3x3 convolution of an upsampled map (nearest, x2) and a skip, computed at the low resolution."""
 
 from __future__ import annotations
 
@@ -16,47 +16,48 @@ __all__ = ["Form", "UpsampledConv2d", "low_resolution_kernel", "pays_at_low_reso
 Form: TypeAlias = Literal["auto", "plain", "low"]
 
 MIN_PIXELS = 512
-"""From how many pixels, batch and low-resolution image together, the low-resolution form is the faster one on the CPU.
+"""The number of low-resolution pixels in a batch from which the low-resolution form is faster on the CPU.
 
-Both what it saves (20 multiplications a pixel) and what it costs (a kernel of 16 taps is made, and read in place of 9)
-grow with the product of the channels, so that the pixels alone decide. `python benchmarks/lowres.py` measures it.
+Its saving is 20 multiplications a pixel. Its cost is a kernel of 16 taps instead of 9, which must be computed and read. Both
+grow with the product of the channels, so the decision depends on the pixels only. `python benchmarks/lowres.py` measures it.
 """
 
 MIN_PIXELS_ON_ACCELERATORS = 65536
 MIN_PIXELS_ON_ACCELERATORS_ONCE_MADE = 2048
-"""The same on accelerators, which small maps leave idle; the fewer once the kernel need not be made in each call.
+"""The same numbers for accelerators, which small maps do not fill. Fewer pixels suffice if the kernel is computed only once.
 
 Measured on an NVIDIA H200 (`benchmarks/results/lowres-gpu.md`).
 """
 
 
 def low_resolution_kernel(weight: Tensor) -> Tensor:
-    """Return the kernel of the transposed convolution that equals nearest x2 upsampling and this 3x3 convolution.
+    """Return the kernel of the transposed convolution that equals nearest x2 upsampling followed by this 3x3 convolution.
 
-    An even row of the result sees the pixel above through tap 0 and its own through taps 1 and 2; an odd row its own
-    through 0 and 1, and the pixel below through 2 (the phases of Shi et al. 2016, arXiv:1609.07009, for nearest
-    upsampling). Each of the 4x4 taps is so a sum of up to four of the 3x3's: a sliding sum of 2x2.
+    An even row of the result depends on the pixel above through tap 0, and on its own pixel through taps 1 and 2. An odd
+    row depends on its own pixel through taps 0 and 1, and on the pixel below through tap 2 (the phases of Shi et al. 2016,
+    arXiv:1609.07009, for nearest upsampling). Each of the 4x4 taps is therefore a sum of up to four of the 3x3 taps: a
+    sliding 2x2 sum.
 
     Shapes: (out_channels, in_channels, 3, 3) -> (in_channels, out_channels, 4, 4), channels-last in memory, for
-    `conv_transpose2d(..., stride=2, padding=1)`. Differentiable.
+    `conv_transpose2d(..., stride=2, padding=1)`. The function is differentiable.
     """
     swapped = weight.transpose(0, 1).contiguous(memory_format=torch.channels_last)
-    return 4 * F.avg_pool2d(swapped.flip(2, 3), 2, stride=1, padding=1)  # as fast in both layouts, and makes no constant
+    return 4 * F.avg_pool2d(swapped.flip(2, 3), 2, stride=1, padding=1)  # fast in both memory formats; adds no constant
 
 
 def pays_at_low_resolution(
     batch: int, height: int, width: int, *, device: torch.device | None = None, is_made: bool = False
 ) -> bool:
-    """Return whether the low-resolution form is the faster one for maps of this size, before upsampling.
+    """Return whether the low-resolution form is faster than the plain form for maps of this size.
 
-    Sizes that an export keeps open count as large ones, so that no size is frozen into a graph.
+    Sizes that are variable in an export count as large, so that the graph is not fixed to one size.
 
     Args:
-        batch: images.
-        height: of the map, before upsampling.
-        width: likewise.
-        device: that it is computed on; by default the CPU.
-        is_made: whether the kernel is at hand, and need not be made from the 3x3 one in each call.
+        batch: the number of images.
+        height: the height of the map before upsampling.
+        width: the width of the map before upsampling.
+        device: the device of the computation; by default the CPU.
+        is_made: whether the kernel exists already. Otherwise it is computed from the 3x3 kernel in each call.
     """
     if is_open(batch, height, width) or _is_strict_export():
         return True
@@ -69,34 +70,35 @@ def pays_at_low_resolution(
 class UpsampledConv2d(nn.Conv2d):
     """`nn.Conv2d(up_channels + skip_channels, out_channels, 3, padding=1)` over an upsampled map and a skip.
 
-    It equals `conv(cat([interpolate(x, scale_factor=2, mode="nearest"), skip], 1))`, and neither upsamples nor
-    concatenates: with nothing non-linear between, both are one linear map, `conv_transpose2d(x, K) + conv2d(skip, W)`
-    with the 4x4 kernel `low_resolution_kernel`, 16 multiplications a pixel and pair of channels in place of 36. Its
-    parameters are the plain convolution's, by name and shape, and so are the gradients; checkpoints are interchangeable.
-    The result is channels-last in memory where `x` or the weight is, as a convolution's is.
+    It computes `conv(cat([interpolate(x, scale_factor=2, mode="nearest"), skip], 1))` without upsampling or
+    concatenating. There is no non-linear operation in between, so the result equals
+    `conv_transpose2d(x, K) + conv2d(skip, W)`, where K is the 4x4 kernel of `low_resolution_kernel`. This takes 16
+    multiplications for each pixel and pair of channels instead of 36. The names and shapes of the parameters and their
+    gradients are those of the plain convolution, so checkpoints are interchangeable. As for any convolution, the result is
+    channels-last in memory if `x` or the weight is.
 
-    Where the skip is not exactly twice as large, `x` is resized to it (nearest), and where few pixels make it the slower
-    one (`pays_at_low_resolution`), the plain form is computed.
+    The plain form is computed in two cases. If the skip is not exactly twice as large as `x`, `x` is resized to the skip's
+    size (nearest). If the map has few pixels, the plain form is faster (see `pays_at_low_resolution`).
 
-    Shapes: x (N, up_channels, h, w), skip (N, skip_channels, H, W) or None where there are no skip channels ->
-    (N, out_channels, H, W), without a skip (N, out_channels, 2h, 2w).
+    Shapes: x (N, up_channels, h, w), skip (N, skip_channels, H, W) or None if there are no skip channels ->
+    (N, out_channels, H, W), or (N, out_channels, 2h, 2w) without a skip.
 
     Args:
-        up_channels: of the map that is upsampled.
-        skip_channels: of the map that it is concatenated with; 0 for none.
-        out_channels: of the result.
+        up_channels: the number of channels of the map that is upsampled.
+        skip_channels: the number of channels of the skip; 0 for none.
+        out_channels: the number of channels of the result.
         bias: whether a bias is added.
-        form: "auto" chooses by size, "plain" and "low" fix it ("low" falls back where it would not be exact).
+        form: "auto" chooses by size; "plain" and "low" select a form, but "low" is used only where it is exact.
 
     Raises:
-        OptionError: another form.
+        OptionError: the form is unknown.
     """
 
     def __init__(
         self, up_channels: int, skip_channels: int, out_channels: int, *, bias: bool = True, form: Form = "auto"
     ) -> None:
         if form not in ("auto", "plain", "low"):
-            raise OptionError(f"form is one of 'auto', 'plain', 'low'; found {form!r}.")
+            raise OptionError(f"form must be one of 'auto', 'plain', 'low'; found {form!r}.")
         super().__init__(up_channels + skip_channels, out_channels, kernel_size=3, padding=1, bias=bias)
         self.up_channels = up_channels
         self.skip_channels = skip_channels
@@ -112,7 +114,7 @@ class UpsampledConv2d(nn.Conv2d):
         return super().forward(torch.cat([x, skip], dim=1))
 
     def extra_repr(self) -> str:
-        """Return the channels by their origin, and the form."""
+        """Return the numbers of channels of the map, the skip and the result, and the form."""
         bias = "" if self.bias is not None else ", bias=False"
         return f"{self.up_channels}, {self.skip_channels}, {self.out_channels}{bias}, form={self.form!r}"
 
@@ -131,11 +133,11 @@ class UpsampledConv2d(nn.Conv2d):
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()  # of 1x1 pixels it is both
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()  # 1x1 pixels are both
 
 
 def _is_strict_export() -> bool:
-    """Whether the code is read rather than run: open sizes then look like plain numbers."""
+    """Return whether a strict export is analyzing this code. Variable sizes then look like plain numbers."""
     return torch.compiler.is_dynamo_compiling() and torch.compiler.is_exporting()
 
 
