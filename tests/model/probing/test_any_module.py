@@ -229,7 +229,7 @@ def test_a_module_of_one_image_size_names_the_keyword_that_is_missing_or_wrong()
     assert "timm" not in str(caught.value)
     with pytest.raises(zoo.errors.PluginError, match=r"96 x 96 on(?s:.)*pass image_size=\(64, 64\)"):
         zoo.build(module, "unet-basic", image_size=(96, 96))
-    with pytest.raises(zoo.errors.PluginError, match=r"A module of one image size needs it as image_size=\(H, W\)"):
+    with pytest.raises(zoo.errors.PluginError, match=r"For a module of one image size, pass image_size=\(H, W\)"):
         zoo.build(OneSize(), "unet-basic")
 
 

@@ -107,7 +107,7 @@ def test_an_unknown_option_names_those_of_the_class(basic):
 def test_a_missing_default_is_the_plugins_error():
     zoo.register_decoder("basic", zoo.from_channels(BasicDecoder))
     with pytest.raises(
-        zoo.errors.PluginError, match=r"BasicDecoder\(\) requires out_channels\. Give a value: .*out_channels="
+        zoo.errors.PluginError, match=r"BasicDecoder\(\) requires out_channels\. Pass a value: .*out_channels="
     ) as caught:
         zoo.build("resnet18", "basic")
     assert isinstance(caught.value.__cause__, TypeError)
@@ -396,9 +396,9 @@ def test_the_error_about_too_few_maps_offers_needs(basic):
     [
         (
             zoo.Needs(strides=(4, 8, 16, 32)),
-            r"forward takes 6 maps, and its needs allow 4; write needs=.*\(1, 2, 4, 8, 16, 32\)",
+            r"forward takes 6 maps, but its needs allow 4\. Pass needs=.*\(1, 2, 4, 8, 16, 32\)",
         ),
-        (zoo.Needs(max_levels=3), r"forward takes 6 maps, and its needs allow 3"),
+        (zoo.Needs(max_levels=3), r"forward takes 6 maps, but its needs allow 3"),
         (6, r"needs must be a zoo\.Needs; found 6"),
     ],
 )
@@ -409,7 +409,7 @@ def test_needs_that_do_not_fit_the_forward_are_refused(needs, found):
 
 def test_needs_given_with_the_registration_that_do_not_fit_the_forward_are_named_when_it_is_built():
     zoo.register_decoder("basic", zoo.from_channels(BasicDecoder, out_channels=8), needs=zoo.Needs(strides=(8, 16, 32)))
-    with pytest.raises(zoo.errors.PluginError, match=r"BasicDecoder.*takes 6 maps, and the pyramid has 3\. Say which maps"):
+    with pytest.raises(zoo.errors.PluginError, match=r"BasicDecoder.*takes 6 maps, but the pyramid has 3\. Declare which maps"):
         zoo.build("resnet18", "basic")
 
 
@@ -429,9 +429,9 @@ def test_a_decoder_that_makes_the_logits_gets_the_number_of_classes_by_the_name_
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ({"classes": 19}, r"names the parameter.*found 19.*said to zoo\.build"),
+        ({"classes": 19}, r"the name of the parameter.*found 19\. Pass the number itself to zoo\.build"),
         ({"classes": "num_classes"}, r"has no parameter 'num_classes'; its parameters: out_channels"),
-        ({"classes": "out_channels", "out_channels": 3}, r"has a default in zoo\.from_channels as well"),
+        ({"classes": "out_channels", "out_channels": 3}, r"also has a default in zoo\.from_channels"),
     ],
 )
 def test_a_name_for_the_number_of_classes_that_does_not_fit_is_refused(given, found):
@@ -597,4 +597,4 @@ class CoarsestAlone(TopDown):
 def test_a_decoder_that_seems_to_expect_maps_coarse_to_fine_is_said(caplog, decoder, needs, is_said):
     zoo.register_decoder("other", zoo.from_channels(decoder, needs=needs))
     zoo.build("resnet18", "other", classes=2)
-    assert ("uses the finest of its maps and returns one of stride 32" in caplog.text) is is_said
+    assert ("uses its finest map, but returns a map of stride 32" in caplog.text) is is_said

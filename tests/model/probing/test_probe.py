@@ -700,7 +700,7 @@ def test_other_channels_weights_or_maps_are_refused():
         encoder_of(spec, in_channels=4)
     with pytest.raises(zoo.errors.WeightsError, match=r"brings its own weights.*found 'imagenet'"):
         encoder_of(spec, weights="imagenet")
-    with pytest.raises(zoo.errors.OptionError, match=r"gives no map layer9\. Its maps: 0"):
+    with pytest.raises(zoo.errors.OptionError, match=r"has no map layer9\. Its maps: 0"):
         encoder_of(spec, ["layer9"])
 
 
@@ -930,7 +930,7 @@ def test_hooks_on_what_an_encoder_does_not_compute_are_refused_and_others_run():
     model(torch.rand(2, 3, 32, 32)).sum().backward()
     assert called == ["backward"]
     module.register_forward_hook(lambda *_: None)
-    with pytest.raises(zoo.errors.PluginError, match="has hooks on what its own forward returns"):
+    with pytest.raises(zoo.errors.PluginError, match="has hooks on its own forward or backward pass"):
         zoo.build(module, "unet-basic")
 
 
@@ -938,7 +938,7 @@ def test_a_scripted_submodule_is_refused_with_where_it_lies():
     with pytest.warns(FutureWarning):
         scripted = torch.jit.script(nn.Sequential(conv(8, 16), nn.ReLU()))
     with pytest.raises(
-        zoo.errors.PluginError, match="RecursiveScriptModule at 1 hides the modules inside; give the plain module"
+        zoo.errors.PluginError, match=r"RecursiveScriptModule at 1 hides the modules inside\. Pass the plain module"
     ):
         zoo.build(nn.Sequential(conv(3, 8), scripted), "unet-basic")
 

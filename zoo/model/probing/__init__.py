@@ -1,1 +1,1 @@
-"""Use any module as an encoder: find its feature maps, and run no more than they need."""
+"""Use any module as an encoder: find its feature maps, and run only what they depend on."""

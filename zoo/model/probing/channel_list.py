@@ -1,4 +1,4 @@
-"""Decoders as tutorials write them: a class made from a plain channel list, used as it is."""
+"""Wrap decoder classes that are made from a plain list of channels, as tutorials write them."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ __all__ = ["ChannelListDecoder", "ChannelListFactory", "from_channels"]
 def from_channels(
     decoder: Callable[..., nn.Module], *, needs: Needs | None = None, classes: str | None = None, **defaults: Any
 ) -> ChannelListFactory:
-    """Wrap `decoder(in_channels_list, **options)` with `forward(x1, ..., xn)`, so that it registers as it is.
+    """Wrap a class `decoder(in_channels_list, **options)` with `forward(x1, ..., xn)`, so that it can be registered.
 
-    The class gets the channels of *all* the encoder's maps as its first argument, fine to coarse, as `zoo.channels` lists
-    them, and its `forward` gets the maps in that order. A `forward` that names its inputs one by one needs that many maps.
-    A `forward` with a single input, or whose first input is annotated as a list, gets the list of all maps; a single input
-    that is annotated as a `Tensor` gets the coarsest map. zoo runs the decoder when it builds it, to measure how many
-    channels it returns and at which stride. What else a decoder may have is used where the class has it: `make_head`,
-    `aux_channels` with `forward_aux`, which gets the maps as `forward` does, and `set_grad_checkpointing`.
+    The first argument of the class is the list of the channels of *all* the encoder's maps, fine to coarse, as returned by
+    `zoo.channels`. Its `forward` receives the maps in the same order. A `forward` that names its inputs one by one needs that
+    many maps. A `forward` with a single input, or whose first input is annotated as a list, receives the list of all maps. A
+    single input that is annotated as a `Tensor` receives the coarsest map.
+
+    When zoo builds the decoder, it also runs it, to measure the number of channels and the stride of its output. The optional
+    members of a decoder are used if the class has them: `make_head`, `aux_channels` with `forward_aux` (which receives the
+    maps in the same form as `forward`), and `set_grad_checkpointing`.
 
     Args:
-        decoder: the class (or a function that makes the module).
-        needs: which maps it takes; zoo makes those that an encoder does not have. By default all the encoder's maps.
-        classes: the name of the parameter that takes the number of classes, for a decoder that makes the logits itself:
-            no head is added. By default the decoder returns features.
-        defaults: keywords handed to it each time, such as `out_channels=256`; a pairing's `decoder_options` override them.
+        decoder: the class, or a function that returns the module.
+        needs: the maps that the decoder needs; zoo adds those that an encoder lacks. By default, all the encoder's maps.
+        classes: the name of the parameter for the number of classes, if the decoder computes the logits itself. No head is
+            then added. By default, the decoder returns features.
+        defaults: keywords that are passed to the decoder in each build, such as `out_channels=256`; a pairing's
+            `decoder_options` override them.
 
     Raises:
         RegistrationError: `decoder` is not a decoder class, or `needs` or `classes` do not fit it.
@@ -52,7 +55,7 @@ def from_channels(
 
 
 class ChannelListFactory:
-    """Makes a `ChannelListDecoder` for any pyramid; its `needs` follow from the wrapped class's `forward`."""
+    """Builds a `ChannelListDecoder` for a pyramid. Its `needs` follow from the `forward` of the wrapped class."""
 
     def __init__(
         self, decoder: Callable[..., nn.Module], defaults: dict[str, Any], needs: Needs | None, classes: str | None
@@ -80,12 +83,12 @@ class ChannelListFactory:
         self.__signature__ = signature if classes is None else _rename_classes(signature, classes, defaults, self.origin)
 
     def __call__(self, pyramid: Pyramid, **options: Any) -> ChannelListDecoder:
-        """Build the wrapped decoder for the pyramid's channels, and run another build of it to see what it returns."""
+        """Build the wrapped decoder for the pyramid's channels. Build it a second time as well, to measure its output."""
         options = {**self.defaults, **options}
         if self.classes is not None:
             count = options.pop("classes")
             if self.classes in options:
-                raise OptionError(f"{self.classes!r} is the number of classes of {self.origin}; give classes= alone.")
+                raise OptionError(f"{self.classes!r} is the number of classes of {self.origin}. Pass it as classes= only.")
             options[self.classes] = count
         channels = [feature_map.channels for feature_map in pyramid]
         self._check_count(self._inputs, len(channels))
@@ -99,32 +102,33 @@ class ChannelListFactory:
             twin = ChannelListDecoder(self.decoder(channels, **options), takes_list=inputs.takes_list)
             out_channels, out_stride = measure_output(twin, pyramid, self.origin, inputs)
             self._check_list(pyramid, options, inputs)
-            # Who states needs has thought about the maps; a decoder may well gather all of them on the coarsest one's grid.
+            # Explicit needs show that the order is intended: a decoder may well resize all maps to the coarsest one's size.
             if not self._states_needs and is_coarsest(out_stride, pyramid) and uses_finest(twin, pyramid):
                 logging.getLogger(__name__).warning(
-                    "%s uses the finest of its maps and returns one of stride %g, as coarse as the coarsest. If it expects its "
-                    "maps coarse to fine, reverse them in a wrapper; if not, say which maps it takes by needs=.",
+                    "%s uses its finest map, but returns a map of stride %g, as coarse as its coarsest map. If it expects its "
+                    "maps coarse to fine, reverse them in a wrapper. If not, declare the maps that it takes with needs=.",
                     self.origin,
                     out_stride,
                 )
         if out_stride < 1 and not self.makes_logits:
             raise PluginError(
-                f"{self.origin} returned a map {1 / out_stride:g} times as large as the image; it must return one of the "
-                "image's size at the most: leave out an upsampling."
+                f"{self.origin} returned a map {1 / out_stride:g} times as large as the image. Its map must not be larger "
+                "than the image: leave out an upsampling."
             )
         return ChannelListDecoder(module, out_channels, out_stride, takes_list=inputs.takes_list)
 
     def _check_list(self, pyramid: Pyramid, options: dict[str, Any], inputs: ForwardInputs) -> None:
-        """Refuse a class that uses the list, but takes the same maps whatever it is: its first parameter is another one.
+        """Raise a PluginError if the decoder uses the list of channels, but accepts the same maps for any list.
 
-        This is tried on the meta device, where nothing is computed; what cannot be built or run there shows nothing.
+        The first parameter of such a class has another meaning. The check builds and runs the decoder on the meta device,
+        where nothing is computed. A decoder that cannot be built or run there is not checked.
         """
         doubled = [replace(entry, channels=2 * entry.channels) for entry in pyramid]
 
         def takes(maps: Sequence[Tensor]) -> bool:
             try:
                 decoder.eval()(maps)
-            except Exception:  # noqa: BLE001 - the class's own, or PyTorch's for a width that does not fit
+            except Exception:  # noqa: BLE001 - the class's own error, or PyTorch's for channels that do not fit
                 return False
             return True
 
@@ -136,24 +140,24 @@ class ChannelListFactory:
                 size = (image_side(pyramid), image_side(pyramid))
                 if not is_used or not takes(random_maps(pyramid, size)) or takes(random_maps(doubled, size)):
                     return
-        except Exception:  # noqa: BLE001 - the class cannot be made on the meta device, or for other widths
+        except Exception:  # noqa: BLE001 - the class cannot be built on the meta device, or for other channels
             return
         first, *_ = self._signature.parameters
         raise PluginError(
-            f"{self.origin} takes the same maps for any list of channels: the list goes to its first parameter, "
-            f"{first!r}, which does not say what its maps have. Give it to the parameter that does: "
+            f"{self.origin} takes the same maps for any list of channels. The list is passed to its first parameter, "
+            f"{first!r}, which does not set the channels of its maps. Pass it to the parameter that does: "
             "zoo.from_channels(lambda channels, **options: CLASS(PARAMETER=channels, **options))."
         )
 
     def _check_count(self, inputs: ForwardInputs, count: int) -> None:
         if not inputs.allows(count):
             raise PluginError(
-                f"The forward of {self.origin} takes {inputs}, and the pyramid has {count}. "
-                f"Say which maps it takes: zoo.from_channels(..., {format_needs(inputs.fewest)})."
+                f"The forward of {self.origin} takes {inputs}, but the pyramid has {count}. "
+                f"Declare which maps it takes: zoo.from_channels(..., {format_needs(inputs.fewest)})."
             )
 
     def _check_complete(self, channels: list[int], options: dict[str, Any]) -> None:
-        """Refuse to call the class without what it requires, and say how to give it."""
+        """Raise a PluginError for missing arguments of the class, with the ways to pass them."""
         try:
             self._signature.bind(channels, **options)
         except TypeError as cause:
@@ -168,9 +172,9 @@ class ChannelListFactory:
             if not missing:
                 raise
             raise PluginError(
-                f"{self.origin} requires {', '.join(missing)}. Give a value: zoo.from_channels(..., {missing[0]}=...), or "
-                f"decoder_options={{{missing[0]!r}: ...}}. If that is the number of classes, and the class makes the logits "
-                f"itself: zoo.from_channels(..., classes={missing[0]!r}), which declares makes_logits=True for it."
+                f"{self.origin} requires {', '.join(missing)}. Pass a value: zoo.from_channels(..., {missing[0]}=...), or "
+                f"decoder_options={{{missing[0]!r}: ...}}. If it is the number of classes and the class computes the logits "
+                f"itself, use zoo.from_channels(..., classes={missing[0]!r}), which declares makes_logits=True."
             ) from cause
 
     def __repr__(self) -> str:
@@ -178,7 +182,7 @@ class ChannelListFactory:
 
 
 class ChannelListDecoder(nn.Module):
-    """A wrapped decoder: a list of maps in, one map out."""
+    """A wrapped decoder, which turns a list of maps into one map."""
 
     def __init__(self, module: nn.Module, out_channels: int = 0, out_stride: float = 0, *, takes_list: bool = False) -> None:
         super().__init__()
@@ -188,30 +192,30 @@ class ChannelListDecoder(nn.Module):
         self._takes_list = takes_list
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Hand the maps to the wrapped module, one by one or as a list."""
+        """Return the wrapped module's output for the maps, which are passed one by one or as a list."""
         output: Tensor = self._call(self.module, features)
         return output
 
-    # What a decoder may have beside `forward`; an `AttributeError` within says that the wrapped class has it not.
+    # The optional members of a decoder. Each raises an `AttributeError` if the wrapped class does not have it.
 
     @property
     def make_head(self) -> Callable[[int], nn.Module]:
-        """The wrapped class's own head."""
+        """The `make_head` of the wrapped class."""
         return self.module.make_head  # type: ignore[return-value]
 
     @property
     def aux_channels(self) -> Sequence[int]:
-        """The widths of the wrapped class's coarser maps."""
+        """The numbers of channels of the wrapped class's coarser maps."""
         return self.module.aux_channels  # type: ignore[return-value]
 
     @property
     def forward_aux(self) -> Callable[[Sequence[Tensor]], Any]:
-        """The wrapped class's `forward_aux`, which gets the maps as its `forward` does."""
+        """The `forward_aux` of the wrapped class, which receives the maps in the same form as `forward`."""
         return partial(self._call, self.module.forward_aux)  # type: ignore[arg-type]
 
     @property
     def set_grad_checkpointing(self) -> Callable[[bool], None]:
-        """The wrapped class's own switch."""
+        """The `set_grad_checkpointing` of the wrapped class."""
         return self.module.set_grad_checkpointing  # type: ignore[return-value]
 
     def _call(self, function: Callable[..., Any], features: Sequence[Tensor]) -> Any:
@@ -219,24 +223,24 @@ class ChannelListDecoder(nn.Module):
 
 
 def _rename_classes(signature: inspect.Signature, classes: str, defaults: dict[str, Any], origin: str) -> inspect.Signature:
-    """Return the signature with the parameter for the number of classes under the name that zoo gives it by."""
+    """Return the signature with the parameter for the number of classes renamed to `classes`."""
     if not isinstance(classes, str):
         raise RegistrationError(
-            f"{origin}: classes names the parameter that takes the number of classes, such as classes='out_channels'; "
-            f"found {classes!r}. The number itself is said to zoo.build."
+            f"{origin}: classes must be the name of the parameter for the number of classes, such as "
+            f"classes='out_channels'; found {classes!r}. Pass the number itself to zoo.build."
         )
     first, *parameters = signature.parameters.values()
     names = [entry.name for entry in parameters if entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD)]
     takes_any = any(entry.kind is entry.VAR_KEYWORD for entry in parameters)
     if classes in defaults or (classes not in names and not takes_any) or ("classes" in names and classes != "classes"):
         problem = (
-            f"{classes!r} has a default in zoo.from_channels as well; leave it out"
+            f"{classes!r} also has a default in zoo.from_channels; leave out the default"
             if classes in defaults
-            else f"it has no parameter {classes!r}; its parameters: {', '.join(names) or 'none'}"
+            else f"the decoder has no parameter {classes!r}; its parameters: {', '.join(names) or 'none'}"
             if classes not in names
-            else f"it has a parameter 'classes' next to {classes!r}; wrap a function that takes one of them"
+            else "the decoder also has a parameter 'classes'; wrap a function that takes only one of them"
         )
-        raise RegistrationError(f"{origin}: classes={classes!r} names the parameter for the number of classes, and {problem}.")
+        raise RegistrationError(f"{origin}: classes={classes!r} names the parameter for the number of classes, but {problem}.")
     return signature.replace(
         parameters=[first, *(entry.replace(name="classes") if entry.name == classes else entry for entry in parameters)]
     )

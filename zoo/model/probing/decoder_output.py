@@ -18,10 +18,10 @@ __all__ = ["image_side", "is_coarsest", "measure_output", "random_maps", "uses_f
 
 
 def measure_output(decoder: nn.Module, pyramid: Pyramid, origin: str, inputs: ForwardInputs) -> tuple[int, float]:
-    """Return the channels and the stride of what a decoder returns for this pyramid, by two runs on the default device.
+    """Return the number of channels and the stride of a decoder's output for this pyramid, measured in two runs.
 
-    The images differ in their ratio, so that a fixed size or another order of the axes shows. The runs are real wherever the
-    model is: on the meta device a transposed convolution, for one, checks no channels.
+    The two images differ in their aspect ratio, so that a fixed size or another order of the axes is detected. The runs use
+    the default device: on the meta device, some operations (such as transposed convolutions) do not check their channels.
     """
     side = image_side(pyramid)
     sizes = ((side, 2 * side), (2 * side, side))
@@ -31,13 +31,13 @@ def measure_output(decoder: nn.Module, pyramid: Pyramid, origin: str, inputs: Fo
 
 
 def is_coarsest(out_stride: float, pyramid: Pyramid) -> bool:
-    """Return whether a map is as coarse as the coarsest of several."""
+    """Return whether a map of this stride is as coarse as the coarsest map of a pyramid of several strides."""
     strides = [entry.stride for entry in pyramid]
     return min(strides) < max(strides) <= 1.25 * out_stride
 
 
 def uses_finest(decoder: nn.Module, pyramid: Pyramid) -> bool:
-    """Return whether what a decoder returns depends on the finest map."""
+    """Return whether a decoder's output depends on its finest map."""
     finest, *others = random_maps(pyramid, (image_side(pyramid), image_side(pyramid)))
     with torch.no_grad():
         before, after = (decoder.eval()([each, *others]) for each in (finest, 1 - finest))
@@ -45,18 +45,18 @@ def uses_finest(decoder: nn.Module, pyramid: Pyramid) -> bool:
 
 
 def image_side(pyramid: Pyramid) -> int:
-    """Return the side of an image that is large enough for the coarsest map to have four pixels along each side, or more."""
+    """Return the side of an image for which the coarsest map has at least four pixels along each side."""
     side: int = 4 * 2 ** math.ceil(math.log2(max(feature_map.stride for feature_map in pyramid)))
     return side
 
 
 def random_maps(pyramid: Sequence[FeatureMap], size: Size) -> list[Tensor]:
-    """Return random maps of two images of this size."""
+    """Return random feature maps for a batch of two images of this size."""
     return [torch.rand(2, entry.channels, *(max(1, round(side / entry.stride)) for side in size)) for entry in pyramid]
 
 
 def _run(decoder: nn.Module, pyramid: Pyramid, size: Size, origin: str, inputs: ForwardInputs) -> Tensor:
-    """Return what a decoder returns for random maps of an image of this size."""
+    """Return a decoder's output for random maps of an image of this size."""
     maps = random_maps(pyramid, size)
     try:
         with torch.no_grad():
@@ -68,10 +68,10 @@ def _run(decoder: nn.Module, pyramid: Pyramid, size: Size, origin: str, inputs: 
         if inputs.takes_list:
             convention = "as one list, fine to coarse; annotate its input as torch.Tensor if it takes a single map"
         elif inputs.fewest == 1 < (inputs.most or 1):
-            convention += "; annotate its first input as list[torch.Tensor] if that takes them all"
+            convention += "; annotate its first input as list[torch.Tensor] if that is the list of all maps"
         raise PluginError(
-            f"{origin} raised {type(cause).__name__} for maps of shape {shapes}: {reason}. Its forward gets the encoder's maps "
-            f"{convention}. If it takes certain maps only, say so: zoo.from_channels(..., needs=zoo.Needs(strides=...))."
+            f"{origin} raised {type(cause).__name__} for maps of shape {shapes}: {reason}. Its forward receives the maps "
+            f"{convention}. If it takes only certain maps, declare them: zoo.from_channels(..., needs=zoo.Needs(strides=...))."
         ) from cause
     if not isinstance(output, Tensor) or output.ndim != 4:
         raise PluginError(f"{origin} must return one tensor (N, channels, h, w); found {describe(output)}.")
@@ -79,24 +79,24 @@ def _run(decoder: nn.Module, pyramid: Pyramid, size: Size, origin: str, inputs: 
 
 
 def _check_follows(outputs: Sequence[Tensor], sizes: Sequence[Size], origin: str) -> None:
-    """Refuse output that is not a map (N, channels, h, w) with the same channels and stride for every image."""
+    """Raise a PluginError unless the outputs are maps (N, channels, h, w) with equal channels and strides."""
     if _follow(outputs, sizes, axes=(2, 3)) and len({output.shape[1] for output in outputs}) == 1:
         return
     found = " and ".join(
         f"{describe(output)} for an image of {height} x {width}" for output, (height, width) in zip(outputs, sizes, strict=True)
     )
     remedy = (
-        "it has its channels last; return x.permute(0, 3, 1, 2)"
+        "the output has its channels last; return x.permute(0, 3, 1, 2)"
         if _follow(outputs, sizes, axes=(1, 2))
-        else "take every size from the maps that it gets"
+        else "take every size from the maps that forward receives"
     )
     raise PluginError(
-        f"{origin} returned {found}: it must return a map (N, channels, h, w) whose h and w follow the image's; {remedy}."
+        f"{origin} returned {found}. It must return a map (N, channels, h, w) whose h and w follow the image's: {remedy}."
     )
 
 
 def _follow(outputs: Sequence[Tensor], sizes: Sequence[Size], axes: tuple[int, int]) -> bool:
-    """Return whether the axes follow all images at one stride; sizes are rounded where a stride is not a power of two."""
+    """Return whether these axes of the outputs follow the image sizes at one stride, up to rounding."""
     shares = [
         output.shape[axis] / whole
         for output, size in zip(outputs, sizes, strict=True)

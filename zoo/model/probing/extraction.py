@@ -1,4 +1,4 @@
-"""Cut an encoder out of a module's graph: a plain graph that computes only what its maps need."""
+"""Extract an encoder from a module's graph: a plain graph that computes only the encoder's maps."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _IN_PLACE = {operator.setitem, operator.iadd, operator.isub, operator.imul, oper
 def cut(
     traced: Traced, nodes: Sequence[fx.Node], layouts: Sequence[Layout], original: nn.Module, *, are_returned: bool
 ) -> fx.GraphModule:
-    """Return a plain graph module that gives just these nodes, NCHW, and holds just what they need.
+    """Return a plain graph module that returns these nodes as NCHW maps, and contains only what they depend on.
 
-    Its modules are the original's own, under their own names; containers are new.
+    Its submodules are those of the original module, under the same names. Only containers are new.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -33,7 +33,7 @@ def cut(
         if node.op in ("get_attr", "call_module"):
             targets.append(str(node.target))
             copies[node].target = targets[-1].removeprefix(f"{ROOT}.")
-    for target in sorted(targets, key=len):  # a module before what is read from inside it
+    for target in sorted(targets, key=len):  # a module before the tensors inside it
         _attach(root, target.removeprefix(f"{ROOT}."), operator.attrgetter(target)(traced.module))
     image = next(node for node in graph.nodes if node.op == "placeholder")
     maps = []
@@ -67,9 +67,9 @@ def _attach(root: nn.Module, target: str, value: Any) -> None:
 
 
 def _select_needed(traced: Traced, chosen: Iterable[fx.Node], *, are_returned: bool) -> list[fx.Node]:
-    """Return the image and what the chosen nodes are computed from, in-place changes to it and to buffers included.
+    """Return the image and all nodes that the chosen nodes depend on, including in-place changes of them and of buffers.
 
-    Where the module itself returns the chosen ones, what changes them afterwards is included as well.
+    If the module itself returns the chosen nodes, in-place changes that follow them are included as well.
     """
     graph, needed = traced.module.graph, set(chosen)
     for node in reversed(graph.nodes):
@@ -91,7 +91,7 @@ def _is_in_attach(node: fx.Node) -> bool:
 
 
 def _has_inplace_argument(node: fx.Node) -> bool:
-    """Whether a function's argument `inplace`, by name or by position, is true."""
+    """Return whether a function is called with a true argument `inplace`, by name or by position."""
     if "inplace" in node.kwargs or not callable(node.target):
         return bool(node.kwargs.get("inplace"))
     try:
@@ -101,7 +101,7 @@ def _has_inplace_argument(node: fx.Node) -> bool:
 
 
 def _find_changed(node: fx.Node) -> set[fx.Node]:
-    """Return what an in-place node changes: its first argument, and what that may be a view of."""
+    """Return the nodes that an in-place node changes: its first argument, and those of which that may be a view."""
     changed = set()
     base = node.args[0] if node.args else None
     while isinstance(base, fx.Node) and base not in changed:
@@ -117,7 +117,7 @@ def _is_before_any(node: fx.Node, needed: set[fx.Node]) -> bool:
 def differing_scopes(
     first: Traced, firsts: Sequence[fx.Node], second: Traced, seconds: Sequence[fx.Node], *, are_returned: bool
 ) -> set[str] | None:
-    """Return the paths of modules whose own code ran differently in two traces; None where it cannot be said which."""
+    """Return the paths of the modules whose own code ran differently in two traces; None if they cannot be determined."""
     one = _signatures(_select_needed(first, firsts, are_returned=are_returned), first.scopes)
     other = _signatures(_select_needed(second, seconds, are_returned=are_returned), second.scopes)
     if one == other:

@@ -1,4 +1,4 @@
-"""Read from a decoder's `forward` how many maps it takes, and in which form."""
+"""Read from the signature of a decoder's `forward` how many maps it takes, and whether it takes a list."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["ForwardInputs", "format_needs", "inputs_of", "merge_needs"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardInputs:
-    """How many maps a `forward` takes, at least and at most (None: any number), and whether it takes them as one list."""
+    """The minimum and maximum number of maps that a `forward` takes (None: any), and whether they form one list."""
 
     fewest: int = 1
     most: int | None = None
     takes_list: bool = False
 
     def allows(self, count: int) -> bool:
-        """Whether `forward` takes this many maps."""
+        """Return whether `forward` takes this many maps."""
         return self.fewest <= count and (self.most is None or count <= self.most)
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class ForwardInputs:
 
 
 def inputs_of(forward: Callable[..., Any] | None) -> ForwardInputs:
-    """Return what a class's `forward` takes; of a function that makes the module nothing is known before it is called."""
+    """Return the inputs of a class's `forward`; any number of maps if the `forward` is not known yet (None)."""
     if forward is None:
         return ForwardInputs()
     try:
@@ -56,7 +56,7 @@ def inputs_of(forward: Callable[..., Any] | None) -> ForwardInputs:
 
 
 def _is_list(annotation: object, *, unless_said: bool) -> bool:
-    """Return whether an input is annotated as a list of maps; `unless_said` where nothing or something else is said."""
+    """Return whether an input is annotated as a list of maps; `unless_said` if its annotation says neither list nor tensor."""
     if annotation is Tensor or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "Tensor"):
         return False
     if isinstance(annotation, str):
@@ -66,24 +66,24 @@ def _is_list(annotation: object, *, unless_said: bool) -> bool:
 
 
 def merge_needs(needs: Needs | None, inputs: ForwardInputs, origin: str) -> Needs:
-    """Return the needs asked for, with as many maps as `forward` names."""
+    """Return the requested needs, limited to the number of maps that `forward` takes."""
     if needs is None:
         return Needs(min_levels=inputs.fewest, max_levels=inputs.most, distinct_strides=False)
     if not isinstance(needs, Needs):
         raise RegistrationError(f"{origin}: needs must be a zoo.Needs; found {needs!r}.")
-    image = int(needs.image)  # comes first, and counts as none of the levels
+    image = int(needs.image)  # the image is the first map, but not a level
     named = None if needs.one_stride or needs.strides is None else len(needs.strides)
     counts = [count + image for count in (needs.max_levels, named) if count is not None]
     if any(not inputs.allows(count) for count in counts):
         raise RegistrationError(
-            f"{origin}: its forward takes {inputs}, and its needs allow {min(counts)}; write {format_needs(inputs.fewest)}."
+            f"{origin}: its forward takes {inputs}, but its needs allow {min(counts)}. Pass {format_needs(inputs.fewest)}."
         )
     most = needs.max_levels if counts or inputs.most is None else inputs.most - image
     return replace(needs, min_levels=max(needs.min_levels, inputs.fewest - image), max_levels=most)
 
 
 def format_needs(count: int) -> str:
-    """Return needs that any encoder meets with `count` maps, as they are written."""
+    """Return an example of needs for `count` maps, as Python code."""
     finest = max(0, 6 - count)
     strides = ", ".join(str(2**level) for level in range(finest, finest + count))
     return f"needs=zoo.Needs(strides=({strides}{',' if count == 1 else ''}))"

@@ -1,4 +1,4 @@
-"""Refuse maps that leave out a part of their module, and encoders that do not compute or train what the module does."""
+"""Check that maps cover their whole module, and that an encoder computes and trains the same as the module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["check_complete", "check_gradients", "check_shapes", "check_strides"]
 
 
 def check_complete(observation: Observation, maps: Sequence[Sighting], needed: frozenset[int]) -> None:
-    """Refuse maps that leave out what the module's last map, or its last tokens, depend on."""
+    """Raise a NegotiationError if the maps leave out parameters that the module's last map or last tokens depend on."""
     module, owner = observation.module, observation.owner
     missing = needed.difference(*(sighting.parameters for sighting in maps))
     if not missing:
@@ -29,18 +29,21 @@ def check_complete(observation: Observation, maps: Sequence[Sighting], needed: f
     plugins = sorted({plugin.name for plugin in default_registry().found})
     ids = ", ".join(f"`{name}:NAME`" for name in ([package] if package in plugins else plugins))
     raise NegotiationError(
-        f"{owner} computes more than the feature maps that were found in it: an encoder of these would leave out "
+        f"{owner} computes more than the feature maps that were found in it. An encoder of these maps would leave out "
         f"{len(names)} parameters that its last map or its tokens depend on: {format_names(names, 3)}. "
         f"Maps found: {found}. "
-        "A map is (N, C, H, W) or (N, H, W, C). Tokens (N, L, C) are taken only where a module declares their order, by "
-        "`num_prefix_tokens` (class and register tokens before the patches') and `patch_size`, and their number agrees. "
-        f"{observation.describe_tokens()} Set on it what is missing, use an encoder's id (`zoo list encoders`: {ids}), or pass "
-        "a module whose forward returns a list of maps (a wrapper of `forward_intermediates`, where the module has it)."
+        "A map is (N, C, H, W) or (N, H, W, C). Tokens (N, L, C) are used only if a module declares their order with "
+        "`num_prefix_tokens` (class and register tokens before the patch tokens) and `patch_size`, and their number fits. "
+        f"{observation.describe_tokens()} Set what is missing, use an encoder's id (`zoo list encoders`: {ids}), or pass "
+        "a module whose forward returns a list of maps (such as a wrapper of `forward_intermediates`, if the module has it)."
     )
 
 
 def check_strides(observation: Observation, maps: Sequence[Sighting]) -> None:
-    """Refuse several maps of one stride where the last, which a decoder gets, leaves out what another is made by."""
+    """Raise a NegotiationError if maps of one stride depend on parameters that the last map of each stride leaves out.
+
+    A decoder receives only the last map of each stride.
+    """
     module, owner = observation.module, observation.owner
     last = {sighting.level: sighting for sighting in maps}
     covered = frozenset().union(*(sighting.parameters for sighting in last.values()))
@@ -50,15 +53,15 @@ def check_strides(observation: Observation, maps: Sequence[Sighting]) -> None:
         names = [name for name, parameter in module.named_parameters() if id(parameter) in lost[0].parameters - covered]
         raise NegotiationError(
             f"{owner} returns {lost[0].name} ({lost[0].layout.channels} channels) and {kept.name} "
-            f"({kept.layout.channels} channels), both of stride {kept.layout.stride:g}. A decoder gets one map of each "
-            f"stride, the last, and an encoder of {kept.name} would leave out {len(names)} parameters that {lost[0].name} "
-            f"depends on, such as {names[0]}. Pass a module that returns one map of each stride: a wrapper that picks or "
-            "joins them, or the backbone inside."
+            f"({kept.layout.channels} channels), both of stride {kept.layout.stride:g}. A decoder receives only "
+            f"the last map of each stride. An encoder of {kept.name} would leave out {len(names)} parameters that "
+            f"{lost[0].name} depends on, such as {names[0]}. Pass a module that returns one map of each stride: a wrapper that "
+            "picks or joins them, or the backbone inside."
         )
 
 
 def check_gradients(observation: Observation, encoder: nn.Module, maps: Sequence[Sighting]) -> None:
-    """Refuse an encoder that would not train what the module itself trains."""
+    """Raise a PluginError if the encoder lacks parameters that the module itself trains."""
     module, owner = observation.module, observation.owner
     if any(parameter.is_meta for parameter in module.parameters()):
         return
@@ -72,14 +75,14 @@ def check_gradients(observation: Observation, encoder: nn.Module, maps: Sequence
     ]
     if lost:
         raise PluginError(
-            f"{owner} trains parameters that get no gradient from its maps: {format_names(lost, 3)}. Its maps lie "
-            "inside a torch.autograd.Function, which hides gradients (torch.utils.checkpoint with use_reentrant=True is "
-            "one: give it use_reentrant=False)."
+            f"{owner} trains parameters that get no gradient from its maps: {format_names(lost, 3)}. Its maps are "
+            "computed inside a torch.autograd.Function, which hides their gradients. If that is torch.utils.checkpoint with "
+            "use_reentrant=True, pass use_reentrant=False."
         )
 
 
 def check_shapes(observation: Observation, encoder: nn.Module, maps: Sequence[Sighting]) -> None:
-    """Refuse an encoder that fails, or gives other maps, for an image or in a mode in which the module itself runs."""
+    """Raise a PluginError if the encoder fails or returns other shapes for an image or mode that the module accepts."""
     module, owner = observation.module, observation.owner
     small = observation.sizes[0]
     for size, training in ((small[::-1], False), ((small[0] // 4, small[1] // 4), False), (small, True)):
@@ -89,17 +92,17 @@ def check_shapes(observation: Observation, encoder: nn.Module, maps: Sequence[Si
         try:
             with torch.no_grad():
                 run(module, size, observation.in_channels, on_meta=observation.on_meta)
-        except Exception:  # noqa: BLE001 (a size or a mode that the module itself does not take)
+        except Exception:  # noqa: BLE001 (a size or a mode that the module itself does not accept)
             continue
         try:
             with torch.no_grad():
                 found, _ = run(encoder, size, observation.in_channels, on_meta=observation.on_meta)
         except Exception as cause:
-            raise PluginError(f"{owner} runs {where}, and an encoder of its maps does not: {cause}") from cause
+            raise PluginError(f"{owner} runs {where}, but an encoder of its maps does not: {cause}") from cause
         for sighting, tensor in zip(maps, found, strict=True):
             if not sighting.layout.fits(tensor, size):
                 raise PluginError(
-                    f"{owner}: the map {sighting.name} has the shape {tuple(tensor.shape)} {where}, where "
-                    f"{sighting.layout.channels} channels at stride {sighting.layout.stride:g} were expected. Its "
-                    "forward must give the same maps for every image and in both modes."
+                    f"{owner}: the map {sighting.name} has the shape {tuple(tensor.shape)} {where}, but "
+                    f"{sighting.layout.channels} channels at stride {sighting.layout.stride:g} were expected. The module's "
+                    "forward must compute the same maps for every image and in both modes."
                 )

@@ -1,4 +1,4 @@
-"""A module run without a trace: stand-ins for its tensors, its state put back, and the layout that its maps show."""
+"""Run a module without side effects, with stand-ins for its tensors, restore its state, and find the layout of maps."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ __all__ = [
 
 META_SIZES = (((512, 768), (1024, 1536)), ((448, 672), (896, 1568)))
 REAL_SIZES = (((64, 96), (128, 224)), ((224, 448), (448, 672)))
-BATCH = 2  # train-mode batch normalization needs two values a channel
+BATCH = 2  # train-mode batch normalization needs two values per channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenGrid:
-    """How a module that returns tokens (N, L, C) orders them: prefix tokens, then one for each patch, row by row.
+    """The order of tokens (N, L, C): prefix tokens, then one token for each patch, row by row.
 
     Attributes:
-        num_prefix_tokens: how many class and register tokens precede the patches'.
-        patch_size: height and width of a patch, in pixels.
+        num_prefix_tokens: the number of class and register tokens before the patch tokens.
+        patch_size: the height and width of a patch, in pixels.
     """
 
     num_prefix_tokens: int
@@ -60,7 +60,7 @@ class TokenGrid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What is known of a map once it was seen at two sizes; `tokens` is set where it is (N, L, C)."""
+    """The channels, the stride and the order of the axes of a map. `tokens` is set if its shape is (N, L, C)."""
 
     channels: int
     stride: float
@@ -68,12 +68,12 @@ class Layout:
     tokens: TokenGrid | None = None
 
     def fits(self, x: Tensor, size: tuple[int, int]) -> bool:
-        """Whether a tensor is a map (N, C, H, W) of these channels and about this stride, for an image of this size."""
+        """Return whether a tensor is a map (N, C, H, W) of these channels and about this stride, for this image size."""
         return x.ndim == 4 and x.shape[1] == self.channels and has_sides(x, size, self.stride)
 
 
 def has_sides(x: Tensor, size: tuple[int, int], stride: float) -> bool:
-    """Whether H and W of a map (N, C, H, W) are about the image's divided by the stride; unpadded convolutions lose borders."""
+    """Return whether H and W of a map are about size / stride. They may be smaller, as after unpadded convolutions."""
     near = [side / stride for side in size]
     return all(abs(side - length) <= 4 + 0.1 * length for side, length in zip(x.shape[2:], near, strict=True))
 
@@ -91,21 +91,21 @@ def named_tensors(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def as_map(x: Tensor, image: Tensor, layout: Layout) -> Tensor:
-    """Return what a module computed from the image as (N, C, H, W)."""
+    """Return a tensor of this layout, computed from the image, as a map (N, C, H, W)."""
     if layout.tokens is not None:
         return tokens_to_map(x, image, layout.tokens.num_prefix_tokens, layout.tokens.patch_size)
     return x.permute(0, 3, 1, 2) if layout.channels_last else x
 
 
 def tokens_to_map(tokens: Tensor, image: Tensor, num_prefix_tokens: int, patch_size: tuple[int, int]) -> Tensor:
-    """Return the patches' tokens, (N, L, C), as a map: (N, C, H / patch height, W / patch width)."""
+    """Return the patch tokens among tokens (N, L, C) as a map (N, C, H / patch height, W / patch width)."""
     height, width = image.shape[2] // patch_size[0], image.shape[3] // patch_size[1]
     patches = tokens[:, num_prefix_tokens:].transpose(1, 2)
     return patches.reshape(patches.shape[0], patches.shape[1], height, width)
 
 
 def token_layout_of(tensors: Sequence[Tensor], sizes: Sequence[tuple[int, int]], grid: TokenGrid) -> Layout | None:
-    """Return the layout of tokens, seen at each of the sizes; None where their number is not the declared grid's."""
+    """Return the layout of tokens computed at each of the sizes; None if their number does not fit the declared grid."""
     for tensor, size in zip(tensors, sizes, strict=True):
         if tensor.ndim != 3 or not tensor.is_floating_point() or tensor.shape[:2] != (BATCH, grid.num_tokens(size)):
             return None
@@ -116,7 +116,7 @@ def token_layout_of(tensors: Sequence[Tensor], sizes: Sequence[tuple[int, int]],
 
 
 def layout_of(first: Tensor, second: Tensor, sizes: Sequence[tuple[int, int]]) -> Layout | None:
-    """Return the kind of map that two tensors are, computed from images of two sizes; None if they are not a map."""
+    """Return the layout of a map, given its tensors for images of two sizes; None if they are not a map."""
     if first.ndim != 4 or second.ndim != 4 or not first.is_floating_point() or first.shape[0] != BATCH or not first.numel():
         return None  # some encoders fill a level that they lack with a map without channels
     moving = tuple(axis for axis in range(4) if first.shape[axis] != second.shape[axis])
@@ -128,7 +128,7 @@ def layout_of(first: Tensor, second: Tensor, sizes: Sequence[tuple[int, int]]) -
         return None
     measured = sum(grown) / sum(steps)
     if any(abs(change / measured - step) > 1.5 for change, step in zip(grown, steps, strict=True)):
-        return None  # the axes grow at different rates: tokens by tokens, or W before H
+        return None  # the axes grow at different rates: (tokens, tokens), or W before H
     stride = measured
     for whole in (2.0 ** max(0, round(math.log2(measured))), float(round(measured))):
         if all(abs(change / whole - step) < 1 for change, step in zip(grown, steps, strict=True)):
@@ -139,7 +139,7 @@ def layout_of(first: Tensor, second: Tensor, sizes: Sequence[tuple[int, int]]) -
 
 
 def leaves(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield the leaf tensors that the outputs' gradients flow to; an output that is a leaf itself among them."""
+    """Yield the leaf tensors that receive gradients from the outputs, including outputs that are leaves themselves."""
     outputs = list(outputs)
     yield from (tensor for tensor in outputs if tensor.grad_fn is None and tensor.requires_grad)
     waiting: list[Any] = [tensor.grad_fn for tensor in outputs]
@@ -159,7 +159,7 @@ _OF_MAPS = {  # operations that take (N, C, H, W) by definition
     "conv2d", "conv_transpose2d", "batch_norm", "instance_norm", "group_norm", "interpolate", "pixel_shuffle",
     "pixel_unshuffle", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
 }
-_POINTWISE = {  # a result that has an argument's shape has its axes, too
+_POINTWISE = {  # a result with the shape of an argument has the same axes
     "relu", "relu_", "relu6", "gelu", "silu", "silu_", "mish", "elu", "leaky_relu", "hardswish", "hardtanh", "sigmoid", "tanh",
     "dropout", "clone", "contiguous", "to", "float", "add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__",
     "mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__truediv__", "type_as",
@@ -169,7 +169,7 @@ _POOLS = {"adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax", "amin", 
 
 
 class DependencyRecorder(TorchFunctionMode):
-    """Notes every tensor that a run computes, and the parameters that it is computed from, with or without gradients.
+    """Records every tensor that a run computes, and the parameters that it depends on, with or without gradients.
 
     Attributes:
         steps: the tensors, in the order in which they are computed.
@@ -178,29 +178,29 @@ class DependencyRecorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Tensor] = []
-        self._maps: set[int] = set()  # what an operation on (N, C, H, W) took or gave
-        self._alike: list[tuple[int, int]] = []  # an argument and a result that have the same axes
-        self._pooled: set[int] = set()  # what was computed from pooled tensors alone
-        self._parameters: dict[int, frozenset[int]] = {}  # of each tensor; an id is good while `steps` or the run holds it
+        self._maps: set[int] = set()  # inputs and outputs of operations on (N, C, H, W)
+        self._alike: list[tuple[int, int]] = []  # an argument and a result with the same axes
+        self._pooled: set[int] = set()  # pooled tensors, and those computed only from such
+        self._parameters: dict[int, frozenset[int]] = {}  # of each tensor; an id is valid while the tensor exists
         self._stand_ins: dict[int, Tensor] = {}
 
     def begin(self, parameter: nn.Parameter, stand_in: Tensor) -> None:
-        """Note what stands for a parameter."""
+        """Record the stand-in of a parameter."""
         self._parameters[id(stand_in)] = frozenset({id(parameter)})
         self._stand_ins[id(stand_in)] = stand_in
 
     def parameters_of(self, tensor: Tensor) -> frozenset[int]:
-        """Return the ids of the parameters that the tensor is computed from."""
-        if id(tensor) not in self._parameters and tensor.grad_fn is not None:  # a torch.autograd.Function's, which no mode sees
+        """Return the ids of the parameters that the tensor depends on."""
+        if id(tensor) not in self._parameters and tensor.grad_fn is not None:  # made by a torch.autograd.Function
             self.hold(tensor, frozenset().union(*(self._parameters.get(id(leaf), ()) for leaf in leaves([tensor]))))
         return self._parameters.get(id(tensor), frozenset())
 
     def is_pooled(self, tensor: Tensor) -> bool:
-        """Whether the tensor is computed from pooled ones alone, so that its size may be the pool's and not the image's."""
+        """Return whether the tensor depends on pooled tensors only, so that its size may not follow the image's."""
         return id(tensor) in self._pooled
 
     def is_channels_first(self, tensor: Tensor) -> bool:
-        """Whether the tensor is (N, C, H, W) by what the run did with it, whatever its shape."""
+        """Return whether the run used the tensor as (N, C, H, W), independently of its shape."""
         for pairs in (self._alike, self._alike[::-1]):
             for pair in pairs:
                 if not self._maps.isdisjoint(pair):
@@ -219,7 +219,7 @@ class DependencyRecorder(TorchFunctionMode):
             self._alike += [(id(tensor), id(output)) for tensor in activations if tensor.shape == output.shape]
 
     def hold(self, output: Any, parameters: frozenset[int]) -> None:
-        """Note tensors that are computed from at least these parameters."""
+        """Record the tensors of an output, which depend on at least these parameters."""
         for _, tensor in named_tensors(output):
             self._parameters[id(tensor)] = self._parameters.get(id(tensor), frozenset()) | parameters
             self.steps.append(tensor)
@@ -260,7 +260,7 @@ def fixed_layout_of(tensor: Tensor, size: tuple[int, int]) -> Layout | None:
 def run(
     module: nn.Module, size: tuple[int, int], in_channels: int, *, on_meta: bool, recorder: DependencyRecorder | None = None
 ) -> tuple[Any, dict[str, Tensor]]:
-    """Call the module with stand-ins for its parameters and buffers; return what it gives and the stand-ins."""
+    """Call a module with stand-ins for its parameters and buffers. Return its output and the stand-ins of the parameters."""
     state = {}
     floats = [tensor for tensor in module.parameters() if tensor.is_floating_point()]
     for name, parameter in module.named_parameters():
@@ -285,14 +285,14 @@ def run(
 
 
 def set_modes(module: nn.Module, *, training: bool) -> None:
-    """Set the mode of each submodule, and nothing else."""
+    """Set the attribute `training` of each submodule, and nothing else."""
     for submodule in module.modules():
-        submodule.training = training  # not train(): a module may do more in its own
+        submodule.training = training  # not train(), which a module may override
 
 
 @contextmanager
 def preserve_state(module: nn.Module) -> Iterator[None]:
-    """Put back what a forward pass may change: every attribute of every submodule, and the random state."""
+    """Restore, on exit, what a forward pass may change: every attribute of every submodule, and the random state."""
     tensors = [*module.parameters(), *module.buffers()]
     accelerators = {tensor.device for tensor in tensors if tensor.device.type not in ("cpu", "meta")}
     python_state, numpy_state = random.getstate(), np.random.get_state()
@@ -315,10 +315,10 @@ _CONTAINERS = (dict, set, list, deque, tuple)
 
 @contextmanager
 def preserve_attributes(module: nn.Module) -> Iterator[None]:
-    """Put back every attribute of every submodule.
+    """Restore, on exit, every attribute of every submodule.
 
-    Around each run by itself: what one run puts into a cache, such as LeViT's attention biases, hides from the next which
-    parameters it is computed from.
+    Each run needs a context of its own. Otherwise a cache that one run fills, such as LeViT's attention biases, would hide
+    from the next run which parameters the cached values depend on.
     """
     contents: dict[int, tuple[Any, Any]] = {}
     for submodule in module.modules():
@@ -332,7 +332,7 @@ def preserve_attributes(module: nn.Module) -> Iterator[None]:
 
 
 def _note_contents(container: Any, contents: dict[int, tuple[Any, Any]]) -> None:
-    """Note, by its id, what a plain container holds and what the containers in it do."""
+    """Record the contents of a plain container, by its id, and the contents of the containers inside it."""
     if isinstance(container, nn.Module) or id(container) in contents:
         return
     values = container
@@ -342,5 +342,5 @@ def _note_contents(container: Any, contents: dict[int, tuple[Any, Any]]) -> None
     elif not isinstance(container, tuple):
         contents[id(container)] = container, list(container)
     for value in values:
-        if isinstance(value, _CONTAINERS):  # asked here: of the attributes of a module, most are numbers and flags
+        if isinstance(value, _CONTAINERS):  # tested before the call: most attributes are numbers and flags
             _note_contents(value, contents)

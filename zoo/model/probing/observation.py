@@ -1,4 +1,4 @@
-"""Run a module on images of two sizes, and keep the tensors that it computes, with the parameters behind each."""
+"""Run a module on images of two sizes, and record its tensors with the parameters that each depends on."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from zoo.model.probing.sightings import Sighting
 __all__ = ["Observation"]
 
 _FIXED_SIZES = (224, 256, 384, 299, 518, 128, 64, 32)
-_VERIFIED_SIZE = (256, 320)  # of a real run, above the size that most modules of one size are made for
+_VERIFIED_SIZE = (256, 320)  # for a run on real tensors; larger than most modules of a fixed size expect
 
 
 class Observation:
-    """What two runs of a module showed: the tensors that it computes, and the parameters behind each."""
+    """The tensors that a module computes in two runs, and the parameters that each depends on."""
 
     def __init__(self, module: nn.Module, in_channels: int, image_size: tuple[int, int] | None) -> None:
         self.module = module
@@ -50,7 +50,10 @@ class Observation:
         self.fixed = self.sizes[0] if self.sizes[0] == self.sizes[1] else None
 
     def _find_sizes(self) -> tuple[bool, tuple[tuple[int, int], ...]]:
-        """Find two sizes that the module takes, and keep what it computes at them; `image_size` twice, if it takes no other."""
+        """Find two sizes that the module accepts, and record its tensors at both.
+
+        Return whether the runs are on the meta device, and the sizes: `image_size` twice if the module accepts no other.
+        """
         is_meta = any(parameter.is_meta for parameter in self.module.parameters())
         fixed = [] if self.image_size is None else [(self.image_size, self.image_size)]
         real = [] if is_meta else [(False, sizes) for sizes in (*REAL_SIZES, *fixed)]
@@ -82,7 +85,7 @@ class Observation:
                     self.recorders.append(recorder)
                     self.tensors.append(tensors)
                     self.outputs.append(dict(named_tensors(output)))
-                if on_meta and not is_meta:  # meta tensors have no values, so that an index out of bounds goes unnoticed
+                if on_meta and not is_meta:  # an index out of bounds is not detected on the meta device
                     size, where = sizes[0] if sizes[0] == sizes[1] else _VERIFIED_SIZE, "on its own device"
                     with torch.no_grad():
                         run(self.module, size, self.in_channels, on_meta=False)
@@ -94,19 +97,19 @@ class Observation:
         raise PluginError(self._refusal(failures)) from cause
 
     def _refusal(self, failures: list[str]) -> str:
-        asked = f"{self.owner} raised for every image size it was probed with ({self.in_channels} channels):\n"
+        asked = f"{self.owner} raised an error for every image size that was tried ({self.in_channels} channels):\n"
         sides = [side for side in _FIXED_SIZES if self._takes(side)]
         if sides:
             sizes = " and ".join(f"{side} x {side}" for side in sides[:3])
             advice = (
                 f"It takes images of {sizes}, so it seems to be made for one size: pass image_size=({sides[0]}, {sides[0]}), "
-                "or make it with its own option for other sizes, if it has one. Another way is zoo.register_encoder, "
-                "with its pyramid written down."
+                "or create the module with its own option for other sizes, if it has one. You can also register it with "
+                "zoo.register_encoder and an explicit pyramid."
             )
         elif self.image_size is None:
             advice = (
-                "Check in_channels=, and that its forward takes one tensor (N, in_channels, H, W). A module of one image size "
-                "needs it as image_size=(H, W)."
+                "Check in_channels=, and that its forward takes one tensor (N, in_channels, H, W). For a module of one "
+                "image size, pass image_size=(H, W)."
             )
         else:
             advice = "Check in_channels= and image_size=, and that its forward takes one tensor (N, in_channels, H, W)."
@@ -118,12 +121,12 @@ class Observation:
             with torch.no_grad():
                 for on_meta in (True,) if is_meta else (True, False):
                     run(self.module, (side, side), self.in_channels, on_meta=on_meta)
-        except Exception:  # noqa: BLE001 (one more size that it refuses)
+        except Exception:  # noqa: BLE001 (another size that the module refuses)
             return False
         return True
 
     def layout(self, tensors: Sequence[Tensor | None], recorder: DependencyRecorder) -> Layout | None:
-        """Return the layout that a tensor of each run shows; None where the two are not one map."""
+        """Return the layout of a map, given its tensor in each run; None if the tensors are not a map."""
         first, second = tensors
         if first is None or second is None:
             return None
@@ -135,10 +138,10 @@ class Observation:
         return fixed_layout_of(first, self.fixed) if is_map else None
 
     def follows_image(self, first: Tensor, second: Tensor | None) -> bool:
-        """Whether a tensor, seen in two runs, holds maps or tokens, so that its size follows the image's."""
+        """Return whether a tensor, given for both runs, consists of maps or tokens, so that its size follows the image's."""
         if second is None or first.ndim < 3 or first.ndim != second.ndim or not first.is_floating_point():
             return False
-        if self.fixed is not None:  # no size changes here: everything but one vector per image counts
+        if self.fixed is not None:  # sizes cannot change: all but one vector per image counts
             wide = [axis for axis in range(first.ndim) if first.shape[axis] > 1]
             return BATCH in first.shape[:2] and len(wide) > 2 and not self.recorders[0].is_pooled(first)
         same = [axis for axis in range(first.ndim) if first.shape[axis] == second.shape[axis]]
@@ -152,19 +155,19 @@ class Observation:
         pairs: Sequence[tuple[Tensor, Tensor | None]]
         if len(first) == len(second):
             pairs = [*zip(first, second, strict=True)]
-        else:  # it takes another way for each size
+        else:  # the module runs other code for each size
             pairs = [(tensor, self.tensors[1].get(location)) for location, tensor in self.tensors[0].items()]
         found = (self.recorders[0].parameters_of(one) for one, other in reversed(pairs) if self.follows_image(one, other))
         return next((parameters for parameters in found if parameters), frozenset())
 
     def returned_parameters(self) -> frozenset[int]:
-        """Return the parameters of all that forward returns and whose size follows the image's."""
+        """Return the parameters of all returned tensors whose size follows the image's."""
         first, second = self.outputs
         kept = [tensor for key, tensor in first.items() if self.follows_image(tensor, second.get(key))]
         return frozenset().union(*(self.recorders[0].parameters_of(tensor) for tensor in kept))
 
     def describe_tokens(self) -> str:
-        """Say what the module declares about its tokens."""
+        """Return a sentence on what the module declares about its tokens."""
         if self.grid is None:
             patch_size = getattr(self.module, "patch_size", None)
             declared = "neither" if patch_size is None else f"patch_size = {patch_size}, and no num_prefix_tokens"
@@ -173,11 +176,14 @@ class Observation:
         return f"{self.owner} declares {self.grid.num_prefix_tokens} prefix tokens and patches of {height} x {width}."
 
     def has_parameters(self) -> bool:
-        """Whether the module has any parameter; without one, a map need not depend on any."""
+        """Return whether the module has any parameter. If it has none, a map need not depend on any."""
         return next(self.module.parameters(), None) is not None
 
     def returned_maps(self) -> list[Sighting]:
-        """Return the maps that forward itself returns, if it returns several; none without parameters beside a learned one."""
+        """Return the maps that forward itself returns, if it returns several.
+
+        A map that depends on no parameter is left out if another map of its level depends on some.
+        """
         first, second = self.outputs
         maps = []
         for key, tensor in first.items():
@@ -194,14 +200,14 @@ class Observation:
         return maps if len(maps) > 1 else []
 
     def recorded_maps(self) -> list[Sighting]:
-        """Return what the submodules were seen to return."""
+        """Return the maps that the submodules, or the module itself, returned."""
         first, second = self.tensors
         sightings: list[Sighting] = []
         for location, tensor in first.items():
             parameters = self.parameters[location]
             learned = parameters or not self.has_parameters()
             layout = self.layout((tensor, second.get(location)), self.recorders[0]) if learned else None
-            # what the module itself returns counts only if no submodule returned it: the submodule's name says more
+            # a map that the module itself returns counts only if no submodule returned it: a submodule has a better name
             if layout is not None and (location.path or id(tensor) not in {sighting.value for sighting in sightings}):
                 name = ".".join(part for part in (location.path, location.key) if part) or "output"
                 name = name if location.call == 1 else f"{name}_{location.call - 1}"
@@ -213,17 +219,17 @@ class Observation:
 
     @cached_property
     def own_values_and_gradients(self) -> dict[str, Tensor] | None:
-        """The module's own `values_and_gradients`."""
+        """The result of `values_and_gradients` for the observed module."""
         return self.values_and_gradients(self.module)
 
     def values_and_gradients(self, module: nn.Module, prefix: str = "") -> dict[str, Tensor] | None:
-        """Return what a module gives for a real image, and its parameters' gradients; None where it takes no size tried."""
+        """Return a module's outputs for a real image, and the gradients of its parameters; None if it fails at every size."""
         sizes = (*(size for size, _ in REAL_SIZES), _VERIFIED_SIZE) if self.fixed is None else (self.fixed,)
         for size in sizes:
             torch.default_generator.manual_seed(0)
             try:
                 output, stand_ins = run(module, size, self.in_channels, on_meta=False)
-            except Exception:  # noqa: BLE001 (an image too small for it)
+            except Exception:  # noqa: BLE001 (the image may be too small)
                 continue
             tensors = {f"output {key}": tensor for key, tensor in named_tensors(output)}
             weighted = [
@@ -237,8 +243,8 @@ class Observation:
                     gradients = torch.autograd.grad(torch.stack(weighted).sum(), [*wanted.values()], allow_unused=True)
                 except RuntimeError as cause:
                     raise PluginError(
-                        f"{self.owner}: its gradients cannot be measured: {str(cause)[:200]}. "
-                        "If it uses torch.utils.checkpoint, give that use_reentrant=False."
+                        f"The gradients of {self.owner} cannot be measured: {str(cause)[:200]}. "
+                        "If it uses torch.utils.checkpoint, pass use_reentrant=False."
                     ) from cause
                 named = zip(wanted, gradients, strict=True)
                 tensors |= {f"gradient {name.removeprefix(prefix)}": tensor for name, tensor in named if tensor is not None}
@@ -247,7 +253,7 @@ class Observation:
 
 
 def _declared_grid(module: nn.Module) -> TokenGrid | None:
-    """Return the order of tokens that the module or a module inside it declares; None for none."""
+    """Return the order of tokens that the module or a module inside it declares; None if none is declared."""
     for submodule in module.modules():
         prefix = getattr(submodule, "num_prefix_tokens", None)
         if not isinstance(prefix, int) or isinstance(prefix, bool) or prefix < 0:

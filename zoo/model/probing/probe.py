@@ -1,4 +1,4 @@
-"""The pyramid of any nn.Module: its maps measured at two image sizes, and the encoder that gives them."""
+"""Probe any nn.Module: measure its feature maps at two image sizes, and make an encoder of them."""
 
 from __future__ import annotations
 
@@ -29,56 +29,57 @@ __all__ = ["ProbedFactory", "probe"]
 
 @no_exits("Measuring a module")
 def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int] | None = None) -> EncoderSpec:
-    """Measure the feature maps that a module computes, and return it as an encoder spec.
+    """Measure the feature maps that a module computes, and return the module as an encoder spec.
 
-    Where its forward returns several maps, it is those. Otherwise it is the last map at each power-of-two stride, taken
-    from the shallowest depth of modules that shows the stride. Tokens (N, L, C) are a map where the module, or a module inside
-    it, declares their order by `num_prefix_tokens` and `patch_size` (its own or its `patch_embed`'s). Two images that differ
-    in H and in W tell the spatial axes, so NHWC maps are known for what they are. All runs on the meta device, or on small
-    images where the module cannot; its modes, buffers, gradients, hooks and the random state stay as they were.
+    If the module's forward returns several maps, these are the encoder's maps. Otherwise the encoder has the last map at each
+    power-of-two stride, from the shallowest depth of submodules with this stride. Tokens (N, L, C) count as a map if the
+    module, or a module inside it, declares their order with `num_prefix_tokens` and `patch_size` (its own or that of its
+    `patch_embed`). The spatial axes are found with two images that differ in H and in W, so NHWC maps are recognized.
 
-    The factory's encoder shares the module's own submodules and weights. It is a plain `torch.fx.GraphModule` where the
-    module's forward can be traced, else a `RecordedEncoder`, whose docstring says what that cannot do.
+    The module is measured on the meta device and then verified on real images. If it does not run on the meta device, it is
+    measured on small real images. Its modes, buffers, gradients and hooks and the random state do not change.
+
+    The factory's encoder shares the module's own submodules and weights. It is a plain `torch.fx.GraphModule` if the
+    module's forward can be traced, and otherwise a `RecordedEncoder`. The docstring of `RecordedEncoder` lists its limits.
 
     Args:
-        module: takes one image batch (N, in_channels, H, W), at any H and W or at `image_size`. If its `preprocessing` is a
-            `zoo.Preprocessing`, the encoder has it too.
-        in_channels: how many channels its images have.
-        image_size: (H, W) that a module of one size takes. At one size nothing grows with the image, so that a map is only
-            what an operation on (N, C, H, W) takes or gives, such as a convolution or a pooling. It changes nothing for
-            a module that takes images of any size.
+        module: a module that takes one image batch (N, in_channels, H, W), at any H and W or at `image_size`. If its
+            `preprocessing` is a `zoo.Preprocessing`, the encoder has it too.
+        in_channels: the number of channels of the module's images.
+        image_size: the (H, W) of a module that takes a single size. With a single size, only the inputs and outputs of
+            operations on (N, C, H, W), such as a convolution or a pooling, are recognized as maps. The argument has no
+            effect on a module that takes images of any size.
 
     Raises:
-        PluginError: the module raised for each size tried, takes one image size only and not `image_size`, or has lazy
-            parameters.
-        NegotiationError: nothing that it computes is a feature map, or the maps found leave out parameters that its last map or
-            its tokens depend on.
+        PluginError: the module raises an error at every size tried, is compiled or wrapped, or has hooks or lazy parameters.
+        NegotiationError: the module computes no feature map, or the maps found leave out parameters that its last map or its
+            tokens depend on.
     """
     owner = type(module).__name__
     for path, submodule in module.named_modules():
         if isinstance(submodule, torch.jit.ScriptModule | nn.DataParallel | nn.parallel.DistributedDataParallel):
             where = f" at {path}" if path else ""
             raise PluginError(
-                f"{type(submodule).__name__}{where} hides the modules inside; give the plain module that it was made from."
+                f"{type(submodule).__name__}{where} hides the modules inside. Pass the plain module that it was made from."
             )
     if compiled := _compiled_path(module):
         raise PluginError(
-            f"{owner} is compiled{compiled}, and the maps of a compiled module cannot be measured. Give the plain module (what "
-            "torch.compile was called with: `module._orig_mod`), and compile the model: torch.compile(zoo.build(...))."
+            f"{owner} is compiled{compiled}, but the maps of a compiled module cannot be measured. Pass the plain module (the "
+            "argument of torch.compile, `module._orig_mod`), and compile the whole model: torch.compile(zoo.build(...))."
         )
     if module._forward_hooks or module._backward_hooks:
         raise PluginError(
-            f"{owner} has hooks on what its own forward returns, which an encoder of its maps does not compute. Remove them, "
+            f"{owner} has hooks on its own forward or backward pass, which an encoder of its maps would not run. Remove them, "
             "or register them on the submodules that return the maps."
         )
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
-        raise PluginError(f"{owner} has lazy parameters without a shape; call it once on an image before it is probed.")
+        raise PluginError(f"{owner} has lazy parameters, which have no shape yet. First call it once on an image.")
     with preserve_state(module):
         return _spec_of(Observation(module, in_channels, image_size))
 
 
 class ProbedFactory:
-    """Makes a probed module's encoder; its keywords are what every encoder factory takes."""
+    """The encoder factory of a probed module. It takes the same keywords as every encoder factory."""
 
     def __init__(
         self,
@@ -98,22 +99,22 @@ class ProbedFactory:
         self._are_returned = are_returned
 
     def __call__(self, *, maps: Sequence[str], in_channels: int = 3, weights: Any = None) -> nn.Module:
-        """Return the encoder of these maps; it shares the module's parameters.
+        """Return an encoder that computes these maps. It shares the module's parameters.
 
         Raises:
-            OptionError: other channels than the module was probed with, or a map it does not give.
-            WeightsError: weights other than None.
+            OptionError: the module was probed with another number of channels, or does not have one of the maps.
+            WeightsError: `weights` is not None.
         """
         owner = type(self.module).__name__
         if weights is not None:
-            raise WeightsError(f"{owner} is a module and brings its own weights; weights= must be None, found {weights!r}.")
+            raise WeightsError(f"{owner} is a module and brings its own weights. weights= must be None; found {weights!r}.")
         if in_channels != self.in_channels:
             raise OptionError(
-                f"{owner} takes images of {self.in_channels} channels, but in_channels={in_channels} was requested; pass "
+                f"{owner} takes images of {self.in_channels} channels, but in_channels={in_channels} was requested. Pass "
                 f"in_channels={self.in_channels}, or change the module's first layer."
             )
         if unknown := [name for name in maps if name not in self._sightings]:
-            raise OptionError(f"{owner} gives no map {', '.join(unknown)}. Its maps: {', '.join(self._sightings)}.")
+            raise OptionError(f"{owner} has no map {', '.join(unknown)}. Its maps: {', '.join(self._sightings)}.")
         chosen = [self._sightings[name] for name in maps]
         sources = [sighting.source for sighting in chosen]
         layouts = [sighting.layout for sighting in chosen]
@@ -137,7 +138,7 @@ def _spec_of(observation: Observation) -> EncoderSpec:
     needed = observation.returned_parameters() if returned else observation.last_parameters()
     traced, maps = trace_maps(observation, returned, needed)
     recorded_maps = returned or select_maps(observation.recorded_maps(), needed)
-    # A graph is used only where it shows each level that the module's own calls show.
+    # The graph is used only if it has every level that the run of the module had.
     if traced is None or not {entry.level for entry in maps} >= {entry.level for entry in recorded_maps}:
         traced, maps = None, recorded_maps
     check_complete(observation, maps, needed)
@@ -145,11 +146,11 @@ def _spec_of(observation: Observation) -> EncoderSpec:
     if not maps:
         tried = " and ".join(f"{height} x {width}" for height, width in dict.fromkeys(observation.sizes))
         raise NegotiationError(
-            f"{owner} was probed with images of {in_channels} channels at {tried}, and computes no feature map: "
+            f"{owner} was probed with images of {in_channels} channels at {tried}, but computes no feature map: "
             + (
                 "no 4-D tensor that depends on its parameters has two axes that grow with H and W."
                 if observation.fixed is None
-                else "no convolution, pooling or other operation on (N, C, H, W) shows one at this size alone."
+                else "it has no convolution, pooling or other operation on (N, C, H, W) that reveals one at a single size."
             )
         )
     maps = sorted(maps, key=lambda sighting: sighting.layout.stride)
@@ -168,9 +169,9 @@ def _spec_of(observation: Observation) -> EncoderSpec:
 
 
 def _image_sizes(observation: Observation, encoder: nn.Module, maps: Sequence[Sighting]) -> ImageSizes:
-    """Return which image sizes the encoder of these maps takes, as it shows by running on some.
+    """Return the image sizes that the encoder of these maps accepts, found by running it on some sizes.
 
-    A model pads to a multiple of its coarsest map's stride in any case, so that only these multiples are tried.
+    Only multiples of the coarsest map's stride are tried, since a model pads images to such a multiple anyway.
     """
     if observation.fixed is not None:
         return ImageSizes(fixed=observation.fixed)
@@ -196,13 +197,13 @@ def _image_sizes(observation: Observation, encoder: nn.Module, maps: Sequence[Si
 
 
 def _odd(length: int, multiple: int) -> int:
-    """Return the largest odd multiple up to a length, at least the multiple itself."""
+    """Return the largest odd number of times `multiple` that is at most `length`; at least `multiple` itself."""
     count = length // multiple
     return multiple * max(1, count - 1 + count % 2)
 
 
 def _compiled_path(module: nn.Module) -> str | None:
-    """Return where the first module lies that torch.compile or `Module.compile` compiles; None where nothing is compiled."""
+    """Return the location of the first module compiled by torch.compile or `Module.compile`; None if there is none."""
     for path, submodule in module.named_modules():
         if "_orig_mod" in submodule._modules or getattr(submodule, "_compiled_call_impl", None) is not None:
             return f" at {path}" if path else " as a whole"

@@ -1,4 +1,4 @@
-"""Which parameters no output has a gradient for, and an encoder without them."""
+"""Find the parameters that receive no gradient from the outputs, and remove them from an encoder."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ SIZES: dict[bool, tuple[Size, ...]] = {
     True: (META_SIZES[0][0], META_SIZES[0][0][::-1], META_SIZES[1][0], (32, 48)),
     False: (REAL_SIZES[0][0], REAL_SIZES[0][0][::-1], REAL_SIZES[1][0], (32, 48)),
 }
-"""Sizes that an encoder is run at, on the meta device (True) and on real tensors: a forward may branch on the image's shape."""
+"""The image sizes for running an encoder on the meta device (True) and on real tensors (False).
+
+There are several sizes, because a forward may branch on the image's shape.
+"""
 
 
 def prune_unused(encoder: nn.Module, in_channels: int, image_size: Size | None = None) -> nn.Module:
-    """Return the encoder without parameters that get no gradient from its maps, in train mode or in eval mode.
+    """Return the encoder without the parameters that receive no gradient from its maps in either mode.
 
     Args:
-        encoder: returns a list of maps.
-        in_channels: how many channels its images have.
-        image_size: (H, W) of an encoder that takes images of one size only.
+        encoder: a module that returns a list of maps.
+        in_channels: the number of channels of its images.
+        image_size: the (H, W) of an encoder that takes images of a single size.
     """
     called: set[str] = set()
     ran: list[tuple[Size, bool]] = []
@@ -48,7 +51,7 @@ def prune_unused(encoder: nn.Module, in_channels: int, image_size: Size | None =
     try:
         with preserve_state(lighter):
             run(lighter, size, in_channels, on_meta=on_meta)
-    except Exception:  # noqa: BLE001 (its code reads what lies inside a submodule that it does not call)
+    except Exception:  # noqa: BLE001 (the encoder reads something inside a submodule that it does not call)
         return _drop_parameters(encoder, unused, {name for name, _ in encoder.named_modules()})
     return lighter
 
@@ -56,9 +59,10 @@ def prune_unused(encoder: nn.Module, in_channels: int, image_size: Size | None =
 def _runs(
     encoder: nn.Module, in_channels: int, image_size: Size | None, called: set[str]
 ) -> Iterator[tuple[tuple[Size, bool], list[Tensor], dict[str, Tensor]]]:
-    """Yield each size that the encoder takes, with its maps and the stand-ins: on real tensors where it takes none on meta.
+    """Yield, for each size that the encoder accepts, (size, on_meta), its maps and the stand-ins of its parameters.
 
-    The paths of the submodules that it calls are added to `called`.
+    Real tensors are used only if the encoder accepts no size on the meta device. The paths of the submodules that the
+    encoder calls are added to `called`.
     """
     for on_meta, sizes in SIZES.items():
         is_taken = False
@@ -75,16 +79,16 @@ def _runs(
 
 
 def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: Mapping[str, Tensor] | None = None) -> list[str]:
-    """Return the names of a module's parameters that none of the outputs' gradients reach.
+    """Return the names of a module's parameters that receive no gradient from the outputs.
 
-    Such parameters cost memory and time, and `DistributedDataParallel` waits for their gradients. What is looked at is
-    the graph that autograd kept of the run, so that a gradient that happens to be zero counts; nothing is computed.
+    Such parameters cost memory and time, and `DistributedDataParallel` waits for their gradients. They are found in
+    autograd's graph of the run, without computing gradients. A gradient that happens to be zero counts as a gradient.
 
     Args:
-        module: whose parameters are meant; one that is shared is named once.
-        outputs: what a run of it gave, with gradients enabled.
-        stand_ins: what stood for the parameters in that run, by name, as `torch.func.functional_call` takes it; None
-            where the module ran with its own.
+        module: the module; a shared parameter is named once.
+        outputs: the outputs of a run of the module with gradients enabled.
+        stand_ins: the tensors that replaced the parameters in that run, by name, as for `torch.func.functional_call`;
+            None if the module ran with its own parameters.
     """
     reached = {id(leaf) for leaf in leaves(outputs)}
     used = module.named_parameters() if stand_ins is None else stand_ins.items()
@@ -93,7 +97,7 @@ def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: M
 
 @contextmanager
 def _note_calls(module: nn.Module, called: set[str]) -> Iterator[None]:
-    """Add the path of each submodule that is called."""
+    """Add the path of each submodule that is called to `called`."""
     handles = []
     try:
         for path, submodule in module.named_modules():
@@ -106,18 +110,18 @@ def _note_calls(module: nn.Module, called: set[str]) -> Iterator[None]:
 
 
 def _drop_parameters(encoder: nn.Module, unused: Iterable[str], called: set[str]) -> nn.Module:
-    """Return a copy of the encoder without the named parameters, which shares all the others.
+    """Return a copy of the encoder without the named parameters. It shares all other parameters.
 
-    A submodule that is never called becomes the identity. A submodule that is called keeps its values, as buffers.
+    A submodule that is never called is replaced with the identity. A submodule that is called keeps the values as buffers.
     """
     dead = set(unused)
-    # Only modules on the path to a change are copied, each once; the user's encoder must stay as it is.
+    # Only modules on the path to a change are copied, each once: the user's encoder must not change.
     top = _copy_shallowly(encoder)
     owned = {"": top}
     dropped: list[str] = []
 
     def own(path: str) -> nn.Module:
-        """Return the copy of a submodule, made and put into the copy of its parent at the first call."""
+        """Return the copy of a submodule. The first call makes the copy, and inserts it into the copy of the parent."""
         if path not in owned:
             parent, _, name = path.rpartition(".")
             owned[path] = _copy_shallowly(top.get_submodule(path))
@@ -125,7 +129,7 @@ def _drop_parameters(encoder: nn.Module, unused: Iterable[str], called: set[str]
         return owned[path]
 
     def is_idle(path: str) -> bool:
-        """Whether a submodule has no parameter in use, and neither it nor a submodule of it is called."""
+        """Return whether a submodule has no parameter in use, and neither it nor a module inside it is called."""
         held = {f"{path}.{name}" for name, _ in top.get_submodule(path).named_parameters(remove_duplicate=False)}
         return held <= dead and not any(f"{other}.".startswith(f"{path}.") for other in called)
 
@@ -134,14 +138,14 @@ def _drop_parameters(encoder: nn.Module, unused: Iterable[str], called: set[str]
             continue
         path, _, name = full.rpartition(".")
         steps = path.split(".")
-        # The outermost idle ancestor is replaced whole, and with it the dead parameters that follow in the sorted order.
+        # The outermost idle ancestor is replaced as a whole. Its other parameters, which follow in sorted order, are skipped.
         idle = [above for above in (".".join(steps[: end + 1]) for end in range(len(steps))) if above and is_idle(above)]
         if idle:
             parent, _, step = idle[0].rpartition(".")
             own(parent)._modules[step] = nn.Identity()
             dropped.append(idle[0])
         else:
-            # The forward reads this value, but it gets no gradient: as a buffer it is kept, and no optimizer sees it.
+            # The forward reads this value, but the value receives no gradient. As a buffer, it is kept and not optimized.
             module = own(path)
             value = module._parameters.pop(name)
             module.register_buffer(name, None if value is None else value.detach())

@@ -1,4 +1,4 @@
-"""Run a module as it is, with temporary hooks that record what its submodules return."""
+"""Run an unchanged module with temporary hooks that record the outputs of its submodules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Location", "RecordedEncoder", "record"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """Where a tensor appears in one call of a module: the submodule, which of its calls, and the key in what it returns."""
+    """The origin of a tensor in one call of a module: the submodule, the number of its call, and the key in its output."""
 
     path: str
     call: int
@@ -28,7 +28,7 @@ class Location:
 
 @contextmanager
 def record(module: nn.Module, paths: Iterable[str], put: Callable[[Location, Tensor], None]) -> Iterator[None]:
-    """Call `put` with each tensor that the submodules return, by hooks that are removed afterwards."""
+    """Call `put` with each tensor that the submodules return, using hooks that are removed afterwards."""
     calls: Counter[str] = Counter()
 
     def hook_of(path: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -50,12 +50,12 @@ def record(module: nn.Module, paths: Iterable[str], put: Callable[[Location, Ten
 
 
 class _AllFound(BaseException):
-    """Ends a forward pass early; no `except Exception` in the module's code may take it for an error."""
+    """Ends a forward pass early. An `except Exception` in the module's code does not catch it."""
 
 
 @contextmanager
 def _uncounted_calls() -> Iterator[None]:
-    """Hide calls of modules from torch.export's tracer, which loses count of them where an exception ends several at once."""
+    """Hide module calls from torch.export's tracer, which loses count of them if an exception ends several at once."""
     traced = nn.Module.__call__
     nn.Module.__call__ = nn.Module._call_impl  # type: ignore[method-assign]
     try:
@@ -65,11 +65,12 @@ def _uncounted_calls() -> Iterator[None]:
 
 
 class RecordedEncoder(nn.Module):
-    """A module that torch.fx cannot trace, run as it is up to its last map; the maps are what its submodules return.
+    """An encoder that runs an unchanged module up to its last map, for a module that torch.fx cannot trace.
 
-    Hooks are on the submodules only while `forward` runs, and results in its locals; two threads must not run it at once.
-    It pickles and copies where the module does. `torch.compile` leaves it eager, and `fullgraph=True` it cannot.
-    `torch.export.export` with strict=False takes it where it takes the module up to its last map; with strict=True it cannot.
+    The maps are outputs of submodules. Hooks on the submodules exist only while `forward` runs, so two threads must not run
+    the encoder at once. It can be pickled and copied if the module can. `torch.compile` runs it eagerly, and fails with
+    `fullgraph=True`. `torch.export.export` supports it with strict=False, if it supports the module up to its last map, but
+    not with strict=True.
     """
 
     def __init__(self, module: nn.Module, locations: Sequence[Location], layouts: Sequence[Layout]) -> None:
@@ -100,8 +101,8 @@ class RecordedEncoder(nn.Module):
             self.module(image)
         if missing := [location.path or f"output {location.key}" for location in self.locations if location not in found]:
             raise PluginError(
-                f"{type(self.module).__name__} gave no map at {', '.join(missing)} for an image of shape {tuple(image.shape)} "
-                f"in {'train' if self.training else 'eval'} mode, and gave one when it was probed. Its forward must call the "
-                "same submodules and return the same structure for every image and in both modes."
+                f"{type(self.module).__name__} returned no map at {', '.join(missing)} for an image of shape "
+                f"{tuple(image.shape)} in {'train' if self.training else 'eval'} mode, although it did when it was probed. Its "
+                "forward must call the same submodules and return the same structure for every image and in both modes."
             )
         return [as_map(found[location], image, layout) for location, layout in zip(self.locations, self.layouts, strict=True)]

@@ -1,4 +1,4 @@
-"""Find a module's feature maps in its traced graph, if the graph computes what the module does."""
+"""Find a module's feature maps in its traced graph, if the graph computes the same as the module."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["trace_maps"]
 def trace_maps(
     observation: Observation, returned: list[Sighting], needed: frozenset[int]
 ) -> tuple[Traced | None, list[Sighting]]:
-    """Return the module's graph and its maps as nodes of it; None and no maps where no graph computes what the module does.
+    """Return a module's graph and the maps as nodes of the graph; None and no maps if no graph computes the same.
 
     Args:
-        observation: the module's.
-        returned: the maps that its forward returns; empty where they are inside it.
-        needed: the ids of the parameters that its last map depends on.
+        observation: the observation of the module.
+        returned: the maps that the module's forward returns; empty if the maps are inside the module.
+        needed: the ids of the parameters that the module's last map depends on.
     """
     leaves: set[str] = set()
-    # Trace until train and eval mode agree on what leads to the maps; a submodule in which they differ stays a module.
+    # Trace until train and eval mode have the same path to the maps. A submodule in which they differ is not traced.
     for _ in range(8):
         set_modes(observation.module, training=False)
         in_eval = trace(observation.module, leaves)
@@ -59,7 +59,7 @@ def trace_maps(
 
 
 def _computes_the_same(observation: Observation, traced: Traced) -> bool:
-    """Whether the graph gives the module's values and gradients; a forward may take another way for fx's proxies."""
+    """Return whether the graph has the module's values and gradients. A forward may run other code for fx's proxies."""
     if any(parameter.is_meta for parameter in observation.module.parameters()):
         return True
     expected = observation.own_values_and_gradients
@@ -69,7 +69,7 @@ def _computes_the_same(observation: Observation, traced: Traced) -> bool:
 def _find_in_graph(
     observation: Observation, traced: Traced, returned: list[Sighting], needed: frozenset[int]
 ) -> list[Sighting] | None:
-    """Return the maps as nodes of the graph; None where the graph does not compute what the module does."""
+    """Return the maps as nodes of the graph; None if the graph does not compute the same as the module."""
     # The graph runs at the same two sizes as the module did, so that each node's tensors show whether it is a map.
     first: dict[fx.Node, Tensor] = {}
     second: dict[fx.Node, Tensor] = {}
@@ -94,11 +94,11 @@ def _find_in_graph(
                 on_meta=observation.on_meta,
                 recorder=recorder,
             )
-    except Exception:  # noqa: BLE001 (the graph of a module that fx misread: the module then runs as it is)
+    except Exception:  # noqa: BLE001 (fx misread the module, which then runs without a graph)
         return None
     nodes = traced.returned()
     if returned:
-        # The module's own maps must be nodes of the same layout; a graph that returns others misread the forward.
+        # The maps that the module returns must be nodes with the same layout. Otherwise fx misread the forward.
         if any(not isinstance(sighting.value, str) or sighting.value not in nodes for sighting in returned):
             return None
         maps = []
@@ -109,7 +109,7 @@ def _find_in_graph(
                 return None
             maps.append(replace(sighting, value=node, source=node, parameters=parameters[node]))
         return maps
-    # Else every named value that has a map's layout is a candidate: those without parameters (of the image alone) are none.
+    # Otherwise every named value with the layout of a map is a candidate, unless it depends on the image only.
     sightings = []
     for name, depth, node in traced.names:
         learned = parameters.get(node) or not observation.has_parameters()
@@ -122,7 +122,7 @@ def _find_in_graph(
 
 
 def _are_close(expected: dict[str, Tensor], found: dict[str, Tensor] | None) -> bool:
-    """Whether two runs gave the same tensors: of the same names, shapes and dtypes, and close to each other."""
+    """Return whether two runs returned tensors of the same names, shapes and dtypes, and of close values."""
     if found is None or expected.keys() != found.keys():
         return False
     for key, tensor in expected.items():
@@ -137,7 +137,7 @@ def _are_close(expected: dict[str, Tensor], found: dict[str, Tensor] | None) -> 
 
 
 class _ObservedGraph(nn.Module):
-    """Runs a graph node by node, passes on each tensor, and reports the nodes that change their inputs."""
+    """Runs a graph node by node, and reports each tensor and the nodes that change their inputs."""
 
     def __init__(
         self, graph: fx.GraphModule, see: Callable[[fx.Node, Tensor], None], see_changing: Callable[[fx.Node], None]

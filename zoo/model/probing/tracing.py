@@ -1,4 +1,4 @@
-"""Trace a module's graph with torch.fx, but for submodules whose behavior a graph would leave out."""
+"""Trace a module with torch.fx, except for submodules whose behavior a graph would not reproduce."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from zoo.model.probing.measurement import preserve_attributes
 __all__ = ["ROOT", "Traced", "trace"]
 
 ROOT = "module"
-"""The path of the traced module in the holder that is traced."""
+"""The path of the module inside the `_Holder` that is traced."""
 
-_DEVICES = ("cpu", "cuda", "mps", "xpu")  # each with autocasting of its own
+_DEVICES = ("cpu", "cuda", "mps", "xpu")  # each has its own autocast state
 
 
 @dataclass(slots=True, kw_only=True)
 class Traced:
-    """A module's whole graph, and the names that its values go by.
+    """The graph of a whole module, and the names of its values.
 
     Attributes:
-        module: the graph with the modules it calls, shared with the traced one.
-        names: (name, depth, node) as they were computed: depth 1 is what the module's own forward calls.
-        scopes: the path of the module whose forward made the node.
-        num_leaves: how many modules were kept whole.
-        changing: the nodes that were seen to change what they are given.
+        module: the graph, and the modules that it calls, which are those of the traced module.
+        names: (name, depth, node) in the order of computation. The depth is 1 for the calls of the module's own forward.
+        scopes: for each node, the path of the module whose forward created it.
+        num_leaves: the number of modules that were not traced, but are called as a whole.
+        changing: the nodes that changed their inputs in a run of the graph.
     """
 
     module: fx.GraphModule
@@ -43,12 +43,12 @@ class Traced:
     changing: set[fx.Node] = field(default_factory=set)
 
     def returned(self) -> dict[str, fx.Node]:
-        """Return the nodes that the module itself returns, by their keys."""
+        """Return the nodes that the module itself returns, by their keys in its output."""
         found: dict[str, fx.Node] = {}
 
         def collect(value: Any, name: str) -> None:
             if isinstance(value, fx.Node) and value.op == "call_function" and isinstance(value.target, type):
-                # a named tuple or a dataclass, which fx makes by calling its class
+                # a named tuple or a dataclass, which fx creates by calling its class
                 collect(value.kwargs if is_dataclass(value.target) else value.args, name)
             elif isinstance(value, fx.Node):
                 found[name] = value
@@ -61,7 +61,7 @@ class Traced:
 
 
 class _Holder(nn.Module):
-    """Calls the module as a user does, and takes the constants that fx would put on it."""
+    """Calls the module as a user does. Constants that fx stores are set on this holder, not on the module."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class _UntraceableError(Exception):
 
 
 class _Surroundings:
-    """What a context changes and a graph does not record: gradients, inference mode, autocasting, saved tensors' hooks."""
+    """The state that a context may change without a record in the graph: gradients, inference mode, autocast, hooks."""
 
     def __init__(self) -> None:
         self._is_outermost = False
@@ -89,8 +89,11 @@ class _Surroundings:
         return tensor
 
     def now(self) -> tuple[object, ...]:
-        """Return the state; `hooks` must be entered, so that others (gradient checkpointing has some) are seen to hide them."""
-        nesting = torch.autocast_increment_nesting()  # an autocast that is not enabled counts: it turns an outer one off
+        """Return the current state.
+
+        The context `hooks` must be active: other saved-tensor hooks, such as those of gradient checkpointing, then hide it.
+        """
+        nesting = torch.autocast_increment_nesting()  # a disabled autocast counts: it turns off an outer one
         torch.autocast_decrement_nesting()
         autocast = [(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in _DEVICES]
         self._is_outermost = False
@@ -100,7 +103,7 @@ class _Surroundings:
 
 
 class _Proxy(fx.Proxy):
-    """Refuses attributes that are set on it (`self.weight.data = ...`): a graph would leave them out."""
+    """Raises an error if an attribute is set (`self.weight.data = ...`), since a graph would not record it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in ("tracer", "node"):
@@ -109,9 +112,10 @@ class _Proxy(fx.Proxy):
 
 
 def _is_opaque(module: nn.Module) -> bool:
-    """Whether a graph would leave out what a module does besides its forward: hooks, and a `train` of its own.
+    """Return whether a module has hooks or overrides `train`, which a graph would not reproduce.
 
-    That of torchvision's feature extractors switches between two graphs, which are compared.
+    A `torch.fx.GraphModule` may override `train`: torchvision's feature extractors switch between two graphs, which are
+    compared.
     """
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     has_own_train = type(module).train is not nn.Module.train and not isinstance(module, fx.GraphModule)
@@ -119,15 +123,15 @@ def _is_opaque(module: nn.Module) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Records a module's graph, but for modules whose own forward enters a context: a graph would leave the context out."""
+    """Records a module's graph, except for modules whose forward enters a context, which a graph would not reproduce."""
 
-    proxy_buffer_attributes = True  # else what a forward computes from its buffers alone would become a constant
+    proxy_buffer_attributes = True  # otherwise values computed from buffers only would become constants
 
     def __init__(self, leaves: set[str], surroundings: _Surroundings) -> None:
         super().__init__()
         self.leaves = leaves
         self.surroundings = surroundings
-        self.entered = [(ROOT, surroundings.now())]  # the modules whose forward runs, and the state when it began
+        self.entered = [(ROOT, surroundings.now())]  # the running modules, and the state at their start
         self.named: list[tuple[str, int, fx.Node]] = []
         self.scopes: dict[fx.Node, str] = {}
 
@@ -178,9 +182,10 @@ class _Tracer(fx.Tracer):
 
 
 def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
-    """Return the module's graph, or None where its own forward cannot be traced.
+    """Return the module's graph; None if its own forward cannot be traced.
 
-    A submodule that cannot be traced stays a module that the graph calls; it and those of its class are added to `leaves`.
+    A submodule that cannot be traced is called by the graph as a whole. The paths of this submodule and of all others of its
+    class are added to `leaves`.
     """
     if _is_opaque(module):
         return None
@@ -198,10 +203,10 @@ def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
                 return None
             leaves |= {path for path, submodule in paths.items() if type(submodule) is type(paths[error.path])}
             continue
-        except Exception:  # noqa: BLE001 (whatever the module's code makes of a proxy: it then runs as it is)
+        except Exception:  # noqa: BLE001 (the module's code failed for a proxy: it then runs without a graph)
             return None
         if _random_states() != random_states:
-            return None  # something was drawn, and would be the same in every call
+            return None  # a random number was drawn, and would be a constant
         names = _unique(tracer.named)
         return Traced(module=fx.GraphModule(holder, graph), names=names, scopes=tracer.scopes, num_leaves=len(leaves))
 
