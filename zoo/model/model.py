@@ -73,7 +73,7 @@ class SegmentationModel(nn.Module):
         self._sources = tuple(None if route.is_image else plan.maps.index(route.source.name) for route in plan.routes)
         channels = {route.source.name: route.source.channels for route in plan.routes if not route.is_image}
         self._map_channels = tuple(channels[name] for name in plan.maps)
-        # a decoder that makes the logits itself need not declare out_channels
+        # a decoder that computes the logits itself need not declare out_channels
         self._decoder_channels: int = getattr(decoder, "out_channels", pairing.classes)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:

@@ -245,7 +245,7 @@ def test_an_axis_order_that_one_size_does_not_show_is_not_guessed():
 
 def test_a_vision_transformer_of_one_size_needs_its_number_of_prefix_tokens_beside_it():
     module = torchvision.models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32).eval()
-    with pytest.raises(zoo.errors.NegotiationError, match="declares patch_size = 8, and no num_prefix_tokens"):
+    with pytest.raises(zoo.errors.NegotiationError, match="declares patch_size = 8, but no num_prefix_tokens"):
         zoo.build(module, "unet-basic", image_size=(32, 32))
     module.num_prefix_tokens = 1
     model = zoo.build(module, "unet-basic", image_size=(32, 32)).eval()

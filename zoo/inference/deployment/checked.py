@@ -61,7 +61,7 @@ def check_output(program: Program, image: Tensor, reference: Reference) -> None:
 
 
 def describe_failure(cause: Exception) -> str:
-    """Return the reason for a failure. Of another library's message, which may be long, only the first line is used."""
+    """Return the reason for a failure; for another library's error, its type and the first line of its message."""
     if isinstance(cause, ZooError):
         return str(cause)
     first = next(iter(str(cause).strip().splitlines()), "")

@@ -50,7 +50,7 @@ class Deployed(nn.Module):
     Attributes:
         report: the runtimes that were tried on the example, with their times and errors, and the effect of each pass.
         original: a copy of the given model, in evaluation mode.
-        fallbacks: the shapes for which the original is run because no program could be made, each with the reason.
+        fallbacks: the shapes for which the original is run instead of a program, each with the reason.
     """
 
     def __init__(self, original: nn.Module, report: DeployReport, passes: tuple[str, ...]) -> None:

@@ -121,7 +121,7 @@ class Graph:
         self.tidy()
 
     def to_type(self, dtype: torch.dtype) -> None:
-        """Make the graph compute in another floating-point type.
+        """Make the graph compute in the floating-point type `dtype`.
 
         The weights are cast now. The image and the output are cast in each call, so that the output keeps its type.
         """

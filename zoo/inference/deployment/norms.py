@@ -49,7 +49,7 @@ def _summands(node: Any) -> list[Any]:
 
 
 def _fold(graph: Graph, convolutions: list[fx.Node], norm: fx.Node) -> bool:
-    """Fold a norm into the convolutions whose sum it normalizes; return False if statistics or weights are computed."""
+    """Fold a norm into the convolutions whose sum it normalizes; return False if statistics or weights depend on the image."""
     is_tuple = is_call(norm, NORMS[0])  # a tuple of the output and two statistics that nothing uses
     if not is_tuple and argument(norm, 5, "training"):
         return False

@@ -61,7 +61,7 @@ def export(
     tolerance: float = EXPORT_TOLERANCE,
     timeout: float | None = EXPORT_TIMEOUT,
 ) -> ExportReport:
-    """Write a model as an ONNX file, a `torch.export` program or OpenVINO's files, for any batch, height and width.
+    """Write a model as an ONNX file, a `torch.export` program or OpenVINO's files, for any batch size, height and width.
 
     The exported file is run in its own runtime (such as ONNX Runtime) on image shapes other than the one used for the
     export, and is kept only if its output is close enough to the model's. If a graph for all sizes cannot be exported, or
@@ -105,7 +105,7 @@ def export(
     plan = model.plan.sizes
     single_size = _single_size(model, size)
     # A file for one size is written only on request, or if one graph cannot serve all sizes; the report states the reason.
-    notes = ["One size was requested."] if fixed else [f"One size: {plan.why_closed}."] if plan.why_closed else []
+    notes = ["A single size was requested."] if fixed else [f"Single size: {plan.why_closed}."] if plan.why_closed else []
     subject = _prepare(model, normalize)
     _check_comparable(subject, model, single_size)
     # The most general graph is tried first. Its draft is compared with the model before it replaces an older file.
@@ -231,7 +231,7 @@ def _folder_beside(path: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as cause:
-        raise OptionError(f"{path} cannot be written: {cause.strerror}.") from cause
+        raise OptionError(f"{path} cannot be written: {cause.strerror}. Choose another path.") from cause
     try:
         yield folder
     finally:
@@ -270,5 +270,5 @@ def _move_files(draft: Path, target: Path) -> int:
             if file.name not in {each.name for each in files}:
                 file.unlink()  # the separate weights file of an older export
     except OSError as cause:
-        raise OptionError(f"{target} cannot be written: {cause.strerror}.") from cause
+        raise OptionError(f"{target} cannot be written: {cause.strerror}. Choose another path.") from cause
     return num_bytes

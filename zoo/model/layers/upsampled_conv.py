@@ -68,10 +68,10 @@ def pays_at_low_resolution(
 
 
 class UpsampledConv2d(nn.Conv2d):
-    """`nn.Conv2d(up_channels + skip_channels, out_channels, 3, padding=1)` over an upsampled map and a skip.
+    """Computes `nn.Conv2d(up_channels + skip_channels, out_channels, 3, padding=1)` of an upsampled map and a skip.
 
-    It computes `conv(cat([interpolate(x, scale_factor=2, mode="nearest"), skip], 1))` without upsampling or
-    concatenating. There is no non-linear operation in between, so the result equals
+    The result is `conv(cat([interpolate(x, scale_factor=2, mode="nearest"), skip], 1))`, computed without upsampling or
+    concatenating. There is no non-linear operation in between, so it equals
     `conv_transpose2d(x, K) + conv2d(skip, W)`, where K is the 4x4 kernel of `low_resolution_kernel`. This takes 16
     multiplications for each pixel and pair of channels instead of 36. The names and shapes of the parameters and their
     gradients are those of the plain convolution, so checkpoints are interchangeable. As for any convolution, the result is

@@ -54,7 +54,7 @@ class TokenGrid:
     patch_size: tuple[int, int]
 
     def num_tokens(self, size: tuple[int, int]) -> int:
-        """Return L for an image of this height and width."""
+        """Return the number of tokens, L, for an image of this height and width."""
         return self.num_prefix_tokens + (size[0] // self.patch_size[0]) * (size[1] // self.patch_size[1])
 
 

@@ -170,7 +170,7 @@ class Observation:
         """Return a sentence on what the module declares about its tokens."""
         if self.grid is None:
             patch_size = getattr(self.module, "patch_size", None)
-            declared = "neither" if patch_size is None else f"patch_size = {patch_size}, and no num_prefix_tokens"
+            declared = "neither" if patch_size is None else f"patch_size = {patch_size}, but no num_prefix_tokens"
             return f"{self.owner} declares {declared}."
         height, width = self.grid.patch_size
         return f"{self.owner} declares {self.grid.num_prefix_tokens} prefix tokens and patches of {height} x {width}."
