@@ -64,7 +64,7 @@ class Deployed(nn.Module):
         super().train(False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits of each pixel as an inference tensor. An image that the original refuses raises the same error."""
+        """Return the logits of each pixel as an inference tensor. An image that the original refuses raises its error."""
         key = _key(image)
         with self._lock:
             program = self._programs.get(key)

@@ -38,7 +38,7 @@ class DeployReport:
         accepted: the accepted relative error. It can exceed `tolerance` if the original computes in less than float32.
         passes: the result of each pass, in order.
         candidates: the original, and each runtime and precision that was tried.
-        chosen: the candidate that was chosen.
+        chosen: the fastest candidate that is accurate enough, which the deployed model runs.
         unread: the reason why the model has no graph, so that only the original can run; None if it has a graph.
     """
 

@@ -252,8 +252,8 @@ def _check_tolerance(checks: tuple[Check, ...], tolerance: float, draft: Draft, 
         return
     advice = " Pass fixed=True (`--fixed`) for a file of one size." if draft.size is None else ""
     raise ExportError(
-        f"The output of the exported file differs from the model's by more than the tolerance, {tolerance:g}. {target} was not "
-        f"written."
+        f"The output of the exported file differs from the model's by more than the tolerance, {tolerance:g}. "
+        f"{target} was not written."
         f"{advice}\n{to_text([checks_table(checks)], width=80).rstrip()}"
     )
 

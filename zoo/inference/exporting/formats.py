@@ -121,7 +121,7 @@ def _write_onnx(program: ExportedProgram, draft: Draft, path: Path) -> int:
 
 
 def _name_axes(model: Any, draft: Draft) -> None:
-    """Rename the variable axes to batch, height and width everywhere. The exporter invents names."""
+    """Rename the variable axes to batch, height and width everywhere, since the exporter invents names."""
     (image,), (logits,) = model.graph.inputs, model.graph.outputs
     axes = zip(image.shape, AXES, strict=True)
     names = {str(axis.value): name for axis, name in axes if name and not isinstance(axis, int)}
