@@ -101,7 +101,7 @@ def _has_inplace_argument(node: fx.Node) -> bool:
 
 
 def _find_changed(node: fx.Node) -> set[fx.Node]:
-    """Return the nodes that an in-place node changes: its first argument, and those of which that may be a view."""
+    """Return the nodes that an in-place node changes: its first argument, and the nodes that it may be a view of."""
     changed = set()
     base = node.args[0] if node.args else None
     while isinstance(base, fx.Node) and base not in changed:
