@@ -524,4 +524,4 @@ def test_a_decoder_of_a_plugin_file_is_trained_by_the_command(tmp_path, command_
     settings = [part for text in ("steps=1", "batch=2", "size=32", "validations=0") for part in ("--set", text)]
     status, out, errors = command_line(*arguments, *settings)
     assert status == 0, errors
-    assert "mine, texture-mosaic, 1 steps" in out
+    assert "x mine (classes=3), texture-mosaic, 1 steps" in out
