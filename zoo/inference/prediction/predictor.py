@@ -19,10 +19,11 @@ from zoo.errors import InputError, OptionError
 from zoo.inference.deployment import Deployed
 from zoo.inference.prediction.picture import ImageLike, Picture, open_picture
 from zoo.inference.prediction.prediction import Canvas, Prediction, check_array, mask_values
-from zoo.inference.prediction.tiles import Axis, TileLike, tile_sides
 from zoo.inference.runtimes import PRECISIONS, autocast
 from zoo.model.layers.normalization import Normalization
 from zoo.model.model import SegmentationModel
+from zoo.model.tiled_prediction import predict_in_tiles
+from zoo.model.tiles import TileLike, tile_axes, tile_sides
 from zoo.pairing.pairing import Pairing
 
 __all__ = ["Predictor", "Progress", "TileLike"]
@@ -123,7 +124,6 @@ class Predictor:
         self._flips = _FLIPS[flips]
         self._batch = batch
         self._precision = precision
-        self._multiple = 1 if original.plan.sizes.sizes.fixed else original.plan.sizes.sizes.multiple
         self._tile, self._overlap = tile_sides(original.plan.sizes.sizes, tile, overlap)
         self._is_asked = tile not in ("auto", None)
         self.classes, self.colors = mask_values(original)
@@ -245,42 +245,28 @@ class Predictor:
         return Prediction(mask=canvas.mask, probabilities=canvas.probabilities, classes=self.classes, colors=self.colors)
 
     def _normalized_window(self, picture: Picture, top: int, left: int, size: tuple[int, int]) -> Tensor:
-        """Return a window as the model takes it; beyond the image it is 0, as where the model pads."""
+        """Return a window's pixels, or those of it that the image has, as the model takes them: (channels, H, W)."""
         pixels: Tensor = self._normalize(picture.window(top, left, *size, self._device)[None])[0]
-        missing = (size[0] - pixels.shape[1], size[1] - pixels.shape[2])
-        return torch.nn.functional.pad(pixels, (0, missing[1], 0, missing[0])) if any(missing) else pixels
+        return pixels
 
     def _put_tiles(self, picture: Picture, canvas: Canvas, progress: Progress | None) -> None:
-        """Predict an image tile by tile, holding the sums of no more rows than a tile has."""
         assert self._tile is not None
-        tile = self._tile
-        sizes = self._facts.plan.sizes.sizes
-        if sizes.fixed is None and not sizes.square:  # no longer than the image, which a whole one would not be either
-            height, width = sizes.holding(picture.size)
-            tile = (min(tile[0], height), min(tile[1], width))
-        rows, columns = (
-            Axis(length=length, tile=side, overlap=self._overlap, multiple=self._multiple)
-            for length, side in zip(picture.size, tile, strict=True)
-        )
-        tops, lefts = rows.starts, columns.starts
-        down, along = ([torch.from_numpy(each).to(self._device) for each in axis.weights()] for axis in (rows, columns))
-        height, width = picture.size
-        tile_height, tile_width = tile
-        sums = torch.zeros(self.num_channels, tile_height, lefts[-1] + tile_width, device=self._device)
-        for row, top in enumerate(tops):
-            for first in range(0, len(lefts), self._batch):
-                batch = range(first, min(first + self._batch, len(lefts)))
-                tiles = torch.stack([self._normalized_window(picture, top, lefts[column], tile) for column in batch])
-                for column, tile_probabilities in zip(batch, self._probabilities(tiles), strict=True):
-                    weights = down[row][:, None] * along[column][None, :]
-                    sums[:, :, lefts[column] : lefts[column] + tile_width].addcmul_(tile_probabilities, weights)
-            done = (tops[row + 1] if row + 1 < len(tops) else height) - top
-            canvas.put(top, sums[:, :done, :width])
-            # What the next row of tiles also covers moves to the top; a copy first, since the two ranges overlap.
-            sums[:, : tile_height - done] = sums[:, done:].clone()
-            sums[:, tile_height - done :] = 0
+        rows, columns = tile_axes(picture.size, sizes=self._facts.plan.sizes.sizes, tile=self._tile, overlap=self._overlap)
+
+        def write(top: int, probabilities: Tensor) -> None:
+            canvas.put(top, probabilities)
             if progress is not None:
-                progress((top + done) / height)
+                progress((top + probabilities.shape[1]) / rows.length)
+
+        predict_in_tiles(
+            rows,
+            columns,
+            batch=self._batch,
+            device=self._device,
+            read=lambda top, left: self._normalized_window(picture, top, left, (rows.tile, columns.tile)),
+            predict=self._probabilities,
+            write=write,
+        )
 
     def _probabilities(self, images: Tensor) -> Tensor:
         """Return (N, classes, H, W), float32, averaged over the flips."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.inference.prediction.tiles import Axis
+from zoo.model.tiles import Axis
 
 axes = st.builds(
     lambda length, tile, share, multiple: Axis(

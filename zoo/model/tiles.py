@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from zoo.errors import OptionError
-from zoo.registry.image_sizes import ImageSizes
+from zoo.registry.image_sizes import ImageSizes, Size
 
-__all__ = ["Axis", "TileLike", "tile_sides"]
+__all__ = ["Axis", "TileLike", "default_overlap", "tile_axes", "tile_sides"]
 
 TileLike: TypeAlias = int | Literal["auto"] | None
 TILE = 1024
@@ -21,7 +21,7 @@ LEFT_OUT = 4
 """A fourth of an overlap, at each tile's edge, counts for nothing: there an encoder sees the edge and not the image."""
 
 
-def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[tuple[int, int] | None, int]:
+def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[Size | None, int]:
     """Return (H, W) of an encoder's tiles, None for none, and their overlap, as asked for or by default.
 
     Raises:
@@ -41,10 +41,34 @@ def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[
             near = sizes.holding((tile, tile) if is_side else (TILE, TILE))[0]
             raise OptionError(f"tile is a side that the encoder takes ({sizes}), such as {near}; found {tile!r}.")
         sides = (tile, tile)
-    shared = min(sides) // OVERLAP if overlap is None else overlap
+    shared = default_overlap(sides) if overlap is None else overlap
     if not isinstance(shared, int) or not 0 <= shared <= min(sides) // 2:
         raise OptionError(f"overlap is 0 to half of a tile, {min(sides) // 2} pixels here; found {shared!r}.")
     return sides, shared
+
+
+def default_overlap(tile: Size) -> int:
+    """Return by how many pixels tiles of (H, W) overlap, unasked."""
+    return min(tile) // OVERLAP
+
+
+def tile_axes(size: Size, *, sizes: ImageSizes, tile: Size, overlap: int) -> tuple[Axis, Axis]:
+    """Return the tiles along the height and along the width of an image.
+
+    Args:
+        size: (H, W) of the image.
+        sizes: those that the encoder takes.
+        tile: (H, W) of a tile.
+        overlap: of two neighbors, in pixels, up to half of a tile.
+    """
+    if sizes.fixed is None and not sizes.square:  # no longer than the image, which a whole one would not be either
+        height, width = sizes.holding(size)
+        tile = (min(tile[0], height), min(tile[1], width))
+    multiple = 1 if sizes.fixed else sizes.multiple
+    rows, columns = (
+        Axis(length=length, tile=side, overlap=overlap, multiple=multiple) for length, side in zip(size, tile, strict=True)
+    )
+    return rows, columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
