@@ -195,6 +195,13 @@ def not_finite(folder):
     np.save(folder / "images" / "a.npy", np.full((12, 16, 3), np.nan, dtype=np.float32))
 
 
+def not_finite_at_the_end(folder):
+    (folder / "images" / "a.png").unlink()
+    pixels = np.zeros((700, 700, 3))
+    pixels[-1, -1, -1] = np.inf
+    np.save(folder / "images" / "a.npy", pixels)
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -208,6 +215,7 @@ def not_finite(folder):
         (empty, r"images: empty"),
         (animated, r"a\.gif: expected one frame; found 2"),
         (not_finite, r"a\.npy: .*not finite"),
+        (not_finite_at_the_end, r"a\.npy: .*not finite"),
     ],
 )
 def test_whatever_is_wrong_is_named(tmp_path, spoil, told):

@@ -507,3 +507,26 @@ def test_a_part_in_which_every_pixel_is_left_out_is_refused(tmp_path, part, comm
     status, _, stderr = command_line("data", "check", "run.yaml")
     assert status == 1
     assert f"{part}: every pixel of its 2 masks is ignored" in stderr
+
+
+LARGE = np.random.default_rng(0).integers(0, 3, (1030, 1100))
+"""More pixels than are processed at once."""
+SHADES = ((10, 20, 30), (0, 0, 255), (255, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("mask", "options"),
+    [
+        (LARGE.astype(np.uint8), {}),
+        (np.array([7, 70000, -5])[LARGE], {"values": [7, 70000, -5]}),
+        (np.array(SHADES, dtype=np.uint8)[LARGE], {"colors": SHADES}),
+    ],
+    ids=["numbers", "large numbers", "colors"],
+)
+def test_every_pixel_of_a_large_mask_is_converted_and_counted(tmp_path, mask, options):
+    for part in ("train", "validation", "test"):
+        for kind, array in (("images", np.zeros((*LARGE.shape, 1), dtype=np.uint8)), ("masks", mask)):
+            (tmp_path / part / kind).mkdir(parents=True)
+            np.save(tmp_path / part / kind / "a.npy", array)
+    assert np.array_equal(open_data(tmp_path, **options).test[0][1].numpy(), LARGE)
+    assert sorted(scan_folder(tmp_path).values.values()) == sorted((3 * np.bincount(LARGE.ravel())).tolist())

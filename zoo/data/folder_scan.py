@@ -16,7 +16,7 @@ from zoo.common.regular_files import sha256_of
 from zoo.data.class_colors import Color
 from zoo.data.folder_layout import Pair, find_pairs
 from zoo.data.formats.files import has_exif_orientation, read_array
-from zoo.data.image_tensors import image_to_tensor
+from zoo.data.image_tensors import check_image
 from zoo.data.masks.masks import MaskValue, count_values, read_mask
 from zoo.data.value_ranges import range_notes
 from zoo.errors import DataError
@@ -225,7 +225,9 @@ def _read_facts(pair: Pair) -> PairFacts:
     """
     with _path_in_errors(pair.image):
         image = read_array(pair.image)
-        channels, height, width = image_to_tensor(image).shape
+        channels, height, width = check_image(image)
+        dtype, low, high = image.dtype.name, float(image.min()), float(image.max())
+        del image  # several threads read at a time
     with _path_in_errors(pair.mask):
         mask = read_mask(pair.mask)
         rows, columns = mask.pixels.shape[:2]
@@ -235,9 +237,9 @@ def _read_facts(pair: Pair) -> PairFacts:
     return PairFacts(
         size=(height, width),
         channels=channels,
-        dtype=image.dtype.name,
-        low=float(image.min()),
-        high=float(image.max()),
+        dtype=dtype,
+        low=low,
+        high=high,
         reoriented=[name for name, path in (("image", pair.image), ("mask", pair.mask)) if has_exif_orientation(path)],
         values=values,
         colors=mask.colors,

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from zoo.errors import DataError
 
-__all__ = ["image_to_tensor"]
+__all__ = ["check_image", "image_to_tensor"]
+
+STRIP = 2**20
+"""The values that are checked at once, at most, but for an image of longer rows."""
 
 
 def image_to_tensor(array: np.ndarray, device: torch.device | None = None) -> Tensor:
@@ -19,10 +22,7 @@ def image_to_tensor(array: np.ndarray, device: torch.device | None = None) -> Te
     Raises:
         DataError: the shape is another one, the dtype is not numeric, or some values are not finite.
     """
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or 0 in array.shape:
-        raise DataError(f"an image has the shape (H, W) or (H, W, channels); found {array.shape}")
+    array = _with_channels(array)
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     if array.dtype == np.uint8:  # the usual case: copying bytes to the device takes a quarter of the time of copying floats
@@ -42,3 +42,30 @@ def image_to_tensor(array: np.ndarray, device: torch.device | None = None) -> Te
     else:
         raise DataError(f"its pixels are {array.dtype}, not numbers")
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1))).to(device)
+
+
+def check_image(array: np.ndarray) -> tuple[int, int, int]:
+    """Return (channels, H, W) of an image array that `image_to_tensor` converts, without a copy of the whole image.
+
+    Raises:
+        DataError: as `image_to_tensor`.
+    """
+    array = _with_channels(array)
+    height, width, channels = array.shape
+    rows = max(1, STRIP // (width * channels))
+    for top in range(0, height, rows):
+        image_to_tensor(array[top : top + rows])
+    return channels, height, width
+
+
+def _with_channels(array: np.ndarray) -> np.ndarray:
+    """Return an image array (H, W, channels).
+
+    Raises:
+        DataError: it has another shape.
+    """
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or 0 in array.shape:
+        raise DataError(f"an image has the shape (H, W) or (H, W, channels); found {array.shape}")
+    return array

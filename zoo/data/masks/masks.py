@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -28,7 +28,7 @@ MOST_SHOWN = 16
 SMALL = 2**16
 """Numbers below this are looked up in a table instead of sorted."""
 CHUNK = 2**20
-"""The number of pixels counted at once, which limits the memory of the counts."""
+"""The number of pixels processed at once: NumPy needs 8 bytes for each index of a pixel, and more to sort."""
 LARGEST = 2**53
 """Up to this number, float64 represents every integer exactly."""
 
@@ -119,8 +119,10 @@ class MaskCode:
         index_of = dict.fromkeys(self.ignored, self.ignored_index)
         index_of |= {value: index for index, value in enumerate(self.class_values)}
         indexes = np.array([index_of[value] for value in values], dtype=np.int64)
-        mask_indexes: np.ndarray = indexes[positions].reshape(mask.pixels.shape[:2])
-        return mask_indexes
+        mask_indexes = np.empty(len(positions), dtype=np.int64)
+        for chunk in _chunks(len(positions)):
+            mask_indexes[chunk] = indexes[positions[chunk]]
+        return mask_indexes.reshape(mask.pixels.shape[:2])
 
 
 def read_mask(path: Path) -> Mask:
@@ -178,8 +180,8 @@ def count_values(mask: Mask) -> dict[MaskValue, int]:
             f"the mask has {len(values)} colors, and a mask has one per class. Lossy compression adds colors: save masks as PNG"
         )
     counts = np.zeros(len(values), dtype=np.int64)
-    for start in range(0, len(positions), CHUNK):
-        counts += np.bincount(positions[start : start + CHUNK], minlength=len(values))
+    for chunk in _chunks(len(positions)):
+        counts += np.bincount(positions[chunk], minlength=len(values))
     return {value: int(count) for value, count in zip(values, counts, strict=True)}
 
 
@@ -276,18 +278,38 @@ def _drop_alpha(path: Path, mask: np.ndarray) -> np.ndarray:
 
 def _find_values(mask: np.ndarray) -> tuple[list[MaskValue], np.ndarray]:
     """Return the sorted values of a mask, and the position of each pixel's value in them, (H * W)."""
-    if mask.ndim == 2 and mask.min() >= 0 and mask.max() < SMALL:  # a table needs much less time and memory than sorting
+    pixels = mask.reshape(-1, *mask.shape[2:])
+    chunks = list(_chunks(len(pixels)))
+    if mask.ndim == 2 and mask.min() >= 0 and mask.max() < SMALL:  # a table needs much less time than sorting
         occurs = np.zeros(SMALL, dtype=bool)
-        occurs[mask] = True
+        for chunk in chunks:
+            occurs[pixels[chunk]] = True
         position_of = (np.cumsum(occurs) - 1).astype(np.uint16)
-        return [int(number) for number in np.flatnonzero(occurs)], position_of[mask].ravel()
+        positions = np.empty(len(pixels), dtype=np.uint16)
+        for chunk in chunks:
+            positions[chunk] = position_of[pixels[chunk]]
+        return [int(number) for number in np.flatnonzero(occurs)], positions
+    numbers = np.unique(np.concatenate([np.unique(_to_numbers(pixels[chunk])) for chunk in chunks]))
+    positions = np.empty(len(pixels), dtype=np.uint32)
+    for chunk in chunks:
+        positions[chunk] = np.searchsorted(numbers, _to_numbers(pixels[chunk]))
     if mask.ndim == 2:
-        numbers, positions = np.unique(mask, return_inverse=True)
-        return [int(number) for number in numbers], positions.ravel()
-    # Sorting one number per color is much faster than sorting rows of three.
-    red, green, blue = (mask[..., channel].astype(np.int64) for channel in range(3))
-    packed, positions = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
-    return [(int(color) >> 16, int(color) >> 8 & 255, int(color) & 255) for color in packed], positions.ravel()
+        return [int(number) for number in numbers], positions
+    return [(int(color) >> 16, int(color) >> 8 & 255, int(color) & 255) for color in numbers], positions
+
+
+def _to_numbers(pixels: np.ndarray) -> np.ndarray:
+    """Return one number for each pixel: sorting numbers is much faster than sorting colors."""
+    if pixels.ndim == 1:
+        return pixels
+    red, green, blue = (pixels[:, channel].astype(np.uint32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    """Yield parts of so many pixels, each of at most `CHUNK`."""
+    for start in range(0, count, CHUNK):
+        yield slice(start, start + CHUNK)
 
 
 def format_values(values: Sequence[MaskValue]) -> str:
