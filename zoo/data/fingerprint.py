@@ -150,5 +150,5 @@ def _digest_of_sample(samples: Samples, index: int) -> str:
     for tensor in samples[index]:
         assert isinstance(tensor, Tensor)
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).flatten().numpy().data)
     return digest.hexdigest()[:32]
