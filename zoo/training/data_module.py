@@ -7,13 +7,14 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate, get_worker_info
 
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
 from zoo.training.augmentation import Augmentation
 from zoo.training.sampling import Order, ResumableLoader, TrainingSamples
 from zoo.training.settings import TrainSettings
+from zoo.training.tiling import Tiling
 
 __all__ = ["TrainingData"]
 
@@ -32,18 +33,18 @@ class TrainingData(LightningDataModule):
         steps: the number of optimizer steps of the whole run.
     """
 
-    def __init__(self, data: SegmentationData, settings: TrainSettings, *, size: tuple[int, int]) -> None:
+    def __init__(self, data: SegmentationData, settings: TrainSettings, *, tiling: Tiling) -> None:
         super().__init__()
         self.steps = settings.num_steps(len(data.train))
         self._data = data
         self._settings = settings
-        self._size = size
+        self._tiling = tiling
 
     def train_dataloader(self) -> ResumableLoader:
         """Return the rest of the run's batches."""
         settings, trainer = self._settings, self.trainer
         assert trainer is not None
-        augmentation = Augmentation(size=self._size, ignored=self._data.ignored, is_on=settings.augment)
+        augmentation = Augmentation(size=self._tiling.crop, ignored=self._data.ignored, is_on=settings.augment)
         samples = TrainingSamples(self._data.train, augmentation=augmentation, seed=settings.seed)
         order = Order(
             first=trainer.global_step * settings.accumulation,
@@ -63,12 +64,13 @@ class TrainingData(LightningDataModule):
         return self._loader(self._data.test)
 
     def _loader(self, samples: Samples) -> DataLoader[Batch]:
-        """Return a loader that reads each image once; images of different sizes one by one."""
+        """Return a loader that reads each image once: images of different sizes, and those predicted in tiles, one by one."""
         assert self.trainer is not None
         mine = range(self.trainer.global_rank, len(samples), self.trainer.world_size)
-        count = self._settings.batch if self._data.size else 1
+        size = self._data.size
+        count = self._settings.batch if size and self._tiling.takes_whole(size) else 1
         batches = [list(mine[start : start + count]) for start in range(0, len(mine), count)]
-        return DataLoader(samples, batch_sampler=batches, **self._loading())  # type: ignore[arg-type]
+        return DataLoader(samples, batch_sampler=batches, collate_fn=_collate, **self._loading())  # type: ignore[arg-type]
 
     def _loading(self) -> dict[str, Any]:
         """Return the keyword arguments of a loader: its processes, and whether batches are copied to pinned memory."""
@@ -81,6 +83,14 @@ class TrainingData(LightningDataModule):
         else:
             workers = min(MOST_WORKERS, _count_cores() // self.trainer.world_size)
         return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device == "cuda"}
+
+
+def _collate(samples: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Return a batch; a single sample is not copied, unless a process that loads samples passes it on."""
+    if len(samples) == 1 and get_worker_info() is None:
+        return [part[None] for part in samples[0]]
+    batch: list[Tensor] = default_collate(samples)
+    return batch
 
 
 def _count_cores() -> int:

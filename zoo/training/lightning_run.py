@@ -29,6 +29,7 @@ from zoo.training.losses import Loss
 from zoo.training.module import TrainingModule
 from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
+from zoo.training.tiling import Tiling
 from zoo.training.trainer_parts import make_trainer
 
 __all__ = ["Outcome", "Parts", "run"]
@@ -95,7 +96,8 @@ def run(
     Raises:
         ZooError: the process was sent SIGTERM.
     """
-    batches = TrainingData(data, settings, size=size)
+    tiling = Tiling.of(parts.model, size)
+    batches = TrainingData(data, settings, tiling=tiling)
     steps = batches.steps
     module = TrainingModule(
         parts.model.to(memory_format=parts.memory_format),
@@ -105,6 +107,7 @@ def run(
         num_classes=len(data.classes),
         ignored=data.ignored,
         loss=parts.loss,
+        tiling=tiling,
         facts=parts.facts,
         memory_format=parts.memory_format,
     )

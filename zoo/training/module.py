@@ -14,11 +14,14 @@ from zoo.common.devices import is_out_of_memory
 from zoo.common.foreign_code import ForeignError, foreign_code
 from zoo.errors import PluginError, ZooError
 from zoo.model.layers.normalization import Normalization
+from zoo.model.tiled_prediction import predict_in_tiles
+from zoo.model.tiles import default_overlap, tile_axes
 from zoo.training.checkpoint_files import check_weights
 from zoo.training.losses import Loss
 from zoo.training.sampling import seed_of
 from zoo.training.scores import Scores, scores_of
 from zoo.training.settings import TrainSettings
+from zoo.training.tiling import Tiling
 
 __all__ = ["TrainingModule"]
 
@@ -46,6 +49,7 @@ class TrainingModule(LightningModule):
         num_classes: int,
         ignored: int,
         loss: Loss,
+        tiling: Tiling,
         facts: Mapping[str, Any],
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
@@ -55,6 +59,7 @@ class TrainingModule(LightningModule):
         self.scores: Scores | None = None
         self.validated_at = 0
         self._settings = settings
+        self._tiling = tiling
         self._facts = dict(facts)
         self._memory_format = memory_format
         self._loss = loss
@@ -78,10 +83,13 @@ class TrainingModule(LightningModule):
             PluginError: the model's own code raised an error other than a `ZooError`.
             ForeignError: the same, because memory ran out.
         """
-        batch = self._normalize(image).to(memory_format=self._memory_format)
+        return self._run(self._normalize(image))
+
+    def _run(self, image: Tensor) -> Any:
+        """Return the model's logits of normalized images."""
         try:
             with foreign_code():
-                return self.model(batch)
+                return self.model(image.to(memory_format=self._memory_format))
         except ForeignError as failure:
             if is_out_of_memory(failure):
                 raise
@@ -126,15 +134,13 @@ class TrainingModule(LightningModule):
         self._confusion.reset()
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Count one batch's pixels."""
-        image, mask = batch
-        logits = self(image)
-        if not logits.isfinite().all():
-            raise ZooError(
-                f"The model's logits hold NaN or infinity after step {self.global_step}: no class can be read from them. Try a "
-                "lower learning_rate, or precision=float32."
-            )
-        self._confusion.update(logits.argmax(dim=1), mask)
+        """Count one batch's pixels; images larger than the crop are predicted in tiles, as by `zoo.Predictor`."""
+        images, masks = batch
+        if self._tiling.takes_whole(masks.shape[-2:]):
+            self._confusion.update(self._finite_logits(self._normalize(images)).argmax(dim=1), masks)
+        else:
+            for image, mask in zip(images, masks, strict=True):
+                self._count_in_tiles(image, mask)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""
@@ -167,6 +173,52 @@ class TrainingModule(LightningModule):
         """Add the facts that `zoo.load` builds the model from; never replace good weights by NaN."""
         check_weights(self.model, self.global_step, self._settings.learning_rate)
         checkpoint["zoo"] = self._facts
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch to the device; images that are predicted in tiles stay where they are, since their tiles are moved."""
+        if self._tiling.takes_whole(batch[1].shape[-2:]):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return batch
+
+    def _finite_logits(self, images: Tensor) -> Tensor:
+        """Return the logits of normalized images.
+
+        Raises:
+            ZooError: they hold NaN or infinity.
+        """
+        logits: Tensor = self._run(images)
+        if not logits.isfinite().all():
+            raise ZooError(
+                f"The model's logits hold NaN or infinity after step {self.global_step}: no class can be read from them. Try a "
+                "lower learning_rate, or precision=float32."
+            )
+        return logits
+
+    def _count_in_tiles(self, image: Tensor, mask: Tensor) -> None:
+        """Count an image's pixels, strip by strip: (channels, H, W) and (H, W)."""
+        height, width = mask.shape
+        rows, columns = tile_axes(
+            (height, width), sizes=self._tiling.sizes, tile=self._tiling.tile, overlap=default_overlap(self._tiling.tile)
+        )
+
+        def read(top: int, left: int) -> Tensor:
+            pixels = image[:, top : top + rows.tile, left : left + columns.tile].to(self.device)
+            normalized: Tensor = self._normalize(pixels[None])[0]
+            return normalized
+
+        def count(top: int, probabilities: Tensor) -> None:
+            strip = mask[top : top + probabilities.shape[1]].to(self.device)
+            self._confusion.update(probabilities.argmax(dim=0)[None], strip[None])
+
+        predict_in_tiles(
+            rows,
+            columns,
+            batch=self._settings.batch,
+            device=self.device,
+            read=read,
+            predict=lambda tiles: self._finite_logits(tiles).float().softmax(dim=1),
+            write=count,
+        )
 
     def _encoder(self) -> nn.Module:
         """Return the model's encoder, or that of any module with an attribute `encoder`."""

@@ -158,8 +158,9 @@ class TrainSettings(Strict):
     Attributes:
         epochs: the number of times each training sample is seen; 30 if `steps` is not given either.
         steps: the number of optimizer steps, instead of `epochs`.
-        batch: the number of images in a batch of one device.
+        batch: the number of images in a batch of one device, and of tiles in validation and test.
         size: the side of the training crops, or [height, width]; by default the size of the images, if all have the same.
+            Larger images are validated and tested in tiles of this size.
         loss: a name (cross-entropy, soft-cross-entropy, dice, jaccard, tversky, focal, lovasz, mcc), a sum such as
             cross-entropy+dice, a mapping of names to weights, a list of {loss, weight, options}, or the import path of a
             function of your own.

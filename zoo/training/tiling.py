@@ -1,0 +1,38 @@
+"""Decide which images validation and the test predict whole, and the tiles of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from zoo.model.model import SegmentationModel
+from zoo.registry.image_sizes import ImageSizes
+
+__all__ = ["Tiling"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """The tiles that images larger than the training crop are predicted in.
+
+    Attributes:
+        crop: (H, W) of the training crops.
+        sizes: the image sizes that the model accepts.
+        tile: (H, W) of a tile: the one size that the model accepts, or else the smallest one that contains the crop.
+    """
+
+    crop: tuple[int, int]
+    sizes: ImageSizes
+    tile: tuple[int, int]
+
+    @classmethod
+    def of(cls, model: nn.Module, crop: tuple[int, int]) -> Tiling:
+        """Return the tiles for a model; a module without a plan is only known to accept crops."""
+        sizes = model.plan.sizes.sizes if isinstance(model, SegmentationModel) else ImageSizes(fixed=crop)
+        return cls(crop=crop, sizes=sizes, tile=sizes.fixed or sizes.holding(crop))
+
+    def takes_whole(self, size: Sequence[int]) -> bool:
+        """Return whether the model predicts images of this (H, W) whole."""
+        return any(size[0] <= height and size[1] <= width for height, width in (self.crop, self.tile))
