@@ -9,6 +9,7 @@ from torch import nn
 import zoo
 from zoo import SegmentationData
 from zoo.training.fit import fit
+from zoo.training.scores import score_predictor
 from zoo.training.settings import TrainSettings
 
 pytestmark = [
@@ -84,6 +85,16 @@ def test_an_interrupted_run_goes_on_to_nearly_the_same_result(tmp_path):
     assert (tmp_path / "cut" / "log" / "from-step-25").is_dir()
     assert resumed.test.miou == pytest.approx(whole.test.miou, abs=0.03)
     assert not zoo.load(resumed.checkpoint).training
+
+
+def test_images_larger_than_the_crop_are_tested_in_tiles_as_a_predictor_has_them(tmp_path):
+    data = squares()
+    options = {"steps": 20, "batch": 8, "size": 32, "learning_rate": 3e-3, "validations": 1, "precision": "float32"}
+    result = zoo.train("resnet18", "unet-basic", data, output=tmp_path / "run", **options)
+    predictor = zoo.Predictor(zoo.load(result.checkpoint), device="cuda", tile=32)
+    expected = score_predictor(data, lambda image: torch.from_numpy(predictor(image).mask).long())
+    assert result.test.pixels == expected.pixels
+    assert result.test.miou == pytest.approx(expected.miou, abs=0.005)
 
 
 def test_gradient_checkpointing_takes_less_of_the_device(tmp_path):
