@@ -103,6 +103,7 @@ def fit(
     elif settings.init_from is not None:
         raise OptionError(f"init_from: {type(pairing).__name__} is not a pairing. Load its weights before the training.")
     choose_device(settings.device)
+    _check_devices(settings.devices, data)
     with _silence_lightning():
         make_trainer(settings, logger=False, enable_checkpointing=False)  # to report wrong keywords before a folder is made
         callbacks, loggers = make_callbacks(settings.callbacks), make_loggers(settings.loggers, output)
@@ -244,6 +245,13 @@ def _check_fits(pairing: Pairing, data: SegmentationData) -> None:
     ):
         if found != wanted:
             raise ConfigError(f"{pairing}: {name} is {found}, and {data.name} has {wanted}. Give {name}={wanted}.")
+
+
+def _check_devices(devices: int, data: SegmentationData) -> None:
+    """Raise a ConfigError if a device would have no image of a part."""
+    few = [f"{len(samples)} for {part}" for part, samples in data.parts() if 0 < len(samples) < devices]
+    if few:
+        raise ConfigError(f"devices={devices} is more than the images of {data.name}: {', '.join(few)}. Use fewer devices.")
 
 
 def crop_size(data: SegmentationData, settings: TrainSettings) -> tuple[int, int]:
