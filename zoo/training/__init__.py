@@ -1,1 +1,1 @@
-"""Training: a pairing fitted on images with masks, resumed where it was interrupted, tested, and kept (`zoo.train`)."""
+"""Train a pairing on images with masks, resume an interrupted training, and test the result (`zoo.train`)."""

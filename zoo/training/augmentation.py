@@ -1,4 +1,4 @@
-"""Crop a sample for training, and flip, scale and vary it: of any number of channels and in any range of values."""
+"""Crop, flip and scale a training sample, and change its contrast and brightness: any number of channels, any value range."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ BRIGHTNESS = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """Makes a crop of one size from a sample.
+    """Makes a crop of a fixed size from a sample.
 
-    The crop is cut first, so that what follows costs what the crop costs, however large the image is. Half of the crops are
-    scaled, relative to the image. Half vary in brightness and contrast, relative to each channel's mean and deviation in the
-    crop: nothing is clamped, and kelvin, reflectance and photographs vary alike.
+    The crop is cut first, so that the cost of all later steps does not depend on the size of the image. Half of the crops are
+    scaled, relative to the size of the image. Half of the crops are changed in contrast and brightness, relative to the mean
+    and the standard deviation of each channel in the crop. Nothing is clamped, so that the change is comparable for
+    photographs, reflectance and kelvin.
 
     Attributes:
         size: (H, W) of the crops.
-        ignored: the mask's value where the crop is larger than the image; the image has the mean of each channel there.
-        is_on: whether a crop is flipped, scaled and varied; otherwise it is only cut.
+        ignored: the mask value outside the image, if the crop is larger than the image. The image has the mean of each
+            channel there.
+        is_on: whether crops are flipped, scaled and changed; otherwise they are only cut.
     """
 
     size: tuple[int, int]
@@ -66,13 +68,13 @@ class Augmentation:
 
 
 def _find_span(have: int, want: int, scale: float, position: float) -> tuple[int, int, int]:
-    """Return a crop's first pixel along an axis, its length, and its length after scaling.
+    """Return the first pixel of a crop along an axis, its length, and its length after scaling.
 
     Args:
-        have: pixels of the image.
-        want: pixels of the crop.
-        scale: of the crop, relative to the image.
-        position: of the crop in the image, in 0 to 1.
+        have: the length of the image in pixels.
+        want: the length of the crop in pixels.
+        scale: the scale of the crop relative to the image.
+        position: the position of the crop in the image, from 0 (the start) to 1 (the end).
     """
     needed = max(1, round(want / scale))
     if needed > have:
@@ -81,19 +83,19 @@ def _find_span(have: int, want: int, scale: float, position: float) -> tuple[int
 
 
 def _paste(part: Tensor, window: Any, background: Tensor) -> Tensor:
-    """Return the background with a part in a window of it."""
+    """Return a copy of the background whose window is replaced by a part."""
     whole = background.clone()
     whole[window] = part
     return whole
 
 
 def _nearest_indexes(have: int, want: int) -> Tensor:
-    """Return for each new pixel the index of the old one that contains its center."""
+    """Return, for each pixel after scaling, the index of the original pixel that contains its center."""
     return ((torch.arange(want, dtype=torch.float64) + 0.5) * (have / want)).long().clamp(max=have - 1)
 
 
 def _vary(image: Tensor, contrast: float, brightness: float) -> Tensor:
-    """Return an image with changed contrast and brightness, each channel relative to its own deviation."""
+    """Return an image with another contrast and brightness, relative to the standard deviation of each channel."""
     mean = image.mean(dim=(1, 2), keepdim=True)
     deviation = image.std(dim=(1, 2), keepdim=True, correction=0)
     return mean + contrast * (image - mean) + brightness * deviation

@@ -1,4 +1,4 @@
-"""Find out whether a model can be trained on channels-last images: most can, and are faster so."""
+"""Test whether a model can be trained in the channels-last memory format, in which most models are faster."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["takes_channels_last"]
 
 
 def takes_channels_last(model: nn.Module, in_channels: int, size: tuple[int, int]) -> bool:
-    """Return whether a training step on channels-last images works on the CPU, found by one step of a copy.
+    """Return whether a training step on channels-last images works on the CPU; a copy of the model is run for one step.
 
-    A decoder that calls `.view` on a map raises. PyTorch (through oneDNN, its issue 6035) corrupts memory in the
-    gradient of a strided 1x1 convolution of fewer than 16 channels: such a model is refused unseen.
+    A decoder that calls `.view` on a feature map raises an error on such images. A model with a strided 1x1 convolution of
+    fewer than 16 channels is not run: PyTorch corrupts memory in its gradient (oneDNN issue 6035).
     """
     if any(_is_unsafe(layer) for layer in model.modules()):
         return False

@@ -1,4 +1,4 @@
-"""Write and read a run's checkpoints: whole files of finite weights, or an error that says what to do."""
+"""Write and read the checkpoints of a run: only whole files, and only finite weights."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from zoo.errors import WeightsError, ZooError
 __all__ = ["WholeCheckpoints", "check_weights", "read_checkpoint", "read_fitting"]
 
 PARTS = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks")
-"""What Lightning goes on from."""
+"""The entries of a checkpoint that Lightning needs to resume."""
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes each checkpoint beside its place and then puts it there in one step.
+    """Writes each checkpoint to a draft in the same folder, and then replaces the old checkpoint in one step.
 
-    Lightning itself writes into the temporary folder and moves the file from there. On another file system that is a copy
-    over the old file: a kill or a full disk leaves neither the old checkpoint nor the new one.
+    Lightning itself writes to the temporary folder and moves the file from there. If that folder is on another file system,
+    the move is a copy over the old file: after a kill or on a full disk, both the old and the new checkpoint are lost.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a checkpoint, whole or not at all.
 
         Raises:
-            ZooError: it cannot be written; the file before it stays.
+            ZooError: the checkpoint cannot be written. The earlier one stays.
         """
         place = Path(path)
         try:
@@ -50,13 +50,13 @@ def read_checkpoint(place: Path, run: str) -> dict[str, Any]:
     """Return a checkpoint of a run.
 
     Args:
-        place: its file.
-        run: identifies the run, as `fit` notes it in each of its checkpoints.
+        place: the file of the checkpoint.
+        run: the identity of the run (`run_id`), which `fit` writes to each checkpoint.
 
     Raises:
-        ZooError: the file is missing or damaged, or another run's.
+        ZooError: the file is missing, damaged, or belongs to another run.
     """
-    remedy = f"the run is not whole without it. Restore the file, or remove {place.parent} to begin the run again."
+    remedy = f"the run cannot be resumed without it. Restore the file, or remove {place.parent} to begin the run again."
     if not place.is_file():
         raise ZooError(f"{place} is {'no file' if place.exists() else 'missing'}, and {remedy}")
     try:
@@ -85,7 +85,7 @@ def read_fitting(place: Path, run: str, module: LightningModule, most: int) -> d
         most: the number of steps of the whole run.
 
     Raises:
-        ZooError: as `read_checkpoint`; or the weights or the number of steps cannot be of this run.
+        ZooError: as for `read_checkpoint`; or the weights or the number of steps cannot belong to this run.
     """
     found = read_checkpoint(place, run)
     state, wanted = found["state_dict"], module.state_dict()
@@ -105,10 +105,10 @@ def _is_alike(found: object, wanted: object) -> bool:
 
 
 def check_weights(model: nn.Module, step: int, learning_rate: float) -> None:
-    """Raise if training has made the weights useless.
+    """Raise an error if training has diverged.
 
     Raises:
-        ZooError: a parameter or a norm's statistic holds NaN or infinity, or another buffer NaN.
+        ZooError: a parameter or a statistic of a norm is NaN or infinite, or another buffer contains NaN.
     """
     tensors = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     try:

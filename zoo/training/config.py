@@ -1,4 +1,4 @@
-"""A training run as `zoo.train` and a YAML file describe it: the pairing, the settings and the data."""
+"""The configuration of a training run, for `zoo.train` and YAML files: the pairing, the settings and the data."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["TrainConfig", "TrainOptions", "load_train_config"]
 
 @with_pairing_keys()
 class TrainOptions(TrainSettings):
-    """The options of `zoo.train`: those of `zoo.build`, and `TrainSettings`."""
+    """The options of `zoo.train`: the options of `zoo.build`, and `TrainSettings`."""
 
     def pairing(self, data: SegmentationData) -> Pairing:
-        """Return the pairing, with as many classes and channels as the data unless the options say otherwise."""
+        """Return the pairing; its numbers of classes and channels are those of the data unless the options set others."""
         options = self.model_dump(include=self.model_fields_set & {"encoder", "decoder", *OPTION_NAMES})
         return Pairing(**{"classes": len(data.classes), "in_channels": data.in_channels} | options)
 
     def settings(self) -> TrainSettings:
-        """Return the settings alone."""
+        """Return the settings without the options of the pairing."""
         return TrainSettings(**self.model_dump(include=set(TrainSettings.model_fields)))
 
 
@@ -35,7 +35,7 @@ class TrainConfig(TrainOptions):
 
     Attributes:
         data: a task's name, a folder, or {source, ...} with the options of `zoo.open_data`; relative to the file's folder.
-        output: the folder that keeps the run, relative to where it is started.
+        output: the folder of the run, relative to the folder in which the command is started.
         plugins: Python files that register encoders or decoders, relative to the file's folder.
     """
 
@@ -44,7 +44,7 @@ class TrainConfig(TrainOptions):
     plugins: list[str] = []
 
     def options(self) -> dict[str, Any]:
-        """Return the options of `zoo.train` that the file has."""
+        """Return the options of `zoo.train` that the file sets."""
         return self.model_dump(include=self.model_fields_set & TrainOptions.model_fields.keys())
 
 
@@ -52,11 +52,11 @@ def load_train_config(path: Path, changes: dict[str, Any]) -> TrainConfig:
     """Read a training run's YAML file.
 
     Args:
-        path: of the file.
-        changes: keys that replace those of the file.
+        path: the path of the file.
+        changes: values that replace those of the file, by key.
 
     Raises:
-        ConfigError: no such file, no YAML, an unknown key, a wrong type or an impossible value.
+        ConfigError: the file does not exist or is not YAML, a key is unknown, or a value is invalid.
     """
     content = read_mapping(path, "encoder: resnet18") | changes
     config = checked(

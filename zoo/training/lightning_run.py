@@ -1,4 +1,4 @@
-"""Set up Lightning's trainer for one run: loggers, checkpoints, resuming, and the test at its end."""
+"""Train, resume and test one run with Lightning."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from zoo.training.trainer_parts import make_trainer
 __all__ = ["Outcome", "Parts", "run"]
 
 CHECKPOINTS = 20
-"""How often in a run the last state is kept, if it has enough steps."""
+"""The number of times that `last.ckpt` is written in a run, if the run has enough steps."""
 MIN_STEPS = 25
 
 
@@ -48,7 +48,7 @@ class Outcome:
         tested: the name of the checkpoint that was tested.
         scores: the scores of the test.
         waiting: the share of the training time of this call in which training waited for images; None if no step was done.
-        is_first: whether this process, of several, writes the result.
+        is_first: whether this process writes the result, if several processes train.
     """
 
     steps: int
@@ -170,7 +170,7 @@ def run(
 
 @contextmanager
 def _explain_sigterm(output: Path) -> Iterator[None]:
-    """Raise an error after SIGTERM, since Lightning ends the program with status 0 after the batch."""
+    """Raise an error after SIGTERM; without it, Lightning ends the program with status 0 after the batch."""
     try:
         yield
     except SIGTERMException as cause:
@@ -181,7 +181,7 @@ def _explain_sigterm(output: Path) -> Iterator[None]:
 
 
 class _KeepLast(Callback):
-    """Keeps the last state, except before a validation, which a run resumed there would leave out."""
+    """Writes `last.ckpt` regularly, but not directly before a validation: a run resumed there would skip the validation."""
 
     def __init__(self, path: Path, *, step: int, interval: int, validations: int | None) -> None:
         self._path = path
@@ -192,7 +192,7 @@ class _KeepLast(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Write it whole or not at all."""
+        """Write the checkpoint if the last one is old enough."""
         step = trainer.global_step
         if step - self._kept >= self._interval and not (self._validations and step % self._validations == 0):
             trainer.save_checkpoint(self._path)
@@ -200,7 +200,7 @@ class _KeepLast(Callback):
 
 
 class _Tell(Callback):
-    """Reports each batch before it."""
+    """Calls a function with a line of text before each batch."""
 
     def __init__(self, tell: Callable[[str], None], steps: int) -> None:
         self._tell = tell
@@ -220,7 +220,7 @@ class _Tell(Callback):
 
 
 class _MeasureWaiting(Callback):
-    """Measures how long training waits for its batches: logged as `waiting`, a share of each logged step."""
+    """Measures how long training waits for its batches, and logs it as `waiting`, a share of the time of each step."""
 
     def __init__(self) -> None:
         self._ended: float | None = None
@@ -231,12 +231,12 @@ class _MeasureWaiting(Callback):
 
     @property
     def share(self) -> float | None:
-        """The share of the time of all steps but the first, which waits until the loading processes have started."""
+        """The share of waiting in the time of all steps except the first, which waits for the loading processes to start."""
         total = self._waited + self._worked
         return self._waited / total if total else None
 
     def on_train_batch_start(self, *_: object, **__: object) -> None:
-        """Note how long the batch took to arrive."""
+        """Measure how long training waited for this batch."""
         self._began = time.perf_counter()
         self._last_wait = self._began - self._ended if self._ended is not None else 0.0
 
@@ -253,12 +253,12 @@ class _MeasureWaiting(Callback):
         self._ended = now
 
     def on_validation_end(self, *_: object) -> None:
-        """Leave the time of a validation out."""
+        """Exclude the time of a validation."""
         self._ended = time.perf_counter()
 
 
 def _loggers(output: Path, step: int) -> list[Logger]:
-    """Return the loggers of a part of a run: each part that was resumed has a file of its own."""
+    """Return the loggers of this call; each call that resumes the run writes its own files."""
     version = f"from-step-{step}"
     loggers: list[Logger] = [CSVLogger(output, name="log", version=version, flush_logs_every_n_steps=50)]
     if find_spec("tensorboard") or find_spec("tensorboardX"):

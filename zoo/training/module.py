@@ -1,4 +1,4 @@
-"""A model in training, as Lightning drives it: steps, frozen parts, the optimizer, and the content of a checkpoint."""
+"""Lightning's module of a training: steps, frozen parts, the optimizer, and the content of a checkpoint."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class TrainingModule(LightningModule):
         return self.scores.miou
 
     def forward(self, image: Tensor) -> Any:
-        """Return the model's logits of images in 0 to 1: (N, channels, H, W) -> (N, classes, H, W), or several.
+        """Return the logits of images in 0 to 1: (N, channels, H, W) -> (N, classes, H, W), or a tuple of such logits.
 
         Raises:
             PluginError: the model's own code raised an error other than a `ZooError`.
-            ForeignError: the same, because memory ran out.
+            ForeignError: the model ran out of memory.
         """
         return self._run(self._normalize(image))
 
@@ -111,7 +111,7 @@ class TrainingModule(LightningModule):
         return loss
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
-        """Seed random draws such as dropout by the number of the batch; let frozen parts keep their statistics."""
+        """Seed random draws, such as dropout, with the number of the batch; keep the statistics of frozen parts unchanged."""
         accumulation = self._settings.accumulation
         number = self.global_step * accumulation + index % accumulation
         torch.manual_seed(seed_of("step", self._settings.seed, number, self.global_rank))
@@ -124,7 +124,7 @@ class TrainingModule(LightningModule):
                     layer.eval()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Drop the gradients of a frozen encoder: DDP fixes at its start which parameters learn, so they have some here."""
+        """Drop the gradients of a frozen encoder, which exist because DDP needs a fixed set of trained parameters."""
         if self.global_step < self._frozen_steps:
             for parameter in self._encoder().parameters():
                 parameter.grad = None
@@ -134,7 +134,7 @@ class TrainingModule(LightningModule):
         self._confusion.reset()
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Count one batch's pixels; images larger than the crop are predicted in tiles, as by `zoo.Predictor`."""
+        """Count the pixels of a batch; images larger than the crop are predicted in tiles, as `zoo.Predictor` does."""
         images, masks = batch
         if self._tiling.takes_whole(masks.shape[-2:]):
             self._confusion.update(self._finite_logits(self._normalize(images)).argmax(dim=1), masks)
@@ -153,7 +153,7 @@ class TrainingModule(LightningModule):
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
-        """Keep the scores; of several processes each has those of all images together."""
+        """Store the scores of all images, which every process has."""
         self.scores = scores_of(self._confusion.compute())
 
     def configure_optimizers(self) -> Any:
@@ -170,7 +170,7 @@ class TrainingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the facts that `zoo.load` builds the model from; never replace good weights by NaN."""
+        """Add the facts that `zoo.load` builds the model from; raise an error rather than save NaN."""
         check_weights(self.model, self.global_step, self._settings.learning_rate)
         checkpoint["zoo"] = self._facts
 
@@ -184,13 +184,13 @@ class TrainingModule(LightningModule):
         """Return the logits of normalized images.
 
         Raises:
-            ZooError: they hold NaN or infinity.
+            ZooError: a logit is NaN or infinite.
         """
         logits: Tensor = self._run(images)
         if not logits.isfinite().all():
             raise ZooError(
-                f"The model's logits hold NaN or infinity after step {self.global_step}: no class can be read from them. Try a "
-                "lower learning_rate, or precision=float32."
+                f"The model's logits contain NaN or infinity after step {self.global_step}. Try a lower learning_rate, or "
+                "precision=float32."
             )
         return logits
 
@@ -221,6 +221,6 @@ class TrainingModule(LightningModule):
         )
 
     def _encoder(self) -> nn.Module:
-        """Return the model's encoder, or that of any module with an attribute `encoder`."""
+        """Return the attribute `encoder` of the model if it is a module, and otherwise an empty module."""
         encoder = getattr(self.model, "encoder", None)
         return encoder if isinstance(encoder, nn.Module) else nn.Identity()

@@ -1,4 +1,4 @@
-"""The result of a training run, and the file of the run's folder that keeps it."""
+"""The result of a training run, and its file in the folder of the run."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class TrainResult:
     """The result of training.
 
     Attributes:
-        pairing: as text.
-        data: the data's name.
-        classes: their names, in the order of `test.iou`.
-        steps: of the optimizer that were done.
-        seconds: that this call took; a resumed run took more in all.
-        waiting: the share of the training time of that call in which training waited for images, in 0 to 1; None if it did
-            no more than one step.
-        tested: "best" or "last": the checkpoint that was tested.
-        test: its scores on the test part, each image counted once.
-        checkpoint: its file, for `zoo.load`.
+        pairing: the pairing as text.
+        data: the name of the data.
+        classes: the names of the classes, in the order of `test.iou`.
+        steps: the number of optimizer steps of the whole run.
+        seconds: the duration of the call that finished the run; a resumed run took longer in total.
+        waiting: the share of that call's training time in which training waited for images, in 0 to 1; None if the call did
+            at most one step.
+        tested: the name of the tested checkpoint, "best" or "last".
+        test: the scores of this checkpoint on the test part, each image counted once.
+        checkpoint: the file of this checkpoint, for `zoo.load`.
     """
 
     __pydantic_config__ = Strict.model_config  # of `read_result`
@@ -55,15 +55,15 @@ class TrainResult:
 
 
 def read_result(output: Path, run: str) -> TrainResult | None:
-    """Return the result of a finished run, whose tested checkpoint is still there; None for an unfinished run.
+    """Return the result of a finished run; None if the run is not finished.
 
     Args:
-        output: the run's folder.
-        run: its identity, as `run_id` gives it.
+        output: the folder of the run.
+        run: the identity of the run, from `run_id`.
 
     Raises:
-        ConfigError: the file is damaged, another run's or of an earlier version.
-        ZooError: the checkpoint is missing, damaged or another run's.
+        ConfigError: the file is damaged, belongs to another run, or was written by an earlier version.
+        ZooError: the tested checkpoint is missing, damaged, or belongs to another run.
     """
     from zoo.training.checkpoint_files import read_checkpoint  # Lightning takes seconds to import
 
@@ -93,5 +93,5 @@ def read_result(output: Path, run: str) -> TrainResult | None:
 
 
 def write_result(output: Path, result: TrainResult, run: str) -> None:
-    """Keep a result in its run's folder, with the run's identity."""
+    """Write the result of a run to its folder, with the identity of the run."""
     write_json(output / RESULT, result.as_dict() | {"run": run})

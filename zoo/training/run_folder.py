@@ -19,26 +19,26 @@ SETTINGS, DATA = "settings.json", "data.json"
 
 
 def known_files(output: Path) -> Mapping[str, Any]:
-    """Return the facts that a run in this folder keeps about its data's files, for `zoo.open_data`; {} without a run.
+    """Return what the run in this folder knows about the files of its data, for `zoo.open_data`; {} if there is no run.
 
     Raises:
-        DataError: the file with these facts is damaged.
+        DataError: the run's file about its data is damaged.
     """
     fingerprint = read_fingerprint(output / DATA)
     return fingerprint.scans if fingerprint else {}
 
 
 def run_id(identity: Mapping[str, Any], data: Fingerprint) -> str:
-    """Return a hash that distinguishes a run's checkpoints from those of other settings or other data."""
+    """Return a hash of the settings and the data of a run, which identifies its checkpoints."""
     return hashlib.sha256(json.dumps([identity, data.digest], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> None:
-    """Make a folder this run's, unless it is already.
+    """Make a folder the folder of this run, unless it already is.
 
     Args:
         output: the folder.
-        identity: the run's settings, pairing and files.
+        identity: the settings, the pairing and the files of the run.
         data: the fingerprint of the data.
 
     Raises:
@@ -69,7 +69,7 @@ def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -
 
 
 def _check_same_data(output: Path, data: Fingerprint) -> None:
-    """Raise a ConfigError if a run was begun with other data; keep what is known of its files otherwise."""
+    """Raise a ConfigError if the run was started with other data; otherwise update what is known about the files."""
     before = read_fingerprint(output / DATA)
     if before is None:
         raise ConfigError(f"{output} has no {DATA}, which says what its run was begun with. Give another --output.")
@@ -95,7 +95,7 @@ def read_run_file(path: Path) -> dict[str, Any]:
 
 
 def damage_error(path: Path, reason: str) -> ConfigError:
-    """Return the error of a file of a run that cannot be what was written."""
+    """Return the error for a file of a run's folder whose content is not what zoo wrote."""
     return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to begin the run again.")
 
 

@@ -1,6 +1,6 @@
-"""Choose the samples of a step and their augmentation, as a function of the seed and the step's number alone.
+"""Choose the samples of a step and their augmentation from the seed and the number of the step alone.
 
-So a killed run resumes as if it had not been killed: nothing depends on the state of a generator.
+Nothing depends on the state of a random generator, so that a killed run resumes as if it had not been killed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["Order", "ResumableLoader", "TrainingSamples", "seed_of"]
 
 
 def seed_of(*facts: object) -> int:
-    """Return a seed that is a hash of some facts."""
+    """Return a seed computed as a hash of the arguments."""
     return int.from_bytes(hashlib.sha256(repr(facts).encode()).digest()[:7], "big")
 
 
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
-    """The training part without an end: position p is a sample of epoch p // len, shuffled and augmented by seed and p."""
+    """An endless sequence of training samples: position p is a sample of epoch p // len; seed and p set its augmentation."""
 
     def __init__(self, samples: Samples, *, augmentation: Augmentation, seed: int) -> None:
         self._samples = samples
@@ -50,11 +50,11 @@ class Order(Sampler[list[int]]):
     """The positions of the samples in each batch, from a batch on; each of several processes has its own batches."""
 
     def __init__(self, *, first: int, batches: int, batch: int, rank: int = 0, world: int = 1) -> None:
-        """Take the number of the first batch, and the number of batches of the whole run.
+        """Store the numbers that determine the positions.
 
         Args:
-            first: the number of batches that were done before.
-            batches: the number of batches of the whole run, of one process.
+            first: the number of batches that are already done.
+            batches: the number of batches of one process in the whole run.
             batch: the number of samples in a batch.
             rank: the number of this process.
             world: the number of processes.
@@ -75,11 +75,11 @@ class Order(Sampler[list[int]]):
 
 
 class ResumableLoader(DataLoader[tuple[Tensor, Tensor]]):
-    """A loader without a state, since `Order` begins at the right step. Lightning requires these two methods."""
+    """A loader without state, since `Order` starts at the right batch. Lightning requires the two methods."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing."""
+        """Ignore the state."""

@@ -1,4 +1,4 @@
-"""How good masks are: intersection over union and Dice, of all pixels of all images together."""
+"""Scores of predicted masks: intersection over union, Dice and accuracy over all pixels of all images."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 class Scores:
     """The scores of a confusion matrix, each in 0 to 1.
 
-    Pixels of all images are counted together, as in PASCAL VOC and Cityscapes; means over images differ from these.
+    Pixels of all images are counted together, as in PASCAL VOC and Cityscapes. Means over images would differ.
 
     Attributes:
         miou: the mean of `iou` over the classes that occur in the masks or the predictions.
-        dice: the mean of each class's Dice coefficient (F1), likewise.
+        dice: the mean of the Dice coefficient (F1) over the same classes.
         accuracy: the share of pixels whose class is right.
-        iou: intersection over union of each class, in their order; None for one that does not occur.
+        iou: the intersection over union of each class, in the order of the classes; None for a class that does not occur.
         pixels: the number of pixels counted.
     """
 
@@ -46,7 +46,7 @@ class Scores:
 
 
 def scores_of(confusion: Tensor) -> Scores:
-    """Return the scores of a confusion matrix (classes, classes): rows are the masks' classes, columns the predictions'."""
+    """Return the scores of a confusion matrix (classes, classes), with masks as rows and predictions as columns."""
     counts = confusion.double().cpu()
     hits, total = counts.diag(), counts.sum()
     sizes = counts.sum(0) + counts.sum(1)
@@ -62,7 +62,7 @@ def scores_of(confusion: Tensor) -> Scores:
 
 
 def score_predictor(data: SegmentationData, predict: Callable[[Tensor], Tensor]) -> Scores:
-    """Return what a predictor, from an image (channels, H, W) to a mask (H, W), scores on the test part."""
+    """Return the scores of a function on the test part: from an image (channels, H, W) to a mask (H, W)."""
     count = len(data.classes)
     confusion = torch.zeros(count, count, dtype=torch.int64)
     for index in range(len(data.test)):

@@ -1,4 +1,4 @@
-"""`zoo.train`: from ids, data and settings to a fitted model's folder."""
+"""`zoo.train`: train a pairing, and write the trained model and its scores to a folder."""
 
 from __future__ import annotations
 
