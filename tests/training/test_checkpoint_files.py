@@ -70,7 +70,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(cut):
 def test_a_damaged_checkpoint_is_reported_with_what_to_do(cut, left):
     path = cut / "last.ckpt"
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(zoo.ZooError, match=r"last\.ckpt is damaged \(.+\), and the run is not whole without it\. Restore"):
+    with pytest.raises(zoo.ZooError, match=r"last\.ckpt is damaged \(.+\), and the run cannot be resumed without it\. Restore"):
         train_squares(cut, **SETTINGS)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.checkpoints.loading import load
 from zoo.checkpoints.saved_model import ModelFacts
 from zoo.common.devices import choose_device, is_out_of_memory
 from zoo.common.foreign_code import ForeignError, no_exits
@@ -30,7 +31,7 @@ from zoo.model.building import build_pairing
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.resolve import resolve
 from zoo.training.channels_last import takes_channels_last
-from zoo.training.initial_weights import digest_of_weights, load_start, start_from
+from zoo.training.initial_weights import digest_of_weights, start_from
 from zoo.training.losses import make_loss, terms_without_class_weights
 from zoo.training.result import TrainResult, read_result, write_result
 from zoo.training.run_folder import claim_folder, run_id
@@ -97,7 +98,7 @@ def fit(
                 raise OptionError(
                     f"weights={pairing.weights!r} and init_from={settings.init_from!r} were both given. Use one of them."
                 )
-            start = load_start(settings.init_from)
+            start = load(settings.init_from)
     elif settings.freeze_encoder and not isinstance(getattr(pairing, "encoder", None), nn.Module):
         raise OptionError(f"freeze_encoder: {type(pairing).__name__} has no attribute 'encoder' that is a module.")
     elif settings.init_from is not None:

@@ -8,23 +8,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from zoo.checkpoints.loading import load
 from zoo.common.format_names import format_names
 from zoo.errors import WeightsError
 from zoo.model.model import SegmentationModel
 
-__all__ = ["digest_of_weights", "load_start", "start_from"]
+__all__ = ["digest_of_weights", "start_from"]
 
 AUX = "aux_heads."
-
-
-def load_start(source: str) -> SegmentationModel:
-    """Return the model that training starts from.
-
-    Raises:
-        WeightsError: there is no saved model and no checkpoint there, or its weights are damaged.
-    """
-    return load(source)
 
 
 def digest_of_weights(model: SegmentationModel) -> str:
