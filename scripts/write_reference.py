@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 import zoo
 from zoo.benchmark.config import BenchConfig
+from zoo.data.data_config import DataEntry
 from zoo.pairing.pairing_yaml import PairingFile
 from zoo.training.config import TrainConfig
 
@@ -29,6 +30,7 @@ print JSON schemas, with which an editor completes keys and underlines mistakes.
 FILES: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("A pairing", "`zoo.build(zoo.Pairing.from_yaml(FILE))` builds it.", PairingFile),
     ("A training run", "`zoo train FILE` runs it. [Train](../guides/train.md) explains the settings.", TrainConfig),
+    ("Data", "The value of `data` in a training run, and in the `quality` of a benchmark.", DataEntry),
     ("A benchmark", "`zoo bench FILE` runs it. [Benchmark](../guides/benchmark.md) explains the keys.", BenchConfig),
 )
 TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "mapping"}

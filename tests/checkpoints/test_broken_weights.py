@@ -183,6 +183,21 @@ def test_a_normalization_that_cannot_be_is_refused(altered, changes):
 
 
 @pytest.mark.parametrize(
+    "value_range",
+    [[[0.0, 1.0]], [[0.0, 1.0]] * 4, [[1.0, 1.0]] * 3, [[0.0, float("inf")]] * 3, [[-1e308, 1e308]] * 3, [0.0, 1.0], "auto"],
+)
+def test_a_value_range_that_cannot_be_is_refused(altered, value_range):
+    place = altered(facts=lambda told: told.update(value_range=value_range))
+    with pytest.raises(zoo.errors.ConfigError, match="value_range"):
+        zoo.load(place)
+
+
+def test_a_model_that_was_saved_without_a_value_range_has_none(altered):
+    place = altered(facts=lambda told: told.pop("value_range"))
+    assert zoo.load(place).value_range is None
+
+
+@pytest.mark.parametrize(
     "changes",
     [{"classes": 200_000_000}, {"in_channels": 100_000_000}, {"classes": 60_000}, {"in_channels": 60_000}],
 )

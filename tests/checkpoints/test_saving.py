@@ -110,10 +110,13 @@ def test_every_pairing_of_the_project_gives_the_same_bits_in_a_new_process(tmp_p
 def test_what_was_known_of_the_model_is_known_again(tmp_path):
     model = built()
     model.preprocessing = zoo.Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), value_range=(0.0, 255.0))
+    model.value_range = ((0.0, 4095.0), (12.5, 300.0), (-1.0, 1.0))
     place = zoo.save(model, tmp_path / "model", classes=["road", "wall", "sky"], metrics={"test": {"miou": 0.75}})
     again = zoo.load(place)
     assert again.pairing == model.pairing
     assert again.preprocessing == model.preprocessing
+    assert again.value_range == model.value_range
+    assert "[[0, 4095], [12.5, 300], [-1, 1]]" in (place / "README.md").read_text(encoding="utf-8")
     assert again.licenses == model.licenses
     assert again.class_names == ("road", "wall", "sky")
     assert config(place)["metrics"] == {"test": {"miou": 0.75}}

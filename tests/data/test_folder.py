@@ -359,7 +359,7 @@ def test_options_may_be_tuples_and_arrays(tmp_path):
 
 def test_samples_that_are_no_data_yet_are_told_how_to_become_so(tmp_path):
     samples = open_data(divided(tmp_path / "cells")).train
-    with pytest.raises(zoo.errors.DataError, match=r"zoo\.SegmentationData\(name=.*found a _FolderSamples"):
+    with pytest.raises(zoo.errors.DataError, match=r"zoo\.SegmentationData\(name=.*found a FolderSamples"):
         zoo.train("resnet18", "unet-basic", samples, output=tmp_path / "run")
 
 

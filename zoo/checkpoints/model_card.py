@@ -10,6 +10,7 @@ import yaml
 from zoo.checkpoints.saved_model import SavedModel
 from zoo.common.grid import to_markdown
 from zoo.common.rendering import escaped, table_row
+from zoo.data.value_ranges import format_range
 from zoo.pairing.plan_parts import plan_parts
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def _facts(facts: SavedModel, size: int) -> Iterator[str]:
         ("built by", f"`{pairing.encoder}`, `{pairing.decoder}`"),
         ("parameters", f"{size:,}"),
         ("classes", ", ".join(map(escaped, facts.classes)) or str(pairing.classes)),
+        ("pixels", _describe_pixels(facts)),
         ("images", f"values from {low:g} to {high:g}, minus the mean {preprocessing.mean}, divided by {preprocessing.std}"),
         ("pretrained encoder", escaped(pairing.weights or "no")),
         (
@@ -73,6 +75,12 @@ def _facts(facts: SavedModel, size: int) -> Iterator[str]:
         ("made with", ", ".join(f"{name} {version}" for name, version in facts.versions.items())),
     ):
         yield table_row([name, value])
+
+
+def _describe_pixels(facts: SavedModel) -> str:
+    if facts.value_range is None:
+        return "integers scaled to 0 to 1 by the range of their dtype; floating-point values in 0 to 1"
+    return f"scaled to 0 to 1 from {format_range(tuple((low, high) for low, high in facts.value_range))}"
 
 
 def _flat(metrics: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

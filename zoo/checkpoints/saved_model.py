@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from zoo.common.configuration import Strict, checked, written
 from zoo.common.options import plain
-from zoo.data.data_config import ColorEntry
+from zoo.data.data_config import ColorEntry, RangeEntry
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.pairing_yaml import PairingFile
 from zoo.pairing.plan import Plan
@@ -63,6 +63,7 @@ class ModelFacts(Strict):
         colors: the color of each class in masks; empty if the classes have none.
         one_class_per_pixel: whether each pixel has exactly one class.
         preprocessing: the normalization of images.
+        value_range: a pair (low, high) for each channel, as in `SegmentationModel`.
         licenses: the licenses of the code and the weights.
     """
 
@@ -73,6 +74,7 @@ class ModelFacts(Strict):
     colors: list[ColorEntry] = []
     one_class_per_pixel: bool = True
     preprocessing: PreprocessingEntry
+    value_range: list[RangeEntry] | None = None
     licenses: dict[Literal["encoder", "decoder", "weights"], str]
 
     @classmethod
@@ -86,6 +88,7 @@ class ModelFacts(Strict):
             "colors": list(model.colors),
             "one_class_per_pixel": model.has_one_class_per_pixel,
             "preprocessing": plain(asdict(model.preprocessing)),
+            "value_range": model.value_range and [list(pair) for pair in model.value_range],
             "licenses": asdict(model.licenses),
         }
         return cls.model_validate(facts | further)
@@ -99,6 +102,8 @@ class ModelFacts(Strict):
         pairing = self.make_pairing()
         if (count := len(self.preprocessing.mean)) != pairing.in_channels:
             raise ValueError(f"preprocessing of {count} channels for images of {pairing.in_channels} channels")
+        if self.value_range is not None and (count := len(self.value_range)) != pairing.in_channels:
+            raise ValueError(f"value_range of {count} channels for images of {pairing.in_channels}")
         for name, values in (("classes", self.classes), ("colors", self.colors)):
             if values and len(values) != pairing.classes:
                 raise ValueError(f"{len(values)} {name} for a model of {pairing.classes} classes")
@@ -108,6 +113,7 @@ class ModelFacts(Strict):
         """Set the attributes of a model to these facts."""
         model.pairing = self.make_pairing()
         model.preprocessing = self.preprocessing.preprocessing()
+        model.value_range = None if self.value_range is None else tuple((low, high) for low, high in self.value_range)
         model.licenses = Licenses(**self.licenses)
         model.class_names, model.colors = tuple(self.classes), tuple(self.colors)
         model.has_one_class_per_pixel = self.one_class_per_pixel

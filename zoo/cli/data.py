@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,10 @@ from zoo.common.regular_files import is_folder
 from zoo.errors import DataError, OptionError
 
 if TYPE_CHECKING:
+    from zoo.common.grid import Grid
+    from zoo.data.folder_layout import Pair
+    from zoo.data.folder_scan import FolderReport
+    from zoo.data.segmentation_data import SegmentationData
     from zoo.training.settings import TrainSettings
 
 __all__: list[str] = []
@@ -45,7 +49,7 @@ def check(
     Exit status 1: something is wrong.
     """
     from zoo.common.grid import Grid, GridRow, Heading
-    from zoo.data.folder import data_from_report
+    from zoo.data.folder import FolderSamples, data_from_report
     from zoo.data.folder_scan import scan_folder
     from zoo.data.masks.contact_sheet import contact_sheet
     from zoo.training.fit import crop_size
@@ -53,11 +57,15 @@ def check(
     folder, options, settings = _read_target(what)
     report = scan_folder(folder)
     problems, notes = report.problems, report.notes
+    pairs: Sequence[Pair] = report.pairs
+    scaling = ""
     if not problems:
         # Some mistakes show only when the folder is opened with the file's options, as training does.
         try:
             opened = data_from_report(report, **options)
             notes = opened.notes
+            assert isinstance(opened.train, FolderSamples)
+            pairs, scaling = opened.train.pairs, _describe_scaling(opened)
             if settings:
                 crop_size(opened, settings)
             elif opened.size is None:
@@ -72,6 +80,10 @@ def check(
     }
     headings = (Heading(text="folder"), Heading(text=str(folder), can_wrap=True))
     show_parts(Grid(headings=headings, sections=(tuple(GridRow(cells=cells) for cells in facts.items()),)))
+    if len(report.channels) == 1:
+        show_parts(_bands_table(report, pairs, "training part" if scaling else "all images"))
+    if scaling:
+        answer(scaling)
     if total := sum(report.values.values()):
         most_frequent = sorted(report.values.items(), key=lambda item: -item[1])[:MAX_VALUES]
         shares = [(str(value), f"{count:,}", f"{100 * count / total:.2f} %") for value, count in most_frequent]
@@ -102,6 +114,43 @@ def _read_target(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None
     if data.root is not None or not is_folder(Path(data.source)):
         raise OptionError(f"zoo data check {what}: its data is {data.source}, and only a folder can be checked.")
     return Path(data.source), data.options(), config
+
+
+def _bands_table(report: FolderReport, pairs: Iterable[Pair], title: str) -> Grid:
+    """Return the statistics of each band of some pairs."""
+    from zoo.common.grid import Grid, GridRow, Heading
+    from zoo.data.folder import band_statistics
+
+    rows = [
+        GridRow(
+            cells=(
+                str(index),
+                dtype,
+                *(f"{number:.6g}" for number in (band.minimum, band.maximum, band.low, band.high, band.mean, band.std)),
+            )
+        )
+        for dtype, bands in band_statistics(report, pairs).items()
+        for index, band in enumerate(bands, start=1)
+    ]
+    names = ("min", "max", "robust low", "robust high", "mean", "std")
+    headings = (Heading(text=f"band, {title}"), Heading(text="dtype"), *(Heading(text=name, is_number=True) for name in names))
+    return Grid(headings=headings, sections=(tuple(rows),))
+
+
+def _describe_scaling(data: SegmentationData) -> str:
+    """Return which pixel values become 0 and 1, and how training normalizes them."""
+    from zoo.data.value_ranges import format_range
+
+    if data.value_range is None:
+        text = "value_range: integers are scaled to 0 to 1 by the range of their dtype, and floats are not scaled."
+    else:
+        text = f"value_range: {format_range(data.value_range)} become 0 and 1."
+    if data.preprocessing is None:
+        return text
+    mean, std = (
+        ", ".join(f"{number:.4g}" for number in numbers) for numbers in (data.preprocessing.mean, data.preprocessing.std)
+    )
+    return f"{text} Then the mean is subtracted ({mean}), and the result is divided by std ({std})."
 
 
 def _format_counts(counts: Mapping[Any, int]) -> str:

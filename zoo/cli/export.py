@@ -42,7 +42,7 @@ def export_model(
     fixed: Annotated[bool, typer.Option("--fixed", help="Write a file for only one size.")] = False,
     normalize: Annotated[
         bool,
-        typer.Option("--normalize", help="Write a file that takes pixels in 0 to 1 and normalizes them itself."),
+        typer.Option("--normalize", help="Write a file that takes pixels and normalizes them itself."),
     ] = False,
     tolerance: Annotated[
         float, typer.Option(help="The accepted error, relative to the model's largest value.")

@@ -6,17 +6,19 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.common.foreign_code import ForeignError, foreign_code
 from zoo.common.format_names import format_names
+from zoo.data.pixel_statistics import measure_pixels, merge_moments
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
-from zoo.data.value_ranges import range_notes
+from zoo.data.value_ranges import note_on_samples
 from zoo.errors import DataError
 
-__all__ = ["check_on_read", "count_class_pixels", "notes_on_samples"]
+__all__ = ["check_on_read", "count_class_pixels", "measure_samples", "notes_on_samples"]
 
 
 def check_on_read(data: SegmentationData) -> SegmentationData:
@@ -47,8 +49,8 @@ def notes_on_samples(data: SegmentationData) -> list[str]:
                 f"{data.name}, {part} part: every pixel of its {len(samples)} masks is ignored ({data.ignored}). At least "
                 "one pixel must belong to a class."
             )
-        if part == "train" and samples.indexes_read and (samples.low < 0 or samples.high > 1):
-            notes += range_notes({"float32": (samples.low, samples.high)})
+        if part == "train" and samples.indexes_read and (samples.low < 0 or samples.high > 1) and data.mean is None:
+            notes.append(note_on_samples(samples.low, samples.high))
     return notes
 
 
@@ -61,6 +63,28 @@ def count_class_pixels(data: SegmentationData) -> tuple[int, ...]:
         _, mask = data.train[index]
         counts += torch.bincount(mask[mask != data.ignored], minlength=len(data.classes))
     return tuple(counts.tolist())
+
+
+def measure_samples(data: SegmentationData) -> SegmentationData:
+    """Return the data with the mean and the standard deviation of all pixels of the training part.
+
+    Args:
+        data: data that `check_on_read` returned, whose samples stay the same when they are read again.
+
+    Raises:
+        DataError: a channel has the same value in all pixels.
+    """
+    count, mean, deviations = 0, np.zeros(data.in_channels), np.zeros(data.in_channels)
+    for index in range(len(data.train)):
+        bands = measure_pixels(data.train[index][0].permute(1, 2, 0).cpu().numpy())
+        moments = (bands[0].count, np.array([band.mean for band in bands]), np.array([band.deviations for band in bands]))
+        count, mean, deviations = merge_moments((count, mean, deviations), moments)
+    if constant := [str(channel) for channel in np.flatnonzero(deviations == 0)]:
+        raise DataError(
+            f"{data.name}: channel {', '.join(constant)} has the same value in all pixels of the training part, so that std "
+            "would be 0. Remove the channel, or set mean and std to numbers."
+        )
+    return replace(data, mean=tuple(mean.tolist()), std=tuple(np.sqrt(deviations / count).tolist()))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
-from zoo.common.configuration import Strict
+from zoo.common.configuration import Strict, shorten
 from zoo.common.regular_files import is_folder
 from zoo.data.tasks.optional_packages import REQUIRED_MODULES
 from zoo.errors import DataError
 
-__all__ = ["DataEntry", "DataNamed", "locate_data"]
+__all__ = ["DataEntry", "DataNamed", "RangeEntry", "locate_data"]
 
 Part: TypeAlias = Annotated[int, Field(ge=0, le=255)]
 ColorEntry: TypeAlias = Annotated[
     tuple[Part, Part, Part], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 ]
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _check_range(pair: list[float]) -> list[float]:
+    if not 0 < pair[1] - pair[0] < math.inf:
+        raise ValueError(f"the pair [low, high] must have a low value and a higher one; found {pair}")
+    return pair
+
+
+RangeEntry: TypeAlias = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_check_range)]
+"""The pixel values that become 0 and 1."""
 
 
 def locate_data(source: str, base: Path) -> str:
@@ -44,8 +63,39 @@ def locate_data(source: str, base: Path) -> str:
     return source
 
 
+def _explain(expected: str) -> WrapValidator:
+    """Return a validator that replaces the errors of all kinds of a union by one sentence."""
+
+    def validate(value: Any, validate_kinds: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate_kinds(value)
+        except ValidationError:
+            raise ValueError(f"{expected} is expected; found {shorten(value)}") from None
+
+    return WrapValidator(validate)
+
+
 class DataEntry(Strict):
-    """A task, a folder or a data set of torchvision, with the options that `zoo.open_data` documents."""
+    """A task, a folder or a data set of torchvision, with the options of `zoo.open_data`.
+
+    Attributes:
+        source: the name of a task or of a data set of torchvision, or the path of a folder.
+        classes: the class names of a folder; by default the indexes.
+        values: the mask value of each class of a folder, in the order of the classes.
+        colors: the color of each class of a folder, if its masks are drawn in colors.
+        ignored: the mask values of pixels to ignore; by default 255, if it is not a class.
+        validation: the share of an undivided folder for validation.
+        test: the share of an undivided folder for the test.
+        value_range: the pixel values of a folder that become 0 and 1, in the units of the files: [low, high] for all bands, or
+            a list of such pairs, one for each band. Values beyond them are kept. "auto" is the range of the dtype for integers,
+            and 0 to 1 for floats; if that range is mostly empty, or floats are outside it, "auto" measures the range of the
+            training part.
+        mean: the mean of each band of a folder, in the units of the files, or "auto" to measure it on the training part. With
+            std, it replaces the normalization that the encoder's weights were trained with.
+        std: the standard deviation of each band, likewise.
+        root: the folder of a data set of torchvision.
+        download: whether torchvision may download files that are not in the folder.
+    """
 
     source: str
     classes: list[str] = []
@@ -54,8 +104,26 @@ class DataEntry(Strict):
     ignored: list[int | ColorEntry] | None = None
     validation: Share = 0.1
     test: Share = 0.1
+    value_range: Annotated[
+        Literal["auto"] | RangeEntry | list[RangeEntry],
+        _explain("'auto', a pair [low, high] of a number and a higher one, or a list of such pairs, one for each band,"),
+    ] = "auto"
+    mean: Annotated[Literal["auto"] | list[float] | None, _explain("'auto' or a list of numbers, one for each band,")] = None
+    std: Annotated[
+        Literal["auto"] | list[Annotated[float, Field(gt=0)]] | None,
+        _explain("'auto' or a list of numbers above 0, one for each band,"),
+    ] = None
     root: str | None = None
     download: bool = False
+
+    @model_validator(mode="after")
+    def _has_mean_and_std(self) -> DataEntry:
+        if (self.mean is None) != (self.std is None):
+            given, missing = ("std", "mean") if self.mean is None else ("mean", "std")
+            raise ValueError(f"{given} needs {missing}: give both, or neither for the normalization of the encoder's weights")
+        if (self.mean == "auto") != (self.std == "auto"):
+            raise ValueError('mean and std are both "auto" or both lists of one number for each band')
+        return self
 
     def options(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, for `zoo.open_data`."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,10 +22,13 @@ from zoo.data.formats.files import read_array
 from zoo.data.image_tensors import image_to_tensor
 from zoo.data.masks.consistency import check_one_palette, check_one_scale
 from zoo.data.masks.masks import MaskCode, MaskValue, choose_mask_code, format_values, read_mask
+from zoo.data.pixel_statistics import BandStatistics, merge_statistics
+from zoo.data.scaling import choose_scaling
 from zoo.data.segmentation_data import SegmentationData
+from zoo.data.value_ranges import ValueRange
 from zoo.errors import DataError
 
-__all__ = ["data_from_report", "open_folder"]
+__all__ = ["FolderSamples", "band_statistics", "data_from_report", "open_folder"]
 
 
 def open_folder(folder: Path, *, earlier_scans: Mapping[str, Any] | None = None, **options: Any) -> SegmentationData:
@@ -50,6 +54,9 @@ def data_from_report(
     ignored: Sequence[MaskValue] | None = None,
     validation: float = 0.1,
     test: float = 0.1,
+    value_range: Literal["auto"] | Sequence[float] | Sequence[Sequence[float]] = "auto",
+    mean: Literal["auto"] | Sequence[float] | None = None,
+    std: Literal["auto"] | Sequence[float] | None = None,
 ) -> SegmentationData:
     """Return the images and masks of a folder that was scanned.
 
@@ -62,10 +69,15 @@ def data_from_report(
         ignored: mask values (numbers or colors) of pixels to ignore; by default 255, if it is not a class.
         validation: the share of an undivided folder for validation. The name of an image decides, so that it stays in its part.
         test: the share for the test, likewise.
+        value_range: the pixel values that become 0 and 1: a pair of all bands or one of each band; "auto" as
+            `choose_value_range` chooses it for the training part.
+        mean: of each band in the units of the pixels, in place of the normalization of an encoder's weights; "auto" measures it
+            on the training part.
+        std: likewise.
 
     Raises:
-        DataError: files are broken, lack a partner or do not match (all are named), or the meaning of the mask values is
-            ambiguous.
+        DataError: files are broken, lack a partner or do not match (all are named), the meaning of the mask values is
+            ambiguous, or `value_range`, `mean` or `std` do not fit the images.
     """
     folder = report.folder
     if not report.values:
@@ -83,22 +95,34 @@ def data_from_report(
     if parts["validation"] is parts["test"]:
         notes.append("validation and test use the same images, since one of them has none")
     (channels,) = report.channels
+    try:
+        others = _bands_by_dtype(report, (pair for part in ("validation", "test") for pair in parts[part]))
+        scaling = choose_scaling(_bands_by_dtype(report, parts["train"]), others, value_range=value_range, mean=mean, std=std)
+    except DataError as cause:
+        raise folder_error(folder, [str(cause)]) from cause
+    notes += scaling.notes
+    reading: dict[str, Any] = {"mask code": json.loads(json.dumps(asdict(code))), "validation": validation, "test": test}
+    for name in ("value_range", "mean", "std"):
+        if (value := getattr(scaling, name)) is not None:
+            reading[name] = json.loads(json.dumps(value))
+    samples = {part: FolderSamples(pairs=pairs, code=code, value_range=scaling.value_range) for part, pairs in parts.items()}
     sizes = list(report.sizes)
     names = tuple(classes) or tuple(map(str, range(code.num_classes)))
     return SegmentationData(
         name=folder.name,
         classes=names,
-        train=_FolderSamples(pairs=parts["train"], code=code),
-        validation=_FolderSamples(pairs=parts["validation"], code=code),
-        test=_FolderSamples(pairs=parts["test"], code=code),
+        **samples,
         in_channels=channels,
         size=sizes[0] if len(sizes) == 1 else None,
         ignored=code.ignored_index,
         colors=code.colors,
+        value_range=scaling.value_range,
+        mean=scaling.mean,
+        std=scaling.std,
         source=str(folder),
         fingerprint=Fingerprint(
             contents={name: digest for scan in report.scans.values() for name, _, _, digest in scan["files"]},
-            reading={"mask code": json.loads(json.dumps(asdict(code))), "validation": validation, "test": test},
+            reading=reading,
             scans=report.scans,
         ),
         train_pixels=tuple(report.values_of(parts["train"])[value] for value in code.class_values),
@@ -107,18 +131,19 @@ def data_from_report(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _FolderSamples:
+class FolderSamples:
     """The pairs of one part as samples, which are read from their files."""
 
     pairs: Sequence[Pair]
     code: MaskCode
+    value_range: ValueRange | None
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pair = self.pairs[index]
-        image = image_to_tensor(read_array(pair.image))
+        image = image_to_tensor(read_array(pair.image), value_range=self.value_range)
         return image, torch.from_numpy(self.code.to_indexes(read_mask(pair.mask)))
 
 
@@ -160,6 +185,19 @@ def _choose_code(
         )
         raise folder_error(report.folder, (*report.problems, problem, *doubts))
     return code
+
+
+def band_statistics(report: FolderReport, pairs: Iterable[Pair]) -> dict[str, tuple[BandStatistics, ...]]:
+    """Return the statistics of each band over all images of some pairs, by their dtype."""
+    return {dtype: merge_statistics(files) for dtype, files in _bands_by_dtype(report, pairs).items()}
+
+
+def _bands_by_dtype(report: FolderReport, pairs: Iterable[Pair]) -> dict[str, list[Sequence[BandStatistics]]]:
+    files: dict[str, list[Sequence[BandStatistics]]] = defaultdict(list)
+    for pair in pairs:
+        facts = report.facts[pair.image]
+        files[facts.dtype].append(facts.bands)
+    return dict(files)
 
 
 def _split(report: FolderReport, validation: float, test: float) -> dict[str, list[Pair]]:

@@ -18,7 +18,7 @@ from zoo.data.folder_layout import Pair, find_pairs
 from zoo.data.formats.files import has_exif_orientation, read_array
 from zoo.data.image_tensors import check_image
 from zoo.data.masks.masks import MaskValue, count_values, read_mask
-from zoo.data.value_ranges import range_notes
+from zoo.data.pixel_statistics import BandStatistics, measure_pixels
 from zoo.errors import DataError
 
 __all__ = ["FolderReport", "PairFacts", "compression_notes", "folder_error", "scan_folder", "to_tuple"]
@@ -31,7 +31,8 @@ class PairFacts:
     """The facts of an image and its mask.
 
     Attributes:
-        size, channels, dtype, low, high: of the image.
+        size, channels, dtype: of the image.
+        bands: the statistics of each of its channels.
         reoriented: which of "image" and "mask" are rotated or mirrored by their EXIF orientation.
         values: the number of pixels of each mask value.
         colors, repeated, doubt: of the mask, as in `Mask`.
@@ -40,8 +41,7 @@ class PairFacts:
     size: tuple[int, int]
     channels: int
     dtype: str
-    low: float
-    high: float
+    bands: Sequence[BandStatistics]
     reoriented: Sequence[str]
     values: Mapping[MaskValue, int]
     colors: Mapping[int, Color]
@@ -51,8 +51,8 @@ class PairFacts:
     def __post_init__(self) -> None:
         counts = (*self.size, self.channels, *self.values.values())
         is_whole = all(type(count) is int and count >= 0 for count in counts)
-        is_finite = all(type(end) is float and math.isfinite(end) for end in (self.low, self.high))
-        if not (is_whole and is_finite and len(self.size) == 2 and isinstance(self.dtype, str)):
+        is_image = len(self.size) == 2 and isinstance(self.dtype, str) and len(self.bands) == self.channels
+        if not (is_whole and is_image and all(band.count == math.prod(self.size) for band in self.bands)):
             raise ValueError(f"not the facts of an image and its mask: {self!r:.200}")
 
     def in_colors(self) -> PairFacts:
@@ -65,7 +65,8 @@ class PairFacts:
     def as_dict(self) -> dict[str, Any]:
         """Return plain data. Mappings become lists of items, since the keys of JSON are text."""
         items = {name: [list(item) for item in getattr(self, name).items()] for name in ("values", "colors")}
-        return {**asdict(self), **items, "size": list(self.size), "reoriented": list(self.reoriented)}
+        bands = [band.as_list() for band in self.bands]
+        return {**asdict(self), **items, "size": list(self.size), "bands": bands, "reoriented": list(self.reoriented)}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> PairFacts:
@@ -73,7 +74,9 @@ class PairFacts:
         values = {to_tuple(value): count for value, count in facts["values"]}
         colors = {number: to_tuple(color) for number, color in facts["colors"]}
         repeated = [to_tuple(color) for color in facts["repeated"]]
-        return cls(**{**facts, "size": tuple(facts["size"]), "values": values, "colors": colors, "repeated": repeated})
+        bands = [BandStatistics.from_list(band) for band in facts["bands"]]
+        own = {"size": tuple(facts["size"]), "bands": bands, "values": values, "colors": colors, "repeated": repeated}
+        return cls(**{**facts, **own})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +148,11 @@ def scan_folder(folder: Path, *, workers: int = 8, earlier_scans: Mapping[str, A
             continue
         scans[str(pair.image.relative_to(folder))] = scan
         each = facts[pair.image] = PairFacts.from_dict(scan["facts"])
-        low, high = ranges.get(each.dtype, (each.low, each.high))
-        ranges[each.dtype] = min(low, each.low), max(high, each.high)
+        low, high = ranges.get(each.dtype, (math.inf, -math.inf))
+        ranges[each.dtype] = (
+            min(low, *(band.minimum for band in each.bands)),
+            max(high, *(band.maximum for band in each.bands)),
+        )
     channels = Counter(each.channels for each in facts.values())
     if len(channels) > 1:
         counts = ", ".join(f"{count} with {number}" for number, count in channels.most_common())
@@ -160,7 +166,7 @@ def scan_folder(folder: Path, *, workers: int = 8, earlier_scans: Mapping[str, A
         ranges=ranges,
         values=_sum_values(facts.values()),
         problems=tuple(problems),
-        notes=(*notes, *_orientation_notes(facts.values()), *compression_notes(facts.values()), *range_notes(ranges)),
+        notes=(*notes, *_orientation_notes(facts.values()), *compression_notes(facts.values())),
         pairs=sound,
         scans=scans,
         facts=facts,
@@ -226,7 +232,7 @@ def _read_facts(pair: Pair) -> PairFacts:
     with _path_in_errors(pair.image):
         image = read_array(pair.image)
         channels, height, width = check_image(image)
-        dtype, low, high = image.dtype.name, float(image.min()), float(image.max())
+        dtype, bands = image.dtype.name, measure_pixels(image)
         del image  # several threads read at a time
     with _path_in_errors(pair.mask):
         mask = read_mask(pair.mask)
@@ -238,8 +244,7 @@ def _read_facts(pair: Pair) -> PairFacts:
         size=(height, width),
         channels=channels,
         dtype=dtype,
-        low=low,
-        high=high,
+        bands=bands,
         reoriented=[name for name, path in (("image", pair.image), ("mask", pair.mask)) if has_exif_orientation(path)],
         values=values,
         colors=mask.colors,

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.data.value_ranges import ValueRange, dtype_range
 from zoo.errors import DataError
 
 __all__ = ["check_image", "image_to_tensor"]
@@ -14,33 +15,44 @@ STRIP = 2**20
 """The values that are checked at once, at most, but for an image of longer rows."""
 
 
-def image_to_tensor(array: np.ndarray, device: torch.device | None = None) -> Tensor:
+def image_to_tensor(array: np.ndarray, device: torch.device | None = None, value_range: ValueRange | None = None) -> Tensor:
     """Convert an image array (H, W) or (H, W, channels) to a float32 tensor (channels, H, W) on a device.
 
-    Integers are scaled to 0 to 1 by the range of their dtype; floating-point values are not scaled.
+    Args:
+        array: the pixels.
+        device: of the tensor.
+        value_range: for each channel the pixel values that become 0 and 1, linearly; values beyond them are kept. None scales
+            integers by the range of their dtype, and leaves floating-point values as they are.
 
     Raises:
-        DataError: the shape is another one, the dtype is not numeric, or some values are not finite.
+        DataError: the shape is another one, the dtype is not numeric, some values are not finite, or the value range is of
+            another number of channels.
     """
     array = _with_channels(array)
-    if array.dtype == bool:
+    if value_range is not None and len(value_range) != array.shape[-1]:
+        raise DataError(f"the value range is of {len(value_range)} channels, and the image has {array.shape[-1]}")
+    is_scaled_by_dtype = value_range is None or set(value_range) == {dtype_range(array.dtype)}
+    if is_scaled_by_dtype and array.dtype == bool:
         array = array.astype(np.uint8) * 255
-    if array.dtype == np.uint8:  # the usual case: copying bytes to the device takes a quarter of the time of copying floats
+    if is_scaled_by_dtype and array.dtype == np.uint8:
+        # The usual case: copying bytes to the device takes a quarter of the time of copying floats.
         pixels = torch.from_numpy(np.array(array)).to(device).permute(2, 0, 1)
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    if np.issubdtype(array.dtype, np.integer):
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"its pixels are {array.dtype}, not numbers")
+    if value_range is not None and not is_scaled_by_dtype:
+        scaled = _scale(array, value_range)
+    elif np.issubdtype(array.dtype, np.integer):
         limits = np.iinfo(array.dtype)
         scaled = (array.astype(np.float32) - min(limits.min, 0)) / (float(limits.max) - min(limits.min, 0))
-    elif np.issubdtype(array.dtype, np.floating):
+    else:
         with np.errstate(over="ignore"):  # a value too large for float32 becomes infinity, which is refused below
             scaled = array.astype(np.float32)
-        if not np.isfinite(scaled).all():
-            raise DataError(
-                "the image has values that are not finite (NaN or infinity); replace them, or declare NaN as the nodata value "
-                "of a GeoTIFF"
-            )
-    else:
-        raise DataError(f"its pixels are {array.dtype}, not numbers")
+    if not np.isfinite(scaled).all():
+        raise DataError(
+            "the image has values that are not finite (NaN or infinity); replace them, or declare NaN as the nodata value "
+            "of a GeoTIFF"
+        )
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1))).to(device)
 
 
@@ -69,3 +81,12 @@ def _with_channels(array: np.ndarray) -> np.ndarray:
     if array.ndim != 3 or 0 in array.shape:
         raise DataError(f"an image has the shape (H, W) or (H, W, channels); found {array.shape}")
     return array
+
+
+def _scale(array: np.ndarray, value_range: ValueRange) -> np.ndarray:
+    """Return pixels (H, W, channels), scaled linearly, in float32."""
+    exact = np.float32 if array.dtype.itemsize <= 2 else np.float64  # float32 does not hold all numbers of the others
+    low, high = np.array(value_range, dtype=exact).T
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled: np.ndarray = ((array.astype(exact) - low) / (high - low)).astype(np.float32)
+    return scaled

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
+from math import inf, isfinite
+from numbers import Integral, Real
 from operator import is_
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
 from torch.utils.data import IterableDataset
 
 from zoo.data.class_colors import Color, class_colors
 from zoo.data.fingerprint import Fingerprint
 from zoo.data.samples import Samples
-from zoo.errors import DataError
+from zoo.data.value_ranges import ValueRange
+from zoo.errors import DataError, RegistrationError
+from zoo.registry.specs import Preprocessing
 
 __all__ = ["IGNORED", "SegmentationData", "ignored_index"]
 
@@ -43,6 +46,13 @@ class SegmentationData:
         size: (H, W) of every image; None if images differ in size.
         ignored: the mask value of pixels that training and scores ignore.
         colors: a color for each class, to draw masks with.
+        value_range: for each channel the pixel values of files that became 0 and 1 in the samples. A prediction scales files
+            by it in the same way. None: integers were scaled by the range of their dtype, and floats were not scaled. For
+            samples of your own it only says how they were made.
+        mean: the mean of each channel in the units of the samples. With `std`, it replaces the normalization that the weights
+            of an encoder were trained with. "auto" measures both on the training part when training begins. None: the
+            normalization of the weights.
+        std: the standard deviation of each channel, likewise.
         source: where the data come from, and their license.
         fingerprint: of the content of all files that were read; None if only the samples themselves identify the data, also
             after `dataclasses.replace` has replaced the samples of a part.
@@ -59,6 +69,9 @@ class SegmentationData:
     size: tuple[int, int] | None = None
     ignored: int = IGNORED
     colors: tuple[Color, ...] = field(default=())
+    value_range: ValueRange | None = None
+    mean: tuple[float, ...] | Literal["auto"] | None = None
+    std: tuple[float, ...] | Literal["auto"] | None = None
     source: str = ""
     fingerprint: Fingerprint | None = None
     train_pixels: tuple[int, ...] | None = None
@@ -93,6 +106,7 @@ class SegmentationData:
                 f"{self.name}: size must be (height, width) of every image, or None if images differ in size; found "
                 f"{self.size!r}."
             )
+        self._check_pixels()
         if self.fingerprint is not None:
             # A fingerprint of other samples is dropped: `dataclasses.replace` keeps it while it replaces a part.
             parts = (self.train, self.validation, self.test)
@@ -100,6 +114,45 @@ class SegmentationData:
             object.__setattr__(self, "fingerprint", replace(self.fingerprint, parts=parts) if is_own else None)
             if not is_own:
                 object.__setattr__(self, "train_pixels", None)
+        if self.fingerprint is not None and self.fingerprint.scans:
+            read_with = self.fingerprint.reading.get("value_range")
+            if (read_with or []) != [list(pair) for pair in self.value_range or ()]:
+                raise DataError(
+                    f"{self.name}: its files are scaled by the value_range {read_with}; found {self.value_range}. Set "
+                    "value_range in zoo.open_data instead, so that training and prediction scale alike."
+                )
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """The normalization of the samples by `mean` and `std`; None if these are not numbers."""
+        if not isinstance(self.mean, tuple) or not isinstance(self.std, tuple):
+            return None
+        return Preprocessing(mean=self.mean, std=self.std, value_range=(0.0, 1.0))
+
+    def _check_pixels(self) -> None:
+        """Check `value_range`, `mean` and `std`, and convert lists and integers to tuples of floats."""
+        if self.value_range is not None:
+            is_list = isinstance(self.value_range, tuple | list) and len(self.value_range) == self.in_channels
+            if not is_list or not all(_are_numbers(pair, 2) and 0 < pair[1] - pair[0] < inf for pair in self.value_range):
+                raise DataError(
+                    f"{self.name}: value_range must have a pair (low, high) for each of {self.in_channels} channels, or be "
+                    f"None; found {self.value_range!r}."
+                )
+            object.__setattr__(self, "value_range", tuple((float(low), float(high)) for low, high in self.value_range))
+        if (self.mean is None and self.std is None) or self.mean == self.std == "auto":
+            return
+        for name in ("mean", "std"):
+            numbers = getattr(self, name)
+            if not _are_numbers(numbers, self.in_channels):
+                raise DataError(
+                    f'{self.name}: mean and std must both have a number for each of {self.in_channels} channels, or be "auto", '
+                    f"or be None; found {name}={numbers!r}."
+                )
+            object.__setattr__(self, name, tuple(map(float, numbers)))
+        try:
+            _ = self.preprocessing
+        except RegistrationError as cause:
+            raise DataError(f"{self.name}: mean and std must be in the units of the samples. {cause}") from cause
 
     def parts(self) -> Iterator[tuple[str, Samples]]:
         """Yield the name and the samples of each part."""
@@ -108,6 +161,14 @@ class SegmentationData:
 
 def _is_color(value: object) -> bool:
     return _are_integers(value, 3) and all(0 <= part <= 255 for part in value)
+
+
+def _are_numbers(value: object, count: int) -> TypeGuard[Sequence[float]]:
+    if not isinstance(value, tuple | list) or len(value) != count:
+        return False
+    return not any(isinstance(each, bool) for each in value) and all(
+        isinstance(each, Real) and isfinite(each) for each in value
+    )
 
 
 def _are_integers(value: object, count: int) -> TypeGuard[Sequence[int]]:

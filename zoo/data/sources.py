@@ -20,7 +20,7 @@ from zoo.errors import DataError
 
 __all__ = ["open_data"]
 
-FOLDER_OPTIONS = ("classes", "values", "colors", "ignored", "validation", "test")
+FOLDER_OPTIONS = ("classes", "values", "colors", "ignored", "validation", "test", "value_range", "mean", "std")
 PUBLISHED_OPTIONS = ("root", "download")
 
 
@@ -39,7 +39,10 @@ def open_data(
             size and modification time are unchanged are not read again.
         options: for a folder, `classes` (names), `values` (the mask value of each class) or `colors` (the color of each
             class), `ignored` (mask values of pixels to ignore), `validation` and `test` (their shares of an undivided
-            folder). For a data set of torchvision, `root` (its folder) and `download`.
+            folder), `value_range` (the pixel values that become 0 and 1: `(low, high)` of all bands, a list of such pairs, one
+            for each band, or `"auto"`), `mean` and `std` (of each band, in the units of the files, in place of the
+            normalization of the encoder's weights; or `"auto"` to measure them on the training part). For a data set of
+            torchvision, `root` (its folder) and `download`.
 
     Raises:
         DataError: the data do not exist, the name of a task is also a folder, or files are wrong, all of which are named.

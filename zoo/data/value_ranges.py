@@ -1,48 +1,214 @@
-"""Notes on the value ranges of images, which a user should know before training."""
+"""Choose which pixel values become 0 and 1, and tell the user. Does not import torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["range_notes"]
+from zoo.data.pixel_statistics import BandStatistics, merge_statistics
+from zoo.errors import DataError
 
+__all__ = [
+    "ValueRange",
+    "choose_value_range",
+    "dtype_range",
+    "format_range",
+    "note_on_given_range",
+    "note_on_samples",
+    "spread_range",
+]
+
+ValueRange: TypeAlias = tuple[tuple[float, float], ...]
+"""For each band the pixel values that become 0 and 1."""
 SMALL_SHARE = 0.25
-"""Images that use less than this share of the range from 0 to 1 get a note."""
+"""A range is mostly empty if the pixels use less than this share of it."""
+ALIKE_SHARE = 0.5
+"""Ranges are alike if each is at least this share of the range that contains all of them."""
+DIGITS = 6
+"""The number of significant digits of a measured range."""
+FAR = 2.0
+"""Pixels that a given range scales as far from 0 as this get a note."""
 
 
-def range_notes(ranges: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Return a line for each dtype whose values do not fill the range from 0 to 1.
+def dtype_range(dtype: str | np.dtype[Any]) -> tuple[float, float] | None:
+    """Return the lowest and the highest value of a dtype of integers or booleans; None for other dtypes."""
+    kind = np.dtype(dtype).kind
+    if kind == "b":
+        return 0.0, 1.0
+    if kind not in "iu":
+        return None
+    limits = np.iinfo(np.dtype(dtype))
+    return float(limits.min), float(limits.max)
+
+
+def spread_range(value_range: Sequence[float] | Sequence[Sequence[float]], num_bands: int) -> ValueRange:
+    """Return a pair of each band from a user's pair of all bands, or from a list of pairs.
+
+    Raises:
+        DataError: there are more or fewer pairs than bands.
+    """
+    pairs: Any = value_range if isinstance(value_range[0], Sequence) else [value_range] * num_bands
+    if len(pairs) != num_bands:
+        raise DataError(
+            f"value_range has {len(pairs)} pairs, and the images have {num_bands} bands. Give one pair [low, high] for all "
+            f"bands, or {num_bands} pairs"
+        )
+    return tuple((float(low), float(high)) for low, high in pairs)
+
+
+def choose_value_range(files: Mapping[str, Sequence[Sequence[BandStatistics]]]) -> tuple[ValueRange | None, list[str]]:
+    """Return the range that images are scaled by, and notes about it.
+
+    Integers keep the range of their dtype, and floats from 0 to 1 stay as they are: the range is None. If that range is
+    mostly empty, or floats are outside 0 to 1, the range is measured: it is that of all bands together if the ranges of the
+    bands are alike, and one for each band otherwise.
 
     Args:
-        ranges: the lowest and the highest image value of each NumPy dtype, by its name.
+        files: the statistics of each band of each file, by the dtype of the file.
+
+    Raises:
+        DataError: files differ in their dtypes, and their values have no common unit.
     """
-    notes = [note for name, (low, high) in ranges.items() if (note := _note(np.dtype(name), low, high))]
-    if len(ranges) > 1:
-        notes.append(f"images have different dtypes ({', '.join(ranges)}), each scaled by the range of its own dtype")
-    return notes
+    statistics = {dtype: merge_statistics(each) for dtype, each in files.items()}
+    reasons = {dtype: reason for dtype, bands in statistics.items() if (reason := _find_reason(dtype, bands))}
+    if not reasons:
+        notes = [note for dtype, bands in statistics.items() if (note := _note_on_kept_range(dtype, bands))]
+        if len(files) > 1:
+            notes.append(f"images have different dtypes ({', '.join(files)}), each scaled by the range of its own dtype")
+        return None, notes
+    if len(files) > 1:
+        _check_common_units(statistics)
+    bands = merge_statistics([each for own in files.values() for each in own])
+    varying = [_ends(band) for band in bands if band.minimum < band.maximum]
+    if not varying:
+        return None, [
+            f"{next(iter(reasons.values()))}. All pixels of a band have the same value, so that no range can be measured. Set "
+            "value_range to the lowest and the highest possible value"
+        ]
+    whole = _join(varying)
+    if _are_alike(varying):
+        value_range: ValueRange = (_round(*whole),) * len(bands)
+    else:
+        value_range = tuple(_round(*(_ends(band) if band.minimum < band.maximum else whole)) for band in bands)
+    notes = [
+        f"{'; '.join(reasons.values())}. Images are scaled by the range that the training part's pixels have instead, without "
+        f"the outermost ones: {_describe(value_range)}; values beyond it are kept. To set it yourself: value_range: "
+        f"{format_range(value_range)}"
+    ]
+    for index, band in enumerate(bands, start=1):
+        if band.minimum == band.maximum:
+            notes.append(
+                f"band {index} has the value {band.minimum:g} in every pixel of the training part, so that a model learns "
+                "nothing from it. Leave the band out of the files if it should differ"
+            )
+    return value_range, notes
 
 
-def _note(dtype: np.dtype[Any], low: float, high: float) -> str | None:
-    text = f"images have {dtype} values from {low:g} to {high:g}"
-    if dtype.kind in "iu":
-        bottom, top = np.iinfo(dtype).min, np.iinfo(dtype).max
-        span = float(top) - bottom
-        is_small = (high - min(low, 0)) / span < SMALL_SHARE
-        if not is_small and (bottom == 0 or low < 0):
-            return None
-        empty = "most" if is_small else "half"
-        return (
-            f"{text}, scaled by the range of the dtype ({bottom} to {top}): they become {(low - bottom) / span:.3g} to "
-            f"{(high - bottom) / span:.3g}, and {empty} of 0 to 1 is empty. If this is not intended, save "
-            "them as floats from 0 to 1"
-        )
-    if dtype.kind != "f":
-        return None
-    if low < 0 or high > 1:
-        return f"{text}, used as they are. Pretrained weights expect 0 to 1"
-    if high - low < SMALL_SHARE:
-        return f"{text}, used as they are: most of 0 to 1 is empty"
+def note_on_given_range(value_range: ValueRange, bands: Sequence[BandStatistics]) -> list[str]:
+    """Return a note if the pixels fill little of the range that a user has given, or are far outside of it."""
+    scaled = [band.scale(*pair) for band, pair in zip(bands, value_range, strict=True)]
+    low, high = _join([_ends(band) for band in scaled])
+    if -FAR < low < 1 and 0 < high < FAR and high - low >= SMALL_SHARE:
+        return []
+    return [
+        f"by the given value_range, {format_range(value_range)}, the pixels of the training part become {low:.3g} to "
+        f"{high:.3g}; a model learns best from 0 to 1. Their own range is {_describe(tuple(map(_ends, bands)))}"
+    ]
+
+
+def note_on_samples(low: float, high: float) -> str:
+    """Return the note about samples outside 0 to 1 of a user's own data set."""
+    return (
+        f"images have float32 values from {low:g} to {high:g}, used as they are. Pretrained weights expect 0 to 1. Scale the "
+        'samples, or give SegmentationData mean= and std= in the units of the samples (or "auto" for both, which measures '
+        "them): they replace the normalization of the weights"
+    )
+
+
+def format_range(value_range: ValueRange) -> str:
+    """Return a range as it is written in YAML: one pair if all bands have the same."""
+    pairs = [f"[{low:.17g}, {high:.17g}]" if not _is_short(low, high) else f"[{low:g}, {high:g}]" for low, high in value_range]
+    return pairs[0] if len(set(pairs)) == 1 else f"[{', '.join(pairs)}]"
+
+
+def _is_short(*numbers: float) -> bool:
+    return all(float(f"{number:g}") == number for number in numbers)
+
+
+def _describe(value_range: ValueRange) -> str:
+    pairs = [f"{low:g} to {high:g}" for low, high in value_range]
+    return pairs[0] if len(set(pairs)) == 1 else ", ".join(f"band {index} {pair}" for index, pair in enumerate(pairs, 1))
+
+
+def _find_reason(dtype: str, bands: Sequence[BandStatistics]) -> str | None:
+    """Return why the values of a dtype do not suit 0 to 1 as they are; None if they do."""
+    low, high = _join([_ends(band) for band in bands])
+    text = f"images have {dtype} values from {min(band.minimum for band in bands):g} to {max(band.maximum for band in bands):g}"
+    whole = dtype_range(dtype)
+    if whole is None:
+        if low < 0 or high > 1:
+            return f"{text}, and pretrained weights expect 0 to 1"
+        return f"{text}, and most of 0 to 1 is empty" if 0 < high - low < SMALL_SHARE else None
+    bottom, top = whole
+    share = (high - min(low, 0)) / (top - bottom)
+    if share < SMALL_SHARE:
+        return f"{text}, and most of the range of the dtype ({bottom:g} to {top:g}) is empty"
+    if bottom < 0 <= low:
+        return f"{text}, and half of the range of the dtype ({bottom:g} to {top:g}) is empty"
     return None
+
+
+def _note_on_kept_range(dtype: str, bands: Sequence[BandStatistics]) -> str | None:
+    """Return a note about outliers of floats, and about bands of more than 8 bits that are almost black beside a bright one."""
+    whole = dtype_range(dtype)
+    if whole is None:
+        low, high = min(band.minimum for band in bands), max(band.maximum for band in bands)
+        if low >= 0 and high <= 1:
+            return None
+        return f"images have {dtype} values from {low:g} to {high:g}, used as they are, since almost all of them are in 0 to 1"
+    bottom, top = whole
+    dark = [
+        str(index)
+        for index, band in enumerate(bands, start=1)
+        if (band.high - bottom) / (top - bottom) < SMALL_SHARE and band.minimum < band.maximum
+    ]
+    if np.dtype(dtype).itemsize == 1 or not dark:
+        return None
+    return (
+        f"images have {dtype} values, scaled by the range of the dtype ({bottom:g} to {top:g}), and most of it is empty in "
+        f"band {', '.join(dark)}. If this is not intended, set value_range to a pair for each band"
+    )
+
+
+def _check_common_units(statistics: Mapping[str, Sequence[BandStatistics]]) -> None:
+    """Raise a DataError if the ranges of files of several dtypes are not alike."""
+    ranges = {dtype: _join([_ends(band) for band in bands]) for dtype, bands in statistics.items()}
+    if not _are_alike(list(ranges.values())):
+        found = ", ".join(f"{dtype} from {low:g} to {high:g}" for dtype, (low, high) in ranges.items())
+        raise DataError(
+            f"Images have different dtypes, and their values have no common unit: {found}. Save all images in one dtype and "
+            "unit, or set value_range to the range that all of them share."
+        )
+
+
+def _ends(band: BandStatistics) -> tuple[float, float]:
+    """Return the robust ends of a band; the extremes if almost all pixels have one value."""
+    return (band.low, band.high) if band.low < band.high else (band.minimum, band.maximum)
+
+
+def _join(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def _are_alike(ranges: Sequence[tuple[float, float]]) -> bool:
+    low, high = _join(ranges)
+    return all(own_high - own_low >= ALIKE_SHARE * (high - low) for own_low, own_high in ranges)
+
+
+def _round(low: float, high: float) -> tuple[float, float]:
+    """Return a range of few digits, so that a user can write it; unchanged if they do not tell its ends apart."""
+    rounded = float(f"{low:.{DIGITS}g}"), float(f"{high:.{DIGITS}g}")
+    is_close = abs(rounded[0] - low) + abs(rounded[1] - high) < 0.001 * (high - low)
+    return rounded if is_close else (low, high)

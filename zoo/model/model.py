@@ -38,6 +38,8 @@ class SegmentationModel(nn.Module):
         pairing: the ids of the encoder and the decoder, and the options of the build.
         plan: the result of the negotiation.
         preprocessing: the mean, std and value range that the weights in use expect.
+        value_range: for each channel, the pixel values of files that become 0 and 1; None if integers are scaled by the range
+            of their dtype and floats are not scaled.
         class_names: the names of the classes, in the order of the logits; empty if they are unknown.
         colors: the color of each class, for drawing masks; empty if they are unknown.
         has_one_class_per_pixel: whether the classes exclude each other. It is False if each class was trained separately, with
@@ -66,6 +68,7 @@ class SegmentationModel(nn.Module):
         self.licenses = licenses
         self.encoder_weights = pairing.encoder_weights
         self.has_one_class_per_pixel = True
+        self.value_range: tuple[tuple[float, float], ...] | None = None
         self.class_names: tuple[str, ...] = ()
         self.colors: tuple[tuple[int, int, int], ...] = ()
         preprocessing = getattr(encoder, "preprocessing", None)

@@ -22,7 +22,7 @@ from zoo.common.foreign_code import ForeignError, no_exits
 from zoo.common.format_names import format_names
 from zoo.common.import_path import code_digest
 from zoo.common.regular_files import files_at, sha256_of
-from zoo.data.checked_samples import check_on_read, count_class_pixels, notes_on_samples
+from zoo.data.checked_samples import check_on_read, count_class_pixels, measure_samples, notes_on_samples
 from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, random_parts
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.tasks.optional_packages import install_commands
@@ -75,8 +75,8 @@ def fit(
         OptionError: Lightning is not installed, the encoder to freeze does not exist, or the folder cannot be written.
         ConfigError: the folder has a run of other settings or other data, the pairing has other classes or channels than the
             data, or the device does not exist.
-        DataError: the images differ in size and the settings have no `size`; a sample is not valid; or every pixel of a part
-            is ignored.
+        DataError: the images differ in size and the settings have no `size`; a sample is not valid; every pixel of a part is
+            ignored; or mean and std cannot be measured.
         PluginError: code of the model or of the data raised an error other than a `ZooError`, or tried to end the program.
         ZooError: the process was sent SIGTERM; the last checkpoint is kept.
         KeyboardInterrupt: the user interrupted; the last checkpoint is kept.
@@ -118,7 +118,7 @@ def fit(
     make_loss(settings.loss_terms, ignored=data.ignored)
     kinds = {name: type(samples).__qualname__ for name, samples in data.parts()}
     data = check_on_read(data)
-    facts = {
+    facts: dict[str, Any] = {
         "pairing": pairing.as_dict() if isinstance(pairing, Pairing) else None,
         "data": data.name,
         "classes": list(data.classes),
@@ -129,6 +129,15 @@ def fit(
     if data.fingerprint is None:
         for note in (*notes_on_samples(data), *_notes_on_random_parts(fingerprint)):
             log.warning("%s: %s.", data.name, note)
+    if data.mean == "auto":
+        if "train" in random_parts(fingerprint):
+            raise DataError(
+                f'{data.name}: mean and std are "auto", but the samples of the train part differ each time they are read. A '
+                "resumed run would measure other values. Set mean and std to numbers, in the units of the samples."
+            )
+        data = measure_samples(data)
+    # Only what is set is part of the identity.
+    facts |= {name: value for name in ("value_range", "mean", "std") if (value := getattr(data, name)) is not None}
     class_weights = _class_weights(settings, data, fingerprint)
     loss = make_loss(settings.loss_terms, ignored=data.ignored, class_weights=class_weights)
     identity: dict[str, Any] = {"settings": settings.identity(), "facts": facts}
@@ -150,6 +159,8 @@ def fit(
         if start is not None:
             for note in start_from(built, start, str(settings.init_from), data.classes):
                 log.warning("init_from: %s.", note)
+        built.value_range = data.value_range
+        built.preprocessing = data.preprocessing or built.preprocessing
         checkpoint_facts["model"] = ModelFacts.of(built, data.classes).model_dump(mode="json")
         model: nn.Module = built
     else:
@@ -159,6 +170,7 @@ def fit(
         parts = Parts(
             model=model,
             loss=loss,
+            preprocessing=data.preprocessing or getattr(model, "preprocessing", None),
             callbacks=callbacks,
             loggers=loggers,
             memory_format=_memory_format(model, data, settings, size),

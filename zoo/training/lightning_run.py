@@ -23,6 +23,7 @@ from torch import nn
 from zoo.common.json_files import write_json
 from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import ZooError
+from zoo.registry.specs import Preprocessing
 from zoo.training.checkpoint_files import WholeCheckpoints, read_fitting
 from zoo.training.data_module import TrainingData
 from zoo.training.losses import Loss
@@ -65,6 +66,7 @@ class Parts:
     Attributes:
         model: the model to train.
         loss: the loss.
+        preprocessing: the normalization of images in 0 to 1; None for none.
         callbacks: the callbacks that the settings name.
         loggers: the loggers that the settings name.
         memory_format: the memory format of the model and its images.
@@ -73,6 +75,7 @@ class Parts:
 
     model: nn.Module
     loss: Loss
+    preprocessing: Preprocessing | None
     callbacks: Sequence[Callback]
     loggers: Sequence[Logger]
     memory_format: torch.memory_format
@@ -107,6 +110,7 @@ def run(
         num_classes=len(data.classes),
         ignored=data.ignored,
         loss=parts.loss,
+        preprocessing=parts.preprocessing,
         tiling=tiling,
         facts=parts.facts,
         memory_format=parts.memory_format,

@@ -16,6 +16,7 @@ from zoo.errors import PluginError, ZooError
 from zoo.model.layers.normalization import Normalization
 from zoo.model.tiled_prediction import predict_in_tiles
 from zoo.model.tiles import default_overlap, tile_axes
+from zoo.registry.specs import Preprocessing
 from zoo.training.checkpoint_files import check_weights
 from zoo.training.losses import Loss
 from zoo.training.sampling import seed_of
@@ -49,6 +50,7 @@ class TrainingModule(LightningModule):
         num_classes: int,
         ignored: int,
         loss: Loss,
+        preprocessing: Preprocessing | None,
         tiling: Tiling,
         facts: Mapping[str, Any],
         memory_format: torch.memory_format = torch.contiguous_format,
@@ -63,7 +65,6 @@ class TrainingModule(LightningModule):
         self._facts = dict(facts)
         self._memory_format = memory_format
         self._loss = loss
-        preprocessing = getattr(model, "preprocessing", None)
         self._normalize = Normalization(preprocessing) if preprocessing else nn.Identity()
         self._confusion = MulticlassConfusionMatrix(num_classes, ignore_index=ignored)
         self._frozen_steps = frozen_steps

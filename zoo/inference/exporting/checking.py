@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from zoo.data.value_ranges import ValueRange
 from zoo.inference.exporting.formats import Draft, program_of
 from zoo.inference.exporting.report import Check
 from zoo.inference.exporting.tracing import Shape
 from zoo.inference.reference import relative_error
 
-__all__ = ["check_file", "check_shapes"]
+__all__ = ["check_file", "check_shapes", "random_pixels"]
 
 UNIT = 32
 
@@ -43,7 +44,7 @@ def check_file(model: nn.Module, draft: Draft, shapes: Sequence[Shape]) -> tuple
     program = program_of(draft.form, draft.path)
     checks = []
     for index, shape in enumerate(shapes):
-        image = torch.rand(*shape, generator=generator)
+        image = random_pixels(shape, draft.value_range, generator)
         try:
             with torch.inference_mode():
                 expected = model(image)
@@ -53,6 +54,16 @@ def check_file(model: nn.Module, draft: Draft, shapes: Sequence[Shape]) -> tuple
             continue  # some decoders refuse the smallest images
         checks.append(_check(program(image), expected, shape))
     return tuple(checks)
+
+
+def random_pixels(shape: Shape, value_range: ValueRange | None, generator: torch.Generator) -> Tensor:
+    """Return random images (N, C, H, W) whose values fill the range of each channel; None for 0 to 1."""
+    image = torch.rand(*shape, generator=generator)
+    if value_range is None:
+        return image
+    low, high = torch.tensor(value_range).T.view(2, 1, -1, 1, 1)
+    scaled: Tensor = low + (high - low) * image
+    return scaled
 
 
 def _check(output: Tensor, expected: Tensor, shape: Shape) -> Check:

@@ -18,15 +18,16 @@ from zoo.common.choices import EXPORT_TIMEOUT, EXPORT_TOLERANCE, ModelFormat
 from zoo.common.foreign_code import no_exits
 from zoo.common.grid import to_text
 from zoo.common.regular_files import check_regular, is_folder
+from zoo.data.value_ranges import ValueRange
 from zoo.errors import ExportError, InputError, OptionError
 from zoo.inference.deployment.checked import describe_failure
-from zoo.inference.exporting.checking import check_file, check_shapes
+from zoo.inference.exporting.checking import check_file, check_shapes, random_pixels
 from zoo.inference.exporting.formats import FORMATS, Draft, Written, files_of, why_not_format, write
 from zoo.inference.exporting.metadata import facts_of
 from zoo.inference.exporting.report import Check, ExportReport, checks_table
 from zoo.inference.exporting.time_limit import HandOverError, write_within
 from zoo.inference.reference import why_not_comparable
-from zoo.model.layers.normalization import Normalization
+from zoo.model.layers.normalization import Normalization, PixelScaling
 from zoo.model.model import SegmentationModel
 from zoo.registry.image_sizes import Size
 
@@ -36,7 +37,7 @@ DEFAULT_SIZE = (256, 256)
 
 
 class Normalizing(nn.Module):
-    """A model and its normalization, for pixels in 0 to 1: (N, C, H, W) -> (N, classes, H, W)."""
+    """A model with its normalization, for pixels: (N, C, H, W) -> (N, classes, H, W)."""
 
     def __init__(self, normalization: nn.Module, model: nn.Module) -> None:
         super().__init__()
@@ -77,8 +78,9 @@ def export(
             the path's suffix.
         size: (H, W) of a file for a single size; by default the size that the model is made for, or 256x256.
         fixed: whether to write a file for a single size even if one for all sizes could be exported.
-        normalize: whether the file takes pixels in 0 to 1 and normalizes them itself (`model.preprocessing`). By default it
-            takes normalized images, as the model does.
+        normalize: whether the file takes pixels and normalizes them itself (`model.preprocessing`): pixels in 0 to 1, or, if
+            the model has a `value_range`, in the units of this range, which the file scales itself. By default it takes
+            normalized images, as the model does.
         tolerance: the accepted relative error max|a - b| / max|b|, where b is the model's output.
         timeout: the time limit in seconds for a graph that takes any batch or size, which is exported in a separate process.
             None sets no limit, and exports in this process.
@@ -107,7 +109,8 @@ def export(
     # A file for one size is written only on request, or if one graph cannot serve all sizes; the report states the reason.
     notes = ["A single size was requested."] if fixed else [f"Single size: {plan.why_closed}."] if plan.why_closed else []
     subject = _prepare(model, normalize)
-    _check_comparable(subject, model, single_size)
+    value_range = model.value_range if normalize else None
+    _check_comparable(subject, model, single_size, value_range)
     # The most general graph is tried first. Its draft is compared with the model before it replaces an older file.
     with _folder_beside(path) as folder:
         for is_last, (draft_size, open_batch) in _sizes_to_try(single_size, is_fixed=bool(notes)):
@@ -119,6 +122,7 @@ def export(
                 size=draft_size,
                 open_batch=open_batch,
                 facts=facts_of(model, size=draft_size, open_batch=open_batch, normalizes=normalize),
+                value_range=value_range,
             )
             try:
                 written = _write(subject, draft, None if is_last else timeout, notes)
@@ -141,6 +145,7 @@ def export(
                 tolerance=float(tolerance),
                 checks=checks,
                 notes=tuple(notes),
+                value_range=value_range,
             )
     raise AssertionError("the last size returns or raises")
 
@@ -197,12 +202,18 @@ def _prepare(model: SegmentationModel, normalize: bool) -> nn.Module:
     """Return the module to export: a copy of the model in float32 on the CPU, without the auxiliary heads."""
     subject = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     subject.aux_heads = nn.ModuleList()
-    return Normalizing(Normalization(model.preprocessing), subject) if normalize else subject
+    if not normalize:
+        return subject
+    normalization: nn.Module = Normalization(model.preprocessing)
+    if model.value_range is not None:
+        normalization = nn.Sequential(PixelScaling(model.value_range), normalization)
+    return Normalizing(normalization, subject)
 
 
-def _check_comparable(subject: nn.Module, model: SegmentationModel, size: Size) -> None:
+def _check_comparable(subject: nn.Module, model: SegmentationModel, size: Size, value_range: ValueRange | None) -> None:
     """Raise an ExportError if the model's own output contains NaN or infinity: no file could be compared with it."""
-    image = torch.rand(1, model.pairing.in_channels, *size, generator=torch.Generator().manual_seed(0))
+    shape = (1, model.pairing.in_channels, *size)
+    image = random_pixels(shape, value_range, torch.Generator().manual_seed(0))
     try:
         with torch.inference_mode():
             output = subject(image)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from zoo.common.choices import ModelFormat
+from zoo.data.value_ranges import ValueRange
 from zoo.inference.exporting.tracing import Shape, trace
 from zoo.inference.runtimes import Program, onnxruntime_program, openvino_program, quiet_exporter, why_not
 from zoo.registry.image_sizes import Size
@@ -43,6 +44,7 @@ class Draft:
         size: the only H and W that the file takes; None if it takes all.
         open_batch: whether the file takes any number of images at once, or only one image.
         facts: the metadata about the model.
+        value_range: for each channel the range of the pixels that it takes; None for 0 to 1, and for normalized images.
     """
 
     form: ModelFormat
@@ -51,6 +53,7 @@ class Draft:
     size: Size | None
     open_batch: bool
     facts: Mapping[str, str]
+    value_range: ValueRange | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,11 +20,12 @@ def facts_of(model: SegmentationModel, *, size: Size | None, open_batch: bool, n
     height, width = ("H", "W") if size is None else size
     batch = "N" if open_batch else "1"
     low, high = preprocessing.value_range
-    pixels = (
-        "pixels in 0 to 1, which the file normalizes itself"
-        if normalizes
-        else f"pixels in {low:g} to {high:g}, minus the mean, divided by the standard deviation (see preprocessing)"
-    )
+    if not normalizes:
+        pixels = f"pixels in {low:g} to {high:g}, minus the mean, divided by the standard deviation (see preprocessing)"
+    elif model.value_range is None:
+        pixels = "pixels in 0 to 1, which the file normalizes itself"
+    else:
+        pixels = "pixels in the units of the training images (see value_range), which the file scales and normalizes itself"
     return {
         "version": version("segmentation-zoo"),
         "encoder": pairing.encoder,
@@ -35,6 +36,7 @@ def facts_of(model: SegmentationModel, *, size: Size | None, open_batch: bool, n
         "size": "any" if size is None else f"{size[0]}x{size[1]}",
         "normalization": "inside" if normalizes else "outside",
         "preprocessing": _json(asdict(preprocessing)),
+        "value_range": _json(model.value_range),
         "class_names": _json(model.class_names),
         "colors": _json(model.colors),
         "licenses": _json(asdict(model.licenses)),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.common.grid import Grid, GridRow, Heading, Line, Part, to_text
+from zoo.data.value_ranges import ValueRange, format_range
 from zoo.registry.image_sizes import Size
 
 __all__ = ["Check", "ExportReport", "checks_table"]
@@ -35,7 +36,9 @@ class ExportReport:
         format: "onnx", "torch-export" or "openvino".
         size: the only H and W that the file takes; None if it takes all.
         is_batch_open: whether the file takes any number of images at once, or only one image.
-        normalizes: whether the file takes pixels in 0 to 1 and normalizes them itself.
+        normalizes: whether the file takes pixels and normalizes them itself.
+        value_range: for each channel, the pixel values that the file scales to 0 and 1; None if the file takes pixels in 0 to
+            1 or normalized images.
         opset: the ONNX opset, also for OpenVINO, whose files are converted from ONNX; None for torch.export.
         num_bytes: the size of the file in bytes, including the separate file of weights if there is one.
         tolerance: the accepted relative error.
@@ -53,6 +56,7 @@ class ExportReport:
     tolerance: float
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
+    value_range: ValueRange | None = None
 
     def __str__(self) -> str:
         return to_text(self.parts(), width=120).rstrip()
@@ -63,6 +67,8 @@ class ExportReport:
         size = "any height and width" if self.size is None else f"{self.size[0]}x{self.size[1]} only"
         batch = "any batch" if self.is_batch_open else "one image"
         pixels = "pixels in 0 to 1" if self.normalizes else "normalized images, like the model"
+        if self.value_range is not None:
+            pixels = f"pixels in the units of the training images, whose range is {format_range(self.value_range)}"
         return (
             Line(text=f"{self.path}: {kind}, {self.num_bytes / 1e6:.1f} MB", kind="title", style="bold"),
             Line(text=f"The file takes {batch}, {size}; {pixels}."),

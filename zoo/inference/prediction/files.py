@@ -23,7 +23,7 @@ from zoo.common.choices import Existing
 from zoo.errors import DataError, OptionError, ZooError
 from zoo.inference.prediction.georeference import INSTALL, georeference_of, is_georeferenced, write_georeferenced
 from zoo.inference.prediction.output_paths import ImagePaths, plan_outputs
-from zoo.inference.prediction.picture import Picture, open_picture
+from zoo.inference.prediction.picture import Picture
 from zoo.inference.prediction.prediction import Prediction
 from zoo.inference.prediction.predictor import Predictor
 
@@ -118,8 +118,11 @@ def predict_planned(
             f"{cause.filename or folder} cannot be written: {cause.strerror or cause}. {len(run.masks)} of {len(all_paths)} "
             "masks are there; existing='skip' (--existing skip) continues with the others."
         ) from cause
-    notes = (run.lost,) if run.lost else ()
-    return PredictedFiles(masks=run.masks, failed=run.failed, notes=notes)
+    notes = [run.lost] if run.lost else []
+    if run.misfits:
+        more = f" The same may be true of {len(run.misfits) - 1} more." if len(run.misfits) > 1 else ""
+        notes.append(f"{run.misfits[0]}.{more}")
+    return PredictedFiles(masks=run.masks, failed=run.failed, notes=tuple(notes))
 
 
 class _Run:
@@ -129,6 +132,7 @@ class _Run:
         self.masks: dict[Path, Path] = {}
         self.failed: dict[Path, str] = {}
         self.lost = ""
+        self.misfits: list[str] = []
         self._predictor = predictor
         self._has_probabilities = probabilities
         self._has_overlay = overlay
@@ -139,7 +143,10 @@ class _Run:
         """Predict an image, or let it wait for others of its size."""
         if isinstance(picture, ZooError):
             self._fail(paths, picture)
-        elif not self._predictor.takes_whole(picture.size):
+            return
+        if picture.note:
+            self.misfits.append(picture.note)
+        if not self._predictor.takes_whole(picture.size):
             with self._report_long_names(paths):
                 self._predict_in_tiles(paths, picture)
         else:
@@ -259,7 +266,7 @@ def _read_ahead(
 
     def read(paths: ImagePaths) -> Picture | ZooError:
         try:
-            return open_picture(paths.image, predictor.in_channels, any_size=any_size)
+            return predictor.open(paths.image, any_size=any_size)
         except ZooError as cause:
             return cause
         except OSError as cause:

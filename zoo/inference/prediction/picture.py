@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -14,11 +15,19 @@ from torch import Tensor
 
 from zoo.data.formats.files import image_to_array, read_image
 from zoo.data.image_tensors import image_to_tensor
+from zoo.data.value_ranges import ValueRange, format_range
 from zoo.errors import DataError
 
 __all__ = ["ImageLike", "Picture", "open_picture"]
 
 ImageLike: TypeAlias = str | PathLike[str] | np.ndarray | Image.Image | Tensor
+
+NUM_SAMPLED = 10_000
+"""About how many pixels of an image are compared with the range of the model."""
+OUTER_SHARE = 0.005
+"""The share of these pixels that is left out at each end."""
+SMALL_SHARE = 0.1
+"""Images get a note if each band fills less of its range than this, or if the range is less of the band than this."""
 
 LUMA = (0.299, 0.587, 0.114)
 """Of red, green and blue in gray (ITU-R BT.601), as in Pillow's mode "L"."""
@@ -32,11 +41,15 @@ class Picture:
         array: (H, W, channels), of a file perhaps mapped into memory.
         in_channels: what the model takes.
         has_alpha: whether the last channel says how opaque a pixel is, which no model here takes.
+        value_range: for each channel of the model, the pixel values that become 0 and 1, as in `SegmentationModel`.
+        note: what a user should know about its pixels; "" if nothing.
     """
 
     array: np.ndarray
     in_channels: int
     has_alpha: bool = False
+    value_range: ValueRange | None = None
+    note: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -50,9 +63,14 @@ class Picture:
         Raises:
             DataError: they are not finite.
         """
-        pixels = image_to_tensor(self.array[top : top + height, left : left + width], device)
-        if self.has_alpha:
-            pixels = pixels[:-1]
+        array = self.array[top : top + height, left : left + width, : -1 if self.has_alpha else None]
+        value_range = self.value_range
+        if value_range is not None and array.shape[-1] != self.in_channels:
+            if array.shape[-1] == 1:  # repeated before it is scaled, since the range of each channel may differ
+                array = np.broadcast_to(array, (*array.shape[:2], self.in_channels))
+            else:
+                value_range *= array.shape[-1]
+        pixels = image_to_tensor(array, device, value_range)
         if len(pixels) == self.in_channels:
             return pixels
         if len(pixels) == 1:
@@ -60,7 +78,9 @@ class Picture:
         return torch.einsum("chw,c->hw", pixels, torch.tensor(LUMA, device=device))[None]
 
 
-def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) -> Picture:
+def open_picture(
+    image: ImageLike, in_channels: int, *, value_range: ValueRange | None = None, any_size: bool = False
+) -> Picture:
     """Return an image for a model of so many channels.
 
     Gray is repeated for three channels and colors are brought to gray for one; opacity is left out. Anything else is
@@ -69,6 +89,7 @@ def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) 
     Args:
         image: a file's path, an array (H, W) or (H, W, channels), Pillow's image, or a float tensor (channels, H, W) in 0 to 1.
         in_channels: of the model.
+        value_range: of the model. A tensor is scaled already.
         any_size: read a file of more pixels than Pillow opens unasked.
 
     Raises:
@@ -86,7 +107,32 @@ def open_picture(image: ImageLike, in_channels: int, *, any_size: bool = False) 
         raise DataError(
             f"{_describe(image)}: {channels} channels, and the model takes {in_channels}. Give images like its training images."
         )
-    return Picture(array=array, in_channels=in_channels, has_alpha=has_alpha)
+    if value_range is None or isinstance(image, Tensor):
+        return Picture(array=array, in_channels=in_channels, has_alpha=has_alpha)
+    picture = Picture(array=array, in_channels=in_channels, has_alpha=has_alpha, value_range=value_range)
+    problem = _describe_misfit(picture)
+    return replace(picture, note=f"{_describe(image)}: {problem}") if problem else picture
+
+
+def _describe_misfit(picture: Picture) -> str:
+    """Return what is strange about the pixels of a picture if all bands seem to have another unit than the model's range."""
+    assert picture.value_range is not None
+    height, width = picture.size
+    step = max(1, math.isqrt(height * width // NUM_SAMPLED))
+    sample = replace(picture, array=picture.array[::step, ::step])
+    pixels = np.sort(sample.window(0, 0, *sample.size, torch.device("cpu")).flatten(1).numpy(), axis=1)
+    last = pixels.shape[1] - 1
+    ends = pixels[:, [round(OUTER_SHARE * last), round((1 - OUTER_SHARE) * last)]]
+    ends = ends[ends[:, 0] < ends[:, 1]]  # a band of one value says nothing about its unit
+    spans = ends[:, 1] - ends[:, 0]
+    is_usual = (spans >= SMALL_SHARE) & (spans <= 1 / SMALL_SHARE) & (ends[:, 0] < 1) & (ends[:, 1] > 0)
+    if not len(ends) or is_usual.any():
+        return ""
+    return (
+        f"its pixels ({picture.array.dtype}) become {ends.min():.3g} to {ends.max():.3g} by the model's value_range, "
+        f"{format_range(picture.value_range)}, and the model was trained on about 0 to 1. Give images in the units of its "
+        "training images"
+    )
 
 
 def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:

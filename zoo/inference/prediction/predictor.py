@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -15,6 +16,7 @@ from zoo.checkpoints.loading import load
 from zoo.common.choices import Flips, Precision
 from zoo.common.devices import choose_device, is_out_of_memory
 from zoo.common.foreign_code import ForeignError, foreign_code
+from zoo.common.printable import printable
 from zoo.errors import InputError, OptionError
 from zoo.inference.deployment import Deployed
 from zoo.inference.prediction.picture import ImageLike, Picture, open_picture
@@ -166,7 +168,9 @@ class Predictor:
 
         Args:
             image: a file's path, an array (H, W) or (H, W, channels) of whole numbers or floats in 0 to 1, Pillow's image, or a
-                float tensor (channels, H, W) in 0 to 1. Gray is repeated for a model of three channels, opacity left out.
+                float tensor (channels, H, W) in 0 to 1. If the model has a `value_range`, all but a tensor are scaled by it:
+                they must be in the units of the training images, and a warning says so if they seem to have others. Gray is
+                repeated for a model of three channels, opacity left out.
             probabilities: True keeps them, (classes, H, W) in float32; an array, perhaps mapped from a file, is written to.
             mask: an array (H, W) to write the mask to, perhaps mapped from a file (`numpy.lib.format.open_memmap`).
             any_size: read a file of more pixels than Pillow opens unasked.
@@ -177,8 +181,14 @@ class Predictor:
             InputError: the model refuses its size or fails on it, or it does not fit into memory.
             OptionError: an array to write to has another shape, or a type that does not hold its numbers.
         """
-        picture = open_picture(image, self.in_channels, any_size=any_size)
+        picture = self.open(image, any_size=any_size)
+        if picture.note:
+            warnings.warn(printable(f"{picture.note}."), stacklevel=2)
         return self.of_picture(picture, probabilities=probabilities, mask=mask, progress=progress)
+
+    def open(self, image: ImageLike, *, any_size: bool = False) -> Picture:
+        """Return an image that was opened for the model; arguments and errors as for a call."""
+        return open_picture(image, self.in_channels, value_range=self._facts.value_range, any_size=any_size)
 
     def of_picture(
         self,
