@@ -206,8 +206,8 @@ def test_values_that_fill_little_of_their_range_are_said(tmp_path, array, told, 
     else:
         (note,) = notes
         assert re.search(told, note)
-    status, stdout, _ = command_line("data", "check", tmp_path, "--sheet", tmp_path / "sheet.png")
-    assert status == 0
+    status, stdout, stderr = command_line("data", "check", tmp_path, "--sheet", tmp_path / "sheet.png")
+    assert status == 0, stderr
     assert ("Note: images have" in stdout) == (told is not None)
 
 

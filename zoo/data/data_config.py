@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -21,7 +22,7 @@ from zoo.common.regular_files import is_folder
 from zoo.data.tasks.optional_packages import REQUIRED_MODULES
 from zoo.errors import DataError
 
-__all__ = ["DataEntry", "DataNamed", "RangeEntry", "locate_data"]
+__all__ = ["DataEntry", "DataNamed", "RangeEntry", "is_csv", "locate_data"]
 
 Part: TypeAlias = Annotated[int, Field(ge=0, le=255)]
 ColorEntry: TypeAlias = Annotated[
@@ -63,6 +64,23 @@ def locate_data(source: str, base: Path) -> str:
     return source
 
 
+def is_csv(group: str) -> bool:
+    """Return whether the option `group` is the path of a CSV file, and not a regular expression."""
+    return group.lower().endswith(".csv")
+
+
+def _check_group(group: str | None) -> str | None:
+    if group is None or is_csv(group):
+        return group
+    try:
+        re.compile(group)
+    except (re.error, RecursionError, OverflowError) as cause:
+        raise ValueError(f"{shorten(group)} is not a regular expression: {cause}") from None
+    if not group:
+        raise ValueError("an expression or the path of a .csv file is expected; found ''")
+    return group
+
+
 def _explain(expected: str) -> WrapValidator:
     """Return a validator that replaces the errors of all kinds of a union by one sentence."""
 
@@ -93,6 +111,10 @@ class DataEntry(Strict):
         mean: the mean of each band of a folder, in the units of the files, or "auto" to measure it on the training part. With
             std, it replaces the normalization that the encoder's weights were trained with.
         std: the standard deviation of each band, likewise.
+        group: what images of a folder belong together, such as slices of a patient, so that all of them are in one part: a
+            regular expression, searched in the name of an image without its suffix (its first capturing group, or else the
+            whole match, is the group); or the path of a CSV file with a header, whose first column has the name of an image
+            and whose second column has its group.
         root: the folder of a data set of torchvision.
         download: whether torchvision may download files that are not in the folder.
     """
@@ -113,6 +135,7 @@ class DataEntry(Strict):
         Literal["auto"] | list[Annotated[float, Field(gt=0)]] | None,
         _explain("'auto' or a list of numbers above 0, one for each band,"),
     ] = None
+    group: Annotated[str | None, AfterValidator(_check_group)] = None
     root: str | None = None
     download: bool = False
 
@@ -137,7 +160,10 @@ class DataEntry(Strict):
         """
         if self.root is not None:  # a data set of torchvision: a folder of the same name is something else
             return self.model_copy(update={"root": str(base / Path(self.root).expanduser())})
-        return self.model_copy(update={"source": locate_data(self.source, base)})
+        source = locate_data(self.source, base)
+        if self.group is None or not is_csv(self.group):
+            return self.model_copy(update={"source": source})
+        return self.model_copy(update={"source": source, "group": str(base / Path(self.group).expanduser())})
 
 
 DataNamed: TypeAlias = Annotated[

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from zoo.common.format_names import format_names
 from zoo.data.class_colors import Color
+from zoo.data.division import divide, note_on_groups, note_on_names
 from zoo.data.fingerprint import Fingerprint
-from zoo.data.folder_layout import PARTS, UNDIVIDED, Pair, normalize_name
+from zoo.data.folder_layout import PARTS, Pair
 from zoo.data.folder_scan import FolderReport, compression_notes, folder_error, scan_folder, to_tuple
 from zoo.data.formats.files import read_array
+from zoo.data.groups import find_groups
 from zoo.data.image_tensors import image_to_tensor
 from zoo.data.masks.consistency import check_one_palette, check_one_scale
 from zoo.data.masks.masks import MaskCode, MaskValue, choose_mask_code, format_values, read_mask
@@ -57,6 +59,7 @@ def data_from_report(
     value_range: Literal["auto"] | Sequence[float] | Sequence[Sequence[float]] = "auto",
     mean: Literal["auto"] | Sequence[float] | None = None,
     std: Literal["auto"] | Sequence[float] | None = None,
+    group: str | None = None,
 ) -> SegmentationData:
     """Return the images and masks of a folder that was scanned.
 
@@ -74,10 +77,11 @@ def data_from_report(
         mean: of each band in the units of the pixels, in place of the normalization of an encoder's weights; "auto" measures it
             on the training part.
         std: likewise.
+        group: what keeps images in one part, as for `find_groups`. The group of an image decides its part in place of its name.
 
     Raises:
         DataError: files are broken, lack a partner or do not match (all are named), the meaning of the mask values is
-            ambiguous, or `value_range`, `mean` or `std` do not fit the images.
+            ambiguous, `value_range`, `mean` or `std` do not fit the images, or `group` does not divide them.
     """
     folder = report.folder
     if not report.values:
@@ -86,12 +90,21 @@ def data_from_report(
         report = report.in_colors()
     code = _choose_code(report, classes, values, colors, ignored)
     report.check()
-    parts = _split(report, validation, test)
+    try:
+        groups, group_notes = (None, []) if group is None else find_groups(group, report.pairs, folder)
+        parts = divide(report.pairs, validation=validation, test=test, groups=groups)
+    except DataError as cause:
+        raise folder_error(folder, [str(cause)]) from cause
+    if groups is not None:
+        group_notes.append(note_on_groups({part: pairs for part, pairs in parts.items() if pairs}, groups))
+    elif note := note_on_names(parts, num_parts=1 + (validation > 0) + (test > 0)):
+        group_notes.append(note)
+    _check_not_empty(report, parts)
     for part, pairs in parts.items():
         if not report.values_of(pairs).keys() & set(code.class_values):
             problem = f"{part}: every pixel of its {len(pairs)} masks is ignored; at least one must belong to a class"
             raise folder_error(folder, [problem])
-    notes = list(report.notes)
+    notes = [*report.notes, *group_notes]
     if parts["validation"] is parts["test"]:
         notes.append("validation and test use the same images, since one of them has none")
     (channels,) = report.channels
@@ -102,6 +115,8 @@ def data_from_report(
         raise folder_error(folder, [str(cause)]) from cause
     notes += scaling.notes
     reading: dict[str, Any] = {"mask code": json.loads(json.dumps(asdict(code))), "validation": validation, "test": test}
+    if groups is not None:
+        reading["group"] = _digest_groups(groups, folder)
     for name in ("value_range", "mean", "std"):
         if (value := getattr(scaling, name)) is not None:
             reading[name] = json.loads(json.dumps(value))
@@ -200,16 +215,14 @@ def _bands_by_dtype(report: FolderReport, pairs: Iterable[Pair]) -> dict[str, li
     return dict(files)
 
 
-def _split(report: FolderReport, validation: float, test: float) -> dict[str, list[Pair]]:
-    """Return the pairs of each part; a hash of its name puts a pair of an undivided folder into a part."""
-    parts: dict[str, list[Pair]] = {part: [] for part in PARTS}
-    for pair in report.pairs:
-        part = pair.part
-        if part == UNDIVIDED:
-            name = normalize_name(pair.image.stem).encode(errors="surrogateescape")  # a file name may not be Unicode
-            position = int.from_bytes(hashlib.sha256(name).digest()[:6], "big") / 2**48  # uniform in 0 to 1
-            part = "test" if position < test else "validation" if position < test + validation else "train"
-        parts[part].append(pair)
+def _digest_groups(groups: Mapping[Path, str], folder: Path) -> str:
+    """Return a hash of the group of each image."""
+    content = sorted((image.relative_to(folder).as_posix(), group) for image, group in groups.items())
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _check_not_empty(report: FolderReport, parts: dict[str, list[Pair]]) -> None:
+    """Let the validation and the test share their images if one of them has none; raise a DataError if a part stays empty."""
     for part, other in (("validation", "test"), ("test", "validation")):
         parts[part] = parts[part] or parts[other]
     for part in PARTS:
@@ -218,7 +231,6 @@ def _split(report: FolderReport, validation: float, test: float) -> dict[str, li
                 f"{report.folder}: none of its {len(report.pairs)} images is for {part}. Divide the folder into train/, "
                 "validation/ and test/, or raise the share of that part."
             )
-    return parts
 
 
 def _class_notes(report: FolderReport, code: MaskCode, names: Sequence[str], train: Sequence[Pair]) -> list[str]:

@@ -20,7 +20,7 @@ from zoo.errors import DataError
 
 __all__ = ["open_data"]
 
-FOLDER_OPTIONS = ("classes", "values", "colors", "ignored", "validation", "test", "value_range", "mean", "std")
+FOLDER_OPTIONS = ("classes", "values", "colors", "ignored", "validation", "test", "value_range", "mean", "std", "group")
 PUBLISHED_OPTIONS = ("root", "download")
 
 
@@ -41,8 +41,10 @@ def open_data(
             class), `ignored` (mask values of pixels to ignore), `validation` and `test` (their shares of an undivided
             folder), `value_range` (the pixel values that become 0 and 1: `(low, high)` of all bands, a list of such pairs, one
             for each band, or `"auto"`), `mean` and `std` (of each band, in the units of the files, in place of the
-            normalization of the encoder's weights; or `"auto"` to measure them on the training part). For a data set of
-            torchvision, `root` (its folder) and `download`.
+            normalization of the encoder's weights; or `"auto"` to measure them on the training part), `group`
+            (what belongs together and so into one part: a regular expression, searched in the names of images without their
+            suffixes, or the path of a CSV file of names and groups). For a data set of torchvision, `root` (its folder) and
+            `download`.
 
     Raises:
         DataError: the data do not exist, the name of a task is also a folder, or files are wrong, all of which are named.

@@ -1,0 +1,144 @@
+"""Divide images into parts for training, validation and test, and keep groups of them together."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from zoo.common.format_names import format_names
+from zoo.data.folder_layout import PARTS, UNDIVIDED, Pair, normalize_name
+from zoo.errors import DataError
+
+__all__ = ["divide", "note_on_groups", "note_on_names"]
+
+PREFIX = r"^(.+?)(?:[ _.-]+(?:[A-Za-z]+[ _.-]*)?[0-9]+){{0,{count}}}$"
+"""The name of an image without up to `count` numbers at its end, such as `_003`, `-r03_c12` and ` slice 7`."""
+MOST_NUMBERS = 4
+"""The most numbers at the end of a name that may distinguish the slices or tiles of one image."""
+
+
+def divide(
+    pairs: Sequence[Pair], *, validation: float, test: float, groups: Mapping[Path, str] | None = None
+) -> dict[str, list[Pair]]:
+    """Return the pairs of each part.
+
+    A hash of the name of its image puts a pair of an undivided folder into a part, or, with groups, a hash of its group, so
+    that it stays there as images are added. Without groups, a part may be empty. With groups, the group with the nearest
+    hash moves to a part that would be empty.
+
+    Args:
+        pairs: those of a folder.
+        validation: the share of an undivided folder for validation.
+        test: the share for the test.
+        groups: the group of each image by its path.
+
+    Raises:
+        DataError: there are fewer groups than parts, or a group is in two parts of a divided folder.
+    """
+    parts: dict[str, list[Pair]] = {part: [] for part in PARTS}
+    is_divided = any(pair.part != UNDIVIDED for pair in pairs)
+    if groups is not None and is_divided:
+        _check_parts(pairs, groups)
+    names = {pair.image: groups[pair.image] if groups else normalize_name(pair.image.stem) for pair in pairs}
+    part_of = {} if is_divided else _assign(set(names.values()), validation, test, can_be_empty=groups is None)
+    for pair in pairs:
+        parts[pair.part if is_divided else part_of[names[pair.image]]].append(pair)
+    return parts
+
+
+def note_on_groups(parts: Mapping[str, Sequence[Pair]], groups: Mapping[Path, str]) -> str:
+    """Return how many groups and images each part has."""
+    texts = []
+    for part, pairs in parts.items():
+        names = {groups[pair.image] for pair in pairs}
+        texts.append(f"{part} has {len(names)} groups ({len(pairs)} images)")
+    return ", ".join(texts)
+
+
+def note_on_names(parts: Mapping[str, Sequence[Pair]], num_parts: int) -> str | None:
+    """Return a note if slices or tiles of one image, by their names, are in several parts.
+
+    Args:
+        parts: the pairs of each part.
+        num_parts: the number of parts that an undivided folder is divided into.
+    """
+    part_of = {pair.image: part for part in PARTS for pair in parts[part]}
+    images = {image: normalize_name(image.stem) for image in part_of}
+    is_divided = any(pair.part != UNDIVIDED for pair in parts["train"])
+    for count in range(MOST_NUMBERS, 0, -1):
+        expression = PREFIX.format(count=count)
+        prefixes: dict[str, list[Path]] = defaultdict(list)
+        for image, name in images.items():
+            match = re.search(expression, name)
+            prefixes[match[1] if match else name].append(image)
+        if len(prefixes) < 2 or len(images) < 2 * len(prefixes):
+            continue
+        for prefix, members in prefixes.items():
+            first = members[0]
+            other = next((image for image in members if part_of[image] != part_of[first]), None)
+            if other is None or all(images[image] == prefix for image in members):
+                continue
+            text = (
+                f"names look like slices or tiles of one image: of {prefix}, {first.name} is in the {part_of[first]} part and "
+                f"{other.name} in the {part_of[other]} part, so that scores may be too good. "
+            )
+            if is_divided:
+                return f"{text}Move images of one kind to one part; group: '{expression}' then checks that no other is left"
+            few = " and validation: 0 (there are few groups)" if len(prefixes) < num_parts else ""
+            return f"{text}To keep them in one part, set group: '{expression}'{few}"
+    return None
+
+
+def _assign(names: Collection[str], validation: float, test: float, *, can_be_empty: bool) -> dict[str, str]:
+    """Return the part of each name."""
+    ends = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.0)}
+    positions = {name: _position(name) for name in names}
+
+    def distance(name: str, part: str) -> float:
+        start, end = ends[part]
+        return max(start - positions[name], positions[name] - end, 0.0)
+
+    part_of = {
+        name: "test" if position < test else "validation" if position < test + validation else "train"
+        for name, position in positions.items()
+    }
+    if can_be_empty:
+        return part_of
+    shares = {"test": test, "validation": validation, "train": 1 - validation - test}
+    wanted = [part for part, share in shares.items() if share > 0]
+    if len(names) < len(wanted):
+        raise DataError(
+            f"group: {len(names)} groups ({format_names(sorted(names))}) cannot be divided into {len(wanted)} parts. Set "
+            "validation or test to 0, or divide the folder into train/, validation/ and test/"
+        )
+    counts = Counter(part_of.values())
+    for part in wanted:
+        if not counts[part]:
+            movable = [name for name in names if counts[part_of[name]] > 1]
+            nearest = min(movable, key=lambda name: (distance(name, part), name))
+            counts[part_of[nearest]] -= 1
+            counts[part] += 1
+            part_of[nearest] = part
+    return part_of
+
+
+def _position(name: str) -> float:
+    """Return a hash of a name, uniform in 0 to 1."""
+    content = name.encode(errors="surrogateescape")  # a file name may not be Unicode
+    return int.from_bytes(hashlib.sha256(content).digest()[:6], "big") / 2**48
+
+
+def _check_parts(pairs: Sequence[Pair], groups: Mapping[Path, str]) -> None:
+    """Raise a DataError if a group is in two parts."""
+    parts_of: dict[str, set[str]] = defaultdict(set)
+    for pair in pairs:
+        parts_of[groups[pair.image]].add(pair.part)
+    shared = [f"{group} ({', '.join(sorted(parts))})" for group, parts in sorted(parts_of.items()) if len(parts) > 1]
+    if shared:
+        raise DataError(
+            f"group: {len(shared)} groups are in several parts: {format_names(shared)}. Move all images of a group into "
+            "one part"
+        )
