@@ -109,7 +109,12 @@ def test_the_test_part_does_not_decide(tmp_path):
     def draw(random, index):
         return scene(random, high=1800 if index < 6 else 9000)
 
-    assert max(high for _, high in open_data(folder_of(tmp_path, draw)).value_range) <= 1800
+    assert max(high for _, high in open_data(folder_of(tmp_path / "one dtype", draw)).value_range) <= 1800
+
+    def draw_floats(random, index):
+        return scene(random, high=1800 if index < 6 else 2500, dtype=np.uint16 if index < 6 else np.float32)
+
+    assert max(high for _, high in open_data(folder_of(tmp_path / "two dtypes", draw_floats)).value_range) <= 1800
 
 
 @pytest.mark.parametrize(

@@ -90,16 +90,7 @@ def data_from_report(
         report = report.in_colors()
     code = _choose_code(report, classes, values, colors, ignored)
     report.check()
-    try:
-        groups, group_notes = (None, []) if group is None else find_groups(group, report.pairs, folder)
-        parts = divide(report.pairs, validation=validation, test=test, groups=groups)
-    except DataError as cause:
-        raise folder_error(folder, [str(cause)]) from cause
-    if groups is not None:
-        group_notes.append(note_on_groups({part: pairs for part, pairs in parts.items() if pairs}, groups))
-    elif note := note_on_names(parts, num_parts=1 + (validation > 0) + (test > 0)):
-        group_notes.append(note)
-    _check_not_empty(report, parts)
+    parts, groups, group_notes = _divide(report, validation, test, group)
     for part, pairs in parts.items():
         if not report.values_of(pairs).keys() & set(code.class_values):
             problem = f"{part}: every pixel of its {len(pairs)} masks is ignored; at least one must belong to a class"
@@ -115,7 +106,7 @@ def data_from_report(
         raise folder_error(folder, [str(cause)]) from cause
     notes += scaling.notes
     reading: dict[str, Any] = {"mask code": json.loads(json.dumps(asdict(code))), "validation": validation, "test": test}
-    if groups is not None:
+    if groups:
         reading["group"] = _digest_groups(groups, folder)
     for name in ("value_range", "mean", "std"):
         if (value := getattr(scaling, name)) is not None:
@@ -221,8 +212,25 @@ def _digest_groups(groups: Mapping[Path, str], folder: Path) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def _check_not_empty(report: FolderReport, parts: dict[str, list[Pair]]) -> None:
-    """Let the validation and the test share their images if one of them has none; raise a DataError if a part stays empty."""
+def _divide(
+    report: FolderReport, validation: float, test: float, group: str | None
+) -> tuple[dict[str, list[Pair]], dict[Path, str], list[str]]:
+    """Return the pairs of each part, the group of each image if the user has set `group`, and notes.
+
+    The validation and the test share their images if one of them has none.
+    """
+    groups: dict[Path, str] = {}
+    notes: list[str] = []
+    try:
+        if group is not None:
+            groups, notes = find_groups(group, report.pairs, report.folder)
+        parts = divide(report.pairs, validation=validation, test=test, groups=groups or None)
+    except DataError as cause:
+        raise folder_error(report.folder, [str(cause)]) from cause
+    if groups:
+        notes.append(note_on_groups({part: pairs for part, pairs in parts.items() if pairs}, groups))
+    elif note := note_on_names(parts, num_parts=1 + (validation > 0) + (test > 0)):
+        notes.append(note)
     for part, other in (("validation", "test"), ("test", "validation")):
         parts[part] = parts[part] or parts[other]
     for part in PARTS:
@@ -231,6 +239,7 @@ def _check_not_empty(report: FolderReport, parts: dict[str, list[Pair]]) -> None
                 f"{report.folder}: none of its {len(report.pairs)} images is for {part}. Divide the folder into train/, "
                 "validation/ and test/, or raise the share of that part."
             )
+    return parts, groups, notes
 
 
 def _class_notes(report: FolderReport, code: MaskCode, names: Sequence[str], train: Sequence[Pair]) -> list[str]:

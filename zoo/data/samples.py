@@ -12,7 +12,8 @@ __all__ = ["Samples"]
 class Samples(Protocol):
     """Images with masks: any map-style data set, such as a `torch.utils.data.Dataset` with a length.
 
-    Each item is an image (channels, H, W), float in 0 to 1, and a mask (H, W) of class indexes and the ignored value, int64.
+    Each item is an image (channels, H, W), float in about 0 to 1, and a mask (H, W) of class indexes and the ignored value,
+    int64.
     """
 
     def __len__(self) -> int:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from zoo.data.pixel_statistics import BandStatistics, merge_statistics
-from zoo.data.value_ranges import ValueRange, choose_value_range, dtype_range, note_on_given_range, spread_range
+from zoo.data.pixel_statistics import merge_statistics
+from zoo.data.value_ranges import Files, ValueRange, choose_value_range, dtype_range, note_on_given_range, spread_range
 from zoo.errors import DataError, RegistrationError
 from zoo.registry.specs import Preprocessing
 
 __all__ = ["Scaling", "choose_scaling"]
-
-Files: TypeAlias = Mapping[str, Sequence[Sequence[BandStatistics]]]
-"""The statistics of each band of each file, by the dtype of the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,7 @@ def choose_scaling(
 
     Args:
         train: the files of the training part.
-        others: the files of the other parts. Their statistics matter only for a dtype that the training part lacks.
+        others: the files of the other parts. They matter only if they have a dtype that the training part lacks.
         value_range: an option, as for `data_from_report`.
         mean: likewise.
         std: likewise.
@@ -55,7 +52,7 @@ def choose_scaling(
     files = {**others, **train}
     num_bands = len(next(iter(train.values()))[0])
     if value_range == "auto":
-        chosen, notes = choose_value_range(files)
+        chosen, notes = choose_value_range(train, others)
     else:
         chosen = spread_range(value_range, num_bands)
         notes = note_on_given_range(chosen, merge_statistics([bands for own in train.values() for bands in own]))

@@ -11,6 +11,7 @@ from zoo.data.pixel_statistics import BandStatistics, merge_statistics
 from zoo.errors import DataError
 
 __all__ = [
+    "Files",
     "ValueRange",
     "choose_value_range",
     "dtype_range",
@@ -22,6 +23,8 @@ __all__ = [
 
 ValueRange: TypeAlias = tuple[tuple[float, float], ...]
 """For each band the pixel values that become 0 and 1."""
+Files: TypeAlias = Mapping[str, Sequence[Sequence[BandStatistics]]]
+"""The statistics of each band of each file, by the dtype of the file."""
 SMALL_SHARE = 0.25
 """A range is mostly empty if the pixels use less than this share of it."""
 ALIKE_SHARE = 0.5
@@ -58,7 +61,7 @@ def spread_range(value_range: Sequence[float] | Sequence[Sequence[float]], num_b
     return tuple((float(low), float(high)) for low, high in pairs)
 
 
-def choose_value_range(files: Mapping[str, Sequence[Sequence[BandStatistics]]]) -> tuple[ValueRange | None, list[str]]:
+def choose_value_range(train: Files, others: Files) -> tuple[ValueRange | None, list[str]]:
     """Return the range that images are scaled by, and notes about it.
 
     Integers keep the range of their dtype, and floats from 0 to 1 stay as they are: the range is None. If that range is
@@ -66,11 +69,13 @@ def choose_value_range(files: Mapping[str, Sequence[Sequence[BandStatistics]]]) 
     bands are alike, and one for each band otherwise.
 
     Args:
-        files: the statistics of each band of each file, by the dtype of the file.
+        train: the files of the training part, whose range is measured.
+        others: the files of the other parts. They matter only if they have a dtype that the training part lacks.
 
     Raises:
         DataError: files differ in their dtypes, and their values have no common unit.
     """
+    files = {**others, **train}
     statistics = {dtype: merge_statistics(each) for dtype, each in files.items()}
     reasons = {dtype: reason for dtype, bands in statistics.items() if (reason := _find_reason(dtype, bands))}
     if not reasons:
@@ -80,7 +85,7 @@ def choose_value_range(files: Mapping[str, Sequence[Sequence[BandStatistics]]]) 
         return None, notes
     if len(files) > 1:
         _check_common_units(statistics)
-    bands = merge_statistics([each for own in files.values() for each in own])
+    bands = merge_statistics([each for own in train.values() for each in own])
     varying = [_ends(band) for band in bands if band.minimum < band.maximum]
     if not varying:
         return None, [
