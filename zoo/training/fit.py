@@ -156,10 +156,10 @@ def fit(
     if isinstance(pairing, Pairing):
         built = build_pairing(pairing)
         built.colors = data.colors
+        built.value_range = data.value_range
         if start is not None:
             for note in start_from(built, start, str(settings.init_from), data.classes):
                 log.warning("init_from: %s.", note)
-        built.value_range = data.value_range
         built.preprocessing = data.preprocessing or built.preprocessing
         checkpoint_facts["model"] = ModelFacts.of(built, data.classes).model_dump(mode="json")
         model: nn.Module = built

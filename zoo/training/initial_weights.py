@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.common.format_names import format_names
+from zoo.data.value_ranges import ValueRange, format_range
 from zoo.errors import WeightsError
 from zoo.model.model import SegmentationModel
 
@@ -66,6 +67,11 @@ def start_from(model: SegmentationModel, start: SegmentationModel, source: str, 
             f"the head of {source} is kept, although its classes ({format_names(start.class_names)}) are not those of the data "
             f"({format_names(classes)})"
         )
+    if start.value_range != model.value_range:
+        notes.append(
+            f"{source} was trained on pixels scaled by the value range {_describe(start.value_range)}, and the data are scaled by "
+            f"{_describe(model.value_range)}. Set value_range in the data to scale both alike"
+        )
     if aux:
         made = "new" if any(name in wanted for name in aux) else "left out"
         notes.append(
@@ -80,6 +86,10 @@ def _depends_on_classes(found: Tensor, wanted: Tensor, numbers: tuple[int, int])
         return False
     sides = zip(found.shape, wanted.shape, strict=True)
     return all(before == after or before * numbers[1] == after * numbers[0] for before, after in sides)
+
+
+def _describe(value_range: ValueRange | None) -> str:
+    return "of the dtype" if value_range is None else format_range(value_range)
 
 
 def _have_equal_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str) -> bool:
