@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Lightning's own, on import
 ]
 OWN = __name__
+CONFIG = Path(__file__).parents[2] / "configs/scenes.yaml"
 EMA = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.8}}
 
 
@@ -314,3 +319,41 @@ def test_a_callback_that_fails_in_training_is_named(tmp_path):
     wrong = {"class_path": EMA["class_path"], "init_args": {"decai": 0.9}}  # Lightning passes it on without a check
     with pytest.raises(PluginError, match=r"decai.* check the callbacks and loggers \(lightning.pytorch.callbacks.EMAWeight"):
         train_squares(tmp_path / "run", callbacks=[wrong], steps=2)
+
+
+def test_the_configuration_with_every_option_resumes_after_a_kill_to_the_same_weights(
+    tmp_path, command_line, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", str(CONFIG), "--set", "steps=40"]
+    status, out, errors = command_line(*arguments, "--output", "whole")
+    assert status == 0, errors
+    assert "Training waited for images" in out
+    assert all(words in errors for words in ("validation has 1 groups", "value_range: [[", "mean: ["))
+    assert "class_weights: ground 0.667, field 2" in caplog.text
+    command = [sys.executable, "-m", "zoo", *arguments, "--output", "cut"]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "cut/last.ckpt").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "cut/result.json").exists()
+    status, resumed, errors = command_line(*arguments, "--output", "cut")
+    assert status == 0, errors
+    for name in ("last", "best"):
+        assert are_equal(weights(tmp_path / "whole", name), weights(tmp_path / "cut", name))
+    scores = [text.partition("test part")[2].partition("zoo.load")[0] for text in (out, resumed)]
+    assert scores[0] == scores[1]
+    assert list((tmp_path / "cut/my-log").rglob("metrics.csv"))
+
+
+def test_pixels_of_another_unit_than_those_of_the_model_to_start_from_are_named(tmp_path, caplog):
+    scenes = CONFIG.parent / "scenes"
+    options = {"output": tmp_path / "first", "steps": 1, "validations": 0, "levels": 3, "batch": 2}
+    first = zoo.train(ENCODER, "unet-basic", zoo.open_data(scenes, value_range=[0, 1500]), **options)
+    other = zoo.open_data(scenes, value_range=[0, 4095])
+    zoo.train(ENCODER, "unet-basic", other, **options | {"output": tmp_path / "second", "init_from": first.checkpoint})
+    assert "was trained on pixels scaled by the value range [0, 1500], but the data are scaled by [0, 4095]" in caplog.text

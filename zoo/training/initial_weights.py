@@ -69,8 +69,8 @@ def start_from(model: SegmentationModel, start: SegmentationModel, source: str, 
         )
     if start.value_range != model.value_range:
         notes.append(
-            f"{source} was trained on pixels scaled by the value range {_describe(start.value_range)}, and the data are scaled by "
-            f"{_describe(model.value_range)}. Set value_range in the data to scale both alike"
+            f"{source} was trained on pixels scaled by the value range {_describe(start.value_range)}, but the data are scaled "
+            f"by {_describe(model.value_range)}. Set value_range in the data to scale both alike"
         )
     if aux:
         made = "new" if any(name in wanted for name in aux) else "left out"
