@@ -211,7 +211,7 @@ def other_weights(place):
         (lambda place: (place / "model.safetensors").unlink(), "could not be read: No such file"),
         (lambda place: (place / "config.yaml").unlink(), "contains no saved model"),
         (lambda place: (place / "config.yaml").write_text("a: [", encoding="utf-8"), "not valid YAML"),
-        (lambda place: (place / "config.yaml").write_text("- a", encoding="utf-8"), "must hold keys and values"),
+        (lambda place: (place / "config.yaml").write_text("- a", encoding="utf-8"), "must contain keys and values"),
         (
             lambda place: (place / "config.yaml").write_text("a: !!python/object/apply:os.system [ls]", encoding="utf-8"),
             "not valid YAML",

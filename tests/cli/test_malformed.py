@@ -218,8 +218,8 @@ def test_a_malformed_checkpoint_is_told(name, tmp_path, command_line):
 CONFIGS = {
     "tags": (lambda facts: "!!python/object/apply:os.system ['touch /tmp/zoo-was-here']", "not valid YAML"),
     "no yaml": (lambda facts: "a: [1, 2", "not valid YAML"),
-    "list": (lambda facts: "- 1\n- 2", "must hold keys and values"),
-    "empty": (lambda facts: "", "must hold keys and values"),
+    "list": (lambda facts: "- 1\n- 2", "must contain keys and values"),
+    "empty": (lambda facts: "", "must contain keys and values"),
     "bytes": (lambda facts: "\0\0\0", "not valid YAML|could not be read"),
     "types": (lambda facts: facts.update(weights=7, classes="road", format="one"), "classes: .*"),
     "later format": (lambda facts: facts.update(format=99), "format"),

@@ -198,13 +198,13 @@ def test_yaml_says_what_was_chosen_and_nothing_else():
         ("encoder: resnet18\ndecoder: unet-basic\nlevels: 0", "levels: .*found 0"),
         ("encoder: resnet18\nencoder: resnet34\ndecoder: unet-basic", "is given twice"),
         ("encoder: !!python/object:os.system {}\ndecoder: unet-basic", "not valid YAML"),
-        ("? [encoder]\n: resnet18", "a key is text or a number"),
+        ("? [encoder]\n: resnet18", "a key must be text or a number; found a list or a mapping"),
         (
             "encoder: resnet18\ndecoder: unet-basic\nencoder_options: &own {x: *own}",
             r"\*own is inside the value that it refers to",
         ),
         ("encoder: " + "[" * 5000, "not valid YAML"),
-        ("- resnet18", "must hold keys and values"),
+        ("- resnet18", "must contain keys and values"),
         ("encoder: resnet18\ndecoder: unet-basic\nencoder_options: {when: 2024-01-01}", "plain data"),
     ],
 )

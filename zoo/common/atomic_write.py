@@ -1,4 +1,4 @@
-"""Write files whole or not at all: to a draft beside them first, which then replaces them in one step."""
+"""Write files atomically: write a draft in the same folder, then replace the file with the draft in one step."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from zoo.common.regular_files import check_regular, resolve_links
 __all__ = ["draft_of", "replace_file"]
 
 LONGEST = 255
-"""Bytes of a file's name, in most file systems."""
+"""The longest file name that most file systems allow, in bytes."""
 
 
 @contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
-    """Yield a path beside a file's, with the same suffix; the file written there replaces the file at the end.
+    """Yield the path of a draft in the same folder, with the same suffix; at the end, the draft replaces the file.
 
-    The draft is on the disk before it replaces the file. After an error it is removed, and the file is unchanged.
+    The draft is flushed to the disk before it replaces the file. After an error, the draft is removed and the file is
+    unchanged.
 
     Raises:
-        OSError: it cannot be written, or the path is not a regular file's.
+        OSError: the file cannot be written, or the path leads to something that is not a regular file.
     """
     with suppress(FileNotFoundError):
         check_regular(path)
-    path = resolve_links(path)  # a link stays, and its file is replaced
+    path = resolve_links(path)  # a link stays a link: the file that it points to is replaced
     name = f".{path.stem}.{os.getpid()}{path.suffix}"
     if len(os.fsencode(name)) > LONGEST:
         name = f".{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:32]}.{os.getpid()}{path.suffix}"
@@ -42,10 +43,10 @@ def draft_of(path: Path) -> Iterator[Path]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all.
+    """Write a file completely or not at all.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     with draft_of(path) as draft:
         draft.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Run tasks in child processes and watch them, so that a crash, a hang or an out-of-memory error ends nothing else."""
+"""Run tasks in child processes and watch them, so that a crash, a hang or an out-of-memory error affects only one task."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ["ChildProcess", "StepTimer", "Task", "Watch", "describe_end"]
 
 WATCH_SECONDS = 0.05
 START_SECONDS = 120.0
-"""The seconds that a process may take to start. It imports torch, which is slow on a busy machine or a slow disk."""
+"""How many seconds a process may take to start: importing torch is slow on a busy machine or a slow disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A call in a child process.
+    """A function call to run in a child process.
 
     Attributes:
-        function: `package.module:name` of a generator of plain data (as JSON holds it).
-        arguments: its keywords, plain data as well.
-        device: of torch's, which the call uses; a fork cannot use every one.
+        function: the path `package.module:name` of a generator function. The values that it yields are sent as JSON.
+        arguments: the keyword arguments of the function, also sent as JSON.
+        device: the torch device that the call uses. A forked process cannot use every device.
     """
 
     function: str
@@ -45,14 +45,14 @@ class Watch(Protocol):
     """Decides whether a task may continue."""
 
     def heard(self) -> None:
-        """Note that the task has yielded something."""
+        """Record that the task's process has sent a message, such as a value that the task yields."""
 
     def judge(self, process: int | None) -> bool:
-        """Return whether the task's process must be killed now. Its number is None until the task has begun."""
+        """Return whether the task's process must be killed now. `process` is its id, None until the task has begun."""
 
 
 class StepTimer:
-    """A limit on the seconds between two values that a task yields. The first may take `START_SECONDS`."""
+    """Limits the seconds between two values that a task yields. The first value may always take `START_SECONDS`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -60,7 +60,7 @@ class StepTimer:
         self._since = time.monotonic()
 
     def heard(self) -> None:
-        """Begin the next step."""
+        """Start to time the next step."""
         self._since, self.limit = time.monotonic(), self._seconds
 
     @property
@@ -72,19 +72,19 @@ class StepTimer:
 class ChildProcess:
     """A process that imports modules once and forks for each task. Apart from the imports, a fork is a fresh process.
 
-    Where forks are not available or not safe, or cannot use the device, the process does one task itself and ends.
+    If forks are unavailable or unsafe, or if a fork cannot use the device, the process runs one task itself and ends.
 
     Attributes:
-        is_done: whether the last task has finished.
-        status: the exit status of the process that did the last task.
-        has_ended: whether this process has ended, so that the next task needs another.
+        is_done: whether the last task ran to its end.
+        status: the exit status of the process that ran the last task.
+        has_ended: whether this process has ended, so that the next task needs a new `ChildProcess`.
     """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by close()
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),  # for what is imported first
-            # a library that asks on import whether there is a GPU does not open it, so that forks can
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),  # for the preloaded modules
+            # With this, a library that looks for a GPU on import does not initialize CUDA, so that forks can still use it.
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         }
         self._process = subprocess.Popen(
@@ -105,7 +105,7 @@ class ChildProcess:
         self._send({"preload": list(preload)})
 
     def run(self, task: Task, watch: Watch) -> Iterator[Any]:
-        """Yield what a task yields until its process has ended. The process is killed as soon as `watch` decides so."""
+        """Run a task and yield its values until its process has ended. The process is killed as soon as `watch` decides so."""
         self._task_process, self.status, self.is_done = None, None, False
         self._errors_begin = self._errors.seek(0, os.SEEK_END)
         facts = {"function": task.function, "arguments": dict(task.arguments), "device": task.device}
@@ -139,13 +139,13 @@ class ChildProcess:
                     self._kill()
 
     def last_words(self) -> str:
-        """Return the last lines that the task's process wrote as errors."""
+        """Return the last three lines that the task's process wrote to standard error, each on a new, indented line."""
         self._errors.seek(self._errors_begin)
         lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
         return "".join(f"\n  {line}" for line in lines[-3:])
 
     def close(self) -> None:
-        """End the process, and the task that it does."""
+        """Kill the process and the task that it runs."""
         if self._task_process is not None:
             self._kill()
         self._process.kill()
@@ -177,7 +177,7 @@ class ChildProcess:
 
 
 def describe_end(status: int | None) -> str:
-    """Return how a process ended: by which signal, or with which status."""
+    """Return how a process ended, as text: the signal that killed it, or its exit status."""
     if status is not None and status < 0:
         return f"died of {signal.Signals(-status).name}"
     return f"ended with status {status}"

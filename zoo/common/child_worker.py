@@ -1,8 +1,9 @@
-"""The child process that does tasks: it reads one task per line, and writes a line for each value that a task yields.
+"""Run tasks in a child process: read one task per line of input, and write one line for each value that a task yields.
 
-`child_process.py` starts it as `python -m zoo.common.child_worker`. It imports once what the tasks need, which takes seconds,
-and forks for each task. This process starts no thread and opens no device, so a fork is a fresh process apart from the imports.
-Where forks are not available or not safe, or cannot use the device, this process does one task itself and ends.
+`child_process.py` starts this module as `python -m zoo.common.child_worker`. The process imports the modules that the tasks
+need, which takes seconds, and then forks for each task. It starts no thread and opens no device, so a fork is a fresh process
+apart from the imports. If forks are unavailable or unsafe, or if a fork cannot use the device, the process runs one task itself
+and ends.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from typing import Any, TextIO
 __all__ = ["main"]
 
 FORKABLE = ("cpu", "cuda")
-"""The devices that a fork can use, if they were not opened before."""
+"""The types of devices that a forked process can use, as long as its parent has not initialized them."""
 
 
 def main() -> None:
-    """Do tasks until the input ends."""
+    """Run tasks until the input ends."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # text that plugins print is not a message
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked; it ends this one
+    os.dup2(2, 1)  # text that plugins print must not mix with the messages
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C, and ends this process
     _offer_to_the_kernel()
     first = json.loads(sys.stdin.readline())
     _import(first["preload"])
@@ -48,7 +49,7 @@ def _can_fork(device: str) -> bool:
 
 
 def _do_in_fork(task: dict[str, Any], channel: TextIO) -> int | None:
-    """Do a task in a fork of this process and return its exit status, or None if the fork cannot use the device."""
+    """Run a task in a fork of this process. Return the exit status, or None if the fork cannot use the device."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -67,7 +68,7 @@ def _do_in_fork(task: dict[str, Any], channel: TextIO) -> int | None:
 
 
 def _can_use(device: str) -> bool:
-    """Whether this fork can use the device. CUDA refuses if the parent process has opened it, for example in an import."""
+    """Return whether this fork can use the device. It cannot use CUDA if the parent process has initialized CUDA."""
     if device == "cpu":
         return True
     import torch
@@ -80,7 +81,7 @@ def _can_use(device: str) -> bool:
 
 
 def _do(task: dict[str, Any], channel: TextIO) -> None:
-    """Do one task in this process, which ends when the process that requested it is gone."""
+    """Run one task in this process. The process also ends if the process that requested the task is gone."""
     threading.Thread(target=_end_with_input, daemon=True).start()
     sys.path[:] = task["path"]
     _write(channel, "begin", os.getpid())
@@ -96,7 +97,7 @@ def _do(task: dict[str, Any], channel: TextIO) -> None:
 
 
 def _end_with_input() -> None:
-    """End this process when its input ends: the process that requested tasks is gone, or has no more."""
+    """End this process when its input ends: the process that requested tasks is gone, or has no more tasks."""
     while os.read(0, 4096):
         pass
     os._exit(1)
@@ -108,12 +109,12 @@ def _write(channel: TextIO, kind: str, *values: Any) -> None:
 
 
 def _import(names: list[str]) -> None:
-    """Import what the tasks will need. An import that fails here fails again in the task, which reports it.
+    """Import the modules that the tasks will need. An import that fails here fails again in the task, which reports it.
 
-    The imports are frozen: otherwise the garbage collector would visit all of them in each fork, which takes a quarter of a
-    second and copies memory that the fork shares.
+    The imported objects are frozen. Otherwise the garbage collector would visit all of them in each fork, which takes a quarter
+    of a second and copies memory that the fork shares with its parent.
     """
-    gc.disable()  # imports make next to no garbage
+    gc.disable()  # imports create hardly any garbage
     for name in names:
         with suppress(Exception):
             importlib.import_module(name)
@@ -124,14 +125,14 @@ def _import(names: list[str]) -> None:
 
 
 def _import_lazy_parts_of_torch() -> None:
-    """Draw a random number on the meta device, as each model does: this imports torch's compiler, which takes a second."""
+    """Draw a random number on the meta device, as each model does. This imports torch's compiler, which takes a second."""
     import torch
 
     torch.empty(1, device="meta").normal_()
 
 
 def _offer_to_the_kernel() -> None:
-    """Ask the kernel to end this process first where memory runs out, not the one that keeps the results."""
+    """Make the kernel kill this process first if memory runs out, and not the process that stores the results."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

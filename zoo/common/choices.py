@@ -1,4 +1,4 @@
-"""Choices and defaults that a function and its command share; it imports little, so that the command line starts quickly."""
+"""Choices and defaults that functions and commands share. This module imports little, so that commands start quickly."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = [
 ]
 
 DEFAULT_STORE = Path("results/zoo.sqlite")
-"""The file that keeps what was measured."""
+"""The SQLite file in which measurements are stored."""
 
 EXPORT_TOLERANCE = 1e-4
-"""The accepted error of an exported model, relative to the largest logit."""
+"""The largest accepted error of an exported model, relative to the largest logit."""
 EXPORT_TIMEOUT = 300.0
-"""The seconds for exporting a graph for all sizes."""
+"""The time limit for exporting a graph for all image sizes, in seconds."""
 
 Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
-"""How a document is written."""
+"""The formats in which a document can be written."""
 ModelFormat: TypeAlias = Literal["onnx", "torch-export", "openvino"]
-"""How a model is exported."""
+"""The formats to which a model can be exported."""
 
 Flips: TypeAlias = Literal["none", "horizontal", "all"]
 """The mirror images over which a prediction is averaged."""
 Precision: TypeAlias = Literal["float32", "bfloat16"]
-"""The type in which products are computed."""
+"""The data type for inference; bfloat16 is used through autocast."""
 Existing: TypeAlias = Literal["error", "skip", "replace"]
-"""What happens to masks that already exist."""
+"""What to do if a mask file already exists."""

@@ -1,4 +1,4 @@
-"""YAML files that say what is to be done: read without a key given twice, checked, each mistake named with its remedy."""
+"""Read and validate YAML configuration files. Duplicate keys are refused, and each error names its remedy."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["Count", "Side", "Size", "Strict", "checked", "read_mapping", "read_o
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 LONGEST_SIDE = 2**17
-"""Pixels of an image's side; a square of them as float32 would take 200 GB."""
+"""The longest side of an image, in pixels. A square RGB image of this side takes 200 GB in float32."""
 Length: TypeAlias = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 Size: TypeAlias = Annotated[
     tuple[Length, Length], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
 ]
-"""YAML has lists only; strict pydantic wants a pair to be a tuple."""
+"""A pair [height, width]. YAML has only lists, but strict pydantic accepts only a tuple as a pair."""
 Side: TypeAlias = Length | Size
 
 
 class Strict(BaseModel):
-    """A part of a configuration: frozen, without unknown keys, without types brought to others."""
+    """A part of a configuration: frozen, without unknown keys and without type conversion."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -40,9 +40,9 @@ SHOWN = 120
 DEEPEST = 32
 """How many levels of lists and mappings a configuration may have."""
 MOST_BYTES = 16 * 2**20
-"""How large a configuration's file may be: one of another kind is not read into memory."""
+"""The largest size of a configuration file. A larger file is not read into memory, since it is hardly a configuration."""
 MOST_REPEATED = 100_000
-"""How many characters and values aliases may repeat; a kilobyte of them can otherwise stand for gigabytes."""
+"""How many characters and values YAML aliases may repeat. Without a limit, a kilobyte of aliases can expand to gigabytes."""
 _CORE = "tag:yaml.org,2002:"
 
 _Model = TypeVar("_Model", bound=Strict)
@@ -50,18 +50,18 @@ ModelAt: TypeAlias = Callable[[Sequence[str | int]], type[Strict]]
 
 
 def read_mapping(path: Path, example: str = "name: my-run") -> dict[Any, Any]:
-    """Return a YAML file's keys and values.
+    """Return the keys and values of a YAML file.
 
     Raises:
-        ConfigError: no such file, no YAML, or no keys and values.
+        ConfigError: the file does not exist, cannot be read, is too large, is not valid YAML, or is not a mapping.
     """
     try:
         check_regular(path)
         if (size := path.stat().st_size) > MOST_BYTES:
-            raise ConfigError(f"{path} has {size:,} bytes, and a configuration has at most {MOST_BYTES:,}; give another file.")
+            raise ConfigError(f"{path} has {size:,} bytes, but a configuration has at most {MOST_BYTES:,}; give another file.")
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
-        raise ConfigError(f"There is no configuration {path}; the project's own are in configs/.") from None
+        raise ConfigError(f"The configuration {path} does not exist; the project's examples are in configs/.") from None
     except OSError as cause:
         raise ConfigError(f"{path} could not be read: {cause.strerror}.") from cause
     except UnicodeDecodeError as cause:
@@ -69,21 +69,22 @@ def read_mapping(path: Path, example: str = "name: my-run") -> dict[Any, Any]:
     except yaml.YAMLError as cause:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(cause).split())}.") from cause
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold keys and values, such as '{example}'; found {type(content).__name__}.")
+        raise ConfigError(f"{path} must contain keys and values, such as '{example}'; found {type(content).__name__}.")
     return content
 
 
 def checked(model: type[_Model], content: dict[Any, Any], heading: str, model_at: ModelAt | None = None) -> _Model:
-    """Return a configuration's content as a model.
+    """Validate the content of a configuration and return it as an instance of a pydantic class.
 
     Args:
-        model: what it must be.
-        content: as it was read.
-        heading: begins the message, such as "run.yaml is not a valid benchmark configuration".
-        model_at: returns the model that holds the key at a location, for the list of allowed keys; by default `model`.
+        model: the pydantic class.
+        content: the keys and values, as `read_mapping` returns them.
+        heading: the beginning of the error message, such as "run.yaml is not a valid benchmark configuration".
+        model_at: a function that returns the pydantic class that declares the keys at a location. Error messages list these
+            keys as the allowed ones. By default, the function returns `model` for every location.
 
     Raises:
-        ConfigError: a line for each mistake.
+        ConfigError: the content is not valid; the message has a line for each mistake.
     """
     try:
         return model.model_validate(content)
@@ -93,10 +94,10 @@ def checked(model: type[_Model], content: dict[Any, Any], heading: str, model_at
 
 
 def read_value(text: str) -> Any:
-    """Return one value as YAML reads it; text that has no meaning in YAML is taken as it is.
+    """Parse text as one YAML value and return the value; text that is not valid YAML is returned unchanged.
 
     Raises:
-        OptionError: a value that YAML can express and no configuration needs, such as a number of 5,000 digits.
+        OptionError: the value is valid YAML but not allowed in a configuration, such as a number of 5,000 digits.
 
     >>> read_value("3e-3"), read_value("[96, 128]"), read_value("dice")
     (0.003, [96, 128], 'dice')
@@ -111,10 +112,10 @@ def read_value(text: str) -> Any:
 
 
 def read_option(name: str, text: str) -> Any:
-    """Return the value of an encoder's or a decoder's option as YAML reads it; unlike `read_value`, refuse what is no YAML.
+    """Parse the value of an encoder's or a decoder's option as YAML and return it.
 
     Raises:
-        OptionError: no YAML, or a value that no configuration needs.
+        OptionError: the text is not valid YAML (which `read_value` accepts), or the value is not allowed in a configuration.
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -127,31 +128,31 @@ def _refusal(text: str, cause: yaml.YAMLError) -> OptionError:
 
 
 def shorten(value: object) -> str:
-    """Return a value's repr for a message, on one line and cut to a readable length."""
+    """Return the repr of a value for a message, cut to `SHOWN` characters."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def written(content: dict[str, Any]) -> str:
-    """Return plain data as the YAML that `read_mapping` reads as the same: text that it would take for a number is quoted."""
+    """Return data as YAML that `read_mapping` converts back to equal data: text that looks like a number is quoted."""
     text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text
 
 
 class _RefusedValue(yaml.YAMLError):
-    """A value that YAML can express and that no configuration needs."""
+    """A value is valid YAML but not allowed in a configuration."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """The standard one, which quotes what `_Loader` would read as something other than text as well."""
+    """The standard dumper, which also quotes text that `_Loader` would read as another type."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema, read strictly: `no` and `2026-02-03` are text, and 1e-3 is a number.
+    """A strict loader for YAML 1.2 with the core schema: `no` and `2026-02-03` are text, and 1e-3 is a number.
 
-    What YAML 1.1 reads differently (`no`, `010`, `1_000`, `1:30`, dates) becomes `UnquotedText`. The loader refuses keys that
-    are given twice or are not scalars, tags beyond the core schema, values that contain themselves, deep nesting, and
-    aliases that expand to more than a configuration can hold.
+    Text that a YAML 1.1 parser would read as another type (`no`, `010`, `1_000`, `1:30`, dates) becomes `UnquotedText`. The
+    loader refuses duplicate keys, keys that are not scalars, tags beyond the core schema, values that contain themselves, deep
+    nesting, and aliases that expand to more than `MOST_REPEATED` characters and values.
     """
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
@@ -204,7 +205,7 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.YAMLError(f"a key is text or a number; found another{key.start_mark}")
+                raise yaml.YAMLError(f"a key must be text or a number; found a list or a mapping{key.start_mark}")
             value = key.value if key.tag == f"{_CORE}merge" else str(self.construct_object(key))  # 1, "1" and 0x1 are one key
             if key.tag != f"{_CORE}merge" and value in seen:
                 raise yaml.YAMLError(
@@ -214,7 +215,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def text(self, node: yaml.ScalarNode) -> str:
-        """Return text; of a special type where another reader of YAML would take it for a number or a boolean."""
+        """Return text, as `UnquotedText` if it has no quotes and a YAML 1.1 parser would read it as another type."""
         found: str = self.construct_scalar(node)
         elsewhere = _OTHER_READER.resolve(yaml.ScalarNode, found, (True, False))  # type: ignore[no-untyped-call]
         return UnquotedText(found) if node.style is None and elsewhere in _MISTAKABLE else found
@@ -227,7 +228,7 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def number(self, node: yaml.ScalarNode) -> float:
-        """Return a number; infinity only where it is written so."""
+        """Return a float. It is infinity only if the file says so (`.inf`): a number too large for a float is refused."""
         written_as = self.construct_scalar(node).lower()
         value = float(re.sub(r"\.(inf|nan)$", r"\1", written_as))
         if math.isinf(value) and "inf" not in written_as:
@@ -247,7 +248,7 @@ _PLAIN = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "merge": (r"<<", "<"),
 }
-"""How a value without quotes is written in YAML 1.2's core schema, and what it may begin with."""
+"""For each type of YAML 1.2's core schema: the pattern of a value without quotes, and the characters it may begin with."""
 for _kind, (_pattern, _first) in _PLAIN.items():
     for _each in (_Loader, _Dumper):
         _each.add_implicit_resolver(f"{_CORE}{_kind}", re.compile(f"(?:{_pattern})$"), list(_first))
@@ -276,4 +277,4 @@ def _format_error(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str
 
 
 _TAGS = ("pairing", "reference", "count", "range", "bool", "constrained-int")
-"""Parts of the location in pydantic's errors that name the kinds of a union, and no key that the user wrote."""
+"""Parts of the location in a pydantic error that name a member of a union, not a key that the user wrote."""

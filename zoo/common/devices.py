@@ -10,10 +10,10 @@ __all__ = ["choose_device", "is_out_of_memory", "is_usable"]
 
 
 def choose_device(asked: str) -> torch.device:
-    """Return the accelerator where there is one, else the CPU; or the device asked for, tried.
+    """Return the requested device; for "auto", the accelerator if there is one, else the CPU.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: the requested device does not exist or cannot be used on this machine.
     """
     if asked == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -30,9 +30,9 @@ def choose_device(asked: str) -> torch.device:
 
 
 def is_usable(device: torch.device) -> bool:
-    """Whether this process can still compute on the device.
+    """Return whether this process can still compute on the device.
 
-    After an illegal memory access or a failed assertion in a CUDA kernel, every later call of the same process fails.
+    After an illegal memory access or a failed assertion in a CUDA kernel, every later call in this process fails.
     """
     if device.type == "cpu":
         return True
@@ -44,7 +44,7 @@ def is_usable(device: torch.device) -> bool:
 
 
 def is_out_of_memory(cause: BaseException) -> bool:
-    """Whether an error, or what caused it, reports that the device or the host has run out of memory."""
+    """Return whether an error, or one of its causes, reports that the device or the host has run out of memory."""
     is_reported = isinstance(cause, RuntimeError) and ("can't allocate memory" in str(cause) or "out of memory" in str(cause))
     if is_reported or isinstance(cause, torch.OutOfMemoryError | MemoryError):
         return True

@@ -1,4 +1,4 @@
-"""Run the code of plugins, models and data so that an error, an exit or a long wait is reported as theirs."""
+"""Run code of plugins, models and datasets. Errors, exits and long run times are reported as those of that code."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from zoo.errors import PluginError, ZooError
 __all__ = ["ForeignError", "foreign_code", "no_exits", "plugin_code"]
 
 PATIENCE = 10.0
-"""Seconds after which code that still runs is named on standard error."""
+"""The number of seconds after which code that is still running is named on standard error."""
 
 
 class ForeignError(Exception):
-    """Describes what somebody else's code raised; `__cause__` is the exception itself, which need not be an `Exception`."""
+    """Code that is not zoo's raised an exception, which is the `__cause__` and may be any `BaseException`."""
 
 
 @contextmanager
 def plugin_code(
     what: str, *, avoidance: str, details: str = "", unchanged: tuple[type[ZooError], ...] = (ZooError,)
 ) -> Iterator[None]:
-    """Run a plugin's code within, with standard streams of its own, and name it on standard error if it runs long.
+    """Run a plugin's code in the `with` block, with its own standard streams.
 
-    What it does to `sys.stdout` and `sys.stderr` ends with it.
+    Changes that the code makes to `sys.stdout` and `sys.stderr` are undone at the end of the block. Code that runs longer than
+    `PATIENCE` is named on standard error.
 
     Args:
-        what: names the code in messages: "Importing plugin 'mine'".
-        avoidance: says how to do without it.
-        details: follows the cause in the error's message, before the final period.
-        unchanged: exceptions that pass through as they are, since their messages are clear already.
+        what: what is run, for messages, such as "Importing plugin 'mine'".
+        avoidance: a sentence that says how to avoid running the code.
+        details: text that follows the cause in the error message, before the final period.
+        unchanged: exceptions that pass through unchanged, since their messages are already clear.
 
     Raises:
-        PluginError: it raised anything else; `__cause__` is its own exception.
-        KeyboardInterrupt: the user's own.
+        PluginError: the code raised any other exception, which is the `__cause__`.
+        KeyboardInterrupt: the user interrupted the program.
     """
     try:
         with _warn_if_long(what, avoidance), lend_streams(), foreign_code(unchanged):
@@ -50,11 +51,11 @@ def plugin_code(
 
 @contextmanager
 def foreign_code(unchanged: tuple[type[ZooError], ...] = (ZooError,)) -> Iterator[None]:
-    """Run code of others within, such as a model's; exceptions that are `unchanged` pass through.
+    """Run code that is not zoo's in the `with` block, such as a model's; exceptions in `unchanged` pass through.
 
     Raises:
-        ForeignError: it raised anything else, `KeyboardInterrupt` of its own and other `BaseException` included.
-        KeyboardInterrupt: the user's own, whatever the code made of it.
+        ForeignError: the code raised any other exception, such as a `SystemExit` or a `KeyboardInterrupt` of its own.
+        KeyboardInterrupt: the user interrupted the program, and the code did not turn the interrupt into an `Exception`.
     """
     with _watch_interrupts() as is_interrupted:
         try:
@@ -69,14 +70,15 @@ def foreign_code(unchanged: tuple[type[ZooError], ...] = (ZooError,)) -> Iterato
 
 @contextmanager
 def no_exits(what: str) -> Iterator[None]:
-    """Run code of others within, and keep it from ending the program; an `Exception` that it raises passes through.
+    """Run code that is not zoo's in the `with` block, and prevent it from ending the program. Any `Exception` passes through.
 
     Args:
-        what: names the work in the message, such as "Training".
+        what: what is run, for the message, such as "Training".
 
     Raises:
-        PluginError: it raised an exception of another kind: `SystemExit`, or `KeyboardInterrupt` of its own.
-        KeyboardInterrupt: the user's own, whatever the code made of it.
+        PluginError: the code raised an exception that is not an `Exception`: a `SystemExit`, or a `KeyboardInterrupt` of its
+            own.
+        KeyboardInterrupt: the user interrupted the program, and the code did not turn the interrupt into an `Exception`.
     """
     with _watch_interrupts() as is_interrupted:
         try:
@@ -86,19 +88,19 @@ def no_exits(what: str) -> Iterator[None]:
         except BaseException as cause:
             if is_interrupted():
                 raise KeyboardInterrupt from cause
-            if isinstance(cause.__context__, KeyboardInterrupt):  # which another library made an exit of
+            if isinstance(cause.__context__, KeyboardInterrupt):  # another library turned it into a SystemExit
                 cause = cause.__context__
             raise PluginError(
                 f"{what} was ended by {_describe(cause)}, which code of the model or of the data raised. "
-                "Let it raise an Exception, or return."
+                "That code must return or raise an Exception."
             ) from cause
 
 
 @contextmanager
 def _warn_if_long(what: str, avoidance: str) -> Iterator[None]:
-    """Name the code within on standard error, and say how to avoid it, if it has not ended after `PATIENCE`."""
+    """Name the code in the `with` block on standard error, and how to avoid it, if it runs longer than `PATIENCE`."""
     line = printable(f"{what} has been running for {PATIENCE:g} s and may never end. {avoidance}\n")
-    stream = sys.stderr  # the code within may replace it
+    stream = sys.stderr  # the code in the block may replace it
     timer = threading.Timer(PATIENCE, lambda: stream and stream.write(line))
     timer.daemon = True
     timer.start()
@@ -110,7 +112,7 @@ def _warn_if_long(what: str, avoidance: str) -> Iterator[None]:
 
 @contextmanager
 def _watch_interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether the user has interrupted the program since."""
+    """Yield a function that returns whether the user has interrupted the program since the block began."""
     before = signal.getsignal(signal.SIGINT)
     is_interrupted = False
 
@@ -128,13 +130,13 @@ def _watch_interrupts() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: is_interrupted
     finally:
-        if is_interrupted or signal.getsignal(signal.SIGINT) is interrupt:  # code that ended well may have set another handler
+        if is_interrupted or signal.getsignal(signal.SIGINT) is interrupt:  # else the code set a handler of its own
             signal.signal(signal.SIGINT, before)
 
 
 def _describe(cause: BaseException) -> str:
     try:
         text = str(cause)
-    except Exception as another:  # noqa: BLE001 - the text of an exception is somebody else's code, too
+    except Exception as another:  # noqa: BLE001 - str() of an exception may run the plugin's code, too
         text = f"(its text raised {type(another).__name__})"
     return f"{type(cause).__name__}: {text}" if text else type(cause).__name__

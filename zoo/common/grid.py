@@ -19,23 +19,24 @@ __all__ = ["FORMATS", "Document", "Grid", "GridRow", "Heading", "Line", "draw", 
 FORMATS: tuple[str, ...] = get_args(Format)
 
 MARGIN = 3
-"""Padding on both sides of a column, and the line to the next one."""
+"""The padding on both sides of a column and the separator to the next column, in characters."""
 WRAPPED_WIDTH = 24
-"""The characters that a column of long texts needs in each line."""
+"""The width of a column with wrapped cells, in characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """What stands above a column, and what becomes of the column in a terminal that is too narrow for all.
+    """The heading of a column, and how the column may change if a terminal is too narrow for the table.
 
     Attributes:
-        text: the words.
-        is_number: whether cells are aligned to the right.
+        text: the text of the heading.
+        is_number: whether the cells are aligned to the right.
         can_wrap: whether long cells fold into several lines, so that a narrow terminal can show the whole table.
-        can_move: whether a value that all rows share may stand in a line below instead.
-        is_of_section: whether its values are the same throughout a section, and may stand above its rows instead.
-        drop_order: columns with a number may be left out, the lowest number first; None is never left out.
-        is_secondary: whether the column is left out before cells are folded; the others only where folding is not enough.
+        can_move: whether a line below the table may replace the column if all rows have the same value.
+        is_of_section: whether all rows of a section have the same value, which may then be shown above them instead.
+        drop_order: a column with a number may be left out, the lowest number first; a column with None is never left out.
+        is_secondary: whether the column is left out before cells are folded. Other columns are left out only if the table is
+            still too wide with folded cells.
     """
 
     text: str
@@ -49,13 +50,14 @@ class Heading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridRow:
-    """One row.
+    """One row of a table.
 
     Attributes:
-        cells: one for each heading.
-        style: rich's, for a terminal.
-        styles: one for each cell, where they differ.
-        is_extra: a warning, say, among the data: it changes neither a column's width nor whether all its values are the same.
+        cells: the text of each cell, one for each heading.
+        style: the Rich style of the row in a terminal.
+        styles: the Rich style of each cell, if the cells differ in style.
+        is_extra: whether the row is not data but, for example, a warning. Such a row affects neither the width of a column nor
+            whether all values of a column are the same.
     """
 
     cells: tuple[str, ...]
@@ -70,9 +72,9 @@ class Grid:
 
     Attributes:
         headings: one for each column.
-        sections: rows that belong together; a terminal separates them by an empty line.
+        sections: groups of rows that belong together; in a terminal, an empty line separates them.
         is_split: whether columns for which a terminal has no room go into further tables, each with the first column.
-        more: said where columns are left out: how to see them.
+        more: how to see columns that were left out, for the line that names them.
     """
 
     headings: tuple[Heading, ...]
@@ -82,11 +84,11 @@ class Grid:
 
     @property
     def rows(self) -> Iterator[GridRow]:
-        """The rows of all sections, without the extra ones."""
+        """The rows of all sections, without extra rows."""
         return (row for section in self.sections for row in section if not row.is_extra)
 
     def widths(self) -> list[int]:
-        """Return how many characters each column needs; cells that can wrap need no more than `WRAPPED_WIDTH`."""
+        """Return how many characters each column needs; cells that can wrap need at most `WRAPPED_WIDTH`."""
         columns = zip(*(row.cells for row in self.rows), strict=True)
         longest = [max(len(line) for cell in cells for line in cell.split("\n")) for cells in columns] or [0] * len(
             self.headings
@@ -97,11 +99,11 @@ class Grid:
         ]
 
     def width(self) -> int:
-        """Return how many characters wide the whole table is, unfolded."""
+        """Return the width of the whole table without folded cells, in characters."""
         return 2 + sum(MARGIN + width for width in self.widths())
 
     def select(self, columns: Sequence[int]) -> Grid:
-        """Return the same table with these columns alone."""
+        """Return a copy of the table with only these columns."""
         return replace(
             self,
             headings=tuple(self.headings[column] for column in columns),
@@ -117,10 +119,10 @@ class Line:
     """A line of text above or below a table.
 
     Attributes:
-        text: its words.
-        kind: a title, a paragraph, an item of a list, or code.
-        style: rich's, for a terminal.
-        number: of the item or of the line of code, where they are counted.
+        text: the text of the line.
+        kind: whether the line is a title, a paragraph, an item of a list, or code.
+        style: the Rich style of the line in a terminal.
+        number: the number of the item or line of code, if items or lines of code are numbered.
     """
 
     text: str
@@ -134,13 +136,13 @@ Part: TypeAlias = Grid | Line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What a command answers: to a person as tables and lines; to a program as flat records (CSV) or with everything (JSON).
+    """The answer of a command: tables and lines for a person, flat records (CSV) or the complete data (JSON) for a program.
 
     Attributes:
-        parts: tables and lines, from top to bottom. Tables of the same headings get columns of the same widths.
-        records: returns flat records of the same keys.
-        facts: returns plain data.
-        fields: the records' keys, where there may be no record.
+        parts: tables and lines, from top to bottom. Tables with the same headings get columns of the same widths.
+        records: a function that returns flat records, all with the same keys.
+        facts: a function that returns the complete data as dicts, lists, text and numbers.
+        fields: the keys of the records, in case there is no record.
     """
 
     parts: tuple[Part, ...]
@@ -160,15 +162,16 @@ class Document:
         return json_text(self.facts(), indent=2) + "\n" if form == "json" else str(self)
 
     def view(self, width: int) -> RenderableType:
-        """Return the document for a terminal of this width, as `draw` draws it."""
+        """Return the document drawn by `draw`, for a terminal of this width."""
         return draw(self.parts, width)
 
 
 def draw(parts: Sequence[Part], width: int) -> RenderableType:
-    """Return tables and lines for a terminal of this width.
+    """Return tables and lines as something that Rich can print, for a terminal of this width.
 
-    Where a table is too wide, values that all rows share move to a line below it. If it is still too wide, values that the
-    rows of a section share move above them, intervals move below their medians, and columns without room are named below.
+    If a table is too wide, values that all rows share move to a line below the table. If it is still too wide, values that all
+    rows of a section share move above the section, and secondary columns are left out. If that is not enough, intervals move
+    below their medians, and further columns are left out. A line below the table names the columns that were left out.
     """
     drawn: list[RenderableType] = []
     min_widths: dict[tuple[Heading, ...], list[int]] = {}
@@ -202,7 +205,7 @@ def _format_numbered(line: Line, text: str) -> str:
 
 
 def _draw_grid(grid: Grid, width: int, min_widths: Sequence[int]) -> Iterator[RenderableType]:
-    """Yield a table as rich draws it, and the lines that say what it has no room for."""
+    """Yield a table for Rich, and lines for the values and columns that the table has no room for."""
     if grid.is_split:
         yield from (_make_table(share, is_narrow=False) for share in _split_columns(grid, width))
         return
@@ -218,7 +221,7 @@ def _draw_grid(grid: Grid, width: int, min_widths: Sequence[int]) -> Iterator[Re
     kept = [column for column in kept if column not in of_section]
     dropped = _secondary_columns_without_room(grid, kept, width)
     is_narrow = grid.select([column for column in kept if column not in dropped]).width() > width
-    if is_narrow:  # folded cells leave more room, perhaps for secondary columns as well
+    if is_narrow:  # folded cells are narrower, so that secondary columns may fit
         dropped = _columns_without_room(grid, kept, width)
     shown = [column for column in kept if column not in dropped]
     above = [
@@ -255,12 +258,12 @@ def _make_table(grid: Grid, *, is_narrow: bool, above: Sequence[str] = (), min_w
 
 
 def _fold(cell: str) -> str:
-    """Return a cell with an interval, or what follows it, in a line of its own."""
+    """Return the text of a cell with line breaks before and after an interval."""
     return cell.replace(" [", "\n[").replace("] ", "]\n").replace(" ±", "\n±")
 
 
 def _secondary_columns_without_room(grid: Grid, columns: Sequence[int], width: int) -> list[int]:
-    """Return the secondary columns to leave out so that the others fit without folding, or all of them."""
+    """Return the secondary columns to leave out so that the rest fits without folding; all of them if the rest is too wide."""
     dropped: list[int] = []
     secondary = (column for column in columns if grid.headings[column].is_secondary)
     for column in sorted(secondary, key=lambda column: grid.headings[column].drop_order or 0):
@@ -271,7 +274,7 @@ def _secondary_columns_without_room(grid: Grid, columns: Sequence[int], width: i
 
 
 def _columns_without_room(grid: Grid, columns: Sequence[int], width: int) -> list[int]:
-    """Return the columns to leave out so that no word of the others is broken."""
+    """Return the columns to leave out so that no word in the remaining columns is broken."""
 
     def width_of(column: int) -> int:
         lines = (line for row in grid.rows for line in _fold(row.cells[column]).split("\n"))
@@ -289,7 +292,7 @@ def _columns_without_room(grid: Grid, columns: Sequence[int], width: int) -> lis
 
 
 def _split_columns(grid: Grid, width: int) -> Iterator[Grid]:
-    """Yield a table in parts that fit side by side, each with the first column."""
+    """Yield tables that fit into this width. Each has the first column and a part of the other columns."""
     first, *others = (MARGIN + needed for needed in grid.widths())
     share: list[int] = []
     taken = 2 + first
@@ -303,7 +306,7 @@ def _split_columns(grid: Grid, width: int) -> Iterator[Grid]:
 
 
 def to_markdown(parts: Sequence[Part]) -> str:
-    """Return tables and lines as Markdown; items of a list and lines of code stand together, all else apart."""
+    """Return tables and lines as Markdown, with an empty line between all parts except items of a list and lines of code."""
     blocks: list[str] = []
     before: tuple[str, bool] | None = None
     for part in parts:

@@ -1,4 +1,4 @@
-"""Read and write JSON files of a run: a file is written whole, and a damaged one is a `ValueError`."""
+"""Read and write the JSON files of a run. A file is written completely or not at all; a damaged file is a `ValueError`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the keys and values of a JSON file.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not JSON, is nested too deeply, or is not a mapping.
+        OSError: the file cannot be read.
+        ValueError: the content is not JSON, is nested too deeply, or is not a mapping.
     """
     check_regular(path)
     try:
@@ -31,15 +31,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write plain data, whole or not at all.
+    """Write data as a JSON file, completely or not at all.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     replace_file(path, (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain data as it is after it was written and read: tuples are lists, and keys are text."""
+    """Return data as `read_json` returns it after `write_json`: tuples become lists, and keys become text."""
     found: dict[str, Any] = json.loads(json.dumps(facts))
     return found

@@ -1,4 +1,4 @@
-"""Import a module's public names on first use, from the stub that lists them for type checkers."""
+"""Import the public names of a module on first use. The module's stub, which type checkers read, lists the names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ IMPORT = re.compile(r"^from (\S+) import (\w+) as \w+$", re.MULTILINE)
 
 
 def lazy_names(module: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
-    """Return a module's `__getattr__` and `__all__`, by the lines `from package.module import name as name` of its stub.
+    """Return a module's `__getattr__` and `__all__`, made from the lines `from package.module import name as name` of its stub.
 
-    Each name is so written once. A library does the same (lazy_loader), for packages and relative imports alone.
+    So each name is written only once. The library lazy_loader supports only packages and relative imports.
 
     Args:
         module: the module's `__name__`.
-        file: its `__file__`; the stub stands beside it, with the suffix `.pyi`.
+        file: the module's `__file__`; the stub is in the same folder and has the suffix `.pyi`.
     """
     homes = {name: home for home, name in IMPORT.findall(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))}
 
@@ -29,7 +29,7 @@ def lazy_names(module: str, file: str) -> tuple[Callable[[str], Any], list[str]]
         if name not in homes:
             raise AttributeError(f"module {module!r} has no attribute {name!r}; it has: {', '.join(sorted(homes))}")
         home = importlib.import_module(homes[name])
-        # a submodule may be imported just now, which makes it an attribute of the package
+        # a submodule may not be imported yet; importing it also makes it an attribute of the package
         value = importlib.import_module(f"{module}.{name}") if homes[name] == module else getattr(home, name)
         setattr(sys.modules[module], name, value)
         return value

@@ -1,4 +1,4 @@
-"""Standard streams for code of others: it may close, detach or replace them, and nobody else's are changed."""
+"""Lend standard streams to code that is not zoo's. The code may close, detach or replace them; zoo's own stay unchanged."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["lend", "lend_streams"]
 
 @contextmanager
 def lend_streams() -> Iterator[None]:
-    """Give the code within a `sys.stdout` and a `sys.stderr` of its own, which write to those that were there.
+    """Replace `sys.stdout` and `sys.stderr` within the `with` block by streams that write to the original ones.
 
-    The streams are the whole program's: in another thread than the main one nothing is lent, since a thread that puts back
-    what it found would undo what another one has done meanwhile.
+    All threads share these streams. A thread that restores them could undo what another thread has changed in the meantime, so
+    nothing is replaced outside of the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -32,7 +32,7 @@ def lend_streams() -> Iterator[None]:
 
 
 def lend(stream: TextIO) -> TextIO:
-    """Return a stream that writes to this one at once; closing or detaching it leaves this one open. None stays None."""
+    """Return a stream that writes to `stream` at once; closing or detaching it leaves `stream` open. None stays None."""
     if not stream:  # a program without a console
         return stream
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -41,7 +41,7 @@ def lend(stream: TextIO) -> TextIO:
 
 
 class _Lent(io.BufferedIOBase):
-    """The bytes' side of a text stream that belongs to somebody else."""
+    """The binary layer of a lent stream; it writes to the original text stream."""
 
     def __init__(self, stream: TextIO, encoding: str) -> None:
         self._stream, self._encoding = stream, encoding
@@ -51,8 +51,8 @@ class _Lent(io.BufferedIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        self._flush()  # what was written as text comes first
-        binary = getattr(self._stream, "buffer", None)  # a notebook's has none
+        self._flush()  # text that was written earlier must come first
+        binary = getattr(self._stream, "buffer", None)  # missing in a notebook's stream
         if binary is None:
             self._stream.write(bytes(data).decode(self._encoding, "replace"))
         else:
@@ -61,12 +61,12 @@ class _Lent(io.BufferedIOBase):
         return memoryview(data).nbytes
 
     def fileno(self) -> int:
-        if self._descriptor is None:  # one that may be closed, too
+        if self._descriptor is None:  # a duplicate, which the code may close as well
             self._descriptor = os.dup(self._stream.fileno())
         return self._descriptor
 
     def isatty(self) -> bool:
-        is_terminal = getattr(self._stream, "isatty", None)  # print() asks for `write` alone
+        is_terminal = getattr(self._stream, "isatty", None)  # may be missing: print() requires only `write`
         return is_terminal is not None and is_terminal()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Keywords for a factory as one frozen, hashable fact of plain data."""
+"""The keyword arguments of a factory as an immutable, hashable mapping of plain data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Options", "UnquotedText", "plain"]
 
 
 class UnquotedText(str):
-    """Text without quotes in YAML that another reader of YAML takes for a boolean, a number or a date."""
+    """Text without quotes in YAML that other YAML parsers read as a boolean, a number or a date."""
 
     __slots__ = ()
 
 
 class Options(Mapping[str, Any]):
-    """Keywords for a factory: a mapping that cannot change and can be hashed; lists in it become tuples."""
+    """The keyword arguments of a factory: an immutable, hashable mapping. Lists in it become tuples."""
 
     __slots__ = ("_items",)
 
@@ -41,7 +41,7 @@ class Options(Mapping[str, Any]):
 
 
 def plain(value: Any) -> Any:
-    """Return dicts and lists for mappings and tuples, as YAML and JSON hold them."""
+    """Return a value with mappings converted to dicts and tuples to lists, as YAML and JSON have them."""
     if isinstance(value, Mapping):
         return {name: plain(entry) for name, entry in value.items()}
     if isinstance(value, tuple):
@@ -56,7 +56,7 @@ def _frozen(value: Any) -> Any:
         return tuple(_frozen(entry) for entry in value)
     if isinstance(value, UnquotedText):
         raise OptionError(
-            f"An option's value must be plain data; found {value} without quotes, which readers of YAML do not agree on. "
+            f"An option's value must be plain data; found {value} without quotes, which YAML parsers read differently. "
             "Write true or false, a plain number such as 1000, or quotes around text."
         )
     if value is None or isinstance(value, str | int | float):

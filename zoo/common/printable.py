@@ -1,4 +1,4 @@
-"""Text of strangers as a terminal may show it: control characters are written out, so that they control nothing."""
+"""Escape the control characters in text of unknown origin, so that a terminal can show the text safely."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 __all__ = ["printable"]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""All but the tab and the end of a line; what changes the direction of text and half characters among them."""
+"""All control characters except tab and newline, with those that change the direction of text, and lone surrogates."""
 
 
 def printable(text: str) -> str:
-    r"""Return the text with each control character as Python writes it.
+    r"""Return the text with each control character escaped as in a Python string.
 
     >>> printable("\x1b[31mred")
     '\\x1b[31mred'

@@ -1,4 +1,4 @@
-"""Files that are read or replaced: regular ones alone, since reading a pipe or a device may never end."""
+"""Check what a path leads to. Only regular files are read or replaced, since reading a pipe or a device may never end."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ KINDS = {
 
 
 def check_regular(path: Path) -> None:
-    """Raise unless a path leads to a regular file.
+    """Raise an error unless a path leads to a regular file.
 
     Raises:
-        OSError: it does not exist (`FileNotFoundError`), its links lead in a circle, or it is something else, which `strerror`
-            says in words.
+        OSError: the path does not exist (`FileNotFoundError`), its links lead in a circle, or it leads to something else, which
+            `strerror` names.
     """
     kind = _kind(path)
     if kind != stat.S_IFREG:
@@ -34,20 +34,20 @@ def check_regular(path: Path) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a path leads to a folder; unlike `Path.is_dir`, of a name that no file can have, too."""
+    """Return whether a path leads to a folder. If `Path.is_dir` would raise an OSError (name too long), return False."""
     return _is_one_of(path, stat.S_IFDIR)
 
 
 def is_stream(path: Path) -> bool:
-    """Return whether a path leads to what is written to as it is: a pipe, a terminal, another device."""
+    """Return whether a path leads to a pipe, a terminal or another character device, which cannot be replaced as a file can."""
     return _is_one_of(path, stat.S_IFIFO, stat.S_IFCHR)
 
 
 def resolve_links(path: str | PathLike[str]) -> Path:
-    """Return a path without links.
+    """Return the absolute path without links.
 
     Raises:
-        OSError: its links lead in a circle, or no path is written so.
+        OSError: the links lead in a circle, or the path is invalid.
     """
     try:
         return Path(path).resolve()
@@ -58,10 +58,10 @@ def resolve_links(path: str | PathLike[str]) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the hash of a regular file's bytes in hexadecimal digits; the file is never held in memory as a whole.
+    """Return the SHA-256 of a regular file in hexadecimal digits, without reading the whole file into memory at once.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     check_regular(path)
     with path.open("rb") as file:
@@ -69,13 +69,13 @@ def sha256_of(path: Path) -> str:
 
 
 def files_at(path: str | PathLike[str]) -> list[Path]:
-    """Return the regular file at a path, or those that lie directly in the folder at it; none where there is nothing."""
+    """Return the regular file at a path, or the regular files directly in the folder at a path; [] if there is neither."""
     place = expand_user(path)
     return [each for each in (sorted(place.iterdir()) if is_folder(place) else [place]) if is_regular(each)]
 
 
 def expand_user(path: str | PathLike[str]) -> Path:
-    """Return a path with the user's folder for `~`; one of a user who does not exist is kept as it is."""
+    """Return a path with `~` or `~NAME` replaced by the user's home folder; unchanged if that user does not exist."""
     place = Path(path)
     try:
         return place.expanduser()
@@ -84,7 +84,7 @@ def expand_user(path: str | PathLike[str]) -> Path:
 
 
 def is_regular(path: Path) -> bool:
-    """Return whether a path leads to a regular file; unlike `Path.is_file`, of a name that no file can have, too."""
+    """Return whether a path leads to a regular file. If `Path.is_file` would raise an OSError (name too long), return False."""
     return _is_one_of(path, stat.S_IFREG)
 
 

@@ -1,4 +1,4 @@
-"""What the tables share on their way to a file: plain text, CSV, the pieces of a Markdown page, and the writing itself."""
+"""Convert tables to plain text, CSV, JSON and Markdown, and write files."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from zoo.errors import OptionError
 __all__ = ["FULL_WIDTH", "PrintableConsole", "csv_text", "escaped", "json_text", "plain_text", "table_row", "write_whole"]
 
 FULL_WIDTH = 190
-"""How wide a table may be where it goes to a file or a pipe, which have no width of their own."""
+"""The width of a table in a file or a pipe, which have no width of their own, in characters."""
 
 
 class PrintableConsole(Console):
-    """rich's console, which writes out the control characters of what it is given, and sends only its own to the terminal."""
+    """A Rich console that escapes control characters in its input, so that only Rich's own reach the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Yield the segments of what is shown."""
+        """Yield the segments to print, with control characters escaped."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
 
 def plain_text(view: RenderableType, width: int = FULL_WIDTH) -> str:
-    """Return what rich would print without colors, each line without what trails it."""
+    """Return the text that Rich would print, without colors and trailing spaces."""
     console = PrintableConsole(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as captured:
         console.print(view)
@@ -42,7 +42,7 @@ def plain_text(view: RenderableType, width: int = FULL_WIDTH) -> str:
 
 
 def csv_text(records: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> str:
-    """Return flat records of one shape as CSV; the first line holds `fields`, or the first record's names."""
+    """Return flat records as CSV. The first line has the names of the columns: `fields`, or the keys of the first record."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=fields or list(records[0]), lineterminator="\n")
     writer.writeheader()
@@ -51,7 +51,7 @@ def csv_text(records: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -
 
 
 def json_text(facts: Any, indent: int | None = None) -> str:
-    """Return plain data as JSON; NaN and infinity, which JSON does not have, become null."""
+    """Return data as JSON text. NaN and infinity, which JSON does not have, become null."""
     return json.dumps(_finite(facts), indent=indent, allow_nan=False)
 
 
@@ -69,19 +69,19 @@ def table_row(cells: Iterable[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Keep what plugins call themselves from being read as Markdown or HTML."""
+    """Return text, such as the name of a plugin, escaped so that it is not read as Markdown or HTML."""
     for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
         text = text.replace(sign, written)
     return text
 
 
 def write_whole(output: Path, content: str | bytes, advice: str = "") -> None:
-    """Write a file beside its place and then put it there, so that one that was there is never lost to an error.
+    """Write a file completely or not at all, so that an error never damages an existing file.
 
-    A link is followed; a pipe or a terminal is written to as it is.
+    Missing folders are created, and links are followed. A pipe or a terminal is written to directly.
 
     Raises:
-        OptionError: it cannot be written; `advice` ends the message.
+        OptionError: the file cannot be written; `advice` is the end of the message.
     """
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     try:

@@ -1,4 +1,4 @@
-"""Show a function's `**options` as the parameters that they are, in `help` and in an editor."""
+"""Show the individual parameters that a function accepts as `**options`, in `help` and in an editor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def show_options_of(*models: Callable[..., Any]) -> Callable[[_F], _F]:
-    """Decorate a function: `inspect.signature` shows the keyword-only parameters of these classes for its `**options`."""
+    """Decorate a function so that its signature has the keyword-only parameters of these classes in place of `**options`."""
 
     def decorate(function: _F) -> _F:
         signature = inspect.signature(function)

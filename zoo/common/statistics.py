@@ -1,4 +1,4 @@
-"""Medians with intervals, ratios of pairs, and what may be said of them. Torch-free."""
+"""Estimate medians, ratios and differences with confidence intervals. Torch-free."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = [
 
 CONFIDENCE = 0.95
 TIE = (0.98, 1.02)
-"""Ratios between these are too close to 1 to matter. An interval that reaches into this band is a tie."""
+"""Ratios between these two are too close to 1 to matter. A ratio whose interval reaches into this range is a tie."""
 
 SCORE_TIE = 0.01
-"""The same for differences of scores in 0 to 1: another data set or budget could reverse an order that is this close."""
+"""Differences of scores (0 to 1) up to this are too small to matter: other data or another budget could reverse them."""
 
 RESAMPLES = 1999
 AT_ONCE = 4_000_000
-"""How many ranks are drawn at once: 32 MiB."""
+"""How many random ranks are drawn at once; they take 32 MiB."""
 SEED = 0
-"""The same samples give the same interval, whenever the table is read."""
+"""The seed of the bootstrap. It is fixed, so that the same samples always have the same interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Estimate:
         return (self.high - self.low) / 2 / self.median
 
     def format(self, scale: float = 1.0, digits: int = 3) -> str:
-        """Return the median with its interval in brackets, in a unit of this scale."""
+        """Return the median with its interval in brackets, with each value multiplied by `scale`."""
         median, low, high = (f"{value * scale:.{digits}f}" for value in (self.median, self.low, self.high))
         return f"{median} [{low}, {high}]"
 
@@ -75,14 +75,14 @@ class Difference:
         return self.low <= SCORE_TIE and self.high >= -SCORE_TIE
 
     def format(self, digits: int = 3) -> str:
-        """Return the mean with its interval in brackets; the mean of a single pair has none."""
+        """Return the mean with its interval in brackets; for a single pair, only the mean."""
         if math.isinf(self.low):
             return f"{self.mean:+.{digits}f}"
         return f"{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
 
 
 def estimate_difference(differences: Sequence[float]) -> Difference:
-    """Return the mean of paired differences with Student's interval; for one pair the interval is infinite."""
+    """Return the mean of paired differences with Student's t interval; for a single pair, the interval is infinite."""
     mean = statistics.fmean(differences)
     if len(differences) < 2:
         return Difference(mean=mean, low=-math.inf, high=math.inf)
@@ -94,15 +94,15 @@ def estimate_difference(differences: Sequence[float]) -> Difference:
 
 
 def estimate_median(samples: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Return the median with its bootstrap interval (percentile method; Efron and Tibshirani 1993, 13).
+    """Return the median with its bootstrap interval (percentile method; Efron and Tibshirani 1993, chapter 13).
 
-    For fewer than six samples the interval is their full range.
+    For fewer than six samples, the interval is their full range.
     """
     return _bootstrapped(tuple(samples), confidence)
 
 
 def estimate_ratio(samples: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Return the median of the ratios of samples taken in the same round, so that drift hits both alike."""
+    """Return the median of the ratios of paired samples. Each pair is from one round, so that drift affects both alike."""
     return estimate_median([sample / base for sample, base in zip(samples, baseline, strict=True)], confidence)
 
 
@@ -112,14 +112,14 @@ def estimate_quotient(samples: Sequence[float], others: Sequence[float], confide
 
 
 def percentile_90(samples: Sequence[float]) -> float:
-    """Return the value that nine in ten samples lie below."""
+    """Return the 90th percentile of the samples."""
     import numpy as np
 
     return float(np.quantile(samples, 0.9))
 
 
 def outliers(samples: Sequence[float]) -> int:
-    """Count the samples that lie far out: three times the quartiles' distance beyond them (Tukey 1977)."""
+    """Return the number of samples that are more than three interquartile ranges beyond the quartiles (Tukey 1977)."""
     import numpy as np
 
     first, third = np.quantile(samples, [0.25, 0.75])
@@ -146,7 +146,7 @@ def _quotient(samples: tuple[float, ...], others: tuple[float, ...], confidence:
 
 
 def _interval(medians: Any, confidence: float) -> tuple[float, float]:
-    """Return the interval by the percentile method."""
+    """Return the confidence interval of bootstrapped medians, by the percentile method."""
     import numpy as np
 
     low, high = np.quantile(medians, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -168,7 +168,7 @@ def _resampled_medians(samples: Sequence[float], seed: int) -> Any:
 
 @lru_cache(maxsize=1024)
 def _middle_ranks(count: int, seed: int) -> tuple[Any, Any]:
-    """Return the ranks of the two middle samples of each resample of `count` sorted samples; equal for odd counts."""
+    """Return the ranks of the two middle samples of each resample of `count` sorted samples; equal if `count` is odd."""
     import numpy as np
 
     generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What may have been meant by a name that nothing has, as every such error says it."""
+"""Suggest known names that are similar to an unknown name, for error messages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(asked: str, known: Iterable[str], *, most: int = 1, likeness: float = 0.6) -> str:
-    """Return a sentence that names what is like it, with the space before it; "" where nothing is.
+    """Return a sentence that suggests the most similar known names, with a space before it; "" if no name is similar.
 
     Args:
         asked: the name that was not found.
-        known: the names that there are.
-        most: how many are named.
-        likeness: how like a name must be to be named, 0 to 1.
+        known: the known names.
+        most: the largest number of names to suggest.
+        likeness: how similar a name must be to be suggested, from 0 to 1.
     """
-    import difflib  # only where something went wrong: what lists starts without it
+    import difflib  # imported only after a mistake, so that commands start faster
 
     close = difflib.get_close_matches(asked, list(known), n=most, cutoff=likeness)
     shown = map(repr, close) if most == 1 else close
