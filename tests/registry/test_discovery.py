@@ -108,13 +108,13 @@ BROKEN = {
         HOOK.format(hook="zoo_decoders", then="")
         + "\n    @zoo.plugin.hookimpl\n    def zoo_takeovers():\n        return {'lib': 'no path'}\n",
         zoo.errors.RegistrationError,
-        "zoo_takeovers must return 'package.module:name'.*'no path'",
+        "zoo_takeovers must map library names to 'package.module:name'.*'no path'",
     ),
     "takes over with a list": (
         HOOK.format(hook="zoo_decoders", then="")
         + "\n    @zoo.plugin.hookimpl\n    def zoo_takeovers():\n        return ['a:b']\n",
         zoo.errors.RegistrationError,
-        r"zoo_takeovers must return.*\['a:b'\]",
+        r"zoo_takeovers must map.*\['a:b'\]",
     ),
     "yields one and raises": (HOOK.format(hook="zoo_decoders", then="raise KeyError('late')"), KeyError, "late"),
     "misspells its hook": (HOOK.format(hook="zoo_decodrs", then=""), Exception, "zoo_decodrs"),
@@ -234,7 +234,7 @@ def test_a_plugin_whose_name_no_id_can_have_is_a_record_with_its_error(install, 
         {"odd_name": "import zoo\n\n@zoo.plugin.hookimpl\ndef zoo_decoders():\n    return []\n"},
     )
     (record,) = [record for record in load_plugins(find_plugins()[0]) if record.found.distribution == "odd"]
-    assert "a plugin's name has no colon and is not 'local'" in str(record.error)
+    assert "a plugin's name must have no colon and must not be 'local'" in str(record.error)
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_what_a_plugin_prints_on_import_goes_to_stderr(two, capsys):
 
 @pytest.mark.parametrize(
     ("stated", "found"),
-    [("99", "made for plugin API 99, and this version of zoo has 1; upgrade segmentation-zoo"), ("'2'", "found '2'")],
+    [("99", "made for plugin API 99, but this version of zoo has 1; upgrade segmentation-zoo"), ("'2'", "found '2'")],
 )
 def test_a_plugin_made_for_a_later_api_is_refused_even_if_it_has_hooks_of_that_one(install, stated, found):
     source = f"zoo_api = {stated}\n{dedent(HOOK.format(hook='zoo_losses', then=''))}"
@@ -419,7 +419,7 @@ def test_a_distribution_whose_files_cannot_be_read_harms_no_other(good, install,
     found = [record.found for record in default_registry().records() if record.found.name == "odd"]
     assert [(plugin.distribution, plugin.version) for plugin in found] == [("odd-dist", "1.0")] * (broken == "METADATA")
     assert dict(describe_environment(torch.device("cpu")).versions).get("odd-dist", "1.0") == "1.0"
-    warned = f"no plugins of the distribution odd-dist: its entry_points.txt cannot be read: {told}"
+    warned = f"no plugin of odd-dist is available: its entry_points.txt cannot be read: {told}"
     assert (warned in capsys.readouterr().err) is (broken == "entry_points.txt")
 
 
@@ -433,7 +433,7 @@ def test_a_distribution_whose_files_are_no_utf_8_harms_no_other(good, install, t
     assert zoo.negotiate("resnet18", "unet-basic").maps[0] == "stem"
     found = [record.found for record in default_registry().records() if record.found.name == "latin"]
     assert [(plugin.distribution, plugin.version) for plugin in found] == [("latin-dist", "1.0")] * (broken == "METADATA")
-    told = "no plugins of the distribution latin-dist: its entry_points.txt cannot be read: 'utf-8' codec"
+    told = "no plugin of latin-dist is available: its entry_points.txt cannot be read: 'utf-8' codec"
     assert (told in capsys.readouterr().err) is (broken == "entry_points.txt")
 
 

@@ -187,7 +187,7 @@ def test_wrong_arguments_of_a_registration_are_named():
         zoo.register_decoder("two words", Sum)
     with pytest.raises(zoo.errors.RegistrationError, match=r"needs must be a zoo\.Needs.*found 3"):
         zoo.register_decoder("sum", Sum, needs=3)
-    with pytest.raises(zoo.errors.RegistrationError, match=r"a factory is .*found 7"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"a factory must be .*found 7"):
         zoo.register_decoder("sum", 7)
     with pytest.raises(zoo.errors.RegistrationError, match=r"'tiny'.*at least one feature map"):
         zoo.register_encoder("tiny", Tiny, pyramid=())
@@ -631,5 +631,5 @@ def test_a_decoder_spec_with_a_value_of_another_type_is_refused(wrong):
 
 
 def test_an_option_whose_name_is_no_text_is_refused():
-    with pytest.raises(zoo.errors.RegistrationError, match="name and summary are text; found 3"):
+    with pytest.raises(zoo.errors.RegistrationError, match="name and summary must be text; found 3"):
         zoo.plugin.Option(name=3, default=1, summary="")

@@ -1,1 +1,1 @@
-"""Find encoders and decoders: what plugins declare, and the registry of all that are installed."""
+"""Find encoders and decoders: the specs that plugins declare, and the registry of all installed plugins."""

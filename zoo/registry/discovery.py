@@ -1,4 +1,4 @@
-"""Find plugins by their entry points without importing them, and load each in isolation."""
+"""Find plugins by their entry points without importing them, and load each plugin in isolation."""
 
 from __future__ import annotations
 
@@ -39,29 +39,31 @@ __all__ = [
 ]
 
 ALLOWED = "ZOO_PLUGINS"
-"""The environment variable that names the foreign plugins, or their distributions, that may be imported; empty for none."""
+"""The environment variable that lists the third-party plugins, or their distributions, that may be imported. If it is empty, no
+third-party plugin may be imported; if it is not set, all may."""
 DISABLED = "ZOO_DISABLE_PLUGINS"
-"""The environment variable that names the plugins, or their distributions, that may not."""
+"""The environment variable that lists the plugins, or their distributions, that must not be imported."""
 
 OWN_DISTRIBUTION = "segmentation-zoo"
 CANONICAL_GROUP = "zoo.canonical"
-"""Entry points of this distribution only: a bare id and the module that has it, so that no other plugin is loaded for it."""
+"""The entry point group in which this distribution lists its bare ids and the module that has each, so that no other plugin is
+loaded for a bare id."""
 
 LOCAL = "local"
-"""The part of an id before the colon for what a script or notebook registers; no plugin may have this name."""
+"""The prefix of the ids that a script or notebook registers, before the colon; no plugin may have this name."""
 
 MODULE = "module"
-"""The part of an id before the colon for a module that no registry has; no plugin may have this name."""
+"""The prefix of the ids of modules that were passed instead of an id, before the colon; no plugin may have this name."""
 
 _Spec = TypeVar("_Spec", EncoderSpec, DecoderSpec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundPlugin:
-    """A plugin that an installed distribution announces; it is not imported yet.
+    """A plugin that an installed distribution declares. It is not imported yet.
 
     Attributes:
-        disabled_by: the environment variable that forbids to import it; empty if none does.
+        disabled_by: the environment variable that forbids the import of the plugin; empty if none does.
     """
 
     name: str
@@ -85,7 +87,7 @@ class PluginRecord:
     """A plugin after the attempt to load it: its specs, or its error.
 
     Attributes:
-        takeovers: the function `package.module:name` that converts a library's models, by the library's module name.
+        takeovers: a mapping from a library's module name to the function, `package.module:name`, that converts its models.
     """
 
     found: FoundPlugin
@@ -97,19 +99,19 @@ class PluginRecord:
 
     @property
     def status(self) -> str:
-        """In a word: "ok", "failed" or "disabled"."""
+        """The state of the plugin: "ok", "failed" or "disabled"."""
         return "failed" if self.error else "disabled" if self.found.disabled_by else "ok"
 
     @property
     def specs(self) -> tuple[Spec, ...]:
-        """What it gives, encoders first."""
+        """The specs of the plugin, encoders first."""
         return (*self.encoders, *self.decoders)
 
 
 def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
-    """Return every announced plugin, sorted, and this distribution's bare ids with the module of the plugin that has each.
+    """Return all declared plugins, sorted, and a mapping from this distribution's bare ids to the modules of their plugins.
 
-    The installed distributions are looked through once, and each one's metadata is parsed once: both take milliseconds.
+    The installed distributions are searched only once, and the metadata of each is parsed only once: both take milliseconds.
     """
     entry_points = _read_entry_points()
     names_and_versions: dict[int, tuple[str, str]] = {}
@@ -138,11 +140,11 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
 
 
 def _read_entry_points() -> EntryPoints:
-    """Return the entry points of all distributions; report those that cannot be read."""
+    """Return the entry points of all distributions; report distributions whose entry points cannot be read."""
     found: dict[str, EntryPoints] = {}
     for dist in distributions():
         name = _folder_name(dist)[0] or _read_metadata(dist)[0]
-        if name in found:  # the first of a name is the one that is imported
+        if name in found:  # of several distributions with one name, Python imports the first
             continue
         try:
             _check_file(dist, "entry_points.txt")
@@ -150,17 +152,17 @@ def _read_entry_points() -> EntryPoints:
         except Exception as cause:  # noqa: BLE001 - the parser may raise anything on a broken file
             reason = cause.strerror if isinstance(cause, OSError) else cause
             line = (
-                f"zoo: no plugins of the distribution {name}: its entry_points.txt cannot be read: {reason}. Install it again."
+                f"zoo: no plugin of {name} is available: its entry_points.txt cannot be read: {reason}. Install {name} again."
             )
             sys.stderr.write(f"{printable(line)}\n")
     return EntryPoints(entry for entries in found.values() for entry in entries)
 
 
 def load_plugins(namesakes: Sequence[FoundPlugin]) -> list[PluginRecord]:
-    """Import the plugins of one name and collect their specs, each whole or not at all; what goes wrong is a record's error.
+    """Import the plugins of one name and return their records. If a plugin fails, its record has an `error` and no specs.
 
-    Several distributions may announce one name. Where two of them give different specs under one full id, neither is taken,
-    since nothing says which is meant; but no other distribution takes this project's ids from it.
+    Several distributions may declare a plugin of the same name. If two of them provide different specs under one full id, both
+    records have an error, since nothing says which spec is meant. However, an id of this project always stays this project's.
     """
     records = [_load(found) for found in namesakes]
     errors: dict[int, PluginError] = {}
@@ -176,7 +178,7 @@ def load_plugins(namesakes: Sequence[FoundPlugin]) -> list[PluginRecord]:
 
 
 def are_same(first: Spec, second: Spec) -> bool:
-    """Tell whether two specs say the same; a `partial` made twice of the same parts is the same."""
+    """Return whether two specs are equal; two `partial` objects with equal parts count as equal."""
     if type(first) is not type(second):
         return False
     return all(_parts(getattr(first, entry.name)) == _parts(getattr(second, entry.name)) for entry in fields(first))
@@ -192,22 +194,22 @@ def _load(found: FoundPlugin) -> PluginRecord:
     began = time.perf_counter()
     try:
         with (
-            redirect_stdout(sys.stderr),  # what a plugin prints is not part of what a command prints
+            redirect_stdout(sys.stderr),  # text that a plugin prints is not part of a command's output
             plugin_code(
                 f"Importing {found}",
-                avoidance=f"{DISABLED}={found.name} leaves it out.",
-                details=". Repair or uninstall that distribution; `zoo plugins` shows the state of all",
+                avoidance=f"Set {DISABLED}={found.name} to leave it out.",
+                details=". Repair or uninstall that distribution; `zoo plugins` shows the state of all plugins",
                 unchanged=(),
             ),
         ):
             record = _record(found, found.entry_point.load())
-    except PluginError as error:  # no plugin may harm another
+    except PluginError as error:  # the error of one plugin must not affect other plugins
         return PluginRecord(found=found, error=error, load_seconds=time.perf_counter() - began)
     return replace(record, load_seconds=time.perf_counter() - began)
 
 
 def _clash(first: PluginRecord, second: PluginRecord) -> str:
-    """Return the full id under which two plugins give different specs; empty where there is none."""
+    """Return the full id under which two plugins provide different specs; "" if there is none."""
     theirs = {(type(spec), spec.name): spec for spec in second.specs}
     for mine in first.specs:
         other = theirs.get((type(mine), mine.name))
@@ -217,20 +219,21 @@ def _clash(first: PluginRecord, second: PluginRecord) -> str:
 
 
 def _clash_error(found: FoundPlugin, other: FoundPlugin, id: str) -> PluginError:
-    kept = f"; {id} stays {other.distribution}'s" if other.is_own else ""
+    kept = f"; {id} remains the one of {other.distribution}" if other.is_own else ""
     cause = RegistrationError(
-        f"it gives {id!r}, and so does, with another spec, {other.distribution} {other.version} (module {other.module}){kept}"
+        f"it provides {id!r}, but {other.distribution} {other.version} (module {other.module}) has a different spec "
+        f"for it{kept}"
     )
     error = PluginError(
-        f"Importing {found} raised {type(cause).__name__}: {cause}. Uninstall one of {found.distribution} and "
-        f"{other.distribution}, switch one off by {DISABLED}, or ask its author to name its entry point otherwise."
+        f"Importing {found} raised {type(cause).__name__}: {cause}. Uninstall {found.distribution} or "
+        f"{other.distribution}, disable one of them with {DISABLED}, or ask its author to rename its entry point."
     )
     error.__cause__ = cause
     return error
 
 
 def _disabled_by(name: str, distribution: str) -> str:
-    """Return which environment variable keeps a plugin from being imported."""
+    """Return the environment variable that forbids the import of a plugin; "" if none does."""
     if not {name, distribution}.isdisjoint(_names(os.environ.get(DISABLED, ""))):
         return DISABLED
     allowed = os.environ.get(ALLOWED)
@@ -244,7 +247,7 @@ def _names(listed: str) -> set[str]:
 
 
 def _read_metadata(dist: Distribution | None) -> tuple[str, str]:
-    """Return a distribution's normalized name and version, as far as it has metadata."""
+    """Return the normalized name and the version of a distribution, from its metadata or else from the name of its folder."""
     if dist is None:
         return "unknown", ""
     name, version = _folder_name(dist)
@@ -253,13 +256,13 @@ def _read_metadata(dist: Distribution | None) -> tuple[str, str]:
         metadata = dist.metadata
         stated = {key: metadata[key] for key in ("Name", "Version") if key in metadata}
         name, version = stated.get("Name", name), stated.get("Version", version)
-    except Exception:  # noqa: BLE001 - not to be read, not UTF-8, or not there: the folder says the same
+    except Exception:  # noqa: BLE001 - missing, unreadable or not UTF-8: the folder's name has both
         pass
     return _normalize(name) or "unknown", version
 
 
 def _folder_name(dist: Distribution) -> tuple[str, str]:
-    """Return the normalized name and the version that a distribution's folder says, without reading a file."""
+    """Return the normalized name and the version from the name of a distribution's folder, without reading a file."""
     stem = Path(str(getattr(dist, "_path", ""))).stem
     name, _, version = stem.partition("-")
     return _normalize(name), version.partition("-")[0]
@@ -270,10 +273,10 @@ def _normalize(name: str) -> str:
 
 
 def _check_file(dist: Distribution, name: str) -> None:
-    """Raise if a distribution's file is not a regular file, such as a pipe that never ends, or cannot be read.
+    """Raise an error if a file of a distribution exists but cannot be read. A pipe, for example, might never end.
 
     Raises:
-        OSError: it has, or its links lead in a circle.
+        OSError: the file is not a regular file, its links lead in a circle, or it cannot be read.
     """
     folder = getattr(dist, "_path", None)
     if isinstance(folder, Path) and os.path.lexists(folder / name):
@@ -283,18 +286,18 @@ def _check_file(dist: Distribution, name: str) -> None:
 
 
 def _record(found: FoundPlugin, module: ModuleType) -> PluginRecord:
-    """Return what a plugin's hooks give."""
+    """Call the hooks of an imported plugin, and return its record."""
     name = found.name
     if name in (LOCAL, MODULE) or ":" in name:
         raise RegistrationError(
-            f"its entry point is called {name!r}; a plugin's name has no colon and is not {LOCAL!r} or {MODULE!r}"
+            f"its entry point is called {name!r}; a plugin's name must have no colon and must not be {LOCAL!r} or {MODULE!r}"
         )
     made_for = getattr(module, "zoo_api", 1)
     if not isinstance(made_for, int) or made_for < 1:
         raise RegistrationError(f"its zoo_api must be a whole number of at least 1, found {made_for!r}")
     if made_for > API_VERSION:
         raise RegistrationError(
-            f"it is made for plugin API {made_for}, and this version of zoo has {API_VERSION}; upgrade {OWN_DISTRIBUTION}"
+            f"it is made for plugin API {made_for}, but this version of zoo has {API_VERSION}; upgrade {OWN_DISTRIBUTION}"
         )
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
@@ -310,7 +313,7 @@ def _record(found: FoundPlugin, module: ModuleType) -> PluginRecord:
     for functions in manager.hook.zoo_takeovers():
         is_mapping = isinstance(functions, Mapping) and all(isinstance(library, str) for library in functions)
         if not is_mapping or not all(map(is_factory_path, functions.values())):
-            raise RegistrationError(f"zoo_takeovers must return 'package.module:name' by a library's name, found {functions!r}")
+            raise RegistrationError(f"zoo_takeovers must map library names to 'package.module:name', found {functions!r}")
         takeovers |= functions
     return PluginRecord(found=found, encoders=encoders, decoders=decoders, takeovers=takeovers)
 

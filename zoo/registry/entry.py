@@ -1,4 +1,4 @@
-"""One encoder or decoder of the registry: its origin, and its facts under given options."""
+"""One encoder or decoder of the registry: its origin, and its properties with given options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _S = TypeVar("_S", EncoderSpec, DecoderSpec, covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry(Generic[_S]):
-    """A spec with where it comes from."""
+    """A spec, with the plugin and the distribution that it comes from."""
 
     kind: Kind
     plugin: str
@@ -42,15 +42,15 @@ class Entry(Generic[_S]):
 
     @property
     def id(self) -> str:
-        """The shortest id that always works: the bare name where it is the project's own, else the full id."""
+        """The shortest id that is never ambiguous: the bare name of an encoder or decoder of zoo itself, else the full id."""
         return self.spec.name if self.is_canonical else self.full_id
 
     def pyramid(self: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:
-        """Return every map that an encoder gives under these options.
+        """Return every map that the encoder can return with these options.
 
         Raises:
-            OptionError: an option that the spec does not declare, here as in the other methods.
-            PluginError: the plugin's own function failed, likewise.
+            OptionError: the spec does not declare an option. The methods below also raise this error.
+            PluginError: the plugin's function failed. The methods below also raise this error.
         """
         if reserved := sorted({*RESERVED, *self.spec.constants}.intersection(options)):
             keyword = f"; zoo.build has a keyword {reserved[0]!r} of its own" if reserved[0] in RESERVED else ""
@@ -58,22 +58,22 @@ class Entry(Generic[_S]):
         return self._ask("pyramid function", self.spec.pyramid_for, options)
 
     def needs(self: Entry[DecoderSpec], options: Mapping[str, Any]) -> Needs:
-        """Return what a decoder needs under these options."""
+        """Return the needs of the decoder with these options."""
         return self._ask("needs function", self.spec.needs_for, options)
 
     def sizes(self: Entry[EncoderSpec], options: Mapping[str, Any]) -> ImageSizes:
-        """Return the image sizes that an encoder takes under these options."""
+        """Return the image sizes that the encoder accepts with these options."""
         return self._ask("sizes function", self.spec.sizes_for, options)
 
     def output_strides(self: Entry[EncoderSpec], options: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return the output strides that an encoder can be dilated to under these options."""
+        """Return the output strides to which the encoder can be dilated, with these options."""
         return self._ask("output_strides function", self.spec.output_strides_for, options)
 
     def _ask(self, what: str, function: Callable[[dict[str, Any]], _A], options: Mapping[str, Any]) -> _A:
         self._check_options(options)
         with plugin_code(
             f"The {what} of {self.full_id}",
-            avoidance=f"Leave {self.full_id} out to do without it.",
+            avoidance=f"To do without it, leave {self.full_id} out.",
             details=f" (options {dict(options)!r}). This is the plugin's error, not the negotiation's",
         ):
             return function(dict(options))
@@ -81,7 +81,7 @@ class Entry(Generic[_S]):
     def _check_options(self, options: Mapping[str, Any]) -> None:
         """Refuse an option that the spec does not declare, or a value that is not among the declared choices.
 
-        Where a spec declares no options, its factory is asked when it is built.
+        If the spec does not declare its options, its factory checks them when it is called.
         """
         if self.spec.options is None:
             return

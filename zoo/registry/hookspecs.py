@@ -1,4 +1,4 @@
-"""The hooks that a plugin may implement; pluggy carries and validates them."""
+"""The hooks that a plugin may implement. pluggy validates and calls them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from zoo.registry.specs import DecoderSpec, EncoderSpec
 __all__ = ["API_VERSION", "GROUP", "hookimpl", "hookspec"]
 
 API_VERSION = 1
-"""The version of the interface between plugins and zoo: these hooks and the specs. A plugin states the version it was made for
-as its module's `zoo_api`, by default 1. A plugin made for a later version is refused; an earlier one works as far as it can."""
+"""The version of the plugin API: these hooks and the specs. A plugin's module states the version that it was written for as
+`zoo_api`, by default 1. A plugin for a later version is refused; a plugin for an earlier version is loaded."""
 
 GROUP = "zoo"
-"""The entry point group that plugins are found through, and pluggy's project name."""
+"""The entry point group of plugins, and the project name for pluggy."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -23,18 +23,18 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 @hookspec
 def zoo_encoders() -> Iterable[EncoderSpec]:  # type: ignore[empty-body]
-    """Yield the encoders that this plugin gives."""
+    """Yield the specs of the encoders that this plugin provides."""
 
 
 @hookspec
 def zoo_decoders() -> Iterable[DecoderSpec]:  # type: ignore[empty-body]
-    """Yield the decoders that this plugin gives."""
+    """Yield the specs of the decoders that this plugin provides."""
 
 
 @hookspec
 def zoo_takeovers() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Return the functions that convert models of other libraries: `package.module:name` by the library's module name.
+    """Return a mapping from a library's module name to the function, `package.module:name`, that converts its models.
 
-    Each is called as `function(model, preprocessing=...)`, where the model may be a path, and returns a
-    `zoo.SegmentationModel` that gives the same output.
+    zoo calls the function as `function(model, preprocessing=...)`, where the model may be a path. The function returns a
+    `zoo.SegmentationModel` that has the same output.
     """

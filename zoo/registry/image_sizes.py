@@ -1,4 +1,4 @@
-"""Which image sizes an encoder takes. Torch-free."""
+"""The image sizes that an encoder accepts. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Size: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSizes:
-    """Which heights and widths an encoder takes; the defaults take any.
+    """The heights and widths that an encoder accepts. The defaults accept any.
 
     Attributes:
-        multiple: H and W must be multiples of it (a patch, a window, a stage that adds maps of two sizes).
-        minimum: H and W must be at least this.
-        square: H and W must be equal.
-        fixed: the one (H, W) that it takes when it is made without an `image_size`; None for an encoder that takes any.
-        adapts: its factory has an `image_size` keyword, and makes an encoder for that size.
+        multiple: H and W must be multiples of this number (because of patches, windows, or maps of two sizes that are added).
+        minimum: H and W must be at least this number.
+        square: whether H and W must be equal.
+        fixed: the only (H, W) that the encoder accepts if it is built without an `image_size`; None if it accepts any.
+        adapts: whether the encoder's factory has the keyword argument `image_size`, and builds an encoder for that size.
     """
 
     multiple: int = 1
@@ -45,15 +45,15 @@ class ImageSizes:
 
     @property
     def takes_any(self) -> bool:
-        """Whether the encoder takes every image as it is."""
+        """Whether the encoder accepts images of every size."""
         return self.fixed is None and self.multiple == 1 and self.minimum == 1 and not self.square
 
     def holding(self, size: Size, larger: Callable[..., Any] = max) -> Size:
-        """Return the smallest size that the encoder can be made for and that holds `size`.
+        """Return the smallest size that the encoder can be built for and that is at least `size`.
 
         Args:
-            size: height and width; they may be open ones of an export.
-            larger: gives the larger of two lengths; `torch.sym_max` where they are open.
+            size: height and width. They may be the symbolic sizes of an export.
+            larger: a function that returns the larger of two lengths; `torch.sym_max` for symbolic sizes.
         """
         least = _steps(self.minimum, self.multiple)
         counts = [_steps(length, self.multiple) for length in size]
@@ -81,15 +81,15 @@ class ImageSizes:
 
 
 def _steps(length: int, multiple: int) -> int:
-    """Return a quotient rounded up; of positive numbers alone, since ONNX's integer division rounds towards zero."""
+    """Return the quotient, rounded up. Only positive numbers are divided, since ONNX's integer division rounds toward zero."""
     return (length + multiple - 1) // multiple
 
 
 def read_size(text: str, where: str) -> Size:
-    """Return the size that a text says: 256x320, or one number for a square.
+    """Return the size in a text such as "256x320", or a single number for a square.
 
     Raises:
-        OptionError: it says none; `where` begins the message.
+        OptionError: the text is not a size; `where` is the beginning of the message.
     """
     match = re.fullmatch(r"([0-9]{1,9})(?:\s*[xX]\s*([0-9]{1,9}))?", text.strip())
     if match is None:
@@ -98,5 +98,5 @@ def read_size(text: str, where: str) -> Size:
 
 
 def format_size(size: Size | None) -> str:
-    """Return a height and a width as 256x320."""
+    """Return a size as text, such as "256x320"."""
     return "any size" if size is None else f"{size[0]}x{size[1]}"

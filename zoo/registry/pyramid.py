@@ -1,4 +1,4 @@
-"""Facts about feature maps: what an encoder gives and what a decoder needs of it."""
+"""Describe the feature maps that an encoder returns, and the feature maps that a decoder needs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["FeatureMap", "Needs", "Pyramid", "check_pyramid"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureMap:
-    """One tensor (N, channels, H/stride, W/stride) that an encoder gives.
+    """The description of one tensor (N, channels, H/stride, W/stride) that an encoder returns.
 
     Attributes:
-        name: what the encoder calls the map; unique within its pyramid.
+        name: the encoder's name for the map; unique within its pyramid.
         channels: the size of the tensor's second axis.
-        stride: nominally, how many input pixels one feature pixel spans along an axis. It need not be whole
-            (crossvit's is 17.14), and no code may compute a size from it.
+        stride: nominally, how many pixels of the image one pixel of the map spans along an axis. A stride can be fractional
+            (17.14 in crossvit), so code must not compute a size from it.
     """
 
     name: str
@@ -39,7 +39,7 @@ class FeatureMap:
 
     @property
     def level(self) -> int:
-        """The exponent of the power of two nearest to the stride: 0 for 1, 2 for 4, 4 for 14 and 17.14."""
+        """The exponent of the power of two nearest to the stride: 0 for stride 1, 2 for 4, and 4 for both 14 and 17.14."""
         return round(math.log2(self.stride))
 
     def __str__(self) -> str:
@@ -51,53 +51,57 @@ Pyramid: TypeAlias = tuple[FeatureMap, ...]
 
 
 def check_pyramid(maps: Sequence[FeatureMap], owner: str) -> Pyramid:
-    """Return `maps` as a tuple, or say what is wrong with `owner`'s pyramid.
+    """Return `maps` as a tuple, or raise an error that names `owner`.
 
     Raises:
-        RegistrationError: no map, a name twice, something that is no `FeatureMap`, or maps not ordered fine to coarse.
+        RegistrationError: `maps` is empty, has a name twice, has an entry that is not a `FeatureMap`, or is not ordered fine to
+            coarse.
     """
     if not isinstance(maps, Sequence):
-        raise RegistrationError(f"{owner}: a pyramid is a tuple of zoo.plugin.FeatureMap, found {maps!r}.")
+        raise RegistrationError(f"{owner}: a pyramid must be a tuple of zoo.plugin.FeatureMap, found {maps!r}.")
     pyramid = tuple(maps)
     if not pyramid:
-        raise RegistrationError(f"{owner}: a pyramid needs at least one feature map.")
+        raise RegistrationError(f"{owner}: a pyramid must have at least one feature map.")
     for entry in pyramid:
         if not isinstance(entry, FeatureMap):
-            raise RegistrationError(f"{owner}: a pyramid holds zoo.plugin.FeatureMap entries, found {entry!r}.")
+            raise RegistrationError(f"{owner}: a pyramid must contain only zoo.plugin.FeatureMap, found {entry!r}.")
     names = [entry.name for entry in pyramid]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RegistrationError(f"{owner}: feature map names must be unique, found more than once: {', '.join(twice)}.")
     strides = [entry.stride for entry in pyramid]
     if strides != sorted(strides):
-        raise RegistrationError(f"{owner}: feature maps must run fine to coarse, found strides {_format_numbers(strides)}.")
+        raise RegistrationError(f"{owner}: feature maps must be fine to coarse, found strides {_format_numbers(strides)}.")
     return pyramid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a decoder asks of a pyramid; the defaults accept every pyramid.
+    """What a decoder requires of a pyramid. The defaults accept every pyramid.
 
     Attributes:
-        min_levels: the fewest feature maps the decoder works with; by default 1, and all of `strides` where these are named.
-            With `strides` and fewer `min_levels`, a pairing's `levels` may leave some out: in a coarser one's place comes the
-            coarsest map that is left.
-        max_levels: the most it takes; of a longer pyramid it gets the coarsest.
-        strides: exact strides, powers of two such as (4, 8, 16, 32), one feature map each.
-        distinct_strides: of maps that share a stride only the last is taken; False takes all of them. By default True, and
-            False with `one_stride`.
-        one_stride: all maps have one stride, as those of a vision transformer do (MLA, DPT): the encoder's stride with the
-            most maps, of two the finer, or the one in `strides`. Nothing is made from maps of other strides.
-        channels: one width for all maps; 1x1 projections are inserted where it differs.
-        finest_stride: the finest stride the decoder takes, a power of two: finer maps are left out before anything is counted.
-        output_stride: the coarsest stride the decoder wants, a power of two (DeepLab's 8 or 16).
-        image: the decoder gets the image itself as well, as its first map: as the encoder sees it, of stride 1. It counts as
-            none of the levels.
+        min_levels: the smallest number of feature maps that the decoder works with. By default 1; with `strides`, the number
+            of strides. If `min_levels` is smaller than that number, a pairing's `levels` may leave strides out. The coarsest
+            map that remains then takes the place of coarser maps.
+        max_levels: the largest number of feature maps that the decoder accepts. If there are more, the decoder gets the
+            coarsest maps, or evenly spaced maps if all have one stride.
+        strides: the exact strides that the decoder needs, one feature map for each: powers of two such as (4, 8, 16, 32).
+        distinct_strides: whether only the last of several maps of the same stride is used. False uses all of them. By default
+            True, or False with `one_stride`.
+        one_stride: whether all maps must have the same stride, like those of a vision transformer (for MLA, DPT). It is the
+            stride in `strides`, or else the encoder's stride with the most maps (the finer of two such strides). No map is
+            made from maps of other strides.
+        channels: the number of channels of all maps. A 1x1 convolution is inserted after a map with another number.
+        finest_stride: the finest stride that the decoder accepts, a power of two. Finer maps are left out before maps are
+            counted.
+        output_stride: the coarsest stride that the decoder wants, a power of two (8 or 16 in DeepLab).
+        image: whether the decoder also gets the encoder's input image, as its first map (stride 1). The image does not count
+            as a level.
     """
 
-    min_levels: int = -1  # stands for the default until it is made: that depends on `strides`
+    min_levels: int = -1  # replaced by the default, which depends on `strides`
     max_levels: int | None = None
     strides: tuple[int, ...] | None = None
-    distinct_strides: bool = None  # type: ignore[assignment]  # stands for the default likewise
+    distinct_strides: bool = None  # type: ignore[assignment]  # replaced by the default, likewise
     channels: int | None = None
     finest_stride: int = 1
     output_stride: int | None = None
@@ -111,7 +115,9 @@ class Needs:
             if not isinstance(getattr(self, name), bool):
                 raise RegistrationError(f"Needs: {name} must be True or False, found {getattr(self, name)!r}.")
         if self.one_stride and self.distinct_strides:
-            raise RegistrationError("Needs: one_stride takes several maps of one stride, and distinct_strides one; give one.")
+            raise RegistrationError(
+                "Needs: one_stride uses several maps of one stride, distinct_strides only one; set one of them."
+            )
         if self.min_levels == -1:
             named = self.strides if isinstance(self.strides, Sequence) else ()
             object.__setattr__(self, "min_levels", max(1, len(named)))
@@ -126,14 +132,14 @@ class Needs:
             powers = bool(self.strides) and all(stride >= 1 and stride.bit_count() == 1 for stride in self.strides)
             if not powers or list(self.strides) != sorted(set(self.strides)):
                 raise RegistrationError(
-                    f"Needs: strides must be powers of two that rise, e.g. (4, 8, 16, 32); found {self.strides!r}."
+                    f"Needs: strides must be powers of two in ascending order, e.g. (4, 8, 16, 32); found {self.strides!r}."
                 )
         if self.one_stride and self.strides is not None and len(self.strides) != 1:
             raise RegistrationError(f"Needs: one_stride takes maps of one stride; found strides={self.strides!r}.")
         if self.strides is not None and not self.one_stride and self.min_levels > len(self.strides):
             raise RegistrationError(
-                f"Needs: min_levels ({self.min_levels}) is above the number of strides {self.strides!r}, each of which is one "
-                "map; name more, or leave min_levels out."
+                f"Needs: min_levels ({self.min_levels}) is above the number of strides {self.strides!r}, each of which has "
+                "one map; add strides, or leave min_levels out."
             )
         if self.min_levels < 1:
             raise RegistrationError(f"Needs: min_levels must be at least 1, found {self.min_levels}.")
@@ -141,7 +147,7 @@ class Needs:
             raise RegistrationError(f"Needs: max_levels ({self.max_levels}) is below min_levels ({self.min_levels}).")
         if self.strides is not None and self.output_stride is not None and self.strides[-1] > self.output_stride:
             raise RegistrationError(
-                f"Needs: stride {self.strides[-1]} is coarser than output_stride={self.output_stride}; name strides up to that."
+                f"Needs: stride {self.strides[-1]} is coarser than output_stride={self.output_stride}; leave it out."
             )
         for name in ("channels", "output_stride"):
             value = getattr(self, name)
@@ -151,7 +157,7 @@ class Needs:
         if not isinstance(finest, int) or isinstance(finest, bool) or finest < 1 or finest.bit_count() != 1:
             raise RegistrationError(f"Needs: finest_stride must be a power of two, found {finest!r}.")
         if self.strides is not None and self.strides[0] < finest:
-            raise RegistrationError(f"Needs: stride {self.strides[0]} is finer than finest_stride={finest}; name coarser ones.")
+            raise RegistrationError(f"Needs: stride {self.strides[0]} is finer than finest_stride={finest}; leave it out.")
         if self.output_stride is not None and self.output_stride.bit_count() != 1:
             raise RegistrationError(f"Needs: output_stride must be a power of two, found {self.output_stride}.")
         if self.output_stride is not None and self.output_stride < finest:
@@ -166,7 +172,7 @@ class Needs:
         if self.one_stride:
             parts.append("all of one stride")
         else:
-            parts.append("one map a stride" if self.distinct_strides else "all maps, strides may repeat")
+            parts.append("one map per stride" if self.distinct_strides else "all maps, strides may repeat")
         if self.channels is not None:
             parts.append(f"{self.channels} channels each")
         if self.finest_stride > 1:

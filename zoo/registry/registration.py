@@ -1,4 +1,4 @@
-"""Register encoders and decoders at run time, by a call or a decorator."""
+"""Register encoders and decoders at run time, with a call or a decorator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _F = TypeVar("_F", bound="str | Callable[..., Any]")
 
 
 class _DecoderFacts(TypedDict, total=False):
-    """The keywords of `register_decoder`, for both of its overloads."""
+    """The keyword arguments of `register_decoder`, for both of its overloads."""
 
     needs: Needs | Callable[..., Needs] | None
     options: Sequence[Option] | None
@@ -29,7 +29,7 @@ class _DecoderFacts(TypedDict, total=False):
 
 
 class _EncoderFacts(TypedDict, total=False):
-    """The keywords of `register_encoder`, for both of its overloads."""
+    """The keyword arguments of `register_encoder`, for both of its overloads."""
 
     pyramid: Required[Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid]]
     sizes: ImageSizes | Callable[..., ImageSizes]
@@ -58,26 +58,29 @@ def register_decoder(
     license: str = "",
     replace: bool = False,
 ) -> Any:
-    """Register a decoder for this process: a call, or a decorator where `factory` is left out.
+    """Register a decoder for this process. Without `factory`, return a decorator for the factory.
 
     Args:
         name: the bare name; the full id becomes `local:name`.
-        factory: a class or function called as `factory(pyramid, **options)`, or `package.module:name` of one. What it
-            makes has `out_channels` and `out_stride`; its `forward(features)` takes a list of maps and returns one.
-        needs: what it requires of a pyramid; by default the factory's own attribute `needs`, else every pyramid is accepted.
-        options: the keywords it takes, for `zoo show`.
-        out_stride: the stride of the map it gives, where that is always the same, for `zoo explain`.
-        makes_logits: whether it makes the logits itself: the factory is then also called with `classes=`, and no head is
-            added. By default the factory's own attribute `makes_logits`, else False.
-        source: paper or repository.
-        license: of the code, as an SPDX id.
-        replace: whether to replace another one registered under the name.
+        factory: a class or function that is called as `factory(pyramid, **options)`, or its path `package.module:name`. The
+            module that it returns has `out_channels` and `out_stride`; its `forward(features)` takes a list of maps and
+            returns one map.
+        needs: what the decoder requires of a pyramid. By default, the factory's own attribute `needs`; if it has none, every
+            pyramid is accepted.
+        options: the keyword arguments that the factory accepts, for `zoo show`; others are refused. None if they are not
+            declared.
+        out_stride: the stride of the map that the decoder returns, if it is always the same, for `zoo explain`.
+        makes_logits: whether the decoder computes the logits itself. The factory is then also called with `classes=`, and no
+            head is added. By default, the factory's own attribute `makes_logits`, else False.
+        source: the paper or repository.
+        license: the license of the code, as an SPDX id.
+        replace: whether to replace a decoder that is registered under this name already.
 
     Returns:
         The factory, unchanged.
 
     Raises:
-        RegistrationError: the name is taken, or something of the wrong kind was given.
+        RegistrationError: the name is taken, or an argument is not valid.
     """
 
     def register(factory: Factory) -> Factory:
@@ -108,7 +111,7 @@ def register_encoder(
     factory: Factory | None = None,
     *,
     pyramid: Pyramid | Sequence[FeatureMap] | Callable[..., Pyramid],
-    sizes: ImageSizes | Callable[..., ImageSizes] = ImageSizes(),  # noqa: B008 - a frozen fact
+    sizes: ImageSizes | Callable[..., ImageSizes] = ImageSizes(),  # noqa: B008 - immutable
     output_strides: tuple[int, ...] | list[int] | Callable[..., tuple[int, ...]] = (),
     options: Sequence[Option] | None = None,
     weights: Sequence[str] = (),
@@ -117,27 +120,30 @@ def register_encoder(
     weights_license: str | Callable[[str], str] = "",
     replace: bool = False,
 ) -> Any:
-    """Register an encoder for this process: a call, or a decorator where `factory` is left out.
+    """Register an encoder for this process. Without `factory`, return a decorator for the factory.
 
     Args:
         name: the bare name; the full id becomes `local:name`.
-        factory: called as `factory(maps=(names, ...), in_channels=..., weights=..., **options)`, or
-            `package.module:name` of such. What it makes returns just those maps, NCHW, fine to coarse.
-        pyramid: every map it can give, or a torch-free function of its options that returns them.
-        sizes: which image sizes it takes, or a torch-free function of its options; by default any.
-        output_strides: what its option `output_stride` can ask for, where it can dilate.
-        options: the keywords it takes besides, for `zoo show`.
-        weights: the names that `weights=` accepts beside a file's path.
-        source: paper or repository.
-        license: of the code, as an SPDX id.
-        weights_license: of the weights: one text, or a torch-free function that returns it for one of `weights`.
-        replace: whether to replace another one registered under the name.
+        factory: a class or function that is called as `factory(maps=(names, ...), in_channels=..., weights=..., **options)`,
+            or its path `package.module:name`. The module that it returns must return exactly these maps, NCHW, fine to coarse.
+        pyramid: every map that the encoder can return, or a torch-free function of its options that returns them.
+        sizes: the image sizes that the encoder accepts, or a torch-free function of its options that returns them; by default
+            any size.
+        output_strides: the values that the encoder's option `output_stride` accepts, if the encoder can be dilated; or a
+            torch-free function of its options that returns them.
+        options: the other keyword arguments that the factory accepts, for `zoo show`; others are refused. None if they are
+            not declared.
+        weights: the names that `weights=` accepts in addition to a file's path.
+        source: the paper or repository.
+        license: the license of the code, as an SPDX id.
+        weights_license: the license of the weights, or a torch-free function that returns the license for one of `weights`.
+        replace: whether to replace an encoder that is registered under this name already.
 
     Returns:
         The factory, unchanged.
 
     Raises:
-        RegistrationError: the name is taken, or something of the wrong kind was given.
+        RegistrationError: the name is taken, or an argument is not valid.
     """
 
     def register(factory: Factory) -> Factory:

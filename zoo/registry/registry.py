@@ -20,7 +20,7 @@ __all__ = ["MODULE", "Entry", "Kind", "Registry", "default_registry", "list_deco
 
 
 class Registry:
-    """Every encoder and decoder of the installed plugins, loaded as late as possible, and of run-time registrations."""
+    """All encoders and decoders: those of installed plugins, loaded as late as possible, and those registered at run time."""
 
     def __init__(self, found: tuple[FoundPlugin, ...], canonical: Mapping[str, str]) -> None:
         self.found = found
@@ -31,15 +31,15 @@ class Registry:
         self._news: set[tuple[Kind, str]] = set()
 
     def encoder(self, id: str) -> Entry[EncoderSpec]:
-        """Return the encoder of this id; raises UnknownIdError, AmbiguousIdError or PluginError."""
+        """Return the encoder with this id, or raise an UnknownIdError, an AmbiguousIdError or a PluginError."""
         return cast("Entry[EncoderSpec]", self._resolve("encoder", id))
 
     def decoder(self, id: str) -> Entry[DecoderSpec]:
-        """Return the decoder of this id; raises UnknownIdError, AmbiguousIdError or PluginError."""
+        """Return the decoder with this id, or raise an UnknownIdError, an AmbiguousIdError or a PluginError."""
         return cast("Entry[DecoderSpec]", self._resolve("decoder", id))
 
     def either(self, id: str) -> Entry[EncoderSpec] | Entry[DecoderSpec]:
-        """Return the encoder or decoder of this id; raises as `encoder` and `decoder` do, naming what is close of both."""
+        """Return the encoder or decoder with this id, or raise an error that suggests ids of both kinds."""
         try:
             return self.encoder(id)
         except (UnknownIdError, PluginError) as no_encoder:
@@ -50,11 +50,11 @@ class Registry:
                 raise unusable or UnknownIdError(f"{no_encoder}\n{no_decoder}") from None
 
     def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
-        """Return the ids of a kind, sorted; `pattern` is a glob or a part of the name, with a dot in it of tags as well."""
+        """Return the sorted ids of a kind. `pattern` is a glob or a part of the name. Tags match only a pattern with a dot."""
         return sorted(self._matching(kind, pattern))
 
     def matching(self, kind: Kind, pattern: str | None = None) -> list[Entry[Any]]:
-        """Return the entries of `ids`, one an id.
+        """Return the entry of each id that `ids` returns.
 
         Raises:
             UnknownIdError: the pattern matches nothing.
@@ -72,34 +72,34 @@ class Registry:
         return {entry.id: entry for entry in entries if _matches(entry, pattern)}
 
     def records(self) -> list[PluginRecord]:
-        """Return every plugin, loaded."""
+        """Load all plugins, and return their records."""
         return [self._load(plugin) for plugin in self.found]
 
     def broken(self) -> list[PluginRecord]:
-        """Return the plugins that could not be loaded."""
+        """Return the records of the plugins that could not be loaded."""
         return [record for record in self.records() if record.error]
 
     def takeover(self, library: str) -> str:
-        """Return the function, `package.module:name`, that converts a library's models.
+        """Return the path, `package.module:name`, of the function that converts a library's models.
 
         Raises:
-            PluginError: no plugin has one, or several have.
+            PluginError: no plugin has such a function, or several plugins have one.
         """
         records = [record for record in self.records() if library in record.takeovers]
         if not records:
-            raise PluginError(f"No installed plugin takes over models of {library}.{self._broken_hint()}")
+            raise PluginError(f"No installed plugin converts models of {library}.{self._broken_hint()}")
         if len(records) > 1:
             raise PluginError(
-                f"Several plugins take over models of {library}: {', '.join(str(record.found) for record in records)}. "
+                f"Several plugins convert models of {library}: {', '.join(str(record.found) for record in records)}. "
                 "Uninstall all but one."
             )
         return records[0].takeovers[library]
 
     def register(self, kind: Kind, spec: Spec, *, replace: bool = False) -> None:
-        """Add a spec under `local:`; the same callable may register again, as a notebook cell run twice does.
+        """Register a spec as `local:name`. The same factory may register again, as in a notebook cell that runs twice.
 
         Raises:
-            RegistrationError: the name is one of the project's own, or another callable has it and `replace` is false.
+            RegistrationError: the name is an id of zoo itself, or another factory has the name and `replace` is False.
         """
         if spec.name in self._canonical:
             raise RegistrationError(f"{spec.name!r} is one of zoo's own ids; register your {kind} under another name.")
@@ -114,7 +114,7 @@ class Registry:
 
     @contextmanager
     def whole_or_nothing(self) -> Iterator[set[tuple[Kind, str]]]:
-        """Yield a set of what is registered within, kinds and names; take it all back if something raises there."""
+        """Yield the set of kinds and names registered in the `with` block; if the block raises, undo these registrations."""
         before, outer, self._news = dict(self._local), self._news, set()
         try:
             yield self._news
@@ -126,20 +126,20 @@ class Registry:
 
     def _resolve(self, kind: Kind, id: str) -> Entry[Any]:
         if not isinstance(id, str):
-            raise OptionError(f"An {kind} is named by its id, a string such as 'resnet18'; found {id!r}.")
+            raise OptionError(f"The {kind} must be an id, a string such as 'resnet18'; found {id!r}.")
         matches = self._full_id_matches(kind, id) if ":" in id else self._bare_name_matches(kind, id)
         if len(matches) == 1:
             return matches[0]
         if not matches:
             raise UnknownIdError(self._unknown(kind, id))
         full_ids = ", ".join(sorted(entry.full_id for entry in matches))
-        raise AmbiguousIdError(f"Several plugins have {_a(kind)} named {id!r}. Ask for one by its full id: {full_ids}.")
+        raise AmbiguousIdError(f"Several plugins have {_a(kind)} named {id!r}. Use one of the full ids: {full_ids}.")
 
     def _full_id_matches(self, kind: Kind, id: str) -> list[Entry[Any]]:
         plugin_name, _, name = id.partition(":")
         if plugin_name == MODULE:
             raise UnknownIdError(
-                f"{id!r} is the name of a module that was passed in place of an id; pass the module itself again."
+                f"{id!r} is the name of a module that was passed instead of an id; pass the module itself again."
             )
         if plugin_name == LOCAL:
             return [entry for entry in [self._local.get((kind, name))] if entry]
@@ -154,7 +154,7 @@ class Registry:
         return matches
 
     def _raise_unusable(self, plugins: Sequence[FoundPlugin], id: str) -> None:
-        """Raise why a plugin that was asked for by name gives nothing."""
+        """Raise an error if one of these plugins is switched off or could not be loaded."""
         for plugin in plugins:
             if plugin.disabled_by:
                 raise PluginError(
@@ -183,7 +183,7 @@ class Registry:
                 yield entry
 
     def _find_entries(self, kind: Kind, plugin: FoundPlugin, name: str) -> Iterator[Entry[Any]]:
-        """Yield a plugin's entries of this name; `architecture.tag` is an entry of that tag's own."""
+        """Yield a plugin's entries with this name. `architecture.tag` is the architecture with the tag's weights."""
         if (kind, plugin) not in self._by_name:
             by_name = self._by_name.setdefault((kind, plugin), {})
             for entry in self._plugin_entries(kind, plugin):
@@ -243,19 +243,19 @@ def default_registry() -> Registry:
 
 
 def list_encoders(pattern: str | None = None) -> list[str]:
-    """Return the ids of all encoders, sorted: bare for the project's own, else `plugin:name`.
+    """Return the ids of all encoders, sorted: bare names for those of zoo itself, `plugin:name` for others.
 
     Args:
-        pattern: a glob over names or full ids (`"convnext*"`), or a part of one (`"convnext"`); None for all.
+        pattern: a glob for names or full ids (`"convnext*"`), or a part of a name or full id (`"convnext"`); None for all.
     """
     return default_registry().ids("encoder", pattern)
 
 
 def list_decoders(pattern: str | None = None) -> list[str]:
-    """Return the ids of all decoders, sorted: bare for the project's own, else `plugin:name`.
+    """Return the ids of all decoders, sorted: bare names for those of zoo itself, `plugin:name` for others.
 
     Args:
-        pattern: a glob over names or full ids (`"unet-*"`), or a part of one (`"unet"`); None for all.
+        pattern: a glob for names or full ids (`"unet-*"`), or a part of a name or full id (`"unet"`); None for all.
     """
     return default_registry().ids("decoder", pattern)
 
@@ -273,7 +273,7 @@ def _entries_with_tags(entry: Entry[Any]) -> Iterator[Entry[Any]]:
 
 
 def _drop_duplicates(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
-    """Drop a spec that one full id has twice, as when two distributions ship the very same one."""
+    """Drop a spec that occurs twice under one full id, as if two distributions ship the same plugin."""
     kept: list[Entry[Any]] = []
     for entry in entries:
         if not any(entry.full_id == other.full_id and are_same(entry.spec, other.spec) for other in kept):
@@ -282,7 +282,7 @@ def _drop_duplicates(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
 
 
 def _origin(factory: str | Callable[..., Any]) -> str:
-    """Name what makes a factory the same one again after its cell, file or module ran twice."""
+    """Return a text that stays the same for a factory if its notebook cell, file or module is run again."""
     if isinstance(factory, str):
         return factory
     inner = getattr(factory, "origin", None)

@@ -1,4 +1,4 @@
-"""Specs of encoders and decoders: plain data, with a factory that is imported only when one is built."""
+"""Specs of encoders and decoders: plain data, and a factory that is imported only when a model is built."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from zoo.registry.pyramid import Needs, Pyramid, check_pyramid
 __all__ = ["DecoderSpec", "EncoderSpec", "Factory", "Option", "Preprocessing", "Spec", "import_factory", "is_factory_path"]
 
 Factory: TypeAlias = "str | Callable[..., Any]"
-"""A callable, or `package.module:name` of one, imported only when something is built."""
+"""A callable, or its path `package.module:name`, which is imported only when a model is built."""
 
 LARGEST, SMALLEST = 1e12, 1e-6
-"""The largest normalized pixel, and the smallest difference between the darkest and the lightest one (beyond 1: relative to the
-larger of the two): weights are of the order of 1, and float32 has seven digits."""
+"""The largest absolute value of a normalized pixel, and the smallest difference between the darkest and the lightest pixel. If
+the largest absolute value is above 1, the difference is relative to it. Weights are of the order of 1, and float32 has seven
+digits."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -29,12 +30,12 @@ _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """How an image becomes the tensor that the weights were trained on: `(image in value_range - mean) / std`.
+    """How to convert an image to a tensor like those the weights were trained on: `(image in value_range - mean) / std`.
 
     Attributes:
-        mean: one value a channel, in units of `value_range`.
-        std: likewise.
-        value_range: the lowest and the highest value a pixel has before the mean is taken off.
+        mean: one value per channel, in units of `value_range`.
+        std: one value per channel, in units of `value_range`.
+        value_range: the lowest and the highest value of a pixel before the mean is subtracted.
     """
 
     mean: tuple[float, ...]
@@ -43,7 +44,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.std):
-            raise RegistrationError(f"Preprocessing: one mean and one std a channel, found {self.mean} and {self.std}.")
+            raise RegistrationError(f"Preprocessing: one mean and one std per channel, found {self.mean} and {self.std}.")
         for name in ("mean", "std", "value_range"):
             numbers = getattr(self, name)
             if not all(map(_is_finite_number, numbers)):
@@ -51,33 +52,32 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise RegistrationError(f"Preprocessing: std must be above 0, found {self.std}.")
         if len(self.value_range) != 2 or self.value_range[0] >= self.value_range[1]:
-            raise RegistrationError(
-                f"Preprocessing: value_range is the lowest value and a higher one, found {self.value_range}."
-            )
+            raise RegistrationError(f"Preprocessing: value_range must be a lower and a higher value, found {self.value_range}.")
         for mean, std in zip(self.mean, self.std, strict=True):
             low, high = ((float(value) - float(mean)) / float(std) for value in self.value_range)
             largest = max(abs(low), abs(high))
             if not (largest <= LARGEST and high - low >= SMALLEST * max(1.0, largest)):
                 raise RegistrationError(
-                    f"Preprocessing: the lowest and the highest pixel become {low:g} and {high:g} by the mean {mean!r} and the "
-                    f"std {std!r} of the value_range {self.value_range}: a model in float32 would see no difference between "
-                    "pixels, or no number. Give mean and std in units of value_range."
+                    f"Preprocessing: with the mean {mean!r} and the std {std!r}, the lowest and the highest pixel of "
+                    f"the value_range {self.value_range} become {low:g} and {high:g}. In float32, a model would see no "
+                    "difference between pixels, or NaN. Give mean and std in units of value_range."
                 )
 
     @classmethod
     def identity(cls, channels: int) -> Preprocessing:
-        """Return the preprocessing of weights that were never trained: pixels in 0 to 1, unchanged."""
+        """Return the preprocessing of random weights: pixels from 0 to 1, unchanged."""
         return cls(mean=(0.0,) * channels, std=(1.0,) * channels)
 
     @classmethod
     def imagenet(cls, channels: int) -> Preprocessing:
-        """Return the statistics of ImageNet that torchvision and most libraries train with, for `channels` input channels."""
+        """Return the preprocessing that torchvision and most libraries use on ImageNet, for `channels` input channels."""
         return cls(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).for_channels(channels)
 
     def for_channels(self, channels: int) -> Preprocessing:
-        """Return the same for an encoder whose first convolution was adapted to `channels` input channels.
+        """Return this preprocessing for an encoder whose first convolution was adapted to `channels` input channels.
 
-        Adapted kernels are summed for one channel and repeated in turn for others, so mean and std follow suit.
+        The convolution's kernels are summed for one channel, and repeated in turn for other numbers of channels. So mean and
+        std are averaged for one channel, and repeated in turn for other numbers.
         """
         if channels == len(self.mean):
             return self
@@ -93,13 +93,15 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One keyword that a factory takes beside what the contract gives it: for `zoo show` and for error messages.
+    """A keyword argument that a factory accepts besides those that zoo passes to every factory.
+
+    `zoo show` and error messages describe it.
 
     Attributes:
-        name: the keyword.
-        default: its value where none is given.
-        summary: what it does, in a few words.
-        choices: the values it can have; zoo refuses others before anything is built. Empty where any value may do.
+        name: the name of the keyword argument.
+        default: the value if none is given.
+        summary: what the option does, in a few words.
+        choices: the allowed values; zoo refuses others before a model is built. Empty if any value is allowed.
     """
 
     name: str
@@ -109,7 +111,7 @@ class Option:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not isinstance(self.summary, str):
-            raise RegistrationError(f"Option: name and summary are text; found {self.name!r} and {self.summary!r}.")
+            raise RegistrationError(f"Option: name and summary must be text; found {self.name!r} and {self.summary!r}.")
         if not isinstance(self.choices, tuple):
             raise RegistrationError(f"Option {self.name!r}: choices must be a tuple; found {self.choices!r}.")
         if self.choices and self.default not in self.choices:
@@ -118,27 +120,28 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSpec:
-    """An encoder as a plugin describes it.
+    """A plugin's description of an encoder.
 
     Attributes:
-        name: the bare name; with the plugin's name in front it is the full id.
-        factory: called as `factory(maps=(names, ...), in_channels=..., weights=..., **options)`; makes an `nn.Module`
-            whose `forward(image)` takes (N, in_channels, H, W) and returns just those maps, NCHW, fine to coarse.
-            It holds no stage that none of these maps needs. It may have a `preprocessing` of the weights in use.
-        pyramid: every map that the encoder can give: a tuple of `FeatureMap`, or a torch-free function of its options.
-        options: the keywords that the factory takes besides; None where they are not declared.
-        constants: keywords that this spec always hands to its factory, so that one factory serves a family.
-        sizes: which image sizes it takes: an `ImageSizes`, or a torch-free function of its options. Where `adapts` is set,
-            the factory is given `image_size=(H, W)`.
-        output_strides: the coarsest strides that its option `output_stride` can ask for (dilated convolutions in place of
-            strided ones), or a torch-free function of its options; `pyramid` is then a function that takes this option.
-        weights: names that `weights=` accepts beside a file's path.
-        tags: names of pretrained weights that may follow the name after a dot (`resnet50.a1_in1k`); the factory is then
-            given `tag=`. A tag chooses which weights; `weights=None` still loads none.
-        source: paper or repository of the architecture.
-        license: of the code, as an SPDX id (`LicenseRef-...` for one that SPDX does not list).
-        weights_license: of the weights, where it is known: one text for all, or a torch-free function that returns it for
-            one of `weights` or `tags`; "" where it is not known.
+        name: the bare name; the full id is `plugin:name`, with the name of the plugin.
+        factory: a callable or its path. It is called as `factory(maps=(names, ...), in_channels=..., weights=..., **options)`
+            and returns an `nn.Module` whose `forward(image)` takes (N, in_channels, H, W) and returns exactly these maps,
+            NCHW, fine to coarse. The module must not contain stages that none of these maps needs. It may have an attribute
+            `preprocessing`, for the weights in use.
+        pyramid: every map that the encoder can return: a tuple of `FeatureMap`, or a torch-free function of its options.
+        options: the other keyword arguments that the factory accepts; None if they are not declared.
+        constants: keyword arguments that are always passed to the factory, so that one factory can build a family of encoders.
+        sizes: the image sizes that the encoder accepts: an `ImageSizes`, or a torch-free function of its options. With
+            `adapts`, the factory is also called with `image_size=(H, W)` if the pairing has an image size.
+        output_strides: the values that the option `output_stride` accepts, for an encoder that can replace strided by dilated
+            convolutions; or a torch-free function of its options. `pyramid` is then a function that accepts `output_stride`.
+        weights: the names that `weights=` accepts in addition to a file's path.
+        tags: the names of pretrained weights that may follow the encoder's name after a dot (`resnet50.a1_in1k`). The factory
+            is then also called with `tag=`. A tag only chooses the weights; with `weights=None`, none are loaded.
+        source: the paper or repository of the architecture.
+        license: the license of the code, as an SPDX id (`LicenseRef-...` for a license that SPDX does not list).
+        weights_license: the license of all weights, or a torch-free function that returns the license for one of `weights` or
+            `tags`; "" if it is not known.
     """
 
     name: str
@@ -160,7 +163,7 @@ class EncoderSpec:
         _check_kinds("EncoderSpec", self)
         if not all(isinstance(text, str) for text in (*self.weights, *self.tags)):
             raise RegistrationError(
-                f"Encoder {self.name!r}: weights and tags are names; found {self.weights!r:.80} and {self.tags!r:.80}."
+                f"Encoder {self.name!r}: weights and tags must be names; found {self.weights!r:.80} and {self.tags!r:.80}."
             )
         if not isinstance(self.weights_license, str) and not callable(self.weights_license):
             raise RegistrationError(
@@ -188,13 +191,13 @@ class EncoderSpec:
             raise RegistrationError(f"Encoder {self.name!r} has output_strides; declare the option 'output_stride' as well.")
 
     def pyramid_for(self, options: dict[str, Any]) -> Pyramid:
-        """Return the maps that the encoder gives under these options."""
+        """Return the maps that the encoder can return with these options."""
         if callable(self.pyramid):
             return check_pyramid(self.pyramid(**options), f"Encoder {self.name!r}")
         return self.pyramid
 
     def sizes_for(self, options: dict[str, Any]) -> ImageSizes:
-        """Return the image sizes that the encoder takes under these options."""
+        """Return the image sizes that the encoder accepts with these options."""
         sizes = self.sizes(**options) if callable(self.sizes) else self.sizes
         if not isinstance(sizes, ImageSizes):
             raise RegistrationError(
@@ -203,17 +206,17 @@ class EncoderSpec:
         return sizes
 
     def output_strides_for(self, options: dict[str, Any]) -> tuple[int, ...]:
-        """Return the output strides that the encoder can be dilated to."""
+        """Return the output strides to which the encoder can be dilated with these options."""
         return tuple(self.output_strides(**options) if callable(self.output_strides) else self.output_strides)
 
     def with_tag(self, tag: str) -> EncoderSpec:
-        """Return the same encoder with the weights of this tag."""
+        """Return the spec of this encoder with the weights of a tag."""
         license = self.license_of_weights(tag)
         constants = {**self.constants, "tag": tag}
         return replace(self, name=f"{self.name}.{tag}", constants=constants, tags=(), weights_license=license)
 
     def license_of_weights(self, weights: str | None) -> str:
-        """Return the license of the weights of this name or tag; "" for random ones, a file's, and where it is not known."""
+        """Return the license of the weights with a name or tag; "" if it is not known, or for random weights or a file."""
         if weights not in (*self.weights, *self.tags) or weights is None:
             return ""
         return self.weights_license if isinstance(self.weights_license, str) else self.weights_license(weights)
@@ -221,23 +224,24 @@ class EncoderSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderSpec:
-    """A decoder as a plugin describes it.
+    """A plugin's description of a decoder.
 
     Attributes:
-        name: the bare name; with the plugin's name in front it is the full id.
-        factory: called as `factory(pyramid, **options)`; makes an `nn.Module` with `out_channels` and `out_stride` whose
-            `forward(features)` takes that pyramid's tensors as a list and returns one (N, out_channels, h, w).
-            It may have `make_head(classes)`; otherwise the head is a 1x1 convolution.
-        makes_logits: the decoder makes the logits itself: its factory gets `classes=` as well, `forward` returns
-            (N, classes, h, w), and no head is added. It then needs no `out_channels` and no `out_stride`.
+        name: the bare name; the full id is `plugin:name`, with the name of the plugin.
+        factory: a callable or its path. It is called as `factory(pyramid, **options)` and returns an `nn.Module` with
+            `out_channels` and `out_stride`, whose `forward(features)` takes a list of the pyramid's tensors and returns one
+            tensor (N, out_channels, h, w). The module may have a method `make_head(classes)`; otherwise, the head is a 1x1
+            convolution.
+        makes_logits: whether the decoder computes the logits itself. The factory is then also called with `classes=`,
+            `forward` returns (N, classes, h, w), no head is added, and `out_channels` and `out_stride` are not needed.
         needs: a `Needs`, or a torch-free function of the decoder's options.
-        options: the keywords that the factory takes besides the pyramid; None where they are not declared.
-        out_stride: the stride of the map it gives, whatever pyramid it gets; None where it is not declared. A decoder
-            that declares 1 brings the coarsest map to the image's resolution by itself.
-        upsamples_learned: it does so in steps of two with learned convolutions in each.
-        constants: keywords that this spec always hands to its factory, so that one factory serves a family.
-        source: paper or repository of the method.
-        license: of the code, as an SPDX id.
+        options: the keyword arguments that the factory accepts besides the pyramid; None if they are not declared.
+        out_stride: the stride of the map that the decoder returns for every pyramid; None if it is not declared. A decoder
+            that declares 1 upsamples to the image's resolution by itself.
+        upsamples_learned: whether the decoder does this upsampling in steps of two, each with learned convolutions.
+        constants: keyword arguments that are always passed to the factory, so that one factory can build a family of decoders.
+        source: the paper or repository of the method.
+        license: the license of the code, as an SPDX id.
     """
 
     name: str
@@ -264,7 +268,7 @@ class DecoderSpec:
             raise RegistrationError(f"Decoder {self.name!r}: needs must be a zoo.Needs or a function, found {self.needs!r}.")
 
     def needs_for(self, options: dict[str, Any]) -> Needs:
-        """Return what the decoder needs under these options."""
+        """Return the needs of the decoder with these options."""
         if isinstance(self.needs, Needs):
             return self.needs
         needs = self.needs(**options)
@@ -277,12 +281,12 @@ Spec: TypeAlias = EncoderSpec | DecoderSpec
 
 
 def is_factory_path(value: object) -> bool:
-    """Tell whether a value is text of the form 'package.module:name'."""
+    """Return whether a value is text of the form 'package.module:name'."""
     return isinstance(value, str) and _FACTORY.fullmatch(value) is not None
 
 
 def import_factory(factory: Factory) -> Any:
-    """Return the callable that a factory names; raises whatever its module raises."""
+    """Return a factory as a callable: import a path, and return a callable unchanged. Errors of the import pass through."""
     if not isinstance(factory, str):
         return factory
     module_name, _, path = factory.partition(":")
@@ -293,7 +297,7 @@ def import_factory(factory: Factory) -> Any:
 
 
 def _is_finite_number(value: object) -> bool:
-    """Tell whether a value is a finite number that a float can hold, and not True or False."""
+    """Return whether a value is a finite number that fits into a float, and not True or False."""
     try:
         return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
     except OverflowError:
@@ -303,18 +307,18 @@ def _is_finite_number(value: object) -> bool:
 def _check_name_and_factory(kind: str, name: object, factory: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise RegistrationError(
-            f"{kind}: a name has letters, digits, '_', '.', '+' and '-', and begins with a letter or digit; found {name!r}."
+            f"{kind}: a name may have letters, digits, '_', '.', '+', '-', and begins with a letter or digit; found {name!r}."
         )
     if isinstance(factory, str):
         if not is_factory_path(factory):
-            raise RegistrationError(f"{kind} {name!r}: a factory is written 'package.module:name'; found {factory!r}.")
+            raise RegistrationError(f"{kind} {name!r}: a factory must be written 'package.module:name'; found {factory!r}.")
     elif not callable(factory):
-        raise RegistrationError(f"{kind} {name!r}: a factory is a callable or 'package.module:name'; found {factory!r}.")
+        raise RegistrationError(f"{kind} {name!r}: a factory must be a callable or 'package.module:name'; found {factory!r}.")
 
 
 def _check_stride(what: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise RegistrationError(f"{what} is a whole number of at least 1; found {value!r}.")
+        raise RegistrationError(f"{what} must be a whole number of at least 1; found {value!r}.")
 
 
 def _check_tuples(kind: str, name: str, **given: object) -> None:
@@ -324,11 +328,11 @@ def _check_tuples(kind: str, name: str, **given: object) -> None:
 
 
 def _check_kinds(kind: str, spec: EncoderSpec | DecoderSpec) -> None:
-    """Refuse what both kinds of spec have, where it is of another type."""
+    """Check the types of the attributes that both kinds of spec have."""
     for name in ("source", "license"):
         if not isinstance(getattr(spec, name), str):
             raise RegistrationError(f"{kind} {spec.name!r}: {name} must be text; found {getattr(spec, name)!r:.80}.")
     if not isinstance(spec.constants, Mapping) or not all(isinstance(name, str) for name in spec.constants):
-        raise RegistrationError(f"{kind} {spec.name!r}: constants must be keywords by name; found {spec.constants!r:.80}.")
+        raise RegistrationError(f"{kind} {spec.name!r}: constants must map names to values; found {spec.constants!r:.80}.")
     if not all(isinstance(option, Option) for option in spec.options or ()):
         raise RegistrationError(f"{kind} {spec.name!r}: options must be zoo.plugin.Option; found {spec.options!r:.80}.")
