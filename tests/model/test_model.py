@@ -252,7 +252,9 @@ def test_resizing_brings_the_image_up_and_the_logits_back():
 
 def test_a_size_that_does_not_fit_is_refused_where_asked():
     model = zoo.build("resnet18", "unet-basic", size_policy="error")
-    with pytest.raises(zoo.errors.InputError, match=r"multiples of 32 .*found 225 x 301\. Build it again: size_policy='auto'"):
+    with pytest.raises(
+        zoo.errors.InputError, match=r"multiples of 32 .*found 225 x 301\. Build the model again: size_policy='auto'"
+    ):
         model(torch.rand(1, 3, 225, 301))
 
 
@@ -495,7 +497,7 @@ def test_an_encoder_of_one_size_sees_it_and_the_logits_have_the_images(one_size,
         image = torch.rand(2, 3, *size)
         if by_policy[policy] == "refuse":
             with pytest.raises(
-                zoo.errors.InputError, match=rf"images of .*32x48 .*found {size[0]} x {size[1]}\. Build it again"
+                zoo.errors.InputError, match=rf"images of .*32x48 .*found {size[0]} x {size[1]}\. Build the model again"
             ):
                 model(image)
             continue
@@ -640,7 +642,7 @@ def test_what_is_asked_of_the_encoder_goes_before_what_the_decoder_wants(dilatin
 def test_without_adapters_an_encoder_is_not_dilated_and_the_plan_says_so(dilating):
     model = zoo.build("dilating", "coarsest", adapters="none")
     assert (model.encoder.output_stride, model.plan.maps) == (32, ("stage1",))
-    assert "could dilate to it, and adapters='none' forbids it" in model.plan.notes[0]
+    assert "could dilate to it, but adapters='none' forbids it" in model.plan.notes[0]
 
 
 def test_normalize_gives_images_the_mean_the_deviation_and_the_range_of_the_weights():

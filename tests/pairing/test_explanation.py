@@ -153,7 +153,7 @@ def test_a_filled_stride_is_shown_with_its_source_and_why(fresh_registry):
     zoo.register_decoder("three", "package.module:name", needs=zoo.Needs(strides=(4, 8, 16), channels=8))
     text = zoo.explain("gap", "three")
     assert column(text, "adapter") == ["none", "learned downsampling /2 8 -> 8 (+584 parameters), to stride 8", "none"]
-    assert column(text, "reason")[1] == "stride 8 is missing in the ladder; the nearest map, of two the finer, is at 4"
+    assert column(text, "reason")[1] == "stride 8 is missing between the encoder's strides; the nearest map is at 4"
     assert "Adapters add 584 parameters." in text
 
 
@@ -225,7 +225,7 @@ def test_an_encoder_of_which_no_map_in_use_would_be_dilated_is_not_and_nothing_i
 
 def test_an_encoder_that_may_not_be_dilated_is_said_to_be_able_to(dilation):
     text = told("dilating", "wants8", adapters="none")
-    assert "could dilate to it, and adapters='none' forbids it: no coarser map is used." in text
+    assert "could dilate to it, but adapters='none' forbids it: no coarser map is used." in text
 
 
 def test_an_encoder_that_is_told_how_far_to_dilate_is_not_told_otherwise(dilation):
@@ -241,14 +241,15 @@ def test_an_encoder_that_need_not_dilate_is_not_said_to_be_unable_to(dilation):
 def test_what_happens_to_images_of_an_encoder_of_one_size_is_said(vit):
     assert (
         "Image size: A smaller image is padded right and bottom with zeros, and the logits cropped; a larger one is resized "
-        "(bilinear), and the logits resized back, and loses detail (size_policy='auto'): the encoder takes no other size as it "
-        "is made, every image costs as much as one of 224x224; build with image_size=(H, W) to keep larger ones' detail."
+        "(bilinear), and the logits resized back, and loses detail (size_policy='auto'). The encoder accepts no other size as "
+        "it is built, so every image costs as much as one of 224x224. To keep the detail of larger images, build with "
+        "image_size=(H, W)."
     ) in told("vit", "unet-basic")
 
 
 def test_the_size_that_an_encoder_is_made_for_is_said_with_what_it_costs(vit):
     text = told("vit", "unet-basic", image_size=(300, 400))
-    assert "Image size: The encoder is made for 304x400, which holds 300x400 at 1% more pixels." in text
+    assert "Image size: The encoder is made for 304x400, the smallest size for 300x400 (1% more pixels)." in text
     text = told("vit", "unet-basic", image_size=(320, 320), size_policy="error")
     assert "The encoder is made for 320x320. An image that is not 320x320 is refused (size_policy='error')." in text
 

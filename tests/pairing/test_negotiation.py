@@ -225,11 +225,11 @@ def test_one_question_always_gets_one_answer(pyramid, needs, levels):
 
 
 def levels_offered(*asked, levels):
-    """Return how many levels a refusal tells to ask for at most; None where there is no such refusal."""
+    """Return how many levels a refusal says to request at most; None if there is no such refusal."""
     try:
         plan(*asked, levels=levels)
     except zoo.errors.NegotiationError as error:
-        offered = re.search(r"ask for at most (\d+)", str(error))
+        offered = re.search(r"request at most (\d+)", str(error))
         return offered and int(offered[1])
     return None
 
@@ -255,7 +255,7 @@ def test_any_refusal_names_both_sides_each_level_and_a_remedy(pyramid, needs, le
     assert all(f"{entry}: " in message or "maps from" in message for entry in pyramid)
     problems = [line for line in message.splitlines() if "Problem: " in line]
     assert problems
-    assert all(any(verb in line for verb in ("choose", "ask for", "allow")) for line in problems), message
+    assert all(any(verb in line for verb in ("choose", "request", "allow")) for line in problems), message
 
 
 def test_needs_by_default_accept_every_pyramid():
@@ -300,13 +300,13 @@ def test_levels_counts_strides_not_maps():
 @pytest.mark.parametrize("needs", [zoo.Needs(distinct_strides=False), zoo.Needs(one_stride=True)])
 def test_levels_counts_maps_where_an_encoder_of_one_stride_meets_a_decoder_that_takes_several_of_one(needs):
     assert names_of(plan(pyramid_of(*[16] * 12), needs, levels=3)) == ["map4", "map8", "map12"]
-    assert "asks for 13 maps, the encoder gives 12" in refusal(pyramid_of(*[16] * 12), needs, levels=13)
+    assert "requests 13 maps, but the encoder has 12" in refusal(pyramid_of(*[16] * 12), needs, levels=13)
     few = zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False)
-    assert "at least 4 feature maps and 3 are left; choose a higher levels=" in refusal(pyramid_of(*[16] * 12), few, levels=3)
+    assert "at least 4 feature maps, but 3 are left; choose a higher levels=" in refusal(pyramid_of(*[16] * 12), few, levels=3)
 
 
 def test_more_levels_than_strides_is_refused_with_how_many_there_are():
-    assert "ask for at most 5" in refusal(LADDER, levels=6)
+    assert "request at most 5" in refusal(LADDER, levels=6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6])
@@ -337,14 +337,14 @@ def test_exact_strides_that_the_encoder_does_not_give_are_made():
 
 def test_without_adapters_every_missing_stride_is_named():
     message = refusal(pyramid_of(4, 8, 16), zoo.Needs(strides=(2, 4, 32)), adapters="none")
-    assert "level 1 (stride 2): the encoder gives no map at stride 2" in message
-    assert "level 3 (stride 32): the encoder gives no map at stride 32" in message
+    assert "level 1 (stride 2): the encoder has no map at stride 2" in message
+    assert "level 3 (stride 32): the encoder has no map at stride 32" in message
     assert message.count("Problem") == 2
 
 
 def test_exact_strides_that_levels_leaves_out_are_refused():
     message = refusal(pyramid_of(4, 8, 16), zoo.Needs(strides=(4, 16)), levels=2)
-    assert "stride 16 is needed and levels=2 leaves it out; choose a higher levels=" in message
+    assert "stride 16 is needed, but levels=2 leaves it out; choose a higher levels=" in message
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_a_decoder_that_works_with_fewer_of_its_strides_gets_the_coarsest_left_i
 def test_fewer_of_its_strides_than_a_decoder_works_with_are_refused():
     needs = zoo.Needs(strides=(4, 8, 16, 32), min_levels=3)
     assert levels_of(plan(pyramid_of(2, 4, 8, 16, 32), needs, levels=4)) == [2, 3, 4]
-    assert "stride 16 is needed and levels=3 leaves it out" in refusal(pyramid_of(2, 4, 8, 16, 32), needs, levels=3)
+    assert "stride 16 is needed, but levels=3 leaves it out" in refusal(pyramid_of(2, 4, 8, 16, 32), needs, levels=3)
 
 
 def test_a_map_finer_than_the_decoder_takes_is_left_out_before_levels_are_counted():
@@ -393,7 +393,7 @@ def test_an_output_stride_is_matched_by_the_nearest_power_of_two():
 
 def test_fewer_levels_than_the_decoder_needs_are_refused():
     message = refusal(LADDER, zoo.Needs(min_levels=3), levels=2)
-    assert "at least 3 feature maps and 2 are left" in message
+    assert "at least 3 feature maps, but 2 are left" in message
     assert "choose a higher levels=" in message
 
 
@@ -504,7 +504,7 @@ def test_levels_of_a_single_stride_count_the_finest_of_the_pyramid_made_from_it(
 
 
 def test_more_levels_than_the_pyramid_made_from_a_single_stride_has_are_refused():
-    assert "ask for at most 4" in refusal(pyramid_of(16), levels=5)
+    assert "request at most 4" in refusal(pyramid_of(16), levels=5)
 
 
 def test_a_decoders_width_is_the_width_of_the_pyramid_that_is_made_for_it():
@@ -519,7 +519,7 @@ def test_without_adapters_a_single_stride_is_refused_once_with_every_level():
     assert len(problems) == 4
     for number, (problem, stride) in enumerate(zip(problems, (4, 8, 16, 32), strict=True), start=1):
         assert problem.startswith(f"level {number} (stride {stride}): ")
-        missing = "alone is not a pyramid" if stride == 16 else f"gives no map at stride {stride};"
+        missing = "alone is not a pyramid" if stride == 16 else f"has no map at stride {stride};"
         assert missing in problem
         assert "simple feature pyramid level" in problem
         assert "8 -> 8 (+" in problem
@@ -581,7 +581,7 @@ def test_of_maps_of_several_strides_the_last_four_are_taken():
 
 def test_too_few_maps_of_one_stride_are_refused():
     message = refusal(pyramid_of(16, 16, 16), zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False))
-    assert "at least 4 feature maps and 3 are left; choose another encoder" in message
+    assert "at least 4 feature maps, but 3 are left; choose another encoder" in message
 
 
 def test_more_levels_than_given_keep_the_given_and_add_the_nearest():
@@ -597,7 +597,7 @@ def test_levels_are_heeded_where_exact_strides_are_made():
 
 
 def test_more_levels_than_the_pyramid_has_are_refused_whatever_the_decoder_needs():
-    assert "ask for at most 4" in refusal(pyramid_of(16), zoo.Needs(min_levels=2), levels=5)
+    assert "request at most 4" in refusal(pyramid_of(16), zoo.Needs(min_levels=2), levels=5)
 
 
 def test_an_output_stride_of_1_is_met():

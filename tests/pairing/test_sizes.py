@@ -174,7 +174,9 @@ def test_a_note_is_sentences_that_name_the_policy_and_the_size_it_is_made_for(si
 def test_a_note_says_how_many_more_pixels_the_size_it_is_made_for_has():
     facts = {"multiple": 16, "fixed": (224, 224), "adapts": True}
     note = plan(image_size=(40, 50), **facts).note
-    assert note.startswith("The encoder is made for 48x64, which holds 40x50 at 54% more pixels. A smaller image is padded")
+    assert note.startswith(
+        "The encoder is made for 48x64, the smallest size for 40x50 (54% more pixels). A smaller image is padded"
+    )
     assert plan(image_size=(48, 64), **facts).note.startswith("The encoder is made for 48x64. A smaller image is padded")
 
 

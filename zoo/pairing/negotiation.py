@@ -1,4 +1,4 @@
-"""Negotiate: make a plan from a pyramid and a decoder's needs, or give every reason why there is none. Pure and torch-free."""
+"""Make a plan from a pyramid and a decoder's needs, or report every reason why there is none. Pure and torch-free."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["negotiate"]
 SYNTHESIZED = range(2, 6)
 """The levels (strides 4, 8, 16, 32) of the pyramid that is made from a single stride, as in ViTDet."""
 SYNTHESIZED_CHANNELS = 256
-"""The width of that pyramid if the decoder does not name one, as in ViTDet."""
+"""The number of channels of that pyramid if the decoder does not require another number, as in ViTDet."""
 
 
 def negotiate(
@@ -29,33 +29,35 @@ def negotiate(
     decoder: str,
     levels: int | None = None,
     adapters: str = "auto",
-    sizes: ImageSizes = ImageSizes(),  # noqa: B008 - a frozen fact
+    sizes: ImageSizes = ImageSizes(),  # noqa: B008 - immutable
     image_size: Size | None = None,
     size_policy: str = "auto",
     in_channels: int = 3,
 ) -> Plan:
     """Match the maps of an encoder with the needs of a decoder, in a fixed order of preference.
 
-    First, maps are selected: one a stride, the last of equals; the `levels` finest strides; the decoder's exact strides;
-    the coarsest `max_levels`. Selected maps are projected to the decoder's width, if it requires one. A learned adapter
-    fills a stride that is missing between two others. Strides beyond the encoder's are synthesized; for an encoder of a
-    single stride, the whole pyramid of strides 4 to 32. A missing stride is made from the nearest map, of two the finer.
+    First, maps are selected: the last map of each stride, then the `levels` finest strides, then the exact strides that the
+    decoder needs, and finally the `max_levels` coarsest. If the decoder requires a number of channels, the selected maps are
+    projected to it. A learned adapter fills a stride that is missing between two strides of the encoder. Strides finer or
+    coarser than those of the encoder are synthesized; if the encoder has a single stride, the whole pyramid of strides 4 to 32
+    is synthesized. A missing stride is made from the nearest map, or from the finer of two nearest maps.
 
     Args:
-        pyramid: every map the encoder can give, fine to coarse.
-        needs: of the decoder.
+        pyramid: every map that the encoder can return, fine to coarse.
+        needs: the needs of the decoder.
         encoder: the encoder's id, for messages and the plan.
-        decoder: the decoder's id, likewise.
-        levels: how many strides to use, counted from the finest; of an encoder of a single stride, how many maps a decoder
-            gets that takes several of one stride. None for all.
-        adapters: "auto", or "none" to insert nothing.
-        sizes: the image sizes that the encoder takes.
+        decoder: the decoder's id, for messages and the plan.
+        levels: how many strides to use, counted from the finest. If the encoder has a single stride and the decoder takes
+            several maps of one stride, how many maps to use. None for all.
+        adapters: "auto", or "none" to insert no adapters.
+        sizes: the image sizes that the encoder accepts.
         image_size: (H, W) of the images; None if it may vary.
         size_policy: "auto", "pad", "resize" or "error".
-        in_channels: the image's channels, for a decoder that gets the image as well.
+        in_channels: the number of channels of the image, for a decoder that also gets the image.
 
     Raises:
-        NegotiationError: nothing fits; the message names the encoder, the decoder, each level and what would fix it.
+        NegotiationError: no plan is possible. The message names the encoder, the decoder, each map, and how to fix each
+            problem.
     """
     choice = _choose(pyramid, needs, levels)
     routes = tuple(_make_route(rung, choice, needs) for rung in choice.rungs)
@@ -81,8 +83,8 @@ def _make_image_route(in_channels: int) -> Route:
 def _size_multiple(routes: Sequence[Route]) -> int:
     """Return the number that H and W must be multiples of, so that every map has a whole number of pixels.
 
-    A coarser map made by an adapter counts as well if its stride is a power of two: it halves 5 x 7 pixels to 3 x 4, which a
-    decoder doubles to 6 x 8.
+    A coarser map that is made by an adapter counts as well if its stride is a power of two. Otherwise, the adapter could halve
+    5 x 7 pixels to 3 x 4, which a decoder doubles to 6 x 8.
     """
     coarsest = max(route.source.stride for route in routes)
     multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
@@ -92,7 +94,7 @@ def _size_multiple(routes: Sequence[Route]) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rung:
-    """One decoder input before its adapters are planned: its level and the map it is made from."""
+    """One decoder input before its adapters are planned: its level, and the map that it is made from."""
 
     level: int
     source: FeatureMap
@@ -140,9 +142,9 @@ def _choose_usable(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choic
 
 
 def _choose_exact(present: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
-    """Return the levels of the strides that the decoder names, and a problem for each that `levels` leaves out.
+    """Return the levels of the strides that the decoder needs, and a problem for each stride that `levels` leaves out.
 
-    For a decoder that works with fewer, the coarsest level that is left replaces coarser ones.
+    If the decoder works with fewer maps, the coarsest level that remains replaces coarser levels instead.
     """
     wanted = [round(math.log2(stride)) for stride in needs.strides or ()]
     if levels is None:
@@ -152,11 +154,13 @@ def _choose_exact(present: list[int], needs: Needs, levels: int | None) -> tuple
     if left == wanted or (needs.min_levels <= len(left) and needs.min_levels < len(wanted)):
         return left, []
     lost = [level for index, level in enumerate(wanted) if index >= levels or level > coarsest]
-    return wanted, [f"stride {2**level} is needed and levels={levels} leaves it out; choose a higher levels=" for level in lost]
+    return wanted, [
+        f"stride {2**level} is needed, but levels={levels} leaves it out; choose a higher levels=" for level in lost
+    ]
 
 
 def _choose_ladder(present: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
-    """Return the levels of the decoder's inputs, fine to coarse, if possible `levels` of them; and problems with `levels`."""
+    """Return the levels of the decoder's inputs, fine to coarse (if possible `levels` of them), and problems with `levels`."""
     limit = _coarsest_level(needs)
     ladder = [level for level in present[:levels] if level <= limit]
     least = max(needs.min_levels, levels or 1)
@@ -165,16 +169,16 @@ def _choose_ladder(present: list[int], needs: Needs, levels: int | None) -> tupl
             break
         ladder = sorted({*ladder, *missing})
     if levels is not None and len(ladder) < levels and len(present) < levels:
-        made = f", and {len(ladder)} can be made of them" if len(ladder) > len(present) else ""
+        made = f", from which {len(ladder)} can be made" if len(ladder) > len(present) else ""
         most = max(len(ladder), len(present))
         return ladder, [
-            f"levels={levels} asks for {levels} strides, the encoder gives {len(present)}{made}; ask for at most {most}"
+            f"levels={levels} requests {levels} strides, but the encoder has {len(present)}{made}; request at most {most}"
         ]
     return ladder[:levels], []
 
 
 def _missing_levels(ladder: list[int], present: list[int], only_usual: bool, allowed: range) -> Iterator[list[int]]:
-    """Yield levels that make a ladder longer, the best first: strides 4 to 32 and, unless `only_usual`, finer ones."""
+    """Yield levels to add to the ladder, best first: those of strides 4 to 32 and, unless `only_usual`, of finer strides."""
     usual = [level for level in SYNTHESIZED if level in allowed]
     if len(present) == 1:
         yield usual  # together: every level of a pyramid made from one map is synthesized in the same way
@@ -201,7 +205,7 @@ def _make_rung(level: int, at: Mapping[int, FeatureMap], wanted: Sequence[int]) 
 
 
 def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choice:
-    """Choose for a decoder that takes several maps of one stride, such as DPT, which takes four.
+    """Choose maps for a decoder that takes several maps of one stride, such as DPT, which takes four.
 
     `levels` counts strides, or maps if the encoder has a single stride.
     """
@@ -210,7 +214,7 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
     present = sorted({entry.level for entry in pyramid})
     counted, most = ("maps", len(pyramid)) if len(present) == 1 else ("strides", len(present))
     if levels is not None and levels > most:
-        problems.append(f"levels={levels} asks for {levels} {counted}, the encoder gives {most}; ask for at most {most}")
+        problems.append(f"levels={levels} requests {levels} {counted}, but the encoder has {most}; request at most {most}")
     cut = present[:levels]
     kept = [entry for entry in pyramid if entry.level in cut and entry.level <= _coarsest_level(needs)]
     dropped = {
@@ -237,21 +241,19 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
             reason = _reason_against(kept[0].level, needs, None)
         dropped |= {entry: reason for index, entry in enumerate(kept) if index not in taken}
         kept = [entry for index, entry in enumerate(kept) if index in taken]
-    # 4. Too few maps are an error: adapters make further strides, not further maps of one stride.
+    # 4. Too few maps are an error: adapters can make new strides, but not more maps of one stride.
     if not problems and needs.one_stride and len(kept) < needs.min_levels:
         where = f"at one stride; the encoder has {len(kept)} at stride {2**level}"
         problems.append(f"the decoder needs at least {needs.min_levels} feature maps {where}; choose another encoder")
     elif not problems and (not kept or len(kept) < needs.min_levels):
-        made = f"needs=zoo.Needs(min_levels={needs.min_levels}), by which missing strides are made"
-        problems.append(
-            f"{_describe_too_few(len(kept), needs, levels)}, or, where the decoder is yours, register it with {made}"
-        )
+        made = f"needs=zoo.Needs(min_levels={needs.min_levels}), so that missing strides are made"
+        problems.append(f"{_describe_too_few(len(kept), needs, levels)}, or, if the decoder is yours, register it with {made}")
     rungs = tuple(_Rung(level=entry.level, source=entry, how="select") for entry in kept)
     return _Choice(rungs=rungs, dropped=dropped, problems=problems)
 
 
 def _fullest_level(maps: Sequence[FeatureMap], needs: Needs) -> int:
-    """Return the level of the stride that the decoder names, or of the one with the most maps, of two the finer."""
+    """Return the level of the stride that the decoder needs, or else of the stride with the most maps (the finer of two)."""
     if needs.strides is not None:
         return round(math.log2(needs.strides[0]))
     levels = [entry.level for entry in maps]
@@ -269,7 +271,7 @@ def _coarsest_level(needs: Needs) -> int:
 def _describe_too_few(count: int, needs: Needs, levels: int | None) -> str:
     advice = "another encoder" if levels is None else "a higher levels=, or another encoder"
     left = f"{count} {'is' if count == 1 else 'are'} left"
-    return f"the decoder needs at least {needs.min_levels} feature maps and {left}; choose {advice}"
+    return f"the decoder needs at least {needs.min_levels} feature maps, but {left}; choose {advice}"
 
 
 def _explain_earlier_of_one_stride(maps: Sequence[FeatureMap]) -> dict[FeatureMap, str]:
@@ -311,11 +313,11 @@ def _make_route(rung: _Rung, choice: _Choice, needs: Needs) -> Route:
     stride = max(1.0, source.stride / 2**steps)
     output = FeatureMap(name=f"{source.name}/stride{stride:g}", channels=adapter.out_channels, stride=stride)
     if rung.how == "fill":
-        reason = f"stride {2**rung.level} is missing in the ladder; the nearest map, of two the finer, is at {source.stride:g}"
+        reason = f"stride {2**rung.level} is missing between the encoder's strides; the nearest map is at {source.stride:g}"
     elif steps:
         reason = f"the encoder has no stride {2**rung.level}; the nearest map is at {source.stride:g}"
     else:
-        reason = f"the encoder's only stride, {source.stride:g}; a level of its own in the pyramid made from it"
+        reason = f"made from the encoder's only stride, {source.stride:g}, like the other levels"
     return Route(source=source, output=output, adapters=(adapter,), reason=reason)
 
 
@@ -340,7 +342,7 @@ def _describe_insertion(level: int, route: Route) -> str:
     if adapter.kind == "project":
         missing = f"{route.source} does not have the decoder's {adapter.out_channels} channels"
     elif adapter.steps:
-        missing = f"the encoder gives no map at stride {2**route.output.level}"
+        missing = f"the encoder has no map at stride {2**route.output.level}"
     else:
         missing = f"{route.source} alone is not a pyramid"
     return (
@@ -352,7 +354,7 @@ def _describe_insertion(level: int, route: Route) -> str:
 def _format_refusal(
     encoder: str, decoder: str, pyramid: Pyramid, needs: Needs, choice: _Choice, problems: Sequence[str]
 ) -> str:
-    lines = [f"{encoder} cannot serve {decoder} as asked.", f"  {decoder} needs: {needs}", f"  {encoder} gives:"]
+    lines = [f"{encoder} cannot serve {decoder} with these options.", f"  {decoder} needs: {needs}", f"  {encoder} has:"]
     for state, alike in groupby(pyramid, key=lambda entry: choice.dropped.get(entry)):
         entries = list(alike)
         text = "usable" if state is None else f"unused: {state}"

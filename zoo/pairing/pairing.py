@@ -1,4 +1,4 @@
-"""The one fact that build, bench, save and configurations share: which encoder, which decoder, with what options."""
+"""A pairing: an encoder, a decoder and their options, as used by build, bench, save and configurations."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ __all__ = ["Pairing"]
 class Pairing(PairingFields):
     """An encoder id, a decoder id and their options.
 
-    Options are checked, and kept as plain immutable data: text for a path, tuples for lists.
+    Options are checked and stored as plain immutable data: paths as text, lists as tuples.
 
     Attributes:
         encoder: an encoder's id, bare (`resnet18`) or full (`timm:resnet18`).
         decoder: a decoder's id.
 
-    The options are explained by `zoo.build`.
+    `zoo.build` explains the options.
 
     Raises:
-        OptionError: an option has a value that it cannot have.
+        OptionError: the value of an option is not valid.
     """
 
     @property
     def encoder_weights(self) -> str:
-        """Which weights the encoder has once it is built, in words."""
+        """The weights of the built encoder, as text: their name, "random" or "the module's own"."""
         if self.encoder.startswith(f"{MODULE}:"):
             return "the module's own"
         return self.weights or "random"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data, as YAML and JSON hold it."""
+        """Return the pairing as a dict of plain data, for YAML and JSON."""
         return {entry.name: plain(getattr(self, entry.name)) for entry in fields(self)}
 
     @classmethod
@@ -48,7 +48,8 @@ class Pairing(PairingFields):
         """Read a pairing from a YAML file: `encoder`, `decoder`, and options as for `zoo.build`.
 
         Raises:
-            ConfigError: the file does not exist, is not YAML, or has an unknown key or a wrong value; every mistake is named.
+            ConfigError: the file does not exist, is not YAML, or has an unknown key or an invalid value. The message
+                names every mistake.
 
         Example:
             >>> model = zoo.build(zoo.Pairing.from_yaml("unet.yaml"))
@@ -60,18 +61,18 @@ class Pairing(PairingFields):
         return cls(**checked(PairingFile, content, f"{path} is not a valid pairing").model_dump())
 
     def to_yaml(self) -> str:
-        """Return the YAML that `from_yaml` reads: ids, and the options that are not at their defaults."""
+        """Return the YAML that `from_yaml` reads: the ids, and the options that differ from their defaults."""
         from zoo.common.configuration import written
 
         return written({"encoder": self.encoder, "decoder": self.decoder, **self._changed_options()})
 
     def code(self) -> str:
-        """Return the line of Python that builds it."""
+        """Return a line of Python that builds the model."""
         options = "".join(f", {name}={value!r}" for name, value in self._changed_options().items())
         return f"zoo.build({self.encoder!r}, {self.decoder!r}{options})"
 
     def _changed_options(self) -> dict[str, Any]:
-        """Return the options that are not at their defaults, as plain data."""
+        """Return the options that differ from their defaults, as plain data."""
         values = {entry.name: (getattr(self, entry.name), entry.default) for entry in fields(self)}
         return {name: plain(values[name][0]) for name in OPTION_NAMES if values[name][0] != values[name][1]}
 
@@ -79,7 +80,7 @@ class Pairing(PairingFields):
         return self.describe()
 
     def describe(self, *, without: Collection[str] = ()) -> str:
-        """Return ids and options on one line, without the options at their defaults and those in `without`."""
+        """Return the ids and the options on one line, without options that have their defaults or are listed in `without`."""
         options = self._changed_options().items()
         listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in options if name not in without)
         return f"{self.encoder} x {self.decoder}" + (f" ({listed})" if listed else "")

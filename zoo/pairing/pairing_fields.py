@@ -31,7 +31,7 @@ CHOICES: Mapping[str, tuple[str | None, ...]] = {
 WHOLE_NUMBERS = {"classes": 1, "in_channels": 1, "levels": 1, "aux_levels": 0}
 """The smallest value of each option that is a whole number."""
 LARGEST = 2**16
-"""How many classes, and channels of an image, there may be: a mask's and an image's numbers have 16 bits."""
+"""The largest number of classes and of image channels: masks and images have numbers of 16 bits."""
 NO_OPTIONS = Options()
 
 
@@ -53,10 +53,10 @@ class PairingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class PairingFields:
-    """The data of a `Pairing`: two ids and their options, checked, and kept as plain immutable data.
+    """The data of a `Pairing`: two ids and their options, checked and stored as plain immutable data.
 
     Raises:
-        OptionError: an option has a value that it cannot have.
+        OptionError: the value of an option is not valid.
     """
 
     encoder: str
@@ -83,7 +83,7 @@ OPTION_NAMES = tuple(entry.name for entry in fields(PairingFields) if entry.name
 
 
 def normalize_value(name: str, value: Any) -> Any:
-    """Return the value of a pairing's id or option as the pairing keeps it.
+    """Check the value of an id or option, and return it as a pairing stores it.
 
     Raises:
         OptionError: the value is not valid.

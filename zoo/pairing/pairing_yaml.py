@@ -20,12 +20,12 @@ _Model = TypeVar("_Model", bound=Strict)
 
 
 def with_pairing_keys(*, without: Collection[str] = ()) -> Callable[[type[_Model]], type[_Model]]:
-    """Decorate a configuration's model: add the fields of `Pairing` as keys, except those named by `without`."""
+    """Decorate a pydantic class: add the fields of `Pairing` as keys, except those in `without`."""
     hints = get_type_hints(PairingFields)
     keys: dict[str, Any] = {}
     for entry in fields(PairingFields):
         if entry.name not in without:
-            # `Pairing` checks the value, so that it has one error in YAML and Python; the hint is for the JSON schema
+            # `Pairing` checks the value, so that errors are the same in YAML and Python; the hint is for the JSON schema
             check = PlainValidator(partial(_check, entry.name), json_schema_input_type=hints[entry.name])
             minimum: dict[str, Any] = {"minimum": WHOLE_NUMBERS[entry.name]} if entry.name in WHOLE_NUMBERS else {}
             default = ... if entry.default is MISSING else plain(entry.default)
@@ -38,7 +38,7 @@ def with_pairing_keys(*, without: Collection[str] = ()) -> Callable[[type[_Model
 
 
 def _check(name: str, value: Any) -> Any:
-    """Return a value as plain data, which a model can write as JSON."""
+    """Check a value, and return it as plain data that pydantic can write as JSON."""
     try:
         return plain(normalize_value(name, value))
     except OptionError as cause:

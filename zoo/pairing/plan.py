@@ -1,4 +1,4 @@
-"""The result of a negotiation: plain facts that explain, build and save read. Torch-free."""
+"""The result of a negotiation: plain data that explain, build and save use. Torch-free."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Adapter:
     """A small module between an encoder's feature map and a decoder's input.
 
     Attributes:
-        kind: "project", a 1x1 convolution to another width; "fill", a learned change of resolution (2x2 transposed
-            convolutions up, 3x3 convolutions of stride 2 down); "synthesize", one level of the simple feature pyramid of
-            ViTDet (Li et al. 2022, arXiv:2203.16527): 2x2 transposed convolutions up or max-pooling down, then a 1x1
-            and a 3x3 convolution.
-        in_channels: channels that go in.
-        out_channels: channels that come out.
-        steps: how often the resolution is doubled; negative, how often it is halved.
+        kind: the type of the module. "project" is a 1x1 convolution that changes the number of channels. "fill" is a learned
+            change of resolution: 2x2 transposed convolutions for upsampling, 3x3 convolutions of stride 2 for downsampling.
+            "synthesize" is one level of the simple feature pyramid of ViTDet (Li et al. 2022, arXiv:2203.16527): 2x2
+            transposed convolutions for upsampling or max-pooling for downsampling, then a 1x1 and a 3x3 convolution.
+        in_channels: the number of input channels.
+        out_channels: the number of output channels.
+        steps: how many times the resolution is doubled or, if negative, halved.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Adapter:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The channels before the first and after each doubling or halving."""
+        """The numbers of channels before the first doubling or halving, and after each."""
         if self.kind == "synthesize" and self.steps > 0:
             return tuple(max(1, self.in_channels // 2**step) for step in range(self.steps + 1))
         if self.kind == "synthesize":
@@ -44,7 +44,7 @@ class Adapter:
 
     @property
     def parameters(self) -> int:
-        """How many parameters the module adds."""
+        """The number of parameters of the module."""
         if self.kind == "project":
             return (self.in_channels + 1) * self.out_channels
         taps = 4 if self.steps > 0 else 9
@@ -70,7 +70,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One decoder input: the encoder's map it comes from (or the image), the adapters between, and why."""
+    """One decoder input: the encoder's map (or the image) that it comes from, the adapters in between, and the reason."""
 
     source: FeatureMap
     output: FeatureMap
@@ -81,7 +81,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unused:
-    """A map that the encoder could give and the plan leaves out, and why."""
+    """A map of the encoder that the plan does not use, and the reason."""
 
     source: FeatureMap
     reason: str
@@ -94,11 +94,11 @@ class Plan:
     Attributes:
         encoder: the encoder's id.
         decoder: the decoder's id.
-        routes: one a decoder input, fine to coarse.
-        unused: the maps left out.
-        sizes: how an image is treated whose size the encoder does not take.
-        encoder_options: additions of the plan to the encoder's options, such as the output stride that the decoder wants.
-        notes: further decisions, and why.
+        routes: one for each decoder input, fine to coarse.
+        unused: the maps of the encoder that are not used.
+        sizes: what the model does with images of a size that the encoder does not accept.
+        encoder_options: options that the plan adds to those of the encoder, such as the output stride that the decoder wants.
+        notes: further decisions, with their reasons.
     """
 
     encoder: str
@@ -111,26 +111,26 @@ class Plan:
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """The names of the maps that the encoder is built to give, fine to coarse."""
+        """The names of the maps that the encoder is built to return, fine to coarse."""
         routes = sorted((route for route in self.routes if not route.is_image), key=lambda route: route.source.stride)
         return tuple(dict.fromkeys(route.source.name for route in routes))
 
     @property
     def pyramid(self) -> Pyramid:
-        """What the decoder is built for."""
+        """The feature maps that the decoder receives, after the adapters."""
         return tuple(route.output for route in self.routes)
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """Every adapter, level by level."""
+        """All adapters, level by level."""
         return tuple(adapter for route in self.routes for adapter in route.adapters)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data, as JSON holds it."""
+        """Return the plan as a dict of plain data, for JSON."""
         facts = {"maps": self.maps, "adapter_parameters": self.adapter_parameters}
         return {**asdict(self), "encoder_options": plain(self.encoder_options), **facts}
 
     @property
     def adapter_parameters(self) -> int:
-        """How many parameters all adapters add."""
+        """The number of parameters of all adapters together."""
         return sum(adapter.parameters for adapter in self.adapters)

@@ -1,4 +1,4 @@
-"""Draw a plan: for each level the source map, its channels and stride, the adapters and the reason. Torch-free."""
+"""Show a plan as a table: for each level the source map, its channels and stride, the adapters and the reason. Torch-free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From ids to a plan: the registry looks up both sides, the negotiation matches them. Torch-free."""
+"""Turn ids into a plan: look up the encoder and the decoder in the registry, and negotiate. Torch-free."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Resolved", "resolve"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """A pairing whose ids are found and whose plan is made; nothing is built yet."""
+    """A pairing with its encoder and decoder from the registry, and its plan. The model is not built yet."""
 
     pairing: Pairing
     encoder: Entry[EncoderSpec]
@@ -28,17 +28,19 @@ class Resolved:
 
 
 def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder: Entry[DecoderSpec] | None = None) -> Resolved:
-    """Find both sides of a pairing and negotiate.
+    """Look up the encoder and the decoder of a pairing, and negotiate.
 
     Args:
-        pairing: ids and options.
-        encoder: the encoder, where it is a module that no registry knows; None to look its id up.
-        decoder: the decoder, likewise.
+        pairing: the ids and options.
+        encoder: the entry of an encoder that is a module and not in the registry; None to look up the id.
+        decoder: the entry of a decoder that is not in the registry; None to look up the id.
 
     Raises:
-        UnknownIdError: or AmbiguousIdError, PluginError: an id cannot be resolved.
-        OptionError: an option that a spec does not declare.
-        NegotiationError: the two do not fit.
+        UnknownIdError: no encoder or no decoder has the requested id.
+        AmbiguousIdError: several plugins have the requested bare name.
+        PluginError: a plugin could not be loaded, or its code raised an exception.
+        OptionError: a spec does not declare an option, or the value of an option is not valid.
+        NegotiationError: the encoder's maps do not meet the decoder's needs.
     """
     registry = default_registry()
     encoder = encoder or registry.encoder(pairing.encoder)
@@ -77,7 +79,7 @@ def _negotiate(
 def _negotiate_dilated(
     encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, needs: Needs, wanted: int
 ) -> tuple[Plan, str]:
-    """Pass the output stride that a decoder wants to an encoder that can dilate; return the plan and a note on the decision."""
+    """Return a plan in which the encoder is dilated, if it can, to the output stride that the decoder wants, and a note."""
     wish = f"{decoder.id} wants output stride {wanted}"
     able = encoder.output_strides(pairing.encoder_options)
     usual = encoder.pyramid(pairing.encoder_options)
@@ -91,21 +93,21 @@ def _negotiate_dilated(
     if all(2**entry.level <= wanted for entry in usual):
         return plan, ""
     if wanted in able:
-        forbidden = f"{wish}; {encoder.id} could dilate to it, and adapters='none' forbids it: no coarser map is used."
+        forbidden = f"{wish}; {encoder.id} could dilate to it, but adapters='none' forbids it: no coarser map is used."
         return plan, forbidden if pairing.adapters == "none" else ""
     made = any(2**route.source.level > wanted for route in plan.routes)
-    rest = "what it gets is made from a coarser map" if made else "none of its coarser maps is used"
+    rest = "its input is made from a coarser map" if made else "none of its coarser maps is used"
     return plan, f"{wish}; {encoder.id} cannot dilate to it: {rest}."
 
 
 def _is_dilated(plan: Plan, usual: Pyramid) -> bool:
-    """Whether a map in use is finer than it would be without dilation."""
+    """Return whether the plan uses a map that is finer than without dilation."""
     strides = {entry.name: entry.stride for entry in usual}
     return any(route.source.stride < strides.get(route.source.name, 0) for route in plan.routes)
 
 
 def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
-    """Return a note on how the output reaches the image's resolution."""
+    """Return a note that says how the output reaches the image's resolution."""
     finest, stride = plan.pyramid[0], decoder.spec.out_stride
     if stride is None:
         return ""

@@ -1,4 +1,4 @@
-"""How a plan treats an image of a size that the encoder does not take. Torch-free."""
+"""What a model does with images of a size that its encoder does not accept. Torch-free."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["SizePlan", "plan_sizes"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizePlan:
-    """How the model treats an image whose size its encoder does not take.
+    """What a model does with images of a size that its encoder does not accept.
 
     Attributes:
-        policy: of the pairing: "auto", "pad", "resize" or "error".
-        sizes: those that the encoder takes as it is built for this plan, its coarsest stride included.
-        image_size: the size that the encoder's factory receives, if any.
-        asked: the image size of the pairing; None if it may vary.
+        policy: the `size_policy` of the pairing: "auto", "pad", "resize" or "error".
+        sizes: the sizes that the encoder accepts as it is built for this plan, including multiples of its coarsest stride.
+        image_size: the size that is passed to the encoder's factory, if any.
+        asked: the `image_size` of the pairing; None if it may vary.
     """
 
     policy: str = "auto"
@@ -30,7 +30,7 @@ class SizePlan:
     asked: Size | None = None
 
     def fit(self, height: int, width: int) -> tuple[Literal["as is", "pad", "resize", "refuse"], Size]:
-        """Return what happens to an image of this size, and the size that the encoder then sees."""
+        """Return what is done with an image of this size, and the size that the encoder then receives."""
         sizes = self.sizes
         if sizes.fixed is not None:
             target, larger = sizes.fixed, height > sizes.fixed[0] or width > sizes.fixed[1]
@@ -44,17 +44,20 @@ class SizePlan:
 
     @property
     def why_closed(self) -> str | None:
-        """Why one graph cannot do for images of all sizes what the model does; None where it can."""
+        """The reason why one exported graph cannot treat images of all sizes as the model does; None if it can."""
         if self.sizes.takes_any or self.policy == "resize":
             return None
         if self.sizes.fixed is not None:
-            return f"the encoder takes images of {format_size(self.sizes.fixed)} only, and others are treated by their size"
-        return "size_policy='error' refuses sizes, which a graph does not" if self.policy == "error" else None
+            return (
+                f"the encoder takes images of {format_size(self.sizes.fixed)} only, and what is done with other images "
+                "depends on their size"
+            )
+        return "size_policy='error' refuses sizes, which a graph cannot do" if self.policy == "error" else None
 
     def fit_open(self, height: int, width: int, larger: Callable[..., Any]) -> tuple[Literal["as is", "pad", "resize"], Size]:
-        """Return the same for a size that an export keeps open: every step is kept, for sizes that do not need it too.
+        """Return what `fit` returns, for the symbolic size of an export. The graph pads or resizes images of all sizes.
 
-        Valid if `why_closed` is None; `larger` is `torch.sym_max`, which this torch-free module cannot import.
+        Valid if `why_closed` is None. `larger` is `torch.sym_max`, which this torch-free module cannot import.
         """
         if self.sizes.takes_any:
             return "as is", (height, width)
@@ -62,18 +65,18 @@ class SizePlan:
         return ("resize" if self.policy == "resize" else "pad"), target
 
     def refusal(self, height: int, width: int) -> str:
-        """Return a message: the sizes that the model takes, and how to build it for one that it refuses."""
+        """Return the message for a refused size: the sizes that the model accepts, and how to build it for other sizes."""
         takes = format_size(self.sizes.fixed) if self.sizes.fixed else str(self.sizes)
         if self.policy == "pad":
             takes = f"up to {takes}"
         advice = "size_policy='auto' pads and resizes"
         if self.sizes.adapts and self.asked is None:
-            advice += ", image_size=(H, W) makes the encoder for another size"
-        return f"images of {takes} (size_policy={self.policy!r}); found {height} x {width}. Build it again: {advice}."
+            advice += ", image_size=(H, W) makes the encoder for that size"
+        return f"images of {takes} (size_policy={self.policy!r}); found {height} x {width}. Build the model again: {advice}."
 
     @property
     def note(self) -> str:
-        """What happens to images, why, and what it costs."""
+        """A description of what is done with images of every size, why, and at what cost."""
         notes = [self._describe_built_size(), self._describe_other_sizes()]
         return " ".join(note[0].upper() + note[1:] for note in notes if note)
 
@@ -85,7 +88,9 @@ class SizePlan:
             return ""
         text = f"the encoder is made for {format_size(self.image_size)}"
         if self.asked is not None and self.asked != self.image_size:
-            text += f", which holds {format_size(self.asked)} at {_format_excess(self.image_size, self.asked)} more pixels"
+            text += (
+                f", the smallest size for {format_size(self.asked)} ({_format_excess(self.image_size, self.asked)} more pixels)"
+            )
         return text + "."
 
     def _describe_other_sizes(self) -> str:
@@ -100,12 +105,12 @@ class SizePlan:
                 return f"a smaller image is {padded}; a larger one is refused {policy}."
             cost = f"every image costs as much as one of {format_size(sizes.fixed)}"
             can_adapt = sizes.adapts and self.asked is None
-            way_out = "; build with image_size=(H, W) to keep larger ones' detail" if can_adapt else ""
+            way_out = ". To keep the detail of larger images, build with image_size=(H, W)" if can_adapt else ""
             if self.policy == "resize":
                 return f"{where} is {resized} {policy}: {cost}{way_out}."
             return (
-                f"a smaller image is {padded}; a larger one is {resized}, and loses detail {policy}: the encoder takes no "
-                f"other size as it is made, {cost}{way_out}."
+                f"a smaller image is {padded}; a larger one is {resized}, and loses detail {policy}. The encoder accepts no "
+                f"other size as it is built, so {cost}{way_out}."
             )
         if sizes.takes_any:
             return "any H and W are taken as they are."
@@ -124,16 +129,17 @@ class SizePlan:
 
 
 def plan_sizes(sizes: ImageSizes, *, size_multiple: int, image_size: Size | None, policy: str) -> SizePlan:
-    """Return the size plan of an encoder whose coarsest map in use has the stride `size_multiple`.
+    """Return the size plan of an encoder.
 
     Args:
-        sizes: what the encoder takes.
-        size_multiple: what H and W are brought to a multiple of for the maps' sake.
-        image_size: the (H, W) that the model will see; an encoder that adapts is made for the smallest size holding it.
+        sizes: the image sizes that the encoder accepts.
+        size_multiple: H and W must be multiples of this number, so that every map has a whole number of pixels.
+        image_size: the (H, W) of the images, if it does not vary. An encoder that adapts is built for the smallest size that
+            it accepts and that is at least this size.
         policy: "auto", "pad", "resize" or "error".
 
     Raises:
-        OptionError: `image_size` is one that the policy refuses.
+        OptionError: the policy refuses `image_size`.
     """
     if sizes.fixed is None:
         sizes = replace(sizes, multiple=math.lcm(sizes.multiple, size_multiple))

@@ -85,7 +85,7 @@ def test_other_channels_than_three_are_asked_for_by_in_channels():
 
 @pytest.mark.parametrize("function", [zoo.build, zoo.negotiate, zoo.explain])
 def test_a_module_brings_its_own_weights(modules, function):
-    with pytest.raises(zoo.errors.WeightsError, match=r"Sequential is a module and brings its own weights.*found 'imagenet'"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"Sequential is a module and has its own weights.*found 'imagenet'"):
         function(modules["sequential"], "unet-basic", weights="imagenet")
 
 
