@@ -57,7 +57,7 @@ def test_runs_says_where_there_is_none(cli, tmp_path):
     Store(tmp_path / "empty.sqlite").close()
     status, out, _ = cli("runs", "--store", tmp_path / "empty.sqlite")
     assert status == 0
-    assert "holds no run yet; `zoo bench CONFIG`" in out
+    assert "contains no run yet; `zoo bench CONFIG`" in out
 
 
 def test_table_shows_the_latest_run_or_those_asked_for(cli):
@@ -115,7 +115,7 @@ def test_compare_can_fail_where_something_is_slower(cli):
     assert cli("compare", 1, 2)[0] == 0
     status, _, err = cli("compare", 1, 3, "--fail-if-slower", "50%")
     assert status == 1
-    assert "Failing in 3, and not in 1:" in err
+    assert "Failing in 3, but not in 1:" in err
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "csv", "json"])

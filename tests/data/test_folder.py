@@ -397,7 +397,7 @@ def test_the_check_says_where_training_needs_a_size(tmp_path, command_line, monk
     write(divided(tmp_path / "cells"), ("larger",), part="train", size=(20, 20))
     status, stdout, _ = command_line("data", "check", "cells")
     assert status == 0
-    assert "Note: images differ in size, so that training needs a size" in stdout
+    assert "Note: images differ in size, so training needs the setting size" in stdout
     run = {"encoder": "resnet18", "decoder": "unet-basic", "data": "cells"}
     for content, expected in ((run, 1), (run | {"size": 12}, 0)):
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")

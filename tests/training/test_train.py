@@ -451,7 +451,7 @@ def test_what_is_wrong_in_a_yaml_file_is_told(tmp_path, command_line, content, t
         (["resnet18", "unet-basic"], "--data is missing"),
         (["resnet18"], "a decoder's id and --data is missing"),
         (["run.yaml", "unet-basic"], "--set decoder=unet-basic"),
-        (["resnet18", "unet-basic", "--data", "texture-mosaic", "--set", "steps"], "a setting is NAME=VALUE"),
+        (["resnet18", "unet-basic", "--data", "texture-mosaic", "--set", "steps"], "a setting must be written NAME=VALUE"),
     ],
 )
 def test_what_the_command_line_lacks_is_told(command_line, asked, told):

@@ -1,4 +1,4 @@
-"""Write a command's answer to standard output, and keep out whatever the code of plugins prints."""
+"""Write the answer of a command to standard output, and redirect text that plugins print to standard error."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _STREAM: ContextVar[TextIO] = ContextVar("_STREAM")
 """The stream for the answer of the running command."""
 _ERROR_STREAM: ContextVar[TextIO] = ContextVar("_ERROR_STREAM")
-"""The stream for its notes and errors, whatever plugins do to `sys.stderr`."""
+"""The stream for the notes and errors of the running command, even if a plugin replaces `sys.stderr`."""
 
 
 class _Command(TyperCommand):
-    """A command that runs with the garbage collector on, and whose standard output carries its answer alone."""
+    """A command that runs with the garbage collector on, and that writes only its answer to standard output."""
 
     def invoke(self, ctx: Any) -> Any:
         if not gc.isenabled():  # the `zoo` script starts without it
@@ -45,7 +45,7 @@ class _Command(TyperCommand):
                 if stop.code:
                     raise
                 raise PluginError(  # zoo's own commands exit with 0 only by returning
-                    "Code of a plugin ended the command before its answer (sys.exit). Leave that plugin out, or fix it."
+                    "The code of a plugin ended the command before its answer (sys.exit). Leave that plugin out, or fix it."
                 ) from stop
 
 
@@ -60,7 +60,7 @@ PANELS = {
 
 
 class _Group(TyperGroup):
-    """Commands in the order of `PANELS`, in these panels."""
+    """A group that lists its commands in the panels and in the order of `PANELS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         order = [name for names in PANELS.values() for name in names]
@@ -72,20 +72,20 @@ class _Group(TyperGroup):
 
 
 class Application(typer.Typer):
-    """A Typer whose commands write their answer by `answer` and `show_parts`, and nothing else to standard output."""
+    """A Typer application whose commands write to standard output only through `answer` and `show_parts`."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(cls=_Group, **options)
 
     def command(self, *arguments: Any, **options: Any) -> Callable[[_F], _F]:
-        """Add a command as Typer does."""
+        """Return a decorator that adds a command, as Typer's method does."""
         return super().command(*arguments, **{"cls": _Command} | options)
 
 
 def answer(text: object, *, nl: bool = True) -> None:
     """Write a part of a command's answer to standard output."""
     stream = _stream()
-    if stream is None:  # it is closed
+    if stream is None:  # standard output is closed
         return
     try:
         stream.write(printable(str(text)) + "\n" * nl)
@@ -105,7 +105,7 @@ def note(text: object) -> None:
 
 
 def show_parts(*parts: Part) -> None:
-    """Write tables and lines to standard output: as wide as the terminal, or wide enough for whole tables without one."""
+    """Write tables and lines to standard output, as wide as the terminal or, without a terminal, as wide as needed."""
     from zoo.common.grid import draw
     from zoo.common.rendering import FULL_WIDTH, PrintableConsole
 
@@ -126,7 +126,7 @@ def _stream() -> TextIO | None:
 
 @contextmanager
 def _redirect_strays() -> Iterator[None]:
-    """Redirect everything but the answer from standard output to standard error, writes to descriptor 1 included."""
+    """Redirect everything except the answer from standard output to standard error, including writes to descriptor 1."""
     output, errors = sys.stdout, sys.stderr
     try:
         output.flush()
@@ -154,7 +154,7 @@ def _redirect_strays() -> Iterator[None]:
 
 
 def _is_process_output() -> bool:
-    """Whether `sys.stdout` writes to descriptor 1; that of a test or a notebook may not."""
+    """Return whether `sys.stdout` writes to descriptor 1; in a test or a notebook, it may not."""
     try:
         return sys.stdout.fileno() == 1
     except (OSError, ValueError):
@@ -162,7 +162,7 @@ def _is_process_output() -> bool:
 
 
 def _flush_strays(output: TextIO) -> None:
-    """Write what is left in the buffers of Python and of C, while descriptor 1 still is standard error."""
+    """Write what is left in the buffers of Python and of C, while descriptor 1 still leads to standard error."""
     with suppress(OSError, ValueError):  # a plugin closed it
         output.flush()
     with suppress(OSError, TypeError, AttributeError):

@@ -1,4 +1,4 @@
-"""The application of all commands, and its end on a user's mistake: one message, exit status 2."""
+"""The command line application. An error that the user can correct ends it with one message and exit status 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `zoo compare`: what changed from one run to another."""
+"""The command `zoo compare`: show what changed from one run to another."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ def compare(
     by: Annotated[
         Literal["ratio", "latency"] | None,
         typer.Option(
-            help="The ratio to the baseline, in which the machine's speed cancels, or the latency as it was.",
-            show_default="ratio, where both runs have the baseline",
+            help="Compare the ratio to the baseline, in which the machine's speed cancels out, or the latency itself.",
+            show_default="ratio, if both runs have the baseline",
         ),
     ] = None,
     different_devices: Annotated[
-        bool, typer.Option("--different-devices", help="Also compare what was measured on different devices.")
+        bool, typer.Option("--different-devices", help="Also compare runs from different devices.")
     ] = False,
     fail_if_slower: Annotated[
         str | None,
         typer.Option(
-            metavar="SHARE", help="Exit with status 1 if any trial is slower by more than this, such as 5%.", show_default=False
+            metavar="SHARE",
+            help="Exit with status 1 if any trial is slower by more than this share, such as 5%.",
+            show_default=False,
         ),
     ] = None,
     format: FormatOption = None,
@@ -41,7 +43,7 @@ def compare(
 ) -> None:
     """Compare two runs trial by trial: what became slower or faster, what changed in size, what fails now.
 
-    Exit status 1: with --fail-if-slower, some trial is slower by more than that with its whole interval, or fails now.
+    Exit status 1: with --fail-if-slower, a trial is slower by more than SHARE over its whole interval, or fails only in RUN_B.
     """
     from zoo.benchmark.analysis.compare import compare as compare_runs
     from zoo.benchmark.analysis.compare_document import document, format_trial
@@ -61,12 +63,12 @@ def compare(
         fail("\n".join([f"Slower than --fail-if-slower {fail_if_slower} allows:", *lines]), 1)
     if failing := [each.trial for each in comparison.uncompared if each.outcome == "fails now"]:
         lines = (f"  {format_trial(trial)}, {format_block(trial.block)}" for trial in failing)
-        fail("\n".join([f"Failing in {run_b}, and not in {run_a}:", *lines]), 1)
+        fail("\n".join([f"Failing in {run_b}, but not in {run_a}:", *lines]), 1)
     note(f"None of {len(comparison.judged)} trials is slower by more than {fail_if_slower}.")
 
 
 def _share(text: str) -> float:
-    """Return "5%" or "0.05" as a share; "5" could mean either."""
+    """Return "5%" or "0.05" as a number; refuse "5", which could mean either 5% or 500%."""
     from zoo.benchmark.analysis.facts import FACTS
 
     share, _ = FACTS["ratio"].parse(text, "--fail-if-slower")

@@ -48,9 +48,9 @@ RunsArgument = Annotated[
 StoreOption = Annotated[Path, typer.Option(help="The SQLite file of the results.")]
 FormatOption = Annotated[
     Format | None,
-    typer.Option("--format", "-f", help="How to write the table.", show_default="table, or by --output's suffix"),
+    typer.Option("--format", "-f", help="The format of the table.", show_default="table, or by --output's suffix"),
 ]
-LegendOption = Annotated[bool, typer.Option("--legend", help="Explain the columns below the table.")]
+LegendOption = Annotated[bool, typer.Option("--legend", help="Below the table, explain its columns.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Also write the table to this file.", show_default=False)
 ]
@@ -73,7 +73,7 @@ def _complete_decoder(incomplete: str) -> list[str]:
 
 
 def complete_id(incomplete: str) -> list[str]:
-    """Return the ids of encoders and decoders that begin like this, for the shell."""
+    """Return the ids of encoders and decoders that begin with a text, for completion in the shell."""
     return _complete_encoder(incomplete) + _complete_decoder(incomplete)
 
 
@@ -88,7 +88,7 @@ def opened_store(store: Path) -> Iterator[Store]:
     """Open an existing results store for reading.
 
     Raises:
-        StoreError: it does not exist, or holds facts that `zoo bench` did not write.
+        StoreError: the file does not exist, or has content that `zoo bench` did not write.
     """
     from zoo.benchmark.store.store import Store
 
@@ -97,7 +97,7 @@ def opened_store(store: Path) -> Iterator[Store]:
 
 
 def choose_format(format: _F | None, output: Path | None, suffixes: Mapping[str, _F]) -> _F:
-    """Return the requested format, else that of the output file's suffix; where there is no file, the first of `suffixes`."""
+    """Return the requested format, else the format of the output file's suffix or, without a file, the first in `suffixes`."""
     if format is not None:
         return format
     if output is None:
@@ -112,9 +112,9 @@ def show_table(document: Document, form: Format, output: Path | None, *, kept: s
 
     Args:
         document: the document.
-        form: the format of the file, or of standard output.
+        form: the format of the file or, without a file, of standard output.
         output: the file.
-        kept: where the results are; the error for a file that cannot be written ends with it.
+        kept: a sentence that says where the results are stored, for the error if the file cannot be written.
     """
     if output is None and form != "table":
         answer(document.render(form), nl=False)
@@ -129,7 +129,7 @@ def show_table(document: Document, form: Format, output: Path | None, *, kept: s
 
 
 def load_plugins(files: Sequence[Path] | None) -> None:
-    """Run the files of `PluginOption`."""
+    """Run the Python files that were passed with `--plugin`."""
     from zoo.registry.plugin_files import load_plugin_file
 
     for file in files or ():
@@ -137,7 +137,7 @@ def load_plugins(files: Sequence[Path] | None) -> None:
 
 
 def check_writable(output: Path) -> None:
-    """Raise an OptionError if the file cannot be written: before an hour of measuring, not after it."""
+    """Raise an OptionError if a file cannot be written, so that the error comes before an hour of measuring, not after."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("a", encoding="utf-8"):
@@ -147,7 +147,7 @@ def check_writable(output: Path) -> None:
 
 
 def read_table(opened: Store, runs: Sequence[str] | None) -> Table:
-    """Return the table of these runs, or of the latest."""
+    """Return the table of these runs, or of the latest run."""
     from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.table.table import table_of
 
@@ -155,7 +155,7 @@ def read_table(opened: Store, runs: Sequence[str] | None) -> Table:
 
 
 def show_results(shown: Document, form: Format, output: Path | None, store: Path) -> None:
-    """Show what the results store holds, as `show_table` does."""
+    """Show a document with results from the store, as `show_table` does."""
     if output is not None:
         check_writable(output)
     show_table(shown, form, output, kept=f"The results are in {store}.")

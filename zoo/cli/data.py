@@ -28,7 +28,7 @@ MAX_VALUES = 64
 MAX_COUNTS = 8
 """The most image sizes or channel counts that a line names."""
 
-data_app = Application(help="Look through images and masks.", no_args_is_help=True)
+data_app = Application(help="Check images and masks.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 
@@ -38,14 +38,14 @@ def check(
         Path,
         typer.Argument(
             metavar="FOLDER|CONFIG",
-            help="A folder of images/ and masks/, or of train/, ... with these two in each; or a training run's YAML file.",
+            help="A folder with images/ and masks/, or with these two in train/, ...; or the YAML file of a training run.",
         ),
     ],
     sheet: Annotated[Path, typer.Option(help="The file of the contact sheet.")] = Path("contact-sheet.png"),
 ) -> None:
-    """Read every image and mask of a folder, report what is there and what is wrong with it, and draw a contact sheet.
+    """Read every image and mask of a folder, report what they contain and what is wrong, and draw a contact sheet.
 
-    A YAML file also says what the masks' values mean, so that the check reports everything that training would refuse.
+    A YAML file also defines what the values of the masks mean, so the check then reports everything that training would refuse.
     Exit status 1: something is wrong.
     """
     from zoo.common.grid import Grid, GridRow, Heading
@@ -69,7 +69,7 @@ def check(
             if settings:
                 crop_size(opened, settings)
             elif opened.size is None:
-                notes = (*notes, "images differ in size, so that training needs a size, the side of the crops")
+                notes = (*notes, "images differ in size, so training needs the setting size, the side of the crops")
         except DataError as cause:
             problems = (str(cause),)
     facts = {
@@ -95,7 +95,7 @@ def check(
             picture.save(sheet)
         except (OSError, ValueError) as cause:
             raise OptionError(f"--sheet {sheet} cannot be written: {cause}. Give a path that ends in .png or .jpg.") from cause
-        answer(f"{sheet} shows some of them with their masks.")
+        answer(f"{sheet} shows some of the images with their masks.")
     for line in notes:
         answer(f"Note: {line}.")
     if problems:
@@ -112,7 +112,7 @@ def _read_target(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None
     config = load_train_config(what, {})
     data = config.data
     if data.root is not None or not is_folder(Path(data.source)):
-        raise OptionError(f"zoo data check {what}: its data is {data.source}, and only a folder can be checked.")
+        raise OptionError(f"zoo data check {what}: its data is {data.source}, but only a folder can be checked.")
     return Path(data.source), data.options(), config
 
 

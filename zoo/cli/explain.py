@@ -27,10 +27,12 @@ def _make_pairing(
         int | None, typer.Option(help="How many strides to use, counted from the finest.", show_default="all")
     ] = None,
     image_size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="The image size that the model will see.", show_default="may vary")
+        str | None, typer.Option(metavar="HxW", help="The size of the images.", show_default="may vary")
     ] = None,
-    adapters: Annotated[str, typer.Option(help="'auto', or 'none' to insert nothing.")] = "auto",
-    size_policy: Annotated[str, typer.Option(help="'auto', 'pad', 'resize' or 'error'.")] = "auto",
+    adapters: Annotated[str, typer.Option(help="'auto', or 'none' to insert no adapters.")] = "auto",
+    size_policy: Annotated[
+        str, typer.Option(help="For images of a size that the encoder does not accept: 'auto', 'pad', 'resize' or 'error'.")
+    ] = "auto",
     encoder_options: Annotated[
         list[str] | None,
         typer.Option("--encoder-option", metavar="NAME=VALUE", help="An option of the encoder; may be repeated."),
@@ -69,7 +71,7 @@ def _with_pairing(show: Callable[[Pairing], None]) -> Callable[..., None]:
 @app.command()
 @_with_pairing
 def explain(pairing: Pairing) -> None:
-    """Show the plan of a pairing: which feature map goes where, through what, and why."""
+    """Show the plan of a pairing: which feature map goes to which decoder input, through which adapters, and why."""
     from zoo.pairing.plan_parts import plan_parts
     from zoo.pairing.resolve import resolve
 
@@ -94,6 +96,6 @@ def _read_options(assignments: list[str] | None) -> dict[str, Any]:
     for assignment in assignments or ():
         name, sign, value = assignment.partition("=")
         if not sign or not name:
-            raise OptionError(f"An option is written NAME=VALUE, such as norm=group; found {assignment!r}.")
+            raise OptionError(f"An option must be written NAME=VALUE, such as norm=group; found {assignment!r}.")
         options[name] = read_option(name, value)
     return options

@@ -27,7 +27,7 @@ def export_model(
     ],
     format: Annotated[
         ModelFormat | None,
-        typer.Option("--format", "-f", help="What to write.", show_default="by --output's suffix, or onnx"),
+        typer.Option("--format", "-f", help="The format of the file.", show_default="by --output's suffix, or onnx"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -45,16 +45,18 @@ def export_model(
         typer.Option("--normalize", help="Write a file that takes pixels and normalizes them itself."),
     ] = False,
     tolerance: Annotated[
-        float, typer.Option(help="The accepted error, relative to the model's largest value.")
+        float, typer.Option(help="The largest accepted error, relative to the model's largest output.")
     ] = EXPORT_TOLERANCE,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="The time limit for a file of all sizes.")] = EXPORT_TIMEOUT,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="The time limit for a file for all sizes.")
+    ] = EXPORT_TIMEOUT,
     plugin: PluginOption = None,
 ) -> None:
     """Write a trained model as ONNX, torch.export or OpenVINO, for any batch, height and width.
 
-    The file is run and compared with the model, at sizes that it was not exported with. If a file for all sizes cannot be
-    made, the file takes one size, and its name says so. Exit status 2: it differs by more than the tolerance and was not
-    kept.
+    The file is run at sizes that were not used for the export, and its output is compared with the model's. If a file for all
+    sizes cannot be made, the file takes only one size, and its name contains this size. Exit status 2: the output differs by
+    more than the tolerance, and the file was not kept.
     """
     from zoo.checkpoints.loading import load
     from zoo.inference.exporting import FORMATS, export

@@ -25,7 +25,7 @@ def export_results(
     runs: RunsArgument = None,
     format: Annotated[
         ExportFormat | None,
-        typer.Option("--format", "-f", help="What to write.", show_default="by --output's suffix, or csv"),
+        typer.Option("--format", "-f", help="The format of the file.", show_default="by --output's suffix, or csv"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -36,7 +36,7 @@ def export_results(
     ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write the rows of some runs with every fact, or their raw samples, as CSV, JSON or Parquet."""
+    """Write the rows of some runs with all columns, or their raw samples, as CSV, JSON or Parquet."""
     from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.table.export import exported_rows, exported_samples
     from zoo.benchmark.table.table import table_of
@@ -44,7 +44,7 @@ def export_results(
 
     form = choose_format(format, output, SUFFIXES)
     if form == "parquet" and output is None:
-        raise OptionError("--format parquet needs a file: give --output FILE.parquet.")
+        raise OptionError("--format parquet needs a file: add --output FILE.parquet.")
     with opened_store(store) as opened:
         chosen = select_runs(opened, runs or [])
         content = exported_samples(opened, chosen, form) if samples else exported_rows(table_of(opened, *chosen), form)

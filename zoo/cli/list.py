@@ -1,4 +1,4 @@
-"""The command `zoo list`: the ids of all encoders or decoders."""
+"""The command `zoo list`: list the ids of all encoders or decoders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `zoo matrix`: which encoders work with which decoders."""
+"""The command `zoo matrix`: show which encoders work with which decoders."""
 
 from __future__ import annotations
 
@@ -35,18 +35,20 @@ def matrix(
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many processes build at the same time.")] = 1,
     limit: Annotated[
         float,
-        typer.Option(min=0, metavar="SECONDS", help="The time limit for one pairing; a pairing that exceeds it has failed."),
+        typer.Option(
+            min=0, metavar="SECONDS", help="The time limit for one pairing; a pairing that exceeds it counts as failed."
+        ),
     ] = 300,
     fresh: Annotated[bool, typer.Option("--fresh", help="Build every pairing again.")] = False,
     cache: Annotated[
         Path | None,
-        typer.Option(help="The SQLite file that keeps each result.", show_default="in the user's cache folder"),
+        typer.Option(help="The SQLite file in which results are stored.", show_default="in the user's cache folder"),
     ] = None,
     plugin: PluginOption = None,
 ) -> None:
     """Build every encoder with every decoder on the meta device, and show which pairings work, and through which adapters.
 
-    The cell of a pairing that fails has its error. Pairings that an earlier run built are not built again. Exit status 1: all
+    The cell of a pairing that fails shows the error. Pairings that an earlier run built are not built again. Exit status 1: all
     pairings failed.
     """
     from zoo.benchmark.matrix import matrix as run_matrix
@@ -59,6 +61,6 @@ def matrix(
         result = run_matrix(encoders, decoders, jobs=jobs, limit=limit, fresh=fresh, cache=cache)
     except KeyboardInterrupt:
         fail("Interrupted. The results so far are kept; the same command continues from there.", 130)
-    show_table(result.document, form, output, kept="The results are kept; the same command builds nothing again.")
+    show_table(result.document, form, output, kept="The results are stored; the same command does not build them again.")
     if not any(cell.is_ok for cell in result.cells):
         raise typer.Exit(1)

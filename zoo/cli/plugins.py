@@ -1,4 +1,4 @@
-"""The command `zoo plugins`: what is installed, and what is wrong with plugins that fail."""
+"""The command `zoo plugins`: show the installed plugins, and what is wrong with those that fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plugins(
 
     headings = (
         *(Heading(text=text) for text in ("plugin", "distribution", "version")),
-        Heading(text="gives", can_wrap=True),
+        Heading(text="provides", can_wrap=True),
         Heading(text="import ms", is_number=True),
         Heading(text="status"),
     )

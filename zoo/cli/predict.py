@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 MAX_FAILURES = 20
-"""The most failed images that are named."""
+"""The largest number of failed images that are named."""
 
 
 @app.command()
@@ -30,8 +30,8 @@ def predict(
     model: Annotated[
         str, typer.Argument(help="A folder that zoo.save wrote, a checkpoint of zoo train, or hf-hub:OWNER/NAME.")
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, and folders of them.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder that gets the masks.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, and folders of images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the masks.")],
     tile: Annotated[
         str, typer.Option(help="The side of a tile in pixels, 'auto' (tiles for more than 2048x2048), or 'none'.")
     ] = "auto",
@@ -39,21 +39,23 @@ def predict(
         int | None, typer.Option(help="The overlap of neighboring tiles, in pixels.", show_default="a fourth of a tile")
     ] = None,
     batch: Annotated[int, typer.Option(help="How many tiles, or images of one size, to predict together.")] = 1,
-    flips: Annotated[Flips, typer.Option(help="Also average over mirror images.")] = "none",
-    precision: Annotated[Precision, typer.Option(help="The type to compute in.")] = "float32",
-    device: Annotated[str, typer.Option(help="'auto' is the accelerator, if there is one; or cpu, cuda:1, ...")] = "auto",
+    flips: Annotated[Flips, typer.Option(help="Average over the image and its mirror images.")] = "none",
+    precision: Annotated[Precision, typer.Option(help="The data type for the computation.")] = "float32",
+    device: Annotated[
+        str, typer.Option(help="The device: cpu, cuda:1, ...; 'auto' is the accelerator if there is one.")
+    ] = "auto",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write NAME-probabilities.npy.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write NAME-overlay.jpg, the mask over the image.")] = False,
-    existing: Annotated[Existing, typer.Option(help="What to do where masks exist.")] = "error",
+    existing: Annotated[Existing, typer.Option(help="What to do if a mask already exists.")] = "error",
     any_size: Annotated[
-        bool, typer.Option("--any-size", help="Read images of more than 89 million pixels; for files you trust.")
+        bool, typer.Option("--any-size", help="Also read images of more than 89 million pixels, if you trust the files.")
     ] = False,
     plugin: PluginOption = None,
 ) -> None:
     """Predict images and write a mask for each: a PNG with a palette, whose pixels are class indexes.
 
     The mask of a GeoTIFF is a GeoTIFF with the same georeference. Images that fail are reported at the end, with exit
-    status 2; the others are predicted.
+    status 2; all others are predicted.
     """
     from zoo.inference.prediction.output_paths import plan_outputs
     from zoo.inference.prediction.predictor import Predictor
@@ -106,7 +108,7 @@ def _predict_with_progress(predictor: Predictor, all_paths: list[ImagePaths], ou
 
 
 def _show_result(result: PredictedFiles, num_skipped: int, output: Path) -> None:
-    skipped = f", {num_skipped} left out, done already" if num_skipped else ""
+    skipped = f", {num_skipped} skipped, done already" if num_skipped else ""
     answer(f"{_count(len(result.masks), 'mask')} in {output}{skipped}.")
     for line in result.notes:
         note(f"Note: {line}")

@@ -1,4 +1,4 @@
-"""The command `zoo recommend`: the measured pairings worth choosing within limits."""
+"""The command `zoo recommend`: recommend measured pairings that meet some limits."""
 
 from __future__ import annotations
 
@@ -20,33 +20,37 @@ def recommend(
     runs: RunsArgument = None,
     device: Annotated[
         str | None,
-        typer.Option(help="'cpu', 'cuda', or a part of the device's name.", show_default="every one that was measured"),
+        typer.Option(help="'cpu', 'cuda', or a part of the device's name.", show_default="each that was measured"),
     ] = None,
-    mode: Annotated[Literal["inference", "training"], typer.Option(help="What the pairing does.")] = "inference",
+    mode: Annotated[Literal["inference", "training"], typer.Option(help="What the pairing is for.")] = "inference",
     batch: Annotated[int | None, typer.Option(min=1, help="Images per call.", show_default="each that was measured")] = None,
     size: Annotated[
         str | None, typer.Option(metavar="HxW", help="Image size; 256 for a square.", show_default="each that was measured")
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="Such as bfloat16.", show_default="each that was measured")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="The data type, such as bfloat16.", show_default="each that was measured")
+    ] = None,
     max_latency: Annotated[str | None, typer.Option(metavar="20ms", help="Maximum time per call.", show_default=False)] = None,
     max_memory: Annotated[str | None, typer.Option(metavar="500MiB", help="Maximum peak memory.", show_default=False)] = None,
     max_parameters: Annotated[str | None, typer.Option(metavar="30M", help="Maximum parameters.", show_default=False)] = None,
     max_flops: Annotated[str | None, typer.Option(metavar="20G", help="Maximum FLOPs per image.", show_default=False)] = None,
     min_throughput: Annotated[str | None, typer.Option(metavar="30", help="Minimum images/s.", show_default=False)] = None,
     min_quality: Annotated[str | None, typer.Option(metavar="0.7", help="Minimum mIoU.", show_default=False)] = None,
-    maximize: Annotated[str, typer.Option(metavar="throughput|miou", help="What comes first.")] = "throughput",
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = "table",
+    maximize: Annotated[
+        str, typer.Option(metavar="throughput|miou", help="What to maximize: the best pairings come first.")
+    ] = "throughput",
+    format: Annotated[Format, typer.Option("--format", "-f", help="The format of the answer.")] = "table",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Recommend the measured pairings that meet some limits, with the code that builds each, and say what each limit excludes.
+    """Recommend the measured pairings that meet some limits, with the code that builds each, and show what each limit excludes.
 
-    A limit holds for the whole interval of a measurement. Exit status 1: no pairing fits.
+    A pairing meets a limit only if the whole interval of its measurement does. Exit status 1: no pairing fits.
     """
     from zoo.benchmark.analysis.recommend import LIMITS
     from zoo.benchmark.analysis.recommend import recommend as recommend_pairings
     from zoo.benchmark.analysis.recommend_document import document
 
-    # typer needs a parameter for each limit; its value is taken by the name that the limit has in LIMITS.
+    # Typer needs a parameter for each limit. The names of these parameters are the keys of LIMITS.
     limits = {name: context.params[name] for name in LIMITS if context.params[name] is not None}
     with opened_store(store) as opened:
         recommendation = recommend_pairings(

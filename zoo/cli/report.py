@@ -23,7 +23,7 @@ def report(
 ) -> None:
     """Write one HTML file with all results: the table, plots, plans and failures.
 
-    The file loads nothing else: send it, open it anywhere, print it.
+    The file is self-contained: send it, open it anywhere, print it.
     """
     from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.report import write_report

@@ -1,4 +1,4 @@
-"""The command `zoo runs`: the runs in a results store."""
+"""The command `zoo runs`: list the runs in a results store."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def runs(store: StoreOption = DEFAULT_STORE) -> None:
     if rows:
         show_parts(Grid(headings=headings, sections=(tuple(rows),)))
     else:
-        answer(f"{store} holds no run yet; `zoo bench CONFIG` measures one.")
+        answer(f"{store} contains no run yet; `zoo bench CONFIG` measures one.")
 
 
 def _format_time(time: str) -> str:
@@ -57,7 +57,7 @@ def _format_time(time: str) -> str:
 
 
 def _format_progress(store: Store, run: StoredRun) -> str:
-    """Return when a run finished. For a run that has not, return its group and round, or how many trainings it has done."""
+    """Return when a run finished. For an unfinished run, return its group and round, or how many trainings are done."""
     from zoo.benchmark.quality import FLOORS
     from zoo.benchmark.rounds import plan_of
 

@@ -17,7 +17,7 @@ __all__: list[str] = []
 def schema(
     kind: Annotated[
         Literal["pairing", "bench", "train"],
-        typer.Argument(help="What `zoo.Pairing.from_yaml`, `zoo bench` or `zoo train` reads."),
+        typer.Argument(help="The file for `zoo.Pairing.from_yaml`, for `zoo bench` or for `zoo train`."),
     ],
 ) -> None:
     """Print the JSON schema of a kind of YAML file. An editor uses it to complete keys and to underline mistakes.

@@ -1,4 +1,4 @@
-"""The command `zoo show`: what is known about an encoder or a decoder."""
+"""The command `zoo show`: show what is known about an encoder or a decoder."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def show(
 
 
 def weights_license(spec: Any) -> str:
-    """Return the license of an encoder's weights. Where licenses differ, name the weights that each one covers."""
+    """Return the license of an encoder's weights. If licenses differ, name the weights of each license."""
     if not getattr(spec, "weights", ()):
         return "no weights"
     names: dict[str, list[str]] = {}

@@ -47,7 +47,7 @@ def table(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="Show rows that meet this, such as 'latency<20ms', 'decoder~unet*', 'mode=training'; may be repeated.",
+            help="Show only rows that meet this, such as 'latency<20ms', 'decoder~unet*', 'mode=training'; may be repeated.",
             show_default="all",
         ),
     ] = None,
@@ -55,7 +55,7 @@ def table(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Show rows that no other row of their block beats in all of these, such as latency,memory.",
+            help="Show only rows that no other row of their block beats in all of these columns, such as latency,memory.",
             show_default="all",
         ),
     ] = None,

@@ -21,7 +21,7 @@ __all__: list[str] = []
 @app.command()
 def train(
     what: Annotated[str, typer.Argument(metavar="CONFIG|ENCODER", help="A YAML file, or an encoder's id.", show_default=False)],
-    decoder: Annotated[str | None, typer.Argument(help="A decoder's id, with an encoder's.", show_default=False)] = None,
+    decoder: Annotated[str | None, typer.Argument(help="A decoder's id, after an encoder's id.", show_default=False)] = None,
     data: Annotated[
         str | None,
         typer.Option(help="A task (texture-mosaic, ...) or a folder of images/ and masks/.", show_default=False),
@@ -112,14 +112,16 @@ def _arguments_from_ids(encoder: str, decoder: str | None, data: str | None, wei
 def _arguments_from_file(
     path: Path, decoder: str | None, data: str | None, weights: str | None, changes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of `zoo.train` that a file and the changes to it give."""
+    """Return the arguments of `zoo.train` from a YAML file and the changes to it."""
     from zoo.data.data_config import locate_data
     from zoo.errors import OptionError
     from zoo.training.config import load_train_config
 
     if decoder is not None:
-        raise OptionError(f"zoo train {path} {decoder}: the file names the decoder; `--set decoder={decoder}` names another.")
-    folder = None if data is None else locate_data(data, Path())  # relative to this folder, not to the file's
+        raise OptionError(
+            f"zoo train {path} {decoder}: the file names the decoder. To change it, use `--set decoder={decoder}`."
+        )
+    folder = None if data is None else locate_data(data, Path())  # relative to the working directory, not to the file's folder
     overrides = {name: value for name, value in (("data", folder), ("weights", weights)) if value is not None}
     config = load_train_config(path, changes | overrides)
     return config.options() | {"output": config.output, "data": config.data, "plugins": config.plugins}
@@ -133,15 +135,15 @@ def _default_folder_name(what: str, arguments: dict[str, Any]) -> str:
 
 
 def _parse_setting(text: str) -> tuple[str, Any]:
-    """Return NAME=VALUE, the value read as YAML reads it."""
+    """Return the name and the value of a text NAME=VALUE. The value is parsed as YAML."""
     from zoo.common.configuration import read_value
     from zoo.errors import OptionError
 
     name, sign, value = text.partition("=")
     if not sign or not name.isidentifier():
-        raise OptionError(f"--set {text}: a setting is NAME=VALUE, such as steps=500.")
+        raise OptionError(f"--set {text}: a setting must be written NAME=VALUE, such as steps=500.")
     if not value.strip():
-        raise OptionError(f"--set {text}: the value is missing. For none, write {name}=null.")
+        raise OptionError(f"--set {text}: the value is missing. For no value, write {name}=null.")
     return name, read_value(value)
 
 
@@ -160,4 +162,4 @@ def _show_result(result: TrainResult) -> None:
     )
     show_parts(Line(text=title), table)
     waiting = "" if result.waiting is None else f" Training waited for images {100 * result.waiting:.0f} % of the time."
-    answer(f'zoo.load("{result.checkpoint}") returns the model.{waiting}')
+    answer(f'zoo.load("{result.checkpoint}") loads the model.{waiting}')

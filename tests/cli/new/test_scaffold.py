@@ -157,7 +157,7 @@ def test_a_written_decoder_is_listed_and_builds_with_any_encoder(written):
     with torch.inference_mode():
         assert model(torch.rand(1, 3, 65, 97)).shape == (1, 3, 65, 97)
     assert type(model.decoder).__name__ == "MyFpnDecoder"
-    with pytest.raises(zoo.errors.OptionError, match="width is a whole number"):
+    with pytest.raises(zoo.errors.OptionError, match="width must be a whole number"):
         zoo.build("resnet18", "my-fpn", decoder_options={"width": 0})
 
 
@@ -185,10 +185,10 @@ def test_a_written_encoder_loads_only_weights_that_fit(written, tmp_path):
         part = make(maps=("stage1",), width=4, weights=str(tmp_path / f"whole.{suffix}")).eval()
         torch.testing.assert_close(part(image)[0], whole(image)[0])
     for name, told in {
-        "absent.pth": "is no file",
+        "absent.pth": "is not a file",
         "code.pth": "could not be read",
         "other.pth": r"missing: stages\.stage1\.0\.weight, .* and \d+ more; unexpected: head\.weight",
-        "list.pth": "holds no state dict",
+        "list.pth": "contains no state dict",
     }.items():
         with pytest.raises(zoo.errors.WeightsError, match=told):
             zoo.build("my-enc", "unet-basic", encoder_options={"width": 4}, weights=str(tmp_path / name))
@@ -199,19 +199,19 @@ def test_a_written_encoder_loads_only_weights_that_fit(written, tmp_path):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("unet-basic", "taken, by unet-basic"),
-        ("resnet18", "taken, by resnet18"),
-        ("resnet50", "taken, by.*timm:resnet50"),
-        ("timm", "taken, by plugin 'timm'"),
-        ("local", "taken, by zoo itself, for the ids that begin with 'local:'"),
-        ("module", "taken, by zoo itself"),
+        ("unet-basic", "taken by unet-basic"),
+        ("resnet18", "taken by resnet18"),
+        ("resnet50", "taken by.*timm:resnet50"),
+        ("timm", "taken by plugin 'timm'"),
+        ("local", "taken by zoo itself, for the ids that begin with 'local:'"),
+        ("module", "taken by zoo itself"),
         ("torch", "'torch', which is a module that is installed already"),
         ("json", "'json', which is a module"),
         ("class", "'class', which is a Python keyword"),
         ("My-Fpn", "lower case letters.*such as 'my-fpn'; found 'My-Fpn'"),
         ("my_fpn", "found 'my_fpn'"),
         ("my--fpn", "found 'my--fpn'"),
-        ("2fpn", "begins with a letter"),
+        ("2fpn", "begin with a letter"),
         ("../fpn", "found '../fpn'"),
         ("", "found ''"),
     ],
@@ -229,7 +229,7 @@ def test_a_name_that_an_installed_plugin_has_is_refused(cli, written, tmp_path):
     written("decoder", "my-one")
     status, _, err = cli("new", "encoder", "my-one", "--output", "here")
     assert status == 2
-    assert "taken, by my-one:my-one" in err
+    assert "taken by my-one:my-one" in err
     assert not (tmp_path / "here").exists()
 
 

@@ -338,7 +338,7 @@ def test_the_command_line_predicts_and_says_so(model, images, tmp_path, command_
     assert (status, errors) == (0, "")
     assert told == f"5 masks in {out}.\n"
     status, told, _ = command_line("predict", model, images, "-o", out, "--overlay", "--existing", "skip", "--device", "cpu")
-    assert (status, told) == (0, f"0 masks in {out}, 5 left out, done already.\n")
+    assert (status, told) == (0, f"0 masks in {out}, 5 skipped, done already.\n")
 
 
 def test_the_command_line_ends_with_2_where_an_image_is_broken(model, images, tmp_path, command_line):

@@ -15,13 +15,13 @@ __all__: list[str] = []
 
 @app.command()
 def new(
-    kind: Annotated[Literal["decoder", "encoder"], typer.Argument(help="What to write.", show_default=False)],
+    kind: Annotated[Literal["decoder", "encoder"], typer.Argument(help="What the plugin provides.", show_default=False)],
     name: Annotated[str, typer.Argument(help="The name, such as 'my-fpn'.", show_default=False)],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="A new or empty folder.", show_default="./NAME")
     ] = None,
 ) -> None:
-    """Write a decoder or an encoder of your own: a small distribution that installs, works and has its tests."""
+    """Write a plugin with a new decoder or encoder: a small distribution that can be installed, works, and has tests."""
     from zoo.cli.new.distribution import write_distribution
 
     folder = output or Path(name)

@@ -40,19 +40,19 @@ TEMPLATES: dict[Kind, dict[str, str]] = {
 """For each kind, the files that a distribution has, and the template of each."""
 
 DEPENDENCIES: dict[Kind, tuple[str, ...]] = {"decoder": ("torch>=2.9",), "encoder": ("safetensors>=0.4.3", "torch>=2.9")}
-"""The other requirements of the written code, with the lower bounds of zoo itself."""
+"""The requirements of the written code besides zoo, with the same lower bounds as in zoo itself."""
 
 
 def write_distribution(kind: Kind, name: str, folder: Path) -> tuple[Path, ...]:
-    """Write a distribution with one encoder or decoder into a folder that is new or empty, or leave nothing there.
+    """Write a distribution with one encoder or decoder into a new or empty folder. If this fails, nothing is left there.
 
     Args:
         kind: "decoder" or "encoder".
-        name: what the distribution, its plugin and its encoder or decoder are called: lower case words, joined by hyphens.
-        folder: where to; made with its parents if need be.
+        name: the name of the distribution, of its plugin and of its encoder or decoder: lower case words, joined by hyphens.
+        folder: the folder to write to. The folder and its parents are created if they do not exist.
 
     Returns:
-        The files, sorted.
+        The paths of the files, sorted.
 
     Raises:
         OptionError: the name cannot be used or is taken, or the folder is not empty or cannot be written.
@@ -86,17 +86,17 @@ def _module_of(kind: Kind, name: str) -> str:
     """Return the name of the Python package, or raise an OptionError if the name cannot be used."""
     if not _NAME.fullmatch(name):
         raise OptionError(
-            f"A new {kind}'s name has lower case letters and digits, in words that single hyphens join, and begins with a "
+            f"A new {kind}'s name must have lower case letters and digits, in words joined by single hyphens, and begin with a "
             f"letter, such as 'my-fpn'; found {name!r}."
         )
     registry = default_registry()
     ids = [id for id in (*registry.ids("encoder"), *registry.ids("decoder")) if id.rpartition(":")[2] == name]
     if ids:
-        raise OptionError(f"The name {name!r} is taken, by {', '.join(ids)}. Choose another name for the new {kind}.")
+        raise OptionError(f"The name {name!r} is taken by {', '.join(ids)}. Choose another name for the new {kind}.")
     plugins = [str(plugin) for plugin in registry.found if plugin.name == name]
     if plugins or name in (LOCAL, MODULE):
         owner = plugins[0] if plugins else f"zoo itself, for the ids that begin with '{name}:'"
-        raise OptionError(f"The name {name!r} is taken, by {owner}. Choose another name for the new {kind}.")
+        raise OptionError(f"The name {name!r} is taken by {owner}. Choose another name for the new {kind}.")
     module = name.replace("-", "_")
     if keyword.iskeyword(module) or _is_importable(module):
         owner = "a Python keyword" if keyword.iskeyword(module) else "a module that is installed already"
@@ -107,7 +107,7 @@ def _module_of(kind: Kind, name: str) -> str:
 
 
 def _is_importable(module: str) -> bool:
-    """Whether `import module` finds more than a folder without code that happens to be on the path."""
+    """Return whether `import module` would find code, and not only a folder without code on the path."""
     if module in sys.stdlib_module_names:
         return True
     spec = find_spec(module)
@@ -130,7 +130,7 @@ def _fill(template: str, facts: dict[str, str]) -> str:
 
 @contextmanager
 def _new_or_empty(folder: Path) -> Iterator[None]:
-    """Make a folder, or use an empty one. If the block raises, remove everything again."""
+    """Create a folder, or use an empty folder. If the `with` block raises an error, remove everything again."""
     made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     if os.path.lexists(folder):
         if not is_folder(folder):
@@ -139,7 +139,7 @@ def _new_or_empty(folder: Path) -> Iterator[None]:
             )
         if names := sorted(path.name for path in folder.iterdir()):
             held = format_names(names, 3)
-            raise OptionError(f"{folder} is not empty: it holds {held}. Choose a new or empty folder with --output.")
+            raise OptionError(f"{folder} is not empty: it contains {held}. Choose a new or empty folder with --output.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
