@@ -1,7 +1,8 @@
 """Pair any image encoder with any segmentation decoder in one call, and measure which pairing to pick.
 
-The public face for users and scripts. Its names stand in `__init__.pyi`, and are imported on first use, so that `import zoo`
-and what lists or negotiates stay free of torch. `zoo.plugin` has what authors of plugins use besides, `zoo.errors` the errors.
+This is the public API for users and scripts. Its names are listed in `__init__.pyi` and imported on first use, so that
+`import zoo`, listing and negotiating do not import torch. `zoo.plugin` has further names for authors of plugins, and
+`zoo.errors` has the errors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# The public face: what users and scripts call. Each name stands here alone; zoo/__init__.py reads it.
+# The public API for users and scripts. Each name is listed only here; zoo/__init__.py reads this file.
 from zoo import errors as errors
 from zoo import plugin as plugin
 from zoo.api import build as build

@@ -1,4 +1,4 @@
-"""`python -m zoo` and the `zoo` script: the command line, started without the garbage collector, which would find nothing."""
+"""Start the command line, for `python -m zoo` and the `zoo` script. The garbage collector is off: imports create no garbage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> NoReturn:
     """Run the command line. Each command turns the garbage collector on again."""
     gc.disable()
     errors = sys.stderr
-    with contextlib.suppress(OSError, AttributeError):  # where there is one; a plugin that closes it closes another
+    with contextlib.suppress(OSError, AttributeError):  # there may be no stderr; a plugin can close only this duplicate
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
     from zoo.cli import main as run
 

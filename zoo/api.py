@@ -1,4 +1,4 @@
-"""Build, negotiate and explain pairings: what users call with ids or modules. Torch is imported only where it is needed."""
+"""Build, negotiate and explain pairings of ids or modules. Torch is imported only where it is needed."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ EncoderLike: TypeAlias = "str | Module"
 
 @show_options_of(Pairing)
 def build(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Unpack[PairingOptions]) -> SegmentationModel:
-    """Pair an encoder with a decoder; channels and strides are negotiated.
+    """Build a segmentation model from an encoder and a decoder, whose channels and strides are matched automatically.
 
     Args:
-        encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found: they are
-            measured, and the model shares the module's parameters and keeps its modes. Or a whole pairing
-            (`zoo.Pairing.from_yaml(path)`), without other arguments.
+        encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found. The maps of a
+            module are measured; the model shares the module's parameters, and does not change its train and eval modes. Or a
+            whole pairing (`zoo.Pairing.from_yaml(path)`), without other arguments.
         decoder: a decoder's id (`zoo list decoders`).
-        classes: the number of logits a pixel gets.
-        in_channels: the number of channels the image has.
-        weights: None for random ones, a name the encoder knows ("imagenet"), "hf-hub:OWNER/NAME", or a file's path.
-        levels: how many of the encoder's strides to use, counted from the finest (smp's `encoder_depth`); of an encoder of a
-            single stride, how many maps, for a decoder that takes several of one stride. None for all.
-        image_size: (H, W) of the images: an encoder that is built for one size (position embeddings, windows) is built for
-            this one; other encoders work at any size and ignore it. None if the size may vary.
-        adapters: "auto" inserts the adapters that the negotiation finds, "none" inserts nothing.
-        size_policy: for images whose size the encoder does not take: "pad" them (right and bottom, with zeros, and crop the
-            logits), "resize" them (and the logits back), or "error"; "auto" pads where it can, and resizes images larger
-            than the one size an encoder takes.
-        aux_levels: how many of the decoder's coarser maps have their own head (deep supervision): in train mode the model
-            returns a tuple, the logits and those of each such map, the finest first, all at the image's size.
-        gradient_checkpointing: "encoder", "decoder" or "both": recompute activations for the gradient rather than store
-            them, which takes time and saves memory in training; of the encoder as a whole, of a decoder step by step.
-        encoder_options: keywords for the encoder.
-        decoder_options: keywords for the decoder.
+        classes: the number of classes, which is the number of logits per pixel.
+        in_channels: the number of channels of the image.
+        weights: None for random weights, a name that the encoder knows ("imagenet"), "hf-hub:OWNER/NAME", or a file's path.
+        levels: how many of the encoder's strides to use, counted from the finest (smp's `encoder_depth`). If the encoder has
+            a single stride and the decoder takes several maps of one stride, how many maps to use. None for all.
+        image_size: (H, W) of the images, or None if the size may vary. An encoder that needs a fixed size (position embeddings,
+            windows) is built for this size; other encoders work at any size and ignore it.
+        adapters: "auto" inserts the adapters that the decoder needs, "none" inserts no adapters.
+        size_policy: what to do with images of a size that the encoder does not accept: "pad" them (right and bottom, with
+            zeros, and crop the logits), "resize" them (and resize the logits back), or "error". "auto" pads; if the encoder
+            accepts only one size, larger images are resized.
+        aux_levels: how many of the decoder's coarser maps get a head of their own (deep supervision). In train mode, the model
+            then returns a tuple: the logits, and the logits of each of these maps, finest first, all at the image's size.
+        gradient_checkpointing: "encoder", "decoder" or "both": recompute activations in the backward pass instead of storing
+            them. This saves memory in training, but takes time. The encoder is recomputed as a whole, a decoder step by step.
+        encoder_options: keyword arguments for the encoder.
+        decoder_options: keyword arguments for the decoder.
 
     Returns:
         A plain `nn.Module`: (N, in_channels, H, W) -> (N, classes, H, W), in train mode.
 
     Raises:
-        ZooError: an unknown id or option, a plan that cannot be made, weights that do not fit, or a plugin that failed.
+        ZooError: an id or an option is unknown, no plan can be made, the weights do not fit, or a plugin failed.
 
     Example:
         >>> model = zoo.build("resnet18", "unet-basic", classes=3)
@@ -69,25 +69,27 @@ def build(encoder: EncoderLike | Pairing, decoder: str | None = None, **options:
 
 @show_options_of(Pairing)
 def negotiate(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Unpack[PairingOptions]) -> Plan:
-    """Return the plan of a pairing, without building or importing either side (`zoo.negotiate`).
+    """Return the plan of a pairing. Neither the encoder nor the decoder is built or imported.
 
     Args:
         encoder: an encoder's id, or any `nn.Module`, which is then probed; or a whole pairing, without other arguments.
         decoder: a decoder's id.
-        options: as for `zoo.build`: `levels`, `adapters`, `encoder_options`, `decoder_options`, ...
+        options: the options of `zoo.build`: `levels`, `adapters`, `encoder_options`, `decoder_options`, ...
 
     Raises:
-        ZooError: as `zoo.build` does before it builds.
+        ZooError: an id or an option is unknown, no plan can be made, or a plugin failed.
     """
     return resolve(*_find_pairing(encoder, decoder, options)).plan
 
 
 def channels(encoder: EncoderLike, **options: Any) -> list[int]:
-    """Return the channels of every map the encoder can give, fine to coarse, as tutorials pass them to a decoder.
+    """Return the numbers of channels of all maps that an encoder can return, fine to coarse.
+
+    Decoders outside of zoo often take such a list.
 
     Args:
         encoder: an encoder's id, or any `nn.Module`, which is then probed.
-        options: the encoder's own options; for a module, `in_channels` and `image_size`.
+        options: the options of the encoder; for a module, `in_channels` and `image_size`.
 
     Example:
         >>> zoo.channels("resnet18")
@@ -102,21 +104,23 @@ def channels(encoder: EncoderLike, **options: Any) -> list[int]:
 
 @show_options_of(Pairing)
 def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Unpack[PairingOptions]) -> str:
-    """Return, as text to print, which feature map goes where, what is put between, and why.
+    """Return the plan of a pairing as text: which feature map goes to which decoder input, through which adapters, and why.
 
-    Of a deployed model (`zoo.deploy`), given alone: what each pass did and saved, and what was tried to run it.
+    For a deployed model (`zoo.deploy`), return its report instead: what each pass did and saved, and which ways of running the
+    model were tried.
 
     Args:
-        encoder: an encoder's id, or any `nn.Module`, which is then probed; or only a pairing or a deployed model.
+        encoder: an encoder's id, or any `nn.Module`, which is then probed. Or a pairing or a deployed model, without other
+            arguments.
         decoder: a decoder's id.
-        options: as for `zoo.build`.
+        options: the options of `zoo.build`.
 
     Raises:
-        OptionError: no decoder, and no deployed model.
-        ZooError: as `zoo.build` does before it builds.
+        OptionError: the decoder is missing, and `encoder` is neither a pairing nor a deployed model.
+        ZooError: an id or an option is unknown, no plan can be made, or a plugin failed.
     """
     if decoder is None and not isinstance(encoder, Pairing):
-        report = getattr(encoder, "report", None)  # a deployed model's, which this torch-free module cannot name
+        report = getattr(encoder, "report", None)  # of a deployed model, whose class needs torch
         if report is None:
             raise OptionError(
                 "explain takes an encoder and a decoder, a pairing, or a model that zoo.deploy made; "
@@ -133,7 +137,7 @@ def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **option
 def _find_pairing(
     encoder: EncoderLike | Pairing, decoder: str | None, options: PairingOptions
 ) -> tuple[Pairing, Entry[EncoderSpec] | None]:
-    """Return the requested pairing, and the entry of its encoder if that is a module, which is probed."""
+    """Return the requested pairing. If the encoder is a module, probe it and return its entry as well, else None."""
     if isinstance(encoder, Pairing):
         if arguments := [*(["decoder"] if decoder is not None else []), *options]:
             changes = ", ".join(f"{name}=..." for name in arguments)
@@ -155,7 +159,7 @@ def _find_pairing(
     pairing = Pairing(f"{MODULE}:{type(encoder).__name__}", decoder, **keywords)
     if pairing.weights is not None:
         name = type(encoder).__name__
-        raise WeightsError(f"{name} is a module and brings its own weights; weights= must be None, found {pairing.weights!r}.")
+        raise WeightsError(f"{name} is a module and has its own weights; weights= must be None, found {pairing.weights!r}.")
     default_registry().decoder(decoder)  # an unknown decoder is reported before the probe, which takes seconds
     entry = _probe(encoder, pairing.in_channels, pairing.image_size)
     return replace(pairing, encoder=entry.full_id), entry
@@ -167,7 +171,7 @@ def _is_module(encoder: EncoderLike) -> bool:
 
 
 def _probe(module: EncoderLike, in_channels: int, image_size: tuple[int, int] | None) -> Entry[EncoderSpec]:
-    from zoo.model.probing.probe import probe  # imports torch, as whoever holds a module has done
+    from zoo.model.probing.probe import probe  # imports torch, as the caller must have done to create the module
 
     spec = probe(cast("Module", module), in_channels=in_channels, image_size=image_size)
     return Entry(kind="encoder", plugin=MODULE, distribution="", version="", spec=spec)

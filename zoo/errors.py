@@ -1,18 +1,18 @@
-"""The one exception tree: everything that this library raises on purpose.
+"""The exceptions that this library raises on purpose.
 
 ZooError
-├── UnknownIdError       no encoder or decoder of that name            (also a LookupError)
-├── AmbiguousIdError     one bare name, several plugins                (also a LookupError)
-├── RegistrationError    a spec or a run-time registration is wrong    (also a ValueError)
-├── PluginError          a plugin could not be loaded, or its code raised; the cause is kept
-├── OptionError          an option that does not exist or has no such value  (also a ValueError)
-├── NegotiationError     this encoder cannot serve this decoder as asked
-├── WeightsError         weights could not be found or do not fit
-├── InputError           an image tensor that the model cannot take    (also a ValueError)
-├── DataError            images or masks that cannot be read or do not fit one another  (also a ValueError)
-├── ConfigError          a configuration file says something that cannot be  (also a ValueError)
-├── ExportError          an exported file that does not do what the model does
-└── StoreError           a results store that cannot be read or written
+├── UnknownIdError       no encoder or decoder has this id                    (also a LookupError)
+├── AmbiguousIdError     several plugins have this bare name                  (also a LookupError)
+├── RegistrationError    a spec or a run-time registration is not valid       (also a ValueError)
+├── PluginError          a plugin could not be loaded, or its code raised an exception
+├── OptionError          an option does not exist or has an invalid value     (also a ValueError)
+├── NegotiationError     an encoder's feature maps do not meet a decoder's needs
+├── WeightsError         weights cannot be found, cannot be read or do not fit
+├── InputError           the model cannot accept an image tensor              (also a ValueError)
+├── DataError            images or masks cannot be read or do not match       (also a ValueError)
+├── ConfigError          a configuration file is not valid                    (also a ValueError)
+├── ExportError          a model cannot be exported, or the file's output differs from the model's
+└── StoreError           a results store cannot be read or written
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class ZooError(Exception):
-    """Something the caller can mend; the message says what was asked, what was found and what to do."""
+    """An error that the caller can correct. The message says what was requested, what was found and what to do."""
 
 
 class UnknownIdError(ZooError, LookupError):
@@ -43,44 +43,44 @@ class UnknownIdError(ZooError, LookupError):
 
 
 class AmbiguousIdError(ZooError, LookupError):
-    """A bare name that several plugins have; the message lists every full id."""
+    """Several plugins have an encoder or a decoder with this bare name. The message lists every full id."""
 
 
 class RegistrationError(ZooError, ValueError):
-    """A spec that contradicts itself, or a registration that would overwrite another."""
+    """A spec is not valid, or a registration would overwrite an earlier registration."""
 
 
 class PluginError(ZooError):
-    """A plugin that could not be loaded, or whose code raised; `__cause__` is the plugin's own exception."""
+    """A plugin could not be loaded, or its code raised an exception, which is the `__cause__`."""
 
 
 class OptionError(ZooError, ValueError):
-    """An option that does not exist, or a value that it cannot have."""
+    """An option does not exist, or its value is not valid."""
 
 
 class NegotiationError(ZooError):
-    """An encoder's pyramid cannot meet a decoder's needs under the rules asked for."""
+    """An encoder's feature maps cannot meet a decoder's needs with the requested options."""
 
 
 class WeightsError(ZooError):
-    """Weights that cannot be found, read, or matched to the module."""
+    """Weights cannot be found, cannot be read, or do not match the module."""
 
 
 class InputError(ZooError, ValueError):
-    """An image tensor of a shape that the model cannot take."""
+    """The model cannot accept an image tensor of this shape."""
 
 
 class DataError(ZooError, ValueError):
-    """Images or masks that are missing, cannot be read, or do not fit one another; each is named."""
+    """Images or masks are missing, cannot be read, or do not match one another. The message names each of them."""
 
 
 class ConfigError(ZooError, ValueError):
-    """A configuration file with an unknown key, a wrong type or an impossible value."""
+    """A configuration file has an unknown key, a wrong type or an invalid value, or a device cannot be used."""
 
 
 class ExportError(ZooError):
-    """A model that cannot be exported as asked, or a file whose output is not the model's; nothing was written."""
+    """A model cannot be exported as requested, or the exported file's output differs from the model's. No file was written."""
 
 
 class StoreError(ZooError):
-    """A results store that cannot be opened, read or written."""
+    """A results store cannot be opened, read or written."""

@@ -1,6 +1,6 @@
-"""What authors of plugins use beside `zoo`: facts, specs, hooks, layers, and the matching of weights.
+"""The API for authors of plugins, in addition to `zoo`: specs, hooks, layers, and the matching of weights.
 
-Its names stand in `plugin.pyi`, and are imported on first use: a plugin's hooks need no torch.
+The names are listed in `plugin.pyi` and imported on first use, so that a plugin's hooks do not import torch.
 """
 
 from __future__ import annotations

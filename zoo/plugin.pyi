@@ -1,4 +1,4 @@
-# What authors of plugins use beside `zoo`. Each name stands here alone; zoo/plugin.py reads it.
+# The API for authors of plugins, in addition to `zoo`. Each name is listed only here; zoo/plugin.py reads this file.
 from zoo.checkpoints.hub import hub_file as hub_file
 from zoo.checkpoints.matching import MatchedWeights as MatchedWeights
 from zoo.checkpoints.matching import load_encoder_weights as load_encoder_weights
