@@ -1,8 +1,8 @@
-"""The command line: a module for each command, which it adds to one application."""
+"""The command line. Each command has a module, which adds the command to the application."""
 
 from __future__ import annotations
 
-from zoo.cli import (  # noqa: F401 - each adds its command
+from zoo.cli import (  # noqa: F401 - each module adds its command
     bench,
     compare,
     data,

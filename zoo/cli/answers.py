@@ -36,7 +36,7 @@ class _Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         if not gc.isenabled():  # the `zoo` script starts without it
-            gc.freeze()  # the modules imported so far stay, so that no collection needs to visit them
+            gc.freeze()  # the modules imported so far are never freed, so no collection needs to visit them
             gc.enable()
         with _redirect_strays():
             try:

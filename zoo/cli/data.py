@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 MAX_VALUES = 64
-"""The most mask values that the table shows."""
+"""The largest number of mask values that the table shows."""
 MAX_COUNTS = 8
-"""The most image sizes or channel counts that a line names."""
+"""The largest number of image sizes or channel counts that a line names."""
 
 data_app = Application(help="Check images and masks.", no_args_is_help=True)
 app.add_typer(data_app, name="data")

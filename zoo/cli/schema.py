@@ -22,7 +22,7 @@ def schema(
 ) -> None:
     """Print the JSON schema of a kind of YAML file. An editor uses it to complete keys and to underline mistakes.
 
-    With the YAML language server, the file's first line is: # yaml-language-server: $schema=pairing.schema.json
+    For the YAML language server, begin the YAML file with this line: # yaml-language-server: $schema=pairing.schema.json
     """
     from zoo.benchmark.config import BenchConfig
     from zoo.common.configuration import Strict

@@ -89,7 +89,7 @@ def train(
             f"Interrupted. The last checkpoint in {folder}, if there is one, is kept; the same command resumes the training.",
             130,
         )
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # several processes may train, one per device; one prints
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # several processes may train, one per device; only one prints
         _show_result(result)
 
 

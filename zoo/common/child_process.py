@@ -52,7 +52,7 @@ class Watch(Protocol):
 
 
 class StepTimer:
-    """Limits the seconds between two values that a task yields. The first value may always take `START_SECONDS`."""
+    """A time limit for each value that a task yields, in seconds. The first value may always take `START_SECONDS`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -75,7 +75,7 @@ def _can_use(device: str) -> bool:
 
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):  # the latter from a PyTorch built without the device
+    except (RuntimeError, AssertionError):  # an AssertionError if PyTorch was built without the device
         return False
     return True
 

@@ -40,7 +40,7 @@ SHOWN = 120
 DEEPEST = 32
 """How many levels of lists and mappings a configuration may have."""
 MOST_BYTES = 16 * 2**20
-"""The largest size of a configuration file. A larger file is not read into memory, since it is hardly a configuration."""
+"""The largest size of a configuration file, in bytes. A larger file is refused before it is read into memory."""
 MOST_REPEATED = 100_000
 """How many characters and values YAML aliases may repeat. Without a limit, a kilobyte of aliases can expand to gigabytes."""
 _CORE = "tag:yaml.org,2002:"

@@ -1,4 +1,4 @@
-"""Run code of plugins, models and datasets. Errors, exits and long run times are reported as those of that code."""
+"""Run the code of plugins, models and datasets, and name that code if it fails, exits or runs too long."""
 
 from __future__ import annotations
 

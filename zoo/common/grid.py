@@ -19,7 +19,7 @@ __all__ = ["FORMATS", "Document", "Grid", "GridRow", "Heading", "Line", "draw", 
 FORMATS: tuple[str, ...] = get_args(Format)
 
 MARGIN = 3
-"""The padding on both sides of a column and the separator to the next column, in characters."""
+"""The width of the padding around a column and of the separator after the column, in characters."""
 WRAPPED_WIDTH = 24
 """The width of a column with wrapped cells, in characters."""
 

@@ -69,7 +69,7 @@ def sha256_of(path: Path) -> str:
 
 
 def files_at(path: str | PathLike[str]) -> list[Path]:
-    """Return the regular file at a path, or the regular files directly in the folder at a path; [] if there is neither."""
+    """Return the regular file at a path, or the regular files directly in the folder at a path, if any."""
     place = expand_user(path)
     return [each for each in (sorted(place.iterdir()) if is_folder(place) else [place]) if is_regular(each)]
 

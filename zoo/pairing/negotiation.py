@@ -229,7 +229,7 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
         dropped |= {entry: reason for entry in kept if entry.level != level}
         kept = [entry for entry in kept if entry.level == level]
     # 3. Of too many maps of one stride, take evenly spaced ones: neighboring blocks of a transformer are nearly alike.
-    #    Of too many strides, take the coarsest, as everywhere.
+    #    Of too many strides, take the coarsest, as for other decoders.
     limits = [limit for limit in (needs.max_levels, levels if len(present) == 1 else None) if limit is not None]
     count = min(limits, default=len(kept))
     if len(kept) > count:

@@ -31,7 +31,7 @@ CHOICES: Mapping[str, tuple[str | None, ...]] = {
 WHOLE_NUMBERS = {"classes": 1, "in_channels": 1, "levels": 1, "aux_levels": 0}
 """The smallest value of each option that is a whole number."""
 LARGEST = 2**16
-"""The largest number of classes and of image channels: masks and images have numbers of 16 bits."""
+"""The largest number of classes and of image channels: masks and images store 16-bit numbers."""
 NO_OPTIONS = Options()
 
 

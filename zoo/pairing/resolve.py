@@ -79,7 +79,7 @@ def _negotiate(
 def _negotiate_dilated(
     encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, needs: Needs, wanted: int
 ) -> tuple[Plan, str]:
-    """Return a plan in which the encoder is dilated, if it can, to the output stride that the decoder wants, and a note."""
+    """Return a plan and a note. If possible, the plan dilates the encoder to the output stride that the decoder wants."""
     wish = f"{decoder.id} wants output stride {wanted}"
     able = encoder.output_strides(pairing.encoder_options)
     usual = encoder.pyramid(pairing.encoder_options)
@@ -101,7 +101,7 @@ def _negotiate_dilated(
 
 
 def _is_dilated(plan: Plan, usual: Pyramid) -> bool:
-    """Return whether the plan uses a map that is finer than without dilation."""
+    """Return whether the plan uses a map that is finer than it would be without dilation."""
     strides = {entry.name: entry.stride for entry in usual}
     return any(route.source.stride < strides.get(route.source.name, 0) for route in plan.routes)
 

@@ -65,7 +65,7 @@ class SizePlan:
         return ("resize" if self.policy == "resize" else "pad"), target
 
     def refusal(self, height: int, width: int) -> str:
-        """Return the message for a refused size: the sizes that the model accepts, and how to build it for other sizes."""
+        """Return the message for a refused size: the sizes that the model accepts, and how to build a model for others."""
         takes = format_size(self.sizes.fixed) if self.sizes.fixed else str(self.sizes)
         if self.policy == "pad":
             takes = f"up to {takes}"

@@ -46,14 +46,14 @@ DISABLED = "ZOO_DISABLE_PLUGINS"
 
 OWN_DISTRIBUTION = "segmentation-zoo"
 CANONICAL_GROUP = "zoo.canonical"
-"""The entry point group in which this distribution lists its bare ids and the module that has each, so that no other plugin is
-loaded for a bare id."""
+"""The entry point group in which this distribution lists its bare ids, each with the module that provides it. So zoo loads no
+other plugin to look up a bare id."""
 
 LOCAL = "local"
-"""The prefix of the ids that a script or notebook registers, before the colon; no plugin may have this name."""
+"""The part before the colon in the ids that a script or notebook registers; no plugin may have this name."""
 
 MODULE = "module"
-"""The prefix of the ids of modules that were passed instead of an id, before the colon; no plugin may have this name."""
+"""The part before the colon in the id of a module that was passed instead of an id; no plugin may have this name."""
 
 _Spec = TypeVar("_Spec", EncoderSpec, DecoderSpec)
 

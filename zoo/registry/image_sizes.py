@@ -20,7 +20,7 @@ class ImageSizes:
     """The heights and widths that an encoder accepts. The defaults accept any.
 
     Attributes:
-        multiple: H and W must be multiples of this number (because of patches, windows, or maps of two sizes that are added).
+        multiple: H and W must be multiples of this number, such as the side of a patch or a window.
         minimum: H and W must be at least this number.
         square: whether H and W must be equal.
         fixed: the only (H, W) that the encoder accepts if it is built without an `image_size`; None if it accepts any.

@@ -19,8 +19,8 @@ class FeatureMap:
     Attributes:
         name: the encoder's name for the map; unique within its pyramid.
         channels: the size of the tensor's second axis.
-        stride: nominally, how many pixels of the image one pixel of the map spans along an axis. A stride can be fractional
-            (17.14 in crossvit), so code must not compute a size from it.
+        stride: the nominal number of image pixels that one pixel of the map covers along an axis. It can be fractional (17.14
+            in crossvit), so code must not compute a size from it.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Needs:
         one_stride: whether all maps must have the same stride, like those of a vision transformer (for MLA, DPT). It is the
             stride in `strides`, or else the encoder's stride with the most maps (the finer of two such strides). No map is
             made from maps of other strides.
-        channels: the number of channels of all maps. A 1x1 convolution is inserted after a map with another number.
+        channels: the number of channels that every map must have. A 1x1 convolution converts maps with a different number.
         finest_stride: the finest stride that the decoder accepts, a power of two. Finer maps are left out before maps are
             counted.
         output_stride: the coarsest stride that the decoder wants, a power of two (8 or 16 in DeepLab).

@@ -50,7 +50,7 @@ class Registry:
                 raise unusable or UnknownIdError(f"{no_encoder}\n{no_decoder}") from None
 
     def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
-        """Return the sorted ids of a kind. `pattern` is a glob or a part of the name. Tags match only a pattern with a dot."""
+        """Return the sorted ids of a kind. `pattern` is a glob or a part of the name. With a dot, it matches tags, too."""
         return sorted(self._matching(kind, pattern))
 
     def matching(self, kind: Kind, pattern: str | None = None) -> list[Entry[Any]]:
@@ -273,7 +273,7 @@ def _entries_with_tags(entry: Entry[Any]) -> Iterator[Entry[Any]]:
 
 
 def _drop_duplicates(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
-    """Drop a spec that occurs twice under one full id, as if two distributions ship the same plugin."""
+    """Drop a spec that occurs twice under one full id, for example because two distributions ship the same plugin."""
     kept: list[Entry[Any]] = []
     for entry in entries:
         if not any(entry.full_id == other.full_id and are_same(entry.spec, other.spec) for other in kept):

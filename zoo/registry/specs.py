@@ -134,7 +134,8 @@ class EncoderSpec:
         sizes: the image sizes that the encoder accepts: an `ImageSizes`, or a torch-free function of its options. With
             `adapts`, the factory is also called with `image_size=(H, W)` if the pairing has an image size.
         output_strides: the values that the option `output_stride` accepts, for an encoder that can replace strided by dilated
-            convolutions; or a torch-free function of its options. `pyramid` is then a function that accepts `output_stride`.
+            convolutions; or a torch-free function of its options. If there are any, `pyramid` must be a function that accepts
+            `output_stride`.
         weights: the names that `weights=` accepts in addition to a file's path.
         tags: the names of pretrained weights that may follow the encoder's name after a dot (`resnet50.a1_in1k`). The factory
             is then also called with `tag=`. A tag only chooses the weights; with `weights=None`, none are loaded.

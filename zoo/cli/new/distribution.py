@@ -120,7 +120,7 @@ def _class_of(kind: Kind, name: str) -> str:
 
 
 def _require_zoo() -> str:
-    return f"{OWN_DISTRIBUTION}>={version(OWN_DISTRIBUTION).partition('+')[0]}"  # no bound has a local part
+    return f"{OWN_DISTRIBUTION}>={version(OWN_DISTRIBUTION).partition('+')[0]}"  # a version bound must not have a local part
 
 
 def _fill(template: str, facts: dict[str, str]) -> str:
