@@ -219,7 +219,7 @@ def _clash(first: PluginRecord, second: PluginRecord) -> str:
 
 
 def _clash_error(found: FoundPlugin, other: FoundPlugin, id: str) -> PluginError:
-    kept = f"; {id} remains the one of {other.distribution}" if other.is_own else ""
+    kept = f"; {id} stays {other.distribution}'s" if other.is_own else ""
     cause = RegistrationError(
         f"it provides {id!r}, but {other.distribution} {other.version} (module {other.module}) has a different spec "
         f"for it{kept}"

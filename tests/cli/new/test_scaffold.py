@@ -238,7 +238,7 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_as_it_was(cli, tmp_path)
     (tmp_path / "my-one/notes.txt").write_text("mine", encoding="utf-8")
     status, out, err = cli("new", "decoder", "my-one")
     assert (status, out) == (2, "")
-    assert "holds notes.txt. Choose a new or empty folder with --output." in err
+    assert "contains notes.txt. Choose a new or empty folder with --output." in err
     assert files_in(tmp_path) == {"my-one/notes.txt"}
 
 
