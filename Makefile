@@ -1,11 +1,11 @@
-# The project's commands. Each sets up .venv by itself, once, and again only when pyproject.toml changes.
+# The project's commands. Each sets up .venv first, if it does not exist or pyproject.toml has changed.
 PYTHON ?= python3
 VENV := .venv
 PYTHON_VERSION ?= 3.12
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BASE := $(VENV)/.installed-base
-# Several at a time, a thread each: two processes of many threads on the same cores slow each other tenfold.
+# Run several processes with one thread each: two processes with many threads on the same cores slow each other down tenfold.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -17,9 +17,9 @@ help:  ## list the commands
 $(BASE): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"zoo needs Python 3.11 or later; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first that knows --group
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first version with --group
 	$(BIN)/python -m pip install --quiet --editable .
-	$(BIN)/python -m compileall -q zoo plugins  # pip compiles what it copies, and an editable install copies nothing
+	$(BIN)/python -m compileall -q zoo plugins  # pip compiles only the files that it copies, and an editable install copies none
 	@touch $@
 
 $(STAMP): $(BASE)
@@ -32,26 +32,26 @@ bench: $(BASE)  ## measure the ResNet18 pairings; prints the table, writes resul
 test: check docs  ## lint, type-check, build the site, run the tests (without the slow ones)
 	$(PYTEST) -m "not slow"
 
-test-all: check docs  ## the same with the slow tests
+test-all: check docs  ## the same as `make test`, with the slow tests
 	$(PYTEST)
 
-check: $(STAMP)  ## format, lint, types, import layers and spelling alone
+check: $(STAMP)  ## check the format, lint, types, import layers and spelling only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-docs: $(STAMP)  ## build the site into site/; a broken link or an unknown name in it is an error
+docs: $(STAMP)  ## build the site into site/; fails if a link is broken or a name is unknown
 	$(BIN)/python scripts/write_reference.py
 	$(BIN)/zensical build --clean --strict
 
-format: $(STAMP)  ## rewrite the files as `make check` wants them
+format: $(STAMP)  ## reformat the files, and fix the lint errors that ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-wheels: $(STAMP)  ## fetch what benchmarks/gpu.sh needs on a machine without a network: make wheels PYTHON_VERSION=3.12
+wheels: $(STAMP)  ## download the wheels that benchmarks/gpu.sh needs without a network: make wheels PYTHON_VERSION=3.12
 	$(BIN)/python benchmarks/wheels.py --python-version $(PYTHON_VERSION) --output wheels
 
-clean:  ## remove .venv and what the tools leave behind (results stay)
+clean:  ## remove .venv and the files that tools create (not the results)
 	rm -rf $(VENV) site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

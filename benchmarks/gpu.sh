@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Measures on a bare machine that has an accelerator, Python, torch and torchvision, and no network: from this checkout and a
-# folder of wheels (made by `make wheels` on a machine with a network).
+# Measure on a machine that has an accelerator, Python, torch and torchvision, but no network. The script needs this checkout
+# and a folder of wheels (made with `make wheels` on a machine with a network).
 #
 #   benchmarks/gpu.sh [--wheels DIR] [--results DIR] [--seconds N] [--parts NAMES] [--python PYTHON] [--tiny]
 #
-# It does the parts of benchmarks/gpu_parts.py in order of worth until N seconds have passed (540), and writes at most eight files
-# into the folder of results. To go on in another call, on another machine, carry that folder along and name it again: nothing
-# is done twice. `--tiny` tries the script itself with tiny settings. Without an accelerator it measures on the CPU, and the
-# names of the files say so.
+# The script runs the parts of benchmarks/gpu_parts.py, most important first, until N seconds have passed (540 by default). It
+# writes at most eight files into the results folder. To continue, call the script again with the same results folder; to
+# continue on another machine, copy the folder there first. Finished steps are not repeated. `--tiny` tests the script itself
+# with tiny settings. Without an accelerator, the script measures on the CPU, and the names of the files show this.
 #
-# Nothing is installed into the Python it is given: a throw-away environment sees that one's packages and adds what is missing.
+# The script installs nothing into PYTHON. It makes a temporary environment that can import the packages of PYTHON, and installs
+# the missing packages there.
 set -euo pipefail
 
 began=$(date +%s)
@@ -20,7 +21,7 @@ python=python3
 options=()
 
 usage() {
-    echo "gpu.sh: $1; it takes --wheels DIR, --results DIR, --seconds N, --parts NAMES, --python PYTHON, --tiny" >&2
+    echo "gpu.sh: $1. The options are --wheels DIR, --results DIR, --seconds N, --parts NAMES, --python PYTHON, --tiny." >&2
     exit 2
 }
 
@@ -42,12 +43,12 @@ while (($#)); do
 done
 
 [[ -d $wheels ]] || {
-    echo "gpu.sh: no folder of wheels at $wheels. Make it where there is a network: make wheels PYTHON_VERSION=3.12 (the" >&2
-    echo "        version of this machine's Python), copy it here, and give its place as --wheels DIR." >&2
+    echo "gpu.sh: found no folder of wheels at $wheels. On a machine with a network, run: make wheels PYTHON_VERSION=3.12" >&2
+    echo "        (the version of this machine's Python). Then copy the folder here, and pass its path as --wheels DIR." >&2
     exit 2
 }
 "$python" -c 'import torch, torchvision' || {
-    echo "gpu.sh: $python must have torch and torchvision; name another with --python." >&2
+    echo "gpu.sh: $python cannot import torch and torchvision. Pass the path of another Python as --python." >&2
     exit 2
 }
 
@@ -55,7 +56,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 "$python" -m venv --without-pip "$work/env"
-# A .pth file rather than --system-site-packages: that one would skip the packages of a Python that is itself a venv's.
+# Use a .pth file instead of --system-site-packages, which does not include the packages of a Python that is in a venv itself.
 "$python" - "$work/env" <<'PY'
 import glob, pathlib, site, sys, sysconfig
 
@@ -67,11 +68,11 @@ PY
 install=("$python" -m pip --python "$work/env/bin/python" install --quiet --no-index --find-links "$wheels")
 "${install[@]}" hatchling
 "${install[@]}" --no-build-isolation --editable "$root"
-# What only some parts need may be missing: those parts are left out, and say so.
+# Packages that only some parts need may be missing. gpu.py skips these parts, and reports the missing packages.
 "$python" "$root/benchmarks/gpu.py" --list-needs | while read -r name; do
     "${install[@]}" "$name" 2>"$work/pip" || echo "gpu.sh: $name cannot be installed from $wheels: $(tail -n 1 "$work/pip")" >&2
 done
 
-trap - EXIT # the next process takes this one's place, so that whoever ends this one ends it
+trap - EXIT # exec replaces this process with gpu.py, which removes the folder and receives the signals sent to this process
 exec "$work/env/bin/python" "$root/benchmarks/gpu.py" --results "$results" --remove "$work" --spent $(($(date +%s) - began)) \
     "${options[@]}"

@@ -1,4 +1,4 @@
-"""A decoder as a tutorial writes it, taken over untouched: it knows a list of channels, and nothing of zoo."""
+"""A decoder that takes a list of channels, as in most tutorials, registered without changes."""
 
 import torch
 from torch import nn

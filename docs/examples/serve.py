@@ -1,7 +1,7 @@
-"""A model as a service: `python serve.py MODEL`, then `curl --data-binary @photo.jpg http://127.0.0.1:8000/ -o mask.png`.
+"""Serve a model over HTTP: `python serve.py MODEL`, then `curl --data-binary @photo.jpg http://127.0.0.1:8000/ -o mask.png`.
 
-Standard library and zoo alone. One request is predicted at a time, on the accelerator where there is one. What ends TLS and
-asks who is asking belongs before it.
+The service needs only zoo and the standard library. It predicts one request at a time, on the accelerator if there is one.
+It has no TLS and no authentication, so run it behind a proxy that provides both.
 """
 
 import argparse
@@ -19,7 +19,7 @@ MOST_BYTES = 2**25
 
 
 def make_server(predictor, port):
-    """Return a server whose POST / takes an image and gives its mask, and whose GET / tells what the mask's values mean."""
+    """Return a server. `POST /` takes an image and returns its mask; `GET /` returns the classes and colors of the mask."""
     turn = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -30,7 +30,7 @@ def make_server(predictor, port):
         def do_POST(self):
             length = int(self.headers.get("Content-Length") or 0)
             if not 0 < length <= MOST_BYTES:
-                return self.refuse(413, f"an image of 1 to {MOST_BYTES:,} bytes is taken; found {length:,}")
+                return self.refuse(413, f"The image must have 1 to {MOST_BYTES:,} bytes; found {length:,}.")
             try:
                 image = Image.open(io.BytesIO(self.rfile.read(length)))
                 image.load()
