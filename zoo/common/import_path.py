@@ -89,7 +89,9 @@ def load_file(path: Path, subject: str) -> ModuleType:
     try:
         check_regular(path)
     except FileNotFoundError:
-        raise PluginError(f"{subject} does not exist; paths in a configuration are relative to the folder of the configuration.") from None
+        raise PluginError(
+            f"{subject} does not exist; paths in a configuration are relative to the folder of the configuration."
+        ) from None
     except OSError as cause:
         raise PluginError(f"{subject} cannot be read: {cause.strerror}. Give a Python file.") from cause
     name = f"zoo_plugin_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
