@@ -165,5 +165,5 @@ def test_an_unknown_part_is_refused_with_those_that_there_are(tmp_path):
     command = [sys.executable, ROOT / "benchmarks/gpu.py", "--results", tmp_path / "results", "--parts", "speed"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "no part 'speed'; there are: smoke, table," in done.stderr
+    assert "unknown part: 'speed'. The parts are: smoke, table," in done.stderr
     assert not (tmp_path / "results").exists()
