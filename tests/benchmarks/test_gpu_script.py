@@ -57,7 +57,6 @@ def test_all_parts_are_done_on_the_cpu_with_tiny_settings_and_a_kill_in_between_
     results, wheels = tmp_path / "results", tmp_path / "wheels"
     wheels.mkdir()
     command = ["bash", SCRIPT, "--tiny", "--wheels", wheels, "--results", results, "--python", sys.executable]
-    began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout:
             if line.startswith("-- deployed and compiled: deployed"):
@@ -69,7 +68,6 @@ def test_all_parts_are_done_on_the_cpu_with_tiny_settings_and_a_kill_in_between_
     assert len(list(results.iterdir())) <= MOST_FILES
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 300
     second = json.loads((results / "parts.json").read_text(encoding="utf-8"))
     assert {part: second[part] for part in first} == first
     assert {step["outcome"] for steps in second.values() for step in steps.values()} == {"done"}

@@ -397,7 +397,9 @@ def test_rounds_end_when_every_ratio_is_known_or_the_most_are_done_or_the_time_i
     def stopped(**facts):
         return {(row.stopped, row.rounds) for row in run(pairings=[pairing("unet-basic")], baseline=BASELINE, **facts).rows}
 
-    assert stopped(rounds={"min": 20, "max": 160, "target": 0.99}) == {("precise", 20)}
+    ((reason, rounds),) = stopped(rounds={"min": 20, "max": 160, "target": 0.99})
+    assert reason == "precise"
+    assert rounds < 160  # 20 on a quiet machine
     assert stopped(rounds={"min": 20, "max": 21, "target": 0.000001}) == {("limit", 21)}
     assert stopped(rounds={"min": 20, "max": 160, "target": 0.000001}, budget=0.001) == {("budget", 20)}
 
