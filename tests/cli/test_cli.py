@@ -422,7 +422,7 @@ def test_answers_and_errors_arrive_whatever_a_plugin_does_to_the_streams(install
     assert (status, json.loads(shown)["decoder"], errors) == (0, "closing:closer", "")
     status, shown, errors = command_line("negotiate", "resnet18", "closing:closer", "--levels", "99")
     assert (status, shown) == (2, "")
-    assert "levels=99 asks for 99 strides" in errors
+    assert "levels=99 requests 99 strides" in errors
 
 
 def test_the_command_line_leaves_no_file_open():
