@@ -116,7 +116,7 @@ IMAGES = {
     "text.npy": (npy(np.array([["a", "b"]])), "not numbers"),
     "flat.npy": (npy(np.zeros(40, np.uint8)), "found the shape (40,)"),
     "film.npy": (npy(np.zeros((4, 30, 40, 3), np.uint8)), "found the shape (4, 30, 40, 3)"),
-    "bands.npy": (npy(np.zeros((30, 40, 9), np.uint8)), "9 channels, and the model takes 3"),
+    "bands.npy": (npy(np.zeros((30, 40, 9), np.uint8)), "9 channels, but the model expects 3"),
 }
 
 

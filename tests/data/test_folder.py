@@ -112,7 +112,7 @@ def test_masks_in_colors_are_read_by_a_table(tmp_path):
         return Image.fromarray(np.array(table, dtype=np.uint8)[mask])
 
     divided(tmp_path, values=(0, 1, 2), draw=draw)
-    with pytest.raises(zoo.errors.DataError, match=r"set colors, one per class.*\(250, 10, 10\)"):
+    with pytest.raises(zoo.errors.DataError, match=r"Set colors to one color per class.*\(250, 10, 10\)"):
         open_data(tmp_path)
     data = open_data(tmp_path, colors=table, classes=["a", "b", "c"])
     assert sorted(data.train[0][1].unique().tolist()) == [0, 1, 2]
@@ -210,9 +210,9 @@ def not_finite_at_the_end(folder):
         (twice, r"2 files named c: c\.jpg, c\.png"),
         (without_mask, r"d\.png: no mask has this name"),
         (without_image, r"d\.png: no image has this name"),
-        (of_other_channels, r"differ in their number of channels: 3 with 3, 1 with 1"),
+        (of_other_channels, r"differ in their number of channels: 3 images with 3 channels, 1 image with 1 channel"),
         (no_image, r"a\.png: not an image"),
-        (empty, r"images: empty"),
+        (empty, r"images: has no images"),
         (animated, r"a\.gif: expected one frame; found 2"),
         (not_finite, r"a\.npy: .*not finite"),
         (not_finite_at_the_end, r"a\.npy: .*not finite"),
@@ -238,7 +238,7 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path):
 def test_a_class_that_is_out_of_range_is_named_with_its_file(tmp_path):
     divided(tmp_path)
     Image.fromarray(np.full((12, 16), 7, dtype=np.uint8)).save(tmp_path / "train" / "masks" / "train2.png")
-    with pytest.raises(zoo.errors.DataError, match=r"no class \(7: 192 pixels; first in .*train2\.png.*classes have 0, 1"):
+    with pytest.raises(zoo.errors.DataError, match=r"no class \(7: 192 pixels; first in .*train2\.png.*classes are 0, 1"):
         open_data(tmp_path, classes=["a", "b"])
 
 
@@ -246,7 +246,7 @@ def test_a_mask_as_jpeg_is_told_so(tmp_path):
     def draw(mask):
         return Image.fromarray(RANDOM.integers(0, 256, (*mask.shape, 3), dtype=np.uint8))
 
-    with pytest.raises(zoo.errors.DataError, match="a mask has one per class"):
+    with pytest.raises(zoo.errors.DataError, match="a mask has one color per class"):
         open_data(write(tmp_path, draw=draw))
 
 
@@ -321,13 +321,13 @@ def test_a_folder_of_another_name_beside_the_parts_is_noted(tmp_path, command_li
     (tmp_path / "cells/val").rename(tmp_path / "cells/dev")
     unused, same = open_data(tmp_path / "cells").notes
     assert "not used, although they contain images/ and masks/: dev" in unused
-    assert same == "validation and test use the same images, since one of them has none"
+    assert same == "validation and test use the same images, since one of these parts would be empty"
     assert same in command_line("data", "check", "cells")[1].replace("\n", " ")
 
 
 def test_a_share_of_0_of_an_undivided_folder_is_noted(tmp_path):
     data = open_data(write(tmp_path, [f"tile{number}" for number in range(40)]), validation=0.0)
-    assert data.notes == ("validation and test use the same images, since one of them has none",)
+    assert data.notes == ("validation and test use the same images, since one of these parts would be empty",)
 
 
 @pytest.mark.parametrize(
@@ -403,10 +403,10 @@ def test_the_check_says_where_training_needs_a_size(tmp_path, command_line, monk
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
         status, _, stderr = command_line("data", "check", "run.yaml")
         assert status == expected
-        assert ("The images of cells differ in size: give size=" in stderr) is (expected == 1)
+        assert ("The images of cells differ in size. Set size=" in stderr) is (expected == 1)
 
 
-TASK_AND_FOLDER = r"hela is a built-in task, and .+hela is a folder of images and masks\. Give \./hela for the folder; for the"
+TASK_AND_FOLDER = r"hela is a built-in task, but .+hela is also a folder of images and masks\. Use \./hela for the folder\. For"
 
 
 def test_a_task_and_a_folder_of_its_name_are_never_taken_for_each_other(tmp_path, monkeypatch, command_line):

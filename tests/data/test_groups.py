@@ -48,7 +48,7 @@ def groups_in(data, expression):
 def test_images_of_a_group_are_in_one_part(tmp_path, expression):
     write(tmp_path, SLICES)
     if "|x" in expression:  # the first capturing group counts: all images are one group
-        with pytest.raises(zoo.errors.DataError, match=r"1 groups \(patient\) cannot be divided into 3 parts. Set validation"):
+        with pytest.raises(zoo.errors.DataError, match=r"1 group \(patient\) cannot be divided into 3 parts. Set validation"):
             open_data(tmp_path, group=expression)
         return
     data = open_data(tmp_path, group=expression, validation=0.2, test=0.2)
@@ -90,8 +90,8 @@ def test_a_csv_file_has_the_groups(tmp_path, command_line, monkeypatch):
     data = open_data(entry.source, **entry.options())
     parts = parts_of(data)
     assert all(len({parts[name] for name in names[start : start + 4]}) == 1 for start in range(0, 20, 4))
-    assert "1 lines of" in data.notes[0]
-    assert "fit no image: gone.png" in data.notes[0]
+    assert "groups.csv has 1 line without" in data.notes[0]
+    assert "without an image in the folder: gone.png" in data.notes[0]
     monkeypatch.chdir(tmp_path)
     status, stdout, _ = command_line("data", "check", "run.yaml")
     assert status == 0
@@ -101,9 +101,9 @@ def test_a_csv_file_has_the_groups(tmp_path, command_line, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("name,group\na,1\nb,2\n", r"1 images have no line in .*groups.csv: images/c.png. Every image needs a group"),
-        ("name,group\na,1\nb,2\nc,3\na.png,2\n", "line 5: a.png is in the group '2', but in '1' by a line before"),
-        ("a,1\nb,2\nc,3\n", "the first line must be a header, and it names the image a. Add a header"),
+        ("name,group\na,1\nb,2\n", r"groups.csv has no line for 1 image: images/c.png. Every image needs a group"),
+        ("name,group\na,1\nb,2\nc,3\na.png,2\n", "line 5: puts a.png into the group '2', but an earlier line puts it into '1'"),
+        ("a,1\nb,2\nc,3\n", "the first line must be a header; found the image a. Add a header"),
         ("name;group\na;1\n", "line 1: an image and its group are expected, separated by a comma; found 'name;group'"),
         ("name,group\na,\n", "line 2: an image and its group are expected"),
         ("", "is empty. It must have a header"),
@@ -122,7 +122,7 @@ def test_a_csv_file_that_is_wrong_is_refused(tmp_path, content, told):
 def test_images_without_a_match_are_named(tmp_path):
     write(tmp_path, ["p1_a", "p2_b", "p3_c", "other", "another"])
     with pytest.raises(
-        zoo.errors.DataError, match=r"2 images do not match the expression 'p\[0-9\]': .*another.png, .*other.png"
+        zoo.errors.DataError, match=r"the expression 'p\[0-9\]' has no match for 2 images: .*another.png, .*other.png"
     ):
         open_data(tmp_path, group="p[0-9]")
 
@@ -137,7 +137,9 @@ def test_an_expression_that_is_none_is_explained(tmp_path, expression):
 def test_a_group_in_two_parts_of_a_divided_folder_is_named(tmp_path):
     for part, patients in (("train", (1, 2)), ("val", (3,)), ("test", (2, 4))):
         write(tmp_path, [f"p{patient}_{part}{number}" for patient in patients for number in range(2)], part)
-    with pytest.raises(zoo.errors.DataError, match=r"1 groups are in several parts: p2 \(test, train\). Move all images"):
+    with pytest.raises(
+        zoo.errors.DataError, match=r"the images of 1 group are in several parts: p2 \(test, train\). Move all images"
+    ):
         open_data(tmp_path, group="p[0-9]+")
     data = open_data(tmp_path, group="^.*$")
     assert "test has 4 groups (4 images)" in data.notes[0]
@@ -173,7 +175,7 @@ WHOLES = {"slices": "patient_[0-9]+", "tiles": "scene.", "words": "case [0-9]", 
 def test_slices_in_several_parts_are_noted_with_an_expression_that_works(tmp_path, kind):
     data = open_data(write(tmp_path, NAMES[kind]))
     (note,) = data.notes
-    first, other = re.search(r"of .*, (.+)\.png is in the (?:\w+) part and (.+)\.png in the", note).groups()
+    first, other = re.search(r"Of .*, (.+)\.png is in the (?:\w+) part, and (.+)\.png is in the", note).groups()
     parts = parts_of(data)
     assert parts[first] != parts[other]
     options = yaml.safe_load("{" + re.search(r"group: '[^']*'", note)[0] + "}")
@@ -212,8 +214,8 @@ def test_slices_in_several_parts_of_a_divided_folder_are_noted(tmp_path):
     for part, numbers in (("train", range(6)), ("val", range(6, 8)), ("test", range(8, 10))):
         write(tmp_path, [f"scan{scan}_{number}" for scan in "ab" for number in numbers], part)
     (note,) = open_data(tmp_path).notes
-    assert "of scana, scana_0.png is in the train part and scana_6.png in the validation part" in note
-    assert "Move images" in note
+    assert "Of scana, scana_0.png is in the train part, and scana_6.png is in the validation part" in note
+    assert "Move such images" in note
 
 
 def pairs_of(names):

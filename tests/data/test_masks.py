@@ -78,7 +78,7 @@ def test_values_that_are_not_0_1_2_are_refused_with_what_was_found(tmp_path, val
 def test_names_do_not_make_a_value_a_class(tmp_path, values, count, strange):
     listed = ", ".join(map(str, values))
     with pytest.raises(
-        zoo.errors.DataError, match=rf"no class \({strange}: \d+ pixels.*; first in .*\. The masks have {listed}"
+        zoo.errors.DataError, match=rf"no class \({strange}: \d+ pixels.*; first in .*\. The values in the masks are {listed}"
     ):
         open_data(of_values(tmp_path, *values), classes=["a", "b", "c"][:count])
 
@@ -99,9 +99,9 @@ def test_a_mask_without_a_second_class_is_refused(tmp_path):
 
 def test_a_value_is_not_both_a_class_and_ignored(tmp_path):
     of_values(tmp_path, 0, 1, 2)
-    with pytest.raises(zoo.errors.DataError, match="0 is both a class and ignored"):
+    with pytest.raises(zoo.errors.DataError, match="0 is also the value of a class"):
         open_data(tmp_path, ignored=[0])
-    with pytest.raises(zoo.errors.DataError, match="2 is both a class and ignored"):
+    with pytest.raises(zoo.errors.DataError, match="2 is also the value of a class"):
         open_data(tmp_path, values=[0, 1, 2], ignored=[2])
     assert indexes(open_data(tmp_path, values=[1, 2], ignored=[0])) == [0, 1, 255]
 
@@ -114,7 +114,7 @@ def test_a_value_is_not_both_a_class_and_ignored(tmp_path):
         ({"classes": ["a", "a", "b"]}, "classes: a occurs more than once"),
         ({"classes": ["a", "b", "c"], "values": [0, 1]}, "values: 3 are required, one per class; found 2"),
         ({"values": [0, 1, 2], "colors": [(0, 0, 0)]}, "Set only one of them"),
-        ({"values": [0, 1, 1]}, "two classes have the same one"),
+        ({"values": [0, 1, 1]}, "two classes have the same value"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(tmp_path, options, told):
@@ -178,9 +178,9 @@ def test_masks_that_may_be_lossy_are_said_and_their_values_decide(tmp_path):
     write(tmp_path / "exact", saved({}, ".jp2"))
     data = open_data(with_images_of(tmp_path / "exact", 64), values=[0, 128, 255])
     assert indexes(data) == [0, 1, 2]
-    assert any("6 masks are compressed with JPEG 2000, which can change values" in note for note in data.notes)
+    assert any("the compression of 6 masks (JPEG 2000) can change values" in note for note in data.notes)
     write(tmp_path / "lossy", saved({"quality_layers": [20]}, ".jp2"))
-    with pytest.raises(zoo.errors.DataError, match=r"no class(.|\n)*6 masks are compressed with JPEG 2000"):
+    with pytest.raises(zoo.errors.DataError, match=r"no class(.|\n)*the compression of 6 masks \(JPEG 2000\)"):
         open_data(with_images_of(tmp_path / "lossy", 64), values=[0, 128, 255])
 
 
@@ -352,12 +352,12 @@ def test_training_says_how_it_reads_unusual_masks(tmp_path, command_line, caplog
     data = f"data={{source: {tmp_path / 'cells'}, classes: [background, nucleus]}}"
     status, stdout, stderr = command_line("train", *pairing, *options, "--set", data, "--data", "-", "-o", tmp_path / "one")
     assert status == 0, stderr
-    assert "cells: the mask values 0 and 255 are taken for background and nucleus." in stderr
-    assert stderr.count("taken for") == 1
+    assert "cells: the mask value 0 means class background, and 255 means class nucleus." in stderr
+    assert stderr.count("means class nucleus") == 1
     assert "nucleus" in stdout
     zoo.train(*pairing, open_data(tmp_path / "cells"), output=tmp_path / "two", **settings)
-    assert [record.getMessage() for record in caplog.records if "taken for" in record.getMessage()] == [
-        "cells: the mask values 0 and 255 are taken for 0 and 1."
+    assert [record.getMessage() for record in caplog.records if "means class" in record.getMessage()] == [
+        "cells: the mask value 0 means class 0, and 255 means class 1."
     ]
 
 
@@ -409,10 +409,10 @@ ONE_HOT = np.eye(5, dtype=np.uint8)[drawn(range(5))]
         (ONE_HOT.astype(bool), "one-hot"),
         (ONE_HOT[..., :2], "one-hot"),
         (np.dstack([WHOLE.astype(np.uint8)] * 4), r"the shape \(12, 16, 4\)"),
-        (np.where(WHOLE == 1, np.nan, 0.0), "96 pixels are not finite"),
-        (WHOLE * 0.5, "float64, and not whole numbers of a class: such as 0.5"),
+        (np.where(WHOLE == 1, np.nan, 0.0), "96 non-finite pixels"),
+        (WHOLE * 0.5, "must be whole numbers; found float64, such as 0.5"),
         (WHOLE.astype(complex), "complex128, not numbers"),
-        (np.dstack([WHOLE * 300] * 3), "the channels of a color are from 0 to 255; found 0 to 300"),
+        (np.dstack([WHOLE * 300] * 3), "the channels of a color must be from 0 to 255; found 0 to 300"),
         (np.zeros((2, 3, *SIZE), dtype=np.uint8), r"the shape \(2, 3, 12, 16\)"),
     ],
 )
@@ -444,7 +444,7 @@ def test_opacity_is_dropped_where_color_says_the_same(tmp_path, opacity):
 def test_opacity_that_says_more_than_color_is_refused(tmp_path):
     opacity = np.full(SIZE, 255, np.uint8)
     opacity[0] = 0
-    with pytest.raises(zoo.errors.DataError, match=r"a\.png: pixels of one color differ in opacity"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.png: pixels of the same color differ in opacity"):
         open_data(of_colors(tmp_path, TABLE, opacity), colors=TABLE)
 
 
@@ -489,7 +489,9 @@ def test_masks_of_0_and_1_among_masks_of_0_and_255_are_refused(tmp_path, classes
         if index % 2:
             mask = np.asarray(Image.open(path)) * np.uint8(255)
             Image.fromarray(mask).save(path)
-    with pytest.raises(zoo.errors.DataError, match=r"0 and 1, such as .+/masks/.+ and others 0 and 255, such as .+/masks/"):
+    with pytest.raises(
+        zoo.errors.DataError, match=r"0 and 1, such as .+/masks/.+ and others have 0 and 255, such as .+/masks/"
+    ):
         open_data(tmp_path, classes=classes)
     assert open_data(tmp_path, classes=classes, ignored=[255]).classes
 
@@ -499,14 +501,14 @@ def test_a_part_in_which_every_pixel_is_left_out_is_refused(tmp_path, part, comm
     monkeypatch.chdir(tmp_path)
     for path in (of_values(tmp_path / "cells", 0, 1) / part / "masks").iterdir():
         Image.fromarray(np.full(SIZE, 7, dtype=np.uint8)).save(path)
-    with pytest.raises(zoo.errors.DataError, match=f"{part}: every pixel of its 2 masks is ignored"):
+    with pytest.raises(zoo.errors.DataError, match=f"{part}: every pixel of 2 masks is ignored"):
         open_data(tmp_path / "cells", classes=["a", "b"], ignored=[7])
     (tmp_path / "run.yaml").write_text(
         "encoder: resnet18\ndecoder: unet-basic\ndata: {source: cells, classes: [a, b], ignored: [7]}\n", encoding="utf-8"
     )
     status, _, stderr = command_line("data", "check", "run.yaml")
     assert status == 1
-    assert f"{part}: every pixel of its 2 masks is ignored" in stderr
+    assert f"{part}: every pixel of 2 masks is ignored" in stderr
 
 
 LARGE = np.random.default_rng(0).integers(0, 3, (1030, 1100))

@@ -78,13 +78,16 @@ def test_samples_without_a_length_and_numbers_are_refused(samples, part):
 
 
 SPOILED = {
-    "class 7": (lambda image, mask: (image, with_pixel(mask, 7)), "a mask has 7, but the indexes of its 2 classes are 0 to 1"),
+    "class 7": (
+        lambda image, mask: (image, with_pixel(mask, 7)),
+        "a mask has values of no class: 7. The indexes of the 2 classes are 0 to 1",
+    ),
     "class -1": (
         lambda image, mask: (image, with_pixel(mask, -1)),
-        "a mask has -1, but the indexes of its 2 classes are 0 to 1",
+        "a mask has values of no class: -1. The indexes of the 2 classes are 0 to 1",
     ),
-    "NaN": (lambda image, mask: (with_pixel(image, math.nan), mask), "1 values that are not finite"),
-    "infinity": (lambda image, mask: (with_pixel(image, math.inf), mask), "1 values that are not finite"),
+    "NaN": (lambda image, mask: (with_pixel(image, math.nan), mask), "1 non-finite value"),
+    "infinity": (lambda image, mask: (with_pixel(image, math.inf), mask), "1 non-finite value"),
     "uint8": (lambda image, mask: ((image * 255).byte(), mask), r"found \(3, 32, 32\) of torch\.uint8"),
     "size": (lambda image, mask: (image[:, :20], mask[:20]), r"the size \(20, 32\), but size is \(32, 32\)"),
     "channels": (lambda image, mask: (image[:2], mask), "2 channels, but in_channels is 3"),
@@ -152,7 +155,7 @@ class LeftOut(Samples):
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_a_part_in_which_every_pixel_is_left_out_is_refused(tmp_path, part):
-    with pytest.raises(zoo.errors.DataError, match=rf"mine, {part} part: every pixel of its 9 masks is ignored \(255\)"):
+    with pytest.raises(zoo.errors.DataError, match=rf"mine, {part} part: every pixel of 9 masks is ignored \(255\)"):
         train(replace(data_of(), **{part: LeftOut()}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -173,7 +176,7 @@ class LeftOutLater(Samples):
 
 
 def test_a_result_without_a_pixel_is_never_kept(tmp_path):
-    with pytest.raises(zoo.errors.DataError, match="test part: every pixel is left out"):
+    with pytest.raises(zoo.errors.DataError, match="test part: every pixel is ignored"):
         train(replace(data_of(), test=LeftOutLater()), tmp_path / "run")
     assert not (tmp_path / "run/result.json").exists()
 

@@ -141,7 +141,7 @@ def test_a_few_floats_beyond_1_are_noted_and_change_nothing(tmp_path):
     data = open_data(folder_of(tmp_path, draw))
     assert data.value_range is None
     assert "from" in data.notes[0]
-    assert "1.5, used as they are" in data.notes[0]
+    assert "1.5, which are not scaled" in data.notes[0]
 
 
 @pytest.mark.parametrize("value", [0, 1000])
@@ -183,7 +183,7 @@ def test_dark_bands_beside_a_bright_one_are_noted(tmp_path):
 
     data = open_data(folder_of(tmp_path, draw))
     assert data.value_range is None
-    assert "most of it is empty in band 1, 2, 3. If this is not intended, set value_range" in data.notes[0]
+    assert "most of that range is empty in band 1, 2, 3. If this is not intended, set value_range" in data.notes[0]
 
 
 def test_several_dtypes_of_one_unit_share_a_measured_range(tmp_path):
@@ -242,16 +242,16 @@ def test_mean_and_std_are_those_of_all_training_pixels(tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"value_range": [5, 5]}, "value_range: .*a number and a higher one, .*found \\[5, 5\\]"),
+        ({"value_range": [5, 5]}, "value_range: .*in which high is greater, .*found \\[5, 5\\]"),
         ({"value_range": [0, 1, 2]}, "value_range: "),
         ({"value_range": [0, float("inf")]}, "value_range"),
         ({"value_range": "dtype"}, "value_range.*auto"),
-        ({"value_range": [[0, 1], [0, 1]]}, "value_range has 2 pairs, and the images have 4 bands"),
-        ({"mean": "auto"}, "mean needs std"),
-        ({"std": [1, 1, 1, 1]}, "std needs mean"),
-        ({"mean": "auto", "std": [1, 1, 1, 1]}, 'both "auto" or both lists'),
-        ({"mean": [1, 1], "std": [1, 1]}, "mean has 2 numbers, and the images have 4 bands"),
-        ({"mean": [1, 1, 1, 1], "std": [1, 1, 1]}, "std has 3 numbers, and the images have 4 bands"),
+        ({"value_range": [[0, 1], [0, 1]]}, "value_range has 2 pairs, but the images have 4 bands"),
+        ({"mean": "auto"}, "mean is set, but std is not"),
+        ({"std": [1, 1, 1, 1]}, "std is set, but mean is not"),
+        ({"mean": "auto", "std": [1, 1, 1, 1]}, 'must both be "auto", or both be lists'),
+        ({"mean": [1, 1], "std": [1, 1]}, "mean has 2 numbers, but the images have 4 bands"),
+        ({"mean": [1, 1, 1, 1], "std": [1, 1, 1]}, "std has 3 numbers, but the images have 4 bands"),
         ({"mean": [1, 1, 1, 1], "std": [1, 1, 0, 1]}, "std: .*numbers above 0"),
         ({"mean": [1, 1, 1, 1], "std": [1, 1, -2, 1]}, "std: .*numbers above 0"),
         ({"mean": [1, 1, 1, 1], "std": [1e-300] * 4}, "mean and std must be in the units of the pixels"),
@@ -266,7 +266,7 @@ def test_options_that_cannot_be_are_refused(tmp_path, options, told):
 @pytest.mark.parametrize("value_range", [[0, 1], [0, 65535], [5000, 9000]])
 def test_a_given_range_that_the_pixels_do_not_fill_is_noted(tmp_path, value_range):
     data = open_data(folder_of(tmp_path, scene), value_range=value_range)
-    assert "by the given value_range" in data.notes[0]
+    assert "scales the pixels of the training part" in data.notes[0]
     assert data.value_range == (tuple(map(float, value_range)),) * 4
 
 

@@ -107,7 +107,7 @@ def test_turned_images_are_said_since_their_masks_must_be_turned_too(tmp_path):
     assert scan_folder(tmp_path).notes == ()
     Image.fromarray(PIXELS).save(tmp_path / "train" / "images" / "a.jpg", exif=exif)
     (note,) = scan_folder(tmp_path).notes
-    assert "1 images are rotated or mirrored by their EXIF orientation" in note
+    assert "EXIF orientation rotates or mirrors 1 image;" in note
     exif[274] = 6
     Image.fromarray(PIXELS).save(tmp_path / "train" / "images" / "a.jpg", exif=exif)
     assert "the mask is 12x16, but its image is 16x12" in scan_folder(tmp_path).problems[0]
@@ -118,12 +118,12 @@ def test_turned_masks_are_said_where_their_images_are_not_turned(tmp_path):
     exif[274] = 3
     write(tmp_path)
     for kind, notes in (
-        ("masks", ["1 masks are rotated or mirrored by their EXIF orientation, but their images are not"]),
+        ("masks", ["EXIF orientation rotates or mirrors 1 mask, but not the corresponding images"]),
         ("images", []),
     ):
         path = tmp_path / "train" / kind / "a.png"
         Image.open(path).save(path, exif=exif)
-        assert [note for note in scan_folder(tmp_path).notes if "masks are rotated" in note] == notes
+        assert [note for note in scan_folder(tmp_path).notes if "mirrors 1 mask" in note] == notes
 
 
 def write(folder, images=("a.png", "b.png"), masks=None):
@@ -173,7 +173,7 @@ def test_files_that_are_left_out_are_said(tmp_path, command_line):
     (tmp_path / "train" / "images" / "c.heic").write_bytes(b"")
     (tmp_path / "train" / "images" / "more").mkdir()
     (note,) = scan_folder(tmp_path).notes
-    assert note.endswith("skipped 2 that are folders or do not have the suffix of an image: c.heic, more")
+    assert note.endswith("skipped, since these are folders or do not have the suffix of an image: c.heic, more")
     status, stdout, _ = command_line("data", "check", tmp_path, "--sheet", tmp_path / "sheet.png")
     assert status == 0
     assert "c.heic" in stdout
@@ -187,7 +187,7 @@ def test_files_that_are_left_out_are_said(tmp_path, command_line):
         (PIXELS.astype(np.int64), "int64 values .*is empty"),
         ((PIXELS // 2).astype(np.int8), r"int8 values .*half of the range of the dtype \(-128 to 127\) is empty"),
         (PIXELS // 200, "uint8 values .*is empty"),
-        (PIXELS.astype(np.float32), "float32 values from 0 to 25., and pretrained weights expect 0 to 1"),
+        (PIXELS.astype(np.float32), "float32 values from 0 to 25., but pretrained weights expect 0 to 1"),
         (PIXELS.astype(np.float32) / 255 - 0.5, "float32 values from -0.5 .*expect 0 to 1"),
         (PIXELS.astype(np.float32) / 255 / 1000, "float32 .*most of 0 to 1 is empty"),
         (PIXELS.astype(np.uint16) * 257, None),

@@ -1,10 +1,19 @@
-"""Format a list of names for a message that has no room for all of them."""
+"""Format lists of names and counts for messages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["format_names"]
+__all__ = ["format_count", "format_names"]
+
+
+def format_count(count: int, noun: str) -> str:
+    """Return a count and its noun, in the plural unless the count is 1.
+
+    >>> format_count(1, "image"), format_count(2, "image")
+    ('1 image', '2 images')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def format_names(names: Iterable[object], most: int = 5) -> str:

@@ -12,14 +12,15 @@ from zoo.data.segmentation_data import SegmentationData
 __all__ = ["BASELINES", "color_lookup", "majority"]
 
 LEVELS = {1: 256, 2: 64, 3: 32, 4: 16}
-"""The number of levels per channel, by the number of channels. Of more than four channels, the first four are used."""
+"""The number of levels that a channel is quantized to, by the number of channels. Only the first four channels are used."""
 
 
 def color_lookup(data: SegmentationData) -> Callable[[Tensor], Tensor]:
-    """Return a predictor of the most frequent class of a pixel's color in the training part.
+    """Return a function that predicts the class of each pixel from its color alone.
 
-    The predictor takes an image (channels, H, W) in 0 to 1 and returns the mask (H, W). A color that does not occur in the
-    training part gets the most frequent class. The predictor uses no context, so that a network should score higher.
+    The function takes an image (channels, H, W) in 0 to 1 and returns a mask (H, W). The class of a color is the most frequent
+    class of its pixels in the training part. A color that does not occur there gets the most frequent class of all pixels.
+    Neighboring pixels are not used, so that a network should score higher.
     """
     levels = LEVELS[min(4, data.in_channels)]
     counts = torch.zeros(levels ** min(4, data.in_channels), len(data.classes), dtype=torch.int64)
@@ -38,7 +39,7 @@ def color_lookup(data: SegmentationData) -> Callable[[Tensor], Tensor]:
 
 
 def majority(data: SegmentationData) -> Callable[[Tensor], Tensor]:
-    """Return a predictor of the most frequent class in the training part, for every pixel."""
+    """Return a function that predicts the most frequent class of the training part for every pixel."""
     counts = torch.zeros(len(data.classes), dtype=torch.int64)
     for index in range(len(data.train)):
         _, mask = data.train[index]

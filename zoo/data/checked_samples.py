@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.common.foreign_code import ForeignError, foreign_code
-from zoo.common.format_names import format_names
+from zoo.common.format_names import format_count, format_names
 from zoo.data.pixel_statistics import measure_pixels, merge_moments
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
@@ -22,32 +22,37 @@ __all__ = ["check_on_read", "count_class_pixels", "measure_samples", "notes_on_s
 
 
 def check_on_read(data: SegmentationData) -> SegmentationData:
-    """Return the same data with parts that check every sample whenever it is read, since a data set can change its samples.
+    """Return the data with parts that check every sample whenever it is read.
+
+    A user's data set can return a different sample each time, so that checking each sample once is not enough.
 
     Raises:
-        DataError: a part is empty. Reading an invalid sample raises one, too.
+        DataError: a part is empty. Reading an invalid sample from the returned data also raises a DataError.
     """
     for part, samples in data.parts():
         if not len(samples):
-            raise DataError(f"{data.name}, {part} part: it is empty.")
+            raise DataError(f"{data.name}, {part} part: it is empty. At least one sample is required.")
     parts: dict[str, Any] = {part: _CheckedSamples(data=data, part=part, samples=samples) for part, samples in data.parts()}
     fingerprint = data.fingerprint and replace(data.fingerprint, parts=())  # it also describes the checked samples
     return replace(data, **parts, fingerprint=fingerprint)
 
 
 def notes_on_samples(data: SegmentationData) -> list[str]:
-    """Return what a user should know about the samples read so far, of data that `check_on_read` returned.
+    """Return notes for the user about the samples that were read so far.
+
+    Args:
+        data: data that `check_on_read` returned.
 
     Raises:
-        DataError: all samples of a part were read, and every pixel is ignored.
+        DataError: all samples of a part were read, and every pixel in them is ignored.
     """
     notes = []
     for part, samples in data.parts():
         assert isinstance(samples, _CheckedSamples)
         if len(samples.indexes_read) == len(samples) and not samples.has_class:
             raise DataError(
-                f"{data.name}, {part} part: every pixel of its {len(samples)} masks is ignored ({data.ignored}). At least "
-                "one pixel must belong to a class."
+                f"{data.name}, {part} part: every pixel of {format_count(len(samples), 'mask')} is ignored "
+                f"({data.ignored}). At least one pixel must belong to a class."
             )
         if part == "train" and samples.indexes_read and (samples.low < 0 or samples.high > 1) and data.mean is None:
             notes.append(note_on_samples(samples.low, samples.high))
@@ -55,7 +60,7 @@ def notes_on_samples(data: SegmentationData) -> list[str]:
 
 
 def count_class_pixels(data: SegmentationData) -> tuple[int, ...]:
-    """Return the number of pixels of each class in the training part; its masks are read if nobody counted them before."""
+    """Return the number of pixels of each class in the training part. Its masks are read unless `train_pixels` is set."""
     if data.train_pixels is not None:
         return data.train_pixels
     counts = torch.zeros(len(data.classes), dtype=torch.int64)
@@ -69,7 +74,7 @@ def measure_samples(data: SegmentationData) -> SegmentationData:
     """Return the data with the mean and the standard deviation of all pixels of the training part.
 
     Args:
-        data: data that `check_on_read` returned, whose samples stay the same when they are read again.
+        data: data that `check_on_read` returned. Reading a sample again must return the same values.
 
     Raises:
         DataError: a channel has the same value in all pixels.
@@ -89,7 +94,7 @@ def measure_samples(data: SegmentationData) -> SegmentationData:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _CheckedSamples:
-    """One part of the data, whose samples are checked when they are read.
+    """The samples of one part of the data, which are checked when they are read.
 
     Attributes:
         data: the data that the part belongs to.
@@ -124,7 +129,7 @@ class _CheckedSamples:
             raise DataError(f"{self.data.name}, {self.part} part: {problem} (sample {index}).")
         image, mask = sample
         image, mask = image.detach().float(), mask.detach()
-        if index not in self.indexes_read:  # training reads a sample in every epoch; its facts are collected once
+        if index not in self.indexes_read:  # training reads a sample in every epoch, but its values are examined only once
             self.indexes_read.add(index)
             self.has_class = self.has_class or bool((mask != self.data.ignored).any())
             self.low, self.high = min(self.low, float(image.min())), max(self.high, float(image.max()))
@@ -132,7 +137,7 @@ class _CheckedSamples:
 
 
 def _find_problem(sample: object, data: SegmentationData) -> str | None:
-    """Return what is wrong with a sample, if anything is."""
+    """Return a description of what is wrong with a sample; None if the sample is valid."""
     if not isinstance(sample, tuple | list) or len(sample) != 2:
         return f"a sample must be a pair of an image and its mask; found a {type(sample).__name__}"
     image, mask = sample
@@ -150,16 +155,17 @@ def _find_problem(sample: object, data: SegmentationData) -> str | None:
         return f"an image must have pixels; found {_describe(image)}"
     if data.size and tuple(data.size) != tuple(image.shape[1:]):
         return f"an image has the size {tuple(image.shape[1:])}, but size is {data.size}; set size=None if sizes differ"
-    # The lowest and the highest value are NaN if any value is; they need no memory, whereas isfinite needs twice the image's.
+    # The minimum and the maximum are NaN if any value is NaN. Computing them needs no extra memory, whereas isfinite on the
+    # whole image needs twice the memory of the image.
     if not torch.stack(image.float().aminmax()).isfinite().all():
         count = int((~torch.isfinite(image.float())).sum())
-        return f"an image has {count} values that are not finite (NaN or infinity)"
+        return f"an image has {format_count(count, 'non-finite value')} (NaN or infinity)"
     num_classes = len(data.classes)
     is_unknown = ((mask < 0) | (mask >= num_classes)) & (mask != data.ignored)
     if is_unknown.any():
         unknown: list[int] = torch.unique(mask[is_unknown]).tolist()
         return (
-            f"a mask has {format_names(list(map(str, unknown)))}, but the indexes of its {num_classes} classes are 0 to "
+            f"a mask has values of no class: {format_names(unknown)}. The indexes of the {num_classes} classes are 0 to "
             f"{num_classes - 1}, and {data.ignored} is ignored"
         )
     return None

@@ -10,7 +10,10 @@ Color: TypeAlias = tuple[int, int, int]
 
 
 def class_colors(count: int) -> tuple[Color, ...]:
-    """Return distinct colors, black first: PASCAL VOC's color map, which spreads an index's bits over three channels."""
+    """Return the first `count` colors of PASCAL VOC's color map, which are distinct. Black is the first.
+
+    The map distributes the bits of the index over the three channels.
+    """
 
     def color(index: int) -> Color:
         red = green = blue = 0

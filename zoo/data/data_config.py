@@ -1,4 +1,4 @@
-"""The entry for data in a configuration file. Does not import torch."""
+"""The pydantic model of an entry for data in a configuration file. Does not import torch."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 def _check_range(pair: list[float]) -> list[float]:
     if not 0 < pair[1] - pair[0] < math.inf:
-        raise ValueError(f"the pair [low, high] must have a low value and a higher one; found {pair}")
+        raise ValueError(f"high must be greater than low in the pair [low, high]; found {pair}")
     return pair
 
 
 RangeEntry: TypeAlias = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_check_range)]
-"""The pixel values that become 0 and 1."""
+"""A pair [low, high]: the pixel values that become 0 and 1."""
 
 
 def locate_data(source: str, base: Path) -> str:
-    """Return the absolute path of a folder; the name of a task or of another data set is returned unchanged.
+    """Return the absolute path if the source is a folder; otherwise return the source unchanged.
 
     Args:
-        source: a path or a name, as a user writes it.
+        source: the path of a folder, or the name of a task or of a data set of torchvision.
         base: the folder that relative paths start from.
 
     Raises:
@@ -55,17 +55,18 @@ def locate_data(source: str, base: Path) -> str:
     if not is_folder(folder):
         return source
     if source not in REQUIRED_MODULES:
-        return str(folder.resolve() if ".." in folder.parts else folder.absolute())  # a link gives the data its own name
+        # A link is kept, since its name is the name of the data.
+        return str(folder.resolve() if ".." in folder.parts else folder.absolute())
     if any((*folder.glob("images"), *folder.glob("*/images"))):
         raise DataError(
-            f"{source} is a built-in task, and {folder.resolve()} is a folder of images and masks. Give ./{source} for the "
-            "folder; for the task, rename the folder or run from another one."
+            f"{source} is a built-in task, but {folder.resolve()} is also a folder of images and masks. Use ./{source} for the "
+            "folder. For the task, rename the folder, or run from another folder."
         )
     return source
 
 
 def is_csv(group: str) -> bool:
-    """Return whether the option `group` is the path of a CSV file, and not a regular expression."""
+    """Return whether the option `group` is the path of a CSV file. Otherwise it is a regular expression."""
     return group.lower().endswith(".csv")
 
 
@@ -77,12 +78,12 @@ def _check_group(group: str | None) -> str | None:
     except (re.error, RecursionError, OverflowError) as cause:
         raise ValueError(f"{shorten(group)} is not a regular expression: {cause}") from None
     if not group:
-        raise ValueError("an expression or the path of a .csv file is expected; found ''")
+        raise ValueError("a regular expression or the path of a .csv file is expected; found ''")
     return group
 
 
 def _explain(expected: str) -> WrapValidator:
-    """Return a validator that replaces the errors of all kinds of a union by one sentence."""
+    """Return a validator that raises one error for a whole union, in place of pydantic's error for each of its types."""
 
     def validate(value: Any, validate_kinds: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -98,23 +99,23 @@ class DataEntry(Strict):
 
     Attributes:
         source: the name of a task or of a data set of torchvision, or the path of a folder.
-        classes: the class names of a folder; by default the indexes.
+        classes: the class names of a folder; by default the class indexes.
         values: the mask value of each class of a folder, in the order of the classes.
         colors: the color of each class of a folder, if its masks are drawn in colors.
         ignored: the mask values of pixels to ignore; by default 255, if it is not a class.
         validation: the share of an undivided folder for validation.
         test: the share of an undivided folder for the test.
         value_range: the pixel values of a folder that become 0 and 1, in the units of the files: [low, high] for all bands, or
-            a list of such pairs, one for each band. Values beyond them are kept. "auto" is the range of the dtype for integers,
-            and 0 to 1 for floats; if that range is mostly empty, or floats are outside it, "auto" measures the range of the
-            training part.
+            a list of such pairs, one for each band. Values outside the range are not clipped. "auto" is the range of the dtype
+            for integers, and 0 to 1 for floats. If that range is mostly empty, or floats are outside it, "auto" measures the
+            range of the training part.
         mean: the mean of each band of a folder, in the units of the files, or "auto" to measure it on the training part. With
             std, it replaces the normalization that the encoder's weights were trained with.
-        std: the standard deviation of each band, likewise.
-        group: what images of a folder belong together, such as slices of a patient, so that all of them are in one part: a
-            regular expression, searched in the name of an image without its suffix (its first capturing group, or else the
-            whole match, is the group); or the path of a CSV file with a header, whose first column has the name of an image
-            and whose second column has its group.
+        std: the standard deviation of each band, in the same form as mean.
+        group: which images of a folder belong together, such as the slices of one patient. All images of a group are put into
+            the same part. Either a regular expression, which is searched in the name of an image without its suffix (the group
+            of the image is the first capturing group, or else the whole match), or the path of a CSV file with a header. The
+            first column of the file has the name of an image, and the second column has its group.
         root: the folder of a data set of torchvision.
         download: whether torchvision may download files that are not in the folder.
     """
@@ -128,7 +129,7 @@ class DataEntry(Strict):
     test: Share = 0.1
     value_range: Annotated[
         Literal["auto"] | RangeEntry | list[RangeEntry],
-        _explain("'auto', a pair [low, high] of a number and a higher one, or a list of such pairs, one for each band,"),
+        _explain("'auto', a pair [low, high] in which high is greater, or a list of such pairs, one for each band,"),
     ] = "auto"
     mean: Annotated[Literal["auto"] | list[float] | None, _explain("'auto' or a list of numbers, one for each band,")] = None
     std: Annotated[
@@ -143,9 +144,9 @@ class DataEntry(Strict):
     def _has_mean_and_std(self) -> DataEntry:
         if (self.mean is None) != (self.std is None):
             given, missing = ("std", "mean") if self.mean is None else ("mean", "std")
-            raise ValueError(f"{given} needs {missing}: give both, or neither for the normalization of the encoder's weights")
+            raise ValueError(f"{given} is set, but {missing} is not. Set both, or neither for the normalization of the weights")
         if (self.mean == "auto") != (self.std == "auto"):
-            raise ValueError('mean and std are both "auto" or both lists of one number for each band')
+            raise ValueError('mean and std must both be "auto", or both be lists of one number for each band')
         return self
 
     def options(self) -> dict[str, Any]:
@@ -153,12 +154,12 @@ class DataEntry(Strict):
         return self.model_dump(exclude={"source"}, exclude_defaults=True)
 
     def relative_to(self, base: Path) -> DataEntry:
-        """Return the entry with absolute paths, where relative ones start from the folder of the configuration.
+        """Return the entry with absolute paths. Relative paths start from `base`, the folder of the configuration file.
 
         Raises:
             DataError: the source is the name of a task and also a folder of images and masks.
         """
-        if self.root is not None:  # a data set of torchvision: a folder of the same name is something else
+        if self.root is not None:  # a data set of torchvision, even if a folder has the same name
             return self.model_copy(update={"root": str(base / Path(self.root).expanduser())})
         source = locate_data(self.source, base)
         if self.group is None or not is_csv(self.group):
@@ -172,4 +173,4 @@ DataNamed: TypeAlias = Annotated[
         lambda value: {"source": value} if isinstance(value, str) else value, json_schema_input_type=DataEntry | str
     ),
 ]
-"""The same, or only the source as text."""
+"""A `DataEntry`, or only its source as text."""

@@ -1,4 +1,4 @@
-"""Divide images into parts for training, validation and test, and keep groups of them together."""
+"""Divide images into parts for training, validation and test, and keep each group of images in one part."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from zoo.common.format_names import format_names
+from zoo.common.format_names import format_count, format_names
 from zoo.data.folder_layout import PARTS, UNDIVIDED, Pair, normalize_name
 from zoo.errors import DataError
 
 __all__ = ["divide", "note_on_groups", "note_on_names"]
 
 PREFIX = r"^(.+?)(?:[ _.-]+(?:[A-Za-z]+[ _.-]*)?[0-9]+){{0,{count}}}$"
-"""The name of an image without up to `count` numbers at its end, such as `_003`, `-r03_c12` and ` slice 7`."""
+"""A regular expression whose first group is the name of an image without up to `count` numbers at its end.
+
+Such numbers are `_003`, `-r03_c12` and ` slice 7`.
+"""
 MOST_NUMBERS = 4
 """The most numbers at the end of a name that may distinguish the slices or tiles of one image."""
 
@@ -25,14 +28,14 @@ def divide(
 ) -> dict[str, list[Pair]]:
     """Return the pairs of each part.
 
-    A hash of the name of its image puts a pair of an undivided folder into a part, or, with groups, a hash of its group, so
-    that it stays there as images are added. Without groups, a part may be empty. With groups, the group with the nearest
-    hash moves to a part that would be empty.
+    In a folder that is not divided, a hash decides the part of each pair, so that the pair stays in its part when images are
+    added. It is the hash of the image's name or, with groups, the hash of its group. Without groups, a part may be empty. With
+    groups, the group with the nearest hash moves to a part that would be empty.
 
     Args:
-        pairs: those of a folder.
-        validation: the share of an undivided folder for validation.
-        test: the share for the test.
+        pairs: the pairs of a folder.
+        validation: the share of pairs for validation if the folder is not divided.
+        test: the share of pairs for the test if the folder is not divided.
         groups: the group of each image by its path.
 
     Raises:
@@ -50,16 +53,16 @@ def divide(
 
 
 def note_on_groups(parts: Mapping[str, Sequence[Pair]], groups: Mapping[Path, str]) -> str:
-    """Return how many groups and images each part has."""
+    """Return a note with the number of groups and of images in each part."""
     texts = []
     for part, pairs in parts.items():
         names = {groups[pair.image] for pair in pairs}
-        texts.append(f"{part} has {len(names)} groups ({len(pairs)} images)")
+        texts.append(f"{part} has {format_count(len(names), 'group')} ({format_count(len(pairs), 'image')})")
     return ", ".join(texts)
 
 
 def note_on_names(parts: Mapping[str, Sequence[Pair]], num_parts: int) -> str | None:
-    """Return a note if slices or tiles of one image, by their names, are in several parts.
+    """Return a note if images whose names look like slices or tiles of one image are in several parts; None otherwise.
 
     Args:
         parts: the pairs of each part.
@@ -82,18 +85,18 @@ def note_on_names(parts: Mapping[str, Sequence[Pair]], num_parts: int) -> str | 
             if other is None or all(images[image] == prefix for image in members):
                 continue
             text = (
-                f"names look like slices or tiles of one image: of {prefix}, {first.name} is in the {part_of[first]} part and "
-                f"{other.name} in the {part_of[other]} part, so that scores may be too good. "
+                f"some names look like slices or tiles of one image. Of {prefix}, {first.name} is in the {part_of[first]} "
+                f"part, and {other.name} is in the {part_of[other]} part. Scores may therefore be too high. "
             )
             if is_divided:
-                return f"{text}Move images of one kind to one part; group: '{expression}' then checks that no other is left"
-            few = " and validation: 0 (there are few groups)" if len(prefixes) < num_parts else ""
+                return f"{text}Move such images to one part. With group: '{expression}', zoo checks that they are in one part"
+            few = " and validation: 0 (there are fewer groups than parts)" if len(prefixes) < num_parts else ""
             return f"{text}To keep them in one part, set group: '{expression}'{few}"
     return None
 
 
 def _assign(names: Collection[str], validation: float, test: float, *, can_be_empty: bool) -> dict[str, str]:
-    """Return the part of each name."""
+    """Return the part of each name, by the hash of the name. Unless `can_be_empty`, move a name to each empty part."""
     ends = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.0)}
     positions = {name: _position(name) for name in names}
 
@@ -111,8 +114,8 @@ def _assign(names: Collection[str], validation: float, test: float, *, can_be_em
     wanted = [part for part, share in shares.items() if share > 0]
     if len(names) < len(wanted):
         raise DataError(
-            f"group: {len(names)} groups ({format_names(sorted(names))}) cannot be divided into {len(wanted)} parts. Set "
-            "validation or test to 0, or divide the folder into train/, validation/ and test/"
+            f"group: {format_count(len(names), 'group')} ({format_names(sorted(names))}) cannot be divided into {len(wanted)} "
+            "parts. Set validation or test to 0, or divide the folder into train/, validation/ and test/"
         )
     counts = Counter(part_of.values())
     for part in wanted:
@@ -126,19 +129,19 @@ def _assign(names: Collection[str], validation: float, test: float, *, can_be_em
 
 
 def _position(name: str) -> float:
-    """Return a hash of a name, uniform in 0 to 1."""
-    content = name.encode(errors="surrogateescape")  # a file name may not be Unicode
+    """Return a hash of a name as a number that is uniformly distributed in 0 to 1."""
+    content = name.encode(errors="surrogateescape")  # a file name need not be valid Unicode
     return int.from_bytes(hashlib.sha256(content).digest()[:6], "big") / 2**48
 
 
 def _check_parts(pairs: Sequence[Pair], groups: Mapping[Path, str]) -> None:
-    """Raise a DataError if a group is in two parts."""
+    """Raise a DataError if a group has images in several parts."""
     parts_of: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:
         parts_of[groups[pair.image]].add(pair.part)
     shared = [f"{group} ({', '.join(sorted(parts))})" for group, parts in sorted(parts_of.items()) if len(parts) > 1]
     if shared:
         raise DataError(
-            f"group: {len(shared)} groups are in several parts: {format_names(shared)}. Move all images of a group into "
-            "one part"
+            f"group: the images of {format_count(len(shared), 'group')} are in several parts: {format_names(shared)}. Move all "
+            "images of a group into one part"
         )

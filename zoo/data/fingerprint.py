@@ -22,25 +22,25 @@ from zoo.errors import DataError
 __all__ = ["Fingerprint", "fingerprint_of_samples", "random_parts", "read_fingerprint"]
 
 NUM_REPEATED = 256
-"""At most this many samples of a part are read more than once."""
+"""The largest number of samples of a part that are read more than once."""
 NUM_REPEATS = 64
-"""The least number of repeated reads. If each sample varies with probability 0.5, all are equal once in 10^19 times."""
+"""The least number of repeated reads. If each read differs with probability 0.5, all are equal with probability 5e-20."""
 REPEAT_SECONDS = 3.0
-"""The time limit for repeated reads of a part, after each of its samples was read once more."""
+"""The time limit in seconds for repeated reads of a part. The first repetition is always completed."""
 MOST_NAMED = 3
 """The number of names that a message lists for each kind of difference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """Digests of everything that was read, and the facts that decide what the contents mean.
+    """Digests of the files or samples that were read, and the settings that they were read with.
 
     Attributes:
         contents: the digest of each file or sample, by its name.
-        reading: how the contents are read, such as the mask values of the classes. Plain data.
-        scans: by name, the facts read from files, with the size and the modification time of each; see `scan_folder`. Plain
-            data; not compared.
-        parts: the only samples that the fingerprint describes; `SegmentationData` fills them in. Not compared.
+        reading: the settings that the contents are read with, such as the mask value of each class, as JSON values.
+        scans: what `scan_folder` has read from the files of each pair, with their sizes and modification times, as JSON values.
+            Not compared.
+        parts: the samples that the fingerprint describes, which `SegmentationData` fills in. Not compared.
     """
 
     contents: Mapping[str, str]
@@ -55,11 +55,11 @@ class Fingerprint:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the fingerprint as a dictionary that can be written as JSON."""
         return {"contents": dict(self.contents), "reading": dict(self.reading), "scans": dict(self.scans)}
 
     def differences(self, other: Fingerprint) -> str:
-        """Return as text how another fingerprint differs from this one; "" if they are equal."""
+        """Return a text on how another fingerprint differs from this one; "" if they are equal."""
         before, after = self.contents, other.contents
         changes = {
             "changed": [name for name in before if name in after and before[name] != after[name]],
@@ -90,24 +90,24 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
         if not all(isinstance(value, dict) for value in fields.values()):
             raise ValueError("contents, reading and scans must be mappings")
         if not all(isinstance(digest, str) for digest in fields["contents"].values()):
-            raise ValueError("contents must be digests")
+            raise ValueError("the values of contents must be digests")
     except (OSError, ValueError, KeyError) as cause:
         raise DataError(
-            f"{path} is damaged ({type(cause).__name__}: {cause}). It records the data of a run. Restore the file, or "
+            f"{path} is damaged ({type(cause).__name__}: {cause}). The file records the data of a run. Restore the file, or "
             f"remove {path.parent} to start the run again."
         ) from cause
     return Fingerprint(**fields)
 
 
 def fingerprint_of_samples(parts: Iterable[tuple[str, Samples]], kinds: Mapping[str, str] | None = None) -> Fingerprint:
-    """Return the fingerprint of data without files: every sample is read, and some samples of each part several times.
+    """Return the fingerprint of a user's own samples. Every sample is read, and some samples of each part several times.
 
     A part whose samples differ when they are read again, as with random augmentation, is identified only by its length and
-    its kind. `random_parts` names such parts.
+    its kind. `random_parts` returns the names of such parts.
 
     Args:
         parts: the name and the samples of each part.
-        kinds: the kind of the samples of each part, such as the name of their class.
+        kinds: a text that identifies the data set of each part, such as the name of its Python class.
     """
     contents: dict[str, str] = {}
     reading: dict[str, Any] = {}
@@ -123,7 +123,7 @@ def fingerprint_of_samples(parts: Iterable[tuple[str, Samples]], kinds: Mapping[
 
 
 def random_parts(fingerprint: Fingerprint) -> list[str]:
-    """Return the parts whose samples differ each time they are read, so that their content cannot be compared."""
+    """Return the names of the parts whose samples differ each time they are read, so that their content cannot be compared."""
     return [name for name in ("train", "validation", "test") if fingerprint.reading.get(_repeatable_key(name)) is False]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from zoo.common.format_names import format_names
+from zoo.common.format_names import format_count, format_names
 from zoo.data.class_colors import Color
 from zoo.data.division import divide, note_on_groups, note_on_names
 from zoo.data.fingerprint import Fingerprint
@@ -34,15 +34,15 @@ __all__ = ["FolderSamples", "band_statistics", "data_from_report", "open_folder"
 
 
 def open_folder(folder: Path, *, earlier_scans: Mapping[str, Any] | None = None, **options: Any) -> SegmentationData:
-    """Return the images and masks of a folder, after reading all of them once.
+    """Read all images and masks of a folder once, and return them as segmentation data.
 
     Args:
-        folder: with the layout that `find_pairs` describes.
-        earlier_scans: the scans of an earlier call (`SegmentationData.fingerprint.scans`), as for `scan_folder`.
-        options: as for `data_from_report`.
+        folder: a folder with the layout that `find_pairs` describes.
+        earlier_scans: the scans of an earlier call (`SegmentationData.fingerprint.scans`). Unchanged files are not read again.
+        options: the options of `data_from_report`.
 
     Raises:
-        DataError: files are broken, lack a partner or do not match; all are named.
+        DataError: a file is broken, an image or a mask has no partner, or a pair does not match; or as for `data_from_report`.
     """
     return data_from_report(scan_folder(folder, earlier_scans=earlier_scans), **options)
 
@@ -61,27 +61,29 @@ def data_from_report(
     std: Literal["auto"] | Sequence[float] | None = None,
     group: str | None = None,
 ) -> SegmentationData:
-    """Return the images and masks of a folder that was scanned.
+    """Return the images and masks of a folder that `scan_folder` has read.
 
     Args:
         report: the result of `scan_folder`.
         classes: the class names; by default their indexes.
-        values: the mask value of each class, in the order of the classes; by default 0, 1, 2, ..., or, if all masks together
-            have two values, these two.
+        values: the mask value of each class, in the order of the classes; by default 0, 1, 2, ..., or, if the masks contain
+            only 0 and one other value, these two.
         colors: the color of each class, if masks are drawn in colors or the colors of a palette identify the classes.
         ignored: mask values (numbers or colors) of pixels to ignore; by default 255, if it is not a class.
-        validation: the share of an undivided folder for validation. The name of an image decides, so that it stays in its part.
-        test: the share for the test, likewise.
-        value_range: the pixel values that become 0 and 1: a pair of all bands or one of each band; "auto" as
-            `choose_value_range` chooses it for the training part.
-        mean: of each band in the units of the pixels, in place of the normalization of an encoder's weights; "auto" measures it
-            on the training part.
-        std: likewise.
-        group: what keeps images in one part, as for `find_groups`. The group of an image decides its part in place of its name.
+        validation: the share of images for validation if the folder is not divided. The name of an image decides its part, so
+            that the image stays in that part when images are added.
+        test: the share of images for the test if the folder is not divided.
+        value_range: the pixel values that become 0 and 1: a pair for all bands, or one pair for each band. With "auto",
+            `choose_value_range` chooses them.
+        mean: the mean of each band in the units of the pixels, which is used in place of the normalization of the encoder's
+            weights. "auto" measures it on the training part.
+        std: the standard deviation of each band, in the same form.
+        group: which images must be in the same part, as for `find_groups`. The group of an image, and not its name, then
+            decides its part.
 
     Raises:
-        DataError: files are broken, lack a partner or do not match (all are named), the meaning of the mask values is
-            ambiguous, `value_range`, `mean` or `std` do not fit the images, or `group` does not divide them.
+        DataError: the report has problems, the meaning of the mask values is ambiguous, `value_range`, `mean` or `std` do not
+            fit the images, or the images cannot be divided by `group`.
     """
     folder = report.folder
     if not report.values:
@@ -93,11 +95,12 @@ def data_from_report(
     parts, groups, group_notes = _divide(report, validation, test, group)
     for part, pairs in parts.items():
         if not report.values_of(pairs).keys() & set(code.class_values):
-            problem = f"{part}: every pixel of its {len(pairs)} masks is ignored; at least one must belong to a class"
+            count = format_count(len(pairs), "mask")
+            problem = f"{part}: every pixel of {count} is ignored; at least one must belong to a class"
             raise folder_error(folder, [problem])
     notes = [*report.notes, *group_notes]
     if parts["validation"] is parts["test"]:
-        notes.append("validation and test use the same images, since one of them has none")
+        notes.append("validation and test use the same images, since one of these parts would be empty")
     (channels,) = report.channels
     try:
         others = _bands_by_dtype(report, (pair for part in ("validation", "test") for pair in parts[part]))
@@ -138,7 +141,7 @@ def data_from_report(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderSamples:
-    """The pairs of one part as samples, which are read from their files."""
+    """The images and masks of one part, which are read from their files when they are indexed."""
 
     pairs: Sequence[Pair]
     code: MaskCode
@@ -160,11 +163,11 @@ def _choose_code(
     colors: Sequence[Color],
     ignored: Sequence[MaskValue] | None,
 ) -> MaskCode:
-    """Return the mask value of each class, after checking that it fits all masks.
+    """Return the mask value of each class, after checking that no mask has other values.
 
     Raises:
-        DataError: the meaning of the mask values is ambiguous, or masks have values of no class. Other problems of the folder
-            are named, too.
+        DataError: the meaning of the mask values is ambiguous, or masks have values of no class. The message also lists the
+            other problems of the folder.
     """
     # Compression may be the reason for unexpected values, so that the errors about values include these notes.
     doubts = compression_notes(report.facts.values())
@@ -182,19 +185,19 @@ def _choose_code(
     except DataError as cause:
         raise folder_error(report.folder, (*report.problems, str(cause), *doubts)) from cause
     if unknown := code.find_unknown(report.values):
-        counts = format_names([f"{value}: {report.values[value]} pixels" for value in unknown])
+        counts = format_names([f"{value}: {format_count(report.values[value], 'pixel')}" for value in unknown])
         first = next(pair.mask for pair in report.pairs if code.find_unknown(report.facts[pair.image].values))
         all_values = format_values(sorted(report.values, key=lambda value: (isinstance(value, tuple), value)))
         problem = (
-            f"masks have values of no class ({counts}; first in {first}). The classes have {code.description}. The masks have "
-            f"{all_values}. Set values (or colors) to the value of each class"
+            f"masks have values of no class ({counts}; first in {first}). The values of the classes are {code.description}. "
+            f"The values in the masks are {all_values}. Set values (or colors) to the value of each class"
         )
         raise folder_error(report.folder, (*report.problems, problem, *doubts))
     return code
 
 
 def band_statistics(report: FolderReport, pairs: Iterable[Pair]) -> dict[str, tuple[BandStatistics, ...]]:
-    """Return the statistics of each band over all images of some pairs, by their dtype."""
+    """Return the statistics of each band over the images of some pairs, by the dtype of the images."""
     return {dtype: merge_statistics(files) for dtype, files in _bands_by_dtype(report, pairs).items()}
 
 
@@ -207,7 +210,7 @@ def _bands_by_dtype(report: FolderReport, pairs: Iterable[Pair]) -> dict[str, li
 
 
 def _digest_groups(groups: Mapping[Path, str], folder: Path) -> str:
-    """Return a hash of the group of each image."""
+    """Return a hash of the groups of all images."""
     content = sorted((image.relative_to(folder).as_posix(), group) for image, group in groups.items())
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
@@ -215,9 +218,9 @@ def _digest_groups(groups: Mapping[Path, str], folder: Path) -> str:
 def _divide(
     report: FolderReport, validation: float, test: float, group: str | None
 ) -> tuple[dict[str, list[Pair]], dict[Path, str], list[str]]:
-    """Return the pairs of each part, the group of each image if the user has set `group`, and notes.
+    """Return the pairs of each part, the group of each image ({} if `group` is None), and notes.
 
-    The validation and the test share their images if one of them has none.
+    If validation or test has no images, both parts get the same images.
     """
     groups: dict[Path, str] = {}
     notes: list[str] = []
@@ -236,8 +239,8 @@ def _divide(
     for part in PARTS:
         if not parts[part]:
             raise DataError(
-                f"{report.folder}: none of its {len(report.pairs)} images is for {part}. Divide the folder into train/, "
-                "validation/ and test/, or raise the share of that part."
+                f"{report.folder}: of {format_count(len(report.pairs), 'image')}, none is for {part}. Divide the folder into "
+                "train/, validation/ and test/, or set validation and test to other shares."
             )
     return parts, groups, notes
 
@@ -246,7 +249,7 @@ def _class_notes(report: FolderReport, code: MaskCode, names: Sequence[str], tra
     """Return notes on unusual values of classes, on many ignored pixels, and on classes without a pixel."""
     notes = []
     if len(code.values) == len(report.values) == 2 and not code.ignored and code.values != (0, 1):
-        notes.append(f"the mask values {code.values[0]} and {code.values[1]} are taken for {names[0]} and {names[1]}")
+        notes.append(f"the mask value {code.values[0]} means class {names[0]}, and {code.values[1]} means class {names[1]}")
     share = sum(report.values.get(value, 0) for value in code.ignored) / sum(report.values.values())
     if share > 0.5:
         notes.append(
@@ -256,5 +259,5 @@ def _class_notes(report: FolderReport, code: MaskCode, names: Sequence[str], tra
         missing = [f"{name} ({value})" for name, value in zip(names, code.class_values, strict=True) if not values.get(value)]
         if missing:
             notes.append(f"classes without a pixel in {where}: {', '.join(missing)}")
-            break  # a class that no mask has is also missing in the training part
+            break  # a class without a pixel in all masks also has none in the training part
     return notes

@@ -32,13 +32,13 @@ class Pair:
 
 
 def find_pairs(folder: Path) -> tuple[list[Pair], list[str], list[str]]:
-    """Return the pairs of a folder, the problems of its other files, and notes on what is skipped.
+    """Return the pairs of a folder, descriptions of problems with its other files, and notes on skipped files.
 
     The folder has `images/` and `masks/`, or `train/`, `validation/` (or `val/`) and `test/` with these two in each. A
     mask has the name of its image, or that name and `_mask`; the suffixes of the files may differ.
 
     Raises:
-        DataError: the folder does not exist, or has another layout.
+        DataError: the folder does not exist, or does not have this layout.
     """
     if not is_folder(folder):
         raise DataError(f"The folder {folder} does not exist.")
@@ -51,12 +51,13 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[str], list[str]]:
         if missing:
             raise DataError(
                 f"{part_folder} has no folder {' and no folder '.join(missing)}. Expected images/ and masks/, or train/, "
-                "validation/ and test/ with these two in each; a mask has the name of its image."
+                "validation/ and test/ with these two in each. A mask has the name of its image."
             )
         images = _find_files(part_folder / "images", (), problems, notes)
         masks = _find_files(part_folder / "masks", MASK_ENDINGS, problems, notes)
         if not images:
-            problems.append(f"{part_folder / 'images'}: empty; an image ends in {', '.join(sorted(SUFFIXES))}")
+            suffixes = ", ".join(sorted(SUFFIXES))
+            problems.append(f"{part_folder / 'images'}: has no images; the suffix of an image is one of {suffixes}")
         pairs += [Pair(part=part, image=images[stem], mask=masks[stem]) for stem in images if stem in masks]
         problems += [f"{images[stem]}: no mask has this name" for stem in images if stem not in masks]
         problems += [f"{masks[stem]}: no image has this name" for stem in masks if stem not in images]
@@ -71,7 +72,7 @@ def normalize_name(name: str) -> str:
 
 
 def _find_parts(folder: Path, problems: list[str], notes: list[str]) -> dict[str, Path]:
-    """Return the folder of each part, found by its name in upper or lower case; {} if the folder is not divided."""
+    """Return the folder of each part, whose name may be in upper or lower case; {} if the folder is not divided."""
     folders: dict[str, list[Path]] = defaultdict(list)
     unused = []
     for path in sorted(folder.iterdir()):
@@ -94,7 +95,7 @@ def _find_parts(folder: Path, problems: list[str], notes: list[str]) -> dict[str
 
 
 def _find_files(folder: Path, endings: Sequence[str], problems: list[str], notes: list[str]) -> dict[str, Path]:
-    """Return the files that have a suffix of an image, by their names without the suffix and without a mask's ending."""
+    """Return the files with the suffix of an image, by their names without the suffix and without an ending such as `_mask`."""
     files: dict[str, list[Path]] = defaultdict(list)
     skipped = []
     for path in sorted(folder.iterdir()):
@@ -108,7 +109,7 @@ def _find_files(folder: Path, endings: Sequence[str], problems: list[str], notes
         files[stem.removesuffix(ending)].append(path)
     if skipped:
         notes.append(
-            f"{folder}: skipped {len(skipped)} that are folders or do not have the suffix of an image: {format_names(skipped)}"
+            f"{folder}: skipped, since these are folders or do not have the suffix of an image: {format_names(skipped)}"
         )
     for stem, paths in files.items():
         if len(paths) > 1:

@@ -1,4 +1,4 @@
-"""Read every image and mask of a folder once, and report what they hold and what is wrong."""
+"""Read every image and mask of a folder once, and report their contents and problems."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from zoo.common.format_names import format_count
 from zoo.common.regular_files import sha256_of
 from zoo.data.class_colors import Color
 from zoo.data.folder_layout import Pair, find_pairs
@@ -28,14 +29,14 @@ MOST_SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairFacts:
-    """The facts of an image and its mask.
+    """The facts that were read from the files of an image and its mask.
 
     Attributes:
-        size, channels, dtype: of the image.
-        bands: the statistics of each of its channels.
-        reoriented: which of "image" and "mask" are rotated or mirrored by their EXIF orientation.
-        values: the number of pixels of each mask value.
-        colors, repeated, doubt: of the mask, as in `Mask`.
+        size, channels, dtype: the size (H, W), the number of channels and the dtype of the image.
+        bands: the statistics of each channel of the image.
+        reoriented: "image", "mask", both or neither: the files that their EXIF orientation rotates or mirrors.
+        values: the number of pixels of each value in the mask.
+        colors, repeated, doubt: the attributes of the `Mask`.
     """
 
     size: tuple[int, int]
@@ -63,14 +64,14 @@ class PairFacts:
         return replace(self, values=values, colors={})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data. Mappings become lists of items, since the keys of JSON are text."""
+        """Return the facts as JSON values. Mappings become lists of items, since JSON accepts only text as a key."""
         items = {name: [list(item) for item in getattr(self, name).items()] for name in ("values", "colors")}
         bands = [band.as_list() for band in self.bands]
         return {**asdict(self), **items, "size": list(self.size), "bands": bands, "reoriented": list(self.reoriented)}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> PairFacts:
-        """Return the facts from the plain data of `as_dict`."""
+        """Return the facts from the result of `as_dict`."""
         values = {to_tuple(value): count for value, count in facts["values"]}
         colors = {number: to_tuple(color) for number, color in facts["colors"]}
         repeated = [to_tuple(color) for color in facts["repeated"]]
@@ -85,16 +86,17 @@ class FolderReport:
 
     Attributes:
         folder: the folder.
-        counts: the number of pairs of each part; of the one part "all" if the folder is not divided.
+        counts: the number of pairs of each part. If the folder is not divided, the only part is "all".
         sizes: the number of images of each (H, W).
         channels: the number of images with each number of channels.
-        ranges: the lowest and the highest image value of each dtype.
-        values: the number of pixels of each mask value.
-        problems: what is broken, lacks a partner or does not match, one line each.
-        notes: what is not wrong, but a user should know before training, one line each.
+        ranges: the lowest and the highest pixel value of all images of each dtype.
+        values: the number of pixels of each value in the masks.
+        problems: a line for each file that is broken or has no partner, and for each mismatch.
+        notes: lines that a user should read before training, but that are not errors.
         pairs: the pairs without a problem.
-        scans: by the image of a pair, its facts with size, modification time and digest of its files; plain data.
-        facts: by the image of a pair, its facts.
+        scans: the facts of each pair as JSON values, with the size, the modification time and the digest of its files, by the
+            path of the image in the folder.
+        facts: the facts of each pair, by the path of the image.
     """
 
     folder: Path
@@ -119,22 +121,22 @@ class FolderReport:
         return _sum_values(self.facts[pair.image] for pair in pairs)
 
     def check(self) -> None:
-        """Raise a DataError that names every problem, if there is one."""
+        """Raise a DataError that lists the problems, if there are any."""
         if self.problems:
             raise folder_error(self.folder, self.problems)
 
 
 def scan_folder(folder: Path, *, workers: int = 8, earlier_scans: Mapping[str, Any] | None = None) -> FolderReport:
-    """Read every image and mask of a folder once, and report what they hold and what is wrong.
+    """Read every image and mask of a folder once, and return a report of their contents and problems.
 
     Args:
-        folder: with the layout that `find_pairs` describes.
+        folder: a folder with the layout that `find_pairs` describes.
         workers: the number of threads that read files.
         earlier_scans: the `scans` of an earlier report. A pair is not read again if the name, the size and the modification
             time of its files are unchanged.
 
     Raises:
-        DataError: the folder does not exist, or has another layout.
+        DataError: the folder does not exist, or does not have this layout.
     """
     pairs, problems, notes = find_pairs(folder)
     with ThreadPoolExecutor(workers) as pool:
@@ -155,7 +157,9 @@ def scan_folder(folder: Path, *, workers: int = 8, earlier_scans: Mapping[str, A
         )
     channels = Counter(each.channels for each in facts.values())
     if len(channels) > 1:
-        counts = ", ".join(f"{count} with {number}" for number, count in channels.most_common())
+        counts = ", ".join(
+            f"{format_count(count, 'image')} with {format_count(number, 'channel')}" for number, count in channels.most_common()
+        )
         problems.append(f"images differ in their number of channels: {counts}")
     sound = tuple(pair for pair in pairs if pair.image in facts)
     return FolderReport(
@@ -174,29 +178,29 @@ def scan_folder(folder: Path, *, workers: int = 8, earlier_scans: Mapping[str, A
 
 
 def compression_notes(facts: Iterable[PairFacts]) -> list[str]:
-    """Return a line for each compression that may have changed masks."""
+    """Return a note for each compression that may have changed the values of masks."""
     counts = Counter(each.doubt for each in facts if each.doubt)
     return [
-        f"{count} masks are compressed with {name}, which can change values, and the files do not say whether it did; check "
-        "the values of the masks"
+        f"the compression of {format_count(count, 'mask')} ({name}) can change values, and the files do not record whether it "
+        "did; check the values of the masks"
         for name, count in counts.items()
     ]
 
 
 def folder_error(folder: Path, problems: Sequence[str]) -> DataError:
-    """Return the error that names the problems of a folder, a line each."""
+    """Return the error that lists the problems of a folder, one in each line."""
     more = len(problems) - MOST_SHOWN
     lines = [*problems[:MOST_SHOWN], *([f"... and {more} more (`zoo data check` lists all)"] if more > 0 else [])]
     return DataError("\n".join([f"{folder} cannot be used for training:", *(f"  {line}" for line in lines)]))
 
 
 def to_tuple(value: Any) -> Any:
-    """Return a color, which JSON and YAML give as a list, as a tuple; a number as it is."""
+    """Return a color as a tuple (JSON and YAML have lists only), and a number unchanged."""
     return tuple(value) if isinstance(value, list | tuple) else value
 
 
 def _scan_pair(pair: Pair, folder: Path, earlier_scans: Mapping[str, Any]) -> dict[str, Any] | str:
-    """Return the facts of a pair and of its files as plain data, or what is wrong with the pair."""
+    """Return the facts of a pair and of its files as JSON values, or a text that describes the problem of the pair."""
     paths = (pair.image, pair.mask)
     try:
         stats = [path.stat() for path in paths]
@@ -215,7 +219,7 @@ def _scan_pair(pair: Pair, folder: Path, earlier_scans: Mapping[str, Any]) -> di
 
 
 def _is_scan(earlier: Any) -> TypeGuard[dict[str, Any]]:
-    """Return whether this is a result of `_scan_pair`; in a damaged file, or in one of another version, it may not be."""
+    """Return whether a value is a result of `_scan_pair`. Values from a file that is damaged or outdated may not be."""
     try:
         PairFacts.from_dict(earlier["facts"])
         return all(len(file) == 4 and isinstance(file[-1], str) for file in earlier["files"])
@@ -224,16 +228,16 @@ def _is_scan(earlier: Any) -> TypeGuard[dict[str, Any]]:
 
 
 def _read_facts(pair: Pair) -> PairFacts:
-    """Read an image and its mask.
+    """Read an image and its mask, and return their facts.
 
     Raises:
-        DataError: one cannot be read, or their sizes differ.
+        DataError: a file cannot be read, or the image and the mask differ in size.
     """
     with _path_in_errors(pair.image):
         image = read_array(pair.image)
         channels, height, width = check_image(image)
         dtype, bands = image.dtype.name, measure_pixels(image)
-        del image  # several threads read at a time
+        del image  # frees memory, since several threads read images at the same time
     with _path_in_errors(pair.mask):
         mask = read_mask(pair.mask)
         rows, columns = mask.pixels.shape[:2]
@@ -255,7 +259,7 @@ def _read_facts(pair: Pair) -> PairFacts:
 
 @contextmanager
 def _path_in_errors(path: Path) -> Iterator[None]:
-    """Let every DataError name the file."""
+    """Add the path of the file to every DataError that does not have it."""
     try:
         yield
     except DataError as cause:
@@ -265,13 +269,13 @@ def _path_in_errors(path: Path) -> Iterator[None]:
 
 
 def _orientation_notes(facts: Iterable[PairFacts]) -> list[str]:
-    """Return a line for images, and for masks alone, that EXIF rotates or mirrors."""
+    """Return a note on images that their EXIF orientation rotates or mirrors, and a note on masks whose images it does not."""
     counts = Counter("image" if "image" in each.reoriented else "mask" for each in facts if each.reoriented)
     texts = {
-        "image": "images are rotated or mirrored by their EXIF orientation; their masks must match the result",
-        "mask": "masks are rotated or mirrored by their EXIF orientation, but their images are not",
+        "image": "EXIF orientation rotates or mirrors {}; the masks must match the result",
+        "mask": "EXIF orientation rotates or mirrors {}, but not the corresponding images",
     }
-    return [f"{counts[name]} {text}" for name, text in texts.items() if counts[name]]
+    return [text.format(format_count(counts[name], name)) for name, text in texts.items() if counts[name]]
 
 
 def _sum_values(facts: Iterable[PairFacts]) -> Counter[MaskValue]:

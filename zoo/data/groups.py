@@ -1,4 +1,4 @@
-"""Find the group of each image, such as its patient or scene, by its name or in a CSV file."""
+"""Find the group of each image, such as its patient or scene, from the name of the image or from a CSV file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.common.format_names import format_names
+from zoo.common.format_names import format_count, format_names
 from zoo.common.regular_files import check_regular
 from zoo.data.data_config import is_csv
 from zoo.data.folder_layout import Pair, normalize_name
@@ -18,22 +18,24 @@ __all__ = ["find_groups"]
 
 
 def find_groups(group: str, pairs: Sequence[Pair], folder: Path) -> tuple[dict[Path, str], list[str]]:
-    """Return the group of each image by the path of the image, and notes.
+    """Return the group of each image, by the path of the image, and notes for the user.
 
     Args:
-        group: a regular expression, searched in the name of an image without its suffix: the group is its first capturing
-            group, or else the whole match. Or the path of a CSV file with a header: the first column has the name of an image,
-            with or without its suffix, or its path in the folder, and the second column has the group.
+        group: a regular expression or the path of a CSV file. The expression is searched in the name of an image without its
+            suffix, and the group is the first capturing group, or else the whole match. The CSV file has a header. Its first
+            column has the name of an image, with or without its suffix, or the path of the image in the folder. Its second
+            column has the group.
         pairs: the images.
         folder: the folder of the images.
 
     Raises:
-        DataError: images have no group, or the file cannot be read or contradicts itself.
+        DataError: an image has no group, or the CSV file cannot be read or puts an image into two groups.
     """
     groups, notes = _find_in_table(Path(group), pairs, folder) if is_csv(group) else (_find_in_names(group, pairs), [])
     if missing := [pair.image.relative_to(folder) for pair in pairs if not groups.get(pair.image)]:
-        problem = f"have no line in {group}" if is_csv(group) else f"do not match the expression {group!r}"
-        raise DataError(f"group: {len(missing)} images {problem}: {format_names(missing)}. Every image needs a group")
+        problem = f"{group} has no line" if is_csv(group) else f"the expression {group!r} has no match"
+        count = format_count(len(missing), "image")
+        raise DataError(f"group: {problem} for {count}: {format_names(missing)}. Every image needs a group")
     return groups, notes
 
 
@@ -56,22 +58,22 @@ def _find_in_table(path: Path, pairs: Sequence[Pair], folder: Path) -> tuple[dic
     unused = []
     (_, (header, _)), *lines = _read_table(path)
     if header in images:
-        raise DataError(f"group: {path}: the first line must be a header, and it names the image {header}. Add a header")
+        raise DataError(f"group: {path}: the first line must be a header; found the image {header}. Add a header")
     for number, (name, group) in lines:
         if name not in images:
             unused.append(name)
         for image in images.get(name, ()):
             if groups.setdefault(image, group) != group:
                 raise DataError(
-                    f"group: {path}, line {number}: {name} is in the group {group!r}, but in {groups[image]!r} by a line "
-                    "before. Keep one of the lines"
+                    f"group: {path}, line {number}: puts {name} into the group {group!r}, but an earlier line puts it into "
+                    f"{groups[image]!r}. Keep one of the lines"
                 )
-    notes = [f"{len(unused)} lines of {path} fit no image: {format_names(unused)}"] if unused else []
-    return groups, notes
+    lines_unused = format_count(len(unused), "line")
+    return groups, [f"{path} has {lines_unused} without an image in the folder: {format_names(unused)}"] if unused else []
 
 
 def _read_table(path: Path) -> list[tuple[int, tuple[str, str]]]:
-    """Return the number and the first two cells of each line that is not empty, in composed Unicode."""
+    """Return the number and the first two cells of each line that is not empty. The cells are in Unicode's composed form."""
     lines = []
     try:
         check_regular(path)
@@ -88,9 +90,9 @@ def _read_table(path: Path) -> list[tuple[int, tuple[str, str]]]:
                     )
                 lines.append((reader.line_num, (name, group)))
     except OSError as cause:
-        raise DataError(f"group: {path} cannot be read: {cause.strerror or cause}. Give the path of a CSV file") from cause
+        raise DataError(f"group: {path} cannot be read: {cause.strerror or cause}. Set the path of a CSV file") from cause
     except (UnicodeDecodeError, csv.Error) as cause:
-        raise DataError(f"group: {path} is not a CSV file in UTF-8: {cause}") from cause
+        raise DataError(f"group: {path} is not a CSV file in UTF-8: {cause}. Save it as one") from cause
     if not lines:
         raise DataError(f"group: {path} is empty. It must have a header, and a line for each image: its name and its group")
     return lines

@@ -12,7 +12,7 @@ from zoo.errors import DataError
 __all__ = ["check_image", "image_to_tensor"]
 
 STRIP = 2**20
-"""The values that are checked at once, at most, but for an image of longer rows."""
+"""The largest number of values that are checked at once, unless a single row of the image has more."""
 
 
 def image_to_tensor(array: np.ndarray, device: torch.device | None = None, value_range: ValueRange | None = None) -> Tensor:
@@ -20,17 +20,17 @@ def image_to_tensor(array: np.ndarray, device: torch.device | None = None, value
 
     Args:
         array: the pixels.
-        device: of the tensor.
-        value_range: for each channel the pixel values that become 0 and 1, linearly; values beyond them are kept. None scales
-            integers by the range of their dtype, and leaves floating-point values as they are.
+        device: the device of the tensor.
+        value_range: the pixel values (low, high) of each channel that become 0 and 1. The scaling is linear, and values outside
+            the range are not clipped. None scales integers by the range of their dtype, and does not scale floats.
 
     Raises:
-        DataError: the shape is another one, the dtype is not numeric, some values are not finite, or the value range is of
-            another number of channels.
+        DataError: the array has another shape, its dtype is not numeric, some values are not finite, or the value range has
+            another number of channels than the image.
     """
     array = _with_channels(array)
     if value_range is not None and len(value_range) != array.shape[-1]:
-        raise DataError(f"the value range is of {len(value_range)} channels, and the image has {array.shape[-1]}")
+        raise DataError(f"the value range has {len(value_range)} channels, but the image has {array.shape[-1]}")
     is_scaled_by_dtype = value_range is None or set(value_range) == {dtype_range(array.dtype)}
     if is_scaled_by_dtype and array.dtype == bool:
         array = array.astype(np.uint8) * 255
@@ -57,10 +57,12 @@ def image_to_tensor(array: np.ndarray, device: torch.device | None = None, value
 
 
 def check_image(array: np.ndarray) -> tuple[int, int, int]:
-    """Return (channels, H, W) of an image array that `image_to_tensor` converts, without a copy of the whole image.
+    """Return (channels, H, W) of an image array, after checking that `image_to_tensor` accepts it.
+
+    The check converts strips of the image, so that it needs no copy of the whole image.
 
     Raises:
-        DataError: as `image_to_tensor`.
+        DataError: as for `image_to_tensor`.
     """
     array = _with_channels(array)
     height, width, channels = array.shape
@@ -71,21 +73,21 @@ def check_image(array: np.ndarray) -> tuple[int, int, int]:
 
 
 def _with_channels(array: np.ndarray) -> np.ndarray:
-    """Return an image array (H, W, channels).
+    """Return an image array as (H, W, channels).
 
     Raises:
-        DataError: it has another shape.
+        DataError: the array is neither (H, W) nor (H, W, channels), or has no pixels.
     """
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or 0 in array.shape:
-        raise DataError(f"an image has the shape (H, W) or (H, W, channels); found {array.shape}")
+        raise DataError(f"an image must have the shape (H, W) or (H, W, channels); found {array.shape}")
     return array
 
 
 def _scale(array: np.ndarray, value_range: ValueRange) -> np.ndarray:
     """Return pixels (H, W, channels), scaled linearly, in float32."""
-    exact = np.float32 if array.dtype.itemsize <= 2 else np.float64  # float32 does not hold all numbers of the others
+    exact = np.float32 if array.dtype.itemsize <= 2 else np.float64  # float32 cannot represent all values of wider dtypes
     low, high = np.array(value_range, dtype=exact).T
     with np.errstate(over="ignore", invalid="ignore"):
         scaled: np.ndarray = ((array.astype(exact) - low) / (high - low)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Measure the pixels of each band: extremes, robust ends, mean and standard deviation. Does not import torch."""
+"""Measure the pixels of each band: extremes, percentiles, mean and standard deviation. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 __all__ = ["BandStatistics", "measure_pixels", "merge_moments", "merge_statistics"]
 
 PIXEL_SHARE = 0.005
-"""The share of a file's pixels below its low end, and above its high end."""
+"""The share of a file's pixels that lie below its low end, and the share that lie above its high end."""
 FILE_SHARE = 0.01
-"""The share of files whose low ends are below that of all files together, and likewise for the high ends."""
+"""The share of files whose low end lies below the low end of all files together. High ends are treated alike."""
 NUM_SAMPLED = 10_000
-"""The robust ends of a large image are those of an evenly strided subset of at least this many pixels."""
+"""The low and the high end of a large image are computed from an evenly strided subset of at least this many pixels."""
 NUM_AT_ONCE = 2**20
-"""The number of pixels that are converted to float64 together."""
+"""The number of values that are converted to float64 at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +28,9 @@ class BandStatistics:
 
     Attributes:
         count: the number of pixels.
-        minimum, maximum: the extremes.
-        low, high: the robust ends. Of one file, the 0.5 and the 99.5 percentile of its pixels; of several files, the first
-            percentile of their low ends and the 99th of their high ends.
+        minimum, maximum: the lowest and the highest value.
+        low, high: the robust ends, which leave out outliers. For one file, they are the 0.5 and the 99.5 percentile of its
+            pixels. For several files, they are the 1st percentile of the low ends and the 99th percentile of the high ends.
         mean: the mean.
         deviations: the sum of the squared deviations from the mean.
     """
@@ -56,16 +56,16 @@ class BandStatistics:
         return math.sqrt(self.deviations / self.count)
 
     def as_list(self) -> list[float]:
-        """Return plain data."""
+        """Return the attributes as a list of numbers."""
         return list(astuple(self))
 
     @classmethod
     def from_list(cls, numbers: Sequence[Any]) -> BandStatistics:
-        """Return the statistics from the plain data of `as_list`."""
+        """Return the statistics from the result of `as_list`."""
         return cls(**dict(zip(cls.__slots__, numbers, strict=True)))
 
     def scale(self, low: float, high: float) -> BandStatistics:
-        """Return the statistics of the same pixels after `low` became 0 and `high` became 1."""
+        """Return the statistics of the pixels after linear scaling, by which `low` becomes 0 and `high` becomes 1."""
         span = high - low
         ends = ((end - low) / span for end in (self.minimum, self.maximum, self.low, self.high, self.mean))
         minimum, maximum, robust_low, robust_high, mean = ends
@@ -91,7 +91,7 @@ def measure_pixels(array: np.ndarray) -> tuple[BandStatistics, ...]:
     count, mean, deviations = 0, np.zeros(num_bands), np.zeros(num_bands)
     rows = max(1, NUM_AT_ONCE // (width * num_bands))
     for top in range(0, height, rows):
-        block = np.array(array[top : top + rows].reshape(-1, num_bands).T, dtype=np.float64, order="C")  # a copy, always
+        block = np.array(array[top : top + rows].reshape(-1, num_bands).T, dtype=np.float64, order="C")  # always a copy
         block_mean = block.mean(axis=1)
         block -= block_mean[:, None]
         moments = (block.shape[1], block_mean, np.einsum("bn,bn->b", block, block))
@@ -106,12 +106,12 @@ def measure_pixels(array: np.ndarray) -> tuple[BandStatistics, ...]:
 
 
 def merge_statistics(files: Iterable[Sequence[BandStatistics]]) -> tuple[BandStatistics, ...]:
-    """Return the statistics of each band over all pixels of several files, given those of each file."""
+    """Return the statistics of each band over all pixels of several files, given the statistics of each file."""
     return tuple(_merge_band(bands) for bands in zip(*files, strict=True))
 
 
 def merge_moments(one: tuple[int, Any, Any], other: tuple[int, Any, Any]) -> tuple[int, Any, Any]:
-    """Return the count, the mean and the sum of squared deviations of two sets of pixels together (Chan et al. 1979)."""
+    """Merge (count, mean, sum of squared deviations) of two sets of pixels (Chan et al. 1979)."""
     count = one[0] + other[0]
     difference = other[1] - one[1]
     mean = one[1] + difference * (other[0] / count)
@@ -134,9 +134,10 @@ def _merge_band(bands: Sequence[BandStatistics]) -> BandStatistics:
 
 
 def _robust_ends(lows: np.ndarray, highs: np.ndarray, share: float) -> tuple[Any, Any]:
-    """Return a low end that some of the sorted `lows` are below, and a high end that some of the sorted `highs` are above.
+    """Return the quantile `share` of the sorted `lows`, and the quantile `1 - share` of the sorted `highs`.
 
-    Percentiles are not interpolated, so that a single outlier among three values or more is never part of the result.
+    Quantiles are not interpolated, but rounded inward to a value of the data. A single outlier among three or more values is
+    therefore never part of the result.
     """
     last = len(lows) - 1
     if last < 2:

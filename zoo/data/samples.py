@@ -1,4 +1,4 @@
-"""The protocol of images with masks."""
+"""The protocol for data sets of images with masks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["Samples"]
 class Samples(Protocol):
     """Images with masks: any map-style data set, such as a `torch.utils.data.Dataset` with a length.
 
-    Each item is an image (channels, H, W), float in about 0 to 1, and a mask (H, W) of class indexes and the ignored value,
-    int64.
+    Each item is a pair of an image and its mask. The image is a float tensor (channels, H, W) with values of about 0 to 1. The
+    mask is an int64 tensor (H, W) of class indexes; ignored pixels have the value `SegmentationData.ignored`.
     """
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Choose how the pixels of a folder are scaled and normalized, by its options and by the statistics of its files."""
+"""Choose how the pixels of a folder are scaled and normalized, from the user's options and the statistics of its files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from zoo.common.format_names import format_count
 from zoo.data.pixel_statistics import merge_statistics
 from zoo.data.value_ranges import Files, ValueRange, choose_value_range, dtype_range, note_on_given_range, spread_range
 from zoo.errors import DataError, RegistrationError
@@ -16,11 +17,11 @@ __all__ = ["Scaling", "choose_scaling"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
-    """How pixels become the input of a model.
+    """The scaling and the normalization of pixels.
 
     Attributes:
         value_range, mean, std: as in `SegmentationData`.
-        notes: what a user should know about them, one line each.
+        notes: notes on them for the user, one line each.
     """
 
     value_range: ValueRange | None
@@ -37,14 +38,14 @@ def choose_scaling(
     mean: Literal["auto"] | Sequence[float] | None = None,
     std: Literal["auto"] | Sequence[float] | None = None,
 ) -> Scaling:
-    """Return how the images of a folder are scaled.
+    """Return the scaling and the normalization for the images of a folder.
 
     Args:
-        train: the files of the training part.
-        others: the files of the other parts. They matter only if they have a dtype that the training part lacks.
-        value_range: an option, as for `data_from_report`.
-        mean: likewise.
-        std: likewise.
+        train: the statistics of the files in the training part.
+        others: the statistics of the files in the other parts. Only dtypes that do not occur in the training part are used.
+        value_range: the user's option, as for `data_from_report`.
+        mean: the user's option, as for `data_from_report`.
+        std: the user's option, as for `data_from_report`.
 
     Raises:
         DataError: the options do not fit the images.
@@ -88,16 +89,17 @@ def _measure(train: Files, ranges: Mapping[str, ValueRange]) -> tuple[tuple[floa
 def _convert(
     mean: Sequence[float], std: Sequence[float], shared: ValueRange | None, files: Files
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return a user's mean and standard deviation, which are in the units of the pixels, in the units of the samples."""
+    """Convert a user's mean and standard deviation from the units of the pixels to the units of the samples."""
     if shared is None:
         raise DataError(
             f"images have different dtypes ({', '.join(files)}), each scaled by the range of its own dtype, so that mean and "
-            'std have no common unit. Set value_range, or mean and std to "auto"'
+            'std have no common unit. Set value_range, or set mean and std to "auto"'
         )
     for name, numbers in (("mean", mean), ("std", std)):
         if len(numbers) != len(shared):
             raise DataError(
-                f"{name} has {len(numbers)} numbers, and the images have {len(shared)} bands. Give one for each band"
+                f"{name} has {format_count(len(numbers), 'number')}, but the images have {format_count(len(shared), 'band')}. "
+                "Set one number for each band"
             )
     means = tuple((each - low) / (high - low) for each, (low, high) in zip(mean, shared, strict=True))
     stds = tuple(each / (high - low) for each, (low, high) in zip(std, shared, strict=True))
@@ -109,7 +111,7 @@ def _convert(
 
 
 def _format_in_pixels(means: Sequence[float], stds: Sequence[float], value_range: ValueRange) -> str:
-    """Return mean and standard deviation in the units of the pixels, as they are written in YAML."""
+    """Return the mean and the standard deviation in the units of the pixels, as text for a YAML file."""
     own_means = (low + (high - low) * each for each, (low, high) in zip(means, value_range, strict=True))
     own_stds = ((high - low) * each for each, (low, high) in zip(stds, value_range, strict=True))
     texts = (", ".join(f"{each:.6g}" for each in numbers) for numbers in (own_means, own_stds))

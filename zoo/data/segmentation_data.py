@@ -1,4 +1,4 @@
-"""Images with masks for training, validation and test, and the facts that all of them share."""
+"""Segmentation data: images with masks for training, validation and test, and their properties."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["IGNORED", "SegmentationData", "ignored_index"]
 IGNORED = 255
 """The mask value of a pixel that training and scores ignore, as in PASCAL VOC and Cityscapes."""
 IGNORED_OF_MANY = 65535
-"""The same if there are so many classes that 255 is one of them."""
+"""The mask value of ignored pixels if 255 is the index of a class."""
 
 
 def ignored_index(num_classes: int) -> int:
@@ -37,7 +37,7 @@ class SegmentationData:
     """Images with masks, split into parts for training, validation and test.
 
     Attributes:
-        name: shown in tables.
+        name: the name of the data, which is shown in tables.
         classes: the class names, in the order of the class indexes in the masks.
         train: the samples that the weights are trained on.
         validation: the samples that choose the best checkpoint and stop training early.
@@ -46,16 +46,16 @@ class SegmentationData:
         size: (H, W) of every image; None if images differ in size.
         ignored: the mask value of pixels that training and scores ignore.
         colors: a color for each class, to draw masks with.
-        value_range: for each channel the pixel values of files that became 0 and 1 in the samples. A prediction scales files
-            by it in the same way. None: integers were scaled by the range of their dtype, and floats were not scaled. For
-            samples of your own it only says how they were made.
+        value_range: the pixel values (low, high) of each channel in files that are 0 and 1 in the samples. A prediction scales
+            files in the same way. None: integers are scaled by the range of their dtype, and floats are not scaled. Samples of
+            your own are not scaled; for them, the range only records how you have scaled them.
         mean: the mean of each channel in the units of the samples. With `std`, it replaces the normalization that the weights
-            of an encoder were trained with. "auto" measures both on the training part when training begins. None: the
+            of an encoder were trained with. "auto" measures both on the training part when training begins. None uses the
             normalization of the weights.
-        std: the standard deviation of each channel, likewise.
+        std: the standard deviation of each channel, in the same form as `mean`.
         source: where the data come from, and their license.
-        fingerprint: of the content of all files that were read; None if only the samples themselves identify the data, also
-            after `dataclasses.replace` has replaced the samples of a part.
+        fingerprint: the fingerprint of all files that were read. None for samples of your own, and after `dataclasses.replace`
+            has replaced the samples of a part.
         train_pixels: the number of pixels of each class in the training part; None if they were not counted.
         notes: what a user should know before training on the data, one line each.
     """
@@ -91,9 +91,9 @@ class SegmentationData:
         if len(names) < 2:
             raise DataError(f"{self.name}: at least two classes are required, including the background; found {names}.")
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
-            raise DataError(f"{self.name}: classes: {repeated[0]} occurs more than once. Give each class a name of its own.")
+            raise DataError(f"{self.name}: classes: {repeated[0]} occurs more than once. Give each class a different name.")
         if 0 <= self.ignored < len(self.classes):
-            raise DataError(f"{self.name}: {self.ignored} is both a class and the ignored value. Set ignored=-1.")
+            raise DataError(f"{self.name}: {self.ignored} is both the index of a class and the ignored value. Set ignored=-1.")
         if not self.colors:
             object.__setattr__(self, "colors", class_colors(len(self.classes)))
         if len(self.colors) != len(self.classes) or not all(map(_is_color, self.colors)):
@@ -108,7 +108,7 @@ class SegmentationData:
             )
         self._check_pixels()
         if self.fingerprint is not None:
-            # A fingerprint of other samples is dropped: `dataclasses.replace` keeps it while it replaces a part.
+            # Drop a fingerprint of other samples: `dataclasses.replace` copies it even if a part is replaced.
             parts = (self.train, self.validation, self.test)
             is_own = not self.fingerprint.parts or all(map(is_, self.fingerprint.parts, parts))
             object.__setattr__(self, "fingerprint", replace(self.fingerprint, parts=parts) if is_own else None)
@@ -119,12 +119,12 @@ class SegmentationData:
             if (read_with or []) != [list(pair) for pair in self.value_range or ()]:
                 raise DataError(
                     f"{self.name}: its files are scaled by the value_range {read_with}; found {self.value_range}. Set "
-                    "value_range in zoo.open_data instead, so that training and prediction scale alike."
+                    "value_range in zoo.open_data instead, so that training and prediction scale images in the same way."
                 )
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """The normalization of the samples by `mean` and `std`; None if these are not numbers."""
+        """The normalization of the samples by `mean` and `std`; None unless both are numbers."""
         if not isinstance(self.mean, tuple) or not isinstance(self.std, tuple):
             return None
         return Preprocessing(mean=self.mean, std=self.std, value_range=(0.0, 1.0))
@@ -135,7 +135,7 @@ class SegmentationData:
             is_list = isinstance(self.value_range, tuple | list) and len(self.value_range) == self.in_channels
             if not is_list or not all(_are_numbers(pair, 2) and 0 < pair[1] - pair[0] < inf for pair in self.value_range):
                 raise DataError(
-                    f"{self.name}: value_range must have a pair (low, high) for each of {self.in_channels} channels, or be "
+                    f"{self.name}: value_range must have {self.in_channels} pairs (low, high), one for each channel, or be "
                     f"None; found {self.value_range!r}."
                 )
             object.__setattr__(self, "value_range", tuple((float(low), float(high)) for low, high in self.value_range))
@@ -145,7 +145,7 @@ class SegmentationData:
             numbers = getattr(self, name)
             if not _are_numbers(numbers, self.in_channels):
                 raise DataError(
-                    f'{self.name}: mean and std must both have a number for each of {self.in_channels} channels, or be "auto", '
+                    f'{self.name}: mean and std must both have {self.in_channels} numbers, one for each channel, or be "auto", '
                     f"or be None; found {name}={numbers!r}."
                 )
             object.__setattr__(self, name, tuple(map(float, numbers)))

@@ -27,27 +27,34 @@ PUBLISHED_OPTIONS = ("root", "download")
 def open_data(
     source: SegmentationData | str | PathLike[str], *, earlier_scans: Mapping[str, Any] | None = None, **options: Any
 ) -> SegmentationData:
-    """Open images with masks by a name or a path; a `SegmentationData` is returned unchanged.
+    """Open images with masks by name or path. A `SegmentationData` is returned unchanged.
 
     Args:
-        source: one of
+        source: one of the following:
 
             - a built-in task: `"texture-mosaic"`, `"brain-lobes"`, `"hela"`, `"blue-marble"`;
-            - a folder of `images/` and `masks/`, or of `train/`, `validation/` and `test/` with these two in each;
+            - the path of a folder of `images/` and `masks/`, or of `train/`, `validation/` and `test/` with these two in each;
             - a data set of torchvision: `"OxfordIIITPet"`, `"VOCSegmentation"`, `"Cityscapes"`, `"SBDataset"`.
         earlier_scans: for a folder, the scans of an earlier call (`SegmentationData.fingerprint.scans`). Files whose name,
             size and modification time are unchanged are not read again.
-        options: for a folder, `classes` (names), `values` (the mask value of each class) or `colors` (the color of each
-            class), `ignored` (mask values of pixels to ignore), `validation` and `test` (their shares of an undivided
-            folder), `value_range` (the pixel values that become 0 and 1: `(low, high)` of all bands, a list of such pairs, one
-            for each band, or `"auto"`), `mean` and `std` (of each band, in the units of the files, in place of the
-            normalization of the encoder's weights; or `"auto"` to measure them on the training part), `group`
-            (what belongs together and so into one part: a regular expression, searched in the names of images without their
-            suffixes, or the path of a CSV file of names and groups). For a data set of torchvision, `root` (its folder) and
-            `download`.
+        options: the options of a folder or of a data set of torchvision. For a folder:
+
+            - `classes`: the names of the classes;
+            - `values` or `colors`: the mask value or the color of each class;
+            - `ignored`: the mask values of pixels to ignore;
+            - `validation` and `test`: the shares of these parts if the folder is not divided;
+            - `value_range`: the pixel values that become 0 and 1, as a pair `(low, high)` for all bands, as a list of one pair
+              for each band, or as `"auto"`;
+            - `mean` and `std`: one number for each band in the units of the files, which replace the normalization of the
+              encoder's weights, or `"auto"` to measure them on the training part;
+            - `group`: which images must be in the same part, as a regular expression, which is searched in the names of images
+              without their suffixes, or as the path of a CSV file of names and groups.
+
+            For a data set of torchvision: `root` (its folder) and `download` (whether torchvision may download files).
 
     Raises:
-        DataError: the data do not exist, the name of a task is also a folder, or files are wrong, all of which are named.
+        DataError: the data do not exist, a folder has the name of a task, or the files of a folder have problems, which the
+            message lists.
         ConfigError: an option has a wrong type or value.
     """
     if isinstance(source, SegmentationData):
@@ -78,7 +85,7 @@ def open_data(
 
 
 def _validate(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return validated options, after converting Python types to those of a YAML file."""
+    """Convert options from Python types to the types of a YAML file, and return them after validation."""
     content = {"source": name} | {option: _plain(value) for option, value in options.items()}
     return checked(DataEntry, content, f"{name} cannot be opened").options()
 

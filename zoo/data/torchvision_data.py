@@ -21,7 +21,7 @@ from zoo.errors import DataError
 __all__ = ["PUBLISHED", "open_published"]
 
 VALIDATION_EVERY = 10
-"""One in this many training images is for validation, since the published validation part is the test part here."""
+"""One of this many training images is used for validation, since the published validation images are used for the test."""
 VOC = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
     "sheep sofa train tvmonitor"
@@ -33,13 +33,13 @@ class Published:
     """A data set of torchvision.
 
     Attributes:
-        train: torchvision's keyword arguments for the images for training and validation.
-        test: torchvision's keyword arguments for the images for the test, which have published masks.
+        train: the keyword arguments with which torchvision opens the images for training and validation.
+        test: the keyword arguments with which torchvision opens the images for the test. Their masks are published.
         classes: the class names.
         values: the mask value of each class.
         ignored: the mask values of pixels to ignore.
-        can_download: whether torchvision can download it.
-        source: where it comes from, and its license.
+        can_download: whether torchvision can download the data set.
+        source: where the data set comes from, and its license.
         colors: the colors of the classes; by default PASCAL VOC's color map.
     """
 
@@ -100,7 +100,7 @@ def open_published(name: str, *, root: str | None = None, download: bool = False
         download: whether torchvision may download files that are not in the folder.
 
     Raises:
-        DataError: the root is missing, or files in it are missing.
+        DataError: `root` is not set, or files in it are missing.
     """
     facts = PUBLISHED[name]
     if root is None:
@@ -108,7 +108,7 @@ def open_published(name: str, *, root: str | None = None, download: bool = False
         raise DataError(f"{name} requires a root. Set root= to the folder that torchvision.datasets.{name} reads.{folder}")
     if download and not facts.can_download:
         raise DataError(
-            f"torchvision cannot download {name}. Download it as the documentation of torchvision.datasets.{name} says."
+            f"torchvision cannot download {name}. Download it as the documentation of torchvision.datasets.{name} describes."
         )
     options = {"download": True} if download else {}
     train, test = (_open_dataset(name, root, **keywords, **options) for keywords in (facts.train, facts.test))
@@ -141,7 +141,7 @@ class _Part:
         return len(self._indexes)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        try:  # torchvision reads files now; Pillow and SciPy raise these errors for broken ones
+        try:  # torchvision reads the files here; Pillow and SciPy raise these errors for broken files
             image, mask = self._dataset[self._indexes[index]]
             pixels, values = np.asarray(image.convert("RGB")), np.array(mask)
         except (OSError, SyntaxError, ValueError) as cause:
@@ -158,4 +158,4 @@ def _open_dataset(name: str, root: str, **keywords: Any) -> Any:
         return dataset_class(str(Path(root).expanduser()), **keywords)
     except (RuntimeError, OSError) as cause:
         reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-        raise DataError(f"{name} is not in {root} as torchvision.datasets.{name} expects it: {reason}") from cause
+        raise DataError(f"torchvision.datasets.{name} cannot read its files in {root}: {reason}") from cause

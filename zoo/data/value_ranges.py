@@ -1,4 +1,4 @@
-"""Choose which pixel values become 0 and 1, and tell the user. Does not import torch."""
+"""Choose which pixel values become 0 and 1, and write notes on the choice. Does not import torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from zoo.common.format_names import format_count
 from zoo.data.pixel_statistics import BandStatistics, merge_statistics
 from zoo.errors import DataError
 
@@ -22,21 +23,21 @@ __all__ = [
 ]
 
 ValueRange: TypeAlias = tuple[tuple[float, float], ...]
-"""For each band the pixel values that become 0 and 1."""
+"""The pixel values (low, high) of each band that become 0 and 1."""
 Files: TypeAlias = Mapping[str, Sequence[Sequence[BandStatistics]]]
 """The statistics of each band of each file, by the dtype of the file."""
 SMALL_SHARE = 0.25
 """A range is mostly empty if the pixels use less than this share of it."""
 ALIKE_SHARE = 0.5
-"""Ranges are alike if each is at least this share of the range that contains all of them."""
+"""Ranges are alike if each spans at least this share of the range that contains all of them."""
 DIGITS = 6
 """The number of significant digits of a measured range."""
 FAR = 2.0
-"""Pixels that a given range scales as far from 0 as this get a note."""
+"""A user's range gets a note if it scales pixels to this distance from 0 or farther."""
 
 
 def dtype_range(dtype: str | np.dtype[Any]) -> tuple[float, float] | None:
-    """Return the lowest and the highest value of a dtype of integers or booleans; None for other dtypes."""
+    """Return the lowest and the highest value of an integer or boolean dtype; None for other dtypes."""
     kind = np.dtype(dtype).kind
     if kind == "b":
         return 0.0, 1.0
@@ -47,7 +48,7 @@ def dtype_range(dtype: str | np.dtype[Any]) -> tuple[float, float] | None:
 
 
 def spread_range(value_range: Sequence[float] | Sequence[Sequence[float]], num_bands: int) -> ValueRange:
-    """Return a pair of each band from a user's pair of all bands, or from a list of pairs.
+    """Return one pair for each band, given a user's pair for all bands or list of pairs.
 
     Raises:
         DataError: there are more or fewer pairs than bands.
@@ -55,22 +56,22 @@ def spread_range(value_range: Sequence[float] | Sequence[Sequence[float]], num_b
     pairs: Any = value_range if isinstance(value_range[0], Sequence) else [value_range] * num_bands
     if len(pairs) != num_bands:
         raise DataError(
-            f"value_range has {len(pairs)} pairs, and the images have {num_bands} bands. Give one pair [low, high] for all "
-            f"bands, or {num_bands} pairs"
+            f"value_range has {format_count(len(pairs), 'pair')}, but the images have {format_count(num_bands, 'band')}. Set "
+            "one pair [low, high] for all bands, or one pair for each band"
         )
     return tuple((float(low), float(high)) for low, high in pairs)
 
 
 def choose_value_range(train: Files, others: Files) -> tuple[ValueRange | None, list[str]]:
-    """Return the range that images are scaled by, and notes about it.
+    """Return the range that images are scaled by, and notes on it.
 
-    Integers keep the range of their dtype, and floats from 0 to 1 stay as they are: the range is None. If that range is
-    mostly empty, or floats are outside 0 to 1, the range is measured: it is that of all bands together if the ranges of the
-    bands are alike, and one for each band otherwise.
+    By default, the range is None: integers are scaled by the range of their dtype, and floats are not scaled. If that range is
+    mostly empty, or floats are outside 0 to 1, the range is measured. If the ranges of the bands are alike, the result is one
+    range for all bands together, and otherwise one range for each band.
 
     Args:
-        train: the files of the training part, whose range is measured.
-        others: the files of the other parts. They matter only if they have a dtype that the training part lacks.
+        train: the statistics of the files in the training part, whose range is measured.
+        others: the statistics of the files in the other parts. Only dtypes that do not occur in the training part are used.
 
     Raises:
         DataError: files differ in their dtypes, and their values have no common unit.
@@ -89,8 +90,8 @@ def choose_value_range(train: Files, others: Files) -> tuple[ValueRange | None, 
     varying = [_ends(band) for band in bands if band.minimum < band.maximum]
     if not varying:
         return None, [
-            f"{next(iter(reasons.values()))}. All pixels of a band have the same value, so that no range can be measured. Set "
-            "value_range to the lowest and the highest possible value"
+            f"{next(iter(reasons.values()))}. In every band, all pixels have the same value, so that no range can be measured. "
+            "Set value_range to the lowest and the highest possible value"
         ]
     whole = _join(varying)
     if _are_alike(varying):
@@ -98,42 +99,42 @@ def choose_value_range(train: Files, others: Files) -> tuple[ValueRange | None, 
     else:
         value_range = tuple(_round(*(_ends(band) if band.minimum < band.maximum else whole)) for band in bands)
     notes = [
-        f"{'; '.join(reasons.values())}. Images are scaled by the range that the training part's pixels have instead, without "
-        f"the outermost ones: {_describe(value_range)}; values beyond it are kept. To set it yourself: value_range: "
+        f"{'; '.join(reasons.values())}. Images are therefore scaled by the range of the pixels in the training part, without "
+        f"outliers: {_describe(value_range)}. Values outside it are not clipped. To set the range yourself: value_range: "
         f"{format_range(value_range)}"
     ]
     for index, band in enumerate(bands, start=1):
         if band.minimum == band.maximum:
             notes.append(
                 f"band {index} has the value {band.minimum:g} in every pixel of the training part, so that a model learns "
-                "nothing from it. Leave the band out of the files if it should differ"
+                "nothing from it. Check the band, or leave it out of the files"
             )
     return value_range, notes
 
 
 def note_on_given_range(value_range: ValueRange, bands: Sequence[BandStatistics]) -> list[str]:
-    """Return a note if the pixels fill little of the range that a user has given, or are far outside of it."""
+    """Return a note if the pixels fill only a small part of a user's range, or lie far outside it; [] otherwise."""
     scaled = [band.scale(*pair) for band, pair in zip(bands, value_range, strict=True)]
     low, high = _join([_ends(band) for band in scaled])
     if -FAR < low < 1 and 0 < high < FAR and high - low >= SMALL_SHARE:
         return []
     return [
-        f"by the given value_range, {format_range(value_range)}, the pixels of the training part become {low:.3g} to "
-        f"{high:.3g}; a model learns best from 0 to 1. Their own range is {_describe(tuple(map(_ends, bands)))}"
+        f"value_range: {format_range(value_range)} scales the pixels of the training part to values from {low:.3g} to "
+        f"{high:.3g}, but a model learns best from 0 to 1. The range of the pixels is {_describe(tuple(map(_ends, bands)))}"
     ]
 
 
 def note_on_samples(low: float, high: float) -> str:
-    """Return the note about samples outside 0 to 1 of a user's own data set."""
+    """Return the note for a user whose own samples have values outside 0 to 1."""
     return (
-        f"images have float32 values from {low:g} to {high:g}, used as they are. Pretrained weights expect 0 to 1. Scale the "
-        'samples, or give SegmentationData mean= and std= in the units of the samples (or "auto" for both, which measures '
-        "them): they replace the normalization of the weights"
+        f"images have float32 values from {low:g} to {high:g}, which are not scaled. Pretrained weights expect 0 to 1. Scale "
+        "the samples, or set mean= and std= of SegmentationData in the units of the samples, which replace the normalization "
+        'of the weights ("auto" measures both)'
     )
 
 
 def format_range(value_range: ValueRange) -> str:
-    """Return a range as it is written in YAML: one pair if all bands have the same."""
+    """Return a range as text for a YAML file: one pair if all bands have the same range."""
     pairs = [f"[{low:.17g}, {high:.17g}]" if not _is_short(low, high) else f"[{low:g}, {high:g}]" for low, high in value_range]
     return pairs[0] if len(set(pairs)) == 1 else f"[{', '.join(pairs)}]"
 
@@ -148,31 +149,31 @@ def _describe(value_range: ValueRange) -> str:
 
 
 def _find_reason(dtype: str, bands: Sequence[BandStatistics]) -> str | None:
-    """Return why the values of a dtype do not suit 0 to 1 as they are; None if they do."""
+    """Return why the default scaling does not suit the images of a dtype; None if it does."""
     low, high = _join([_ends(band) for band in bands])
     text = f"images have {dtype} values from {min(band.minimum for band in bands):g} to {max(band.maximum for band in bands):g}"
     whole = dtype_range(dtype)
     if whole is None:
         if low < 0 or high > 1:
-            return f"{text}, and pretrained weights expect 0 to 1"
-        return f"{text}, and most of 0 to 1 is empty" if 0 < high - low < SMALL_SHARE else None
+            return f"{text}, but pretrained weights expect 0 to 1"
+        return f"{text}, so that most of 0 to 1 is empty" if 0 < high - low < SMALL_SHARE else None
     bottom, top = whole
     share = (high - min(low, 0)) / (top - bottom)
     if share < SMALL_SHARE:
-        return f"{text}, and most of the range of the dtype ({bottom:g} to {top:g}) is empty"
+        return f"{text}, so that most of the range of the dtype ({bottom:g} to {top:g}) is empty"
     if bottom < 0 <= low:
-        return f"{text}, and half of the range of the dtype ({bottom:g} to {top:g}) is empty"
+        return f"{text}, so that half of the range of the dtype ({bottom:g} to {top:g}) is empty"
     return None
 
 
 def _note_on_kept_range(dtype: str, bands: Sequence[BandStatistics]) -> str | None:
-    """Return a note about outliers of floats, and about bands of more than 8 bits that are almost black beside a bright one."""
+    """Return a note if a few floats are outside 0 to 1, or if bands of more than 8 bits are almost black; None otherwise."""
     whole = dtype_range(dtype)
     if whole is None:
         low, high = min(band.minimum for band in bands), max(band.maximum for band in bands)
         if low >= 0 and high <= 1:
             return None
-        return f"images have {dtype} values from {low:g} to {high:g}, used as they are, since almost all of them are in 0 to 1"
+        return f"images have {dtype} values from {low:g} to {high:g}, which are not scaled, since almost all are in 0 to 1"
     bottom, top = whole
     dark = [
         str(index)
@@ -182,8 +183,8 @@ def _note_on_kept_range(dtype: str, bands: Sequence[BandStatistics]) -> str | No
     if np.dtype(dtype).itemsize == 1 or not dark:
         return None
     return (
-        f"images have {dtype} values, scaled by the range of the dtype ({bottom:g} to {top:g}), and most of it is empty in "
-        f"band {', '.join(dark)}. If this is not intended, set value_range to a pair for each band"
+        f"images have {dtype} values, scaled by the range of the dtype ({bottom:g} to {top:g}), but most of that range is "
+        f"empty in band {', '.join(dark)}. If this is not intended, set value_range to one pair for each band"
     )
 
 
@@ -199,7 +200,7 @@ def _check_common_units(statistics: Mapping[str, Sequence[BandStatistics]]) -> N
 
 
 def _ends(band: BandStatistics) -> tuple[float, float]:
-    """Return the robust ends of a band; the extremes if almost all pixels have one value."""
+    """Return the low and the high end of a band; its extremes if almost all pixels have the same value."""
     return (band.low, band.high) if band.low < band.high else (band.minimum, band.maximum)
 
 
@@ -213,7 +214,7 @@ def _are_alike(ranges: Sequence[tuple[float, float]]) -> bool:
 
 
 def _round(low: float, high: float) -> tuple[float, float]:
-    """Return a range of few digits, so that a user can write it; unchanged if they do not tell its ends apart."""
+    """Return a range rounded to `DIGITS` digits, which is easy to write; unchanged if rounding would change it too much."""
     rounded = float(f"{low:.{DIGITS}g}"), float(f"{high:.{DIGITS}g}")
     is_close = abs(rounded[0] - low) + abs(rounded[1] - high) < 0.001 * (high - low)
     return rounded if is_close else (low, high)

@@ -1,4 +1,4 @@
-"""Find out from compressed bytes whether the compression was lossy."""
+"""Detect from compressed bytes whether the compression was lossy."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 __all__ = ["Loss", "find_loss"]
 
 START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
-"""The first marker of JPEG 2000, which a `.jp2` file wraps in boxes."""
+"""The first marker of JPEG 2000 data, which a `.jp2` file contains within its boxes."""
 CODING_STYLE = b"\xff\x52"
 TRANSFORM = 13
-"""The offset from the coding style marker to the byte of the wavelet: 0 is the 9-7 wavelet, which is always lossy."""
+"""The offset from the coding style marker to the byte that names the wavelet. 0 is the 9-7 wavelet, which is lossy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Loss:
 
     Attributes:
         name: the name of the compression.
-        is_certain: whether it has changed values for certain; if not, the file does not say.
+        is_certain: whether it has certainly changed values. False if the file does not record this.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Loss:
 
 
 def find_loss(content: bytes) -> Loss | None:
-    """Return the loss of WebP or JPEG 2000; None if the compression is lossless, and for other formats."""
+    """Return the lossy compression of WebP or JPEG 2000 data; None for lossless compression and for other formats."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return Loss(name="lossy WebP", is_certain=True) if b"VP8 " in _webp_chunks(content) else None
     start = content.find(START_OF_CODESTREAM)

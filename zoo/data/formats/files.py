@@ -34,9 +34,9 @@ TIFF = frozenset({".tif", ".tiff"})
 KEPT_MODES = ("L", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F", "1", "LA")
 """Pillow's modes whose pixels are not converted; other modes (palettes, CMYK, YCbCr, Lab) become RGB."""
 LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "AVIF": "AVIF", "HEIF": "HEIF"}
-"""The names of lossy formats in messages, by Pillow's names of them."""
+"""The names of lossy formats in messages, by their names in Pillow."""
 STEPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
-"""The steps through rows and columns for each EXIF orientation; for 5 and above, after swapping rows and columns."""
+"""The slice steps of rows and columns for each EXIF orientation. For 5 and above, rows and columns are swapped first."""
 
 
 def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
@@ -44,20 +44,20 @@ def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
 
     Args:
         path: the path of the file.
-        any_size: read images above Pillow's default limit of 89 million pixels, too. Set this only for files that you trust: a
-            small file can claim to be a huge image.
+        any_size: whether to read images of more than 89 million pixels, Pillow's default limit. Set this only for files that
+            you trust: a small file can claim to be a huge image.
 
     Raises:
-        DataError: the file does not exist, is broken, too large, or not an image.
+        DataError: the file does not exist, is broken, is too large, or is not an image.
     """
     return read_image(path, any_size=any_size)[0]
 
 
 def read_image(path: Path, *, any_size: bool = False) -> tuple[np.ndarray, bool]:
-    """Return the pixels of an image, and whether the last of two or of four channels is opacity.
+    """Return the pixels of an image, and whether its last channel is opacity if there are two or four channels.
 
-    A TIFF declares which channel is opacity; in other formats, the last of two or of four is. For the arguments and the
-    errors, see `read_array`.
+    A TIFF declares whether a channel is opacity. In Pillow's other formats, the last of two or four channels is opacity. For
+    the arguments and the errors, see `read_array`.
     """
     _check_regular(path)
     if path.suffix.lower() == ".npy":
@@ -73,7 +73,7 @@ def read_image(path: Path, *, any_size: bool = False) -> tuple[np.ndarray, bool]
         _check_complete(tiff, array)
         array = (
             tiff.to_display(array) if array.dtype == np.uint16 else tiff.fill_nodata(array)
-        )  # Pillow has converted all others for display
+        )  # Pillow has converted pixels of other dtypes for display
     return array, tiff.has_alpha
 
 
@@ -97,9 +97,9 @@ class MaskPixels:
     """The pixels of a mask as they are stored in its file.
 
     Attributes:
-        array: (H, W), or (H, W, channels). If the file has a palette, its indexes.
+        array: (H, W), or (H, W, channels). If the file has a palette, the pixels are its indexes.
         has_alpha: whether the last channel is opacity.
-        colors: (count, 3), uint8: the color that the file shows for each number; None if it shows the number as that gray.
+        colors: the color that each number is displayed in, (count, 3), uint8; None if a number is displayed as that gray level.
         loss: the lossy compression of the file; None if it is lossless.
     """
 
@@ -129,12 +129,12 @@ def read_mask_pixels(path: Path) -> MaskPixels:
             image = image.convert("RGB")
         array = np.asarray(image)
         bits = tiff.bits if tiff else _png_bits(path) if image.format == "PNG" else 8
-        if image.mode == "L" and bits < 8:  # Pillow scales them to 0 to 255; the mask has the stored numbers
+        if image.mode == "L" and bits < 8:  # restore the stored numbers, which Pillow scales to 0 to 255
             array, colors = array // (255 // (2**bits - 1)), gray_colors(bits)
         if tiff and not tiff.needs_pillow:
             _check_complete(tiff, array)
             colors = tiff.display_colors
-            if tiff.is_white_zero and image.mode in ("1", "L"):  # Pillow inverts them, too
+            if tiff.is_white_zero and image.mode in ("1", "L"):  # restore the stored numbers, which Pillow inverts
                 array = (array == 0) if image.mode == "1" else 2**bits - 1 - array
         loss = tiff.loss if tiff else _find_loss(path, image)
         return MaskPixels(
@@ -156,7 +156,7 @@ def _png_bits(path: Path) -> int:
 
 
 def _find_loss(path: Path, image: Image.Image) -> Loss | None:
-    """Return the loss of the compression of an image, according to Pillow and the bytes of the file."""
+    """Return the lossy compression of an image, according to Pillow and the bytes of the file; None if it is lossless."""
     if image.format in LOSSY:
         return Loss(name=LOSSY[image.format], is_certain=True)
     if image.format == "TIFF" and (name := str(image.info.get("compression", ""))).endswith(("jpeg", "webp")):
@@ -183,18 +183,18 @@ def _check_regular(path: Path) -> None:
 
 
 def _check_complete(tiff: Tiff, array: np.ndarray) -> None:
-    """Raise a DataError if Pillow has read only some bands of a TIFF, or values of another dtype."""
+    """Raise a DataError if Pillow has read only some bands of a TIFF, or values of another dtype than the stored one."""
     channels = 1 if array.ndim == 2 else array.shape[-1]
     has_other_dtype = tiff.dtype.itemsize > 1 and array.dtype != tiff.dtype
     if (channels != tiff.samples and tiff.palette is None) or has_other_dtype:
         raise DataError(
-            f"{tiff.path}: has {tiff.samples} bands of {tiff.dtype}, but with its compression, Pillow reads {channels} of "
-            f"{array.dtype}; {_install_hint()}"
+            f"{tiff.path}: has {tiff.samples} bands of {tiff.dtype}, but because of its compression, Pillow reads {channels} "
+            f"of {array.dtype}; {_install_hint()}"
         )
 
 
 def _install_hint() -> str:
-    """Return what to install for TIFF compressions that neither tifffile nor Pillow reads."""
+    """Return the advice on packages that read TIFF compressions which neither tifffile nor Pillow reads."""
     return "install " + ("imagecodecs" if find_spec("rasterio") else "'segmentation-zoo[geo]' or imagecodecs")
 
 
@@ -214,7 +214,7 @@ def _read_tiff(path: Path, *, any_size: bool = False) -> Tiff | None:
 
 @contextmanager
 def _open_image(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
-    """Yield an image that Pillow has loaded completely; `tiff` is what tifffile has read of the same file."""
+    """Yield an image that Pillow has loaded completely. `tiff` is the result of tifffile for the file, if there is one."""
     hint = ""
     if tiff is not None and tiff.array is None:
         hint = f"; {_install_hint()} for its compression"
@@ -225,7 +225,7 @@ def _open_image(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
             image = Image.open(path)
         with image:
             frames = getattr(image, "n_frames", 1)
-            # The frames of an MPO, and of a TIFF of one page, are smaller copies of the image.
+            # The additional frames of an MPO, and of a TIFF of one page, are smaller copies of the image.
             has_small_copies = image.format == "MPO" or (tiff is not None and tiff.num_pages == 1)
             if frames > 1 and not has_small_copies:
                 raise DataError(f"{path}: expected one frame; found {frames}")
@@ -244,6 +244,6 @@ def _open_image(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
 def _read_npy(path: Path) -> np.ndarray:
     try:
         array: np.ndarray = open_memmap(path, mode="r")
-    except Exception as cause:  # a broken header can raise anything: NumPy evaluates it, and allocates the size that it claims
-        raise DataError(f"{path}: not a NumPy array of numbers, as numpy.save writes it: {cause}") from cause
+    except Exception as cause:  # any: NumPy evaluates the header, which may be broken, and allocates the size in it
+        raise DataError(f"{path}: not a NumPy array of numbers that numpy.save wrote: {cause}") from cause
     return array

@@ -16,7 +16,7 @@ from zoo.errors import DataError
 __all__ = ["MOST_PIXELS", "filter_warnings", "lift_pixel_limit", "size_error"]
 
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
-"""The largest image that is opened by default: Pillow warns about larger ones."""
+"""The number of pixels of the largest image that is opened by default. Pillow warns about larger images."""
 
 _limit = threading.Lock()
 _filters = threading.Lock()
@@ -24,7 +24,7 @@ _filters = threading.Lock()
 
 @contextmanager
 def lift_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's limit on pixels. The limit is global, so that only one thread at a time can lift it."""
+    """Disable Pillow's limit on the number of pixels. The limit is global, so that only one thread at a time can disable it."""
     with _limit:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -36,7 +36,10 @@ def lift_pixel_limit() -> Iterator[None]:
 
 @contextmanager
 def filter_warnings(action: Literal["error", "ignore"], category: type[Warning]) -> Iterator[None]:
-    """Ignore or raise a category of warnings. The filters are global, so that only one thread at a time changes them."""
+    """Ignore a category of warnings, or raise them as errors.
+
+    Filters are global, so that only one thread at a time changes them.
+    """
     with _filters, warnings.catch_warnings():
         warnings.simplefilter(action, category)
         yield
@@ -45,6 +48,6 @@ def filter_warnings(action: Literal["error", "ignore"], category: type[Warning])
 def size_error(path: Path, size: str) -> DataError:
     """Return the error for a file with more pixels than the limit."""
     return DataError(
-        f"{path}: too large to open by default: {size}, and {MOST_PIXELS:,} is the limit. If you trust the file, set "
+        f"{path}: too large to open by default ({size}; the limit is {MOST_PIXELS:,} pixels). If you trust the file, set "
         "any_size=True (--any-size)"
     )

@@ -1,4 +1,4 @@
-"""Read TIFFs of any depth and number of channels: the numbers as stored, and as displayed."""
+"""Read TIFFs of any depth and number of channels: the numbers as stored and as displayed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ROWS = 256
 GDAL_NODATA = 42113
 """The TIFF tag of the nodata value, a number as text."""
 ORIENTATION = 274
-"""The tag of TIFF and EXIF that says how to rotate or mirror an image."""
+"""The tag of TIFF and EXIF that defines how to rotate or mirror an image."""
 LOSSLESS = (1, 5, 8)
 """TIFF codes of compressions: none, LZW and Deflate."""
 WHOLE_BITS = (1, 8, 16, 32, 64)
-"""The bits per number that tifffile decodes by itself."""
+"""The bits per number that tifffile decodes without imagecodecs."""
 JPEG = (6, 7, 33007, 34892)
 ZSTD = (34926, 50000)
 EXACT = frozenset({*LOSSLESS, *ZSTD, 2, 3, 4, 32771, 32773, 32809, 32946, 34661, 34925})
@@ -40,7 +40,7 @@ LERC = 34887
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tiff:
-    """The one image of a TIFF.
+    """The image of a TIFF that contains only one.
 
     Attributes:
         path: the path of the file.
@@ -48,9 +48,9 @@ class Tiff:
         dtype: the dtype of the numbers.
         bits: the bits per number.
         samples: the numbers per pixel.
-        num_pages: the number of pages of the image, without smaller copies and the like.
-        is_white_zero: whether 0 is white.
-        needs_pillow: whether the color space is another one than RGB, which Pillow converts to RGB.
+        num_pages: the number of pages of the image. Smaller copies and transparency masks are not counted.
+        is_white_zero: whether the number 0 is white.
+        needs_pillow: whether the file has a color space, such as CMYK, that Pillow must convert to RGB.
         loss: the lossy compression of the file; None if it is lossless.
         has_alpha: whether one of the channels is opacity.
         orientation: the value of the orientation tag, 1 to 8.
@@ -73,7 +73,7 @@ class Tiff:
     nodata: float | None
 
     def to_display(self, array: np.ndarray) -> np.ndarray:
-        """Return the pixels for display: colors for palette indexes, and the full range of the dtype, from black to white."""
+        """Convert stored pixels for display: palette indexes to colors, other numbers to the full range of their dtype."""
         if self.palette is not None:
             if array.dtype.kind not in "ub" or array.max(initial=0) >= len(self.palette):
                 raise DataError(f"{self.path}: broken: its pixels exceed its palette of {len(self.palette)} colors")
@@ -85,9 +85,10 @@ class Tiff:
         return np.invert(array) if self.is_white_zero and array.dtype.kind in "ub" else array
 
     def fill_nodata(self, array: np.ndarray) -> np.ndarray:
-        """Return the pixels with 0 for missing data.
+        """Return the pixels with 0 in place of missing data.
 
-        An unsigned number, such as 255, may also be a bright value: it is missing only if all bands of the pixel have it.
+        In an image of unsigned integers, the nodata value, such as 255, may also be a bright value. There, a pixel is missing
+        only if all its bands have the nodata value.
         """
         if self.nodata is None or self.palette is not None or self.is_white_zero:
             return array
@@ -102,7 +103,7 @@ class Tiff:
 
     @property
     def display_colors(self) -> np.ndarray | None:
-        """The color that is displayed for each number, (2**bits, 3), uint8; None if it is the number as that gray."""
+        """The color that each number is displayed in, (2**bits, 3), uint8; None if a number is displayed as that gray level."""
         if self.palette is not None:
             return self.palette
         if self.samples > 1 or self.dtype.kind not in "ub" or self.bits > 8 or (self.bits == 8 and not self.is_white_zero):
@@ -111,12 +112,12 @@ class Tiff:
 
 
 def gray_colors(bits: int) -> np.ndarray:
-    """Return the color of each number of so many bits, (2**bits, 3), uint8: from black for 0 to white for the highest."""
+    """Return the gray of each number of `bits` bits, (2**bits, 3), uint8: from black for 0 to white for the highest."""
     return np.linspace(0, 255, 2**bits).round().astype(np.uint8)[:, None].repeat(3, axis=1)
 
 
 def read_tiff(path: Path, *, any_size: bool) -> Tiff:
-    """Read the only image of a file with tifffile.
+    """Use tifffile to read a TIFF that contains only one image.
 
     Raises:
         DataError: the file does not exist, is broken, too large, or has several images.
@@ -181,7 +182,10 @@ def _palette(page: Any) -> np.ndarray | None:
 
 
 def _find_loss(path: Path, page: Any) -> Loss | None:
-    """Return the loss of the compression of a page; it is uncertain if the codec does not declare whether it is lossy."""
+    """Return the lossy compression of a page; None if it is lossless.
+
+    If the file does not declare whether its compression is lossy, `is_certain` is False.
+    """
     if page.compression in EXACT:
         return None
     name = getattr(page.compression, "name", str(page.compression))
@@ -189,7 +193,7 @@ def _find_loss(path: Path, page: Any) -> Loss | None:
         return Loss(name="JPEG", is_certain=True)
     file = page.parent.filehandle
     segments = zip(page.dataoffsets, page.databytecounts, strict=True)
-    offset, length = next((segment for segment in segments if segment[1]), (0, 0))  # the first that is not empty
+    offset, length = next((segment for segment in segments if segment[1]), (0, 0))  # the first segment that is not empty
     file.seek(offset)
     content = file.read(length)
     if content[:4] == b"RIFF" or find_loss(content):
@@ -216,7 +220,7 @@ def _find_nodata(page: Any) -> float | None:
         return None
     if page.dtype.kind == "f":
         with np.errstate(over="ignore"):
-            return float(page.dtype.type(nodata))  # rounded as the pixels are
+            return float(page.dtype.type(nodata))  # rounded to the precision of the pixels
     limits = np.iinfo(page.dtype)
     return nodata if limits.min <= nodata <= limits.max and nodata.is_integer() else None
 
@@ -224,7 +228,8 @@ def _find_nodata(page: Any) -> float | None:
 def _read_pixels(path: Path, series: Any, *, copy: bool, needs_pillow: bool) -> np.ndarray | None:
     """Return the pixels of a tifffile series, with the bands last; None if Pillow has to decode them.
 
-    A copy is writable. It is in memory, or in a temporary file if it is large.
+    With `copy`, the array is writable. It is mapped from the file only without `copy`; otherwise, it is in memory, or in a
+    temporary file if it is large.
     """
     import tifffile
 
@@ -249,12 +254,12 @@ def _can_tifffile_decode(page: Any) -> bool:
         return False
     if find_spec("imagecodecs"):
         return True
-    has_codec = page.compression not in ZSTD or sys.version_info >= (3, 14)  # which adds Zstandard to the standard library
+    has_codec = page.compression not in ZSTD or sys.version_info >= (3, 14)  # Python 3.14 can decode Zstandard
     return has_codec and page.bitspersample in WHOLE_BITS
 
 
 def _read_with_rasterio(path: Path, num_bytes: int) -> np.ndarray:
-    """Return all bands of a file, (H, W) or (H, W, bands)."""
+    """Return all bands of a file, (H, W) or (H, W, bands), as rasterio reads them."""
     from rasterio.errors import RasterioError
 
     try:
@@ -273,7 +278,7 @@ def _read_with_rasterio(path: Path, num_bytes: int) -> np.ndarray:
 
 @contextmanager
 def open_raster(path: Path) -> Iterator[Any]:
-    """Open a file with rasterio, without its warning if the file is not georeferenced."""
+    """Open a file with rasterio, and suppress its warning about files that are not georeferenced."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 

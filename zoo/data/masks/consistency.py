@@ -13,16 +13,17 @@ from zoo.errors import DataError
 __all__ = ["check_one_palette", "check_one_scale"]
 
 ONE_PALETTE = (
-    "If colors identify the classes, set colors to one color per class, and the colors are read instead of the numbers. "
+    "If colors identify the classes, set colors to one color per class, so that they are read instead of the numbers. "
     "Otherwise save all masks with one palette, or as plain numbers without a palette."
 )
 
 
 def check_one_palette(report: FolderReport) -> None:
-    """Raise a DataError if masks show one number in several colors, or one color by several numbers.
+    """Raise a DataError if a number has different colors in two masks, or a color has different numbers.
 
-    A mask without a palette shows a number as the gray of that number. It may use other colors than a palette does, and
-    black stands for many numbers. A color that a single palette has for several numbers says nothing about the number.
+    A mask without a palette displays each number as that gray level. Only the second check includes such masks, and only for
+    numbers above 0, since palettes use black for various numbers. The second check also leaves out colors that occur more than
+    once in a palette.
     """
     if not any(facts.colors for facts in report.facts.values()):
         return
@@ -50,18 +51,18 @@ def check_one_palette(report: FolderReport) -> None:
 
 
 def check_one_scale(report: FolderReport) -> None:
-    """Raise a DataError if some masks have 0 and 1, and others 0 and 255 for what seems to be the same class."""
+    """Raise a DataError if some masks have 0 and 1, and others have 0 and 255, apparently for the same class."""
     if report.values.keys() != {0, 1, IGNORED}:
         return
     example: dict[MaskValue, Path] = {}
     for pair in report.pairs:
         foreground = report.facts[pair.image].values.keys() & {1, IGNORED}
-        if len(foreground) > 1:  # one mask has both, so that they are different things
+        if len(foreground) > 1:  # one mask has both, so that they mean different classes
             return
         for value in foreground:
             example.setdefault(value, pair.mask)
     raise DataError(
-        f"Some masks have 0 and 1, such as {example[1]}, and others 0 and {IGNORED}, such as {example[IGNORED]}, but none has "
-        f"both 1 and {IGNORED}, which may be one class. Save all masks with the same values, or set ignored=[{IGNORED}] to "
-        "ignore these pixels."
+        f"Some masks have 0 and 1, such as {example[1]}, and others have 0 and {IGNORED}, such as {example[IGNORED]}. No mask "
+        f"has both 1 and {IGNORED}, so that both may mean the same class. Save all masks with the same values, or set "
+        f"ignored=[{IGNORED}] to ignore the pixels with {IGNORED}."
     )

@@ -25,9 +25,10 @@ GAP = 6
 
 
 def contact_sheet(report: FolderReport) -> Image.Image | None:
-    """Draw up to twelve pairs, spread over the folder: each image, and beside it the image with its mask.
+    """Draw up to twelve pairs from the whole folder: each image, and next to it the image with its mask.
 
-    The numbers of the masks get colors in their order; masks with colors keep them. None if no pair is without a problem.
+    The numbers in masks get colors in ascending order. Masks that are stored as colors keep their colors. Return None if every
+    pair of the folder has a problem.
     """
     pairs = [
         report.pairs[start] for start, end in pairwise(np.linspace(0, len(report.pairs), MOST + 1, dtype=int)) if end > start

@@ -12,7 +12,7 @@ OPACITY = 0.55
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """Return an image of any dtype as (H, W, 3) in 0 to 255; if it does not have 8 bits, its contrast is stretched."""
+    """Return an image of any dtype as (H, W, 3) in 0 to 255. Unless its dtype is uint8, its contrast is stretched."""
     pixels = image_to_tensor(image).numpy().transpose(1, 2, 0)
     pixels = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1].repeat(3, axis=-1)
     if image.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""Read masks from files, find out which class each of their values means, and convert them to class indexes."""
+"""Read masks from files, choose the class that each mask value means, and convert masks to class indexes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from zoo.common.format_names import format_count
 from zoo.data.class_colors import Color
 from zoo.data.formats.files import read_mask_pixels
 from zoo.data.segmentation_data import IGNORED, ignored_index
@@ -21,27 +22,27 @@ MaskValue: TypeAlias = int | Color
 """The value of a pixel of a mask: a number or a color."""
 
 MOST_COLORS = 64
-"""In one mask. A mask with more colors is a photograph, or its compression was lossy."""
+"""The largest number of colors in a mask. A mask with more colors is a photograph, or its compression was lossy."""
 MOST_UNNAMED = 64
-"""Classes without names, which are inferred from the values of the masks."""
+"""The largest number of classes that are inferred from the values of the masks, if the classes have no names."""
 MOST_SHOWN = 16
 SMALL = 2**16
 """Numbers below this are looked up in a table instead of sorted."""
 CHUNK = 2**20
-"""The number of pixels processed at once: NumPy needs 8 bytes for each index of a pixel, and more to sort."""
+"""The number of pixels that are processed at once. NumPy needs 8 bytes for each index of a pixel, and more for sorting."""
 LARGEST = 2**53
 """Up to this number, float64 represents every integer exactly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mask:
-    """A mask with the values of its file.
+    """A mask with the values that are stored in its file.
 
     Attributes:
         pixels: integers (H, W), which are indexes if the file has a palette, or colors (H, W, 3), uint8.
-        colors: for each number in the mask, the color that the file shows for it; {} if the file shows it as that gray.
-        repeated: those of `colors` that the palette of the file has for several numbers.
-        doubt: the compression that may have changed the pixels, if the file does not say whether it did; else "".
+        colors: the color that each number in the mask is displayed in; {} if numbers are displayed as gray levels.
+        repeated: the colors in `colors` that the palette of the file has for several numbers.
+        doubt: the name of the compression if it may have changed the pixels and the file does not record this; "" otherwise.
     """
 
     pixels: np.ndarray
@@ -57,7 +58,7 @@ class MaskCode:
     Attributes:
         num_classes: the number of classes.
         values: the number of each class; by default 0, 1, 2, ...
-        colors: the color of each class, which replaces `values`.
+        colors: the color of each class, used in place of `values`.
         ignored: the numbers or the colors of pixels to ignore.
     """
 
@@ -72,9 +73,9 @@ class MaskCode:
             if values and len(values) != self.num_classes:
                 raise DataError(f"{name}: {self.num_classes} are required, one per class; found {len(values)}.")
             if len(set(values)) < len(values):
-                raise DataError(f"{name}: two classes have the same one: {values}. Give each class its own.")
+                raise DataError(f"{name}: two classes have the same value: {values}. Give each class its own value.")
         if both := [value for value in self.ignored if value in self.class_values]:
-            raise DataError(f"{format_values(both)} is both a class and ignored. Remove each value from one of them.")
+            raise DataError(f"ignored: {format_values(both)} is also the value of a class. Remove it from one of them.")
         value_type = tuple if self.colors else int
         if wrong := [value for value in self.ignored if not isinstance(value, value_type)]:
             expected = "colors, such as [[224, 224, 192]]" if self.colors else "numbers, such as [255]"
@@ -96,7 +97,7 @@ class MaskCode:
         return ignored_index(self.num_classes)
 
     def find_unknown(self, values: Iterable[MaskValue]) -> list[MaskValue]:
-        """Return the values that neither a class has nor are ignored."""
+        """Return the values that do not belong to a class and are not ignored."""
         known = {*self.class_values, *self.ignored}
         return [value for value in values if value not in known]
 
@@ -106,7 +107,7 @@ class MaskCode:
         If the classes have colors, the indexes of a palette are replaced by their colors first.
 
         Raises:
-            DataError: the mask has numbers instead of colors or the reverse, or values of no class.
+            DataError: the mask has numbers instead of colors, colors instead of numbers, or values of no class.
         """
         values, positions = _find_values(mask.pixels)
         if self.colors:
@@ -139,16 +140,16 @@ def read_mask(path: Path) -> Mask:
     if mask.ndim == 3 and mask.shape[-1] == 1:
         mask = mask[..., 0]
     if mask.ndim not in (2, 3) or 0 in mask.shape:
-        raise DataError(f"{path}: a mask has numbers (H, W) or colors (H, W, 3); found the shape {mask.shape}")
+        raise DataError(f"{path}: a mask must have numbers (H, W) or colors (H, W, 3); found the shape {mask.shape}")
     if stored.has_alpha and mask.ndim == 3:
         mask = _drop_alpha(path, mask)
     if mask.ndim == 3 and mask.shape[-1] != 3:
         raise DataError(
-            f"{path}: a mask has numbers (H, W) or colors (H, W, 3); found the shape {mask.shape}. If each class has a channel "
-            "(one-hot), save the argmax over the channels"
+            f"{path}: a mask must have numbers (H, W) or colors (H, W, 3); found the shape {mask.shape}. If each class has a "
+            "channel (one-hot), save the argmax over the channels"
         )
     if mask.ndim == 3 and not (mask.min() >= 0 and mask.max() <= 255):
-        raise DataError(f"{path}: the channels of a color are from 0 to 255; found {mask.min()} to {mask.max()}")
+        raise DataError(f"{path}: the channels of a color must be from 0 to 255; found {mask.min()} to {mask.max()}")
     if stored.loss and stored.loss.is_certain:
         values, _ = _find_values(mask)
         raise DataError(
@@ -161,7 +162,7 @@ def read_mask(path: Path) -> Mask:
         return Mask(pixels=pixels, doubt=doubt)
     palette = [(int(red), int(green), int(blue)) for red, green, blue in stored.colors]
     numbers = np.flatnonzero(np.bincount(pixels.ravel()))
-    # Many programs write a color for each class and none for 255, the number of ignored pixels.
+    # Many programs write a palette without a color for 255, the number of ignored pixels.
     colors = {int(number): palette[number] for number in numbers if number < len(palette)}
     counts = Counter(palette)
     repeated = frozenset(color for color in colors.values() if counts[color] > 1)
@@ -172,12 +173,12 @@ def count_values(mask: Mask) -> dict[MaskValue, int]:
     """Return the number of pixels of each value in a mask.
 
     Raises:
-        DataError: the mask has too many colors for one per class.
+        DataError: the mask has more than `MOST_COLORS` colors, so that they cannot be classes.
     """
     values, positions = _find_values(mask.pixels)
     if mask.pixels.ndim == 3 and len(values) > MOST_COLORS:
         raise DataError(
-            f"the mask has {len(values)} colors, and a mask has one per class. Lossy compression adds colors: save masks as PNG"
+            f"the mask has {len(values)} colors, but a mask has one color per class. Lossy compression adds colors: save as PNG"
         )
     counts = np.zeros(len(values), dtype=np.int64)
     for chunk in _chunks(len(positions)):
@@ -193,14 +194,14 @@ def choose_mask_code(
     colors: Sequence[Color] = (),
     ignored: Sequence[MaskValue] | None = None,
 ) -> MaskCode:
-    """Return the mask value of each class: as requested, else as the values of the masks imply.
+    """Return the mask value of each class, as requested or else inferred from the values of the masks.
 
     Args:
-        mask_values: the values of all masks.
+        mask_values: the values that occur in the masks.
         classes: the names of the classes, if they have names.
         values: the number of each class.
         colors: the color of each class.
-        ignored: the values of pixels to ignore; None for 255, if it is not a class.
+        ignored: the values of pixels to ignore. None ignores 255 unless it is a class.
 
     Raises:
         DataError: the options contradict each other, or the values of the masks are ambiguous.
@@ -214,7 +215,7 @@ def choose_mask_code(
         return MaskCode(num_classes=count, colors=tuple(colors), ignored=tuple(ignored or ()))
     numbers = sorted(value for value in mask_values if isinstance(value, int))
     if colors := sorted(value for value in mask_values if not isinstance(value, int)):
-        raise DataError(f"The masks have colors: set colors, one per class. Found: {format_values(colors)}.")
+        raise DataError(f"The masks have colors. Set colors to one color per class. Found: {format_values(colors)}.")
     if values:
         default = () if IGNORED in values else (IGNORED,)
         return MaskCode(num_classes=count, values=tuple(values), ignored=default if ignored is None else tuple(ignored))
@@ -229,9 +230,9 @@ def choose_mask_code(
     )
     if not count:
         if kept != list(range(len(kept))) or not 2 <= len(kept) <= MOST_UNNAMED:
-            raise DataError(f"The values of the masks are ambiguous: without names, the classes are 0, 1, 2, ... {remedy}")
+            raise DataError(f"The values of the masks are ambiguous: without class names, they must be 0, 1, 2, ... {remedy}")
         return replace(code, num_classes=len(kept))
-    # Values of no class are left to the caller, which knows their files.
+    # The caller reports values of no class, since it knows the files of the masks.
     if not code.find_unknown(kept):
         if len(kept) < 2:
             raise DataError(f"Of {count} classes, the masks have only {format_values(kept) or 'none'}. {remedy}")
@@ -244,7 +245,7 @@ def _to_integers(path: Path, mask: np.ndarray) -> np.ndarray:
     """Return the pixels of a mask as integers.
 
     Raises:
-        DataError: they are not whole numbers.
+        DataError: the pixels are not whole numbers.
     """
     if mask.dtype == bool:
         return mask.astype(np.uint8)
@@ -254,13 +255,13 @@ def _to_integers(path: Path, mask: np.ndarray) -> np.ndarray:
         raise DataError(f"{path}: its pixels are {mask.dtype}, not numbers")
     if count := int((~np.isfinite(mask)).sum()):
         raise DataError(
-            f"{path}: {count} pixels are not finite (NaN or infinity), but a mask has whole numbers. Replace them with a "
-            f"number that no class has, such as {IGNORED}, which is ignored"
+            f"{path}: {format_count(count, 'non-finite pixel')} (NaN or infinity), but a mask has whole numbers. Replace "
+            f"them with a number that no class has, such as {IGNORED}, which is ignored"
         )
     fractions = mask[mask != np.floor(mask)]
     if fractions.size or float(np.abs(mask).max(initial=0)) > LARGEST:
         example = f"such as {fractions[0]:g}" if fractions.size else f"up to {np.abs(mask).max():g}"
-        raise DataError(f"{path}: its pixels are {mask.dtype}, and not whole numbers of a class: {example}")
+        raise DataError(f"{path}: the pixels of a mask must be whole numbers; found {mask.dtype}, {example}")
     integers: np.ndarray = mask.astype(np.int64)
     return integers
 
@@ -270,14 +271,14 @@ def _drop_alpha(path: Path, mask: np.ndarray) -> np.ndarray:
     rgba = np.unique(mask.reshape(-1, mask.shape[-1]), axis=0)
     if len(np.unique(rgba[:, :-1], axis=0)) < len(rgba):
         raise DataError(
-            f"{path}: pixels of one color differ in opacity, which is ignored. Save the mask without an alpha channel, with "
-            "one color per class"
+            f"{path}: pixels of the same color differ in opacity, but opacity is not used. Save the mask without an alpha "
+            "channel, with one color per class"
         )
     return mask[..., 0] if mask.shape[-1] == 2 else mask[..., :-1]
 
 
 def _find_values(mask: np.ndarray) -> tuple[list[MaskValue], np.ndarray]:
-    """Return the sorted values of a mask, and the position of each pixel's value in them, (H * W)."""
+    """Return the sorted values of a mask, and for each pixel the position of its value in them, (H * W,)."""
     pixels = mask.reshape(-1, *mask.shape[2:])
     chunks = list(_chunks(len(pixels)))
     if mask.ndim == 2 and mask.min() >= 0 and mask.max() < SMALL:  # a table needs much less time than sorting
@@ -307,13 +308,13 @@ def _to_numbers(pixels: np.ndarray) -> np.ndarray:
 
 
 def _chunks(count: int) -> Iterator[slice]:
-    """Yield parts of so many pixels, each of at most `CHUNK`."""
+    """Yield slices of at most `CHUNK` pixels that together cover `count` pixels."""
     for start in range(0, count, CHUNK):
         yield slice(start, start + CHUNK)
 
 
 def format_values(values: Sequence[MaskValue]) -> str:
-    """Return mask values as text; of many values, the first and the last."""
+    """Return mask values as text; if there are many, only the first and the last ones."""
     if len(values) <= MOST_SHOWN:
         return ", ".join(map(str, values))
     half = MOST_SHOWN // 2

@@ -1,1 +1,1 @@
-"""The built-in tasks, each made from data that an installed package carries."""
+"""The built-in tasks, each made from data that an installed package contains."""

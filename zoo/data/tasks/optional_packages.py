@@ -1,4 +1,4 @@
-"""Import optional packages that hold the data of a task, or find files in them."""
+"""Import optional packages that contain the data of a task, or find files in them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def install_commands(source: str, also: Sequence[str] = ()) -> list[str]:
     """Return the commands that install the missing packages of a task.
 
     Args:
-        source: the name of a task; other data require no package.
+        source: the name of a task. Data that are not a task require no package.
         also: further modules to install if they are missing.
     """
     modules = (*also, *REQUIRED_MODULES.get(source, ()))
@@ -73,7 +73,7 @@ def find_package_file(package: str, path: str) -> Path:
     """Return the path of a file in a package, without importing the package.
 
     Raises:
-        DataError: the package is not installed, or its version does not have the file.
+        DataError: the package is not installed, or the installed version does not have the file.
     """
     spec = _find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec else []

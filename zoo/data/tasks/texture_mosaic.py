@@ -1,4 +1,4 @@
-"""The task `texture-mosaic`: the texture of each pixel, one of three, which its color does not determine.
+"""The task `texture-mosaic`: the texture of each pixel (one of three), which the pixel's color does not determine.
 
 Voronoi cells are filled from scikit-image's photographs of brick, grass and gravel (CC0), each histogram-equalized, so that
 every gray level is equally frequent in all of them. Training and test use different columns of the photographs.
@@ -17,15 +17,15 @@ __all__ = ["texture_mosaic"]
 
 CLASSES = ("brick", "grass", "gravel")
 COLUMNS = {"train": (0, 320), "validation": (328, 412), "test": (420, 512)}
-"""The columns of the photographs in each part, of 512, with a gap between the parts."""
+"""The columns of the photographs that each part uses, with a gap between the parts. A photograph has 512 columns."""
 COUNTS = {"train": 512, "validation": 16, "test": 48}
 SIZE = 96
 CELLS = (3, 7)
-"""The least and the largest number of cells in a mosaic."""
+"""The smallest and the largest number of cells in a mosaic."""
 
 
 def texture_mosaic() -> SegmentationData:
-    """Return the mosaics of the task, the same in every call.
+    """Return the mosaics of the task, which are the same in every call.
 
     Raises:
         DataError: scikit-image is not installed.
@@ -80,7 +80,7 @@ class _Mosaics:
         return torch.from_numpy(image).expand(3, size, size).clone(), torch.from_numpy(mask.astype(np.int64))
 
     def _patch(self, random: np.random.Generator, texture: int) -> np.ndarray:
-        """Return a random patch of a photograph, which is extended by mirroring if it is too narrow."""
+        """Return a random patch of a photograph. A photograph that is too narrow is extended by mirroring."""
         source = self._columns[texture]
         height, width = source.shape
         if width < self._size or height < self._size:

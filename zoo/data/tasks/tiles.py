@@ -19,8 +19,8 @@ class Tiles:
     """Square tiles of images.
 
     Attributes:
-        images: each (H, W) or (H, W, channels).
-        masks: each (H, W), of class indexes.
+        images: the images, each (H, W) or (H, W, channels).
+        masks: the masks of the images, each (H, W), with class indexes.
         positions: the image, the top row and the left column of each tile.
         size: the side length of a tile, in pixels.
     """
@@ -40,7 +40,7 @@ class Tiles:
 
 
 def tile_corners(rows: tuple[int, int], columns: tuple[int, int], size: int) -> Iterator[tuple[int, int]]:
-    """Yield the top and the left of adjacent whole tiles within half-open ranges of rows and columns."""
+    """Yield the top row and the left column of each whole tile in half-open ranges of rows and columns, without gaps."""
     for top in range(rows[0], rows[1] - size + 1, size):
         for left in range(columns[0], columns[1] - size + 1, size):
             yield top, left
