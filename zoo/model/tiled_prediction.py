@@ -23,18 +23,18 @@ def predict_in_tiles(
     predict: Callable[[Tensor], Tensor],
     write: Callable[[int, Tensor], None],
 ) -> None:
-    """Predict an image tile by tile, from top to bottom, with the sums of one row of tiles in memory.
+    """Predict an image tile by tile, from top to bottom. Only the weighted sums of one row of tiles are in memory.
 
     Args:
         rows: the tiles along the image's height.
-        columns: those along its width.
-        batch: tiles that are predicted together.
-        device: of the probabilities.
-        read: returns the normalized pixels (channels, h, w) of the tile that begins at (top, left), as far as the image goes.
-            Beyond the image, the tile is 0, as where the model pads.
-        predict: from tiles (N, channels, h, w) to probabilities (N, classes, h, w), float32.
+        columns: the tiles along the image's width.
+        batch: the number of tiles that are predicted together.
+        device: the device of the probabilities.
+        read: returns the normalized pixels (channels, h, w) of the tile that begins at (top, left), cut off at the end of the
+            image. Beyond the image, the tile is filled with 0, which is also the value of the model's padding.
+        predict: computes probabilities (N, classes, h, w), float32, from tiles (N, channels, h, w).
         write: called with the first row of each finished strip of the image and the strip's probabilities (classes, rows, W),
-            which are overwritten afterwards.
+            which are overwritten after the call.
     """
     tops, lefts = rows.starts, columns.starts
     down, along = ([torch.from_numpy(each).to(device) for each in axis.weights()] for axis in (rows, columns))
@@ -51,7 +51,7 @@ def predict_in_tiles(
         assert sums is not None
         done = (tops[row + 1] if row + 1 < len(tops) else rows.length) - top
         write(top, sums[:, :done, : columns.length])
-        # What the next row of tiles also covers moves to the top; a copy first, since the two ranges overlap.
+        # Move the rows that the next row of tiles also covers to the top. Copy them first, since the two ranges overlap.
         sums[:, : rows.tile - done] = sums[:, done:].clone()
         sums[:, rows.tile - done :] = 0
 

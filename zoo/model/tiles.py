@@ -1,4 +1,4 @@
-"""Which overlapping tiles cover an image, and how much each says about a pixel where several do."""
+"""Cover an image with overlapping tiles, and compute the weights for averaging their predictions."""
 
 from __future__ import annotations
 
@@ -14,24 +14,29 @@ __all__ = ["Axis", "TileLike", "default_overlap", "tile_axes", "tile_sides"]
 
 TileLike: TypeAlias = int | Literal["auto"] | None
 TILE = 1024
-"""The side of a tile, unasked."""
+"""The default side of a tile, in pixels."""
 OVERLAP = 4
-"""A fourth of a tile, at least, is its neighbor's as well."""
+"""The default overlap of two tiles is the side of a tile divided by this number."""
 LEFT_OUT = 4
-"""A fourth of an overlap, at each tile's edge, counts for nothing: there an encoder sees the edge and not the image."""
+"""At the edge of a tile, an overlap divided by this number has the weight 0, since the encoder lacks the pixels beyond."""
 
 
 def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[Size | None, int]:
-    """Return (H, W) of an encoder's tiles, None for none, and their overlap, as asked for or by default.
+    """Return (H, W) of the tiles for an encoder, or None if images are not divided, and the overlap of tiles in pixels.
+
+    Args:
+        sizes: the image sizes that the encoder accepts.
+        tile: the requested side of a tile; "auto" for the default side, None if images are not divided.
+        overlap: the requested overlap; None for the default overlap.
 
     Raises:
-        OptionError: a tile that the encoder does not take, or an overlap of more than half of one.
+        OptionError: the encoder does not accept the tile, or the overlap is more than half of a tile.
     """
     if tile is None:
         return None, 0
     if sizes.fixed is not None:
         if tile not in ("auto", *sizes.fixed):
-            raise OptionError(f"tile={tile}: the encoder is made for {sizes.fixed[0]}x{sizes.fixed[1]}; tiles are of that.")
+            raise OptionError(f"tile={tile}: tiles must be {sizes.fixed[0]}x{sizes.fixed[1]}, the size of the encoder.")
         sides = sizes.fixed
     elif tile == "auto":
         sides = sizes.holding((TILE, TILE))
@@ -39,16 +44,16 @@ def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[
         is_side = isinstance(tile, int) and tile > 0
         if not is_side or sizes.holding((tile, tile)) != (tile, tile):
             near = sizes.holding((tile, tile) if is_side else (TILE, TILE))[0]
-            raise OptionError(f"tile is a side that the encoder takes ({sizes}), such as {near}; found {tile!r}.")
+            raise OptionError(f"tile must be a side that the encoder accepts ({sizes}), such as {near}; found {tile!r}.")
         sides = (tile, tile)
     shared = default_overlap(sides) if overlap is None else overlap
     if not isinstance(shared, int) or not 0 <= shared <= min(sides) // 2:
-        raise OptionError(f"overlap is 0 to half of a tile, {min(sides) // 2} pixels here; found {shared!r}.")
+        raise OptionError(f"overlap must be 0 to {min(sides) // 2}, half of a tile in pixels; found {shared!r}.")
     return sides, shared
 
 
 def default_overlap(tile: Size) -> int:
-    """Return by how many pixels tiles of (H, W) overlap, unasked."""
+    """Return the default overlap in pixels of tiles of (H, W)."""
     return min(tile) // OVERLAP
 
 
@@ -57,11 +62,11 @@ def tile_axes(size: Size, *, sizes: ImageSizes, tile: Size, overlap: int) -> tup
 
     Args:
         size: (H, W) of the image.
-        sizes: those that the encoder takes.
+        sizes: the image sizes that the encoder accepts.
         tile: (H, W) of a tile.
-        overlap: of two neighbors, in pixels, up to half of a tile.
+        overlap: the overlap of two neighboring tiles in pixels, up to half of a tile.
     """
-    if sizes.fixed is None and not sizes.square:  # no longer than the image, which a whole one would not be either
+    if sizes.fixed is None and not sizes.square:  # a tile need not be larger than an encoder's size for the whole image
         height, width = sizes.holding(size)
         tile = (min(tile[0], height), min(tile[1], width))
     multiple = 1 if sizes.fixed else sizes.multiple
@@ -75,14 +80,15 @@ def tile_axes(size: Size, *, sizes: ImageSizes, tile: Size, overlap: int) -> tup
 class Axis:
     """Tiles along one axis of an image.
 
-    They begin at multiples of `multiple`, so that an encoder's strides fall on the same pixels as in the whole image. The last
-    one ends at the image's end, or beyond it by less than `multiple`.
+    Tiles begin at multiples of `multiple`, so that an encoder's strides fall on the same pixels as in the whole image. The last
+    tile ends at the end of the image, or less than `multiple` pixels beyond it.
 
     Attributes:
-        length: of the image, in pixels.
-        tile: of a tile, a multiple of `multiple`.
-        overlap: of two neighbors, at least, up to half of a tile; less where tiles are hardly larger than `multiple`.
-        multiple: of the encoder's strides.
+        length: the length of the image, in pixels.
+        tile: the length of a tile, a multiple of `multiple`.
+        overlap: the least overlap of two neighboring tiles, up to half of a tile. The overlap is smaller if tiles are hardly
+            larger than `multiple`.
+        multiple: the number of pixels that the start of a tile is a multiple of, such as the encoder's coarsest stride.
     """
 
     length: int
@@ -92,14 +98,14 @@ class Axis:
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """Return where each tile begins."""
+        """Return the first pixel of each tile."""
         if self.length <= self.tile:
             return (0,)
         last = -(-(self.length - self.tile) // self.multiple) * self.multiple
         return (*range(0, last, self._step), last)
 
     def weights(self) -> tuple[np.ndarray, ...]:
-        """Return what each pixel of each tile counts, float32; those of all tiles add up to 1 at every pixel of the image."""
+        """Return the weight of each pixel of each tile, float32. The weights of all tiles at a pixel of the image sum to 1."""
         starts = self.starts
         total = np.zeros(starts[-1] + self.tile, dtype=np.float32)
         counts_of_tiles = []
@@ -117,12 +123,12 @@ class Axis:
 
     @property
     def _step(self) -> int:
-        """Return how far apart tiles begin, at most."""
+        """Return the largest distance between the starts of neighboring tiles."""
         return max(self.multiple, (self.tile - self.overlap) // self.multiple * self.multiple)
 
 
 def _rise(length: int) -> np.ndarray:
-    """Return weights in a straight line from 0 to 1, with the outermost part 0 and the innermost 1."""
+    """Return weights that rise linearly from 0 to 1, with 0 in the outermost fourth and 1 in the innermost fourth."""
     edge = length // LEFT_OUT
     line = (np.arange(length, dtype=np.float32) - edge + 0.5) / max(1, length - 2 * edge)
     return line.clip(0, 1)

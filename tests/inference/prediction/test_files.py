@@ -115,7 +115,7 @@ def test_a_broken_image_is_told_and_the_others_are_done(predictor, images, tmp_p
     found = zoo.predict_files(predictor, [images], tmp_path / "out")
     assert [path.name for path in found.failed] == ["b.jpg", "bands.npy", "nan.npy"]
     assert "broken" in found.failed[images / "b.jpg"]
-    assert "7 channels, and the model takes 3" in found.failed[images / "more/bands.npy"]
+    assert "7 channels, but the model expects 3" in found.failed[images / "more/bands.npy"]
     assert "not finite" in found.failed[images / "more/nan.npy"]
     assert names(tmp_path / "out") == ["a.png", "c.png", "more/d.png", "more/large.png"]
 
@@ -232,7 +232,7 @@ def test_what_is_there_already_is_kept_skipped_or_replaced_as_asked(predictor, i
     out = tmp_path / "out"
     zoo.predict_files(predictor, [images / "a.png"], out)
     (out / "a.png").write_bytes(b"mine")
-    with pytest.raises(zoo.errors.OptionError, match=r"a\.png: already there.*'skip'.*'replace'"):
+    with pytest.raises(zoo.errors.OptionError, match=r"a\.png: already exists.*'skip'.*'replace'"):
         zoo.predict_files(predictor, [images], out)
     assert names(out) == ["a.png"]
     found = zoo.predict_files(predictor, [images], out, existing="skip")
@@ -269,7 +269,7 @@ def test_one_path_will_do_and_a_file_named_in_two_ways_is_predicted_once(predict
 
 def test_two_images_of_one_name_are_refused(predictor, images, tmp_path):
     Image.fromarray(noise(40, 50, 3)).save(images / "a.jpg")
-    with pytest.raises(zoo.errors.DataError, match=r"a\.jpg and .*a\.png would have one name"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.jpg and .*a\.png would have the same name"):
         zoo.predict_files(predictor, [images], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -282,7 +282,7 @@ def test_an_output_within_the_images_is_not_predicted_again(predictor, images):
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [(["nowhere"], "no file and no folder nowhere"), ([], "No image was given"), (["."], "has no image")],
+    [(["nowhere"], "no file and no folder nowhere"), ([], "There is no image to predict"), (["."], "contains no image")],
 )
 def test_a_path_that_has_no_image_is_told(predictor, tmp_path, monkeypatch, given, told):
     monkeypatch.chdir(tmp_path)
@@ -312,14 +312,14 @@ def test_what_no_mask_can_replace_is_told_before_anything_is_written(predictor, 
     place = tmp_path / "out/a.png"
     place.parent.mkdir()
     {"folder": os.mkdir, "loop": lambda path: path.symlink_to(path.name), "pipe": os.mkfifo}[what](place)
-    with pytest.raises(zoo.errors.OptionError, match=r"a\.png is written to, and cannot be"):
+    with pytest.raises(zoo.errors.OptionError, match=r"a\.png cannot be written"):
         zoo.predict_files(predictor, [tmp_path / "b.png", tmp_path / "a.png"], tmp_path / "out", existing=existing)
     assert [path.name for path in place.parent.iterdir()] == ["a.png"]
 
 
 def test_an_output_that_cannot_be_written_is_told(predictor, images, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(zoo.errors.OptionError, match="is not a folder, and the output goes to a folder"):
+    with pytest.raises(zoo.errors.OptionError, match="is not a folder, but the output must be a folder"):
         zoo.predict_files(predictor, [images], tmp_path / "file")
     with pytest.raises(zoo.errors.OptionError, match="cannot be written"):
         zoo.predict_files(predictor, [images], tmp_path / "file/within")
@@ -419,5 +419,5 @@ def test_a_name_as_long_as_can_be_is_predicted_and_one_too_long_for_what_is_aske
     assert set(zoo.predict_files(predictor, folder, tmp_path / "out").masks) == {long, longest, folder / "good.png"}
     found = zoo.predict_files(predictor, folder, tmp_path / "more", probabilities=True, overlay=True)
     assert list(found.masks) == [folder / "good.png"]
-    assert all("is too long a name" in told for told in found.failed.values())
+    assert all("is too long a file name" in told for told in found.failed.values())
     assert names(tmp_path / "more") == ["good-overlay.jpg", "good-probabilities.npy", "good.png"]

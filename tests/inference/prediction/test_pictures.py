@@ -143,5 +143,5 @@ def test_of_a_tiff_opacity_is_left_out_where_it_says_so(predictor, tmp_path, sam
     if is_read:
         assert (predictor(tmp_path / "a.tif").mask == predictor(pixels[..., :3]).mask).all()
     else:
-        with pytest.raises(zoo.errors.DataError, match="4 channels, and the model takes 3"):
+        with pytest.raises(zoo.errors.DataError, match="4 channels, but the model expects 3"):
             predictor(tmp_path / "a.tif")

@@ -94,7 +94,7 @@ def test_an_encoder_of_one_size_has_tiles_of_that_size():
     unasked = zoo.Predictor(model)(noise(100, 150, 3), probabilities=True)
     assert np.array_equal(unasked.probabilities, found.probabilities)
     assert zoo.Predictor(model, tile=None).takes_whole((100, 150))
-    with pytest.raises(zoo.errors.OptionError, match="made for 64x64; tiles are of that"):
+    with pytest.raises(zoo.errors.OptionError, match="tiles must be 64x64"):
         zoo.Predictor(model, tile=128)
 
 
@@ -156,12 +156,12 @@ def test_gray_is_repeated_opacity_left_out_and_colors_brought_to_gray(model):
 @pytest.mark.parametrize(
     ("image", "told"),
     [
-        (np.zeros((8, 8, 4), np.uint8), "4 channels, and the model takes 3"),
+        (np.zeros((8, 8, 4), np.uint8), "4 channels, but the model expects 3"),
         (np.zeros((8,), np.uint8), r"found the shape \(8,\)"),
         (np.zeros((0, 8, 3), np.uint8), r"found the shape \(0, 8, 3\)"),
         (np.full((8, 8, 3), np.nan), "not finite"),
         (np.array([["a", "b"]]), "not numbers"),
-        (torch.zeros(3, 8, 8, dtype=torch.uint8), "a tensor is float"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), "a tensor must be a float image"),
         ("no.png", "there is no such file"),
     ],
 )
@@ -173,12 +173,12 @@ def test_what_is_no_image_for_the_model_is_refused(model, image, told):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"tile": 100}, "a side that the encoder takes .*, such as 128; found 100"),
+        ({"tile": 100}, "a side that the encoder accepts .*, such as 128; found 100"),
         ({"tile": 0}, "found 0"),
-        ({"overlap": 600, "tile": 1024}, "0 to half"),
+        ({"overlap": 600, "tile": 1024}, "must be 0 to"),
         ({"batch": 0}, "at least 1; found 0"),
-        ({"flips": "both"}, "flips is one of 'none', 'horizontal', 'all'; found 'both'"),
-        ({"precision": "float16"}, "precision is one of"),
+        ({"flips": "both"}, "flips must be one of 'none', 'horizontal', 'all'; found 'both'"),
+        ({"precision": "float16"}, "precision must be one of"),
         ({"device": "gpu"}, "'gpu' cannot be used here"),
     ],
 )
@@ -199,11 +199,11 @@ def test_masks_and_probabilities_go_to_arrays_of_ones_own(model, tmp_path):
     assert np.load(tmp_path / "kept.npy") == pytest.approx(expected.probabilities, abs=1e-3)
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    with pytest.raises(zoo.errors.OptionError, match=r"mask= is an array of the shape \(150, 130\) here"):
+    with pytest.raises(zoo.errors.OptionError, match=r"mask= must be an array of the shape \(150, 130\)"):
         predictor(image, mask=mask[:100])
-    with pytest.raises(zoo.errors.OptionError, match=r"of uint8 or a type that holds it; found .* of bool"):
+    with pytest.raises(zoo.errors.OptionError, match=r"of uint8 or a wider dtype; found .* of bool"):
         predictor(image, mask=np.empty((150, 130), bool))
-    with pytest.raises(zoo.errors.OptionError, match=r"of float16 or a type that holds it; found .* of uint8"):
+    with pytest.raises(zoo.errors.OptionError, match=r"of float16 or a wider dtype; found .* of uint8"):
         predictor(image, probabilities=np.empty((3, 150, 130), np.uint8))
 
 
@@ -215,7 +215,7 @@ def test_a_saved_model_and_a_deployed_one_predict_as_the_model_does(model, tmp_p
     assert np.array_equal(saved(image, probabilities=True).probabilities, expected)
     deployed = zoo.deploy(model, example=torch.rand(1, 3, 70, 70), runtime="eager")
     assert zoo.Predictor(deployed)(image, probabilities=True).probabilities == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(zoo.errors.OptionError, match=r"precision='bfloat16' changes nothing in a deployed model"):
+    with pytest.raises(zoo.errors.OptionError, match=r"precision='bfloat16' has no effect on a deployed model"):
         zoo.Predictor(deployed, precision="bfloat16")
 
 

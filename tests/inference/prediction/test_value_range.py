@@ -86,7 +86,7 @@ def test_opacity_is_left_out(tmp_path):
     ids=["8 bits", "0 to 1", "16 bits", "elsewhere"],
 )
 def test_images_in_another_unit_are_said(model, image, tmp_path, command_line):
-    with pytest.warns(UserWarning, match=r"ndarray: its pixels .* by the model's value_range, .* Give images in the units"):
+    with pytest.warns(UserWarning, match=r"ndarray: the model's value_range, .*, scales the pixels .* Use images in the units"):
         zoo.Predictor(model)(image)
     zoo.save(model, tmp_path / "model")
     (tmp_path / "images").mkdir()
@@ -95,8 +95,8 @@ def test_images_in_another_unit_are_said(model, image, tmp_path, command_line):
     status, _, stderr = command_line("predict", tmp_path / "model", tmp_path / "images", "-o", tmp_path / "masks")
     assert status == 0
     text = " ".join(stderr.split())
-    assert "a.npy: its pixels" in text
-    assert "The same may be true of 1 more" in text
+    assert "a.npy: the model's value_range" in text
+    assert "This may also apply to 1 other image." in text
 
 
 @pytest.mark.parametrize("image", [scene(40, 50, 3), np.zeros((40, 50), dtype=np.uint16), scene(40, 50, 3, high=5000)])

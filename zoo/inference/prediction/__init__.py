@@ -1,1 +1,1 @@
-"""From images of any size to masks: whole or in tiles, one or a folder of them."""
+"""Predict the masks of images of any size, whole or in tiles: of one image or of a folder of images."""

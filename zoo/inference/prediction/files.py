@@ -1,4 +1,4 @@
-"""Predict many images and write their masks. An image that cannot be predicted is reported, and the others are done."""
+"""Predict many images and write their masks. If an image cannot be predicted, report it and predict the other images."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from numpy.lib.format import open_memmap
 
 from zoo.common.atomic_write import draft_of
 from zoo.common.choices import Existing
+from zoo.common.format_names import format_count
 from zoo.errors import DataError, OptionError, ZooError
 from zoo.inference.prediction.georeference import INSTALL, georeference_of, is_georeferenced, write_georeferenced
 from zoo.inference.prediction.output_paths import ImagePaths, plan_outputs
@@ -30,25 +31,25 @@ from zoo.inference.prediction.predictor import Predictor
 __all__ = ["FileProgress", "PredictedFiles", "predict_files", "predict_planned"]
 
 FileProgress: TypeAlias = Callable[[Path, float], None]
-"""Called with an image's file, and the share of it that is done, in 0 to 1."""
+"""Called with the path of an image and the share of the image that is finished, in 0 to 1."""
 
 LARGE = 2**26
-"""The number of pixels from which a mask is held in a file and not in memory."""
+"""A mask of at least this many pixels is stored in a file and not in memory."""
 OVERLAY_SIDE = 4096
-"""The largest side of an overlay, which is only for looking at."""
+"""The largest side of an overlay in pixels. Overlays of larger images are reduced, since they are only for viewing."""
 QUALITY = 90
-"""Of an overlay's JPEG."""
+"""The JPEG quality of an overlay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedFiles:
-    """The result for each image.
+    """The results of predicting several images.
 
     Attributes:
-        masks: by image, the file of its mask.
-        failed: by image, why there is none.
-        num_skipped: how many were already done, and left out.
-        notes: what else the user should know.
+        masks: the path of the mask of each predicted image, by the path of the image.
+        failed: the reason for each image without a prediction, by the path of the image.
+        num_skipped: the number of images that were skipped, since their masks existed.
+        notes: further notes for the user.
     """
 
     masks: dict[Path, Path]
@@ -68,24 +69,24 @@ def predict_files(
     any_size: bool = False,
     progress: FileProgress | None = None,
 ) -> PredictedFiles:
-    """Predict files and folders of images, and write a mask for each: an image with a palette, whose pixels are class indexes.
+    """Predict files and folders of images, and write a mask for each image.
 
-    A mask is `NAME.png`, or `NAME.tif` with the image's georeference where the image is a GeoTIFF and rasterio is
-    installed. Each file is written whole or not at all.
+    A mask is an image with a palette, whose pixels are class indexes. Its name is `NAME.png`, or `NAME.tif` with the image's
+    georeference if the image is a GeoTIFF and rasterio is installed. Each file is written completely or not at all.
 
     Args:
         predictor: the predictor.
-        images: a file or a folder, or several; subfolders are included.
-        output: the folder that gets the masks; a folder's images keep their subfolders.
+        images: the path of a file or a folder, or several paths. Subfolders are included.
+        output: the folder for the masks. Masks of a folder's images keep the subfolders.
         probabilities: write `NAME-probabilities.npy` as well: (classes, H, W), float16.
         overlay: write `NAME-overlay.jpg` as well: the image with the mask drawn over it, made smaller if it is large.
-        existing: what to do where masks exist: "error" stops before the first image, "skip" leaves those images out,
-            "replace" predicts them again.
-        any_size: read files of more pixels than Pillow opens unasked.
-        progress: called with each image's file and the share of it that is done.
+        existing: what to do if masks exist: "error" raises an error before the first image, "skip" skips the images of these
+            masks, and "replace" predicts them again.
+        any_size: whether to read files of more pixels than Pillow's default limit.
+        progress: called with the path of an image and the share of the image that is finished.
 
     Raises:
-        DataError: a path does not exist, there is no image, or the masks of two images would have one name.
+        DataError: a path does not exist, there is no image, or the masks of two images would have the same name.
         OptionError: masks exist, a mask would replace an image, or the output cannot be written.
     """
     folder = Path(output)
@@ -106,7 +107,7 @@ def predict_planned(
     any_size: bool,
     progress: FileProgress | None,
 ) -> PredictedFiles:
-    """Predict the images that `plan_outputs` returned, into its folder; arguments and errors as for `predict_files`."""
+    """Predict the images that `plan_outputs` returned, and write the results. See `predict_files` for arguments and errors."""
     run = _Run(predictor, probabilities=probabilities, overlay=overlay, progress=progress)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,17 +117,17 @@ def predict_planned(
     except OSError as cause:
         raise OptionError(
             f"{cause.filename or folder} cannot be written: {cause.strerror or cause}. {len(run.masks)} of {len(all_paths)} "
-            "masks are there; existing='skip' (--existing skip) continues with the others."
+            "masks were written. To predict the remaining images, use existing='skip' (--existing skip)."
         ) from cause
     notes = [run.lost] if run.lost else []
     if run.misfits:
-        more = f" The same may be true of {len(run.misfits) - 1} more." if len(run.misfits) > 1 else ""
+        more = f" This may also apply to {format_count(len(run.misfits) - 1, 'other image')}." if len(run.misfits) > 1 else ""
         notes.append(f"{run.misfits[0]}.{more}")
     return PredictedFiles(masks=run.masks, failed=run.failed, notes=tuple(notes))
 
 
 class _Run:
-    """The images of one call. Images of one size wait until they fill a batch."""
+    """The state of one call: its results so far, and the images of one size that wait until they fill a batch."""
 
     def __init__(self, predictor: Predictor, *, probabilities: bool, overlay: bool, progress: FileProgress | None) -> None:
         self.masks: dict[Path, Path] = {}
@@ -140,7 +141,7 @@ class _Run:
         self._waiting: list[tuple[ImagePaths, Picture]] = []
 
     def take(self, paths: ImagePaths, picture: Picture | ZooError) -> None:
-        """Predict an image, or let it wait for others of its size."""
+        """Predict an image, or store it until images of its size fill a batch."""
         if isinstance(picture, ZooError):
             self._fail(paths, picture)
             return
@@ -157,7 +158,7 @@ class _Run:
                 self.finish()
 
     def finish(self) -> None:
-        """Predict the waiting images together. If that fails, predict each by itself."""
+        """Predict the waiting images as one batch. If that fails, predict each of them separately."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -181,18 +182,18 @@ class _Run:
 
     @contextmanager
     def _report_long_names(self, paths: ImagePaths) -> Iterator[None]:
-        """Let only one image fail if a file that is written for it would have too long a name."""
+        """Report an image as failed, and continue with the next one, if the name of a file to write is too long."""
         try:
             yield
         except OSError as cause:
             if cause.errno != errno.ENAMETOOLONG:
                 raise
             self._fail(
-                paths, DataError(f"{paths.image}: {Path(str(cause.filename2 or cause.filename)).name} is too long a name.")
+                paths, DataError(f"{paths.image}: {Path(str(cause.filename2 or cause.filename)).name} is too long a file name.")
             )
 
     def _predict_in_tiles(self, paths: ImagePaths, picture: Picture) -> None:
-        """Predict a large image. Large results are written to files while its rows are done."""
+        """Predict an image in tiles. Large results are stored in files and not in memory."""
         self._make_folder(paths)
         height, width = picture.size
         with tempfile.TemporaryFile(dir=paths.folder) as file:
@@ -230,7 +231,7 @@ class _Run:
                 small.overlay(np.asarray(picture.array[::step, ::step])).save(draft, quality=QUALITY)
         georeference = georeference_of(paths.image)
         if georeference is None and not find_spec("rasterio") and is_georeferenced(paths.image):
-            self.lost = f"masks of GeoTIFFs do not say where they are on the earth; for that: {INSTALL}"
+            self.lost = f"the masks of GeoTIFFs have no georeference. To write it: {INSTALL}"
         target = paths.mask(".png" if georeference is None else ".tif")
         with draft_of(target) as draft:
             if georeference is None:
@@ -250,10 +251,12 @@ class _Run:
 
 
 def _reserve(file: IO[bytes]) -> None:
-    """Take a file's space on the disk now: if the disk is full when a mapped file is written to, the process is ended (SIGBUS).
+    """Reserve the disk space of a file.
+
+    Otherwise, the process would be killed (SIGBUS) if the disk is full while the memory-mapped file is written to.
 
     Raises:
-        OSError: there is not so much.
+        OSError: the disk does not have enough space.
     """
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
@@ -262,7 +265,7 @@ def _reserve(file: IO[bytes]) -> None:
 def _read_ahead(
     all_paths: Sequence[ImagePaths], predictor: Predictor, *, any_size: bool
 ) -> Iterator[tuple[ImagePaths, Picture | ZooError]]:
-    """Yield each image, or the error of reading it. A thread reads the next images meanwhile."""
+    """Yield each image, or the error that reading it raised. Meanwhile, a thread reads the next images."""
 
     def read(paths: ImagePaths) -> Picture | ZooError:
         try:

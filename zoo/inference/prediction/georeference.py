@@ -1,4 +1,4 @@
-"""Read the georeference of a GeoTIFF and write it with the mask, by rasterio."""
+"""Use rasterio to read the georeference of a GeoTIFF and to write it with the mask."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ __all__ = ["Georeference", "georeference_of", "is_georeferenced", "write_georefe
 
 INSTALL = "pip install 'segmentation-zoo[geo]'"
 TAGS = (33550, 33922, 34264)
-"""ModelPixelScale, ModelTiepoint, ModelTransformation (OGC GeoTIFF 1.1): one of them places the pixels."""
+"""ModelPixelScale, ModelTiepoint, ModelTransformation (OGC GeoTIFF 1.1). A georeferenced TIFF has one of them."""
 
 ROWS = 1024
-"""Of a mask, written at once: some of a GeoTIFF's tiles."""
+"""The number of rows of a mask that are written at once: several rows of a GeoTIFF's tiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Georeference:
-    """Where a raster lies on the earth, in rasterio's terms.
+    """The position of a raster on the earth, as rasterio represents it.
 
     Attributes:
-        crs: the coordinate reference system; None where the file names none.
-        transform: from columns and rows to coordinates.
-        gcps: ground control points, where there are these and no transform.
-        has_gaps: whether some of its pixels may have no data.
+        crs: the coordinate reference system; None if the file does not have one.
+        transform: the affine transform from columns and rows to coordinates.
+        gcps: the ground control points, if the file has these instead of a transform.
+        has_gaps: whether some pixels may have no data.
     """
 
     crs: Any
@@ -44,7 +44,7 @@ class Georeference:
 
 
 def georeference_of(path: Path) -> Georeference | None:
-    """Return a file's georeference; None if it is not a TIFF or has none, or if rasterio is not installed."""
+    """Return the georeference of a file; None if the file is not a georeferenced TIFF, or if rasterio is not installed."""
     if path.suffix.lower() not in TIFF or find_spec("rasterio") is None:
         return None
     from rasterio.enums import MaskFlags
@@ -58,11 +58,11 @@ def georeference_of(path: Path) -> Georeference | None:
             has_gaps = any(MaskFlags.all_valid not in flags for flags in file.mask_flag_enums)
             return Georeference(crs=file.crs or crs, transform=file.transform, gcps=tuple(points), has_gaps=has_gaps)
     except RasterioError:
-        return None  # GDAL cannot read it; the error is reported when its pixels are read
+        return None  # GDAL cannot read the file; the error is reported when its pixels are read
 
 
 def is_georeferenced(path: Path) -> bool:
-    """Whether a TIFF says where its pixels are, found without rasterio."""
+    """Return whether a file is a georeferenced TIFF. Does not require rasterio."""
     if path.suffix.lower() not in TIFF:
         return False
     try:
@@ -75,13 +75,14 @@ def is_georeferenced(path: Path) -> bool:
 def write_georeferenced(
     path: Path, mask: np.ndarray, colors: tuple[Color, ...], georeference: Georeference, image: Path
 ) -> None:
-    """Write a mask (H, W) as a GeoTIFF with a palette, compressed without loss.
+    """Write a mask (H, W) as a GeoTIFF with a palette, with lossless compression.
 
-    Where the image has no data (a number that it names, an opacity of 0, a mask of its own), the mask has none: the largest
-    number of its type, 255 for uint8, unless that is a class.
+    Pixels without data in the image (by its nodata value, an opacity of 0, or the mask in its file) have the nodata value of
+    the written file: the largest number of its dtype, 255 for uint8. If that number is a class, these pixels keep the
+    predicted class, and the file declares no nodata value.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     import rasterio
     from rasterio.errors import RasterioError
@@ -113,7 +114,7 @@ def write_georeferenced(
                 **facts,
             ) as file,
         ):
-            if mask.dtype == np.uint8:  # before the pixels, which fix the header
+            if mask.dtype == np.uint8:  # before the pixels: the header cannot be changed after them
                 file.write_colormap(1, {index: (*color, 255) for index, color in enumerate(colors)})
             for top in range(0, height, ROWS):
                 rows = mask[top : top + ROWS]

@@ -1,4 +1,4 @@
-"""Decide which images are predicted and where results go, and refuse conflicts first."""
+"""Choose the images to predict and the paths of their results, and report conflicts before anything is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from zoo.common.choices import Existing
-from zoo.common.format_names import format_names
+from zoo.common.format_names import format_count, format_names
 from zoo.common.regular_files import check_regular, is_folder
 from zoo.data.formats.files import SUFFIXES
 from zoo.errors import DataError, OptionError
@@ -29,9 +29,10 @@ class ImagePaths:
     """The paths of an image and of the files that are written for it.
 
     Attributes:
-        image: the image.
-        folder: of the written files.
-        name: of the written files, without a suffix. A suffix is added as text, since "." and ".." are names (of `..png`).
+        image: the path of the image.
+        folder: the folder of the written files.
+        name: the name of the written files without a suffix. It may be "." (of the image `..png`), to which
+            `Path.with_suffix` cannot add a suffix.
     """
 
     image: Path
@@ -39,21 +40,21 @@ class ImagePaths:
     name: str
 
     def mask(self, suffix: str) -> Path:
-        """Return the mask's file."""
+        """Return the path of the mask."""
         return self.folder / f"{self.name}{suffix}"
 
     @property
     def probabilities(self) -> Path:
-        """Return the file of an array (classes, H, W)."""
+        """Return the path of the probabilities, an array (classes, H, W)."""
         return self.folder / f"{self.name}{PROBABILITIES}"
 
     @property
     def overlay(self) -> Path:
-        """Return the file of the picture with the mask over it."""
+        """Return the path of the image with the mask drawn over it."""
         return self.folder / f"{self.name}{OVERLAY}"
 
     def extras(self, *, probabilities: bool, overlay: bool) -> list[Path]:
-        """Return the files that are asked for beside the mask's."""
+        """Return the paths of the requested files other than the mask."""
         return [*([self.probabilities] if probabilities else []), *([self.overlay] if overlay else [])]
 
 
@@ -65,35 +66,36 @@ def plan_outputs(
     probabilities: bool,
     overlay: bool,
 ) -> tuple[list[ImagePaths], int]:
-    """Return the images to predict with the paths of their results, and how many images are skipped.
+    """Return the paths of the images to predict and of their results, and the number of skipped images.
 
-    A file keeps its name, and the files of a folder keep their subfolders. All subfolders are searched for files with an
-    image's suffix.
+    A result has the name of its image. In all subfolders of a folder, files with the suffix of an image are predicted, and
+    their results keep the subfolders.
 
     Raises:
-        DataError: a path does not exist, a folder has no images, or two images whose masks would have one name.
-        OptionError: masks exist and `existing` is "error", a mask would replace an image, or its path is taken by something
-            that is not a file.
+        DataError: a path does not exist, a folder has no images, or the masks of two images would have the same name.
+        OptionError: masks exist and `existing` is "error", a result would replace an image, or something other than a
+            file has the path of a result.
     """
     if existing not in get_args(Existing):
-        raise OptionError(f"existing is one of {', '.join(map(repr, get_args(Existing)))}; found {existing!r}.")
+        raise OptionError(f"existing must be one of {', '.join(map(repr, get_args(Existing)))}; found {existing!r}.")
     if os.path.lexists(output) and not is_folder(output):
         raise OptionError(
-            f"{output} is not a folder, and the output goes to a folder. Give another path, or move that file away."
+            f"{output} is not a folder, but the output must be a folder. Use another path, or move the file away."
         )
     if isinstance(images, str | PathLike):
         images = [images]
     all_paths = [paths for each in images for paths in _find_images(Path(each), output)]
     if not all_paths:
-        raise DataError("No image was given.")
+        raise DataError("There is no image to predict. Pass the path of at least one image or folder.")
     by_mask: dict[Path, dict[Path, Path]] = defaultdict(dict)
     for paths in all_paths:
         by_mask[paths.mask("")][_real(paths.image)] = paths.image
     conflicts = [sorted(map(str, sources.values())) for sources in by_mask.values() if len(sources) > 1]
     if conflicts:
-        others = f" (and {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
+        others = f" ({format_count(len(conflicts) - 1, 'more conflict')})" if len(conflicts) > 1 else ""
         raise DataError(
-            f"The masks of {' and '.join(conflicts[0])} would have one name{others}. Give each a folder of its own."
+            f"The masks of {' and '.join(conflicts[0])} would have the same name{others}. Predict these images into different "
+            "folders."
         )
     # an image that is named twice is predicted once
     all_paths = list({(paths.folder, paths.name): paths for paths in all_paths}.values())
@@ -102,7 +104,7 @@ def plan_outputs(
     sources = {_real(paths.image): paths.image for paths in all_paths}
     written = [path for paths in all_paths for path in (*masks[paths], *extras[paths])]
     if overwritten := [sources[path] for path in map(_real, written) if path in sources]:
-        raise OptionError(f"{output} is where the images are: {overwritten[0]} would be overwritten. Give another folder.")
+        raise OptionError(f"The image {overwritten[0]} would be overwritten by a result in {output}. Use another folder.")
     for path in written:
         _check_free(path)
     if existing == "skip":
@@ -113,8 +115,8 @@ def plan_outputs(
     present = list(filter(os.path.exists, written))
     if present and existing == "error":
         raise OptionError(
-            f"{format_names(present, MAX_NAMES)}: already there. existing='skip' (--existing skip) leaves such images out, "
-            "'replace' predicts them again."
+            f"{format_names(present, MAX_NAMES)}: already exists. Use existing='skip' (--existing skip) to skip such images, "
+            "or 'replace' to predict them again."
         )
     return all_paths, 0
 
@@ -123,12 +125,12 @@ def _find_images(source: Path, output: Path) -> Sequence[ImagePaths]:
     if is_folder(source):
         paths = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
         paths = [path for path in paths if not _is_hidden(path, source)]
-        if _real(source) in _real(output).parents:  # what an earlier run wrote there is no image
+        if _real(source) in _real(output).parents:  # results of an earlier run are not images
             paths = [path for path in paths if not _real(path).is_relative_to(_real(output))]
         if not paths:
-            raise DataError(f"{source} has no image: no file that ends in {', '.join(sorted(SUFFIXES))}.")
+            raise DataError(f"{source} contains no image. The suffix of an image is one of {', '.join(sorted(SUFFIXES))}.")
         return [_paths_of(path, output / path.relative_to(source).parent) for path in paths]
-    if not os.path.lexists(source):  # a link to nothing is an image that cannot be read
+    if not os.path.lexists(source):  # a broken link is reported as an image that cannot be read
         raise DataError(f"There is no file and no folder {source}.")
     return [_paths_of(source, output)]
 
@@ -138,21 +140,19 @@ def _paths_of(image: Path, folder: Path) -> ImagePaths:
 
 
 def _check_free(path: Path) -> None:
-    """Raise an OptionError if there is something that no file can replace; a name that is too long is the image's fault."""
+    """Raise an OptionError if something that is not a regular file has the path. Names that are too long are reported later."""
     if not os.path.lexists(path):
         return
     try:
         check_regular(path)
-    except FileNotFoundError:  # a link to nothing
+    except FileNotFoundError:  # a broken link
         pass
     except OSError as cause:
-        raise OptionError(
-            f"{path} is written to, and cannot be: {cause.strerror}. Move it away, or give another folder."
-        ) from cause
+        raise OptionError(f"{path} cannot be written: {cause.strerror}. Move it away, or use another folder.") from cause
 
 
 def _real(path: Path) -> Path:
-    """Return a path without links; unlike `Path.resolve`, of a link to itself as well."""
+    """Return a path with its links resolved. Unlike `Path.resolve`, this accepts a link to itself."""
     return Path(os.path.realpath(path))
 
 

@@ -1,4 +1,4 @@
-"""Open an image for a model: read it window by window, and convert its channels to the model's where that is unambiguous."""
+"""Open an image for a model, read it window by window, and convert its channels to those of the model if possible."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zoo.common.format_names import format_count
 from zoo.data.formats.files import image_to_array, read_image
 from zoo.data.image_tensors import image_to_tensor
 from zoo.data.value_ranges import ValueRange, format_range
@@ -23,14 +24,14 @@ __all__ = ["ImageLike", "Picture", "open_picture"]
 ImageLike: TypeAlias = str | PathLike[str] | np.ndarray | Image.Image | Tensor
 
 NUM_SAMPLED = 10_000
-"""About how many pixels of an image are compared with the range of the model."""
+"""The approximate number of pixels of an image that are compared with the value range of the model."""
 OUTER_SHARE = 0.005
-"""The share of these pixels that is left out at each end."""
+"""The share of these pixels that are left out at each end as outliers."""
 SMALL_SHARE = 0.1
-"""Images get a note if each band fills less of its range than this, or if the range is less of the band than this."""
+"""An image gets a note if all its bands span less than this share of their value range, or more than 1 / this share."""
 
 LUMA = (0.299, 0.587, 0.114)
-"""Of red, green and blue in gray (ITU-R BT.601), as in Pillow's mode "L"."""
+"""The weights of red, green and blue in a gray level (ITU-R BT.601), as for Pillow's mode "L"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,11 +39,11 @@ class Picture:
     """An image that may be larger than memory.
 
     Attributes:
-        array: (H, W, channels), of a file perhaps mapped into memory.
-        in_channels: what the model takes.
-        has_alpha: whether the last channel says how opaque a pixel is, which no model here takes.
-        value_range: for each channel of the model, the pixel values that become 0 and 1, as in `SegmentationModel`.
-        note: what a user should know about its pixels; "" if nothing.
+        array: the pixels, (H, W, channels), which may be memory-mapped from a file.
+        in_channels: the number of channels of the model's images.
+        has_alpha: whether the last channel is opacity, which is left out.
+        value_range: the pixel values (low, high) of each channel of the model that become 0 and 1, as in `SegmentationModel`.
+        note: a note on the pixels for the user; "" if there is none.
     """
 
     array: np.ndarray
@@ -58,10 +59,12 @@ class Picture:
         return height, width
 
     def window(self, top: int, left: int, height: int, width: int, device: torch.device) -> Tensor:
-        """Return a window's pixels, or those of it that the image has: float32 (in_channels, H, W) in 0 to 1, on the device.
+        """Return the pixels of a window on the device: float32 (in_channels, H, W), scaled to about 0 to 1.
+
+        A window that extends beyond the image is cut off at the end of the image.
 
         Raises:
-            DataError: they are not finite.
+            DataError: some pixels are not finite.
         """
         array = self.array[top : top + height, left : left + width, : -1 if self.has_alpha else None]
         value_range = self.value_range
@@ -81,31 +84,33 @@ class Picture:
 def open_picture(
     image: ImageLike, in_channels: int, *, value_range: ValueRange | None = None, any_size: bool = False
 ) -> Picture:
-    """Return an image for a model of so many channels.
+    """Open an image for a model.
 
-    Gray is repeated for three channels and colors are brought to gray for one; opacity is left out. Anything else is
-    refused.
+    Opacity is left out. A gray image is repeated for a model of three channels, and colors are converted to gray for a model of
+    one channel. Any other difference in the number of channels is an error.
 
     Args:
-        image: a file's path, an array (H, W) or (H, W, channels), Pillow's image, or a float tensor (channels, H, W) in 0 to 1.
-        in_channels: of the model.
-        value_range: of the model. A tensor is scaled already.
-        any_size: read a file of more pixels than Pillow opens unasked.
+        image: the path of a file, an array (H, W) or (H, W, channels), a Pillow image, or a float tensor (channels, H, W) in 0
+            to 1.
+        in_channels: the number of channels of the model's images.
+        value_range: the value range of the model. A tensor is not scaled.
+        any_size: whether to read a file of more pixels than Pillow's default limit.
 
     Raises:
-        DataError: it cannot be read, or has other channels.
+        DataError: the image cannot be read, or its channels cannot be converted.
     """
     array, may_be_opacity = _array(image, any_size=any_size)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or 0 in array.shape:
-        raise DataError(f"{_describe(image)}: an image is (H, W) or (H, W, channels); found the shape {array.shape}")
+        raise DataError(f"{_describe(image)}: an image must be (H, W) or (H, W, channels); found the shape {array.shape}")
     channels = array.shape[-1]
     has_alpha = may_be_opacity and channels in (2, 4) and channels != in_channels
     colors = channels - has_alpha
     if colors != in_channels and (colors, in_channels) not in ((1, 3), (3, 1)):
         raise DataError(
-            f"{_describe(image)}: {channels} channels, and the model takes {in_channels}. Give images like its training images."
+            f"{_describe(image)} has {format_count(channels, 'channel')}, but the model expects {in_channels}. Use images "
+            "with the channels of its training images."
         )
     if value_range is None or isinstance(image, Tensor):
         return Picture(array=array, in_channels=in_channels, has_alpha=has_alpha)
@@ -115,7 +120,7 @@ def open_picture(
 
 
 def _describe_misfit(picture: Picture) -> str:
-    """Return what is strange about the pixels of a picture if all bands seem to have another unit than the model's range."""
+    """Return a text if the pixels of all bands seem to have another unit than the model's value range; "" otherwise."""
     assert picture.value_range is not None
     height, width = picture.size
     step = max(1, math.isqrt(height * width // NUM_SAMPLED))
@@ -123,20 +128,20 @@ def _describe_misfit(picture: Picture) -> str:
     pixels = np.sort(sample.window(0, 0, *sample.size, torch.device("cpu")).flatten(1).numpy(), axis=1)
     last = pixels.shape[1] - 1
     ends = pixels[:, [round(OUTER_SHARE * last), round((1 - OUTER_SHARE) * last)]]
-    ends = ends[ends[:, 0] < ends[:, 1]]  # a band of one value says nothing about its unit
+    ends = ends[ends[:, 0] < ends[:, 1]]  # a band of one value does not show its unit
     spans = ends[:, 1] - ends[:, 0]
     is_usual = (spans >= SMALL_SHARE) & (spans <= 1 / SMALL_SHARE) & (ends[:, 0] < 1) & (ends[:, 1] > 0)
     if not len(ends) or is_usual.any():
         return ""
     return (
-        f"its pixels ({picture.array.dtype}) become {ends.min():.3g} to {ends.max():.3g} by the model's value_range, "
-        f"{format_range(picture.value_range)}, and the model was trained on about 0 to 1. Give images in the units of its "
-        "training images"
+        f"the model's value_range, {format_range(picture.value_range)}, scales the pixels ({picture.array.dtype}) to values "
+        f"from {ends.min():.3g} to {ends.max():.3g}, but the model was trained on about 0 to 1. Use images in the units of "
+        "its training images"
     )
 
 
 def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
-    """Return the pixels, and whether one channel of two or of four is opacity."""
+    """Return the pixels, and whether the last channel is opacity if there are two or four channels."""
     if isinstance(image, str | PathLike):
         return read_image(Path(image), any_size=any_size)
     if isinstance(image, Image.Image):
@@ -144,7 +149,7 @@ def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
     if isinstance(image, Tensor):
         if image.ndim != 3 or not image.is_floating_point():
             raise DataError(
-                f"an image as a tensor is float (channels, H, W) in 0 to 1; found {tuple(image.shape)} of {image.dtype}"
+                f"a tensor must be a float image (channels, H, W) in 0 to 1; found {tuple(image.shape)} of {image.dtype}"
             )
         return image.detach().float().permute(1, 2, 0).cpu().numpy(), False
     return np.asarray(image), False

@@ -18,7 +18,7 @@ from zoo.model.model import SegmentationModel
 __all__ = ["Canvas", "Prediction", "check_array", "mask_values"]
 
 PALETTE = 256
-"""The most colors in a palette."""
+"""The largest number of colors in a palette."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,11 +26,11 @@ class Prediction:
     """A model's output for one image.
 
     Attributes:
-        mask: (H, W) of class indexes, uint8, or uint16 for more than 256 classes. Of a model with one class: 1 where its
-            probability is a half or more.
-        probabilities: (classes, H, W), of each pixel's classes; None where they were not asked for.
+        mask: the class index of each pixel, (H, W), uint8, or uint16 for more than 256 classes. For a model with one class: 1
+            if its probability is at least 0.5, else 0.
+        probabilities: the probability of each class at each pixel, (classes, H, W); None if they were not requested.
         classes: the names of the mask's values.
-        colors: one for each.
+        colors: the colors of the mask's values.
     """
 
     mask: np.ndarray
@@ -39,38 +39,38 @@ class Prediction:
     colors: tuple[Color, ...] = field(repr=False)
 
     def picture(self) -> Image.Image:
-        """Return the mask as an image with a palette: its pixels are class indexes, shown in the classes' colors.
+        """Return the mask as an image with a palette. Its pixels are class indexes, displayed in the colors of the classes.
 
-        With more than 256 classes it is 16-bit gray.
+        With more than 256 classes, the image is 16-bit gray and has no palette.
         """
         height, width = self.mask.shape
         if len(self.colors) > PALETTE:
             return Image.fromarray(self.mask.astype(np.uint16, copy=False))
-        indexes = np.ascontiguousarray(self.mask, dtype=np.uint8)  # it may have been written to an array of another type
+        indexes = np.ascontiguousarray(self.mask, dtype=np.uint8)  # a user's array for the mask may have another dtype
         image = Image.frombuffer("P", (width, height), indexes, "raw", "P", 0, 1)
         image.putpalette([part for color in self.colors for part in color])
         return image
 
     def overlay(self, image: np.ndarray) -> Image.Image:
-        """Return an image, (H, W) or (H, W, channels), with the mask drawn over it; class 0 is left as it is if it is black."""
+        """Return an image, (H, W) or (H, W, channels), with the mask drawn over it. Pixels of a black class stay unchanged."""
         table = np.array(self.colors, dtype=np.float32)
         return Image.fromarray(overlay_mask(to_rgb(image), table[self.mask]).astype(np.uint8))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Canvas:
-    """The arrays that the rows of an image are written to, in memory or mapped from files.
+    """The arrays that the results of an image are written to, in memory or memory-mapped from files.
 
     Attributes:
-        mask: (H, W).
-        probabilities: (classes, H, W); None where they are not kept.
+        mask: the class indexes, (H, W).
+        probabilities: the probabilities, (classes, H, W); None if they were not requested.
     """
 
     mask: np.ndarray
     probabilities: np.ndarray | None = None
 
     def put(self, top: int, probabilities: Tensor) -> None:
-        """Write the rows from `top` on, given their probabilities (classes, rows, W)."""
+        """Write the results of some rows, the first of which is `top`, given their probabilities (classes, rows, W)."""
         rows = slice(top, top + probabilities.shape[1])
         indexes = probabilities[0] >= 0.5 if len(probabilities) == 1 else probabilities.argmax(0)
         self.mask[rows] = indexes.to(torch.uint8 if len(probabilities) <= PALETTE else torch.int32).cpu().numpy()
@@ -79,20 +79,20 @@ class Canvas:
 
 
 def check_array(name: str, array: np.ndarray | None, shape: tuple[int, ...], least: np.dtype[Any]) -> None:
-    """Refuse an array to write to that has another shape, or a type that does not hold all of the least one's numbers.
+    """Check that results of the dtype `least` can be written to a user's array.
 
     Raises:
-        OptionError: it is such.
+        OptionError: the array has another shape, or its dtype cannot represent all numbers of `least`.
     """
     if array is not None and (array.shape != shape or not np.can_cast(least, array.dtype)):
         raise OptionError(
-            f"{name}= is an array of the shape {shape} here, of {least} or a type that holds it; found {array.shape} of "
+            f"{name}= must be an array of the shape {shape} and of {least} or a wider dtype; found {array.shape} of "
             f"{array.dtype}."
         )
 
 
 def mask_values(model: SegmentationModel) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    """Return the names and the colors of a mask's values."""
+    """Return the names and the colors of the values in a mask."""
     count = model.pairing.classes
     names = model.class_names or tuple(f"class {index}" for index in range(count))
     if count == 1:

@@ -1,4 +1,4 @@
-"""`Predictor`: predict images of any size, whole or in overlapping tiles that leave no seam."""
+"""`Predictor`: predict images of any size, whole or in overlapping tiles without visible seams."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from zoo.pairing.pairing import Pairing
 __all__ = ["Predictor", "Progress", "TileLike"]
 
 Progress: TypeAlias = Callable[[float], None]
-"""Called with the share of an image that is done, in 0 to 1."""
+"""Called with the share of an image that is finished, in 0 to 1."""
 
 _FLIPS: dict[Flips, tuple[tuple[int, ...], ...]] = {
     "none": ((),),
@@ -39,19 +39,19 @@ _FLIPS: dict[Flips, tuple[tuple[int, ...], ...]] = {
     "all": ((), (-1,), (-2,), (-2, -1)),
 }
 WHOLE = 2048 * 2048
-"""The most pixels of an image that "auto" predicts whole."""
+"""The largest number of pixels of an image that `tile="auto"` predicts whole."""
 
 
 class Predictor:
     """Predicts the class of each pixel of an image.
 
-    Images are brought to what the model's weights were trained on (`model.preprocessing`). Large ones are predicted in
-    overlapping tiles, whose probabilities are blended: near its edge a tile counts less, and at its edge not at all.
+    Images are normalized as the model's weights require (`model.preprocessing`). Large images are predicted in overlapping
+    tiles, whose probabilities are averaged with weights. The weight of a tile decreases to 0 towards its edge.
 
     Attributes:
-        model: what predicts, in evaluation mode.
-        classes: the names of a mask's values. A model with one class has two: the rest, and that one.
-        colors: one for each.
+        model: the model, in evaluation mode.
+        classes: the names of a mask's values. A model with one class has two values: the background and that class.
+        colors: the colors of a mask's values.
 
     Example:
         >>> predictor = zoo.Predictor("model/", flips="horizontal")
@@ -71,43 +71,44 @@ class Predictor:
         flips: Flips = "none",
         precision: Precision = "float32",
     ) -> None:
-        """Take a model over, for inference.
+        """Set up a model for inference.
 
         Args:
-            model: one that was built, loaded or deployed, which is put into evaluation mode and on the device; or what
-                `zoo.load` takes.
-            device: where to compute; "auto" is the accelerator if there is one, else the CPU. None leaves a model where it is,
-                and is "auto" for one that is loaded.
-            tile: the side of a tile in pixels, a multiple of the encoder's coarsest stride; None never makes tiles, and "auto"
-                makes some of about 1024 pixels for images of more than 2048x2048. An encoder that is made for one size has
-                tiles of that size, for whatever is larger; None has the model resize it.
-            overlap: of neighboring tiles, in pixels, at most half of one; None for a fourth. No seam is left where a
-                fourth of it is at least what an output pixel sees to each side.
-            batch: tiles, or images of one size, that are put through the model together.
+            model: a model that was built, loaded or deployed, or what `zoo.load` accepts, such as the path of a folder. The
+                model is set to evaluation mode and moved to the device.
+            device: the device to compute on. "auto" is the accelerator if there is one, else the CPU. None does not move a
+                model, and is "auto" if the model is loaded from a path.
+            tile: the side of a tile in pixels, a multiple of the encoder's coarsest stride. "auto" divides images of more than
+                2048x2048 pixels into tiles of about 1024 pixels. None never divides images. If the encoder is made for one
+                image size, tiles have that size, and larger images are divided; with None, the model resizes them instead.
+            overlap: the overlap of neighboring tiles in pixels, at most half of a tile; None for a fourth of a tile. There is
+                no seam if the class of a pixel depends only on pixels no farther away than a fourth of the overlap.
+            batch: the number of tiles, or of images of one size, that the model computes together.
             flips: "horizontal" averages over an image and its mirror image, "all" over all four flips (test-time augmentation).
-            precision: "bfloat16" computes in it by autocast; a deployed model has its own.
+            precision: "bfloat16" computes in bfloat16 with autocast. A deployed model has a precision of its own.
 
         Raises:
-            OptionError: a value that an option cannot have, or a model whose pixels may have several classes.
-            ConfigError: there is no such device here.
-            ZooError: what `zoo.load` raises.
+            OptionError: an option has an invalid value, or a pixel may have several classes of the model.
+            ConfigError: the device does not exist on this machine.
+            ZooError: as for `zoo.load`.
         """
         if not isinstance(batch, int) or batch < 1:
-            raise OptionError(f"batch is a number of images, at least 1; found {batch!r}.")
+            raise OptionError(f"batch must be an integer of at least 1; found {batch!r}.")
         if flips not in get_args(Flips):
-            raise OptionError(f"flips is one of {', '.join(map(repr, get_args(Flips)))}; found {flips!r}.")
+            raise OptionError(f"flips must be one of {', '.join(map(repr, get_args(Flips)))}; found {flips!r}.")
         if precision not in PRECISIONS:
-            raise OptionError(f"precision is one of {', '.join(map(repr, PRECISIONS))}; found {precision!r}.")
+            raise OptionError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}; found {precision!r}.")
         if isinstance(model, str | PathLike):
             model = load(model)
             device = device or "auto"
         elif not isinstance(model, SegmentationModel | Deployed):
             raise OptionError(
-                f"A Predictor is made of a model that zoo.build, zoo.load or zoo.deploy gave; found {model!r:.80}."
+                f"A Predictor requires a model from zoo.build, zoo.load or zoo.deploy, or a path; found {model!r:.80}."
             )
         if isinstance(model, Deployed) and precision != "float32":
             raise OptionError(
-                f"precision={precision!r} changes nothing in a deployed model: zoo.deploy chose, by its tolerance=."
+                f"precision={precision!r} has no effect on a deployed model, whose precision zoo.deploy has chosen by its "
+                "tolerance=. Leave precision= out."
             )
         if isinstance(device, str):
             device = choose_device(device)
@@ -118,9 +119,9 @@ class Predictor:
         self._device = next(original.parameters()).device
         if not original.has_one_class_per_pixel:
             raise OptionError(
-                f"{original.pairing} has a sigmoid for each of its {original.pairing.classes} classes, and a pixel may have "
-                "several; a Predictor gives each pixel one class. Apply the sigmoid to the model's logits yourself, or set "
-                "model.has_one_class_per_pixel = True if its classes exclude each other."
+                f"{original.pairing} has a sigmoid for each of its {original.pairing.classes} classes, so that "
+                "a pixel may have several, but a Predictor assigns one class to each pixel. Apply the sigmoid to the model's "
+                "logits yourself, or set model.has_one_class_per_pixel = True if its classes exclude each other."
             )
         self._normalize = Normalization(original.preprocessing).to(self._device)
         self._flips = _FLIPS[flips]
@@ -132,27 +133,27 @@ class Predictor:
 
     @property
     def batch(self) -> int:
-        """Return how many images of one size are put through the model together."""
+        """Return the number of images of one size that the model computes together."""
         return self._batch
 
     @property
     def mask_type(self) -> np.dtype[np.unsignedinteger[Any]]:
-        """Return the type of a mask's numbers."""
+        """Return the dtype of masks."""
         return np.dtype(np.uint8 if len(self.classes) <= np.iinfo(np.uint8).max + 1 else np.uint16)
 
     @property
     def num_channels(self) -> int:
-        """Return how many probabilities a pixel has: one for each of the model's logits."""
+        """Return the number of probabilities of a pixel: one for each of the model's logits."""
         return self._facts.pairing.classes
 
     @property
     def pairing(self) -> Pairing:
-        """Return what the model was built from."""
+        """Return the pairing that the model was built from."""
         return self._facts.pairing
 
     @property
     def in_channels(self) -> int:
-        """Return how many channels the model's images have."""
+        """Return the number of channels of the model's images."""
         return self._facts.pairing.in_channels
 
     def __call__(
@@ -167,19 +168,20 @@ class Predictor:
         """Return the prediction for one image.
 
         Args:
-            image: a file's path, an array (H, W) or (H, W, channels) of whole numbers or floats in 0 to 1, Pillow's image, or a
-                float tensor (channels, H, W) in 0 to 1. If the model has a `value_range`, all but a tensor are scaled by it:
-                they must be in the units of the training images, and a warning says so if they seem to have others. Gray is
-                repeated for a model of three channels, opacity left out.
-            probabilities: True keeps them, (classes, H, W) in float32; an array, perhaps mapped from a file, is written to.
-            mask: an array (H, W) to write the mask to, perhaps mapped from a file (`numpy.lib.format.open_memmap`).
-            any_size: read a file of more pixels than Pillow opens unasked.
-            progress: called with the share that is done, after each row of tiles.
+            image: the path of a file, an array (H, W) or (H, W, channels) of integers or of floats in 0 to 1, a Pillow image,
+                or a float tensor (channels, H, W) in 0 to 1. If the model has a `value_range`, all of these except tensors are
+                scaled by it. They must then be in the units of the training images; if they do not seem to be, a warning is
+                issued. A gray image is repeated for a model of three channels. Opacity is left out.
+            probabilities: True returns the probabilities, (classes, H, W) in float32. They can also be written to an array,
+                which may be memory-mapped from a file.
+            mask: an array (H, W) to write the mask to, which may be memory-mapped (`numpy.lib.format.open_memmap`).
+            any_size: whether to read a file of more pixels than Pillow's default limit.
+            progress: called after each row of tiles with the share of the image that is finished.
 
         Raises:
-            DataError: the image cannot be read, or has other channels than the model takes.
-            InputError: the model refuses its size or fails on it, or it does not fit into memory.
-            OptionError: an array to write to has another shape, or a type that does not hold its numbers.
+            DataError: the image cannot be read, or its channels cannot be converted to those of the model.
+            InputError: the model does not accept the size of the image or fails on it, or memory runs out.
+            OptionError: `mask` or `probabilities` has another shape, or a dtype that cannot represent the results.
         """
         picture = self.open(image, any_size=any_size)
         if picture.note:
@@ -187,7 +189,7 @@ class Predictor:
         return self.of_picture(picture, probabilities=probabilities, mask=mask, progress=progress)
 
     def open(self, image: ImageLike, *, any_size: bool = False) -> Picture:
-        """Return an image that was opened for the model; arguments and errors as for a call."""
+        """Open an image for the model. See `__call__` for the arguments and errors."""
         return open_picture(image, self.in_channels, value_range=self._facts.value_range, any_size=any_size)
 
     def of_picture(
@@ -198,7 +200,7 @@ class Predictor:
         mask: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> Prediction:
-        """Return the prediction for an image that was opened; arguments and errors as for a call."""
+        """Return the prediction for an image that `open` returned. See `__call__` for the arguments and errors."""
         with self._explain_out_of_memory(picture.size):
             canvas = self._canvas(picture.size, mask, probabilities)
             if self.takes_whole(picture.size):
@@ -208,7 +210,7 @@ class Predictor:
         return self._make_prediction(canvas)
 
     def many(self, pictures: Sequence[Picture], *, probabilities: bool = False) -> list[Prediction]:
-        """Return the predictions for images of one size that are taken whole, put through the model together."""
+        """Return the predictions for images of one size for which `takes_whole` is True, computed as one batch."""
         with self._explain_out_of_memory(pictures[0].size):
             probabilities_of_each = self._probabilities(
                 torch.stack([self._normalized_window(each, 0, 0, each.size) for each in pictures])
@@ -219,7 +221,7 @@ class Predictor:
         return [self._make_prediction(canvas) for canvas in canvases]
 
     def takes_whole(self, size: tuple[int, int]) -> bool:
-        """Whether an image of this (H, W) is put through the model as one."""
+        """Return whether an image of this (H, W) is predicted whole and not in tiles."""
         if self._tile is None:
             return True
         if self._is_asked or self._facts.plan.sizes.sizes.fixed:
@@ -228,7 +230,7 @@ class Predictor:
 
     @contextmanager
     def _explain_out_of_memory(self, size: tuple[int, int]) -> Iterator[None]:
-        """Say what to do where a prediction for images of this (H, W) needs more memory than there is."""
+        """Raise an error with a remedy if memory runs out during the prediction of images of this (H, W)."""
         try:
             yield
         except (RuntimeError, MemoryError, ForeignError) as cause:
@@ -236,7 +238,7 @@ class Predictor:
                 raise
             tiles = "" if self.takes_whole(size) or self._tile is None else f" in tiles of {self._tile[0]}x{self._tile[1]}"
             raise InputError(
-                f"{size[0]}x{size[1]} pixels{tiles} do not fit into the memory of {self._device}. Give a smaller tile=, "
+                f"{size[0]}x{size[1]} pixels{tiles} do not fit into the memory of {self._device}. Set a smaller tile=, "
                 "batch=1, or precision='bfloat16'."
             ) from cause
 
@@ -255,7 +257,7 @@ class Predictor:
         return Prediction(mask=canvas.mask, probabilities=canvas.probabilities, classes=self.classes, colors=self.colors)
 
     def _normalized_window(self, picture: Picture, top: int, left: int, size: tuple[int, int]) -> Tensor:
-        """Return a window's pixels, or those of it that the image has, as the model takes them: (channels, H, W)."""
+        """Return the normalized pixels of a window, (channels, H, W), cut off at the end of the image."""
         pixels: Tensor = self._normalize(picture.window(top, left, *size, self._device)[None])[0]
         return pixels
 
@@ -279,7 +281,7 @@ class Predictor:
         )
 
     def _probabilities(self, images: Tensor) -> Tensor:
-        """Return (N, classes, H, W), float32, averaged over the flips."""
+        """Return the probabilities (N, classes, H, W), float32, averaged over the flips."""
         total: Tensor | None = None
         with torch.inference_mode():
             for dims in self._flips:
@@ -289,13 +291,13 @@ class Predictor:
         assert total is not None
         if total.isnan().any():
             raise InputError(
-                f"The model's logits hold NaN for images {tuple(images.shape)}, so that no class is right. Its weights are "
-                f"useless, or precision={self._precision!r} does not hold its numbers."
+                f"The model's logits contain NaN for images {tuple(images.shape)}, so that they do not determine a class. "
+                f"Check its weights, and whether precision={self._precision!r} can represent its values."
             )
         return total / len(self._flips) if len(self._flips) > 1 else total
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Return what the model gives, or say which images it fails on: a plugin's raises what it comes upon."""
+        """Return the logits of the model. If the model raises an error, report the shape of the images."""
         try:
             with foreign_code(), autocast(images, self._precision):
                 logits: Tensor = self.model(images)
