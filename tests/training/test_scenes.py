@@ -205,14 +205,14 @@ def test_auto_is_refused_for_samples_that_differ_each_time(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"mean": "auto"}, "mean and std must both have a number for each of 2 channels"),
+        ({"mean": "auto"}, "mean and std must both have 2 numbers, one for each channel"),
         ({"mean": (1, 2)}, "mean and std must both"),
         ({"mean": (1, 2), "std": (1,)}, "mean and std must both"),
         ({"mean": (1, 2), "std": (1, 0)}, "std must be above 0"),
         ({"mean": (1, float("nan")), "std": (1, 1)}, "mean and std must both"),
-        ({"value_range": (0, 1)}, r"value_range must have a pair \(low, high\) for each of 2 channels"),
-        ({"value_range": ((0, 1),)}, "value_range must have a pair"),
-        ({"value_range": ((0, 1), (3, 3))}, "value_range must have a pair"),
+        ({"value_range": (0, 1)}, r"value_range must have 2 pairs \(low, high\), one for each channel"),
+        ({"value_range": ((0, 1),)}, "value_range must have 2 pairs"),
+        ({"value_range": ((0, 1), (3, 3))}, "value_range must have 2 pairs"),
     ],
 )
 def test_statistics_that_cannot_be_are_refused(changes, told):

@@ -303,7 +303,7 @@ def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
     [
         (
             lambda image, mask: (image, mask + 5),
-            "a mask has 5, 6, but the indexes of its 2 classes are 0 to 1, and 255 is ignored",
+            "a mask has values of no class: 5, 6. The indexes of the 2 classes are 0 to 1, and 255 is ignored",
         ),
         (
             lambda image, mask: (image, mask[:20]),

@@ -207,7 +207,7 @@ def test_automatic_class_weights_of_random_samples_are_refused(tmp_path):
     noisy = SegmentationData(
         name="noisy", classes=data.classes, train=Noisy(24, 0), validation=data.validation, test=data.test, size=(32, 32)
     )
-    with pytest.raises(DataError, match="auto needs the same training samples each time"):
+    with pytest.raises(DataError, match="auto requires training samples that stay the same"):
         train_squares(tmp_path / "run", noisy, class_weights="auto", steps=2)
 
 
@@ -329,7 +329,7 @@ def test_the_configuration_with_every_option_resumes_after_a_kill_to_the_same_we
     status, out, errors = command_line(*arguments, "--output", "whole")
     assert status == 0, errors
     assert "Training waited for images" in out
-    assert all(words in errors for words in ("validation has 1 groups", "value_range: [[", "mean: ["))
+    assert all(words in errors for words in ("validation has 1 group ", "value_range: [[", "mean: ["))
     assert "class_weights: ground 0.667, field 2" in caplog.text
     command = [sys.executable, "-m", "zoo", *arguments, "--output", "cut"]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)

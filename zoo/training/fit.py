@@ -19,7 +19,7 @@ from zoo.checkpoints.loading import load
 from zoo.checkpoints.saved_model import ModelFacts
 from zoo.common.devices import choose_device, is_out_of_memory
 from zoo.common.foreign_code import ForeignError, no_exits
-from zoo.common.format_names import format_names
+from zoo.common.format_names import format_count, format_names
 from zoo.common.import_path import code_digest
 from zoo.common.regular_files import files_at, sha256_of
 from zoo.data.checked_samples import check_on_read, count_class_pixels, measure_samples, notes_on_samples
@@ -41,7 +41,7 @@ from zoo.training.settings import TrainSettings
 __all__ = ["check_installed", "crop_size", "fit"]
 
 LIBRARIES = ("lightning", "torchmetrics")
-"""The modules that training needs beside the dependencies."""
+"""The optional modules that training requires."""
 
 
 @no_exits("Training")
@@ -55,38 +55,39 @@ def fit(
     show_progress: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> TrainResult:
-    """Train a pairing, test it, and keep checkpoints, logs and the result in a folder.
+    """Train a pairing, test it, and write checkpoints, logs and the result to a folder.
 
-    If the folder holds an interrupted run of the same pairing, data and settings, training resumes from its last checkpoint;
-    on the CPU the weights are then the same, bit for bit, as without the interruption. The data are the same if every image
-    and mask has the same content, whatever the folder's name is; so are a file of weights and the plugins' files.
+    If the folder contains an interrupted run of the same pairing, data and settings, training resumes from its last
+    checkpoint. On the CPU, the weights are then bit for bit the same as without the interruption. Data, weights files and
+    plugin files count as the same if their content is the same, whatever their folder.
 
     Args:
-        pairing: with as many classes and channels as the data; or any module (N, channels, H, W) -> (N, classes, H, W).
+        pairing: a pairing with as many classes and channels as the data, or any module that maps (N, channels, H, W) to
+            (N, classes, H, W).
         data: images with masks.
         settings: how to train.
-        output: the folder: `last.ckpt`, `best.ckpt` (both for `zoo.load`), `log/`, `result.json`, and `data.json`, the
-            fingerprint of the data.
+        output: the folder for `last.ckpt` and `best.ckpt` (which `zoo.load` accepts), `log/`, `result.json`, and `data.json`
+            (the fingerprint of the data).
         plugins: the Python files that registered the encoder or the decoder, if any.
         show_progress: whether to draw a progress bar.
-        tell: called before each batch with a line about it; an exception from it ends the run, which can be resumed.
+        tell: called before each batch with a line about the batch. If it raises an exception, the run ends and can be resumed.
 
     Raises:
         OptionError: Lightning is not installed, the encoder to freeze does not exist, or the folder cannot be written.
-        ConfigError: the folder has a run of other settings or other data, the pairing has other classes or channels than the
+        ConfigError: the folder has a run with other settings or other data, the pairing has other classes or channels than the
             data, or the device does not exist.
-        DataError: the images differ in size and the settings have no `size`; a sample is not valid; every pixel of a part is
-            ignored; or mean and std cannot be measured.
+        DataError: the images differ in size and the settings have no `size`; a sample is not valid; every pixel of the
+            training, validation or test part is ignored; or mean and std cannot be measured.
         PluginError: code of the model or of the data raised an error other than a `ZooError`, or tried to end the program.
         ZooError: the process was sent SIGTERM; the last checkpoint is kept.
-        KeyboardInterrupt: the user interrupted; the last checkpoint is kept.
+        KeyboardInterrupt: the user interrupted the training; the last checkpoint is kept.
     """
     check_installed()
     # Lightning takes seconds to import
     from zoo.training.lightning_run import Parts, run
     from zoo.training.trainer_parts import make_callbacks, make_loggers, make_trainer, notes_on_resuming
 
-    # Everything that can be wrong is checked before the folder is made, the cheapest first.
+    # Check everything before the folder is created, cheap checks first.
     log = logging.getLogger(__name__)
     size = crop_size(data, settings)
     start = None
@@ -96,7 +97,7 @@ def fit(
         if settings.init_from is not None:
             if pairing.weights is not None:
                 raise OptionError(
-                    f"weights={pairing.weights!r} and init_from={settings.init_from!r} were both given. Use one of them."
+                    f"weights={pairing.weights!r} and init_from={settings.init_from!r} are both set. Set only one of them."
                 )
             start = load(settings.init_from)
     elif settings.freeze_encoder and not isinstance(getattr(pairing, "encoder", None), nn.Module):
@@ -106,14 +107,14 @@ def fit(
     choose_device(settings.device)
     _check_devices(settings.devices, data)
     with _silence_lightning():
-        make_trainer(settings, logger=False, enable_checkpointing=False)  # to report wrong keywords before a folder is made
+        make_trainer(settings, logger=False, enable_checkpointing=False)  # to report wrong keywords before a folder is created
         callbacks, loggers = make_callbacks(settings.callbacks), make_loggers(settings.loggers, output)
     for note in notes_on_resuming(settings.callbacks, callbacks):
         log.warning("callbacks: %s.", note)
     if isinstance(settings.class_weights, list) and len(settings.class_weights) != len(data.classes):
         raise ConfigError(
-            f"class_weights has {len(settings.class_weights)} numbers, but {data.name} has {len(data.classes)} classes "
-            f"({format_names(data.classes)}). Give one number for each class."
+            f"class_weights has {format_count(len(settings.class_weights), 'number')}, but {data.name} has {len(data.classes)} "
+            f"classes ({format_names(data.classes)}). Set one number for each class."
         )
     make_loss(settings.loss_terms, ignored=data.ignored)
     kinds = {name: type(samples).__qualname__ for name, samples in data.parts()}
@@ -136,7 +137,7 @@ def fit(
                 "resumed run would measure other values. Set mean and std to numbers, in the units of the samples."
             )
         data = measure_samples(data)
-    # Only what is set is part of the identity.
+    # The identity contains only those of these options that are set.
     facts |= {name: value for name in ("value_range", "mean", "std") if (value := getattr(data, name)) is not None}
     class_weights = _class_weights(settings, data, fingerprint)
     loss = make_loss(settings.loss_terms, ignored=data.ignored, class_weights=class_weights)
@@ -178,7 +179,7 @@ def fit(
         )
         outcome = run(parts, data, settings, output, size=size, show_progress=show_progress, tell=tell)
     if not outcome.scores.pixels:
-        raise DataError(f"{data.name}, test part: every pixel is left out ({data.ignored}), so that nothing was measured.")
+        raise DataError(f"{data.name}, test part: every pixel is ignored ({data.ignored}), so that there is no score.")
     result = TrainResult(
         pairing=str(pairing) if isinstance(pairing, Pairing) else type(pairing).__name__,
         data=data.name,
@@ -196,21 +197,21 @@ def fit(
 
 
 def check_installed(source: str = "") -> None:
-    """Raise an OptionError that names all missing packages that training needs, and the data of a task, if it is one."""
+    """Raise an OptionError that names every missing package that training or, if `source` is a task, its data require."""
     if lines := install_commands(source, LIBRARIES):
         on = f" on {source}" if source else ""
-        raise OptionError(f"Training{on} needs packages that are not installed: {' && '.join(lines)}")
+        raise OptionError(f"Training{on} requires packages that are not installed. Run: {' && '.join(lines)}")
 
 
 def _class_weights(settings: TrainSettings, data: SegmentationData, fingerprint: Fingerprint) -> list[float] | None:
-    """Return the weight of each class; None if the settings give none.
+    """Return the weight of each class; None if the settings do not request class weights.
 
     Automatic weights are the median frequency of the classes divided by the frequency of each (Eigen and Fergus 2015,
     arXiv:1411.4734), where the frequency is the share of a class in all pixels of the training part.
 
     Raises:
         OptionError: no term of the loss accepts class weights.
-        DataError: they cannot be computed: the training part is random, or a class has no pixel in it.
+        DataError: automatic weights cannot be computed: the training part is random, or a class has no pixel in it.
     """
     if settings.class_weights is None:
         return None
@@ -219,7 +220,7 @@ def _class_weights(settings: TrainSettings, data: SegmentationData, fingerprint:
     without = terms_without_class_weights(settings.loss_terms)
     if len(without) == len(names):
         raise OptionError(
-            f"class_weights: no term of the loss ({', '.join(names)}) accepts them. Add cross-entropy, or leave them out."
+            f"class_weights: no term of the loss ({', '.join(names)}) accepts them. Add cross-entropy, or remove class_weights."
         )
     if without:
         log.warning("class_weights: %s does not accept them; the other terms of the loss do.", " and ".join(without))
@@ -227,14 +228,14 @@ def _class_weights(settings: TrainSettings, data: SegmentationData, fingerprint:
         return settings.class_weights
     if "train" in random_parts(fingerprint):
         raise DataError(
-            f"class_weights: auto needs the same training samples each time, but those of {data.name} are random. Give a list "
-            "of numbers."
+            f"class_weights: auto requires training samples that stay the same, but the samples of {data.name} are random. Set "
+            "a list of numbers."
         )
     counts = count_class_pixels(data)
     if missing := [name for name, count in zip(data.classes, counts, strict=True) if not count]:
         raise DataError(
             f"class_weights: auto is not possible, since no pixel of the training part of {data.name} belongs to "
-            f"{format_names(missing)}. Give a list of numbers, or leave that class out."
+            f"{format_names(missing)}. Set a list of numbers, or leave that class out."
         )
     median = statistics.median(counts)
     weights = [median / count for count in counts]
@@ -246,9 +247,9 @@ def _class_weights(settings: TrainSettings, data: SegmentationData, fingerprint:
 def _notes_on_random_parts(fingerprint: Fingerprint) -> Iterator[str]:
     for part in random_parts(fingerprint):
         yield (
-            f"the {part} part gives other samples each time it is read, so that its content cannot be compared: a resumed run "
-            "recognizes it by its class and its length alone"
-        ) + ("" if part == "train" else f", and two scores on the {part} part are not on the same images")
+            f"the samples of the {part} part differ each time they are read, so that their content cannot be compared. A "
+            "resumed run compares only the class and the length of the part"
+        ) + ("" if part == "train" else f". Two scores on the {part} part are measured on different images")
 
 
 def _check_fits(pairing: Pairing, data: SegmentationData) -> None:
@@ -257,18 +258,18 @@ def _check_fits(pairing: Pairing, data: SegmentationData) -> None:
         ("in_channels", pairing.in_channels, data.in_channels),
     ):
         if found != wanted:
-            raise ConfigError(f"{pairing}: {name} is {found}, and {data.name} has {wanted}. Give {name}={wanted}.")
+            raise ConfigError(f"{pairing}: {name} is {found}, but {data.name} has {wanted}. Set {name}={wanted}.")
 
 
 def _check_devices(devices: int, data: SegmentationData) -> None:
-    """Raise a ConfigError if a device would have no image of a part."""
+    """Raise a ConfigError if a part has fewer images than there are devices."""
     few = [f"{len(samples)} for {part}" for part, samples in data.parts() if 0 < len(samples) < devices]
     if few:
         raise ConfigError(f"devices={devices} is more than the images of {data.name}: {', '.join(few)}. Use fewer devices.")
 
 
 def crop_size(data: SegmentationData, settings: TrainSettings) -> tuple[int, int]:
-    """Return (H, W) of the crops that are trained on.
+    """Return (H, W) of the training crops.
 
     Raises:
         DataError: the images differ in size, and the settings have no `size`.
@@ -276,24 +277,24 @@ def crop_size(data: SegmentationData, settings: TrainSettings) -> tuple[int, int
     size = settings.size
     if size is None:
         if data.size is None:
-            raise DataError(f"The images of {data.name} differ in size: give size=, the side of the crops that are trained on.")
+            raise DataError(f"The images of {data.name} differ in size. Set size= to the side of the training crops.")
         return data.size
     return size if isinstance(size, tuple) else (size, size)
 
 
 def _weights_files(pairing: Pairing | nn.Module) -> list[Path]:
-    """Return the files from which an encoder's weights come, if they come from files."""
+    """Return the files that the encoder's weights are read from; [] if they do not come from files."""
     return files_at(pairing.weights) if isinstance(pairing, Pairing) and pairing.weights else []
 
 
 def _hash_files(paths: Iterable[Path]) -> dict[str, list[str]]:
-    """Return the digests of files by their names, without folders: a moved file is the same."""
+    """Return the digests of files by their names without folders, so that a moved file counts as the same."""
     digests: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         try:
             digests[path.name].append(sha256_of(path)[:32])
         except OSError as cause:
-            raise OptionError(f"{path} cannot be read: {cause.strerror or cause}. Give a file that can.") from cause
+            raise OptionError(f"{path} cannot be read: {cause.strerror or cause}. Use a file that can be read.") from cause
     return dict(digests)
 
 
@@ -309,20 +310,20 @@ def _memory_format(
 
 @contextmanager
 def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Path) -> Iterator[None]:
-    """Explain the error and what to do if a sample cannot be read, a file cannot be written, or memory runs out."""
+    """Raise an error with a remedy if a sample cannot be read, a file cannot be written, or memory runs out."""
     try:
         yield
-    except DataError as cause:  # from a process that loads images, PyTorch passes the whole traceback as the text
+    except DataError as cause:  # if a loader process raised it, PyTorch makes its whole traceback the text
         text = str(cause).rpartition(f"{DataError.__module__}.{DataError.__name__}: ")[-1].strip()
         if text == str(cause):
             raise
         raise DataError(text) from cause
-    except (ConnectionError, TimeoutError):  # of the processes of several devices
+    except (ConnectionError, TimeoutError):  # from communication between the processes of several devices
         raise
-    except OSError as cause:  # of logs and results: what a sample raises is a DataError
+    except OSError as cause:  # from writing logs and results; samples raise a DataError
         raise OptionError(
             f"{cause.filename or output} cannot be written: {cause.strerror or cause}. The last checkpoint in {output}, if "
-            "there is one already, is kept. Make room, or move away what is there; the same command then resumes the run."
+            "there is one, is kept. Free disk space, or move away what has this path; the same command then resumes the run."
         ) from cause
     except (TypeError, ValueError, AttributeError, LookupError) as cause:
         objects = [each.class_path for each in (*settings.callbacks, *settings.loggers)]
@@ -337,7 +338,7 @@ def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Pa
             raise
         raise OptionError(
             f"A step on batch={settings.batch} crops of {size[0]}x{size[1]} does not fit into the memory of {settings.device}. "
-            "Give a smaller batch= or size=, or gradient_checkpointing=."
+            "Set a smaller batch= or size=, or set gradient_checkpointing=."
         ) from cause
 
 
