@@ -130,9 +130,9 @@ def test_a_root_without_it_is_told(tmp_path, name):
     ("name", "options", "told"),
     [
         ("VOCSegmentation", {}, "Set root="),
-        ("VOCSegmentation", {"rot": "x"}, r"takes root, download; found rot\. Did you mean 'root'"),
+        ("VOCSegmentation", {"rot": "x"}, r"accepts root, download; found rot\. Did you mean 'root'"),
         ("Cityscapes", {"root": "x", "download": True}, "cannot download Cityscapes"),
-        ("texture-mosaic", {"root": "x"}, "takes no options; found root"),
+        ("texture-mosaic", {"root": "x"}, "accepts no options; found root"),
         ("VOCSegmentatoin", {}, "Did you mean 'VOCSegmentation'"),
     ],
 )

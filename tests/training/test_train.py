@@ -293,7 +293,7 @@ def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
     several = SegmentationData(
         name="several", classes=data.classes, train=data.train, validation=data.validation, test=data.test
     )
-    with pytest.raises(zoo.errors.DataError, match="give size="):
+    with pytest.raises(zoo.errors.DataError, match="Set size="):
         train_squares(tmp_path / "run", several)
     assert train_squares(tmp_path / "run", several, size=24, steps=2).test.pixels == 6 * 32 * 31
 
@@ -406,7 +406,7 @@ def test_every_option_of_build_is_one_of_train_and_of_its_yaml_file(tmp_path, co
 
 
 def test_other_classes_than_the_datas_are_refused(tmp_path):
-    with pytest.raises(zoo.errors.ConfigError, match="classes is 5, and squares has 2"):
+    with pytest.raises(zoo.errors.ConfigError, match="classes is 5, but squares has 2"):
         train_squares(tmp_path / "run", classes=5)
 
 

@@ -302,7 +302,7 @@ def test_a_whole_pairing_is_passed_with_the_data_alone(tmp_path, arguments, opti
 
 
 def test_a_pairing_of_other_classes_than_the_datas_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"classes is 1, and squares has 2\. Give classes=2"):
+    with pytest.raises(ConfigError, match=r"classes is 1, but squares has 2\. Set classes=2"):
         zoo.train(zoo.Pairing(ENCODER, "unet-basic"), squares(), output=tmp_path / "run")
 
 

@@ -100,7 +100,9 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
 
 
 def fingerprint_of_samples(parts: Iterable[tuple[str, Samples]], kinds: Mapping[str, str] | None = None) -> Fingerprint:
-    """Return the fingerprint of a user's own samples. Every sample is read, and some samples of each part several times.
+    """Return the fingerprint of samples that do not come from a folder.
+
+    Every sample is read once, and some samples of each part are read several times.
 
     A part whose samples differ when they are read again, as with random augmentation, is identified only by its length and
     its kind. `random_parts` returns the names of such parts.

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.common.format_names import format_count
 from zoo.data.value_ranges import ValueRange, dtype_range
 from zoo.errors import DataError
 
@@ -30,7 +31,7 @@ def image_to_tensor(array: np.ndarray, device: torch.device | None = None, value
     """
     array = _with_channels(array)
     if value_range is not None and len(value_range) != array.shape[-1]:
-        raise DataError(f"the value range has {len(value_range)} channels, but the image has {array.shape[-1]}")
+        raise DataError(f"the value range has {format_count(len(value_range), 'channel')}, but the image has {array.shape[-1]}")
     is_scaled_by_dtype = value_range is None or set(value_range) == {dtype_range(array.dtype)}
     if is_scaled_by_dtype and array.dtype == bool:
         array = array.astype(np.uint8) * 255

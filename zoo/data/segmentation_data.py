@@ -54,8 +54,8 @@ class SegmentationData:
             normalization of the weights.
         std: the standard deviation of each channel, in the same form as `mean`.
         source: where the data come from, and their license.
-        fingerprint: the fingerprint of all files that were read. None for samples of your own, and after `dataclasses.replace`
-            has replaced the samples of a part.
+        fingerprint: the fingerprint of all files of a folder. None for other data, and after `dataclasses.replace` has replaced
+            the samples of a part.
         train_pixels: the number of pixels of each class in the training part; None if they were not counted.
         notes: what a user should know before training on the data, one line each.
     """

@@ -102,4 +102,4 @@ def _check_options(name: str, options: dict[str, Any], allowed: tuple[str, ...])
     for option in options:
         if option not in allowed:
             expected = ", ".join(allowed) or "no options"
-            raise DataError(f"{name} takes {expected}; found {option}.{did_you_mean(option, allowed)}")
+            raise DataError(f"{name} accepts {expected}; found {option}.{did_you_mean(option, allowed)}")

@@ -63,6 +63,6 @@ def check_one_scale(report: FolderReport) -> None:
             example.setdefault(value, pair.mask)
     raise DataError(
         f"Some masks have 0 and 1, such as {example[1]}, and others have 0 and {IGNORED}, such as {example[IGNORED]}. No mask "
-        f"has both 1 and {IGNORED}, so that both may mean the same class. Save all masks with the same values, or set "
+        f"has both 1 and {IGNORED}, so they may mean the same class. Save all masks with the same values, or set "
         f"ignored=[{IGNORED}] to ignore the pixels with {IGNORED}."
     )
