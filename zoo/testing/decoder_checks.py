@@ -305,7 +305,8 @@ def _declared(subject: DecoderSubject, module: nn.Module, name: str) -> float:
 
 def _is_near(found: int, image: int, plan: Plan, stride: float) -> bool:
     """Return whether a length is about an image's side divided by this stride, given how the maps are rounded."""
-    coarsest = max(2**route.output.level for route in plan.routes)
+    # A map that an adapter upsamples was rounded at the coarser stride of its source.
+    coarsest = max(2 ** max(route.source.level, route.output.level) for route in plan.routes)
     odd = 2 ** max(abs(math.log2(route.output.stride) - route.output.level) for route in plan.routes)
     least = math.floor(image / stride / odd) - 1
     most = math.ceil(math.ceil(image / coarsest) * coarsest / stride * odd) + 1
