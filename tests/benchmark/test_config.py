@@ -191,7 +191,7 @@ def test_merge_keys_work_and_a_pairing_may_tell_its_image_size(tmp_path):
         ({"rounds": "{min: 10}"}, ("rounds.min", "20", "10")),
         ({"rounds": "{min: 40, max: 20}"}, ("rounds", "max", "40", "20")),
         ({"rounds": "{most: 40}"}, ("rounds.most", "unknown key", "min, max, target")),
-        ({"exclude": "[{}]"}, ("exclude.0", "exclude everything", "encoder")),
+        ({"exclude": "[{}]"}, ("exclude.0", "would exclude all trials", "encoder")),
         ({"exclude": "[{mode: infer}]"}, ("exclude.0.mode", "'inference' or 'training'", "'infer'")),
         ({"exclude": "[{decoders: a}]"}, ("exclude.0.decoders", "'decoder'")),
         ({"memory_format": "[nhwc]"}, ("memory_format.0", "'channels_last'", "'nhwc'")),

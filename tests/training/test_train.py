@@ -227,7 +227,7 @@ def test_what_was_trained_is_loaded_again(tmp_path):
     ("content", "told"),
     [
         (None, "There is no checkpoint"),
-        (b"nonsense", "is damaged or no checkpoint|may contain code"),
+        (b"nonsense", "is damaged or not a checkpoint|may contain code"),
         ({"state_dict": {}}, "is not a checkpoint that this version"),
         ({"other": 1}, "is not a checkpoint that this version"),
     ],
@@ -251,7 +251,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
     result = train_squares(tmp_path / "run", steps=2, validations=0)
     whole = result.checkpoint.read_bytes()
     result.checkpoint.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(zoo.errors.WeightsError, match="broken"):
+    with pytest.raises(zoo.errors.WeightsError, match="damaged"):
         zoo.load(result.checkpoint)
 
 

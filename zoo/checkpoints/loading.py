@@ -272,7 +272,9 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
         found = unpickled(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:
         what = (
-            "may contain code and is not read" if isinstance(cause, pickle.UnpicklingError) else "is damaged or no checkpoint"
+            "may contain code and is not read"
+            if isinstance(cause, pickle.UnpicklingError)
+            else "is damaged or not a checkpoint"
         )
         raise WeightsError(f"{path} {what} ({type(cause).__name__}).") from cause
     state = found.get("state_dict") if isinstance(found, dict) else None

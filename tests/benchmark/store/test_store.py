@@ -223,7 +223,9 @@ def test_a_store_of_another_version_is_refused_and_left_as_it_is(store, path, ve
     store.close()
     with closing(sqlite3.connect(path)) as database:
         database.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(zoo.errors.StoreError, match=f"another version.*version {version},.*new --store") as caught:
+    with pytest.raises(
+        zoo.errors.StoreError, match=f"another version.*version {version},.*into a new file with --store"
+    ) as caught:
         Store(path)
     assert str(path) in str(caught.value)
     with closing(sqlite3.connect(path)) as database:
