@@ -167,7 +167,9 @@ def test_the_share_of_the_time_that_training_waits_for_images_is_measured(tmp_pa
         ({"devices": 5, "device": "cpu"}, ConfigError, "devices=5 is more than the images of squares: 4 for validation"),
         ({"class_weights": [1.0, 2.0, 3.0]}, ConfigError, "class_weights has 3 numbers, but squares has 2 classes"),
         ({"class_weights": "auto", "loss": "lovasz"}, OptionError, r"no term of the loss \(lovasz\) accepts them"),
-        ({"class_weights": [1.0, -2.0]}, ConfigError, "greater than or equal to 0"),
+        ({"class_weights": [1.0, -2.0]}, ConfigError, "a list of numbers of at least 0, one for each class, is expected"),
+        ({"workers": "many"}, ConfigError, "'auto' or a whole number of at least 0 is expected; found 'many'"),
+        ({"callbacks": [{"class_path": "a.B", "args": {}}]}, ConfigError, "args: unknown key.*Allowed: class_path, init_args"),
     ],
 )
 def test_what_is_wrong_is_reported_before_a_folder_is_made(tmp_path, settings, error, message):

@@ -15,6 +15,7 @@ from zoo.data.data_config import DataEntry
 from zoo.errors import ConfigError
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.pairing_yaml import with_pairing_keys
+from zoo.training.settings import entry_at
 
 __all__ = [
     "BenchConfig",
@@ -284,6 +285,6 @@ def _model_at(location: Sequence[str | int]) -> type[Strict]:
         "baseline": PairingEntry if "pairing" in location else ReferenceEntry,
         "exclude": ExcludeRule,
         "rounds": RoundsEntry,
-        "quality": DataEntry if location[1:2] == ["data"] else QualityEntry,
+        "quality": DataEntry if location[1:2] == ["data"] else entry_at(location[1:], QualityEntry),
     }
     return models.get(str(location[0]), BenchConfig) if location else BenchConfig

@@ -9,14 +9,34 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from zoo.common.options import UnquotedText
 from zoo.common.regular_files import check_regular
 from zoo.common.suggestions import did_you_mean
 from zoo.errors import ConfigError, OptionError
 
-__all__ = ["Count", "Side", "Size", "Strict", "checked", "read_mapping", "read_option", "read_value", "shorten", "written"]
+__all__ = [
+    "Count",
+    "Side",
+    "Size",
+    "Strict",
+    "checked",
+    "one_of_kinds",
+    "read_mapping",
+    "read_option",
+    "read_value",
+    "shorten",
+    "written",
+]
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 LONGEST_SIDE = 2**17
@@ -131,6 +151,18 @@ def shorten(value: object) -> str:
     """Return the repr of a value for a message, cut to `SHOWN` characters."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def one_of_kinds(expected: str) -> WrapValidator:
+    """Return a validator that raises one error for a whole union, instead of pydantic's error for each of its types."""
+
+    def validate(value: Any, validate_kinds: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate_kinds(value)
+        except ValidationError:
+            raise ValueError(f"{expected} is expected; found {shorten(value)}") from None
+
+    return WrapValidator(validate)
 
 
 def written(content: dict[str, Any]) -> str:

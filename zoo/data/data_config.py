@@ -7,17 +7,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from zoo.common.configuration import Strict, shorten
+from zoo.common.configuration import Strict, one_of_kinds, shorten
 from zoo.common.regular_files import is_folder
 from zoo.data.tasks.optional_packages import REQUIRED_MODULES
 from zoo.errors import DataError
@@ -82,18 +74,6 @@ def _check_group(group: str | None) -> str | None:
     return group
 
 
-def _explain(expected: str) -> WrapValidator:
-    """Return a validator that raises one error for a whole union, in place of pydantic's error for each of its types."""
-
-    def validate(value: Any, validate_kinds: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return validate_kinds(value)
-        except ValidationError:
-            raise ValueError(f"{expected} is expected; found {shorten(value)}") from None
-
-    return WrapValidator(validate)
-
-
 class DataEntry(Strict):
     """A task, a folder or a data set of torchvision, with the options of `zoo.open_data`.
 
@@ -129,12 +109,14 @@ class DataEntry(Strict):
     test: Share = 0.1
     value_range: Annotated[
         Literal["auto"] | RangeEntry | list[RangeEntry],
-        _explain("'auto', a pair [low, high] in which high is greater, or a list of such pairs, one for each band,"),
+        one_of_kinds("'auto', a pair [low, high] in which high is greater, or a list of such pairs, one for each band,"),
     ] = "auto"
-    mean: Annotated[Literal["auto"] | list[float] | None, _explain("'auto' or a list of numbers, one for each band,")] = None
+    mean: Annotated[Literal["auto"] | list[float] | None, one_of_kinds("'auto' or a list of numbers, one for each band,")] = (
+        None
+    )
     std: Annotated[
         Literal["auto"] | list[Annotated[float, Field(gt=0)]] | None,
-        _explain("'auto' or a list of numbers above 0, one for each band,"),
+        one_of_kinds("'auto' or a list of numbers above 0, one for each band,"),
     ] = None
     group: Annotated[str | None, AfterValidator(_check_group)] = None
     root: str | None = None

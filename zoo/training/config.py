@@ -11,7 +11,7 @@ from zoo.data.segmentation_data import SegmentationData
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.pairing_fields import OPTION_NAMES
 from zoo.pairing.pairing_yaml import with_pairing_keys
-from zoo.training.settings import TrainSettings
+from zoo.training.settings import TrainSettings, entry_at
 
 __all__ = ["TrainConfig", "TrainOptions", "load_train_config"]
 
@@ -63,7 +63,7 @@ def load_train_config(path: Path, changes: dict[str, Any]) -> TrainConfig:
         TrainConfig,
         content,
         f"{path} is not a valid training configuration",
-        lambda location: DataEntry if location[:1] == ["data"] else TrainConfig,
+        lambda location: DataEntry if location[:1] == ["data"] else entry_at(location, TrainConfig),
     )
     base = path.resolve().parent
     absolute = {"data": config.data.relative_to(base), "plugins": [str(base / plugin) for plugin in config.plugins]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import BeforeValidator, Field, JsonValue, PlainValidator, ValidationError, field_validator, model_validator
 
 from zoo.checkpoints.hub import HUB
-from zoo.common.configuration import Count, Side, Strict
+from zoo.common.configuration import Count, Side, Strict, one_of_kinds
 from zoo.common.import_path import is_import_path, make_absolute, source_file
 from zoo.common.options import plain
 from zoo.common.suggestions import did_you_mean
 
-__all__ = ["LOSSES", "LossTerm", "ObjectEntry", "Precision", "TrainSettings"]
+__all__ = ["LOSSES", "LossTerm", "ObjectEntry", "Precision", "TrainSettings", "entry_at"]
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
@@ -73,6 +73,11 @@ Objects: TypeAlias = Annotated[
     list[ObjectEntry], BeforeValidator(_read_objects, json_schema_input_type=list[ObjectEntry | str])
 ]
 """A list of objects, each given with its arguments or only by the import path of its class."""
+
+
+def entry_at(location: Sequence[str | int], model: type[Strict]) -> type[Strict]:
+    """Return the model whose keys are allowed at a location in the settings, of which `model` is the outermost."""
+    return ObjectEntry if location[:1] in (["callbacks"], ["loggers"]) else model
 
 
 class LossTerm(Strict):
@@ -194,7 +199,10 @@ class TrainSettings(Strict):
     batch: Count = 8
     size: Side | None = None
     loss: LossEntry = "cross-entropy+dice"
-    class_weights: Literal["auto"] | Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2)] | None = None
+    class_weights: Annotated[
+        Literal["auto"] | Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2)] | None,
+        one_of_kinds("'auto' or a list of numbers of at least 0, one for each class,"),
+    ] = None
     aux_weight: Positive = 0.4
     learning_rate: Positive = 1e-3
     encoder_learning_rate: Positive | None = None
@@ -206,7 +214,9 @@ class TrainSettings(Strict):
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     validations: Annotated[int, Field(ge=0)] = 10
     patience: Count | None = None
-    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    workers: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=0)], one_of_kinds("'auto' or a whole number of at least 0")
+    ] = "auto"
     devices: Count = 1
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0

@@ -20,7 +20,7 @@ from zoo.training.config import TrainOptions
 from zoo.training.fit import check_installed, fit
 from zoo.training.result import TrainResult
 from zoo.training.run_folder import known_files
-from zoo.training.settings import TrainSettings
+from zoo.training.settings import TrainSettings, entry_at
 
 __all__ = ["train"]
 
@@ -99,9 +99,10 @@ def train(
                 f"{encoder} is a whole pairing, but a decoder was passed with it: zoo.train(pairing, data, output=...)."
             )
         pairing, data = encoder, decoder if data is None else data
-        settings = checked(TrainSettings, options, error)
+        settings = checked(TrainSettings, options, error, lambda location: entry_at(location, TrainSettings))
     else:
-        config = checked(TrainOptions, {"encoder": encoder, "decoder": decoder, **options}, error)
+        content = {"encoder": encoder, "decoder": decoder, **options}
+        config = checked(TrainOptions, content, error, lambda location: entry_at(location, TrainOptions))
         settings = config.settings()
     if data is None:
         raise OptionError(
