@@ -71,7 +71,7 @@ def flops(node: fx.Node, given: list[Any], value: torch.Tensor) -> int:
 
 
 def summary(whole: float, convolutions: float, products: float) -> Iterator[str]:
-    """Yield the text on the total time, the convolutions' share, and their time at the best measured rate."""
+    """Yield lines with the total time, the convolutions' share, and their time if they ran at the fastest kernel's rate."""
     best = best_rate(measure_rates(CPU, "float32"))
     assert best is not None
     yield f"{1e3 * whole:.1f} ms in all, {1e3 * convolutions:.1f} ms ({100 * convolutions / whole:.0f} %) in convolutions,"

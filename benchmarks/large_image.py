@@ -4,7 +4,7 @@ The script first trains four pairings briefly on textures. Each predicts a 1,024
 script reports the share of pixels with the same class, and the largest difference of a probability, both away from the border.
 Then the first pairing predicts the whole image in a process of its own, and the script reads the peak memory of that process.
 
-Requires `pip install ".[train,tasks,tiff]"` and 2 GB of disk; `--side 4000` is a quick try.
+Requires `pip install ".[train,tasks,tiff]"` and 2 GB of disk space. For a quick test, use `--side 4000`.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ DECODERS = ("unet-basic", "unet-bilinear", "unet-attention", "smp:unet", "smp:un
 
 
 def ratio(encoder: str, decoder: str, mode: str, batch: int, size: int, rounds: int) -> str:
-    """Return, as text, how many times as fast a pairing is with channels-last images."""
+    """Return, as text, the speedup of a pairing with channels-last images over contiguous images."""
     torch.manual_seed(0)
     plain = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
     model = zoo.build(encoder, decoder, image_size=(size, size)).train(mode == "training")

@@ -109,7 +109,10 @@ def num_parameters(model: nn.Module) -> int:
 def inference_ways(
     batch: int, size: int, device: torch.device, tolerances: dict[str, float], asked: Sequence[str]
 ) -> Iterator[Way | str]:
-    """Yield the ways to predict, smp's own first, and a sentence for each way that is left out."""
+    """Yield each way to run the model (library, runtime, precision), smp itself first.
+
+    For a way that is left out, yield a sentence with the reason instead.
+    """
     theirs = smp_unet().eval()
     ours = zoo.from_smp(theirs).eval().to(device)
     theirs = theirs.to(device)
@@ -171,7 +174,7 @@ def deployed_ways(
     tolerance: float,
     passes: Sequence[str] | None,
 ) -> Iterator[Way | str]:
-    """Yield the model deployed in a runtime and a precision, or a sentence that says why it is left out."""
+    """Yield the way that runs the model deployed in this runtime and precision, or a sentence with the reason to omit it."""
     deployed = zoo.deploy(model, example=image, tolerance=tolerance, runtime=runtime, passes=passes)
     chosen = deployed.report.chosen
     if (chosen.runtime, chosen.precision) == (runtime, precision):
@@ -186,7 +189,7 @@ def deployed_ways(
 
 
 def training_ways(batch: int, size: int, device: torch.device) -> Iterator[Way | str]:
-    """Yield the ways to train, smp's own first, and a sentence for each way that is left out."""
+    """Yield each way to train the model, smp itself first; for a way that is left out, yield a sentence with the reason."""
     theirs = smp_unet().train()
     ours = zoo.from_smp(theirs)
     generator = torch.Generator().manual_seed(0)

@@ -50,7 +50,7 @@ def _pyramid(name: str, /, **options: Any) -> zoo.plugin.Pyramid:
     if changing := sorted(CHANGES_MAPS.intersection(options)):
         raise zoo.errors.OptionError(
             f"timm:{name} does not accept {changing[0]!r}, which would change its feature maps; zoo uses the default maps of "
-            "each architecture. Choose another architecture, or register an encoder of your own."
+            "each architecture. Choose another architecture, or register your own encoder."
         )
     if given := sorted(GIVEN_BY_ZOO.intersection(options)):
         raise zoo.errors.OptionError(

@@ -44,7 +44,8 @@ def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
     except Exception as cause:
         raise zoo.errors.WeightsError(
             f"timm could not fetch the weights of {name}{f' from {repository}' if repository else ''}: "
-            f"{type(cause).__name__}: {cause}. Without a network, fetch them elsewhere and pass the file's path as weights=."
+            f"{type(cause).__name__}: {cause}. If this machine is offline, download the weights file "
+            "on another machine, and pass its path as weights=."
         ) from cause
     raise zoo.errors.WeightsError(f"hf-hub:{repository} has weights of timm's {architecture}, but {name} was requested.")
 

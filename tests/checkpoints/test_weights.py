@@ -426,7 +426,7 @@ def test_a_file_of_something_else_is_told(saved, content, told):
 
 
 def test_a_folder_or_a_file_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(zoo.errors.WeightsError, match=r"no file of weights .*nowhere\.pth"):
+    with pytest.raises(zoo.errors.WeightsError, match=r"weights file .*nowhere\.pth does not exist"):
         zoo.read_state_dict(tmp_path / "nowhere.pth")
     with pytest.raises(zoo.errors.WeightsError, match=r"has no \.safetensors files and neither model\.safetensors"):
         zoo.read_state_dict(tmp_path)

@@ -253,7 +253,8 @@ def test_resizing_brings_the_image_up_and_the_logits_back():
 def test_a_size_that_does_not_fit_is_refused_where_asked():
     model = zoo.build("resnet18", "unet-basic", size_policy="error")
     with pytest.raises(
-        zoo.errors.InputError, match=r"multiples of 32 .*found 225 x 301\. Build the model again: size_policy='auto'"
+        zoo.errors.InputError,
+        match=r"multiples of 32 .*found 225 x 301\. To accept other sizes, build the model with size_policy='auto'",
     ):
         model(torch.rand(1, 3, 225, 301))
 
@@ -497,7 +498,7 @@ def test_an_encoder_of_one_size_sees_it_and_the_logits_have_the_images(one_size,
         image = torch.rand(2, 3, *size)
         if by_policy[policy] == "refuse":
             with pytest.raises(
-                zoo.errors.InputError, match=rf"images of .*32x48 .*found {size[0]} x {size[1]}\. Build the model again"
+                zoo.errors.InputError, match=rf"images of .*32x48 .*found {size[0]} x {size[1]}\. To accept other sizes, build"
             ):
                 model(image)
             continue

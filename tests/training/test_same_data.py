@@ -56,7 +56,7 @@ def test_another_file_of_weights_of_the_same_name_is_refused(tmp_path):
     first = trained(noise(), tmp_path / "run", weights=path)
     assert trained(noise(), tmp_path / "run", weights=path) == first
     encoder_weights(tmp_path / "encoder.pth", 2)
-    with pytest.raises(zoo.errors.ConfigError, match=r"other settings, which differ in files\.encoder\.pth\. Give another"):
+    with pytest.raises(zoo.errors.ConfigError, match=r"other settings, which differ in files\.encoder\.pth\. Use another"):
         trained(noise(), tmp_path / "run", weights=path)
 
 
@@ -81,7 +81,7 @@ def test_another_content_of_a_plugin_file_is_refused(tmp_path, command_line, fre
 def test_another_folder_of_the_same_name_is_refused_and_what_was_trained_stays(tmp_path):
     first = trained(folder_of(tmp_path / "a/cells"), tmp_path / "run")
     kept = (tmp_path / "run/result.json").read_bytes(), (tmp_path / "run/last.ckpt").read_bytes()
-    with pytest.raises(zoo.errors.ConfigError, match=r"holds a run on other data: \d+ changed \(.+\)\. Give another --output"):
+    with pytest.raises(zoo.errors.ConfigError, match=r"data differs from .*: \d+ changed \(.+\)\. .* use another --output"):
         trained(folder_of(tmp_path / "b/cells", seed=1), tmp_path / "run")
     assert kept == ((tmp_path / "run/result.json").read_bytes(), (tmp_path / "run/last.ckpt").read_bytes())
     assert trained(tmp_path / "a/cells", tmp_path / "run") == first
@@ -131,7 +131,7 @@ def test_other_shares_of_an_undivided_folder_are_other_data(tmp_path):
     folder = tmp_path / "cells"
     shutil.move(folder_of(tmp_path / "made", count=30) / "train", folder)
     trained(zoo.open_data(folder, test=0.2), tmp_path / "run")
-    with pytest.raises(zoo.errors.ConfigError, match=r"holds a run on other data: test differs"):
+    with pytest.raises(zoo.errors.ConfigError, match=r"data differs from .*: test differs"):
         trained(zoo.open_data(folder, test=0.3), tmp_path / "run")
 
 
@@ -203,7 +203,7 @@ def test_other_samples_of_a_data_set_of_ones_own_are_refused(tmp_path):
     first = trained(noise(), tmp_path / "run")
     assert trained(noise(), tmp_path / "run") == first
     with pytest.raises(
-        zoo.errors.ConfigError, match=r"holds a run on other data: 6 changed \(train/0, train/1, train/2 and 3 more\)"
+        zoo.errors.ConfigError, match=r"data differs from .*: 6 changed \(train/0, train/1, train/2 and 3 more\)"
     ):
         trained(noise(seed=1), tmp_path / "run")
 
@@ -277,7 +277,7 @@ def test_another_selection_of_an_opened_folders_samples_is_other_data(tmp_path, 
     halves = [replace(data, **{part: Subset(getattr(data, part), [index])}) for index in range(2)]
     first = trained(halves[0], tmp_path / "run")
     assert trained(halves[0], tmp_path / "run") == first
-    with pytest.raises(zoo.errors.ConfigError, match=f"holds a run on other data: 1 changed \\({part}/0\\)"):
+    with pytest.raises(zoo.errors.ConfigError, match=f"data differs from .*: 1 changed \\({part}/0\\)"):
         trained(halves[1], tmp_path / "run")
 
 

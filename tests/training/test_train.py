@@ -262,11 +262,11 @@ def test_training_ends_early_where_nothing_gets_better(tmp_path):
 
 def test_folders_of_other_runs_are_left_alone(tmp_path):
     train_squares(tmp_path / "run", steps=2, validations=0)
-    with pytest.raises(zoo.errors.ConfigError, match=r"differ in settings\.seed\. Give another"):
+    with pytest.raises(zoo.errors.ConfigError, match=r"differ in settings\.seed\. Use another"):
         train_squares(tmp_path / "run", steps=2, validations=0, seed=5)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("words", encoding="utf-8")
-    with pytest.raises(zoo.errors.ConfigError, match="holds no run of zoo"):
+    with pytest.raises(zoo.errors.ConfigError, match="does not contain a run of zoo"):
         train_squares(tmp_path / "mine")
 
 
@@ -508,7 +508,7 @@ def test_a_device_that_is_not_there_is_told_before_a_folder_is_made(tmp_path, co
 @pytest.mark.parametrize("place", ["file", "file/run"])
 def test_an_output_that_cannot_be_made_is_told(tmp_path, place):
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(zoo.errors.OptionError, match=r"output .*file.* cannot be made a run's folder: .+\. Give a folder"):
+    with pytest.raises(zoo.errors.OptionError, match=r"output .*file.* cannot be created or written to: .+\. Use a folder"):
         train_squares(tmp_path / place)
 
 

@@ -39,7 +39,7 @@ class RoundsPlan:
         if not all(type(count) is int and count >= 1 for count in (self.minimum, self.maximum)):
             raise ValueError(f"rounds must be whole numbers of at least 1; found {self.minimum!r:.80} and {self.maximum!r:.80}")
         if self.target is not None and not isinstance(self.target, float | int):
-            raise TypeError(f"the target of rounds must be a number; found {self.target!r:.80}")
+            raise TypeError(f"rounds: target must be a number; found {self.target!r:.80}")
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -92,12 +92,12 @@ class RoundsPlan:
 
 
 def rounds_plan(config: BenchConfig) -> RoundsPlan:
-    """Return the rule for the rounds of a configuration."""
+    """Return the rule that decides when the rounds of a configuration end."""
     return plan_of(config.model_dump(mode="json"))
 
 
 def plan_of(config: Mapping[str, Any]) -> RoundsPlan:
-    """Return the rule for the rounds of a configuration that was stored as a dictionary."""
+    """Return the rule that decides when rounds end, from a configuration in dictionary form, as the store contains it."""
     rounds, budget = config["rounds"], config.get("budget", 0.0)
     if isinstance(rounds, Mapping):
         return RoundsPlan(minimum=rounds["min"], maximum=rounds["max"], target=rounds["target"], budget=budget)

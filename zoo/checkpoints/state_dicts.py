@@ -67,7 +67,9 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
 
 
 def unwrap_state_dict(found: Any, source: str, entry: str | None = None, *, levels: int = LEVELS) -> dict[str, Tensor]:
-    """Return the state dict in a file's content, or in its entries with usual names, nested at most `levels` deep.
+    """Return the state dict in a file's content: the content itself, or an entry such as "state_dict" or "model".
+
+    The state dict may be nested at most `levels` deep in the entry.
 
     Raises:
         WeightsError: there is no state dict, or there are several entries with tensors.
@@ -168,7 +170,7 @@ def _find_file(place: Path) -> Path:
         try:
             check_regular(place)
         except FileNotFoundError:
-            raise WeightsError(f"There is no file of weights {place}.") from None
+            raise WeightsError(f"The weights file {place} does not exist.") from None
         except OSError as cause:
             raise WeightsError(f"The weights {place} cannot be read: {cause.strerror}. Pass the path of a file.") from cause
         return place

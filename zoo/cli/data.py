@@ -94,7 +94,7 @@ def check(
         try:
             picture.save(sheet)
         except (OSError, ValueError) as cause:
-            raise OptionError(f"--sheet {sheet} cannot be written: {cause}. Give a path that ends in .png or .jpg.") from cause
+            raise OptionError(f"--sheet {sheet} cannot be written: {cause}. Use a path that ends in .png or .jpg.") from cause
         answer(f"{sheet} shows some of the images with their masks.")
     for line in notes:
         answer(f"Note: {line}.")

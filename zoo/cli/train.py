@@ -49,7 +49,7 @@ def train(
     ] = None,
     plugin: PluginOption = None,
 ) -> None:
-    """Train a pairing on images with masks, and test it. Give a YAML file, or two ids and --data.
+    """Train a pairing on images with masks, and test it. Pass a YAML file, or two ids and --data.
 
     The same command resumes an interrupted training. `zoo.load` reads the checkpoints.
     """

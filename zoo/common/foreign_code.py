@@ -20,7 +20,7 @@ PATIENCE = 10.0
 
 
 class ForeignError(Exception):
-    """Code that is not zoo's raised an exception, which is the `__cause__` and may be any `BaseException`."""
+    """Foreign code (a plugin, a model or a data set) raised an exception: any `BaseException`, kept as `__cause__`."""
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def plugin_code(
 
 @contextmanager
 def foreign_code(unchanged: tuple[type[ZooError], ...] = (ZooError,)) -> Iterator[None]:
-    """Run code that is not zoo's in the `with` block, such as a model's; exceptions in `unchanged` pass through.
+    """Run foreign code, such as a model's, in the `with` block. Exceptions of the types in `unchanged` pass through.
 
     Raises:
         ForeignError: the code raised any other exception, such as a `SystemExit` or a `KeyboardInterrupt` of its own.
@@ -70,7 +70,7 @@ def foreign_code(unchanged: tuple[type[ZooError], ...] = (ZooError,)) -> Iterato
 
 @contextmanager
 def no_exits(what: str) -> Iterator[None]:
-    """Run code that is not zoo's in the `with` block, and prevent it from ending the program. Any `Exception` passes through.
+    """Run foreign code in the `with` block, and prevent it from ending the program. Any `Exception` passes through.
 
     Args:
         what: what is run, for the message, such as "Training".

@@ -73,8 +73,8 @@ class Grid:
     Attributes:
         headings: one for each column.
         sections: groups of rows that belong together; in a terminal, an empty line separates them.
-        is_split: whether columns for which a terminal has no room go into further tables, each with the first column.
-        more: how to see columns that were left out, for the line that names them.
+        is_split: whether columns that do not fit into the terminal go into further tables, which repeat the first column.
+        more: how to see the columns that were left out. This text ends the line below the table that lists these columns.
     """
 
     headings: tuple[Heading, ...]
@@ -263,7 +263,10 @@ def _fold(cell: str) -> str:
 
 
 def _secondary_columns_without_room(grid: Grid, columns: Sequence[int], width: int) -> list[int]:
-    """Return the secondary columns to leave out so that the rest fits without folding; all of them if the rest is too wide."""
+    """Return the secondary columns to leave out so that the table fits without folding.
+
+    If the other columns alone are too wide, return all secondary columns.
+    """
     dropped: list[int] = []
     secondary = (column for column in columns if grid.headings[column].is_secondary)
     for column in sorted(secondary, key=lambda column: grid.headings[column].drop_order or 0):

@@ -28,7 +28,7 @@ def is_import_path(text: str) -> bool:
 
 
 def make_absolute(path: str, base: Path) -> str:
-    """Return an object's path; that of a file, which is relative to a folder, becomes absolute."""
+    """Return an object's import path. If it names a file (`file.py:Name`), the file's path becomes absolute, from `base`."""
     module, name = _split(path)
     return f"{base / module}:{name}" if module.endswith(FILE_SUFFIX) else path
 
@@ -63,7 +63,9 @@ def import_object(path: str) -> Any:
 
 
 def code_digest(path: str) -> str:
-    """Return a short hash of the source code of an object, to notice a change of it; of compiled code, of its path.
+    """Return a short hash of an object's source code, so that a change of the code is noticed.
+
+    For an object without Python source, such as compiled code, return the hash of its import path.
 
     Raises:
         OptionError, PluginError: as `import_object`.
@@ -93,7 +95,7 @@ def load_file(path: Path, subject: str) -> ModuleType:
             f"{subject} does not exist; paths in a configuration are relative to the folder of the configuration."
         ) from None
     except OSError as cause:
-        raise PluginError(f"{subject} cannot be read: {cause.strerror}. Give a Python file.") from cause
+        raise PluginError(f"{subject} cannot be read: {cause.strerror}. Use a Python file.") from cause
     name = f"zoo_plugin_file_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

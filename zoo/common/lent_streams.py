@@ -1,4 +1,4 @@
-"""Lend standard streams to code that is not zoo's. The code may close, detach or replace them; zoo's own stay unchanged."""
+"""Lend standard streams to foreign code, such as a plugin. It may close, detach or replace them; zoo's own stay unchanged."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class BandStatistics:
     def __post_init__(self) -> None:
         numbers = (self.minimum, self.low, self.high, self.maximum, self.mean, self.deviations)
         if type(self.count) is not int or self.count < 1:
-            raise ValueError(f"a band has at least one pixel; found {self.count!r:.200}")
+            raise ValueError(f"a band's number of pixels must be a whole number of at least 1; found {self.count!r:.200}")
         if not all(type(number) is float and math.isfinite(number) for number in numbers) or self.deviations < 0:
             raise ValueError(f"the statistics of a band must be finite floats; found {self!r:.200}")
 

@@ -63,7 +63,7 @@ def open_data(
     if not isinstance(source, str | PathLike):
         raise DataError(
             "data must be a name, the path of a folder, or a zoo.SegmentationData(name=..., classes=..., train=..., "
-            f"validation=..., test=...) of your own samples; found a {type(source).__name__}."
+            f"validation=..., test=...) with your own samples; found a {type(source).__name__}."
         )
     name = fspath(source)
     if name in TASKS:

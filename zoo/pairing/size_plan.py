@@ -69,10 +69,13 @@ class SizePlan:
         takes = format_size(self.sizes.fixed) if self.sizes.fixed else str(self.sizes)
         if self.policy == "pad":
             takes = f"up to {takes}"
-        advice = "size_policy='auto' pads and resizes"
+        advice = "size_policy='auto', which pads or resizes images"
         if self.sizes.adapts and self.asked is None:
-            advice += ", image_size=(H, W) makes the encoder for that size"
-        return f"images of {takes} (size_policy={self.policy!r}); found {height} x {width}. Build the model again: {advice}."
+            advice += ", or with image_size=(H, W), which builds the encoder for this size"
+        return (
+            f"images of {takes} (size_policy={self.policy!r}); found {height} x {width}. To accept other sizes, build the "
+            f"model with {advice}."
+        )
 
     @property
     def note(self) -> str:

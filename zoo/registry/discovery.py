@@ -109,9 +109,10 @@ class PluginRecord:
 
 
 def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
-    """Return all declared plugins, sorted, and a mapping from this distribution's bare ids to the modules of their plugins.
+    """Return all declared plugins, sorted, and a mapping from each bare id of zoo itself to the module of its plugin.
 
-    The installed distributions are searched only once, and the metadata of each is parsed only once: both take milliseconds.
+    The installed distributions are searched only once, and the metadata of each is parsed only once, since each of these steps
+    takes several milliseconds.
     """
     entry_points = _read_entry_points()
     names_and_versions: dict[int, tuple[str, str]] = {}

@@ -42,7 +42,7 @@ class Entry(Generic[_S]):
 
     @property
     def id(self) -> str:
-        """The shortest id that is never ambiguous: the bare name of an encoder or decoder of zoo itself, else the full id."""
+        """The shortest unambiguous id: the bare name if zoo itself provides the encoder or decoder, otherwise the full id."""
         return self.spec.name if self.is_canonical else self.full_id
 
     def pyramid(self: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:

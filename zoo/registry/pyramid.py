@@ -147,7 +147,7 @@ class Needs:
             raise RegistrationError(f"Needs: max_levels ({self.max_levels}) is below min_levels ({self.min_levels}).")
         if self.strides is not None and self.output_stride is not None and self.strides[-1] > self.output_stride:
             raise RegistrationError(
-                f"Needs: stride {self.strides[-1]} is coarser than output_stride={self.output_stride}; leave it out."
+                f"Needs: stride {self.strides[-1]} is coarser than output_stride={self.output_stride}. Remove it from strides."
             )
         for name in ("channels", "output_stride"):
             value = getattr(self, name)
@@ -157,7 +157,9 @@ class Needs:
         if not isinstance(finest, int) or isinstance(finest, bool) or finest < 1 or finest.bit_count() != 1:
             raise RegistrationError(f"Needs: finest_stride must be a power of two, found {finest!r}.")
         if self.strides is not None and self.strides[0] < finest:
-            raise RegistrationError(f"Needs: stride {self.strides[0]} is finer than finest_stride={finest}; leave it out.")
+            raise RegistrationError(
+                f"Needs: stride {self.strides[0]} is finer than finest_stride={finest}. Remove it from strides."
+            )
         if self.output_stride is not None and self.output_stride.bit_count() != 1:
             raise RegistrationError(f"Needs: output_stride must be a power of two, found {self.output_stride}.")
         if self.output_stride is not None and self.output_stride < finest:

@@ -67,8 +67,8 @@ def register_decoder(
             returns one map.
         needs: what the decoder requires of a pyramid. By default, the factory's own attribute `needs`; if it has none, every
             pyramid is accepted.
-        options: the keyword arguments that the factory accepts, for `zoo show`; others are refused. None if they are not
-            declared.
+        options: the keyword arguments that the factory accepts, which `zoo show` lists. zoo refuses all other options. If
+            None, zoo accepts every option, and the factory checks the options.
         out_stride: the stride of the map that the decoder returns, if it is always the same, for `zoo explain`.
         makes_logits: whether the decoder computes the logits itself. The factory is then also called with `classes=`, and no
             head is added. By default, the factory's own attribute `makes_logits`, else False.
@@ -131,8 +131,8 @@ def register_encoder(
             any size.
         output_strides: the values that the encoder's option `output_stride` accepts, if the encoder can be dilated; or a
             torch-free function of its options that returns them.
-        options: the other keyword arguments that the factory accepts, for `zoo show`; others are refused. None if they are
-            not declared.
+        options: the factory's own keyword arguments, which `zoo show` lists. zoo refuses all other options. If None, zoo
+            accepts every option, and the factory checks the options.
         weights: the names that `weights=` accepts in addition to a file's path.
         source: the paper or repository.
         license: the license of the code, as an SPDX id.

@@ -220,7 +220,10 @@ def _check_alike(name: str, maps: Sequence[str], found: Tensor, expected: Tensor
 
 
 def _selections(names: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return selections of the maps: the finest, the coarsest, and the finest with a middle one; never all of several maps."""
+    """Return selections of the maps: the finest, the coarsest, and the finest with a middle one.
+
+    A selection of all maps is left out, unless there is only one map.
+    """
     if len(names) == 1:
         return [names]
     chosen = [names[:1], names[-1:], (names[0], names[max(1, len(names) // 2)])]

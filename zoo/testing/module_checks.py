@@ -159,7 +159,7 @@ def building_twice_gives_the_same(subject: Subject) -> None:
             expected="the same names, shapes and values from the same seed, after a different module was built",
             found=f"differing: {format_names(changed)}",
             remedy="let the factory depend only on its arguments: use no list or dict as a default value, change no class "
-            "attribute, and use no random generator of your own",
+            "attribute, and use PyTorch's random generator instead of your own",
         )
 
 
@@ -180,7 +180,7 @@ def options_are_not_edited(subject: Subject) -> None:
 
 
 def registry_entry_is_not_edited(subject: Subject) -> None:
-    """Building and running a module do not change the registry's entry, since the next build uses the entry again."""
+    """Building and running a module must not change its registry entry, because the next build uses the same entry."""
     with torch.no_grad():
         subject.outputs(getattr(subject.whole, subject.kind), subject.inputs())
     spec, (text, constants) = subject.entry.spec, subject.first_seen

@@ -56,21 +56,21 @@ def read_checkpoint(place: Path, run: str) -> dict[str, Any]:
     Raises:
         ZooError: the file is missing, damaged, or belongs to another run.
     """
-    remedy = f"the run cannot be resumed without it. Restore the file, or remove {place.parent} to begin the run again."
+    remedy = f"Without it, the run cannot be resumed. Restore the file, or remove {place.parent} to start the run again."
     if not place.is_file():
-        raise ZooError(f"{place} is {'no file' if place.exists() else 'missing'}, and {remedy}")
+        raise ZooError(f"The checkpoint {place} is {'not a regular file' if place.exists() else 'missing'}. {remedy}")
     try:
         found = unpickled(place)
         missing = [name for name in PARTS if name not in found]
         if missing or type(found["global_step"]) is not int or not isinstance(found["state_dict"], dict):
             raise ValueError(f"no {missing[0]}" if missing else "no count of steps, or no weights")
     except Exception as cause:
-        raise ZooError(f"{place} is damaged ({type(cause).__name__}), and {remedy}") from cause
+        raise ZooError(f"The checkpoint {place} is damaged ({type(cause).__name__}). {remedy}") from cause
     facts = found.get("zoo")
     if not isinstance(facts, dict) or facts.get("run") != run:
         raise ZooError(
-            f"{place} is not a checkpoint of this run: its settings, data, version or program differ. "
-            f"Restore the run's own, or remove {place.parent} to begin the run again."
+            f"{place} is not a checkpoint of this run: it was written with other settings, data, versions or code. "
+            f"Restore this run's checkpoint, or remove {place.parent} to start the run again."
         )
     return dict(found)
 
@@ -93,7 +93,7 @@ def read_fitting(place: Path, run: str, module: LightningModule, most: int) -> d
     steps = int(found["global_step"])
     if other or not 0 <= steps <= most:
         what = f"its tensor {sorted(map(str, other))[0]} is not the model's" if other else f"{steps} of {most} steps"
-        raise ZooError(f"{place} is damaged ({what}). Restore the file, or remove {place.parent} to begin the run again.")
+        raise ZooError(f"{place} is damaged ({what}). Restore the file, or remove {place.parent} to start the run again.")
     check_finite(state, module, str(place))
     return found
 

@@ -211,7 +211,8 @@ def _class_weights(settings: TrainSettings, data: SegmentationData, fingerprint:
 
     Raises:
         OptionError: no term of the loss accepts class weights.
-        DataError: automatic weights cannot be computed: the training part is random, or a class has no pixel in it.
+        DataError: automatic weights cannot be computed, because the training samples are random, or because no training pixel
+            belongs to one of the classes.
     """
     if settings.class_weights is None:
         return None

@@ -1,4 +1,4 @@
-"""The loss of training: a weighted sum of losses by name, and of functions of your own."""
+"""Compute the training loss: a weighted sum of named losses and of your own loss functions."""
 
 from __future__ import annotations
 
@@ -28,17 +28,20 @@ SET_BY_ZOO = ("mode", "ignore_index", "from_logits", "class_weights", "classes")
 
 
 def make_loss(terms: Sequence[LossTerm], *, ignored: int, class_weights: Sequence[float] | None = None) -> Loss:
-    """Return the weighted sum of losses; ignored pixels do not count, and a batch of ignored pixels alone has the loss 0.
+    """Return the weighted sum of the losses.
+
+    Ignored pixels do not count. If a batch contains no other pixels, its loss is 0.
 
     The losses, each of which averages over the batch:
 
-    - `cross-entropy`: of the softmax.
-    - `soft-cross-entropy`: the same with label smoothing (Szegedy et al. 2016, arXiv:1512.00567); option `smooth_factor`, 0.1.
+    - `cross-entropy`: the cross-entropy of the softmax of the logits.
+    - `soft-cross-entropy`: the cross-entropy with label smoothing (Szegedy et al. 2016, arXiv:1512.00567); its option
+      `smooth_factor` is 0.1 by default.
     - `dice` (Milletari et al. 2016, arXiv:1606.04797), `jaccard`, `tversky` (Salehi et al. 2017, arXiv:1706.05721; options
       `alpha`, `beta`, `gamma`), `focal` (Lin et al. 2017, arXiv:1708.02002; options `gamma`, `alpha`), `lovasz` (Berman et al.
       2018, arXiv:1705.08790): those of segmentation_models_pytorch, with its options.
-    - `mcc`: 1 less Matthews' correlation coefficient (Abhishek and Hamarneh 2021, arXiv:2010.13454), as the mean over the
-      classes that occur in the batch, each against all others.
+    - `mcc`: 1 minus the Matthews correlation coefficient (Abhishek and Hamarneh 2021, arXiv:2010.13454), computed one-vs-rest
+      for each class that occurs in the batch, and averaged over these classes.
 
     Args:
         terms: the losses with their weights and options.
@@ -46,8 +49,9 @@ def make_loss(terms: Sequence[LossTerm], *, ignored: int, class_weights: Sequenc
         class_weights: a weight for each class, for the losses that accept them; see `terms_without_class_weights`.
 
     Raises:
-        OptionError: a loss does not have an option, or a loss of your own does not exist.
-        PluginError: a loss of your own raises an error when it is imported or made.
+        OptionError: a loss does not accept one of its options, or there is no function or class at the import path of a
+            custom loss.
+        PluginError: a custom loss raises an error when it is imported or constructed.
     """
     losses = [(term.weight, _make_term(term, ignored, class_weights)) for term in terms]
 

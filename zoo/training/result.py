@@ -82,8 +82,8 @@ def read_result(output: Path, run: str) -> TrainResult | None:
         raise damage_error(path, f"{len(result.test.iou)} scores for {len(result.classes)} classes")
     if found_run is None:
         raise ConfigError(
-            f"{path} is of an earlier version of zoo, whose checkpoints do not say which run they are of. Give another "
-            f"--output, or remove {output} to begin the run again."
+            f"{path} was written by an earlier version of zoo, whose checkpoints do not record the run that they belong to. "
+            f"Use another --output, or remove {output} to start the run again."
         )
     if found_run != run:
         raise damage_error(path, "it is another run's")

@@ -51,20 +51,20 @@ def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -
         if found != as_json(identity):
             differing = sorted(_differences(found, as_json(identity)))
             raise ConfigError(
-                f"{output} holds a run of other settings, which differ in {', '.join(differing)}. Give another --output, or "
-                "remove that folder."
+                f"{output} contains a run with other settings, which differ in {', '.join(differing)}. Use another --output, "
+                "or remove that folder."
             )
         _check_same_data(output, data)
         return
     try:
         output.mkdir(parents=True, exist_ok=True)
         if any(each.name != DATA for each in output.iterdir()):
-            raise ConfigError(f"{output} is not empty, and holds no run of zoo. Give another --output.")
+            raise ConfigError(f"{output} is not empty, but does not contain a run of zoo. Use another --output.")
         write_json(output / DATA, data.as_dict())
         write_json(path, identity)  # last: the folder is this run's from now on
     except OSError as cause:
         raise OptionError(
-            f"output {output} cannot be made a run's folder: {cause.strerror or cause}. Give a folder that can be written to."
+            f"output {output} cannot be created or written to: {cause.strerror or cause}. Use a folder that you can write to."
         ) from cause
 
 
@@ -72,11 +72,11 @@ def _check_same_data(output: Path, data: Fingerprint) -> None:
     """Raise a ConfigError if the run was started with other data; otherwise update what is known about the files."""
     before = read_fingerprint(output / DATA)
     if before is None:
-        raise ConfigError(f"{output} has no {DATA}, which says what its run was begun with. Give another --output.")
+        raise ConfigError(f"{output} has no {DATA}, which records the data of its run. Use another --output.")
     if differing := before.differences(data):
         raise ConfigError(
-            f"{output} holds a run on other data: {differing}. Give another --output to train on the data as they are now, or "
-            "remove that folder."
+            f"The data differs from that of the run in {output}: {differing}. To train on the current data, use another "
+            "--output, or remove that folder."
         )
     if before.scans != data.scans:  # copied files have another time of change
         write_json(output / DATA, data.as_dict())
@@ -96,7 +96,7 @@ def read_run_file(path: Path) -> dict[str, Any]:
 
 def damage_error(path: Path, reason: str) -> ConfigError:
     """Return the error for a file of a run's folder whose content is not what zoo wrote."""
-    return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to begin the run again.")
+    return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to start the run again.")
 
 
 def _differences(one: Any, other: Any, path: str = "") -> Iterator[str]:

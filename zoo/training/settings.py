@@ -45,7 +45,7 @@ RESERVED = {
 
 
 class ObjectEntry(Strict):
-    """An object of Lightning or of your own, made from its class.
+    """A callback or a logger: its class, which is Lightning's or your own, and the arguments of the class.
 
     Attributes:
         class_path: the import path of the class: package.module.Name, or file.py:Name relative to the file's folder.
@@ -84,7 +84,7 @@ class LossTerm(Strict):
     """One term of a loss.
 
     Attributes:
-        loss: a loss's name, or the import path of a function or class of your own: package.module.Name, or file.py:Name.
+        loss: a loss's name, or the import path of your own function or class: package.module.Name, or file.py:Name.
         weight: the factor of the term.
         options: the loss's keyword arguments, such as alpha and beta of tversky.
     """
@@ -98,8 +98,8 @@ class LossTerm(Strict):
     def _check_name(cls, name: str) -> str:
         if name not in LOSSES and not is_import_path(name):
             raise ValueError(
-                f"{name!r} is not a loss.{did_you_mean(name, LOSSES)} Losses: {', '.join(LOSSES)}; or the import path of a "
-                "function of your own, such as mypackage.losses.boundary or losses.py:boundary"
+                f"{name!r} is not a loss.{did_you_mean(name, LOSSES)} Losses: {', '.join(LOSSES)}; or the import path of "
+                "your own function, such as mypackage.losses.boundary or losses.py:boundary"
             )
         return name
 
@@ -167,8 +167,8 @@ class TrainSettings(Strict):
         size: the side of the training crops, or [height, width]; by default the size of the images, if all have the same.
             Larger images are validated and tested in tiles of this size.
         loss: a name (cross-entropy, soft-cross-entropy, dice, jaccard, tversky, focal, lovasz, mcc), a sum such as
-            cross-entropy+dice, a mapping of names to weights, a list of {loss, weight, options}, or the import path of a
-            function of your own.
+            cross-entropy+dice, a mapping of names to weights, a list of {loss, weight, options}, or the import path of
+            your own function.
         class_weights: a weight for each class, in the order of the classes; auto weighs rare classes more (the median
             frequency divided by the class's own).
         aux_weight: the weight of the mean loss of the auxiliary logits, for a pairing with `aux_levels`.
@@ -292,7 +292,10 @@ class TrainSettings(Strict):
         return [path for path in paths if source_file(path) is None and not path.startswith("lightning.")]
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings as plain data that identifies a run; files without their folders, so that they can be moved."""
+        """Return the settings as plain data that identifies a run.
+
+        Files are named without their folders, so that they can be moved.
+        """
 
         def shorten(path: str) -> str:
             return make_absolute(Path(path).name, Path()) if source_file(path) else path

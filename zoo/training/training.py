@@ -73,7 +73,7 @@ def train(
     Args:
         encoder: an encoder's id; or a whole `zoo.Pairing` with its options, followed by the data.
         decoder: a decoder's id; with a whole pairing, the data.
-        data: what `zoo.open_data` accepts or returns, or a `SegmentationData` of your own.
+        data: what `zoo.open_data` accepts or returns, or your own `SegmentationData`.
         output: the folder; `zoo.load` reads its `best.ckpt` or `last.ckpt`.
         plugins: Python files that register encoders or decoders; they are run.
         show_progress: whether to draw a progress bar.
@@ -81,8 +81,8 @@ def train(
             that `TrainSettings` explains: epochs, steps, batch, size, loss, learning_rate, freeze_encoder, seed, ...
 
     Raises:
-        ZooError: an unknown id, data that cannot be trained on, a wrong option, or a folder that holds a run with other
-            settings or other data.
+        ZooError: an unknown id, data that cannot be trained on, a wrong option, or a folder that contains a run with
+            other settings or other data.
 
     Example:
         >>> result = zoo.train("resnet18", "unet-basic", "cells/", output="runs/cells", loss="dice", steps=500)

@@ -94,7 +94,7 @@ def test_of_many_runs_an_error_lists_the_latest(tmp_path):
 
 
 def test_an_empty_store_has_no_latest_run(tmp_path):
-    with closing(Store(tmp_path / "zoo.sqlite")) as store, pytest.raises(StoreError, match="holds no run yet"):
+    with closing(Store(tmp_path / "zoo.sqlite")) as store, pytest.raises(StoreError, match="contains no run yet"):
         select_runs(store)
 
 

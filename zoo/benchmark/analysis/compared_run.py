@@ -31,8 +31,8 @@ class Change:
 class ComparedRun:
     """One of the two runs of a comparison. A trial has the same name in both.
 
-    A name is a hash of the fields of the trial. It ignores whether the trial is the baseline, which may differ between the
-    runs; only a control has a name of its own.
+    A name is a hash of the fields of the trial. The name does not depend on whether the trial is the baseline, since the two
+    runs may have different baselines. A control, whose other fields equal the baseline's, has a different name.
     """
 
     def __init__(self, store: Store, run: int) -> None:

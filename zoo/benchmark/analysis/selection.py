@@ -32,7 +32,7 @@ def select_runs(store: Store, names: Sequence[str] = ()) -> tuple[int, ...]:
     """
     runs = store.runs()
     if not runs:
-        raise StoreError(f"{store.path} holds no run yet; `zoo bench CONFIG` measures one.")
+        raise StoreError(f"{store.path} contains no run yet. Run `zoo bench CONFIG` first.")
     return tuple(dict.fromkeys(_find_run(store, runs, name) for name in names or (LATEST,)))
 
 

@@ -50,7 +50,7 @@ class Reading:
         pressure: seconds in which some task waited for a processor (Linux's pressure stall information).
         load: the load average of the last minute.
         frequency: the mean of the cores' current frequencies, in MHz.
-        throttled: how often the cores were slowed down because of heat since the machine started.
+        throttled: how many times, since the machine started, the cores were slowed down because of heat.
     """
 
     clock: float

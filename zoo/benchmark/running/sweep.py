@@ -94,6 +94,6 @@ def run_sweep(
 def _say_measured_share(session: Session) -> None:
     """Report the share of the time that the measured calls took. The rest was spent on processes, models and warm-up."""
     passed = time.monotonic() - session.began
-    if session.measured_seconds and not session.group_environments:  # no share if several machines measure at the same time
+    if session.measured_seconds and not session.group_environments:  # no share if several machines work at the same time
         share = 100 * session.measured_seconds / passed
         session.watcher.say(f"Measured calls took {session.measured_seconds:.0f} of {passed:.0f} s ({share:.0f} %).")

@@ -83,7 +83,7 @@ def _row(row: Row, columns: Sequence[Column]) -> GridRow:
 
 
 def _warning(check: Check, columns: Sequence[Column]) -> GridRow:
-    """Return the row that warns that the second copy of the baseline did not take the same time as the baseline."""
+    """Return the row that warns that the control, a copy of the baseline, did not take the same time as the baseline."""
     cells = {"pairing": "WARNING: baseline copy", "ratio": check.ratio.format()}
     return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="yellow", is_extra=True)
 

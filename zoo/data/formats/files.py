@@ -54,10 +54,10 @@ def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
 
 
 def read_image(path: Path, *, any_size: bool = False) -> tuple[np.ndarray, bool]:
-    """Return the pixels of an image, and whether its last channel is opacity if there are two or four channels.
+    """Return the pixels of an image, and whether its last channel is opacity.
 
-    A TIFF declares whether a channel is opacity. In Pillow's other formats, the last of two or four channels is opacity. For
-    the arguments and the errors, see `read_array`.
+    The second value is meaningful only for two or four channels. A TIFF declares whether a channel is opacity. In Pillow's
+    other formats, the last of two or four channels is opacity. For the arguments and the errors, see `read_array`.
     """
     _check_regular(path)
     if path.suffix.lower() == ".npy":
@@ -245,5 +245,5 @@ def _read_npy(path: Path) -> np.ndarray:
     try:
         array: np.ndarray = open_memmap(path, mode="r")
     except Exception as cause:  # any: NumPy evaluates the header, which may be broken, and allocates the size in it
-        raise DataError(f"{path}: not a NumPy array of numbers that numpy.save wrote: {cause}") from cause
+        raise DataError(f"{path} is not a readable .npy file of numbers: {cause}") from cause
     return array

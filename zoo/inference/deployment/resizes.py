@@ -135,7 +135,11 @@ _SPATIAL = ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
 
 
 def _sources(conv: fx.Node) -> list[fx.Node]:
-    """Return the input maps of a convolution: the concatenated maps, except those without channels, or its only input."""
+    """Return the input maps of a convolution.
+
+    If its input is a concatenation of different maps, these are the concatenated maps that have channels. Otherwise, this is
+    the input.
+    """
     seen = conv.args[0]
     assert isinstance(seen, fx.Node)
     if is_call(seen, ATEN.cat.default) and argument(seen, 1, "dim", 0) in (1, -3):

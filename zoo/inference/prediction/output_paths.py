@@ -94,8 +94,8 @@ def plan_outputs(
     if conflicts:
         others = f" ({format_count(len(conflicts) - 1, 'more conflict')})" if len(conflicts) > 1 else ""
         raise DataError(
-            f"The masks of {' and '.join(conflicts[0])} would have the same name{others}. Predict these images into different "
-            "folders."
+            f"The masks of {' and '.join(conflicts[0])} would have the same name{others}. Predict these images in separate "
+            "calls, each with its own output folder."
         )
     # an image that is named twice is predicted once
     all_paths = list({(paths.folder, paths.name): paths for paths in all_paths}.values())
@@ -131,7 +131,7 @@ def _find_images(source: Path, output: Path) -> Sequence[ImagePaths]:
             raise DataError(f"{source} contains no image. The suffix of an image is one of {', '.join(sorted(SUFFIXES))}.")
         return [_paths_of(path, output / path.relative_to(source).parent) for path in paths]
     if not os.path.lexists(source):  # a broken link is reported as an image that cannot be read
-        raise DataError(f"There is no file and no folder {source}.")
+        raise DataError(f"There is no file or folder named {source}.")
     return [_paths_of(source, output)]
 
 

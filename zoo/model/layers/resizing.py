@@ -18,8 +18,8 @@ def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor
     """Return a map resized to `size`, or the map itself if it has that size.
 
     During an export, `if x.shape[-2:] != size: x = F.interpolate(...)` is decided by the example image, and the graph is
-    silently wrong for other sizes. If sizes are variable, this function resizes unless they are known to be equal for every
-    image.
+    silently wrong for other sizes. If the map's size or `size` is variable, this function resizes, unless the two are known
+    to be equal for every image.
 
     Shapes: (N, C, h, w) -> (N, C, H, W), where (H, W) is `size`.
 

@@ -67,9 +67,10 @@ def _attach(root: nn.Module, target: str, value: Any) -> None:
 
 
 def _select_needed(traced: Traced, chosen: Iterable[fx.Node], *, are_returned: bool) -> list[fx.Node]:
-    """Return the image and all nodes that the chosen nodes depend on, including in-place changes of them and of buffers.
+    """Return the image's node and every node that the chosen nodes depend on.
 
-    If the module itself returns the chosen nodes, in-place changes that follow them are included as well.
+    Operations that change one of these nodes or a buffer in place are included. If the module itself returns the chosen
+    nodes, operations that change them in place afterwards are included as well.
     """
     graph, needed = traced.module.graph, set(chosen)
     for node in reversed(graph.nodes):

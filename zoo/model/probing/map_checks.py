@@ -75,9 +75,9 @@ def check_gradients(observation: Observation, encoder: nn.Module, maps: Sequence
     ]
     if lost:
         raise PluginError(
-            f"{owner} trains parameters that get no gradient from its maps: {format_names(lost, 3)}. Its maps are "
-            "computed inside a torch.autograd.Function, which hides their gradients. If that is torch.utils.checkpoint with "
-            "use_reentrant=True, pass use_reentrant=False."
+            f"Training {owner} itself updates parameters that an encoder made from its maps would not train: "
+            f"{format_names(lost, 3)}. The maps are computed inside a torch.autograd.Function, which hides their gradients. "
+            "If that is torch.utils.checkpoint with use_reentrant=True, pass use_reentrant=False."
         )
 
 

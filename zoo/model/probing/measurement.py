@@ -246,7 +246,7 @@ class DependencyRecorder(TorchFunctionMode):
 
 
 def fixed_layout_of(tensor: Tensor, size: tuple[int, int]) -> Layout | None:
-    """Return the layout of a tensor (N, C, H, W) that was computed from an image of this size; None if it is not a map."""
+    """Return the channels and the stride of a 4D tensor computed from an image of this size; None if it is not a map."""
     if tensor.ndim != 4 or not tensor.is_floating_point() or tensor.shape[0] != BATCH or not tensor.numel():
         return None
     sides = tensor.shape[2:]

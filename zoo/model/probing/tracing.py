@@ -114,8 +114,8 @@ class _Proxy(fx.Proxy):
 def _is_opaque(module: nn.Module) -> bool:
     """Return whether a module has hooks or overrides `train`, which a graph would not reproduce.
 
-    A `torch.fx.GraphModule` may override `train`: torchvision's feature extractors switch between two graphs, which are
-    compared.
+    A `torch.fx.GraphModule` may override `train`, as torchvision's feature extractors do to switch between two graphs. zoo
+    traces both modes and compares the traces.
     """
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     has_own_train = type(module).train is not nn.Module.train and not isinstance(module, fx.GraphModule)

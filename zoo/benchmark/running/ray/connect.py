@@ -27,11 +27,11 @@ def ray_executor(address: str, say: Callable[[str], None] = lambda line: None) -
     Args:
         address: "auto" for the cluster that this machine belongs to or that `RAY_ADDRESS` names; otherwise the HOST:PORT of a
             cluster. If the process is already connected to Ray, that connection is used.
-        say: called with each line for the user: which machines measure, and which are refused or lost.
+        say: called with each line for the user: which machines are used, and which are refused or lost.
 
     Raises:
         ZooError: Ray is not installed, or `address` has a protocol. When the run begins, the factory raises a ZooError if
-            the cluster cannot be reached, and the executor raises one if no machine can measure.
+            the cluster cannot be reached, and the executor raises one if no machine can be used.
     """
     try:
         import ray

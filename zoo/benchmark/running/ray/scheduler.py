@@ -41,8 +41,8 @@ class _Slot:
 class RayExecutor:
     """Does jobs on the machines of the Ray cluster that this process is connected to. No two jobs share a machine or GPU.
 
-    This class assigns the jobs to machines, and not Ray, because rounds can continue only in the environment in which they
-    began. If a machine is lost, the messages of its job stop, and the caller requests the missing results again.
+    This class, not Ray, assigns jobs to machines, because rounds can continue only on a machine with the environment in which
+    they began. If a machine is lost, the messages of its job stop, and the caller requests the missing results again.
     """
 
     def __init__(self, limits: Limits, preload: Sequence[str], say: Callable[[str], None]) -> None:
@@ -59,7 +59,7 @@ class RayExecutor:
         """Run the jobs, and yield each message with its job as it arrives. Only the messages of one job are in order.
 
         Raises:
-            ZooError: no machine can measure.
+            ZooError: no machine can be used.
         """
         coming = iter(jobs)
         first = next(coming, None)
@@ -89,10 +89,10 @@ class RayExecutor:
         self._idle, self._running, self._waiting = [], {}, []
 
     def _find_slots(self, device: str) -> list[_Slot]:
-        """Return the slots of all machines that can measure, after new machines have described themselves.
+        """Return the slots of all usable machines, after new machines have described themselves.
 
         Raises:
-            ZooError: no machine can measure.
+            ZooError: no machine can be used.
         """
         list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes  # `ray.nodes` has no annotations
         nodes = [facts for facts in list_nodes() if facts["Alive"]]
@@ -115,8 +115,9 @@ class RayExecutor:
             counts = (tuple(facts["Resources"].get(name, 0) for name in ("CPU", "GPU")) for facts in nodes)
             found = ", ".join(f"one with {cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in counts)
             raise ZooError(
-                f"No machine of the Ray cluster can measure on {device!r}; found: {found}. Add a machine with `ray start "
-                "--address=HOST:PORT` (and --num-gpus=N for GPUs). Then run the same command again, which resumes the run."
+                f"No machine of the Ray cluster can be used for measurements on {device!r}; found: {found}. Add a machine "
+                "with `ray start --address=HOST:PORT` (and --num-gpus=N for GPUs). Then run the same command again, "
+                "which resumes the run."
             )
         return usable
 
