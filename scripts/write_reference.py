@@ -16,10 +16,12 @@ from typing import Any
 from pydantic import BaseModel
 
 import zoo
-from zoo.benchmark.config import BenchConfig
+from zoo.benchmark.config import BenchConfig, ExcludeRule, ReferenceEntry, RoundsEntry
+from zoo.benchmark.quality import QualityEntry
 from zoo.data.data_config import DataEntry
 from zoo.pairing.pairing_yaml import PairingFile
 from zoo.training.config import TrainConfig
+from zoo.training.settings import LossTerm, ObjectEntry
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference"
 YAML_INTRODUCTION = """# YAML
@@ -29,9 +31,20 @@ print JSON schemas, with which an editor completes keys and underlines mistakes.
 """
 FILES: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("A pairing", "`zoo.build(zoo.Pairing.from_yaml(FILE))` builds it.", PairingFile),
-    ("A training run", "`zoo train FILE` runs it. [Train](../guides/train.md) explains the settings.", TrainConfig),
+    (
+        "A training run",
+        "`zoo train FILE` runs it. [Train](../guides/train.md) explains the settings. `classes` and `in_channels` are by default "
+        "those of the data.",
+        TrainConfig,
+    ),
     ("Data", "The value of `data` in a training run, and in the `quality` of a benchmark.", DataEntry),
+    ("A term of a loss", "An entry of a list under `loss`.", LossTerm),
+    ("A callback or logger", "An entry of `callbacks` or `loggers`.", ObjectEntry),
     ("A benchmark", "`zoo bench FILE` runs it. [Benchmark](../guides/benchmark.md) explains the keys.", BenchConfig),
+    ("Rounds", "The value of `rounds` in a benchmark, if it is not a number.", RoundsEntry),
+    ("A reference", "An entry of `references` in a benchmark, or its `baseline`.", ReferenceEntry),
+    ("A rule of exclusion", "An entry of `exclude` in a benchmark.", ExcludeRule),
+    ("Quality", "The value of `quality` in a benchmark.", QualityEntry),
 )
 TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "mapping"}
 
@@ -57,10 +70,17 @@ def yaml_page() -> str:
         rows = [f"## {title}", "", text, "", "| key | type | default | |", "| --- | --- | --- | --- |"]
         for key, facts in schema["properties"].items():
             default = f"`{json.dumps(facts.get('default'))}`" if key not in schema.get("required", ()) else "required"
-            cells = (f"`{key}`", type_of(facts, schema), default, meanings.get(key, ""))
+            cells = (f"`{key}`", type_of(facts, schema), default, add_links(meanings.get(key, "")))
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+def add_links(text: str) -> str:
+    """Return a description in which the classes of other sections are links to these sections."""
+    for title, _, model in FILES:
+        text = text.replace(f"`{model.__name__}`", f"[{title}](#{title.lower().replace(' ', '-')})")
+    return text
 
 
 def meanings_of(model: type[BaseModel]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import re
 import warnings
 from contextlib import suppress
 from dataclasses import replace
+from importlib import metadata
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from zoo.checkpoints.hub import CONFIG, HUB, hub_folder
 from zoo.checkpoints.matching import check_finite, is_same_kind
-from zoo.checkpoints.saved_model import ModelFacts, SavedModel, read_facts, structure_of
+from zoo.checkpoints.saved_model import ModelFacts, PluginVersion, SavedModel, read_facts, structure_of
 from zoo.checkpoints.state_dicts import is_bounded, unpickled
 from zoo.common.configuration import read_mapping
 from zoo.common.format_names import format_names
@@ -91,6 +92,9 @@ def load(
 def _load_folder(folder: Path) -> SegmentationModel:
     path = folder / CONFIG
     if not os.path.lexists(path):
+        checkpoint = next((name for name in ("best.ckpt", "last.ckpt") if (folder / name).is_file()), None)
+        if checkpoint:
+            raise WeightsError(f"{folder} is the folder of a training, not of a saved model. Pass {folder / checkpoint}.")
         raise WeightsError(f"{folder} contains no saved model: it has no {CONFIG}. Pass a folder that `zoo.save` wrote.")
     facts = read_facts(SavedModel, read_mapping(path, "format: 1"), f"{path} does not describe a saved model")
     sides = _check_sides(facts, folder)
@@ -155,10 +159,19 @@ def _series(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
+def _is_installed(plugin: PluginVersion) -> bool:
+    """Return whether the version of a distribution with which the model was saved is installed."""
+    try:
+        return metadata.version(plugin.distribution) == plugin.version
+    except metadata.PackageNotFoundError:
+        return False
+
+
 def _describe_plugins(facts: ModelFacts) -> str:
     """Return the command that installs a model's plugins, and a hint for an encoder or a decoder that a script registered."""
     pairing = facts.make_pairing()
-    requirements = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in facts.plugins.values())
+    missing = [each for each in facts.plugins.values() if not _is_installed(each)]
+    requirements = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in missing)
     registered = [
         f"the {kind} {id}"
         for kind, id in (("encoder", pairing.encoder), ("decoder", pairing.decoder))

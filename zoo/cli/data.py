@@ -10,7 +10,7 @@ import typer
 
 from zoo.cli.answers import Application, answer, show_parts
 from zoo.cli.application import app, fail
-from zoo.common.format_names import format_names
+from zoo.common.format_names import format_count, format_names
 from zoo.common.regular_files import is_folder
 from zoo.errors import DataError, OptionError
 
@@ -99,7 +99,7 @@ def check(
     for line in notes:
         answer(f"Note: {line}.")
     if problems:
-        fail("\n".join([f"{len(problems)} problems:", *(f"  {line}" for line in problems)]), 1)
+        fail("\n".join([f"{format_count(len(problems), 'problem')}:", *(f"  {line}" for line in problems)]), 1)
     answer("Nothing is wrong.")
 
 

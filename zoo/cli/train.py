@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
+DATA = "data."
+"""Begins the name of a setting that is an option of the data, such as data.values."""
+
 
 @app.command()
 def train(
@@ -43,7 +46,7 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="A setting, such as steps=500, batch=16, size=256, loss=dice, freeze_encoder=true; overrides the file.",
+            help="A setting, such as steps=500, batch=16, size=256, loss=dice, freeze_encoder=true, or an option of the data, such as data.values=[0,255]; overrides the file.",
             show_default=False,
         ),
     ] = None,
@@ -59,22 +62,29 @@ def train(
     from zoo.common.configuration import checked
     from zoo.data.data_config import DataEntry, locate_data
     from zoo.data.sources import open_data
+    from zoo.training.config import TrainConfig
     from zoo.training.fit import check_installed
     from zoo.training.run_folder import known_files
+    from zoo.training.settings import entry_at
     from zoo.training.training import train as train_pairing
 
     changes = dict(_parse_setting(text) for text in set or ())
+    data_options = {name.removeprefix(DATA): changes.pop(name) for name in [*changes] if name.startswith(DATA)}
     if _is_file(what):
         arguments = _arguments_from_file(Path(what), decoder, data, weights, changes)
     else:
         arguments = _arguments_from_ids(what, decoder, data, weights) | changes
+        checked(TrainConfig, arguments, "A setting is wrong", lambda location: entry_at(location, TrainConfig))
     if plugin:
         arguments["plugins"] = [*arguments.get("plugins", ()), *map(str, plugin)]
     start = arguments.get("init_from")
     note(f"Weights: {start}" if start else f"Encoder weights: {arguments.get('weights') or 'random'}")
     entry = arguments["data"]
-    if not isinstance(entry, DataEntry):
-        entry = checked(DataEntry, {"source": entry} if isinstance(entry, str) else entry, "The data cannot be opened")
+    if isinstance(entry, DataEntry):
+        entry = {"source": entry.source, **entry.options()}
+    entry = checked(
+        DataEntry, ({"source": entry} if isinstance(entry, str) else entry) | data_options, "The data cannot be opened"
+    )
     check_installed(locate_data(entry.source, Path()))
     in_file = arguments.pop("output", None)
     folder = output or Path(in_file or Path("runs") / _default_folder_name(what, arguments | {"data": entry.source}))
@@ -140,8 +150,8 @@ def _parse_setting(text: str) -> tuple[str, Any]:
     from zoo.errors import OptionError
 
     name, sign, value = text.partition("=")
-    if not sign or not name.isidentifier():
-        raise OptionError(f"--set {text}: a setting must be written NAME=VALUE, such as steps=500.")
+    if not sign or not name.removeprefix(DATA).isidentifier():
+        raise OptionError(f"--set {text}: a setting must be written NAME=VALUE, such as steps=500 or data.values=[0, 255].")
     if not value.strip():
         raise OptionError(f"--set {text}: the value is missing. For no value, write {name}=null.")
     return name, read_value(value)

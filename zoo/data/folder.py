@@ -33,6 +33,13 @@ from zoo.errors import DataError
 __all__ = ["FolderSamples", "band_statistics", "data_from_report", "open_folder"]
 
 
+HOW_TO_SET = (
+    "Options of the data are keyword arguments of zoo.open_data, keys under data: in a YAML file, or settings of zoo train: "
+    "--set data.values=[0,255]"
+)
+"""The last line of an error about the meaning of mask values."""
+
+
 def open_folder(folder: Path, *, earlier_scans: Mapping[str, Any] | None = None, **options: Any) -> SegmentationData:
     """Read all images and masks of a folder once, and return them as segmentation data.
 
@@ -183,7 +190,7 @@ def _choose_code(
             ignored=None if ignored is None else [to_tuple(value) for value in ignored],
         )
     except DataError as cause:
-        raise folder_error(report.folder, (*report.problems, str(cause), *doubts)) from cause
+        raise folder_error(report.folder, (*report.problems, str(cause), *doubts, HOW_TO_SET)) from cause
     if unknown := code.find_unknown(report.values):
         counts = format_names([f"{value}: {format_count(report.values[value], 'pixel')}" for value in unknown])
         first = next(pair.mask for pair in report.pairs if code.find_unknown(report.facts[pair.image].values))
@@ -192,7 +199,7 @@ def _choose_code(
             f"masks have values of no class ({counts}; first in {first}). The values of the classes are {code.description}. "
             f"The values in the masks are {all_values}. Set values (or colors) to the value of each class"
         )
-        raise folder_error(report.folder, (*report.problems, problem, *doubts))
+        raise folder_error(report.folder, (*report.problems, problem, *doubts, HOW_TO_SET))
     return code
 
 

@@ -338,8 +338,8 @@ def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Pa
         if not is_out_of_memory(cause):
             raise
         raise OptionError(
-            f"A step on batch={settings.batch} crops of {size[0]}x{size[1]} does not fit into the memory of {settings.device}. "
-            "Set a smaller batch= or size=, or set gradient_checkpointing=."
+            f"A step on batch={settings.batch} crops of {size[0]}x{size[1]} does not fit into the memory of "
+            f"{choose_device(settings.device)}. Set a smaller batch= or size=, or set gradient_checkpointing=."
         ) from cause
 
 

@@ -53,8 +53,8 @@ def start_from(model: SegmentationModel, start: SegmentationModel, source: str, 
     if other:
         difference = f"{start.pairing} instead of {model.pairing}"
         raise WeightsError(
-            f"init_from: {source} is another model ({difference}): {len(other)} of its {len(found)} tensors do not fit "
-            f"({format_names(sorted(other), 3)}). Train the pairing of that model, or leave init_from out."
+            f"init_from: {source} is another model ({difference}): {len(other)} tensors are only in one of them or have other "
+            f"shapes ({format_names(sorted(other), 3)}). Train the pairing of that model, or leave init_from out."
         )
     changes = {name: tensor for name, tensor in found.items() if name in wanted and name not in kept}
     model.load_state_dict({**wanted, **changes})
