@@ -1,4 +1,4 @@
-"""The compatibility matrix: every encoder with every decoder, built and run on the meta device."""
+"""The compatibility matrix: whether every encoder works with every decoder, tested by building and running the models."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from zoo.registry.registry import Entry, default_registry
 __all__ = ["Cell", "CompatibilityMatrix", "default_cache", "matrix"]
 
 LIBRARIES = (OWN_DISTRIBUTION, "torch", "torchvision", "timm", "segmentation-models-pytorch")
-"""The distributions whose versions may change an outcome, in addition to those of the two plugins."""
+"""The distributions whose versions may affect an outcome, besides the distributions of the encoder and the decoder."""
 KEY_VERSION = 1
-"""The version of the cache's entries. Increase it when the fields of `Cell`, or the way they are computed, change."""
+"""The version of the cache's entries. Increase it when the fields of `Cell`, or the way in which they are computed, change."""
 
 
 def matrix(
@@ -37,14 +37,17 @@ def matrix(
 ) -> CompatibilityMatrix:
     """Build and run every encoder with every decoder on the meta device. Results of earlier runs are reused.
 
+    A model that computes with tensor values, which the meta device does not have, is run on the CPU.
+
     Args:
         encoders: a glob over names or full ids (`"timm:convnext*"`), or a part of a name or id; None for all encoders.
         decoders: a pattern for the decoders, as for `encoders`.
-        jobs: the number of processes that build models at the same time. If a pairing ends its process, its cell contains the
-            error. Pairings with an encoder or decoder that is registered at run time are built in this process.
+        jobs: the number of processes that build models at the same time. If a pairing crashes its process, the pairing's cell
+            contains the error. Pairings with an encoder or decoder that is registered at run time are built in the calling
+            process.
         limit: the most seconds that one pairing may take before its process is killed.
-        fresh: whether to build all pairings again, for example after a change to a plugin under development whose version
-            did not change.
+        fresh: whether to build all pairings again, for example because the code of a plugin has changed, but not its
+            version.
         cache: the SQLite file that stores the outcomes; None for a file in the user's cache folder. If the file cannot be
             used, all pairings are built. Pairings with an encoder or decoder that is registered at run time are never stored.
 
@@ -113,7 +116,10 @@ def _version(distribution: str) -> str:
 
 
 def _key(encoder: Entry[Any], decoder: Entry[Any], versions: Mapping[str, str]) -> str | None:
-    """Return everything that an outcome depends on, as JSON; None for entries registered at run time, which have no version."""
+    """Return everything that a pairing's outcome depends on, as JSON.
+
+    Return None if the encoder or decoder was registered at run time, since it has no version.
+    """
     sides = [(side.full_id, side.distribution, side.version) for side in (encoder, decoder)]
     return None if _is_local((encoder.id, decoder.id)) else json.dumps([KEY_VERSION, *sides, dict(versions)])
 

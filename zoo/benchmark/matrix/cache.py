@@ -1,4 +1,4 @@
-"""Cache the cells of earlier runs in an SQLite file. If the file cannot be used, all cells are built again."""
+"""Cache the cells of the compatibility matrix in an SQLite file. If the file cannot be used, all cells are built again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from zoo.benchmark.matrix.cells import Cell
 
 __all__ = ["CellCache"]
 
-APPLICATION_ID = 0x7A6F6D  # "zom": distinguishes this cache from other SQLite files
+APPLICATION_ID = 0x7A6F6D  # "zom" in ASCII, which distinguishes this cache from other SQLite files
 
 
 class CellCache:
-    """Stores each cell under a key that contains everything the cell depends on. Each cell is written immediately.
+    """Stores each cell under a key that contains everything that the cell depends on. Each cell is written immediately.
 
     Args:
         path: the SQLite file, which is created if it does not exist.
@@ -44,7 +44,7 @@ class CellCache:
             return None
 
     def keep(self, key: str, cell: Cell) -> None:
-        """Store a cell under a key. An earlier cell of the key is replaced."""
+        """Store a cell under a key, in place of any earlier cell with this key."""
         with self._ignore_errors():
             if self._db is not None:
                 facts = json.dumps(cell.as_dict())

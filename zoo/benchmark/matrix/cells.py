@@ -1,4 +1,4 @@
-"""The result of checking one pairing. Torch-free."""
+"""The result of checking whether one encoder works with one decoder. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.pairing.plan import Adapter
 __all__ = ["CLASSES", "Cell", "Outcome"]
 
 CLASSES = 3
-"""The number of classes of the models: more than one, to check that a decoder's own head has as many channels as classes."""
+"""The number of classes of the models: more than one, to check that a decoder with its own head returns all classes."""
 KIND_WORDS = {"synthesize": "pyramid"}
 
 
@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def reason(self) -> str | None:
-        """The first line of the error, followed by the problems that a negotiation error lists; None if there is no error."""
+        """The first line of the error, followed by the problems that a `NegotiationError` lists; None if there is no error."""
         if self.error is None:
             return None
         first, *others = map(str.strip, self.error.splitlines())
@@ -92,7 +92,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A cell, and whether the same ids and versions will always result in the same cell."""
+    """A cell, and whether the same ids and versions will always result in the same cell, so that it can be cached."""
 
     cell: Cell
     is_lasting: bool

@@ -1,4 +1,4 @@
-"""Build and run one pairing on the meta device, or on the CPU if it computes with tensor values."""
+"""Build and run one pairing on the meta device, or on the CPU if the model computes with tensor values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zoo.pairing.pairing import Pairing
 __all__ = ["check", "check_all"]
 
 PASSING_ERRORS = (ImportError, OSError, MemoryError)
-"""Errors of a plugin whose cause may be the machine, so that a later run may succeed."""
+"""Exceptions in a plugin that the state of the machine may have caused, so that a later run may succeed."""
 
 
 def check(encoder: str, decoder: str) -> Outcome:
@@ -35,7 +35,7 @@ def check(encoder: str, decoder: str) -> Outcome:
 
 
 def check_all(pairings: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any] | None]:
-    """For each pairing, yield None when its check begins, and then the outcome as plain data. Runs in a child process."""
+    """For each pairing, yield None when its check begins, and then the outcome as plain data. Called in a child process."""
     torch.set_num_threads(1)
     for encoder, decoder in pairings:
         yield None
@@ -76,7 +76,7 @@ def _run(encoder: str, decoder: str, device: str) -> Cell:
 def _is_lasting(cause: BaseException) -> bool:
     """Return whether the same ids and versions will always give this error.
 
-    True for a `ZooError`, unless an id is unknown or the cause may be the machine (`PASSING_ERRORS`).
+    True for a `ZooError`, unless an id is unknown or ambiguous, or the `__cause__` of the error is one of `PASSING_ERRORS`.
     """
     return (
         isinstance(cause, ZooError) and not isinstance(cause, LookupError) and not isinstance(cause.__cause__, PASSING_ERRORS)

@@ -22,7 +22,7 @@ def decoders_of(cells: Sequence[Cell]) -> tuple[str, ...]:
 
 
 def document(cells: Sequence[Cell], versions: Mapping[str, str]) -> Document:
-    """Return the matrix as a document: encoders as rows, decoders as columns, and the reasons of failures below."""
+    """Return the matrix as a document: encoders as rows, decoders as columns, and the reasons for failures below."""
     decoders = decoders_of(cells)
     by_ids = {(cell.encoder, cell.decoder): cell for cell in cells}
     rows = ((encoder, [by_ids[encoder, decoder] for decoder in decoders]) for encoder in encoders_of(cells))
@@ -50,7 +50,7 @@ def _flat(cell: Cell) -> dict[str, Any]:
 
 
 def _record(cell: Cell) -> dict[str, Any]:
-    """Return a cell as flat data; missing values are None."""
+    """Return a cell as a dictionary for JSON; missing values are None."""
     height, width = cell.image_size or (None, None)
     return {
         "encoder": cell.encoder,

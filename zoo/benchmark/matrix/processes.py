@@ -1,4 +1,4 @@
-"""Check pairings in child processes, so that a crash or a hang is the error of one cell."""
+"""Check pairings in child processes, so that a crash or a hang affects only the cell of one pairing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Pairing = tuple[str, str]
 """The ids of an encoder and a decoder."""
 
 CHECKS_PER_FORK = 200
-"""The number of checks in one forked process. A limit is needed because some libraries never release their memory."""
+"""The most checks in one forked process. A limit is needed because some libraries never release their memory."""
 
 
 def check_here(pairings: Sequence[Pairing]) -> Iterator[Outcome]:
@@ -58,7 +58,7 @@ def check_in_processes(pairings: Sequence[Pairing], jobs: int, limit: float, pre
 
 
 class _Checker:
-    """Checks shares of the pairings in a child process. If the process ends, a new one is started."""
+    """Checks pairings in a child process. If the process ends, a new process is started."""
 
     def __init__(self, limit: float, preload: Sequence[str]) -> None:
         self._limit = limit
@@ -67,7 +67,7 @@ class _Checker:
         self._closed = threading.Event()
 
     def work(self, shares: queue.SimpleQueue[Sequence[Pairing]], outcomes: queue.SimpleQueue[Outcome | BaseException]) -> None:
-        """Check one share of the pairings after the other until none is left."""
+        """Take one list of pairings after another from `shares`, and check them, until no list is left."""
         try:
             while not self._closed.is_set():
                 for outcome in self._check(shares.get_nowait()):
@@ -78,7 +78,7 @@ class _Checker:
             outcomes.put(cause)
 
     def close(self) -> None:
-        """End the process."""
+        """Stop checking, and end the child process."""
         self._closed.set()
         if self._child:
             self._child.close()
@@ -124,7 +124,7 @@ class _Watch:
 
 
 def _death(pairing: Pairing, watch: _Watch, child: ChildProcess) -> Outcome:
-    """Return the outcome of a pairing whose process crashed, or was killed because the check took too long."""
+    """Return the outcome of a pairing whose check crashed the process, or took so long that the process was killed."""
     encoder, decoder = pairing
     if watch.is_hung:
         error = f"HangError: the check did not end within {watch.limit:g} s. Set a higher limit (--limit) to allow more time."
