@@ -1,4 +1,4 @@
-"""The report: a table as one self-contained HTML file, which can be sorted, filtered, plotted and printed."""
+"""The report: a self-contained HTML page, on which users can sort, filter, plot and print a table of results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["report_html", "write_report"]
 
 
 def write_report(table: Table, output: Path) -> None:
-    """Write the page to a file. An existing file is replaced only after the new page is complete.
+    """Write the report on a table to an HTML file. An existing file is replaced only after the new page is complete.
 
     Raises:
         OptionError: plotly is not installed, or the file cannot be written.
@@ -24,7 +24,7 @@ def write_report(table: Table, output: Path) -> None:
 
 
 def report_html(table: Table) -> str:
-    """Return the page as HTML text.
+    """Return the report on a table as HTML text.
 
     Raises:
         OptionError: plotly is not installed.

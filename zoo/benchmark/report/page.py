@@ -1,4 +1,4 @@
-"""Render the page, and its parts that are readable without scripts: warnings, legend, failures and notes. Torch-free."""
+"""Render the report's page. Its warnings, legend, failures and notes are readable without scripts. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from zoo.benchmark.table.table import Table
 __all__ = ["render_page"]
 
 SCRIPTS = ("page.js", "table.js", "pairings.js", "plots.js")
-"""The scripts are joined into one function, in this order. So each can use the names of the others, and no name is global."""
+"""The scripts, joined into one function in this order. Each can use the names of the others, but no name is global."""
 
 STYLES = ("page.css", "table.css", "print.css")
-"""The style sheets are joined in this order: later rules override earlier rules."""
+"""The style sheets, joined in this order, so that later rules override earlier rules."""
 
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath d='M2 12h9M2 8h12M2 4h5' "
     "stroke='%230072b2' stroke-width='2.5' stroke-linecap='round'/%3E%3C/svg%3E"
 )
 MAX_OPEN = 5
-"""The most warnings or failures that are shown open. If there are more, they are collapsed."""
+"""Up to this many warnings or failures are shown in full. If there are more, all of them are collapsed."""
 
 
 def render_page(table: Table, *, plotly: str) -> str:
@@ -95,7 +95,7 @@ def _read(name: str) -> str:
 
 
 def _content_policy(*scripts: str) -> str:
-    """Return the policy that lets the browser run exactly these scripts and load nothing else."""
+    """Return the content security policy that lets the browser run only these scripts, and load nothing from elsewhere."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{each}'" for each in hashes)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"

@@ -1,4 +1,4 @@
-"""Describe each pairing for the page: its code, plan, parameters and licenses. Torch-free."""
+"""Describe each pairing for the report: its code, plan, parameters and licenses. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ __all__ = ["describe_pairings"]
 def describe_pairings(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the pairings and references of some rows as JSON-serializable data, in the order of the rows.
 
-    Thousands of pairings share routes and plans, so each route and plan is stored once and referred to by its index:
+    A route is the way from a map of the encoder to an input of the decoder. Thousands of pairings share routes and plans, so
+    each route and each plan is stored once, and other entries contain its index:
 
-    - `pairings`: one entry for each pairing; its `variants` are the distinct plans and parameters of its rows, mostly one;
-    - `pairing`: the index of each row's pairing;
+    - `pairings`: one entry for each pairing; its `variants` are the distinct plans and parameters of its rows, usually one;
+    - `pairing`: for each row, the index of its pairing;
     - `plans`: every distinct plan, with the indices of its routes;
     - `routes`: every distinct route: source, channels, stride, adapters, decoder input, reason.
     """
@@ -51,7 +52,7 @@ def describe_pairings(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _index_of(facts: Any, known: dict[str, int]) -> int:
-    """Return the index of some facts in `known`; add the facts if they are new."""
+    """Return the index of some facts in `known`. If `known` does not contain them, add them."""
     return known.setdefault(json.dumps(facts), len(known))
 
 
@@ -80,7 +81,7 @@ def _describe_route(route: Mapping[str, Any]) -> list[str]:
 
 
 def _describe_unused(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return a line for each unused map. As in `zoo explain`, consecutive maps that differ only in name share a line."""
+    """Return lines about the encoder's unused maps. Consecutive maps that differ only in name share one line."""
     lines = []
     groups = groupby(entries, key=lambda entry: (entry["source"]["channels"], entry["source"]["stride"], entry["reason"]))
     for (channels, stride, reason), group in groups:

@@ -1,4 +1,4 @@
-"""Collect the data for the page's scripts: columns, rows, pairings and plots as compact JSON. Torch-free."""
+"""Collect the data for the scripts of the report: columns, rows, pairings and plots as compact JSON. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from zoo.common.statistics import TIE, Estimate
 __all__ = ["block_labels", "json_for_script", "payload_of", "shared_facts"]
 
 DIMENSIONS = ("run", "mode", "batch", "size", "device", "dtype", "format", "runtime")
-"""Columns that describe how a row was measured. A column with more than one value is shown and offered as a filter."""
+"""Columns that describe how a row was measured. The page shows those that differ between rows, and offers them as filters."""
 
 ESTIMATES = ("latency", "busy", "ratio", "busy_ratio")
-"""Columns whose values have an interval. The attribute of `Row` has the same name as the column."""
+"""Columns whose values have an interval. The column has the same name as the attribute of `Row` that contains its values."""
 
 PLOTS = (
     {"name": "memory", "title": "latency and peak memory", "label": "peak memory, MiB", "scale": 2**-20},
     {"name": "parameters", "title": "latency and parameters", "label": "parameters, millions", "scale": 1e-6},
     {"name": "quality", "title": "latency and quality", "label": "mean intersection over union", "scale": 1},
 )
-"""The columns to plot against the latency, each with the label of its axis and the factor that converts to the axis's unit."""
+"""The columns to plot against the latency. Values are multiplied by `scale`, so that they have the unit in `label`."""
 
 
 def payload_of(table: Table) -> dict[str, Any]:
-    """Return JSON-serializable data for the scripts.
+    """Return JSON-serializable data for the scripts of the report.
 
-    The data are stored by column: in 5,000 rows, the repeated names of the facts would be most of the file.
+    The data are stored column by column. With a dictionary for each of 5,000 rows, the repeated keys would be most of the file.
     """
     rows = table.rows
     labels = block_labels(table)
@@ -57,7 +57,7 @@ def payload_of(table: Table) -> dict[str, Any]:
 
 
 def json_for_script(data: Any) -> str:
-    """Return JSON that can stand in a `<script>` element and cannot end it, even if names of models contain HTML.
+    """Return JSON text for a `<script>` element. The text cannot end the element, even if the name of a model contains HTML.
 
     All non-ASCII characters, such as U+2028 and U+2029, and the characters `<`, `>` and `&` are escaped.
     """
@@ -68,7 +68,7 @@ def json_for_script(data: Any) -> str:
 
 
 def shared_facts(table: Table) -> list[tuple[Column, str]]:
-    """Return the dimensions with the same value in every row, each with its text. The page shows them once, above the table."""
+    """Return the `DIMENSIONS` that are the same in all rows, each with its text. The page shows them once, above the table."""
     facts = []
     for column in chosen_columns(table.rows):
         cells = {column.cell(row) for row in table.rows}
@@ -78,9 +78,10 @@ def shared_facts(table: Table) -> list[tuple[Column, str]]:
 
 
 def block_labels(table: Table) -> dict[tuple[Any, ...], str]:
-    """Return a label for each block, in the order of the rows.
+    """Return a label for each block (rows with the same run, mode, batch, size and dtype), in the order of the rows.
 
-    A label contains only the values in which the blocks differ; the label of a single block contains all except the run.
+    A label contains only the values that differ between blocks. If there is only one block, its label contains all values
+    except the run.
     """
     words = {row.block: (f"run {row.run}", *block_words(row.block[1:])) for row in table.rows}
     varying = [place for place in range(5) if len({each[place] for each in words.values()}) > 1] or range(1, 5)
@@ -88,7 +89,7 @@ def block_labels(table: Table) -> dict[tuple[Any, ...], str]:
 
 
 def _encode_column(column: Column, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the distinct (cell, value) pairs of a column, the index of each row's pair, and the intervals if there are any."""
+    """Return a column's distinct pairs of cell and value, the index of each row's pair, and the intervals if it has any."""
     pairs = [(column.cell(row), _simplify(column.value(row))) for row in rows]
     indices = {pair: index for index, pair in enumerate(dict.fromkeys(pairs))}
     facts: dict[str, Any] = {"name": column.name, "heading": column.heading, "isNumber": column.is_number}
@@ -102,14 +103,14 @@ def _encode_column(column: Column, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _simplify(value: Any) -> Any:
-    """Return a value for sorting: a number rounded to seven digits; None for an empty text, an infinity or NaN."""
+    """Return a value for sorting. A float is rounded to seven digits; an empty text, an infinity or NaN becomes None."""
     if isinstance(value, float):
         return float(f"{value:.7g}") if isfinite(value) else None
     return None if value == "" else value
 
 
 def _find_distrusted(table: Table) -> list[int]:
-    """Return the indices of the rows that were measured in a group whose A/A check is off."""
+    """Return the indices of the rows that were measured in a group whose A/A check failed (`Check.is_off`)."""
     off = [check for check in table.checks if check.is_off]
     return [
         index
@@ -119,7 +120,7 @@ def _find_distrusted(table: Table) -> list[int]:
 
 
 def _find_fronts(rows: Sequence[Row], column: Column, blocks: Mapping[tuple[Any, ...], int]) -> dict[int, list[int]]:
-    """Return the indices of the rows on the Pareto front of the latency and a column, by block, the fastest row first."""
+    """Return, for each block, the indices of the rows on the Pareto front of latency and a column, the fastest row first."""
     points: dict[int, dict[int, tuple[float, float]]] = {}
     for index, row in enumerate(rows):
         value = column.value(row)
