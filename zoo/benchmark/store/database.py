@@ -43,9 +43,9 @@ class Database:
                 raise
 
     def _open_to_read(self) -> None:
-        """Open the file for reading only: it or its folder is not writable, so SQLite may not create its working files."""
+        """Open the file for reading only. The file or its folder is not writable, so SQLite cannot create its working files."""
         ahead = self.path.with_name(f"{self.path.name}-wal")
-        is_whole = not ahead.exists() or not ahead.stat().st_size  # otherwise that file contains the latest transactions
+        is_whole = not ahead.exists() or not ahead.stat().st_size  # otherwise the -wal file contains the latest transactions
         mode = "immutable=1" if is_whole else "mode=ro"
         address = f"{self.path.resolve().as_uri()}?{mode}"
         self._connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
@@ -84,7 +84,7 @@ class Database:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Convert an error of SQLite or of the file system to a `StoreError`."""
+        """Convert an error of SQLite or of the file system in the `with` block to a `StoreError`."""
         try:
             yield
         except (sqlite3.Error, OSError) as cause:
@@ -93,7 +93,7 @@ class Database:
             ) from cause
 
     def _prepare(self) -> None:
-        """Create the tables in a new file; raise a StoreError for a file of another program or another version of zoo."""
+        """Create the tables in a new file. Raise a StoreError if another program or another version of zoo created the file."""
         if self._is_current():
             return
         with self.transaction():

@@ -15,9 +15,9 @@ def owner() -> str:
 
 
 def is_alive(owner: str) -> bool:
-    """Return whether the owner is another process on this machine that is still running.
+    """Return whether another process, which `owner` identifies, is still running on this machine.
 
-    A process on another machine cannot be checked and counts as ended.
+    Return False for the calling process itself, and for a process on another machine, which cannot be checked.
     """
     host, pid, started = owner.rsplit(":", 2)
     if host != socket.gethostname() or int(pid) == os.getpid():
@@ -32,7 +32,7 @@ def is_alive(owner: str) -> bool:
 
 
 def _start_time(pid: int) -> str:
-    """Return a process's start time in kernel ticks, which tells it from a later process with the same id; '' if unknown."""
+    """Return when a process started, in kernel ticks; "" if unknown. A later process with the same id has another time."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

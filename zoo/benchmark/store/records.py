@@ -1,4 +1,4 @@
-"""The records of the results store: runs, groups, trials and trainings, validated when they are read. Torch-free."""
+"""The records of the results store: runs, groups, trials and trainings. They are validated on reading. Torch-free."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreFacts:
-    """Those scores of a model that the table shows."""
+    """The scores of a model that the table shows."""
 
     miou: FiniteFloat
     iou: tuple[FiniteFloat | None, ...]
@@ -27,7 +27,7 @@ class ScoreFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
-    """Those results of a training that the table shows. A floor, which is not trained, has only `scores`."""
+    """The results of a training that the table shows. A floor (a predictor without a network) has only `scores`."""
 
     scores: ScoreFacts
     classes: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class TrainingFacts:
 
 
 def read_facts(kind: type[_T], text: object) -> _T:
-    """Parse the JSON text of a column into an object of type `kind`, without type conversions.
+    """Parse the JSON text in a column of the store into an object of type `kind`, without type conversions.
 
     Raises:
         ValueError: the text is not JSON, or a value does not have the type that `kind` declares.
@@ -68,9 +68,9 @@ class StoredRun:
     Attributes:
         config: the run's configuration as a dictionary.
         environment: the environment of the machine that started the run.
-        started: the time in UTC, in ISO 8601.
-        finished: the time in UTC, in ISO 8601; None if the run is unfinished.
-        is_resumed: whether the run was interrupted and `Store.start_run` returned it to be continued.
+        started: when the run started, in UTC and in the format ISO 8601.
+        finished: when the run finished, in the same format; None if it is unfinished.
+        is_resumed: whether `Store.start_run` returned an interrupted run, which is now continued.
     """
 
     id: int
@@ -87,14 +87,14 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGroup:
-    """A group of trials that are measured together, with its finished rounds.
+    """A group of trials that are measured together, and the finished rounds of this group.
 
     Attributes:
         number: the number of the group in its run.
         trials: the keys of the trials, including those of the baseline and its control.
-        stopped: why the rounds ended, a `StopReason`; None while they continue.
+        stopped: why the rounds ended, a `StopReason`; None if they have not ended.
         environment: the environment in which the rounds were measured; None before the first round.
-        environment_id: the number of that environment in the store.
+        environment_id: the number of `environment` in the store.
         samples: the times of each trial, by the trial's key and the round's number.
         conditions: the state of the machine in each round.
     """
@@ -122,7 +122,8 @@ class StoredGroup:
         Args:
             trial: the key of the trial.
             baseline: the key of the trial to compare with.
-            fact: "seconds" or "busy_seconds". Rounds are left out if either time is unknown, or if the baseline's is zero.
+            fact: the time to divide: "seconds" or "busy_seconds". Rounds are left out if one of the two times is unknown, or if
+                the baseline's time is zero.
         """
         own, base = self.samples.get(trial, {}), self.samples.get(baseline, {})
         rounds = sorted(own.keys() & base.keys())
@@ -147,7 +148,7 @@ class StoredTrial:
     """A trial in the store with all its results except the samples.
 
     Attributes:
-        smaller_batch: the cold start at a smaller batch, if the trial's own batch ran out of memory.
+        smaller_batch: the cold start with a smaller batch; None unless the trial's own batch ran out of memory.
         failure: the kind of `error`; None if the trial did not fail.
         notes: remarks on how the trial was measured.
     """

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "TABLES"]
 
-APPLICATION_ID = 0x7A6F6F  # "zoo" in ASCII, which tells a results store from any other SQLite file
+APPLICATION_ID = 0x7A6F6F  # "zoo" in ASCII, which distinguishes a results store from other SQLite files
 
 SCHEMA_VERSION = 4
-"""Incremented when the tables or the JSON in them change. A file with another version is refused."""
+"""The version of the tables. Increase it when the tables or the JSON in them change: zoo refuses files of other versions."""
 
 TABLES = """
 CREATE TABLE run (

@@ -33,7 +33,7 @@ __all__ = ["Store"]
 
 
 class Store:
-    """A results store in one SQLite file. Every method that writes is one transaction.
+    """A results store in one SQLite file. Every method that writes to it does so in a single transaction.
 
     Args:
         path: the file; created if it does not exist.
@@ -71,8 +71,8 @@ class Store:
             run: the run to name; by default the run that was read last.
 
         Raises:
-            StoreError: SQLite failed, or the block raised a ValueError, a TypeError, a LookupError or the like, because values
-                in the store are missing or have a wrong type.
+            StoreError: SQLite failed, or the block raised an exception that missing or wrong values in the store cause, such
+                as a ValueError, a TypeError or a LookupError.
         """
         self._latest_read = self._latest_read if run is None else run
         try:
@@ -89,9 +89,9 @@ class Store:
             ) from cause
 
     def start_run(self, name: str, config: dict[str, Any], environment: dict[str, Any], trials: list[Trial]) -> StoredRun:
-        """Return the latest unfinished run of the same configuration and environment; if there is none, start a new run.
+        """Return the latest unfinished run with the same configuration and environment. If there is none, start a new run.
 
-        An unfinished run that another process is still measuring is skipped.
+        An unfinished run that another process on this machine is still measuring does not count.
         """
         identity = digest([config, environment])
         with self._db.transaction():
@@ -151,9 +151,10 @@ class Store:
             ]
 
     def groups(self, run: int) -> list[StoredGroup]:
-        """Return the groups of a run by number, each with the rounds of a single environment.
+        """Return the groups of a run, sorted by number, each with the rounds of a single environment.
 
-        That is the environment that `stop_group` stored; for a group that is not finished, the environment with most rounds.
+        For a finished group, this is the environment that `stop_group` stored. For other groups, it is the environment with the
+        most rounds.
         """
         with self.reading(run):
             # One query reads all rounds and one reads all samples: with a query per group, a large run would take much longer.
@@ -178,7 +179,7 @@ class Store:
             query = "SELECT number, trials, stopped, environment FROM trial_group WHERE run = ? ORDER BY number"
             for number, trials, stopped, chosen in self._db.execute(query, (run,)):
                 rounds = conditions.get(number, {})
-                # A group that moved to another machine started again there: the times of two machines cannot be mixed.
+                # A group that moved to another machine started again there, since times of two machines cannot be mixed.
                 environment = chosen if chosen is not None else max(rounds, key=lambda one: len(rounds[one]), default=None)
                 groups.append(
                     StoredGroup(
@@ -194,7 +195,7 @@ class Store:
             return groups
 
     def rates(self, run: int) -> dict[tuple[int, str], KernelRate]:
-        """Return the fastest kernel for each environment (by number) and dtype."""
+        """Return the rate of the fastest kernel, by the number of the environment and the dtype."""
         query = "SELECT environment, kernel, dtype, flops_per_second FROM rate WHERE run = ? ORDER BY flops_per_second"
         rates = {}
         with self.reading(run):
@@ -207,7 +208,7 @@ class Store:
         return rates
 
     def environment_id(self, run: int, environment: Mapping[str, Any]) -> int:
-        """Return the number under which the store has an environment of a run; store the environment if it is new."""
+        """Return the number of a run's environment in the store. An environment that is not stored yet is added."""
         identity = digest(environment)
         with self._db.transaction():
             query = "SELECT id FROM environment WHERE run = ? AND identity = ?"
@@ -222,11 +223,11 @@ class Store:
         self._set_fact(run, trial, "cost", cost)
 
     def add_cold_start(self, run: int, cold_start: ColdStart) -> None:
-        """Store the cold start and memory of a trial."""
+        """Store the cold start of a trial, with the memory that was measured."""
         self._set_fact(run, cold_start.trial, "cold_start", cold_start)
 
     def add_smaller_batch(self, run: int, cold_start: ColdStart) -> None:
-        """Store the cold start of a trial at a smaller batch, after its own batch ran out of memory."""
+        """Store the cold start of a trial with a smaller batch, after its own batch ran out of memory."""
         self._set_fact(run, cold_start.trial, "smaller_batch", cold_start)
 
     def _set_fact(self, run: int, trial: str, column: str, fact: StaticCost | ColdStart) -> None:
@@ -255,7 +256,7 @@ class Store:
             self._insert_groups(run, groups)
 
     def replace_group(self, run: int, number: int, groups: Sequence[Sequence[str]]) -> None:
-        """Replace a group with several groups: the first has the same number, the others are numbered after all groups."""
+        """Replace a group with several groups. The first takes over the number; the others are numbered after all groups."""
         with self._db.transaction():
             values = (json.dumps(list(groups[0])), run, number)
             self._db.execute("UPDATE trial_group SET trials = ? WHERE run = ? AND number = ?", values)
@@ -268,7 +269,7 @@ class Store:
         self._db.executemany("INSERT INTO trial_group (run, number, trials) VALUES (?, ?, ?)", rows)
 
     def add_round(self, run: int, group: int, environment: int, round: Round) -> None:
-        """Store one round with all its samples, or nothing if that fails."""
+        """Store one round with all its samples. If an error occurs, nothing is stored."""
         numbers = (run, group, environment, round.number)
         with self._db.transaction():
             self._db.execute(
@@ -301,11 +302,11 @@ class Store:
     def add_quality(
         self, run: int, subject: str, seed: int, result: Mapping[str, Any] | None, *, failure: str = "", error: str = ""
     ) -> None:
-        """Store the result of training a subject with a seed, or its error.
+        """Store the result of training a pairing or reference with a seed, or the error. Store the scores of a floor likewise.
 
         Args:
             run: the number of the run.
-            subject: the `subject_key` of the pairing or reference, or the name of a floor.
+            subject: the `subject_key` of the pairing or reference, or the name of a floor (a predictor without a network).
             seed: the seed; 0 for a floor.
             result: the fields of `TrainingFacts`; None if the training failed.
             failure: the kind of error.
@@ -318,7 +319,7 @@ class Store:
             )
 
     def qualities(self, run: int) -> dict[str, dict[int, StoredQuality]]:
-        """Return the results of a run's trainings and the scores of its floors, by `subject` and seed as in `add_quality`."""
+        """Return the results of a run's trainings and of its floors (see `add_quality`), by subject and seed."""
         qualities: dict[str, dict[int, StoredQuality]] = {}
         query = "SELECT subject, seed, result, error FROM quality WHERE run = ? ORDER BY subject, seed"
         with self.reading(run):
