@@ -24,8 +24,8 @@ class Column:
         name: the name in `--columns`, `--sort` and `--where`.
         heading: the text above the column.
         cell: returns the text of a row's cell.
-        value: returns the value by which rows are sorted and compared; None if it was not measured.
-        is_number: whether cells are numbers, which are aligned to the right.
+        value: returns the value by which rows are sorted and compared; None for a row without this value.
+        is_number: whether the cells are numbers, so that they are aligned to the right.
         smaller_is_better: whether a smaller value is better; None for a column that does not rank rows.
         legend: the explanation below the table; "" for none.
     """
@@ -43,8 +43,8 @@ def chosen_columns(rows: Sequence[Row], names: str | None = None) -> list[Column
     """Return the columns to show.
 
     Args:
-        rows: the rows of the table. Columns that are empty or have only the usual value in all rows are left out, unless
-            `names` lists them.
+        rows: the rows of the table. A column is left out if all its cells are empty or contain the usual value, unless
+            `names` lists the column.
         names: the names of the columns, separated by commas; "all" for all columns; None for the default columns.
 
     Raises:
@@ -124,7 +124,7 @@ def _plain(name: str, heading: str, fact: str, legend: str = "", *, is_number: b
 def _number(
     name: str, heading: str, fact: str, scale: float, digits: int, legend: str = "", *, unit: str = "", more: bool = False
 ) -> Column:
-    """Return a column that shows a number times `scale`. A smaller number is better, or a larger one if `more` is true."""
+    """Return a column that shows a number times `scale`. Smaller numbers are better or, with `more`, larger numbers."""
     value: Callable[[Row], float | None] = attrgetter(fact)
 
     def cell(row: Row) -> str:
@@ -135,7 +135,7 @@ def _number(
 
 
 def _interval(name: str, heading: str, legend: str, *, is_ratio: bool = False) -> Column:
-    """Return a column that shows an estimate with its interval: a time in milliseconds, or a ratio to the baseline."""
+    """Return a column with a median and its interval: a time in milliseconds or, with `is_ratio`, a ratio to the baseline."""
     get_estimate: Callable[[Row], Estimate | None] = attrgetter(name)
 
     def cell(row: Row) -> str:
@@ -296,7 +296,7 @@ COLUMNS = (
         is_number=False,
     ),
 )
-"""All columns, in their order."""
+"""All columns, in the order of the table."""
 
 OPTIONAL_COLUMNS = ("p90", "busy", "live", "allocated", "rss", "parts", "build", "first", "flags")
 """Columns that are shown only if they are named or all columns are requested."""

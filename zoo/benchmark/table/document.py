@@ -22,11 +22,11 @@ from zoo.common.statistics import Estimate
 __all__ = ["document", "intervals_note", "peak_legend", "quality_notes", "records", "title_of"]
 
 OF_BLOCK = ("mode", "batch", "size", "device", "dtype")
-"""Columns that have one value per block."""
+"""Columns that have the same value in all rows of a block (the rows that are compared with one another)."""
 SECONDARY = ("licenses", "efficiency", "throughput", "busy_ratio", "rounds", "flops")
 """Columns to leave out, in this order, if the terminal is too narrow to show every cell on one line."""
 DROPPED_FIRST = (*SECONDARY, "quality_difference", "parameters", "memory", "p90")
-"""Columns to leave out, in this order, if the terminal is too narrow even with folded cells."""
+"""Columns to leave out, in this order, if the terminal is too narrow even when cells are folded onto several lines."""
 
 
 def document(table: Results, columns: Sequence[Column] | None = None, *, legend: bool = False) -> Document:
@@ -53,7 +53,7 @@ def _grid(table: Results, columns: Sequence[Column]) -> Grid:
     sections, last_rows = [], {row.block: row for row in table.rows}
     for block, group in groupby(table.rows, attrgetter("block")):
         rows = list(group)
-        # A sorted table may have a block's rows in several sections. The block's warnings are shown once, after the last one.
+        # A sorted table may have a block's rows in several sections. The block's warnings follow only the last of them.
         is_last = rows[-1] is last_rows[block]
         failed_checks = [check for check in table.checks if is_last and check.block == block and check.is_off]
         sections.append((*(_row(row, columns) for row in rows), *(_warning(check, columns) for check in failed_checks)))
@@ -236,7 +236,7 @@ def _notes(table: Results, columns: Sequence[Column], legend: bool) -> list[str]
 
 
 def _flag_notes(rows: Sequence[Row]) -> list[str]:
-    """Return a line for each flag that all rows share, and one for each row with flags of its own."""
+    """Return a line for each flag (a warning) that all rows share, and a line for each row that has other flags."""
     shared = [flag for flag in (rows[0].flags if len(rows) > 1 else ()) if all(flag in row.flags for row in rows)]
     of_rows = ((row, [flag for flag in row.flags if flag not in shared]) for row in rows)
     return [
@@ -255,7 +255,7 @@ def _legend(table: Results, columns: Sequence[Column]) -> list[str]:
 
 
 def peak_legend(table: Results) -> str:
-    """Return the legend of the peak memory, which is measured on an accelerator and computed on the CPU."""
+    """Return the legend of the peak memory, which is measured on an accelerator, but computed for the CPU."""
     if any(row.allocated_bytes is not None for row in table.rows):
         return "the peak size of the row's tensors on the accelerator, as counted by its allocator"
     return "the peak size of all live tensors during a step, computed and not measured; an allocator needs more"

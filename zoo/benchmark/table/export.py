@@ -22,15 +22,16 @@ WHOLE = (
     "quality_seeds",
     *(f"parameters{part}" for part in ("", "_encoder", "_adapters", "_decoder", "_head")),
 )
-"""The columns of text and of whole numbers that may be empty. Any other empty column is exported as floating-point numbers."""
+"""The columns of text (`TEXTS`) and of whole numbers (`WHOLE`) that may be empty. In Parquet, they have this type even if they
+are empty; any other empty column has a floating-point type."""
 
 
 def exported_rows(table: Table, form: str) -> bytes:
     """Return the bytes of the table in the format "csv", "json" or "parquet". Text is encoded in UTF-8.
 
     In JSON and Parquet, each row also contains the plan and the trainings. JSON has further keys for the runs with their
-    configurations and environments, the A/A checks and the device's best rates. Parquet has these in the metadata of its
-    schema, under `zoo`.
+    configurations and environments, the A/A checks and the device's best rates. Parquet has the same facts in the
+    metadata of its schema, as JSON under the key `zoo`.
 
     Raises:
         OptionError: for Parquet, pyarrow is not installed.
@@ -46,10 +47,11 @@ def exported_rows(table: Table, form: str) -> bytes:
 
 
 def exported_samples(store: Store, runs: Sequence[int], form: str) -> bytes:
-    """Return the bytes of the raw samples of some runs: one record for each trial and round, controls included.
+    """Return the raw samples of some runs as bytes in the format "csv", "json" or "parquet".
 
-    The `key` of a record is that of the table's row. Its `role` distinguishes a baseline from its control. Times are in
-    seconds per call.
+    There is one record for each trial and round. The `key` of a record is the key of the trial, as in the table. Controls
+    (second copies of baselines), which the table does not show, are included; their `role` is "control". Times are in seconds
+    per call.
 
     Raises:
         StoreError: the runs have no samples.
@@ -103,7 +105,7 @@ def _parquet(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> bytes:
 
 
 def _kind(name: str, values: Sequence[Any]) -> str:
-    """Return the name of the pyarrow type of a column. An empty column has the same type as one with values."""
+    """Return the name of the pyarrow type of a column. An empty column gets the type that it would have with values."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return "bool_"

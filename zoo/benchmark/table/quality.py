@@ -17,7 +17,7 @@ __all__ = ["Qualities", "data_content", "data_names"]
 
 
 def data_content(run: StoredRun) -> str:
-    """Return a digest of the data that a run trained on, or the name and options of the data if the store has no digest.
+    """Return a digest of the data that a run trained on. If the store has no digest, return the name and options of the data.
 
     The result is "" for a run without training.
     """
@@ -28,7 +28,8 @@ def data_content(run: StoredRun) -> str:
 def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
     """Return the name of the data for each run with training. Data with different content have different names.
 
-    The name of a folder is its last part if no other data have this name, otherwise its path, otherwise its path and a digest.
+    The name of a folder is the last part of its path. If other data have the same name, it is the whole path. If the runs also
+    found different content at that path, it is the path and a digest.
     """
     paths = {run.id: PurePath(run.config["quality"]["data"]["source"]) for run in runs if data_content(run)}
     contents = {run.id: data_content(run) for run in runs if run.id in paths}
@@ -48,7 +49,7 @@ def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
 
 
 class Qualities:
-    """The qualities of one run's models, and the floors above which they should score.
+    """The scores of one run's models after training, and its floors: the scores of predictors without a network.
 
     Args:
         store: the store that contains the run.
@@ -68,7 +69,7 @@ class Qualities:
         )
 
     def of(self, subject: Subject) -> Quality | None:
-        """Return the quality of a model; None if it was not trained."""
+        """Return the scores of a model; None if it was not trained."""
         stored = self._stored.get(subject_key(subject))
         if not stored:
             return None
@@ -87,12 +88,12 @@ class Qualities:
         )
 
     def difference(self, subject: Subject, baseline: Subject) -> Difference | None:
-        """Return the difference between the mIoU of a model and of the baseline; None if they share no trained seed."""
+        """Return the difference in mIoU between a model and the baseline; None if no seed was trained successfully for both."""
         own, base = self.of(subject), self.of(baseline)
         return own.difference(base) if own and base else None
 
     def flags(self, quality: Quality) -> Iterator[str]:
-        """Yield warnings about a model's quality: trainings that failed or are missing, and floors that it does not exceed."""
+        """Yield warnings about a model: trainings that failed or are missing, and floors that its mean mIoU does not exceed."""
         for seed, error in quality.failures.items():
             yield f"training with seed {seed} failed: {error.splitlines()[0]}"
         if missing := quality.wanted - len(quality.seeds) - len(quality.failures):

@@ -22,34 +22,34 @@ class Row:
     Attributes:
         run: the number of the run in the store.
         key: the key of the trial, which is the same in every run that measures it.
-        name: the name in the configuration, otherwise that of the pairing or reference.
+        name: the name in the configuration if it sets one, otherwise the text of the pairing or reference.
         encoder: the id of the encoder; "" for a reference.
         decoder: the id of the decoder; "" for a reference.
         code: the line of Python that builds the model; "" for a reference.
         device_name: the name of the processor or accelerator.
         latency: the wall-clock time per call in seconds: median and interval.
-        p90: the time per call in seconds that nine of ten rounds stay below.
-        busy: the seconds per call that the device worked: the CPU time of all threads, or the time between two events.
-        ratio: the latency divided by the baseline's in the same round; below 1 is faster.
-        busy_ratio: `busy` divided by the baseline's in the same round.
+        p90: the 90th percentile of the time per call in seconds: nine of ten rounds were faster.
+        busy: the seconds per call that the device worked (see `Timing`): median and interval.
+        ratio: the latency divided by the baseline's latency in the same round: median and interval. Below 1 is faster.
+        busy_ratio: the same ratio for the `busy` time.
         rounds: the number of rounds that measured the trial.
-        stopped: why the rounds ended: "fixed", "precise", "limit" or "budget"; None while they continue.
-        live_bytes: the peak size of all live tensors during a step, computed; None on an accelerator.
+        stopped: why the rounds ended: "fixed", "precise", "limit" or "budget" (see `StopReason`); None if they have not ended.
+        live_bytes: the peak size of all live tensors during a step, which is computed and not measured; None on an accelerator.
         allocated_bytes: the peak size of the trial's tensors on an accelerator, as counted by its allocator.
         rss_bytes: the growth of a fresh process's resident memory while it built and ran the model.
         parts: the numbers of parameters of encoder, adapters, decoder and head.
         flops: the FLOPs of one forward pass for one image; a multiply-add counts as two.
-        flops_per_second: the FLOP/s of the measured step, in training including the backward pass.
+        flops_per_second: the FLOP/s of the whole measured step. In training, this includes the backward pass.
         efficiency: `flops_per_second` divided by the device's best rate in the same run and dtype.
-        build_seconds: the time to build the model, without importing modules.
+        build_seconds: the time to build the model and move it to the device, without importing modules.
         first_seconds: the time of the first call.
-        smaller: the cold start at a smaller batch, if the row's batch ran out of memory.
+        smaller: the cold start with a smaller batch; None unless the row's batch ran out of memory.
         plan: the pairing's plan as a dictionary.
-        failure: the kind of `error`.
+        failure: the kind of `error`; None if the trial did not fail.
         flags: warnings about the measurement, such as noise, outliers or failed trainings.
         licenses: the licenses of the encoder's and the decoder's code, and of pretrained weights; "" for a reference.
         quality: the scores after training, which are the same for all rows of a model.
-        quality_difference: the difference between the mIoU of the model and of the baseline, over the seeds.
+        quality_difference: the mean difference in mIoU between the model and the baseline, over the seeds that both have.
     """
 
     run: int
@@ -121,7 +121,7 @@ class Row:
 
     @property
     def miou(self) -> float | None:
-        """The mean intersection over union on the test part, averaged over the seeds."""
+        """The mean intersection over union on the test part of the data, averaged over the seeds."""
         return self.quality.mean if self.quality else None
 
     @property
@@ -132,7 +132,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """The A/A check of a group, which measures the baseline and its second copy (the control) like two different models.
+    """The A/A check of a group: the baseline and its second copy, the control, are measured like two different models.
 
     Attributes:
         block: the `Row.block` of the group's rows.
@@ -146,7 +146,7 @@ class Check:
 
     @property
     def is_off(self) -> bool:
-        """Whether the interval excludes 1, so that the differences of this group cannot be trusted."""
+        """Whether the interval excludes 1, so that small differences in this group cannot be trusted."""
         return not self.ratio.low <= 1 <= self.ratio.high
 
 
@@ -158,7 +158,7 @@ class Results:
         runs: the runs, with their configurations and environments.
         rows: the rows of all runs.
         checks: the A/A checks of all groups.
-        rates: the device's best rate as text, by dtype.
+        rates: the device's best rate (FLOP/s of a large kernel) as text, by dtype.
         store: the path of the store.
         floors: the scores of the predictors without a network, for the runs that trained.
     """
@@ -172,5 +172,5 @@ class Results:
 
     @property
     def run(self) -> StoredRun:
-        """The last of the runs."""
+        """The last run in `runs`."""
         return self.runs[-1]

@@ -33,7 +33,7 @@ class Table(Results):
 
 
 def table_of(store: Store, *runs: int) -> Table:
-    """Return the table of one or more runs, in this order. An unfinished run is shown as far as it is measured."""
+    """Return the table of one or more runs, in the given order. An unfinished run is shown as far as it was measured."""
     stored = tuple(store.run(run) for run in runs)
     names = data_names(stored)
     parts = [_RunTable(store, run, names.get(run.id, "")) for run in stored]
@@ -71,7 +71,7 @@ class _RunTable:
         return [self._row(stored) for stored in self.stored.values() if stored.trial.role != "control"]
 
     def checks(self) -> list[Check]:
-        """Return the A/A check of each group that measured its control."""
+        """Return an A/A check for each group that measured both its baseline and the control, a copy of the baseline."""
         checks = []
         for group in self.groups:
             control = self.roles.get((group.number, "control"))
@@ -83,7 +83,7 @@ class _RunTable:
         return checks
 
     def format_rates(self) -> dict[str, str]:
-        """Return the best rate for each dtype, as text with the name of the kernel."""
+        """Return the device's best rate for each dtype, as text with the name of the kernel that reached it."""
         return {dtype: f"{rate.flops_per_second / 1e9:,.0f} GFLOP/s ({rate.kernel})" for (_, dtype), rate in self.rates.items()}
 
     def _row(self, stored: StoredTrial) -> Row:
@@ -144,13 +144,13 @@ class _RunTable:
         )
 
     def _best_rate(self, groups: Sequence[StoredGroup], dtype: str) -> float | None:
-        """Return the highest FLOP/s of a kernel in the environments of these groups."""
+        """Return the highest FLOP/s that a kernel reached with this dtype in the environments of these groups."""
         environments = {group.environment_id for group in groups}
         rates = (rate for (environment, _), rate in self.rates.items() if environment in environments and rate.dtype == dtype)
         return max((rate.flops_per_second for rate in rates), default=None)
 
     def _ratio(self, groups: Sequence[StoredGroup], key: str, fact: str = "seconds") -> Estimate | None:
-        """Return the median ratio to the baseline, over all rounds that measured both."""
+        """Return the median ratio of a trial's time to the baseline's time, over all rounds that measured both trials."""
         ratios: list[float] = []
         for group in groups:
             baseline = self.roles.get((group.number, "baseline"))
