@@ -1,4 +1,4 @@
-"""Compare two runs of the same trials: which became slower or larger, and which fail now. Torch-free."""
+"""Compare two runs of the same trials: which trials became slower or larger, and which trials fail now. Torch-free."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "tie")
 
 Outcome: TypeAlias = Literal["fails now", "failed before", "fails still", "not measured in both", "only before", "only after"]
 """Why a trial was not compared. "fails now": it failed only in the later run. "failed before": it failed only in the earlier
-run. "fails still": it failed in both runs. "not measured in both": one of the runs has not finished a round of it. "only
-before" and "only after": only the earlier or only the later run contains it."""
+run. "fails still": it failed in both runs. "not measured in both": in one of the runs, no round of it is finished. "only
+before": only the earlier run contains it. "only after": only the later run contains it."""
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 COSTS = ("live_bytes", "parameters", "flops")
@@ -38,13 +38,13 @@ class Compared:
 
     Attributes:
         trial: the trial of the later run.
-        by: what was compared: the ratio to the baseline of the same round, or the latency.
+        by: what was compared: the ratio to the baseline's time in the same round, or the latency.
         before: the median in the earlier run: a ratio without a unit, or a latency in seconds.
         after: the median in the later run.
         quotient: `after` divided by `before`.
-        costs: the costs of the model that are known in both runs.
-        is_gauge: whether the trial is a reference that serves as the baseline of a block whose trials are compared by ratio.
-            Its latency shows only how fast the machine was.
+        costs: the costs of the model (see `COSTS`) that are known in both runs.
+        is_gauge: whether the trial only shows how fast the machine was. This is so for the baseline of a block whose trials
+            are compared by ratio, if the baseline is a reference (not a pairing).
     """
 
     trial: Trial
@@ -62,7 +62,7 @@ class Compared:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict, which is "tie" unless the whole interval of the quotient lies outside the range of ties."""
+        """Whether the trial became slower or faster; "tie" unless the whole interval of the quotient lies outside `TIE`."""
         if self.quotient.is_tie:
             return "tie"
         return "slower" if self.quotient.low > TIE[1] else "faster"
@@ -85,7 +85,7 @@ class Comparison:
         before: the earlier run.
         after: the later run.
         compared: the trials that both runs measured, block by block.
-        uncompared: all other trials, in the order of `Outcome`.
+        uncompared: all other trials, sorted by outcome in the order of `OUTCOMES`.
         differences: what differs between the environments, plugin files and data of the runs.
         warnings: reasons not to trust the comparison.
         notes: how the runs were compared.
@@ -107,7 +107,7 @@ class Comparison:
         return tuple(each for each in self.compared if not each.is_gauge)
 
     def slower_than(self, share: float) -> tuple[Compared, ...]:
-        """Return the trials that take longer by more than `share` of their earlier time, over the whole interval."""
+        """Return the judged trials whose time grew by more than `share`, even at the lower end of the quotient's interval."""
         return tuple(each for each in self.judged if each.quotient.low > 1 + share)
 
 
@@ -118,14 +118,14 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
         store: the store that contains both runs.
         before: the number of the earlier run.
         after: the number of the later run; its times are divided by those of the earlier run.
-        by: "ratio" compares the medians of the ratio to the baseline of the same round, from which the machine's speed cancels
-            out. "latency" compares the medians of the latency. By default, a block is compared by ratio if both runs measured
-            its baseline, otherwise by latency.
-        anywhere: whether runs of different devices may be compared.
+        by: "ratio" compares each trial's median ratio to the baseline's time in the same round, so that the machine's speed
+            cancels out. "latency" compares the median latencies. By default, a block (the trials that share a baseline) is
+            compared by ratio if both runs measured its baseline, otherwise by latency.
+        anywhere: whether runs that were measured on different devices may be compared.
 
     Raises:
-        OptionError: the runs are the same run, share no trial, lack a shared baseline for "ratio", or were measured on
-            different devices.
+        OptionError: `before` and `after` are the same run, the runs share no trial, a block has no shared baseline for "ratio",
+            or the runs were measured on different devices.
     """
     if before == after:
         raise OptionError(f"Both are run {before}. Name two different runs; `zoo runs` lists the runs in {store.path}.")
@@ -235,7 +235,7 @@ def _costs(old: StoredTrial, new: StoredTrial) -> Iterator[Change]:
 
 
 def _rank(compared: Compared, blocks: Sequence[tuple[Any, ...]]) -> tuple[int, bool, int]:
-    """Return the sort key of a row: block by block, the baseline first, then by verdict."""
+    """Return the sort key of a compared trial: by block, then the baseline before the others, then by verdict."""
     is_baseline = compared.trial.role == "baseline"
     return blocks.index(compared.trial.block), not is_baseline, VERDICTS.index(compared.verdict)
 
@@ -243,7 +243,7 @@ def _rank(compared: Compared, blocks: Sequence[tuple[Any, ...]]) -> tuple[int, b
 def _check_baselines(
     old: ComparedRun, new: ComparedRun, blocks: Sequence[tuple[Any, ...]], by_ratio: Sequence[tuple[Any, ...]]
 ) -> tuple[list[str], list[str]]:
-    """Return notes and warnings on the A/A checks of the baseline: within each run, and between the runs."""
+    """Return notes and warnings on the A/A checks, which compare each baseline with its copy within and between the runs."""
     warnings = []
     for side in (old, new):
         for name, trial in side.trials.items():

@@ -19,7 +19,7 @@ __all__ = ["document", "format_trial", "records", "summary"]
 
 STYLES = {"slower": "red", "faster": "green", "tie": ""}
 COSTS = {"live_bytes": ("live MiB", 2.0**20, 1), "parameters": ("params M", 1e6, 3), "flops": ("GFLOPs", 1e9, 3)}
-"""By cost: its displayed name, the size of its unit, and the number of decimals."""
+"""For each cost, its displayed name, the size of its unit, and the number of decimals."""
 COUNTED: dict[Outcome, str] = {
     "fails now": "failing now",
     "failed before": "no longer failing",
@@ -30,7 +30,7 @@ COUNTED: dict[Outcome, str] = {
 
 
 def document(comparison: Comparison) -> Document:
-    """Return the document: a summary, the trials by block with their changed costs, the failures, warnings and notes."""
+    """Return the comparison as a document: a summary, a table for each block, changed costs, failures, warnings and notes."""
     title, *differences = _title(comparison)
     blocks = dict.fromkeys(each.trial.block for each in comparison.compared)
     return Document(
@@ -75,7 +75,7 @@ def summary(comparison: Comparison) -> str:
 
 
 def records(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return a flat dictionary for each trial that is in one run or both; missing values are None."""
+    """Return a flat dictionary for each trial of either run; missing values are None."""
     return [
         *(_record("compared", each.trial, each) for each in comparison.compared),
         *(_record(each.outcome, each.trial, error=each.error) for each in comparison.uncompared),

@@ -1,4 +1,4 @@
-"""Read one of the two runs that are compared: its trials, their samples and its environments. Torch-free."""
+"""Read one of the two runs of a comparison: its trials with their samples, and its environments. Torch-free."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ By: TypeAlias = Literal["ratio", "latency"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A value in the earlier and in the later run; None for a run without this value."""
+    """One fact, and its value in the earlier and in the later run. The value is None for a run without this fact."""
 
     fact: str
     before: float | str | None
@@ -29,7 +29,7 @@ class Change:
 
 
 class ComparedRun:
-    """One of the two runs of a comparison. A trial has the same name in both.
+    """One of the two runs of a comparison. A trial that both runs contain has the same name in both.
 
     A name is a hash of the fields of the trial. The name does not depend on whether the trial is the baseline, since the two
     runs may have different baselines. A control, whose other fields equal the baseline's, has a different name.

@@ -6,20 +6,20 @@ A condition is `NAME OP VALUE`. Several conditions can be passed one by one or j
 | --- | --- | --- |
 | `latency`, `p90`, `busy` | `=` `!=` `<` `<=` `>` `>=` | a number in ms, or with the unit `us`, `ms` or `s` |
 | `build`, `first` | `=` `!=` `<` `<=` `>` `>=` | a number in seconds, or with the unit `us`, `ms` or `s` |
-| `memory`, `live`, `allocated`, `rss` | `=` `!=` `<` `<=` `>` `>=` | MiB, or the unit `B` `KiB` `MiB` `GiB` `kB` `MB` `GB` |
-| `parameters`, `parts` (the encoder's) | `=` `!=` `<` `<=` `>` `>=` | millions, or the unit `k` `M` `G` |
-| `flops` | `=` `!=` `<` `<=` `>` `>=` | GFLOPs, or the unit `M` `G` `T` |
-| `efficiency` | `=` `!=` `<` `<=` `>` `>=` | percent |
+| `memory`, `live`, `allocated`, `rss` | `=` `!=` `<` `<=` `>` `>=` | in MiB, or in `B` `KiB` `MiB` `GiB` `kB` `MB` `GB` |
+| `parameters`, `parts` (the encoder's) | `=` `!=` `<` `<=` `>` `>=` | a number in millions, or with the unit `k`, `M` or `G` |
+| `flops` | `=` `!=` `<` `<=` `>` `>=` | a number in GFLOPs, or with the unit `M`, `G` or `T` |
+| `efficiency` | `=` `!=` `<` `<=` `>` `>=` | a number in percent |
 | `ratio`, `busy_ratio`, `quality`, `quality_difference` | `=` `!=` `<` `<=` `>` `>=` | a number, or a percentage with `%` |
 | `run`, `batch`, `throughput`, `rounds`, `fits` | `=` `!=` `<` `<=` `>` `>=` | a number |
 | `size` | `=` `!=` `<` `<=` `>` `>=` `~` | `256x320`, or `256` for a square; `<` and `>` compare the number of pixels |
-| `pairing`, `encoder`, `decoder`, `licenses`, `flags`, `failure` | `=` `!=` `~` | text; `~` takes a glob or a part of a text |
+| `pairing`, `encoder`, `decoder`, `licenses`, `flags`, `failure` | `=` `!=` `~` | text; `~` takes a glob or part of the text |
 | `mode`, `data`, `device`, `device_name`, `dtype`, `format`, `runtime`, `role` | `=` `!=` `~` | text, as above |
 | `tie` | `=` `!=` | `yes` or `no`: whether the row ties with its baseline |
 | any name | `=` `!=` | `none`, for a value that was not measured or does not apply |
 
 `==` means `=`. `~` ignores upper and lower case. Numbers are equal if they agree in the digits that are typed: a latency of
-14.87 ms meets `latency=14.9`. A value that was not measured meets only `=none`; it does not meet `!=` with another value.
+14.87 ms meets `latency=14.9`. A row without a value meets only `=none`. It meets neither `=` nor `!=` with any other value.
 Values may be quoted.
 """
 
@@ -64,7 +64,7 @@ class Condition:
     """A condition on a row.
 
     Attributes:
-        fact: what the condition compares.
+        fact: the fact of the row that is compared, such as its latency.
         sign: the operator.
         value: the value as the user typed it.
         option: the command-line option that the condition comes from.
@@ -102,7 +102,7 @@ def filter_rows(rows: Iterable[Row], conditions: Iterable[Condition]) -> list[Ro
 
 
 def explain_no_match(rows: Sequence[Row], conditions: Sequence[Condition]) -> str:
-    """Explain why no row meets all conditions: how many rows meet each condition, and the existing values if none does."""
+    """Explain why no row meets all conditions: how many rows meet each, and which values exist if no row meets it."""
     return "\n".join([f"No row meets every condition. Of the {len(rows)} rows:", *_count_matches(rows, conditions)])
 
 
@@ -151,7 +151,7 @@ def _make_test(condition: Condition) -> Callable[[Row], bool]:
 
 
 def _make_comparison(fact: Fact, sign: str, text: str, where: str) -> Callable[[Any], bool]:
-    """Return a function that tests a value; the value must have been measured."""
+    """Return a function that tests a value. It must not be called with None, the value of a row that was not measured."""
     if sign == "~":
         pattern = text.lower() if any(wildcard in text for wildcard in "*?[") else f"*{text.lower()}*"
         return lambda value: fnmatchcase(fact.format(value).lower(), pattern)

@@ -24,7 +24,7 @@ COUNT = {"k": 1e3, "M": 1e6, "G": 1e9}
 FLOPS = {"M": 1e6, "G": 1e9, "T": 1e12, "MFLOPs": 1e6, "GFLOPs": 1e9, "TFLOPs": 1e12}
 PERCENT = {"%": 0.01}
 UNITS: dict[str, Mapping[str, float]] = {"ms": TIME, "s": TIME, "MiB": BYTES, "M": COUNT, "GFLOPs": FLOPS}
-"""The accepted units and their sizes, by the unit that a column's heading contains."""
+"""The units in which users may write a number, with their sizes, by the unit in the heading of the column."""
 SHARES = ("ratio", "busy_ratio", "quality", "quality_difference")
 
 NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DOTALL)
@@ -35,7 +35,7 @@ class Fact:
     """A fact of a row, such as its latency, that a condition, a limit or a sort order can name.
 
     Attributes:
-        name: the name of the fact, which for most facts is that of a column of the table.
+        name: the name of the fact. Most facts have the name of a column of the table.
         kind: the kind of value.
         value: returns a row's value; None if the row does not have it. Numbers are in seconds, bytes, parameters or FLOPs, or
             have no unit. A size is (pixels, height, width), so that sizes are ordered by their number of pixels.
@@ -50,7 +50,10 @@ class Fact:
     unit: str = ""
 
     def parse(self, text: str, where: str) -> tuple[float, float]:
-        """Parse a number such as "20ms"; return it, and the size of one step of its last digit, both in the fact's base unit.
+        """Parse a number with an optional unit.
+
+        Return the number, and the size of one step of its last digit. Both are in the unit of `value`: "20ms" becomes 0.02 and
+        0.001 (seconds).
 
         Raises:
             OptionError: the text is not a number, or its unit is not one of `units`. The message begins with `where`.
@@ -68,7 +71,7 @@ class Fact:
         return float(match[1]) * size, size / 10**decimals
 
     def format(self, value: Any) -> str:
-        """Return a value as text; a number is in the unit of the column's heading, and `parse` can read it."""
+        """Return a value as text. A number is written in `unit`, so that `parse` can read it."""
         if self.kind == "number":
             return f"{value / self.units.get(self.unit, 1.0):.6g}{self.unit}"
         if self.kind == "size":

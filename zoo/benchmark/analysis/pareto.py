@@ -16,7 +16,7 @@ __all__ = ["pareto_front", "pareto_rows"]
 def pareto_rows(rows: Sequence[Row], names: str) -> list[Row]:
     """Return the rows on the Pareto front of their block.
 
-    A row is on the front unless another row of its block is at least as good in all objectives, and better in one of them.
+    A row is on the front unless another row of its block is at least as good in all objectives, and better in at least one.
     Rows that failed or lack a value of an objective are left out, since they cannot be compared.
 
     Args:
@@ -45,7 +45,7 @@ def pareto_rows(rows: Sequence[Row], names: str) -> list[Row]:
 def pareto_front(points: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
     """Return the indices of the points on the Pareto front, sorted by the first coordinate. Smaller is better.
 
-    A point beats another point if it is at most as large in every coordinate and smaller in one. Equal points are all kept.
+    A point beats another point if none of its coordinates is larger and at least one is smaller. Equal points are all kept.
     """
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda each: points[each]):

@@ -27,13 +27,13 @@ LIMITS = {
     "min_throughput": ("throughput", ">="),
     "min_quality": ("quality", ">="),
 }
-"""The column that each limit bounds, and the comparison that must hold."""
+"""For each limit, the column that it bounds, and the comparison that must hold."""
 
 WORST: dict[str, Callable[[Row], float | None]] = {
     "latency": lambda row: row.latency.high if row.latency else None,
     "throughput": lambda row: row.batch / row.latency.high if row.latency else None,
 }
-"""By column with an interval: a function that returns the worse end of the interval, which must meet a limit."""
+"""For each column with an interval, a function that returns the worse end of a row's interval. This end must meet a limit."""
 
 OBJECTIVES = {"latency": "fastest", "memory": "least memory", "parameters": "fewest parameters", "quality": "best quality"}
 """The columns by which pairings are compared, each with the label of the best pairing."""
@@ -42,7 +42,7 @@ MAXIMIZED = ("throughput", "miou")
 """The values of `maximize`, which determines the order of the recommended pairings."""
 
 DEVICE = Fact(name="device", kind="text", value=lambda row: f"{row.device} ({row.device_name})", units={})
-"""The type and the name of a device as one text, so that a part of either selects the device."""
+"""The type and the name of a device as one text, so that users can select the device by a part of this text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +52,11 @@ class Exclusion:
     Attributes:
         limit: the limit.
         missed: the number of rows that do not meet the limit.
-        alone: the number of those rows that meet all other limits.
-        unknown: the number of those rows that have no value to compare with the limit.
-        nearest: the excluded row closest to the limit, among the excluded rows that meet all other limits. If there are none,
-            and no pairing of the block fits, among all excluded rows. None if no such row has a value.
+        alone: the number of these excluded rows that meet all other limits.
+        unknown: the number of these excluded rows that have no value to compare with the limit.
+        nearest: the excluded row that is closest to the limit. Only rows that meet all other limits are considered; if there
+            are none, and no pairing of the block meets every limit, all excluded rows are considered. None if no considered
+            row has a value.
         also_missed: the other limits that `nearest` does not meet.
     """
 
@@ -80,15 +81,15 @@ class Choice:
     """The recommendation for one block. Rows of different blocks are never compared.
 
     Attributes:
-        block: the run and the values that the rows of the block share.
+        block: the run, mode, batch, height, width and dtype that the rows of the block share.
         objectives: the columns by which the rows were compared.
         measured: the number of pairings that were measured.
         fitting: the number of those pairings that meet every limit.
-        picks: the rows on the Pareto front of the fitting rows, in the requested order. References are picked only if no
-            pairing fits.
+        picks: the rows on the Pareto front of the fitting rows, in the requested order. References (models that are not
+            pairings) are picked only if no pairing fits.
         lacking: the rows that meet every limit but have no value in one of the objectives, so that they cannot be compared.
         failed: the number of pairings that failed.
-        exclusions: one for each limit. The limit whose removal would admit most rows comes first.
+        exclusions: what each limit excludes. The limit whose removal would admit the most rows comes first.
     """
 
     block: tuple[Any, ...]
@@ -117,7 +118,7 @@ class Recommendation:
 
     @property
     def fits(self) -> bool:
-        """Whether a block has a pairing that meets every limit, or has no measured pairing but a reference that does."""
+        """Whether a pairing meets every limit in any block. In a block with no measured pairing, a reference counts, too."""
         return any(choice.fitting or (choice.picks and not choice.measured) for choice in self.choices)
 
     @property
@@ -146,14 +147,14 @@ def recommend(
         batch: images per call; None for all batches, which are treated separately.
         size: height and width; None for all sizes.
         dtype: "float32" or "bfloat16"; None for both.
-        maximize: the order of the pairings that fit. "throughput": the fastest first. "miou": first the pairing with the best
-            quality and those that the seeds cannot distinguish from it, the fastest first; then the others by quality.
-        limits: limits by the names in `LIMITS`, such as max_latency="20ms". The worse end of a row's interval must meet a
-            limit.
+        maximize: the order of the recommended pairings. "throughput": by latency, the fastest first. "miou": first the
+            pairings whose quality ties with the best, sorted by latency; then the others, sorted by quality.
+        limits: limits by the names in `LIMITS`, such as max_latency="20ms". If a value has an interval, its worse end must
+            meet the limit.
 
     Raises:
-        OptionError: no selected row was measured, a limit or `maximize` is unknown or invalid, or it refers to a column that
-            was not measured in any selected row.
+        OptionError: no row was measured with the requested device, mode, batch, size and dtype; a limit or `maximize` is
+            invalid; or the column of a limit, or the quality that `maximize` requires, was not measured in any of these rows.
     """
     bounds = [parse_limit(name, value) for name, value in limits.items()]
     if maximize not in MAXIMIZED:
@@ -186,7 +187,7 @@ def recommend(
 
 
 def parse_limit(name: str, value: str) -> Condition:
-    """Return a limit as a condition on the worse end of a row's interval.
+    """Return a limit as a condition. If a row's value has an interval, the worse end of the interval must meet the condition.
 
     Raises:
         OptionError: the limit is unknown, or its value is not valid for the column.
@@ -200,20 +201,20 @@ def parse_limit(name: str, value: str) -> Condition:
 
 
 def loosen(limit: Condition, row: Row) -> Condition:
-    """Return the tightest limit that a row meets, written with three digits."""
+    """Return the tightest limit that a row meets and that can be written with three digits."""
     value, unit = limit.fact.value(row), limit.fact.units.get(limit.fact.unit, 1.0)
     step = 10.0 ** (math.floor(math.log10(value / unit)) - 2) if value > 0 else 1.0
     is_upper = limit.sign == "<="
     steps = math.ceil(value / unit / step) if is_upper else math.floor(value / unit / step)
     while True:
         looser = replace(limit, value=limit.fact.format(steps * step * unit))
-        if looser.meets(row):  # the written value is tested, since it may be rounded
+        if looser.meets(row):  # the text may be a rounded value, so the limit is tested as written
             return looser
         steps += 1 if is_upper else -1
 
 
 def _narrow(rows: Sequence[Row], name: str, value: str) -> list[Row]:
-    """Return the rows with this value of a fact; raise an OptionError if there are none."""
+    """Return the rows with this value of a fact. Raise an OptionError if there are no such rows."""
     fact, sign = (DEVICE, "~") if name == "device" else (FACTS[name], "=")
     condition = Condition(fact=fact, sign=sign, value=value, option=f"--{name}")
     kept = filter_rows(rows, [condition])
@@ -228,7 +229,7 @@ def _choose(rows: Sequence[Row], limits: Sequence[Condition], maximize: str) -> 
     measured = [row for row in rows if row.failure is None and row.latency]
     pairings = [row for row in measured if row.code]
     fitting = filter_rows(pairings, limits)
-    # If no pairing fits, the references that fit are shown: they prove that the limits can be met.
+    # If no pairing fits, the references that fit are shown, because they prove that the limits can be met.
     pool = fitting or filter_rows(measured, limits)
     objectives = _find_objectives(pool)
     winners = {name: _find_winners(pool, name) for name in objectives}
@@ -249,8 +250,8 @@ def _choose(rows: Sequence[Row], limits: Sequence[Condition], maximize: str) -> 
 def _find_objectives(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the objectives by which the rows are compared.
 
-    These are all objectives in which some row has a value, provided that one row has values in all of them. Otherwise they are
-    the objectives in which every row has a value.
+    An objective is dropped if no row has a value in it. If no row has values in all remaining objectives, only the objectives
+    in which every row has a value are returned.
     """
     known = [{name for name in OBJECTIVES if column_named(name).value(row) is not None} for row in rows]
     names = {name for each in known for name in each}
@@ -278,7 +279,7 @@ def _is_tied(row: Row, best: Row, objective: str) -> bool:
 
 
 def _name_merits(row: Row, winners: dict[str, list[Row]]) -> tuple[str, ...]:
-    """Return the labels of the objectives in which a row is best, with "(tie)" if measuring again could change the winner."""
+    """Return the labels of the objectives in which a row is best, with "(tie)" if a new measurement could change the winner."""
     return tuple(
         OBJECTIVES[name] + (" (tie)" if len(rows) > 1 and name in ("latency", "quality") else "")
         for name, rows in winners.items()
@@ -287,7 +288,7 @@ def _name_merits(row: Row, winners: dict[str, list[Row]]) -> tuple[str, ...]:
 
 
 def _order(rows: Sequence[Row], maximize: str) -> list[Row]:
-    """Return the rows sorted by latency; to maximize quality, first those that tie with the best, then the others by mIoU."""
+    """Return the rows in the order that `maximize` requests (see `recommend`)."""
     fastest = sorted(rows, key=column_named("latency").value)
     if maximize == "throughput" or all(row.miou is None for row in fastest):
         return fastest
@@ -301,7 +302,7 @@ def _find_exclusion(rows: Sequence[Row], limit: Condition, limits: Sequence[Cond
 
     missing = [row for row in rows if not limit.meets(row)]
     alone = [row for row in missing if not find_other_misses(row)]
-    # A row that misses other limits too is named only if nothing fits, since a looser limit here would not admit the row.
+    # A row that misses other limits, too, is named only if no pairing fits, since loosening this limit would not admit it.
     pool = [row for row in (alone if alone or has_fitting else missing) if limit.fact.value(row) is not None]
     sign = 1 if limit.sign == "<=" else -1
     nearest = min(pool, key=lambda row: sign * (limit.fact.value(row) or 0.0), default=None)

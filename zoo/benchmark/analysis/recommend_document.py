@@ -25,7 +25,7 @@ REFERENCE = "a reference, to compare pairings with, which zoo.build cannot build
 
 
 def document(recommendation: Recommendation) -> Document:
-    """Return the document: for each block the recommended rows, their code, and what each limit excludes.
+    """Return the recommendation as a document: for each block, the recommended rows, their code, and what each limit excludes.
 
     CSV contains only the recommended rows.
     """
@@ -39,7 +39,7 @@ def document(recommendation: Recommendation) -> Document:
         ),
         records=lambda: [record for choice in recommendation.choices for record in _records(recommendation, choice.picks)],
         facts=partial(_facts, recommendation),
-        # the columns of the CSV, which it has even if no row is recommended
+        # the CSV has these columns even if no row is recommended
         fields=tuple(_records(recommendation, [Pick(row=recommendation.table.rows[0], best_in=())])[0]),
     )
 
@@ -129,7 +129,7 @@ def _name(row: Row) -> str:
 
 
 def _records(recommendation: Recommendation, picks: Sequence[Pick]) -> list[dict[str, Any]]:
-    """Return the recommended rows as records of the table, with the code that builds each and the objectives it is best in."""
+    """Return the recommended rows as records of the table. Add the code that builds each model, and where it is best."""
     records = table_document.records(replace(recommendation.table, rows=tuple(pick.row for pick in picks)))
     return [
         record | {"code": pick.row.code or None, "best_in": "; ".join(pick.best_in) or None}

@@ -25,10 +25,11 @@ def select_runs(store: Store, names: Sequence[str] = ()) -> tuple[int, ...]:
 
     Args:
         store: the store that contains the runs.
-        names: for each run its number, its name (the latest run with that name) or "latest"; by default the latest run.
+        names: one entry for each run: its number, its name (for the latest run with that name) or "latest". Without entries,
+            the latest run is selected.
 
     Raises:
-        StoreError: the store has no run, or none with that number or name. The message lists the runs.
+        StoreError: the store contains no runs, or no run for one of the names. The message lists the runs.
     """
     runs = store.runs()
     if not runs:
@@ -48,7 +49,7 @@ def sort_rows(rows: Sequence[Row], names: str) -> list[Row]:
         OptionError: a name is unknown.
     """
     ordered = list(rows)
-    # The sort is stable, so the column that counts most is sorted by last.
+    # The sort is stable, so the rows are sorted last by the column that counts most.
     for name in reversed([name.strip() for name in names.split(",")]):
         fact = find_fact(name.removeprefix("-"), "--sort")
         known = [row for row in ordered if fact.value(row) is not None]
@@ -58,7 +59,7 @@ def sort_rows(rows: Sequence[Row], names: str) -> list[Row]:
 
 
 def select_rows(table: Table, rows: Sequence[Row]) -> Table:
-    """Return the table with only these rows and their runs, checks and floors. Without rows, all runs and floors remain."""
+    """Return the table with only these rows, their runs, checks and floors. With no rows, all runs and floors remain."""
     runs, blocks = {row.run for row in rows}, {row.block for row in rows}
     return replace(
         table,
