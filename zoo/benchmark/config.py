@@ -32,7 +32,7 @@ __all__ = [
 
 @with_pairing_keys(without=("classes", "in_channels"))
 class PairingEntry(Strict):
-    """A pairing with its own options. If `name` is set, the table shows it instead of the ids."""
+    """A pairing with its own options. If `name` is set, the table shows this name instead of the ids."""
 
     name: str = ""
 
@@ -42,7 +42,7 @@ class PairingEntry(Strict):
 
 
 class ReferenceEntry(Strict):
-    """A model that is not a pairing, for comparison. `factory` names a callable as `module:name`; it returns an `nn.Module`."""
+    """A model that is not a pairing, for comparison. `factory` (`module:name`) is a callable that returns an `nn.Module`."""
 
     name: str
     factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
@@ -50,10 +50,11 @@ class ReferenceEntry(Strict):
 
 
 class RoundsEntry(Strict):
-    """The number of rounds of a group: from `min` to `max`, until the interval of every ratio to the baseline is narrow enough.
+    """How many rounds measure a group of trials: at least `min`, and at most `max`.
 
-    An interval is narrow enough if half its width, as a share of the ratio, is at most `target`. The intervals are checked
-    after `min` rounds and after each doubling. They are widened so that all checks together hold with 95 %.
+    The rounds end early if the confidence interval of every trial's ratio to the baseline is narrow enough: half its width, as
+    a share of the ratio, is at most `target`. The intervals are checked after `min` rounds and after each doubling. They are
+    widened so that all checks together hold with 95 %.
     """
 
     min: Annotated[int, Field(ge=20)] = 20
@@ -103,9 +104,10 @@ def _has_encoder(value: Any) -> bool:
 
 
 class ExcludeRule(Strict):
-    """A rule that excludes the trials that match all its keys. A list of values matches if one of them does.
+    """A rule that excludes the trials that match all its keys. A key with a list matches if one of the values in it matches.
 
-    `encoder`, `decoder` and `name` are globs (`"timm:vit_*"`). A rule with an encoder or a decoder never matches a reference.
+    `encoder`, `decoder` and `name` are globs (`"timm:vit_*"`). A rule with an encoder or a decoder excludes pairings only,
+    never references.
     """
 
     encoder: OneOrMore[str] = []
@@ -125,7 +127,7 @@ class ExcludeRule(Strict):
         return self
 
     def matches(self, facts: Mapping[str, Any]) -> bool:
-        """Return whether the rule excludes a trial with these values."""
+        """Return whether the rule excludes a trial with these values, given by key."""
         return all(_matches(key, getattr(self, key), facts[key]) for key in self.model_fields_set)
 
 
@@ -138,11 +140,11 @@ def _matches(key: str, values: list[Any], fact: Any) -> bool:
 
 
 class BenchConfig(Strict):
-    """A benchmark run: every pairing in every combination of mode, batch, size, dtype, memory format and runtime.
+    """A benchmark run. It measures every pairing in every combination of mode, batch, size, dtype, memory format and runtime.
 
     Attributes:
         name: the name of the run, shown in the title of the table.
-        encoders: ids of encoders; each is paired with each of `decoders`.
+        encoders: ids of encoders; each encoder is paired with each of `decoders`.
         decoders: ids of decoders.
         pairings: more pairings, with their own options.
         references: models that are not pairings, for comparison.
@@ -154,22 +156,24 @@ class BenchConfig(Strict):
         modes: "inference" (forward), "training" (forward, loss, backward, optimizer step), or both.
         batch: images per call.
         size: the side of a square image, or [height, width], in pixels.
-        dtype: "float32", or "bfloat16" for autocast.
+        dtype: "float32", or "bfloat16" to run in autocast.
         memory_format: "contiguous", or "channels_last" for model and input.
         runtime: "eager" or "compile" (`torch.compile`); for inference also "cudagraphs", "onnxruntime" and "openvino". The
             prefix "deploy" applies the passes of `zoo.deploy` first: "deploy" (then eager), "deploy-compile",
             "deploy-onnxruntime" and so on. Runtimes with this prefix are for inference only.
         input: "image" (a photograph, cropped and resized) or "random".
         device: "auto" (an accelerator if there is one, otherwise the CPU) or the name of a torch device such as "cpu".
-        rounds: how many interleaved rounds measure each trial: a fixed number, or {min, max, target} as in `RoundsEntry`.
-        quality: how every pairing is trained and tested for the table's mIoU: {data, budget, seeds, ...} as in
+        rounds: how many rounds measure a group of trials; a round measures each trial of the group once, in random order.
+            Either a fixed number, or {min, max, target} as in `RoundsEntry`.
+        quality: how every model is trained and tested for the table's mIoU: {data, budget, seeds, ...} as in
             `QualityEntry`; None to train nothing.
-        budget: the seconds after which the rounds of a group end, provided that `min` rounds are done. A fixed number of
-            rounds has no such limit.
-        group_size: the most trials in an interleaved group, not counting the baseline and its control.
-        warmup: the number of calls before the first round.
+        budget: the seconds after which the rounds of a group end, provided that `min` rounds are done. If `rounds` is a fixed
+            number, the time is not limited.
+        group_size: the most trials that are measured together as a group, not counting the baseline and its second copy.
+        warmup: the number of calls of each trial before the first round.
         step_limit: the seconds after which a build, a first call or one measurement counts as hung.
-        memory_limit: the resident memory in GiB at which a process is ended; by default nine tenths of the free memory.
+        memory_limit: the resident memory in GiB that a measuring process may use before it is killed; by default nine tenths
+            of the memory that is free when its work starts.
         seed: the seed of the random weights, the random input and the order within each round.
     """
 
@@ -254,7 +258,9 @@ def with_quality(config: BenchConfig, changes: Mapping[str, Any]) -> BenchConfig
 
 
 def fit_to_data(config: BenchConfig, classes: int, in_channels: int, data_name: str) -> BenchConfig:
-    """Return the configuration with the numbers of classes and channels of the training data, and a budget if it has none.
+    """Return the configuration with the numbers of classes and channels of the training data.
+
+    If its `quality` has no budget, the budget becomes the default for the data.
 
     Raises:
         ConfigError: the configuration sets a different number of classes or channels.

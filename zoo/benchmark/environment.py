@@ -17,9 +17,10 @@ class Environment:
 
     Attributes:
         device: the type of the device, such as "cpu".
-        device_name: the name of the accelerator if it has one, otherwise of the processor.
-        memory_gib: the memory of the accelerator if it reports any, otherwise of the machine, in GiB.
-        driver: the versions of an NVIDIA or AMD accelerator's driver and CUDA or ROCm; "" for other devices.
+        device_name: the name of the accelerator; for the CPU, or an accelerator without a name, the name of the processor.
+        memory_gib: the accelerator's memory in GiB; the machine's memory if the accelerator reports none, or for the CPU.
+        driver: the versions of the driver and CUDA for an NVIDIA accelerator, the version of ROCm for an AMD accelerator, and
+            "" for other devices.
         threads: the number of CPU threads that PyTorch uses.
         versions: the versions of zoo, its requirements and the plugins, by distribution.
         commit: the commit of the checkout, with a hash of uncommitted changes to the code; "" outside a checkout.

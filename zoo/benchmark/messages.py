@@ -1,4 +1,4 @@
-"""The messages of a measuring process: progress and results as frozen dataclasses. Torch-free."""
+"""The messages that a measuring process sends: progress and results as frozen dataclasses. Torch-free."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ __all__ = [
 
 FailureKind: TypeAlias = Literal["error", "out of memory", "crash", "hang"]
 StopReason: TypeAlias = Literal["fixed", "precise", "limit", "budget"]
-"""Why a group's rounds ended. "fixed": the configured number of rounds is done. "precise": the interval of every ratio is
-narrow enough. "limit": the maximum number of rounds is done. "budget": the time budget is spent."""
+"""Why the rounds of a group of trials ended. "fixed": the configured number of rounds is done. "precise": the interval of every
+ratio to the baseline is narrow enough. "limit": the maximum number of rounds is done. "budget": the time budget is spent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +65,8 @@ class Timing:
 
     Attributes:
         seconds: the wall-clock time.
-        busy_seconds: the time that the device worked: the CPU time of all threads of the process, or the time between two
-            events on an accelerator; None if it cannot be read.
+        busy_seconds: the time that the device worked. On the CPU, this is the CPU time of all threads of the process. On an
+            accelerator, it is the time between two events that the accelerator records. None if it cannot be read.
     """
 
     seconds: float
@@ -85,7 +85,7 @@ class Sample:
     Attributes:
         trial: the trial's key.
         slot: the trial's position in the order of the round.
-        calls: the number of calls in a row.
+        calls: the number of consecutive calls, over which the times are averaged.
         seconds: the mean wall-clock time per call, as in `Timing`.
         busy_seconds: the mean time per call that the device worked, as in `Timing`.
     """
@@ -99,12 +99,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """A report that a process begins an action, which may hang.
+    """A report that a process is about to begin an action that may hang.
 
     Attributes:
         trial: the trial's key; None if the action belongs to no trial.
         doing: the action as text, such as "first call".
-        hog: the trial that has increased the process's memory most so far; None if the increase is small.
+        hog: the key of the trial that has increased the process's memory most so far; None if the increase is small.
     """
 
     trial: str | None
@@ -114,7 +114,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialCost:
-    """The static costs of a trial."""
+    """The static costs of a trial, which are computed and not measured."""
 
     trial: str
     cost: StaticCost
@@ -122,7 +122,7 @@ class TrialCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownCost:
-    """The reason why the static costs of a trial cannot be computed. The trial may still run on the device."""
+    """The reason why the static costs (`StaticCost`) of a trial cannot be computed. The trial may still run on the device."""
 
     trial: str
     reason: str
@@ -132,19 +132,20 @@ class UnknownCost:
 class ColdStart:
     """The time and memory that a trial takes to build its model and make the first calls.
 
-    They are measured in a fresh process on the CPU, and in the process of the trial's group on an accelerator.
+    On the CPU, they are measured in a fresh process. On an accelerator, they are measured in the process that also measures the
+    other trials of the group.
 
     Attributes:
         trial: the trial's key.
         batch: images per call: the trial's own batch, or a smaller batch if the trial's own ran out of memory.
         build_seconds: the time to build the model and move it to the device. Importing modules and loading an accelerator's
             libraries are not included.
-        first_seconds: the time of the first call, which with `torch.compile` includes the compilation.
-        seconds: the time of a later call, the fastest of a few.
-        rss_bytes: the growth of the process's resident memory since before the model was built; None if other trials share
-            the process, or if the system does not count the peak.
+        first_seconds: the time of the first call. With `torch.compile`, it includes the compilation.
+        seconds: the time of the fastest of a few later calls.
+        rss_bytes: the peak resident memory of the process, minus its resident memory before the model was built; None if
+            other trials share the process, or if the system does not report the peak.
         allocated_bytes: the peak size of the trial's tensors on the accelerator, as counted by its allocator; None if
-            nothing is counted there.
+            there is no such count, as on the CPU.
     """
 
     trial: str
@@ -157,18 +158,18 @@ class ColdStart:
 
     @property
     def images_per_second(self) -> float:
-        """The throughput of a later call (see `seconds`)."""
+        """The throughput at the time of a later call (`seconds`)."""
         return self.batch / self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One complete round of a group: a sample of each trial, and the state of the machine during the round.
+    """One complete round of a group: a sample of each trial that did not fail, and the state of the machine.
 
     Attributes:
         number: the number of the round, from 0.
-        samples: one for each trial, in the order of measurement.
-        conditions: the fields of `zoo.benchmark.measuring.conditions.Conditions`, and the duration of the round as `seconds`.
+        samples: the samples, in the order in which they were measured.
+        conditions: the fields of `zoo.benchmark.measuring.conditions.Conditions`, and `seconds`, the duration of the round.
     """
 
     number: int
@@ -216,7 +217,7 @@ class TrainingResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRate:
-    """The best rate of one large kernel on the device.
+    """The highest rate at which the device ran one large kernel.
 
     Attributes:
         flops_per_second: the kernel's nominal FLOPs per second; a multiply-add counts as two, as in `StaticCost.flops`.
@@ -229,7 +230,7 @@ class KernelRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEnvironment:
-    """The environment of the machine that runs a job, if jobs run on several machines."""
+    """The environment of the machine that does a job (a part of a run). Sent only if the jobs run on several machines."""
 
     environment: Mapping[str, Any]
 

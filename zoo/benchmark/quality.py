@@ -18,13 +18,13 @@ from zoo.training.settings import TrainSettings
 __all__ = ["BUDGETS", "FLOORS", "OTHER_BUDGET", "Floor", "Quality", "QualityEntry", "format_budget"]
 
 BUDGETS = {"texture-mosaic": 100, "brain-lobes": 400, "hela": 100, "blue-marble": 100}
-"""The default steps for each built-in task. After these, the mIoU of a pairing varies between seeds with a standard deviation
-below 0.03: see docs/explanation/quality.md."""
+"""The default number of training steps for each built-in task. After these steps, the standard deviation of a pairing's mIoU
+between seeds is below 0.03: see docs/explanation/quality.md."""
 OTHER_BUDGET = 300
-"""The default steps for other data, such as a user's own."""
+"""The default number of training steps for other data, such as a user's own images."""
 
 FLOORS = ("color look-up", "majority class")
-"""The predictors without a network, by their names in `zoo.data.baselines.BASELINES`. Every model should score above them."""
+"""The floors: predictors without a network, named as in `zoo.data.baselines.BASELINES`. Models should score above them."""
 MINUTES = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*min(?:utes?)?")
 
 
@@ -40,19 +40,20 @@ Budget: TypeAlias = Annotated[int | str, BeforeValidator(_read_budget)]
 
 
 class QualityEntry(TrainSettings):
-    """How a benchmark trains and tests every pairing: on the same data, with the same budget, order of samples and seeds.
+    """How a benchmark trains and tests every model: on the same data, with the same budget, order of samples and seeds.
 
     Further keys are those of `TrainSettings`, such as batch and loss.
 
     Attributes:
         data: the name of a task, a folder, or {source, ...} with the options of `zoo.open_data`.
-        budget: the length of each training: a number of optimizer steps, or minutes ("2 min"), in which a pairing does as many
-            steps as it can. The default is the number in `BUDGETS` for a built-in task, and `OTHER_BUDGET` for other data.
-        seeds: the number of trainings of each pairing; their seeds are 0, 1, ...
+        budget: the length of each training: a number of optimizer steps, or minutes ("2 min"), in which a model is trained
+            for as many steps as fit. The default is the number in `BUDGETS` for a built-in task, and `OTHER_BUDGET` for other
+            data.
+        seeds: the number of trainings of each model; their seeds are 0, 1, ...
         learning_rate: the highest learning rate of the one-cycle schedule. The default is three times that of `zoo.train`: at
             1e-3, some classes of brain-lobes were not learned in 400 steps (docs/explanation/quality.md).
-        validations: the number of validations during a training. The default is 0: the last weights are tested, so that no
-            pairing profits from a choice among several checkpoints.
+        validations: the number of validations during a training. With the default, 0, the last weights are tested, so that
+            no model profits from a choice among several checkpoints.
     """
 
     data: DataNamed
@@ -89,7 +90,7 @@ class QualityEntry(TrainSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """The scores of a model on the test part after one training for each seed.
+    """The scores of a model on the test part of the data, after one training for each seed.
 
     Attributes:
         data: the name of the data.
@@ -137,7 +138,7 @@ class Quality:
         return f"{self.mean:.3f} ±{self.deviation:.3f}"
 
     def difference(self, other: Quality) -> Difference | None:
-        """Return the difference of `miou` to that of `other`, over the seeds that both have; None if they share no seed."""
+        """Return the mean difference of `miou`, this minus `other`, over the seeds that both have; None if they share none."""
         own, others = dict(zip(self.seeds, self.miou, strict=True)), dict(zip(other.seeds, other.miou, strict=True))
         shared = sorted(own.keys() & others.keys())
         return estimate_difference([own[seed] - others[seed] for seed in shared]) if shared else None
@@ -145,12 +146,12 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """The score of a predictor without a network. Every model should score above it.
+    """The score of a predictor without a network. Every model should have a higher score.
 
     Attributes:
         run: the number of the run.
         name: "color look-up" or "majority class".
-        miou: the predictor's mean intersection over union on the test part.
+        miou: the predictor's mean intersection over union on the test part of the data.
     """
 
     run: int
@@ -162,8 +163,8 @@ def format_budget(entry: Mapping[str, Any], qualities: Sequence[Quality]) -> str
     """Return the budget of a run's trainings as text, such as "100 steps of batch 8".
 
     Args:
-        entry: the `quality` of the run's configuration in the store.
-        qualities: the results. If the budget is a time, the text includes their numbers of steps.
+        entry: the value of `quality` in the run's stored configuration.
+        qualities: the results. If the budget is a time, the text includes their smallest and largest number of steps.
     """
     steps = sorted({steps for quality in qualities for steps in quality.steps})
     if isinstance(entry["budget"], str):

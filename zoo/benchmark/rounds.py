@@ -1,4 +1,4 @@
-"""Decide after each round whether a group needs more rounds. Torch-free."""
+"""Decide after each round of measurements whether a group of trials needs more rounds. Torch-free."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["RoundsPlan", "plan_of", "rounds_plan"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundsPlan:
-    """The rule that decides when a group's rounds end.
+    """The rule that decides when the rounds of a group end. A round measures each trial of the group once.
 
-    If an interval is checked several times, and the rounds end as soon as it is narrow enough, it misses the true value more
-    often than its confidence level states. Therefore the intervals are checked only after `minimum` rounds, after each
-    doubling and after `maximum` rounds. Their confidence level is raised so that all checks hold together (Bonferroni:
-    1 - 0.05 / number of checks). The time budget ends the rounds without a check.
+    If a confidence interval is checked several times, and the rounds end as soon as it is narrow enough, then it misses the
+    true value more often than its confidence level states. Therefore the intervals are checked only after `minimum` rounds,
+    after each doubling and after `maximum` rounds. Each interval has a higher confidence level, 1 - 0.05 / number of checks
+    (Bonferroni), so that all checks together hold with 95 %. The time budget ends the rounds without a check.
 
     Attributes:
         minimum: the smallest number of rounds.
         maximum: the largest number of rounds.
-        target: the rounds end if half the width of every interval, as a share of its median, is at most this; None to measure
-            exactly `maximum` rounds.
+        target: how narrow the intervals must become. The rounds end if half the width of every interval, as a share of its
+            median, is at most `target`. With None, exactly `maximum` rounds are measured.
         budget: the seconds after which the rounds end, provided that `minimum` rounds are done; ignored without a `target`.
     """
 
@@ -64,9 +64,9 @@ class RoundsPlan:
         """Return the reason to stop now; None to continue with another round.
 
         Args:
-            samples: the seconds per call in each round, by trial; only of the trials that have not failed.
+            samples: the seconds per call in each round, by trial. Trials that failed are left out.
             baseline: the trial that the others are compared with. If it is None or has no samples, the intervals of the
-                median times are checked instead of those of the ratios.
+                median times are checked instead of the intervals of the ratios to the baseline.
             rounds: the number of rounds that are done.
             seconds: the time that these rounds took.
         """
@@ -92,12 +92,12 @@ class RoundsPlan:
 
 
 def rounds_plan(config: BenchConfig) -> RoundsPlan:
-    """Return the rule that decides when the rounds of a configuration end."""
+    """Return the rule that decides when the rounds of a run with this configuration end."""
     return plan_of(config.model_dump(mode="json"))
 
 
 def plan_of(config: Mapping[str, Any]) -> RoundsPlan:
-    """Return the rule that decides when rounds end, from a configuration in dictionary form, as the store contains it."""
+    """Return the same rule as `rounds_plan`, from a configuration that is a dictionary, as in the results store."""
     rounds, budget = config["rounds"], config.get("budget", 0.0)
     if isinstance(rounds, Mapping):
         return RoundsPlan(minimum=rounds["min"], maximum=rounds["max"], target=rounds["target"], budget=budget)

@@ -31,11 +31,12 @@ __all__ = [
 
 Mode: TypeAlias = Literal["inference", "training"]
 Role: TypeAlias = Literal["candidate", "baseline", "control"]
-"""A candidate is compared with the baseline. The control is a second copy of the baseline; how far the ratio of the two is from
-1 shows the noise (the A/A check)."""
+"""A candidate is compared with the baseline. The control is a second copy of the baseline, so the true ratio of their times is
+1. How far the measured ratio is from 1 shows the noise (the A/A check)."""
 
 BLOCK_FACTS = ("mode", "batch", "height", "width", "dtype")
-"""The fields that define a block. Trials with the same values in all of them share a baseline and are compared."""
+"""The fields that define a block. Trials with the same values in all of these fields have the same baseline, and are compared
+with one another."""
 
 USUAL_MEMORY_FORMAT, USUAL_RUNTIME = "contiguous", "eager"
 
@@ -64,7 +65,7 @@ Subject: TypeAlias = Pairing | Reference
 
 
 def subject_key(subject: Subject) -> str:
-    """Return a short hash of a pairing or reference, which all its trials share."""
+    """Return a short hash of a pairing or reference. It is the same for all trials of this pairing or reference."""
     return digest(subject.as_dict())
 
 
@@ -74,7 +75,7 @@ class Trial:
 
     Attributes:
         subject: the pairing or reference.
-        name: the name in the configuration; "" to show the name of the subject.
+        name: the name in the configuration; "" if it sets none, so that the text of the subject is shown.
     """
 
     subject: Subject
@@ -129,7 +130,7 @@ class Trial:
     def __str__(self) -> str:
         if self.name or isinstance(self.subject, Reference):
             return self.name or str(self.subject)
-        return self.subject.describe(without=("classes", "in_channels"))  # the same for all trials of a run
+        return self.subject.describe(without=("classes", "in_channels"))  # both are the same for all trials of a run
 
 
 def digest(facts: Any) -> str:
@@ -149,21 +150,22 @@ def format_block(block: Sequence[Any]) -> str:
 
 
 def unusual_settings(memory_format: str, runtime: str) -> list[str]:
-    """Return the memory format and the runtime, leaving out the usual ones (contiguous, eager)."""
+    """Return the memory format unless it is "contiguous", and the runtime unless it is "eager"."""
     settings = ((memory_format, USUAL_MEMORY_FORMAT), (runtime, USUAL_RUNTIME))
     return [setting for setting, usual in settings if setting != usual]
 
 
 def format_dimensions(trial: Trial) -> str:
-    """Return a trial's block and its unusual settings as one text, separated by commas."""
+    """Return a trial's mode, batch, size and dtype, and its memory format and runtime if they are unusual, as one text."""
     return ", ".join((*block_words(trial.block), *unusual_settings(trial.memory_format, trial.runtime)))
 
 
 def make_trials(config: BenchConfig) -> list[Trial]:
     """Return all trials of a run without duplicates, block by block.
 
-    Each block begins with its baseline and ends with the control. The baseline of a block is the configured baseline in the
-    first memory format and runtime. If there is none, it is the block's first trial.
+    A block contains the trials with the same mode, batch, size and dtype. It begins with its baseline, and ends with the
+    control, which is a copy of the baseline. If the configured baseline has trials in the block, the first of these is the
+    block's baseline. Otherwise the block's first trial is the baseline.
     """
     included = [trial for trial in _cross(config) if not any(_is_excluded(trial, rule) for rule in config.exclude)]
     trials: list[Trial] = []
@@ -184,7 +186,7 @@ def split_into_blocks(trials: list[Trial]) -> list[list[Trial]]:
 
 
 def _cross(config: BenchConfig) -> list[Trial]:
-    """Return every subject in every combination of settings. All trials of the configured baseline have the role "baseline"."""
+    """Return each model in each combination of settings. All trials of the configured baseline have the role "baseline"."""
     shared: dict[str, Any] = {"classes": config.classes, "in_channels": config.in_channels}
     subjects: dict[tuple[Subject, str], Role] = {}
     if isinstance(config.baseline, ReferenceEntry):
