@@ -1,4 +1,4 @@
-"""Time a slot (some calls in a row): the wall-clock time and the device's busy time, on the CPU or an accelerator."""
+"""Measure the wall-clock time of a slot (several calls in a row), and how long the CPU or the accelerator works during it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from zoo.common.foreign_code import no_exits
 __all__ = ["calls_to_fill_a_slot", "read_clock", "time_calls"]
 
 SLOT_SECONDS = 0.01
-"""The least duration of a slot. A faster step is called several times in a row, so that reading the clock hardly counts."""
+"""The minimum duration of a slot, in seconds.
+
+A step that takes less time is called several times in a row, so that the time to read the clock is negligible."""
 
 
 def read_clock(device: torch.device) -> float:
@@ -26,11 +28,14 @@ def read_clock(device: torch.device) -> float:
 
 @no_exits("A call of the model")
 def time_calls(step: Step, calls: int, device: torch.device) -> Timing:
-    """Make some calls in a row, wait until the device has finished their work, and return the mean time of a call.
+    """Call a step `calls` times in a row, and wait until the device has finished all calls.
+
+    Returns:
+        The mean wall-clock time and the mean busy time of a call.
 
     Raises:
         PluginError: the model's code tried to end the program.
-        Exception: a call raised it.
+        Exception: any other exception that a call raises.
     """
     if device.type == "cpu":
         began, busy = time.perf_counter(), time.process_time()
@@ -50,7 +55,7 @@ def time_calls(step: Step, calls: int, device: torch.device) -> Timing:
 
 
 def calls_to_fill_a_slot(step: Step, device: torch.device) -> int:
-    """Return how many calls take at least `SLOT_SECONDS`, estimated from one call."""
+    """Return the smallest number of calls that takes at least `SLOT_SECONDS`, estimated from the time of one call."""
     return max(1, math.ceil(SLOT_SECONDS / max(time_calls(step, 1, device).seconds, 1e-9)))
 
 

@@ -1,4 +1,4 @@
-"""Read how quiet the machine is during a measurement: other processes, steal, pressure, frequency, throttling."""
+"""Read what may disturb a measurement: other processes, virtual machines, pressure, changes of frequency, and throttling."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ import psutil
 __all__ = ["Conditions", "Reading", "conditions_between", "describe_noise"]
 
 OTHERS_LIMIT = 0.10
-"""A measurement is noisy if other processes used more than this share of the processor."""
+"""A measurement is noisy if other processes used more than this share of all cores' time."""
 
 STEAL_LIMIT = 0.02
-"""A measurement is noisy if the hypervisor took more than this share. It takes whole time slices, so a small share matters."""
+"""A measurement is noisy if the hypervisor gave more than this share of all cores' time to other virtual machines.
+
+The hypervisor takes whole time slices, so even a small share matters."""
 
 PRESSURE_LIMIT = 0.25
 """A measurement is noisy if some task waited for a processor for more than this share of the time.
 
-The limit is this high because the measured threads, too, wait now and then."""
+The threads of the measured process count, too, and also wait now and then. Therefore, the limit is high."""
 
 FREQUENCY_LIMIT = 0.10
 """A measurement is noisy if the frequency varied by more than this share of its median."""
 
 CORES_READ = 8
-"""The number of cores, evenly spread, whose frequency and throttling are read. Reading a hundred would take milliseconds."""
+"""The largest number of cores whose frequency and throttling are read. These cores are spread evenly over all cores.
+
+Reading a hundred cores would take milliseconds, much longer than all other counters."""
 
 BUSY = ("user", "nice", "system", "irq", "softirq")
-"""The kinds of CPU time in which a core works. `user` includes guests, and on Windows `system` includes interrupts."""
+"""The kinds of CPU time in which a core works.
+
+`user` includes the time of guest virtual machines. On Windows, `system` includes interrupts."""
 
 CPU_FOLDER = "/sys/devices/system/cpu"
 PAGE = 4096
@@ -44,8 +50,8 @@ class Reading:
     Attributes:
         clock: the time of `time.perf_counter`, in seconds.
         own: CPU seconds of this process, with all its threads but without its child processes.
-        busy: CPU seconds in which cores worked, without idle time and waiting for disks. The kernel counts in 10 ms ticks.
-        total: CPU seconds of all cores: busy, idle, waiting or stolen.
+        busy: CPU seconds in which the cores worked, and did not idle or wait for disks. The kernel counts in 10 ms ticks.
+        total: CPU seconds of all cores: busy, idle, waiting for a disk, or stolen (see `steal`).
         steal: CPU seconds that the hypervisor gave to other virtual machines.
         pressure: seconds in which some task waited for a processor (Linux's pressure stall information).
         load: the load average of the last minute.
@@ -88,11 +94,11 @@ class Conditions:
 
     Attributes:
         load: the load average of the last minute, at the second reading.
-        others: the share of all cores' time that other processes used, 0 to 1. Child processes of this one count as others.
+        others: the share of all cores' time that other processes used, 0 to 1. Child processes count as other processes.
         steal: the share of all cores' time that the hypervisor gave to other virtual machines, 0 to 1.
         pressure: the share of the elapsed time in which some task, perhaps of this process, waited for a processor, 0 to 1.
         frequency: the mean of the frequencies at the two readings, in MHz.
-        throttled: how often the cores were slowed down because of heat between the readings.
+        throttled: how many times, between the readings, the cores were slowed down because of heat.
     """
 
     load: float | None
@@ -103,7 +109,7 @@ class Conditions:
     throttled: float | None
 
     def as_dict(self) -> dict[str, float | None]:
-        """Return the values by name, as plain data."""
+        """Return the values as a dictionary, by name."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
@@ -112,7 +118,7 @@ def conditions_between(before: Reading, after: Reading) -> Conditions:
 
     The total time of all cores is the kernel's count, and not the number of cores times the elapsed time. So the numerator
     and the denominator of a share come from the same source, even in a container that sees the counters of its host. If
-    the counters do not advance, the shares are None.
+    this total does not advance, `others` and `steal` are None.
     """
     total = _increase(before.total, after.total)
     busy = _increase(before.busy, after.busy)
@@ -120,7 +126,7 @@ def conditions_between(before: Reading, after: Reading) -> Conditions:
     frequencies = [reading.frequency for reading in (before, after) if reading.frequency is not None]
     return Conditions(
         load=after.load,
-        # Negative if the ticks are coarse, or if a container's counters leave out this process. The share is then 0.
+        # Negative if the ticks are coarse, or if a container's counters leave this process out. The share is then 0.
         others=_share(None if busy is None else busy - (after.own - before.own), total),
         steal=_share(_increase(before.steal, after.steal), total),
         pressure=_share(_increase(before.pressure, after.pressure), after.clock - before.clock),
@@ -134,7 +140,7 @@ def describe_noise(conditions: Sequence[Conditions]) -> tuple[str, ...]:
 
     The shares are averaged over the rounds. The kernel counts in ticks of 10 ms, so the share of a short round is zero or
     much too large, and the median of such shares would be zero whatever other processes do. If the rounds are about equally
-    long, the mean is the share of all rounds together. It also shows a burst of activity that affected only a few rounds.
+    long, the mean is the share of all rounds together. The mean also shows a burst of activity that affected only a few rounds.
     """
     reasons = []
     others = _mean([each.others for each in conditions])
@@ -173,7 +179,7 @@ def _times(number: float) -> str:
 
 
 def _processor_times() -> tuple[float | None, float | None, float | None]:
-    """Return busy, total and stolen CPU seconds."""
+    """Return the busy, total and stolen CPU seconds of all cores; None for a value that cannot be read."""
     try:
         times = psutil.cpu_times()
     except (OSError, RuntimeError, TypeError, ValueError):  # /proc/stat is missing, or not in Linux's format
@@ -203,7 +209,7 @@ def _cores_read() -> list[int]:
 def _frequency(cores: Sequence[int]) -> float | None:
     kilohertz = [_content(f"{CPU_FOLDER}/cpu{core}/cpufreq/scaling_cur_freq").strip() for core in cores]
     frequencies = [int(value) / 1000 for value in kilohertz if value.isdigit()]
-    if not frequencies:  # as on most virtual machines; the first page of /proc/cpuinfo lists a few cores
+    if not frequencies:  # as on most virtual machines. The first page of /proc/cpuinfo lists only a few cores
         megahertz = re.findall(rb"^cpu MHz\s*:\s*(\d+\.?\d*)\n", _content("/proc/cpuinfo"), re.MULTILINE)
         frequencies = [float(value) for value in megahertz]
     return fmean(frequencies) if frequencies else None
@@ -216,14 +222,14 @@ def _throttled(cores: Sequence[int]) -> float | None:
 
 
 def _content(path: str) -> bytes:
-    """Return the first page of a kernel file; empty if it cannot be read. Four times as fast as `Path.read_bytes`."""
+    """Return the first page of a kernel file; empty if it cannot be read. This is four times as fast as `Path.read_bytes`."""
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:
         return b""
     try:
         return os.read(file, PAGE)
-    except OSError:  # pressure information is compiled into the kernel but switched off
+    except OSError:  # the file of pressure information exists, but the kernel does not collect it
         return b""
     finally:
         os.close(file)

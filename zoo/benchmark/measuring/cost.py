@@ -37,13 +37,13 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
 
     Raises:
         ZooError: the model cannot be built, not even on the CPU, or its code tried to end the program.
-        Exception: the model raised it on the CPU.
+        Exception: any other exception that the model raises on the CPU.
     """
     eager = replace(trial, runtime="eager", name="", role="candidate")
     is_followed = device.type == "cpu"
     try:
         cost = _cost_on_meta(replace(eager, dtype="float32"), is_followed)
-    except Exception:  # noqa: BLE001 - a plugin's model may raise anything on meta, and still run
+    except Exception:  # noqa: BLE001 - a plugin's model may raise anything on meta, and still run on the CPU
         return _cost_on(CPU, eager, is_followed)
     if trial.dtype == "float32" or not is_followed:
         return cost
@@ -52,7 +52,7 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
 
 @lru_cache(maxsize=1024)
 def _cost_on_meta(trial: Trial, is_followed: bool) -> StaticCost:
-    """Return the costs on the meta device. They are cached, since a run has the same model in several dtypes and runtimes."""
+    """Return the costs on the meta device. They are cached, since a run may measure a model in several dtypes and runtimes."""
     return _cost_on(META, trial, is_followed)
 
 
@@ -97,12 +97,12 @@ def _live_bytes(model: nn.Module, device: torch.device, trial: Trial) -> int:
     live = LiveTensors(model)
     with live:
         step()
-        step()  # the second step has the optimizer's state, like all later steps
+        step()  # in training, the optimizer's state exists from the second step on
     return live.peak
 
 
 class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Tracks every tensor storage that is used while the mode is active, and records the largest total size at one time.
+    """Tracks every tensor storage that is used while the mode is active, and records the peak of their total size.
 
     The weights and buffers of `model` count from the start. Other tensors count from their first use until they are freed.
     A storage counts once, even if several views share it.

@@ -1,4 +1,4 @@
-"""Convert exceptions of a plugin's code to failures."""
+"""Convert an exception that a trial raised to a `Failure` message."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def format_error(cause: BaseException) -> str:
 
 
 def failure_of(trial: Trial, cause: BaseException) -> Failure:
-    """Return the failure of a trial that raised an exception."""
+    """Return the `Failure` message for a trial that raised an exception."""
     return Failure(trial=trial.key, kind="out of memory" if is_out_of_memory(cause) else "error", error=format_error(cause))

@@ -21,10 +21,12 @@ def image_batch(kind: str, *, batch: int, channels: int, height: int, width: int
     """Return images (batch, channels, height, width), normalized as the model's weights require.
 
     Args:
-        kind: "image" for the photograph, center-cropped to the aspect ratio and resized (bicubic, antialiased); every second
-            image of a batch is mirrored. "random" for uniformly distributed pixels from torch's default generator.
+        kind: "image" for the photograph, center-cropped to the aspect ratio of the images and resized (bicubic, antialiased).
+            Every second image of the batch is mirrored. "random" for uniformly distributed pixels from torch's default
+            generator.
         batch: the number of images.
-        channels: the number of channels. The photograph's three channels are repeated in turn, or averaged to one channel.
+        channels: the number of channels. The photograph's three channels are averaged if this is 1, and otherwise repeated in
+            turn until there are enough.
         height: the height of the images.
         width: the width of the images.
         preprocessing: the mean, the standard deviation and the value range for the normalization.
@@ -48,7 +50,8 @@ def image_batch(kind: str, *, batch: int, channels: int, height: int, width: int
 def label_batch(*, batch: int, classes: int, height: int, width: int) -> Tensor:
     """Return random labels.
 
-    Shapes: (batch, 1, height, width) of 0.0 and 1.0 for one class, else (batch, height, width) of class indices.
+    Shapes: (batch, 1, height, width) with the values 0.0 and 1.0 for one class; (batch, height, width) with class indices for
+    several classes.
     """
     if classes == 1:
         return torch.randint(0, 2, (batch, 1, height, width)).float()

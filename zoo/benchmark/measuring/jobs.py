@@ -40,7 +40,9 @@ JobKind: TypeAlias = Literal["count", "cold start", "rounds", "train"]
 
 STEADY_CALLS = 3
 HOG_BYTES = 2**28
-"""If a process runs out of memory, no trial that made the process grow by less than this is blamed."""
+"""The growth of a process, in bytes, above which the trial that caused it is blamed if the process runs out of memory.
+
+Of several such trials, the one that made the process grow most is blamed. If there is none, the running trial is blamed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +57,18 @@ class Job:
         plugins: the paths of the files that register encoders or decoders.
         threads: the number of torch's CPU threads.
         warmup: the number of calls of each trial before the rounds.
-        seed: the seed of the weights, of the order of the trials in a round, and of a training.
+        seed: the seed of the weights, of the order of the trials in a round, and of the training.
         group: the group's number in the store; -1 for a job without a group.
         baseline: the key of the trial that the other trials are compared with; None if there is none.
         cold_starts: the keys of the trials whose cold start and memory are measured when the group's models are built.
-        plan: the plan that decides when the rounds end.
-        taken: seconds per call in the earlier rounds, by trial.
-        first: the number of the next round.
+        plan: the rule that decides when the rounds end; None unless `kind` is "rounds".
+        taken: the seconds per call in each round that the group has already done, by trial key.
+        first: the number of the first round of this job.
         spent: the seconds that the earlier rounds took.
-        environment: the digest of the environment of the earlier rounds; "" if there are none. Rounds of a different
-            environment do not count.
+        environment: the digest of the environment of the earlier rounds; "" if there are none. If the job runs in a different
+            environment, the earlier rounds do not count.
         rates: whether to measure the best rates of the device (`KernelRate`) as well.
-        quality: the data and the settings of a training.
+        quality: the data and the settings of a training; None unless `kind` is "train".
         data: the digest of the training's data.
     """
 
@@ -90,13 +92,13 @@ class Job:
     data: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the job as plain data, which `json` can write."""
+        """Return the job as a JSON-serializable dictionary."""
         quality = self.quality.model_dump(mode="json") if self.quality else None
         return {**asdict(self), "trials": [trial.as_dict() for trial in self.trials], "quality": quality}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Job:
-        """Return the job from the plain data that `as_dict` returned."""
+        """Return the job that `as_dict` converted to a dictionary."""
         read = {
             "trials": tuple(Trial.from_dict(trial) for trial in facts["trials"]),
             "plugins": tuple(facts["plugins"]),
@@ -107,7 +109,7 @@ class Job:
         return cls(**{**facts, **read})
 
     def messages(self) -> Iterator[Message]:
-        """Do the work and yield its messages. If a plugin's code raises, yield a `Failure` and continue with the next trial."""
+        """Do the work and yield its messages. If a trial raises an exception, yield a `Failure`, and do the next trial."""
         device = torch.device(self.device)
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
@@ -131,7 +133,7 @@ class Job:
 
 
 def do_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Do a job and yield its messages. Job and messages are plain data, since this runs in a child process."""
+    """Do a job and yield its messages. The job and the messages are dictionaries, since this runs in a child process."""
     for message in Job.from_dict(job).messages():
         yield message_to(message)
 
@@ -139,7 +141,8 @@ def do_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _compute_costs(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:
     """Compute the static costs of each trial.
 
-    If a model can be built but not run here, its costs are reported as unknown, since it may still run on the device.
+    If a model can be built, but cannot be run on the meta device or on the CPU, its costs are reported as unknown. The model
+    may still run on `device`.
     """
     for trial in trials:
         yield Activity(trial=trial.key, doing="counting")
@@ -157,14 +160,14 @@ def _compute_costs(trials: tuple[Trial, ...], device: torch.device) -> Iterator[
 
 
 def _measure_alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Message]:
-    """Measure the cold start of one trial, a few later calls, and the memory that they use."""
+    """Measure the cold start of one trial, a few later calls, and how much memory the trial uses."""
     try:
         yield Activity(trial=trial.key, doing="importing")
         with suppress(Exception), torch.device("meta"):
             build_subject(trial)  # imports all that the model needs, so that imports do not count as cold start or memory
         _load_libraries(device)
         yield from _measure_cold_start(trial, device, seed)
-    except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model becomes its row
+    except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model is shown in its row
         yield failure_of(trial, cause)
 
 
@@ -191,14 +194,14 @@ def _measure_cold_start(trial: Trial, device: torch.device, seed: int) -> Genera
         first_seconds=first.seconds,
         seconds=min(steady),
         rss_bytes=None if peak_resident is None else max(0, peak_resident - resident),
-        # the weights of the group's other models are on the device, too
+        # the weights of the group's other models are on the device, too, and are subtracted
         allocated_bytes=None if peak_allocated is None or allocated is None else peak_allocated - allocated,
     )
     return step
 
 
 def _load_libraries(device: torch.device) -> None:
-    """Load an accelerator's libraries for convolutions and matrix products, so that no trial's cold start includes this."""
+    """Load an accelerator's libraries for convolutions and matrix products, so that no cold start includes the loading time."""
     if device.type == "cpu":
         return
     image, weight = (torch.ones(shape, device=device, requires_grad=True) for shape in ((1, 8, 8, 8), (8, 8, 3, 3)))
@@ -217,7 +220,7 @@ def _measure_rates(device: torch.device, dtype: str) -> Iterator[Message]:
 
 
 class _Rounds:
-    """Measures a group in interleaved rounds. All its models are on the device at the same time."""
+    """Measures a group in interleaved rounds. All models of the group are on the device at the same time."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
         assert job.plan is not None
@@ -239,7 +242,7 @@ class _Rounds:
             with self._watch_growth(trial):
                 try:
                     yield from self._prepare(trial)
-                except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model becomes its row
+                except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model is shown in its row
                     yield failure_of(trial, cause)
                     if not is_usable(self.device):
                         return
@@ -275,7 +278,8 @@ class _Rounds:
     def _measure_round(self, number: int) -> Generator[Message, None, Round | None]:
         """Measure each trial once and return the round; None if a trial left the device unusable.
 
-        The order of the trials depends only on the seed and the number of the round.
+        If a trial fails, this round and all later rounds leave it out. The order of the trials depends only on the seed and on
+        the number of the round.
         """
         order = [trial for trial in self.job.trials if trial.key in self.ready]
         random.Random(f"{self.job.seed}:{number}").shuffle(order)
@@ -287,7 +291,7 @@ class _Rounds:
             with self._watch_growth(trial):
                 try:
                     timing = time_calls(step, calls, self.device)
-                except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model becomes its row
+                except Exception as cause:  # noqa: BLE001 - any exception of a plugin's model is shown in its row
                     del self.ready[trial.key]
                     yield failure_of(trial, cause)
                     if not is_usable(self.device):
@@ -303,7 +307,7 @@ class _Rounds:
 
     @contextmanager
     def _watch_growth(self, trial: Trial) -> Iterator[None]:
-        """Add the growth of the process while a trial runs to the trial's total, even if the trial fails."""
+        """Measure how much the process grows while a trial runs or fails, and add this to the trial's total growth."""
         before = resident_bytes()
         try:
             yield
@@ -311,5 +315,6 @@ class _Rounds:
             self.grown[trial.key] = self.grown.get(trial.key, 0) + resident_bytes() - before
 
     def _hog(self) -> str | None:
+        """Return the key of the trial that made the process grow most; None if that was at most `HOG_BYTES`."""
         hog = max(self.grown, key=lambda key: self.grown[key], default=None)
         return hog if hog and self.grown[hog] > HOG_BYTES else None

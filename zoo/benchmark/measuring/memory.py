@@ -24,7 +24,11 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_bytes(device: torch.device | None = None) -> int:
-    """Return how many bytes are free on the accelerator, or else on the machine within the limit of its container."""
+    """Return how many bytes of memory are free.
+
+    If `device` is an accelerator that reports its free memory, return that. Otherwise, return the free main memory, within the
+    limit of the container.
+    """
     if device is not None and device.type != "cpu":
         read: Callable[..., tuple[int, int]] | None = getattr(torch.get_device_module(device), "mem_get_info", None)
         if read is not None:
@@ -65,12 +69,12 @@ def peak_resident_bytes() -> int | None:
 
 
 def allocated_bytes(device: torch.device) -> int | None:
-    """Return how many bytes tensors occupy on the accelerator now; None for the CPU, or if the allocator does not count."""
+    """Return how many bytes tensors occupy on the accelerator now; None for the CPU, or if it cannot be read."""
     return _counter(device, "memory_allocated")
 
 
 def peak_allocated_bytes(device: torch.device) -> int | None:
-    """Return the most bytes that tensors occupied since `reset_peaks`; None in the same cases as `allocated_bytes`."""
+    """Return the peak of `allocated_bytes` since `reset_peaks`; None for the CPU, or if it cannot be read."""
     return _counter(device, "max_memory_allocated")
 
 

@@ -20,11 +20,11 @@ __all__ = ["best_rate", "measure_rates"]
 LONGEST_CALL = 0.4
 """The most seconds that one call of a kernel may take. A slower kernel is left out, since timing it would take a minute.
 
-Such a kernel is too large for the device, or runs on a fallback that is up to 50 times slower (bfloat16 on a processor without
-AVX-512)."""
+Such a kernel is too large for the device, or has no fast implementation there: bfloat16 on a processor without AVX-512 may take
+up to 50 times as long as with a fast implementation."""
 
 UNSUPPORTED = (RuntimeError, TypeError, AssertionError)
-"""The errors that torch raises for an unsupported device, dtype or size. Running out of memory is a RuntimeError."""
+"""The errors that torch raises for an unsupported device, dtype or size. If memory runs out, torch raises a RuntimeError."""
 
 Call: TypeAlias = Callable[[], Tensor]
 
@@ -33,9 +33,9 @@ def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> 
     """Measure each kernel in "float32" or "bfloat16" for about `seconds` after a warm-up, and yield its rate.
 
     No single kernel is the fastest on every device: on some processors a convolution is faster than the matrix product, and
-    the best memory layout differs. The rate is that of a kernel's fastest block of calls, because it stands for the best
-    that the device can do. Torch's number of threads and its settings apply. So "float32" may mean TF32 on an accelerator,
-    as it does for the models. A kernel is skipped if the device cannot run it in this dtype, or needs more than
+    the best memory layout differs. A kernel's rate is that of its fastest block of calls, because this rate should show the
+    best that the device can do. Torch's number of threads and other settings apply to the kernels as to the models, so
+    "float32" may mean TF32 on an accelerator. A kernel is skipped if the device cannot run it in this dtype, or needs more than
     `LONGEST_CALL` for a call.
     """
     for kernel in _kernels(device):
@@ -117,7 +117,7 @@ class _Convolution:
 
 
 def _kernels(device: torch.device) -> Iterator[_Kernel]:
-    """Yield convolutions of shapes that segmentation models have, and a matrix product, large enough to fill the device."""
+    """Yield convolutions of shapes that segmentation models have, and a matrix product. Each keeps the whole device busy."""
     batch, side = (1, 2048) if device.type == "cpu" else (32, 8192)
     for channels, image_side in ((64, 128), (128, 64), (256, 32)):
         for layout in ("contiguous", "channels_last"):
@@ -143,14 +143,21 @@ def _fastest_call(kernel: _Kernel, device: torch.device, dtype: torch.dtype, sec
 
 
 def _is_quick(kernel: _Kernel, device: torch.device, dtype: torch.dtype) -> bool:
-    """Return whether a call takes less than `LONGEST_CALL`, judged by a smaller kernel, since a call cannot be interrupted."""
+    """Return whether a call of a kernel takes less than `LONGEST_CALL`.
+
+    The time is estimated from calls of a smaller kernel, since a call of the kernel itself could not be interrupted.
+    """
     smaller = kernel.smaller()
     call = smaller.prepare(device, dtype)
     longest = LONGEST_CALL * smaller.flops / kernel.flops
-    return any(time_calls(call, 1, device).seconds < longest for _ in range(4))  # the first is cold, others may be disturbed
+    # several calls, since the first is cold and others may be disturbed
+    return any(time_calls(call, 1, device).seconds < longest for _ in range(4))
 
 
 def _noise(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return normally distributed noise from a new generator. Constant values would draw less power and run faster."""
+    """Return normally distributed noise from a new generator.
+
+    With constant values, a kernel would draw less power and run faster than in a model.
+    """
     generator = torch.Generator(device=device).manual_seed(0)
     return torch.randn(shape, generator=generator, device=device, dtype=dtype)

@@ -31,7 +31,9 @@ TOLERANCE = 1e-4
 
 
 def build_subject(trial: Trial) -> nn.Module:
-    """Build the model of a trial's pairing or reference. An encoder with a fixed image size is built for the trial's size.
+    """Build the model of a trial's pairing or reference.
+
+    An encoder with a fixed image size is built for the trial's size, unless the pairing sets `image_size`.
 
     Raises:
         ZooError: the pairing cannot be built.
@@ -67,10 +69,11 @@ def check_runtime(runtime: str, device: torch.device) -> None:
 def make_step(model: nn.Module, trial: Trial, device: torch.device) -> Step:
     """Move the model to the device and return the step that the trial measures.
 
-    Inference is a forward pass under `torch.inference_mode`. If the runtime is not "eager", the first call builds the program
-    and compares its output with the model's. A training step consists of the forward pass, the loss (binary cross-entropy
-    for one class, else cross-entropy), the backward pass, and a step of AdamW. With "bfloat16", the forward pass and the loss
-    run under autocast. The memory format "channels_last" applies to the weights and the input.
+    Inference is a forward pass under `torch.inference_mode`. If the runtime is not "eager", the first call converts the model
+    to a program of the runtime, and compares the program's output with the model's. A training step consists of the forward
+    pass, the loss (binary cross-entropy for one class, else cross-entropy), the backward pass, and a step of AdamW. With
+    "bfloat16", the forward pass and the loss run under autocast. The memory format "channels_last" applies to the weights and
+    the input.
     """
     preprocessing = getattr(model, "preprocessing", None) or Preprocessing.identity(trial.in_channels)
     model = model.to(device)
@@ -99,7 +102,7 @@ def _compile(model: nn.Module) -> nn.Module:
 
 
 class _Inference:
-    """A forward pass with a trial's runtime. Unless the runtime is "eager", the first call builds its program."""
+    """A forward pass in a trial's runtime. If that is not "eager", the first call converts the model to a program of it."""
 
     def __init__(self, model: nn.Module, image: Tensor, trial: Trial) -> None:
         self._model: nn.Module | None = model
@@ -116,7 +119,7 @@ class _Inference:
 
 
 def _make_program(model: nn.Module, image: Tensor, trial: Trial) -> Program:
-    """Return the model as a program of the trial's runtime; raise an error if its output differs from the model's."""
+    """Convert the model to a program of the trial's runtime. Raise an error if the program's output is not the model's."""
     reference = reference_of(model, image, TOLERANCE, trial.dtype)
     if trial.runtime in ("compile", "cudagraphs"):  # the model itself, in the trial's memory format
         is_recorded = trial.runtime == "cudagraphs"
@@ -127,7 +130,7 @@ def _make_program(model: nn.Module, image: Tensor, trial: Trial) -> Program:
 
 
 def _way(runtime: str, precision: str) -> Way:
-    """Return the passes, the runtime and the precision that a runtime's name in the configuration stands for."""
+    """Return the passes and the runtime that a name in the configuration, such as "deploy-compile", stands for."""
     passes = tuple(PASSES) if runtime.startswith("deploy") else ()
     return Way(runtime=runtime.removeprefix("deploy").removeprefix("-") or "eager", precision=precision, passes=passes)
 
@@ -140,7 +143,7 @@ def _training_step(model: nn.Module, image: Tensor, labels: Tensor, dtype: str) 
         optimizer.zero_grad(set_to_none=True)
         with autocast(image, dtype):
             logits = model(image)
-            each = logits if isinstance(logits, tuple) else (logits,)  # a tuple has auxiliary logits after the first
+            each = logits if isinstance(logits, tuple) else (logits,)  # in a tuple, auxiliary logits follow the main ones
             loss = torch.stack([loss_of(one, labels) for one in each]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

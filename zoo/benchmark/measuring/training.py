@@ -1,4 +1,4 @@
-"""Train and test the model of a trial, and score the baselines that need no network."""
+"""Train and test the model of a trial, and score the simple baselines, which are not neural networks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def open_quality_data(plan: QualityEntry) -> SegmentationData:
 
 
 def floor_scores(data: SegmentationData, name: str) -> Scores:
-    """Return the scores of a baseline on the test data. `name` is a key of `BASELINES`."""
+    """Return the scores of a simple baseline, such as "color look-up", on the test data. `name` is a key of `BASELINES`."""
     return score_predictor(data, BASELINES[name](data))
 
 
@@ -81,7 +81,7 @@ def train_and_test(trial: Trial, plan: QualityEntry, *, digest: str, device: tor
     def work() -> None:
         try:
             messages.put(_train(trial, plan, digest, device, seed, report))
-        except BaseException as cause:  # noqa: BLE001 - whatever a plugin's model raises becomes its row
+        except BaseException as cause:  # noqa: BLE001 - any exception of a plugin's model is shown in its row
             messages.put(failure_of(trial, cause))
         finally:
             messages.put(None)
@@ -132,7 +132,10 @@ def _train(
 
 
 def _subject(trial: Trial, size: tuple[int, int], seed: int) -> Pairing | nn.Module:
-    """Return the pairing or the model to train. An encoder with a fixed image size is built for `size`."""
+    """Return the pairing or the model to train.
+
+    An encoder with a fixed image size is built for `size`, unless the pairing sets `image_size`.
+    """
     if isinstance(trial.subject, Pairing):
         return replace(trial.subject, image_size=trial.subject.image_size or size)
     torch.manual_seed(seed_of("weights", seed) % 2**63)
@@ -140,7 +143,10 @@ def _subject(trial: Trial, size: tuple[int, int], seed: int) -> Pairing | nn.Mod
 
 
 def _count_steps(seconds: float, run: Callable[[int, Callable[[str], None]], object], report: Callable[[str], None]) -> int:
-    """Return how many steps take `seconds`, estimated from the median time of a few steps in a run that is then stopped."""
+    """Return how many training steps take `seconds`.
+
+    The number is estimated from the median time of a few steps of a separate training, which is then stopped.
+    """
     starts: list[float] = []
 
     def listen(doing: str) -> None:
