@@ -48,7 +48,10 @@ def _memory_bytes(device: torch.device) -> int:
 
 
 def _driver(device: torch.device) -> str:
-    """Return the versions of the driver and of CUDA or ROCm; "" for other devices, for which torch reports neither."""
+    """Return the version of CUDA or ROCm and, if it can be read, that of the NVIDIA driver.
+
+    Return "" for other devices, for which torch reports no such version.
+    """
     if device.type != "cuda":
         return ""
     runtime = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
@@ -90,7 +93,10 @@ CHECKOUT = Path(zoo.__file__).parents[1]
 
 
 def code_version(root: Path = CHECKOUT) -> str:
-    """Return the commit of the checkout, followed by a hash of uncommitted changes to the code; "" outside a checkout."""
+    """Return the commit of the checkout; "" outside a checkout.
+
+    If the code has changes that are not committed, "+" and a hash of these changes follow the commit.
+    """
     if not (root / ".git").exists():
         return ""
     code = ("--", "zoo", "plugins")

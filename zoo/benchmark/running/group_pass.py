@@ -1,4 +1,4 @@
-"""Measure the groups of a run in interleaved rounds."""
+"""Measure the groups of a run. A group consists of trials that one process measures together, in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def measure_groups(session: Session) -> None:
 
 
 def _choose_groups(session: Session) -> None:
-    """Choose which trials are measured together, unless the run already has groups because it was resumed."""
+    """Choose which trials are measured together: divide each block, whose trials are compared with one another, into groups.
+
+    In a resumed run, blocks that already have groups keep them.
+    """
     live = session.live()
     grouped = {key for group in session.store.groups(session.run) for key in group.trials}
     for block in split_into_blocks(list(session.trials.values())):
@@ -45,7 +48,7 @@ def _choose_groups(session: Session) -> None:
                 [trial for trial in block if trial.key in live],
                 {key: stored.cost.live_bytes for key, stored in live.items() if stored.cost},
                 most=session.config.group_size,
-                # half of the memory; the other half is for activations, and for what the allocator needs beyond live tensors
+                # half of the free memory; the other half is for what the allocator needs beyond the live tensors
                 room=available_bytes(session.device) // 2,
             )
             session.store.add_groups(session.run, groups)
@@ -60,8 +63,9 @@ class _GroupPass:
     """The measurement of one group by one job.
 
     Attributes:
-        trials: the keys of the group's trials, without those that ran out of memory in this pass.
-        seconds: seconds per call, by trial, round by round: those of the job's earlier rounds, then those of the new rounds.
+        trials: the keys of the group's trials. A trial that ran out of memory is left out if it got a group of its own.
+        seconds: the seconds per call in each round, by trial key: first those of the group's earlier rounds, then those of the
+            rounds in this pass.
     """
 
     def __init__(self, session: Session, group: StoredGroup) -> None:
@@ -73,7 +77,10 @@ class _GroupPass:
         self.seconds: dict[str, list[float]] = {}
 
     def make_job(self) -> Job:
-        """Return the job that measures the missing rounds."""
+        """Return the job that measures the group's missing rounds.
+
+        If only this process can build one of the models, also store this fact as a note for each trial of the job.
+        """
         session, group, keys = self.session, self.group, self._live_trials()
         environment = session.environment_id if group.environment_id is None else group.environment_id
         has_rates = (environment, session.trials[keys[0]].dtype) in session.store.rates(session.run)
@@ -95,11 +102,11 @@ class _GroupPass:
         )
 
     def record(self, job: Job, message: Message) -> None:
-        """Store the result in a message of the job, and report the progress."""
+        """Store the result that a message of the job contains, and report the progress."""
         session = self.session
         environment = session.group_environments.get(job.group, session.environment_id)
         label = f"{format_dimensions(job.trials[0])} ({len(job.trials)} models)"
-        if not self.seconds:  # from the job, since an executor drops the earlier rounds of a different environment
+        if not self.seconds:  # from the job, since an executor drops earlier rounds from a different environment
             self.seconds = {trial.key: list(job.taken.get(trial.key, ())) for trial in job.trials}
         if isinstance(message, KernelRate):
             session.store.add_rate(session.run, environment, message)

@@ -14,11 +14,11 @@ def pack_groups(block: Sequence[Trial], live_bytes: Mapping[str, int | None], *,
 
     Args:
         block: the trials that are compared with one another.
-        live_bytes: the peak size of each trial's tensors, if it is known. Between its turns, a model occupies less, since it
-            has no activations then.
+        live_bytes: the peak size of each trial's tensors, by key; None if it is unknown. While other models are called, a
+            model occupies less, since it has no activations then.
         most: the largest number of candidates in a group.
-        room: the most bytes that the peaks of a group may sum to. A candidate that exceeds this limit by itself gets a group
-            of its own, with the baseline and the control.
+        room: the largest sum of the peaks of a group, in bytes. A candidate for which this is too little gets a group of its
+            own, with the baseline and the control.
     """
     baseline = [trial.key for trial in block if trial.role == "baseline"]
     control = [trial.key for trial in block if trial.role == "control"]

@@ -1,4 +1,7 @@
-"""The identity of a run: its configuration and the content of the files it names. A resumed run must have the same identity."""
+"""The identity of a run: its configuration, and the content of all files that the configuration names.
+
+A run is resumed only if its identity is still the same.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ __all__ = ["data_digest", "run_identity"]
 
 
 def run_identity(config: BenchConfig, trials: Sequence[Trial], data: SegmentationData | None) -> dict[str, object]:
-    """Return the configuration as plain data, with digests of the plugin files, the weights and the training data.
+    """Return the configuration as a dictionary, with digests of the plugin files, the weights and the training data.
 
     Raises:
-        ConfigError: a plugin file or a file of weights cannot be read.
+        ConfigError: a plugin file or a weights file cannot be read.
     """
     weights = {path for subject in {trial.subject for trial in trials} for path in _model_files(subject)}
     try:

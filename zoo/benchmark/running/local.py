@@ -40,8 +40,8 @@ class Executor(Protocol):
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
         """Run the jobs, and yield each message with its job as it arrives.
 
-        An executor that runs one job at a time requests the next job only when the previous job is done. If a trial ends the
-        process, the last message of the job is a `Failure` of this trial.
+        An executor that runs one job at a time requests the next job only when the previous job is done. If the process of a
+        job crashes, hangs or exceeds the memory limit, the last message of the job is the `Failure` of the trial at fault.
         """
 
 
@@ -53,7 +53,7 @@ def do_here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
 
 
 class LocalProcesses:
-    """Runs jobs one after the other, each in a fresh process. If possible, a process with all imports done is forked."""
+    """Runs jobs one after the other, each in a fresh process: if possible, a fork of a process that has done all imports."""
 
     def __init__(self, limits: Limits, preload: Sequence[str] = ()) -> None:
         self._limits = limits
@@ -68,7 +68,7 @@ class LocalProcesses:
 
     @property
     def is_warm(self) -> bool:
-        """Whether there is a process with all imports done, ready to be forked for the next job."""
+        """Whether there is a process that has done all imports and can be forked for the next job."""
         return self._child is not None
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
@@ -137,7 +137,7 @@ class _Watch:
         """Return the failure of a process that ended before its job was done.
 
         Raises:
-            ZooError: the process was not working on a trial, so none is blamed.
+            ZooError: the process was not working on a trial, so that no trial can be blamed.
         """
         kind, error = self.verdict or self._death(status, last_words)
         trial = self.activity.trial

@@ -14,10 +14,12 @@ __all__ = ["is_made_here", "modules_to_import", "own_modules"]
 
 
 def is_made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool:
-    """Return whether only this process can build a trial's model, because a script or notebook registered a part of it.
+    """Return whether only this process can build a trial's model.
+
+    This is so if a script or notebook registered the model's encoder or decoder, or defines the factory of the reference.
 
     Args:
-        trial: the trial whose model is meant.
+        trial: the trial that the model belongs to.
         from_files: the kinds and names that the configuration's plugin files register. Any process can load these files.
     """
     if isinstance(trial.subject, Reference):
@@ -26,7 +28,10 @@ def is_made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool
 
 
 def modules_to_import(trials: Iterable[Trial]) -> list[str]:
-    """Return the modules that a process imports before it forks for each trial: those of zoo's factories and of references."""
+    """Return the modules that a process imports before it forks for each job.
+
+    These modules contain the factories of zoo's own encoders and decoders, and those of references.
+    """
     names = []
     for trial in trials:
         if isinstance(trial.subject, Reference):
@@ -37,10 +42,10 @@ def modules_to_import(trials: Iterable[Trial]) -> list[str]:
 
 
 def own_modules(entries: Iterable[Entry[EncoderSpec] | Entry[DecoderSpec]]) -> list[str]:
-    """Return the modules of those factories that belong to zoo's own distribution.
+    """Return the modules of the entries' factories, for entries that belong to zoo's own distribution.
 
     If a process imports these modules and then forks, no fork spends seconds on importing them. The modules of other
-    distributions are imported in each fork, because threads and files that they open when imported cannot be shared.
+    distributions are imported in each fork, because forks cannot share the threads and open files that an import may create.
     """
     factories = [entry.spec.factory for entry in entries if entry.distribution == OWN_DISTRIBUTION]
     return list(dict.fromkeys(factory.partition(":")[0] for factory in factories if isinstance(factory, str)))

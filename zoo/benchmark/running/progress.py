@@ -22,7 +22,7 @@ class Watcher(Protocol):
     """Shows the progress of a run."""
 
     def begin(self, total: int) -> None:
-        """Start a new part of the run, which has this number of steps, such as measurements or trainings."""
+        """Start a new part of the run, which has `total` steps, such as rounds or trainings."""
 
     def advance(self, what: str, count: int = 1) -> None:
         """Describe the latest step, and advance the progress by `count` steps."""
@@ -64,7 +64,7 @@ class ConsoleWatcher:
         self._progress.reset(self._task, total=total)
 
     def advance(self, what: str, count: int = 1) -> None:
-        """Move the bar. If there is none, print the progress once `SILENCE_SECONDS` have passed since the last line."""
+        """Move the bar. If there is no bar, print the progress once `SILENCE_SECONDS` have passed since the last line."""
         self._progress.update(self._task, description=what, advance=count)
         if time.monotonic() - self._logged > SILENCE_SECONDS:
             self.log(f"{what}{self._format_progress()}")

@@ -26,11 +26,13 @@ __all__ = ["Session"]
 class Session:
     """The state that the passes of a run share, from the start or resumption of the run to its end.
 
+    A pass measures one kind of result for all trials: static costs, cold starts, rounds, results of smaller batches, or scores.
+
     Attributes:
         run: the number of the run in the store.
         environment_id: the number of this machine's environment in the store.
         stored: the stored results of each trial, by key. They are updated together with the store, because reading all of
-            them again takes long.
+            them again takes a long time.
         baselines: the key of each control's baseline, by the key of the control.
         only_here: the keys of the trials whose models only this process can build.
         group_environments: for each group that another machine measures, the number of its environment in the store.
@@ -90,19 +92,19 @@ class Session:
         return {key: stored for key, stored in self.stored.items() if self.is_live(key)}
 
     def is_live(self, key: str) -> bool:
-        """Return whether neither a trial nor, if the trial is a control, its baseline has failed."""
+        """Return whether a trial can still be measured. A failed trial cannot, nor can the control of a failed baseline."""
         return not self.stored[key].error and not self.stored[self.baselines.get(key, key)].error
 
     def is_control(self, key: str) -> bool:
-        """Return whether a trial is a second copy of its block's baseline."""
+        """Return whether a trial is a control, that is, a copy of its block's baseline."""
         return key in self.baselines
 
     def find_missing(self, fact: str) -> list[str]:
-        """Return the keys of the live trials whose stored result `fact` is None. Controls are left out: they need none."""
+        """Return the keys of the live trials whose stored result `fact` is None. Controls are left out."""
         return [key for key, stored in self.live().items() if getattr(stored, fact) is None and not self.is_control(key)]
 
     def remember(self, key: str, **facts: Any) -> None:
-        """Update the copy of a trial's stored results after a change to the store."""
+        """Update this session's copy of a trial's results after a change to the store."""
         self.stored[key] = replace(self.stored[key], **facts)
 
     def keep_cold_start(self, cold_start: ColdStart, *, is_shared: bool) -> None:

@@ -1,4 +1,4 @@
-"""Measure a run from its configuration to its end, or resume an interrupted run."""
+"""Measure a whole run according to its configuration, or resume an interrupted run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from zoo.registry.plugin_files import load_plugin_file
 __all__ = ["ExecutorFactory", "run_sweep"]
 
 ExecutorFactory: TypeAlias = Callable[[Limits, Sequence[str]], AbstractContextManager[Executor]]
-"""Returns an executor, given the limits of its jobs and the modules that they import."""
+"""A function that takes the limits of the jobs and the modules to import, and returns a context manager of an executor."""
 
 
 def run_sweep(
@@ -38,8 +38,8 @@ def run_sweep(
     """Measure everything that a configuration's run has not measured yet, and return the run.
 
     Raises:
-        ZooError: the configuration has an error; raised before anything is measured. If a trial fails later, its row in the
-            table reports the failure.
+        ZooError: the configuration has an error, which is found before anything is measured; or the executor cannot run the
+            jobs. A trial that fails raises no error: its row in the table reports the failure.
     """
     # All errors of the configuration are detected first, so that no run begins and then stops because of one.
     from_files = {entry for plugin in config.plugins for entry in load_plugin_file(Path(plugin))}
@@ -92,7 +92,7 @@ def run_sweep(
 
 
 def _say_measured_share(session: Session) -> None:
-    """Report the share of the time that the measured calls took. The rest was spent on processes, models and warm-up."""
+    """Report the share of the time that the measured calls took. The rest was spent on new processes, models and warm-up."""
     passed = time.monotonic() - session.began
     if session.measured_seconds and not session.group_environments:  # no share if several machines work at the same time
         share = 100 * session.measured_seconds / passed

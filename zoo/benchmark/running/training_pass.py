@@ -1,4 +1,4 @@
-"""Train each model of a run with each seed, and score the baselines that need no network."""
+"""Train each model of a run with each seed, and score the simple baselines, which are not neural networks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ TRAINING_MODULES = ("zoo.benchmark.measuring.training", "zoo.training.lightning_
 
 
 def load_data(config: BenchConfig) -> SegmentationData | None:
-    """Open and return the data of a configuration's `quality`; None if it has none. Called first, to report errors early."""
+    """Open and return the data of a configuration's `quality`; None if that is not set.
+
+    A run opens its data before it measures anything, so that errors are reported early.
+    """
     if config.quality is None:
         return None
     from zoo.data.data_config import locate_data
@@ -36,7 +39,7 @@ def load_data(config: BenchConfig) -> SegmentationData | None:
 
 
 def measure_floors(session: Session, data: SegmentationData) -> None:
-    """Score and store the baselines that need no network. Every model should score higher than these."""
+    """Score the simple baselines, which are not neural networks, and store the scores. Every model should score higher."""
     from zoo.benchmark.measuring.training import floor_scores
     from zoo.data.baselines import BASELINES
 
@@ -48,7 +51,10 @@ def measure_floors(session: Session, data: SegmentationData) -> None:
 
 
 def measure_quality(session: Session, data: SegmentationData) -> None:
-    """Train all models with the first seed, then with the next, so that the models of an interrupted run can be compared."""
+    """Train all models with the first seed, then all models with the next seed, and so on.
+
+    In this order, the models can be compared even if the run is interrupted.
+    """
     assert session.config.quality is not None
     trials: dict[str, str] = {}  # the first live trial of each model, which represents all trials of the model
     for key in session.live():

@@ -67,7 +67,7 @@ def ray_executor(address: str, say: Callable[[str], None] = lambda line: None) -
 
 def _connect(requested: str) -> None:
     import ray
-    from ray._private.services import canonicalize_bootstrap_address  # there is no public function for it
+    from ray._private.services import canonicalize_bootstrap_address  # no public function does this
     from ray.exceptions import RayError
 
     try:

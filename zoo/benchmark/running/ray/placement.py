@@ -1,4 +1,4 @@
-"""Fit jobs to the machines of a cluster: their resources, and the differences of environments. Torch- and Ray-free."""
+"""Fit jobs to the machines of a cluster, and compare their environments. This module imports neither torch nor Ray."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ABSENT = "not installed"
 
 
 def divide_resources(resources: Mapping[str, float], device: str) -> list[dict[str, int]]:
-    """Return, for each job that a machine can do at the same time, the resources that Ray reserves for it.
+    """Return the resources that Ray reserves for each of the jobs that a machine can do at the same time.
 
-    A job on the CPU gets the whole machine. A job on an accelerator gets one GPU and an equal share of the CPUs. So no two
-    timed jobs share a device.
+    A job on the CPU gets the whole machine. A job on an accelerator gets one GPU and an equal share of the CPUs. Therefore, no
+    two timed jobs share a device.
     """
     cpus, gpus = (int(resources.get(name, 0)) for name in ("CPU", "GPU"))
     if device == "cpu":
@@ -32,8 +32,7 @@ def divide_resources(resources: Mapping[str, float], device: str) -> list[dict[s
 def find_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     """Return a line for each version that differs between two environments.
 
-    If both environments have the commit of a checkout, the commits are compared as well, since two checkouts can have the
-    same version.
+    If both environments are checkouts, their commits are compared as well, since two checkouts can have the same version.
     """
     own, other = here["versions"], there["versions"]
     pairs = [(name, own.get(name, ABSENT), other.get(name, ABSENT)) for name in sorted(own.keys() | other.keys())]
@@ -49,10 +48,11 @@ def split_job(job: Job, parts: int) -> list[Job]:
 
 
 def fit_job(job: Job, environment: Mapping[str, Any]) -> Job:
-    """Return the job for a machine with this environment. Earlier rounds count only if their environment was the same."""
+    """Adapt a job to a machine with this environment. Its earlier rounds count only if their environment was the same."""
     environment_id = digest(environment)
     device = job.device.partition(":")[0]  # a Ray worker sees only its own GPU
-    # `job.rates` is about the environment of its earlier rounds; rates that are measured twice are replaced
+    # `job.rates` says whether rates are missing for the environment of the earlier rounds. In a different environment, the
+    # rates are always measured. If an environment's rates are measured twice, the later ones replace the earlier ones.
     rates = job.rates or (job.kind == "rounds" and job.environment != environment_id)
     fitted = replace(job, device=device, threads=environment["threads"], rates=rates)
     if job.environment in ("", environment_id):

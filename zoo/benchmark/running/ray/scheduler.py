@@ -27,7 +27,7 @@ __all__ = ["RayExecutor"]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Slot:
-    """A whole machine, or one GPU of a machine, which does one job at a time. Ray reserves it for an actor, the worker."""
+    """A whole machine, or one GPU of a machine, which does one job at a time. Ray reserves it for an actor, a `Worker`."""
 
     node: str
     name: str
@@ -39,10 +39,12 @@ class _Slot:
 
 
 class RayExecutor:
-    """Does jobs on the machines of the Ray cluster that this process is connected to. No two jobs share a machine or GPU.
+    """Does jobs on the machines of the Ray cluster that this process is connected to.
 
-    This class, not Ray, assigns jobs to machines, because rounds can continue only on a machine with the environment in which
-    they began. If a machine is lost, the messages of its job stop, and the caller requests the missing results again.
+    A job on the CPU has a whole machine for itself, and a job on a GPU has that GPU for itself. This class, not Ray, assigns
+    jobs to machines, because rounds can continue only on a machine with the environment in which they began.
+
+    If a machine is lost, the messages of its job stop, and the caller requests the missing results again.
     """
 
     def __init__(self, limits: Limits, preload: Sequence[str], say: Callable[[str], None]) -> None:
@@ -50,13 +52,13 @@ class RayExecutor:
         self._preload = list(preload)
         self._say = say
         self._plugin_files: list[tuple[str, bytes]] = []
-        self._environments: dict[str, dict[str, Any]] = {}  # by the machine's id; empty if the machine is not used
+        self._environments: dict[str, dict[str, Any]] = {}  # by the machine's id; {} if the machine is not used
         self._idle: list[_Slot] = []
         self._running: dict[Any, _Slot] = {}  # by the stream of messages from Ray
         self._waiting: list[Job] = []
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-        """Run the jobs, and yield each message with its job as it arrives. Only the messages of one job are in order.
+        """Run the jobs, and yield each message with its job as it arrives. The messages of one job are in order.
 
         Raises:
             ZooError: no machine can be used.
@@ -65,7 +67,7 @@ class RayExecutor:
         first = next(coming, None)
         if first is None:
             return
-        # read once: a file that changes during the run does not change what is measured
+        # read once, so that a file that changes during the run does not change what is measured
         self._plugin_files = self._plugin_files or [(Path(path).name, Path(path).read_bytes()) for path in first.plugins]
         self._idle = self._find_slots(first.device.partition(":")[0])
         num_slots = len(self._idle)
@@ -89,7 +91,7 @@ class RayExecutor:
         self._idle, self._running, self._waiting = [], {}, []
 
     def _find_slots(self, device: str) -> list[_Slot]:
-        """Return the slots of all usable machines, after new machines have described themselves.
+        """Return the slots of all usable machines. Machines that are new in the cluster are first asked for their environment.
 
         Raises:
             ZooError: no machine can be used.
@@ -99,7 +101,7 @@ class RayExecutor:
         slots = [slot for facts in nodes for slot in _make_slots(facts, device)]
         new = {slot.node: slot for slot in slots if slot.node not in self._environments}
         here = describe_environment(torch.device(device)).as_dict()
-        # a process that opens a device occupies memory until it ends, so each of these processes does one call
+        # a process that opens a device occupies memory until it ends, so each of these processes ends after one call
         describe = ray.remote(max_calls=1, max_retries=0)(describe_machine)
         descriptions = {node: describe.options(**slot.options).remote(device, here) for node, slot in new.items()}
         for node, slot in new.items():
@@ -149,7 +151,7 @@ class RayExecutor:
         """Wait for the next message of any job, and yield it. Yield nothing if a job has ended or its machine was lost.
 
         Raises:
-            ZooError: the job itself raised it.
+            ZooError: the job raised a ZooError.
         """
         ready: list[Any] = ray.wait(list(self._running))[0]
         (stream,) = ready
@@ -188,5 +190,5 @@ def _make_slots(facts: Mapping[str, Any], device: str) -> list[_Slot]:
 
 
 def _describe_error(cause: RayError) -> str:
-    """Return the text of the error that a task raised, or the first line of an error of Ray itself, whose text is long."""
+    """Return the text of the error that a task raised. An error of Ray itself is long, so return only its first line."""
     return str(cause.cause) if isinstance(cause, RayTaskError) else str(cause).partition("\n")[0]

@@ -26,13 +26,15 @@ __all__ = ["Worker", "describe_machine"]
 
 
 def describe_machine(device: str, requester: Mapping[str, Any]) -> dict[str, Any]:
-    """Return this machine's environment as plain data, after comparing its versions with those of the requester.
+    """Return this machine's environment as a dictionary, after comparing its versions with those in `requester`.
+
+    `requester` is the environment of the process that runs the benchmark.
 
     Raises:
-        ZooError: this machine has no such device, or its installed versions differ from the requester's.
+        ZooError: this machine has no such device, or its installed versions differ from those in `requester`.
     """
     _undo_ray_settings()
-    # torch reads these settings when it is imported
+    # imported only now, since torch reads these settings when it is imported
     from zoo.benchmark.running.environment import describe_environment
     from zoo.common.devices import choose_device
 
@@ -55,7 +57,7 @@ class Worker:
         self._processes = LocalProcesses(limits, preload)
 
     def measure(self, job: Job, plugin_files: Sequence[tuple[str, bytes]]) -> Iterator[Message]:
-        """Do a job and yield its messages. The job's plugin files are written here first, from their names and contents."""
+        """Do a job and yield its messages. First, write the plugin files, given as names and contents, to this machine."""
         _undo_ray_settings()
         with tempfile.TemporaryDirectory(prefix="zoo-plugins-") as folder:
             paths = [Path(folder, str(number), name) for number, (name, _) in enumerate(plugin_files)]
@@ -70,7 +72,8 @@ def _undo_ray_settings() -> None:
     """Restore the machine's own number of threads, import path and priority, for this process and its child processes.
 
     Ray sets as many threads as it has reserved CPUs, puts its own copies of some libraries first, and lowers the priority of
-    its workers. Only root can raise the priority again; others start Ray with `RAY_worker_niceness=0 ray start`.
+    its workers. Only root can raise the priority again. Other users must start Ray with `RAY_worker_niceness=0 ray start`, so
+    that it does not lower the priority.
     """
     if "OMP_NUM_THREADS" not in psutil.Process().environ():
         os.environ.pop("OMP_NUM_THREADS", None)
