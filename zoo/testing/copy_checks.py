@@ -1,4 +1,4 @@
-"""Checks that the output of a module stays the same when it is loaded, pickled, copied, exported or compiled."""
+"""Checks that the output stays the same after loading a state dict, pickling, copying, exporting or compiling a module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["COPY_CHECKS", "compiles"]
 
 
 def state_dict_round_trips(subject: Subject) -> None:
-    """A new module with the state dict of the first returns the same output, bit for bit."""
+    """A new module that loads the state dict of the module under test returns the same output, bit for bit."""
     module, fresh = subject.module, subject.build(seed=1).eval()
     fresh.load_state_dict(copy.deepcopy(module.state_dict()))
     with torch.no_grad():
@@ -34,7 +34,10 @@ def state_dict_round_trips(subject: Subject) -> None:
 
 
 def pickles(subject: Subject) -> None:
-    """The module can be pickled, which `torch.save` of a whole model and data loading in other processes may require."""
+    """The module can be pickled, and the unpickled module returns the same output, bit for bit.
+
+    `torch.save` pickles a whole model, and data loading in other processes may pickle it, too.
+    """
     module: nn.Module = getattr(subject.whole, subject.kind)
     try:
         twin = pickle.loads(pickle.dumps(module))
@@ -49,7 +52,7 @@ def pickles(subject: Subject) -> None:
 
 
 def deep_copies(subject: Subject) -> None:
-    """`copy.deepcopy` returns an equal module that shares no parameters with the original."""
+    """`copy.deepcopy` returns a module with the same output, bit for bit, that shares no parameters with the original."""
     module = subject.module
     twin = copy.deepcopy(module)
     _check_equal(subject, module, twin, "copy.deepcopy")
@@ -63,7 +66,7 @@ def deep_copies(subject: Subject) -> None:
 
 
 def exports(subject: Subject) -> None:
-    """`torch.export` accepts the module, and the exported graph returns the same values."""
+    """`torch.export` accepts the module, and the exported graph returns the same values, up to rounding."""
     module, given = _ListInput(subject), subject.inputs()
     try:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # torch prints the whole graph if the export fails
@@ -78,7 +81,7 @@ def exports(subject: Subject) -> None:
 
 
 def compiles(subject: Subject) -> None:
-    """`torch.compile` accepts the module as one graph (`fullgraph=True`), and the compiled module returns the same values."""
+    """`torch.compile` accepts the module as one graph, and the compiled module returns the same values, up to rounding."""
     module, given = _ListInput(subject), subject.inputs()
     torch._dynamo.reset()
     try:

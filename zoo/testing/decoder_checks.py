@@ -32,7 +32,7 @@ MAX_EXAMPLES = 20
 
 
 def any_valid_pyramid_works(subject: DecoderSubject) -> None:
-    """For any pyramid that meets its needs, the decoder can be built and returns a map of the declared channels and stride."""
+    """The decoder works for any pyramid that meets its needs, and returns a map of the declared channels and stride."""
     hypothesis: Any = import_library("hypothesis")
     sizes = hypothesis.strategies.sampled_from((WHOLE_SIZES[0], ODD_SIZES[0]))
 
@@ -58,7 +58,7 @@ def any_valid_pyramid_works(subject: DecoderSubject) -> None:
 
 
 def out_channels_are_as_declared(subject: DecoderSubject) -> None:
-    """`out_channels` is the number of channels of the output, and `aux_channels` are those of the coarser maps."""
+    """`out_channels` is the number of channels of the output, and `aux_channels` are those of `forward_aux`'s coarser maps."""
     for plan in subject.plans[:3]:
         declared, shape = _declared_and_shape(subject, plan, "out_channels", SIZE)
         if shape[1] != declared:
@@ -71,7 +71,10 @@ def out_channels_are_as_declared(subject: DecoderSubject) -> None:
 
 
 def out_stride_is_as_declared(subject: DecoderSubject) -> None:
-    """`out_stride` is the number of image pixels that one output pixel spans, and equals the spec's `out_stride`, if set."""
+    """`out_stride` is the number of image pixels that an output pixel spans along each side.
+
+    If the spec sets `out_stride`, the two values are equal.
+    """
     for plan in subject.plans[:4]:
         for size in WHOLE_SIZES:
             declared, shape = _declared_and_shape(subject, plan, "out_stride", size)
@@ -119,7 +122,7 @@ def output_is_nchw(subject: DecoderSubject) -> None:
 
 
 def odd_sizes_work(subject: DecoderSubject) -> None:
-    """The decoder works for images that are not square, and for maps that are not exactly twice the next coarser map's size."""
+    """The decoder works for images that are not square, and if a map is not exactly twice as large as the next coarser map."""
     for size in ODD_SIZES:
         for plan in subject.plans[:2]:
             if size == ODD_SIZES[0]:
@@ -151,7 +154,7 @@ def every_map_matters(subject: DecoderSubject) -> None:
 
 
 def no_parameter_is_unused(subject: DecoderSubject) -> None:
-    """The output's gradients reach every parameter, in train mode or in eval mode."""
+    """The output's gradients reach each parameter in train mode, in eval mode, or in both."""
     unused: set[str] | None = None
     for training in (True, False):
         module = subject.build().train(training)
@@ -170,7 +173,7 @@ def no_parameter_is_unused(subject: DecoderSubject) -> None:
 
 
 def model_gives_logits(subject: DecoderSubject) -> None:
-    """A model that is built the way `zoo.build` does returns logits of the image's size."""
+    """A model that is built with the decoder, as by `zoo.build`, returns logits of the image's size."""
     for plan in subject.plans[:2]:
         model = subject.model(classes=3, plan=plan).eval()
         for size in (SIZE, ODD_SIZES[0]):
@@ -288,7 +291,8 @@ def _declared_and_shape(subject: DecoderSubject, plan: Plan, name: str, size: Si
 def _declared(subject: DecoderSubject, module: nn.Module, name: str) -> float:
     """Return the attribute `name` of a decoder: "out_channels" or "out_stride".
 
-    A decoder that makes the logits itself may leave them out. They are then the number of classes, and 0.
+    A decoder that makes the logits itself may leave out both attributes. `out_channels` is then the number of classes, and
+    `out_stride` counts as 0. Raise a `Finding` if the attribute is missing otherwise, or is not a number of at least 1.
     """
     undeclared = {"out_channels": CLASSES, "out_stride": 0}[name] if subject.entry.spec.makes_logits else None
     value = getattr(module, name, undeclared)
@@ -304,7 +308,7 @@ def _declared(subject: DecoderSubject, module: nn.Module, name: str) -> float:
 
 
 def _is_near(found: int, image: int, plan: Plan, stride: float) -> bool:
-    """Return whether a length is about an image's side divided by this stride, given how the maps are rounded."""
+    """Return whether a length is the image's side divided by the stride, allowing for the rounding of the maps' sizes."""
     # A map that an adapter upsamples was rounded at the coarser stride of its source.
     coarsest = max(2 ** max(route.source.level, route.output.level) for route in plan.routes)
     odd = 2 ** max(abs(math.log2(route.output.stride) - route.output.level) for route in plan.routes)

@@ -1,4 +1,4 @@
-"""A decoder under test, which is built for synthetic pyramids by its factory, or as part of a model."""
+"""A decoder under test. It is built for synthetic pyramids, either alone (by its factory) or as part of a model."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class DecoderSubject(Subject):
         return self.build(plan=self.plans[-1])
 
     def model(self, classes: int = CLASSES, plan: Plan | None = None) -> SegmentationModel:
-        """Build a model with a stub encoder, which returns the source maps of the plan."""
+        """Build a model with a stub encoder that returns the source maps of the plan."""
         encoder = stub_encoder(_source(plan or self.plans[0]))
         pairing = Pairing(encoder.full_id, self.id, classes=classes, decoder_options=self.options)
         return build_pairing(pairing, encoder)
 
     def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
-        """Return random maps of the most common pyramid; they are larger with `other`."""
+        """Return random maps of the most common pyramid. If `other`, they are the maps of a larger image."""
         return features(self.plans[0], OTHER_SIZE if other else SIZE, batch, seed=seed)
 
     def features(self, plan: Plan, seed: int = 0) -> list[Tensor]:

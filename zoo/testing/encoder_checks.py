@@ -1,4 +1,4 @@
-"""Checks for encoders only: the maps are the requested ones, as declared, and no parameter is unused."""
+"""Checks for encoders only: the requested maps have the declared channels and strides, and no parameter is unused."""
 
 from __future__ import annotations
 
@@ -73,9 +73,10 @@ def maps_are_nchw(subject: EncoderSubject) -> None:
 
 
 def odd_sizes_work(subject: EncoderSubject) -> None:
-    """For a real image, portrait with odd sides if the spec allows that, each map has the size that its stride implies.
+    """For a real image, each map has the size that the map's stride implies.
 
-    Meta tensors would not suffice, because on the meta device an index is never out of bounds.
+    The image is taller than wide and has odd sides, if the spec allows this. A meta tensor would not suffice, because on the
+    meta device an index is never out of bounds.
     """
     size = subject.sizes.holding(ODD_SIZE) if subject.sizes.fixed is None or subject.sizes.adapts else subject.size
     maps = subject.shapes(subject.build(size=size).eval(), size)
@@ -104,7 +105,7 @@ def each_map_comes_alone(subject: EncoderSubject) -> None:
             part = subject.build(maps=maps).eval()
             own = part.state_dict()
             common = {name: state[name] for name in own if name in state and state[name].shape == own[name].shape}
-            part.load_state_dict(common, strict=False, assign=True)  # assigned, since a module on meta has no weights
+            part.load_state_dict(common, strict=False, assign=True)  # assign: modules on meta have no data to overwrite
             with torch.no_grad(), torch.device("cpu"):
                 found = subject.outputs(part, subject.inputs())
             _check_count(len(found), maps)
@@ -139,7 +140,7 @@ def no_parameter_is_unused(subject: EncoderSubject) -> None:
 
 
 def takes_other_input_channels(subject: EncoderSubject) -> None:
-    """The encoder can be built for images of 1 and of 4 channels as well, or raises a zoo.ZooError that says it cannot."""
+    """The encoder can be built for images of 1 and of 4 channels as well, or raises a zoo.ZooError that says why not."""
     for in_channels in (1, 4):
 
         def maps(_: str, in_channels: int = in_channels) -> list[Tensor]:
@@ -160,7 +161,7 @@ def takes_other_input_channels(subject: EncoderSubject) -> None:
 
 
 def model_gives_logits(subject: EncoderSubject) -> None:
-    """A model that is built the way `zoo.build` does returns logits of the image's size."""
+    """A model that is built with the encoder, as by `zoo.build`, returns logits of the image's size."""
     model = subject.whole
     size = (subject.size[0] - 3, subject.size[1] - 1)
     with torch.no_grad():
@@ -206,9 +207,9 @@ def _check_count(found: int, names: Sequence[str]) -> None:
 
 
 def _check_alike(name: str, maps: Sequence[str], found: Tensor, expected: Tensor, *, weights_too: bool) -> None:
-    """Compare a map of a selection with the same map when all maps are requested.
+    """Compare a map that an encoder built for some maps returns with the same map of an encoder built for all maps.
 
-    The shapes are compared and, if `weights_too`, the values as well, since both modules have the same weights then.
+    The shapes are compared. If `weights_too`, both encoders have the same weights, and the values are compared as well.
     """
     is_alike = found.shape == expected.shape and not found.is_meta
     if not is_alike or (weights_too and not _close(found, expected)):

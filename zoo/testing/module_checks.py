@@ -77,7 +77,7 @@ def inputs_are_not_modified(subject: Subject) -> None:
 
 
 def batch_is_kept(subject: Subject) -> None:
-    """For a batch of N images, each output has N maps, and the map of an image does not depend on the other images."""
+    """For N images in eval mode, each output has N maps, and the map of an image does not depend on the other images."""
     with torch.no_grad():
         whole = subject.outputs(subject.module, subject.inputs(3))
         for batch in (1, 2):
@@ -137,8 +137,8 @@ def train_mode_gives_what_eval_mode_gives(subject: Subject) -> None:
 def training_takes_a_batch_of_one(subject: Subject) -> None:
     """In train mode, a batch of one image either works or is refused with a message that says what to do.
 
-    The error of a norm that receives a single value per channel is allowed, too: for this error, `SegmentationModel` names
-    the layer and the remedies.
+    The ValueError of a norm that receives a single value per channel is allowed as well, because `SegmentationModel` adds the
+    layer and the remedies to it.
     """
     try:
         backward(subject.outputs(subject.trainee, subject.inputs(1, other=True)))
@@ -210,7 +210,10 @@ def documentation_names_source_and_shapes(subject: Subject) -> None:
 
 
 def backward(outputs: list[Tensor]) -> None:
-    """Run a backward pass from a randomly weighted sum of all outputs. A norm in train mode could cancel a plain sum."""
+    """Run a backward pass from a randomly weighted sum of all outputs.
+
+    The weights are needed because the gradient of a plain sum may vanish in a norm in train mode.
+    """
     loss = sum((entry * torch.randn(entry.shape, generator=make_generator(7))).sum() for entry in outputs)
     if not isinstance(loss, Tensor) or not loss.requires_grad:
         raise NotApplicable("no output has a gradient, so there is nothing to train")

@@ -65,7 +65,8 @@ def parametrize_with_checks(
         A decorator for a test function that has one argument, `check`, and calls it.
 
     Raises:
-        OptionError: `ids` is empty, is a string, or contains an id twice, or an expected failure is not a check of these ids.
+        OptionError: `ids` is empty, is a string, or contains an id twice; or a key of `expected_failures` is not a check of
+            these ids, or has no reason.
         UnknownIdError: neither an encoder nor a decoder has one of the ids.
         ZooError: pytest or hypothesis is not installed.
 

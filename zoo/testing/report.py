@@ -93,7 +93,7 @@ class Report:
 
 
 class ConformanceError(ZooError, AssertionError):
-    """An encoder or decoder breaks its contract. The message lists every check that failed.
+    """An encoder or decoder breaks its contract, or no check ran. The message lists every check that failed.
 
     Attributes:
         report: the outcomes of all checks.
@@ -125,7 +125,7 @@ def describe_error(error: BaseException) -> str:
 def raise_if_failed(report: Report) -> None:
     """Raise a `ConformanceError` if a check failed or none ran.
 
-    Its cause is the exception of the failed check, or a group of the exceptions if several checks failed.
+    The cause of the error is the exception of the failed check, or a group of the exceptions if several checks failed.
     """
     if report.ran and not report.failed:
         return

@@ -1,4 +1,4 @@
-"""Copy and compare the state of a module: its tensors and plain attributes."""
+"""Copy and compare the state of a module: its tensors and attributes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 __all__ = ["difference", "distance", "same", "scale", "snapshot", "state_of"]
 
 MACHINERY = frozenset(vars(nn.Module()))
-"""The attributes that every module has. The parameters, buffers and submodules in them are compared by name."""
+"""The attributes that every module has. Only the parameters, buffers and submodules in them are compared, by name."""
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -22,7 +22,10 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def snapshot(module: nn.Module) -> dict[str, Any]:
-    """Return copies of a module's tensors and of the plain attributes of each of its submodules, by dotted name."""
+    """Return copies of the tensors and of the attributes of a module and its submodules, by dotted name.
+
+    The attributes in `MACHINERY` are left out. Tensors and built-in containers are copied, but no other objects.
+    """
     found: dict[str, Any] = dict(state_of(module))
     for path, submodule in module.named_modules():
         for name, value in vars(submodule).items():
@@ -39,7 +42,11 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal, in every element of their tensors (NaN equals NaN)."""
+    """Return whether two values are equal.
+
+    Tensors are compared by element (NaN equals NaN), and mappings, lists and tuples by entry. Two values of types other than
+    these and `PLAIN` count as equal.
+    """
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:
             return False
@@ -50,7 +57,7 @@ def same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, PLAIN) or isinstance(other, PLAIN):
         return type(one) is type(other) and (one == other or (one != one and other != other))
-    return True  # an object of a different type, whose copy need not be equal to it
+    return True  # a value of another type, which may not equal its own copy
 
 
 def scale(tensor: Tensor) -> float:
@@ -59,7 +66,7 @@ def scale(tensor: Tensor) -> float:
 
 
 def distance(one: list[Tensor], other: list[Tensor]) -> str:
-    """Return the largest absolute difference between two lists of maps, as text."""
+    """Return the largest absolute difference between the maps of two lists, as text. Maps of different shapes are skipped."""
     pairs = [(first, second) for first, second in zip(one, other, strict=False) if first.shape == second.shape]
     return f"{max((float((first - second).abs().max()) for first, second in pairs), default=0.0):.3g}"
 

@@ -1,4 +1,4 @@
-"""The simplest encoder and the simplest decoder, to build a model with the decoder or the encoder under test."""
+"""A minimal encoder and a minimal decoder. Each completes a model whose other part, a decoder or an encoder, is under test."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class StubDecoder(nn.Module):
 
 
 def stub_encoder(pyramid: Pyramid) -> Entry[EncoderSpec]:
-    """Return the entry of an encoder with this pyramid. It is in no registry."""
+    """Return the entry of an encoder with this pyramid. The entry is not registered."""
     spec = EncoderSpec(name="StubEncoder", factory=StubEncoder, pyramid=pyramid, constants={"pyramid": pyramid})
     return _entry("encoder", spec)
 
 
 def stub_decoder() -> Entry[DecoderSpec]:
-    """Return the entry of a decoder for any pyramid. It is in no registry."""
+    """Return the entry of a decoder for any pyramid. The entry is not registered."""
     return _entry("decoder", DecoderSpec(name="StubDecoder", factory=StubDecoder))
 
 

@@ -60,10 +60,10 @@ class Subject(Protocol):
         """Build a module with different shapes: a decoder for a different pyramid, or an encoder with different maps."""
 
     def model(self, classes: int = 3) -> SegmentationModel:
-        """Build a whole model the way `zoo.build` does, with a stub as its decoder or encoder."""
+        """Build a whole model, as `zoo.build` does, with a stub as the other part (decoder or encoder)."""
 
     def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
-        """Return random inputs for `module`. If `other`, they have a second size, provided that the module accepts several."""
+        """Return random inputs for `module`. If `other`, they have a different size, provided that the module accepts this."""
 
     def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
         """Run a module and return all its output maps."""
@@ -75,7 +75,7 @@ def snapshot_facts(entry: Entry[Any]) -> tuple[str, dict[str, Any]]:
 
 
 def factory_of(entry: Entry[Any]) -> Callable[..., Any]:
-    """Return an entry's factory. It is imported first if the spec only names it."""
+    """Return an entry's factory. If the spec has only the factory's import path, import it first."""
     factory = entry.spec.factory
     return pkgutil.resolve_name(factory) if isinstance(factory, str) else factory  # type: ignore[no-any-return]
 

@@ -19,9 +19,10 @@ __all__ = ["import_library", "make_generator", "preserve_surroundings", "seed"]
 
 @contextmanager
 def preserve_surroundings() -> Iterator[None]:
-    """Run the code within from a known state of the process, and restore the previous state afterwards.
+    """Set a known state of the process for the `with` block, and restore the previous state afterwards.
 
-    The state consists of the random states, the default dtype, the number of threads, and the filters of warnings.
+    The random states of Python, NumPy and torch (on the CPU), the default dtype and device, the gradient mode and the warning
+    filters are set and restored. The number of threads is only restored.
     """
     numpy: Any = sys.modules.get("numpy")
     python_state = random.getstate()

@@ -38,7 +38,9 @@ LADDERS: tuple[tuple[float, ...], ...] = (
     (8,),
     (32,),
 )
-"""The strides of source pyramids: those of convolutional networks, with gaps, with few or many levels, equal, or fractional."""
+"""The strides of the source pyramids, the most common pyramid first.
+
+The first are those of convolutional networks. The others have gaps, few or many levels, or equal or fractional strides."""
 CHANNELS = (1, 3, 5, 8, 24, 64)
 USUAL_CHANNELS = (8, 12, 16, 20, 24, 28, 32, 36)
 """The channels of the maps in `usual_plans`. They all differ, so that maps in a wrong order are detected."""
@@ -65,7 +67,10 @@ def pyramids(needs: Needs) -> SearchStrategy[Pyramid]:
 
 
 def plans(needs: Needs) -> SearchStrategy[Plan]:
-    """Return a hypothesis strategy of the plans for these pyramids, which also record what each map is made from."""
+    """Return a hypothesis strategy of plans whose pyramids meet these needs. A plan also records what each map is made from.
+
+    The argument and the errors are those of `pyramids`.
+    """
     strategies = import_library("hypothesis").strategies
     fitting = [plan_ladder for plan_ladder in LADDERS if _fits(plan_ladder, needs)]
     if not fitting:
@@ -112,7 +117,7 @@ def features(plan: Plan, size: Size, batch: int = 2, *, device: str = "cpu", see
 def map_size(route: Route, size: Size) -> Size:
     """Return (h, w) of one decoder input for an image of this size.
 
-    The size of the source map is rounded up, as a padded convolution does. The adapters then change it.
+    The size of the source map is rounded up, as in a padded convolution. The adapters then change the size.
     """
     height, width = (_adapt_length(math.ceil(length / route.source.stride), route) for length in size)
     return height, width
