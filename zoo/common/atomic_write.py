@@ -1,4 +1,4 @@
-"""Write files atomically: write a draft in the same folder, then replace the file with the draft in one step."""
+"""Write files atomically: write a draft to the same folder, then replace the file with the draft in one step."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LONGEST = 255
 
 @contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
-    """Yield the path of a draft in the same folder, with the same suffix; at the end, the draft replaces the file.
+    """Yield the path of a draft for the `with` block to write. After the block, the draft replaces the file at `path`.
 
-    The draft is flushed to the disk before it replaces the file. After an error, the draft is removed and the file is
-    unchanged.
+    The draft is in the folder of the file and has the same suffix. It is flushed to the disk before it replaces the file. If
+    the block raises an error, the draft is removed and the file is unchanged.
 
     Raises:
         OSError: the file cannot be written, or the path leads to something that is not a regular file.
@@ -43,7 +43,7 @@ def draft_of(path: Path) -> Iterator[Path]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all.
+    """Write a file completely or not at all. An existing file is replaced.
 
     Raises:
         OSError: the file cannot be written.

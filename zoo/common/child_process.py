@@ -52,7 +52,11 @@ class Watch(Protocol):
 
 
 class StepTimer:
-    """A time limit for each value that a task yields, in seconds. The first value may always take `START_SECONDS`."""
+    """A time limit for each step of a task, in seconds.
+
+    A step ends when the task's process sends a message (`heard`). The first step is the start of the process, which may always
+    take `START_SECONDS`. Each further step ends with a value that the task yields, or with the end of the task.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -70,14 +74,15 @@ class StepTimer:
 
 
 class ChildProcess:
-    """A process that imports modules once and forks for each task. Apart from the imports, a fork is a fresh process.
+    """A process that imports modules once, and then runs each task in a fork of itself.
 
-    If forks are unavailable or unsafe, or if a fork cannot use the device, the process runs one task itself and ends.
+    A fork has the imported modules but is otherwise like a fresh process. If forks are unavailable or unsafe, or if a fork
+    cannot use the device, the process runs a single task itself and then ends.
 
     Attributes:
         is_done: whether the last task ran to its end.
         status: the exit status of the process that ran the last task.
-        has_ended: whether this process has ended, so that the next task needs a new `ChildProcess`.
+        has_ended: whether this process has ended. If so, the next task needs a new `ChildProcess`.
     """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
@@ -105,7 +110,7 @@ class ChildProcess:
         self._send({"preload": list(preload)})
 
     def run(self, task: Task, watch: Watch) -> Iterator[Any]:
-        """Run a task and yield its values until its process has ended. The process is killed as soon as `watch` decides so."""
+        """Run a task, and yield its values until the task's process has ended. If `watch` decides so, kill that process."""
         self._task_process, self.status, self.is_done = None, None, False
         self._errors_begin = self._errors.seek(0, os.SEEK_END)
         facts = {"function": task.function, "arguments": dict(task.arguments), "device": task.device}
@@ -139,7 +144,7 @@ class ChildProcess:
                     self._kill()
 
     def last_words(self) -> str:
-        """Return the last three lines that the task's process wrote to standard error, each on a new, indented line."""
+        """Return the last three lines that the task's process wrote to standard error. Each begins with a line break."""
         self._errors.seek(self._errors_begin)
         lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
         return "".join(f"\n  {line}" for line in lines[-3:])
@@ -177,7 +182,7 @@ class ChildProcess:
 
 
 def describe_end(status: int | None) -> str:
-    """Return how a process ended, as text: the signal that killed it, or its exit status."""
+    """Return a text that says how a process ended: the signal that killed it, or its exit status."""
     if status is not None and status < 0:
         return f"died of {signal.Signals(-status).name}"
     return f"ended with status {status}"

@@ -1,9 +1,9 @@
 """Run tasks in a child process: read one task per line of input, and write one line for each value that a task yields.
 
 `child_process.py` starts this module as `python -m zoo.common.child_worker`. The process imports the modules that the tasks
-need, which takes seconds, and then forks for each task. It starts no thread and opens no device, so a fork is a fresh process
-apart from the imports. If forks are unavailable or unsafe, or if a fork cannot use the device, the process runs one task itself
-and ends.
+need, which takes seconds, and then forks for each task. It starts no thread and opens no device before it forks, so a fork has
+the imported modules but is otherwise like a fresh process. If forks are unavailable or unsafe, or if a fork cannot use the
+device, the process runs a single task itself and then ends.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any, TextIO
 __all__ = ["main"]
 
 FORKABLE = ("cpu", "cuda")
-"""The types of devices that a forked process can use, as long as its parent has not initialized them."""
+"""The types of devices that a forked process can use, provided that its parent process has not initialized them."""
 
 
 def main() -> None:
     """Run tasks until the input ends."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # text that plugins print must not mix with the messages
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C, and ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C and ends this process
     _offer_to_the_kernel()
     first = json.loads(sys.stdin.readline())
     _import(first["preload"])
@@ -81,7 +81,7 @@ def _can_use(device: str) -> bool:
 
 
 def _do(task: dict[str, Any], channel: TextIO) -> None:
-    """Run one task in this process. The process also ends if the process that requested the task is gone."""
+    """Run one task in this process. If the process that requested the task ends first, end this process as well."""
     threading.Thread(target=_end_with_input, daemon=True).start()
     sys.path[:] = task["path"]
     _write(channel, "begin", os.getpid())
@@ -97,7 +97,7 @@ def _do(task: dict[str, Any], channel: TextIO) -> None:
 
 
 def _end_with_input() -> None:
-    """End this process when its input ends: the process that requested tasks is gone, or has no more tasks."""
+    """End this process when its input ends, because the process that requests tasks has ended or has closed the input."""
     while os.read(0, 4096):
         pass
     os._exit(1)
@@ -132,7 +132,7 @@ def _import_lazy_parts_of_torch() -> None:
 
 
 def _offer_to_the_kernel() -> None:
-    """Make the kernel kill this process first if memory runs out, and not the process that stores the results."""
+    """If memory runs out, make the kernel kill this process rather than the process that stores the results."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

@@ -30,8 +30,8 @@ ModelFormat: TypeAlias = Literal["onnx", "torch-export", "openvino"]
 """The formats to which a model can be exported."""
 
 Flips: TypeAlias = Literal["none", "horizontal", "all"]
-"""The mirror images over which a prediction is averaged."""
+"""The mirror images whose predictions are averaged with the prediction of the image itself."""
 Precision: TypeAlias = Literal["float32", "bfloat16"]
-"""The data type for inference; bfloat16 is used through autocast."""
+"""The data type for inference. With bfloat16, the model runs in autocast."""
 Existing: TypeAlias = Literal["error", "skip", "replace"]
 """What to do if a mask file already exists."""

@@ -40,7 +40,7 @@ __all__ = [
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 LONGEST_SIDE = 2**17
-"""The longest side of an image, in pixels. A square RGB image of this side takes 200 GB in float32."""
+"""The longest allowed side of an image, in pixels. A square RGB image of this side takes 200 GB in float32."""
 Length: TypeAlias = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 Size: TypeAlias = Annotated[
     tuple[Length, Length], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
@@ -50,19 +50,20 @@ Side: TypeAlias = Length | Size
 
 
 class Strict(BaseModel):
-    """A part of a configuration: frozen, without unknown keys and without type conversion."""
+    """The base class for each part of a configuration. It is frozen, refuses unknown keys and converts no types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 SHOWN = 120
-"""How many characters of a value a message shows."""
+"""How many characters of a value a message shows at most."""
 DEEPEST = 32
-"""How many levels of lists and mappings a configuration may have."""
+"""How many levels deep the lists and mappings of a configuration may be nested."""
 MOST_BYTES = 16 * 2**20
 """The largest size of a configuration file, in bytes. A larger file is refused before it is read into memory."""
 MOST_REPEATED = 100_000
-"""How many characters and values YAML aliases may repeat. Without a limit, a kilobyte of aliases can expand to gigabytes."""
+"""How many characters and values the YAML aliases of a file may repeat in total. Without a limit, a kilobyte of aliases
+can expand to gigabytes."""
 _CORE = "tag:yaml.org,2002:"
 
 _Model = TypeVar("_Model", bound=Strict)
@@ -100,11 +101,11 @@ def checked(model: type[_Model], content: dict[Any, Any], heading: str, model_at
         model: the pydantic class.
         content: the keys and values, as `read_mapping` returns them.
         heading: the beginning of the error message, such as "run.yaml is not a valid benchmark configuration".
-        model_at: a function that returns the pydantic class that declares the keys at a location. Error messages list these
-            keys as the allowed ones. By default, the function returns `model` for every location.
+        model_at: a function that returns the pydantic class that declares the keys at a location in the configuration. The
+            error message for an unknown key lists these keys as the allowed ones. By default, `model` declares all keys.
 
     Raises:
-        ConfigError: the content is not valid; the message has a line for each mistake.
+        ConfigError: the content is not valid. The message has a line for each mistake.
     """
     try:
         return model.model_validate(content)
@@ -114,7 +115,7 @@ def checked(model: type[_Model], content: dict[Any, Any], heading: str, model_at
 
 
 def read_value(text: str) -> Any:
-    """Parse text as one YAML value and return the value; text that is not valid YAML is returned unchanged.
+    """Parse text as one YAML value, and return the value. If the text is not valid YAML, return the text unchanged.
 
     Raises:
         OptionError: the value is valid YAML but not allowed in a configuration, such as a number of 5,000 digits.
@@ -132,10 +133,10 @@ def read_value(text: str) -> Any:
 
 
 def read_option(name: str, text: str) -> Any:
-    """Parse the value of an encoder's or a decoder's option as YAML and return it.
+    """Parse the value of an encoder's or a decoder's option as YAML, and return it. Unlike `read_value`, refuse invalid YAML.
 
     Raises:
-        OptionError: the text is not valid YAML (which `read_value` accepts), or the value is not allowed in a configuration.
+        OptionError: the text is not valid YAML, or the value is not allowed in a configuration.
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -148,13 +149,17 @@ def _refusal(text: str, cause: yaml.YAMLError) -> OptionError:
 
 
 def shorten(value: object) -> str:
-    """Return the repr of a value for a message, cut to `SHOWN` characters."""
+    """Return the repr of a value for a message. A repr of more than `SHOWN` characters is cut off."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def one_of_kinds(expected: str) -> WrapValidator:
-    """Return a validator that raises one error for a whole union, instead of pydantic's error for each of its types."""
+    """Return a pydantic validator for a union of types. If a value fits no type, it raises one error instead of one per type.
+
+    Args:
+        expected: what the value must be, for the error message.
+    """
 
     def validate(value: Any, validate_kinds: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -166,7 +171,7 @@ def one_of_kinds(expected: str) -> WrapValidator:
 
 
 def written(content: dict[str, Any]) -> str:
-    """Return data as YAML that `read_mapping` converts back to equal data: text that looks like a number is quoted."""
+    """Return data as YAML that `read_mapping` converts back to equal data. Text that looks like a number, say, is quoted."""
     text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text
 
@@ -176,7 +181,7 @@ class _RefusedValue(yaml.YAMLError):
 
 
 class _Dumper(yaml.SafeDumper):
-    """The standard dumper, which also quotes text that `_Loader` would read as another type."""
+    """PyYAML's safe dumper, except that it also quotes text that `_Loader` would read as another type."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -247,7 +252,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def text(self, node: yaml.ScalarNode) -> str:
-        """Return text, as `UnquotedText` if it has no quotes and a YAML 1.1 parser would read it as another type."""
+        """Return text. If it has no quotes and a YAML 1.1 parser would read it as another type, return an `UnquotedText`."""
         found: str = self.construct_scalar(node)
         elsewhere = _OTHER_READER.resolve(yaml.ScalarNode, found, (True, False))  # type: ignore[no-untyped-call]
         return UnquotedText(found) if node.style is None and elsewhere in _MISTAKABLE else found
@@ -260,7 +265,7 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def number(self, node: yaml.ScalarNode) -> float:
-        """Return a float. It is infinity only if the file says so (`.inf`): a number too large for a float is refused."""
+        """Return a float. Only `.inf` in the file gives infinity. A number that is too large for a float is refused."""
         written_as = self.construct_scalar(node).lower()
         value = float(re.sub(r"\.(inf|nan)$", r"\1", written_as))
         if math.isinf(value) and "inf" not in written_as:
@@ -280,7 +285,7 @@ _PLAIN = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "merge": (r"<<", "<"),
 }
-"""For each type of YAML 1.2's core schema: the pattern of a value without quotes, and the characters it may begin with."""
+"""For each type of YAML 1.2's core schema: the pattern of an unquoted value, and the characters that it may begin with."""
 for _kind, (_pattern, _first) in _PLAIN.items():
     for _each in (_Loader, _Dumper):
         _each.add_implicit_resolver(f"{_CORE}{_kind}", re.compile(f"(?:{_pattern})$"), list(_first))
@@ -289,7 +294,7 @@ for _kind, _constructor in (("str", _Loader.text), ("int", _Loader.whole_number)
 
 
 def _format_error(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str:
-    """Return one line for the user: the key, the value found and the values allowed."""
+    """Return the line of an error message for one mistake: the key, the value that was found and what is allowed."""
     location = list(error["loc"])
     if location[:1] == ["size"] and len(location) > 1:
         size = content["size"]
@@ -309,4 +314,4 @@ def _format_error(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str
 
 
 _TAGS = ("pairing", "reference", "count", "range", "bool", "constrained-int")
-"""Parts of the location in a pydantic error that name a member of a union, not a key that the user wrote."""
+"""The names of union members, which pydantic puts into the location of an error although the user did not write them."""

@@ -10,7 +10,7 @@ __all__ = ["choose_device", "is_out_of_memory", "is_usable"]
 
 
 def choose_device(asked: str) -> torch.device:
-    """Return the requested device; for "auto", the accelerator if there is one, else the CPU.
+    """Return the requested device. "auto" means the accelerator if there is one, otherwise the CPU.
 
     Raises:
         ConfigError: the requested device does not exist or cannot be used on this machine.
@@ -44,7 +44,7 @@ def is_usable(device: torch.device) -> bool:
 
 
 def is_out_of_memory(cause: BaseException) -> bool:
-    """Return whether an error, or one of its causes, reports that the device or the host has run out of memory."""
+    """Return whether an error (or one of its causes) reports that the device or the host has run out of memory."""
     is_reported = isinstance(cause, RuntimeError) and ("can't allocate memory" in str(cause) or "out of memory" in str(cause))
     if is_reported or isinstance(cause, torch.OutOfMemoryError | MemoryError):
         return True

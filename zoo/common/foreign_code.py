@@ -1,4 +1,4 @@
-"""Run the code of plugins, models and datasets, and name that code if it fails, exits or runs too long."""
+"""Run the code of plugins, models and data sets, and name that code in a message if it fails, exits or runs too long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.errors import PluginError, ZooError
 __all__ = ["ForeignError", "foreign_code", "no_exits", "plugin_code"]
 
 PATIENCE = 10.0
-"""The number of seconds after which code that is still running is named on standard error."""
+"""The number of seconds after which a line on standard error names the code that is still running."""
 
 
 class ForeignError(Exception):
@@ -27,19 +27,19 @@ class ForeignError(Exception):
 def plugin_code(
     what: str, *, avoidance: str, details: str = "", unchanged: tuple[type[ZooError], ...] = (ZooError,)
 ) -> Iterator[None]:
-    """Run a plugin's code in the `with` block, with its own standard streams.
+    """Run a plugin's code in the `with` block.
 
-    Changes that the code makes to `sys.stdout` and `sys.stderr` are undone at the end of the block. Code that runs longer than
-    `PATIENCE` is named on standard error.
+    Changes that the code makes to `sys.stdout` and `sys.stderr` are undone at the end of the block. If the code runs longer
+    than `PATIENCE`, a line on standard error names it.
 
     Args:
         what: what is run, for messages, such as "Importing plugin 'mine'".
         avoidance: a sentence that says how to avoid running the code.
         details: text that follows the cause in the error message, before the final period.
-        unchanged: exceptions that pass through unchanged, since their messages are already clear.
+        unchanged: the types of exceptions that pass through unchanged, since their messages are already clear.
 
     Raises:
-        PluginError: the code raised any other exception, which is the `__cause__`.
+        PluginError: the code raised any other exception, kept as `__cause__`.
         KeyboardInterrupt: the user interrupted the program.
     """
     try:
@@ -54,7 +54,8 @@ def foreign_code(unchanged: tuple[type[ZooError], ...] = (ZooError,)) -> Iterato
     """Run foreign code, such as a model's, in the `with` block. Exceptions of the types in `unchanged` pass through.
 
     Raises:
-        ForeignError: the code raised any other exception, such as a `SystemExit` or a `KeyboardInterrupt` of its own.
+        ForeignError: the code raised any other exception, such as a `SystemExit`, or a `KeyboardInterrupt` although the user
+            did not interrupt the program.
         KeyboardInterrupt: the user interrupted the program, and the code did not turn the interrupt into an `Exception`.
     """
     with _watch_interrupts() as is_interrupted:
@@ -76,8 +77,8 @@ def no_exits(what: str) -> Iterator[None]:
         what: what is run, for the message, such as "Training".
 
     Raises:
-        PluginError: the code raised an exception that is not an `Exception`: a `SystemExit`, or a `KeyboardInterrupt` of its
-            own.
+        PluginError: the code raised an exception that is not an `Exception`: a `SystemExit`, or a `KeyboardInterrupt` although
+            the user did not interrupt the program.
         KeyboardInterrupt: the user interrupted the program, and the code did not turn the interrupt into an `Exception`.
     """
     with _watch_interrupts() as is_interrupted:
@@ -98,7 +99,7 @@ def no_exits(what: str) -> Iterator[None]:
 
 @contextmanager
 def _warn_if_long(what: str, avoidance: str) -> Iterator[None]:
-    """Name the code in the `with` block on standard error, and how to avoid it, if it runs longer than `PATIENCE`."""
+    """If the `with` block runs longer than `PATIENCE`, write a line to standard error: what runs, and how to avoid it."""
     line = printable(f"{what} has been running for {PATIENCE:g} s and may never end. {avoidance}\n")
     stream = sys.stderr  # the code in the block may replace it
     timer = threading.Timer(PATIENCE, lambda: stream and stream.write(line))
@@ -122,7 +123,7 @@ def _watch_interrupts() -> Iterator[Callable[[], bool]]:
         if callable(before):
             before(number, frame)
 
-    # Only the main thread receives signals, and a signal that no Python function handles raises nothing.
+    # Only the main thread receives signals. If no Python function handles SIGINT, an interrupt raises no exception.
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield lambda: False
         return
@@ -130,13 +131,13 @@ def _watch_interrupts() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: is_interrupted
     finally:
-        if is_interrupted or signal.getsignal(signal.SIGINT) is interrupt:  # else the code set a handler of its own
+        if is_interrupted or signal.getsignal(signal.SIGINT) is interrupt:  # otherwise, the code has set its own handler
             signal.signal(signal.SIGINT, before)
 
 
 def _describe(cause: BaseException) -> str:
     try:
         text = str(cause)
-    except Exception as another:  # noqa: BLE001 - str() of an exception may run the plugin's code, too
+    except Exception as another:  # noqa: BLE001 - str() of an exception may run the plugin's code
         text = f"(its text raised {type(another).__name__})"
     return f"{type(cause).__name__}: {text}" if text else type(cause).__name__

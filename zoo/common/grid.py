@@ -1,4 +1,4 @@
-"""Draw tables, and the lines around them, for a terminal, as plain text and as Markdown."""
+"""Draw tables and the lines above and below them: in a terminal, as plain text or as Markdown."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class Heading:
         is_number: whether the cells are aligned to the right.
         can_wrap: whether long cells fold into several lines, so that a narrow terminal can show the whole table.
         can_move: whether a line below the table may replace the column if all rows have the same value.
-        is_of_section: whether all rows of a section have the same value, which may then be shown above them instead.
-        drop_order: a column with a number may be left out, the lowest number first; a column with None is never left out.
+        is_of_section: whether all rows of a section have the same value. In a narrow terminal, a line above the rows of each
+            section then replaces the column.
+        drop_order: the order in which columns are left out: the lowest number first. With None, the column is never left out.
         is_secondary: whether the column is left out before cells are folded. Other columns are left out only if the table is
             still too wide with folded cells.
     """
@@ -55,7 +56,7 @@ class GridRow:
     Attributes:
         cells: the text of each cell, one for each heading.
         style: the Rich style of the row in a terminal.
-        styles: the Rich style of each cell, if the cells differ in style.
+        styles: the Rich style of each cell; empty if the cells do not differ in style.
         is_extra: whether the row is not data but, for example, a warning. Such a row affects neither the width of a column nor
             whether all values of a column are the same.
     """
@@ -72,7 +73,7 @@ class Grid:
 
     Attributes:
         headings: one for each column.
-        sections: groups of rows that belong together; in a terminal, an empty line separates them.
+        sections: groups of rows that belong together. In a terminal, an empty line separates the sections.
         is_split: whether columns that do not fit into the terminal go into further tables, which repeat the first column.
         more: how to see the columns that were left out. This text ends the line below the table that lists these columns.
     """
@@ -88,7 +89,7 @@ class Grid:
         return (row for section in self.sections for row in section if not row.is_extra)
 
     def widths(self) -> list[int]:
-        """Return how many characters each column needs; cells that can wrap need at most `WRAPPED_WIDTH`."""
+        """Return how many characters each column needs. For cells that can wrap, at most `WRAPPED_WIDTH` are counted."""
         columns = zip(*(row.cells for row in self.rows), strict=True)
         longest = [max(len(line) for cell in cells for line in cell.split("\n")) for cells in columns] or [0] * len(
             self.headings
@@ -142,7 +143,7 @@ class Document:
         parts: tables and lines, from top to bottom. Tables with the same headings get columns of the same widths.
         records: a function that returns flat records, all with the same keys.
         facts: a function that returns the complete data as dicts, lists, text and numbers.
-        fields: the keys of the records, in case there is no record.
+        fields: the keys of the records, which are also the columns of the CSV if there is no record.
     """
 
     parts: tuple[Part, ...]
@@ -154,7 +155,7 @@ class Document:
         return to_text(self.parts)
 
     def render(self, form: Format) -> str:
-        """Return the document in one of `FORMATS`."""
+        """Return the document as text in one of `FORMATS`."""
         if form == "markdown":
             return to_markdown(self.parts)
         if form == "csv":
@@ -205,7 +206,10 @@ def _format_numbered(line: Line, text: str) -> str:
 
 
 def _draw_grid(grid: Grid, width: int, min_widths: Sequence[int]) -> Iterator[RenderableType]:
-    """Yield a table for Rich, and lines for the values and columns that the table has no room for."""
+    """Yield the table for Rich, and lines that name the values and columns for which it has no room.
+
+    If `is_split` is set, yield several tables instead of such lines.
+    """
     if grid.is_split:
         yield from (_make_table(share, is_narrow=False) for share in _split_columns(grid, width))
         return
@@ -221,7 +225,7 @@ def _draw_grid(grid: Grid, width: int, min_widths: Sequence[int]) -> Iterator[Re
     kept = [column for column in kept if column not in of_section]
     dropped = _secondary_columns_without_room(grid, kept, width)
     is_narrow = grid.select([column for column in kept if column not in dropped]).width() > width
-    if is_narrow:  # folded cells are narrower, so that secondary columns may fit
+    if is_narrow:  # folded cells are narrower, so some secondary columns may fit
         dropped = _columns_without_room(grid, kept, width)
     shown = [column for column in kept if column not in dropped]
     above = [
@@ -295,7 +299,7 @@ def _columns_without_room(grid: Grid, columns: Sequence[int], width: int) -> lis
 
 
 def _split_columns(grid: Grid, width: int) -> Iterator[Grid]:
-    """Yield tables that fit into this width. Each has the first column and a part of the other columns."""
+    """Yield tables that fit into this width. Each of them has the first column and some of the other columns."""
     first, *others = (MARGIN + needed for needed in grid.widths())
     share: list[int] = []
     taken = 2 + first
@@ -309,7 +313,7 @@ def _split_columns(grid: Grid, width: int) -> Iterator[Grid]:
 
 
 def to_markdown(parts: Sequence[Part]) -> str:
-    """Return tables and lines as Markdown, with an empty line between all parts except items of a list and lines of code."""
+    """Return tables and lines as Markdown. Empty lines separate the parts, except items of a list and lines of code."""
     blocks: list[str] = []
     before: tuple[str, bool] | None = None
     for part in parts:

@@ -22,32 +22,34 @@ FILE_SUFFIX = ".py"
 
 
 def is_import_path(text: str) -> bool:
-    """Return whether text is the path of an object: of several names, the last one the object's."""
+    """Return whether a text has the form of an object's import path: a module or a file, followed by the object's name."""
     module, name = _split(text)
     return bool(module) and name.isidentifier()
 
 
 def make_absolute(path: str, base: Path) -> str:
-    """Return an object's import path. If it names a file (`file.py:Name`), the file's path becomes absolute, from `base`."""
+    """Return an import path. If it names a file by a relative path (`file.py:Name`), put the folder `base` before that path."""
     module, name = _split(path)
     return f"{base / module}:{name}" if module.endswith(FILE_SUFFIX) else path
 
 
 def source_file(path: str) -> Path | None:
-    """Return the Python file of `file.py:Name`; None for an object of a package."""
+    """Return the file that an import path names (`file.py:Name`); None if it names an object of an installed package."""
     module, _ = _split(path)
     return Path(module) if module.endswith(FILE_SUFFIX) else None
 
 
 def import_object(path: str) -> Any:
-    """Import an object; the module's code is run.
+    """Import an object. This runs the code of its module.
 
     Args:
-        path: `package.module.Name` or `package.module:Name` of an installed package, or `file.py:Name` of a file.
+        path: `package.module.Name` or `package.module:Name` for an object of an installed package, `file.py:Name` for an
+            object in a file.
 
     Raises:
-        OptionError: the text is not such a path, or there is no such module, file or object.
-        PluginError: the module's own code raised an error; the cause is kept.
+        OptionError: `path` does not have one of these forms, or there is no such module or object.
+        PluginError: the file does not exist or is not a Python file, or the module's own code raised an error, which is kept
+            as `__cause__`.
     """
     module_name, name = _split(path)
     if not is_import_path(path):
@@ -68,7 +70,7 @@ def code_digest(path: str) -> str:
     For an object without Python source, such as compiled code, return the hash of its import path.
 
     Raises:
-        OptionError, PluginError: as `import_object`.
+        OptionError, PluginError: for the same reasons as in `import_object`.
     """
     found = import_object(path)
     try:
@@ -79,14 +81,14 @@ def code_digest(path: str) -> str:
 
 
 def load_file(path: Path, subject: str) -> ModuleType:
-    """Run a Python file as a module, under a name that depends on its path.
+    """Run a Python file as a module, and return the module. Its name depends on the file's path.
 
     Args:
         path: the file.
-        subject: the subject of the messages, such as "The plugin file my.py".
+        subject: the beginning of the error messages, such as "The plugin file my.py".
 
     Raises:
-        PluginError: the file is missing or is not a Python file, or its code raised an error; the cause is kept.
+        PluginError: the file is missing or is not a Python file, or its code raised an error, which is kept as `__cause__`.
     """
     try:
         check_regular(path)
@@ -112,7 +114,7 @@ def load_file(path: Path, subject: str) -> ModuleType:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Return the path of the module and the name of the object in it."""
+    """Split an import path into the path of the module or file and the name of the object in it."""
     module, colon, name = path.rpartition(":")
     if not colon:
         module, _, name = path.rpartition(".")

@@ -1,4 +1,4 @@
-"""Read and write the JSON files of a run. A file is written completely or not at all; a damaged file is a `ValueError`."""
+"""Read and write the JSON files of a run. A file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the keys and values of a JSON file.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file does not exist, is not a regular file, or cannot be read.
         ValueError: the content is not JSON, is nested too deeply, or is not a mapping.
     """
     check_regular(path)
@@ -40,6 +40,6 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return data as `read_json` returns it after `write_json`: tuples become lists, and keys become text."""
+    """Return data as if `write_json` had written and `read_json` had read it: tuples become lists, and keys become text."""
     found: dict[str, Any] = json.loads(json.dumps(facts))
     return found

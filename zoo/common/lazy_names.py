@@ -15,13 +15,14 @@ IMPORT = re.compile(r"^from (\S+) import (\w+) as \w+$", re.MULTILINE)
 
 
 def lazy_names(module: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
-    """Return a module's `__getattr__` and `__all__`, made from the lines `from package.module import name as name` of its stub.
+    """Return a module's `__getattr__` and `__all__`. They are made from its stub's lines `from module import name as name`.
 
-    So each name is written only once. The library lazy_loader supports only packages and relative imports.
+    So each name is listed only once, in the stub. The library lazy_loader would not do: it supports only packages and relative
+    imports.
 
     Args:
         module: the module's `__name__`.
-        file: the module's `__file__`; the stub is in the same folder and has the suffix `.pyi`.
+        file: the module's `__file__`. The stub has the same path, but with the suffix `.pyi`.
     """
     homes = {name: home for home, name in IMPORT.findall(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))}
 
@@ -29,7 +30,7 @@ def lazy_names(module: str, file: str) -> tuple[Callable[[str], Any], list[str]]
         if name not in homes:
             raise AttributeError(f"module {module!r} has no attribute {name!r}; it has: {', '.join(sorted(homes))}")
         home = importlib.import_module(homes[name])
-        # a submodule may not be imported yet; importing it also makes it an attribute of the package
+        # A submodule of the package may not be imported yet. Importing it also makes it an attribute of the package.
         value = importlib.import_module(f"{module}.{name}") if homes[name] == module else getattr(home, name)
         setattr(sys.modules[module], name, value)
         return value

@@ -1,4 +1,4 @@
-"""Lend standard streams to foreign code, such as a plugin. It may close, detach or replace them; zoo's own stay unchanged."""
+"""Lend standard streams to foreign code, such as a plugin. If that code closes or replaces them, zoo's streams stay open."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["lend", "lend_streams"]
 def lend_streams() -> Iterator[None]:
     """Replace `sys.stdout` and `sys.stderr` within the `with` block by streams that write to the original ones.
 
-    All threads share these streams. A thread that restores them could undo what another thread has changed in the meantime, so
-    nothing is replaced outside of the main thread.
+    Outside of the main thread, nothing is replaced: all threads share `sys.stdout` and `sys.stderr`, so a thread that restores
+    them could undo what another thread has changed in the meantime.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -32,7 +32,10 @@ def lend_streams() -> Iterator[None]:
 
 
 def lend(stream: TextIO) -> TextIO:
-    """Return a stream that writes to `stream` at once; closing or detaching it leaves `stream` open. None stays None."""
+    """Return a stream that passes all text on to `stream` immediately. Closing or detaching the new one leaves `stream` open.
+
+    If `stream` is None, return None.
+    """
     if not stream:  # a program without a console
         return stream
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -41,7 +44,7 @@ def lend(stream: TextIO) -> TextIO:
 
 
 class _Lent(io.BufferedIOBase):
-    """The binary layer of a lent stream; it writes to the original text stream."""
+    """The binary layer of a lent stream. It writes to the original text stream."""
 
     def __init__(self, stream: TextIO, encoding: str) -> None:
         self._stream, self._encoding = stream, encoding
@@ -51,7 +54,7 @@ class _Lent(io.BufferedIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        self._flush()  # text that was written earlier must come first
+        self._flush()  # text that is still in the buffer of the original stream must come first
         binary = getattr(self._stream, "buffer", None)  # missing in a notebook's stream
         if binary is None:
             self._stream.write(bytes(data).decode(self._encoding, "replace"))
@@ -61,7 +64,7 @@ class _Lent(io.BufferedIOBase):
         return memoryview(data).nbytes
 
     def fileno(self) -> int:
-        if self._descriptor is None:  # a duplicate, which the code may close as well
+        if self._descriptor is None:  # a duplicate, so that the code may close it
             self._descriptor = os.dup(self._stream.fileno())
         return self._descriptor
 

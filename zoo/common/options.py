@@ -1,4 +1,4 @@
-"""The keyword arguments of a factory as an immutable, hashable mapping of plain data."""
+"""The options of an encoder or a decoder, as an immutable, hashable mapping of plain data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Options", "UnquotedText", "plain"]
 
 
 class UnquotedText(str):
-    """Text without quotes in YAML that other YAML parsers read as a boolean, a number or a date."""
+    """Text that has no quotes in a YAML file, and that other YAML parsers would read as a boolean, a number or a date."""
 
     __slots__ = ()
 
 
 class Options(Mapping[str, Any]):
-    """The keyword arguments of a factory: an immutable, hashable mapping. Lists in it become tuples."""
+    """The options of an encoder or a decoder, as an immutable, hashable mapping. Lists in it become tuples."""
 
     __slots__ = ("_items",)
 
@@ -41,7 +41,7 @@ class Options(Mapping[str, Any]):
 
 
 def plain(value: Any) -> Any:
-    """Return a value with mappings converted to dicts and tuples to lists, as YAML and JSON have them."""
+    """Return a value for YAML or JSON: mappings in it are converted to dicts, and tuples to lists."""
     if isinstance(value, Mapping):
         return {name: plain(entry) for name, entry in value.items()}
     if isinstance(value, tuple):

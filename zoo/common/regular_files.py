@@ -1,4 +1,4 @@
-"""Check what a path leads to. Only regular files are read or replaced, since reading a pipe or a device may never end."""
+"""Check what a path leads to. zoo reads and replaces only regular files, since reading a pipe or a device may never end."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def check_regular(path: Path) -> None:
     """Raise an error unless a path leads to a regular file.
 
     Raises:
-        OSError: the path does not exist (`FileNotFoundError`), its links lead in a circle, or it leads to something else, which
-            `strerror` names.
+        OSError: the path does not exist (`FileNotFoundError`), its links lead in a circle, or it leads to something that is not
+            a regular file. `strerror` says what it leads to.
     """
     kind = _kind(path)
     if kind != stat.S_IFREG:
@@ -39,12 +39,12 @@ def is_folder(path: Path) -> bool:
 
 
 def is_stream(path: Path) -> bool:
-    """Return whether a path leads to a pipe, a terminal or another character device, which cannot be replaced as a file can."""
+    """Return whether a path leads to a pipe, a terminal or another character device. Unlike files, these cannot be replaced."""
     return _is_one_of(path, stat.S_IFIFO, stat.S_IFCHR)
 
 
 def resolve_links(path: str | PathLike[str]) -> Path:
-    """Return the absolute path without links.
+    """Return the absolute path of what a path leads to, with all links resolved.
 
     Raises:
         OSError: the links lead in a circle, or the path is invalid.
@@ -69,13 +69,16 @@ def sha256_of(path: Path) -> str:
 
 
 def files_at(path: str | PathLike[str]) -> list[Path]:
-    """Return the regular file at a path, or the regular files directly in the folder at a path, if any."""
+    """Return a list with the regular file at a path or, if a folder is there, with the regular files directly in the folder.
+
+    The list is empty if there is no such file.
+    """
     place = expand_user(path)
     return [each for each in (sorted(place.iterdir()) if is_folder(place) else [place]) if is_regular(each)]
 
 
 def expand_user(path: str | PathLike[str]) -> Path:
-    """Return a path with `~` or `~NAME` replaced by the user's home folder; unchanged if that user does not exist."""
+    """Return a path with `~` or `~NAME` replaced by the user's home folder. If there is no such user, return it unchanged."""
     place = Path(path)
     try:
         return place.expanduser()

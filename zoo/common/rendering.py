@@ -21,11 +21,11 @@ from zoo.errors import OptionError
 __all__ = ["FULL_WIDTH", "PrintableConsole", "csv_text", "escaped", "json_text", "plain_text", "table_row", "write_whole"]
 
 FULL_WIDTH = 190
-"""The width of a table in a file or a pipe, which have no width of their own, in characters."""
+"""The width of a table in a file or a pipe, in characters. A file or a pipe has no width of its own, as a terminal does."""
 
 
 class PrintableConsole(Console):
-    """A Rich console that escapes control characters in its input, so that only Rich's own reach the terminal."""
+    """A Rich console that escapes the control characters in its input. Only those that Rich adds reach the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Yield the segments to print, with control characters escaped."""
@@ -69,7 +69,7 @@ def table_row(cells: Iterable[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text, such as the name of a plugin, escaped so that it is not read as Markdown or HTML."""
+    """Return text, such as the name of a plugin, with characters escaped that Markdown or HTML would interpret."""
     for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
         text = text.replace(sign, written)
     return text
@@ -78,10 +78,11 @@ def escaped(text: str) -> str:
 def write_whole(output: Path, content: str | bytes, advice: str = "") -> None:
     """Write a file completely or not at all, so that an error never damages an existing file.
 
-    Missing folders are created, and links are followed. A pipe or a terminal is written to directly.
+    Missing folders are created. If `output` is a link, the file that it leads to is replaced. If it is a pipe or a terminal,
+    the content is written to it directly.
 
     Raises:
-        OptionError: the file cannot be written; `advice` is the end of the message.
+        OptionError: the file cannot be written. The message ends with `advice`.
     """
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     try:

@@ -1,4 +1,4 @@
-"""Show the individual parameters that a function accepts as `**options`, in `help` and in an editor."""
+"""Make `help` and editors show the individual parameters that a function accepts as `**options`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def show_options_of(*models: Callable[..., Any]) -> Callable[[_F], _F]:
-    """Decorate a function so that its signature has the keyword-only parameters of these classes in place of `**options`."""
+    """Return a decorator that replaces `**options` in a function's signature with the keyword-only parameters of `models`."""
 
     def decorate(function: _F) -> _F:
         signature = inspect.signature(function)

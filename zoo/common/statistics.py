@@ -25,14 +25,15 @@ __all__ = [
 
 CONFIDENCE = 0.95
 TIE = (0.98, 1.02)
-"""Ratios between these two are too close to 1 to matter. A ratio whose interval reaches into this range is a tie."""
+"""Ratios in this range are too close to 1 to matter. A ratio whose interval reaches into this range is a tie."""
 
 SCORE_TIE = 0.01
-"""Differences of scores (0 to 1) up to this are too small to matter: other data or another budget could reverse them."""
+"""The largest difference of scores (0 to 1) that is too small to matter. It could be reversed with other data or a longer
+training."""
 
 RESAMPLES = 1999
 AT_ONCE = 4_000_000
-"""How many random ranks are drawn at once; they take 32 MiB."""
+"""The largest number of random ranks that are drawn at once. They take 32 MB of memory."""
 SEED = 0
 """The seed of the bootstrap. It is fixed, so that the same samples always have the same interval."""
 
@@ -47,7 +48,7 @@ class Estimate:
 
     @property
     def is_tie(self) -> bool:
-        """Whether a ratio is indistinguishable from 1, or too close to 1 to matter."""
+        """Whether this estimate of a ratio cannot be distinguished from 1, or is too close to 1 to matter."""
         return self.low <= TIE[1] and self.high >= TIE[0]
 
     @property
@@ -63,7 +64,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The mean difference of two scores over pairs, and its 95 % confidence interval."""
+    """The mean of the differences between two scores of each pair, and its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -75,14 +76,14 @@ class Difference:
         return self.low <= SCORE_TIE and self.high >= -SCORE_TIE
 
     def format(self, digits: int = 3) -> str:
-        """Return the mean with its interval in brackets; for a single pair, only the mean."""
+        """Return the mean with its interval in brackets. For a single pair, return only the mean."""
         if math.isinf(self.low):
             return f"{self.mean:+.{digits}f}"
         return f"{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
 
 
 def estimate_difference(differences: Sequence[float]) -> Difference:
-    """Return the mean of paired differences with Student's t interval; for a single pair, the interval is infinite."""
+    """Return the mean of paired differences with Student's t interval. For a single pair, the interval is infinite."""
     mean = statistics.fmean(differences)
     if len(differences) < 2:
         return Difference(mean=mean, low=-math.inf, high=math.inf)
@@ -102,12 +103,15 @@ def estimate_median(samples: Sequence[float], confidence: float = CONFIDENCE) ->
 
 
 def estimate_ratio(samples: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Return the median of the ratios of paired samples. Each pair is from one round, so that drift affects both alike."""
+    """Return the median of the ratios of paired samples, with its bootstrap interval.
+
+    The two samples of a pair are from the same round, so that a drift of the machine's speed affects both alike.
+    """
     return estimate_median([sample / base for sample, base in zip(samples, baseline, strict=True)], confidence)
 
 
 def estimate_quotient(samples: Sequence[float], others: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Return the quotient of the medians of two unpaired samples, with a bootstrap interval over both."""
+    """Return the quotient of the medians of two unpaired samples, with a bootstrap interval that resamples both."""
     return _quotient(tuple(samples), tuple(others), confidence)
 
 
@@ -156,8 +160,8 @@ def _interval(medians: Any, confidence: float) -> tuple[float, float]:
 def _resampled_medians(samples: Sequence[float], seed: int) -> Any:
     """Return the median of each of `RESAMPLES` resamples.
 
-    The ranks of the two middle samples of a resample do not depend on the samples' values. So they are drawn once for each
-    number of samples, which is about 20 times as fast as resampling the values.
+    The ranks of the two middle samples of a resample do not depend on the values of the samples. So the ranks are drawn only
+    once for each number of samples. This is about 20 times as fast as resampling the values.
     """
     import numpy as np
 
@@ -168,7 +172,10 @@ def _resampled_medians(samples: Sequence[float], seed: int) -> Any:
 
 @lru_cache(maxsize=1024)
 def _middle_ranks(count: int, seed: int) -> tuple[Any, Any]:
-    """Return the ranks of the two middle samples of each resample of `count` sorted samples; equal if `count` is odd."""
+    """Return the ranks of the two middle samples of each resample of `count` sorted samples.
+
+    If `count` is odd, there is one middle sample, and the two ranks are equal.
+    """
     import numpy as np
 
     generator = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(asked: str, known: Iterable[str], *, most: int = 1, likeness: float = 0.6) -> str:
-    """Return a sentence that suggests the most similar known names, with a space before it; "" if no name is similar.
+    """Return a space and a sentence that suggests the most similar known names. Return "" if no name is similar.
 
     Args:
         asked: the name that was not found.
