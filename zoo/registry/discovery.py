@@ -46,14 +46,15 @@ DISABLED = "ZOO_DISABLE_PLUGINS"
 
 OWN_DISTRIBUTION = "segmentation-zoo"
 CANONICAL_GROUP = "zoo.canonical"
-"""The entry point group in which this distribution lists its bare ids, each with the module that provides it. So zoo loads no
-other plugin to look up a bare id."""
+"""The entry point group in which zoo's own distribution lists its bare ids, each with the module of its plugin. To look up such
+an id, zoo loads only that plugin."""
 
 LOCAL = "local"
-"""The part before the colon in the ids that a script or notebook registers; no plugin may have this name."""
+"""The part before the colon in the ids that a script or notebook registers. No plugin may have this name."""
 
 MODULE = "module"
-"""The part before the colon in the id of a module that was passed instead of an id; no plugin may have this name."""
+"""The part before the colon in the id that zoo gives to a module that was passed instead of an encoder's id. No plugin may have
+this name."""
 
 _Spec = TypeVar("_Spec", EncoderSpec, DecoderSpec)
 
@@ -63,7 +64,7 @@ class FoundPlugin:
     """A plugin that an installed distribution declares. It is not imported yet.
 
     Attributes:
-        disabled_by: the environment variable that forbids the import of the plugin; empty if none does.
+        disabled_by: the environment variable that forbids the import of the plugin; "" if none does.
     """
 
     name: str
@@ -87,7 +88,8 @@ class PluginRecord:
     """A plugin after the attempt to load it: its specs, or its error.
 
     Attributes:
-        takeovers: a mapping from a library's module name to the function, `package.module:name`, that converts its models.
+        takeovers: a mapping from a library's module name to the path `package.module:name` of the function that converts the
+            library's models.
     """
 
     found: FoundPlugin
@@ -109,7 +111,7 @@ class PluginRecord:
 
 
 def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
-    """Return all declared plugins, sorted, and a mapping from each bare id of zoo itself to the module of its plugin.
+    """Return all declared plugins, sorted, and a mapping from each bare id of zoo to the module of the plugin that provides it.
 
     The installed distributions are searched only once, and the metadata of each is parsed only once, since each of these steps
     takes several milliseconds.
@@ -141,11 +143,11 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
 
 
 def _read_entry_points() -> EntryPoints:
-    """Return the entry points of all distributions; report distributions whose entry points cannot be read."""
+    """Return the entry points of all distributions. If those of one cannot be read, write a line to standard error."""
     found: dict[str, EntryPoints] = {}
     for dist in distributions():
         name = _folder_name(dist)[0] or _read_metadata(dist)[0]
-        if name in found:  # of several distributions with one name, Python imports the first
+        if name in found:  # of several distributions with the same name, Python imports the first
             continue
         try:
             _check_file(dist, "entry_points.txt")
@@ -163,7 +165,8 @@ def load_plugins(namesakes: Sequence[FoundPlugin]) -> list[PluginRecord]:
     """Import the plugins of one name and return their records. If a plugin fails, its record has an `error` and no specs.
 
     Several distributions may declare a plugin of the same name. If two of them provide different specs under one full id, both
-    records have an error, since nothing says which spec is meant. However, an id of this project always stays this project's.
+    records have an error, since nothing says which spec is meant. However, if one of the two is zoo's own plugin, only the
+    record of the other has an error.
     """
     records = [_load(found) for found in namesakes]
     errors: dict[int, PluginError] = {}
@@ -179,7 +182,7 @@ def load_plugins(namesakes: Sequence[FoundPlugin]) -> list[PluginRecord]:
 
 
 def are_same(first: Spec, second: Spec) -> bool:
-    """Return whether two specs are equal; two `partial` objects with equal parts count as equal."""
+    """Return whether two specs are equal. Two `partial` objects with equal functions and arguments count as equal."""
     if type(first) is not type(second):
         return False
     return all(_parts(getattr(first, entry.name)) == _parts(getattr(second, entry.name)) for entry in fields(first))
@@ -195,7 +198,7 @@ def _load(found: FoundPlugin) -> PluginRecord:
     began = time.perf_counter()
     try:
         with (
-            redirect_stdout(sys.stderr),  # text that a plugin prints is not part of a command's output
+            redirect_stdout(sys.stderr),  # text that a plugin prints must not mix with a command's output
             plugin_code(
                 f"Importing {found}",
                 avoidance=f"Set {DISABLED}={found.name} to leave it out.",
@@ -248,7 +251,7 @@ def _names(listed: str) -> set[str]:
 
 
 def _read_metadata(dist: Distribution | None) -> tuple[str, str]:
-    """Return the normalized name and the version of a distribution, from its metadata or else from the name of its folder."""
+    """Return the normalized name and the version of a distribution, from its metadata or, if need be, its folder's name."""
     if dist is None:
         return "unknown", ""
     name, version = _folder_name(dist)
@@ -257,7 +260,7 @@ def _read_metadata(dist: Distribution | None) -> tuple[str, str]:
         metadata = dist.metadata
         stated = {key: metadata[key] for key in ("Name", "Version") if key in metadata}
         name, version = stated.get("Name", name), stated.get("Version", version)
-    except Exception:  # noqa: BLE001 - missing, unreadable or not UTF-8: the folder's name has both
+    except Exception:  # noqa: BLE001 - missing, unreadable or not UTF-8: the folder's name has to do
         pass
     return _normalize(name) or "unknown", version
 
@@ -274,7 +277,7 @@ def _normalize(name: str) -> str:
 
 
 def _check_file(dist: Distribution, name: str) -> None:
-    """Raise an error if a file of a distribution exists but cannot be read. A pipe, for example, might never end.
+    """Raise an error if a file of a distribution exists but cannot be read. Reading a pipe, for example, might never end.
 
     Raises:
         OSError: the file is not a regular file, its links lead in a circle, or it cannot be read.

@@ -1,4 +1,4 @@
-"""One encoder or decoder of the registry: its origin, and its properties with given options."""
+"""One encoder or decoder of the registry: where it comes from, and what its properties are with given options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.registry.specs import DecoderSpec, EncoderSpec
 __all__ = ["Entry", "Kind"]
 
 RESERVED = ("image_size", "in_channels", "maps", "weights")
-"""The keywords that zoo passes to every encoder's factory; no option can have these names."""
+"""The keyword arguments that zoo passes to encoder factories itself. No option may have one of these names."""
 
 Kind: TypeAlias = Literal["encoder", "decoder"]
 
@@ -26,7 +26,16 @@ _S = TypeVar("_S", EncoderSpec, DecoderSpec, covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry(Generic[_S]):
-    """A spec, with the plugin and the distribution that it comes from."""
+    """A spec, with the plugin and the distribution that it comes from.
+
+    Attributes:
+        kind: "encoder" or "decoder".
+        plugin: the name of the plugin.
+        distribution: the name of the distribution that provides the plugin; "" for a run-time registration.
+        version: the version of the distribution; "" for a run-time registration.
+        spec: the description of the encoder or decoder.
+        is_canonical: whether zoo itself provides it, so that its bare name is never ambiguous.
+    """
 
     kind: Kind
     plugin: str
@@ -49,8 +58,10 @@ class Entry(Generic[_S]):
         """Return every map that the encoder can return with these options.
 
         Raises:
-            OptionError: the spec does not declare an option. The methods below also raise this error.
-            PluginError: the plugin's function failed. The methods below also raise this error.
+            OptionError: zoo passes an option itself, the spec does not declare it, or its value is not an allowed choice.
+            PluginError: the plugin's function failed.
+
+        Like this method, the methods below refuse options that are not declared and report functions that fail.
         """
         if reserved := sorted({*RESERVED, *self.spec.constants}.intersection(options)):
             keyword = f"; zoo.build has a keyword {reserved[0]!r} of its own" if reserved[0] in RESERVED else ""

@@ -12,7 +12,7 @@ __all__ = ["API_VERSION", "GROUP", "hookimpl", "hookspec"]
 
 API_VERSION = 1
 """The version of the plugin API: these hooks and the specs. A plugin's module states the version that it was written for as
-`zoo_api`, by default 1. A plugin for a later version is refused; a plugin for an earlier version is loaded."""
+`zoo_api`, by default 1. zoo refuses a plugin for a later version, and loads a plugin for an earlier version."""
 
 GROUP = "zoo"
 """The entry point group of plugins, and the project name for pluggy."""
@@ -33,8 +33,9 @@ def zoo_decoders() -> Iterable[DecoderSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def zoo_takeovers() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Return a mapping from a library's module name to the function, `package.module:name`, that converts its models.
+    """Return a mapping from a library's module name to the path of the function that converts the library's models.
 
-    zoo calls the function as `function(model, preprocessing=...)`, where the model may be a path. The function returns a
-    `zoo.SegmentationModel` that has the same output.
+    The path has the form `package.module:name`. zoo calls the function as `function(model, preprocessing=...)`, where `model`
+    is a model of the library or the path of a saved one. The function must return a `zoo.SegmentationModel` with the same
+    output.
     """

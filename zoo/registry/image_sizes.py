@@ -17,14 +17,14 @@ Size: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSizes:
-    """The heights and widths that an encoder accepts. The defaults accept any.
+    """The heights and widths that an encoder accepts. By default, it accepts every size.
 
     Attributes:
         multiple: H and W must be multiples of this number, such as the side of a patch or a window.
         minimum: H and W must be at least this number.
         square: whether H and W must be equal.
-        fixed: the only (H, W) that the encoder accepts if it is built without an `image_size`; None if it accepts any.
-        adapts: whether the encoder's factory has the keyword argument `image_size`, and builds an encoder for that size.
+        fixed: the only (H, W) that the encoder accepts if it is built without an `image_size`; None if it accepts several.
+        adapts: whether the encoder's factory accepts the keyword argument `image_size` and builds an encoder for that size.
     """
 
     multiple: int = 1
@@ -49,11 +49,11 @@ class ImageSizes:
         return self.fixed is None and self.multiple == 1 and self.minimum == 1 and not self.square
 
     def holding(self, size: Size, larger: Callable[..., Any] = max) -> Size:
-        """Return the smallest size that the encoder can be built for and that is at least `size`.
+        """Return the smallest size that is at least `size` and that meets `multiple`, `minimum` and `square`.
 
         Args:
-            size: height and width. They may be the symbolic sizes of an export.
-            larger: a function that returns the larger of two lengths; `torch.sym_max` for symbolic sizes.
+            size: the height and the width. During an export, they may be symbolic.
+            larger: a function that returns the larger of two lengths. Symbolic lengths need `torch.sym_max`.
         """
         least = _steps(self.minimum, self.multiple)
         counts = [_steps(length, self.multiple) for length in size]
@@ -81,15 +81,15 @@ class ImageSizes:
 
 
 def _steps(length: int, multiple: int) -> int:
-    """Return the quotient, rounded up. Only positive numbers are divided, since ONNX's integer division rounds toward zero."""
+    """Return `length / multiple`, rounded up. `-(-length // multiple)` would be wrong in ONNX, which rounds toward zero."""
     return (length + multiple - 1) // multiple
 
 
 def read_size(text: str, where: str) -> Size:
-    """Return the size in a text such as "256x320", or a single number for a square.
+    """Return the (H, W) that a text names: "256x320", or a single number such as "256" for a square.
 
     Raises:
-        OptionError: the text is not a size; `where` is the beginning of the message.
+        OptionError: the text does not name a size. The message begins with `where`.
     """
     match = re.fullmatch(r"([0-9]{1,9})(?:\s*[xX]\s*([0-9]{1,9}))?", text.strip())
     if match is None:
@@ -98,5 +98,5 @@ def read_size(text: str, where: str) -> Size:
 
 
 def format_size(size: Size | None) -> str:
-    """Return a size as text, such as "256x320"."""
+    """Return a size as text, such as "256x320". For None, return "any size"."""
     return "any size" if size is None else f"{size[0]}x{size[1]}"

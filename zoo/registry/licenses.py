@@ -16,7 +16,7 @@ class Licenses:
 
     Attributes:
         encoder: the license of the encoder's code, as an SPDX id (`LicenseRef-...` for a license that SPDX does not list).
-        decoder: the license of the decoder's code, likewise.
+        decoder: the license of the decoder's code, also as an SPDX id.
         weights: the license of the pretrained weights in use; "" for random weights and for weights from a file.
     """
 
@@ -25,13 +25,19 @@ class Licenses:
     weights: str = ""
 
     def __str__(self) -> str:
-        """Return each license once: those of the code, then that of the weights."""
+        """Return the licenses as text: those of the code, each only once, and then that of the weights."""
         code = dict.fromkeys(license or "not stated" for license in (self.encoder, self.decoder))
         return ", ".join(code) + (f"; weights: {self.weights}" if self.weights else "")
 
 
 def licenses_of(encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], weights: str | None) -> Licenses:
-    """Return the licenses of a pairing of this encoder and this decoder, with the weights of this name."""
+    """Return the licenses of a pairing.
+
+    Args:
+        encoder: the encoder.
+        decoder: the decoder.
+        weights: the `weights` of the pairing: a name, a file's path, or None.
+    """
     spec = encoder.spec
     of_weights = spec.license_of_weights(weights)
     return Licenses(encoder=spec.license, decoder=decoder.spec.license, weights=of_weights)

@@ -17,10 +17,10 @@ class FeatureMap:
     """The description of one tensor (N, channels, H/stride, W/stride) that an encoder returns.
 
     Attributes:
-        name: the encoder's name for the map; unique within its pyramid.
+        name: the encoder's name for the map. It is unique among the encoder's maps.
         channels: the size of the tensor's second axis.
         stride: the nominal number of image pixels that one pixel of the map covers along an axis. It can be fractional (17.14
-            in crossvit), so code must not compute a size from it.
+            in CrossViT), so code must not compute a map's size from it.
     """
 
     name: str
@@ -39,7 +39,7 @@ class FeatureMap:
 
     @property
     def level(self) -> int:
-        """The exponent of the power of two nearest to the stride: 0 for stride 1, 2 for 4, and 4 for both 14 and 17.14."""
+        """The exponent of the power of two nearest to the stride: 0 for stride 1, 2 for stride 4, 4 for stride 14 or 17.14."""
         return round(math.log2(self.stride))
 
     def __str__(self) -> str:
@@ -51,11 +51,11 @@ Pyramid: TypeAlias = tuple[FeatureMap, ...]
 
 
 def check_pyramid(maps: Sequence[FeatureMap], owner: str) -> Pyramid:
-    """Return `maps` as a tuple, or raise an error that names `owner`.
+    """Return `maps` as a tuple, or raise an error. `owner` is the beginning of its message.
 
     Raises:
-        RegistrationError: `maps` is empty, has a name twice, has an entry that is not a `FeatureMap`, or is not ordered fine to
-            coarse.
+        RegistrationError: `maps` is empty, contains something that is not a `FeatureMap`, has two maps of the same name, or is
+            not ordered fine to coarse.
     """
     if not isinstance(maps, Sequence):
         raise RegistrationError(f"{owner}: a pyramid must be a tuple of zoo.plugin.FeatureMap, found {maps!r}.")
@@ -79,21 +79,22 @@ class Needs:
     """What a decoder requires of a pyramid. The defaults accept every pyramid.
 
     Attributes:
-        min_levels: the smallest number of feature maps that the decoder works with. By default 1; with `strides`, the number
-            of strides. If `min_levels` is smaller than that number, a pairing's `levels` may leave strides out. The coarsest
-            map that remains then takes the place of coarser maps.
+        min_levels: the smallest number of feature maps that the decoder works with. The default is the number of `strides`, or
+            1 without `strides`. If `min_levels` is smaller than the number of `strides`, a pairing's `levels` may leave strides
+            out. The coarsest map that is left then takes the place of all coarser maps.
         max_levels: the largest number of feature maps that the decoder accepts. If there are more, the decoder gets the
             coarsest maps, or evenly spaced maps if all have one stride.
         strides: the exact strides that the decoder needs, one feature map for each: powers of two such as (4, 8, 16, 32).
-        distinct_strides: whether only the last of several maps of the same stride is used. False uses all of them. By default
-            True, or False with `one_stride`.
-        one_stride: whether all maps must have the same stride, like those of a vision transformer (for MLA, DPT). It is the
-            stride in `strides`, or else the encoder's stride with the most maps (the finer of two such strides). No map is
-            made from maps of other strides.
+        distinct_strides: whether the decoder gets only the last of several maps of the same stride (True) or all of them
+            (False). By default True, or False with `one_stride`.
+        one_stride: whether all maps must have the same stride, like those of a vision transformer (for MLA, DPT). That stride
+            is the one in `strides` or, without `strides`, the encoder's stride with the most maps (the finest of several such
+            strides). Maps of other strides are not used, not even to make further maps from them.
         channels: the number of channels that every map must have. A 1x1 convolution converts maps with a different number.
-        finest_stride: the finest stride that the decoder accepts, a power of two. Finer maps are left out before maps are
-            counted.
-        output_stride: the coarsest stride that the decoder wants, a power of two (8 or 16 in DeepLab).
+        finest_stride: the finest stride that the decoder accepts, a power of two. Finer maps are left out first, so `levels`,
+            `min_levels` and `max_levels` do not count them.
+        output_stride: the coarsest stride that the decoder wants, a power of two (8 or 16 in DeepLab). If the encoder can be
+            dilated to this stride, it is.
         image: whether the decoder also gets the encoder's input image, as its first map (stride 1). The image does not count
             as a level.
     """
@@ -101,7 +102,7 @@ class Needs:
     min_levels: int = -1  # replaced by the default, which depends on `strides`
     max_levels: int | None = None
     strides: tuple[int, ...] | None = None
-    distinct_strides: bool = None  # type: ignore[assignment]  # replaced by the default, likewise
+    distinct_strides: bool = None  # type: ignore[assignment]  # replaced by the default, which depends on `one_stride`
     channels: int | None = None
     finest_stride: int = 1
     output_stride: int | None = None

@@ -63,18 +63,19 @@ def register_decoder(
     Args:
         name: the bare name; the full id becomes `local:name`.
         factory: a class or function that is called as `factory(pyramid, **options)`, or its path `package.module:name`. The
-            module that it returns has `out_channels` and `out_stride`; its `forward(features)` takes a list of maps and
-            returns one map.
-        needs: what the decoder requires of a pyramid. By default, the factory's own attribute `needs`; if it has none, every
-            pyramid is accepted.
+            module that it returns must have the attributes `out_channels` and `out_stride`. The module's `forward(features)`
+            must take a list of maps and return one map.
+        needs: what the decoder requires of a pyramid. By default, this is the factory's attribute `needs`. If the factory has
+            no such attribute, the decoder accepts every pyramid.
         options: the keyword arguments that the factory accepts, which `zoo show` lists. zoo refuses all other options. If
             None, zoo accepts every option, and the factory checks the options.
-        out_stride: the stride of the map that the decoder returns, if it is always the same, for `zoo explain`.
-        makes_logits: whether the decoder computes the logits itself. The factory is then also called with `classes=`, and no
-            head is added. By default, the factory's own attribute `makes_logits`, else False.
-        source: the paper or repository.
+        out_stride: the stride of the map that the decoder returns, if this stride is the same for every pyramid. `zoo explain`
+            shows it.
+        makes_logits: whether the decoder computes the logits itself. If so, the factory is also called with `classes=`, and no
+            head is added. By default, this is the factory's attribute `makes_logits`, or False without such an attribute.
+        source: the paper or repository of the method.
         license: the license of the code, as an SPDX id.
-        replace: whether to replace a decoder that is registered under this name already.
+        replace: whether to replace a decoder that is already registered under this name.
 
     Returns:
         The factory, unchanged.
@@ -125,19 +126,20 @@ def register_encoder(
     Args:
         name: the bare name; the full id becomes `local:name`.
         factory: a class or function that is called as `factory(maps=(names, ...), in_channels=..., weights=..., **options)`,
-            or its path `package.module:name`. The module that it returns must return exactly these maps, NCHW, fine to coarse.
-        pyramid: every map that the encoder can return, or a torch-free function of its options that returns them.
-        sizes: the image sizes that the encoder accepts, or a torch-free function of its options that returns them; by default
-            any size.
-        output_strides: the values that the encoder's option `output_stride` accepts, if the encoder can be dilated; or a
-            torch-free function of its options that returns them.
+            or its path `package.module:name`. It returns a module whose `forward(image)` must return exactly the maps of these
+            names, NCHW, fine to coarse.
+        pyramid: every map that the encoder can return, or a torch-free function of the encoder's options that returns them.
+        sizes: the image sizes that the encoder accepts, or a torch-free function of the encoder's options that returns them.
+            By default, it accepts every size.
+        output_strides: the values that the encoder's option `output_stride` accepts, or a torch-free function of the encoder's
+            options that returns them. Empty if the encoder cannot be dilated.
         options: the factory's own keyword arguments, which `zoo show` lists. zoo refuses all other options. If None, zoo
             accepts every option, and the factory checks the options.
         weights: the names that `weights=` accepts in addition to a file's path.
-        source: the paper or repository.
+        source: the paper or repository of the architecture.
         license: the license of the code, as an SPDX id.
         weights_license: the license of the weights, or a torch-free function that returns the license for one of `weights`.
-        replace: whether to replace an encoder that is registered under this name already.
+        replace: whether to replace an encoder that is already registered under this name.
 
     Returns:
         The factory, unchanged.

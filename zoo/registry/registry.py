@@ -20,7 +20,10 @@ __all__ = ["MODULE", "Entry", "Kind", "Registry", "default_registry", "list_deco
 
 
 class Registry:
-    """All encoders and decoders: those of installed plugins, loaded as late as possible, and those registered at run time."""
+    """All encoders and decoders: those of installed plugins, and those registered at run time.
+
+    A plugin is loaded only when one of its encoders or decoders may be needed.
+    """
 
     def __init__(self, found: tuple[FoundPlugin, ...], canonical: Mapping[str, str]) -> None:
         self.found = found
@@ -50,14 +53,17 @@ class Registry:
                 raise unusable or UnknownIdError(f"{no_encoder}\n{no_decoder}") from None
 
     def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
-        """Return the sorted ids of a kind. `pattern` is a glob or a part of the name. With a dot, it matches tags, too."""
+        """Return the sorted ids of a kind that match a pattern; all without a pattern.
+
+        The pattern is a glob or a part of the name. A pattern with a dot also matches names with a tag (`resnet50.a1_in1k`).
+        """
         return sorted(self._matching(kind, pattern))
 
     def matching(self, kind: Kind, pattern: str | None = None) -> list[Entry[Any]]:
-        """Return the entry of each id that `ids` returns.
+        """Return the entries of the ids that `ids` returns, in the same order.
 
         Raises:
-            UnknownIdError: the pattern matches nothing.
+            UnknownIdError: the pattern matches no id.
         """
         entries = self._matching(kind, pattern)
         if pattern and not entries:
@@ -80,7 +86,7 @@ class Registry:
         return [record for record in self.records() if record.error]
 
     def takeover(self, library: str) -> str:
-        """Return the path, `package.module:name`, of the function that converts a library's models.
+        """Return the path `package.module:name` of the function that converts a library's models.
 
         Raises:
             PluginError: no plugin has such a function, or several plugins have one.
@@ -96,7 +102,7 @@ class Registry:
         return records[0].takeovers[library]
 
     def register(self, kind: Kind, spec: Spec, *, replace: bool = False) -> None:
-        """Register a spec as `local:name`. The same factory may register again, as in a notebook cell that runs twice.
+        """Register a spec as `local:name`. The same factory may be registered again, as by a notebook cell that runs twice.
 
         Raises:
             RegistrationError: the name is an id of zoo itself, or another factory has the name and `replace` is False.
@@ -114,7 +120,10 @@ class Registry:
 
     @contextmanager
     def whole_or_nothing(self) -> Iterator[set[tuple[Kind, str]]]:
-        """Yield the set of kinds and names registered in the `with` block; if the block raises, undo these registrations."""
+        """Yield a set to which each registration in the `with` block adds its kind and name.
+
+        If the block raises an error, undo all these registrations.
+        """
         before, outer, self._news = dict(self._local), self._news, set()
         try:
             yield self._news
@@ -183,7 +192,7 @@ class Registry:
                 yield entry
 
     def _find_entries(self, kind: Kind, plugin: FoundPlugin, name: str) -> Iterator[Entry[Any]]:
-        """Yield a plugin's entries with this name. `architecture.tag` is the architecture with the tag's weights."""
+        """Yield a plugin's entries with this name. `architecture.tag` names the architecture with the weights of the tag."""
         if (kind, plugin) not in self._by_name:
             by_name = self._by_name.setdefault((kind, plugin), {})
             for entry in self._plugin_entries(kind, plugin):
@@ -273,7 +282,10 @@ def _entries_with_tags(entry: Entry[Any]) -> Iterator[Entry[Any]]:
 
 
 def _drop_duplicates(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
-    """Drop a spec that occurs twice under one full id, for example because two distributions ship the same plugin."""
+    """Return the entries, but only the first of those with equal specs and the same full id.
+
+    Such duplicates occur, for example, if two distributions ship the same plugin.
+    """
     kept: list[Entry[Any]] = []
     for entry in entries:
         if not any(entry.full_id == other.full_id and are_same(entry.spec, other.spec) for other in kept):

@@ -20,9 +20,9 @@ Factory: TypeAlias = "str | Callable[..., Any]"
 """A callable, or its path `package.module:name`, which is imported only when a model is built."""
 
 LARGEST, SMALLEST = 1e12, 1e-6
-"""The largest absolute value of a normalized pixel, and the smallest difference between the darkest and the lightest pixel. If
-the largest absolute value is above 1, the difference is relative to it. Weights are of the order of 1, and float32 has seven
-digits."""
+"""The limits for normalized pixels: LARGEST for their absolute value, SMALLEST for the difference between the darkest and the
+lightest pixel. If the largest absolute value is above 1, the difference is divided by it first. The limits suit weights of the
+order of 1 and the seven digits of float32."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -65,7 +65,7 @@ class Preprocessing:
 
     @classmethod
     def identity(cls, channels: int) -> Preprocessing:
-        """Return the preprocessing of random weights: pixels from 0 to 1, unchanged."""
+        """Return the preprocessing for random weights: pixels from 0 to 1, unchanged."""
         return cls(mean=(0.0,) * channels, std=(1.0,) * channels)
 
     @classmethod
@@ -76,8 +76,8 @@ class Preprocessing:
     def for_channels(self, channels: int) -> Preprocessing:
         """Return this preprocessing for an encoder whose first convolution was adapted to `channels` input channels.
 
-        The convolution's kernels are summed for one channel, and repeated in turn for other numbers of channels. So mean and
-        std are averaged for one channel, and repeated in turn for other numbers.
+        For one channel, the convolution's kernels are summed, so mean and std are averaged over the channels. For other numbers
+        of channels, the kernels are repeated in turn, and so are the values of mean and std.
         """
         if channels == len(self.mean):
             return self
@@ -93,15 +93,15 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """A keyword argument that a factory accepts besides those that zoo passes to every factory.
+    """A keyword argument that a factory accepts in addition to those that zoo passes to every factory.
 
-    `zoo show` and error messages describe it.
+    `zoo show` and error messages use this description.
 
     Attributes:
         name: the name of the keyword argument.
         default: the value if none is given.
         summary: what the option does, in a few words.
-        choices: the allowed values; zoo refuses others before a model is built. Empty if any value is allowed.
+        choices: the allowed values. zoo refuses other values before a model is built. Empty if every value is allowed.
     """
 
     name: str
@@ -125,20 +125,23 @@ class EncoderSpec:
     Attributes:
         name: the bare name; the full id is `plugin:name`, with the name of the plugin.
         factory: a callable or its path. It is called as `factory(maps=(names, ...), in_channels=..., weights=..., **options)`
-            and returns an `nn.Module` whose `forward(image)` takes (N, in_channels, H, W) and returns exactly these maps,
-            NCHW, fine to coarse. The module must not contain stages that none of these maps needs. It may have an attribute
-            `preprocessing`, for the weights in use.
-        pyramid: every map that the encoder can return: a tuple of `FeatureMap`, or a torch-free function of its options.
-        options: the other keyword arguments that the factory accepts; None if they are not declared.
+            and returns an `nn.Module` whose `forward(image)` takes (N, in_channels, H, W) and returns exactly the maps of these
+            names, NCHW, fine to coarse. The module must not contain stages that none of these maps needs. The module may have
+            an attribute `preprocessing`: the `Preprocessing` that its weights need.
+        pyramid: every map that the encoder can return: a tuple of `FeatureMap`, or a torch-free function of the encoder's
+            options that returns the tuple.
+        options: the factory's other keyword arguments. If None, they are not declared, and only the factory checks them.
         constants: keyword arguments that are always passed to the factory, so that one factory can build a family of encoders.
-        sizes: the image sizes that the encoder accepts: an `ImageSizes`, or a torch-free function of its options. With
-            `adapts`, the factory is also called with `image_size=(H, W)` if the pairing has an image size.
-        output_strides: the values that the option `output_stride` accepts, for an encoder that can replace strided by dilated
-            convolutions; or a torch-free function of its options. If there are any, `pyramid` must be a function that accepts
-            `output_stride`.
+        sizes: the image sizes that the encoder accepts: an `ImageSizes`, or a torch-free function of the encoder's options that
+            returns one. If its `adapts` is True, the factory is also called with `image_size=(H, W)` if the pairing has an
+            image size.
+        output_strides: the values that the encoder's option `output_stride` accepts, or a torch-free function of the encoder's
+            options that returns them. Empty if the encoder cannot replace strided convolutions with dilated ones. Otherwise,
+            `pyramid` must be a function that accepts `output_stride`.
         weights: the names that `weights=` accepts in addition to a file's path.
         tags: the names of pretrained weights that may follow the encoder's name after a dot (`resnet50.a1_in1k`). The factory
-            is then also called with `tag=`. A tag only chooses the weights; with `weights=None`, none are loaded.
+            is then also called with `tag=`. A tag only chooses the pretrained weights: with `weights=None`, the encoder has
+            random weights even with a tag.
         source: the paper or repository of the architecture.
         license: the license of the code, as an SPDX id (`LicenseRef-...` for a license that SPDX does not list).
         weights_license: the license of all weights, or a torch-free function that returns the license for one of `weights` or
@@ -217,7 +220,7 @@ class EncoderSpec:
         return replace(self, name=f"{self.name}.{tag}", constants=constants, tags=(), weights_license=license)
 
     def license_of_weights(self, weights: str | None) -> str:
-        """Return the license of the weights with a name or tag; "" if it is not known, or for random weights or a file."""
+        """Return the license of the weights of a name or tag. Return "" for random weights, a file or an unknown license."""
         if weights not in (*self.weights, *self.tags) or weights is None:
             return ""
         return self.weights_license if isinstance(self.weights_license, str) else self.weights_license(weights)
@@ -231,15 +234,16 @@ class DecoderSpec:
         name: the bare name; the full id is `plugin:name`, with the name of the plugin.
         factory: a callable or its path. It is called as `factory(pyramid, **options)` and returns an `nn.Module` with
             `out_channels` and `out_stride`, whose `forward(features)` takes a list of the pyramid's tensors and returns one
-            tensor (N, out_channels, h, w). The module may have a method `make_head(classes)`; otherwise, the head is a 1x1
-            convolution.
-        makes_logits: whether the decoder computes the logits itself. The factory is then also called with `classes=`,
+            tensor (N, out_channels, h, w). If the module has a method `make_head(classes)`, this method makes the head.
+            Otherwise, the head is a 1x1 convolution.
+        makes_logits: whether the decoder computes the logits itself. If so, the factory is also called with `classes=`,
             `forward` returns (N, classes, h, w), no head is added, and `out_channels` and `out_stride` are not needed.
-        needs: a `Needs`, or a torch-free function of the decoder's options.
-        options: the keyword arguments that the factory accepts besides the pyramid; None if they are not declared.
-        out_stride: the stride of the map that the decoder returns for every pyramid; None if it is not declared. A decoder
-            that declares 1 upsamples to the image's resolution by itself.
-        upsamples_learned: whether the decoder does this upsampling in steps of two, each with learned convolutions.
+        needs: what the decoder requires of a pyramid: a `Needs`, or a torch-free function of the decoder's options that
+            returns one.
+        options: the factory's keyword arguments. If None, they are not declared, and only the factory checks them.
+        out_stride: the stride of the map that the decoder returns, if this stride is the same for every pyramid; None if it is
+            not declared. A decoder that declares 1 upsamples to the image's resolution itself.
+        upsamples_learned: whether a decoder with `out_stride=1` upsamples in steps of two, each with learned convolutions.
         constants: keyword arguments that are always passed to the factory, so that one factory can build a family of decoders.
         source: the paper or repository of the method.
         license: the license of the code, as an SPDX id.
@@ -287,7 +291,7 @@ def is_factory_path(value: object) -> bool:
 
 
 def import_factory(factory: Factory) -> Any:
-    """Return a factory as a callable: import a path, and return a callable unchanged. Errors of the import pass through."""
+    """Return a factory as a callable: import it if it is a path. Errors of the import pass through unchanged."""
     if not isinstance(factory, str):
         return factory
     module_name, _, path = factory.partition(":")
@@ -298,7 +302,7 @@ def import_factory(factory: Factory) -> Any:
 
 
 def _is_finite_number(value: object) -> bool:
-    """Return whether a value is a finite number that fits into a float, and not True or False."""
+    """Return whether a value is a finite number that fits into a float. True and False do not count as numbers."""
     try:
         return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
     except OverflowError:
@@ -329,7 +333,7 @@ def _check_tuples(kind: str, name: str, **given: object) -> None:
 
 
 def _check_kinds(kind: str, spec: EncoderSpec | DecoderSpec) -> None:
-    """Check the types of the attributes that both kinds of spec have."""
+    """Check the types of attributes that encoder specs and decoder specs have in common."""
     for name in ("source", "license"):
         if not isinstance(getattr(spec, name), str):
             raise RegistrationError(f"{kind} {spec.name!r}: {name} must be text; found {getattr(spec, name)!r:.80}.")
