@@ -1,4 +1,4 @@
-"""Make a plan from a pyramid and a decoder's needs, or report every reason why there is none. Pure and torch-free."""
+"""Make a plan from a pyramid and a decoder's needs, or report every reason why no plan is possible. Pure and torch-free."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from zoo.registry.pyramid import FeatureMap, Needs, Pyramid
 __all__ = ["negotiate"]
 
 SYNTHESIZED = range(2, 6)
-"""The levels (strides 4, 8, 16, 32) of the pyramid that is made from a single stride, as in ViTDet."""
+"""The levels (for the strides 4, 8, 16 and 32) of the pyramid that is made from a single stride, as in ViTDet."""
 SYNTHESIZED_CHANNELS = 256
-"""The number of channels of that pyramid if the decoder does not require another number, as in ViTDet."""
+"""The number of channels of a synthesized map, as in ViTDet, unless the decoder requires another number."""
 
 
 def negotiate(
@@ -36,11 +36,14 @@ def negotiate(
 ) -> Plan:
     """Match the maps of an encoder with the needs of a decoder, in a fixed order of preference.
 
-    First, maps are selected: the last map of each stride, then the `levels` finest strides, then the exact strides that the
-    decoder needs, and finally the `max_levels` coarsest. If the decoder requires a number of channels, the selected maps are
-    projected to it. A learned adapter fills a stride that is missing between two strides of the encoder. Strides finer or
-    coarser than those of the encoder are synthesized; if the encoder has a single stride, the whole pyramid of strides 4 to 32
-    is synthesized. A missing stride is made from the nearest map, or from the finer of two nearest maps.
+    First, maps are selected: the last map of each stride (or every map, if the decoder takes several of one stride), then the
+    `levels` finest strides, then the exact strides that the decoder needs, and finally the `max_levels` coarsest.
+
+    Then adapters are planned; `Adapter` explains their kinds. If the decoder requires a number of channels, "project" adapters
+    convert the selected maps to this number. A "fill" adapter makes a stride that is missing between two strides of the
+    encoder. A "synthesize" adapter makes a stride that is finer or coarser than all strides of the encoder. If the encoder has
+    a single stride, such adapters make the whole pyramid of strides 4 to 32. An adapter for a missing stride takes the map
+    with the nearest stride, or the finer one if two are equally near.
 
     Args:
         pyramid: every map that the encoder can return, fine to coarse.
@@ -49,15 +52,16 @@ def negotiate(
         decoder: the decoder's id, for messages and the plan.
         levels: how many strides to use, counted from the finest. If the encoder has a single stride and the decoder takes
             several maps of one stride, how many maps to use. None for all.
-        adapters: "auto", or "none" to insert no adapters.
+        adapters: "auto" to insert the adapters that the decoder needs, "none" to insert no adapters.
         sizes: the image sizes that the encoder accepts.
-        image_size: (H, W) of the images; None if it may vary.
+        image_size: (H, W) of the images; None if the size may vary.
         size_policy: "auto", "pad", "resize" or "error".
         in_channels: the number of channels of the image, for a decoder that also gets the image.
 
     Raises:
-        NegotiationError: no plan is possible. The message names the encoder, the decoder, each map, and how to fix each
-            problem.
+        NegotiationError: no plan is possible. The message names the encoder, the decoder and the maps, and says how to fix
+            each problem.
+        OptionError: the size policy refuses `image_size`.
     """
     choice = _choose(pyramid, needs, levels)
     routes = tuple(_make_route(rung, choice, needs) for rung in choice.rungs)
@@ -83,8 +87,8 @@ def _make_image_route(in_channels: int) -> Route:
 def _size_multiple(routes: Sequence[Route]) -> int:
     """Return the number that H and W must be multiples of, so that every map has a whole number of pixels.
 
-    A coarser map that is made by an adapter counts as well if its stride is a power of two. Otherwise, the adapter could halve
-    5 x 7 pixels to 3 x 4, which a decoder doubles to 6 x 8.
+    If an adapter makes a coarser map than the encoder, and its stride is a power of two, that stride counts as well. If it did
+    not, the adapter could halve 5 x 7 pixels to 3 x 4 pixels, which a decoder would double to 6 x 8 pixels.
     """
     coarsest = max(route.source.stride for route in routes)
     multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
@@ -94,7 +98,7 @@ def _size_multiple(routes: Sequence[Route]) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rung:
-    """One decoder input before its adapters are planned: its level, and the map that it is made from."""
+    """One decoder input before its adapters are planned: its level, and the encoder's map that it is made from."""
 
     level: int
     source: FeatureMap
@@ -144,7 +148,8 @@ def _choose_usable(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choic
 def _choose_exact(present: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
     """Return the levels of the strides that the decoder needs, and a problem for each stride that `levels` leaves out.
 
-    If the decoder works with fewer maps, the coarsest level that remains replaces coarser levels instead.
+    If the decoder also works with fewer maps, this is no problem: the coarsest level that `levels` keeps then replaces all
+    coarser levels.
     """
     wanted = [round(math.log2(stride)) for stride in needs.strides or ()]
     if levels is None:
@@ -160,7 +165,10 @@ def _choose_exact(present: list[int], needs: Needs, levels: int | None) -> tuple
 
 
 def _choose_ladder(present: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
-    """Return the levels of the decoder's inputs, fine to coarse (if possible `levels` of them), and problems with `levels`."""
+    """Return the levels of the decoder's inputs, fine to coarse, and any problems with `levels`.
+
+    If `levels` is given, the number of levels equals it if possible.
+    """
     limit = _coarsest_level(needs)
     ladder = [level for level in present[:levels] if level <= limit]
     least = max(needs.min_levels, levels or 1)
@@ -178,19 +186,22 @@ def _choose_ladder(present: list[int], needs: Needs, levels: int | None) -> tupl
 
 
 def _missing_levels(ladder: list[int], present: list[int], only_usual: bool, allowed: range) -> Iterator[list[int]]:
-    """Yield levels to add to the ladder, best first: those of strides 4 to 32 and, unless `only_usual`, of finer strides."""
+    """Yield levels to add to the ladder (the levels that are chosen already), best first.
+
+    First come levels between the ladder's strides and those of strides 4 to 32. Unless `only_usual`, finer levels follow.
+    """
     usual = [level for level in SYNTHESIZED if level in allowed]
     if len(present) == 1:
-        yield usual  # together: every level of a pyramid made from one map is synthesized in the same way
+        yield usual  # all at once: every level of a pyramid made from one map is synthesized in the same way
         finest, coarsest = min([*usual, *ladder, allowed.stop]), 99
     else:
-        # Gaps first, since their source is nearest; then finer levels, which show more detail than coarser ones.
+        # Gaps come first, since their source is nearest. Then come finer levels, which show more detail than coarser ones.
         yield from ([level] for level in range(ladder[0], ladder[-1]) if level not in ladder) if ladder else ()
         finest, coarsest = (ladder[0], ladder[-1]) if ladder else (allowed.stop, allowed.stop - 1)
         yield from ([level] for level in reversed(usual) if level < finest)
         yield from ([level] for level in usual if level > coarsest)
         finest = min(finest, SYNTHESIZED[0])
-    if not only_usual:  # stride 2 or 1 only where the decoder itself needs that many maps: they are large
+    if not only_usual:  # only if the decoder itself needs that many maps: maps of stride 2 or 1 are large
         yield from ([level] for level in range(finest - 1, -1, -1) if level in allowed)
 
 
@@ -222,7 +233,7 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
         for entry in pyramid
         if entry not in kept
     }
-    # 2. For a decoder of one stride, keep the stride that it names, or the one with the most maps.
+    # 2. If all of the decoder's maps must have one stride, keep the stride that the decoder names, or that with the most maps.
     if needs.one_stride:
         level = _fullest_level(kept, needs)
         reason = f"the decoder takes maps of one stride, here {2**level}"
@@ -253,7 +264,10 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
 
 
 def _fullest_level(maps: Sequence[FeatureMap], needs: Needs) -> int:
-    """Return the level of the stride that the decoder needs, or else of the stride with the most maps (the finer of two)."""
+    """Return the level of the stride that the decoder names or, without one, of the stride with the most maps.
+
+    If several strides have the most maps, return the level of the finest of them.
+    """
     if needs.strides is not None:
         return round(math.log2(needs.strides[0]))
     levels = [entry.level for entry in maps]

@@ -1,4 +1,4 @@
-"""A pairing: an encoder, a decoder and their options, as used by build, bench, save and configurations."""
+"""A pairing: an encoder, a decoder and their options, for building, benchmarks, saved models and configurations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Pairing"]
 class Pairing(PairingFields):
     """An encoder id, a decoder id and their options.
 
-    Options are checked and stored as plain immutable data: paths as text, lists as tuples.
+    Options are checked, and stored as plain immutable data: paths become text, and lists become tuples.
 
     Attributes:
         encoder: an encoder's id, bare (`resnet18`) or full (`timm:resnet18`).
@@ -34,7 +34,7 @@ class Pairing(PairingFields):
 
     @property
     def encoder_weights(self) -> str:
-        """The weights of the built encoder, as text: their name, "random" or "the module's own"."""
+        """The weights of the built encoder, as text: their name or path, "random" or "the module's own"."""
         if self.encoder.startswith(f"{MODULE}:"):
             return "the module's own"
         return self.weights or "random"
@@ -80,7 +80,7 @@ class Pairing(PairingFields):
         return self.describe()
 
     def describe(self, *, without: Collection[str] = ()) -> str:
-        """Return the ids and the options on one line, without options that have their defaults or are listed in `without`."""
+        """Return the ids and the options on one line. Options with their default values or listed in `without` are left out."""
         options = self._changed_options().items()
         listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in options if name not in without)
         return f"{self.encoder} x {self.decoder}" + (f" ({listed})" if listed else "")

@@ -29,9 +29,9 @@ CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "gradient_checkpointing": (None, *get_args(Checkpointed)),
 }
 WHOLE_NUMBERS = {"classes": 1, "in_channels": 1, "levels": 1, "aux_levels": 0}
-"""The smallest value of each option that is a whole number."""
+"""The options whose values are whole numbers, each with its smallest allowed value."""
 LARGEST = 2**16
-"""The largest number of classes and of image channels: masks and images store 16-bit numbers."""
+"""The largest allowed number of classes and of image channels, since masks and images store 16-bit numbers."""
 NO_OPTIONS = Options()
 
 
@@ -83,7 +83,7 @@ OPTION_NAMES = tuple(entry.name for entry in fields(PairingFields) if entry.name
 
 
 def normalize_value(name: str, value: Any) -> Any:
-    """Check the value of an id or option, and return it as a pairing stores it.
+    """Check the value of an id or an option, and return the value in the form in which a pairing stores it.
 
     Raises:
         OptionError: the value is not valid.

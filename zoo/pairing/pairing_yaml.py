@@ -25,7 +25,7 @@ def with_pairing_keys(*, without: Collection[str] = ()) -> Callable[[type[_Model
     keys: dict[str, Any] = {}
     for entry in fields(PairingFields):
         if entry.name not in without:
-            # `Pairing` checks the value, so that errors are the same in YAML and Python; the hint is for the JSON schema
+            # The check is that of `Pairing`, so that errors are the same in YAML and Python. The hint is for the JSON schema.
             check = PlainValidator(partial(_check, entry.name), json_schema_input_type=hints[entry.name])
             minimum: dict[str, Any] = {"minimum": WHOLE_NUMBERS[entry.name]} if entry.name in WHOLE_NUMBERS else {}
             default = ... if entry.default is MISSING else plain(entry.default)

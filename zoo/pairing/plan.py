@@ -1,4 +1,4 @@
-"""The result of a negotiation: plain data that explain, build and save use. Torch-free."""
+"""The plan, which is the result of a negotiation: plain data for explaining, building and saving a model. Torch-free."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Adapter:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The numbers of channels before the first doubling or halving, and after each."""
+        """The numbers of channels before the first doubling or halving of the resolution, and after each of them."""
         if self.kind == "synthesize" and self.steps > 0:
             return tuple(max(1, self.in_channels // 2**step) for step in range(self.steps + 1))
         if self.kind == "synthesize":
@@ -97,8 +97,9 @@ class Plan:
         routes: one for each decoder input, fine to coarse.
         unused: the maps of the encoder that are not used.
         sizes: what the model does with images of a size that the encoder does not accept.
-        encoder_options: options that the plan adds to those of the encoder, such as the output stride that the decoder wants.
-        notes: further decisions, with their reasons.
+        encoder_options: options that the plan adds to the pairing's encoder options, such as the output stride that the decoder
+            wants.
+        notes: sentences about further decisions and their reasons.
     """
 
     encoder: str
@@ -122,7 +123,7 @@ class Plan:
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """All adapters, level by level."""
+        """All adapters, in the order of the decoder's inputs."""
         return tuple(adapter for route in self.routes for adapter in route.adapters)
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Show a plan as a table: for each level the source map, its channels and stride, the adapters and the reason. Torch-free."""
+"""Show a plan as a table with a row for each level: source map, channels, stride, adapters and reason. Torch-free."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plan_parts(plan: Plan, pairing: Pairing) -> tuple[Part, ...]:
         if route.output.stride != route.source.stride:
             adapters += f", to stride {route.output.stride:g}"
         rows.append(GridRow(cells=(str(level), route.source.name, *_facts(route.source), adapters, route.reason)))
-    # Dozens of blocks of a transformer share a stride; neighbors that are unused for the same reason get one row.
+    # Dozens of a transformer's maps may share a stride. Neighboring maps that are unused for the same reason get one row.
     for (channels, stride, reason), group in groupby(plan.unused, key=lambda unused: (*_facts(unused.source), unused.reason)):
         names = [unused.source.name for unused in group]
         name = names[0] if len(names) == 1 else f"{len(names)} maps from {names[0]} to {names[-1]}"

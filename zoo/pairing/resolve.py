@@ -32,14 +32,14 @@ def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder
 
     Args:
         pairing: the ids and options.
-        encoder: the entry of an encoder that is a module and not in the registry; None to look up the id.
-        decoder: the entry of a decoder that is not in the registry; None to look up the id.
+        encoder: the entry of the encoder, if it is a module and so not in the registry; None to look up the id.
+        decoder: the entry of the decoder, if it is not in the registry; None to look up the id.
 
     Raises:
         UnknownIdError: no encoder or no decoder has the requested id.
         AmbiguousIdError: several plugins have the requested bare name.
         PluginError: a plugin could not be loaded, or its code raised an exception.
-        OptionError: a spec does not declare an option, or the value of an option is not valid.
+        OptionError: an encoder or a decoder does not have an option, or the value of an option is not valid.
         NegotiationError: the encoder's maps do not meet the decoder's needs.
     """
     registry = default_registry()
@@ -101,13 +101,13 @@ def _negotiate_dilated(
 
 
 def _is_dilated(plan: Plan, usual: Pyramid) -> bool:
-    """Return whether the plan uses a map that is finer than it would be without dilation."""
+    """Return whether the plan uses a map whose stride is finer than it would be without dilation."""
     strides = {entry.name: entry.stride for entry in usual}
     return any(route.source.stride < strides.get(route.source.name, 0) for route in plan.routes)
 
 
 def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
-    """Return a note that says how the output reaches the image's resolution."""
+    """Return a note that says how the output reaches the image's resolution; "" if the decoder does not declare a stride."""
     finest, stride = plan.pyramid[0], decoder.spec.out_stride
     if stride is None:
         return ""

@@ -19,9 +19,10 @@ class SizePlan:
 
     Attributes:
         policy: the `size_policy` of the pairing: "auto", "pad", "resize" or "error".
-        sizes: the sizes that the encoder accepts as it is built for this plan, including multiples of its coarsest stride.
-        image_size: the size that is passed to the encoder's factory, if any.
-        asked: the `image_size` of the pairing; None if it may vary.
+        sizes: the image sizes that need no padding or resizing: those that the encoder accepts as it is built for this plan.
+            Unless it accepts a single size, H and W must also be multiples of the coarsest stride in use.
+        image_size: the size that is passed to the encoder's factory; None if no size is passed.
+        asked: the `image_size` of the pairing; None if the size may vary.
     """
 
     policy: str = "auto"
@@ -30,7 +31,7 @@ class SizePlan:
     asked: Size | None = None
 
     def fit(self, height: int, width: int) -> tuple[Literal["as is", "pad", "resize", "refuse"], Size]:
-        """Return what is done with an image of this size, and the size that the encoder then receives."""
+        """Return what the model does with an image of this size, and the size of the image that the encoder then receives."""
         sizes = self.sizes
         if sizes.fixed is not None:
             target, larger = sizes.fixed, height > sizes.fixed[0] or width > sizes.fixed[1]
@@ -44,7 +45,7 @@ class SizePlan:
 
     @property
     def why_closed(self) -> str | None:
-        """The reason why one exported graph cannot treat images of all sizes as the model does; None if it can."""
+        """The reason why a single exported graph cannot treat images of all sizes as the model does; None if it can."""
         if self.sizes.takes_any or self.policy == "resize":
             return None
         if self.sizes.fixed is not None:
@@ -55,9 +56,15 @@ class SizePlan:
         return "size_policy='error' refuses sizes, which a graph cannot do" if self.policy == "error" else None
 
     def fit_open(self, height: int, width: int, larger: Callable[..., Any]) -> tuple[Literal["as is", "pad", "resize"], Size]:
-        """Return what `fit` returns, for the symbolic size of an export. The graph pads or resizes images of all sizes.
+        """Return what `fit` returns, for the symbolic size of an export. `why_closed` must be None.
 
-        Valid if `why_closed` is None. `larger` is `torch.sym_max`, which this torch-free module cannot import.
+        A graph treats all sizes in the same way. So unless the encoder accepts every size, the graph pads or resizes even an
+        image that already has the target size.
+
+        Args:
+            height: the symbolic height.
+            width: the symbolic width.
+            larger: `torch.sym_max`, which this torch-free module cannot import.
         """
         if self.sizes.takes_any:
             return "as is", (height, width)
@@ -65,7 +72,7 @@ class SizePlan:
         return ("resize" if self.policy == "resize" else "pad"), target
 
     def refusal(self, height: int, width: int) -> str:
-        """Return the message for a refused size: the sizes that the model accepts, and how to build a model for others."""
+        """Return the end of the message for a refused size: which sizes the model accepts, and how to accept other sizes."""
         takes = format_size(self.sizes.fixed) if self.sizes.fixed else str(self.sizes)
         if self.policy == "pad":
             takes = f"up to {takes}"
@@ -79,7 +86,7 @@ class SizePlan:
 
     @property
     def note(self) -> str:
-        """A description of what is done with images of every size, why, and at what cost."""
+        """A description of what the model does with images of each size, why, and at what cost."""
         notes = [self._describe_built_size(), self._describe_other_sizes()]
         return " ".join(note[0].upper() + note[1:] for note in notes if note)
 
@@ -136,9 +143,9 @@ def plan_sizes(sizes: ImageSizes, *, size_multiple: int, image_size: Size | None
 
     Args:
         sizes: the image sizes that the encoder accepts.
-        size_multiple: H and W must be multiples of this number, so that every map has a whole number of pixels.
-        image_size: the (H, W) of the images, if it does not vary. An encoder that adapts is built for the smallest size that
-            it accepts and that is at least this size.
+        size_multiple: the number that H and W must be multiples of, so that every map has a whole number of pixels.
+        image_size: the (H, W) of the images; None if the size may vary. An encoder that adapts to a size is built for the
+            smallest possible size that is at least this size.
         policy: "auto", "pad", "resize" or "error".
 
     Raises:
