@@ -1,4 +1,4 @@
-"""Build, negotiate and explain pairings of ids or modules. Torch is imported only where it is needed."""
+"""Build, negotiate and explain pairings of ids or modules. Torch is imported only by the functions that need it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["build", "channels", "explain", "negotiate"]
 
 EncoderLike: TypeAlias = "str | Module"
-"""An encoder's id, or any module."""
+"""An encoder's id, or any `nn.Module`."""
 
 
 @show_options_of(Pairing)
@@ -32,29 +32,32 @@ def build(encoder: EncoderLike | Pairing, decoder: str | None = None, **options:
 
     Args:
         encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found. The maps of a
-            module are measured; the model shares the module's parameters, and does not change its train and eval modes. Or a
-            whole pairing (`zoo.Pairing.from_yaml(path)`), without other arguments.
+            module are measured. The model shares the module's parameters, and building it switches no part of the module
+            between train and eval mode. Instead of an encoder and a decoder, you can pass a whole pairing
+            (`zoo.Pairing.from_yaml(path)`), without other arguments.
         decoder: a decoder's id (`zoo list decoders`).
         classes: the number of classes, which is the number of logits per pixel.
         in_channels: the number of channels of the image.
-        weights: None for random weights, a name that the encoder knows ("imagenet"), "hf-hub:OWNER/NAME", or a file's path.
+        weights: the encoder's weights: None for random weights, a name that the encoder knows ("imagenet"),
+            "hf-hub:OWNER/NAME", or a file's path.
         levels: how many of the encoder's strides to use, counted from the finest (smp's `encoder_depth`). If the encoder has
             a single stride and the decoder takes several maps of one stride, how many maps to use. None for all.
         image_size: (H, W) of the images, or None if the size may vary. An encoder that needs a fixed size (position embeddings,
             windows) is built for this size; other encoders work at any size and ignore it.
-        adapters: "auto" inserts the adapters that the decoder needs, "none" inserts no adapters.
-        size_policy: what to do with images of a size that the encoder does not accept: "pad" them (right and bottom, with
-            zeros, and crop the logits), "resize" them (and resize the logits back), or "error". "auto" pads; if the encoder
-            accepts only one size, larger images are resized.
-        aux_levels: how many of the decoder's coarser maps get a head of their own (deep supervision). In train mode, the model
-            then returns a tuple: the logits, and the logits of each of these maps, finest first, all at the image's size.
+        adapters: "auto" inserts the adapters that the decoder needs. "none" inserts no adapters.
+        size_policy: what to do with images of a size that the encoder does not accept. "pad" pads them with zeros (right and
+            bottom) and crops the logits. "resize" resizes them, and resizes the logits back. "error" refuses them. "auto" pads
+            them, but if the encoder accepts only one size, it resizes larger images.
+        aux_levels: how many of the decoder's maps that are coarser than its output get their own head (deep supervision). In
+            train mode, the model then returns a tuple: the logits, and the logits of each of these maps, finest first. All have
+            the image's size.
         gradient_checkpointing: "encoder", "decoder" or "both": recompute activations in the backward pass instead of storing
             them. This saves memory in training, but takes time. The encoder is recomputed as a whole, a decoder step by step.
         encoder_options: keyword arguments for the encoder.
         decoder_options: keyword arguments for the decoder.
 
     Returns:
-        A plain `nn.Module`: (N, in_channels, H, W) -> (N, classes, H, W), in train mode.
+        An `nn.Module` in train mode: (N, in_channels, H, W) -> (N, classes, H, W).
 
     Raises:
         ZooError: an id or an option is unknown, no plan can be made, the weights do not fit, or a plugin failed.
@@ -72,7 +75,8 @@ def negotiate(encoder: EncoderLike | Pairing, decoder: str | None = None, **opti
     """Return the plan of a pairing. Neither the encoder nor the decoder is built or imported.
 
     Args:
-        encoder: an encoder's id, or any `nn.Module`, which is then probed; or a whole pairing, without other arguments.
+        encoder: an encoder's id, or any `nn.Module`, whose maps are then measured. Instead of an encoder and a decoder, you can
+            pass a whole pairing, without other arguments.
         decoder: a decoder's id.
         options: the options of `zoo.build`: `levels`, `adapters`, `encoder_options`, `decoder_options`, ...
 
@@ -85,11 +89,14 @@ def negotiate(encoder: EncoderLike | Pairing, decoder: str | None = None, **opti
 def channels(encoder: EncoderLike, **options: Any) -> list[int]:
     """Return the numbers of channels of all maps that an encoder can return, fine to coarse.
 
-    Decoders outside of zoo often take such a list.
+    Decoders from outside of zoo often take such a list.
 
     Args:
-        encoder: an encoder's id, or any `nn.Module`, which is then probed.
-        options: the options of the encoder; for a module, `in_channels` and `image_size`.
+        encoder: an encoder's id, or any `nn.Module`, whose maps are then measured.
+        options: the options of the encoder. For a module, these are `in_channels` and `image_size`.
+
+    Raises:
+        ZooError: the id or an option is unknown, a plugin failed, or the maps of the module cannot be measured.
 
     Example:
         >>> zoo.channels("resnet18")
@@ -106,12 +113,12 @@ def channels(encoder: EncoderLike, **options: Any) -> list[int]:
 def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Unpack[PairingOptions]) -> str:
     """Return the plan of a pairing as text: which feature map goes to which decoder input, through which adapters, and why.
 
-    For a deployed model (`zoo.deploy`), return its report instead: what each pass did and saved, and which ways of running the
-    model were tried.
+    For a deployed model (`zoo.deploy`), return its report instead: what each optimization of the graph did, and which runtimes
+    and precisions were tried.
 
     Args:
-        encoder: an encoder's id, or any `nn.Module`, which is then probed. Or a pairing or a deployed model, without other
-            arguments.
+        encoder: an encoder's id, or any `nn.Module`, whose maps are then measured. Instead of an encoder and a decoder, you can
+            pass a whole pairing or a deployed model, without other arguments.
         decoder: a decoder's id.
         options: the options of `zoo.build`.
 
@@ -120,7 +127,7 @@ def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **option
         ZooError: an id or an option is unknown, no plan can be made, or a plugin failed.
     """
     if decoder is None and not isinstance(encoder, Pairing):
-        report = getattr(encoder, "report", None)  # of a deployed model, whose class needs torch
+        report = getattr(encoder, "report", None)  # a deployed model has one; an isinstance check would import torch
         if report is None:
             raise OptionError(
                 "explain takes an encoder and a decoder, a pairing, or a model that zoo.deploy made; "
@@ -137,7 +144,10 @@ def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **option
 def _find_pairing(
     encoder: EncoderLike | Pairing, decoder: str | None, options: PairingOptions
 ) -> tuple[Pairing, Entry[EncoderSpec] | None]:
-    """Return the requested pairing. If the encoder is a module, probe it and return its entry as well, else None."""
+    """Return the requested pairing and, if the encoder is a module, an entry for the module; otherwise None.
+
+    The entry comes from measuring the module's maps, which takes seconds.
+    """
     if isinstance(encoder, Pairing):
         if arguments := [*(["decoder"] if decoder is not None else []), *options]:
             changes = ", ".join(f"{name}=..." for name in arguments)

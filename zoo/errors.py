@@ -43,15 +43,15 @@ class UnknownIdError(ZooError, LookupError):
 
 
 class AmbiguousIdError(ZooError, LookupError):
-    """Several plugins have an encoder or a decoder with this bare name. The message lists every full id."""
+    """Several plugins have an encoder or a decoder with this bare name. The message lists their full ids."""
 
 
 class RegistrationError(ZooError, ValueError):
-    """A spec is not valid, or a registration would overwrite an earlier registration."""
+    """The spec of an encoder or a decoder is not valid, or a registration would overwrite an earlier one."""
 
 
 class PluginError(ZooError):
-    """A plugin could not be loaded, or its code raised an exception, which is the `__cause__`."""
+    """A plugin could not be loaded, or its code raised an exception (kept as `__cause__`)."""
 
 
 class OptionError(ZooError, ValueError):
@@ -71,7 +71,7 @@ class InputError(ZooError, ValueError):
 
 
 class DataError(ZooError, ValueError):
-    """Images or masks are missing, cannot be read, or do not match one another. The message names each of them."""
+    """Images or masks are missing, cannot be read or used, or do not match one another."""
 
 
 class ConfigError(ZooError, ValueError):

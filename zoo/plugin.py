@@ -1,6 +1,6 @@
-"""The API for authors of plugins, in addition to `zoo`: specs, hooks, layers, and the matching of weights.
+"""The API for authors of plugins, in addition to `zoo`: specs, hooks, layers and functions that match weights.
 
-The names are listed in `plugin.pyi` and imported on first use, so that a plugin's hooks do not import torch.
+`plugin.pyi` lists the names. Each name is imported on first use, so that a plugin's hooks do not import torch.
 """
 
 from __future__ import annotations
