@@ -1,4 +1,4 @@
-"""Write the answer of a command to standard output, and redirect text that plugins print to standard error."""
+"""Write the answer of a command to standard output. Whatever plugins print goes to standard error instead."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class _Command(TyperCommand):
     """A command that runs with the garbage collector on, and that writes only its answer to standard output."""
 
     def invoke(self, ctx: Any) -> Any:
-        if not gc.isenabled():  # the `zoo` script starts without it
-            gc.freeze()  # the modules imported so far are never freed, so no collection needs to visit them
+        if not gc.isenabled():  # the `zoo` script switches it off, to start faster
+            gc.freeze()  # the modules imported so far are never freed, so the collector can skip them
             gc.enable()
         with _redirect_strays():
             try:
@@ -60,7 +60,7 @@ PANELS = {
 
 
 class _Group(TyperGroup):
-    """A group that lists its commands in the panels and in the order of `PANELS`."""
+    """A group of commands, whose help shows them in the panels and the order of `PANELS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         order = [name for names in PANELS.values() for name in names]
@@ -78,7 +78,7 @@ class Application(typer.Typer):
         super().__init__(cls=_Group, **options)
 
     def command(self, *arguments: Any, **options: Any) -> Callable[[_F], _F]:
-        """Return a decorator that adds a command, as Typer's method does."""
+        """Return a decorator that adds a command, as the method of `typer.Typer` does."""
         return super().command(*arguments, **{"cls": _Command} | options)
 
 
@@ -105,7 +105,7 @@ def note(text: object) -> None:
 
 
 def show_parts(*parts: Part) -> None:
-    """Write tables and lines to standard output, as wide as the terminal or, without a terminal, as wide as needed."""
+    """Write tables and lines to standard output. The width is that of the terminal or, without a terminal, `FULL_WIDTH`."""
     from zoo.common.grid import draw
     from zoo.common.rendering import FULL_WIDTH, PrintableConsole
 
@@ -126,13 +126,13 @@ def _stream() -> TextIO | None:
 
 @contextmanager
 def _redirect_strays() -> Iterator[None]:
-    """Redirect everything except the answer from standard output to standard error, including writes to descriptor 1."""
+    """Redirect everything that is written to standard output or to descriptor 1, except the answer, to standard error."""
     output, errors = sys.stdout, sys.stderr
     try:
         output.flush()
         descriptor = os.dup(1)
         os.dup2(2, 1)
-    except (AttributeError, OSError):  # one of the two is closed
+    except (AttributeError, OSError):  # standard output or standard error is closed
         yield
         return
     stream = os.fdopen(descriptor, "w", encoding=output.encoding, errors="backslashreplace") if _is_process_output() else output
@@ -149,12 +149,12 @@ def _redirect_strays() -> Iterator[None]:
         if stream is output:
             os.close(descriptor)
         else:
-            with suppress(OSError):  # `answer` flushed it, or is raising this error
+            with suppress(OSError):  # `answer` has flushed the stream, or is raising this error
                 stream.close()
 
 
 def _is_process_output() -> bool:
-    """Return whether `sys.stdout` writes to descriptor 1; in a test or a notebook, it may not."""
+    """Return whether `sys.stdout` writes to descriptor 1. In a test or a notebook, it may write elsewhere."""
     try:
         return sys.stdout.fileno() == 1
     except (OSError, ValueError):
@@ -162,8 +162,8 @@ def _is_process_output() -> bool:
 
 
 def _flush_strays(output: TextIO) -> None:
-    """Write what is left in the buffers of Python and of C, while descriptor 1 still leads to standard error."""
-    with suppress(OSError, ValueError):  # a plugin closed it
+    """Flush the output buffers of Python and of C. Call it while descriptor 1 still leads to standard error."""
+    with suppress(OSError, ValueError):  # a plugin has closed the stream
         output.flush()
     with suppress(OSError, TypeError, AttributeError):
         ctypes.CDLL(None).fflush(None)

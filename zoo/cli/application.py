@@ -1,4 +1,4 @@
-"""The command line application. An error that the user can correct ends it with one message and exit status 2."""
+"""The command line application. After an error that the user can correct, it prints one message and exits with status 2."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def compare(
 
 
 def _share(text: str) -> float:
-    """Return "5%" or "0.05" as a number; refuse "5", which could mean either 5% or 500%."""
+    """Return a share such as "5%" or "0.05" as a number. Refuse "5", which could mean 5% or 500%."""
     from zoo.benchmark.analysis.facts import FACTS
 
     share, _ = FACTS["ratio"].parse(text, "--fail-if-slower")

@@ -1,4 +1,4 @@
-"""Options and functions that several commands share: the store, formats, plugin files, tables."""
+"""Options and functions that several commands share. They concern the store, formats, plugin files and tables."""
 
 from __future__ import annotations
 
@@ -97,7 +97,17 @@ def opened_store(store: Path) -> Iterator[Store]:
 
 
 def choose_format(format: _F | None, output: Path | None, suffixes: Mapping[str, _F]) -> _F:
-    """Return the requested format, else the format of the output file's suffix or, without a file, the first in `suffixes`."""
+    """Return the requested format. If none is requested, the suffix of the output file determines the format.
+
+    Args:
+        format: the requested format.
+        output: the output file.
+        suffixes: a mapping from suffixes to formats. If there is neither a requested format nor an output file, the first
+            format is used.
+
+    Raises:
+        OptionError: the suffix must determine the format, but is not in `suffixes`.
+    """
     if format is not None:
         return format
     if output is None:
@@ -108,13 +118,13 @@ def choose_format(format: _F | None, output: Path | None, suffixes: Mapping[str,
 
 
 def show_table(document: Document, form: Format, output: Path | None, *, kept: str) -> None:
-    """Write a document to the output file and show it as a table. Without a file, write it to standard output in its format.
+    """Write a document to the output file, and show it as a table. Without a file, write it to standard output in the format.
 
     Args:
         document: the document.
         form: the format of the file or, without a file, of standard output.
-        output: the file.
-        kept: a sentence that says where the results are stored, for the error if the file cannot be written.
+        output: the file; None for no file.
+        kept: a sentence that says where the results are stored. It ends the error message if the file cannot be written.
     """
     if output is None and form != "table":
         answer(document.render(form), nl=False)
@@ -137,7 +147,10 @@ def load_plugins(files: Sequence[Path] | None) -> None:
 
 
 def check_writable(output: Path) -> None:
-    """Raise an OptionError if a file cannot be written, so that the error comes before an hour of measuring, not after."""
+    """Raise an OptionError if a file cannot be written, so that the error comes before an hour of measuring and not after it.
+
+    A missing file and missing folders are created.
+    """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("a", encoding="utf-8"):
@@ -147,7 +160,7 @@ def check_writable(output: Path) -> None:
 
 
 def read_table(opened: Store, runs: Sequence[str] | None) -> Table:
-    """Return the table of these runs, or of the latest run."""
+    """Return the table of these runs or, if no run is named, of the latest run."""
     from zoo.benchmark.analysis.selection import select_runs
     from zoo.benchmark.table.table import table_of
 
@@ -155,7 +168,7 @@ def read_table(opened: Store, runs: Sequence[str] | None) -> Table:
 
 
 def show_results(shown: Document, form: Format, output: Path | None, store: Path) -> None:
-    """Show a document with results from the store, as `show_table` does."""
+    """Write and show a document with results from the store, as `show_table` does, after checking that it can be written."""
     if output is not None:
         check_writable(output)
     show_table(shown, form, output, kept=f"The results are in {store}.")

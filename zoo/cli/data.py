@@ -26,7 +26,7 @@ __all__: list[str] = []
 MAX_VALUES = 64
 """The largest number of mask values that the table shows."""
 MAX_COUNTS = 8
-"""The largest number of image sizes or channel counts that a line names."""
+"""The largest number of image sizes, or of numbers of channels, that are listed on a line."""
 
 data_app = Application(help="Check images and masks.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -60,7 +60,7 @@ def check(
     pairs: Sequence[Pair] = report.pairs
     scaling = ""
     if not problems:
-        # Some mistakes show only when the folder is opened with the file's options, as training does.
+        # Some mistakes appear only when the folder is opened with the options of the YAML file, as training opens it.
         try:
             opened = data_from_report(report, **options)
             notes = opened.notes
@@ -104,7 +104,7 @@ def check(
 
 
 def _read_target(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None]:
-    """Return the folder to check, the options to open it with, and the settings to train with if a YAML file has them."""
+    """Return the folder to check, the options to open it with and, if `what` is a YAML file, the settings for training."""
     from zoo.training.config import load_train_config
 
     if what.suffix not in (".yaml", ".yml"):
@@ -117,7 +117,7 @@ def _read_target(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None
 
 
 def _bands_table(report: FolderReport, pairs: Iterable[Pair], title: str) -> Grid:
-    """Return the statistics of each band of some pairs."""
+    """Return a table with the statistics of each band of the images of these pairs."""
     from zoo.common.grid import Grid, GridRow, Heading
     from zoo.data.folder import band_statistics
 
@@ -138,7 +138,7 @@ def _bands_table(report: FolderReport, pairs: Iterable[Pair], title: str) -> Gri
 
 
 def _describe_scaling(data: SegmentationData) -> str:
-    """Return which pixel values become 0 and 1, and how training normalizes them."""
+    """Return a text that says which pixel values become 0 and 1, and how training then normalizes the pixels."""
     from zoo.data.value_ranges import format_range
 
     if data.value_range is None:

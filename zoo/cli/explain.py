@@ -42,7 +42,7 @@ def _make_pairing(
         typer.Option("--decoder-option", metavar="NAME=VALUE", help="An option of the decoder; may be repeated."),
     ] = None,
     plugin: PluginOption = None,
-) -> Any:  # a Pairing, which Typer could not resolve
+) -> Any:  # a Pairing, but Typer cannot resolve this name
     from zoo.pairing.pairing import Pairing
 
     load_plugins(plugin)
@@ -58,7 +58,7 @@ def _make_pairing(
 
 
 def _with_pairing(show: Callable[[Pairing], None]) -> Callable[..., None]:
-    """Return a command with the name and help of `show` and the parameters of `_make_pairing`."""
+    """Return a command with the name and the help text of `show` and with the parameters of `_make_pairing`."""
 
     @wraps(_make_pairing)
     def command(**arguments: Any) -> None:

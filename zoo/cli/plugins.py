@@ -1,4 +1,4 @@
-"""The command `zoo plugins`: show the installed plugins, and what is wrong with those that fail."""
+"""The command `zoo plugins`: show the installed plugins, and what is wrong with plugins that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 STYLES = {"ok": "green", "failed": "red", "disabled": "dim"}
 MAX_NAMES = 12
-"""With more encoders or decoders than this, only their number is shown."""
+"""The largest number of encoders or decoders that are named. If a plugin has more, only their number is shown."""
 
 
 @app.command()

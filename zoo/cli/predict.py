@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 MAX_FAILURES = 20
-"""The largest number of failed images that are named."""
+"""The largest number of failed images that the error message names."""
 
 
 @app.command()

@@ -52,7 +52,7 @@ def runs(store: StoreOption = DEFAULT_STORE) -> None:
 
 
 def _format_time(time: str) -> str:
-    """Return a stored time (UTC) to the minute."""
+    """Return a stored time (UTC) as text, without the seconds."""
     return time[:16].replace("T", " ")
 
 
@@ -66,7 +66,7 @@ def _format_progress(store: Store, run: StoredRun) -> str:
     groups = store.groups(run.id)
     unfinished = next((group for group in groups if group.stopped is None), None)
     if groups and unfinished is None and run.config.get("quality"):
-        # Quality is measured after all rounds. FLOORS are not trained.
+        # The trainings come after all rounds. The subjects in FLOORS are scored but not trained.
         trained = sum(len(seeds) for subject, seeds in store.qualities(run.id).items() if subject not in FLOORS)
         return f"so far: all rounds, {trained} training{'' if trained == 1 else 's'}"
     if unfinished is None:

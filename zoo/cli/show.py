@@ -56,7 +56,7 @@ def show(
 
 
 def weights_license(spec: Any) -> str:
-    """Return the license of an encoder's weights. If licenses differ, name the weights of each license."""
+    """Return the license of an encoder's weights as text. If there are several licenses, name the weights of each."""
     if not getattr(spec, "weights", ()):
         return "no weights"
     names: dict[str, list[str]] = {}

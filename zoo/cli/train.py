@@ -92,14 +92,14 @@ def train(
         opened = open_data(entry.source, earlier_scans=known_files(folder), **entry.options())
         for line in opened.notes:
             note(f"{opened.name}: {line}.")
-        arguments["data"] = replace(opened, notes=())  # they were printed above
+        arguments["data"] = replace(opened, notes=())  # the notes were printed above
         result = train_pairing(**arguments, output=folder, show_progress=sys.stderr.isatty())
     except KeyboardInterrupt:
         fail(
             f"Interrupted. The last checkpoint in {folder}, if there is one, is kept; the same command resumes the training.",
             130,
         )
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # several processes may train, one per device; only one prints
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # of several training processes (one per device), only the first prints
         _show_result(result)
 
 
@@ -122,7 +122,7 @@ def _arguments_from_ids(encoder: str, decoder: str | None, data: str | None, wei
 def _arguments_from_file(
     path: Path, decoder: str | None, data: str | None, weights: str | None, changes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of `zoo.train` from a YAML file and the changes to it."""
+    """Return the arguments of `zoo.train` that follow from a YAML file and from options that override its keys."""
     from zoo.data.data_config import locate_data
     from zoo.errors import OptionError
     from zoo.training.config import load_train_config

@@ -37,14 +37,14 @@ TEMPLATES: dict[Kind, dict[str, str]] = {
     "decoder": _BOTH,
     "encoder": {**_BOTH, "src/{module}/weights.py": "{kind}/weights.py"},
 }
-"""For each kind, the files that a distribution has, and the template of each."""
+"""For each kind of plugin, a mapping from each file of the distribution to the file's template."""
 
 DEPENDENCIES: dict[Kind, tuple[str, ...]] = {"decoder": ("torch>=2.9",), "encoder": ("safetensors>=0.4.3", "torch>=2.9")}
-"""The requirements of the written code besides zoo, with the same lower bounds as in zoo itself."""
+"""The packages that the written code requires in addition to zoo, with the same lower bounds as in zoo itself."""
 
 
 def write_distribution(kind: Kind, name: str, folder: Path) -> tuple[Path, ...]:
-    """Write a distribution with one encoder or decoder into a new or empty folder. If this fails, nothing is left there.
+    """Write a distribution with one encoder or decoder to a new or empty folder. If this fails, remove everything again.
 
     Args:
         kind: "decoder" or "encoder".
@@ -83,7 +83,7 @@ def write_distribution(kind: Kind, name: str, folder: Path) -> tuple[Path, ...]:
 
 
 def _module_of(kind: Kind, name: str) -> str:
-    """Return the name of the Python package, or raise an OptionError if the name cannot be used."""
+    """Return the name of the Python package for a plugin of this name. If the name cannot be used, raise an OptionError."""
     if not _NAME.fullmatch(name):
         raise OptionError(
             f"A new {kind}'s name must have lower case letters and digits, in words joined by single hyphens, and begin with a "
@@ -107,7 +107,7 @@ def _module_of(kind: Kind, name: str) -> str:
 
 
 def _is_importable(module: str) -> bool:
-    """Return whether `import module` would find code, and not only a folder without code on the path."""
+    """Return whether `import module` would find code. A folder without code, which Python can import too, does not count."""
     if module in sys.stdlib_module_names:
         return True
     spec = find_spec(module)
@@ -120,7 +120,7 @@ def _class_of(kind: Kind, name: str) -> str:
 
 
 def _require_zoo() -> str:
-    return f"{OWN_DISTRIBUTION}>={version(OWN_DISTRIBUTION).partition('+')[0]}"  # a version bound must not have a local part
+    return f"{OWN_DISTRIBUTION}>={version(OWN_DISTRIBUTION).partition('+')[0]}"  # a bound must not have a local part
 
 
 def _fill(template: str, facts: dict[str, str]) -> str:
@@ -151,7 +151,7 @@ def _new_or_empty(folder: Path) -> Iterator[None]:
 def _remove_written(folder: Path, made: list[Path]) -> None:
     import shutil
 
-    with suppress(OSError):  # the first error is the one to report
+    with suppress(OSError):  # the error that led here is the one to report
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     with suppress(OSError):
