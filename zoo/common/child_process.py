@@ -48,7 +48,7 @@ class Watch(Protocol):
         """Record that the task's process has sent a message, such as a value that the task yields."""
 
     def judge(self, process: int | None) -> bool:
-        """Return whether the task's process must be killed now. `process` is its id, None until the task has begun."""
+        """Return whether the task's process must be killed now. `process` is the id of that process; None until it starts."""
 
 
 class StepTimer:
@@ -69,7 +69,7 @@ class StepTimer:
 
     @property
     def is_over(self) -> bool:
-        """Whether the step has taken longer than `limit` seconds."""
+        """Whether the current step has taken longer than `limit` seconds."""
         return time.monotonic() - self._since > self.limit
 
 

@@ -155,7 +155,7 @@ def shorten(value: object) -> str:
 
 
 def one_of_kinds(expected: str) -> WrapValidator:
-    """Return a pydantic validator for a union of types. If a value fits no type, it raises one error instead of one per type.
+    """Return a pydantic validator for a union of types. It raises a single error for a value that fits none of the types.
 
     Args:
         expected: what the value must be, for the error message.

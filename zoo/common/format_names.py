@@ -17,7 +17,7 @@ def format_count(count: int, noun: str) -> str:
 
 
 def format_names(names: Iterable[object], most: int = 5) -> str:
-    """Return the first `most` names as text. If there are more, the text says how many.
+    """Return the first `most` names as text. If there are more names, the text says how many more.
 
     >>> format_names(["a", "b", "c", "d"], 2)
     'a, b and 2 more'

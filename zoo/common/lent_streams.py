@@ -32,9 +32,9 @@ def lend_streams() -> Iterator[None]:
 
 
 def lend(stream: TextIO) -> TextIO:
-    """Return a stream that passes all text on to `stream` immediately. Closing or detaching the new one leaves `stream` open.
+    """Return a stream that passes all text on to `stream` immediately. For None, return None.
 
-    If `stream` is None, return None.
+    Closing or detaching the returned stream leaves `stream` open.
     """
     if not stream:  # a program without a console
         return stream

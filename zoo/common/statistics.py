@@ -28,8 +28,8 @@ TIE = (0.98, 1.02)
 """Ratios in this range are too close to 1 to matter. A ratio whose interval reaches into this range is a tie."""
 
 SCORE_TIE = 0.01
-"""The largest difference of scores (0 to 1) that is too small to matter. It could be reversed with other data or a longer
-training."""
+"""The largest difference of scores (0 to 1) that is too small to matter. It could be reversed with other data or another
+length of training."""
 
 RESAMPLES = 1999
 AT_ONCE = 4_000_000
