@@ -143,7 +143,7 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
 
 
 def _read_entry_points() -> EntryPoints:
-    """Return the entry points of all distributions. If those of one cannot be read, write a line to standard error."""
+    """Return the entry points of all distributions. For a distribution with unreadable ones, write a line to standard error."""
     found: dict[str, EntryPoints] = {}
     for dist in distributions():
         name = _folder_name(dist)[0] or _read_metadata(dist)[0]
@@ -251,7 +251,10 @@ def _names(listed: str) -> set[str]:
 
 
 def _read_metadata(dist: Distribution | None) -> tuple[str, str]:
-    """Return the normalized name and the version of a distribution, from its metadata or, if need be, its folder's name."""
+    """Return the normalized name and the version of a distribution.
+
+    They come from its metadata or, if the metadata cannot be read, from the name of its folder.
+    """
     if dist is None:
         return "unknown", ""
     name, version = _folder_name(dist)
@@ -260,7 +263,7 @@ def _read_metadata(dist: Distribution | None) -> tuple[str, str]:
         metadata = dist.metadata
         stated = {key: metadata[key] for key in ("Name", "Version") if key in metadata}
         name, version = stated.get("Name", name), stated.get("Version", version)
-    except Exception:  # noqa: BLE001 - missing, unreadable or not UTF-8: the folder's name has to do
+    except Exception:  # noqa: BLE001 - missing, unreadable or not UTF-8: the folder's name is used
         pass
     return _normalize(name) or "unknown", version
 

@@ -57,11 +57,11 @@ class Entry(Generic[_S]):
     def pyramid(self: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:
         """Return every map that the encoder can return with these options.
 
+        The methods below raise the same errors, but do not check for options that zoo passes itself.
+
         Raises:
             OptionError: zoo passes an option itself, the spec does not declare it, or its value is not an allowed choice.
             PluginError: the plugin's function failed.
-
-        Like this method, the methods below refuse options that are not declared and report functions that fail.
         """
         if reserved := sorted({*RESERVED, *self.spec.constants}.intersection(options)):
             keyword = f"; zoo.build has a keyword {reserved[0]!r} of its own" if reserved[0] in RESERVED else ""

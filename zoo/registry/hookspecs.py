@@ -36,6 +36,6 @@ def zoo_takeovers() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Return a mapping from a library's module name to the path of the function that converts the library's models.
 
     The path has the form `package.module:name`. zoo calls the function as `function(model, preprocessing=...)`, where `model`
-    is a model of the library or the path of a saved one. The function must return a `zoo.SegmentationModel` with the same
-    output.
+    is a model of the library or the path of a saved one. The function must return a `zoo.SegmentationModel`
+    that has the same output as `model`.
     """

@@ -133,8 +133,8 @@ class EncoderSpec:
         options: the factory's other keyword arguments. If None, they are not declared, and only the factory checks them.
         constants: keyword arguments that are always passed to the factory, so that one factory can build a family of encoders.
         sizes: the image sizes that the encoder accepts: an `ImageSizes`, or a torch-free function of the encoder's options that
-            returns one. If its `adapts` is True, the factory is also called with `image_size=(H, W)` if the pairing has an
-            image size.
+            returns one. If its `adapts` is True and the pairing has an image size, the factory is also called with
+            `image_size=(H, W)`.
         output_strides: the values that the encoder's option `output_stride` accepts, or a torch-free function of the encoder's
             options that returns them. Empty if the encoder cannot replace strided convolutions with dilated ones. Otherwise,
             `pyramid` must be a function that accepts `output_stride`.
