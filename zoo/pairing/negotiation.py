@@ -87,7 +87,7 @@ def _make_image_route(in_channels: int) -> Route:
 def _size_multiple(routes: Sequence[Route]) -> int:
     """Return the number that H and W must be multiples of, so that every map has a whole number of pixels.
 
-    If an adapter makes a coarser map than the encoder, and its stride is a power of two, that stride counts as well. If it did
+    If an adapter makes the coarsest map, and the stride of this map is a power of two, that stride counts as well. If it did
     not, the adapter could halve 5 x 7 pixels to 3 x 4 pixels, which a decoder would double to 6 x 8 pixels.
     """
     coarsest = max(route.source.stride for route in routes)
@@ -148,8 +148,8 @@ def _choose_usable(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Choic
 def _choose_exact(present: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
     """Return the levels of the strides that the decoder needs, and a problem for each stride that `levels` leaves out.
 
-    If the decoder also works with fewer maps, this is no problem: the coarsest level that `levels` keeps then replaces all
-    coarser levels.
+    If the decoder also works with fewer maps, a stride that is left out is no problem: the coarsest level that `levels` keeps
+    then replaces all coarser levels.
     """
     wanted = [round(math.log2(stride)) for stride in needs.strides or ()]
     if levels is None:
@@ -167,7 +167,7 @@ def _choose_exact(present: list[int], needs: Needs, levels: int | None) -> tuple
 def _choose_ladder(present: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
     """Return the levels of the decoder's inputs, fine to coarse, and any problems with `levels`.
 
-    If `levels` is given, the number of levels equals it if possible.
+    If `levels` is given and so many can be chosen, the decoder gets exactly that many.
     """
     limit = _coarsest_level(needs)
     ladder = [level for level in present[:levels] if level <= limit]
