@@ -1,4 +1,4 @@
-"""Options and functions that several commands share. They concern the store, formats, plugin files and tables."""
+"""Options and functions that several commands share, for the store, formats, plugin files and tables."""
 
 from __future__ import annotations
 
