@@ -33,8 +33,8 @@ FILES: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("A pairing", "`zoo.build(zoo.Pairing.from_yaml(FILE))` builds it.", PairingFile),
     (
         "A training run",
-        "`zoo train FILE` runs it. [Train](../guides/train.md) explains the settings. `classes` and `in_channels` are by default "
-        "those of the data.",
+        "`zoo train FILE` runs it. [Train](../guides/train.md) explains the settings. By default, `classes` and `in_channels` "
+        "are those of the data.",
         TrainConfig,
     ),
     ("Data", "The value of `data` in a training run, and in the `quality` of a benchmark.", DataEntry),

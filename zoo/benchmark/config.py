@@ -42,7 +42,13 @@ class PairingEntry(Strict):
 
 
 class ReferenceEntry(Strict):
-    """A model that is not a pairing, for comparison. `factory` (`module:name`) is a callable that returns an `nn.Module`."""
+    """A model that is not a pairing, for comparison.
+
+    Attributes:
+        name: the name in the table.
+        factory: the callable that returns the model, an `nn.Module`, as `module:name`.
+        options: the keyword arguments of the factory.
+    """
 
     name: str
     factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
@@ -55,6 +61,11 @@ class RoundsEntry(Strict):
     The rounds end early if the confidence interval of every trial's ratio to the baseline is narrow enough: half its width, as
     a share of the ratio, is at most `target`. The intervals are checked after `min` rounds and after each doubling. They are
     widened so that all checks together hold with 95 %.
+
+    Attributes:
+        min: the smallest number of rounds.
+        max: the largest number of rounds.
+        target: the half width of the confidence interval at which the rounds end, as a share of the ratio.
     """
 
     min: Annotated[int, Field(ge=20)] = 20
@@ -108,6 +119,17 @@ class ExcludeRule(Strict):
 
     `encoder`, `decoder` and `name` are globs (`"timm:vit_*"`). A rule with an encoder or a decoder excludes pairings only,
     never references.
+
+    Attributes:
+        encoder: the id of the encoder, or a glob.
+        decoder: the id of the decoder, or a glob.
+        name: the name of the row, or a glob.
+        mode: the mode, inference or training.
+        batch: the number of images in a batch.
+        size: the side of the images, or [height, width].
+        dtype: the dtype.
+        memory_format: the memory format.
+        runtime: the runtime.
     """
 
     encoder: OneOrMore[str] = []

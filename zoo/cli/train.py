@@ -46,7 +46,8 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="A setting, such as steps=500, batch=16, size=256, loss=dice, freeze_encoder=true, or an option of the data, such as data.values=[0,255]; overrides the file.",
+            help="A setting, such as steps=500, loss=dice, freeze_encoder=true, or an option of the data, such as "
+            "data.values=[0,255]; overrides the file.",
             show_default=False,
         ),
     ] = None,
