@@ -1,4 +1,4 @@
-"""torchvision's ResNet18 as an encoder: with its own modules and state-dict keys, but only up to the last requested map."""
+"""torchvision's ResNet18 as an encoder. It has torchvision's modules and keys, but only those up to the last requested map."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class ResNet18Encoder(nn.Module):
         maps: the names of the maps to return, fine to coarse. Stages after the last of them are left out.
         in_channels: the number of image channels. If it is not 3, the first convolution and its weights are adapted.
         weights: None, "imagenet" (torchvision's IMAGENET1K_V1), "hf-hub:OWNER/NAME", or the path of a file that
-            `zoo.read_state_dict` accepts. A file has torchvision's key names with any prefix, with or without a classifier.
-            All weights are assumed to be trained on images with ImageNet's normalization.
+            `zoo.read_state_dict` accepts. A file must have torchvision's key names, which may have any prefix, with or without
+            a classifier. All weights are assumed to be trained on images with ImageNet's normalization.
 
     Raises:
         zoo.errors.WeightsError: the weights cannot be found or fetched, or do not fit.

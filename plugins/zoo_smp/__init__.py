@@ -19,7 +19,7 @@ OUTPUT_STRIDE = zoo.plugin.Option(
 
 @zoo.plugin.hookimpl
 def zoo_encoders() -> Iterator[zoo.plugin.EncoderSpec]:
-    """Yield smp's own encoders. The encoders of timm, which smp calls `tu-NAME`, are `timm:NAME`."""
+    """Yield smp's own encoders. The encoders of timm, which smp calls `tu-NAME`, are available as `timm:NAME` instead."""
     for name, architecture in index().items():
         yield zoo.plugin.EncoderSpec(
             name=name,
@@ -43,7 +43,7 @@ def zoo_decoders() -> Iterator[zoo.plugin.DecoderSpec]:
 
 @zoo.plugin.hookimpl
 def zoo_takeovers() -> dict[str, str]:
-    """Return the function that `zoo.from_smp` calls, by the library's name."""
+    """Return a mapping from the library's name to the function that converts its models, for `zoo.from_smp`."""
     return {"segmentation_models_pytorch": "zoo_smp.takeover:take_over"}
 
 

@@ -22,12 +22,12 @@ class DeepLabV3(SmpHead, DeepLabV3Decoder):  # type: ignore[misc]
     Shapes: one map (N, C, H/stride, W/stride) in a list -> (N, channels, H/stride, W/stride).
 
     Args:
-        pyramid: the `FeatureMap` of the one map, of the output stride.
+        pyramid: the `FeatureMap` of the only map, which has the output stride.
         channels: the width of every branch, and the number of output channels.
         output_stride: the encoder's output stride, 8 or 16. The encoder is dilated if it can be.
         atrous_rates: the three dilation rates.
         separable: whether the branches use depthwise separable convolutions.
-        dropout: the dropout probability after the branches are joined, in training.
+        dropout: the probability of the dropout that follows the joined branches during training.
         norm: "batch" or "group".
     """
 
@@ -55,16 +55,16 @@ class DeepLabV3Plus(SmpHead, DeepLabV3PlusDecoder):  # type: ignore[misc]
     Shapes: two maps (N, C_i, H/stride_i, W/stride_i), fine and coarse -> (N, channels, H/stride_0, W/stride_0).
 
     Args:
-        pyramid: the `FeatureMap` of each of the two maps, of stride 4 and of the output stride.
+        pyramid: the `FeatureMap` of each of the two maps. The fine map has stride 4, and the coarse one the output stride.
         channels: the width of every branch, and the number of output channels.
         output_stride: the encoder's output stride, 8 or 16. The encoder is dilated if it can be.
         atrous_rates: the three dilation rates.
         separable: whether the branches use depthwise separable convolutions.
-        dropout: the dropout probability after the branches are joined, in training.
+        dropout: the probability of the dropout that follows the joined branches during training.
         norm: "batch" or "group".
 
     Raises:
-        zoo.errors.OptionError: there is only one map, because of `levels=`.
+        zoo.errors.OptionError: there is only one map, because `levels=` of `zoo.build` is too low.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""smp's own encoders, without the image and the empty maps that they also return for smp's decoders."""
+"""smp's own encoders. They return feature maps only, without the image and the empty maps that smp's decoders expect."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ def smp_encoder(
 
     Args:
         architecture: smp's name of the encoder (segmentation_models_pytorch, Iakubovskii).
-        maps: the names of the maps to return, fine to coarse: `stage1` to `stage5` for strides 2 to 32, and `stage0` of VGG.
+        maps: the names of the maps to return, fine to coarse: `stage1` to `stage5` for strides 2 to 32. VGG also has `stage0`
+            for stride 1.
         in_channels: the number of image channels. If it is not 3, smp adapts the first convolution and its weights.
         weights: None, the name of smp's pretrained weights (from the hub), "hf-hub:OWNER/NAME", or the path of a file that
-            `zoo.read_state_dict` accepts. A file has smp's key names with any prefix, with or without a classifier, for 3 or
-            `in_channels` input channels. The weights of a file or a repository are assumed to be trained on images with
-            ImageNet's normalization.
+            `zoo.read_state_dict` accepts. A file must have smp's key names, which may have any prefix, with or without a
+            classifier. Its first convolution must have 3 or `in_channels` input channels. The weights of a file or a
+            repository are assumed to be trained on images with ImageNet's normalization.
         output_stride: 8 or 16 to replace the last strides with dilated convolutions; None for the usual strides.
 
     Raises:
@@ -69,7 +70,7 @@ class SmpEncoder(nn.Module):
         self._architecture = architecture
         named_weights = weights if weights in index()[architecture].weights else None
         network = make_network(architecture, weights=named_weights, **self._keywords)
-        network._depth = self.depth  # all stages are built, so that weights load; only the needed ones are run
+        network._depth = self.depth  # all stages are built, so that the weights fit, but only the needed ones run
         self.network = network
         self.preprocessing = zoo.Preprocessing.identity(in_channels)
         if named_weights is not None:
@@ -103,11 +104,15 @@ class SmpEncoder(nn.Module):
 
 
 def make_network(name: str, *, output_stride: int = 32, in_channels: int = 3, weights: str | None = None) -> Any:
-    """Return smp's encoder, which returns the image or a map of its size, then a map (or an empty one) for each level."""
+    """Return smp's encoder.
+
+    The encoder returns a list that begins with the image or a map of the image's size. One map for each level follows; the
+    map of a level that the encoder does not have is empty.
+    """
 
     def make() -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of the names timm-NAME, which are smp's own modules here
+            warnings.simplefilter("ignore", DeprecationWarning)  # smp deprecates the names timm-NAME
             return get_encoder(name, in_channels=in_channels, depth=5, weights=weights, output_stride=output_stride)
 
     try:
@@ -124,7 +129,7 @@ def make_network(name: str, *, output_stride: int = 32, in_channels: int = 3, we
             f"The weights {weights!r} of smp:{name} could not be fetched from the hub: {type(cause).__name__}: {cause}. "
             "Pass the path of a file with the encoder's state dict, or None for random weights."
         ) from cause
-    # smp creates some tensors on another device
+    # smp creates some tensors on the CPU even if the default device is meta
     return network.to("meta") if torch.get_default_device().type == "meta" else network
 
 

@@ -63,10 +63,11 @@ class FPN(SmpHead, FPNDecoder):  # type: ignore[misc]
         self._laterals = ("p4", "p3", "p2")[: FULL - 1 - missing]
         for unused in ("p4", "p3", "p2")[FULL - 1 - missing :]:
             delattr(self, unused)
-        self.seg_blocks: nn.ModuleList = self.seg_blocks[missing:]  # the first block doubles the resolution most often
+        # Each block doubles the resolution once less than the block before it.
+        self.seg_blocks: nn.ModuleList = self.seg_blocks[missing:]
         if merge == "cat":
             self.out_channels = segmentation_channels * len(pyramid)
-        self._steps = tuple(range(len(pyramid)))  # smp doubles the resolution from map to map, for any strides
+        self._steps = tuple(range(len(pyramid)))  # smp doubles the resolution from map to map, whatever the strides
         self.out_stride = pyramid[-1].stride / 2 ** self._steps[-1]
         finish(self)
 
@@ -87,7 +88,7 @@ class PAN(SmpHead, PANDecoder):  # type: ignore[misc]
     Shapes: two to four maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/stride_0, W/stride_0).
 
     Args:
-        pyramid: the `FeatureMap` of each map, fine to coarse; strides may repeat, as those of a dilated encoder do.
+        pyramid: the `FeatureMap` of each map, fine to coarse. Several maps may have the same stride, as in a dilated encoder.
         channels: the width of every map in the decoder, and the number of output channels.
         output_stride: the encoder's output stride, 16 (the encoder is dilated if it can be) or 32.
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
@@ -96,7 +97,7 @@ class PAN(SmpHead, PANDecoder):  # type: ignore[misc]
 
     head_kernel_size = 3
     SMALLEST = 8
-    """The fewest pixels along an axis that the attention can halve three times."""
+    """The smallest height or width, in pixels, that the attention can halve three times."""
 
     def __init__(
         self,
@@ -114,7 +115,7 @@ class PAN(SmpHead, PANDecoder):  # type: ignore[misc]
             decoder_channels=channels,
             interpolation_mode=interpolation,
         )
-        # the attention has one channel, whose group norm needs more than one pixel after the halvings
+        # the attention map has only one channel, so its group norm needs more than one pixel after the halvings
         self._least = 2 * self.SMALLEST if norm == "group" else self.SMALLEST
         self.out_channels, self.out_stride = channels, pyramid[0].stride
         finish(self, norm)
@@ -136,7 +137,7 @@ class Segformer(SmpHead, SegformerDecoder):  # type: ignore[misc]
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/4, W/4).
 
     Args:
-        pyramid: the `FeatureMap` of each map, fine to coarse, strides 2 and coarser.
+        pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
         channels: the width to which every map is projected, and the number of output channels.
         norm: "batch" or "group".
     """
@@ -169,7 +170,8 @@ class DPT(DPTDecoder):  # type: ignore[misc]
     Shapes: maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, channels, H/2, W/2).
 
     Args:
-        pyramid: the `FeatureMap` of each map, fine to coarse; strides may repeat, as those of a vision transformer do.
+        pyramid: the `FeatureMap` of each map, fine to coarse. Several maps may have the same stride, as in a vision
+            transformer.
         channels: the width at which the levels are fused, and the number of output channels.
         intermediate_channels: the widths of the maps before they are fused, one for each map.
         readout: "ignore", or "cat" for one more linear layer on each map.

@@ -34,7 +34,7 @@ SOURCES = {
     "vgg": "Simonyan and Zisserman 2015, VGG (arXiv:1409.1556)",
     "xception": "Chollet 2017, Xception (arXiv:1610.02357)",
 }
-"""The papers by smp's module. `Architecture.source` appends the name of the package."""
+"""The paper of the encoders that a module of smp defines, by the module's name. `Architecture.source` adds the package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class Architecture:
 
 @cache
 def index() -> Mapping[str, Architecture]:
-    """Return smp's own encoders by name, as of the version of smp with which the index was made."""
+    """Return smp's own encoders by name. They are those of the smp version from which the index was written."""
     return {
         name: Architecture(
             module=entry["module"],

@@ -19,11 +19,14 @@ IMAGE = 3
 
 
 class Ladder:
-    """A pyramid in the form of smp's encoders: one map for each level, the image first, and empty maps for missing levels.
+    """Converts a pyramid to the form that smp's encoders return.
+
+    This form is a list with one map for each level, from level 0 (the image) to the coarsest level. The image, and each level
+    that the pyramid does not have, is represented by an empty map, which has a size but no channels.
 
     Attributes:
-        coarsest: the level of the last map. It is also the number of steps of two from that map to the image.
-        channels: the channels of each level; 0 for a missing level.
+        coarsest: the level of the last map. Its stride is 2**coarsest, so there are as many doublings from it to the image.
+        channels: the channels of each level, as smp's decoders expect them: 3 for the image, and 0 for a missing level.
     """
 
     def __init__(self, pyramid: zoo.plugin.Pyramid) -> None:
@@ -34,7 +37,10 @@ class Ladder:
             self.channels[entry.level] = entry.channels
 
     def fill(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return (N, channels[level], H >> level, W >> level) for each level. A map has exactly twice the size of the next."""
+        """Return one map (N, C, h, w) for each level, the image's level first.
+
+        Each map is exactly twice as high and wide as the next. C is 0 for the image and for levels that the pyramid lacks.
+        """
         coarse = features[-1]
         given = dict(zip(self._levels, on_exact_ladder(features, self._levels, self.coarsest), strict=True))
         height, width = coarse.shape[-2:]
@@ -47,9 +53,15 @@ class Ladder:
 
 
 def on_exact_ladder(features: Sequence[Tensor], levels: Sequence[int], coarsest: int) -> list[Tensor]:
-    """Return the maps, each of exactly 2**(coarsest - level) times the size that the last map has at the level `coarsest`.
+    """Return the maps in sizes that are exact multiples: 2**(coarsest - level) times the size at the level `coarsest`.
 
-    Maps of a different size (because of irregular strides or an odd last map) are resampled (bilinear).
+    The size at the level `coarsest` is the last map's size, halved and rounded up once for each level between the two. Maps
+    that do not have their exact size, because of irregular strides or odd sides, are resized (bilinear).
+
+    Args:
+        features: the maps, fine to coarse.
+        levels: the level of each map.
+        coarsest: the coarsest level of the decoder, at least that of the last map.
     """
     steps = coarsest - levels[-1]
     height, width = ((side + 2**steps - 1) // 2**steps for side in features[-1].shape[-2:])

@@ -18,14 +18,14 @@ __all__ = ["AdaptiveAvgPool", "PSPNet", "UPerNet"]
 
 
 BRANCHES = 4
-"""The number of branches, which pool to grids of 1, 2, 3 and 6 cells along each axis."""
+"""The number of branches. They pool a map to grids of 1, 2, 3 and 6 cells along each axis."""
 
 
 class AdaptiveAvgPool(nn.Module):
     """`nn.AdaptiveAvgPool2d(size)` that can be exported for images of every size: (N, C, H, W) -> (N, C, size, size).
 
-    Exporters write a pooling window for the one size of the example image. In an exported graph, this module is two matrix
-    products, whose weights are computed from H and W.
+    An exporter fixes the pooling windows of `nn.AdaptiveAvgPool2d` to the size of the example image. In an exported graph, this
+    module is therefore two matrix products whose weights are computed from H and W.
     """
 
     def __init__(self, size: int) -> None:
@@ -39,7 +39,10 @@ class AdaptiveAvgPool(nn.Module):
         return self._shares(x.shape[-2], x) @ x @ self._shares(x.shape[-1], x).transpose(0, 1)
 
     def _shares(self, length: int, like: Tensor) -> Tensor:
-        """Return the weight of each of `length` pixels in each of `size` windows, which may overlap: (size, length)."""
+        """Return the weights with which the pixels along an axis are averaged in each window: (size, length).
+
+        The windows are those of `nn.AdaptiveAvgPool2d`, which may overlap.
+        """
         stretch = torch.arange(self.size, device=like.device).unsqueeze(1)
         place = torch.arange(length, device=like.device).unsqueeze(0)
         begin = (stretch * length).div(self.size, rounding_mode="floor")
@@ -66,7 +69,7 @@ class PSPNet(SmpHead, PSPDecoder):  # type: ignore[misc]
     Shapes: one map (N, C, H/stride, W/stride) in a list -> (N, out_channels, H/stride, W/stride).
 
     Args:
-        pyramid: the `FeatureMap` of the one map, of stride 8.
+        pyramid: the `FeatureMap` of the only map, which has stride 8.
         channels: the number of output channels.
         norm: "batch" or "group".
         dropout: the share of the channels that are dropped at the end during training.
@@ -85,7 +88,7 @@ class PSPNet(SmpHead, PSPDecoder):  # type: ignore[misc]
         finish(self, norm)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return a map of the size of the input map: (N, out_channels, H/stride, W/stride)."""
+        """Return a map of the same size as the input map: (N, out_channels, H/stride, W/stride)."""
         return super().forward([self.widened(features[-1])])  # type: ignore[no-any-return]
 
 
@@ -110,5 +113,5 @@ class UPerNet(SmpHead, UPerNetDecoder):  # type: ignore[misc]
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the finest map's size: (N, channels, H/stride_0, W/stride_0)."""
-        skipped = features[0]  # in place of the image and of the map at stride 2, which are not read
+        skipped = features[0]  # stands for the image and the map at stride 2, which smp does not read
         return super().forward([skipped, skipped, *features])  # type: ignore[no-any-return]

@@ -14,10 +14,10 @@ __all__ = ["unet_on_timm"]
 
 
 def unet_on_timm(architecture: str, *, weights: str, **options: Any) -> nn.Module:
-    """Return `smp.Unet` on an encoder of timm, with the encoder weights that zoo loads for `timm:ARCHITECTURE`.
+    """Return `smp.Unet` with an encoder of timm, and with the encoder weights that zoo loads for `timm:ARCHITECTURE`.
 
     A benchmark can then compare both libraries with the same pretrained encoder, even if smp cannot fetch the weights. The
-    model's attribute `preprocessing` is the normalization of the weights, for the training.
+    model gets an attribute `preprocessing`, the normalization that these weights expect, which the training applies.
 
     Args:
         architecture: timm's name of the architecture, such as "tf_efficientnet_lite0".

@@ -26,7 +26,7 @@ NARROWEST = 4
 
 
 class Stepwise(SmpHead):
-    """The common part of these decoders: they accept one map for each level, and return a map of the image's resolution."""
+    """The common part of U-Net++, MA-Net and LinkNet, which read a map of each level and return one of the image's size."""
 
     head_kernel_size = 3
     _ladder: Ladder
@@ -97,7 +97,7 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
             center=center,
         )
         self.blocks: nn.ModuleDict = nn.ModuleDict({name: DecoderBlock(block) for name, block in self.blocks.items()})
-        # The attention is for a concatenation, which the last step does not have.
+        # smp's first attention expects a concatenated map. The last step has no skip, so it concatenates nothing.
         self.blocks[f"x_0_{self.depth}"].attention1 = nn.Identity()
         self._finish(ladder, widths[-1], norm)
 
@@ -109,8 +109,10 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
 class MAnet(Stepwise, MAnetDecoder):  # type: ignore[misc]
     """smp's MA-Net decoder (Fan et al. 2020, MA-Net, IEEE Access 8; segmentation_models_pytorch).
 
-    Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W). The attention
-    over all pixels of the coarsest map takes memory that grows with the square of their number.
+    Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
+
+    The attention relates all pixels of the coarsest map to one another, so its memory grows with the square of the number of
+    these pixels.
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.

@@ -19,7 +19,7 @@ from zoo_smp.index import index
 __all__ = ["take_over"]
 
 TOLERANCE = 1e-5
-"""The allowed difference between the outputs, relative to the largest value of smp's (or to 1 if that is larger)."""
+"""The allowed difference between the two outputs, relative to the largest magnitude in smp's output or to 1, if 1 is larger."""
 
 Config = Mapping[str, Any]
 
@@ -169,7 +169,7 @@ def _refuse_what_no_pairing_has(kind: str, config: Config, source: Any) -> None:
 
 
 def _encoder_of(config: Config, source: Any) -> tuple[str, int | None]:
-    """Return the encoder's id in zoo, and the number of its strides that smp uses; None for all strides."""
+    """Return the encoder's id in zoo, and how many of the encoder's strides smp's model uses; None if it uses all."""
     if name := getattr(source.encoder, "name", None):  # an encoder of timm in smp's TimmUniversalEncoder or TimmViTEncoder
         encoder = f"timm:{name}"
         if type(source.encoder).__name__ == "TimmViTEncoder":
@@ -238,7 +238,10 @@ def _compare(built: zoo.SegmentationModel, source: Any) -> None:
 
 
 def _run(built: zoo.SegmentationModel, source: Any) -> tuple[Tensor, Tensor]:
-    """Return an image of a size that both models accept (or that timm's encoder was trained with), and smp's logits."""
+    """Return an image and the logits that smp's model returns for it.
+
+    If smp's model does not accept a size that zoo's model accepts, the image has the size with which the encoder was trained.
+    """
     first = next(source.parameters())
     sizes = [built.plan.sizes.fit(256, 288)[1]]
     if trained_for := getattr(getattr(source.encoder, "model", None), "pretrained_cfg", {}).get("input_size"):

@@ -30,7 +30,9 @@ class ConvNormReLU(nn.Sequential):
 
 
 class UpsampledConvNormReLU(nn.Sequential):
-    """`ConvNormReLU` of a nearest-upsampled map and a skip, computed at the resolution of the map before upsampling.
+    """`ConvNormReLU` on the concatenation of a nearest-upsampled map and a skip.
+
+    The convolution of the map is computed at the map's own, lower resolution if that is faster.
 
     Shapes: x (N, up_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W).
     """
@@ -58,7 +60,7 @@ class DecoderBlock(nn.Module):
         joined = in_channels + skip_channels
         self._attended = attention is not None and skip_channels > 0
         self.conv1: nn.Module
-        if interpolation == "nearest" and not self._attended:  # nothing non-linear between upsampling and convolution
+        if interpolation == "nearest" and not self._attended:  # only linear operations between upsampling and convolution
             self.conv1 = UpsampledConvNormReLU(in_channels, skip_channels, out_channels, norm=norm)
         else:
             self.conv1 = ConvNormReLU(joined, out_channels, norm=norm)

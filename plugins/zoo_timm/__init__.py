@@ -1,4 +1,4 @@
-"""timm's architectures as encoders, listed from a shipped index, so that neither timm nor torch is imported to list them."""
+"""List timm's architectures as encoders. The facts come from a shipped index, so neither timm nor torch is imported."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CHANGES_OUTPUT = frozenset({"feature_cfg", "feature_cls", "features_only", "out_
 CHANGES_MAPS = frozenset(
     {"channels", "depth", "depths", "dims", "embed_dim", "embed_dims", "layers", "patch_size", "strides", "width_factor"}
 )
-"""timm's keywords that change the channels or strides of the maps. Others are detected when the network is built."""
+"""timm's keywords that change the channels or strides of the maps. Any other such keyword is detected in the built network."""
 GIVEN_BY_ZOO = frozenset(
     {"cache_dir", "checkpoint_path", "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 )
-"""timm's keywords that `zoo.build` replaces with its own: in_channels, classes and weights."""
+"""timm's keywords that are refused because `zoo.build` has its own for the same purpose: in_channels, classes and weights."""
 
 
 @zoo.plugin.hookimpl

@@ -22,14 +22,15 @@ WIDE = (5, 7)
 MORE = (3, 5)
 """The H and W of a larger trial image minus the architecture's own size, in the same units as `WIDE`."""
 INDEXING = tuple(getattr(torch.ops.aten, name) for name in ("index", "index_select", "gather", "take", "embedding"))
-"""Operations that read a tensor at the positions in another tensor. On the meta device, positions are not checked."""
+"""Operations that read a tensor at positions that another tensor contains. The meta device does not check the positions."""
 
 
 def describe(architecture: str) -> dict[str, Any]:
     """Return the facts of one architecture, measured on the meta device if possible.
 
-    An architecture that does not run on the meta device is measured with real tensors. So is an architecture that indexes
-    by values, such as relative positions: on the meta device, an index is never out of bounds.
+    An architecture is measured with real tensors if it does not run on the meta device. It is also measured with real tensors
+    if it uses the values of a tensor as positions in another one (such as relative positions): the meta device does not
+    report a position that is out of bounds.
 
     The result has these keys. All except `maps` and `size` are left out if they have their default value.
 
@@ -37,7 +38,7 @@ def describe(architecture: str) -> dict[str, Any]:
       their names share an entry [first name, channels, stride, timm's first index, count].
     - `size`: the (height, width) of the images that timm's weights expect.
     - the fields of `zoo.plugin.ImageSizes`.
-    - `dynamic`: whether timm's `dynamic_img_size` makes an architecture of a fixed size accept others.
+    - `dynamic`: whether an architecture that accepts only one size accepts other sizes with timm's `dynamic_img_size`.
     - `output_strides`: the output strides to which the architecture can be dilated.
     - `unused`: whether timm's pruning leaves parameters that no map needs.
     """
@@ -88,7 +89,7 @@ class _Trial:
         """Return the architecture like `make`, or None if it refuses the options."""
         try:
             return self.make(**options)
-        except Exception:  # noqa: BLE001 - timm's families refuse in many ways
+        except Exception:  # noqa: BLE001 - timm's families raise many kinds of exceptions
             return None
 
     def maps(self, network: Any, size: Size) -> list[Tensor]:
@@ -114,7 +115,7 @@ class _Trial:
             return False
         if not all(len(shape) == 3 and min(shape) >= 1 for shape in shapes):
             return False
-        # Maps do not follow the image's size if an architecture resizes each image to its own size (crossvit).
+        # An architecture may resize every image to a fixed size (crossvit). Its maps then do not follow the image's size.
         return all(
             abs(found - length / min(limit, entry["reduction"])) <= 4 + 0.05 * length / min(limit, entry["reduction"])
             for shape, entry in zip(shapes, self.info, strict=True)
@@ -182,14 +183,14 @@ class _Trial:
 
 
 class Indexing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Detects whether an operation indexes by values while this mode is active."""
+    """Detects, while this mode is active, whether an operation of `INDEXING` runs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.is_found = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation, and record whether it indexes by values."""
+        """Run the operation, and record whether it is one of `INDEXING`."""
         self.is_found = self.is_found or func.overloadpacket in INDEXING
         return func(*args, **(kwargs or {}))
 
@@ -203,7 +204,7 @@ def _make_real(network: Any) -> Any:
 
 
 def _feature_info(network: Any) -> list[dict[str, Any]]:
-    """Return timm's facts of a network's feature maps: dicts with `module`, `num_chs` and `reduction`."""
+    """Return timm's description of a network's feature maps: dicts with `module`, `num_chs` and `reduction`."""
     info = network.feature_info
     return [dict(entry) for entry in (info.info if hasattr(info, "info") else info)]
 
@@ -222,7 +223,7 @@ def _selections(info: list[dict[str, Any]]) -> Iterator[list[int]]:
 
 
 def _merge_runs(info: list[dict[str, Any]]) -> list[list[Any]]:
-    """Return the maps as entries; maps that differ only in consecutive numbers share an entry."""
+    """Return the maps as entries of the index. Maps whose names differ only in consecutive numbers share an entry."""
     names = [str(entry["module"] or f"map{index}") for index, entry in enumerate(info)]
     if len(set(names)) < len(names):  # coat and crossvit return several maps from one module
         names = [f"{name}.{index}" for index, name in enumerate(names)]

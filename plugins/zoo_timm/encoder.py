@@ -31,8 +31,8 @@ class TimmEncoder(nn.Module):
         in_channels: the number of image channels. If it is not 3, timm adapts the first convolution and its weights.
         weights: None, "default" (timm's own pretrained weights, from the hub), "packaged" (the weights in an installed
             package, for a few architectures), "hf-hub:OWNER/NAME" (a repository in timm's format), or anything else that
-            `zoo.read_state_dict` accepts. A file has timm's current key names, or older ones that timm can convert, with
-            any prefix.
+            `zoo.read_state_dict` accepts. A file must have timm's current key names, or older names that timm can convert. The
+            names may have any prefix.
         image_size: the (H, W) for which position embeddings and windows are created; None for the size of timm's weights.
         options: keyword arguments of `timm.create_model`, such as `drop_path_rate`.
 

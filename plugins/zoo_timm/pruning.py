@@ -21,7 +21,10 @@ def unused_parameters(network: Any, image: Tensor, indices: Sequence[int]) -> li
 
 
 def make_buffers(network: nn.Module, names: Sequence[str]) -> None:
-    """Turn parameters into buffers of the same names, which no optimizer trains. State dict and output stay unchanged."""
+    """Turn parameters into buffers with the same names, so that no optimizer trains them.
+
+    The network's state dict and output stay unchanged.
+    """
     for name in names:
         owner_name, _, leaf = name.rpartition(".")
         owner = network.get_submodule(owner_name)

@@ -1,4 +1,4 @@
-"""Load timm's pretrained weights from the hub or a file, and report the tensors that they did not fill."""
+"""Load timm's pretrained weights from the hub or a file, and report which tensors of the network were not filled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
             return make(pretrained=True)
         config, architecture, _ = load_model_config_from_hf(repository)
         if architecture == name.partition(".")[0]:
-            layers = _layer_names(architecture)  # a repository may not name the layers that timm adapts or leaves out
+            layers = _layer_names(architecture)  # a repository's config can lack the names of the layers that timm adapts
             return make(pretrained=True, pretrained_cfg={**layers, **config})
     except Exception as cause:
         raise zoo.errors.WeightsError(
@@ -67,8 +67,8 @@ def match(
 ) -> zoo.plugin.MatchedWeights:
     """Match a file's tensors to those of a network.
 
-    Tensors with the names and shapes of the installed timm are used unchanged. Otherwise timm converts older key names, and
-    adapts the tensors to the network's image size and input channels.
+    If all names and shapes are those of the installed timm, the file's tensors are used unchanged. Otherwise timm converts
+    older key names, and adapts the tensors to the network's image size and input channels.
 
     Args:
         name: timm's name of the architecture.
@@ -116,7 +116,8 @@ def match(
 def _read_packaged(name: str) -> dict[str, Tensor]:
     """Return the weights in a package, under timm's names instead of the package's.
 
-    The package stores its tensors in timm's order. Each is identified by its position, its shape and the last word of its name.
+    The package stores its tensors in timm's order, so each is matched by its position. Its shape and the last word of its name
+    must be the same in timm.
     """
     path = weights_file(name)
     given = zoo.read_state_dict(path)
@@ -148,7 +149,7 @@ def _flatten_names(names: Collection[str]) -> dict[str, str]:
 
 
 def _shared_prefix(state: Mapping[str, Tensor], known: Collection[str]) -> str:
-    """Return the prefix that all names share but no name of the network has, such as `module.` or `model.encoder.`."""
+    """Return the prefix that all names in a file share but no name of the network has, such as `module.`."""
     prefix = ""
     beginnings = {key.partition(".")[0] for key in known}
     while True:
@@ -173,7 +174,10 @@ def _load(name: str, make: Make, state: Mapping[str, Tensor]) -> tuple[nn.Module
 
 @contextmanager
 def _record_reports() -> Iterator[Mapping[nn.Module, Any]]:
-    """Yield the keys that `load_state_dict` reports for modules created in this context; timm only logs them."""
+    """Record the missing and unexpected keys that `load_state_dict` reports, which timm itself only logs.
+
+    Yield a mapping from each module that is created in this context to its report.
+    """
     reports: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
     handles: list[RemovableHandle] = []
 

@@ -14,7 +14,10 @@ NORMS = ("batch", "group", "none")
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:
-    """Return a normalization layer for (N, channels, H, W). A group has 8 channels, or all if 8 does not divide them."""
+    """Return a normalization layer for (N, channels, H, W).
+
+    The groups of a group norm have 8 channels each. If the number of channels is not a multiple of 8, there is a single group.
+    """
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "group":
@@ -29,8 +32,8 @@ def initialize(decoder: nn.Module) -> None:
 
     Convolutions preserve the variance of their input through a ReLU (He et al. 2015, arXiv:1502.01852). Transposed
     convolutions begin as nearest-neighbor upsampling of a random projection that preserves the variance: all their taps are
-    equal (ICNR, Aitken et al. 2017, arXiv:1707.02937). With PyTorch's default weights, the coarse maps reach the output
-    attenuated and are learned late.
+    equal (ICNR, Aitken et al. 2017, arXiv:1707.02937). With PyTorch's default initialization, the coarse maps would have little
+    effect on the output at first, so the model would learn to use them late.
     """
     for layer in decoder.modules():
         if isinstance(layer, nn.ConvTranspose2d):
@@ -73,20 +76,23 @@ class TransposedUp(nn.Module):
         self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Upsample to `size`, or to twice the size if `size` is None."""
+        """Upsample to `size`, or to twice the size of `x` if `size` is None."""
         x = self.conv(x)
         return x if size is None else zoo.plugin.resize_map(x, size)
 
 
 class BilinearUp(nn.Module):
-    """Bilinear upsampling without a change of channels: (N, C, h, w) -> (N, C, H, W), sizes as for `TransposedUp`."""
+    """Bilinear upsampling that does not change the channels.
+
+    Shapes: (N, C, h, w) -> (N, C, H, W), where (H, W) is `size`, or (2h, 2w) if `size` is None.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.out_channels = in_channels
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Upsample to `size`, or to twice the size if `size` is None."""
+        """Upsample to `size`, or to twice the size of `x` if `size` is None."""
         size = size or (2 * x.shape[-2], 2 * x.shape[-1])
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 

@@ -52,17 +52,17 @@ class UNetBasic(ExpandingPath):
 
     A step is a 2x2 transposed convolution, concatenation with the skip, and two 3x3 convolutions with norm and ReLU.
     There is one step for each factor of two from the coarsest map down to stride 1. A step has no skip if the pyramid has no
-    map of its stride. The output therefore always has the image's resolution, through learned layers.
+    map of its stride. Learned layers therefore always bring the output to the image's resolution.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
 
     Args:
-        pyramid: the `FeatureMap` of each map, fine to coarse, two or more levels.
+        pyramid: the `FeatureMap` of each map, fine to coarse; at least two.
         channels: the width of each step, coarse to fine; by default 16 times the stride of the step's output, at most 256.
         norm: "batch", "group" or "none".
         dropout: the share of the channels that are dropped after each step during training.
         head_kernel_size: the kernel size of the convolution that computes the logits, 3 or 1. The paper uses 1 on 64
-            channels. On the 16 channels of this decoder, 3 (as in smp's Unet) reaches a higher mIoU on a small budget: see
+            channels. On the 16 channels of this decoder, 3 (as in smp's Unet) reaches a higher mIoU in a short training: see
             the docs on quality.
 
     Raises:

@@ -36,10 +36,10 @@ class ExpandingPath(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the image's resolution: (N, out_channels, H, W)."""
-        return self._decode(features, None)  # None: each coarser map is freed after the step that reads it
+        return self._decode(features, None)  # no list keeps the coarser maps, so each is freed after the step that reads it
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each step's activations in the backward pass instead of storing them. The method has timm's name."""
+        """Recompute each step's activations in the backward pass instead of storing them. timm's method has the same name."""
         self._checkpoints = enable
 
     def forward_aux(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -57,7 +57,7 @@ class ExpandingPath(nn.Module):
         return features[-1]
 
     def _decode(self, features: Sequence[Tensor], maps: list[Tensor] | None) -> Tensor:
-        """Return the finest step's map. Append the map of each step to `maps` unless that is None, coarse to fine."""
+        """Return the finest step's map. If `maps` is a list, append the map of each step to it, coarse to fine."""
         x = self._coarsest(features)
         for step, skip in zip(self._steps_up(), self._skips, strict=True):
             inputs = (x, None if skip is None else features[skip])
