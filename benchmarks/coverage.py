@@ -5,16 +5,16 @@
     python benchmarks/coverage.py --encoders 'convnext*' # some architectures
 
 Each pairing is built on the meta device, which computes shapes without values. An architecture that requires values is built
-with real tensors, in a process of its own. Each pairing runs at the architecture's own size and at 225x301, built with
-`image_size=(225, 301)`. It passes if it returns one logit map of the image's size. Decoders that use the same feature maps
-share one model of an architecture.
+with real tensors, in a process of its own. Each pairing runs at the architecture's own size, and at 225x301 after it is built
+with `image_size=(225, 301)`. A pairing passes if it returns one logit map of the image's size. To save time, decoders that use
+the same feature maps share one encoder.
 
-smp's models are also built and run on the meta device, at the architecture's own size rounded up to a multiple of 32, and at
-225x301: smp.Unet with every architecture. With `--decoders smp`, all twelve run with the first architecture of each family, and
-only these run at 225x301.
+For comparison, smp's own models are built and run in the same way, at the architecture's own size rounded up to a multiple of
+32 and at 225x301. By default, smp.Unet runs with every architecture. With `--decoders smp`, all twelve of smp's models run, but
+only with the first architecture of each family, and zoo's pairings of the other architectures do not run at 225x301.
 
-An interrupted run continues where it stopped: rows are saved in results/ as they are measured. Rows are measured again if the
-versions of the libraries or zoo's code have changed.
+An interrupted run continues where it stopped: the rows of an architecture are saved in results/ as soon as they are measured.
+Rows are measured again if the versions of the libraries or zoo's code have changed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Measure the missing rows and print the summary. Write both to files if all of timm or an output was requested."""
+    """Measure the missing rows and print the summary.
+
+    The rows and the summary are also written to files if all of timm was requested, or if `--output` was passed.
+    """
     arguments = _arguments()
     if arguments.one:
         json.dump(list(_rows_of(arguments.one, arguments.decoders, arguments.device)), sys.stdout)
@@ -86,7 +89,7 @@ def main() -> None:
 
 
 def _measured_rows(names: list[str], decoders: str, processes: int) -> list[Row]:
-    """Return all rows of these architectures. Each is stored in a file when it is measured, and read from there later."""
+    """Return all rows of these architectures. Rows of an earlier, interrupted run are read from a file instead of measured."""
     kept = KEPT / f"coverage-{decoders}-{_stamp()}.csv"
     kept.parent.mkdir(parents=True, exist_ok=True)
     done = _read(kept, decoders)
@@ -128,7 +131,10 @@ def _one_thread() -> None:
 
 
 def _measured(name: str, decoders: str) -> list[Row]:
-    """Return an architecture's rows, run with real tensors in a separate process if the meta device cannot run some."""
+    """Return the rows of an architecture.
+
+    If the meta device cannot run all of its models, they all run again with real tensors in a separate process.
+    """
     rows = list(_rows_of(name, decoders, "meta"))
     if any("meta tensor" in row["error"] for row in rows):
         command = [sys.executable, __file__, "--one", name, "--decoders", decoders, "--device", "cpu"]
@@ -140,7 +146,7 @@ def _measured(name: str, decoders: str) -> list[Row]:
 
 
 def _rows_of(name: str, decoders: str, device: str) -> Iterator[Row]:
-    """Yield a row for each decoder and size, zoo's decoders first."""
+    """Yield a row for each decoder and size: first those of zoo's decoders, then those of smp's models."""
     import timm
 
     warnings.simplefilter("ignore")
@@ -171,7 +177,7 @@ def _rows_of(name: str, decoders: str, device: str) -> Iterator[Row]:
 
 
 def _share_encoders() -> None:
-    """Build each meta encoder once for all decoders with the same request, and run it once per size, to save time."""
+    """Save time: build an encoder on the meta device once for all decoders that use the same maps, and run it once per size."""
     import torch
 
     import zoo_timm.encoder
@@ -188,7 +194,7 @@ def _share_encoders() -> None:
 
 
 def _spare_initial_values() -> None:
-    """Skip timm's truncated normal initialization of meta tensors, which have no values. It took most of the time."""
+    """Skip timm's truncated normal initialization of meta tensors, which have no values. It would take most of the time."""
     import timm.layers.weight_init as init
 
     draw = getattr(init._trunc_normal_, "draw", init._trunc_normal_)
@@ -222,7 +228,10 @@ def _family(name: str) -> str:
 
 
 def _peers(name: str, decoders: str) -> tuple[str, ...]:
-    """Return smp's models to run with an architecture. Of a set with several, only the first of each family runs them."""
+    """Return the models of smp that run with an architecture.
+
+    If the set has several, they run only with the first architecture of each family.
+    """
     peers = SETS[decoders][1]
     return peers if len(peers) == 1 or _is_first_of_family(name) else ()
 
@@ -239,7 +248,10 @@ def _is_first_of_family(name: str) -> bool:
 
 
 def _paired(name: str, decoder: str, size: Size, model: Any, device: str, own: Size) -> tuple[Any, Row]:
-    """Build the pairing for a size, or reuse the model of the other size if the plan has no `image_size`, and run it."""
+    """Run a pairing at a size, and return its model and its results.
+
+    `model` is the model that was built for another size, if any. It runs again unless the encoder must be built for a size.
+    """
     import torch
 
     import zoo
@@ -312,7 +324,10 @@ def _stamp() -> str:
 
 
 def _read(kept: Path, decoders: str) -> dict[str, list[Row]]:
-    """Return the complete rows of an earlier run by architecture, without those of an interrupted architecture."""
+    """Return the rows of an earlier run by architecture.
+
+    An architecture whose rows are incomplete is left out, and its rows are removed from the file.
+    """
     found: dict[str, list[Row]] = {}
     if kept.exists():
         with kept.open(newline="", encoding="utf-8") as file:
@@ -387,13 +402,13 @@ def _summary(rows: list[Row], names: list[str], decoders: str) -> str:
 
 
 def _reason(row: Row) -> str:
-    """Return the problem that a negotiation error names; the whole text for other errors."""
+    """Return why a row failed: only the problem if the error is a NegotiationError, and otherwise the whole error."""
     _, found, problem = row["error"].partition("Problem: ")
     return problem.rstrip(".") if found else row["error"]
 
 
 def _at(row: Row) -> str:
-    """Return "h" if the row is of 225x301, and "o" if it is of the architecture's own size."""
+    """Return "h" if the row was measured at 225x301, and "o" if it was measured at the architecture's own size."""
     return "h" if row["size"] == _text(ODD) else "o"
 
 

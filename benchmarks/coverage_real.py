@@ -1,10 +1,10 @@
 """Run every encoder of timm and smp with a decoder on real tensors: `python benchmarks/coverage_real.py`.
 
-Meta tensors show that shapes are right, but not that a model runs: on the meta device, an index is never out of bounds. Here
-each pairing is built with random weights and predicts random images of two sizes that differ from its own. An architecture
-that accepts only one size is built for each of these sizes with `image_size`. A pairing passes if its logits have the image's
-size and are finite. Each architecture runs in a process of its own with a memory limit; a row reports an architecture that
-needs more.
+Meta tensors show that shapes are right, but not that a model runs: the meta device does not report an index that is out of
+bounds. This script builds each pairing with random weights, and predicts random images of 225x301 and 256x320. An architecture
+that accepts only one size is built for each of these two sizes with `image_size`. A pairing passes if its logits have the
+image's size and are finite. Each architecture runs in a process of its own with a memory limit. If the limit is too low for an
+architecture, its row says so.
 
     python benchmarks/coverage_real.py                             # all encoders: hours on two cores; continues if interrupted
     python benchmarks/coverage_real.py --encoders 'timm:mvitv2*'   # some encoders
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Measure the missing rows, print the summary, and write it and the rows to files."""
+    """Measure the missing rows, print the summary, and write the rows and the summary to files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--encoders", nargs="+", default=["timm:*", "smp:*"], metavar="GLOB", help="encoders to run (all of timm and smp)"
@@ -82,7 +82,7 @@ def find_family(encoder: str) -> str:
 
 
 def measure(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]]:
-    """Return the rows of each encoder, from the file if it has them with the installed versions, or else by running it."""
+    """Return the rows of each encoder. Encoders run only if the file lacks their rows for the installed versions."""
     place: Path = asked.output
     place.parent.mkdir(parents=True, exist_ok=True)
     known = read_rows(asked)
@@ -114,7 +114,10 @@ def read_sizes() -> dict[str, int]:
 
 
 def read_rows(asked: argparse.Namespace) -> dict[str, list[Row]]:
-    """Return the output file's rows by encoder, if complete and of this decoder, memory limit and installed versions."""
+    """Return the rows of the output file by encoder.
+
+    Rows with another decoder, memory limit or library version are left out, and so are encoders whose rows are incomplete.
+    """
     found: dict[str, list[Row]] = {}
     wanted = (asked.decoder, f"{asked.memory:g}", format_versions())
     if asked.output.exists():
@@ -147,7 +150,7 @@ def run_in_process(name: str, decoder: str, memory: float) -> list[Row]:
 
 
 def make_row(name: str, decoder: str, memory: float, size: tuple[int, int]) -> Row:
-    """Return a row without results, marked as failed."""
+    """Return a row that has no results yet and is marked as failed."""
     facts = {"encoder": name, "decoder": decoder, "memory": f"{memory:g}", "family": find_family(name)}
     return {**dict.fromkeys(FIELDS, ""), **facts, "size": format_size(size), "ok": 0}
 
@@ -176,7 +179,7 @@ def run_encoder(name: str, decoder: str, memory: float) -> Iterator[Row]:
         began = time.perf_counter()
         try:
             if model is None or zoo.negotiate(name, decoder, image_size=size).sizes.image_size is not None:
-                model = None  # free the previous model first: memory is limited
+                model = None  # frees the previous model first, because memory is limited
                 torch.manual_seed(0)
                 model = zoo.build(name, decoder, image_size=size).eval()
             row["parameters"] = sum(parameter.numel() for parameter in model.parameters())

@@ -1,9 +1,10 @@
 """Check that `zoo.deploy` preserves the output of every decoder with ten encoder families: `python benchmarks/deployed.py`.
 
-Each pairing has random weights and random batch norm statistics. It is deployed for eager PyTorch on an example of 64x96,
-and compared with the model at that size, at 65x97 and at 127x64 (an encoder of a fixed size at that size only). The table shows
-the largest relative error, max|a - b| / max|b|. The exit status is 1 if an error is above 1e-4, if the model itself had to run
-instead of the program, or if the model could not be read as a graph.
+Each pairing has random weights and random batch norm statistics. It is deployed for eager PyTorch with an example image of
+64x96. The outputs of the program and of the model are compared at 64x96, 65x97 and 127x64. For an encoder that accepts only one
+size, the example and the comparison have that size. The table shows the largest relative error, max|a - b| / max|b|. The exit
+status is 1 if an error is above 1e-4, if the model itself had to run instead of the program, or if the model could not be read
+as a graph.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ TOLERANCE = 1e-4
 
 
 def settled(model: nn.Module) -> nn.Module:
-    """Set random batch norm statistics, so that the norms are not the identity; return the model in eval mode."""
+    """Return the model in eval mode with random batch norm statistics, so that its norms are not the identity."""
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.normal_(0, 0.1)
@@ -47,7 +48,10 @@ def settled(model: nn.Module) -> nn.Module:
 
 
 def outcome(encoder: str, decoder: str) -> tuple[str, bool]:
-    """Return the table cell of a pairing, and whether its deployed program preserves the output."""
+    """Return the table cell of a pairing, and whether its deployed program preserves the output.
+
+    An encoder and a decoder that cannot be paired do not count as a failure.
+    """
     sizes = FIXED.get(encoder, SIZES)
     torch.manual_seed(0)
     try:

@@ -1,8 +1,8 @@
 """Run the parts of `benchmarks/gpu.sh` with time limits, most important first, and save each step's outcome in a folder.
 
-A step is one process. Its outcome is written to `parts.json` as soon as it ends. Benchmark runs continue from the store in the
-same folder, so a second call with that folder repeats no finished step. After each part, the script prints the time that the
-part took and the time that is left.
+A part (see `gpu_parts.py`) consists of steps, and each step is one process. The outcome of a step is written to `parts.json` as
+soon as the step ends. Benchmark runs continue from the store in the same folder, so a second call with that folder repeats no
+finished step. After each part, the script prints the time that the part took and the time that is left.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ LEAST_SECONDS = 15
 GRACE_SECONDS = 8
 """The time that an interrupted benchmark has to end by itself."""
 KEPT_LINES = 25
-"""The number of printed lines that are stored of a failed step."""
+"""If a step fails, this many of the last lines that it printed are stored."""
 README_ROWS = (("batch=1", "size=256", "dtype=float32"), ("batch=8", "size=512", "dtype=bfloat16"))
-"""The rows of the first table for the README: those of its CPU table, and those with typical settings for training."""
+"""The conditions that select the rows for the README from the results of configs/gpu-table.yaml.
+
+The first conditions are those of the README's CPU table. The second are settings that are typical for training.
+"""
 TINY_RUN = {
     "encoders": [],
     "decoders": [],
@@ -55,7 +58,7 @@ TINY_BASELINE = {
 
 
 class Results:
-    """The folder with the outcome of each step and the store, from which a later call continues."""
+    """The folder of the results: the outcome of each step, and the benchmark store. A later call continues from both."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,12 +79,15 @@ class Results:
         return self.outcomes.get(part.name, {}).get(step.name)
 
     def is_left(self, part: Part, step: Step) -> bool:
-        """Return whether a step must still run: it was not started, or was stopped before its own limit."""
+        """Return whether a step must still run: it was not started, or it was cut off.
+
+        A benchmark run is cut off if it reaches any limit, and another step if it is stopped before its own limit.
+        """
         found = self.find(part, step)
         return found is None or found["outcome"] == "cut off"
 
     def keep(self, part: Part, step: Step, outcome: dict[str, Any]) -> None:
-        """Store the outcome of a step: completely or not at all."""
+        """Store the outcome of a step, with the seconds of its earlier attempts added. The file is replaced as a whole."""
         before = self.find(part, step) or {}
         outcome["seconds"] = round(outcome["seconds"] + before.get("seconds", 0), 1)
         self.outcomes.setdefault(part.name, {})[step.name] = outcome
@@ -259,7 +265,7 @@ def write_reports(results: Results, has_gpu: bool) -> None:
 
 
 def _tables(store: Path) -> dict[str, Table]:
-    """Return the table of the latest run with measurements for each configuration, by name."""
+    """Return, for each configuration by its name, the table of the latest run that has measurements."""
     from zoo.benchmark.store.store import Store
     from zoo.benchmark.table.table import table_of
 

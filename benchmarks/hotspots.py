@@ -1,12 +1,12 @@
 """Measure where a model's time goes on the CPU, operation by operation: `python benchmarks/hotspots.py`.
 
 For inference, the script runs the graph of `zoo.deploy` node by node in PyTorch and times each node. For training, it runs a
-step (forward, loss, backward, AdamW) under PyTorch's profiler and adds up the operations by kind. Inference times are medians
-by node; training times are those of the median step.
+step (forward, loss, backward, AdamW) under PyTorch's profiler and adds up the operations by kind. The inference time of a node
+is the median over all runs. The training times are those of the step whose total time is the median.
 
-The rate of the convolutions is compared with the fastest kernel that `zoo bench` knows (matrix products and large 3x3
-convolutions), measured in the same process. The time of all convolutions at that rate is a lower bound for any arrangement of
-them.
+The rate of the convolutions (FLOPs per second) is compared with the rate of the fastest kernel that `zoo bench` knows (matrix
+products and large 3x3 convolutions), which is measured in the same process. The script also prints the time that all
+convolutions would take at that rate: it is a lower bound, however the convolutions are computed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def flops(node: fx.Node, given: list[Any], value: torch.Tensor) -> int:
     weights = [each for each in given[1:] if isinstance(each, torch.Tensor) and each.ndim == 4 and "conv" in name]
     if not weights:
         return 0
-    weight = weights[-1]  # another 4D tensor is a summand
+    weight = weights[-1]  # a 4D tensor before the weight is a summand
     places = given[0] if "transpose" in name else value  # the map at whose pixels the kernel is applied
     return 2 * places.shape[0] * places.shape[2] * places.shape[3] * weight.numel()
 

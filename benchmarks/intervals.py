@@ -1,8 +1,9 @@
-"""Measure how often the table's intervals contain a known true median, on random samples: `python benchmarks/intervals.py`.
+"""Measure how often the intervals of benchmark tables contain the true median: `python benchmarks/intervals.py`.
 
-The distributions have shapes that are typical of timings: a minimum with a long tail, two modes, a normal distribution. The
-bootstrap (`zoo.common.statistics`) is compared with the interval between two order statistics, whose level follows from the
-binomial distribution without any assumption (Conover 1999, Practical Nonparametric Statistics, 3.2). This script times nothing.
+The samples are random, from distributions whose median is known and whose shapes are typical of timings: a minimum with a long
+tail, two modes, a normal distribution. The bootstrap (`zoo.common.statistics`) is compared with an interval between two order
+statistics. The level of that interval follows from the binomial distribution, without an assumption about the samples (Conover
+1999, Practical Nonparametric Statistics, 3.2). This script times nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ DISTRIBUTIONS = {
 
 
 def order_statistics(samples: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Return the interval between two order statistics that contains the true median with at least this probability."""
+    """Return the interval between two order statistics that contains the true median with at least this probability.
+
+    With very few samples, no interval reaches that probability, and the range of all samples is returned.
+    """
     ordered, count = np.sort(samples), len(samples)
     rank, tail = 0, 0.5**count
     while tail <= (1 - confidence) / 2 and rank < count // 2:

@@ -1,8 +1,9 @@
 """Predict a 20,000 x 20,000 image in tiles; measure the memory, and look for seams: `python benchmarks/large_image.py`.
 
-The script first trains four pairings briefly on textures. Each predicts a 1,024 x 1,024 crop as a whole and in tiles. The
-script reports the share of pixels with the same class, and the largest difference of a probability, both away from the border.
-Then the first pairing predicts the whole image in a process of its own, and the script reads the peak memory of that process.
+The script first trains four pairings briefly on textures. Each of them predicts a 1,024 x 1,024 crop of the image as a whole
+and in tiles. The script reports the share of pixels that have the same class in both predictions, and the largest difference
+between their probabilities. Pixels near the border of the crop do not count. Then the first pairing predicts the whole image in
+a process of its own, and the script reads the peak memory of that process.
 
 Requires `pip install ".[train,tasks,tiff]"` and 2 GB of disk space. For a quick test, use `--side 4000`.
 """
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def write_scene(path: Path, data: zoo.SegmentationData, side: int) -> None:
-    """Write a TIFF of test images side by side, strip by strip, so that it never has to fit into memory."""
+    """Write a TIFF that shows the test images side by side. It is written in strips, so it never has to fit into memory."""
     images = [(data.test[index][0] * 255).to(torch.uint8).permute(1, 2, 0).numpy() for index in range(len(data.test))]
     size = images[0].shape[0]
     scene = tifffile.memmap(path, shape=(side, side, images[0].shape[2]), dtype=np.uint8, photometric="rgb")
@@ -90,7 +91,10 @@ def write_scene(path: Path, data: zoo.SegmentationData, side: int) -> None:
 
 
 def compared(model: zoo.SegmentationModel, crop: np.ndarray) -> tuple[str, str]:
-    """Compare a crop's prediction in tiles with its prediction as a whole; return the shared classes and the error."""
+    """Compare a crop's prediction in tiles with its prediction as a whole.
+
+    Return, as text, the share of pixels with the same class and the largest difference of a probability.
+    """
     whole, tiled = (
         zoo.Predictor(model, tile=tile, overlap=overlap)(crop, probabilities=True)
         for tile, overlap in ((None, None), (TILE, OVERLAP))

@@ -1,7 +1,7 @@
 """Measure the effect of channels-last images on this processor, by pairing: `python benchmarks/layouts.py`.
 
-A ratio is the time with a contiguous image divided by the time with the same image in channels-last, with its 95 % interval.
-Above 1, channels-last is faster. The calls alternate.
+A ratio is the time with a contiguous image divided by the time with the same image in channels-last. Its 95 % interval follows
+in brackets. If it is above 1, channels-last is faster. In each round, both calls run once, in random order.
 """
 
 from __future__ import annotations

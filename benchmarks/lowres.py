@@ -1,8 +1,10 @@
 """Compare the low-resolution form of `zoo.plugin.UpsampledConv2d` with the plain form: `python benchmarks/lowres.py`.
 
-The blocks are those of smp.Unet("resnet18"). Both forms have the same weights, and their outputs are compared before they are
-timed. Each round runs both, in random order, so disturbances of the machine affect both equally. A ratio is the plain
-form's time divided by the low-resolution form's, with its 95 % interval. Above 1, the low-resolution form is faster.
+The plain form upsamples a map and then applies a 3x3 convolution. The low-resolution form computes the same result without
+upsampling. The blocks are those of smp.Unet("resnet18"). Both forms have the same weights, and their outputs are compared
+before they are timed. Each round runs both, in random order, so disturbances of the machine affect both equally. A ratio is the
+plain form's time divided by the low-resolution form's. Its 95 % interval follows in parentheses. If it is above 1, the
+low-resolution form is faster.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channel
 
 
 CALLS = 20
-"""The number of successive calls in a sample on an accelerator, which keep it busy."""
+"""On an accelerator, a sample is the time of this many successive calls, which keep the accelerator busy."""
 
 
 def made_steps(

@@ -1,15 +1,15 @@
 """Build a U-Net on models of other libraries that are passed as plain modules: `python benchmarks/modules.py`.
 
 The modules are every classifier of torchvision, the smallest classifier of each of timm's families, every backbone type of
-transformers in its default configuration, and the smallest encoder of each of smp's families. All have random weights and are
-built with `zoo.build(module, "unet-basic")`. A module works if
+transformers in its default configuration, and the first encoder of each of smp's families. All have random weights and are
+passed to `zoo.build(module, "unet-basic")`. A module works if
 
 - the model predicts finite logits for a real image: 225x301, or the size that the module requires;
-- its encoder has every parameter that the module's last feature map or its tokens depend on. The script finds that map without
-  zoo: it is the last output of a submodule with two spatial axes, or with more than one token;
-- its logits depend on every parameter of its encoder, so the encoder has no layers after the last map.
+- the model's encoder has every parameter on which the module's last feature map or sequence of tokens depends. The script finds
+  that map without zoo: it is the last output of a submodule that has two spatial axes, or more than one token;
+- the model's logits depend on every parameter of its encoder, so the encoder has no layers after the last map.
 
-If zoo refuses a module, the row shows the error. A module that breaks any of these rules is a failure.
+If zoo refuses a module, its row shows the error. If zoo accepts a module that breaks one of these rules, the module fails.
 
     pip install transformers          # optional; without transformers, a message says that its rows are left out
     python benchmarks/modules.py      # continues if interrupted
@@ -50,7 +50,7 @@ Maker = Callable[[], nn.Module]
 
 
 def main() -> None:
-    """Try the modules without a row yet, print the summary, and write it and the rows to files."""
+    """Try the modules that have no row yet, print the summary, and write the rows and the summary to files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--only", nargs="+", default=["*"], metavar="GLOB", help="modules to try, such as torchvision or 'timm:vit*' (all)"
@@ -114,7 +114,7 @@ def transformers_backbones() -> Iterator[tuple[str, Maker]]:
 
     def make(name: str) -> nn.Module:
         made = CONFIG_MAPPING[name](**({"backbone": "resnet18"} if name == "timm_backbone" else {}))
-        # has lists instead of tuples, like a configuration from a file
+        # the copy has lists instead of tuples, like a configuration that is read from a file
         read = type(made).from_dict(json.loads(made.to_json_string(use_diff=False)))
         module: nn.Module = AutoBackbone.from_config(read)
         return module
@@ -133,7 +133,7 @@ def smp_encoders() -> Iterator[tuple[str, Maker]]:
 
 
 def try_all(makers: dict[str, Maker], place: Path) -> dict[str, Row]:
-    """Return the row of each module, from the file if it has one with the installed versions, or else by trying it."""
+    """Return the row of each module. A module is tried only if the file has no row for the installed versions."""
     place.parent.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Row] = {}
     if place.exists():
@@ -186,7 +186,10 @@ def try_module(name: str, make: Maker) -> Row:
 
 
 def find_reference(module: nn.Module) -> tuple[tuple[int, int], dict[int, str]]:
-    """Return an image size that a module accepts, and the names by id of the parameters behind its last map or tokens."""
+    """Return an image size that a module accepts, and the parameters on which its last map or its last tokens depend.
+
+    The parameters are a mapping from their `id` to their names.
+    """
     for size in (REFERENCE_SIZE, *OWN_SIZES):
         found: list[Tensor] = []
         handles = [submodule.register_forward_hook(make_hook(found)) for submodule in module.modules()]
@@ -203,7 +206,7 @@ def find_reference(module: nn.Module) -> tuple[tuple[int, int], dict[int, str]]:
 
 
 def make_hook(found: list[Tensor]) -> Callable[..., None]:
-    """Return a hook that appends to `found` each output that is a map or a row of tokens of the two images."""
+    """Return a hook that appends each output to `found` that is a map or a sequence of tokens for a batch of two images."""
 
     def keep(_: nn.Module, __: Any, output: Any) -> None:
         for _key, tensor in named_tensors(output):

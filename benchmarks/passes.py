@@ -2,8 +2,8 @@
 
 The script runs each model as built, and then in PyTorch (channels-last, with oneDNN's fused convolutions if available) after
 no pass, after the first pass, after the first two passes, and so on. These variants run in turn, and their outputs are compared
-before they are timed. A ratio is the time of the
-model as built divided by the row's, with its 95 % interval. Above 1, the row is faster.
+before they are timed. A ratio is the time of the model as built divided by the row's time. Its 95 % interval follows in
+brackets. If it is above 1, the row is faster.
 """
 
 from __future__ import annotations

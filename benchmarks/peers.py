@@ -1,14 +1,15 @@
 """Compare zoo's U-Net with other libraries', with the same weights where possible: `python benchmarks/peers.py`.
 
 All rows of one block (mode, batch, size) run in the same rounds, in random order, so disturbances of the machine affect all
-rows equally. A ratio is `smp.Unet`'s time divided by the row's, with its 95 % interval. Above 1, the row is faster.
+rows equally. A ratio is the time of `smp.Unet` divided by the row's time. Its 95 % interval follows in brackets. If it is above
+1, the row is faster.
 
 Models with smp's weights are compared with smp's model before anything is timed: in inference by their outputs, and in
 training (forward, loss, backward, AdamW) by the losses of ten steps.
 
-U-Nets of other libraries run if they are installed (the extra `peers`), with weights of their own. Their options make them as
-similar to smp's as possible, and the numbers of parameters show the remaining difference: torchseg's U-Net is the same
-network, MONAI's has shortcuts without weights in its encoder, and fastai's decoder has six times the parameters.
+U-Nets of other libraries run with weights of their own, if the libraries are installed (the extra `peers`). Their options make
+them as similar to smp's U-Net as possible, and the numbers of parameters show the remaining difference: torchseg's U-Net is the
+same network, MONAI's has shortcuts without weights in its encoder, and fastai's decoder has six times the parameters.
 """
 
 from __future__ import annotations
@@ -43,7 +44,14 @@ LOSSES = 10
 
 @dataclass(frozen=True)
 class Way:
-    """One way to run a U-Net on a ResNet18: its name, a call, the error compared with smp's result, and its parameters."""
+    """One way to run a U-Net on a ResNet18.
+
+    Attributes:
+        name: the library and, if several ways use it, the runtime, the memory format or the precision.
+        step: a function that predicts once, or trains for one step.
+        error: the difference from smp's result; None for a model with other weights.
+        num_parameters: the number of the model's parameters.
+    """
 
     name: str
     step: Callable[[], object]
@@ -85,7 +93,10 @@ def fastai_unet() -> nn.Module:
 
 
 def others() -> Iterator[tuple[str, nn.Module | Exception]]:
-    """Yield the U-Nets on a ResNet18 of the other installed libraries, or the error of one that does not run."""
+    """Yield the name and the U-Net on a ResNet18 of each other library that is installed.
+
+    If a U-Net does not run, yield its error instead.
+    """
     peers = (("monai", "FlexibleUNet", monai_unet), ("torchseg", "Unet", torchseg_unet), ("fastai", "DynamicUnet", fastai_unet))
     for package, name, build in peers:
         if find_spec(package) is None:
@@ -95,7 +106,7 @@ def others() -> Iterator[tuple[str, nn.Module | Exception]]:
             model = build().eval()
             with torch.no_grad():
                 model(torch.zeros(1, 3, 64, 64))
-        except Exception as cause:  # noqa: BLE001 - after any error of a library, the others are measured
+        except Exception as cause:  # noqa: BLE001 - whatever fails in one library, the others are measured
             yield name, cause
         else:
             yield name, model
@@ -111,7 +122,7 @@ def inference_ways(
 ) -> Iterator[Way | str]:
     """Yield each way to run the model (library, runtime, precision), smp itself first.
 
-    For a way that is left out, yield a sentence with the reason instead.
+    If a way is left out, yield a sentence with the reason instead.
     """
     theirs = smp_unet().eval()
     ours = zoo.from_smp(theirs).eval().to(device)
@@ -174,7 +185,10 @@ def deployed_ways(
     tolerance: float,
     passes: Sequence[str] | None,
 ) -> Iterator[Way | str]:
-    """Yield the way that runs the model deployed in this runtime and precision, or a sentence with the reason to omit it."""
+    """Yield the way that runs the model deployed in this runtime and precision.
+
+    If `zoo.deploy` chooses another runtime or precision, yield a sentence with the reason instead.
+    """
     deployed = zoo.deploy(model, example=image, tolerance=tolerance, runtime=runtime, passes=passes)
     chosen = deployed.report.chosen
     if (chosen.runtime, chosen.precision) == (runtime, precision):
@@ -189,7 +203,7 @@ def deployed_ways(
 
 
 def training_ways(batch: int, size: int, device: torch.device) -> Iterator[Way | str]:
-    """Yield each way to train the model, smp itself first; for a way that is left out, yield a sentence with the reason."""
+    """Yield each way to train the model, smp itself first. If a way is left out, yield a sentence with the reason instead."""
     theirs = smp_unet().train()
     ours = zoo.from_smp(theirs)
     generator = torch.Generator().manual_seed(0)

@@ -1,8 +1,8 @@
 """Time the commands that read the results store, on 2,000 and 20,000 synthetic trials: `python benchmarks/reading.py`.
 
-Each store has 20 rounds in groups of eight trials, the baseline and its control. Each command runs in a process of its own,
-and the two stores alternate. The script prints the median CPU seconds of each command, and how many times as long the larger
-store takes as the smaller one.
+Each store has one run, whose trials are in groups of eight. Each group also has the baseline and the control (a copy of the
+baseline), and 20 rounds. Each command runs in a process of its own, and the two stores alternate. The script prints the median
+CPU seconds of each command for both stores, and the time for the larger store divided by the time for the smaller one.
 """
 
 from __future__ import annotations

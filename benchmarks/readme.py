@@ -1,8 +1,8 @@
 """Put the measured tables into the README and the docs: `python benchmarks/readme.py`, after `benchmarks/results/` changes.
 
-Between `<!-- table: PATH -->` and `<!-- /table -->` the script inserts the titles and rows of that file,
-without the notes below them. Between `<!-- summary -->` and `<!-- /summary -->` it inserts four rows with the speed from
-resnet18-cpu.json and the mIoU from quality-cpu.json. If a file does not exist, nothing is inserted.
+Between `<!-- table: PATH -->` and `<!-- /table -->`, the script inserts the titles and rows of the file PATH, without the notes
+below them. Between `<!-- summary -->` and `<!-- /summary -->`, it inserts a row for each ResNet18 pairing, with the speed from
+resnet18-cpu.json and the mIoU from quality-cpu.json. If a file does not exist, nothing stays between the two markers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Call every function that the benchmark uses on an accelerator once: `python benchmarks/smoke.py`.
 
-Each check prints its outcome when it is done. If a check raises, the script prints the traceback and continues with the others;
-the exit status is then 1. On the CPU, a check that requires an accelerator reports this.
+Each check prints its outcome when it is done. If a check raises an exception, the script prints the traceback and continues
+with the other checks, but its exit status is 1. Without a CUDA device, a check that requires one reports that it was skipped.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def worker(device: torch.device) -> str:
 
 
 def events(device: torch.device) -> str:
-    """Measure the time between two events of the device, or CPU time."""
+    """Measure the time between two events of the accelerator; on a CPU, measure CPU time."""
     timing = time_calls(_step(device), 3, device)
     if timing.busy_seconds is None:
         raise RuntimeError("the device's events report no time")

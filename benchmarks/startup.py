@@ -1,8 +1,9 @@
 """Measure the processor time of start-up, for zoo and for smp: `python benchmarks/startup.py`.
 
 Each round starts every process once, in random order. A figure is the user and system time of the child process minus that of
-a bare Python in the same round. Then this process builds the same two U-Nets in turn. A ratio is smp's time divided by
-zoo's: above 1, zoo is faster. Figures are medians with 95 % intervals. Peaks are read from /proc, so this requires Linux.
+a bare Python in the same round. Then this process builds zoo's and smp's U-Net again, in turn. A ratio is smp's time divided by
+zoo's. If it is above 1, zoo is faster. Figures are medians with 95 % intervals. The script requires Linux, since it reads the
+peak memory from /proc.
 """
 
 from __future__ import annotations

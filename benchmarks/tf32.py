@@ -1,9 +1,9 @@
-"""Measure how far a model and its deployed program are from float32 in TF32: `python benchmarks/tf32.py`.
+"""Measure the errors that TF32 causes in a model and in its deployed program: `python benchmarks/tf32.py`.
 
 By default, a CUDA device rounds the inputs of its convolutions to TF32 (10 bits after the leading one). The columns named
 "emulated" do the same on any device: they round input and weights of every convolution, and compute in float32. On a GPU,
-the columns next to them show the device's own errors. If the two agree, the device computes every convolution in TF32. If the
-device's errors are much smaller, its library chose float32 kernels for some convolutions at that size.
+the columns next to them show the device's own errors. If both errors agree, the device computes every convolution in TF32. If
+the device's errors are much smaller, its library chose float32 kernels for some convolutions at that size.
 
 Errors are max|a - b| / max|b|, compared with the model's output in float64. `zoo.deploy` runs the model itself instead of the
 program if the program's error is more than `zoo.inference.reference.ROUNDINGS` times the model's.
@@ -37,7 +37,7 @@ class EmulatedTF32(TorchDispatchMode):
     """A mode in which convolutions round their inputs and weights to TF32, and add in float32."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation. Input and weights of a convolution are rounded first."""
+        """Run the operation. If it is a convolution, round its input and its weights first."""
         if func is torch.ops.aten.convolution.default:
             args = (rounded_to_tf32(args[0]), rounded_to_tf32(args[1]), *args[2:])
         return func(*args, **(kwargs or {}))
@@ -63,7 +63,7 @@ def trained_like(encoder: str, decoder: str, seed: int = 0) -> nn.Module:
 
 
 def emulated_errors(model: nn.Module, image: Tensor) -> tuple[float, float]:
-    """Return the errors of a model and of its graph after the passes, both in emulated TF32."""
+    """Return the errors of a model and of its graph after the passes of `zoo.deploy`, both in emulated TF32."""
     graph = capture(model, image)
     apply_passes(graph, tuple(PASSES))
     expected = in_float64(model, image)

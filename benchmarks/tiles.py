@@ -1,8 +1,9 @@
 """Compare `zoo.Predictor` with MONAI's sliding window on a large image in tiles: `python benchmarks/tiles.py`.
 
 Both use the same model, tiles, overlap and batch, and convert an array of bytes to an array of class indexes. All rows run in
-the same rounds, in random order. A ratio is the first row's time divided by the row's, with its 95 % interval. Above 1, the row
-is faster. The memory is measured in a separate process: its peak minus its peak after the prediction of a single tile.
+the same rounds, in random order. A ratio is the first row's time divided by the time of the row in question. Its 95 % interval
+follows in brackets. If it is above 1, the row is faster than the first. The memory of each row is measured in a separate
+process: the peak after the whole image is predicted, minus the peak after a single tile is predicted.
 
 Requires `pip install monai`.
 """
@@ -89,7 +90,11 @@ def ways(asked: argparse.Namespace, device: torch.device) -> Iterator[tuple[str,
 
 
 def measure_memory(asked: argparse.Namespace, name: str, told: Connection) -> None:
-    """Send the bytes of the process that a way needs beyond those for one tile, and its peak on the accelerator."""
+    """Predict in this process in the way with this name, and send two numbers of bytes.
+
+    The first is by how much the peak memory of the process grows from a single tile to the whole image. The second is the peak
+    of the memory that is allocated on the accelerator, or None on a CPU.
+    """
     device = choose_device(asked.device)
     run = dict(ways(asked, device))[name]()
     run(image_of(asked.tile))

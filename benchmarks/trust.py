@@ -22,14 +22,14 @@ ROOT = Path(__file__).parents[1]
 
 
 class Twice(nn.Module):
-    """A pairing that runs its forward pass twice."""
+    """A model that runs its whole forward pass twice."""
 
     def __init__(self) -> None:
         super().__init__()
         self.model = zoo.build("resnet18", "unet-basic")
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits of the second pass, which use those of the first so that no compiler can remove it."""
+        """Return the logits of a second pass. Its input depends on the first pass, so that no compiler can remove that pass."""
         first = self.model(image)
         return self.model(image + 0 * first.mean())
 

@@ -17,7 +17,7 @@ Figure = TypeVar("Figure")
 
 
 def by_turns(calls: Sequence[Callable[[], Figure]], rounds: int) -> list[list[Figure]]:
-    """Return the result of each call in each round, without those of a first round that compiles and fills caches."""
+    """Return the results of each call, one for each round. An additional first round fills caches, and is not returned."""
     figures: list[list[Figure]] = [[] for _ in calls]
     for done in range(rounds + 1):
         for index in random.sample(range(len(calls)), len(calls)):
@@ -30,7 +30,7 @@ def by_turns(calls: Sequence[Callable[[], Figure]], rounds: int) -> list[list[Fi
 def seconds_by_turns(
     calls: Sequence[Callable[[], object]], rounds: int, device: torch.device | None = None
 ) -> list[list[float]]:
-    """Return the seconds of each call in each round. On an accelerator they include all kernels that the call starts."""
+    """Return the seconds of each call in each round. On an accelerator, all kernels that the call starts are included."""
     return by_turns([partial(_seconds, call, device or torch.device("cpu")) for call in calls], rounds)
 
 

@@ -1,7 +1,8 @@
 """Download the wheels that `benchmarks/gpu.sh` needs besides torch and torchvision, for the Python of another machine.
 
-`make wheels PYTHON_VERSION=3.12` runs it. Copy the folder to the machine without a network. The wheels of the project itself
-are downloaded first, then those of each part, most important first. A part that would exceed the folder's limit is left out.
+`make wheels PYTHON_VERSION=3.12` runs this script. Then copy the folder `wheels` to the other machine, which needs no network.
+The wheels that the project itself requires are downloaded first, then those of each part of `gpu_parts.py`, most important
+first. If the wheels of a part would exceed the size limit of the folder, they are left out.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ LIMIT_MIB = 60
 
 
 def closure(names: Iterable[str], stop: frozenset[str] = frozenset()) -> set[str]:
-    """Return these distributions and all that they require, directly or indirectly, as far as they are installed."""
+    """Return these distributions and all that they require, directly or indirectly, as far as they are installed.
+
+    The distributions in `stop` are left out, with what only they require.
+    """
     seen: set[tuple[str, str]] = set()
     found: set[str] = set()
     waiting = [(name, "") for name in names]  # each with a requested extra, or with "" for none
@@ -98,7 +102,7 @@ def main() -> int:
 
 
 def checkout_mib() -> float:
-    """Return the size in MiB of the checkout's files, without those that git ignores."""
+    """Return the size of the checkout's files in MiB, without the files that git ignores."""
     listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0")
     return sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file()) / 2**20
