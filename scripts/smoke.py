@@ -41,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()  # spawned processes run this file again
+    main()  # not at import, since spawned processes import this file

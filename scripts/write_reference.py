@@ -84,7 +84,7 @@ def add_links(text: str) -> str:
 
 
 def meanings_of(model: type[BaseModel]) -> dict[str, str]:
-    """Return the description of each key, from the docstrings of a configuration, its base classes and `zoo.build`."""
+    """Return the description of each key, which comes from the docstrings of the class, its bases and `zoo.build`."""
     meanings: dict[str, str] = {}
     for documented in (zoo.build, *reversed(model.__mro__)):  # `zoo.build` explains the options of a pairing
         section = re.search(r"^(?:Args|Attributes):\n(.*?)(?=^\S|\Z)", inspect.cleandoc(documented.__doc__ or ""), re.M | re.S)
