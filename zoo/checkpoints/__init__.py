@@ -1,1 +1,1 @@
-"""Weights and models as files: state dicts, saved models, the hub."""
+"""Read and write weights and models: state dicts, saved models, and repositories of the Hugging Face hub."""

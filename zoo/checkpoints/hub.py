@@ -59,7 +59,7 @@ def hub_folder(name: str, **options: Any) -> Path:
         options["revision"] = revision
     try:
         found = Path(snapshot_download(repository, allow_patterns=[CONFIG], **options))
-        if (found / CONFIG).is_file():  # otherwise the weights are another program's, and may be large
+        if (found / CONFIG).is_file():  # otherwise another program wrote the weights, which may be large
             return Path(snapshot_download(repository, allow_patterns=["*.safetensors", CONFIG, "*.md"], **options))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as cause:
         reason = str(cause).strip().partition("\n")[0]

@@ -38,14 +38,15 @@ def load_weights(
         weights: a path or "hf-hub:OWNER/NAME", as for `zoo.read_state_dict`, or a mapping of names to tensors.
         part: "encoder", "decoder" or "head"; None for the whole model.
         strict: require that every tensor of the part is in the file, and that every tensor of the file is used. Exceptions
-            are an encoder's classifier and unused stages, and tensors outside the prefix in a larger file. False loads the
-            tensors that fit and leaves the others unchanged.
+            are an encoder's classifier and unused stages, and tensors outside the prefix in a larger file. With False, the
+            tensors that fit are loaded, and the model's other tensors stay unchanged.
 
     Returns:
         A printable report with the names of the tensors that were loaded, missing, unexpected and left out.
 
     Raises:
-        WeightsError: the weights cannot be read or do not fit, or fit equally well in several ways. The model is unchanged.
+        WeightsError: the weights cannot be read or do not fit, or fit equally well under several prefixes. The model is
+            unchanged.
         OptionError: the part does not exist, or the model is not from `zoo.build`. For a compiled or parallel model, pass the
             model inside it.
 
@@ -89,7 +90,7 @@ def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> Match
         if getattr(model, name).state_dict():
             part = _match_part(model, name, rest)
             parts.append(part)
-            # Tensors under this part's prefix are used up. Those that it does not have may belong to another part.
+            # Tensors under this part's prefix belong to it. Only those that it does not have may belong to the next parts.
             prefix, unexpected = part.prefix, set(part.report.unexpected)
             rest = {
                 key: tensor for key, tensor in rest.items() if prefix is None or not key.startswith(prefix) or key in unexpected
@@ -103,7 +104,7 @@ def _join_parts(parts: list[MatchedWeights], state: Mapping[str, Tensor], rest: 
     # that all parts share belong to the model, and are unexpected. The others are left out.
     prefix = _find_common_prefix([part.prefix for part in parts if part.prefix is not None])
     unexpected = [key for key in rest if key.startswith(prefix)]
-    # A part reports the tensors of all other parts as left out. Only those under its own prefix are known and not needed.
+    # A part reports the tensors of all other parts as left out, too. Only those under its own prefix are known and not needed.
     known = {key for part in parts for key in part.report.left_out if part.prefix is not None and key.startswith(part.prefix)}
     outside = [key for key in state if key in known or (key in rest and not key.startswith(prefix))]
 
@@ -125,7 +126,7 @@ def _join_parts(parts: list[MatchedWeights], state: Mapping[str, Tensor], rest: 
 
 
 def _match_part(model: SegmentationModel, part: str, state: Mapping[str, Tensor]) -> MatchedWeights:
-    """Match one part, with the `match_weights` of its module if there is one."""
+    """Match one part. If its module has a method `match_weights`, that method does it."""
     module: nn.Module = getattr(model, part)
     match_own: Any = getattr(module, "match_weights", None)
     try:
@@ -143,7 +144,7 @@ def _report_prefix(matched: MatchedWeights, part: str) -> MatchedWeights:
 
 
 def _find_common_prefix(prefixes: list[str]) -> str:
-    """Return the start that all prefixes share. The last step of each, which names the part, is ignored."""
+    """Return the beginning that all prefixes share. The last word of each prefix names the part, and is ignored."""
     steps = [prefix.split(".")[:-2] for prefix in prefixes]
     shared = []
     for step in zip(*steps, strict=False):

@@ -37,7 +37,7 @@ __all__ = ["load"]
 
 PREFIX = "model."
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-"""A path that may be meant as the name of a repository on the hub."""
+"""The pattern of a path that the user may have meant as the name of a repository on the hub."""
 Sides: TypeAlias = tuple[Entry[EncoderSpec], Entry[DecoderSpec]]
 OTHERS = "that this version of `zoo train` wrote. To load other weights, use zoo.build and zoo.load_weights."
 
@@ -106,7 +106,7 @@ def _load_folder(folder: Path) -> SegmentationModel:
 
 
 def _check_sides(facts: ModelFacts, path: Path) -> Sides:
-    """Return the encoder and the decoder of the saved model; raise a NegotiationError if their plan is not the saved one."""
+    """Return the encoder and the decoder of a saved model, or raise a NegotiationError if their plan is not the saved one."""
     pairing, plan = facts.make_pairing(), facts.plan
     sides = _find_sides(facts, path)
     _warn_of_other_versions(facts, sides, path)
@@ -124,7 +124,10 @@ def _check_sides(facts: ModelFacts, path: Path) -> Sides:
 
 
 def _find_sides(facts: ModelFacts, path: Path) -> Sides:
-    """Find the encoder and the decoder in the plugins with which the model was saved, even if others have the same names."""
+    """Find the encoder and the decoder in the plugins with which the model was saved.
+
+    Encoders and decoders of the same names in other plugins are not used.
+    """
 
     def full_ids(id: str) -> list[str]:
         return [full_id for full_id in facts.plugins if full_id.endswith(f":{id}")] or [id]
@@ -188,7 +191,7 @@ def _describe_plugins(facts: ModelFacts) -> str:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Return a file's tensors, mapped into memory: tensors that are not used are not read."""
+    """Return a file's tensors. They are mapped into memory, so tensors that are not used are not read."""
     try:
         check_regular(path)
         state: dict[str, Tensor] = load_file(path)
@@ -203,7 +206,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _check_unaltered(path: Path, state: dict[str, Tensor], sha256: str, empty: SegmentationModel | None) -> None:
-    """Raise a WeightsError if a file is too large for the model (which needs no reading) or its checksum is wrong."""
+    """Raise a WeightsError if a file has more values than the model, or if its checksum is wrong.
+
+    The first check reads no tensor, so it comes before the second, which reads the whole file.
+    """
     held = sum(tensor.numel() for tensor in state.values())
     wanted = {} if empty is None else empty.state_dict()
     if wanted and held > (size := sum(tensor.numel() for tensor in wanted.values())):

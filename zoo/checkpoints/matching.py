@@ -1,4 +1,4 @@
-"""Match the tensors of a file with those of a module: find the prefix, compare shapes, and report the rest."""
+"""Match the tensors of a file with those of a module: find the prefix, compare shapes, and report what does not match."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNTER = "num_batches_tracked"
 """A norm's counter of batches. No output depends on it, and old files do not contain it."""
 VARIANCE = "running_var"
 NORMS_OWN = ("running_mean", VARIANCE, "weight", "bias")
-"""The buffers that a norm may have (a frozen norm has all four). Infinity is never intended in them."""
+"""The names of a norm's tensors. In a frozen norm, all four are buffers. Infinity is never intended in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,20 +104,20 @@ def match_weights(
 ) -> MatchedWeights:
     """Match a file's tensors to those of a module, under any prefix of their names.
 
-    The prefix is the one under which the file has all of the module's tensors, by name and shape. If there is none, the prefix
-    is the one that ends with the module's usual name, or under which the file has more than half of the tensors. Tensors
-    without the prefix belong to other modules and are left out. Tensors with the prefix are unexpected if the module does
-    not have them.
+    The prefix is the one under which the file has all of the module's tensors, by name and shape. If there is no such prefix,
+    those are tried that end with the module's usual name, or else those under which the file has more than half of the
+    tensors. Of these, the prefix with the most tensors is used. Tensors without the prefix belong to other modules and are
+    left out. Tensors with the prefix are unexpected if the module does not have them.
 
     Args:
         state: the file's tensors.
         wanted: the module's state dict.
-        architecture: the state dict of the whole architecture (it may be on the meta device), if the module is a part of
-            one. The file may also contain the architecture's other tensors, in the same shapes.
+        architecture: the state dict of the whole architecture, if the module is only a part of it. The state dict may be on
+            the meta device. The file may then also contain the architecture's other tensors, in the same shapes.
         left_out: a function that returns whether a name, without the prefix, is known but not needed, such as a classifier's.
         first_convs: the names of weights that may have three input channels in the file and a different number in the module.
-            One channel gets the sum of the three kernels. More channels repeat the kernels, scaled to preserve the size of
-            the activations (as in timm).
+            If the module has one channel, its kernel is the sum of the file's three. For any other number, the three kernels
+            are repeated in turn, and scaled to preserve the size of the activations (as in timm).
         other_names: other names that a file may use, mapped to the module's own names.
         named: the module's usual name in models, such as "head". A prefix that ends with it is preferred.
 
@@ -229,7 +229,7 @@ def _find_prefix(
     candidates = [prefix for prefix, number in fitting.items() if number == num_wanted]
     if len(candidates) > 1 and len(preferred := [prefix for prefix in candidates if prefix in likely]) == 1:
         candidates = preferred
-    if not candidates:  # the usual name decides, else a majority: a few tensors may fit by chance
+    if not candidates:  # a majority is required without the usual name, since a few tensors may fit by chance
         tried = likely or [prefix for prefix, number in fitting.items() if 2 * number > num_wanted]
         most = max((fitting[prefix] for prefix in tried), default=0)
         candidates = [prefix for prefix in tried if fitting[prefix] == most]
@@ -243,7 +243,7 @@ def _find_prefix(
 
 
 def _ends_with(prefix: str, named: str) -> bool:
-    """Return whether the last step of a prefix ends with a name: `head.` and `model.segmentation_head.` do for "head"."""
+    """Return whether the last word of a prefix ends with a name, as in `head.` and `model.segmentation_head.` for "head"."""
     last = prefix.removesuffix(".").rpartition(".")[2]
     return last == named or last.endswith(f"_{named}")
 
@@ -251,8 +251,9 @@ def _ends_with(prefix: str, named: str) -> bool:
 def is_same_kind(tensor: Tensor, wanted: Tensor) -> bool:
     """Return whether a tensor's numbers can be converted to the wanted dtype without losing their meaning.
 
-    Floats of 16 to 64 bits can be converted to one another, and so can integers. In place of floats, integers, booleans and
-    8-bit floats are quantized weights, which have no meaning without their scale.
+    Floats of 16 to 64 bits can be converted to one another, and integers can be converted to other integers. If floats are
+    wanted, but a tensor has integers, booleans or 8-bit floats, these are quantized weights, which have no meaning without
+    their scale.
     """
     if tensor.layout != wanted.layout or (tensor.is_meta and not wanted.is_meta):
         return False
@@ -268,7 +269,7 @@ _KINDS = (
 
 
 def check_finite(tensors: Mapping[str, Tensor], module: nn.Module, source: str) -> None:
-    """Raise a WeightsError for tensors with NaN, infinity or a negative variance, with which a module cannot work.
+    """Raise a WeightsError if a tensor contains NaN, infinity or a negative variance, which make a module's output useless.
 
     Infinity is allowed in buffers other than a norm's, since an attention mask may contain it.
 
@@ -332,5 +333,5 @@ def _describe_shapes(name: str, found: Tensor, needed: Tensor) -> str:
 
 
 def _shorten(entries: Collection[str]) -> str:
-    """Return the number of entries and the first of them, as text."""
+    """Return, as text, the number of entries and the first few of them."""
     return f"{len(entries)} ({format_names(entries, SHOWN)})" if entries else "none"

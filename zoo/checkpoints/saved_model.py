@@ -79,7 +79,7 @@ class ModelFacts(Strict):
 
     @classmethod
     def of(cls, model: SegmentationModel, class_names: Sequence[str], **further: Any) -> Self:
-        """Return the facts of a model whose classes have these names."""
+        """Return the facts of a model whose classes have these names. `further` sets the additional fields of a subclass."""
         facts = {
             "pairing": model.pairing.as_dict(),
             "plan": structure_of(model.plan),
@@ -158,7 +158,7 @@ def structure_of(plan: Plan) -> dict[str, Any]:
 
 
 def _find_plugins(pairing: Pairing) -> dict[str, PluginVersion]:
-    """Return the distributions of a pairing's encoder and decoder by id. A script's own encoder or decoder has none."""
+    """Return the distributions of a pairing's encoder and decoder by id, except for those that a script registered."""
     registry = default_registry()
     entries = (registry.encoder(pairing.encoder), registry.decoder(pairing.decoder))
     return {

@@ -30,7 +30,7 @@ __all__ = ["save"]
 
 WEIGHTS = "model.safetensors"
 DRAFT = ".draft."
-"""The prefix of the temporary folder in an existing empty folder. A killed process may leave it behind."""
+"""The prefix of the temporary folder that is made in an existing empty folder. A killed process may leave it behind."""
 
 
 def save(
@@ -42,8 +42,8 @@ def save(
 ) -> Path:
     """Save a model as a folder that `zoo.load` reads: `model.safetensors`, `config.yaml` and a model card, `README.md`.
 
-    A saved model in the folder is replaced. After an interruption, the folder contains either the previous model or the new
-    one, always complete.
+    If the folder contains a saved model, that model is replaced. After an interruption, the folder contains either the previous
+    model or the new one, and both are complete.
 
     Args:
         model: a model from `zoo.build` or `zoo.load`.
@@ -89,7 +89,10 @@ def save(
 
 
 def _choose_name(before: SavedModel | None, sha256: str) -> str:
-    """Return the name of the weights file. It differs from the old file's, which stays until the new one is complete."""
+    """Return the name of the new weights file.
+
+    If the weights differ from those in the folder, so do the names, since the old file stays until the new one is complete.
+    """
     if before is None:
         return WEIGHTS
     if before.sha256 == sha256:
@@ -107,7 +110,7 @@ def _write_new(place: Path, facts: SavedModel, content: bytes, model: Segmentati
     try:
         _write_all(draft, facts, content, model)
         if is_there:
-            for name in (facts.weights, CARD, CONFIG):  # the configuration comes last: it makes this a saved model
+            for name in (facts.weights, CARD, CONFIG):  # the configuration comes last, since it makes the folder a saved model
                 (draft / name).replace(place / name)
         else:
             draft.rename(place)
@@ -145,7 +148,7 @@ def _current(place: Path) -> SavedModel | None:
 
 
 def _write_all(place: Path, facts: SavedModel, content: bytes, model: SegmentationModel) -> None:
-    """Write the weights before the configuration that names them, so that a configuration always names a complete file."""
+    """Write all files. The weights come before the configuration, so that it always names a complete weights file."""
     replace_file(place / facts.weights, content)
     replace_file(place / CONFIG, facts.to_yaml().encode())
     replace_file(place / CARD, card_of(model, facts).encode())

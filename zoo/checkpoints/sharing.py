@@ -22,7 +22,7 @@ class _Upload(ModelHubMixin):
     """Adapts a model to huggingface_hub's mixin, which saves the model to a folder and uploads that folder in one commit."""
 
     def __init__(self, save: Callable[[Path], Path]) -> None:
-        self._save = save  # a function: the mixin writes arguments that are valid JSON to a `config.json`
+        self._save = save  # a function, since the mixin would write an argument that is valid JSON to a `config.json`
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self._save(save_directory)
@@ -52,7 +52,7 @@ def push_to_hub(
         private: whether a newly created repository is private; None for the owner's default.
         token: a token with write access; by default that of `hf auth login` or of the variable HF_TOKEN.
         branch: the branch to commit to; by default main.
-        create_pr: whether to open a pull request instead.
+        create_pr: whether to open a pull request instead of committing to the branch.
         commit_message: the message of the commit.
 
     Returns:

@@ -24,11 +24,11 @@ from zoo.errors import ConfigError, WeightsError
 __all__ = ["is_bounded", "read_state_dict", "unpickled", "unwrap_state_dict"]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
-"""Usual names of the weights averaged over the training. They are preferred to other weights, as in timm."""
+"""Usual names of the entry with the weights that are averaged over the training. It is preferred to others, as in timm."""
 LEVELS = 2
-"""The number of levels at which a state dict may be nested in an entry of a checkpoint."""
+"""How many levels deep a state dict may be nested in an entry of a checkpoint."""
 DEEPEST, MOST_VALUES = 32, 100_000
-"""The largest depth and number of the values that describe the model in a checkpoint."""
+"""The largest depth of the data that describe the model in a checkpoint, and the largest number of values in these data."""
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
@@ -36,8 +36,8 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
     """Return a file's tensors by name, on the CPU, without the other content of a checkpoint.
 
     In a checkpoint, the weights are the entry `state_dict_ema`, `model_ema` or `ema_state_dict` (averaged over the training).
-    If there is none, they are `state_dict`, `model_state_dict`, `model`, `net` or `network`, or else the only entry with
-    tensors.
+    If there is none, they are the entry `state_dict`, `model_state_dict`, `model`, `net` or `network`, or else the only entry
+    with tensors.
 
     Args:
         weights: the path of a `.safetensors` file or of a file that `torch.save` wrote; the path of a folder that `zoo.save`
@@ -48,8 +48,8 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
             names without the prefix.
 
     Raises:
-        WeightsError: the file is missing or truncated, may contain code, or has no tensors by name, or has several entries
-            with tensors.
+        WeightsError: the file is missing or truncated, may contain code, has no named tensors, or has several entries with
+            tensors.
 
     Example:
         >>> torch.save(zoo.read_state_dict("dino.pth", entry="teacher", prefix="backbone."), "backbone.pth")
@@ -125,7 +125,10 @@ def _tensors(found: Any) -> dict[str, Tensor]:
 
 
 def _wraps_tensors(found: Any, levels: int = LEVELS) -> bool:
-    """Return whether this contains tensors by name, directly or in entries with usual names, at most `levels` deep."""
+    """Return whether a value contains named tensors.
+
+    They may be in the value itself, or nested at most `levels` deep in entries such as "state_dict" or "model".
+    """
     if not isinstance(found, Mapping):
         return False
     if _tensors(found):
@@ -134,7 +137,7 @@ def _wraps_tensors(found: Any, levels: int = LEVELS) -> bool:
 
 
 def is_bounded(found: Any) -> bool:
-    """Return whether plain data are small enough to process: a kilobyte of pickle can expand to gigabytes or endlessly."""
+    """Return whether plain data are small enough to process. A kilobyte of pickle can expand to gigabytes, or without end."""
     left = MOST_VALUES
     waiting = [(found, 0)]
     while waiting:
@@ -190,7 +193,7 @@ def _find_saved_weights(folder: Path) -> Path | None:
     """Return the weights file that `zoo.save` wrote last, if any. Older files may remain after a copy or a killed process."""
     try:
         name = read_mapping(folder / CONFIG).get("weights")
-    except ConfigError:  # there is no such file, or it is another program's
+    except ConfigError:  # there is no such file, or another program wrote it
         return None
     if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
         return None
@@ -222,12 +225,12 @@ def unpickled(path: Path) -> Any:
         Exception: any other error that torch raises for a broken file.
     """
     with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-        warnings.simplefilter("ignore")  # about pickles that torch did not write, which it refuses anyway
+        warnings.simplefilter("ignore")  # torch warns about pickles that it did not write, but refuses them anyway
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _describe_imports(path: Path) -> str:
-    """Return, as text, the names that a refused pickle imports apart from those of tensors and plain data."""
+    """Return, as text, the names that a refused pickle imports, without those that tensors and plain data need."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # noqa: BLE001 (it reads only torch's zip files, and these names only improve a message)
