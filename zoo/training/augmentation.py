@@ -1,4 +1,7 @@
-"""Crop, flip and scale a training sample, and change its contrast and brightness: any number of channels, any value range."""
+"""Crop, flip and scale a training sample, and change its contrast and brightness.
+
+This works for any number of channels and any value range.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from torch import Generator, Tensor
 __all__ = ["Augmentation"]
 
 SCALES = (0.75, 1.5)
-"""Of an image's own size."""
+"""The smallest and the largest size of a scaled image, relative to its own size."""
 CONTRAST = 0.2
-"""By how much the distance of a channel from its mean changes, at most."""
+"""The largest relative change of contrast, which is the distance of a channel's values from their mean."""
 BRIGHTNESS = 0.3
-"""By how much a channel is shifted at most, in its standard deviations: of photographs about a fifth of the mean."""
+"""The largest shift of a channel's values, in their standard deviations. In photographs, it is about a fifth of their mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +29,14 @@ class Augmentation:
 
     The crop is cut first, so that the cost of all later steps does not depend on the size of the image. Half of the crops are
     scaled, relative to the size of the image. Half of the crops are changed in contrast and brightness, relative to the mean
-    and the standard deviation of each channel in the crop. Nothing is clamped, so that the change is comparable for
-    photographs, reflectance and kelvin.
+    and the standard deviation of each channel in the crop. Values are not clamped, so the changes are comparable for all value
+    ranges, such as those of photographs, reflectance or kelvin.
 
     Attributes:
         size: (H, W) of the crops.
-        ignored: the mask value outside the image, if the crop is larger than the image. The image has the mean of each
-            channel there.
-        is_on: whether crops are flipped, scaled and changed; otherwise they are only cut.
+        ignored: the mask value of pixels outside the image, for a crop that is larger than the image. In the image, these
+            pixels get the mean of each channel.
+        is_on: whether crops are flipped, scaled, and changed in contrast and brightness. If it is False, they are only cut.
     """
 
     size: tuple[int, int]
@@ -68,7 +71,7 @@ class Augmentation:
 
 
 def _find_span(have: int, want: int, scale: float, position: float) -> tuple[int, int, int]:
-    """Return the first pixel of a crop along an axis, its length, and its length after scaling.
+    """Return the first pixel of a crop along an axis, the crop's length, and the crop's length after scaling.
 
     Args:
         have: the length of the image in pixels.
@@ -83,7 +86,7 @@ def _find_span(have: int, want: int, scale: float, position: float) -> tuple[int
 
 
 def _paste(part: Tensor, window: Any, background: Tensor) -> Tensor:
-    """Return a copy of the background whose window is replaced by a part."""
+    """Return a copy of the background in which `part` fills the window."""
     whole = background.clone()
     whole[window] = part
     return whole
@@ -95,7 +98,7 @@ def _nearest_indexes(have: int, want: int) -> Tensor:
 
 
 def _vary(image: Tensor, contrast: float, brightness: float) -> Tensor:
-    """Return an image with another contrast and brightness, relative to the standard deviation of each channel."""
+    """Multiply the contrast of an image by `contrast`, and shift each channel by `brightness` of its standard deviations."""
     mean = image.mean(dim=(1, 2), keepdim=True)
     deviation = image.std(dim=(1, 2), keepdim=True, correction=0)
     return mean + contrast * (image - mean) + brightness * deviation

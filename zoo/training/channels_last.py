@@ -14,10 +14,11 @@ __all__ = ["takes_channels_last"]
 
 
 def takes_channels_last(model: nn.Module, in_channels: int, size: tuple[int, int]) -> bool:
-    """Return whether a training step on channels-last images works on the CPU; a copy of the model is run for one step.
+    """Train a copy of the model for one step on channels-last images on the CPU, and return whether that works.
 
     A decoder that calls `.view` on a feature map raises an error on such images. A model with a strided 1x1 convolution of
-    fewer than 16 channels is not run: PyTorch corrupts memory in its gradient (oneDNN issue 6035).
+    fewer than 16 channels is not run, and does not count as working: PyTorch corrupts memory when it computes the gradient of
+    such a convolution (oneDNN issue 6035).
     """
     if any(_is_unsafe(layer) for layer in model.modules()):
         return False
@@ -27,7 +28,7 @@ def takes_channels_last(model: nn.Module, in_channels: int, size: tuple[int, int
         with foreign_code():
             logits = twin(image)
             sum(each.mean() for each in (logits if isinstance(logits, tuple) else (logits,))).backward()
-    except ForeignError:  # if it is for another reason, the first step says so
+    except ForeignError:  # if the layout is not the reason, the first step of the training raises the error again
         return False
     return True
 

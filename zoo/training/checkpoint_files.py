@@ -1,4 +1,4 @@
-"""Write and read the checkpoints of a run: only whole files, and only finite weights."""
+"""Write and read the checkpoints of a run. Only complete files with finite weights are accepted."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ PARTS = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "loop
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes each checkpoint to a draft in the same folder, and then replaces the old checkpoint in one step.
 
-    Lightning itself writes to the temporary folder and moves the file from there. If that folder is on another file system,
-    the move is a copy over the old file: after a kill or on a full disk, both the old and the new checkpoint are lost.
+    Lightning itself writes to the system's temporary folder, and moves the file from there. If that folder is on another file
+    system, the new file is copied over the old one. If the process is then killed or the disk is full, both checkpoints are
+    lost.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint, whole or not at all.
+        """Write a checkpoint, completely or not at all.
 
         Raises:
-            ZooError: the checkpoint cannot be written. The earlier one stays.
+            ZooError: the checkpoint cannot be written. The previous checkpoint is kept.
         """
         place = Path(path)
         try:
@@ -85,7 +86,8 @@ def read_fitting(place: Path, run: str, module: LightningModule, most: int) -> d
         most: the number of steps of the whole run.
 
     Raises:
-        ZooError: as for `read_checkpoint`; or the weights or the number of steps cannot belong to this run.
+        ZooError: as for `read_checkpoint`; or the weights or the number of steps cannot belong to this run, or the weights
+            contain NaN or infinity.
     """
     found = read_checkpoint(place, run)
     state, wanted = found["state_dict"], module.state_dict()

@@ -21,7 +21,7 @@ class TrainOptions(TrainSettings):
     """The options of `zoo.train`: the options of `zoo.build`, and `TrainSettings`."""
 
     def pairing(self, data: SegmentationData) -> Pairing:
-        """Return the pairing; its numbers of classes and channels are those of the data unless the options set others."""
+        """Return the pairing. Unless the options set its numbers of classes and channels, they are those of the data."""
         options = self.model_dump(include=self.model_fields_set & {"encoder", "decoder", *OPTION_NAMES})
         return Pairing(**{"classes": len(data.classes), "in_channels": data.in_channels} | options)
 
@@ -31,12 +31,13 @@ class TrainOptions(TrainSettings):
 
 
 class TrainConfig(TrainOptions):
-    """A training run; the other keys are those of `zoo.build` and of `TrainSettings`.
+    """The content of the YAML file of a training run. Its other keys are those of `zoo.build` and of `TrainSettings`.
 
     Attributes:
-        data: a task's name, a folder, or {source, ...} with the options of `zoo.open_data`; relative to the file's folder.
+        data: a task's name, a folder, or {source, ...} with the options of `zoo.open_data`. Paths are relative to the folder of
+            the YAML file.
         output: the folder of the run, relative to the folder in which the command is started.
-        plugins: Python files that register encoders or decoders, relative to the file's folder.
+        plugins: Python files that register encoders or decoders, relative to the folder of the YAML file.
     """
 
     data: DataNamed

@@ -19,15 +19,15 @@ from zoo.training.tiling import Tiling
 __all__ = ["TrainingData"]
 
 MOST_WORKERS = 8
-"""The most processes that load images for one accelerator, unless the settings give a number."""
+"""The largest number of processes that load images for one accelerator, if `workers` is "auto"."""
 
 Batch = tuple[Tensor, Tensor]
 
 
 class TrainingData(LightningDataModule):
-    """Images with masks as batches.
+    """The batches of images with masks for training, validation and test.
 
-    The data are not part of the trained module, which callbacks such as `WeightAveraging` copy as a whole.
+    The data are kept apart from the trained module, since callbacks such as `WeightAveraging` copy the whole module.
 
     Attributes:
         steps: the number of optimizer steps of the whole run.
@@ -41,7 +41,7 @@ class TrainingData(LightningDataModule):
         self._tiling = tiling
 
     def train_dataloader(self) -> ResumableLoader:
-        """Return the rest of the run's batches."""
+        """Return a loader of the batches that the run has not used yet."""
         settings, trainer = self._settings, self.trainer
         assert trainer is not None
         augmentation = Augmentation(size=self._tiling.crop, ignored=self._data.ignored, is_on=settings.augment)
@@ -56,15 +56,18 @@ class TrainingData(LightningDataModule):
         return ResumableLoader(samples, batch_sampler=order, **self._loading())
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Return this process's share of the validation part."""
+        """Return a loader of this process's share of the validation images."""
         return self._loader(self._data.validation)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Return this process's share of the test part."""
+        """Return a loader of this process's share of the test images."""
         return self._loader(self._data.test)
 
     def _loader(self, samples: Samples) -> DataLoader[Batch]:
-        """Return a loader that reads each image once: images of different sizes, and those predicted in tiles, one by one."""
+        """Return a loader that reads each image once.
+
+        Each batch is a single image if the images differ in size or are predicted in tiles.
+        """
         assert self.trainer is not None
         mine = range(self.trainer.global_rank, len(samples), self.trainer.world_size)
         size = self._data.size
@@ -73,7 +76,7 @@ class TrainingData(LightningDataModule):
         return DataLoader(samples, batch_sampler=batches, collate_fn=_collate, **self._loading())  # type: ignore[arg-type]
 
     def _loading(self) -> dict[str, Any]:
-        """Return the keyword arguments of a loader: its processes, and whether batches are copied to pinned memory."""
+        """Return the keyword arguments of a loader: the number of processes, and whether batches go to pinned memory."""
         assert self.trainer is not None
         device = self.trainer.strategy.root_device.type
         if self._settings.workers != "auto":
@@ -86,7 +89,7 @@ class TrainingData(LightningDataModule):
 
 
 def _collate(samples: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """Return a batch; a single sample is not copied, unless a process that loads samples passes it on."""
+    """Return a batch. A single sample is not copied, unless it is sent from a loading process to the training process."""
     if len(samples) == 1 and get_worker_info() is None:
         return [part[None] for part in samples[0]]
     batch: list[Tensor] = default_collate(samples)

@@ -57,7 +57,7 @@ def fit(
 ) -> TrainResult:
     """Train a pairing, test it, and write checkpoints, logs and the result to a folder.
 
-    If the folder contains an interrupted run of the same pairing, data and settings, training resumes from its last
+    If the folder contains an interrupted run of the same pairing, data and settings, training resumes from that run's last
     checkpoint. On the CPU, the weights are then bit for bit the same as without the interruption. Data, weights files and
     plugin files count as the same if their content is the same, whatever their folder.
 
@@ -73,7 +73,8 @@ def fit(
         tell: called before each batch with a line about the batch. If it raises an exception, the run ends and can be resumed.
 
     Raises:
-        OptionError: Lightning is not installed, the encoder to freeze does not exist, or the folder cannot be written.
+        OptionError: Lightning is not installed, the folder cannot be written, or the settings do not fit the model, such as
+            `freeze_encoder` for a module without an encoder.
         ConfigError: the folder has a run with other settings or other data, the pairing has other classes or channels than the
             data, or the device does not exist.
         DataError: the images differ in size and the settings have no `size`; a sample is not valid; every pixel of the
@@ -137,7 +138,7 @@ def fit(
                 "resumed run would measure other values. Set mean and std to numbers, in the units of the samples."
             )
         data = measure_samples(data)
-    # The identity contains only those of these options that are set.
+    # Of these three options, only those that are set are part of the run's identity.
     facts |= {name: value for name in ("value_range", "mean", "std") if (value := getattr(data, name)) is not None}
     class_weights = _class_weights(settings, data, fingerprint)
     loss = make_loss(settings.loss_terms, ignored=data.ignored, class_weights=class_weights)
@@ -263,7 +264,7 @@ def _check_fits(pairing: Pairing, data: SegmentationData) -> None:
 
 
 def _check_devices(devices: int, data: SegmentationData) -> None:
-    """Raise a ConfigError if a part has fewer images than there are devices."""
+    """Raise a ConfigError if the training, validation or test part has fewer images than there are devices."""
     few = [f"{len(samples)} for {part}" for part, samples in data.parts() if 0 < len(samples) < devices]
     if few:
         raise ConfigError(f"devices={devices} is more than the images of {data.name}: {', '.join(few)}. Use fewer devices.")
@@ -284,12 +285,12 @@ def crop_size(data: SegmentationData, settings: TrainSettings) -> tuple[int, int
 
 
 def _weights_files(pairing: Pairing | nn.Module) -> list[Path]:
-    """Return the files that the encoder's weights are read from; [] if they do not come from files."""
+    """Return the files from which the encoder's weights are read; [] if the weights do not come from files."""
     return files_at(pairing.weights) if isinstance(pairing, Pairing) and pairing.weights else []
 
 
 def _hash_files(paths: Iterable[Path]) -> dict[str, list[str]]:
-    """Return the digests of files by their names without folders, so that a moved file counts as the same."""
+    """Return the digests of files by the files' names without folders, so that a moved file counts as the same."""
     digests: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         try:
@@ -314,7 +315,7 @@ def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Pa
     """Raise an error with a remedy if a sample cannot be read, a file cannot be written, or memory runs out."""
     try:
         yield
-    except DataError as cause:  # if a loader process raised it, PyTorch makes its whole traceback the text
+    except DataError as cause:  # in an error from a loading process, PyTorch replaces the text by the whole traceback
         text = str(cause).rpartition(f"{DataError.__module__}.{DataError.__name__}: ")[-1].strip()
         if text == str(cause):
             raise
@@ -345,7 +346,7 @@ def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Pa
 
 @contextmanager
 def _silence_lightning() -> Iterator[None]:
-    """Silence Lightning's advice and its list of devices."""
+    """Suppress the advice and the list of devices that Lightning prints."""
     logger = logging.getLogger("lightning.pytorch")
     utilities = logging.getLogger("lightning.fabric")
     before = [(each, each.level) for each in (logger, utilities)]

@@ -28,15 +28,18 @@ def digest_of_weights(model: SegmentationModel) -> str:
 
 
 def start_from(model: SegmentationModel, start: SegmentationModel, source: str, classes: tuple[str, ...]) -> list[str]:
-    """Copy the weights and the normalization of a model of the same architecture; return what the user should know.
+    """Copy the weights and the normalization of another model of the same architecture.
 
-    Weights whose shapes depend on the number of classes stay as they are if the two models differ in it.
+    If the two models have different numbers of classes, weights whose shapes depend on this number are not copied.
 
     Args:
         model: the model to train.
         start: the model to start from.
-        source: where that model comes from, for messages.
+        source: where the model to start from comes from, for messages.
         classes: the names of the classes of the model to train.
+
+    Returns:
+        Notes for the user, such as that the head is new.
 
     Raises:
         WeightsError: the two models differ in more than their heads.
@@ -81,7 +84,7 @@ def start_from(model: SegmentationModel, start: SegmentationModel, source: str, 
 
 
 def _depends_on_classes(found: Tensor, wanted: Tensor, numbers: tuple[int, int]) -> bool:
-    """Return whether two shapes differ, and only in proportion to the two numbers of classes."""
+    """Return whether the shapes of two tensors differ, but only in proportion to the two numbers of classes."""
     if found.shape == wanted.shape or found.ndim != wanted.ndim:
         return False
     sides = zip(found.shape, wanted.shape, strict=True)

@@ -48,8 +48,9 @@ class Outcome:
         steps: the number of steps done.
         tested: the name of the checkpoint that was tested.
         scores: the scores of the test.
-        waiting: the share of the training time of this call in which training waited for images; None if no step was done.
-        is_first: whether this process writes the result, if several processes train.
+        waiting: the share of this call's training time in which training waited for images; None if the call did at most one
+            step.
+        is_first: whether this process is the one that writes the result. Several processes train if there are several devices.
     """
 
     steps: int
@@ -61,16 +62,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The objects that a run is made of.
+    """The objects that a run uses.
 
     Attributes:
         model: the model to train.
         loss: the loss.
-        preprocessing: the normalization of images in 0 to 1; None for none.
+        preprocessing: the normalization of images with values from 0 to 1; None to leave the images unchanged.
         callbacks: the callbacks that the settings name.
         loggers: the loggers that the settings name.
         memory_format: the memory format of the model and its images.
-        facts: stored in each checkpoint: the run's identity, and the facts that `zoo.load` builds the model from.
+        facts: what is stored in each checkpoint in addition to the weights: the run's identity, and the facts from which
+            `zoo.load` builds the model.
     """
 
     model: nn.Module
@@ -92,9 +94,9 @@ def run(
     show_progress: bool,
     tell: Callable[[str], None] | None,
 ) -> Outcome:
-    """Train and test.
+    """Train and test a model.
 
-    The folder has `trained.json` once only the test is left to do.
+    When the training is finished and only the test remains, `trained.json` is written to the folder.
 
     Raises:
         ZooError: the process was sent SIGTERM.
@@ -145,7 +147,7 @@ def run(
         log_every_n_steps=max(1, min(50, steps // 100)),
         default_root_dir=output,
         logger=[*_loggers(output, begun), *parts.loggers],
-        callbacks=[*callbacks, waiting],  # the last one, so that the others' time is not taken for waiting
+        callbacks=[*callbacks, waiting],  # the last one, so that the time of the other callbacks does not count as waiting
         plugins=[WholeCheckpoints()],
         enable_checkpointing=bool(interval),
         enable_progress_bar=show_progress,
@@ -163,7 +165,7 @@ def run(
                 write_json(trained, {"steps": begun})
             trainer.strategy.barrier()
         tested = best if interval else last
-        # Not by `ckpt_path`, with which an averaging callback would restore the weights that it did not average.
+        # `ckpt_path` is not used here, since an averaging callback would then restore the weights that are not averaged.
         module.load_state_dict(read_fitting(tested, run_id, module, steps)["state_dict"])
         trainer.test(module, batches, verbose=False)
     assert module.scores is not None
@@ -174,7 +176,7 @@ def run(
 
 @contextmanager
 def _explain_sigterm(output: Path) -> Iterator[None]:
-    """Raise an error after SIGTERM; without it, Lightning ends the program with status 0 after the batch."""
+    """Raise an error after SIGTERM. Otherwise, Lightning would end the program after the current batch, with exit status 0."""
     try:
         yield
     except SIGTERMException as cause:
@@ -185,7 +187,7 @@ def _explain_sigterm(output: Path) -> Iterator[None]:
 
 
 class _KeepLast(Callback):
-    """Writes `last.ckpt` regularly, but not directly before a validation: a run resumed there would skip the validation."""
+    """Writes `last.ckpt` regularly, but not directly before a validation, which a run that is resumed there would skip."""
 
     def __init__(self, path: Path, *, step: int, interval: int, validations: int | None) -> None:
         self._path = path
@@ -224,7 +226,7 @@ class _Tell(Callback):
 
 
 class _MeasureWaiting(Callback):
-    """Measures how long training waits for its batches, and logs it as `waiting`, a share of the time of each step."""
+    """Measures how long training waits for its batches. The share of each step's time is logged as `waiting`."""
 
     def __init__(self) -> None:
         self._ended: float | None = None
@@ -235,7 +237,10 @@ class _MeasureWaiting(Callback):
 
     @property
     def share(self) -> float | None:
-        """The share of waiting in the time of all steps except the first, which waits for the loading processes to start."""
+        """The share of the training time that was spent waiting; None after at most one step.
+
+        The first step does not count, since it waits for the loading processes to start.
+        """
         total = self._waited + self._worked
         return self._waited / total if total else None
 
@@ -257,12 +262,12 @@ class _MeasureWaiting(Callback):
         self._ended = now
 
     def on_validation_end(self, *_: object) -> None:
-        """Exclude the time of a validation."""
+        """Exclude the time of a validation from the waiting of the next step."""
         self._ended = time.perf_counter()
 
 
 def _loggers(output: Path, step: int) -> list[Logger]:
-    """Return the loggers of this call; each call that resumes the run writes its own files."""
+    """Return the loggers of this call. Each call that resumes the run writes log files of its own."""
     version = f"from-step-{step}"
     loggers: list[Logger] = [CSVLogger(output, name="log", version=version, flush_logs_every_n_steps=50)]
     if find_spec("tensorboard") or find_spec("tensorboardX"):

@@ -1,4 +1,4 @@
-"""Compute the training loss: a weighted sum of named losses and of your own loss functions."""
+"""Compute the training loss: a weighted sum of losses that have a name and of custom loss functions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """A function of logits (N, classes, H, W) and masks (N, H, W) of class indexes that returns a scalar."""
 
 OVERLAP = {"dice": "DiceLoss", "jaccard": "JaccardLoss", "tversky": "TverskyLoss", "focal": "FocalLoss", "lovasz": "LovaszLoss"}
-"""The losses of segmentation_models_pytorch in its multiclass mode, by our names."""
+"""The classes of the losses that come from segmentation_models_pytorch, by zoo's names. They run in its multiclass mode."""
 SET_BY_ZOO = ("mode", "ignore_index", "from_logits", "class_weights", "classes")
-"""Arguments of these losses that follow from the data."""
+"""Arguments of these classes that zoo sets. They are not options of the losses."""
 
 
 def make_loss(terms: Sequence[LossTerm], *, ignored: int, class_weights: Sequence[float] | None = None) -> Loss:
@@ -115,7 +115,7 @@ def _cross_entropy(ignored: int, smoothing: float, class_weights: Sequence[float
     def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
         weight = logits.new_tensor([1.0] * logits.shape[1] if class_weights is None else class_weights)
         is_kept = masks != ignored
-        # PyTorch's own mean divides by the weights of the pixels' classes, too, but is NaN if all pixels are ignored.
+        # Like PyTorch's own mean, this divides by the sum of the pixels' class weights, but PyTorch's mean of no pixels is NaN.
         total = F.cross_entropy(logits, masks, weight, ignore_index=ignored, reduction="sum", label_smoothing=smoothing)
         return total / (weight[masks.where(is_kept, 0)] * is_kept).sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
@@ -145,7 +145,7 @@ def _skip_empty(loss: Loss, ignored: int) -> Loss:
 
 
 def _own_loss(path: str, options: Mapping[str, Any]) -> Loss:
-    """Return a user's own loss, which is checked whenever it is called."""
+    """Return a custom loss. Whenever it is called, the value that it returns is checked."""
     found = import_object(path)
     try:
         with foreign_code():

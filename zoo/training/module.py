@@ -1,4 +1,4 @@
-"""Lightning's module of a training: steps, frozen parts, the optimizer, and the content of a checkpoint."""
+"""The module that Lightning trains: its steps, frozen parts, optimizer, scores, and the content of its checkpoints."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrainingModule(LightningModule):
         model: the model.
         steps: the number of optimizer steps of the whole run.
         scores: the scores of the last validation or test.
-        validated_at: the number of steps before the last validation.
+        validated_at: the number of steps that were done before the last validation.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TrainingModule(LightningModule):
         return self.scores.miou
 
     def forward(self, image: Tensor) -> Any:
-        """Return the logits of images in 0 to 1: (N, channels, H, W) -> (N, classes, H, W), or a tuple of such logits.
+        """Return the logits of images with values from 0 to 1: (N, channels, H, W) -> (N, classes, H, W), or a tuple of logits.
 
         Raises:
             PluginError: the model's own code raised an error other than a `ZooError`.
@@ -112,7 +112,7 @@ class TrainingModule(LightningModule):
         return loss
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
-        """Seed random draws, such as dropout, with the number of the batch; keep the statistics of frozen parts unchanged."""
+        """Seed random draws such as dropout with the number of the batch, and put frozen parts into eval mode."""
         accumulation = self._settings.accumulation
         number = self.global_step * accumulation + index % accumulation
         torch.manual_seed(seed_of("step", self._settings.seed, number, self.global_rank))
@@ -125,17 +125,20 @@ class TrainingModule(LightningModule):
                     layer.eval()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Drop the gradients of a frozen encoder, which exist because DDP needs a fixed set of trained parameters."""
+        """Drop the gradients of an encoder that is frozen for the first steps.
+
+        Its parameters get gradients, because DDP needs the same set of trained parameters in all steps.
+        """
         if self.global_step < self._frozen_steps:
             for parameter in self._encoder().parameters():
                 parameter.grad = None
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the counts."""
+        """Reset the counts of pixels."""
         self._confusion.reset()
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Count the pixels of a batch; images larger than the crop are predicted in tiles, as `zoo.Predictor` does."""
+        """Predict a batch, and count its pixels. Images larger than the crop are predicted in tiles, as by `zoo.Predictor`."""
         images, masks = batch
         if self._tiling.takes_whole(masks.shape[-2:]):
             self._confusion.update(self._finite_logits(self._normalize(images)).argmax(dim=1), masks)
@@ -154,7 +157,7 @@ class TrainingModule(LightningModule):
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
-        """Store the scores of all images, which every process has."""
+        """Store the scores. Each process has the scores of all images, not only of its own."""
         self.scores = scores_of(self._confusion.compute())
 
     def configure_optimizers(self) -> Any:
@@ -171,12 +174,12 @@ class TrainingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the facts that `zoo.load` builds the model from; raise an error rather than save NaN."""
+        """Add the facts from which `zoo.load` builds the model, or raise an error if the weights contain NaN or infinity."""
         check_weights(self.model, self.global_step, self._settings.learning_rate)
         checkpoint["zoo"] = self._facts
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch to the device; images that are predicted in tiles stay where they are, since their tiles are moved."""
+        """Move a batch to the device. Images that are predicted in tiles stay where they are: only their tiles are moved."""
         if self._tiling.takes_whole(batch[1].shape[-2:]):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         return batch
@@ -196,7 +199,7 @@ class TrainingModule(LightningModule):
         return logits
 
     def _count_in_tiles(self, image: Tensor, mask: Tensor) -> None:
-        """Count an image's pixels, strip by strip: (channels, H, W) and (H, W)."""
+        """Predict an image (channels, H, W) in tiles, and count its pixels strip by strip, with the mask (H, W)."""
         height, width = mask.shape
         rows, columns = tile_axes(
             (height, width), sizes=self._tiling.sizes, tile=self._tiling.tile, overlap=default_overlap(self._tiling.tile)

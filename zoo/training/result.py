@@ -33,11 +33,11 @@ class TrainResult:
         waiting: the share of that call's training time in which training waited for images, in 0 to 1; None if the call did
             at most one step.
         tested: the name of the tested checkpoint, "best" or "last".
-        test: the scores of this checkpoint on the test part, each image counted once.
+        test: the scores of this checkpoint on the test images, each of which counts once.
         checkpoint: the file of this checkpoint, for `zoo.load`.
     """
 
-    __pydantic_config__ = Strict.model_config  # of `read_result`
+    __pydantic_config__ = Strict.model_config  # for the validation in `read_result`
 
     pairing: str
     data: str
@@ -50,7 +50,7 @@ class TrainResult:
     checkpoint: Path
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the result as a dictionary that can be written as JSON."""
         return {**asdict(self), "test": self.test.as_dict(), "classes": list(self.classes), "checkpoint": str(self.checkpoint)}
 
 
@@ -62,7 +62,7 @@ def read_result(output: Path, run: str) -> TrainResult | None:
         run: the identity of the run, from `run_id`.
 
     Raises:
-        ConfigError: the file is damaged, belongs to another run, or was written by an earlier version.
+        ConfigError: the file is damaged, belongs to another run, or was written by an earlier version of zoo.
         ZooError: the tested checkpoint is missing, damaged, or belongs to another run.
     """
     from zoo.training.checkpoint_files import read_checkpoint  # Lightning takes seconds to import
@@ -73,7 +73,7 @@ def read_result(output: Path, run: str) -> TrainResult | None:
     content = read_run_file(path)
     found_run = content.pop("run", None)
     try:
-        # as JSON, since strict Python data has no lists for tuples and no text for paths
+        # validated as JSON, since the strict validation of Python data refuses a list for a tuple and text for a path
         result = TypeAdapter(TrainResult).validate_json(json.dumps(content))
     except ValidationError as cause:
         mistakes = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}; found {each['input']!r:.80}" for each in cause.errors())

@@ -19,7 +19,9 @@ SETTINGS, DATA = "settings.json", "data.json"
 
 
 def known_files(output: Path) -> Mapping[str, Any]:
-    """Return what the run in this folder knows about the files of its data, for `zoo.open_data`; {} if there is no run.
+    """Return what the run in this folder has read from the files of its data; {} if there is no run.
+
+    `zoo.open_data` does not read unchanged files again if it gets this as `earlier_scans`.
 
     Raises:
         DataError: the run's file about its data is damaged.
@@ -34,7 +36,7 @@ def run_id(identity: Mapping[str, Any], data: Fingerprint) -> str:
 
 
 def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -> None:
-    """Make a folder the folder of this run, unless it already is.
+    """Make a folder the folder of this run: create it, or check that it already belongs to this run.
 
     Args:
         output: the folder.
@@ -42,7 +44,7 @@ def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -
         data: the fingerprint of the data.
 
     Raises:
-        ConfigError: the folder holds another run, or other files.
+        ConfigError: the folder contains another run, or other files.
         OptionError: the folder cannot be written.
     """
     path = output / SETTINGS
@@ -61,7 +63,7 @@ def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -
         if any(each.name != DATA for each in output.iterdir()):
             raise ConfigError(f"{output} is not empty, but does not contain a run of zoo. Use another --output.")
         write_json(output / DATA, data.as_dict())
-        write_json(path, identity)  # last: the folder is this run's from now on
+        write_json(path, identity)  # written last, since this file makes the folder this run's
     except OSError as cause:
         raise OptionError(
             f"output {output} cannot be created or written to: {cause.strerror or cause}. Use a folder that you can write to."
@@ -69,7 +71,7 @@ def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -
 
 
 def _check_same_data(output: Path, data: Fingerprint) -> None:
-    """Raise a ConfigError if the run was started with other data; otherwise update what is known about the files."""
+    """Raise a ConfigError if the run was started with other data. Otherwise, update what is stored about the files."""
     before = read_fingerprint(output / DATA)
     if before is None:
         raise ConfigError(f"{output} has no {DATA}, which records the data of its run. Use another --output.")
@@ -78,7 +80,7 @@ def _check_same_data(output: Path, data: Fingerprint) -> None:
             f"The data differs from that of the run in {output}: {differing}. To train on the current data, use another "
             "--output, or remove that folder."
         )
-    if before.scans != data.scans:  # copied files have another time of change
+    if before.scans != data.scans:  # files that were copied have another modification time
         write_json(output / DATA, data.as_dict())
 
 

@@ -1,6 +1,6 @@
-"""Choose the samples of a step and their augmentation from the seed and the number of the step alone.
+"""Choose the samples of a step and their augmentation from nothing but the seed and the number of the step.
 
-Nothing depends on the state of a random generator, so that a killed run resumes as if it had not been killed.
+No choice depends on the state of a random generator, so a run that was killed resumes as if it had not been killed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ def seed_of(*facts: object) -> int:
 
 
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
-    """An endless sequence of training samples: position p is a sample of epoch p // len; seed and p set its augmentation."""
+    """An endless sequence of training samples, with a different order in each epoch.
+
+    The sample at a position and its augmentation depend on the seed and the position only.
+    """
 
     def __init__(self, samples: Samples, *, augmentation: Augmentation, seed: int) -> None:
         self._samples = samples
@@ -47,13 +50,13 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Order(Sampler[list[int]]):
-    """The positions of the samples in each batch, from a batch on; each of several processes has its own batches."""
+    """The positions of the samples in each remaining batch of a process. If several processes train, no two share a batch."""
 
     def __init__(self, *, first: int, batches: int, batch: int, rank: int = 0, world: int = 1) -> None:
         """Store the numbers that determine the positions.
 
         Args:
-            first: the number of batches that are already done.
+            first: the number of batches of this process that are already done.
             batches: the number of batches of one process in the whole run.
             batch: the number of samples in a batch.
             rank: the number of this process.
@@ -66,7 +69,7 @@ class Order(Sampler[list[int]]):
         self._world = world
 
     def __len__(self) -> int:
-        return self._batches  # of the whole run, since Lightning counts those done before
+        return self._batches  # all batches of the run, since Lightning also counts those that are already done
 
     def __iter__(self) -> Iterator[list[int]]:
         for number in range(self._first, self._batches):
@@ -75,7 +78,7 @@ class Order(Sampler[list[int]]):
 
 
 class ResumableLoader(DataLoader[tuple[Tensor, Tensor]]):
-    """A loader without state, since `Order` starts at the right batch. Lightning requires the two methods."""
+    """A loader whose state is empty, since `Order` starts at the right batch. Lightning requires both methods."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return an empty state."""

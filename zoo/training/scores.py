@@ -17,14 +17,15 @@ from zoo.data.segmentation_data import SegmentationData
 __all__ = ["Scores", "score_predictor", "scores_of"]
 
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-"""In a file; the score of no pixels at all is NaN."""
+"""A score as it is validated in a result file. A score that is computed from no pixels at all is NaN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """The scores of a confusion matrix, each in 0 to 1.
 
-    Pixels of all images are counted together, as in PASCAL VOC and Cityscapes. Means over images would differ.
+    The pixels of all images are counted together, as in PASCAL VOC and Cityscapes. A mean of the scores of single images would
+    be a different number.
 
     Attributes:
         miou: the mean of `iou` over the classes that occur in the masks or the predictions.
@@ -41,7 +42,7 @@ class Scores:
     pixels: Count
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the scores as a dictionary that can be written as JSON."""
         return {**asdict(self), "iou": list(self.iou)}
 
 
@@ -62,7 +63,7 @@ def scores_of(confusion: Tensor) -> Scores:
 
 
 def score_predictor(data: SegmentationData, predict: Callable[[Tensor], Tensor]) -> Scores:
-    """Return the scores of a function on the test part: from an image (channels, H, W) to a mask (H, W)."""
+    """Return the scores, on the test images, of a function that maps an image (channels, H, W) to a mask (H, W)."""
     count = len(data.classes)
     confusion = torch.zeros(count, count, dtype=torch.int64)
     for index in range(len(data.test)):

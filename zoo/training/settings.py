@@ -1,4 +1,4 @@
-"""How a pairing is trained: typed, with the defaults of a first attempt. Does not import torch."""
+"""The settings of a training, with their types and with defaults for a first attempt. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 
 LOSSES = ("cross-entropy", "soft-cross-entropy", "dice", "jaccard", "tversky", "focal", "lovasz", "mcc")
-"""The losses that have a name; `zoo.training.losses` explains them."""
+"""The names of the losses that zoo provides. `zoo.training.losses` explains the losses."""
 
 RESERVED = {
     **dict.fromkeys(("max_steps", "min_steps", "max_epochs", "min_epochs", "max_time"), "use steps or epochs"),
@@ -48,7 +48,7 @@ class ObjectEntry(Strict):
     """A callback or a logger: its class, which is Lightning's or your own, and the arguments of the class.
 
     Attributes:
-        class_path: the import path of the class: package.module.Name, or file.py:Name relative to the file's folder.
+        class_path: the import path of the class: package.module.Name, or file.py:Name relative to the folder of the YAML file.
         init_args: the keyword arguments of the class.
     """
 
@@ -72,11 +72,11 @@ def _read_objects(value: Any) -> Any:
 Objects: TypeAlias = Annotated[
     list[ObjectEntry], BeforeValidator(_read_objects, json_schema_input_type=list[ObjectEntry | str])
 ]
-"""A list of objects, each given with its arguments or only by the import path of its class."""
+"""A list of objects. Each is given as an `ObjectEntry`, or only as the import path of its class."""
 
 
 def entry_at(location: Sequence[str | int], model: type[Strict]) -> type[Strict]:
-    """Return the model whose keys are allowed at a location in the settings, of which `model` is the outermost."""
+    """Return the pydantic class that declares the keys at a location in the settings. `model` declares the outermost keys."""
     return ObjectEntry if location[:1] in (["callbacks"], ["loggers"]) else model
 
 
@@ -106,7 +106,7 @@ class LossTerm(Strict):
 
 
 def _read_loss(value: Any) -> list[LossTerm]:
-    """Return the terms of a loss: of a name, a sum of names, a mapping of names to weights, or a list."""
+    """Return the terms of a loss that is given as a name, a sum of names, a mapping of names to weights, or a list."""
     if isinstance(value, str):
         names = [value] if is_import_path(value) else value.split("+")
         return [LossTerm(loss=name.strip()) for name in names]
@@ -118,12 +118,12 @@ def _read_loss(value: Any) -> list[LossTerm]:
 
 
 def _check_loss(value: Any) -> Any:
-    """Return a loss as plain data, after checking its terms; a function becomes its import path."""
+    """Check the terms of a loss, and return the loss as plain data. A function is replaced by its import path."""
     if callable(value):
         value = _path_of(value)
     try:
         terms = _read_loss(value)
-    except ValidationError as cause:  # one line says it better than pydantic's list for each kind of entry
+    except ValidationError as cause:  # pydantic would list the mistakes of each kind of entry
         raise ValueError("; ".join(_format_mistake(each) for each in cause.errors())) from cause
     if not terms:
         raise ValueError("at least one loss is required")
@@ -143,7 +143,7 @@ def _to_float(value: Any) -> Any:
 
 
 def _path_of(function: Callable[..., Any]) -> str:
-    """Return the import path of a function, by which a resumed run and other processes find it again."""
+    """Return the import path of a function. With the path, a resumed run and other processes find the function again."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if module is None or not name.isidentifier():
         raise ValueError(
@@ -164,35 +164,37 @@ class TrainSettings(Strict):
     Attributes:
         epochs: the number of times each training sample is seen; 30 if `steps` is not given either.
         steps: the number of optimizer steps, instead of `epochs`.
-        batch: the number of images in a batch of one device, and of tiles in validation and test.
-        size: the side of the training crops, or [height, width]; by default the size of the images, if all have the same.
+        batch: the number of images in a batch of one device. In validation and test, it is also the number of tiles in a batch.
+        size: the side of the training crops, or [height, width]; by default the size of the images, if all have the same size.
             Larger images are validated and tested in tiles of this size.
         loss: a name (cross-entropy, soft-cross-entropy, dice, jaccard, tversky, focal, lovasz, mcc), a sum such as
             cross-entropy+dice, a mapping of names to weights, a list of {loss, weight, options}, or the import path of
             your own function.
-        class_weights: a weight for each class, in the order of the classes; auto weighs rare classes more (the median
-            frequency divided by the class's own).
+        class_weights: a weight for each class, in the order of the classes; or auto, which gives rare classes higher weights
+            (the median frequency of all classes divided by the frequency of the class).
         aux_weight: the weight of the mean loss of the auxiliary logits, for a pairing with `aux_levels`.
         learning_rate: the highest learning rate of the one-cycle schedule.
         encoder_learning_rate: the highest learning rate of the encoder; by default `learning_rate`.
         weight_decay: the weight decay of AdamW.
-        freeze_encoder: whether the encoder stays unchanged, the statistics of its norms included; a number: for so many epochs.
-        freeze_norms: whether all batch norms keep their statistics, for batches of one or two images.
+        freeze_encoder: whether the encoder stays unchanged, including the statistics of its norms; or the number of epochs
+            after which its training begins.
+        freeze_norms: whether all batch norms keep their statistics, which helps with batches of one or two images.
         augment: whether training images are flipped, scaled, and changed in brightness and contrast.
-        precision: auto is bfloat16 on an accelerator that supports it, and float32 elsewhere.
-        memory_format: auto is channels-last if the model supports it.
-        validations: how many times the validation part is scored; 0 for never. The best of these checkpoints is tested;
-            without validations the last one is.
-        patience: the number of validations without improvement after which training ends; by default it never ends early.
+        precision: float32, bfloat16, float16, or auto: bfloat16 on a CUDA device that supports it, and float32 elsewhere.
+        memory_format: contiguous, channels_last, or auto: channels-last if the model supports it.
+        validations: how many times the model is scored on the validation images; 0 for never. The checkpoint with the best
+            score is tested. Without validations, the last checkpoint is tested.
+        patience: the number of validations without improvement after which training ends; by default, it never ends early.
         workers: the number of processes that load images; auto is 0 on a CPU, and up to 8 for each accelerator.
         devices: the number of devices of this machine, each with its own batch.
         device: auto (the accelerator if there is one), cpu, mps, cuda, or cuda:1 for one of several.
         seed: the seed of the random weights, the order of the samples, augmentation and dropout.
-        init_from: a saved model or a checkpoint whose weights training starts from; another number of classes gets a new head.
+        init_from: a saved model or a checkpoint from whose weights training starts. If its number of classes differs, the
+            head is new.
         trainer: keyword arguments of Lightning's Trainer, such as accumulate_grad_batches, gradient_clip_val, sync_batchnorm.
         callbacks: callbacks of Lightning, such as lightning.pytorch.callbacks.EMAWeightAveraging; each an import path, or
             {class_path, init_args}.
-        loggers: loggers of Lightning beside the CSV file and TensorBoard, likewise.
+        loggers: loggers of Lightning in addition to the CSV file and TensorBoard, given in the same way as callbacks.
     """
 
     epochs: Count | None = None
@@ -282,7 +284,7 @@ class TrainSettings(Strict):
         return min(steps, self.freeze_encoder * self.steps_an_epoch(num_samples))
 
     def source_files(self) -> list[Path]:
-        """Return the Python files that losses, callbacks and loggers come from, in the form file.py:Name."""
+        """Return the Python files of the losses, callbacks and loggers that are given as file.py:Name."""
         paths = [*(term.loss for term in self.loss_terms), *(each.class_path for each in (*self.callbacks, *self.loggers))]
         return [file for path in paths if (file := source_file(path)) is not None]
 
@@ -310,7 +312,7 @@ class TrainSettings(Strict):
         return found
 
     def relative_to(self, base: Path) -> Self:
-        """Return the same with absolute paths, where relative ones start from the folder of the configuration."""
+        """Return the same settings with absolute paths. Relative paths start from `base`, the folder of the YAML file."""
         changes: dict[str, Any] = {}
         if any(source_file(term.loss) for term in self.loss_terms):
             terms = (term.model_copy(update={"loss": make_absolute(term.loss, base)}) for term in self.loss_terms)

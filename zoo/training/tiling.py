@@ -1,4 +1,4 @@
-"""Decide which images validation and the test predict whole, and the tiles of the others."""
+"""Decide which images are predicted whole in validation and test, and in which tiles larger images are predicted."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ __all__ = ["Tiling"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiling:
-    """The tiles that images larger than the training crop are predicted in.
+    """The tiles in which images larger than the training crop are predicted.
 
     Attributes:
         crop: (H, W) of the training crops.
         sizes: the image sizes that the model accepts.
-        tile: (H, W) of a tile: the one size that the model accepts, or else the smallest one that contains the crop.
+        tile: (H, W) of a tile: the smallest size that the model accepts and that contains the crop. If the model accepts only
+            one size, it is that size.
     """
 
     crop: tuple[int, int]
@@ -29,7 +30,7 @@ class Tiling:
 
     @classmethod
     def of(cls, model: nn.Module, crop: tuple[int, int]) -> Tiling:
-        """Return the tiles for a model; a module without a plan is only known to accept crops."""
+        """Return the tiles for a model. A module that zoo did not build is only known to accept images of the crop's size."""
         sizes = model.plan.sizes.sizes if isinstance(model, SegmentationModel) else ImageSizes(fixed=crop)
         return cls(crop=crop, sizes=sizes, tile=sizes.fixed or sizes.holding(crop))
 

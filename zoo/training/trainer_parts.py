@@ -1,4 +1,4 @@
-"""Make Lightning's trainer, callbacks and loggers from the settings; refuse those that would break resuming a run."""
+"""Make Lightning's trainer, callbacks and loggers from the settings. Refuse those with which a run could not be resumed."""
 
 from __future__ import annotations
 
@@ -87,18 +87,18 @@ def make_callbacks(entries: Sequence[ObjectEntry]) -> list[Callback]:
 
 
 def make_loggers(entries: Sequence[ObjectEntry], output: Path) -> list[Logger]:
-    """Return the loggers that the settings name; a `save_dir` that is not given is the run's folder.
+    """Return the loggers that the settings name. Unless the settings set the `save_dir` of a logger, it is the run's folder.
 
     Raises:
         OptionError: a class does not exist, does not accept the arguments, is not a logger, or needs a missing package.
         PluginError: the code of a class raised an error.
     """
-    kind: Any = Logger  # abstract, which mypy does not accept as a type to make
+    kind: Any = Logger  # mypy refuses an abstract class for `kind`
     return [_make(entry, kind, "loggers", save_dir=str(output)) for entry in entries]
 
 
 def notes_on_resuming(entries: Sequence[ObjectEntry], made: Sequence[Callback]) -> list[str]:
-    """Return a line for each callback of other packages that keeps no state in checkpoints."""
+    """Return a line for each callback that is not Lightning's own and that stores no state in checkpoints."""
     return [
         f"{entry.class_path} stores no state in checkpoints; if it changes the training, an interrupted run is not resumed to "
         "the same weights"
@@ -108,7 +108,10 @@ def notes_on_resuming(entries: Sequence[ObjectEntry], made: Sequence[Callback]) 
 
 
 def _make(entry: ObjectEntry, kind: type[Made], key: str, **defaults: Any) -> Made:
-    """Return an object of Lightning or of the user, made from its class and arguments."""
+    """Construct a callback or a logger from its entry.
+
+    `defaults` are keyword arguments that are used if the class accepts them and the entry does not set them.
+    """
     made_from = import_object(entry.class_path)
     if not isinstance(made_from, type) or not issubclass(made_from, kind):
         raise OptionError(

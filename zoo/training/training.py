@@ -65,14 +65,14 @@ def train(
     show_progress: bool = False,
     **options: Any,
 ) -> TrainResult:
-    """Train an encoder and a decoder on images with masks, test them, and keep the result in a folder.
+    """Train an encoder and a decoder on images with masks, test them, and write the result to a folder.
 
-    The same call resumes an interrupted run, and returns the result of a finished one at once. Data, a file of weights and
-    plugins are the same if their content is.
+    If the same call is made again, it resumes an interrupted run, or immediately returns the result of a finished run. Data,
+    weights files and plugin files count as the same if their content is the same.
 
     Args:
-        encoder: an encoder's id; or a whole `zoo.Pairing` with its options, followed by the data.
-        decoder: a decoder's id; with a whole pairing, the data.
+        encoder: an encoder's id; or a whole `zoo.Pairing` with its options. In the second case, the next argument is the data.
+        decoder: a decoder's id; or the data, if `encoder` is a whole pairing.
         data: what `zoo.open_data` accepts or returns, or your own `SegmentationData`.
         output: the folder; `zoo.load` reads its `best.ckpt` or `last.ckpt`.
         plugins: Python files that register encoders or decoders; they are run.
@@ -81,8 +81,8 @@ def train(
             that `TrainSettings` explains: epochs, steps, batch, size, loss, learning_rate, freeze_encoder, seed, ...
 
     Raises:
-        ZooError: an unknown id, data that cannot be trained on, a wrong option, or a folder that contains a run with
-            other settings or other data.
+        ZooError: an id is unknown, the data cannot be used for training, an option is wrong, or the folder contains a run
+            with other settings or other data.
 
     Example:
         >>> result = zoo.train("resnet18", "unet-basic", "cells/", output="runs/cells", loss="dice", steps=500)
