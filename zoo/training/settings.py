@@ -99,8 +99,7 @@ class LossTerm(Strict):
         if name not in LOSSES and not is_import_path(name):
             raise ValueError(
                 f"{name!r} is not a loss.{did_you_mean(name, LOSSES, likeness=0.7)} Losses: {', '.join(LOSSES)}; or the import "
-                "path of "
-                "your own function, such as mypackage.losses.boundary or losses.py:boundary"
+                "path of your own function, such as mypackage.losses.boundary or losses.py:boundary"
             )
         return name
 
