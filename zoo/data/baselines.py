@@ -19,8 +19,8 @@ def color_lookup(data: SegmentationData) -> Callable[[Tensor], Tensor]:
     """Return a function that predicts the class of each pixel from its color alone.
 
     The function takes an image (channels, H, W) in 0 to 1 and returns a mask (H, W). The class of a color is the most frequent
-    class of its pixels in the training part. A color that does not occur there gets the most frequent class of all pixels.
-    Neighboring pixels are not used, so that a network should score higher.
+    class of its pixels in the training part. A color that does not occur there gets the most frequent class of all pixels. The
+    baseline does not use neighboring pixels, so a network, which does, should score higher.
     """
     levels = LEVELS[min(4, data.in_channels)]
     counts = torch.zeros(levels ** min(4, data.in_channels), len(data.classes), dtype=torch.int64)

@@ -22,18 +22,19 @@ __all__ = ["check_on_read", "count_class_pixels", "measure_samples", "notes_on_s
 
 
 def check_on_read(data: SegmentationData) -> SegmentationData:
-    """Return the data with parts that check every sample whenever it is read.
+    """Return the same data, with a check of every sample whenever it is read.
 
     A user's data set can return a different sample each time, so that checking each sample once is not enough.
 
     Raises:
-        DataError: a part is empty. Reading an invalid sample from the returned data also raises a DataError.
+        DataError: the training, validation or test part is empty. Reading an invalid sample from the returned data also raises
+            a DataError.
     """
     for part, samples in data.parts():
         if not len(samples):
             raise DataError(f"{data.name}, {part} part: it is empty. At least one sample is required.")
     parts: dict[str, Any] = {part: _CheckedSamples(data=data, part=part, samples=samples) for part, samples in data.parts()}
-    fingerprint = data.fingerprint and replace(data.fingerprint, parts=())  # it also describes the checked samples
+    fingerprint = data.fingerprint and replace(data.fingerprint, parts=())  # `SegmentationData` fills in the new parts
     return replace(data, **parts, fingerprint=fingerprint)
 
 
@@ -44,7 +45,7 @@ def notes_on_samples(data: SegmentationData) -> list[str]:
         data: data that `check_on_read` returned.
 
     Raises:
-        DataError: all samples of a part were read, and every pixel in them is ignored.
+        DataError: all samples of the training, validation or test part were read, and every pixel in them is ignored.
     """
     notes = []
     for part, samples in data.parts():
@@ -60,7 +61,7 @@ def notes_on_samples(data: SegmentationData) -> list[str]:
 
 
 def count_class_pixels(data: SegmentationData) -> tuple[int, ...]:
-    """Return the number of pixels of each class in the training part. Its masks are read unless `train_pixels` is set."""
+    """Return the number of pixels of each class in the training part. All masks are read if `train_pixels` is None."""
     if data.train_pixels is not None:
         return data.train_pixels
     counts = torch.zeros(len(data.classes), dtype=torch.int64)

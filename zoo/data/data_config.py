@@ -1,4 +1,4 @@
-"""The pydantic model of an entry for data in a configuration file. Does not import torch."""
+"""The pydantic class for an entry that names data in a configuration file. Does not import torch."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class DataEntry(Strict):
         values: the mask value of each class of a folder, in the order of the classes.
         colors: the color of each class of a folder, if its masks are drawn in colors.
         ignored: the mask values of pixels to ignore; by default 255, if it is not a class.
-        validation: the share of an undivided folder for validation.
-        test: the share of an undivided folder for the test.
+        validation: the share of images for validation if the folder is not divided into train/, validation/ and test/.
+        test: the share of images for the test if the folder is not divided.
         value_range: the pixel values of a folder that become 0 and 1, in the units of the files: [low, high] for all bands, or
             a list of such pairs, one for each band. Values outside the range are not clipped. "auto" is the range of the dtype
             for integers, and 0 to 1 for floats. If that range is mostly empty, or floats are outside it, "auto" measures the
@@ -93,9 +93,9 @@ class DataEntry(Strict):
             std, it replaces the normalization that the encoder's weights were trained with.
         std: the standard deviation of each band, in the same form as mean.
         group: which images of a folder belong together, such as the slices of one patient. All images of a group are put into
-            the same part. Either a regular expression, which is searched in the name of an image without its suffix (the group
-            of the image is the first capturing group, or else the whole match), or the path of a CSV file with a header. The
-            first column of the file has the name of an image, and the second column has its group.
+            the same part. The option is a regular expression or the path of a CSV file. The expression is searched in the name
+            of an image without its suffix; its first capturing group, or else its whole match, names the group. The CSV file
+            has a header. Its first column has the name of an image, and its second column has the group.
         root: the folder of a data set of torchvision.
         download: whether torchvision may download files that are not in the folder.
     """
@@ -132,7 +132,7 @@ class DataEntry(Strict):
         return self
 
     def options(self) -> dict[str, Any]:
-        """Return the options that differ from their defaults, for `zoo.open_data`."""
+        """Return the options for `zoo.open_data`. Options that equal their defaults are left out."""
         return self.model_dump(exclude={"source"}, exclude_defaults=True)
 
     def relative_to(self, base: Path) -> DataEntry:

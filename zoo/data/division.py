@@ -17,7 +17,7 @@ __all__ = ["divide", "note_on_groups", "note_on_names"]
 PREFIX = r"^(.+?)(?:[ _.-]+(?:[A-Za-z]+[ _.-]*)?[0-9]+){{0,{count}}}$"
 """A regular expression whose first group is the name of an image without up to `count` numbers at its end.
 
-Such numbers are `_003`, `-r03_c12` and ` slice 7`.
+Examples of such numbers are `_003`, `-r03_c12` and ` slice 7`.
 """
 MOST_NUMBERS = 4
 """The most numbers at the end of a name that may distinguish the slices or tiles of one image."""
@@ -26,11 +26,11 @@ MOST_NUMBERS = 4
 def divide(
     pairs: Sequence[Pair], *, validation: float, test: float, groups: Mapping[Path, str] | None = None
 ) -> dict[str, list[Pair]]:
-    """Return the pairs of each part.
+    """Return the pairs of each part: "train", "validation" and "test".
 
     In a folder that is not divided, a hash decides the part of each pair, so that the pair stays in its part when images are
-    added. It is the hash of the image's name or, with groups, the hash of its group. Without groups, a part may be empty. With
-    groups, the group with the nearest hash moves to a part that would be empty.
+    added. The hash is that of the image's name or, with groups, that of the name of its group. Without groups, a part may be
+    empty. With groups, a part that would be empty receives the group with the nearest hash.
 
     Args:
         pairs: the pairs of a folder.
@@ -66,7 +66,7 @@ def note_on_names(parts: Mapping[str, Sequence[Pair]], num_parts: int) -> str | 
 
     Args:
         parts: the pairs of each part.
-        num_parts: the number of parts that an undivided folder is divided into.
+        num_parts: the number of parts that zoo divides the folder into, if the folder is not divided already.
     """
     part_of = {pair.image: part for part in PARTS for pair in parts[part]}
     images = {image: normalize_name(image.stem) for image in part_of}
@@ -96,7 +96,7 @@ def note_on_names(parts: Mapping[str, Sequence[Pair]], num_parts: int) -> str | 
 
 
 def _assign(names: Collection[str], validation: float, test: float, *, can_be_empty: bool) -> dict[str, str]:
-    """Return the part of each name, by the hash of the name. Unless `can_be_empty`, move a name to each empty part."""
+    """Return the part of each name, by the hash of the name. If no part can be empty, move a name to each empty part."""
     ends = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.0)}
     positions = {name: _position(name) for name in names}
 

@@ -39,8 +39,9 @@ class Fingerprint:
         contents: the digest of each file or sample, by its name.
         reading: the settings that the contents are read with, such as the mask value of each class, as JSON values.
         scans: what `scan_folder` has read from the files of each pair, with their sizes and modification times, as JSON values.
-            Not compared.
-        parts: the samples that the fingerprint describes, which `SegmentationData` fills in. Not compared.
+            Comparisons of fingerprints ignore this attribute.
+        parts: the samples that the fingerprint describes, which `SegmentationData` fills in. Comparisons of fingerprints ignore
+            this attribute.
     """
 
     contents: Mapping[str, str]
@@ -59,7 +60,7 @@ class Fingerprint:
         return {"contents": dict(self.contents), "reading": dict(self.reading), "scans": dict(self.scans)}
 
     def differences(self, other: Fingerprint) -> str:
-        """Return a text on how another fingerprint differs from this one; "" if they are equal."""
+        """Return a text that lists how another fingerprint differs from this one; "" if the two are equal."""
         before, after = self.contents, other.contents
         changes = {
             "changed": [name for name in before if name in after and before[name] != after[name]],
@@ -77,7 +78,7 @@ class Fingerprint:
 
 
 def read_fingerprint(path: Path) -> Fingerprint | None:
-    """Read a fingerprint from a JSON file; None if the file does not exist.
+    """Return the fingerprint that a JSON file contains; None if the file does not exist.
 
     Raises:
         DataError: the file is damaged.
@@ -85,7 +86,7 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
     if not os.path.lexists(path):
         return None
     try:
-        facts = {"scans": {}} | read_json(path)  # without scans, all files are read again
+        facts = {"scans": {}} | read_json(path)  # scans may be missing: all files of the data are then read again
         fields = {name: facts[name] for name in ("contents", "reading", "scans")}
         if not all(isinstance(value, dict) for value in fields.values()):
             raise ValueError("contents, reading and scans must be mappings")

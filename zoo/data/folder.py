@@ -49,7 +49,8 @@ def open_folder(folder: Path, *, earlier_scans: Mapping[str, Any] | None = None,
         options: the options of `data_from_report`.
 
     Raises:
-        DataError: a file is broken, an image or a mask has no partner, or a pair does not match; or as for `data_from_report`.
+        DataError: a file is broken, an image or a mask has no partner, an image and its mask differ in size, images differ in
+            their number of channels, or one of the problems occurs that `data_from_report` lists.
     """
     return data_from_report(scan_folder(folder, earlier_scans=earlier_scans), **options)
 
@@ -68,11 +69,11 @@ def data_from_report(
     std: Literal["auto"] | Sequence[float] | None = None,
     group: str | None = None,
 ) -> SegmentationData:
-    """Return the images and masks of a folder that `scan_folder` has read.
+    """Return a folder that `scan_folder` has read as segmentation data.
 
     Args:
         report: the result of `scan_folder`.
-        classes: the class names; by default their indexes.
+        classes: the class names; by default the class indexes, as text.
         values: the mask value of each class, in the order of the classes; by default 0, 1, 2, ..., or, if the masks contain
             only 0 and one other value, these two.
         colors: the color of each class, if masks are drawn in colors or the colors of a palette identify the classes.
@@ -82,15 +83,15 @@ def data_from_report(
         test: the share of images for the test if the folder is not divided.
         value_range: the pixel values that become 0 and 1: a pair for all bands, or one pair for each band. With "auto",
             `choose_value_range` chooses them.
-        mean: the mean of each band in the units of the pixels, which is used in place of the normalization of the encoder's
-            weights. "auto" measures it on the training part.
-        std: the standard deviation of each band, in the same form.
-        group: which images must be in the same part, as for `find_groups`. The group of an image, and not its name, then
-            decides its part.
+        mean: the mean of each band, in the units of the pixels. With `std`, it replaces the normalization that the encoder's
+            weights were trained with. "auto" measures it on the training part.
+        std: the standard deviation of each band, in the same form as `mean`.
+        group: which images must be in the same part, in the form that `find_groups` describes. The part of an image then
+            depends on its group and not on its name.
 
     Raises:
-        DataError: the report has problems, the meaning of the mask values is ambiguous, `value_range`, `mean` or `std` do not
-            fit the images, or the images cannot be divided by `group`.
+        DataError: the report lists problems, or the meaning of the mask values is ambiguous. Or `value_range`, `mean` or `std`
+            does not fit the images, or the images cannot be divided by `group`.
     """
     folder = report.folder
     if not report.values:
@@ -170,11 +171,11 @@ def _choose_code(
     colors: Sequence[Color],
     ignored: Sequence[MaskValue] | None,
 ) -> MaskCode:
-    """Return the mask value of each class, after checking that no mask has other values.
+    """Return the mask value of each class, after checking that every value in the masks belongs to a class or is ignored.
 
     Raises:
-        DataError: the meaning of the mask values is ambiguous, or masks have values of no class. The message also lists the
-            other problems of the folder.
+        DataError: the meaning of the mask values is ambiguous, or a value belongs to no class and is not ignored. The message
+            also lists the other problems of the folder.
     """
     # Compression may be the reason for unexpected values, so that the errors about values include these notes.
     doubts = compression_notes(report.facts.values())

@@ -34,8 +34,9 @@ class Pair:
 def find_pairs(folder: Path) -> tuple[list[Pair], list[str], list[str]]:
     """Return the pairs of a folder, descriptions of problems with its other files, and notes on skipped files.
 
-    The folder has `images/` and `masks/`, or `train/`, `validation/` (or `val/`) and `test/` with these two in each. A
-    mask has the name of its image, or that name and `_mask`; the suffixes of the files may differ.
+    The folder has `images/` and `masks/`, or it has `train/`, `validation/` (or `val/`) and `test/`, each with `images/` and
+    `masks/`. The name of a mask is the name of its image, with or without an ending such as `_mask`. The suffixes of the two
+    files may differ.
 
     Raises:
         DataError: the folder does not exist, or does not have this layout.
@@ -67,12 +68,12 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[str], list[str]]:
 
 
 def normalize_name(name: str) -> str:
-    """Return a name in Unicode's composed form (NFC); some file systems decompose letters such as umlauts."""
+    """Return a name in Unicode's composed form (NFC), since some file systems decompose letters such as umlauts."""
     return unicodedata.normalize("NFC", name)
 
 
 def _find_parts(folder: Path, problems: list[str], notes: list[str]) -> dict[str, Path]:
-    """Return the folder of each part, whose name may be in upper or lower case; {} if the folder is not divided."""
+    """Return the folder of each part; {} if the folder is not divided. The case of the folders' names does not matter."""
     folders: dict[str, list[Path]] = defaultdict(list)
     unused = []
     for path in sorted(folder.iterdir()):
@@ -99,7 +100,7 @@ def _find_files(folder: Path, endings: Sequence[str], problems: list[str], notes
     files: dict[str, list[Path]] = defaultdict(list)
     skipped = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):  # hidden, such as the `._a.png` that macOS writes beside a file
+        if path.name.startswith("."):  # a hidden file, such as the `._a.png` that macOS writes beside `a.png`
             continue
         if path.suffix.lower() not in SUFFIXES or path.is_dir():
             skipped.append(path.name)

@@ -34,9 +34,9 @@ class PairFacts:
     Attributes:
         size, channels, dtype: the size (H, W), the number of channels and the dtype of the image.
         bands: the statistics of each channel of the image.
-        reoriented: "image", "mask", both or neither: the files that their EXIF orientation rotates or mirrors.
+        reoriented: which of the two files, "image" and "mask", have an EXIF orientation that rotates or mirrors their pixels.
         values: the number of pixels of each value in the mask.
-        colors, repeated, doubt: the attributes of the `Mask`.
+        colors, repeated, doubt: the attributes of the mask, as in `Mask`.
     """
 
     size: tuple[int, int]
@@ -94,8 +94,8 @@ class FolderReport:
         problems: a line for each file that is broken or has no partner, and for each mismatch.
         notes: lines that a user should read before training, but that are not errors.
         pairs: the pairs without a problem.
-        scans: the facts of each pair as JSON values, with the size, the modification time and the digest of its files, by the
-            path of the image in the folder.
+        scans: for each pair, its facts, and the size, the modification time and the digest of its files, as JSON values. The
+            keys are the paths of the images relative to the folder.
         facts: the facts of each pair, by the path of the image.
     """
 
@@ -188,7 +188,7 @@ def compression_notes(facts: Iterable[PairFacts]) -> list[str]:
 
 
 def folder_error(folder: Path, problems: Sequence[str]) -> DataError:
-    """Return the error that lists the problems of a folder, one in each line."""
+    """Return the error that lists the problems of a folder, one per line."""
     more = len(problems) - MOST_SHOWN
     lines = [*problems[:MOST_SHOWN], *([f"... and {more} more (`zoo data check` lists all)"] if more > 0 else [])]
     return DataError("\n".join([f"{folder} cannot be used for training:", *(f"  {line}" for line in lines)]))
@@ -219,7 +219,10 @@ def _scan_pair(pair: Pair, folder: Path, earlier_scans: Mapping[str, Any]) -> di
 
 
 def _is_scan(earlier: Any) -> TypeGuard[dict[str, Any]]:
-    """Return whether a value is a result of `_scan_pair`. Values from a file that is damaged or outdated may not be."""
+    """Return whether a value has the form of a result of `_scan_pair`.
+
+    A value from a file that is damaged or outdated may have another form.
+    """
     try:
         PairFacts.from_dict(earlier["facts"])
         return all(len(file) == 4 and isinstance(file[-1], str) for file in earlier["files"])
@@ -269,7 +272,10 @@ def _path_in_errors(path: Path) -> Iterator[None]:
 
 
 def _orientation_notes(facts: Iterable[PairFacts]) -> list[str]:
-    """Return a note on images that their EXIF orientation rotates or mirrors, and a note on masks whose images it does not."""
+    """Return notes on the images and the masks that EXIF orientation rotates or mirrors.
+
+    There is one note for images, and one for masks whose own images are not changed.
+    """
     counts = Counter("image" if "image" in each.reoriented else "mask" for each in facts if each.reoriented)
     texts = {
         "image": "EXIF orientation rotates or mirrors {}; the masks must match the result",

@@ -26,8 +26,8 @@ def image_to_tensor(array: np.ndarray, device: torch.device | None = None, value
             the range are not clipped. None scales integers by the range of their dtype, and does not scale floats.
 
     Raises:
-        DataError: the array has another shape, its dtype is not numeric, some values are not finite, or the value range has
-            another number of channels than the image.
+        DataError: the array has another shape, its dtype is not numeric, some values are not finite, or the value range and the
+            image differ in their number of channels.
     """
     array = _with_channels(array)
     if value_range is not None and len(value_range) != array.shape[-1]:

@@ -13,9 +13,12 @@ import numpy as np
 __all__ = ["BandStatistics", "measure_pixels", "merge_moments", "merge_statistics"]
 
 PIXEL_SHARE = 0.005
-"""The share of a file's pixels that lie below its low end, and the share that lie above its high end."""
+"""The share of a file's pixels that lie below its low end. The same share lies above its high end (see `BandStatistics`)."""
 FILE_SHARE = 0.01
-"""The share of files whose low end lies below the low end of all files together. The same share of the high ends lies above."""
+"""The share of files whose low end lies below the low end of all files together.
+
+The same share of files has a high end above the high end of all files together.
+"""
 NUM_SAMPLED = 10_000
 """The low and the high end of a large image are computed from an evenly strided subset of at least this many pixels."""
 NUM_AT_ONCE = 2**20

@@ -21,7 +21,7 @@ class Scaling:
 
     Attributes:
         value_range, mean, std: as in `SegmentationData`.
-        notes: notes on them for the user, one line each.
+        notes: notes for the user on the scaling and the normalization, one line each.
     """
 
     value_range: ValueRange | None

@@ -40,22 +40,22 @@ class SegmentationData:
         name: the name of the data, which is shown in tables.
         classes: the class names, in the order of the class indexes in the masks.
         train: the samples that the weights are trained on.
-        validation: the samples that choose the best checkpoint and stop training early.
+        validation: the samples whose scores decide which checkpoint is the best, and whether training stops early.
         test: the samples that the final scores are measured on.
         in_channels: the number of channels of an image.
         size: (H, W) of every image; None if images differ in size.
         ignored: the mask value of pixels that training and scores ignore.
         colors: a color for each class, to draw masks with.
-        value_range: the pixel values (low, high) of each channel in files that are 0 and 1 in the samples. A prediction scales
-            files in the same way. None: integers are scaled by the range of their dtype, and floats are not scaled. Samples of
-            your own are not scaled; for them, the range only records how you have scaled them.
+        value_range: for each channel, the pixel values (low, high) in the files that become 0 and 1 in the samples. Images are
+            scaled in the same way for prediction. With None, integers are scaled by the range of their dtype, and floats are
+            not scaled. Samples that you pass yourself are not scaled; the range then only records how you have scaled them.
         mean: the mean of each channel in the units of the samples. With `std`, it replaces the normalization that the weights
             of an encoder were trained with. "auto" measures both on the training part when training begins. None uses the
             normalization of the weights.
         std: the standard deviation of each channel, in the same form as `mean`.
         source: where the data come from, and their license.
-        fingerprint: the fingerprint of all files of a folder. None for other data, and after `dataclasses.replace` has replaced
-            the samples of a part.
+        fingerprint: the fingerprint of all files of a folder. It is None for other data, and after `dataclasses.replace` has
+            replaced the samples of a part.
         train_pixels: the number of pixels of each class in the training part; None if they were not counted.
         notes: what a user should know before training on the data, one line each.
     """

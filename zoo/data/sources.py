@@ -33,7 +33,8 @@ def open_data(
         source: one of the following:
 
             - a built-in task: `"texture-mosaic"`, `"brain-lobes"`, `"hela"`, `"blue-marble"`;
-            - the path of a folder of `images/` and `masks/`, or of `train/`, `validation/` and `test/` with these two in each;
+            - the path of a folder with `images/` and `masks/`, or with `train/`, `validation/` and `test/` that each have these
+              two;
             - a data set of torchvision: `"OxfordIIITPet"`, `"VOCSegmentation"`, `"Cityscapes"`, `"SBDataset"`.
         earlier_scans: for a folder, the scans of an earlier call (`SegmentationData.fingerprint.scans`). Files whose name,
             size and modification time are unchanged are not read again.
@@ -47,14 +48,14 @@ def open_data(
               for each band, or as `"auto"`;
             - `mean` and `std`: one number for each band in the units of the files, which replace the normalization of the
               encoder's weights, or `"auto"` to measure them on the training part;
-            - `group`: which images must be in the same part, as a regular expression, which is searched in the names of images
-              without their suffixes, or as the path of a CSV file of names and groups.
+            - `group`: which images must be in the same part: a regular expression that is searched in the names of images
+              without their suffixes, or the path of a CSV file of names and groups.
 
             For a data set of torchvision: `root` (its folder) and `download` (whether torchvision may download files).
 
     Raises:
-        DataError: the data do not exist, a folder has the name of a task, or the files of a folder have problems, which the
-            message lists.
+        DataError: the data do not exist, `source` names a task and also a folder of images and masks, an option does not apply
+            to these data, or the files of a folder have problems. The message lists all problems.
         ConfigError: an option has a wrong type or value.
     """
     if isinstance(source, SegmentationData):

@@ -1,4 +1,4 @@
-"""Published data sets that torchvision reads: which of their parts are used, and the mask value of each class."""
+"""Published data sets that torchvision reads: which of their splits are used, and the mask value of each class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Published:
 
     Attributes:
         train: the keyword arguments with which torchvision opens the images for training and validation.
-        test: the keyword arguments with which torchvision opens the images for the test. Their masks are published.
+        test: the keyword arguments with which torchvision opens the images for the test. It is a split whose masks are
+            published.
         classes: the class names.
         values: the mask value of each class.
         ignored: the mask values of pixels to ignore.
@@ -92,7 +93,7 @@ PUBLISHED: dict[str, Published] = {
 
 
 def open_published(name: str, *, root: str | None = None, download: bool = False) -> SegmentationData:
-    """Open a data set of torchvision. Its images differ in size, so that training requires `size`.
+    """Open a data set of torchvision. Its images differ in size, so training requires the option `size`.
 
     Args:
         name: one of `PUBLISHED`.

@@ -33,7 +33,7 @@ ALIKE_SHARE = 0.5
 DIGITS = 6
 """The number of significant digits of a measured range."""
 FAR = 2.0
-"""A user's range gets a note if it scales pixels to this distance from 0 or farther."""
+"""The user gets a note on a range that scales pixels to values whose magnitude is at least this number."""
 
 
 def dtype_range(dtype: str | np.dtype[Any]) -> tuple[float, float] | None:
@@ -48,7 +48,7 @@ def dtype_range(dtype: str | np.dtype[Any]) -> tuple[float, float] | None:
 
 
 def spread_range(value_range: Sequence[float] | Sequence[Sequence[float]], num_bands: int) -> ValueRange:
-    """Return one pair for each band, given a user's pair for all bands or list of pairs.
+    """Return one pair for each band. The user's value is a single pair for all bands, or a list of pairs.
 
     Raises:
         DataError: there are more or fewer pairs than bands.
@@ -113,7 +113,7 @@ def choose_value_range(train: Files, others: Files) -> tuple[ValueRange | None, 
 
 
 def note_on_given_range(value_range: ValueRange, bands: Sequence[BandStatistics]) -> list[str]:
-    """Return a note if the pixels fill only a small part of a user's range, or lie far outside it; [] otherwise."""
+    """Return a list with a note if the pixels fill only a small part of a user's range, or lie far outside it; [] otherwise."""
     scaled = [band.scale(*pair) for band, pair in zip(bands, value_range, strict=True)]
     low, high = _join([_ends(band) for band in scaled])
     if -FAR < low < 1 and 0 < high < FAR and high - low >= SMALL_SHARE:

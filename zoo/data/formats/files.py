@@ -56,8 +56,8 @@ def read_array(path: Path, *, any_size: bool = False) -> np.ndarray:
 def read_image(path: Path, *, any_size: bool = False) -> tuple[np.ndarray, bool]:
     """Return the pixels of an image, and whether its last channel is opacity.
 
-    The second value is meaningful only for two or four channels. A TIFF declares whether a channel is opacity. In Pillow's
-    other formats, the last of two or four channels is opacity. For the arguments and the errors, see `read_array`.
+    The second value is meaningful only for two or four channels. A TIFF declares whether a channel is opacity. In all other
+    formats that Pillow reads, the last of two or four channels is opacity. For the arguments and the errors, see `read_array`.
     """
     _check_regular(path)
     if path.suffix.lower() == ".npy":
@@ -79,7 +79,7 @@ def read_image(path: Path, *, any_size: bool = False) -> tuple[np.ndarray, bool]
 
 def image_to_array(image: Image.Image) -> np.ndarray:
     """Return the pixels of a Pillow image with its EXIF orientation applied; palettes, CMYK, YCbCr and Lab become RGB."""
-    image.load()  # before the orientation is read: for a TIFF, Pillow applies it here and changes the tag
+    image.load()  # before the tag is read: for a TIFF, Pillow applies the orientation here and changes the tag
     orientation = image.getexif().get(ORIENTATION, 1)
     if image.mode == "I" and image.format in ("PNG", "PPM"):  # these formats have at most 16 bits
         array = np.asarray(image).astype(np.uint16)
@@ -99,7 +99,8 @@ class MaskPixels:
     Attributes:
         array: (H, W), or (H, W, channels). If the file has a palette, the pixels are its indexes.
         has_alpha: whether the last channel is opacity.
-        colors: the color that each number is displayed in, (count, 3), uint8; None if a number is displayed as that gray level.
+        colors: the color that each number is displayed in, (count, 3), uint8; None if a number n is displayed as the gray level
+            n.
         loss: the lossy compression of the file; None if it is lossless.
     """
 
@@ -214,7 +215,7 @@ def _read_tiff(path: Path, *, any_size: bool = False) -> Tiff | None:
 
 @contextmanager
 def _open_image(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
-    """Yield an image that Pillow has loaded completely. `tiff` is the result of tifffile for the file, if there is one."""
+    """Yield an image that Pillow has loaded completely. `tiff` is the result of `_read_tiff` for the same file."""
     hint = ""
     if tiff is not None and tiff.array is None:
         hint = f"; {_install_hint()} for its compression"
@@ -244,6 +245,6 @@ def _open_image(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
 def _read_npy(path: Path) -> np.ndarray:
     try:
         array: np.ndarray = open_memmap(path, mode="r")
-    except Exception as cause:  # any: NumPy evaluates the header, which may be broken, and allocates the size in it
+    except Exception as cause:  # NumPy may raise any exception: it evaluates the header, which may be broken
         raise DataError(f"{path} is not a readable .npy file of numbers: {cause}") from cause
     return array

@@ -1,4 +1,4 @@
-"""Read TIFFs of any depth and number of channels: the numbers as stored and as displayed."""
+"""Read TIFFs of any depth and number of channels, with the numbers as they are stored or as they are displayed."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ LERC = 34887
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tiff:
-    """The image of a TIFF that contains only one.
+    """The image of a TIFF that contains only one image.
 
     Attributes:
         path: the path of the file.
         array: the pixels as they are stored; None if only Pillow may be able to decode their compression.
         dtype: the dtype of the numbers.
         bits: the bits per number.
-        samples: the numbers per pixel.
+        samples: how many numbers a pixel has, one for each channel.
         num_pages: the number of pages of the image. Smaller copies and transparency masks are not counted.
         is_white_zero: whether the number 0 is white.
         needs_pillow: whether the file has a color space, such as CMYK, that Pillow must convert to RGB.
@@ -87,8 +87,8 @@ class Tiff:
     def fill_nodata(self, array: np.ndarray) -> np.ndarray:
         """Return the pixels with 0 in place of missing data.
 
-        In an image of unsigned integers, the nodata value, such as 255, may also be a bright value. There, a pixel is missing
-        only if all its bands have the nodata value.
+        In an image of unsigned integers, the nodata value, such as 255, may also be a bright value. In such an image, a pixel
+        is missing only if all its bands have the nodata value.
         """
         if self.nodata is None or self.palette is not None or self.is_white_zero:
             return array
@@ -103,7 +103,7 @@ class Tiff:
 
     @property
     def display_colors(self) -> np.ndarray | None:
-        """The color that each number is displayed in, (2**bits, 3), uint8; None if a number is displayed as that gray level."""
+        """The color that each number is displayed in, (2**bits, 3), uint8; None if number n is displayed as gray level n."""
         if self.palette is not None:
             return self.palette
         if self.samples > 1 or self.dtype.kind not in "ub" or self.bits > 8 or (self.bits == 8 and not self.is_white_zero):
@@ -139,7 +139,7 @@ def read_tiff(path: Path, *, any_size: bool) -> Tiff:
             if not any_size and (pixels := page.imagelength * page.imagewidth) > MOST_PIXELS:
                 raise size_error(path, f"{pixels:,} pixels")
             pillow_spaces = [tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB]
-            if page.compression in LOSSLESS:  # the decoders of JPEG and the like convert YCbCr to RGB
+            if page.compression in LOSSLESS:  # in other compressions, such as JPEG, the decoder converts YCbCr to RGB
                 pillow_spaces.append(tifffile.PHOTOMETRIC.YCBCR)
             alpha = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
             needs_pillow = page.photometric in pillow_spaces
@@ -228,8 +228,8 @@ def _find_nodata(page: Any) -> float | None:
 def _read_pixels(path: Path, series: Any, *, copy: bool, needs_pillow: bool) -> np.ndarray | None:
     """Return the pixels of a tifffile series, with the bands last; None if Pillow has to decode them.
 
-    With `copy`, the array is writable. It is mapped from the file only without `copy`; otherwise, it is in memory, or in a
-    temporary file if it is large.
+    With `copy`, the array is writable, and is in memory or, if it is large, in a temporary file. Without `copy`, the array may
+    also be memory-mapped from the file itself.
     """
     import tifffile
 

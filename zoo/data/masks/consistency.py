@@ -19,11 +19,10 @@ ONE_PALETTE = (
 
 
 def check_one_palette(report: FolderReport) -> None:
-    """Raise a DataError if a number has different colors in two masks, or a color has different numbers.
+    """Raise a DataError if a number has different colors in two masks, or if a color stands for different numbers.
 
-    A mask without a palette displays each number as that gray level. Only the second check includes such masks, and only for
-    numbers above 0, since palettes use black for various numbers. The second check also leaves out colors that occur more than
-    once in a palette.
+    A mask without a palette displays its numbers as gray levels. It takes part in the check of colors only, with its numbers
+    above 0, since palettes use black for various numbers. Colors that occur more than once in a palette are not checked.
     """
     if not any(facts.colors for facts in report.facts.values()):
         return
@@ -57,7 +56,7 @@ def check_one_scale(report: FolderReport) -> None:
     example: dict[MaskValue, Path] = {}
     for pair in report.pairs:
         foreground = report.facts[pair.image].values.keys() & {1, IGNORED}
-        if len(foreground) > 1:  # one mask has both, so that they mean different classes
+        if len(foreground) > 1:  # a mask has both values, so they mean different classes
             return
         for value in foreground:
             example.setdefault(value, pair.mask)

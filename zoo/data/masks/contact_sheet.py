@@ -27,8 +27,8 @@ GAP = 6
 def contact_sheet(report: FolderReport) -> Image.Image | None:
     """Draw up to twelve pairs from the whole folder: each image, and next to it the image with its mask.
 
-    The numbers in masks get colors in ascending order. Masks that are stored as colors keep their colors. Return None if every
-    pair of the folder has a problem.
+    The numbers in the masks get the colors of `class_colors`, in ascending order. Masks that are stored as colors keep their
+    colors. Return None if every pair of the folder has a problem.
     """
     pairs = [
         report.pairs[start] for start, end in pairwise(np.linspace(0, len(report.pairs), MOST + 1, dtype=int)) if end > start

@@ -129,11 +129,12 @@ class MaskCode:
 def read_mask(path: Path) -> Mask:
     """Read a mask of integers or of colors.
 
-    Booleans become 0 and 1, and floating-point numbers become integers if all of them are whole. An alpha channel is dropped
-    if every color has only one opacity.
+    Booleans become 0 and 1, and floating-point numbers become integers if all of them are whole. An alpha channel is dropped if
+    all pixels of the same color have the same opacity.
 
     Raises:
-        DataError: the file cannot be read, its compression changed it (JPEG), or its pixels are neither integers nor colors.
+        DataError: the file cannot be read, its compression changes values (such as JPEG), its pixels are neither integers nor
+            colors, or pixels of the same color differ in opacity.
     """
     stored = read_mask_pixels(path)
     mask = _to_integers(path, stored.array)
@@ -278,7 +279,7 @@ def _drop_alpha(path: Path, mask: np.ndarray) -> np.ndarray:
 
 
 def _find_values(mask: np.ndarray) -> tuple[list[MaskValue], np.ndarray]:
-    """Return the sorted values of a mask, and for each pixel the position of its value in them, (H * W,)."""
+    """Return the sorted values of a mask, and for each pixel the position of its value among the sorted values, (H * W,)."""
     pixels = mask.reshape(-1, *mask.shape[2:])
     chunks = list(_chunks(len(pixels)))
     if mask.ndim == 2 and mask.min() >= 0 and mask.max() < SMALL:  # a table needs much less time than sorting
@@ -300,7 +301,7 @@ def _find_values(mask: np.ndarray) -> tuple[list[MaskValue], np.ndarray]:
 
 
 def _to_numbers(pixels: np.ndarray) -> np.ndarray:
-    """Return one number for each pixel: sorting numbers is much faster than sorting colors."""
+    """Return one number for each pixel. Sorting numbers is much faster than sorting colors."""
     if pixels.ndim == 1:
         return pixels
     red, green, blue = (pixels[:, channel].astype(np.uint32) for channel in range(3))

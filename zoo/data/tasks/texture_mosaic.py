@@ -1,7 +1,8 @@
-"""The task `texture-mosaic`: the texture of each pixel (one of three), which the pixel's color does not determine.
+"""The task `texture-mosaic`: find the texture of each pixel, one of three. A pixel's color does not determine its texture.
 
-Voronoi cells are filled from scikit-image's photographs of brick, grass and gravel (CC0), each histogram-equalized, so that
-every gray level is equally frequent in all of them. Training and test use different columns of the photographs.
+Voronoi cells are filled with patches of scikit-image's photographs of brick, grass and gravel (CC0). The histogram of each
+photograph is equalized, so that every gray level is equally frequent in all three. Training and test use different columns of
+the photographs.
 """
 
 from __future__ import annotations
