@@ -1,1 +1,1 @@
-"""Use a model: prediction, deployment, export, and the runtimes that two of them share."""
+"""Use a model: prediction, deployment, export, and the runtimes that deployment and export share."""

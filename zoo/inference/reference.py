@@ -30,8 +30,8 @@ class Reference:
 
     Attributes:
         output: the model's output, computed in float32.
-        error: max|a - b| / max|b|, where a is the output of the model as it usually runs, and b is `output`. It is 0 on
-            devices that compute in float32; by default, CUDA devices round the operands of convolutions to TF32.
+        error: max|a - b| / max|b|, where a is the output of the model as it usually runs, and b is `output`. It is 0 if the
+            model usually runs in float32. By default, CUDA devices do not: they round the operands of convolutions to TF32.
         accepted: the largest accepted error of a program: the tolerance, or `ROUNDINGS` times `error` if that is larger.
     """
 
@@ -46,7 +46,7 @@ def reference_of(model: nn.Module, image: Tensor, tolerance: float, precision: s
     Args:
         model: the model, in evaluation mode.
         image: the image, (N, C, H, W).
-        tolerance: the error that is always accepted, even if the model itself has none.
+        tolerance: the error that is always accepted, even if the model's own error is 0.
         precision: the precision that the model usually runs in; "bfloat16" stands for autocast.
 
     Raises:

@@ -84,7 +84,7 @@ def autocast(image: Tensor, precision: str) -> contextlib.AbstractContextManager
 
 
 def original_program(model: nn.Module, precision: str = "float32") -> Program:
-    """Return a function that runs an unchanged model; in bfloat16, it runs under autocast."""
+    """Return a function that runs an unchanged model. For bfloat16, the model runs under autocast."""
 
     def program(image: Tensor) -> Tensor:
         with torch.inference_mode(), autocast(image, precision):
@@ -144,19 +144,19 @@ def recorded_program(model: nn.Module, image: Tensor, precision: str = "float32"
 
     try:
         program(image)
-    except RuntimeError:  # an operation received two types; autocast casts the inputs of each operation
+    except RuntimeError:  # an operation received two types; autocast is used instead, which casts its inputs
         return _Recorded(original_program(model, precision), image)
     return _Recorded(program, image)
 
 
 def _cast_to_bfloat16(graph: Graph, image: Tensor) -> bool:
-    """Cast the graph and its weights to bfloat16. Return False, without a change, if an operation would mix types."""
+    """Cast the graph and its weights to bfloat16. If an operation would mix types, change nothing and return False."""
     cast = graph.copy()
     cast.to_type(torch.bfloat16)
     try:
         with torch.inference_mode():
             cast(image)
-    except RuntimeError:  # an operation received two types; autocast casts the inputs of each operation
+    except RuntimeError:  # an operation received two types; autocast is used instead, which casts its inputs
         return False
     graph.to_type(torch.bfloat16)
     return True
@@ -221,7 +221,7 @@ def quiet_exporter() -> Iterator[None]:
 
 
 def onnxruntime_program(model: bytes | str) -> Program:
-    """Return a function that runs an ONNX model, given as bytes or as a path, with ONNX Runtime on the CPU."""
+    """Return a function that uses ONNX Runtime on the CPU to run an ONNX model, which is passed as bytes or as a path."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -238,7 +238,7 @@ def onnxruntime_program(model: bytes | str) -> Program:
 
 
 def openvino_program(model: bytes | str, precision: str = "float32") -> Program:
-    """Return a function that runs an ONNX model, given as bytes or as a path, or an OpenVINO file with OpenVINO."""
+    """Return a function that uses OpenVINO to run an ONNX model (as bytes or as a path) or an OpenVINO file (as a path)."""
     import openvino
 
     settings = {

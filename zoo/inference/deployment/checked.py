@@ -30,7 +30,7 @@ class Way:
 
 
 def checked_program(model: nn.Module, image: Tensor, reference: Reference, way: Way) -> Program:
-    """Return a program that runs a model on images of this shape, type and device, after comparing its output.
+    """Return a program that runs a model on images of this shape, type and device, if its output is close to the reference.
 
     Raises:
         ZooError: the runtime is not available, or its output differs too much from the reference.
@@ -61,7 +61,7 @@ def check_output(program: Program, image: Tensor, reference: Reference) -> None:
 
 
 def describe_failure(cause: Exception) -> str:
-    """Return the reason for a failure; for another library's error, its type and the first line of its message."""
+    """Return the reason for a failure: for an error of another library, its type and the first line of its message."""
     if isinstance(cause, ZooError):
         return str(cause)
     first = next(iter(str(cause).strip().splitlines()), "")

@@ -1,4 +1,4 @@
-"""Fold constants."""
+"""Replace operations that do not depend on the pixels with their results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROWTH = 4
 
 
 def fold_constants(graph: Graph, sites: Sites) -> None:
-    """Replace operations whose result depends only on the weights and the image's size with their result.
+    """Compute the operations whose results depend only on weights and the image's size, and store the results as constants.
 
     Examples are the standardization of weights, the resizing of position embeddings, and the look-up of bias tables. An
     operation is kept if its result is much larger than its inputs (more than 4 times their size, and more than 1 MiB).

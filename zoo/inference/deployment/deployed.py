@@ -64,7 +64,7 @@ class Deployed(nn.Module):
         super().train(False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits of each pixel as an inference tensor. An image that the original refuses raises its error."""
+        """Return the logits of each pixel as an inference tensor. If the original refuses the image, its error is raised."""
         key = _key(image)
         with self._lock:
             program = self._programs.get(key)
@@ -124,18 +124,18 @@ def deploy(
 ) -> Deployed:
     """Return a copy of a model for inference that runs as fast as possible on this machine within an accepted error.
 
-    `torch.export` captures the model as a graph, and passes rewrite the graph without changing its output beyond rounding.
-    Each installed runtime then runs the graph on the example, and the fastest one is chosen. If none is faster than the
-    original model, the original is used.
+    `torch.export` captures the model as a graph, and passes rewrite the graph without changing its output beyond rounding. Each
+    installed runtime then runs the graph on the example, and the fastest one whose error is accepted is chosen. If no such
+    runtime is faster than the original model, the original is used.
 
     Args:
         model: any module that accepts one image tensor and returns one tensor. It is copied, not changed.
         example: images like those to predict, (N, in_channels, H, W). For a model that `zoo.build` returned, the default is
             one random image of 256x256, or of the image size that its encoder is made for.
-        tolerance: the accepted relative error max|a - b| / max|b|, where b is the model's own output in float32. If it is
-            1e-2 or more, bfloat16 is also tried, provided that the processor supports it. On CUDA devices PyTorch computes
+        tolerance: the accepted relative error max|a - b| / max|b|, where b is the model's own output in float32. If it is 1e-2
+            or more, bfloat16 is also tried, provided that the processor supports it. On CUDA devices PyTorch computes
             convolutions in TF32 by default, so the original itself has an error. If three times this error is larger than
-            `tolerance`, that is accepted instead.
+            `tolerance`, errors of up to three times this error are accepted.
         runtime: "auto", or one or more of "eager", "cudagraphs", "compile" (`torch.compile`), "onnxruntime", "openvino".
         passes: the names of the passes to apply (see `zoo.inference.deployment.PASSES`); None for all.
 

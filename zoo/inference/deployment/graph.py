@@ -96,7 +96,8 @@ class Graph:
             target: the operation.
             args: the arguments of the operation, with nodes in place of tensors.
             before: the node that the new one precedes. The new node counts as part of the same submodule.
-            like: a node whose result has the same shape and type. If it is None, the operation is run on fake tensors.
+            like: a node whose result has the same shape and type as that of the new node. If it is None, the operation is run
+                on fake tensors to find them.
         """
         with self.module.graph.inserting_before(before):
             node = self.module.graph.call_function(target, args)
@@ -200,7 +201,7 @@ def capture(model: nn.Module, image: Tensor) -> Graph:
         module = torch.export.export(model, (image,), strict=False).run_decompositions({}).module()
     graph = module.graph
     for node in graph.find_nodes(op="call_module"):
-        if str(node.target) == "_guards_fn":  # checks the shape, but a graph is used for one shape only
+        if str(node.target) == "_guards_fn":  # this check of the shape is not needed: a graph is used for one shape only
             graph.erase_node(node)
     output = graph.output_node()
     result = output.args[0]

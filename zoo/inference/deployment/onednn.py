@@ -1,4 +1,4 @@
-"""Fuse convolutions with oneDNN: compute the sum and the activation while the convolution's result is in the cache."""
+"""Fuse convolutions with oneDNN: a following sum and activation are computed while the result is still in the cache."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TYPES = (torch.float32, torch.bfloat16)
 
 
 def is_available(device: torch.device) -> bool:
-    """Return whether this PyTorch has oneDNN's fused convolutions for the device. `torch.compile` uses them as well."""
+    """Return whether this PyTorch has oneDNN's fused convolutions for the device; `torch.compile` uses the same operations."""
     names = ("_convolution_pointwise", "_convolution_transpose_pointwise", "_reorder_convolution_weight")
     is_built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return device.type == "cpu" and is_built and all(hasattr(torch.ops.mkldnn, each) for each in names)
 
 
 def fuse_activations(graph: Graph) -> None:
-    """Fuse each convolution with the sum and the activation after it, and convert its weight to oneDNN's own layout.
+    """Fuse each convolution with a sum and an activation after it, and convert its weight to oneDNN's own memory layout.
 
     The fused operations exist only on the CPU, and no export format supports them.
     """
@@ -95,7 +95,7 @@ _NAMES: dict[Any, str] = {
 
 
 def _activation_after(conv: fx.Node) -> tuple[fx.Node, tuple[str, list[float], str]]:
-    """Return the activation after a convolution (the convolution if there is none), and oneDNN's arguments for it."""
+    """Return the activation after a convolution, and oneDNN's arguments for it. Without one, return the convolution itself."""
     user = _only_user(conv)
     if user is None or user.op != "call_function":
         return conv, ("none", [], "")

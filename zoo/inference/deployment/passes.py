@@ -1,4 +1,4 @@
-"""Apply the passes to a graph."""
+"""Apply passes to a graph. A pass rewrites the graph without changing its output beyond rounding."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PassResult:
 
 
 def check_passes(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the names of the passes in the order in which they are applied; all passes for None.
+    """Return the names of the passes in the order in which they are applied. None stands for all passes.
 
     Raises:
         OptionError: a name is unknown, or `names` is a single text.

@@ -35,7 +35,8 @@ class DeployReport:
         device: the device that the example was run on.
         threads: the number of PyTorch's CPU threads.
         tolerance: the requested relative error.
-        accepted: the accepted relative error. It can exceed `tolerance` if the original computes in less than float32.
+        accepted: the accepted relative error. It can exceed `tolerance` if the original computes with less precision than
+            float32.
         passes: the result of each pass, in order.
         candidates: the original, and each runtime and precision that was tried.
         chosen: the fastest candidate that is accurate enough, which the deployed model runs.

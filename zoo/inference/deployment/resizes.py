@@ -25,8 +25,8 @@ def convolve_at_low_resolution(graph: Graph, sites: Sites) -> None:
     """Replace nearest x2 upsampling, a concatenation and a 3x3 convolution with a 4x4 transposed convolution.
 
     This is the low-resolution form of `zoo.plugin.UpsampledConv2d`, for any module that computes the plain form. It takes 16
-    multiplications instead of 36, and does not create the upsampled map. The concatenation may be missing. Small maps are
-    skipped, since the larger kernel makes them slower.
+    multiplications for each pixel and pair of channels instead of 36, and does not create the upsampled map. The pass also
+    applies without a concatenation. Small maps are skipped, since the larger kernel would make them slower.
     """
     for conv, weight, sources in _plain_convolutions(graph, 3):
         ups = [source for source in sources if is_call(source, *NEAREST)]
@@ -45,8 +45,8 @@ def convolve_at_low_resolution(graph: Graph, sites: Sites) -> None:
 def merge_transposed(graph: Graph, sites: Sites) -> None:
     """Merge a 2x2 transposed convolution of stride 2 and a 3x3 convolution into a 4x4 transposed convolution.
 
-    There is no non-linear operation between the two convolutions, but there may be a concatenation. The 3x3 convolution pads
-    with zeros and not with the bias of the transposed convolution, so the outermost rows and columns are corrected.
+    The pass applies if there is nothing but a concatenation between the two convolutions. The 3x3 convolution pads with zeros
+    and not with the bias of the transposed convolution, so the outermost rows and columns are corrected.
     """
     for conv, weight, sources in _plain_convolutions(graph, 3):
         doubled = [source for source in sources if _is_doubling(graph, source)]
@@ -66,8 +66,8 @@ def merge_transposed(graph: Graph, sites: Sites) -> None:
 def project_before_resize(graph: Graph, sites: Sites) -> None:
     """Move a 1x1 convolution before the upsampling whose output it receives, directly or through a concatenation.
 
-    A resize combines pixels with weights that add up to one, and a 1x1 convolution combines channels. They can therefore be
-    swapped, and the convolution then computes fewer pixels.
+    A resize combines pixels with weights that add up to one, and a 1x1 convolution combines channels. The two operations can
+    therefore be swapped, and the convolution then computes fewer pixels.
     """
     for conv, weight, sources in _plain_convolutions(graph, 1):
         resized = [source for source in sources if is_call(source, *INTERPOLATIONS)]
@@ -119,9 +119,10 @@ def _plain_convolutions(graph: Graph, kernel: int) -> Iterator[tuple[fx.Node, Te
 
 
 def _plain_weight(graph: Graph, conv: fx.Node, kernel: int) -> Tensor | None:
-    """Return the weight of a convolution without stride, dilation or groups that keeps the size; None for any other.
+    """Return the weight of a plain convolution; None for any other convolution.
 
-    It is also None if the weight or the bias is computed from the image.
+    A plain convolution has no stride, dilation or groups, and keeps the size of the map. Neither its weight nor its bias is
+    computed from the image.
     """
     weight, bias = graph.constant(conv.args[1]), argument(conv, 2, "bias")
     if weight is None or (bias is not None and graph.constant(bias) is None):
@@ -137,8 +138,8 @@ _SPATIAL = ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
 def _sources(conv: fx.Node) -> list[fx.Node]:
     """Return the input maps of a convolution.
 
-    If its input is a concatenation of different maps, these are the concatenated maps that have channels. Otherwise, this is
-    the input.
+    If its input is a concatenation of different maps, the result contains the concatenated maps that have channels. Otherwise,
+    the result contains only the input itself.
     """
     seen = conv.args[0]
     assert isinstance(seen, fx.Node)
@@ -151,7 +152,7 @@ def _sources(conv: fx.Node) -> list[fx.Node]:
 
 
 def _parts(sources: list[fx.Node], weight: Tensor) -> list[tuple[fx.Node, Tensor]]:
-    """Return each map with the slice of the weight that is applied to it."""
+    """Return each input map with the slice of the convolution's weight that is applied to it."""
     return list(zip(sources, torch.split(weight, [shape_of(source)[1] for source in sources], dim=1), strict=True))
 
 
@@ -224,7 +225,7 @@ def _sum_of_parts(
     bias: Tensor | None = None,
     edges: tuple[Tensor, ...] = (),
 ) -> None:
-    """Replace a convolution with transposed convolutions of some of its maps and a convolution of the rest, summed.
+    """Replace a convolution with a sum: transposed convolutions of the maps in `low`, and a convolution of all other maps.
 
     Args:
         graph: the graph.

@@ -20,10 +20,13 @@ UNIT = 32
 
 
 def check_shapes(draft: Draft, multiple: int, untried: Sequence[Shape] = ()) -> tuple[Shape, ...]:
-    """Return the image shapes that a file is checked with. They differ from the exported shape if the file takes others.
+    """Return the image shapes that a file is checked with.
+
+    If the file takes shapes other than the one used for the export, it is checked with such shapes.
 
     A file for all sizes is checked with four sizes. The first is a multiple of the strides, and the second is not. At the
-    coarsest stride, the third has height 1 and a large width, and the fourth has width 1. The shapes of `untried` follow.
+    coarsest stride, the third has height 1 and a large width, and the fourth has width 1. The shapes in `untried` are added
+    (see `Written`).
     """
     if draft.size is None:
         unit = math.lcm(multiple, UNIT) if multiple <= UNIT else multiple
@@ -57,7 +60,7 @@ def check_file(model: nn.Module, draft: Draft, shapes: Sequence[Shape]) -> tuple
 
 
 def random_pixels(shape: Shape, value_range: ValueRange | None, generator: torch.Generator) -> Tensor:
-    """Return random images (N, C, H, W) whose values fill the range of each channel; None for 0 to 1."""
+    """Return random images (N, C, H, W) whose values fill the range of each channel. None stands for the range 0 to 1."""
     image = torch.rand(*shape, generator=generator)
     if value_range is None:
         return image

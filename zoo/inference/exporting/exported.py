@@ -78,12 +78,12 @@ def export(
             the path's suffix.
         size: (H, W) of a file for a single size; by default the size that the model is made for, or 256x256.
         fixed: whether to write a file for a single size even if one for all sizes could be exported.
-        normalize: whether the file takes pixels and normalizes them itself (`model.preprocessing`): pixels in 0 to 1, or, if
-            the model has a `value_range`, in the units of this range, which the file scales itself. By default it takes
-            normalized images, as the model does.
+        normalize: whether the file takes pixels and normalizes them itself, as `model.preprocessing` describes. The pixels are
+            in 0 to 1. If the model has a `value_range`, they are in the units of that range instead, and the file also scales
+            them. By default, the file takes normalized images, as the model does.
         tolerance: the accepted relative error max|a - b| / max|b|, where b is the model's output.
-        timeout: the time limit in seconds for a graph that takes any batch or size, which is exported in a separate process.
-            None sets no limit, and exports in this process.
+        timeout: the time limit in seconds for the export of a graph that takes any number or any size of images. Such a graph
+            is exported in a separate process. With None, there is no limit, and it is exported in this process.
 
     Returns:
         A report of the file, its input and its errors; `print(report)` shows it.
@@ -211,7 +211,7 @@ def _prepare(model: SegmentationModel, normalize: bool) -> nn.Module:
 
 
 def _check_comparable(subject: nn.Module, model: SegmentationModel, size: Size, value_range: ValueRange | None) -> None:
-    """Raise an ExportError if the model's own output contains NaN or infinity: no file could be compared with it."""
+    """Raise an ExportError if the model's own output contains NaN or infinity, since no file could be compared with it."""
     shape = (1, model.pairing.in_channels, *size)
     image = random_pixels(shape, value_range, torch.Generator().manual_seed(0))
     try:
@@ -224,7 +224,7 @@ def _check_comparable(subject: nn.Module, model: SegmentationModel, size: Size, 
 
 
 def _add_size(path: Path, size: Size) -> Path:
-    """Return a file's path with the single size that the file takes added to its name."""
+    """Add the single size that a file takes to the name of the file, and return the new path."""
     text = f"-{size[0]}x{size[1]}"
     return path if path.stem.endswith(text) else path.with_stem(path.stem + text)
 

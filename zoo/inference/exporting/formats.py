@@ -28,7 +28,7 @@ FORMATS: dict[ModelFormat, str] = dict(zip(get_args(ModelFormat), (".onnx", ".pt
 INPUT, OUTPUT = "image", "logits"
 AXES = ("batch", None, "height", "width")
 FACTS = "zoo.json"
-"""The file inside a `.pt2` archive that contains the metadata."""
+"""The name of the file with the metadata, inside a `.pt2` archive."""
 
 _RUNTIMES: dict[ModelFormat, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
 
@@ -44,7 +44,8 @@ class Draft:
         size: the only H and W that the file takes; None if it takes all.
         open_batch: whether the file takes any number of images at once, or only one image.
         facts: the metadata about the model.
-        value_range: for each channel the range of the pixels that it takes; None for 0 to 1, and for normalized images.
+        value_range: for each channel, the range of the pixels that the file takes; None if the file takes pixels in 0 to 1 or
+            normalized images.
     """
 
     form: ModelFormat
@@ -96,7 +97,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def program_of(form: ModelFormat, path: Path) -> Program:
-    """Return a function that runs an exported file: (N, C, H, W) -> (N, classes, H, W). Errors are the runtime's own."""
+    """Return a function that runs an exported file: (N, C, H, W) -> (N, classes, H, W). It raises the runtime's own errors."""
     if form == "onnx":
         return onnxruntime_program(str(path))
     if form == "openvino":
@@ -137,7 +138,7 @@ def _name_axes(model: Any, draft: Draft) -> None:
         for index, axis in enumerate(value.shape):
             if not isinstance(axis, int) and axis.value is not None:
                 value.shape[index] = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), axis.value)
-    for index in (0, 2, 3):  # cropped to the image's size, which the exporter cannot infer
+    for index in (0, 2, 3):  # the logits have the image's size, which the exporter cannot infer
         logits.shape[index] = image.shape[index]
 
 

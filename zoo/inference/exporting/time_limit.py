@@ -1,4 +1,4 @@
-"""Write a draft within a time limit, in a process that can be ended."""
+"""Write a model to a file within a time limit, in another process, which is ended if it takes longer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write_within(seconds: float, model: nn.Module, draft: Draft) -> Written:
 
 
 class _Deadline:
-    """Ends a process that runs longer than a number of seconds. The start of the process counts."""
+    """Ends a process that runs longer than a number of seconds, including the time that it needs to start."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds

@@ -31,13 +31,13 @@ No usual stride, patch or window divides it, and it is larger than usual windows
 
 
 LENGTHS = (1, 17, 33, 64, 99, 160, 225, 289, 416, 515)
-"""The heights and widths that are searched for a counterexample to an assumption."""
+"""The heights and widths that are searched for shapes that violate an assumption of PyTorch's exporter."""
 
 
 def trace(model: nn.Module, channels: int, *, size: Size | None, open_batch: bool) -> tuple[ExportedProgram, tuple[Shape, ...]]:
     """Return the graph of a model in evaluation mode, and shapes that violate assumptions made while tracing.
 
-    The graph must be checked with images of these shapes. A graph without variable axes has none.
+    The graph must be checked with images of these shapes. For a graph without variable axes, there are no such shapes.
 
     Args:
         model: a module that maps (N, channels, H, W) to one tensor.
@@ -82,7 +82,7 @@ def _remove_guards(program: ExportedProgram) -> list[str]:
 
 
 def _find_counterexamples(guards: list[str], shape: Shape, axes: tuple[int, ...], name: str) -> tuple[Shape, ...]:
-    """Return small shapes such that each guard fails for one of them, unless it fails for none of the searched shapes."""
+    """Return small shapes that together violate all guards. A guard that no searched shape violates is left out."""
     options = [[length] if axis not in axes else [1, 2] if axis == 0 else LENGTHS for axis, length in enumerate(shape)]
     candidates: list[Shape] = sorted(itertools.product(*options), key=math.prod)  # type: ignore[arg-type]
     shapes: list[Shape] = []

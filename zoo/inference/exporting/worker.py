@@ -1,4 +1,4 @@
-"""Write one draft in the child process that `time_limit.py` starts."""
+"""Write one model to a file in the child process that `time_limit.py` starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ __all__ = ["write_draft"]
 
 
 def write_draft(folder: str) -> Iterator[dict[str, Any]]:
-    """Write the draft in a folder. Yield the fields of `Written`, or the error as "unread" (the model) or "failed"."""
+    """Write the model in a folder to the file that the draft in the folder describes. Yield the fields of `Written`.
+
+    If the model cannot be loaded, yield the error as "unread" instead. If it cannot be written, yield the error as "failed".
+    """
     try:
         model = torch.load(Path(folder) / MODEL, weights_only=False)  # trusted: just written to a private folder of this user
         draft = pickle.loads((Path(folder) / DRAFT).read_bytes())

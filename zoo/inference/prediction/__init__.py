@@ -1,1 +1,1 @@
-"""Predict the masks of images of any size, whole or in tiles: of one image or of a folder of images."""
+"""Predict the masks of images of any size, whole or in tiles, for a single image or for a folder of images."""

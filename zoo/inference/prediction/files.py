@@ -48,7 +48,7 @@ class PredictedFiles:
     Attributes:
         masks: the path of the mask of each predicted image, by the path of the image.
         failed: the reason for each image without a prediction, by the path of the image.
-        num_skipped: the number of images that were skipped, since their masks existed.
+        num_skipped: the number of images that were skipped because their masks existed already.
         notes: further notes for the user.
     """
 
@@ -71,13 +71,14 @@ def predict_files(
 ) -> PredictedFiles:
     """Predict files and folders of images, and write a mask for each image.
 
-    A mask is an image with a palette, whose pixels are class indexes. Its name is `NAME.png`, or `NAME.tif` with the image's
-    georeference if the image is a GeoTIFF and rasterio is installed. Each file is written completely or not at all.
+    A mask is an image whose pixels are class indexes, with a palette of the classes' colors (16-bit gray without a palette for
+    more than 256 classes). Its name is `NAME.png`, or `NAME.tif` with the image's georeference if the image is a GeoTIFF and
+    rasterio is installed. Each file is written completely or not at all.
 
     Args:
         predictor: the predictor.
         images: the path of a file or a folder, or several paths. Subfolders are included.
-        output: the folder for the masks. Masks of a folder's images keep the subfolders.
+        output: the folder for the masks. If `images` has subfolders, the masks are written to subfolders of the same names.
         probabilities: write `NAME-probabilities.npy` as well: (classes, H, W), float16.
         overlay: write `NAME-overlay.jpg` as well: the image with the mask drawn over it, made smaller if it is large.
         existing: what to do if masks exist: "error" raises an error before the first image, "skip" skips the images of these
@@ -127,7 +128,7 @@ def predict_planned(
 
 
 class _Run:
-    """The state of one call: its results so far, and the images of one size that wait until they fill a batch."""
+    """The state of one call of `predict_planned`: its results, and the images of one size that wait until they fill a batch."""
 
     def __init__(self, predictor: Predictor, *, probabilities: bool, overlay: bool, progress: FileProgress | None) -> None:
         self.masks: dict[Path, Path] = {}
@@ -253,7 +254,8 @@ class _Run:
 def _reserve(file: IO[bytes]) -> None:
     """Reserve the disk space of a file.
 
-    Otherwise, the process would be killed (SIGBUS) if the disk is full while the memory-mapped file is written to.
+    Without this, the operating system would kill the process (SIGBUS) if the disk became full during a write to the
+    memory-mapped file.
 
     Raises:
         OSError: the disk does not have enough space.

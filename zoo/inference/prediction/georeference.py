@@ -1,4 +1,4 @@
-"""Use rasterio to read the georeference of a GeoTIFF and to write it with the mask."""
+"""Use rasterio to read the georeference of a GeoTIFF, and to write a mask as a GeoTIFF with the same georeference."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def is_georeferenced(path: Path) -> bool:
 def write_georeferenced(
     path: Path, mask: np.ndarray, colors: tuple[Color, ...], georeference: Georeference, image: Path
 ) -> None:
-    """Write a mask (H, W) as a GeoTIFF with a palette, with lossless compression.
+    """Write a mask (H, W) as a GeoTIFF with lossless compression. A mask of the dtype uint8 has a palette.
 
-    Pixels without data in the image (by its nodata value, an opacity of 0, or the mask in its file) have the nodata value of
-    the written file: the largest number of its dtype, 255 for uint8. If that number is a class, these pixels keep the
-    predicted class, and the file declares no nodata value.
+    Pixels without data in the image (by its nodata value, an opacity of 0, or the mask in its file) get the nodata value of the
+    written file: the largest number of its dtype, 255 for uint8. If that number is a class, these pixels keep the predicted
+    class, and the file declares no nodata value.
 
     Raises:
         OSError: the file cannot be written.
@@ -114,7 +114,7 @@ def write_georeferenced(
                 **facts,
             ) as file,
         ):
-            if mask.dtype == np.uint8:  # before the pixels: the header cannot be changed after them
+            if mask.dtype == np.uint8:  # written before the pixels, since the header cannot be changed after them
                 file.write_colormap(1, {index: (*color, 255) for index, color in enumerate(colors)})
             for top in range(0, height, ROWS):
                 rows = mask[top : top + ROWS]

@@ -31,8 +31,8 @@ class ImagePaths:
     Attributes:
         image: the path of the image.
         folder: the folder of the written files.
-        name: the name of the written files without a suffix. It may be "." (of the image `..png`), to which
-            `Path.with_suffix` cannot add a suffix.
+        name: the name of the written files without a suffix. For an image `..png`, it is ".", to which `Path.with_suffix`
+            cannot add a suffix.
     """
 
     image: Path
@@ -68,8 +68,8 @@ def plan_outputs(
 ) -> tuple[list[ImagePaths], int]:
     """Return the paths of the images to predict and of their results, and the number of skipped images.
 
-    A result has the name of its image. In all subfolders of a folder, files with the suffix of an image are predicted, and
-    their results keep the subfolders.
+    A result has the name of its image, with another ending. In a folder and all its subfolders, every file with the suffix of
+    an image is predicted. The output has the same subfolders.
 
     Raises:
         DataError: a path does not exist, a folder has no images, or the masks of two images would have the same name.

@@ -26,9 +26,12 @@ ImageLike: TypeAlias = str | PathLike[str] | np.ndarray | Image.Image | Tensor
 NUM_SAMPLED = 10_000
 """The approximate number of pixels of an image that are compared with the value range of the model."""
 OUTER_SHARE = 0.005
-"""The share of these pixels that are left out at each end as outliers."""
+"""The share of the compared pixels that is left out as outliers, both of the lowest values and of the highest."""
 SMALL_SHARE = 0.1
-"""An image gets a note if all its bands span less than this share of their value range, or more than 1 / this share."""
+"""A band is unusual if it spans less than this share of its value range, or more than 1 / `SMALL_SHARE` times the range.
+
+An image gets a note if all its bands are unusual.
+"""
 
 LUMA = (0.299, 0.587, 0.114)
 """The weights of red, green and blue in a gray level (ITU-R BT.601), as for Pillow's mode "L"."""
@@ -36,7 +39,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Picture:
-    """An image that may be larger than memory.
+    """An image that may be larger than the memory.
 
     Attributes:
         array: the pixels, (H, W, channels), which may be memory-mapped from a file.
@@ -93,7 +96,7 @@ def open_picture(
         image: the path of a file, an array (H, W) or (H, W, channels), a Pillow image, or a float tensor (channels, H, W) in 0
             to 1.
         in_channels: the number of channels of the model's images.
-        value_range: the value range of the model. A tensor is not scaled.
+        value_range: the value range of the model. It scales all images except tensors.
         any_size: whether to read a file of more pixels than Pillow's default limit.
 
     Raises:

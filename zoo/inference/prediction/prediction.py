@@ -26,8 +26,8 @@ class Prediction:
     """A model's output for one image.
 
     Attributes:
-        mask: the class index of each pixel, (H, W), uint8, or uint16 for more than 256 classes. For a model with one class: 1
-            if its probability is at least 0.5, else 0.
+        mask: the class index of each pixel, (H, W), uint8, or uint16 for more than 256 classes. For a model with one class, 1
+            if the probability of the class is at least 0.5, and 0 otherwise.
         probabilities: the probability of each class at each pixel, (classes, H, W); None if they were not requested.
         classes: the names of the mask's values.
         colors: the colors of the mask's values.
@@ -70,7 +70,7 @@ class Canvas:
     probabilities: np.ndarray | None = None
 
     def put(self, top: int, probabilities: Tensor) -> None:
-        """Write the results of some rows, the first of which is `top`, given their probabilities (classes, rows, W)."""
+        """Write the results of some rows, given their probabilities (classes, rows, W). The first of these rows is `top`."""
         rows = slice(top, top + probabilities.shape[1])
         indexes = probabilities[0] >= 0.5 if len(probabilities) == 1 else probabilities.argmax(0)
         self.mask[rows] = indexes.to(torch.uint8 if len(probabilities) <= PALETTE else torch.int32).cpu().numpy()

@@ -76,19 +76,22 @@ class Predictor:
         Args:
             model: a model that was built, loaded or deployed, or what `zoo.load` accepts, such as the path of a folder. The
                 model is set to evaluation mode and moved to the device.
-            device: the device to compute on. "auto" is the accelerator if there is one, else the CPU. None does not move a
-                model, and is "auto" if the model is loaded from a path.
+            device: the device to compute on. "auto" is the accelerator if there is one, and otherwise the CPU. None leaves a
+                model on its device; for a model that is loaded from a path, None stands for "auto".
             tile: the side of a tile in pixels, a multiple of the encoder's coarsest stride. "auto" divides images of more than
                 2048x2048 pixels into tiles of about 1024 pixels. None never divides images. If the encoder is made for one
-                image size, tiles have that size, and larger images are divided; with None, the model resizes them instead.
+                image size, tiles have that size, and larger images are divided. With None, the model resizes larger images
+                instead.
             overlap: the overlap of neighboring tiles in pixels, at most half of a tile; None for a fourth of a tile. There is
                 no seam if the class of a pixel depends only on pixels no farther away than a fourth of the overlap.
             batch: the number of tiles, or of images of one size, that the model computes together.
-            flips: "horizontal" averages over an image and its mirror image, "all" over all four flips (test-time augmentation).
+            flips: "horizontal" averages the probabilities of an image and its mirror image, and "all" those of all four
+                combinations of horizontal and vertical flips (test-time augmentation).
             precision: "bfloat16" computes in bfloat16 with autocast. A deployed model has a precision of its own.
 
         Raises:
-            OptionError: an option has an invalid value, or a pixel may have several classes of the model.
+            OptionError: an option has an invalid value, or the model may give a pixel several classes
+                (`has_one_class_per_pixel`).
             ConfigError: the device does not exist on this machine.
             ZooError: as for `zoo.load`.
         """
@@ -170,8 +173,8 @@ class Predictor:
         Args:
             image: the path of a file, an array (H, W) or (H, W, channels) of integers or of floats in 0 to 1, a Pillow image,
                 or a float tensor (channels, H, W) in 0 to 1. If the model has a `value_range`, all of these except tensors are
-                scaled by it. They must then be in the units of the training images; if they do not seem to be, a warning is
-                issued. A gray image is repeated for a model of three channels. Opacity is left out.
+                scaled by it. They must then be in the units of the training images. If they seem to be in another unit, a
+                warning is issued. A gray image is repeated for a model of three channels. Opacity is left out.
             probabilities: True returns the probabilities, (classes, H, W) in float32. They can also be written to an array,
                 which may be memory-mapped from a file.
             mask: an array (H, W) to write the mask to, which may be memory-mapped (`numpy.lib.format.open_memmap`).
@@ -210,7 +213,7 @@ class Predictor:
         return self._make_prediction(canvas)
 
     def many(self, pictures: Sequence[Picture], *, probabilities: bool = False) -> list[Prediction]:
-        """Return the predictions for images of one size for which `takes_whole` is True, computed as one batch."""
+        """Predict several images of one size as one batch. `takes_whole` must be True for this size."""
         with self._explain_out_of_memory(pictures[0].size):
             probabilities_of_each = self._probabilities(
                 torch.stack([self._normalized_window(each, 0, 0, each.size) for each in pictures])
