@@ -22,7 +22,10 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def build_adapters(adapters: Sequence[Adapter]) -> nn.Module:
-    """Return the module for one route: (N, in_channels, h, w) -> (N, out_channels, H, W); the identity if it has no adapter."""
+    """Return the module that applies adapters in sequence: (N, in_channels, h, w) -> (N, out_channels, H, W).
+
+    Without adapters, it is the identity.
+    """
     modules = [_BUILDERS[adapter.kind](adapter) for adapter in adapters]
     if not modules:
         return nn.Identity()
@@ -41,7 +44,7 @@ def _synthesize(adapter: Adapter) -> nn.Module:
     """Return a level of the simple feature pyramid (Li et al. 2022, arXiv:2203.16527; detectron2's `SimpleFeaturePyramid`)."""
     if adapter.steps > 0:
         scale = _learned_steps(adapter)
-    else:  # rounding up, so that a side of one pixel keeps its pixel
+    else:  # sides are rounded up, so that a side of one pixel remains one pixel
         scale = [nn.MaxPool2d(kernel_size=2, stride=2, ceil_mode=True) for _ in range(-adapter.steps)]
     width, out = adapter.widths[-1], adapter.out_channels
     return nn.Sequential(

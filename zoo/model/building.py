@@ -27,7 +27,7 @@ def build_pairing(
 ) -> SegmentationModel:
     """Build the model of a pairing. An encoder or decoder without an id in the registry is passed as an entry.
 
-    It raises the same errors as `zoo.build`.
+    This function raises the same errors as `zoo.build`.
     """
     resolved = resolve(pairing, encoder, decoder)
     encoder_module = _build_encoder(resolved)
@@ -129,7 +129,8 @@ def _make_head(in_channels: int, classes: int) -> nn.Conv2d:
 def _checkpoint_steps(decoder: nn.Module, resolved: Resolved) -> None:
     """Make a decoder checkpoint each of its steps separately.
 
-    Checkpointed as a whole, it would recompute and store all activations at once when the backward pass begins.
+    If the decoder were checkpointed as a whole, all its activations would be recomputed and stored at once when the backward
+    pass begins.
     """
     switch = getattr(decoder, "set_grad_checkpointing", None)
     if switch is None:
@@ -146,7 +147,7 @@ def _call_factory(
     given: dict[str, Any],
     options: Mapping[str, Any],
 ) -> nn.Module:
-    """Import and call a plugin's factory; an exception that it raises becomes a PluginError."""
+    """Import and call a plugin's factory. If the factory raises an exception, raise a PluginError."""
     avoidance = f"Leave out {entry.full_id} to avoid this."
     loading = "" if given.get("weights") is None else "Downloading and reading weights can take this long. "
     with plugin_code(f"Importing the factory {entry.spec.factory!r} of {entry.full_id}", avoidance=avoidance):
@@ -163,7 +164,7 @@ def _call_factory(
 
 
 def _check_materialized(module: nn.Module, owner: str) -> None:
-    """Raise a PluginError for lazy layers, which cannot be counted, initialized, saved or trained before they are run."""
+    """Raise a PluginError for lazy layers, which cannot be counted, initialized, saved or trained before the first run."""
     lazy = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if is_lazy(tensor)]
     if lazy:
         raise PluginError(

@@ -36,14 +36,14 @@ class SegmentationModel(nn.Module):
         head: the module that turns the decoder's map into logits.
         aux_heads: the heads for the decoder's coarser maps, finest first; empty without `aux_levels`.
         pairing: the ids of the encoder and the decoder, and the options of the build.
-        plan: the result of the negotiation.
+        plan: which maps go to which input of the decoder, through which adapters, and which image sizes the model accepts.
         preprocessing: the mean, std and value range that the weights in use expect.
         value_range: for each channel, the pixel values of files that become 0 and 1; None if integers are scaled by the range
             of their dtype and floats are not scaled.
         class_names: the names of the classes, in the order of the logits; empty if they are unknown.
         colors: the color of each class, for drawing masks; empty if they are unknown.
         has_one_class_per_pixel: whether the classes exclude each other. It is False if each class was trained separately, with
-            a sigmoid; `zoo.Predictor` refuses such a model.
+            a sigmoid. `zoo.Predictor` refuses a model for which it is False.
         licenses: the licenses of the encoder's and the decoder's code, and of the weights in use.
     """
 
@@ -85,9 +85,9 @@ class SegmentationModel(nn.Module):
         In train mode with `aux_levels`, return a tuple of the logits and the auxiliary logits of each coarser map.
 
         Raises:
-            InputError: the tensor does not have this shape, or has no pixel. Its dtype or its device is not that of the
-                parameters (under autocast, float16, bfloat16 and float32 are all accepted). `size_policy` refuses its size.
-                Or, in train mode, the batch is empty or leaves a norm a single value per channel.
+            InputError: the image does not have this shape or has no pixel, its size is refused by `size_policy`, or its dtype
+                or device is not that of the parameters (under autocast, float16, bfloat16 and float32 are all accepted). In
+                train mode, also if the batch is empty, or if a norm receives a single value per channel.
         """
         self._check(image)
         height, width = image.shape[-2:]

@@ -1,4 +1,4 @@
-"""Check the shapes of the outputs of a model's parts. This works in a graph and in a replica, too, as nothing is stored."""
+"""Check the shapes of the outputs of a model's parts. Nothing is stored, so this works in exported graphs and replicas too."""
 
 from __future__ import annotations
 

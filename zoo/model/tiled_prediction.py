@@ -33,8 +33,8 @@ def predict_in_tiles(
         read: returns the normalized pixels (channels, h, w) of the tile that begins at (top, left), cut off at the end of the
             image. Beyond the image, the tile is filled with 0, which is also the value of the model's padding.
         predict: computes probabilities (N, classes, h, w), float32, from tiles (N, channels, h, w).
-        write: called with the first row of each finished strip of the image and the strip's probabilities (classes, rows, W),
-            which are overwritten after the call.
+        write: called with the first row of each finished strip of the image and the probabilities (classes, rows, W) of the
+            strip. This tensor is overwritten after the call.
     """
     tops, lefts = rows.starts, columns.starts
     down, along = ([torch.from_numpy(each).to(device) for each in axis.weights()] for axis in (rows, columns))

@@ -18,7 +18,10 @@ TILE = 1024
 OVERLAP = 4
 """The default overlap of two tiles is the side of a tile divided by this number."""
 LEFT_OUT = 4
-"""At the edge of a tile, an overlap divided by this number has the weight 0, since the encoder lacks the pixels beyond."""
+"""The outermost pixels of an overlap have the weight 0. Their number is the overlap divided by this number.
+
+At these pixels, the encoder lacks the pixels beyond the edge of the tile.
+"""
 
 
 def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[Size | None, int]:
@@ -53,7 +56,7 @@ def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[
 
 
 def default_overlap(tile: Size) -> int:
-    """Return the default overlap in pixels of tiles of (H, W)."""
+    """Return the default overlap, in pixels, of tiles of the size (H, W)."""
     return min(tile) // OVERLAP
 
 
@@ -66,7 +69,7 @@ def tile_axes(size: Size, *, sizes: ImageSizes, tile: Size, overlap: int) -> tup
         tile: (H, W) of a tile.
         overlap: the overlap of two neighboring tiles in pixels, up to half of a tile.
     """
-    if sizes.fixed is None and not sizes.square:  # a tile need not be larger than an encoder's size for the whole image
+    if sizes.fixed is None and not sizes.square:  # tiles need not be larger than the padded image
         height, width = sizes.holding(size)
         tile = (min(tile[0], height), min(tile[1], width))
     multiple = 1 if sizes.fixed else sizes.multiple
@@ -86,8 +89,8 @@ class Axis:
     Attributes:
         length: the length of the image, in pixels.
         tile: the length of a tile, a multiple of `multiple`.
-        overlap: the least overlap of two neighboring tiles, up to half of a tile. The overlap is smaller if tiles are hardly
-            larger than `multiple`.
+        overlap: the requested overlap of two neighboring tiles, up to half of a tile. Tiles may overlap by more, so that they
+            begin at multiples of `multiple`. They overlap by less only if they are hardly larger than `multiple`.
         multiple: the number of pixels that the start of a tile is a multiple of, such as the encoder's coarsest stride.
     """
 

@@ -1,4 +1,4 @@
-"""Normalize pixels in 0 to 1 as a model's weights expect them."""
+"""Normalize pixels in 0 to 1 in the way that a model's weights expect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Normalization", "PixelScaling"]
 
 
 class Normalization(nn.Module):
-    """Scales images (N, channels, H, W) from 0 to 1 to a value range, subtracts the mean and divides by the std."""
+    """Scales images (N, channels, H, W) in 0 to 1 to the weights' value range, subtracts the mean and divides by the std."""
 
     scale: Tensor
     offset: Tensor

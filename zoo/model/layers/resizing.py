@@ -1,6 +1,7 @@
 """Resize and pad maps whose size may be variable in an export.
 
-A step that would change nothing is skipped, unless the size is variable. The graph is never fixed to one size.
+A step that would change nothing is skipped, unless the size is variable. An exported graph is therefore never fixed to one
+size.
 """
 
 from __future__ import annotations

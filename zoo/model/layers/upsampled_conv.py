@@ -16,15 +16,16 @@ __all__ = ["Form", "UpsampledConv2d", "low_resolution_kernel", "pays_at_low_reso
 Form: TypeAlias = Literal["auto", "plain", "low"]
 
 MIN_PIXELS = 512
-"""The number of low-resolution pixels in a batch from which the low-resolution form is faster on the CPU.
+"""On the CPU, the low-resolution form is faster for batches of at least this many low-resolution pixels.
 
-Its saving is 20 multiplications a pixel. Its cost is a kernel of 16 taps instead of 9, which must be computed and read. Both
-grow with the product of the channels, so the decision depends on the pixels only. `python benchmarks/lowres.py` measures it.
+The form saves 20 multiplications for each pixel and pair of channels. It costs a kernel of 16 taps instead of 9, which must be
+computed and read. Both grow with the product of the channels, so the decision depends on the pixels only. The limit
+was measured with `benchmarks/lowres.py`.
 """
 
 MIN_PIXELS_ON_ACCELERATORS = 65536
 MIN_PIXELS_ON_ACCELERATORS_ONCE_MADE = 2048
-"""The same numbers for accelerators, which small maps do not fill. Fewer pixels suffice if the kernel is computed only once.
+"""The same limits for accelerators, which small maps do not keep busy. The second is for a kernel that exists already.
 
 Measured on an NVIDIA H200 (`benchmarks/results/lowres-gpu.md`).
 """
@@ -42,7 +43,8 @@ def low_resolution_kernel(weight: Tensor) -> Tensor:
     `conv_transpose2d(..., stride=2, padding=1)`. The function is differentiable.
     """
     swapped = weight.transpose(0, 1).contiguous(memory_format=torch.channels_last)
-    return 4 * F.avg_pool2d(swapped.flip(2, 3), 2, stride=1, padding=1)  # fast in both memory formats; adds no constant
+    # Average pooling is fast in both memory formats, and adds no constant to an exported graph.
+    return 4 * F.avg_pool2d(swapped.flip(2, 3), 2, stride=1, padding=1)
 
 
 def pays_at_low_resolution(
@@ -88,7 +90,8 @@ class UpsampledConv2d(nn.Conv2d):
         skip_channels: the number of channels of the skip; 0 for none.
         out_channels: the number of channels of the result.
         bias: whether a bias is added.
-        form: "auto" chooses by size; "plain" and "low" select a form, but "low" is used only where it is exact.
+        form: "auto" chooses a form by the size of the map. "plain" and "low" select a form, but the plain form is always used
+            if the skip is not exactly twice as large as `x`.
 
     Raises:
         OptionError: the form is unknown.
@@ -133,7 +136,7 @@ class UpsampledConv2d(nn.Conv2d):
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()  # 1x1 pixels are both
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()  # a map of 1x1 pixels is both
 
 
 def _is_strict_export() -> bool:

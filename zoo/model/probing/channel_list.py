@@ -55,7 +55,7 @@ def from_channels(
 
 
 class ChannelListFactory:
-    """Builds a `ChannelListDecoder` for a pyramid. Its `needs` follow from the `forward` of the wrapped class."""
+    """Builds a `ChannelListDecoder` for a pyramid. Unless `needs` are passed, they follow from the `forward` of the class."""
 
     def __init__(
         self, decoder: Callable[..., nn.Module], defaults: dict[str, Any], needs: Needs | None, classes: str | None
@@ -83,7 +83,7 @@ class ChannelListFactory:
         self.__signature__ = signature if classes is None else _rename_classes(signature, classes, defaults, self.origin)
 
     def __call__(self, pyramid: Pyramid, **options: Any) -> ChannelListDecoder:
-        """Build the wrapped decoder for the pyramid's channels. Build it a second time as well, to measure its output."""
+        """Build the wrapped decoder for the pyramid's channels. A second decoder is built and run, to measure the output."""
         options = {**self.defaults, **options}
         if self.classes is not None:
             count = options.pop("classes")
@@ -192,7 +192,7 @@ class ChannelListDecoder(nn.Module):
         self._takes_list = takes_list
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the wrapped module's output for the maps, which are passed one by one or as a list."""
+        """Return the wrapped module's output for the maps. The module receives the maps one by one or as a list."""
         output: Tensor = self._call(self.module, features)
         return output
 

@@ -20,8 +20,9 @@ __all__ = ["image_side", "is_coarsest", "measure_output", "random_maps", "uses_f
 def measure_output(decoder: nn.Module, pyramid: Pyramid, origin: str, inputs: ForwardInputs) -> tuple[int, float]:
     """Return the number of channels and the stride of a decoder's output for this pyramid, measured in two runs.
 
-    The two images differ in their aspect ratio, so that a fixed size or another order of the axes is detected. The runs use
-    the default device: on the meta device, some operations (such as transposed convolutions) do not check their channels.
+    The two runs are for images of different aspect ratios, so that a fixed size or a wrong order of the axes is detected. The
+    runs use the default device and not always the meta device, where some operations (such as transposed convolutions) do not
+    check their channels.
     """
     side = image_side(pyramid)
     sizes = ((side, 2 * side), (2 * side, side))
@@ -31,7 +32,7 @@ def measure_output(decoder: nn.Module, pyramid: Pyramid, origin: str, inputs: Fo
 
 
 def is_coarsest(out_stride: float, pyramid: Pyramid) -> bool:
-    """Return whether a map of this stride is as coarse as the coarsest map of a pyramid of several strides."""
+    """Return whether a map of this stride is as coarse as the coarsest map. It is False for a pyramid of a single stride."""
     strides = [entry.stride for entry in pyramid]
     return min(strides) < max(strides) <= 1.25 * out_stride
 

@@ -22,7 +22,7 @@ def cut(
 ) -> fx.GraphModule:
     """Return a plain graph module that returns these nodes as NCHW maps, and contains only what they depend on.
 
-    Its submodules are those of the original module, under the same names. Only containers are new.
+    Its submodules are those of the original module, under the same names. Only the modules that contain them are new.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -33,7 +33,7 @@ def cut(
         if node.op in ("get_attr", "call_module"):
             targets.append(str(node.target))
             copies[node].target = targets[-1].removeprefix(f"{ROOT}.")
-    for target in sorted(targets, key=len):  # a module before the tensors inside it
+    for target in sorted(targets, key=len):  # a module is attached before the tensors inside it
         _attach(root, target.removeprefix(f"{ROOT}."), operator.attrgetter(target)(traced.module))
     image = next(node for node in graph.nodes if node.op == "placeholder")
     maps = []

@@ -17,7 +17,7 @@ __all__ = ["ForwardInputs", "format_needs", "inputs_of", "merge_needs"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardInputs:
-    """The minimum and maximum number of maps that a `forward` takes (None: any), and whether they form one list."""
+    """The minimum and maximum number of maps that a `forward` takes (no maximum if None), and whether they form one list."""
 
     fewest: int = 1
     most: int | None = None
@@ -39,7 +39,7 @@ def inputs_of(forward: Callable[..., Any] | None) -> ForwardInputs:
         return ForwardInputs()
     try:
         signature = inspect.signature(forward, eval_str=True)
-    except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated here; its text is read instead
+    except Exception:  # noqa: BLE001 - an annotation cannot be evaluated here, so its text is read
         signature = inspect.signature(forward)
     parameters = list(signature.parameters.values())[1:]
     named = [
@@ -56,7 +56,10 @@ def inputs_of(forward: Callable[..., Any] | None) -> ForwardInputs:
 
 
 def _is_list(annotation: object, *, unless_said: bool) -> bool:
-    """Return whether an input is annotated as a list of maps; `unless_said` if its annotation says neither list nor tensor."""
+    """Return whether an input is annotated as a list of maps.
+
+    If its annotation is neither that of a list nor that of a tensor, return `unless_said`.
+    """
     if annotation is Tensor or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "Tensor"):
         return False
     if isinstance(annotation, str):

@@ -1,4 +1,4 @@
-"""Check that maps cover their whole module, and that an encoder computes and trains the same as the module."""
+"""Check that maps leave out no parameter of their module, and that an encoder computes and trains the same as the module."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_complete(observation: Observation, maps: Sequence[Sighting], needed: f
 
 
 def check_strides(observation: Observation, maps: Sequence[Sighting]) -> None:
-    """Raise a NegotiationError if maps of one stride depend on parameters that the last map of each stride leaves out.
+    """Raise a NegotiationError if a map depends on a parameter that none of the maps for a decoder depends on.
 
     A decoder receives only the last map of each stride.
     """
@@ -82,7 +82,7 @@ def check_gradients(observation: Observation, encoder: nn.Module, maps: Sequence
 
 
 def check_shapes(observation: Observation, encoder: nn.Module, maps: Sequence[Sighting]) -> None:
-    """Raise a PluginError if the encoder fails or returns other shapes for an image or mode that the module accepts."""
+    """Raise a PluginError if the encoder fails for an image size or a mode that the module accepts, or returns wrong shapes."""
     module, owner = observation.module, observation.owner
     small = observation.sizes[0]
     for size, training in ((small[::-1], False), ((small[0] // 4, small[1] // 4), False), (small, True)):
@@ -92,7 +92,7 @@ def check_shapes(observation: Observation, encoder: nn.Module, maps: Sequence[Si
         try:
             with torch.no_grad():
                 run(module, size, observation.in_channels, on_meta=observation.on_meta)
-        except Exception:  # noqa: BLE001 (a size or a mode that the module itself does not accept)
+        except Exception:  # noqa: BLE001 (the module itself does not accept this size or mode)
             continue
         try:
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Run a module without side effects, with stand-ins for its tensors, restore its state, and find the layout of maps."""
+"""Run a module with stand-ins for its parameters and buffers, restore its state afterwards, and find the layout of its maps."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TokenGrid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The channels, the stride and the order of the axes of a map. `tokens` is set if its shape is (N, L, C)."""
+    """The channels, the stride and the order of the axes of a map. `tokens` is set if the map has the shape (N, L, C)."""
 
     channels: int
     stride: float
@@ -68,7 +68,7 @@ class Layout:
     tokens: TokenGrid | None = None
 
     def fits(self, x: Tensor, size: tuple[int, int]) -> bool:
-        """Return whether a tensor is a map (N, C, H, W) of these channels and about this stride, for this image size."""
+        """Return whether a tensor is a map (N, C, H, W) with these channels and about this stride for this image size."""
         return x.ndim == 4 and x.shape[1] == self.channels and has_sides(x, size, self.stride)
 
 
@@ -91,7 +91,7 @@ def named_tensors(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def as_map(x: Tensor, image: Tensor, layout: Layout) -> Tensor:
-    """Return a tensor of this layout, computed from the image, as a map (N, C, H, W)."""
+    """Convert a tensor of this layout to a map (N, C, H, W). The module has computed the tensor from the image."""
     if layout.tokens is not None:
         return tokens_to_map(x, image, layout.tokens.num_prefix_tokens, layout.tokens.patch_size)
     return x.permute(0, 3, 1, 2) if layout.channels_last else x
@@ -118,7 +118,7 @@ def token_layout_of(tensors: Sequence[Tensor], sizes: Sequence[tuple[int, int]],
 def layout_of(first: Tensor, second: Tensor, sizes: Sequence[tuple[int, int]]) -> Layout | None:
     """Return the layout of a map, given its tensors for images of two sizes; None if they are not a map."""
     if first.ndim != 4 or second.ndim != 4 or not first.is_floating_point() or first.shape[0] != BATCH or not first.numel():
-        return None  # some encoders fill a level that they lack with a map without channels
+        return None  # the last case: some encoders return a map without channels for a level that they lack
     moving = tuple(axis for axis in range(4) if first.shape[axis] != second.shape[axis])
     if moving not in ((2, 3), (1, 2)):
         return None
@@ -169,7 +169,7 @@ _POOLS = {"adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax", "amin", 
 
 
 class DependencyRecorder(TorchFunctionMode):
-    """Records every tensor that a run computes, and the parameters that it depends on, with or without gradients.
+    """Records every tensor that a run computes, and the parameters that each tensor depends on, even without gradients.
 
     Attributes:
         steps: the tensors, in the order in which they are computed.
@@ -180,8 +180,8 @@ class DependencyRecorder(TorchFunctionMode):
         self.steps: list[Tensor] = []
         self._maps: set[int] = set()  # inputs and outputs of operations on (N, C, H, W)
         self._alike: list[tuple[int, int]] = []  # an argument and a result with the same axes
-        self._pooled: set[int] = set()  # pooled tensors, and those computed only from such
-        self._parameters: dict[int, frozenset[int]] = {}  # of each tensor; an id is valid while the tensor exists
+        self._pooled: set[int] = set()  # pooled tensors, and tensors computed only from pooled tensors
+        self._parameters: dict[int, frozenset[int]] = {}  # those of each tensor, by its id; the tensors are kept alive
         self._stand_ins: dict[int, Tensor] = {}
 
     def begin(self, parameter: nn.Parameter, stand_in: Tensor) -> None:
@@ -219,7 +219,7 @@ class DependencyRecorder(TorchFunctionMode):
             self._alike += [(id(tensor), id(output)) for tensor in activations if tensor.shape == output.shape]
 
     def hold(self, output: Any, parameters: frozenset[int]) -> None:
-        """Record the tensors of an output, which depend on at least these parameters."""
+        """Record the tensors of an output, and that they depend on at least these parameters."""
         for _, tensor in named_tensors(output):
             self._parameters[id(tensor)] = self._parameters.get(id(tensor), frozenset()) | parameters
             self.steps.append(tensor)
@@ -246,7 +246,7 @@ class DependencyRecorder(TorchFunctionMode):
 
 
 def fixed_layout_of(tensor: Tensor, size: tuple[int, int]) -> Layout | None:
-    """Return the channels and the stride of a 4D tensor computed from an image of this size; None if it is not a map."""
+    """Return the layout of a tensor that was computed from an image of this size; None if the tensor is not a map."""
     if tensor.ndim != 4 or not tensor.is_floating_point() or tensor.shape[0] != BATCH or not tensor.numel():
         return None
     sides = tensor.shape[2:]

@@ -29,7 +29,7 @@ from zoo.model.probing.sightings import Sighting
 __all__ = ["Observation"]
 
 _FIXED_SIZES = (224, 256, 384, 299, 518, 128, 64, 32)
-_VERIFIED_SIZE = (256, 320)  # for a run on real tensors; larger than most modules of a fixed size expect
+_VERIFIED_SIZE = (256, 320)  # for a run on real tensors; most modules that are made for one size expect less
 
 
 class Observation:
@@ -52,7 +52,8 @@ class Observation:
     def _find_sizes(self) -> tuple[bool, tuple[tuple[int, int], ...]]:
         """Find two sizes that the module accepts, and record its tensors at both.
 
-        Return whether the runs are on the meta device, and the sizes: `image_size` twice if the module accepts no other.
+        Return whether the runs are on the meta device, and the two sizes. If the module accepts only `image_size`, both are
+        `image_size`.
         """
         is_meta = any(parameter.is_meta for parameter in self.module.parameters())
         fixed = [] if self.image_size is None else [(self.image_size, self.image_size)]
@@ -121,7 +122,7 @@ class Observation:
             with torch.no_grad():
                 for on_meta in (True,) if is_meta else (True, False):
                     run(self.module, (side, side), self.in_channels, on_meta=on_meta)
-        except Exception:  # noqa: BLE001 (another size that the module refuses)
+        except Exception:  # noqa: BLE001 (the module refuses this size too)
             return False
         return True
 
@@ -138,10 +139,13 @@ class Observation:
         return fixed_layout_of(first, self.fixed) if is_map else None
 
     def follows_image(self, first: Tensor, second: Tensor | None) -> bool:
-        """Return whether a tensor, given for both runs, consists of maps or tokens, so that its size follows the image's."""
+        """Return whether the size of a tensor follows the image's size, as that of a map or of tokens does.
+
+        `first` and `second` are the tensor in the two runs; `second` is None if the second run did not compute
+        """
         if second is None or first.ndim < 3 or first.ndim != second.ndim or not first.is_floating_point():
             return False
-        if self.fixed is not None:  # sizes cannot change: all but one vector per image counts
+        if self.fixed is not None:  # a single size: every tensor counts, except one vector per image
             wide = [axis for axis in range(first.ndim) if first.shape[axis] > 1]
             return BATCH in first.shape[:2] and len(wide) > 2 and not self.recorders[0].is_pooled(first)
         same = [axis for axis in range(first.ndim) if first.shape[axis] == second.shape[axis]]
@@ -150,18 +154,18 @@ class Observation:
         return batch is not None and bool(channels) and len(same) < first.ndim
 
     def last_parameters(self) -> frozenset[int]:
-        """Return the parameters of the last tensor whose size follows the image's: a map, or tokens."""
+        """Return the ids of the parameters that the last map, or the last tokens, depend on."""
         first, second = (recorder.steps for recorder in self.recorders)
         pairs: Sequence[tuple[Tensor, Tensor | None]]
         if len(first) == len(second):
             pairs = [*zip(first, second, strict=True)]
-        else:  # the module runs other code for each size
+        else:  # the module runs different code for the two sizes
             pairs = [(tensor, self.tensors[1].get(location)) for location, tensor in self.tensors[0].items()]
         found = (self.recorders[0].parameters_of(one) for one, other in reversed(pairs) if self.follows_image(one, other))
         return next((parameters for parameters in found if parameters), frozenset())
 
     def returned_parameters(self) -> frozenset[int]:
-        """Return the parameters of all returned tensors whose size follows the image's."""
+        """Return the ids of the parameters that the returned maps and tokens depend on."""
         first, second = self.outputs
         kept = [tensor for key, tensor in first.items() if self.follows_image(tensor, second.get(key))]
         return frozenset().union(*(self.recorders[0].parameters_of(tensor) for tensor in kept))
@@ -180,9 +184,9 @@ class Observation:
         return next(self.module.parameters(), None) is not None
 
     def returned_maps(self) -> list[Sighting]:
-        """Return the maps that forward itself returns, if it returns several.
+        """Return the maps that forward itself returns; [] if there are fewer than two.
 
-        A map that depends on no parameter is left out if another map of its level depends on some.
+        A map that depends on no parameter is left out if another map of the same level depends on a parameter.
         """
         first, second = self.outputs
         maps = []

@@ -31,10 +31,12 @@ __all__ = ["ProbedFactory", "probe"]
 def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int] | None = None) -> EncoderSpec:
     """Measure the feature maps that a module computes, and return the module as an encoder spec.
 
-    If the module's forward returns several maps, these are the encoder's maps. Otherwise the encoder has the last map at each
-    power-of-two stride, from the shallowest depth of submodules with this stride. Tokens (N, L, C) count as a map if the
-    module, or a module inside it, declares their order with `num_prefix_tokens` and `patch_size` (its own or that of its
-    `patch_embed`). The spatial axes are found with two images that differ in H and in W, so NHWC maps are recognized.
+    If the module's forward returns several maps, these are the encoder's maps. Otherwise, the encoder has one map for each
+    power-of-two stride. It is the last map of this stride at the shallowest depth of submodules that has such a map.
+
+    Tokens (N, L, C) count as a map if the module, or a module inside it, declares their order with `num_prefix_tokens` and
+    `patch_size` (its own or that of its `patch_embed`). The spatial axes are found with two images that differ in H and in W,
+    so NHWC maps are recognized as well.
 
     The module is measured on the meta device and then verified on real images. If it does not run on the meta device, it is
     measured on small real images. Its modes, buffers, gradients and hooks and the random state do not change.
@@ -46,9 +48,9 @@ def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int
         module: a module that takes one image batch (N, in_channels, H, W), at any H and W or at `image_size`. If its
             `preprocessing` is a `zoo.Preprocessing`, the encoder has it too.
         in_channels: the number of channels of the module's images.
-        image_size: the (H, W) of a module that takes a single size. With a single size, only the inputs and outputs of
-            operations on (N, C, H, W), such as a convolution or a pooling, are recognized as maps. The argument has no
-            effect on a module that takes images of any size.
+        image_size: the (H, W) of a module that takes a single size. A tensor is then recognized as a map only if it is an input
+            or output of an operation on (N, C, H, W), such as a convolution or a pooling. The argument has no effect on a
+            module that takes images of any size.
 
     Raises:
         PluginError: the module raises an error at every size tried, is compiled or wrapped, or has hooks or lazy parameters.
@@ -171,7 +173,7 @@ def _spec_of(observation: Observation) -> EncoderSpec:
 def _image_sizes(observation: Observation, encoder: nn.Module, maps: Sequence[Sighting]) -> ImageSizes:
     """Return the image sizes that the encoder of these maps accepts, found by running it on some sizes.
 
-    Only multiples of the coarsest map's stride are tried, since a model pads images to such a multiple anyway.
+    Only multiples of the coarsest map's stride are tried, since a model always pads images to such a multiple.
     """
     if observation.fixed is not None:
         return ImageSizes(fixed=observation.fixed)
@@ -183,7 +185,7 @@ def _image_sizes(observation: Observation, encoder: nn.Module, maps: Sequence[Si
     def takes(rows: int, columns: int) -> bool:
         try:
             run(encoder, (rows, columns), observation.in_channels, on_meta=observation.on_meta)
-        except Exception:  # noqa: BLE001 (a size that it refuses)
+        except Exception:  # noqa: BLE001 (the encoder refuses this size)
             return False
         return True
 
@@ -197,7 +199,7 @@ def _image_sizes(observation: Observation, encoder: nn.Module, maps: Sequence[Si
 
 
 def _odd(length: int, multiple: int) -> int:
-    """Return the largest odd number of times `multiple` that is at most `length`; at least `multiple` itself."""
+    """Return the largest product of `multiple` and an odd number that is at most `length`, but at least `multiple`."""
     count = length // multiple
     return multiple * max(1, count - 1 + count % 2)
 

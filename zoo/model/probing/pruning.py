@@ -25,11 +25,11 @@ There are several sizes, because a forward may branch on the image's shape.
 
 
 def prune_unused(encoder: nn.Module, in_channels: int, image_size: Size | None = None) -> nn.Module:
-    """Return the encoder without the parameters that receive no gradient from its maps in either mode.
+    """Return the encoder without the parameters that receive no gradient from its maps, neither in train nor in eval mode.
 
     Args:
         encoder: a module that returns a list of maps.
-        in_channels: the number of channels of its images.
+        in_channels: the number of channels of the encoder's images.
         image_size: the (H, W) of an encoder that takes images of a single size.
     """
     called: set[str] = set()
@@ -51,7 +51,7 @@ def prune_unused(encoder: nn.Module, in_channels: int, image_size: Size | None =
     try:
         with preserve_state(lighter):
             run(lighter, size, in_channels, on_meta=on_meta)
-    except Exception:  # noqa: BLE001 (the encoder reads something inside a submodule that it does not call)
+    except Exception:  # noqa: BLE001 (the encoder reads an attribute of a submodule that it does not call)
         return _drop_parameters(encoder, unused, {name for name, _ in encoder.named_modules()})
     return lighter
 
@@ -70,7 +70,7 @@ def _runs(
             try:
                 with _note_calls(encoder, called):
                     maps, stand_ins = run(encoder, size, in_channels, on_meta=on_meta)
-            except Exception:  # noqa: BLE001 (a size or a device that it refuses; the next is tried)
+            except Exception:  # noqa: BLE001 (the encoder refuses this size or device; the next is tried)
                 continue
             is_taken = True
             yield (size, on_meta), maps, stand_ins
@@ -85,7 +85,7 @@ def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: M
     autograd's graph of the run, without computing gradients. A gradient that happens to be zero counts as a gradient.
 
     Args:
-        module: the module; a shared parameter is named once.
+        module: the module. A shared parameter is named once.
         outputs: the outputs of a run of the module with gradients enabled.
         stand_ins: the tensors that replaced the parameters in that run, by name, as for `torch.func.functional_call`;
             None if the module ran with its own parameters.
@@ -97,7 +97,7 @@ def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: M
 
 @contextmanager
 def _note_calls(module: nn.Module, called: set[str]) -> Iterator[None]:
-    """Add the path of each submodule that is called to `called`."""
+    """Collect the paths of the submodules that are called, in the set `called`."""
     handles = []
     try:
         for path, submodule in module.named_modules():

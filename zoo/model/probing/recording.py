@@ -50,7 +50,7 @@ def record(module: nn.Module, paths: Iterable[str], put: Callable[[Location, Ten
 
 
 class _AllFound(BaseException):
-    """Ends a forward pass early. An `except Exception` in the module's code does not catch it."""
+    """Raised to end a forward pass early. An `except Exception` in the module's code does not catch it."""
 
 
 @contextmanager
@@ -67,10 +67,10 @@ def _uncounted_calls() -> Iterator[None]:
 class RecordedEncoder(nn.Module):
     """An encoder that runs an unchanged module up to its last map, for a module that torch.fx cannot trace.
 
-    The maps are outputs of submodules. Hooks on the submodules exist only while `forward` runs, so two threads must not run
-    the encoder at once. It can be pickled and copied if the module can. `torch.compile` runs it eagerly, and fails with
-    `fullgraph=True`. `torch.export.export` supports it with strict=False, if it supports the module up to its last map, but
-    not with strict=True.
+    The maps are outputs of submodules or of the module. Hooks on the submodules exist only while `forward` runs, so two threads
+    must not run the encoder at once. It can be pickled and copied if the module can. `torch.compile` runs it eagerly, and fails
+    with `fullgraph=True`. `torch.export.export` supports it with strict=False, if it supports the module up to its last map,
+    but not with strict=True.
     """
 
     def __init__(self, module: nn.Module, locations: Sequence[Location], layouts: Sequence[Layout]) -> None:

@@ -13,7 +13,7 @@ from zoo.registry.pyramid import FeatureMap
 
 __all__ = ["Sighting", "select_maps"]
 
-_TRUNK_LEVELS = 3  # a block with a stride has two: its expanded input at the finer one, and its output
+_TRUNK_LEVELS = 3  # a single block with a stride has maps of two levels: its expanded input and its output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +47,10 @@ class Sighting:
 
 
 def select_maps(sightings: Sequence[Sighting], needed: frozenset[int]) -> list[Sighting]:
-    """Return the last map of each level, from the shallowest depth that has this level, fine to coarse.
+    """Return one map of each level, fine to coarse: the last map at the shallowest depth that has a map of this level.
 
-    A module that contains three levels or more is a trunk and not a stage, and does not count for the depth. If the chosen
-    maps leave out parameters in `needed`, a later map that depends on them replaces the chosen map of its level.
+    A module that contains maps of three or more levels is a trunk and not a stage. It is not counted in the depth. If the
+    chosen maps leave out parameters in `needed`, a later map that depends on them replaces the chosen map of its level.
     """
     # The levels inside each module, to distinguish trunks from stages.
     levels: defaultdict[str, set[int]] = defaultdict(set)

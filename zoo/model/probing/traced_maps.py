@@ -1,4 +1,4 @@
-"""Find a module's feature maps in its traced graph, if the graph computes the same as the module."""
+"""Find a module's feature maps in its traced graph, provided that the graph computes the same as the module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["trace_maps"]
 def trace_maps(
     observation: Observation, returned: list[Sighting], needed: frozenset[int]
 ) -> tuple[Traced | None, list[Sighting]]:
-    """Return a module's graph and the maps as nodes of the graph; None and no maps if no graph computes the same.
+    """Return a module's graph, and the maps as nodes of the graph; None and [] if no graph computes the same as the module.
 
     Args:
         observation: the observation of the module.
@@ -59,7 +59,10 @@ def trace_maps(
 
 
 def _computes_the_same(observation: Observation, traced: Traced) -> bool:
-    """Return whether the graph has the module's values and gradients. A forward may run other code for fx's proxies."""
+    """Return whether the graph computes the same values and gradients as the module.
+
+    It may not, since a forward can run different code for fx's proxies than for tensors.
+    """
     if any(parameter.is_meta for parameter in observation.module.parameters()):
         return True
     expected = observation.own_values_and_gradients
@@ -94,7 +97,7 @@ def _find_in_graph(
                 on_meta=observation.on_meta,
                 recorder=recorder,
             )
-    except Exception:  # noqa: BLE001 (fx misread the module, which then runs without a graph)
+    except Exception:  # noqa: BLE001 (fx misread the module, so the module is used without a graph)
         return None
     nodes = traced.returned()
     if returned:
@@ -122,7 +125,7 @@ def _find_in_graph(
 
 
 def _are_close(expected: dict[str, Tensor], found: dict[str, Tensor] | None) -> bool:
-    """Return whether two runs returned tensors of the same names, shapes and dtypes, and of close values."""
+    """Return whether two runs returned tensors of the same names, shapes and dtypes, with values that are close."""
     if found is None or expected.keys() != found.keys():
         return False
     for key, tensor in expected.items():

@@ -78,7 +78,7 @@ class _UntraceableError(Exception):
 
 
 class _Surroundings:
-    """The state that a context may change without a record in the graph: gradients, inference mode, autocast, hooks."""
+    """The state that a context can change but a graph does not record: gradient mode, inference mode, autocast and hooks."""
 
     def __init__(self) -> None:
         self._is_outermost = False
@@ -91,9 +91,10 @@ class _Surroundings:
     def now(self) -> tuple[object, ...]:
         """Return the current state.
 
-        The context `hooks` must be active: other saved-tensor hooks, such as those of gradient checkpointing, then hide it.
+        The context `hooks` must be active. If the module then enters other saved-tensor hooks, such as those of gradient
+        checkpointing, the state differs, because they replace `hooks`.
         """
-        nesting = torch.autocast_increment_nesting()  # a disabled autocast counts: it turns off an outer one
+        nesting = torch.autocast_increment_nesting()  # a disabled autocast counts too, since it turns off an outer one
         torch.autocast_decrement_nesting()
         autocast = [(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in _DEVICES]
         self._is_outermost = False
@@ -125,7 +126,7 @@ def _is_opaque(module: nn.Module) -> bool:
 class _Tracer(fx.Tracer):
     """Records a module's graph, except for modules whose forward enters a context, which a graph would not reproduce."""
 
-    proxy_buffer_attributes = True  # otherwise values computed from buffers only would become constants
+    proxy_buffer_attributes = True  # otherwise, values that are computed from buffers alone would become constants
 
     def __init__(self, leaves: set[str], surroundings: _Surroundings) -> None:
         super().__init__()
@@ -184,8 +185,8 @@ class _Tracer(fx.Tracer):
 def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
     """Return the module's graph; None if its own forward cannot be traced.
 
-    A submodule that cannot be traced is called by the graph as a whole. The paths of this submodule and of all others of its
-    class are added to `leaves`.
+    A submodule that cannot be traced is called by the graph as a whole. Its path and the paths of all other submodules of the
+    same class are added to `leaves`.
     """
     if _is_opaque(module):
         return None
@@ -203,10 +204,10 @@ def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
                 return None
             leaves |= {path for path, submodule in paths.items() if type(submodule) is type(paths[error.path])}
             continue
-        except Exception:  # noqa: BLE001 (the module's code failed for a proxy: it then runs without a graph)
+        except Exception:  # noqa: BLE001 (the module's code failed for a proxy; the module is used without a graph)
             return None
         if _random_states() != random_states:
-            return None  # a random number was drawn, and would be a constant
+            return None  # a random number was drawn, which would become a constant
         names = _unique(tracer.named)
         return Traced(module=fx.GraphModule(holder, graph), names=names, scopes=tracer.scopes, num_leaves=len(leaves))
 
