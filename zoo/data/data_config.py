@@ -47,7 +47,7 @@ def locate_data(source: str, base: Path) -> str:
     if not is_folder(folder):
         return source
     if source not in REQUIRED_MODULES:
-        # A link is kept, since its name is the name of the data.
+        # A symbolic link is not resolved, since the link's own name becomes the name of the data.
         return str(folder.resolve() if ".." in folder.parts else folder.absolute())
     if any((*folder.glob("images"), *folder.glob("*/images"))):
         raise DataError(

@@ -177,7 +177,7 @@ def _choose_code(
         DataError: the meaning of the mask values is ambiguous, or a value belongs to no class and is not ignored. The message
             also lists the other problems of the folder.
     """
-    # Compression may be the reason for unexpected values, so that the errors about values include these notes.
+    # Lossy compression may be the reason for unexpected values, so errors about values also contain the notes on compression.
     doubts = compression_notes(report.facts.values())
     try:
         check_one_palette(report)

@@ -63,7 +63,7 @@ def check_image(array: np.ndarray) -> tuple[int, int, int]:
     The check converts strips of the image, so that it needs no copy of the whole image.
 
     Raises:
-        DataError: as for `image_to_tensor`.
+        DataError: for the reasons that `image_to_tensor` lists.
     """
     array = _with_channels(array)
     height, width, channels = array.shape

@@ -43,9 +43,9 @@ def choose_scaling(
     Args:
         train: the statistics of the files in the training part.
         others: the statistics of the files in the other parts. Only dtypes that do not occur in the training part are used.
-        value_range: the user's option, as for `data_from_report`.
-        mean: the user's option, as for `data_from_report`.
-        std: the user's option, as for `data_from_report`.
+        value_range: the user's option, which `data_from_report` describes.
+        mean: the user's option, which `data_from_report` describes.
+        std: the user's option, which `data_from_report` describes.
 
     Raises:
         DataError: the options do not fit the images.

@@ -108,7 +108,7 @@ class SegmentationData:
             )
         self._check_pixels()
         if self.fingerprint is not None:
-            # Drop a fingerprint of other samples: `dataclasses.replace` copies it even if a part is replaced.
+            # Drop a fingerprint that describes other samples: `dataclasses.replace` copies it even if it replaces a part.
             parts = (self.train, self.validation, self.test)
             is_own = not self.fingerprint.parts or all(map(is_, self.fingerprint.parts, parts))
             object.__setattr__(self, "fingerprint", replace(self.fingerprint, parts=parts) if is_own else None)

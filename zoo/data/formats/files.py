@@ -114,7 +114,7 @@ def read_mask_pixels(path: Path) -> MaskPixels:
     """Return the pixels of a mask as they are stored in its file; `zoo.data.masks.masks.read_mask` interprets them.
 
     Raises:
-        DataError: as for `read_array`.
+        DataError: for the reasons that `read_array` lists.
     """
     _check_regular(path)
     if path.suffix.lower() == ".npy":

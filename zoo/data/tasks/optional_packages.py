@@ -57,7 +57,7 @@ def install_commands(source: str, also: Sequence[str] = ()) -> list[str]:
     packages = [INSTALL.get(name, name) for name in names]
     plain = [package for package in packages if not package.startswith("-")]
     commands = [f"pip install {' '.join(plain)}"] if plain else []
-    # An option of pip applies to a whole command, so that a package with an option gets a command of its own.
+    # An option of pip applies to a whole command, so a package with an option gets a command of its own.
     return commands + [f"pip install {package}" for package in packages if package.startswith("-")]
 
 

@@ -209,7 +209,8 @@ def _merge(graph: Graph, conv: fx.Node, sources: list[fx.Node], weight: Tensor, 
     if constant_map is None:
         _sum_of_parts(graph, conv, sources, weight, low)
         return
-    # Inside the border, all pixels of this map are equal and become a bias. Only the difference at the border is added.
+    # Inside the border, all pixels of this map are equal, so their value becomes a bias. Only the difference at the border is
+    # added separately.
     inner = constant_map[:, 1, 1]
     border = (constant_map - inner.reshape(-1, 1, 1)).to(weight.dtype)
     edges = (border[:, :1], border[:, -1:], border[:, 1:-1, :1], border[:, 1:-1, -1:])

@@ -106,7 +106,7 @@ def export(
         raise OptionError(f"export needs a model that zoo.build or zoo.load returned; found a {type(model).__name__}.")
     plan = model.plan.sizes
     single_size = _single_size(model, size)
-    # A file for one size is written only on request, or if one graph cannot serve all sizes; the report states the reason.
+    # A file for a single size is written only on request, or if a graph for all sizes is not possible. The report states why.
     notes = ["A single size was requested."] if fixed else [f"Single size: {plan.why_closed}."] if plan.why_closed else []
     subject = _prepare(model, normalize)
     value_range = model.value_range if normalize else None

@@ -97,7 +97,7 @@ def plan_outputs(
             f"The masks of {' and '.join(conflicts[0])} would have the same name{others}. Predict these images in separate "
             "calls, each with its own output folder."
         )
-    # an image that is named twice is predicted once
+    # an image that is passed twice is predicted once
     all_paths = list({(paths.folder, paths.name): paths for paths in all_paths}.values())
     masks = {paths: [paths.mask(suffix) for suffix in MASKS] for paths in all_paths}
     extras = {paths: paths.extras(probabilities=probabilities, overlay=overlay) for paths in all_paths}

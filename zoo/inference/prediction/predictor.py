@@ -93,7 +93,7 @@ class Predictor:
             OptionError: an option has an invalid value, or the model may give a pixel several classes
                 (`has_one_class_per_pixel`).
             ConfigError: the device does not exist on this machine.
-            ZooError: as for `zoo.load`.
+            ZooError: the model cannot be loaded, for one of the reasons that `zoo.load` lists.
         """
         if not isinstance(batch, int) or batch < 1:
             raise OptionError(f"batch must be an integer of at least 1; found {batch!r}.")

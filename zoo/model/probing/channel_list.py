@@ -102,7 +102,7 @@ class ChannelListFactory:
             twin = ChannelListDecoder(self.decoder(channels, **options), takes_list=inputs.takes_list)
             out_channels, out_stride = measure_output(twin, pyramid, self.origin, inputs)
             self._check_list(pyramid, options, inputs)
-            # Explicit needs show that the order is intended: a decoder may well resize all maps to the coarsest one's size.
+            # Explicit needs show that the order is intended: some decoders resize all maps to the size of the coarsest map.
             if not self._states_needs and is_coarsest(out_stride, pyramid) and uses_finest(twin, pyramid):
                 logging.getLogger(__name__).warning(
                     "%s uses its finest map, but returns a map of stride %g, as coarse as its coarsest map. If it expects its "

@@ -140,7 +140,7 @@ def _spec_of(observation: Observation) -> EncoderSpec:
     needed = observation.returned_parameters() if returned else observation.last_parameters()
     traced, maps = trace_maps(observation, returned, needed)
     recorded_maps = returned or select_maps(observation.recorded_maps(), needed)
-    # The graph is used only if it has every level that the run of the module had.
+    # The graph is used only if it has a map of every level that was found in the runs of the module.
     if traced is None or not {entry.level for entry in maps} >= {entry.level for entry in recorded_maps}:
         traced, maps = None, recorded_maps
     check_complete(observation, maps, needed)

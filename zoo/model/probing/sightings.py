@@ -69,7 +69,7 @@ def select_maps(sightings: Sequence[Sighting], needed: frozenset[int]) -> list[S
     if missing := needed.difference(*(sighting.parameters for _, sighting in chosen.values())):
         later = [sighting for sighting in sightings if missing <= sighting.parameters]
         if later:
-            # The shallowest map that depends on all missing parameters; of several, the last.
+            # The shallowest map that depends on all missing parameters. If there are several, the last of them.
             last = min(reversed(later), key=lambda sighting: sighting.depth)
             chosen[last.level] = last.depth, last
     return sorted((sighting for _, sighting in chosen.values()), key=lambda sighting: sighting.layout.stride)
