@@ -20,7 +20,7 @@ def color_lookup(data: SegmentationData) -> Callable[[Tensor], Tensor]:
 
     The function takes an image (channels, H, W) in 0 to 1 and returns a mask (H, W). The class of a color is the most frequent
     class of its pixels in the training part. A color that does not occur there gets the most frequent class of all pixels. The
-    baseline does not use neighboring pixels, so a network, which does, should score higher.
+    function ignores neighboring pixels, so a network should score higher.
     """
     levels = LEVELS[min(4, data.in_channels)]
     counts = torch.zeros(levels ** min(4, data.in_channels), len(data.classes), dtype=torch.int64)

@@ -15,7 +15,7 @@ from zoo.errors import DataError
 __all__ = ["divide", "note_on_groups", "note_on_names"]
 
 PREFIX = r"^(.+?)(?:[ _.-]+(?:[A-Za-z]+[ _.-]*)?[0-9]+){{0,{count}}}$"
-"""A regular expression whose first group is the name of an image without up to `count` numbers at its end.
+"""A regular expression whose first capturing group is the name of an image without up to `count` numbers at its end.
 
 Examples of such numbers are `_003`, `-r03_c12` and ` slice 7`.
 """
@@ -96,7 +96,7 @@ def note_on_names(parts: Mapping[str, Sequence[Pair]], num_parts: int) -> str | 
 
 
 def _assign(names: Collection[str], validation: float, test: float, *, can_be_empty: bool) -> dict[str, str]:
-    """Return the part of each name, by the hash of the name. If no part can be empty, move a name to each empty part."""
+    """Return the part of each name, by the hash of the name. Unless `can_be_empty`, each empty part gets a name."""
     ends = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.0)}
     positions = {name: _position(name) for name in names}
 

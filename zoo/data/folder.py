@@ -69,7 +69,7 @@ def data_from_report(
     std: Literal["auto"] | Sequence[float] | None = None,
     group: str | None = None,
 ) -> SegmentationData:
-    """Return a folder that `scan_folder` has read as segmentation data.
+    """Return segmentation data for a folder that `scan_folder` has read.
 
     Args:
         report: the result of `scan_folder`.

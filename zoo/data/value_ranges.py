@@ -214,7 +214,7 @@ def _are_alike(ranges: Sequence[tuple[float, float]]) -> bool:
 
 
 def _round(low: float, high: float) -> tuple[float, float]:
-    """Return a range rounded to `DIGITS` digits, which is easy to write; unchanged if rounding would change it too much."""
+    """Return a range with ends rounded to `DIGITS` digits; the range itself if rounding would change it too much."""
     rounded = float(f"{low:.{DIGITS}g}"), float(f"{high:.{DIGITS}g}")
     is_close = abs(rounded[0] - low) + abs(rounded[1] - high) < 0.001 * (high - low)
     return rounded if is_close else (low, high)

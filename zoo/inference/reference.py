@@ -19,8 +19,8 @@ ROUNDINGS = 3
 
 The model and the program round their products differently; folded weights, for example, are rounded to other values. The ratio
 of their errors therefore varies between models. With TF32 rounding emulated on the CPU, for four U-Nets x 12 random weights x 3
-sizes, the ratio was 0.53 to 1.72 (median 1.0). The largest ratio found so far, 2.2, is that of the folded `unet-bilinear` in
-`tests/inference/deployment/test_tf32.py`.
+sizes, the ratio was 0.53 to 1.72 (median 1.0). The largest ratio found so far is 2.2, for a `unet-bilinear` with folded norms
+in `tests/inference/deployment/test_tf32.py`.
 """
 
 

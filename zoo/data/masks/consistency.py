@@ -21,8 +21,9 @@ ONE_PALETTE = (
 def check_one_palette(report: FolderReport) -> None:
     """Raise a DataError if a number has different colors in two masks, or if a color stands for different numbers.
 
-    A mask without a palette displays its numbers as gray levels. It takes part in the check of colors only, with its numbers
-    above 0, since palettes use black for various numbers. Colors that occur more than once in a palette are not checked.
+    A mask without a palette displays its numbers as gray levels. Such a mask is included only in the second check (of colors),
+    and only with its numbers above 0, since palettes use black for various numbers. The second check leaves out colors that
+    occur more than once in a palette.
     """
     if not any(facts.colors for facts in report.facts.values()):
         return

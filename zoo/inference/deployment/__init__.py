@@ -1,4 +1,4 @@
-"""Make a model faster for inference: rewrite its graph, and choose the fastest runtime within an error."""
+"""Make a model faster for inference: rewrite its graph, and choose the fastest runtime whose error is accepted."""
 
 from zoo.inference.deployment.deployed import Deployed, deploy
 from zoo.inference.deployment.passes import PASSES

@@ -24,9 +24,9 @@ def check_shapes(draft: Draft, multiple: int, untried: Sequence[Shape] = ()) -> 
 
     If the file takes shapes other than the one used for the export, it is checked with such shapes.
 
-    A file for all sizes is checked with four sizes. The first is a multiple of the strides, and the second is not. At the
-    coarsest stride, the third has height 1 and a large width, and the fourth has width 1. The shapes in `untried` are added
-    (see `Written`).
+    A file for all sizes is checked with four sizes. The sides of the first are multiples of the strides, and those of the
+    second are not. At the coarsest stride, the third has height 1 and a large width, and the fourth has width 1. The shapes in
+    `untried` are added (see `Written`).
     """
     if draft.size is None:
         unit = math.lcm(multiple, UNIT) if multiple <= UNIT else multiple

@@ -144,7 +144,7 @@ def _describe_misfit(picture: Picture) -> str:
 
 
 def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
-    """Return the pixels, and whether the last channel is opacity if there are two or four channels."""
+    """Return the pixels, and whether the last channel is opacity. The second value counts only for two or four channels."""
     if isinstance(image, str | PathLike):
         return read_image(Path(image), any_size=any_size)
     if isinstance(image, Image.Image):

@@ -87,7 +87,8 @@ class Predictor:
             batch: the number of tiles, or of images of one size, that the model computes together.
             flips: "horizontal" averages the probabilities of an image and its mirror image, and "all" those of all four
                 combinations of horizontal and vertical flips (test-time augmentation).
-            precision: "bfloat16" computes in bfloat16 with autocast. A deployed model has a precision of its own.
+            precision: "bfloat16" computes in bfloat16 with autocast. It is not accepted for a deployed model, whose precision
+                `zoo.deploy` has chosen.
 
         Raises:
             OptionError: an option has an invalid value, or the model may give a pixel several classes

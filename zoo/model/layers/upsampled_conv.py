@@ -25,7 +25,7 @@ was measured with `benchmarks/lowres.py`.
 
 MIN_PIXELS_ON_ACCELERATORS = 65536
 MIN_PIXELS_ON_ACCELERATORS_ONCE_MADE = 2048
-"""The same limits for accelerators, which small maps do not keep busy. The second is for a kernel that exists already.
+"""The limits for accelerators, which small maps do not keep busy. The second is for a kernel that exists already.
 
 Measured on an NVIDIA H200 (`benchmarks/results/lowres-gpu.md`).
 """

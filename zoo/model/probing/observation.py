@@ -141,7 +141,7 @@ class Observation:
     def follows_image(self, first: Tensor, second: Tensor | None) -> bool:
         """Return whether the size of a tensor follows the image's size, as that of a map or of tokens does.
 
-        `first` and `second` are the tensor in the two runs; `second` is None if the second run did not compute
+        `first` and `second` are the tensor in the two runs; `second` is None if the second run did not compute it.
         """
         if second is None or first.ndim < 3 or first.ndim != second.ndim or not first.is_floating_point():
             return False
