@@ -653,3 +653,19 @@ def test_normalize_gives_images_the_mean_the_deviation_and_the_range_of_the_weig
     model.preprocessing = zoo.Preprocessing(mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0), value_range=(0.0, 255.0))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (model.preprocessing.mean, model.preprocessing.std))
     torch.testing.assert_close(model.normalize(images), (255 * images - mean) / std)
+
+
+class TakesChannels(torch.nn.Module):
+    """A decoder in the style of tutorials, which takes a list of channels."""
+
+    out_channels, out_stride = 8, 2
+
+    def __init__(self, channels):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(torch.nn.Conv2d(width // 2, 8, 1) for width in channels)
+
+
+def test_a_decoder_that_takes_channels_is_told_how_to_be_registered(fresh_registry):
+    zoo.register_decoder("takes-channels", TakesChannels)
+    with pytest.raises(zoo.errors.PluginError, match=r"raised TypeError.*register zoo\.from_channels\(CLASS\)"):
+        zoo.build("resnet18", "takes-channels")

@@ -359,3 +359,45 @@ def test_pixels_of_another_unit_than_those_of_the_model_to_start_from_are_named(
     other = zoo.open_data(scenes, value_range=[0, 4095])
     zoo.train(ENCODER, "unet-basic", other, **options | {"output": tmp_path / "second", "init_from": first.checkpoint})
     assert "was trained on pixels scaled by the value range [0, 1500], but the data are scaled by [0, 4095]" in caplog.text
+
+
+def test_options_of_the_data_are_settings_of_the_command_line(tmp_path, command_line, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scenes = str(CONFIG.parent / "scenes")
+    settings = ["steps=1", "validations=0", "size=32", "levels=3", "data.classes=[ground, field]", "data.group='^[a-z]+'"]
+    options = [part for text in settings for part in ("--set", text)]
+    status, out, errors = command_line("train", ENCODER, "unet-basic", "--data", scenes, "--output", "run", *options)
+    assert status == 0, errors
+    assert "field" in out
+    assert "1 group (4 images)" in errors
+    status, out, errors = command_line(
+        "train", str(CONFIG), "--output", "run2", "--set", "steps=1", "--set", "data.classes=[a, b]"
+    )
+    assert status == 0, errors
+    assert "value_range: [[" in errors  # the other options of the file stay
+    assert zoo.load(tmp_path / "run2/best.ckpt").class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("values=[0, 1]", "values: unknown key"),
+        ("data.value=[0, 1]", "value: unknown key. Did you mean 'values'?"),
+        ("data.values=no", "values: Input should be a valid list; found 'no'"),
+    ],
+)
+def test_wrong_settings_of_the_command_line_are_named_before_the_data_are_read(tmp_path, command_line, setting, message):
+    folder = tmp_path / "scenes"
+    (folder / "images").mkdir(parents=True)  # reading it would be an error, too
+    output = str(tmp_path / "run")
+    status, _, errors = command_line(
+        "train", ENCODER, "unet-basic", "--data", str(folder), "--output", output, "--set", setting
+    )
+    assert status == 2
+    assert message in " ".join(errors.split())
+
+
+def test_the_folder_of_a_training_names_its_checkpoint(tmp_path):
+    train_squares(tmp_path / "run", steps=1)
+    with pytest.raises(WeightsError, match=r"is the folder of a training, not of a saved model. Pass .*best\.ckpt"):
+        zoo.load(tmp_path / "run")

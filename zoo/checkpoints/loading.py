@@ -8,7 +8,6 @@ import re
 import warnings
 from contextlib import suppress
 from dataclasses import replace
-from importlib import metadata
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,7 +25,7 @@ from zoo.common.configuration import read_mapping
 from zoo.common.format_names import format_names
 from zoo.common.printable import printable
 from zoo.common.regular_files import check_regular, expand_user, is_folder, sha256_of
-from zoo.errors import NegotiationError, OptionError, PluginError, UnknownIdError, WeightsError
+from zoo.errors import NegotiationError, OptionError, PluginError, UnknownIdError, WeightsError, ZooError
 from zoo.model.building import build_pairing
 from zoo.model.model import SegmentationModel
 from zoo.pairing.resolve import resolve
@@ -162,18 +161,19 @@ def _series(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
-def _is_installed(plugin: PluginVersion) -> bool:
-    """Return whether the version of a distribution with which the model was saved is installed."""
-    try:
-        return metadata.version(plugin.distribution) == plugin.version
-    except metadata.PackageNotFoundError:
-        return False
+def _is_installed(full_id: str, plugin: PluginVersion) -> bool:
+    """Return whether an encoder or a decoder comes from the version of the distribution with which the model was saved."""
+    for find in (default_registry().encoder, default_registry().decoder):
+        with suppress(ZooError):
+            entry = find(full_id)
+            return (entry.distribution, entry.version) == (plugin.distribution, plugin.version)
+    return False
 
 
 def _describe_plugins(facts: ModelFacts) -> str:
     """Return the command that installs a model's plugins, and a hint for an encoder or a decoder that a script registered."""
     pairing = facts.make_pairing()
-    missing = [each for each in facts.plugins.values() if not _is_installed(each)]
+    missing = [each for full_id, each in facts.plugins.items() if not _is_installed(full_id, each)]
     requirements = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in missing)
     registered = [
         f"the {kind} {id}"

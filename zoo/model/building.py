@@ -16,6 +16,7 @@ from zoo.model.model import SegmentationModel
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.resolve import Resolved, resolve
 from zoo.registry.licenses import licenses_of
+from zoo.registry.pyramid import FeatureMap
 from zoo.registry.registry import Entry
 from zoo.registry.specs import DecoderSpec, EncoderSpec, import_factory
 
@@ -155,8 +156,18 @@ def _call_factory(
     parameters = _read_parameters(factory, len(arguments))
     keywords = {**given, **entry.spec.constants}
     _check_accepted(entry, parameters, keywords, options)
-    with plugin_code(f"The factory of {entry.full_id}", avoidance=loading + avoidance, details=f" (options {dict(options)!r})"):
-        module = factory(*arguments, **keywords, **options)
+    try:
+        with plugin_code(
+            f"The factory of {entry.full_id}", avoidance=loading + avoidance, details=f" (options {dict(options)!r})"
+        ):
+            module = factory(*arguments, **keywords, **options)
+    except PluginError as failure:
+        if entry.kind == "encoder" or FeatureMap.__name__ not in str(failure.__cause__):
+            raise
+        raise PluginError(
+            f"{failure} The first argument of a decoder is a pyramid, whose entries have `channels` and `stride`. If the class "
+            "takes a list of channels, register zoo.from_channels(CLASS)."
+        ) from failure.__cause__
     if not isinstance(module, nn.Module):
         raise PluginError(f"The factory of {entry.full_id} must return a torch.nn.Module; found {module!r}.")
     _check_materialized(module, f"The factory of {entry.full_id}")

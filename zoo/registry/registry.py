@@ -234,7 +234,9 @@ class Registry:
         for entry in self._entries(kind):
             if tag and stem in (entry.spec.name, entry.full_id) and (tags := getattr(entry.spec, "tags", ())):
                 message += f" {entry.full_id} has the tags {', '.join(tags)}."
-        message += f" `zoo list {kind}s` shows them all."
+        message += (
+            f" `zoo list {kind}s` shows them all. On the command line, --plugin FILE loads a script that registers others."
+        )
         return message + self._broken_hint()
 
     def _broken_hint(self) -> str:

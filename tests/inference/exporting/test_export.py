@@ -185,7 +185,9 @@ def test_what_is_not_done_in_time_is_exported_for_one_size(tmp_path):
     model = built()
     report = zoo.export(model, tmp_path / "model.pt2", size=(64, 64), timeout=0.05)
     assert report.path.name == "model-64x64.pt2"
-    assert "A graph for any height and width cannot be exported: it took longer than 0.05 seconds." in str(report)
+    assert "A graph for any height and width cannot be exported: it took longer than 0.05 seconds. Set a longer timeout" in str(
+        report
+    )
     assert not report.is_batch_open
     assert_same(model, report.path, [(1, 64, 64)])
 

@@ -43,7 +43,9 @@ def write_within(seconds: float, model: nn.Module, draft: Draft) -> Written:
             task = Task(function="zoo.inference.exporting.worker:write_draft", arguments={"folder": name})
             outcome = next(child.run(task, watch), None)
             if outcome is None and watch.is_over:
-                raise ExportError(f"it took longer than {seconds:g} seconds")
+                raise ExportError(
+                    f"it took longer than {seconds:g} seconds. Set a longer timeout, or the size that the file is for"
+                )
             if outcome is None:
                 raise ExportError(f"its process {describe_end(child.status)}. {child.last_words().strip()}".strip())
         finally:
