@@ -193,7 +193,7 @@ MODELS = {
     "code.pt": (pickle.dumps(Code()), "may contain code|is damaged"),
     "code.ckpt": (checkpoint({"state_dict": {}, "zoo": Code()}), "may contain code"),
     "module.pt": (checkpoint(torch.nn.Linear(2, 2)), "may contain code"),
-    "empty.ckpt": (b"", "broken|no checkpoint"),
+    "empty.ckpt": (b"", "damaged or not a checkpoint"),
     "zeros.ckpt": (b"\0" * 5000, "may contain code|damaged"),
     "zip.ckpt": (zipped(a="text"), "damaged|may contain code"),
     "cut.ckpt": (checkpoint({"state_dict": {"a": torch.zeros(1000)}})[:2000], "damaged|may contain code"),
