@@ -46,7 +46,7 @@ class ReferenceEntry(Strict):
 
     Attributes:
         name: the name in the table.
-        factory: the callable that returns the model, an `nn.Module`, as `module:name`.
+        factory: the callable that returns the model (an `nn.Module`), written as `module:name`.
         options: the keyword arguments of the factory.
     """
 
@@ -60,7 +60,7 @@ class RoundsEntry(Strict):
 
     The rounds end early if the confidence interval of every trial's ratio to the baseline is narrow enough: half its width, as
     a share of the ratio, is at most `target`. The intervals are checked after `min` rounds and after each doubling. They are
-    widened so that all checks together hold with 95 %.
+    widened, so that the probability that a trial's interval misses the true ratio in any check is at most 5 %.
 
     Attributes:
         min: the smallest number of rounds.
@@ -117,8 +117,8 @@ def _has_encoder(value: Any) -> bool:
 class ExcludeRule(Strict):
     """A rule that excludes the trials that match all its keys. A key with a list matches if one of the values in it matches.
 
-    `encoder`, `decoder` and `name` are globs (`"timm:vit_*"`). A rule with an encoder or a decoder excludes pairings only,
-    never references.
+    `encoder`, `decoder` and `name` are globs (`"timm:vit_*"`). A rule with the key `encoder` or `decoder` never excludes
+    reference models, since they have neither.
 
     Attributes:
         encoder: the id of the encoder, or a glob.
@@ -149,7 +149,7 @@ class ExcludeRule(Strict):
         return self
 
     def matches(self, facts: Mapping[str, Any]) -> bool:
-        """Return whether the rule excludes a trial with these values, given by key."""
+        """Return whether the rule excludes a trial. `facts` contains the trial's value of each key."""
         return all(_matches(key, getattr(self, key), facts[key]) for key in self.model_fields_set)
 
 
@@ -191,7 +191,7 @@ class BenchConfig(Strict):
             `QualityEntry`; None to train nothing.
         budget: the seconds after which the rounds of a group end, provided that `min` rounds are done. If `rounds` is a fixed
             number, the time is not limited.
-        group_size: the most trials that are measured together as a group, not counting the baseline and its second copy.
+        group_size: the most trials that are measured together as a group, not counting the baseline and its copy.
         warmup: the number of calls of each trial before the first round.
         step_limit: the seconds after which a build, a first call or one measurement counts as hung.
         memory_limit: the resident memory in GiB that a measuring process may use before it is killed; by default nine tenths
@@ -246,7 +246,7 @@ class BenchConfig(Strict):
         return list(dict.fromkeys(pairing for pairing, _ in self.named_pairings()))
 
     def named_pairings(self) -> list[tuple[Pairing, str]]:
-        """Return the pairings of the run, each with its name, or "" if it has none. A pairing with two names occurs twice."""
+        """Return (pairing, name) for each pairing of the run. A pairing with two names occurs twice; `name` may be ""."""
         shared: dict[str, Any] = {"classes": self.classes, "in_channels": self.in_channels}
         crossed = [(Pairing(encoder, decoder, **shared), "") for encoder in self.encoders for decoder in self.decoders]
         single = [(entry.pairing(**shared), entry.name) for entry in self.pairings]
@@ -282,7 +282,7 @@ def with_quality(config: BenchConfig, changes: Mapping[str, Any]) -> BenchConfig
 def fit_to_data(config: BenchConfig, classes: int, in_channels: int, data_name: str) -> BenchConfig:
     """Return the configuration with the numbers of classes and channels of the training data.
 
-    If its `quality` has no budget, the budget becomes the default for the data.
+    If the `quality` of the configuration has no budget, it gets the default budget for the data.
 
     Raises:
         ConfigError: the configuration sets a different number of classes or channels.

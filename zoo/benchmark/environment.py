@@ -18,12 +18,14 @@ class Environment:
     Attributes:
         device: the type of the device, such as "cpu".
         device_name: the name of the accelerator; for the CPU, or an accelerator without a name, the name of the processor.
-        memory_gib: the accelerator's memory in GiB; the machine's memory if the accelerator reports none, or for the CPU.
+        memory_gib: the accelerator's memory in GiB. For the CPU, or if the accelerator does not report its memory, this is the
+            memory of the machine.
         driver: the versions of the driver and CUDA for an NVIDIA accelerator, the version of ROCm for an AMD accelerator, and
             "" for other devices.
         threads: the number of CPU threads that PyTorch uses.
-        versions: the versions of zoo, its requirements and the plugins, by distribution.
-        commit: the commit of the checkout, with a hash of uncommitted changes to the code; "" outside a checkout.
+        versions: a mapping from the names of distributions (zoo, its requirements and the plugins) to their versions.
+        commit: the commit of zoo's git checkout, with a hash of uncommitted changes to the code; "" if zoo does not run from a
+            checkout.
     """
 
     device: str

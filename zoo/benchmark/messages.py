@@ -65,8 +65,8 @@ class Timing:
 
     Attributes:
         seconds: the wall-clock time.
-        busy_seconds: the time that the device worked. On the CPU, this is the CPU time of all threads of the process. On an
-            accelerator, it is the time between two events that the accelerator records. None if it cannot be read.
+        busy_seconds: the time during which the device worked. On the CPU, this is the CPU time of all threads of the process.
+            On an accelerator, it is the time between two events that the accelerator records. None if it cannot be read.
     """
 
     seconds: float
@@ -87,7 +87,7 @@ class Sample:
         slot: the trial's position in the order of the round.
         calls: the number of consecutive calls, over which the times are averaged.
         seconds: the mean wall-clock time per call, as in `Timing`.
-        busy_seconds: the mean time per call that the device worked, as in `Timing`.
+        busy_seconds: the mean time per call during which the device worked, as in `Timing`.
     """
 
     trial: str
@@ -158,7 +158,7 @@ class ColdStart:
 
     @property
     def images_per_second(self) -> float:
-        """The throughput at the time of a later call (`seconds`)."""
+        """The throughput, computed from `seconds`, the time of the fastest later call."""
         return self.batch / self.seconds
 
 

@@ -46,9 +46,9 @@ class QualityEntry(TrainSettings):
 
     Attributes:
         data: the name of a task, a folder, or {source, ...} with the options of `zoo.open_data`.
-        budget: the length of each training: a number of optimizer steps, or minutes ("2 min"), in which a model is trained
-            for as many steps as fit. The default is the number in `BUDGETS` for a built-in task, and `OTHER_BUDGET` for other
-            data.
+        budget: the length of each training: a number of optimizer steps, or a time in minutes ("2 min"). With a time, each
+            model is trained for as many steps as it can do in this time. The default is the number in `BUDGETS` for a
+            built-in task, and `OTHER_BUDGET` for other data.
         seeds: the number of trainings of each model; their seeds are 0, 1, ...
         learning_rate: the highest learning rate of the one-cycle schedule. The default is three times that of `zoo.train`: at
             1e-3, some classes of brain-lobes were not learned in 400 steps (docs/explanation/quality.md).
@@ -64,10 +64,16 @@ class QualityEntry(TrainSettings):
 
     @model_validator(mode="after")
     def _refuse_keys_of_the_run(self) -> QualityEntry:
-        instead = {"steps": "budget", "epochs": "budget", "seed": "seeds", "devices": "device", "device": "device"}
+        instead = {
+            "steps": "quality.budget",
+            "epochs": "quality.budget",
+            "seed": "quality.seeds",
+            "devices": "device",
+            "device": "device",
+        }
         for name, key in instead.items():
             if getattr(self, name) != TrainSettings.model_fields[name].default:
-                raise ValueError(f"{name} is not a key of a benchmark's quality; {key} sets it for the whole run")
+                raise ValueError(f"{name} is not a key of a benchmark's quality; set {key} for the whole run instead")
         if self.init_from is not None:
             raise ValueError("init_from is not a key of a benchmark's quality, since one model's weights fit only one pairing")
         return self
@@ -138,7 +144,7 @@ class Quality:
         return f"{self.mean:.3f} ±{self.deviation:.3f}"
 
     def difference(self, other: Quality) -> Difference | None:
-        """Return the mean difference of `miou`, this minus `other`, over the seeds that both have; None if they share none."""
+        """Return the mean of `self.miou` minus `other.miou` over the seeds that both have; None if they have no common seed."""
         own, others = dict(zip(self.seeds, self.miou, strict=True)), dict(zip(other.seeds, other.miou, strict=True))
         shared = sorted(own.keys() & others.keys())
         return estimate_difference([own[seed] - others[seed] for seed in shared]) if shared else None

@@ -20,7 +20,8 @@ class RoundsPlan:
     If a confidence interval is checked several times, and the rounds end as soon as it is narrow enough, then it misses the
     true value more often than its confidence level states. Therefore the intervals are checked only after `minimum` rounds,
     after each doubling and after `maximum` rounds. Each interval has a higher confidence level, 1 - 0.05 / number of checks
-    (Bonferroni), so that all checks together hold with 95 %. The time budget ends the rounds without a check.
+    (Bonferroni), so that the probability of missing the true value in at least one check is at most 5 %. When the time budget
+    is spent, the rounds end without a check.
 
     Attributes:
         minimum: the smallest number of rounds.
@@ -55,7 +56,7 @@ class RoundsPlan:
 
     @property
     def confidence(self) -> float:
-        """The confidence level of each interval, chosen so that all checks together hold with 95 %."""
+        """The confidence level of each interval. All checks together then have a confidence level of at least 95 %."""
         return 1 - (1 - CONFIDENCE) / len(self.looks)
 
     def stop(
@@ -64,9 +65,10 @@ class RoundsPlan:
         """Return the reason to stop now; None to continue with another round.
 
         Args:
-            samples: the seconds per call in each round, by trial. Trials that failed are left out.
-            baseline: the trial that the others are compared with. If it is None or has no samples, the intervals of the
-                median times are checked instead of the intervals of the ratios to the baseline.
+            samples: a mapping from the key of each trial to its seconds per call in each round. Trials that failed are left
+                out.
+            baseline: the key of the trial that the other trials are compared with. If `baseline` is None or has no samples, the
+                intervals of the median times are checked instead of the intervals of the ratios to the baseline.
             rounds: the number of rounds that are done.
             seconds: the time that these rounds took.
         """
@@ -97,7 +99,7 @@ def rounds_plan(config: BenchConfig) -> RoundsPlan:
 
 
 def plan_of(config: Mapping[str, Any]) -> RoundsPlan:
-    """Return the same rule as `rounds_plan`, from a configuration that is a dictionary, as in the results store."""
+    """Return the same rule as `rounds_plan` for a configuration in dictionary form, as the results store keeps it."""
     rounds, budget = config["rounds"], config.get("budget", 0.0)
     if isinstance(rounds, Mapping):
         return RoundsPlan(minimum=rounds["min"], maximum=rounds["max"], target=rounds["target"], budget=budget)

@@ -1,4 +1,4 @@
-"""Define a trial: a model in one mode, batch, size, dtype, memory format and runtime. Torch-free."""
+"""Define a trial: a model with one mode, batch size, image size, dtype, memory format and runtime. Torch-free."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ __all__ = [
 
 Mode: TypeAlias = Literal["inference", "training"]
 Role: TypeAlias = Literal["candidate", "baseline", "control"]
-"""A candidate is compared with the baseline. The control is a second copy of the baseline, so the true ratio of their times is
-1. How far the measured ratio is from 1 shows the noise (the A/A check)."""
+"""A candidate is compared with the baseline. The control is a copy of the baseline and is measured like a candidate, so the
+true ratio of its time to the baseline's is 1. How far the measured ratio is from 1 shows the noise (the A/A check)."""
 
 BLOCK_FACTS = ("mode", "batch", "height", "width", "dtype")
 """The fields that define a block. Trials with the same values in all of these fields have the same baseline, and are compared
@@ -75,7 +75,7 @@ class Trial:
 
     Attributes:
         subject: the pairing or reference.
-        name: the name in the configuration; "" if it sets none, so that the text of the subject is shown.
+        name: the name in the configuration; "" if the configuration sets none. Then the table shows the subject as text.
     """
 
     subject: Subject
@@ -186,7 +186,10 @@ def split_into_blocks(trials: list[Trial]) -> list[list[Trial]]:
 
 
 def _cross(config: BenchConfig) -> list[Trial]:
-    """Return each model in each combination of settings. All trials of the configured baseline have the role "baseline"."""
+    """Return one trial for each model in each combination of settings. For training, only `TRAINING_RUNTIMES` are combined.
+
+    All trials of the configured baseline have the role "baseline".
+    """
     shared: dict[str, Any] = {"classes": config.classes, "in_channels": config.in_channels}
     subjects: dict[tuple[Subject, str], Role] = {}
     if isinstance(config.baseline, ReferenceEntry):
