@@ -21,7 +21,7 @@ from zoo.registry.registry import Entry, default_registry
 __all__ = ["Cell", "CompatibilityMatrix", "default_cache", "matrix"]
 
 LIBRARIES = (OWN_DISTRIBUTION, "torch", "torchvision", "timm", "segmentation-models-pytorch")
-"""The distributions whose versions may affect an outcome, besides the distributions of the encoder and the decoder."""
+"""The distributions, besides those that provide the encoder and the decoder, whose versions may affect a result."""
 KEY_VERSION = 1
 """The version of the cache's entries. Increase it when the fields of `Cell`, or the way in which they are computed, change."""
 

@@ -19,7 +19,7 @@ CHECKS_PER_FORK = 200
 
 
 def check_here(pairings: Sequence[Pairing]) -> Iterator[Outcome]:
-    """Check pairings in this process, because no other process can build them, and yield their outcomes in order."""
+    """Check pairings that only this process can build, and yield their outcomes in order."""
     for pairing in pairings:
         from zoo.benchmark.matrix.check import check  # imports torch, which is not needed without pairings
 

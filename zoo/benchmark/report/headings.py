@@ -51,7 +51,7 @@ def render_run(run: StoredRun) -> str:
 
 
 def _describe_machine(run: StoredRun) -> dict[str, str]:
-    """Return the machine and the time of a run, by label. The page leaves out labels with an empty value."""
+    """Return a mapping from labels to texts on the machine and the time of a run. The page leaves out empty texts."""
     facts, versions = run.environment, run.environment["versions"]
     packages = ("torch", "timm", "segmentation-zoo")
     return {
@@ -68,7 +68,7 @@ def _describe_machine(run: StoredRun) -> dict[str, str]:
 
 
 def _describe_config(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the configuration of a run, by label. A memory format "contiguous" and a runtime "eager" are left out."""
+    """Return a mapping from labels to texts on a run's configuration. The usual memory format and runtime are left out."""
     sides = [side if isinstance(side, list) else (side, side) for side in config["size"]]
     rounds, quality = config["rounds"], config.get("quality")
     if isinstance(rounds, Mapping):

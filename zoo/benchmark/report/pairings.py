@@ -16,14 +16,15 @@ __all__ = ["describe_pairings"]
 
 
 def describe_pairings(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the pairings and references of some rows as JSON-serializable data, in the order of the rows.
+    """Return the models (pairings and reference models) of some rows as JSON-serializable data.
 
-    A route is the way from a map of the encoder to an input of the decoder. Thousands of pairings share routes and plans, so
-    each route and each plan is stored once, and other entries contain its index:
+    A route is the way from a map of the encoder to an input of the decoder. Thousands of pairings share routes and plans. So
+    each route and each plan is stored once, and is referred to by its index:
 
-    - `pairings`: one entry for each pairing; its `variants` are the distinct plans and parameters of its rows, usually one;
-    - `pairing`: for each row, the index of its pairing;
-    - `plans`: every distinct plan, with the indices of its routes;
+    - `pairings`: one entry for each model, including the reference models. An entry's `variants` are the distinct combinations
+      of plan and parameters in the rows of this model; usually, there is only one.
+    - `pairing`: for each row, the index of its model in `pairings`.
+    - `plans`: every distinct plan, with the indices of its routes.
     - `routes`: every distinct route: source, channels, stride, adapters, decoder input, reason.
     """
     pairings: dict[tuple[str, str], dict[str, Any]] = {}

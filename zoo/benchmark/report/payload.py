@@ -18,7 +18,7 @@ from zoo.common.statistics import TIE, Estimate
 __all__ = ["block_labels", "json_for_script", "payload_of", "shared_facts"]
 
 DIMENSIONS = ("run", "mode", "batch", "size", "device", "dtype", "format", "runtime")
-"""Columns that describe how a row was measured. The page shows those that differ between rows, and offers them as filters."""
+"""Columns that describe how a row was measured. The page shows those whose values differ, and has filters for them."""
 
 ESTIMATES = ("latency", "busy", "ratio", "busy_ratio")
 """Columns whose values have an interval. The column has the same name as the attribute of `Row` that contains its values."""
@@ -68,7 +68,10 @@ def json_for_script(data: Any) -> str:
 
 
 def shared_facts(table: Table) -> list[tuple[Column, str]]:
-    """Return the `DIMENSIONS` that are the same in all rows, each with its text. The page shows them once, above the table."""
+    """Return each column of `DIMENSIONS` that has the same value in all rows, and that value as text.
+
+    The page shows these values once, above the table.
+    """
     facts = []
     for column in chosen_columns(table.rows):
         cells = {column.cell(row) for row in table.rows}
@@ -89,7 +92,7 @@ def block_labels(table: Table) -> dict[tuple[Any, ...], str]:
 
 
 def _encode_column(column: Column, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return a column's distinct pairs of cell and value, the index of each row's pair, and the intervals if it has any."""
+    """Return a column's distinct (cell, value) pairs and the index of each row's pair; for `ESTIMATES`, also the intervals."""
     pairs = [(column.cell(row), _simplify(column.value(row))) for row in rows]
     indices = {pair: index for index, pair in enumerate(dict.fromkeys(pairs))}
     facts: dict[str, Any] = {"name": column.name, "heading": column.heading, "isNumber": column.is_number}
