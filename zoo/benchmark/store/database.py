@@ -116,14 +116,14 @@ class Database:
         return StoreError(
             f"{self.path} was written by another version of segmentation-zoo: its tables have version {version}, and the "
             f"installed segmentation-zoo reads version {SCHEMA_VERSION}. Read the file with the version that wrote it, or "
-            "measure into a new file with --store."
+            "write new results into a new file with --store."
         )
 
     def _pragma(self, name: str) -> int:
         return int(self.execute(f"PRAGMA {name}").fetchone()[0])
 
     def _write_ahead(self) -> None:
-        """Turn on write-ahead logging, so that other processes can read while one writes.
+        """Turn on write-ahead logging, so that other processes can read while one process writes.
 
         The connection's timeout does not apply to this statement, so the loop waits until the file is not locked.
         """

@@ -32,7 +32,10 @@ def is_alive(owner: str) -> bool:
 
 
 def _start_time(pid: int) -> str:
-    """Return when a process started, in kernel ticks; "" if unknown. A later process with the same id has another time."""
+    """Return when a process started, in kernel ticks; "" if unknown.
+
+    The start time distinguishes the process from a later process with the same id.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreFacts:
-    """The scores of a model that the table shows."""
+    """The scores that the table shows for a model."""
 
     miou: FiniteFloat
     iou: tuple[FiniteFloat | None, ...]
@@ -27,7 +27,7 @@ class ScoreFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
-    """The results of a training that the table shows. A floor (a predictor without a network) has only `scores`."""
+    """The results that the table shows for a training. A floor (a predictor without a network) has only `scores`."""
 
     scores: ScoreFacts
     classes: tuple[str, ...] = ()

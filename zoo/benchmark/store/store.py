@@ -85,7 +85,7 @@ class Store:
             raise StoreError(
                 f"The results store {self.path}{where} contains values that cannot be read ({type(cause).__name__}: {cause}). "
                 "The file is damaged, or another program wrote to it. Read another run or a copy of the file, or measure again "
-                "into a new file with --store."
+                "and write the results into a new file with --store."
             ) from cause
 
     def start_run(self, name: str, config: dict[str, Any], environment: dict[str, Any], trials: list[Trial]) -> StoredRun:
@@ -195,7 +195,7 @@ class Store:
             return groups
 
     def rates(self, run: int) -> dict[tuple[int, str], KernelRate]:
-        """Return the rate of the fastest kernel, by the number of the environment and the dtype."""
+        """Return the rate of the fastest kernel for each pair of an environment's number and a dtype."""
         query = "SELECT environment, kernel, dtype, flops_per_second FROM rate WHERE run = ? ORDER BY flops_per_second"
         rates = {}
         with self.reading(run):
@@ -256,7 +256,7 @@ class Store:
             self._insert_groups(run, groups)
 
     def replace_group(self, run: int, number: int, groups: Sequence[Sequence[str]]) -> None:
-        """Replace a group with several groups. The first takes over the number; the others are numbered after all groups."""
+        """Replace a group with several. The first keeps the number; the others are numbered after all existing groups."""
         with self._db.transaction():
             values = (json.dumps(list(groups[0])), run, number)
             self._db.execute("UPDATE trial_group SET trials = ? WHERE run = ? AND number = ?", values)
@@ -302,7 +302,9 @@ class Store:
     def add_quality(
         self, run: int, subject: str, seed: int, result: Mapping[str, Any] | None, *, failure: str = "", error: str = ""
     ) -> None:
-        """Store the result of training a pairing or reference with a seed, or the error. Store the scores of a floor likewise.
+        """Store the result of training a pairing or reference with one seed, or the error of this training.
+
+        The scores of a floor are stored in the same way.
 
         Args:
             run: the number of the run.
@@ -319,7 +321,7 @@ class Store:
             )
 
     def qualities(self, run: int) -> dict[str, dict[int, StoredQuality]]:
-        """Return the results of a run's trainings and of its floors (see `add_quality`), by subject and seed."""
+        """Return the results of a run's trainings and floors as `{subject: {seed: result}}` (see `add_quality`)."""
         qualities: dict[str, dict[int, StoredQuality]] = {}
         query = "SELECT subject, seed, result, error FROM quality WHERE run = ? ORDER BY subject, seed"
         with self.reading(run):

@@ -124,7 +124,7 @@ def _plain(name: str, heading: str, fact: str, legend: str = "", *, is_number: b
 def _number(
     name: str, heading: str, fact: str, scale: float, digits: int, legend: str = "", *, unit: str = "", more: bool = False
 ) -> Column:
-    """Return a column that shows a number times `scale`. Smaller numbers are better or, with `more`, larger numbers."""
+    """Return a column that shows a number times `scale`. Smaller numbers are better; with `more`, larger numbers are better."""
     value: Callable[[Row], float | None] = attrgetter(fact)
 
     def cell(row: Row) -> str:

@@ -50,8 +50,8 @@ def exported_samples(store: Store, runs: Sequence[int], form: str) -> bytes:
     """Return the raw samples of some runs as bytes in the format "csv", "json" or "parquet".
 
     There is one record for each trial and round. The `key` of a record is the key of the trial, as in the table. Controls
-    (second copies of baselines), which the table does not show, are included; their `role` is "control". Times are in seconds
-    per call.
+    (copies of baselines), which the table does not show, are included; their `role` is "control". Times are in seconds per
+    call.
 
     Raises:
         StoreError: the runs have no samples.

@@ -28,8 +28,8 @@ def data_content(run: StoredRun) -> str:
 def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
     """Return the name of the data for each run with training. Data with different content have different names.
 
-    The name of a folder is the last part of its path. If other data have the same name, it is the whole path. If the runs also
-    found different content at that path, it is the path and a digest.
+    The name of a folder is the last part of its path. If this part also names data with other content, the name is the whole
+    path. If the runs found different content at the same path, the name is the path and a digest.
     """
     paths = {run.id: PurePath(run.config["quality"]["data"]["source"]) for run in runs if data_content(run)}
     contents = {run.id: data_content(run) for run in runs if run.id in paths}
@@ -49,7 +49,7 @@ def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
 
 
 class Qualities:
-    """The scores of one run's models after training, and its floors: the scores of predictors without a network.
+    """The scores of one run's models after training, and the run's floors: the scores of predictors without a network.
 
     Args:
         store: the store that contains the run.

@@ -29,8 +29,9 @@ class Row:
         device_name: the name of the processor or accelerator.
         latency: the wall-clock time per call in seconds: median and interval.
         p90: the 90th percentile of the time per call in seconds: nine of ten rounds were faster.
-        busy: the seconds per call that the device worked (see `Timing`): median and interval.
-        ratio: the latency divided by the baseline's latency in the same round: median and interval. Below 1 is faster.
+        busy: the seconds per call during which the device worked (see `Timing`): median and interval.
+        ratio: the latency divided by the baseline's latency in the same round: median and interval. Below 1, the row is
+            faster than the baseline.
         busy_ratio: the same ratio for the `busy` time.
         rounds: the number of rounds that measured the trial.
         stopped: why the rounds ended: "fixed", "precise", "limit" or "budget" (see `StopReason`); None if they have not ended.
@@ -132,7 +133,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """The A/A check of a group: the baseline and its second copy, the control, are measured like two different models.
+    """The A/A check of a group: the baseline and the control, a copy of it, are measured like two different models.
 
     Attributes:
         block: the `Row.block` of the group's rows.
@@ -158,9 +159,9 @@ class Results:
         runs: the runs, with their configurations and environments.
         rows: the rows of all runs.
         checks: the A/A checks of all groups.
-        rates: the device's best rate (FLOP/s of a large kernel) as text, by dtype.
+        rates: for each dtype, the device's best rate (FLOP/s of a large kernel) as text.
         store: the path of the store.
-        floors: the scores of the predictors without a network, for the runs that trained.
+        floors: the scores of the predictors without a network, for the runs that trained models.
     """
 
     runs: tuple[StoredRun, ...]

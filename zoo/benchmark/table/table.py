@@ -59,7 +59,7 @@ class _RunTable:
         self.qualities = Qualities(store, run, data)
         trials = [stored.trial for stored in self.stored.values()]
         self.baselines = {trial.block: trial.subject for trial in trials if trial.role == "baseline"}
-        # Indexed by trial and by group, so that the time grows with the number of trials and not with its square.
+        # With these indices, the time to make the table is proportional to the number of trials, and not to its square.
         self.groups_of: dict[str, list[StoredGroup]] = defaultdict(list)
         self.roles: dict[tuple[int, Role], str] = {}
         for group in self.groups:
