@@ -250,7 +250,7 @@ def test_an_export_replaces_a_file_whole_and_leaves_nothing_beside_it(cli, tmp_p
         (["table", "1", "--where", "latency<2MiB"], "ms"),
         (["table", "1", "--sort", "-latenzy"], "Did you mean 'latency'"),
         (["table", "1", "--columns", "latenzy"], "Did you mean 'latency'"),
-        (["table", "1", "--pareto", "latency,quality"], "quality is not measured in these rows of run 1"),
+        (["table", "1", "--pareto", "latency,quality"], "quality is not measured in these rows (run 1)"),
         (["table", "1", "--output", "table.xyz"], "suffix"),
         (["table", "1", "--output", ".", "--format", "csv"], "directory"),
         (["table", "7" * 5000], "has no run"),

@@ -186,10 +186,10 @@ def test_what_is_left_keeps_its_run_and_its_checks_alone(table):
         ("latency<nan", "'nan' is not a value of latency"),
         ("memory<20M", "MiB"),
         ("batch<4ms", "without a unit"),
-        ("latency~2*", "latency is a number, so the operator must be one of = != < <= > >=; found ~"),
-        ("mode<training", "mode is text, so the operator must be one of = != ~; found <"),
-        ("tie=perhaps", "tie is yes or no"),
-        ("tie<yes", "tie is yes or no, so the operator must be one of = !="),
+        ("latency~2*", "for latency (a number), the operator must be one of = != < <= > >=; found ~"),
+        ("mode<training", "for mode (text), the operator must be one of = != ~; found <"),
+        ("tie=perhaps", "tie must be yes or no"),
+        ("tie<yes", "for tie (yes or no), the operator must be one of = !="),
         ("size<large", "HEIGHTxWIDTH"),
     ],
 )
@@ -279,7 +279,7 @@ def test_pareto_keeps_what_no_other_of_the_same_block_beats(table):
 @pytest.mark.parametrize(
     ("named", "told"),
     [
-        ("latency,quality", "quality is not measured in these rows of run 1, 2, 3"),
+        ("latency,quality", "quality is not measured in these rows (run 1, 2, 3). Leave this column out"),
         ("latency,mode", "'mode' is not a column that ranks rows"),
         ("latensy", "Did you mean 'latency'?"),
         ("", "there is no column ''"),

@@ -22,8 +22,8 @@ VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "tie")
 
 Outcome: TypeAlias = Literal["fails now", "failed before", "fails still", "not measured in both", "only before", "only after"]
 """Why a trial was not compared. "fails now": it failed only in the later run. "failed before": it failed only in the earlier
-run. "fails still": it failed in both runs. "not measured in both": in one of the runs, no round of it is finished. "only
-before": only the earlier run contains it. "only after": only the later run contains it."""
+run. "fails still": it failed in both runs. "not measured in both": at least one of the runs has no finished round of
+it. "only before": only the earlier run contains it. "only after": only the later run contains it."""
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 COSTS = ("live_bytes", "parameters", "flops")
@@ -243,7 +243,7 @@ def _rank(compared: Compared, blocks: Sequence[tuple[Any, ...]]) -> tuple[int, b
 def _check_baselines(
     old: ComparedRun, new: ComparedRun, blocks: Sequence[tuple[Any, ...]], by_ratio: Sequence[tuple[Any, ...]]
 ) -> tuple[list[str], list[str]]:
-    """Return notes and warnings on the A/A checks, which compare each baseline with its copy within and between the runs."""
+    """Return notes and warnings on the A/A checks of the baselines with their copies: in each run, and between the runs."""
     warnings = []
     for side in (old, new):
         for name, trial in side.trials.items():

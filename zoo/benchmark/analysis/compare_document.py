@@ -83,7 +83,7 @@ def records(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def format_trial(trial: Trial) -> str:
-    """Return a trial's name, followed by its memory format and runtime if they are not the usual ones."""
+    """Return a trial's name, its memory format unless it is "contiguous", and its runtime unless it is "eager"."""
     unusual = unusual_settings(trial.memory_format, trial.runtime)
     return ", ".join((str(trial), *unusual))
 

@@ -32,7 +32,7 @@ class ComparedRun:
     """One of the two runs of a comparison. A trial that both runs contain has the same name in both.
 
     A name is a hash of the fields of the trial. The name does not depend on whether the trial is the baseline, since the two
-    runs may have different baselines. A control, whose other fields equal the baseline's, has a different name.
+    runs may have different baselines. A control, which is a copy of the baseline, has a name of its own.
     """
 
     def __init__(self, store: Store, run: int) -> None:

@@ -18,9 +18,9 @@ A condition is `NAME OP VALUE`. Several conditions can be passed one by one or j
 | `tie` | `=` `!=` | `yes` or `no`: whether the row ties with its baseline |
 | any name | `=` `!=` | `none`, for a value that was not measured or does not apply |
 
-`==` means `=`. `~` ignores upper and lower case. Numbers are equal if they agree in the digits that are typed: a latency of
-14.87 ms meets `latency=14.9`. A row without a value meets only `=none`. It meets neither `=` nor `!=` with any other value.
-Values may be quoted.
+`==` means `=`. `~` does not distinguish upper and lower case. Numbers are equal if they agree in the digits that are typed: a
+latency of 14.87 ms meets `latency=14.9`. A row without a value meets only `=none`. It meets neither `=` nor `!=` with any other
+value. Values may be quoted.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def filter_rows(rows: Iterable[Row], conditions: Iterable[Condition]) -> list[Ro
 
 
 def explain_no_match(rows: Sequence[Row], conditions: Sequence[Condition]) -> str:
-    """Explain why no row meets all conditions: how many rows meet each, and which values exist if no row meets it."""
+    """Return how many rows meet each condition; for a condition that no row meets, also which values the rows have."""
     return "\n".join([f"No row meets every condition. Of the {len(rows)} rows:", *_count_matches(rows, conditions)])
 
 
@@ -144,7 +144,7 @@ def _make_test(condition: Condition) -> Callable[[Row], bool]:
     if sign not in SIGNS[fact.kind]:
         kind = "a number" if fact.kind == "number" else fact.kind
         raise OptionError(
-            f"{where}: {fact.name} is {kind}, so the operator must be one of {' '.join(SIGNS[fact.kind])}; found {sign}."
+            f"{where}: for {fact.name} ({kind}), the operator must be one of {' '.join(SIGNS[fact.kind])}; found {sign}."
         )
     compare = _make_comparison(fact, sign, text, where)
     return lambda row: (value := fact.value(row)) is not None and compare(value)
@@ -168,5 +168,5 @@ def _make_comparison(fact: Fact, sign: str, text: str, where: str) -> Callable[[
     if fact.kind == "yes or no":
         text = text.lower()
         if text not in ("yes", "no"):
-            raise OptionError(f"{where}: {fact.name} is yes or no; found {text!r}.")
+            raise OptionError(f"{where}: {fact.name} must be yes or no; found {text!r}.")
     return lambda value: (fact.format(value) == text) is (sign == "=")

@@ -24,7 +24,7 @@ COUNT = {"k": 1e3, "M": 1e6, "G": 1e9}
 FLOPS = {"M": 1e6, "G": 1e9, "T": 1e12, "MFLOPs": 1e6, "GFLOPs": 1e9, "TFLOPs": 1e12}
 PERCENT = {"%": 0.01}
 UNITS: dict[str, Mapping[str, float]] = {"ms": TIME, "s": TIME, "MiB": BYTES, "M": COUNT, "GFLOPs": FLOPS}
-"""The units in which users may write a number, with their sizes, by the unit in the heading of the column."""
+"""For each unit in the heading of a column, the units in which users may write a number, with the sizes of these units."""
 SHARES = ("ratio", "busy_ratio", "quality", "quality_difference")
 
 NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DOTALL)
@@ -121,4 +121,4 @@ FACTS = {
         Fact(name="tie", kind="yes or no", value=_is_tie, units={}),
     )
 }
-"""All facts by name: first those of the columns, in the columns' order."""
+"""All facts by name. The facts of the columns come first, in the order of the columns."""

@@ -24,7 +24,7 @@ def pareto_rows(rows: Sequence[Row], names: str) -> list[Row]:
         names: the objectives: columns that rank rows, separated by commas, such as "latency,memory".
 
     Raises:
-        OptionError: a column is unknown, does not rank rows, or was not measured in any of these rows, or no row has a value
+        OptionError: a column is unknown, does not rank rows, or was not measured in any of these rows; or no row has a value
             in every objective.
     """
     objectives = [_find_objective(rows, name.strip()) for name in names.split(",")]
@@ -68,5 +68,7 @@ def _find_objective(rows: Sequence[Row], name: str) -> Column:
         raise OptionError(f"--pareto: {problem}.{did_you_mean(name, objectives)} Choose from: {', '.join(objectives)}.")
     if all(objectives[name].value(row) is None for row in rows if row.failure is None):
         runs = ", ".join(dict.fromkeys(str(row.run) for row in rows))
-        raise OptionError(f"--pareto: {name} is not measured in these rows of run {runs}; leave it out, or choose another run.")
+        raise OptionError(
+            f"--pareto: {name} is not measured in these rows (run {runs}). Leave this column out, or choose another run."
+        )
     return objectives[name]

@@ -118,7 +118,10 @@ class Recommendation:
 
     @property
     def fits(self) -> bool:
-        """Whether a pairing meets every limit in any block. In a block with no measured pairing, a reference counts, too."""
+        """Whether a pairing of at least one block meets every limit.
+
+        In a block without a measured pairing, a reference that meets every limit counts instead.
+        """
         return any(choice.fitting or (choice.picks and not choice.measured) for choice in self.choices)
 
     @property
@@ -171,7 +174,9 @@ def recommend(
         raise OptionError(f"None of the {len(rows)} selected rows was measured. `zoo table` shows their errors.")
     for limit in bounds:
         if all(limit.fact.value(row) is None for row in measured):
-            raise OptionError(f"{limit}: {limit.fact.name} is not measured in these runs. Leave it out, or choose another run.")
+            raise OptionError(
+                f"{limit}: {limit.fact.name} is not measured in these runs. Leave this limit out, or choose another run."
+            )
     if maximize == "miou" and all(row.miou is None for row in measured):
         raise OptionError(
             "--maximize miou: quality is not measured in these runs. Measure it with `zoo bench CONFIG --quality TASK`."

@@ -129,7 +129,10 @@ def _name(row: Row) -> str:
 
 
 def _records(recommendation: Recommendation, picks: Sequence[Pick]) -> list[dict[str, Any]]:
-    """Return the recommended rows as records of the table. Add the code that builds each model, and where it is best."""
+    """Return the recommended rows as records of the table, with two more keys.
+
+    `code` is the code that builds the model, and `best_in` names the objectives in which the row is best.
+    """
     records = table_document.records(replace(recommendation.table, rows=tuple(pick.row for pick in picks)))
     return [
         record | {"code": pick.row.code or None, "best_in": "; ".join(pick.best_in) or None}

@@ -59,7 +59,7 @@ def sort_rows(rows: Sequence[Row], names: str) -> list[Row]:
 
 
 def select_rows(table: Table, rows: Sequence[Row]) -> Table:
-    """Return the table with only these rows, their runs, checks and floors. With no rows, all runs and floors remain."""
+    """Return the table with only these rows, their runs, checks and floors. Without rows, all runs and floors remain."""
     runs, blocks = {row.run for row in rows}, {row.block for row in rows}
     return replace(
         table,
