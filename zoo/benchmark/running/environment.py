@@ -93,9 +93,9 @@ CHECKOUT = Path(zoo.__file__).parents[1]
 
 
 def code_version(root: Path = CHECKOUT) -> str:
-    """Return the commit of the checkout; "" outside a checkout.
+    """Return the commit of the Git checkout in `root`; "" if there is no checkout or git fails.
 
-    If the code has changes that are not committed, "+" and a hash of these changes follow the commit.
+    If `zoo` or `plugins` has changes that are not committed, "+" and a hash of these changes follow the commit.
     """
     if not (root / ".git").exists():
         return ""

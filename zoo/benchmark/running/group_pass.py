@@ -64,8 +64,8 @@ class _GroupPass:
 
     Attributes:
         trials: the keys of the group's trials. A trial that ran out of memory is left out if it got a group of its own.
-        seconds: the seconds per call in each round, by trial key: first those of the group's earlier rounds, then those of the
-            rounds in this pass.
+        seconds: a mapping from each trial's key to its seconds per call, one number for each round. The group's earlier rounds
+            come first, then the rounds of this pass.
     """
 
     def __init__(self, session: Session, group: StoredGroup) -> None:
@@ -106,7 +106,8 @@ class _GroupPass:
         session = self.session
         environment = session.group_environments.get(job.group, session.environment_id)
         label = f"{format_dimensions(job.trials[0])} ({len(job.trials)} models)"
-        if not self.seconds:  # from the job, since an executor drops earlier rounds from a different environment
+        # The earlier rounds are read from the job that runs: an executor removes those of a different environment from it.
+        if not self.seconds:
             self.seconds = {trial.key: list(job.taken.get(trial.key, ())) for trial in job.trials}
         if isinstance(message, KernelRate):
             session.store.add_rate(session.run, environment, message)

@@ -10,15 +10,17 @@ __all__ = ["pack_groups"]
 
 
 def pack_groups(block: Sequence[Trial], live_bytes: Mapping[str, int | None], *, most: int, room: int) -> list[list[str]]:
-    """Return groups of trial keys. Each group begins with the block's baseline and ends with its control.
+    """Return groups of trial keys.
+
+    Each group begins with the baseline and ends with the control, a copy of the baseline, if the block has them.
 
     Args:
         block: the trials that are compared with one another.
-        live_bytes: the peak size of each trial's tensors, by key; None if it is unknown. While other models are called, a
-            model occupies less, since it has no activations then.
+        live_bytes: a mapping from a trial's key to the peak size of all its tensors, in bytes; None if the size is unknown. A
+            group needs less than the sum of these peaks, since only the model that is being called has activations.
         most: the largest number of candidates in a group.
-        room: the largest sum of the peaks of a group, in bytes. A candidate for which this is too little gets a group of its
-            own, with the baseline and the control.
+        room: the largest sum of the peaks that a group may have, in bytes. A candidate that exceeds this even alone is grouped
+            with only the baseline and the control.
     """
     baseline = [trial.key for trial in block if trial.role == "baseline"]
     control = [trial.key for trial in block if trial.role == "control"]

@@ -46,7 +46,7 @@ class Executor(Protocol):
 
 
 def do_here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-    """Run jobs in this process, without limits, for models that no other process can build, such as a notebook's."""
+    """Run jobs in this process, without limits. Only this process can build their models, such as those of a notebook."""
     for job in jobs:
         for message in job.messages():
             yield job, message

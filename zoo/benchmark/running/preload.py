@@ -30,7 +30,7 @@ def is_made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool
 def modules_to_import(trials: Iterable[Trial]) -> list[str]:
     """Return the modules that a process imports before it forks for each job.
 
-    These modules contain the factories of zoo's own encoders and decoders, and those of references.
+    These modules contain the factories of zoo's own encoders and decoders, and of reference models (which are not pairings).
     """
     names = []
     for trial in trials:
@@ -52,7 +52,10 @@ def own_modules(entries: Iterable[Entry[EncoderSpec] | Entry[DecoderSpec]]) -> l
 
 
 def _entries(trial: Trial) -> list[Entry[EncoderSpec] | Entry[DecoderSpec]]:
-    """Return the registry's entries of a trial's pairing. Unknown ids are skipped; building the pairing reports them."""
+    """Return the registry's entries for the encoder and the decoder of a trial's pairing; [] for a reference model.
+
+    An unknown id is skipped, because building the pairing reports it.
+    """
     if isinstance(trial.subject, Reference):
         return []
     registry, entries = default_registry(), list[Entry[EncoderSpec] | Entry[DecoderSpec]]()

@@ -33,11 +33,12 @@ class Session:
         environment_id: the number of this machine's environment in the store.
         stored: the stored results of each trial, by key. They are updated together with the store, because reading all of
             them again takes a long time.
-        baselines: the key of each control's baseline, by the key of the control.
+        baselines: a mapping from the key of each control to the key of its baseline.
         only_here: the keys of the trials whose models only this process can build.
-        group_environments: for each group that another machine measures, the number of its environment in the store.
+        group_environments: a mapping from the number of each group that another machine measures to the number of that
+            machine's environment in the store.
         began: the time at which this session began (`time.monotonic`).
-        measured_seconds: the total time of the measured calls.
+        measured_seconds: the total time of the calls that this session measured.
     """
 
     config: BenchConfig
@@ -100,7 +101,10 @@ class Session:
         return key in self.baselines
 
     def find_missing(self, fact: str) -> list[str]:
-        """Return the keys of the live trials whose stored result `fact` is None. Controls are left out."""
+        """Return the keys of the trials that can still be measured and have no result `fact` yet. Controls are left out.
+
+        `fact` is the name of an attribute of `StoredTrial`, such as "cost".
+        """
         return [key for key, stored in self.live().items() if getattr(stored, fact) is None and not self.is_control(key)]
 
     def remember(self, key: str, **facts: Any) -> None:

@@ -29,7 +29,9 @@ from zoo.registry.plugin_files import load_plugin_file
 __all__ = ["ExecutorFactory", "run_sweep"]
 
 ExecutorFactory: TypeAlias = Callable[[Limits, Sequence[str]], AbstractContextManager[Executor]]
-"""A function that takes the limits of the jobs and the modules to import, and returns a context manager of an executor."""
+"""A function that returns a context manager, which provides an executor.
+
+The arguments of the function are the limits of the jobs and the names of the modules to import."""
 
 
 def run_sweep(
@@ -92,7 +94,10 @@ def run_sweep(
 
 
 def _say_measured_share(session: Session) -> None:
-    """Report the share of the time that the measured calls took. The rest was spent on new processes, models and warm-up."""
+    """Report the share of the time that the measured calls took.
+
+    The remaining time was spent on starting processes, building models and warming up.
+    """
     passed = time.monotonic() - session.began
     if session.measured_seconds and not session.group_environments:  # no share if several machines work at the same time
         share = 100 * session.measured_seconds / passed

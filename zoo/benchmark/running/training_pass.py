@@ -23,7 +23,7 @@ TRAINING_MODULES = ("zoo.benchmark.measuring.training", "zoo.training.lightning_
 
 
 def load_data(config: BenchConfig) -> SegmentationData | None:
-    """Open and return the data of a configuration's `quality`; None if that is not set.
+    """Open the data that `quality` in a configuration names, and return them; None if `quality` is not set.
 
     A run opens its data before it measures anything, so that errors are reported early.
     """

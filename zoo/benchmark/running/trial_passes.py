@@ -31,9 +31,9 @@ def compute_costs(session: Session) -> None:
 def measure_cold_starts(session: Session) -> None:
     """Measure each trial's cold start and memory in a fresh process.
 
-    This is done on the CPU only. On an accelerator, the trials of a group share a process (`measure_groups`): the
-    accelerator's allocator counts the memory of each trial, and opening the device in a new process would take longer than
-    measuring most trials.
+    This is done on the CPU only. On an accelerator, `measure_groups` measures these values, in one process for all trials of
+    a group: the accelerator's allocator counts the memory of each trial there, and opening the device in a new process would
+    take longer than measuring most trials.
     """
     while missing := session.find_missing("cold_start"):
         for _, message in session.run_jobs(session.make_job("cold start", [key]) for key in missing):
@@ -52,7 +52,10 @@ def try_smaller_batches(session: Session) -> None:
 
 
 def _try_smaller_batches(session: Session, trial: Trial) -> None:
-    """Halve a trial's batch until it fits. The result is shown next to the failure, and is not compared with other trials."""
+    """Halve a trial's batch until the trial fits into memory, and store the result.
+
+    The result is shown next to the failure, and is not compared with other trials.
+    """
     batch = trial.batch // 2
     while batch:
         job = replace(session.make_job("cold start", [trial.key]), trials=(replace(trial, batch=batch),))

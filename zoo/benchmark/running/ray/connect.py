@@ -30,8 +30,8 @@ def ray_executor(address: str, say: Callable[[str], None] = lambda line: None) -
         say: called with each line for the user: which machines are used, and which are refused or lost.
 
     Raises:
-        ZooError: Ray is not installed, or `address` has a protocol. When the run begins, the factory raises a ZooError if
-            the cluster cannot be reached, and the executor raises one if no machine can be used.
+        ZooError: Ray is not installed, or `address` begins with a protocol ("ray://"). When the run begins, the factory raises
+            a ZooError if the cluster cannot be reached, and the executor raises one if no machine can be used.
     """
     try:
         import ray
@@ -72,7 +72,7 @@ def _connect(requested: str) -> None:
 
     try:
         address = canonicalize_bootstrap_address(requested)
-        if address is None:  # `ray.init` would start a cluster of this machine alone
+        if address is None:  # without an address, `ray.init` would start a new cluster on this machine
             raise ConnectionError("none runs on this machine")
         # `ray.init` tries for two minutes; a plain connection shows at once whether anything answers
         host, _, port = address.rpartition(":")

@@ -32,7 +32,8 @@ def divide_resources(resources: Mapping[str, float], device: str) -> list[dict[s
 def find_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     """Return a line for each version that differs between two environments.
 
-    If both environments are checkouts, their commits are compared as well, since two checkouts can have the same version.
+    If both environments use a Git checkout of zoo, the commits are compared as well, since two checkouts with different code
+    can have the same version.
     """
     own, other = here["versions"], there["versions"]
     pairs = [(name, own.get(name, ABSENT), other.get(name, ABSENT)) for name in sorted(own.keys() | other.keys())]
@@ -48,7 +49,7 @@ def split_job(job: Job, parts: int) -> list[Job]:
 
 
 def fit_job(job: Job, environment: Mapping[str, Any]) -> Job:
-    """Adapt a job to a machine with this environment. Its earlier rounds count only if their environment was the same."""
+    """Adapt a job to a machine with this environment. If the job's earlier rounds had a different one, they do not count."""
     environment_id = digest(environment)
     device = job.device.partition(":")[0]  # a Ray worker sees only its own GPU
     # `job.rates` says whether rates are missing for the environment of the earlier rounds. In a different environment, the

@@ -101,7 +101,7 @@ class RayExecutor:
         slots = [slot for facts in nodes for slot in _make_slots(facts, device)]
         new = {slot.node: slot for slot in slots if slot.node not in self._environments}
         here = describe_environment(torch.device(device)).as_dict()
-        # a process that opens a device occupies memory until it ends, so each of these processes ends after one call
+        # a process that opens a device occupies its memory until the process ends, so each of these ends after one call
         describe = ray.remote(max_calls=1, max_retries=0)(describe_machine)
         descriptions = {node: describe.options(**slot.options).remote(device, here) for node, slot in new.items()}
         for node, slot in new.items():

@@ -57,7 +57,7 @@ class Worker:
         self._processes = LocalProcesses(limits, preload)
 
     def measure(self, job: Job, plugin_files: Sequence[tuple[str, bytes]]) -> Iterator[Message]:
-        """Do a job and yield its messages. First, write the plugin files, given as names and contents, to this machine."""
+        """Do a job and yield its messages. First, write the plugin files (pairs of name and content) to this machine."""
         _undo_ray_settings()
         with tempfile.TemporaryDirectory(prefix="zoo-plugins-") as folder:
             paths = [Path(folder, str(number), name) for number, (name, _) in enumerate(plugin_files)]
