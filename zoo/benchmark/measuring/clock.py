@@ -31,7 +31,8 @@ def time_calls(step: Step, calls: int, device: torch.device) -> Timing:
     """Call a step `calls` times in a row, and wait until the device has finished all calls.
 
     Returns:
-        The mean wall-clock time and the mean busy time of a call.
+        The mean wall-clock time and the mean busy time of a call. On the CPU, the busy time is the CPU time of all threads of
+        this process. On an accelerator, it is the time between two events; None if events record no times there.
 
     Raises:
         PluginError: the model's code tried to end the program.
@@ -55,7 +56,7 @@ def time_calls(step: Step, calls: int, device: torch.device) -> Timing:
 
 
 def calls_to_fill_a_slot(step: Step, device: torch.device) -> int:
-    """Return the smallest number of calls that takes at least `SLOT_SECONDS`, estimated from the time of one call."""
+    """Return the smallest number of calls that together take at least `SLOT_SECONDS`, estimated from the time of one call."""
     return max(1, math.ceil(SLOT_SECONDS / max(time_calls(step, 1, device).seconds, 1e-9)))
 
 

@@ -126,7 +126,8 @@ def conditions_between(before: Reading, after: Reading) -> Conditions:
     frequencies = [reading.frequency for reading in (before, after) if reading.frequency is not None]
     return Conditions(
         load=after.load,
-        # Negative if the ticks are coarse, or if a container's counters leave this process out. The share is then 0.
+        # The difference is negative if the ticks are coarse, or if a container's counters leave this process out. The share is
+        # then 0.
         others=_share(None if busy is None else busy - (after.own - before.own), total),
         steal=_share(_increase(before.steal, after.steal), total),
         pressure=_share(_increase(before.pressure, after.pressure), after.clock - before.clock),

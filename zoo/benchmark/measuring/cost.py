@@ -30,10 +30,10 @@ CPU = torch.device("cpu")
 def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
     """Return a trial's static costs. The model is run on the meta device or, if that fails, on the CPU.
 
-    Live tensors are tracked only if `device` is the CPU: tracking them takes as long as all other costs together, and an
-    accelerator's allocator counts them during the measurement. Autocast has no effect on the meta device, so the live tensors
-    of a bfloat16 trial are tracked in a run on the CPU. The costs are those of the eager model, because the tensors of a
-    compiled model cannot be tracked.
+    Live tensors are tracked only if `device` is the CPU. Tracking them takes as long as computing all other costs, and on an
+    accelerator it is not needed, since the allocator counts the memory during the measurement. Autocast has no effect on the
+    meta device, so the model of a bfloat16 trial is also run on the CPU to track its live tensors. The costs are those of the
+    eager model, because the tensors of a compiled model cannot be tracked.
 
     Raises:
         ZooError: the model cannot be built, not even on the CPU, or its code tried to end the program.
@@ -52,7 +52,7 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
 
 @lru_cache(maxsize=1024)
 def _cost_on_meta(trial: Trial, is_followed: bool) -> StaticCost:
-    """Return the costs on the meta device. They are cached, since a run may measure a model in several dtypes and runtimes."""
+    """Return the costs on the meta device. They are cached, since they do not depend on a trial's dtype and runtime."""
     return _cost_on(META, trial, is_followed)
 
 

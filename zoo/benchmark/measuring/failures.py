@@ -1,4 +1,4 @@
-"""Convert an exception that a trial raised to a `Failure` message."""
+"""Make `Failure` messages from the exceptions that trials raise."""
 
 from __future__ import annotations
 

@@ -62,12 +62,12 @@ class Job:
         baseline: the key of the trial that the other trials are compared with; None if there is none.
         cold_starts: the keys of the trials whose cold start and memory are measured when the group's models are built.
         plan: the rule that decides when the rounds end; None unless `kind` is "rounds".
-        taken: the seconds per call in each round that the group has already done, by trial key.
+        taken: a mapping from each trial's key to its seconds per call in the rounds that the group has already done.
         first: the number of the first round of this job.
         spent: the seconds that the earlier rounds took.
         environment: the digest of the environment of the earlier rounds; "" if there are none. If the job runs in a different
             environment, the earlier rounds do not count.
-        rates: whether to measure the best rates of the device (`KernelRate`) as well.
+        rates: whether to measure the most FLOPs per second that the device reaches (`KernelRate`) as well.
         quality: the data and the settings of a training; None unless `kind` is "train".
         data: the digest of the training's data.
     """
@@ -109,7 +109,7 @@ class Job:
         return cls(**{**facts, **read})
 
     def messages(self) -> Iterator[Message]:
-        """Do the work and yield its messages. If a trial raises an exception, yield a `Failure`, and do the next trial."""
+        """Do the work and yield its messages. If a trial raises an exception, yield a `Failure` and go on to the next trial."""
         device = torch.device(self.device)
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
@@ -172,7 +172,7 @@ def _measure_alone(trial: Trial, device: torch.device, seed: int) -> Iterator[Me
 
 
 def _measure_cold_start(trial: Trial, device: torch.device, seed: int) -> Generator[Message, None, Step]:
-    """Build a trial's model, call it a few times, yield the times and the memory as a `ColdStart`, and return the step."""
+    """Build a trial's model, call it a few times, yield a `ColdStart` with the times and the memory, and return the `Step`."""
     reset_peaks(device)
     resident, allocated = resident_bytes(), allocated_bytes(device)
     torch.manual_seed(seed)
@@ -220,7 +220,7 @@ def _measure_rates(device: torch.device, dtype: str) -> Iterator[Message]:
 
 
 class _Rounds:
-    """Measures a group in interleaved rounds. All models of the group are on the device at the same time."""
+    """Measures a group in rounds, each of which times every trial once. All models are on the device at the same time."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
         assert job.plan is not None
@@ -307,7 +307,7 @@ class _Rounds:
 
     @contextmanager
     def _watch_growth(self, trial: Trial) -> Iterator[None]:
-        """Measure how much the process grows while a trial runs or fails, and add this to the trial's total growth."""
+        """Measure how much the resident memory of the process grows in the `with` block, and add this to the trial's growth."""
         before = resident_bytes()
         try:
             yield

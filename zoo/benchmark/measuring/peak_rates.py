@@ -34,7 +34,7 @@ def measure_rates(device: torch.device, dtype: str, *, seconds: float = 0.2) -> 
 
     No single kernel is the fastest on every device: on some processors a convolution is faster than the matrix product, and
     the best memory layout differs. A kernel's rate is that of its fastest block of calls, because this rate should show the
-    best that the device can do. Torch's number of threads and other settings apply to the kernels as to the models, so
+    best that the device can do. Torch's number of threads and other settings are the same as for the models, so
     "float32" may mean TF32 on an accelerator. A kernel is skipped if the device cannot run it in this dtype, or needs more than
     `LONGEST_CALL` for a call.
     """

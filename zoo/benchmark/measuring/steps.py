@@ -27,17 +27,19 @@ Step: TypeAlias = Callable[[], Any]
 """A function without arguments that makes one measured call."""
 
 TOLERANCE = 1e-4
-"""The largest relative error that a runtime's output may have in float32. The error may be larger in other dtypes."""
+"""The largest relative difference from the model's output that a runtime's output may have in float32.
+
+The limit is higher if the model itself computes less exactly (bfloat16 or TF32)."""
 
 
 def build_subject(trial: Trial) -> nn.Module:
-    """Build the model of a trial's pairing or reference.
+    """Build a trial's model, which is a pairing or a reference model.
 
     An encoder with a fixed image size is built for the trial's size, unless the pairing sets `image_size`.
 
     Raises:
         ZooError: the pairing cannot be built.
-        ConfigError: the reference's factory cannot be imported, raises an exception, or does not return a module.
+        ConfigError: the factory of the reference model cannot be imported, raises an exception, or does not return a module.
     """
     subject = trial.subject
     if not isinstance(subject, Reference):
@@ -102,7 +104,7 @@ def _compile(model: nn.Module) -> nn.Module:
 
 
 class _Inference:
-    """A forward pass in a trial's runtime. If that is not "eager", the first call converts the model to a program of it."""
+    """A forward pass in a trial's runtime. If this is not "eager", the first call converts the model for the runtime."""
 
     def __init__(self, model: nn.Module, image: Tensor, trial: Trial) -> None:
         self._model: nn.Module | None = model
@@ -119,7 +121,7 @@ class _Inference:
 
 
 def _make_program(model: nn.Module, image: Tensor, trial: Trial) -> Program:
-    """Convert the model to a program of the trial's runtime. Raise an error if the program's output is not the model's."""
+    """Convert the model to a program of the trial's runtime. Raise an error if their outputs differ too much."""
     reference = reference_of(model, image, TOLERANCE, trial.dtype)
     if trial.runtime in ("compile", "cudagraphs"):  # the model itself, in the trial's memory format
         is_recorded = trial.runtime == "cudagraphs"
@@ -130,7 +132,7 @@ def _make_program(model: nn.Module, image: Tensor, trial: Trial) -> Program:
 
 
 def _way(runtime: str, precision: str) -> Way:
-    """Return the passes and the runtime that a name in the configuration, such as "deploy-compile", stands for."""
+    """Return the graph passes and the runtime that a name in the configuration, such as "deploy-compile", stands for."""
     passes = tuple(PASSES) if runtime.startswith("deploy") else ()
     return Way(runtime=runtime.removeprefix("deploy").removeprefix("-") or "eager", precision=precision, passes=passes)
 

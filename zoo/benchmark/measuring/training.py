@@ -143,7 +143,7 @@ def _subject(trial: Trial, size: tuple[int, int], seed: int) -> Pairing | nn.Mod
 
 
 def _count_steps(seconds: float, run: Callable[[int, Callable[[str], None]], object], report: Callable[[str], None]) -> int:
-    """Return how many training steps take `seconds`.
+    """Return how many training steps take about `seconds`.
 
     The number is estimated from the median time of a few steps of a separate training, which is then stopped.
     """
