@@ -73,7 +73,7 @@ def out_channels_are_as_declared(subject: DecoderSubject) -> None:
 def out_stride_is_as_declared(subject: DecoderSubject) -> None:
     """`out_stride` is the number of image pixels that an output pixel spans along each side.
 
-    If the spec sets `out_stride`, the two values are equal.
+    If the spec also declares an `out_stride`, it equals that of the module.
     """
     for plan in subject.plans[:4]:
         for size in WHOLE_SIZES:
@@ -173,7 +173,7 @@ def no_parameter_is_unused(subject: DecoderSubject) -> None:
 
 
 def model_gives_logits(subject: DecoderSubject) -> None:
-    """A model that is built with the decoder, as by `zoo.build`, returns logits of the image's size."""
+    """A model that `zoo.build` makes with the decoder returns logits of the image's size."""
     for plan in subject.plans[:2]:
         model = subject.model(classes=3, plan=plan).eval()
         for size in (SIZE, ODD_SIZES[0]):
@@ -212,7 +212,7 @@ def make_head_gives_classes(subject: DecoderSubject) -> None:
 
 
 def _check_coarser_maps(subject: DecoderSubject) -> None:
-    """Check that `forward_aux` returns the map of `forward` and a coarser map for each entry of `aux_channels`."""
+    """Check that `forward_aux` returns the same map as `forward`, and one coarser map for each entry of `aux_channels`."""
     widths = tuple(getattr(subject.module, "aux_channels", ()))
     if not widths and not hasattr(subject.module, "forward_aux"):
         return
@@ -254,7 +254,7 @@ def _plans(subject: DecoderSubject) -> SearchStrategy[Plan]:
         raise Finding(
             expected="needs that some pyramid meets",
             found=f"{subject.needs}, which no synthetic pyramid meets",
-            remedy="loosen the needs; min_levels, max_levels and strides must go together",
+            remedy="loosen the needs; min_levels, max_levels and strides must not contradict each other",
         ) from cause
 
 
@@ -292,7 +292,7 @@ def _declared(subject: DecoderSubject, module: nn.Module, name: str) -> float:
     """Return the attribute `name` of a decoder: "out_channels" or "out_stride".
 
     A decoder that makes the logits itself may leave out both attributes. `out_channels` is then the number of classes, and
-    `out_stride` counts as 0. Raise a `Finding` if the attribute is missing otherwise, or is not a number of at least 1.
+    `out_stride` counts as 0. Otherwise, raise a `Finding` if the attribute is missing or is not a number of at least 1.
     """
     undeclared = {"out_channels": CLASSES, "out_stride": 0}[name] if subject.entry.spec.makes_logits else None
     value = getattr(module, name, undeclared)

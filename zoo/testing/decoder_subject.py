@@ -42,7 +42,7 @@ class DecoderSubject(Subject):
 
     @cached_property
     def plans(self) -> list[Plan]:
-        """The plans of the usual synthetic pyramids that meet the decoder's needs, the most common first."""
+        """One plan for each synthetic pyramid of `LADDERS` that meets the decoder's needs, in the order of `LADDERS`."""
         return usual_plans(self.needs)
 
     def build(
@@ -53,23 +53,23 @@ class DecoderSubject(Subject):
         plan: Plan | None = None,
         classes: int = CLASSES,
     ) -> nn.Module:
-        """Build a new module for a plan, by default the first. `classes` is used only if the decoder makes the logits."""
+        """Build a new module for a plan (by default `plans[0]`). `classes` is used only if the decoder makes the logits."""
         chosen = self.options if options is None else options
         given = decoder_keywords(self.entry.spec, classes)
         return call_factory(self.entry, seed, (plan or self.plans[0]).pyramid, **given, **self.entry.spec.constants, **chosen)
 
     def build_differently(self) -> nn.Module:
-        """Build a module for the least common pyramid."""
+        """Build a module for the pyramid of the last plan, `plans[-1]`."""
         return self.build(plan=self.plans[-1])
 
     def model(self, classes: int = CLASSES, plan: Plan | None = None) -> SegmentationModel:
-        """Build a model with a stub encoder that returns the source maps of the plan."""
+        """Build a model with a stub encoder that returns the source maps of a plan (by default `plans[0]`)."""
         encoder = stub_encoder(_source(plan or self.plans[0]))
         pairing = Pairing(encoder.full_id, self.id, classes=classes, decoder_options=self.options)
         return build_pairing(pairing, encoder)
 
     def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
-        """Return random maps of the most common pyramid. If `other`, they are the maps of a larger image."""
+        """Return random maps with the shapes of the first plan's pyramid (`plans[0]`). With `other`, the image is larger."""
         return features(self.plans[0], OTHER_SIZE if other else SIZE, batch, seed=seed)
 
     def features(self, plan: Plan, seed: int = 0) -> list[Tensor]:
@@ -77,7 +77,7 @@ class DecoderSubject(Subject):
         return features(plan, SIZE, seed=seed)
 
     def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
-        """Run a module and return a list of its only map; raise a `Finding` if the output is not one map."""
+        """Run a module and return a list with its output map. Raise a `Finding` if the output is not a single map."""
         output = call_seeded(module, list(inputs))
         if not isinstance(output, Tensor) or output.ndim != 4:
             found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__

@@ -161,7 +161,7 @@ def takes_other_input_channels(subject: EncoderSubject) -> None:
 
 
 def model_gives_logits(subject: EncoderSubject) -> None:
-    """A model that is built with the encoder, as by `zoo.build`, returns logits of the image's size."""
+    """A model that `zoo.build` makes with the encoder returns logits of the image's size."""
     model = subject.whole
     size = (subject.size[0] - 3, subject.size[1] - 1)
     with torch.no_grad():
@@ -214,7 +214,7 @@ def _check_alike(name: str, maps: Sequence[str], found: Tensor, expected: Tensor
     is_alike = found.shape == expected.shape and not found.is_meta
     if not is_alike or (weights_too and not _close(found, expected)):
         raise Finding(
-            expected=f"{name} when {format_names(maps)} is requested, the same as when all maps are",
+            expected=f"{name} for the requested maps {format_names(maps)} to be the same as when all maps are requested",
             found="different values" if is_alike else f"the shapes {tuple(found.shape)} and {tuple(expected.shape)}",
             remedy="return the maps by name, in the order of maps=",
         )

@@ -86,7 +86,7 @@ class EncoderSubject(Subject):
         in_channels: int = 3,
         size: Size | None = None,
     ) -> nn.Module:
-        """Build a new module for these maps (by default all) and this image size."""
+        """Build a new module for these maps (by default all) and this image size (by default `self.size`)."""
         given: dict[str, Any] = {"maps": tuple(maps or self.names), "in_channels": in_channels, "weights": None}
         if self.sizes.adapts:
             given["image_size"] = self.plan(size or self.size).image_size
@@ -106,7 +106,7 @@ class EncoderSubject(Subject):
         return build_pairing(pairing, decoder=decoder)
 
     def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
-        """Return one random batch of images, in a list. If `other`, they are larger, provided that the encoder accepts this."""
+        """Return a list with one batch of random images. With `other`, they are larger if a module accepts several sizes."""
         size = self.other_size if other and not self.is_of_one_size else None
         return [torch.rand(batch, 3, *(size or self.size), generator=make_generator(seed))]
 
@@ -115,7 +115,7 @@ class EncoderSubject(Subject):
         return maps_in(call_seeded(module, inputs[0]))
 
     def shapes(self, module: nn.Module, size: Size, batch: int = 2, in_channels: int = 3) -> list[Tensor]:
-        """Return the maps of a black image of this size, on torch's default device."""
+        """Run a module on black images of this size, on torch's default device, and return its maps."""
         with torch.no_grad():
             return maps_in(call_seeded(module, torch.zeros(batch, in_channels, *size, device=torch.get_default_device())))
 

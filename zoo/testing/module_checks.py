@@ -128,7 +128,7 @@ def train_mode_gives_what_eval_mode_gives(subject: Subject) -> None:
         )
     if missing := [name for name in reached_in_eval if name not in reached]:
         raise Finding(
-            expected="gradients that reach in train mode what they reach in eval mode",
+            expected="gradients that reach the same maps and parameters in train mode as in eval mode",
             found=f"none for {format_names(missing)}",
             remedy="do not detach tensors or enter torch.no_grad() in train mode only; to freeze parameters, set requires_grad",
         )
@@ -137,8 +137,8 @@ def train_mode_gives_what_eval_mode_gives(subject: Subject) -> None:
 def training_takes_a_batch_of_one(subject: Subject) -> None:
     """In train mode, a batch of one image either works or is refused with a message that says what to do.
 
-    The ValueError of a norm that receives a single value per channel is allowed as well, because `SegmentationModel` adds the
-    layer and the remedies to it.
+    A norm's ValueError about a single value per channel is allowed as well, because `SegmentationModel` adds the name of the
+    layer and the remedies to its message.
     """
     try:
         backward(subject.outputs(subject.trainee, subject.inputs(1, other=True)))
@@ -205,7 +205,8 @@ def documentation_names_source_and_shapes(subject: Subject) -> None:
         raise Finding(
             expected="source= (paper or repository), license= (an SPDX id), and a docstring that states the shapes",
             found="; ".join(missing),
-            remedy='pass both to the spec, and write a line such as "Shapes: (N, C, H, W) -> (N, out_channels, H, W)."',
+            remedy="pass source= and license= to the spec, and write a line in the docstring such as "
+            '"Shapes: (N, C, H, W) -> (N, out_channels, H, W)."',
         )
 
 

@@ -57,8 +57,8 @@ def parametrize_with_checks(
 
     Args:
         ids: the ids, as for `zoo.build`. If an id is both an encoder's and a decoder's, both are checked.
-        expected_failures: the reason for each expected failure. A key is the name of a check or a pair (id, name). These tests
-            are strict xfails: if such a check passes, its test fails.
+        expected_failures: a mapping from the name of a check, or from a pair (id, name), to the reason why this check is
+            expected to fail. Its test is a strict xfail: if the check passes, the test fails.
         compile: whether to check `torch.compile` as well.
 
     Returns:

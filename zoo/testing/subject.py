@@ -29,7 +29,7 @@ class Subject(Protocol):
         id: the id under which it is registered.
         entry: its entry in the registry.
         options: the options that it is checked with.
-        first_seen: the entry's spec as text and its constants, before any check ran.
+        first_seen: the entry's spec as text, and a copy of the spec's constants. Both were taken before any check ran.
     """
 
     kind: Kind
@@ -60,10 +60,10 @@ class Subject(Protocol):
         """Build a module with different shapes: a decoder for a different pyramid, or an encoder with different maps."""
 
     def model(self, classes: int = 3) -> SegmentationModel:
-        """Build a whole model, as `zoo.build` does, with a stub as the other part (decoder or encoder)."""
+        """Build a whole model, as `zoo.build` does, from the subject and a stub (a minimal decoder or encoder)."""
 
     def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
-        """Return random inputs for `module`. If `other`, they have a different size, provided that the module accepts this."""
+        """Return random inputs for `module`. With `other`, they are for a larger image if the module accepts several sizes."""
 
     def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
         """Run a module and return all its output maps."""
@@ -100,7 +100,7 @@ def call_seeded(module: nn.Module, given: Any) -> Any:
 
 
 def on_meta_or_real(attempt: Callable[[str], _T]) -> _T:
-    """Return `attempt("meta")`. If that fails, return `attempt("cpu")`, since the code may compute with tensor values."""
+    """Return `attempt("meta")`. If it fails, return `attempt("cpu")`: the code may need values, which meta tensors lack."""
     try:
         with torch.device("meta"):
             return attempt("meta")

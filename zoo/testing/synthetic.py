@@ -40,7 +40,8 @@ LADDERS: tuple[tuple[float, ...], ...] = (
 )
 """The strides of the source pyramids, the most common pyramid first.
 
-The first are those of convolutional networks. The others have gaps, few or many levels, or equal or fractional strides."""
+The first entries are usual for convolutional networks. The others have gaps, few or many levels, or equal or fractional
+strides."""
 CHANNELS = (1, 3, 5, 8, 24, 64)
 USUAL_CHANNELS = (8, 12, 16, 20, 24, 28, 32, 36)
 """The channels of the maps in `usual_plans`. They all differ, so that maps in a wrong order are detected."""
@@ -83,7 +84,7 @@ def plans(needs: Needs) -> SearchStrategy[Plan]:
 
 
 def usual_plans(needs: Needs) -> list[Plan]:
-    """Return the plans of the synthetic pyramids that meet the needs, the most common first.
+    """Return one plan for each synthetic pyramid of `LADDERS` that meets the needs, in the order of `LADDERS`.
 
     Raises:
         NegotiationError: no synthetic pyramid meets the needs.
