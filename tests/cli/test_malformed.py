@@ -405,7 +405,7 @@ RUNS = {
     "unknown.yaml": ("name: a\nencoder: resnet18", "encoder: unknown key"),
     "twice.yaml": ("name: a\nname: b", "is given twice"),
     "twice-in-other-words.yaml": ("name: {1: a, 0x1: b}", "is given twice"),
-    "size.yaml": ("name: a\nsize: 99999999", "a side is a whole number from 1 to 131,072|size"),
+    "size.yaml": ("name: a\nsize: 99999999", "a side must be a whole number from 1 to 131,072|size"),
     "bomb.yaml": ("a: &a [x]\nb: &b [*a, *a]\nname: c\nencoders: *b\ndecoders: *b", "unknown key|encoders"),
     "binary.yaml": (json.dumps({"name": "a"}) + "\x00", "not valid YAML|could not be read"),
 }

@@ -278,7 +278,7 @@ def test_folders_of_other_runs_are_left_alone(tmp_path):
         ({"steps": 0}, "greater than or equal to 1; found 0"),
         ({"steps": 4, "epochs": 4}, "give one of them"),
         ({"batch": "large"}, "batch"),
-        ({"size": [0, 3]}, "a side is a whole number"),
+        ({"size": [0, 3]}, "a side must be a whole number"),
         ({"validations": 0, "patience": 3}, "patience counts validations"),
     ],
 )

@@ -23,7 +23,8 @@ __all__ = ["ChildProcess", "StepTimer", "Task", "Watch", "describe_end"]
 
 WATCH_SECONDS = 0.05
 START_SECONDS = 120.0
-"""How many seconds a process may take to start: importing torch is slow on a busy machine or a slow disk."""
+"""How many seconds a process may take to start. It may take long, since importing torch is slow on a busy machine or a slow
+disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,8 @@ class Watch(Protocol):
 class StepTimer:
     """A time limit for each step of a task, in seconds.
 
-    A step ends when the task's process sends a message (`heard`). The first step is the start of the process, which may always
-    take `START_SECONDS`. Each further step ends with a value that the task yields, or with the end of the task.
+    A step ends when the task's process sends a message (`heard`). The first step is the start of the process; its limit is at
+    least `START_SECONDS`. Each further step ends with a value that the task yields, or with the end of the task.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -64,7 +65,7 @@ class StepTimer:
         self._since = time.monotonic()
 
     def heard(self) -> None:
-        """Start to time the next step."""
+        """End the current step, and begin to time the next one."""
         self._since, self.limit = time.monotonic(), self._seconds
 
     @property
@@ -110,7 +111,10 @@ class ChildProcess:
         self._send({"preload": list(preload)})
 
     def run(self, task: Task, watch: Watch) -> Iterator[Any]:
-        """Run a task, and yield its values until the task's process has ended. If `watch` decides so, kill that process."""
+        """Run a task, and yield its values until the task's process has ended.
+
+        If `watch.judge` returns True, the task's process is killed.
+        """
         self._task_process, self.status, self.is_done = None, None, False
         self._errors_begin = self._errors.seek(0, os.SEEK_END)
         facts = {"function": task.function, "arguments": dict(task.arguments), "device": task.device}

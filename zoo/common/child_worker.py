@@ -49,7 +49,7 @@ def _can_fork(device: str) -> bool:
 
 
 def _do_in_fork(task: dict[str, Any], channel: TextIO) -> int | None:
-    """Run a task in a fork of this process. Return the exit status, or None if the fork cannot use the device."""
+    """Run a task in a fork of this process. Return the fork's exit status, or None if the fork cannot use the device."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -109,7 +109,7 @@ def _write(channel: TextIO, kind: str, *values: Any) -> None:
 
 
 def _import(names: list[str]) -> None:
-    """Import the modules that the tasks will need. An import that fails here fails again in the task, which reports it.
+    """Import the modules that the tasks will need. Ignore errors: the task repeats a failed import and then reports the error.
 
     The imported objects are frozen. Otherwise the garbage collector would visit all of them in each fork, which takes a quarter
     of a second and copies memory that the fork shares with its parent.
@@ -125,7 +125,10 @@ def _import(names: list[str]) -> None:
 
 
 def _import_lazy_parts_of_torch() -> None:
-    """Draw a random number on the meta device, as each model does. This imports torch's compiler, which takes a second."""
+    """Make torch import its compiler, which takes a second.
+
+    Drawing a random number on the meta device imports the compiler. So does building any model on this device.
+    """
     import torch
 
     torch.empty(1, device="meta").normal_()

@@ -20,12 +20,12 @@ DEFAULT_STORE = Path("results/zoo.sqlite")
 """The SQLite file in which measurements are stored."""
 
 EXPORT_TOLERANCE = 1e-4
-"""The largest accepted error of an exported model, relative to the largest logit."""
+"""The largest accepted difference between the outputs of an exported file and of its model, relative to the largest logit."""
 EXPORT_TIMEOUT = 300.0
-"""The time limit for exporting a graph for all image sizes, in seconds."""
+"""The time limit for exporting a graph that accepts all image sizes, in seconds."""
 
 Format: TypeAlias = Literal["table", "markdown", "csv", "json"]
-"""The formats in which a document can be written."""
+"""The formats in which a command can write its answer, a `Document`."""
 ModelFormat: TypeAlias = Literal["onnx", "torch-export", "openvino"]
 """The formats to which a model can be exported."""
 

@@ -1,4 +1,4 @@
-"""Read and validate YAML configuration files. Duplicate keys are refused, and each error names its remedy."""
+"""Read and validate YAML configuration files. Duplicate keys are refused, and each error says how to correct the mistake."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Length: TypeAlias = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 Size: TypeAlias = Annotated[
     tuple[Length, Length], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
 ]
-"""A pair [height, width]. YAML has only lists, but strict pydantic accepts only a tuple as a pair."""
+"""A pair [height, width]. The list that YAML gives is converted to a tuple, since strict pydantic accepts only a tuple here."""
 Side: TypeAlias = Length | Size
 
 
@@ -73,13 +73,19 @@ ModelAt: TypeAlias = Callable[[Sequence[str | int]], type[Strict]]
 def read_mapping(path: Path, example: str = "name: my-run") -> dict[Any, Any]:
     """Return the keys and values of a YAML file.
 
+    Args:
+        path: the file.
+        example: a valid line of such a file, for the error message if the content is not a mapping.
+
     Raises:
         ConfigError: the file does not exist, cannot be read, is too large, is not valid YAML, or is not a mapping.
     """
     try:
         check_regular(path)
         if (size := path.stat().st_size) > MOST_BYTES:
-            raise ConfigError(f"{path} has {size:,} bytes, but a configuration has at most {MOST_BYTES:,}; give another file.")
+            raise ConfigError(
+                f"{path} has {size:,} bytes, but a configuration may have at most {MOST_BYTES:,}. Use another file."
+            )
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise ConfigError(f"The configuration {path} does not exist; the project's examples are in configs/.") from None
@@ -171,7 +177,7 @@ def one_of_kinds(expected: str) -> WrapValidator:
 
 
 def written(content: dict[str, Any]) -> str:
-    """Return data as YAML that `read_mapping` converts back to equal data. Text that looks like a number, say, is quoted."""
+    """Return data as YAML that `read_mapping` converts back to equal data. Text that looks like a number is quoted for this."""
     text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text
 
@@ -252,7 +258,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def text(self, node: yaml.ScalarNode) -> str:
-        """Return text. If it has no quotes and a YAML 1.1 parser would read it as another type, return an `UnquotedText`."""
+        """Return a text. If it has no quotes and a YAML 1.1 parser would read it as another type, return an `UnquotedText`."""
         found: str = self.construct_scalar(node)
         elsewhere = _OTHER_READER.resolve(yaml.ScalarNode, found, (True, False))  # type: ignore[no-untyped-call]
         return UnquotedText(found) if node.style is None and elsewhere in _MISTAKABLE else found
@@ -299,7 +305,7 @@ def _format_error(error: Any, content: dict[Any, Any], model_at: ModelAt) -> str
     if location[:1] == ["size"] and len(location) > 1:
         size = content["size"]
         key, found = (f"size.{location[1]}", size[location[1]]) if isinstance(location[1], int) else ("size", size)
-        return f"  {key}: a side is a whole number from 1 to {LONGEST_SIDE:,}, or a pair [height, width]; found {found!r}."
+        return f"  {key}: a side must be a whole number from 1 to {LONGEST_SIDE:,}, or a pair [height, width]; found {found!r}."
     named = location[:1] + [part for part in location[1:] if part not in _TAGS]
     key = ".".join(str(part) for part in named) or "the file"
     if error["type"] == "extra_forbidden":

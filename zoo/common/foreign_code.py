@@ -93,7 +93,7 @@ def no_exits(what: str) -> Iterator[None]:
                 cause = cause.__context__
             raise PluginError(
                 f"{what} was ended by {_describe(cause)}, which code of the model or of the data raised. "
-                "That code must return or raise an Exception."
+                "That code must return normally, or raise an Exception."
             ) from cause
 
 

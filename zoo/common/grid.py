@@ -35,7 +35,7 @@ class Heading:
         can_move: whether a line below the table may replace the column if all rows have the same value.
         is_of_section: whether all rows of a section have the same value. In a narrow terminal, a line above the rows of each
             section then replaces the column.
-        drop_order: the order in which columns are left out: the lowest number first. With None, the column is never left out.
+        drop_order: a number. Columns with lower numbers are left out first. With None, the column is never left out.
         is_secondary: whether the column is left out before cells are folded. Other columns are left out only if the table is
             still too wide with folded cells.
     """
@@ -143,7 +143,7 @@ class Document:
         parts: tables and lines, from top to bottom. Tables with the same headings get columns of the same widths.
         records: a function that returns flat records, all with the same keys.
         facts: a function that returns the complete data as dicts, lists, text and numbers.
-        fields: the keys of the records, which are also the columns of the CSV if there is no record.
+        fields: the keys of the records. Without them, CSV takes its columns from the first record, so it needs a record.
     """
 
     parts: tuple[Part, ...]
@@ -171,8 +171,9 @@ def draw(parts: Sequence[Part], width: int) -> RenderableType:
     """Return tables and lines as something that Rich can print, for a terminal of this width.
 
     If a table is too wide, values that all rows share move to a line below the table. If it is still too wide, values that all
-    rows of a section share move above the section, and secondary columns are left out. If that is not enough, intervals move
-    below their medians, and further columns are left out. A line below the table names the columns that were left out.
+    rows of a section share move above the section, and secondary columns are left out. If that is not enough, each interval
+    moves to a line below its median, and further columns are left out. A line below the table names all columns that were
+    left out.
     """
     drawn: list[RenderableType] = []
     min_widths: dict[tuple[Heading, ...], list[int]] = {}

@@ -28,7 +28,10 @@ def is_import_path(text: str) -> bool:
 
 
 def make_absolute(path: str, base: Path) -> str:
-    """Return an import path. If it names a file by a relative path (`file.py:Name`), put the folder `base` before that path."""
+    """Return an import path, with the folder `base` put before the path of its file.
+
+    An import path without a file (`package.module.Name`), or with a file whose path is absolute, is returned unchanged.
+    """
     module, name = _split(path)
     return f"{base / module}:{name}" if module.endswith(FILE_SUFFIX) else path
 
@@ -81,7 +84,7 @@ def code_digest(path: str) -> str:
 
 
 def load_file(path: Path, subject: str) -> ModuleType:
-    """Run a Python file as a module, and return the module. Its name depends on the file's path.
+    """Run a Python file as a module, and return the module. The module's name depends on the file's path.
 
     Args:
         path: the file.

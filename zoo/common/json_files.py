@@ -14,7 +14,7 @@ __all__ = ["as_json", "read_json", "write_json"]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the keys and values of a JSON file.
+    """Return the content of a JSON file, which must be a mapping (a JSON object).
 
     Raises:
         OSError: the file does not exist, is not a regular file, or cannot be read.
@@ -40,6 +40,6 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return data as if `write_json` had written and `read_json` had read it: tuples become lists, and keys become text."""
+    """Return data as it would be after `write_json` and then `read_json`: tuples become lists, and keys become text."""
     found: dict[str, Any] = json.loads(json.dumps(facts))
     return found

@@ -15,10 +15,10 @@ IMPORT = re.compile(r"^from (\S+) import (\w+) as \w+$", re.MULTILINE)
 
 
 def lazy_names(module: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
-    """Return a module's `__getattr__` and `__all__`. They are made from its stub's lines `from module import name as name`.
+    """Return a module's `__getattr__` and `__all__`, made from the lines `from module import name as name` of its stub.
 
-    So each name is listed only once, in the stub. The library lazy_loader would not do: it supports only packages and relative
-    imports.
+    So each name is listed only once, in the stub. The library lazy_loader cannot be used here, since it supports only packages
+    and relative imports.
 
     Args:
         module: the module's `__name__`.

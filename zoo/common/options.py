@@ -56,8 +56,8 @@ def _frozen(value: Any) -> Any:
         return tuple(_frozen(entry) for entry in value)
     if isinstance(value, UnquotedText):
         raise OptionError(
-            f"An option's value must be plain data; found {value} without quotes, which YAML parsers read differently. "
-            "Write true or false, a plain number such as 1000, or quotes around text."
+            f"An option's value must be plain data; found {value} without quotes, which other YAML parsers "
+            "read as another type. Write true or false, a plain number such as 1000, or quotes around text."
         )
     if value is None or isinstance(value, str | int | float):
         return value

@@ -7,8 +7,8 @@ import re
 __all__ = ["printable"]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""The characters to escape: control characters except tab and newline, those that change the direction of text, and lone
-surrogates."""
+"""The characters to escape: control characters except tab and newline, line and paragraph separators, characters that change
+the direction of text, and lone surrogates."""
 
 
 def printable(text: str) -> str:

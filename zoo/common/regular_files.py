@@ -78,7 +78,7 @@ def files_at(path: str | PathLike[str]) -> list[Path]:
 
 
 def expand_user(path: str | PathLike[str]) -> Path:
-    """Return a path with `~` or `~NAME` replaced by the user's home folder. If there is no such user, return it unchanged."""
+    """Return a path with `~` or `~NAME` replaced by the user's home folder. If there is no such user, return the path."""
     place = Path(path)
     try:
         return place.expanduser()

@@ -21,11 +21,11 @@ from zoo.errors import OptionError
 __all__ = ["FULL_WIDTH", "PrintableConsole", "csv_text", "escaped", "json_text", "plain_text", "table_row", "write_whole"]
 
 FULL_WIDTH = 190
-"""The width of a table in a file or a pipe, in characters. A file or a pipe has no width of its own, as a terminal does."""
+"""The width of a table in a file or a pipe, in characters. Unlike a terminal, a file or a pipe has no width of its own."""
 
 
 class PrintableConsole(Console):
-    """A Rich console that escapes the control characters in its input. Only those that Rich adds reach the terminal."""
+    """A Rich console that escapes the control characters in its input. Only Rich's own ones reach the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Yield the segments to print, with control characters escaped."""

@@ -12,7 +12,10 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def show_options_of(*models: Callable[..., Any]) -> Callable[[_F], _F]:
-    """Return a decorator that replaces `**options` in a function's signature with the keyword-only parameters of `models`."""
+    """Return a decorator that replaces `**options` in a function's signature.
+
+    The replacement is the keyword-only parameters of other functions or classes, `models`.
+    """
 
     def decorate(function: _F) -> _F:
         signature = inspect.signature(function)

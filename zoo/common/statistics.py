@@ -28,8 +28,8 @@ TIE = (0.98, 1.02)
 """Ratios in this range are too close to 1 to matter. A ratio whose interval reaches into this range is a tie."""
 
 SCORE_TIE = 0.01
-"""The largest difference of scores (0 to 1) that is too small to matter. It could be reversed with other data or another
-length of training."""
+"""The largest difference of scores (0 to 1) that is too small to matter. Such a difference could be reversed with
+other data or another length of training."""
 
 RESAMPLES = 1999
 AT_ONCE = 4_000_000
@@ -64,7 +64,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The mean of the differences between two scores of each pair, and its 95 % confidence interval."""
+    """The mean difference between the two scores of each pair, and the 95 % confidence interval of this mean."""
 
     mean: float
     low: float
@@ -111,7 +111,7 @@ def estimate_ratio(samples: Sequence[float], baseline: Sequence[float], confiden
 
 
 def estimate_quotient(samples: Sequence[float], others: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Return the quotient of the medians of two unpaired samples, with a bootstrap interval that resamples both."""
+    """Return median(samples) / median(others) with a bootstrap interval. The two are not paired, so both are resampled."""
     return _quotient(tuple(samples), tuple(others), confidence)
 
 
