@@ -1,4 +1,4 @@
-"""The API for authors of plugins, in addition to `zoo`: specs, hooks, layers and functions that match weights.
+"""The API for authors of plugins, in addition to `zoo`: specs, hooks, layers, and functions that load weights.
 
 `plugin.pyi` lists the names. Each name is imported on first use, so that a plugin's hooks do not import torch.
 """

@@ -256,7 +256,7 @@ def test_an_export_replaces_a_file_whole_and_leaves_nothing_beside_it(cli, tmp_p
         (["table", "7" * 5000], "has no run"),
         (["table", "¹"], "has no run"),
         (["table", "1", "--where", f"batch>{'7' * 5000}"], "is not a value of batch"),
-        (["table", "1", "--where", f"size={'7' * 5000}"], "a size is HEIGHTxWIDTH"),
+        (["table", "1", "--where", f"size={'7' * 5000}"], "a size must be HEIGHTxWIDTH"),
         (["table", "1", "--where", f"run={'7' * 5000}"], "is not a value of run"),
         (["compare", "1", "2", "--fail-if-slower", f"{'7' * 5000}%"], "--fail-if-slower"),
         (["recommend", "1", "--size", "7" * 5000], "256x320"),

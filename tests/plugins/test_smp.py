@@ -176,23 +176,27 @@ def test_a_dilated_encoder_is_asked_for_where_it_can_be():
     ("decoder", "options", "found"),
     [
         ("smp:unet", {"channels": [8, 8]}, r"channels must be 5 whole numbers.*\(8, 8\)"),
-        ("smp:unet", {"attention": "cbam"}, "attention is one of None, 'scse'; found 'cbam'"),
-        ("smp:unet", {"interpolation": "area"}, "interpolation is one of"),
+        ("smp:unet", {"attention": "cbam"}, "attention must be one of None, 'scse'; found 'cbam'"),
+        ("smp:unet", {"interpolation": "area"}, "interpolation must be one of"),
         *(
-            (f"smp:{name}", {"interpolation": "foo"}, "interpolation is one of 'nearest', 'bilinear', 'bicubic'; found 'foo'")
+            (
+                f"smp:{name}",
+                {"interpolation": "foo"},
+                "interpolation must be one of 'nearest', 'bilinear', 'bicubic'; found 'foo'",
+            )
             for name in ("unet", "unetplusplus", "manet", "fpn", "pan")
         ),
-        ("smp:unetplusplus", {"center": "no"}, "center is one of True, False; found 'no'"),
-        ("smp:deeplabv3", {"separable": "no"}, "separable is one of True, False; found 'no'"),
-        ("unet-basic", {"norm": "layer"}, "norm is one of 'batch', 'group', 'none'; found 'layer'"),
-        ("smp:manet", {"norm": "layer"}, "norm is one of 'batch', 'group'; found 'layer'"),
-        ("smp:pan", {"output_stride": 8}, "output_stride is one of 16, 32; found 8"),
-        ("smp:deeplabv3", {"output_stride": 32}, "output_stride is one of 8, 16; found 32"),
+        ("smp:unetplusplus", {"center": "no"}, "center must be one of True, False; found 'no'"),
+        ("smp:deeplabv3", {"separable": "no"}, "separable must be one of True, False; found 'no'"),
+        ("unet-basic", {"norm": "layer"}, "norm must be one of 'batch', 'group', 'none'; found 'layer'"),
+        ("smp:manet", {"norm": "layer"}, "norm must be one of 'batch', 'group'; found 'layer'"),
+        ("smp:pan", {"output_stride": 8}, "output_stride must be one of 16, 32; found 8"),
+        ("smp:deeplabv3", {"output_stride": 32}, "output_stride must be one of 8, 16; found 32"),
         ("smp:deeplabv3plus", {"atrous_rates": [6, 12]}, "atrous_rates must be three"),
         ("smp:deeplabv3plus", {"atrous_rates": [6, 12, True]}, "atrous_rates must be three"),
-        ("smp:fpn", {"merge": "max"}, "merge is one of 'add', 'cat'; found 'max'"),
+        ("smp:fpn", {"merge": "max"}, "merge must be one of 'add', 'cat'; found 'max'"),
         ("smp:fpn", {"segmentation_channels": 40}, "multiple of 32"),
-        ("smp:dpt", {"readout": "add"}, "readout is one of 'ignore', 'cat'; found 'add'"),
+        ("smp:dpt", {"readout": "add"}, "readout must be one of 'ignore', 'cat'; found 'add'"),
         ("smp:dpt", {"intermediate_channels": [8, 0]}, "a list of whole numbers of at least 1, one for each map; found"),
         ("smp:dpt", {"intermediate_channels": [8, True]}, "a list of whole numbers of at least 1, one for each map; found"),
         ("smp:dpt", {"intermediate_channels": 8}, "a list of whole numbers of at least 1, one for each map; found 8"),
@@ -229,7 +233,7 @@ def test_every_interpolation_that_is_listed_runs(decoder, interpolation):
 
 
 def test_a_wrong_value_of_an_option_is_refused_before_anything_is_built():
-    with pytest.raises(zoo.errors.OptionError, match=r"smp:fpn: interpolation is one of .*found 'foo'"):
+    with pytest.raises(zoo.errors.OptionError, match=r"smp:fpn: interpolation must be one of .*found 'foo'"):
         zoo.explain("resnet18", "smp:fpn", decoder_options={"interpolation": "foo"})
 
 

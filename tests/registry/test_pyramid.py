@@ -83,7 +83,7 @@ def test_needs_say_what_is_wrong_with_them(wrong, found):
         ({"strides": (True, 2)}, r"strides must be whole numbers.*found \(True, 2\)"),
         ({"strides": (4, 8), "min_levels": 3}, r"min_levels \(3\) is above the number of strides \(4, 8\)"),
         ({"output_stride": 3}, r"output_stride must be a power of two, found 3"),
-        ({"one_stride": True, "distinct_strides": True}, r"one_stride uses several maps of one stride.*set one of them"),
+        ({"one_stride": True, "distinct_strides": True}, r"one_stride uses several maps of one stride.*one of the two"),
     ],
 )
 def test_needs_that_nobody_can_meet_are_refused(wrong, found):
@@ -151,7 +151,7 @@ def test_a_decoder_spec_refuses_needs_that_are_none():
 
 @pytest.mark.parametrize(
     ("mean", "std", "found"),
-    [((), (), "one mean and one std"), ((0.5,), (0.2, 0.2), "one mean and one std"), ((0.5,), (0.0,), "std must be above 0")],
+    [((), (), "one value per channel"), ((0.5,), (0.2, 0.2), "one value per channel"), ((0.5,), (0.0,), "std must be above 0")],
 )
 def test_preprocessing_says_what_is_wrong_with_it(mean, std, found):
     with pytest.raises(zoo.errors.RegistrationError, match=found):

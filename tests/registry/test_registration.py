@@ -459,7 +459,7 @@ def test_a_value_that_is_not_among_an_options_choices_is_refused_before_anything
     zoo.register_decoder("scaled", Sum, options=[scale])
     assert zoo.build("resnet18", "scaled", decoder_options={"scale": 2.0}).decoder.scale == 2
     for function in (zoo.build, zoo.explain, zoo.negotiate):
-        with pytest.raises(zoo.errors.OptionError, match=r"local:scaled: scale is one of 1\.0, 2\.0; found 3"):
+        with pytest.raises(zoo.errors.OptionError, match=r"local:scaled: scale must be one of 1\.0, 2\.0; found 3"):
             function("resnet18", "scaled", decoder_options={"scale": 3})
     with pytest.raises(zoo.errors.RegistrationError, match=r"Option 'scale': the default 3 is not among its choices"):
         zoo.plugin.Option(name="scale", default=3, summary="of the sum", choices=(1.0, 2.0))

@@ -23,7 +23,7 @@ FINE_DECODERS = ["good:sum", "slow-import:late"]
 REASONS = {
     "zoo_import_error": "No module named 'no_such_library_at_all'",
     "zoo_misspelt_hook": "zoo_decodrs",
-    "zoo_clash": "it provides 'good:sum', but zoo-good 1.0 (module zoo_good) has a different spec for it",
+    "zoo_clash": "it provides 'good:sum', but zoo-good 1.0 (module zoo_good) has a different spec for this id",
     "zoo_own_clash": "it provides 'unet:unet-basic', but segmentation-zoo",
     "zoo_half": "half of it is all there is",
     "zoo_no_hook": "the module zoo_no_hook implements no hook",

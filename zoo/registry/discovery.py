@@ -46,8 +46,8 @@ DISABLED = "ZOO_DISABLE_PLUGINS"
 
 OWN_DISTRIBUTION = "segmentation-zoo"
 CANONICAL_GROUP = "zoo.canonical"
-"""The entry point group in which zoo's own distribution lists its bare ids, each with the module of its plugin. To look up such
-an id, zoo loads only that plugin."""
+"""The entry point group of zoo's own distribution that lists each of zoo's bare ids (ids without `plugin:`), with the module of
+the plugin that provides it. To look up such an id, zoo loads only that plugin."""
 
 LOCAL = "local"
 """The part before the colon in the ids that a script or notebook registers. No plugin may have this name."""
@@ -143,7 +143,10 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
 
 
 def _read_entry_points() -> EntryPoints:
-    """Return the entry points of all distributions. For a distribution with unreadable ones, write a line to standard error."""
+    """Return the entry points of all distributions.
+
+    If the entry points of a distribution cannot be read, write a line to standard error.
+    """
     found: dict[str, EntryPoints] = {}
     for dist in distributions():
         name = _folder_name(dist)[0] or _read_metadata(dist)[0]
@@ -162,11 +165,11 @@ def _read_entry_points() -> EntryPoints:
 
 
 def load_plugins(namesakes: Sequence[FoundPlugin]) -> list[PluginRecord]:
-    """Import the plugins of one name and return their records. If a plugin fails, its record has an `error` and no specs.
+    """Import plugins that have the same name, and return their records. If one fails, its record has an `error` and no specs.
 
-    Several distributions may declare a plugin of the same name. If two of them provide different specs under one full id, both
-    records have an error, since nothing says which spec is meant. However, if one of the two is zoo's own plugin, only the
-    record of the other has an error.
+    Several distributions may declare plugins of the same name. If two of them provide different specs under one full id, the
+    records of both have an error, since nothing says which spec is meant. However, if one of the two is zoo's own plugin,
+    only the record of the other has an error.
     """
     records = [_load(found) for found in namesakes]
     errors: dict[int, PluginError] = {}
@@ -223,10 +226,10 @@ def _clash(first: PluginRecord, second: PluginRecord) -> str:
 
 
 def _clash_error(found: FoundPlugin, other: FoundPlugin, id: str) -> PluginError:
-    kept = f"; {id} stays {other.distribution}'s" if other.is_own else ""
+    kept = f"; {id} remains that of {other.distribution}" if other.is_own else ""
     cause = RegistrationError(
         f"it provides {id!r}, but {other.distribution} {other.version} (module {other.module}) has a different spec "
-        f"for it{kept}"
+        f"for this id{kept}"
     )
     error = PluginError(
         f"Importing {found} raised {type(cause).__name__}: {cause}. Uninstall {found.distribution} or "
@@ -280,7 +283,9 @@ def _normalize(name: str) -> str:
 
 
 def _check_file(dist: Distribution, name: str) -> None:
-    """Raise an error if a file of a distribution exists but cannot be read. Reading a pipe, for example, might never end.
+    """Raise an error if a file of a distribution exists but cannot be read.
+
+    A file that is not regular, such as a pipe, is refused as well, since reading it may never end.
 
     Raises:
         OSError: the file is not a regular file, its links lead in a circle, or it cannot be read.

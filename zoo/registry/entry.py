@@ -34,7 +34,7 @@ class Entry(Generic[_S]):
         distribution: the name of the distribution that provides the plugin; "" for a run-time registration.
         version: the version of the distribution; "" for a run-time registration.
         spec: the description of the encoder or decoder.
-        is_canonical: whether zoo itself provides it, so that its bare name is never ambiguous.
+        is_canonical: whether zoo itself provides the encoder or decoder. If so, the bare name is never ambiguous.
     """
 
     kind: Kind
@@ -77,7 +77,7 @@ class Entry(Generic[_S]):
         return self._ask("sizes function", self.spec.sizes_for, options)
 
     def output_strides(self: Entry[EncoderSpec], options: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return the output strides to which the encoder can be dilated, with these options."""
+        """Return the output strides that the encoder can have by dilation, given these options."""
         return self._ask("output_strides function", self.spec.output_strides_for, options)
 
     def _ask(self, what: str, function: Callable[[dict[str, Any]], _A], options: Mapping[str, Any]) -> _A:
@@ -103,4 +103,4 @@ class Entry(Generic[_S]):
                 hint = did_you_mean(name, list(declared))
                 raise OptionError(f"{self.id} has no option {name!r}.{hint} Its options: {allowed}.")
             if (choices := declared[name].choices) and value not in choices:
-                raise OptionError(f"{self.id}: {name} is one of {', '.join(map(repr, choices))}; found {value!r}.")
+                raise OptionError(f"{self.id}: {name} must be one of {', '.join(map(repr, choices))}; found {value!r}.")

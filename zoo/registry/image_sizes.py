@@ -93,7 +93,9 @@ def read_size(text: str, where: str) -> Size:
     """
     match = re.fullmatch(r"([0-9]{1,9})(?:\s*[xX]\s*([0-9]{1,9}))?", text.strip())
     if match is None:
-        raise OptionError(f"{where}: a size is HEIGHTxWIDTH, such as 256x320, or one number for a square; found {text!r:.80}.")
+        raise OptionError(
+            f"{where}: a size must be HEIGHTxWIDTH, such as 256x320, or one number for a square; found {text!r:.80}."
+        )
     return int(match[1]), int(match[2] or match[1])
 
 

@@ -51,7 +51,7 @@ Pyramid: TypeAlias = tuple[FeatureMap, ...]
 
 
 def check_pyramid(maps: Sequence[FeatureMap], owner: str) -> Pyramid:
-    """Return `maps` as a tuple, or raise an error. `owner` is the beginning of its message.
+    """Return `maps` as a tuple, or raise an error whose message begins with `owner`.
 
     Raises:
         RegistrationError: `maps` is empty, contains something that is not a `FeatureMap`, has two maps of the same name, or is
@@ -93,8 +93,8 @@ class Needs:
         channels: the number of channels that every map must have. A 1x1 convolution converts maps with a different number.
         finest_stride: the finest stride that the decoder accepts, a power of two. Finer maps are left out first, so `levels`,
             `min_levels` and `max_levels` do not count them.
-        output_stride: the coarsest stride that the decoder wants, a power of two (8 or 16 in DeepLab). If the encoder can be
-            dilated to this stride, it is.
+        output_stride: the coarsest stride that the decoder wants, a power of two (8 or 16 in DeepLab). If the encoder can reach
+            this stride by dilation, zoo builds it with dilated convolutions.
         image: whether the decoder also gets the encoder's input image, as its first map (stride 1). The image does not count
             as a level.
     """
@@ -117,7 +117,8 @@ class Needs:
                 raise RegistrationError(f"Needs: {name} must be True or False, found {getattr(self, name)!r}.")
         if self.one_stride and self.distinct_strides:
             raise RegistrationError(
-                "Needs: one_stride uses several maps of one stride, distinct_strides only one; set one of them."
+                "Needs: one_stride uses several maps of one stride, but distinct_strides uses one map of each stride. "
+                "Only one of the two may be True."
             )
         if self.min_levels == -1:
             named = self.strides if isinstance(self.strides, Sequence) else ()
@@ -136,7 +137,9 @@ class Needs:
                     f"Needs: strides must be powers of two in ascending order, e.g. (4, 8, 16, 32); found {self.strides!r}."
                 )
         if self.one_stride and self.strides is not None and len(self.strides) != 1:
-            raise RegistrationError(f"Needs: one_stride takes maps of one stride; found strides={self.strides!r}.")
+            raise RegistrationError(
+                f"Needs: with one_stride, strides must have only one stride; found strides={self.strides!r}."
+            )
         if self.strides is not None and not self.one_stride and self.min_levels > len(self.strides):
             raise RegistrationError(
                 f"Needs: min_levels ({self.min_levels}) is above the number of strides {self.strides!r}, each of which has "

@@ -170,5 +170,5 @@ def register_encoder(
 
 def _call_or_decorator(name: object, factory: Factory | None, register: Callable[[Factory], Factory]) -> Any:
     if not isinstance(name, str):
-        raise RegistrationError(f"The first argument is the name to register under, a string; found {name!r}.")
+        raise RegistrationError(f"The first argument must be a string, the name to register under; found {name!r}.")
     return register if factory is None else register(factory)

@@ -55,7 +55,8 @@ class Registry:
     def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
         """Return the sorted ids of a kind that match a pattern; all without a pattern.
 
-        The pattern is a glob or a part of the name. A pattern with a dot also matches names with a tag (`resnet50.a1_in1k`).
+        The pattern is a glob or a part of the name. A pattern with a dot also matches names with a tag, which
+        names pretrained weights (`resnet50.a1_in1k`).
         """
         return sorted(self._matching(kind, pattern))
 
@@ -112,8 +113,8 @@ class Registry:
         old = self._local.get((kind, spec.name))
         if old and not replace and _origin(old.spec.factory) != _origin(spec.factory):
             raise RegistrationError(
-                f"A {kind} named {spec.name!r} is registered already, made by {_origin(old.spec.factory)}; this one is made by "
-                f"{_origin(spec.factory)}. Choose another name, or pass replace=True."
+                f"A {kind} named {spec.name!r} is registered already, with the factory {_origin(old.spec.factory)}; the new "
+                f"one has the factory {_origin(spec.factory)}. Choose another name, or pass replace=True."
             )
         self._local[kind, spec.name] = Entry(kind=kind, plugin=LOCAL, distribution="", version="", spec=spec)
         self._news.add((kind, spec.name))
@@ -296,7 +297,7 @@ def _drop_duplicates(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
 
 
 def _origin(factory: str | Callable[..., Any]) -> str:
-    """Return a text that stays the same for a factory if its notebook cell, file or module is run again."""
+    """Return a text that identifies a factory. It stays the same if the code that defines the factory is run again."""
     if isinstance(factory, str):
         return factory
     inner = getattr(factory, "origin", None)

@@ -44,7 +44,9 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.std):
-            raise RegistrationError(f"Preprocessing: one mean and one std per channel, found {self.mean} and {self.std}.")
+            raise RegistrationError(
+                f"Preprocessing: mean and std must each have one value per channel, found {self.mean} and {self.std}."
+            )
         for name in ("mean", "std", "value_range"):
             numbers = getattr(self, name)
             if not all(map(_is_finite_number, numbers)):
@@ -130,7 +132,8 @@ class EncoderSpec:
             an attribute `preprocessing`: the `Preprocessing` that its weights need.
         pyramid: every map that the encoder can return: a tuple of `FeatureMap`, or a torch-free function of the encoder's
             options that returns the tuple.
-        options: the factory's other keyword arguments. If None, they are not declared, and only the factory checks them.
+        options: the keyword arguments that the factory accepts in addition to those above. If None, they are not declared, and
+            only the factory checks them.
         constants: keyword arguments that are always passed to the factory, so that one factory can build a family of encoders.
         sizes: the image sizes that the encoder accepts: an `ImageSizes`, or a torch-free function of the encoder's options that
             returns one. If its `adapts` is True and the pairing has an image size, the factory is also called with
@@ -210,7 +213,7 @@ class EncoderSpec:
         return sizes
 
     def output_strides_for(self, options: dict[str, Any]) -> tuple[int, ...]:
-        """Return the output strides to which the encoder can be dilated with these options."""
+        """Return the output strides that the encoder can have by dilation, given these options."""
         return tuple(self.output_strides(**options) if callable(self.output_strides) else self.output_strides)
 
     def with_tag(self, tag: str) -> EncoderSpec:
@@ -312,7 +315,8 @@ def _is_finite_number(value: object) -> bool:
 def _check_name_and_factory(kind: str, name: object, factory: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise RegistrationError(
-            f"{kind}: a name may have letters, digits, '_', '.', '+', '-', and begins with a letter or digit; found {name!r}."
+            f"{kind}: a name may have letters, digits, '_', '.', '+', '-', and must begin with a letter or digit; found "
+            f"{name!r}."
         )
     if isinstance(factory, str):
         if not is_factory_path(factory):

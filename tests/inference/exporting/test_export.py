@@ -344,7 +344,7 @@ def test_the_command_line_exports_for_one_size_with_the_normalization_inside(tmp
     ("arguments", "message"),
     [
         (("missing",), "There is no checkpoint and no folder missing"),
-        (("saved", "--size", "wide"), "--size: a size is HEIGHTxWIDTH"),
+        (("saved", "--size", "wide"), "--size: a size must be HEIGHTxWIDTH"),
         (("saved", "-o", "model.pth"), "suffix names no format"),
         pytest.param(
             ("saved", "--tolerance", "1e-12"),
