@@ -32,8 +32,8 @@ def build(encoder: EncoderLike | Pairing, decoder: str | None = None, **options:
 
     Args:
         encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found. The maps of a
-            module are measured. The model shares the module's parameters, and building it switches no part of the module
-            between train and eval mode. Instead of an encoder and a decoder, you can pass a whole pairing
+            module are measured. The model shares the module's parameters. Building the model leaves each part of the module in
+            its present mode (train or eval). Instead of an encoder and a decoder, you can pass a whole pairing
             (`zoo.Pairing.from_yaml(path)`), without other arguments.
         decoder: a decoder's id (`zoo list decoders`).
         classes: the number of classes, which is the number of logits per pixel.
@@ -144,15 +144,15 @@ def explain(encoder: EncoderLike | Pairing, decoder: str | None = None, **option
 def _find_pairing(
     encoder: EncoderLike | Pairing, decoder: str | None, options: PairingOptions
 ) -> tuple[Pairing, Entry[EncoderSpec] | None]:
-    """Return the requested pairing and, if the encoder is a module, an entry for the module; otherwise None.
+    """Return the requested pairing, and an entry for its encoder if the encoder is a module. Otherwise, the entry is None.
 
-    The entry comes from measuring the module's maps, which takes seconds.
+    To make the entry, the module's maps are measured, which takes seconds.
     """
     if isinstance(encoder, Pairing):
         if arguments := [*(["decoder"] if decoder is not None else []), *options]:
             changes = ", ".join(f"{name}=..." for name in arguments)
             raise OptionError(
-                f"{encoder} is a whole pairing, but {', '.join(arguments)} was passed with it. To change it: "
+                f"{encoder} is a whole pairing, but {', '.join(arguments)} was passed with it. To change the pairing: "
                 f"dataclasses.replace(pairing, {changes})."
             )
         return encoder, None

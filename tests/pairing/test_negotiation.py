@@ -302,7 +302,9 @@ def test_levels_counts_maps_where_an_encoder_of_one_stride_meets_a_decoder_that_
     assert names_of(plan(pyramid_of(*[16] * 12), needs, levels=3)) == ["map4", "map8", "map12"]
     assert "requests 13 maps, but the encoder has 12" in refusal(pyramid_of(*[16] * 12), needs, levels=13)
     few = zoo.Needs(min_levels=4, max_levels=4, distinct_strides=False)
-    assert "at least 4 feature maps, but 3 are left; choose a higher levels=" in refusal(pyramid_of(*[16] * 12), few, levels=3)
+    assert "at least 4 feature maps, but 3 are left; pass a larger value of levels" in refusal(
+        pyramid_of(*[16] * 12), few, levels=3
+    )
 
 
 def test_more_levels_than_strides_is_refused_with_how_many_there_are():
@@ -344,7 +346,7 @@ def test_without_adapters_every_missing_stride_is_named():
 
 def test_exact_strides_that_levels_leaves_out_are_refused():
     message = refusal(pyramid_of(4, 8, 16), zoo.Needs(strides=(4, 16)), levels=2)
-    assert "stride 16 is needed, but levels=2 leaves it out; choose a higher levels=" in message
+    assert "stride 16 is needed, but levels=2 leaves it out; pass a larger value of levels" in message
 
 
 @pytest.mark.parametrize(
@@ -394,7 +396,7 @@ def test_an_output_stride_is_matched_by_the_nearest_power_of_two():
 def test_fewer_levels_than_the_decoder_needs_are_refused():
     message = refusal(LADDER, zoo.Needs(min_levels=3), levels=2)
     assert "at least 3 feature maps, but 2 are left" in message
-    assert "choose a higher levels=" in message
+    assert "pass a larger value of levels, or choose another encoder" in message
 
 
 def test_a_width_is_met_by_a_projection_only_where_it_differs():
@@ -409,7 +411,7 @@ def test_a_width_is_met_by_a_projection_only_where_it_differs():
 
 def test_with_no_adapters_allowed_every_map_that_needs_one_is_named():
     message = refusal(pyramid_of(4, 8, 16), zoo.Needs(channels=16), adapters="none")
-    assert message.count("allow it with adapters='auto'") == 2
+    assert message.count("allow such adapters with adapters='auto'") == 2
     assert "map2" not in message.partition("Problem")[2]
 
 
@@ -458,7 +460,9 @@ def test_an_encoder_with_too_few_maps_of_one_stride_is_refused(strides):
 
 
 def test_needs_of_one_stride_name_one_stride_at_most():
-    with pytest.raises(zoo.errors.RegistrationError, match=r"one_stride takes maps of one stride; found strides=\(8, 16\)"):
+    with pytest.raises(
+        zoo.errors.RegistrationError, match=r"with one_stride, strides must have only one stride; found strides=\(8, 16\)"
+    ):
         zoo.Needs(one_stride=True, strides=(8, 16))
     with pytest.raises(zoo.errors.RegistrationError, match=r"image must be True or False, found 'yes'"):
         zoo.Needs(image="yes")

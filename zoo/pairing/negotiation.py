@@ -16,7 +16,7 @@ from zoo.registry.pyramid import FeatureMap, Needs, Pyramid
 __all__ = ["negotiate"]
 
 SYNTHESIZED = range(2, 6)
-"""The levels (for the strides 4, 8, 16 and 32) of the pyramid that is made from a single stride, as in ViTDet."""
+"""The levels of the pyramid that is made from a single stride, as in ViTDet: log2 of its strides 4, 8, 16 and 32."""
 SYNTHESIZED_CHANNELS = 256
 """The number of channels of a synthesized map, as in ViTDet, unless the decoder requires another number."""
 
@@ -36,14 +36,15 @@ def negotiate(
 ) -> Plan:
     """Match the maps of an encoder with the needs of a decoder, in a fixed order of preference.
 
-    First, maps are selected: the last map of each stride (or every map, if the decoder takes several of one stride), then the
-    `levels` finest strides, then the exact strides that the decoder needs, and finally the `max_levels` coarsest.
+    First, maps are selected. The last map of each stride is kept (or every map, if the decoder takes several maps of one
+    stride). Of these maps, only those of the `levels` finest strides are kept, then only those of the exact strides that the
+    decoder needs, and finally only the `max_levels` coarsest.
 
     Then adapters are planned; `Adapter` explains their kinds. If the decoder requires a number of channels, "project" adapters
-    convert the selected maps to this number. A "fill" adapter makes a stride that is missing between two strides of the
-    encoder. A "synthesize" adapter makes a stride that is finer or coarser than all strides of the encoder. If the encoder has
-    a single stride, such adapters make the whole pyramid of strides 4 to 32. An adapter for a missing stride takes the map
-    with the nearest stride, or the finer one if two are equally near.
+    convert the selected maps to this number. A "fill" adapter makes a map of a stride that is missing between two strides of
+    the encoder. A "synthesize" adapter makes a map of a stride that is finer or coarser than all strides of the encoder. If the
+    encoder has a single stride, "synthesize" adapters make the whole pyramid of strides 4 to 32. The input of an adapter for a
+    missing stride is the map with the nearest stride, or the finer of two maps if their strides are equally near.
 
     Args:
         pyramid: every map that the encoder can return, fine to coarse.
@@ -87,8 +88,8 @@ def _make_image_route(in_channels: int) -> Route:
 def _size_multiple(routes: Sequence[Route]) -> int:
     """Return the number that H and W must be multiples of, so that every map has a whole number of pixels.
 
-    If an adapter makes the coarsest map, and the stride of this map is a power of two, that stride counts as well. If it did
-    not, the adapter could halve 5 x 7 pixels to 3 x 4 pixels, which a decoder would double to 6 x 8 pixels.
+    If an adapter makes the coarsest map, and the stride of this map is a power of two, that stride counts as well. Without
+    this rule, the adapter could halve 5 x 7 pixels to 3 x 4 pixels, which a decoder would double to 6 x 8 pixels.
     """
     coarsest = max(route.source.stride for route in routes)
     multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
@@ -160,14 +161,14 @@ def _choose_exact(present: list[int], needs: Needs, levels: int | None) -> tuple
         return left, []
     lost = [level for index, level in enumerate(wanted) if index >= levels or level > coarsest]
     return wanted, [
-        f"stride {2**level} is needed, but levels={levels} leaves it out; choose a higher levels=" for level in lost
+        f"stride {2**level} is needed, but levels={levels} leaves it out; pass a larger value of levels" for level in lost
     ]
 
 
 def _choose_ladder(present: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
     """Return the levels of the decoder's inputs, fine to coarse, and any problems with `levels`.
 
-    If `levels` is given and so many can be chosen, the decoder gets exactly that many.
+    If `levels` is given, the decoder gets exactly that many inputs, provided that so many strides exist or can be made.
     """
     limit = _coarsest_level(needs)
     ladder = [level for level in present[:levels] if level <= limit]
@@ -188,7 +189,8 @@ def _choose_ladder(present: list[int], needs: Needs, levels: int | None) -> tupl
 def _missing_levels(ladder: list[int], present: list[int], only_usual: bool, allowed: range) -> Iterator[list[int]]:
     """Yield levels to add to the ladder (the levels that are chosen already), best first.
 
-    First come levels between the ladder's strides and those of strides 4 to 32. Unless `only_usual`, finer levels follow.
+    First come the levels that are missing between those of the ladder, then the levels of the strides 4 to 32. Unless
+    `only_usual`, even finer levels follow.
     """
     usual = [level for level in SYNTHESIZED if level in allowed]
     if len(present) == 1:
@@ -233,14 +235,15 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
         for entry in pyramid
         if entry not in kept
     }
-    # 2. If all of the decoder's maps must have one stride, keep the stride that the decoder names, or that with the most maps.
+    # 2. If all of the decoder's maps must have one stride, keep the stride that the decoder names or, if it names none, the
+    #    stride with the most maps.
     if needs.one_stride:
         level = _fullest_level(kept, needs)
         reason = f"the decoder takes maps of one stride, here {2**level}"
         dropped |= {entry: reason for entry in kept if entry.level != level}
         kept = [entry for entry in kept if entry.level == level]
-    # 3. Of too many maps of one stride, take evenly spaced ones: neighboring blocks of a transformer are nearly alike.
-    #    Of too many strides, take the coarsest, as for other decoders.
+    # 3. If there are too many maps, and all have one stride, take evenly spaced maps: neighboring blocks of a transformer are
+    #    nearly alike. If there are too many maps of several strides, take the coarsest maps, as for other decoders.
     limits = [limit for limit in (needs.max_levels, levels if len(present) == 1 else None) if limit is not None]
     count = min(limits, default=len(kept))
     if len(kept) > count:
@@ -283,9 +286,9 @@ def _coarsest_level(needs: Needs) -> int:
 
 
 def _describe_too_few(count: int, needs: Needs, levels: int | None) -> str:
-    advice = "another encoder" if levels is None else "a higher levels=, or another encoder"
+    advice = "choose another encoder" if levels is None else "pass a larger value of levels, or choose another encoder"
     left = f"{count} {'is' if count == 1 else 'are'} left"
-    return f"the decoder needs at least {needs.min_levels} feature maps, but {left}; choose {advice}"
+    return f"the decoder needs at least {needs.min_levels} feature maps, but {left}; {advice}"
 
 
 def _explain_earlier_of_one_stride(maps: Sequence[FeatureMap]) -> dict[FeatureMap, str]:
@@ -360,8 +363,8 @@ def _describe_insertion(level: int, route: Route) -> str:
     else:
         missing = f"{route.source} alone is not a pyramid"
     return (
-        f"level {level} (stride {2**route.output.level}): {missing}; it would need a {adapter} after {route.source.name}; "
-        "allow it with adapters='auto'"
+        f"level {level} (stride {2**route.output.level}): {missing}; this level would need a {adapter} after "
+        f"{route.source.name}; allow such adapters with adapters='auto'"
     )
 
 

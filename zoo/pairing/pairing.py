@@ -80,7 +80,7 @@ class Pairing(PairingFields):
         return self.describe()
 
     def describe(self, *, without: Collection[str] = ()) -> str:
-        """Return the ids and the options on one line. Options with their default values or listed in `without` are left out."""
+        """Return the ids and the options on one line. Options with their default value or in `without` are left out."""
         options = self._changed_options().items()
         listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in options if name not in without)
         return f"{self.encoder} x {self.decoder}" + (f" ({listed})" if listed else "")

@@ -31,7 +31,7 @@ CHOICES: Mapping[str, tuple[str | None, ...]] = {
 WHOLE_NUMBERS = {"classes": 1, "in_channels": 1, "levels": 1, "aux_levels": 0}
 """The options whose values are whole numbers, each with its smallest allowed value."""
 LARGEST = 2**16
-"""The largest allowed number of classes and of image channels, since masks and images store 16-bit numbers."""
+"""The largest allowed number of classes, since a mask has at most 16 bits per pixel. Image channels have the same limit."""
 NO_OPTIONS = Options()
 
 
@@ -109,7 +109,7 @@ def normalize_value(name: str, value: Any) -> Any:
     elif value is not None or name != "levels":
         _check_whole_number(name, value, WHOLE_NUMBERS[name])
         if name in ("classes", "in_channels") and value > LARGEST:
-            raise OptionError(f"{name} must be at most {LARGEST:,}, the limit of a 16-bit mask or image; found {value:,}.")
+            raise OptionError(f"{name} must be at most {LARGEST:,}; found {value:,}.")
     return value
 
 

@@ -20,12 +20,12 @@ _Model = TypeVar("_Model", bound=Strict)
 
 
 def with_pairing_keys(*, without: Collection[str] = ()) -> Callable[[type[_Model]], type[_Model]]:
-    """Decorate a pydantic class: add the fields of `Pairing` as keys, except those in `without`."""
+    """Return a decorator that adds the fields of `Pairing`, except those in `without`, to a pydantic class as keys."""
     hints = get_type_hints(PairingFields)
     keys: dict[str, Any] = {}
     for entry in fields(PairingFields):
         if entry.name not in without:
-            # The check is that of `Pairing`, so that errors are the same in YAML and Python. The hint is for the JSON schema.
+            # The check is that of `Pairing`, so YAML and Python give the same errors. The type is only for the JSON schema.
             check = PlainValidator(partial(_check, entry.name), json_schema_input_type=hints[entry.name])
             minimum: dict[str, Any] = {"minimum": WHOLE_NUMBERS[entry.name]} if entry.name in WHOLE_NUMBERS else {}
             default = ... if entry.default is MISSING else plain(entry.default)

@@ -107,7 +107,7 @@ def _is_dilated(plan: Plan, usual: Pyramid) -> bool:
 
 
 def _output_note(decoder: Entry[DecoderSpec], plan: Plan) -> str:
-    """Return a note that says how the output reaches the image's resolution; "" if the decoder does not declare a stride."""
+    """Return a note that says how the output reaches the image's resolution; "" if the decoder declares no `out_stride`."""
     finest, stride = plan.pyramid[0], decoder.spec.out_stride
     if stride is None:
         return ""

@@ -53,10 +53,10 @@ class SizePlan:
                 f"the encoder takes images of {format_size(self.sizes.fixed)} only, and what is done with other images "
                 "depends on their size"
             )
-        return "size_policy='error' refuses sizes, which a graph cannot do" if self.policy == "error" else None
+        return "size_policy='error' refuses images of some sizes, which a graph cannot do" if self.policy == "error" else None
 
     def fit_open(self, height: int, width: int, larger: Callable[..., Any]) -> tuple[Literal["as is", "pad", "resize"], Size]:
-        """Return what `fit` returns, for the symbolic size of an export. `why_closed` must be None.
+        """Return the same as `fit` for an image whose size is symbolic, as during an export. `why_closed` must be None.
 
         A graph treats all sizes in the same way. So unless the encoder accepts every size, the graph pads or resizes even an
         image that already has the target size.
