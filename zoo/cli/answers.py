@@ -97,7 +97,7 @@ def answer(text: object, *, nl: bool = True) -> None:
 
 
 def note(text: object) -> None:
-    """Write a line that is not part of the answer to standard error."""
+    """Write a line to standard error. The line is not part of the command's answer."""
     stream = error_stream()
     if stream is not None:
         stream.write(printable(str(text)) + "\n")

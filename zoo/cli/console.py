@@ -118,7 +118,7 @@ def choose_format(format: _F | None, output: Path | None, suffixes: Mapping[str,
 
 
 def show_table(document: Document, form: Format, output: Path | None, *, kept: str) -> None:
-    """Write a document to the output file, and show it as a table. Without a file, write it to standard output in the format.
+    """Write a document to the output file, and show it as a table. Without a file, write it to standard output as `form`.
 
     Args:
         document: the document.
@@ -168,7 +168,7 @@ def read_table(opened: Store, runs: Sequence[str] | None) -> Table:
 
 
 def show_results(shown: Document, form: Format, output: Path | None, store: Path) -> None:
-    """Write and show a document with results from the store, as `show_table` does, after checking that it can be written."""
+    """Check that the output file can be written. Then write and show a document with results, as `show_table` does."""
     if output is not None:
         check_writable(output)
     show_table(shown, form, output, kept=f"The results are in {store}.")

@@ -57,7 +57,10 @@ def _format_time(time: str) -> str:
 
 
 def _format_progress(store: Store, run: StoredRun) -> str:
-    """Return when a run finished. For an unfinished run, return its group and round, or how many trainings are done."""
+    """Return when a run finished. If it is unfinished, return how far it got.
+
+    This is the group of trials that is being measured and its round or, after all rounds, how many trainings are done.
+    """
     from zoo.benchmark.quality import FLOORS
     from zoo.benchmark.rounds import plan_of
 

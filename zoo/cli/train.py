@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 DATA = "data."
-"""Begins the name of a setting that is an option of the data, such as data.values."""
+"""The beginning of the name of a setting that is an option of the data, such as data.values."""
 
 
 @app.command()

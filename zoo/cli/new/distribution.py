@@ -83,7 +83,7 @@ def write_distribution(kind: Kind, name: str, folder: Path) -> tuple[Path, ...]:
 
 
 def _module_of(kind: Kind, name: str) -> str:
-    """Return the name of the Python package for a plugin of this name. If the name cannot be used, raise an OptionError."""
+    """Return the name of the Python package of a new plugin. If the plugin's name cannot be used, raise an OptionError."""
     if not _NAME.fullmatch(name):
         raise OptionError(
             f"A new {kind}'s name must have lower case letters and digits, in words joined by single hyphens, and begin with a "
@@ -135,7 +135,7 @@ def _new_or_empty(folder: Path) -> Iterator[None]:
     if os.path.lexists(folder):
         if not is_folder(folder):
             raise OptionError(
-                f"{folder} is a file or a broken link, not a new or empty folder. Choose another one with --output."
+                f"{folder} is a file or a broken link, not a new or empty folder. Choose another folder with --output."
             )
         if names := sorted(path.name for path in folder.iterdir()):
             held = format_names(names, 3)
