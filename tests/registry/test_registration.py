@@ -384,7 +384,7 @@ def test_a_number_of_channels_that_is_not_whole_is_refused(out_channels):
             self.out_channels = out_channels
 
     zoo.register_decoder("odd", Odd)
-    with pytest.raises(zoo.errors.PluginError, match=r"must set self\.out_channels .*\(channels: an int\)"):
+    with pytest.raises(zoo.errors.PluginError, match=r"must set self\.out_channels .*out_channels must be an int"):
         zoo.build("resnet18", "odd")
 
 

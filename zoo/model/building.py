@@ -26,7 +26,7 @@ __all__ = ["build_pairing", "decoder_keywords"]
 def build_pairing(
     pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder: Entry[DecoderSpec] | None = None
 ) -> SegmentationModel:
-    """Build the model of a pairing. An encoder or decoder without an id in the registry is passed as an entry.
+    """Build the model of a pairing. If the registry does not contain the encoder or the decoder, pass its entry.
 
     This function raises the same errors as `zoo.build`.
     """
@@ -67,14 +67,15 @@ def _build_decoder(resolved: Resolved) -> nn.Module:
         value = getattr(decoder, name, None)
         if not isinstance(value, kind) or isinstance(value, bool) or value < 1:
             raise PluginError(
-                f"The decoder {resolved.decoder.id} must set self.{name} in its __init__ to a number of at least 1 (channels: "
-                f"an int); found {value!r}. zoo reads it to build the model."
+                f"The decoder {resolved.decoder.id} must set self.{name} in its __init__ to a number; found {value!r}. "
+                "out_channels must be an int of at least 1, and out_stride a number of at least 1. zoo reads both to build the "
+                "model."
             )
     return decoder
 
 
 def decoder_keywords(spec: DecoderSpec, classes: int) -> dict[str, Any]:
-    """Return the keywords that zoo passes to a decoder's factory in addition to its constants and options."""
+    """Return the keywords that zoo itself passes to a decoder's factory, besides its constants and the user's options."""
     return {"classes": classes} if spec.makes_logits else {}
 
 
@@ -185,7 +186,10 @@ def _check_materialized(module: nn.Module, owner: str) -> None:
 
 
 def _read_parameters(factory: Any, num_arguments: int) -> dict[str, inspect.Parameter] | None:
-    """Return the parameters of a factory that follow its positional arguments; None if its signature cannot be read."""
+    """Return a factory's parameters without the first `num_arguments`, which zoo passes by position.
+
+    Return None if the signature cannot be read.
+    """
     try:
         return dict(list(inspect.signature(factory).parameters.items())[num_arguments:])
     except (TypeError, ValueError):

@@ -162,7 +162,7 @@ class SegmentationModel(nn.Module):
         return (self._head_logits(self._check_decoded(finest, batch), batch), *aux)
 
     def _maps(self, image: Tensor) -> Sequence[Tensor]:
-        """Return the encoder's maps: those of the plan, in the plan's order."""
+        """Run the encoder, check its maps, and return them: one for each map of the plan, in the plan's order."""
         encoder, names = self.pairing.encoder, self.plan.maps
         is_checkpointed = self.training and self.pairing.gradient_checkpointing in ("encoder", "both")
         maps = run_checkpointed(self.encoder, image) if is_checkpointed else self.encoder(image)
@@ -219,7 +219,10 @@ class SegmentationModel(nn.Module):
         return logits
 
     def _check(self, image: Tensor) -> None:
-        """Raise an InputError for an image of a wrong shape or dtype. Sizes that are variable in an export are not tested."""
+        """Raise an InputError for an image of a wrong shape or dtype.
+
+        Symbolic sizes, which occur during an export, are not checked.
+        """
         channels, model = self.pairing.in_channels, f"{self.pairing.encoder} x {self.pairing.decoder}"
         if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != channels:
             found = tuple(image.shape) if isinstance(image, Tensor) else describe(image)
@@ -229,7 +232,9 @@ class SegmentationModel(nn.Module):
             )
         batch, _, height, width = image.shape
         if any(not is_open(length) and length == 0 for length in (height, width)):
-            raise InputError(f"{model} takes images of at least one pixel; found the shape {tuple(image.shape)}. Skip it.")
+            raise InputError(
+                f"{model} takes images of at least one pixel; found the shape {tuple(image.shape)}. Skip empty images."
+            )
         if self.training and not is_open(batch) and batch == 0:
             raise InputError(
                 f"{model} cannot be trained on an empty batch; found the shape {tuple(image.shape)}. Skip the batch, or call "
@@ -245,7 +250,7 @@ class SegmentationModel(nn.Module):
             raise InputError(problem)
 
     def _mismatch(self, image: Tensor) -> str | None:
-        """Return a message on what is wrong with an image that made the model fail; None if that is unknown."""
+        """Return a message that explains why the model failed on an image; None if the reason is unknown."""
         devices = {entry.device for entry in self.parameters()}
         if devices and image.device not in devices:
             place = " and ".join(sorted(map(str, devices)))
@@ -258,11 +263,11 @@ class SegmentationModel(nn.Module):
         return self._other_dtype(image)
 
     def _other_dtype(self, image: Tensor) -> str | None:
-        """Return a message on an image whose dtype no parameter has; None if the dtype may be right."""
+        """Return an error message if no parameter has the dtype of the image; None if the dtype may be right."""
         if image.dtype != torch.float64 and _is_autocast(image.device.type):
             return None
         has = None
-        for entry in self.parameters():  # a replica of DataParallel has none
+        for entry in self.parameters():  # a replica of DataParallel has no parameters
             if entry.dtype == image.dtype:
                 return None
             if has is None and entry.is_floating_point():
@@ -276,5 +281,5 @@ class SegmentationModel(nn.Module):
 
 
 def _is_autocast(device: str) -> bool:
-    """Return whether autocast is enabled, so that each layer casts its inputs itself."""
+    """Return whether autocast is enabled for a type of device. If so, each layer casts its inputs itself."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -21,7 +21,7 @@ def check_map(output: object, *, of: str, channels: int, batch: int, remedy: str
         remedy: the end of the error message.
 
     Raises:
-        PluginError: the output is anything else.
+        PluginError: the output is not such a tensor.
     """
     if isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point():
         found = output.shape[0]

@@ -25,7 +25,7 @@ At these pixels, the encoder lacks the pixels beyond the edge of the tile.
 
 
 def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[Size | None, int]:
-    """Return (H, W) of the tiles for an encoder, or None if images are not divided, and the overlap of tiles in pixels.
+    """Return two values: (H, W) of the tiles, or None if images are not divided; and the overlap of the tiles in pixels.
 
     Args:
         sizes: the image sizes that the encoder accepts.
@@ -39,7 +39,9 @@ def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[
         return None, 0
     if sizes.fixed is not None:
         if tile not in ("auto", *sizes.fixed):
-            raise OptionError(f"tile={tile}: tiles must be {sizes.fixed[0]}x{sizes.fixed[1]}, the size of the encoder.")
+            raise OptionError(
+                f"tile={tile}: tiles must be {sizes.fixed[0]}x{sizes.fixed[1]}, the only size that the encoder accepts."
+            )
         sides = sizes.fixed
     elif tile == "auto":
         sides = sizes.holding((TILE, TILE))

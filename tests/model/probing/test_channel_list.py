@@ -431,7 +431,7 @@ def test_a_decoder_that_makes_the_logits_gets_the_number_of_classes_by_the_name_
     [
         ({"classes": 19}, r"the name of the parameter.*found 19\. Pass the number itself to zoo\.build"),
         ({"classes": "num_classes"}, r"has no parameter 'num_classes'; its parameters: out_channels"),
-        ({"classes": "out_channels", "out_channels": 3}, r"also has a default in zoo\.from_channels"),
+        ({"classes": "out_channels", "out_channels": 3}, r"zoo\.from_channels also received a value"),
     ],
 )
 def test_a_name_for_the_number_of_classes_that_does_not_fit_is_refused(given, found):

@@ -1,4 +1,4 @@
-"""Resize and pad maps whose size may be variable in an export.
+"""Resize and pad maps whose size may be variable: during an export for all sizes, it is a `torch.SymInt`.
 
 A step that would change nothing is skipped, unless the size is variable. An exported graph is therefore never fixed to one
 size.
@@ -45,7 +45,7 @@ def pad_map(x: Tensor, bottom: int | torch.SymInt, right: int | torch.SymInt) ->
 
 
 def is_same(lengths: Sequence[int | torch.SymInt], others: Sequence[int | torch.SymInt]) -> bool:
-    """Return whether two lists of lengths are equal; if lengths are variable, whether they are equal for every image."""
+    """Return whether two lists of lengths are equal. Variable lengths count as equal only if they are equal for every image."""
     pairs = list(zip(lengths, others, strict=True))
     if any(is_open(*pair) for pair in pairs):
         from torch.fx.experimental.symbolic_shapes import statically_known_true

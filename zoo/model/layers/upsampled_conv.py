@@ -18,14 +18,14 @@ Form: TypeAlias = Literal["auto", "plain", "low"]
 MIN_PIXELS = 512
 """On the CPU, the low-resolution form is faster for batches of at least this many low-resolution pixels.
 
-The form saves 20 multiplications for each pixel and pair of channels. It costs a kernel of 16 taps instead of 9, which must be
-computed and read. Both grow with the product of the channels, so the decision depends on the pixels only. The limit
-was measured with `benchmarks/lowres.py`.
+This form saves 20 multiplications for each pixel and pair of channels. It needs a kernel of 16 taps instead of 9, which must be
+computed and read. The saving and this cost both grow with the product of the numbers of channels, so only the number of pixels
+decides which form is faster. The limit was measured with `benchmarks/lowres.py`.
 """
 
 MIN_PIXELS_ON_ACCELERATORS = 65536
 MIN_PIXELS_ON_ACCELERATORS_ONCE_MADE = 2048
-"""The limits for accelerators, which small maps do not keep busy. The second is for a kernel that exists already.
+"""The same limits for accelerators, which small maps do not keep busy. The second limit applies if the kernel exists already.
 
 Measured on an NVIDIA H200 (`benchmarks/results/lowres-gpu.md`).
 """

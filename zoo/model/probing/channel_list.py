@@ -1,4 +1,4 @@
-"""Wrap decoder classes that are made from a plain list of channels, as tutorials write them."""
+"""Wrap decoder classes whose first argument is a plain list of channels, as in many tutorials, so that zoo can build them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def from_channels(
     """Wrap a class `decoder(in_channels_list, **options)` with `forward(x1, ..., xn)`, so that it can be registered.
 
     The first argument of the class is the list of the channels of *all* the encoder's maps, fine to coarse, as returned by
-    `zoo.channels`. Its `forward` receives the maps in the same order. A `forward` that names its inputs one by one needs that
-    many maps. A `forward` with a single input, or whose first input is annotated as a list, receives the list of all maps. A
-    single input that is annotated as a `Tensor` receives the coarsest map.
+    `zoo.channels`. Its `forward` receives the maps in the same order. A `forward` that names its inputs one by one receives
+    one map for each of them. A `forward` with a single input, or whose first input is annotated as a list, receives the list of
+    all maps. A single input that is annotated as a `Tensor` receives the coarsest map.
 
     When zoo builds the decoder, it also runs it, to measure the number of channels and the stride of its output. The optional
     members of a decoder are used if the class has them: `make_head`, `aux_channels` with `forward_aux` (which receives the
@@ -102,7 +102,7 @@ class ChannelListFactory:
             twin = ChannelListDecoder(self.decoder(channels, **options), takes_list=inputs.takes_list)
             out_channels, out_stride = measure_output(twin, pyramid, self.origin, inputs)
             self._check_list(pyramid, options, inputs)
-            # Explicit needs show that the order is intended: some decoders resize all maps to the size of the coarsest map.
+            # Explicit needs prevent the warning: the order is then intended. Some decoders resize all maps to the coarsest map.
             if not self._states_needs and is_coarsest(out_stride, pyramid) and uses_finest(twin, pyramid):
                 logging.getLogger(__name__).warning(
                     "%s uses its finest map, but returns a map of stride %g, as coarse as its coarsest map. If it expects its "
@@ -234,13 +234,15 @@ def _rename_classes(signature: inspect.Signature, classes: str, defaults: dict[s
     takes_any = any(entry.kind is entry.VAR_KEYWORD for entry in parameters)
     if classes in defaults or (classes not in names and not takes_any) or ("classes" in names and classes != "classes"):
         problem = (
-            f"{classes!r} also has a default in zoo.from_channels; leave out the default"
+            f"zoo.from_channels also received a value for {classes!r}; leave out that value"
             if classes in defaults
             else f"the decoder has no parameter {classes!r}; its parameters: {', '.join(names) or 'none'}"
             if classes not in names
             else "the decoder also has a parameter 'classes'; wrap a function that takes only one of them"
         )
-        raise RegistrationError(f"{origin}: classes={classes!r} names the parameter for the number of classes, but {problem}.")
+        raise RegistrationError(
+            f"{origin}: classes= must name the parameter for the number of classes; found {classes!r}, but {problem}."
+        )
     return signature.replace(
         parameters=[first, *(entry.replace(name="classes") if entry.name == classes else entry for entry in parameters)]
     )

@@ -21,8 +21,8 @@ def measure_output(decoder: nn.Module, pyramid: Pyramid, origin: str, inputs: Fo
     """Return the number of channels and the stride of a decoder's output for this pyramid, measured in two runs.
 
     The two runs are for images of different aspect ratios, so that a fixed size or a wrong order of the axes is detected. The
-    runs use the default device and not always the meta device, where some operations (such as transposed convolutions) do not
-    check their channels.
+    runs use the default device. They do not use the meta device unless it is the default, because some operations (such as
+    transposed convolutions) do not check their channels there.
     """
     side = image_side(pyramid)
     sizes = ((side, 2 * side), (2 * side, side))
@@ -32,7 +32,7 @@ def measure_output(decoder: nn.Module, pyramid: Pyramid, origin: str, inputs: Fo
 
 
 def is_coarsest(out_stride: float, pyramid: Pyramid) -> bool:
-    """Return whether a map of this stride is as coarse as the coarsest map. It is False for a pyramid of a single stride."""
+    """Return whether a map of this stride is as coarse as the coarsest map. Return False for a pyramid of a single stride."""
     strides = [entry.stride for entry in pyramid]
     return min(strides) < max(strides) <= 1.25 * out_stride
 
@@ -97,7 +97,7 @@ def _check_follows(outputs: Sequence[Tensor], sizes: Sequence[Size], origin: str
 
 
 def _follow(outputs: Sequence[Tensor], sizes: Sequence[Size], axes: tuple[int, int]) -> bool:
-    """Return whether these axes of the outputs follow the image sizes at one stride, up to rounding."""
+    """Return whether dividing the image sizes by one stride gives the lengths of these axes of the outputs, up to rounding."""
     shares = [
         output.shape[axis] / whole
         for output, size in zip(outputs, sizes, strict=True)

@@ -92,7 +92,7 @@ def _is_in_attach(node: fx.Node) -> bool:
 
 
 def _has_inplace_argument(node: fx.Node) -> bool:
-    """Return whether a function is called with a true argument `inplace`, by name or by position."""
+    """Return whether a function is called with `inplace=True`, passed by name or by position."""
     if "inplace" in node.kwargs or not callable(node.target):
         return bool(node.kwargs.get("inplace"))
     try:
@@ -102,7 +102,7 @@ def _has_inplace_argument(node: fx.Node) -> bool:
 
 
 def _find_changed(node: fx.Node) -> set[fx.Node]:
-    """Return the nodes that an in-place node changes: its first argument, and the nodes that it may be a view of."""
+    """Return the nodes that an in-place node changes: its first argument, and all nodes whose memory it may share."""
     changed = set()
     base = node.args[0] if node.args else None
     while isinstance(base, fx.Node) and base not in changed:
@@ -118,7 +118,10 @@ def _is_before_any(node: fx.Node, needed: set[fx.Node]) -> bool:
 def differing_scopes(
     first: Traced, firsts: Sequence[fx.Node], second: Traced, seconds: Sequence[fx.Node], *, are_returned: bool
 ) -> set[str] | None:
-    """Return the paths of the modules whose own code ran differently in two traces; None if they cannot be determined."""
+    """Return the paths of the submodules whose own code ran differently in two traces.
+
+    Return None if they cannot be determined, or if the code of the traced module itself ran differently.
+    """
     one = _signatures(_select_needed(first, firsts, are_returned=are_returned), first.scopes)
     other = _signatures(_select_needed(second, seconds, are_returned=are_returned), second.scopes)
     if one == other:

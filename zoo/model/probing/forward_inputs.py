@@ -17,7 +17,7 @@ __all__ = ["ForwardInputs", "format_needs", "inputs_of", "merge_needs"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardInputs:
-    """The minimum and maximum number of maps that a `forward` takes (no maximum if None), and whether they form one list."""
+    """The minimum and maximum number of maps that a `forward` takes (no maximum if None), and whether it takes one list."""
 
     fewest: int = 1
     most: int | None = None
@@ -34,7 +34,7 @@ class ForwardInputs:
 
 
 def inputs_of(forward: Callable[..., Any] | None) -> ForwardInputs:
-    """Return the inputs of a class's `forward`; any number of maps if the `forward` is not known yet (None)."""
+    """Return what a class's `forward` takes. A `forward` that is not known yet (None) may take any number of maps."""
     if forward is None:
         return ForwardInputs()
     try:
@@ -69,7 +69,7 @@ def _is_list(annotation: object, *, unless_said: bool) -> bool:
 
 
 def merge_needs(needs: Needs | None, inputs: ForwardInputs, origin: str) -> Needs:
-    """Return the requested needs, limited to the number of maps that `forward` takes."""
+    """Return the user's needs, limited to the number of maps that `forward` takes. For None, only that number is a need."""
     if needs is None:
         return Needs(min_levels=inputs.fewest, max_levels=inputs.most, distinct_strides=False)
     if not isinstance(needs, Needs):

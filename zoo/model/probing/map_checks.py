@@ -1,4 +1,4 @@
-"""Check that maps leave out no parameter of their module, and that an encoder computes and trains the same as the module."""
+"""Check that no parameter is lost if a module's maps become an encoder, which must compute and train the same as the module."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_complete(observation: Observation, maps: Sequence[Sighting], needed: f
 
 
 def check_strides(observation: Observation, maps: Sequence[Sighting]) -> None:
-    """Raise a NegotiationError if a map depends on a parameter that none of the maps for a decoder depends on.
+    """Raise a NegotiationError if the maps that a decoder receives leave out a parameter that another map depends on.
 
     A decoder receives only the last map of each stride.
     """
@@ -61,7 +61,7 @@ def check_strides(observation: Observation, maps: Sequence[Sighting]) -> None:
 
 
 def check_gradients(observation: Observation, encoder: nn.Module, maps: Sequence[Sighting]) -> None:
-    """Raise a PluginError if the encoder lacks parameters that the module itself trains."""
+    """Raise a PluginError if the encoder lacks parameters that are trained when the module itself is trained."""
     module, owner = observation.module, observation.owner
     if any(parameter.is_meta for parameter in module.parameters()):
         return

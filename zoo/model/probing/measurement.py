@@ -73,7 +73,7 @@ class Layout:
 
 
 def has_sides(x: Tensor, size: tuple[int, int], stride: float) -> bool:
-    """Return whether H and W of a map are about size / stride. They may be smaller, as after unpadded convolutions."""
+    """Return whether H and W of a map are about size / stride. H and W may be smaller, as after unpadded convolutions."""
     near = [side / stride for side in size]
     return all(abs(side - length) <= 4 + 0.1 * length for side, length in zip(x.shape[2:], near, strict=True))
 
@@ -91,7 +91,7 @@ def named_tensors(output: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def as_map(x: Tensor, image: Tensor, layout: Layout) -> Tensor:
-    """Convert a tensor of this layout to a map (N, C, H, W). The module has computed the tensor from the image."""
+    """Convert a tensor of this layout to a map (N, C, H, W). `image` is the image from which the module computed the tensor."""
     if layout.tokens is not None:
         return tokens_to_map(x, image, layout.tokens.num_prefix_tokens, layout.tokens.patch_size)
     return x.permute(0, 3, 1, 2) if layout.channels_last else x
@@ -169,7 +169,7 @@ _POOLS = {"adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax", "amin", 
 
 
 class DependencyRecorder(TorchFunctionMode):
-    """Records every tensor that a run computes, and the parameters that each tensor depends on, even without gradients.
+    """Records every tensor that a run computes, and the parameters that each tensor depends on, even if gradients are disabled.
 
     Attributes:
         steps: the tensors, in the order in which they are computed.
@@ -181,7 +181,7 @@ class DependencyRecorder(TorchFunctionMode):
         self._maps: set[int] = set()  # inputs and outputs of operations on (N, C, H, W)
         self._alike: list[tuple[int, int]] = []  # an argument and a result with the same axes
         self._pooled: set[int] = set()  # pooled tensors, and tensors computed only from pooled tensors
-        self._parameters: dict[int, frozenset[int]] = {}  # those of each tensor, by its id; the tensors are kept alive
+        self._parameters: dict[int, frozenset[int]] = {}  # tensor id -> parameter ids; the tensors are kept alive
         self._stand_ins: dict[int, Tensor] = {}
 
     def begin(self, parameter: nn.Parameter, stand_in: Tensor) -> None:
@@ -332,7 +332,7 @@ def preserve_attributes(module: nn.Module) -> Iterator[None]:
 
 
 def _note_contents(container: Any, contents: dict[int, tuple[Any, Any]]) -> None:
-    """Record the contents of a plain container, by its id, and the contents of the containers inside it."""
+    """Add to `contents`, by their ids, a container and the containers inside it, each with a copy of its contents."""
     if isinstance(container, nn.Module) or id(container) in contents:
         return
     values = container

@@ -29,7 +29,7 @@ from zoo.model.probing.sightings import Sighting
 __all__ = ["Observation"]
 
 _FIXED_SIZES = (224, 256, 384, 299, 518, 128, 64, 32)
-_VERIFIED_SIZE = (256, 320)  # for a run on real tensors; most modules that are made for one size expect less
+_VERIFIED_SIZE = (256, 320)  # for a run on real tensors; most modules that accept only one size expect a smaller image
 
 
 class Observation:
@@ -145,7 +145,7 @@ class Observation:
         """
         if second is None or first.ndim < 3 or first.ndim != second.ndim or not first.is_floating_point():
             return False
-        if self.fixed is not None:  # a single size: every tensor counts, except one vector per image
+        if self.fixed is not None:  # a single size: every tensor counts, except a tensor of one vector for each image
             wide = [axis for axis in range(first.ndim) if first.shape[axis] > 1]
             return BATCH in first.shape[:2] and len(wide) > 2 and not self.recorders[0].is_pooled(first)
         same = [axis for axis in range(first.ndim) if first.shape[axis] == second.shape[axis]]
@@ -180,13 +180,17 @@ class Observation:
         return f"{self.owner} declares {self.grid.num_prefix_tokens} prefix tokens and patches of {height} x {width}."
 
     def has_parameters(self) -> bool:
-        """Return whether the module has any parameter. If it has none, a map need not depend on any."""
+        """Return whether the module has any parameter.
+
+        A tensor normally counts as a map only if it depends on a parameter. This rule does not apply to a module without
+        parameters.
+        """
         return next(self.module.parameters(), None) is not None
 
     def returned_maps(self) -> list[Sighting]:
         """Return the maps that forward itself returns; [] if there are fewer than two.
 
-        A map that depends on no parameter is left out if another map of the same level depends on a parameter.
+        A map that depends on no parameter is left out if another map of about the same stride depends on a parameter.
         """
         first, second = self.outputs
         maps = []
@@ -227,7 +231,7 @@ class Observation:
         return self.values_and_gradients(self.module)
 
     def values_and_gradients(self, module: nn.Module, prefix: str = "") -> dict[str, Tensor] | None:
-        """Return a module's outputs for a real image, and the gradients of its parameters; None if it fails at every size."""
+        """Return a module's outputs for a real image and its parameters' gradients; None if the module fails at every size."""
         sizes = (*(size for size, _ in REAL_SIZES), _VERIFIED_SIZE) if self.fixed is None else (self.fixed,)
         for size in sizes:
             torch.default_generator.manual_seed(0)

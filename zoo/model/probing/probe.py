@@ -32,7 +32,8 @@ def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int
     """Measure the feature maps that a module computes, and return the module as an encoder spec.
 
     If the module's forward returns several maps, these are the encoder's maps. Otherwise, the encoder has one map for each
-    power-of-two stride. It is the last map of this stride at the shallowest depth of submodules that has such a map.
+    power-of-two stride: zoo looks at the shallowest depth of submodules that has a map of this stride, and takes the last map
+    there.
 
     Tokens (N, L, C) count as a map if the module, or a module inside it, declares their order with `num_prefix_tokens` and
     `patch_size` (its own or that of its `patch_embed`). The spatial axes are found with two images that differ in H and in W,
@@ -41,8 +42,9 @@ def probe(module: nn.Module, *, in_channels: int = 3, image_size: tuple[int, int
     The module is measured on the meta device and then verified on real images. If it does not run on the meta device, it is
     measured on small real images. Its modes, buffers, gradients and hooks and the random state do not change.
 
-    The factory's encoder shares the module's own submodules and weights. It is a plain `torch.fx.GraphModule` if the
-    module's forward can be traced, and otherwise a `RecordedEncoder`. The docstring of `RecordedEncoder` lists its limits.
+    The encoder that the spec's factory builds shares the module's own submodules and weights. It is a plain
+    `torch.fx.GraphModule` if the module's forward can be traced, and otherwise a `RecordedEncoder`. The docstring of
+    `RecordedEncoder` lists its limits.
 
     Args:
         module: a module that takes one image batch (N, in_channels, H, W), at any H and W or at `image_size`. If its
@@ -199,13 +201,13 @@ def _image_sizes(observation: Observation, encoder: nn.Module, maps: Sequence[Si
 
 
 def _odd(length: int, multiple: int) -> int:
-    """Return the largest product of `multiple` and an odd number that is at most `length`, but at least `multiple`."""
+    """Return the largest `multiple * n`, with odd n, that is at most `length`; `multiple` if `length` is smaller."""
     count = length // multiple
     return multiple * max(1, count - 1 + count % 2)
 
 
 def _compiled_path(module: nn.Module) -> str | None:
-    """Return the location of the first module compiled by torch.compile or `Module.compile`; None if there is none."""
+    """Return text on where the first module compiled by torch.compile or `Module.compile` is; None if no module is compiled."""
     for path, submodule in module.named_modules():
         if "_orig_mod" in submodule._modules or getattr(submodule, "_compiled_call_impl", None) is not None:
             return f" at {path}" if path else " as a whole"

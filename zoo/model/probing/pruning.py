@@ -25,7 +25,7 @@ There are several sizes, because a forward may branch on the image's shape.
 
 
 def prune_unused(encoder: nn.Module, in_channels: int, image_size: Size | None = None) -> nn.Module:
-    """Return the encoder without the parameters that receive no gradient from its maps, neither in train nor in eval mode.
+    """Return the encoder without the parameters that receive a gradient from its maps in neither train nor eval mode.
 
     Args:
         encoder: a module that returns a list of maps.
@@ -59,7 +59,7 @@ def prune_unused(encoder: nn.Module, in_channels: int, image_size: Size | None =
 def _runs(
     encoder: nn.Module, in_channels: int, image_size: Size | None, called: set[str]
 ) -> Iterator[tuple[tuple[Size, bool], list[Tensor], dict[str, Tensor]]]:
-    """Yield, for each size that the encoder accepts, (size, on_meta), its maps and the stand-ins of its parameters.
+    """For each size that the encoder accepts, yield (size, on_meta), the encoder's maps, and the stand-ins of its parameters.
 
     Real tensors are used only if the encoder accepts no size on the meta device. The paths of the submodules that the
     encoder calls are added to `called`.
@@ -112,7 +112,8 @@ def _note_calls(module: nn.Module, called: set[str]) -> Iterator[None]:
 def _drop_parameters(encoder: nn.Module, unused: Iterable[str], called: set[str]) -> nn.Module:
     """Return a copy of the encoder without the named parameters. It shares all other parameters.
 
-    A submodule that is never called is replaced with the identity. A submodule that is called keeps the values as buffers.
+    A submodule that is never called is replaced with the identity. A submodule that is called keeps the
+    values of its named parameters as buffers.
     """
     dead = set(unused)
     # Only modules on the path to a change are copied, each once: the user's encoder must not change.

@@ -69,8 +69,8 @@ class RecordedEncoder(nn.Module):
 
     The maps are outputs of submodules or of the module. Hooks on the submodules exist only while `forward` runs, so two threads
     must not run the encoder at once. It can be pickled and copied if the module can. `torch.compile` runs it eagerly, and fails
-    with `fullgraph=True`. `torch.export.export` supports it with strict=False, if it supports the module up to its last map,
-    but not with strict=True.
+    with `fullgraph=True`. `torch.export.export` fails with strict=True. With strict=False, it can export the encoder if it can
+    export the part of the module up to the last map.
     """
 
     def __init__(self, module: nn.Module, locations: Sequence[Location], layouts: Sequence[Layout]) -> None:

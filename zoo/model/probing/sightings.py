@@ -23,7 +23,7 @@ class Sighting:
     Attributes:
         name: the path of the module that returned the map, or the map's key in the output of forward.
         depth: how deep inside the module the map is computed: 1 if the module's own forward computes it.
-        value: an identifier of the map, which may have several names.
+        value: an identifier of the map. If a map has several names, each name is a sighting with the same value.
         source: the origin of the map for an encoder: a node of the graph, or the `Location` in a call.
         layout: the channels, the stride and the order of the axes.
         parameters: the ids of the parameters that the map depends on.
@@ -50,7 +50,8 @@ def select_maps(sightings: Sequence[Sighting], needed: frozenset[int]) -> list[S
     """Return one map of each level, fine to coarse: the last map at the shallowest depth that has a map of this level.
 
     A module that contains maps of three or more levels is a trunk and not a stage. It is not counted in the depth. If the
-    chosen maps leave out parameters in `needed`, a later map that depends on them replaces the chosen map of its level.
+    chosen maps leave out parameters in `needed`, a map that depends on all of these parameters replaces the chosen map of its
+    level, provided that there is such a map.
     """
     # The levels inside each module, to distinguish trunks from stages.
     levels: defaultdict[str, set[int]] = defaultdict(set)

@@ -29,7 +29,7 @@ def trace_maps(
         needed: the ids of the parameters that the module's last map depends on.
     """
     leaves: set[str] = set()
-    # Trace until train and eval mode have the same path to the maps. A submodule in which they differ is not traced.
+    # Trace until train and eval mode have the same path to the maps. A submodule in which they differ is called as a whole.
     for _ in range(8):
         set_modes(observation.module, training=False)
         in_eval = trace(observation.module, leaves)
@@ -61,7 +61,7 @@ def trace_maps(
 def _computes_the_same(observation: Observation, traced: Traced) -> bool:
     """Return whether the graph computes the same values and gradients as the module.
 
-    It may not, since a forward can run different code for fx's proxies than for tensors.
+    The two can differ, since a `forward` method can run other code for fx's proxies than for tensors.
     """
     if any(parameter.is_meta for parameter in observation.module.parameters()):
         return True
@@ -112,7 +112,7 @@ def _find_in_graph(
                 return None
             maps.append(replace(sighting, value=node, source=node, parameters=parameters[node]))
         return maps
-    # Otherwise every named value with the layout of a map is a candidate, unless it depends on the image only.
+    # Without returned maps, every named value with the layout of a map is a candidate, unless it depends on the image only.
     sightings = []
     for name, depth, node in traced.names:
         learned = parameters.get(node) or not observation.has_parameters()

@@ -30,7 +30,7 @@ class Traced:
 
     Attributes:
         module: the graph, and the modules that it calls, which are those of the traced module.
-        names: (name, depth, node) in the order of computation. The depth is 1 for the calls of the module's own forward.
+        names: (name, depth, node) of each value, in the order of computation. The depth is 1 in the module's own forward.
         scopes: for each node, the path of the module whose forward created it.
         num_leaves: the number of modules that were not traced, but are called as a whole.
         changing: the nodes that changed their inputs in a run of the graph.
@@ -94,7 +94,7 @@ class _Surroundings:
         The context `hooks` must be active. If the module then enters other saved-tensor hooks, such as those of gradient
         checkpointing, the state differs, because they replace `hooks`.
         """
-        nesting = torch.autocast_increment_nesting()  # a disabled autocast counts too, since it turns off an outer one
+        nesting = torch.autocast_increment_nesting()  # a disabled autocast counts too, since it turns off an outer autocast
         torch.autocast_decrement_nesting()
         autocast = [(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in _DEVICES]
         self._is_outermost = False
