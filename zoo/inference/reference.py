@@ -41,7 +41,7 @@ class Reference:
 
 
 def reference_of(model: nn.Module, image: Tensor, tolerance: float, precision: str = "float32") -> Reference:
-    """Return a model's output for an image in float32, and the error that a program may have.
+    """Return a model's output for an image, computed in float32, and the error that a program may have.
 
     Args:
         model: the model, in evaluation mode.
@@ -71,7 +71,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def why_not_comparable(output: Tensor) -> str | None:
-    """Return the reason why a model's own output cannot be a reference; None if it can."""
+    """Return why a program's output cannot be compared with this output of a model (NaN or infinity); None if it can."""
     if not (count := int((~output.isfinite()).sum())):
         return None
     return (

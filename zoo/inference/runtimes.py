@@ -55,7 +55,7 @@ def suits(runtime: str, device: torch.device) -> bool:
 
 
 def why_not(runtime: str, precision: str, device: torch.device) -> str | None:
-    """Return the reason why a runtime cannot be used here, and the remedy; None if it can be."""
+    """Return the reason why a runtime cannot be used here, and the remedy; None if it can be used."""
     missing = [package for package in _PACKAGES.get(runtime, ()) if find_spec(package) is None]
     if missing:
         return f"{' and '.join(missing)} not installed: {_INSTALL}"

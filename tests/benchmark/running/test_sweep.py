@@ -443,7 +443,7 @@ def test_every_runtime_of_the_cpu_is_a_row(run):
 def test_a_runtime_whose_output_is_another_is_an_error_and_not_a_time(run):
     eager, deployed = run(pairings=[pairing("fickle")], runtime=["eager", "deploy"]).rows
     assert eager.rounds == ROUNDS
-    assert "The output differs by" in deployed.error
+    assert "The output differs from the model's by" in deployed.error
     assert deployed.latency is None
 
 

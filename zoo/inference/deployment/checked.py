@@ -1,4 +1,4 @@
-"""Make a program that runs a model in one way, and compare its output with the model's before it is used."""
+"""Make a program, a function that runs a model in one way. Before its use, its output is compared with the model's."""
 
 from __future__ import annotations
 
@@ -50,18 +50,21 @@ def check_output(program: Program, image: Tensor, reference: Reference) -> None:
     """Run a program once and compare its output with the reference.
 
     Raises:
-        ZooError: the error is too large, or the reference contains NaN or infinity.
+        ZooError: the output differs too much from the reference, or the reference contains NaN or infinity.
     """
     if reason := why_not_comparable(reference.output):
         raise ZooError(reason)
     with torch.inference_mode():
         error = relative_error(program(image), reference.output)
     if not error <= reference.accepted:  # NaN is refused as well
-        raise ZooError(f"The output differs by {error:.1e}; at most {reference.accepted:.2g} is accepted.")
+        raise ZooError(
+            f"The output differs from the model's by {error:.1e} of the largest value; at most {reference.accepted:.2g} is "
+            "accepted."
+        )
 
 
 def describe_failure(cause: Exception) -> str:
-    """Return the reason for a failure: for an error of another library, its type and the first line of its message."""
+    """Return the message of an error of zoo, or the type and the first line of the message of another library's error."""
     if isinstance(cause, ZooError):
         return str(cause)
     first = next(iter(str(cause).strip().splitlines()), "")

@@ -25,7 +25,7 @@ COARSE = 1e-2
 
 MIN_ROUNDS, MAX_ROUNDS = 7, 25
 MAX_SECONDS = 6.0
-"""After this time, no further round is started, except for the first `MIN_ROUNDS`."""
+"""After this many seconds, no further round is started. The first `MIN_ROUNDS` rounds always run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ class Graph:
     def to_type(self, dtype: torch.dtype) -> None:
         """Make the graph compute in the floating-point type `dtype`.
 
-        The weights are cast now. The image and the output are cast in each call, so that the output keeps its type.
+        The weights are cast now. In each call, the image is cast to `dtype`, and the output is cast back to its original type.
         """
         (image,) = self.module.graph.find_nodes(op="placeholder")
         output = self.module.graph.output_node()

@@ -95,7 +95,10 @@ _NAMES: dict[Any, str] = {
 
 
 def _activation_after(conv: fx.Node) -> tuple[fx.Node, tuple[str, list[float], str]]:
-    """Return the activation after a convolution, and oneDNN's arguments for it. Without one, return the convolution itself."""
+    """Return the activation after a convolution, and oneDNN's arguments for it.
+
+    If there is no activation, return the convolution itself in its place.
+    """
     user = _only_user(conv)
     if user is None or user.op != "call_function":
         return conv, ("none", [], "")

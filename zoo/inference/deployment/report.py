@@ -88,7 +88,7 @@ def _pass_row(done: PassResult) -> GridRow:
 
 
 def _format_skipped(done: PassResult) -> str:
-    """Return the reasons why a pass did not apply, each after the first few names of the places concerned."""
+    """Return the reasons why a pass did not apply, each preceded by the names of the first few places that it concerns."""
     places: dict[str, list[str]] = {}
     for place, reason in done.skipped:
         places.setdefault(reason, []).append(place)

@@ -24,7 +24,7 @@ NEAREST = INTERPOLATIONS[:4]
 def convolve_at_low_resolution(graph: Graph, sites: Sites) -> None:
     """Replace nearest x2 upsampling, a concatenation and a 3x3 convolution with a 4x4 transposed convolution.
 
-    This is the low-resolution form of `zoo.plugin.UpsampledConv2d`, for any module that computes the plain form. It takes 16
+    This is the low-resolution form of `zoo.plugin.UpsampledConv2d`, for modules that do not use that class. It takes 16
     multiplications for each pixel and pair of channels instead of 36, and does not create the upsampled map. The pass also
     applies without a concatenation. Small maps are skipped, since the larger kernel would make them slower.
     """
@@ -191,13 +191,17 @@ def _merging_saves(transposed: fx.Node, out_channels: int) -> bool:
 
 
 def _merge(graph: Graph, conv: fx.Node, sources: list[fx.Node], weight: Tensor, doubled: list[fx.Node]) -> None:
-    """Merge each 2x2 transposed convolution with the slice of the 3x3 convolution that is applied to its output."""
+    """Merge each 2x2 transposed convolution in `doubled` into the 3x3 convolution `conv`.
+
+    The weight of `conv` has input channels for all `sources`. Each transposed convolution is merged with the part of the weight
+    for its own output channels.
+    """
     low, constant_map = {}, None
     for source, part in _parts(sources, weight):
         if source not in doubled:
             continue
         # A transposed convolution followed by a convolution equals one transposed convolution, whose kernel is the full
-        # convolution of both kernels: 4x4 for 2x2 and 3x3. In double precision only the cast to the weight's type rounds.
+        # convolution of both kernels: 4x4 for 2x2 and 3x3. In double precision, the only rounding is the cast.
         first, bias = graph.constant(source.args[1]), graph.constant(argument(source, 2, "bias"))
         kernel = F.conv2d(first.double(), part.double(), padding=2).to(weight.dtype)  # type: ignore[union-attr]
         low[source] = (input_of(source), kernel)
@@ -209,8 +213,8 @@ def _merge(graph: Graph, conv: fx.Node, sources: list[fx.Node], weight: Tensor, 
     if constant_map is None:
         _sum_of_parts(graph, conv, sources, weight, low)
         return
-    # Inside the border, all pixels of this map are equal, so their value becomes a bias. Only the difference at the border is
-    # added separately.
+    # In each channel, all pixels of the constant map inside the border are equal, so their value becomes a bias. Only the
+    # difference at the border is added separately.
     inner = constant_map[:, 1, 1]
     border = (constant_map - inner.reshape(-1, 1, 1)).to(weight.dtype)
     edges = (border[:, :1], border[:, -1:], border[:, 1:-1, :1], border[:, 1:-1, -1:])

@@ -25,8 +25,8 @@ def check_shapes(draft: Draft, multiple: int, untried: Sequence[Shape] = ()) -> 
     If the file takes shapes other than the one used for the export, it is checked with such shapes.
 
     A file for all sizes is checked with four sizes. The sides of the first are multiples of the strides, and those of the
-    second are not. At the coarsest stride, the third has height 1 and a large width, and the fourth has width 1. The shapes in
-    `untried` are added (see `Written`).
+    second are not. The third is so low, and the fourth so narrow, that its map at the coarsest stride is only one pixel high or
+    wide. The shapes in `untried` are added (see `Written`).
     """
     if draft.size is None:
         unit = math.lcm(multiple, UNIT) if multiple <= UNIT else multiple
@@ -38,10 +38,12 @@ def check_shapes(draft: Draft, multiple: int, untried: Sequence[Shape] = ()) -> 
 
 
 def check_file(model: nn.Module, draft: Draft, shapes: Sequence[Shape]) -> tuple[Check, ...]:
-    """Return the errors of a file's output for random images of these shapes.
+    """Run the exported file and the model on random images of these shapes, and return how much their outputs differ.
+
+    Shapes after the first are left out if the model itself refuses them.
 
     Raises:
-        Exception: any error that the runtime raises, or that the model raises for the first shape.
+        Exception: any error that the file's runtime raises, or that the model raises for the first shape.
     """
     generator = torch.Generator().manual_seed(0)
     program = program_of(draft.form, draft.path)

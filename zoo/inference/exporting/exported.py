@@ -66,7 +66,7 @@ def export(
 
     The exported file is run in its own runtime (such as ONNX Runtime) on image shapes other than the one used for the
     export, and is kept only if its output is close enough to the model's. If a graph for all sizes cannot be exported, or
-    takes longer than `timeout`, the file takes a single size, and its name says so: `model-256x256.onnx`. The model in it is
+    takes longer than `timeout`, the file takes a single size, and its name says so: `model-256x256.onnx`. The exported model is
     float32, with the input `image` (N, in_channels, H, W) and the output `logits` (N, classes, H, W). The file's metadata
     describe the model.
 
@@ -74,8 +74,8 @@ def export(
         model: a model that `zoo.build` or `zoo.load` returned. It is not changed.
         path: the file. Missing folders are created. An existing file is replaced only after the new one has passed the
             comparison.
-        format: "onnx" (.onnx), "torch-export" (.pt2) or "openvino" (.xml, with a .bin beside it); by default the format of
-            the path's suffix.
+        format: "onnx" (.onnx), "torch-export" (.pt2) or "openvino" (.xml, with a .bin beside it); by default, the suffix of
+            `path` decides.
         size: (H, W) of a file for a single size; by default the size that the model is made for, or 256x256.
         fixed: whether to write a file for a single size even if one for all sizes could be exported.
         normalize: whether the file takes pixels and normalizes them itself, as `model.preprocessing` describes. The pixels are
@@ -191,7 +191,7 @@ def _single_size(model: SegmentationModel, size: Size | None) -> Size:
 
 
 def _sizes_to_try(single: Size, *, is_fixed: bool) -> Iterator[tuple[bool, tuple[Size | None, bool]]]:
-    """Yield (is_last, (size, open_batch)) for each graph to try, the most general graph first. The size None means all."""
+    """Yield (is_last, (size, open_batch)) for each graph to try, the most general graph first. None stands for all sizes."""
     if not is_fixed:
         yield False, (None, True)
     yield False, (single, True)

@@ -1,4 +1,4 @@
-"""Write a model to a file within a time limit, in another process, which is ended if it takes longer."""
+"""Write a model to a file within a time limit, in another process, which is ended when the limit is exceeded."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def trace(model: nn.Module, channels: int, *, size: Size | None, open_batch: boo
 
 
 def _keep_sizes_open() -> contextlib.AbstractContextManager[object]:
-    """Prevent PyTorch from specializing on variable sizes of 0 or 1, if this version has a setting for it."""
+    """Prevent PyTorch from treating a variable size of 0 or 1 as fixed, if this version has a setting for it."""
     if hasattr(shape_settings, "backed_size_oblivious"):
         return shape_settings.patch(backed_size_oblivious=True)  # type: ignore[no-any-return, attr-defined]
     return contextlib.nullcontext()
@@ -82,7 +82,7 @@ def _remove_guards(program: ExportedProgram) -> list[str]:
 
 
 def _find_counterexamples(guards: list[str], shape: Shape, axes: tuple[int, ...], name: str) -> tuple[Shape, ...]:
-    """Return small shapes that together violate all guards. A guard that no searched shape violates is left out."""
+    """Return small shapes so that at least one violates each guard. A guard that no searched shape violates is left out."""
     options = [[length] if axis not in axes else [1, 2] if axis == 0 else LENGTHS for axis, length in enumerate(shape)]
     candidates: list[Shape] = sorted(itertools.product(*options), key=math.prod)  # type: ignore[arg-type]
     shapes: list[Shape] = []

@@ -46,8 +46,8 @@ class PredictedFiles:
     """The results of predicting several images.
 
     Attributes:
-        masks: the path of the mask of each predicted image, by the path of the image.
-        failed: the reason for each image without a prediction, by the path of the image.
+        masks: a mapping from the path of each predicted image to the path of its mask.
+        failed: a mapping from the path of each image without a prediction to the reason.
         num_skipped: the number of images that were skipped because their masks existed already.
         notes: further notes for the user.
     """
@@ -82,7 +82,7 @@ def predict_files(
         probabilities: write `NAME-probabilities.npy` as well: (classes, H, W), float16.
         overlay: write `NAME-overlay.jpg` as well: the image with the mask drawn over it, made smaller if it is large.
         existing: what to do if masks exist: "error" raises an error before the first image, "skip" skips the images of these
-            masks, and "replace" predicts them again.
+            masks, and "replace" predicts these images again.
         any_size: whether to read files of more pixels than Pillow's default limit.
         progress: called with the path of an image and the share of the image that is finished.
 

@@ -114,7 +114,7 @@ def write_georeferenced(
                 **facts,
             ) as file,
         ):
-            if mask.dtype == np.uint8:  # written before the pixels, since the header cannot be changed after them
+            if mask.dtype == np.uint8:  # written before the pixels, since the header cannot be changed afterwards
                 file.write_colormap(1, {index: (*color, 255) for index, color in enumerate(colors)})
             for top in range(0, height, ROWS):
                 rows = mask[top : top + ROWS]

@@ -28,7 +28,8 @@ NUM_SAMPLED = 10_000
 OUTER_SHARE = 0.005
 """The share of the compared pixels that is left out as outliers, both of the lowest values and of the highest."""
 SMALL_SHARE = 0.1
-"""A band is unusual if it spans less than this share of its value range, or more than 1 / `SMALL_SHARE` times the range.
+"""A band is unusual if its pixels lie outside its value range, span less than this share of the range, or span more than
+1 / `SMALL_SHARE` times the range.
 
 An image gets a note if all its bands are unusual.
 """
@@ -123,7 +124,7 @@ def open_picture(
 
 
 def _describe_misfit(picture: Picture) -> str:
-    """Return a text if the pixels of all bands seem to have another unit than the model's value range; "" otherwise."""
+    """Return a note if no band seems to have the unit of the model's value range; "" otherwise."""
     assert picture.value_range is not None
     height, width = picture.size
     step = max(1, math.isqrt(height * width // NUM_SAMPLED))

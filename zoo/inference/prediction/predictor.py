@@ -123,9 +123,10 @@ class Predictor:
         self._device = next(original.parameters()).device
         if not original.has_one_class_per_pixel:
             raise OptionError(
-                f"{original.pairing} has a sigmoid for each of its {original.pairing.classes} classes, so that "
-                "a pixel may have several, but a Predictor assigns one class to each pixel. Apply the sigmoid to the model's "
-                "logits yourself, or set model.has_one_class_per_pixel = True if its classes exclude each other."
+                f"The model {original.pairing} has a separate sigmoid for each of its {original.pairing.classes} classes, so "
+                "a pixel may belong to several classes. A Predictor assigns exactly one class to each pixel. Apply the sigmoid "
+                "to the model's logits yourself, or, if its classes exclude each other, set model.has_one_class_per_pixel = "
+                "True."
             )
         self._normalize = Normalization(original.preprocessing).to(self._device)
         self._flips = _FLIPS[flips]
