@@ -67,7 +67,8 @@ def test_without_rasterio_a_geotiff_of_which_pillow_reads_one_band_is_refused(tm
     write_geotiff(tmp_path / "a.tif", RANDOM.integers(0, 9, (4, 20, 30)).astype(np.uint16), compress="LZW", interleave="band")
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(
-        zoo.errors.DataError, match=r"4 bands of uint16.*Pillow reads 1 of uint16; install 'segmentation-zoo\[geo\]'"
+        zoo.errors.DataError,
+        match=r"4 bands of uint16.*Pillow reads 1 band\(s\) of uint16; .*install 'segmentation-zoo\[geo\]'",
     ):
         read_array(tmp_path / "a.tif")
     with pytest.raises(zoo.errors.DataError, match="Pillow reads 1"):

@@ -12,7 +12,10 @@ from zoo.data.segmentation_data import SegmentationData
 __all__ = ["BASELINES", "color_lookup", "majority"]
 
 LEVELS = {1: 256, 2: 64, 3: 32, 4: 16}
-"""The number of levels that a channel is quantized to, by the number of channels. Only the first four channels are used."""
+"""The number of levels that each channel is quantized to, for images with 1, 2, 3 and 4 channels.
+
+Only the first four channels of an image are used.
+"""
 
 
 def color_lookup(data: SegmentationData) -> Callable[[Tensor], Tensor]:

@@ -89,9 +89,9 @@ def read_fingerprint(path: Path) -> Fingerprint | None:
         facts = {"scans": {}} | read_json(path)  # scans may be missing: all files of the data are then read again
         fields = {name: facts[name] for name in ("contents", "reading", "scans")}
         if not all(isinstance(value, dict) for value in fields.values()):
-            raise ValueError("contents, reading and scans must be mappings")
+            raise ValueError('"contents", "reading" and "scans" must be JSON objects')
         if not all(isinstance(digest, str) for digest in fields["contents"].values()):
-            raise ValueError("the values of contents must be digests")
+            raise ValueError('the values of "contents" must be digests')
     except (OSError, ValueError, KeyError) as cause:
         raise DataError(
             f"{path} is damaged ({type(cause).__name__}: {cause}). The file records the data of a run. Restore the file, or "

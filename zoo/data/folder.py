@@ -205,7 +205,7 @@ def _choose_code(
 
 
 def band_statistics(report: FolderReport, pairs: Iterable[Pair]) -> dict[str, tuple[BandStatistics, ...]]:
-    """Return the statistics of each band over the images of some pairs, by the dtype of the images."""
+    """For each dtype of the images of some pairs, return the statistics of each band over all images of this dtype."""
     return {dtype: merge_statistics(files) for dtype, files in _bands_by_dtype(report, pairs).items()}
 
 

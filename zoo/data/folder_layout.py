@@ -96,7 +96,10 @@ def _find_parts(folder: Path, problems: list[str], notes: list[str]) -> dict[str
 
 
 def _find_files(folder: Path, endings: Sequence[str], problems: list[str], notes: list[str]) -> dict[str, Path]:
-    """Return the files with the suffix of an image, by their names without the suffix and without an ending such as `_mask`."""
+    """Return the files with the suffix of an image.
+
+    The keys are the names of the files without the suffix and without an ending such as `_mask`.
+    """
     files: dict[str, list[Path]] = defaultdict(list)
     skipped = []
     for path in sorted(folder.iterdir()):

@@ -96,7 +96,7 @@ class FolderReport:
         pairs: the pairs without a problem.
         scans: for each pair, its facts, and the size, the modification time and the digest of its files, as JSON values. The
             keys are the paths of the images relative to the folder.
-        facts: the facts of each pair, by the path of the image.
+        facts: a mapping from the path of each pair's image to the facts of the pair.
     """
 
     folder: Path
@@ -274,7 +274,7 @@ def _path_in_errors(path: Path) -> Iterator[None]:
 def _orientation_notes(facts: Iterable[PairFacts]) -> list[str]:
     """Return notes on the images and the masks that EXIF orientation rotates or mirrors.
 
-    There is one note for images, and one for masks whose own images are not changed.
+    There is one note for images, and one for masks whose images are not rotated or mirrored.
     """
     counts = Counter("image" if "image" in each.reoriented else "mask" for each in facts if each.reoriented)
     texts = {

@@ -18,7 +18,7 @@ __all__ = ["find_groups"]
 
 
 def find_groups(group: str, pairs: Sequence[Pair], folder: Path) -> tuple[dict[Path, str], list[str]]:
-    """Return the group of each image, by the path of the image, and notes for the user.
+    """Return two values: a mapping from the path of each image to the name of its group; and notes for the user.
 
     Args:
         group: a regular expression or the path of a CSV file. The expression is searched in the name of an image without its

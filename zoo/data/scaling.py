@@ -42,7 +42,8 @@ def choose_scaling(
 
     Args:
         train: the statistics of the files in the training part.
-        others: the statistics of the files in the other parts. Only dtypes that do not occur in the training part are used.
+        others: the statistics of the files in the other parts. Files whose dtype occurs in the training part
+            are ignored.
         value_range: the user's option, which `data_from_report` describes.
         mean: the user's option, which `data_from_report` describes.
         std: the user's option, which `data_from_report` describes.

@@ -21,7 +21,7 @@ from zoo.errors import DataError
 __all__ = ["PUBLISHED", "open_published"]
 
 VALIDATION_EVERY = 10
-"""One of this many training images is used for validation, since the published validation images are used for the test."""
+"""One in this many training images is used for validation, since the published validation images are used for the test."""
 VOC = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
     "sheep sofa train tvmonitor"

@@ -25,7 +25,7 @@ __all__ = [
 ValueRange: TypeAlias = tuple[tuple[float, float], ...]
 """The pixel values (low, high) of each band that become 0 and 1."""
 Files: TypeAlias = Mapping[str, Sequence[Sequence[BandStatistics]]]
-"""The statistics of each band of each file, by the dtype of the file."""
+"""A mapping from each dtype to the files of this dtype: for each file, the statistics of each band."""
 SMALL_SHARE = 0.25
 """A range is mostly empty if the pixels use less than this share of it."""
 ALIKE_SHARE = 0.5
@@ -71,7 +71,8 @@ def choose_value_range(train: Files, others: Files) -> tuple[ValueRange | None, 
 
     Args:
         train: the statistics of the files in the training part, whose range is measured.
-        others: the statistics of the files in the other parts. Only dtypes that do not occur in the training part are used.
+        others: the statistics of the files in the other parts. Files whose dtype occurs in the training part
+            are ignored.
 
     Raises:
         DataError: files differ in their dtypes, and their values have no common unit.

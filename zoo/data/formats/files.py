@@ -34,7 +34,7 @@ TIFF = frozenset({".tif", ".tiff"})
 KEPT_MODES = ("L", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F", "1", "LA")
 """Pillow's modes whose pixels are not converted; other modes (palettes, CMYK, YCbCr, Lab) become RGB."""
 LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "AVIF": "AVIF", "HEIF": "HEIF"}
-"""The names of lossy formats in messages, by their names in Pillow."""
+"""Pillow's names of lossy formats, each with the name that messages use."""
 STEPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 """The slice steps of rows and columns for each EXIF orientation. For 5 and above, rows and columns are swapped first."""
 
@@ -184,13 +184,13 @@ def _check_regular(path: Path) -> None:
 
 
 def _check_complete(tiff: Tiff, array: np.ndarray) -> None:
-    """Raise a DataError if Pillow has read only some bands of a TIFF, or values of another dtype than the stored one."""
+    """Raise a DataError if Pillow has read only some bands of a TIFF, or has changed the dtype of the numbers."""
     channels = 1 if array.ndim == 2 else array.shape[-1]
     has_other_dtype = tiff.dtype.itemsize > 1 and array.dtype != tiff.dtype
     if (channels != tiff.samples and tiff.palette is None) or has_other_dtype:
         raise DataError(
             f"{tiff.path}: has {tiff.samples} bands of {tiff.dtype}, but because of its compression, Pillow reads {channels} "
-            f"of {array.dtype}; {_install_hint()}"
+            f"band(s) of {array.dtype}; to read the file completely, {_install_hint()}"
         )
 
 

