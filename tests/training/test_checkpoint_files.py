@@ -97,7 +97,7 @@ def test_a_damaged_file_of_a_run_is_an_error_that_names_it(tmp_path, name, conte
     train_squares(tmp_path / "run", steps=2, validations=0)
     (tmp_path / "run" / name).write_text(content, encoding="utf-8")
     with pytest.raises(
-        zoo.errors.ConfigError, match=r"result\.json is damaged|settings\.json is damaged|run of other settings"
+        zoo.errors.ConfigError, match=r"result\.json is damaged|settings\.json is damaged|run with other settings"
     ):
         train_squares(tmp_path / "run", steps=2, validations=0)
 
