@@ -1,4 +1,4 @@
-"""torchvision's ResNet18 as an encoder. It has torchvision's modules and keys, but only those up to the last requested map."""
+"""torchvision's ResNet18 as an encoder. Its modules and keys are torchvision's, up to the last requested map."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ResNet18Encoder(nn.Module):
     strides are stem (64, stride 2), pool (64, 4), layer1 (64, 4), layer2 (128, 8), layer3 (256, 16) and layer4 (512, 32).
 
     Args:
-        maps: the names of the maps to return, fine to coarse. Stages after the last of them are left out.
+        maps: the names of the maps to return, fine to coarse. Stages after the last of these maps are left out.
         in_channels: the number of image channels. If it is not 3, the first convolution and its weights are adapted.
         weights: None, "imagenet" (torchvision's IMAGENET1K_V1), "hf-hub:OWNER/NAME", or the path of a file that
             `zoo.read_state_dict` accepts. A file must have torchvision's key names, which may have any prefix, with or without

@@ -36,7 +36,7 @@ def _imagenet() -> Path:
             download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
         except (OSError, RuntimeError) as cause:
             raise zoo.errors.WeightsError(
-                f"weights='imagenet' could not be fetched from {url}: {cause}. Without a network, fetch that file elsewhere "
-                f"and put it at {path}, or pass its path as weights=."
+                f"weights='imagenet' could not be fetched from {url}: {cause}. If this machine is offline, download that "
+                f"file on another one, and put it at {path} here, or pass its path as weights=."
             ) from cause
     return path

@@ -1,4 +1,4 @@
-"""List the encoders and decoders of segmentation_models_pytorch, from an index and a table. Torch-free."""
+"""List the encoders and decoders of segmentation_models_pytorch, from a shipped index and a table, without importing torch."""
 
 from __future__ import annotations
 

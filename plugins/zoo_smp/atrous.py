@@ -23,7 +23,7 @@ class DeepLabV3(SmpHead, DeepLabV3Decoder):  # type: ignore[misc]
 
     Args:
         pyramid: the `FeatureMap` of the only map, which has the output stride.
-        channels: the width of every branch, and the number of output channels.
+        channels: the number of channels of every branch and of the output.
         output_stride: the encoder's output stride, 8 or 16. The encoder is dilated if it can be.
         atrous_rates: the three dilation rates.
         separable: whether the branches use depthwise separable convolutions.
@@ -55,8 +55,9 @@ class DeepLabV3Plus(SmpHead, DeepLabV3PlusDecoder):  # type: ignore[misc]
     Shapes: two maps (N, C_i, H/stride_i, W/stride_i), fine and coarse -> (N, channels, H/stride_0, W/stride_0).
 
     Args:
-        pyramid: the `FeatureMap` of each of the two maps. The fine map has stride 4, and the coarse one the output stride.
-        channels: the width of every branch, and the number of output channels.
+        pyramid: the `FeatureMap` of each of the two maps. The fine map has stride 4; the stride of the coarse map is the
+            output stride.
+        channels: the number of channels of every branch and of the output.
         output_stride: the encoder's output stride, 8 or 16. The encoder is dilated if it can be.
         atrous_rates: the three dilation rates.
         separable: whether the branches use depthwise separable convolutions.
@@ -82,10 +83,11 @@ class DeepLabV3Plus(SmpHead, DeepLabV3PlusDecoder):  # type: ignore[misc]
         check_rates(atrous_rates)
         if len(pyramid) != 2:
             raise zoo.errors.OptionError(
-                "smp:deeplabv3plus joins a fine and a coarse map, but levels= leaves only one. Choose a higher levels=."
+                "smp:deeplabv3plus joins a fine and a coarse map, but with this value of levels, only one map is left. "
+                "Pass a larger levels."
             )
         fine, coarse = pyramid
-        # in the order of smp's encoders: the image, stride 2, the fine map, the coarse map
+        # the maps in the order of smp's encoders: the image, the map at stride 2, the fine map, the coarse map
         super().__init__(
             encoder_channels=[IMAGE, 0, fine.channels, coarse.channels],
             encoder_depth=3,
@@ -107,7 +109,7 @@ class DeepLabV3Plus(SmpHead, DeepLabV3PlusDecoder):  # type: ignore[misc]
 
 
 def check_rates(atrous_rates: Sequence[int]) -> None:
-    """Raise an OptionError unless these are three whole numbers of at least 1."""
+    """Raise an OptionError unless the dilation rates are three whole numbers of at least 1."""
     rates = list(atrous_rates) if isinstance(atrous_rates, list | tuple) else [atrous_rates]
     if len(rates) != 3 or not are_counts(*rates):
         raise zoo.errors.OptionError(

@@ -42,7 +42,7 @@ def smp_encoder(
             `zoo.read_state_dict` accepts. A file must have smp's key names, which may have any prefix, with or without a
             classifier. Its first convolution must have 3 or `in_channels` input channels. The weights of a file or a
             repository are assumed to be trained on images with ImageNet's normalization.
-        output_stride: 8 or 16 to replace the last strides with dilated convolutions; None for the usual strides.
+        output_stride: 8 or 16 to replace the last strides with dilated convolutions; None to keep the usual strides.
 
     Raises:
         zoo.errors.WeightsError: the weights cannot be found or fetched, or do not fit.
@@ -106,8 +106,8 @@ class SmpEncoder(nn.Module):
 def make_network(name: str, *, output_stride: int = 32, in_channels: int = 3, weights: str | None = None) -> Any:
     """Return smp's encoder.
 
-    The encoder returns a list that begins with the image or a map of the image's size. One map for each level follows; the
-    map of a level that the encoder does not have is empty.
+    The encoder returns a list that begins with the image or a map of the image's size. One map for each level follows. If the
+    encoder has no map for a level, that map is empty.
     """
 
     def make() -> Any:

@@ -1,4 +1,4 @@
-"""smp's decoders that fuse the levels at one resolution: FPN, PAN, SegFormer and DPT."""
+"""smp's decoders that bring all levels to one resolution and fuse them: FPN, PAN, SegFormer and DPT."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class FPN(SmpHead, FPNDecoder):  # type: ignore[misc]
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse.
-        channels: the width of the decoder's own pyramid.
-        segmentation_channels: the width of each level's branch, a multiple of 32.
+        channels: the number of channels of each map in the decoder's own pyramid.
+        segmentation_channels: the number of channels of each level's branch, a multiple of 32.
         merge: how the branches are joined, "add" or "cat".
         dropout: the share of the channels that are dropped at the end during training.
         interpolation: how a map is upsampled for the next finer level: "nearest", "bilinear" or "bicubic".
@@ -63,11 +63,11 @@ class FPN(SmpHead, FPNDecoder):  # type: ignore[misc]
         self._laterals = ("p4", "p3", "p2")[: FULL - 1 - missing]
         for unused in ("p4", "p3", "p2")[FULL - 1 - missing :]:
             delattr(self, unused)
-        # Each block doubles the resolution once less than the block before it.
+        # The blocks are in the order coarse to fine. Each doubles the resolution one time fewer than the block before it.
         self.seg_blocks: nn.ModuleList = self.seg_blocks[missing:]
         if merge == "cat":
             self.out_channels = segmentation_channels * len(pyramid)
-        self._steps = tuple(range(len(pyramid)))  # smp doubles the resolution from map to map, whatever the strides
+        self._steps = tuple(range(len(pyramid)))  # smp doubles the resolution from map to map, whatever the strides are
         self.out_stride = pyramid[-1].stride / 2 ** self._steps[-1]
         finish(self)
 
@@ -89,7 +89,7 @@ class PAN(SmpHead, PANDecoder):  # type: ignore[misc]
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse. Several maps may have the same stride, as in a dilated encoder.
-        channels: the width of every map in the decoder, and the number of output channels.
+        channels: the number of channels of every map in the decoder and of the output.
         output_stride: the encoder's output stride, 16 (the encoder is dilated if it can be) or 32.
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
         norm: "batch" or "group".
@@ -138,7 +138,7 @@ class Segformer(SmpHead, SegformerDecoder):  # type: ignore[misc]
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
-        channels: the width to which every map is projected, and the number of output channels.
+        channels: the number of channels to which every map is projected, and of the output.
         norm: "batch" or "group".
     """
 
@@ -172,9 +172,9 @@ class DPT(DPTDecoder):  # type: ignore[misc]
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse. Several maps may have the same stride, as in a vision
             transformer.
-        channels: the width at which the levels are fused, and the number of output channels.
-        intermediate_channels: the widths of the maps before they are fused, one for each map.
-        readout: "ignore", or "cat" for one more linear layer on each map.
+        channels: the number of channels of the maps when they are fused, and of the output.
+        intermediate_channels: the number of channels of each map before the maps are fused.
+        readout: "cat" for an additional linear layer on each map, or "ignore" for no such layer.
         norm: "batch" or "group".
     """
 
@@ -190,8 +190,8 @@ class DPT(DPTDecoder):  # type: ignore[misc]
         check_widths(channels=channels)
         if len(intermediate_channels) != len(pyramid):
             raise zoo.errors.OptionError(
-                f"intermediate_channels has {len(intermediate_channels)} widths for {len(pyramid)} maps. "
-                "Pass one width for each map."
+                f"intermediate_channels has {len(intermediate_channels)} numbers for {len(pyramid)} maps. "
+                "Pass one number of channels for each map."
             )
         levels = tuple(entry.level for entry in pyramid)
         super().__init__(

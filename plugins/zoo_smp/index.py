@@ -1,4 +1,4 @@
-"""Read the facts of smp's encoders from the shipped index, without importing smp or torch, and state their licenses."""
+"""Read the facts of smp's encoders from a shipped index, and state their licenses, without importing smp or torch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Architecture:
 
     Attributes:
         module: the module of smp that defines the encoder.
-        channels: the channels of the maps of stride 1, 2, 4, 8, 16 and 32; 0 for a stride without a map.
+        channels: the number of channels of the map at each of the strides 1, 2, 4, 8, 16 and 32; 0 if there is no such map.
         dilates: whether the encoder can be dilated to output stride 8 or 16.
         leaves_unused: whether the encoder has parameters that no map needs, even at full depth.
         weights: the names of the pretrained weights.
@@ -86,7 +86,7 @@ class Architecture:
 
 @cache
 def index() -> Mapping[str, Architecture]:
-    """Return smp's own encoders by name. They are those of the smp version from which the index was written."""
+    """Return a mapping from the name of each of smp's own encoders to its facts, as in the smp version that was indexed."""
     return {
         name: Architecture(
             module=entry["module"],

@@ -21,12 +21,13 @@ IMAGE = 3
 class Ladder:
     """Converts a pyramid to the form that smp's encoders return.
 
-    This form is a list with one map for each level, from level 0 (the image) to the coarsest level. The image, and each level
-    that the pyramid does not have, is represented by an empty map, which has a size but no channels.
+    This form is a list with one map for each level, from level 0 (the image) to the coarsest level. An empty
+    map, which has a size but no channels, stands for the image and for each level that the pyramid does not have.
 
     Attributes:
-        coarsest: the level of the last map. Its stride is 2**coarsest, so there are as many doublings from it to the image.
-        channels: the channels of each level, as smp's decoders expect them: 3 for the image, and 0 for a missing level.
+        coarsest: the level of the last map. Its stride is 2**coarsest, so `coarsest` doublings lead from its size to
+            the image's size.
+        channels: the number of channels of each level, as smp's decoders expect it: 3 for the image, and 0 for a missing level.
     """
 
     def __init__(self, pyramid: zoo.plugin.Pyramid) -> None:
@@ -53,15 +54,16 @@ class Ladder:
 
 
 def on_exact_ladder(features: Sequence[Tensor], levels: Sequence[int], coarsest: int) -> list[Tensor]:
-    """Return the maps in sizes that are exact multiples: 2**(coarsest - level) times the size at the level `coarsest`.
+    """Resize the maps so that the size at each level is exactly 2**(coarsest - level) times the size at the level `coarsest`.
 
-    The size at the level `coarsest` is the last map's size, halved and rounded up once for each level between the two. Maps
-    that do not have their exact size, because of irregular strides or odd sides, are resized (bilinear).
+    To get the size at the level `coarsest`, the last map's size is divided by 2 for each level from the last map to `coarsest`,
+    and rounded up. Maps that already have their exact size are returned unchanged. Other maps, which come from irregular
+    strides or odd sides, are resized (bilinear).
 
     Args:
         features: the maps, fine to coarse.
         levels: the level of each map.
-        coarsest: the coarsest level of the decoder, at least that of the last map.
+        coarsest: the coarsest level that the decoder uses. It is at least the level of the last map.
     """
     steps = coarsest - levels[-1]
     height, width = ((side + 2**steps - 1) // 2**steps for side in features[-1].shape[-2:])
@@ -73,7 +75,7 @@ def on_exact_ladder(features: Sequence[Tensor], levels: Sequence[int], coarsest:
 
 
 def check_widths(**widths: object) -> None:
-    """Raise an OptionError unless each width is a whole number of at least 1."""
+    """Raise an OptionError unless each width (number of channels) is a whole number of at least 1."""
     for name, width in widths.items():
         if not are_counts(width):
             raise zoo.errors.OptionError(f"{name} must be a whole number of at least 1; found {width!r}.")
@@ -94,9 +96,9 @@ def finish(decoder: nn.Module, norm: str = "batch") -> None:
 
 
 class SmpHead:
-    """A mixin with smp's head, which upsamples logits to the image's resolution if their stride is a power of two.
+    """A mixin with smp's head. If the decoder's stride is a power of two, the head upsamples to the image's resolution.
 
-    For any other stride, the model resizes the logits to the image.
+    For any other stride, the head does not upsample, and the model resizes the logits to the image's size.
     """
 
     head_kernel_size = 1

@@ -19,10 +19,10 @@ SIZES = ((64, 96), (128, 224))
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return the facts of one encoder, measured on the meta device, as `zoo_smp.index` reads them.
+    """Measure one encoder on the meta device, and return its facts in the form that `zoo_smp.index` reads.
 
     Raises:
-        ValueError: the encoder returns other maps than smp declares, or their strides are not 1, 2, 4, 8, 16, 32.
+        ValueError: the channels of the maps differ from those that smp declares, or the strides are not 1, 2, 4, 8, 16, 32.
     """
     entry = encoders[name]
     with torch.device("meta"):

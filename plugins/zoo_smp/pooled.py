@@ -33,13 +33,13 @@ class AdaptiveAvgPool(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool each map to size x size cells."""
+        """Average each channel over size x size windows: (N, C, H, W) -> (N, C, size, size)."""
         if not (torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()):
             return F.adaptive_avg_pool2d(x, self.size)
         return self._shares(x.shape[-2], x) @ x @ self._shares(x.shape[-1], x).transpose(0, 1)
 
     def _shares(self, length: int, like: Tensor) -> Tensor:
-        """Return the weights with which the pixels along an axis are averaged in each window: (size, length).
+        """Return, for each window along an axis, the weights of the pixels in its average: (size, length).
 
         The windows are those of `nn.AdaptiveAvgPool2d`, which may overlap.
         """
@@ -99,7 +99,7 @@ class UPerNet(SmpHead, UPerNetDecoder):  # type: ignore[misc]
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse, of strides 4 to 32.
-        channels: the width of every map in the decoder, and the number of output channels.
+        channels: the number of channels of every map in the decoder and of the output.
         norm: "batch" or "group".
     """
 
@@ -113,5 +113,5 @@ class UPerNet(SmpHead, UPerNetDecoder):  # type: ignore[misc]
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the map at the finest map's size: (N, channels, H/stride_0, W/stride_0)."""
-        skipped = features[0]  # stands for the image and the map at stride 2, which smp does not read
+        skipped = features[0]  # stands for both the image and the map at stride 2: smp expects but does not read them
         return super().forward([skipped, skipped, *features])  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Build smp's own models as references for benchmarks, where smp's constructor is not enough."""
+"""Build smp's own models, with which benchmarks compare zoo's, if smp's constructor alone cannot build them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["unet_on_timm"]
 
 
 def unet_on_timm(architecture: str, *, weights: str, **options: Any) -> nn.Module:
-    """Return `smp.Unet` with an encoder of timm, and with the encoder weights that zoo loads for `timm:ARCHITECTURE`.
+    """Return `smp.Unet` with an encoder of timm, whose weights are those that zoo loads for `timm:ARCHITECTURE`.
 
     A benchmark can then compare both libraries with the same pretrained encoder, even if smp cannot fetch the weights. The
-    model gets an attribute `preprocessing`, the normalization that these weights expect, which the training applies.
+    model's attribute `preprocessing` is the normalization that these weights expect. zoo applies it when it trains the model.
 
     Args:
         architecture: timm's name of the architecture, such as "tf_efficientnet_lite0".

@@ -1,4 +1,4 @@
-"""smp's decoders that upsample in steps of two to the image's resolution, except U-Net: U-Net++, MA-Net and LinkNet."""
+"""smp's decoders, other than U-Net, that upsample by two in each step up to the image's size: U-Net++, MA-Net and LinkNet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NARROWEST = 4
 
 
 class Stepwise(SmpHead):
-    """The common part of U-Net++, MA-Net and LinkNet, which read a map of each level and return one of the image's size."""
+    """The common part of U-Net++, MA-Net and LinkNet, which read a map of each level, and return a map of the image's size."""
 
     head_kernel_size = 3
     _ladder: Ladder
@@ -51,7 +51,7 @@ class DecoderBlock(nn.Module):
         self.interpolation_mode = block.interpolation_mode
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Run the step: (N, C, h, w), (N, skip channels, 2h, 2w) -> (N, out channels, 2h, 2w)."""
+        """Run the step: x (N, C, h, w), skip (N, skip channels, 2h, 2w) or None -> (N, out channels, 2h, 2w)."""
         if self.conv1 is None:
             return x.new_empty(x.shape[0], 0, 2 * x.shape[2], 2 * x.shape[3])
         parts = [F.interpolate(x, scale_factor=2.0, mode=self.interpolation_mode)] if x.shape[1] else []
@@ -68,8 +68,8 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
-        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16 for five steps, and the last of these
-            for fewer steps.
+        channels: the number of output channels of each step, coarse to fine. The default for five steps is 256, 128, 64, 32,
+            16. With fewer steps, the default is the last of these numbers.
         norm: "batch" or "group".
         attention: None, or "scse" (Roy et al. 2018, arXiv:1803.02579).
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
@@ -97,12 +97,12 @@ class UnetPlusPlus(Stepwise, UnetPlusPlusDecoder):  # type: ignore[misc]
             center=center,
         )
         self.blocks: nn.ModuleDict = nn.ModuleDict({name: DecoderBlock(block) for name, block in self.blocks.items()})
-        # smp's first attention expects a concatenated map. The last step has no skip, so it concatenates nothing.
+        # A block's first attention applies to its concatenated map. The last step has no skip, so it concatenates nothing.
         self.blocks[f"x_0_{self.depth}"].attention1 = nn.Identity()
         self._finish(ladder, widths[-1], norm)
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
-        """Match a file's tensors to this decoder's. Attention layers that smp creates but never uses are left out."""
+        """Match a file's tensors to this decoder's. Tensors of attention layers that smp creates but never uses are ignored."""
         return zoo.plugin.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")
 
 
@@ -116,10 +116,10 @@ class MAnet(Stepwise, MAnetDecoder):  # type: ignore[misc]
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
-        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16 for five steps, and the last of these
-            for fewer steps.
+        channels: the number of output channels of each step, coarse to fine. The default for five steps is 256, 128, 64, 32,
+            16. With fewer steps, the default is the last of these numbers.
         norm: "batch" or "group".
-        pab_channels: the width of the position-wise attention.
+        pab_channels: the number of channels of the queries and keys in the position-wise attention.
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
     """
 

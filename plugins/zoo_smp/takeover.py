@@ -89,7 +89,7 @@ RENAMED["UnetPlusPlus"] = ("unetplusplus", RENAMED["Unet"][1])
 def take_over(
     model: nn.Module | str | PathLike[str], *, preprocessing: zoo.Preprocessing | None = None
 ) -> zoo.SegmentationModel:
-    """Convert a model of smp as documented for `zoo.from_smp`."""
+    """Convert a model of smp. The documentation of `zoo.from_smp` explains the details."""
     if isinstance(model, str | PathLike):
         model = _open(Path(model))
     kind, config = type(model).__name__, getattr(model, "_hub_mixin_config", None)
@@ -105,7 +105,7 @@ def take_over(
     if kind in ("Unet", "UnetPlusPlus") and str(config["encoder_name"]).startswith("vgg"):
         options["center"] = True
     if decoder == "dpt" and options.get("readout") == "add":
-        options["readout"] = "ignore"  # models with a class token are refused above; others have nothing to add
+        options["readout"] = "ignore"  # models with a class token are refused above; without one, "add" does nothing
     encoder, levels = _encoder_of(config, source)
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         built = zoo.build(
@@ -129,7 +129,7 @@ def take_over(
 
 
 def _open(folder: Path) -> nn.Module:
-    """Return a model that `save_pretrained` wrote, in eval mode. Pretrained weights of its encoder are not fetched."""
+    """Load a model that `save_pretrained` wrote, and return it in eval mode. No pretrained encoder weights are fetched."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = config.pop("_model_class")
@@ -169,7 +169,7 @@ def _refuse_what_no_pairing_has(kind: str, config: Config, source: Any) -> None:
 
 
 def _encoder_of(config: Config, source: Any) -> tuple[str, int | None]:
-    """Return the encoder's id in zoo, and how many of the encoder's strides smp's model uses; None if it uses all."""
+    """Return two values: the encoder's id in zoo; and how many of its strides smp's model uses, or None if it uses all."""
     if name := getattr(source.encoder, "name", None):  # an encoder of timm in smp's TimmUniversalEncoder or TimmViTEncoder
         encoder = f"timm:{name}"
         if type(source.encoder).__name__ == "TimmViTEncoder":
@@ -178,7 +178,8 @@ def _encoder_of(config: Config, source: Any) -> tuple[str, int | None]:
         encoder = f"smp:{config['encoder_name']}"
     else:
         raise zoo.errors.OptionError(
-            f"zoo.from_smp: the encoder {config['encoder_name']!r} is neither smp's own nor timm's. No other is supported."
+            f"zoo.from_smp: the encoder {config['encoder_name']!r} is neither smp's own nor timm's. Other encoders are "
+            "not supported."
         )
     used = sum(width > 0 for width in source.encoder.out_channels[1 : config["encoder_depth"] + 1])
     strides = {entry.level for entry in zoo.negotiate(encoder, "smp:unet").pyramid}
@@ -211,7 +212,7 @@ def _is_sigmoid(activation: nn.Module, num_classes: int) -> bool:
 
 
 def _load(built: zoo.SegmentationModel, source: nn.Module, named: str) -> None:
-    """Copy all weights. Raise a WeightsError unless the tensors of smp's model are exactly those of the pairing."""
+    """Copy all weights, or raise a WeightsError if the names and shapes of the tensors in the two models differ."""
     state = {key: tensor for key, tensor in source.state_dict().items() if not key.startswith("classification_head.")}
     try:
         zoo.load_weights(built, state)
@@ -232,7 +233,7 @@ def _compare(built: zoo.SegmentationModel, source: Any) -> None:
     if not error <= TOLERANCE:
         raise zoo.errors.WeightsError(
             f"zoo.from_smp: {built.pairing} with the weights of smp's {type(source).__name__} returns a different output "
-            f"(difference {error:.2g} of the largest value, allowed {TOLERANCE:g}; shapes {tuple(found.shape)} and "
+            f"(relative difference {error:.2g}, at most {TOLERANCE:g} is allowed; shapes {tuple(found.shape)} and "
             f"{tuple(expected.shape)}). The model was not converted."
         )
 
@@ -240,7 +241,8 @@ def _compare(built: zoo.SegmentationModel, source: Any) -> None:
 def _run(built: zoo.SegmentationModel, source: Any) -> tuple[Tensor, Tensor]:
     """Return an image and the logits that smp's model returns for it.
 
-    If smp's model does not accept a size that zoo's model accepts, the image has the size with which the encoder was trained.
+    The image has about 256x288 pixels, a size that zoo's model accepts. If smp's model fails at that size, and the encoder's
+    weights state the size on which they were trained, that size is used instead.
     """
     first = next(source.parameters())
     sizes = [built.plan.sizes.fit(256, 288)[1]]
@@ -261,7 +263,7 @@ def _run(built: zoo.SegmentationModel, source: Any) -> tuple[Tensor, Tensor]:
 
 
 def _logits_of(source: Any, image: Tensor) -> Tensor:
-    """Return the output of smp's head before its activation."""
+    """Return the output of the head of smp's model, before the activation."""
     last = _activation_of(source.segmentation_head)
     given: list[Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))

@@ -30,9 +30,9 @@ class ConvNormReLU(nn.Sequential):
 
 
 class UpsampledConvNormReLU(nn.Sequential):
-    """`ConvNormReLU` on the concatenation of a nearest-upsampled map and a skip.
+    """`ConvNormReLU` on the concatenation of a skip and a map that is upsampled to the skip's size (nearest).
 
-    The convolution of the map is computed at the map's own, lower resolution if that is faster.
+    If that is faster, the map's part of the convolution is computed before the upsampling, at the map's own, lower resolution.
 
     Shapes: x (N, up_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W).
     """
@@ -45,13 +45,13 @@ class UpsampledConvNormReLU(nn.Sequential):
         )
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:  # type: ignore[override]
-        """Return the activated map at the skip's size, or at twice the size of `x` if the skip is None."""
+        """Return the output map. It has the skip's size, or twice the size of `x` if the skip is None."""
         conv, norm, relu = self
         return relu(norm(conv(x, skip)))  # type: ignore[no-any-return]
 
 
 class DecoderBlock(nn.Module):
-    """One step: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W)."""
+    """One step of the decoder: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W)."""
 
     def __init__(
         self, in_channels: int, skip_channels: int, out_channels: int, *, norm: str, attention: str | None, interpolation: str
@@ -92,15 +92,15 @@ class Unet(SmpHead, ExpandingPath):
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
-        channels: the width of each step, coarse to fine; by default 256, 128, 64, 32, 16 for five steps, and the last of these
-            for fewer steps.
+        channels: the number of output channels of each step, coarse to fine. The default for five steps is 256, 128, 64, 32,
+            16. With fewer steps, the default is the last of these numbers.
         norm: "batch", "group" or "none".
         attention: None, or "scse" (Roy et al. 2018, arXiv:1803.02579).
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
         center: whether two more convolutions are applied to the coarsest map (smp does so for VGG).
 
     Raises:
-        zoo.errors.OptionError: `channels` has a wrong number of widths, or the norm is unknown.
+        zoo.errors.OptionError: `channels` does not have one valid number for each step, or the norm is unknown.
     """
 
     head_kernel_size = 3
@@ -134,5 +134,5 @@ class Unet(SmpHead, ExpandingPath):
         return self.center(features[-1])  # type: ignore[no-any-return]
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
-        """Match a file's tensors to this decoder's. Attention layers that smp creates but never uses are left out."""
+        """Match a file's tensors to this decoder's. Tensors of attention layers that smp creates but never uses are ignored."""
         return zoo.plugin.match_weights(state, self.state_dict(), left_out=lambda name: ".attention1." in name, named="decoder")

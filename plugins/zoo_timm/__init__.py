@@ -18,11 +18,12 @@ CHANGES_OUTPUT = frozenset({"feature_cfg", "feature_cls", "features_only", "out_
 CHANGES_MAPS = frozenset(
     {"channels", "depth", "depths", "dims", "embed_dim", "embed_dims", "layers", "patch_size", "strides", "width_factor"}
 )
-"""timm's keywords that change the channels or strides of the maps. Any other such keyword is detected in the built network."""
+"""timm's keywords that change the channels or strides of the maps. If another keyword changes them,
+the built network shows it."""
 GIVEN_BY_ZOO = frozenset(
     {"cache_dir", "checkpoint_path", "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 )
-"""timm's keywords that are refused because `zoo.build` has its own for the same purpose: in_channels, classes and weights."""
+"""timm's keywords that zoo refuses, because arguments of `zoo.build` replace them: in_channels, classes and weights."""
 
 
 @zoo.plugin.hookimpl

@@ -1,4 +1,4 @@
-"""Measure the facts of a timm architecture for the index: its maps, image sizes and output strides."""
+"""Measure what the index states about a timm architecture: its maps, image sizes and output strides."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ INDEXING = tuple(getattr(torch.ops.aten, name) for name in ("index", "index_sele
 def describe(architecture: str) -> dict[str, Any]:
     """Return the facts of one architecture, measured on the meta device if possible.
 
-    An architecture is measured with real tensors if it does not run on the meta device. It is also measured with real tensors
-    if it uses the values of a tensor as positions in another one (such as relative positions): the meta device does not
-    report a position that is out of bounds.
+    An architecture is measured with real tensors if it does not run on the meta device, or if it uses the values of a tensor as
+    indexes into another tensor (for example, relative positions). The meta device would not report an index that is out of
+    bounds.
 
-    The result has these keys. All except `maps` and `size` are left out if they have their default value.
+    The result has these keys. A key other than `maps` and `size` is left out if it has its default value.
 
     - `maps`: a list of [name, channels, stride, timm's index]. Maps that differ only in consecutive numbers at the end of
       their names share an entry [first name, channels, stride, timm's first index, count].
     - `size`: the (height, width) of the images that timm's weights expect.
     - the fields of `zoo.plugin.ImageSizes`.
-    - `dynamic`: whether an architecture that accepts only one size accepts other sizes with timm's `dynamic_img_size`.
+    - `dynamic`: whether the architecture accepts other sizes only with timm's option `dynamic_img_size`.
     - `output_strides`: the output strides to which the architecture can be dilated.
     - `unused`: whether timm's pruning leaves parameters that no map needs.
     """
@@ -46,7 +46,7 @@ def describe(architecture: str) -> dict[str, Any]:
 
 
 class _Trial:
-    """The trials of one architecture, which is built and run repeatedly."""
+    """Builds one architecture with several options, and runs it at several image sizes, to measure its index entry."""
 
     def __init__(self, architecture: str) -> None:
         self.architecture = architecture
@@ -86,14 +86,14 @@ class _Trial:
             return timm.create_model(self.architecture, num_classes=0, **options).eval()
 
     def try_to_make(self, **options: Any) -> Any | None:
-        """Return the architecture like `make`, or None if it refuses the options."""
+        """Return what `make` returns; None if the architecture refuses the options."""
         try:
             return self.make(**options)
         except Exception:  # noqa: BLE001 - timm's families raise many kinds of exceptions
             return None
 
     def maps(self, network: Any, size: Size) -> list[Tensor]:
-        """Return all maps for an image of this size."""
+        """Run a network on an image of this size, and return all its maps."""
         image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *size, device=next(network.parameters()).device)
         try:
             with torch.no_grad():
@@ -123,7 +123,7 @@ class _Trial:
         )
 
     def sizes(self) -> dict[str, Any]:
-        """Return the image sizes that the architecture accepts, as keys of its entry."""
+        """Return the image sizes that the architecture accepts, as a part of its index entry."""
         found: dict[str, Any] = {}
         multiple, network = self.multiple, self.network
         wide = (WIDE[0] * multiple, WIDE[1] * multiple)
@@ -144,7 +144,7 @@ class _Trial:
         return found
 
     def adaptation(self) -> dict[str, Any]:
-        """Return the image sizes for which an architecture of a fixed size can be built, as keys of its entry."""
+        """Return the image sizes for which this architecture of a fixed size can be built, as a part of its index entry."""
         factors = [1, 2, 4, 3, 7, 14]
         parts = [side // part for part in (4, 2, 1) for side in self.own if side % part == 0]
         candidates = dict.fromkeys([*(factor * self.multiple for factor in factors), *parts])
@@ -169,7 +169,7 @@ class _Trial:
         return self.runs(dilated, (160, 224), limit=output_stride)
 
     def leaves_unused(self, selection: list[int]) -> bool:
-        """Return whether timm's pruning for these maps leaves parameters that none of them needs."""
+        """Prune the network to these maps with timm, and return whether parameters remain that none of the maps needs."""
         network = self.make()
         network.prune_intermediate_layers(selection, prune_norm=True)
         image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *self.own, device=self.device)
@@ -183,7 +183,7 @@ class _Trial:
 
 
 class Indexing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Detects, while this mode is active, whether an operation of `INDEXING` runs."""
+    """A mode that detects whether one of the operations `INDEXING` runs while the mode is active."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -196,7 +196,7 @@ class Indexing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _make_real(network: Any) -> Any:
-    """Move a network from the meta device to the CPU and fill it with zeros, for a network that computes with actual values."""
+    """Move a network that needs actual tensor values from the meta device to the CPU, and fill it with zeros."""
     network.to_empty(device="cpu")
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.data.zero_()
@@ -216,7 +216,7 @@ def _stride(declared: float, length: int, found: int) -> float:
 
 
 def _selections(info: list[dict[str, Any]]) -> Iterator[list[int]]:
-    """Yield the indexes of the last map of each stride, then those of the two finest strides only."""
+    """Yield two selections of maps, as indexes: the last map of each stride, and those of the two finest strides only."""
     last = {round(math.log2(entry["reduction"])): index for index, entry in enumerate(info)}
     yield sorted(last.values())
     yield sorted(last.values())[:2]

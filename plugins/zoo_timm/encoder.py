@@ -33,12 +33,13 @@ class TimmEncoder(nn.Module):
             package, for a few architectures), "hf-hub:OWNER/NAME" (a repository in timm's format), or anything else that
             `zoo.read_state_dict` accepts. A file must have timm's current key names, or older names that timm can convert. The
             names may have any prefix.
-        image_size: the (H, W) for which position embeddings and windows are created; None for the size of timm's weights.
+        image_size: the (H, W) for which position embeddings and windows are created; None for the size that timm's
+            weights expect.
         options: keyword arguments of `timm.create_model`, such as `drop_path_rate`.
 
     Raises:
         zoo.errors.WeightsError: the weights cannot be found or fetched, or do not fit.
-        zoo.errors.OptionError: the architecture does not accept a keyword, or the keyword changes its maps.
+        zoo.errors.OptionError: the architecture does not accept an option, or an option changes the maps' channels or strides.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class TimmEncoder(nn.Module):
 def _timm_keywords(
     facts: Architecture, in_channels: int, image_size: tuple[int, int] | None, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the keyword arguments of `timm.create_model` for this input, image size and options."""
+    """Return the keyword arguments of `timm.create_model` for this number of input channels, image size and options."""
     wanted: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0}
     if facts.is_dynamic:
         wanted["dynamic_img_size"] = True
@@ -151,7 +152,7 @@ def _check_maps(network: Any, facts: Architecture, options: dict[str, Any]) -> N
 
 
 def _find_unused(name: str, wanted: dict[str, Any], chosen: list[int], facts: Architecture) -> list[str]:
-    """Return the names of the parameters that timm's pruning leaves although none of the chosen maps needs them."""
+    """Return the names of the parameters that remain after timm's pruning, although none of the chosen maps needs them."""
     height, width = sides(wanted.get("img_size", facts.size))
     image = torch.zeros(1, wanted["in_chans"], height, width, device="meta")
     twin = _create_on_meta(name, wanted)

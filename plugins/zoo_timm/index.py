@@ -1,6 +1,6 @@
-"""Read the facts of timm's architectures: from the shipped index, or for another version of timm from a cache.
+"""Read the facts of timm's architectures from the shipped index or, if another version of timm is installed, from a cache.
 
-timm is imported only for facts that the cache lacks.
+If the cache lacks a fact, timm is imported to measure it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Architecture:
     Attributes:
         name: timm's name of the architecture.
         pyramid: all maps that the architecture can return.
-        indices: timm's index of each map, by the map's name.
+        indices: a mapping from each map's name to timm's index of the map.
         size: the (height, width) of the images that timm's weights expect.
-        sizes: the image sizes that the architecture accepts. If timm's `dynamic_img_size` allows more sizes, it is used.
-        is_dynamic: whether `dynamic_img_size` allows more sizes.
+        sizes: the image sizes that the architecture accepts, with timm's option `dynamic_img_size` if `is_dynamic` is True.
+        is_dynamic: whether the architecture is built with `dynamic_img_size`, because it then accepts more sizes.
         output_strides: the output strides to which the architecture can be dilated.
-        leaves_unused: whether timm's pruning leaves parameters that no map needs.
+        leaves_unused: whether parameters that no map needs remain after timm's pruning.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Architecture:
 
     @classmethod
     def of(cls, name: str, entry: Entry) -> Architecture:
-        """Return the facts in an entry of the index."""
+        """Return the facts that an entry of the index contains."""
         maps = [one for several in entry["maps"] for one in _each(*several)]
         facts = {key: entry[key] for key in ("multiple", "minimum", "square", "adapts") if key in entry}
         if "fixed" in entry:
@@ -77,8 +77,8 @@ class Index:
     All names and tags are loaded immediately. The other facts of an architecture are loaded when they are first used.
 
     Args:
-        tags: the tags of each architecture's pretrained weights, by the architecture's name.
-        entry: a function that returns an architecture's entry.
+        tags: a mapping from each architecture's name to the tags of its pretrained weights.
+        entry: a function that returns the entry of an architecture, given its name.
     """
 
     def __init__(self, tags: Mapping[str, tuple[str, ...]], entry: Callable[[str], Entry]) -> None:
@@ -93,7 +93,7 @@ class Index:
 
     @classmethod
     def shipped(cls) -> Index:
-        """Return the index that comes with this plugin."""
+        """Return the index that is shipped with this plugin."""
         entries = _shipped()["architectures"]
         return cls({name: tuple(entry.get("tags", ())) for name, entry in entries.items()}, entries.__getitem__)
 
@@ -117,7 +117,7 @@ def index() -> Index:
 
 
 def folder_of(installed: str) -> Path:
-    """Return the cache folder for the facts of this version of timm."""
+    """Return the folder in which the facts of this version of timm are cached."""
     from platformdirs import user_cache_path
 
     return user_cache_path("segmentation-zoo") / f"timm-{installed}-format-{FORMAT}"
@@ -127,7 +127,7 @@ def sides(size: Any) -> tuple[int, int]:
     """Return timm's `img_size`, a number or a pair of numbers, as (height, width).
 
     Raises:
-        zoo.errors.OptionError: the value is neither a whole number of at least 1 nor a pair of them.
+        zoo.errors.OptionError: the value is neither a whole number of at least 1 nor a pair of such numbers.
     """
     pair = (size, size) if isinstance(size, int) else size
     if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
@@ -143,7 +143,7 @@ def _shipped() -> dict[str, Any]:
 
 
 def _each(name: str, channels: int, stride: float, index: int, count: int = 1) -> list[tuple[str, int, float, int]]:
-    """Return the maps that one entry stands for. If there are several, their names end in consecutive numbers."""
+    """Return the maps that an item of an entry stands for. If there are several, their names end in consecutive numbers."""
     if count == 1:
         return [(name, channels, stride, index)]
     stem, _, number = name.rpartition(".")

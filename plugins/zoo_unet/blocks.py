@@ -16,7 +16,7 @@ NORMS = ("batch", "group", "none")
 def make_norm(norm: str, channels: int) -> nn.Module:
     """Return a normalization layer for (N, channels, H, W).
 
-    The groups of a group norm have 8 channels each. If the number of channels is not a multiple of 8, there is a single group.
+    A group norm has groups of 8 channels, or a single group if the number of channels is not a multiple of 8.
     """
     if norm == "batch":
         return nn.BatchNorm2d(channels)
@@ -65,7 +65,7 @@ class DoubleConv(nn.Sequential):
 
 
 class TransposedUp(nn.Module):
-    """A 2x2 transposed convolution of stride 2, then a resize if the skip has a different size.
+    """A 2x2 transposed convolution of stride 2. If the result does not have the skip's size, it is resized.
 
     Shapes: (N, in_channels, h, w) -> (N, out_channels, H, W), where (H, W) is `size`, or (2h, 2w) if `size` is None.
     """
@@ -101,9 +101,9 @@ class AttentionGate(nn.Module):
     """The additive attention gate of Oktay et al. 2018 (arXiv:1804.03999), eq. 1 and 2, on the gating signal's grid.
 
     A 2x2 convolution of stride 2 projects the skip to the gating signal's grid (as in the authors' repository,
-    ozan-oktay/Attention-Gated-Networks), and a 1x1 convolution projects the gating signal to the same width. Their sum is
-    rectified and projected to one coefficient between 0 and 1 for each pixel. The coefficients are resampled to the skip's
-    grid, and the skip is multiplied by them.
+    ozan-oktay/Attention-Gated-Networks), and a 1x1 convolution projects the gating signal to the same number of channels. The
+    sum of the two is rectified and projected to one coefficient between 0 and 1 for each pixel. The coefficients are resampled
+    to the skip's grid, and the skip is multiplied by them.
 
     Shapes: skip (N, skip_channels, H, W), gating (N, gating_channels, about H/2, about W/2) -> (N, skip_channels, H, W).
     """
@@ -119,7 +119,7 @@ class AttentionGate(nn.Module):
         """Return the attention coefficients on the skip's grid: (N, 1, H, W), each between 0 and 1."""
         keys = self.theta(
             zoo.plugin.pad_map(skip, skip.shape[-2] % 2, skip.shape[-1] % 2)
-        )  # so that an odd last row or column is included
+        )  # so that the last row or column of an odd size is included
         signal = zoo.plugin.resize_map(self.phi(gating), keys.shape[-2:])
         scores = self.psi(F.relu(keys + signal)).sigmoid()
         return F.interpolate(scores, size=skip.shape[-2:], mode="bilinear", align_corners=False)

@@ -16,7 +16,7 @@ __all__ = ["UNetAttention", "UNetBasic", "UNetBilinear"]
 
 
 class Step(nn.Module):
-    """A step: upsampling by two, concatenation with the skip if there is one, and two 3x3 convolutions.
+    """A step of the decoder: upsampling by two, concatenation with the skip if there is one, and two 3x3 convolutions.
 
     Shapes: x (N, in_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W).
     """
@@ -52,13 +52,14 @@ class UNetBasic(ExpandingPath):
 
     A step is a 2x2 transposed convolution, concatenation with the skip, and two 3x3 convolutions with norm and ReLU.
     There is one step for each factor of two from the coarsest map down to stride 1. A step has no skip if the pyramid has no
-    map of its stride. Learned layers therefore always bring the output to the image's resolution.
+    map of its stride. So learned layers, rather than a final resize, always bring the output to the image's resolution.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse; at least two.
-        channels: the width of each step, coarse to fine; by default 16 times the stride of the step's output, at most 256.
+        channels: the number of output channels of each step, coarse to fine. The default is 16 times the stride of the step's
+            output, at most 256.
         norm: "batch", "group" or "none".
         dropout: the share of the channels that are dropped after each step during training.
         head_kernel_size: the kernel size of the convolution that computes the logits, 3 or 1. The paper uses 1 on 64
@@ -66,7 +67,8 @@ class UNetBasic(ExpandingPath):
             the docs on quality.
 
     Raises:
-        zoo.errors.OptionError: `channels` has a wrong number of widths, the norm is unknown, or the dropout is not in [0, 1).
+        zoo.errors.OptionError: `channels` does not have one valid number for each step, the norm is unknown, or the dropout is
+            not in [0, 1).
     """
 
     up: ClassVar[type[TransposedUp] | type[BilinearUp]] = TransposedUp
@@ -103,7 +105,7 @@ class UNetBasic(ExpandingPath):
 
 
 class UNetBilinear(UNetBasic):
-    """`UNetBasic` with bilinear upsampling to the skip's size instead of the transposed convolution.
+    """`UNetBasic` with bilinear upsampling to the skip's size instead of transposed convolutions.
 
     Shapes, arguments and source are those of `UNetBasic` (Ronneberger et al. 2015, arXiv:1505.04597).
     """
@@ -114,7 +116,7 @@ class UNetBilinear(UNetBasic):
 class UNetAttention(UNetBasic):
     """`UNetBasic` with an additive attention gate on each skip (Oktay et al. 2018, arXiv:1804.03999).
 
-    The gating signal of a step is its input map before the upsampling. Shapes and arguments are those of `UNetBasic`.
+    The gating signal of a step is the step's input map, before it is upsampled. Shapes and arguments are those of `UNetBasic`.
     """
 
     gated = True

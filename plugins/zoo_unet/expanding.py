@@ -14,8 +14,8 @@ __all__ = ["ExpandingPath", "step_widths"]
 class ExpandingPath(nn.Module):
     """A sequence of upsampling steps, each with a skip if the pyramid has a map of its stride.
 
-    The method is that of Ronneberger et al. 2015 (arXiv:1505.04597). A subclass builds the steps, which are modules that are
-    called with (map, skip or None). `_step_channels` contains the (in, skip, out) channels of each step.
+    The method is that of Ronneberger et al. 2015 (arXiv:1505.04597). A subclass builds the steps. Each step is a module that is
+    called with a map, and with a skip or None. `_step_channels` contains the (in, skip, out) channels of each step.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
     """
@@ -39,11 +39,14 @@ class ExpandingPath(nn.Module):
         return self._decode(features, None)  # no list keeps the coarser maps, so each is freed after the step that reads it
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each step's activations in the backward pass instead of storing them. timm's method has the same name."""
+        """Recompute each step's activations in the backward pass instead of storing them. With `enable` False, store them."""
         self._checkpoints = enable
 
     def forward_aux(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the map of `forward` and those of the coarser steps, finest first: (N, aux_channels[i], H/2^(i+1), ...)."""
+        """Return two values: the map that `forward` returns, and the list of the coarser steps' maps, finest first.
+
+        Shapes of the list: (N, aux_channels[i], H/2^(i+1), W/2^(i+1)).
+        """
         maps: list[Tensor] = []
         finest = self._decode(features, maps)
         return finest, maps[-2::-1]
@@ -68,10 +71,12 @@ class ExpandingPath(nn.Module):
 
 
 def step_widths(channels: Sequence[int] | None, num_steps: int) -> list[int]:
-    """Return the width of each step, coarse to fine: by default 16 times the stride of the step's output, at most 256.
+    """Return the number of output channels of each step, coarse to fine.
+
+    If `channels` is None, it is 16 times the stride of the step's output, at most 256.
 
     Raises:
-        zoo.errors.OptionError: the number of widths is not the number of steps, or a width is not a whole number of at least 1.
+        zoo.errors.OptionError: `channels` does not have one whole number of at least 1 for each step.
     """
     levels = range(num_steps - 1, -1, -1)
     if channels is None:
@@ -80,7 +85,7 @@ def step_widths(channels: Sequence[int] | None, num_steps: int) -> list[int]:
     if len(widths) != num_steps or not all(type(width) is int and width >= 1 for width in widths):
         strides = ", ".join(str(2**level) for level in levels)
         raise zoo.errors.OptionError(
-            f"channels must be {num_steps} whole numbers of at least 1, the widths of the steps to the strides {strides}; "
+            f"channels must be {num_steps} whole numbers of at least 1, for the maps at the strides {strides}, in this order; "
             f"found {channels!r}."
         )
     return widths
