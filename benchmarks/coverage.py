@@ -4,10 +4,10 @@
     python benchmarks/coverage.py --decoders smp         # all of timm with smp's twelve decoders: about as long
     python benchmarks/coverage.py --encoders 'convnext*' # some architectures
 
-Each pairing is built on the meta device, which computes shapes without values. An architecture that requires values is built
-with real tensors, in a process of its own. Each pairing runs at the architecture's own size, and at 225x301 after it is built
-with `image_size=(225, 301)`. A pairing passes if it returns one logit map of the image's size. To save time, decoders that use
-the same feature maps share one encoder.
+Each pairing is built on the meta device, which computes shapes without values. If an architecture needs the values, it is built
+with real tensors, in a separate process. Each pairing runs at the architecture's own image size. It also runs at 225x301, for
+which it is built again with `image_size=(225, 301)` if necessary. A pairing passes if it returns one logit map of the image's
+size. To save time, decoders that use the same feature maps share one encoder.
 
 For comparison, smp's own models are built and run in the same way, at the architecture's own size rounded up to a multiple of
 32 and at 225x301. By default, smp.Unet runs with every architecture. With `--decoders smp`, all twelve of smp's models run, but
@@ -47,7 +47,7 @@ SETS = {
     "unet": (("unet-basic", "unet-bilinear", "unet-attention"), ("Unet",)),
     "smp": (tuple(f"smp:{name}" for name in SMP), tuple(SMP.values())),
 }
-"""For each set: the decoders, and the models of smp that are run for comparison."""
+"""For each value of `--decoders`: zoo's decoders, and the models of smp that run for comparison."""
 CHUNK = 120
 """The number of architectures after which the pool of processes is replaced, so that its memory stays bounded."""
 FIELDS = (
@@ -146,7 +146,7 @@ def _measured(name: str, decoders: str) -> list[Row]:
 
 
 def _rows_of(name: str, decoders: str, device: str) -> Iterator[Row]:
-    """Yield a row for each decoder and size: first those of zoo's decoders, then those of smp's models."""
+    """Yield a row for each model and image size: first for the pairings with zoo's decoders, then for smp's models."""
     import timm
 
     warnings.simplefilter("ignore")
@@ -177,7 +177,7 @@ def _rows_of(name: str, decoders: str, device: str) -> Iterator[Row]:
 
 
 def _share_encoders() -> None:
-    """Save time: build an encoder on the meta device once for all decoders that use the same maps, and run it once per size."""
+    """Save time: on the meta device, all decoders that use the same maps share one encoder, which runs once per image size."""
     import torch
 
     import zoo_timm.encoder
@@ -207,7 +207,7 @@ def _spare_initial_values() -> None:
 
 
 class _Shared:
-    """An encoder that caches its feature maps by the image's shape."""
+    """Builds an encoder that runs only once for each shape of the image, and then returns the same maps again."""
 
     def __init__(self, factory: Any, **wanted: Any) -> None:
         self.encoder = factory(**wanted)
@@ -230,7 +230,7 @@ def _family(name: str) -> str:
 def _peers(name: str, decoders: str) -> tuple[str, ...]:
     """Return the models of smp that run with an architecture.
 
-    If the set has several, they run only with the first architecture of each family.
+    If `decoders` stands for several models of smp, they run only with the first architecture of each family.
     """
     peers = SETS[decoders][1]
     return peers if len(peers) == 1 or _is_first_of_family(name) else ()
@@ -250,7 +250,8 @@ def _is_first_of_family(name: str) -> bool:
 def _paired(name: str, decoder: str, size: Size, model: Any, device: str, own: Size) -> tuple[Any, Row]:
     """Run a pairing at a size, and return its model and its results.
 
-    `model` is the model that was built for another size, if any. It runs again unless the encoder must be built for a size.
+    `model` is the same pairing, built for another size, or None. It is used again, unless the encoder must be built for each
+    size.
     """
     import torch
 
@@ -324,7 +325,7 @@ def _stamp() -> str:
 
 
 def _read(kept: Path, decoders: str) -> dict[str, list[Row]]:
-    """Return the rows of an earlier run by architecture.
+    """Return a mapping from architectures to their rows in an earlier run.
 
     An architecture whose rows are incomplete is left out, and its rows are removed from the file.
     """
@@ -402,7 +403,7 @@ def _summary(rows: list[Row], names: list[str], decoders: str) -> str:
 
 
 def _reason(row: Row) -> str:
-    """Return why a row failed: only the problem if the error is a NegotiationError, and otherwise the whole error."""
+    """Return why a row failed: the whole error, or only the problem that it states if it is a NegotiationError."""
     _, found, problem = row["error"].partition("Problem: ")
     return problem.rstrip(".") if found else row["error"]
 

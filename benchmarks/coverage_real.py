@@ -1,10 +1,10 @@
-"""Run every encoder of timm and smp with a decoder on real tensors: `python benchmarks/coverage_real.py`.
+"""Run every encoder of timm and of smp on real tensors, together with a decoder: `python benchmarks/coverage_real.py`.
 
-Meta tensors show that shapes are right, but not that a model runs: the meta device does not report an index that is out of
-bounds. This script builds each pairing with random weights, and predicts random images of 225x301 and 256x320. An architecture
-that accepts only one size is built for each of these two sizes with `image_size`. A pairing passes if its logits have the
-image's size and are finite. Each architecture runs in a process of its own with a memory limit. If the limit is too low for an
-architecture, its row says so.
+A run on the meta device (coverage.py) shows that the shapes are right, but not that a model works: for example, that device
+does not report an index that is out of bounds. This script builds each pairing with random weights, and predicts random images
+of 225x301 and 256x320. An architecture that accepts only one size is built for each of these two sizes with `image_size`. A
+pairing passes if its logits have the image's size and are finite. Each architecture runs in a process of its own with a memory
+limit. If the limit is too low for an architecture, its row says so.
 
     python benchmarks/coverage_real.py                             # all encoders: hours on two cores; continues if interrupted
     python benchmarks/coverage_real.py --encoders 'timm:mvitv2*'   # some encoders
@@ -82,7 +82,7 @@ def find_family(encoder: str) -> str:
 
 
 def measure(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]]:
-    """Return the rows of each encoder. Encoders run only if the file lacks their rows for the installed versions."""
+    """Return the rows of each encoder. An encoder runs only if the output file has no rows of it for the installed versions."""
     place: Path = asked.output
     place.parent.mkdir(parents=True, exist_ok=True)
     known = read_rows(asked)
@@ -104,7 +104,7 @@ def measure(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]]
 
 
 def read_sizes() -> dict[str, int]:
-    """Return the numbers of parameters of timm's architectures with unet-basic, from the coverage table."""
+    """Return how many parameters each of timm's architectures has together with unet-basic, from the coverage table."""
     path = ROOT / f"benchmarks/results/coverage-timm-{version('timm')}.csv"
     if not path.exists():
         return {}
@@ -114,9 +114,10 @@ def read_sizes() -> dict[str, int]:
 
 
 def read_rows(asked: argparse.Namespace) -> dict[str, list[Row]]:
-    """Return the rows of the output file by encoder.
+    """Return a mapping from encoders to their rows in the output file.
 
-    Rows with another decoder, memory limit or library version are left out, and so are encoders whose rows are incomplete.
+    Rows with another decoder, memory limit or library version are left out. An encoder whose rows are incomplete is left out,
+    too.
     """
     found: dict[str, list[Row]] = {}
     wanted = (asked.decoder, f"{asked.memory:g}", format_versions())
@@ -129,7 +130,7 @@ def read_rows(asked: argparse.Namespace) -> dict[str, list[Row]]:
 
 
 def format_versions() -> str:
-    """Return the versions on which the rows depend, as text."""
+    """Return, as text, the versions of the libraries on which the rows depend."""
     return ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "segmentation-models-pytorch", "segmentation-zoo"))
 
 

@@ -1,10 +1,10 @@
 """Check that `zoo.deploy` preserves the output of every decoder with ten encoder families: `python benchmarks/deployed.py`.
 
 Each pairing has random weights and random batch norm statistics. It is deployed for eager PyTorch with an example image of
-64x96. The outputs of the program and of the model are compared at 64x96, 65x97 and 127x64. For an encoder that accepts only one
-size, the example and the comparison have that size. The table shows the largest relative error, max|a - b| / max|b|. The exit
-status is 1 if an error is above 1e-4, if the model itself had to run instead of the program, or if the model could not be read
-as a graph.
+64x96. The output of the deployed program is compared with the model's output at 64x96, 65x97 and 127x64. If an encoder accepts
+only one size, the example and the compared images have that size. The table shows the largest relative error, max|a - b| /
+max|b|. The exit status is 1 if an error is above 1e-4, if the model itself had to run instead of the program, or if the model
+could not be read as a graph.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TOLERANCE = 1e-4
 
 
 def settled(model: nn.Module) -> nn.Module:
-    """Return the model in eval mode with random batch norm statistics, so that its norms are not the identity."""
+    """Return the model in eval mode with random batch norm statistics, so that its batch norms change their input."""
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.normal_(0, 0.1)

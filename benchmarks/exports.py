@@ -1,10 +1,10 @@
 """Export encoders of many kinds and every decoder, and check the files: `python benchmarks/exports.py --output FILE`.
 
-Each pairing has random weights and random batch norm statistics. `zoo.export` exports it for any batch, height and width,
-or for one size if that is not possible. ONNX Runtime or PyTorch then runs the file. A cell of the table shows the largest
-relative error, max|a - b| / max|b|, over all shapes that were tried, and the seconds of the export with its checks. If a file
-accepts only one size, its cell names the size, and the reason is listed below the tables. The exit status is 1 if a pairing
-cannot be exported at all.
+Each pairing has random weights and random batch norm statistics. `zoo.export` exports it for any batch, height and width. If
+that is not possible, it exports the pairing for one size only. ONNX Runtime or PyTorch then runs the exported file. A cell of
+the table shows the largest relative error, max|a - b| / max|b|, over all shapes that were tried, and the seconds of the export
+with its checks. If a file accepts only one size, its cell names the size, and the reason is listed below the tables. The exit
+status is 1 if a pairing cannot be exported at all.
 """
 
 from __future__ import annotations

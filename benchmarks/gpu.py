@@ -1,8 +1,9 @@
 """Run the parts of `benchmarks/gpu.sh` with time limits, most important first, and save each step's outcome in a folder.
 
 A part (see `gpu_parts.py`) consists of steps, and each step is one process. The outcome of a step is written to `parts.json` as
-soon as the step ends. Benchmark runs continue from the store in the same folder, so a second call with that folder repeats no
-finished step. After each part, the script prints the time that the part took and the time that is left.
+soon as the step ends. The store of the benchmark runs is in the same folder. So a second call with that folder repeats no
+finished step, and continues unfinished benchmark runs. After each part, the script prints the time that the part took and the
+time that is left.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ if TYPE_CHECKING:
     from zoo.benchmark.table.table import Table
 
 LEAST_SECONDS = 15
-"""No step is started with less time left than this, since imports would take most of it."""
+"""A step is not started if less time than this is left, since imports would take most of that time."""
 GRACE_SECONDS = 8
-"""The time that an interrupted benchmark has to end by itself."""
+"""The time in which an interrupted benchmark must end by itself, before it is killed."""
 KEPT_LINES = 25
-"""If a step fails, this many of the last lines that it printed are stored."""
+"""The number of printed lines, the last ones, that are stored if a step fails."""
 README_ROWS = (("batch=1", "size=256", "dtype=float32"), ("batch=8", "size=512", "dtype=bfloat16"))
 """The conditions that select the rows for the README from the results of configs/gpu-table.yaml.
 
-The first conditions are those of the README's CPU table. The second are settings that are typical for training.
+The first group has the conditions of the README's CPU table. The second has conditions that are typical for training.
 """
 TINY_RUN = {
     "encoders": [],
@@ -58,7 +59,7 @@ TINY_BASELINE = {
 
 
 class Results:
-    """The folder of the results: the outcome of each step, and the benchmark store. A later call continues from both."""
+    """The folder with the outcome of each step and with the benchmark store. A later call continues from these."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -81,13 +82,14 @@ class Results:
     def is_left(self, part: Part, step: Step) -> bool:
         """Return whether a step must still run: it was not started, or it was cut off.
 
-        A benchmark run is cut off if it reaches any limit, and another step if it is stopped before its own limit.
+        A benchmark run counts as cut off if it is stopped at any time limit. Any other step counts as cut off only if the limit
+        of the part or of the call stops it before the limit of the step itself; at its own limit, it counts as failed.
         """
         found = self.find(part, step)
         return found is None or found["outcome"] == "cut off"
 
     def keep(self, part: Part, step: Step, outcome: dict[str, Any]) -> None:
-        """Store the outcome of a step, with the seconds of its earlier attempts added. The file is replaced as a whole."""
+        """Store the outcome of a step, with the seconds of earlier attempts added. The file is replaced in one operation."""
         before = self.find(part, step) or {}
         outcome["seconds"] = round(outcome["seconds"] + before.get("seconds", 0), 1)
         self.outcomes.setdefault(part.name, {})[step.name] = outcome
@@ -123,7 +125,7 @@ class Call:
         return self.deadline - time.monotonic()
 
     def run(self, parts: Sequence[Part]) -> None:
-        """Run the remaining steps of the parts until the time is over, and write the reports after each part."""
+        """Run the remaining steps of the parts until the call's deadline, and write the reports after each part."""
         for index, part in enumerate(parts):
             began = time.monotonic()
             outcome = self._run_part(part)
@@ -162,7 +164,7 @@ class Call:
         return ", ".join(f"{number} {name}" for name, number in counts.items())
 
     def _run_step(self, step: Step, seconds: float) -> dict[str, Any]:
-        """Run a step's process until it ends or its time is over, and return its outcome."""
+        """Run a step in a process for at most `seconds`, and return the outcome of the step."""
         output = self.scratch / "output.md"
         output.unlink(missing_ok=True)
         began = time.monotonic()
@@ -204,7 +206,10 @@ class Call:
 
 
 def write_config(source: Path, target: Path, *, is_tiny: bool, has_gpu: bool) -> None:
-    """Write a run's configuration for this machine: with tiny settings if requested, and without CUDA graphs on a CPU."""
+    """Write a benchmark's configuration for this machine.
+
+    If `is_tiny`, the settings are for a quick test. Without a GPU, the configuration has no CUDA graphs.
+    """
     import yaml
 
     facts = yaml.safe_load(source.read_text(encoding="utf-8"))
@@ -227,7 +232,7 @@ def _end_with_parent() -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    """Return a process's exit status. After `seconds`, stop it with all its child processes and return None."""
+    """Wait for a process, and return its exit status. After `seconds`, stop it and all its child processes, and return None."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -244,7 +249,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
 
 
 def write_reports(results: Results, has_gpu: bool) -> None:
-    """Write the reports: the README's rows, all tables, the comparison with other libraries, and each step's outcome."""
+    """Write the reports: the rows for the README, all tables, the comparison with other libraries, and each step's outcome."""
     from zoo.benchmark.analysis.conditions import filter_rows, parse_conditions
     from zoo.benchmark.analysis.selection import select_rows
     from zoo.benchmark.table.document import document
@@ -265,7 +270,7 @@ def write_reports(results: Results, has_gpu: bool) -> None:
 
 
 def _tables(store: Path) -> dict[str, Table]:
-    """Return, for each configuration by its name, the table of the latest run that has measurements."""
+    """Return a mapping from the name of each configuration to the table of its latest run that has measurements."""
     from zoo.benchmark.store.store import Store
     from zoo.benchmark.table.table import table_of
 

@@ -1,4 +1,4 @@
-"""The parts of `benchmarks/gpu.py`, each with its steps, its time limit and the packages that it needs."""
+"""Define the parts that `benchmarks/gpu.py` runs. Each part has steps, a time limit and the packages that it needs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ class Step:
     """A step of a part, which runs as one process.
 
     Attributes:
-        arguments: the arguments of `python`. "{output}" stands for a file that the step may write; its text is stored.
+        arguments: the arguments of `python`. "{output}" stands for the path of a file. What the step writes to this
+            file is stored.
         seconds: the time limit of the step.
-        config: the file of a benchmark run's configuration; "" for other steps. A benchmark run that reaches the limit
-            continues in a later call. Any other step that reaches the limit counts as failed.
-        tiny: the arguments for `--tiny`, which tries the script on any machine; None to leave the step out.
+        config: the name of the configuration file if the step is a benchmark run; "" for other steps. A benchmark run that
+            reaches the limit continues in a later call. Any other step that reaches the limit counts as failed.
+        tiny: the arguments with `--tiny`, a quick test on any machine; None if such a test leaves the step out.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Part:
 
     Attributes:
         seconds: the time limit of all steps together.
-        needs: the distributions that the steps need, by the names of their modules.
+        needs: a mapping from the names of modules that the steps need to the distributions that contain the modules.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Part:
 
 
 def bench(name: str, seconds: float, config: str) -> Step:
-    """Return the step that measures a configuration."""
+    """Return the step that runs `zoo bench` with a configuration."""
     return Step(name=name, seconds=seconds, config=config, tiny=())
 
 
@@ -141,5 +142,5 @@ PARTS = (
 
 
 def needed_by_part() -> dict[str, tuple[str, ...]]:
-    """Return the distributions that each part needs in addition to those of the project, the most important part first."""
+    """Return the distributions that each part needs besides those of the project. The most important part comes first."""
     return {part.name: tuple(part.needs.values()) for part in PARTS if part.needs}

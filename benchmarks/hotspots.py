@@ -2,7 +2,7 @@
 
 For inference, the script runs the graph of `zoo.deploy` node by node in PyTorch and times each node. For training, it runs a
 step (forward, loss, backward, AdamW) under PyTorch's profiler and adds up the operations by kind. The inference time of a node
-is the median over all runs. The training times are those of the step whose total time is the median.
+is its median over all runs. The training times are those of one step: the step with the median total time.
 
 The rate of the convolutions (FLOPs per second) is compared with the rate of the fastest kernel that `zoo bench` knows (matrix
 products and large 3x3 convolutions), which is measured in the same process. The script also prints the time that all
@@ -48,7 +48,7 @@ class Timed(fx.Interpreter):
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
 
     def run_node(self, node: fx.Node) -> Any:
-        """Run a node, and record its time, output shape and FLOPs."""
+        """Run a node, record its time, output shape and FLOPs, and return its output."""
         begun = time.perf_counter()
         value = super().run_node(node)
         if node.op == "call_function":
@@ -60,18 +60,18 @@ class Timed(fx.Interpreter):
 
 
 def flops(node: fx.Node, given: list[Any], value: torch.Tensor) -> int:
-    """Return the FLOPs of a convolution, a multiply-add counted as two; 0 for any other operation."""
+    """Return the FLOPs of a convolution, where a multiply-add counts as two. For any other operation, return 0."""
     name = str(node.target)
     weights = [each for each in given[1:] if isinstance(each, torch.Tensor) and each.ndim == 4 and "conv" in name]
     if not weights:
         return 0
-    weight = weights[-1]  # a 4D tensor before the weight is a summand
+    weight = weights[-1]  # the weight is the last 4D tensor; an earlier one is added to the output
     places = given[0] if "transpose" in name else value  # the map at whose pixels the kernel is applied
     return 2 * places.shape[0] * places.shape[2] * places.shape[3] * weight.numel()
 
 
 def summary(whole: float, convolutions: float, products: float) -> Iterator[str]:
-    """Yield lines with the total time, the convolutions' share, and their time if they ran at the fastest kernel's rate."""
+    """Yield lines with the total time, the convolutions' share, and the time they would take at the fastest kernel's rate."""
     best = best_rate(measure_rates(CPU, "float32"))
     assert best is not None
     yield f"{1e3 * whole:.1f} ms in all, {1e3 * convolutions:.1f} ms ({100 * convolutions / whole:.0f} %) in convolutions,"

@@ -1,9 +1,9 @@
 """Measure how often the intervals of benchmark tables contain the true median: `python benchmarks/intervals.py`.
 
-The samples are random, from distributions whose median is known and whose shapes are typical of timings: a minimum with a long
-tail, two modes, a normal distribution. The bootstrap (`zoo.common.statistics`) is compared with an interval between two order
-statistics. The level of that interval follows from the binomial distribution, without an assumption about the samples (Conover
-1999, Practical Nonparametric Statistics, 3.2). This script times nothing.
+The samples are drawn from distributions whose median is known and whose shapes are typical of timings: one with a minimum and a
+long tail, one with two modes, and a normal distribution. The bootstrap (`zoo.common.statistics`) is compared with an interval
+between two order statistics. The confidence level of the second interval follows from the binomial distribution, whatever the
+distribution of the samples is (Conover 1999, Practical Nonparametric Statistics, 3.2). This script times nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DISTRIBUTIONS = {
 
 
 def order_statistics(samples: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Return the interval between two order statistics that contains the true median with at least this probability.
+    """Return an interval between two order statistics that contains the true median with at least the probability `confidence`.
 
     With very few samples, no interval reaches that probability, and the range of all samples is returned.
     """

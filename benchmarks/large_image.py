@@ -1,9 +1,9 @@
-"""Predict a 20,000 x 20,000 image in tiles; measure the memory, and look for seams: `python benchmarks/large_image.py`.
+"""Predict a 20,000 x 20,000 image in tiles, measure the memory, and look for seams: `python benchmarks/large_image.py`.
 
 The script first trains four pairings briefly on textures. Each of them predicts a 1,024 x 1,024 crop of the image as a whole
 and in tiles. The script reports the share of pixels that have the same class in both predictions, and the largest difference
-between their probabilities. Pixels near the border of the crop do not count. Then the first pairing predicts the whole image in
-a process of its own, and the script reads the peak memory of that process.
+between their probabilities. Pixels near the border of the crop do not count. Then a separate process predicts the 20,000 x
+20,000 image with the first pairing, and the script reads the peak memory of that process.
 
 Requires `pip install ".[train,tasks,tiff]"` and 2 GB of disk space. For a quick test, use `--side 4000`.
 """
@@ -35,7 +35,7 @@ PAIRINGS = (
 DECODER = "unet-basic"
 CROP = 1024
 BORDER = 64
-"""The width in pixels of the crop's border that is not compared."""
+"""The number of pixels along each edge of the crop that are not compared."""
 TILE, OVERLAP = 512, 128
 SETTINGS = {"batch": 8, "size": 128, "learning_rate": 3e-3, "validations": 1, "seed": 0}
 
@@ -91,9 +91,9 @@ def write_scene(path: Path, data: zoo.SegmentationData, side: int) -> None:
 
 
 def compared(model: zoo.SegmentationModel, crop: np.ndarray) -> tuple[str, str]:
-    """Compare a crop's prediction in tiles with its prediction as a whole.
+    """Compare the prediction of a crop in tiles with the prediction of the crop as a whole.
 
-    Return, as text, the share of pixels with the same class and the largest difference of a probability.
+    Return, as text, the share of pixels that have the same class in both, and the largest difference between probabilities.
     """
     whole, tiled = (
         zoo.Predictor(model, tile=tile, overlap=overlap)(crop, probabilities=True)

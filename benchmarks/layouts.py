@@ -1,7 +1,7 @@
-"""Measure the effect of channels-last images on this processor, by pairing: `python benchmarks/layouts.py`.
+"""Measure the effect of channels-last images on this processor, for several pairings: `python benchmarks/layouts.py`.
 
-A ratio is the time with a contiguous image divided by the time with the same image in channels-last. Its 95 % interval follows
-in brackets. If it is above 1, channels-last is faster. In each round, both calls run once, in random order.
+A ratio is the time with a contiguous image divided by the time with the same image in channels-last. Above 1, channels-last is
+faster. The 95 % interval of the ratio follows in brackets. In each round, both calls run once, in random order.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def predict(model: nn.Module, image: Tensor) -> None:
 
 
 def train(model: nn.Module, image: Tensor) -> None:
-    """Run a model forward and backward."""
+    """Compute a model's forward and backward pass once."""
     model.zero_grad(set_to_none=True)
     model(image).square().mean().backward()
 

@@ -1,8 +1,8 @@
 """Measure the processor time of `zoo list decoders`, with and without many third-party plugins.
 
 The script creates two environments in a temporary folder, both with access to the packages of the current environment. It
-installs small plugins into one of them, and runs the command in both in turn. A figure is the smallest processor time (user
-plus system) of the command over all rounds.
+installs small plugins into one of them, and runs the command in the two environments in turn. A figure is the smallest
+processor time (user plus system) of the command over all rounds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def zoo_decoders():
 
 
 def make_environment(folder: Path) -> Path:
-    """Create an environment that can import the packages of the current one, including editable ones. Return its Python."""
+    """Create an environment that can also import the packages of the current one. Return the path of its Python executable."""
     venv.create(folder, symlinks=os.name != "nt", with_pip=False)
     outer = sysconfig.get_path("purelib")
     (site_of(folder) / "outer.pth").write_text(f"import site; site.addsitedir({outer!r})\n", encoding="utf-8")
@@ -52,7 +52,7 @@ def site_of(folder: Path) -> Path:
 
 
 def write_plugins(site: Path, count: int) -> list[str]:
-    """Write the files of installed distributions, each with a small, compiled plugin. Return the ids of their decoders."""
+    """Write `count` small plugins as installed, compiled distributions, and return the ids of their decoders."""
     for number in range(count):
         info = site / f"light_{number:02}-1.0.dist-info"
         info.mkdir()
@@ -76,7 +76,7 @@ def seconds(python: Path) -> float:
 
 
 def environment() -> dict[str, str]:
-    """Return environment variables for the command: without those that affect Python and zoo, and with a single thread."""
+    """Return environment variables for the command. They set a single thread, and leave out those that affect Python or zoo."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ZOO_", "PYTHON"))}
     return {**kept, "OMP_NUM_THREADS": "1"}
 

@@ -3,8 +3,8 @@
 The plain form upsamples a map and then applies a 3x3 convolution. The low-resolution form computes the same result without
 upsampling. The blocks are those of smp.Unet("resnet18"). Both forms have the same weights, and their outputs are compared
 before they are timed. Each round runs both, in random order, so disturbances of the machine affect both equally. A ratio is the
-plain form's time divided by the low-resolution form's. Its 95 % interval follows in parentheses. If it is above 1, the
-low-resolution form is faster.
+time of the plain form divided by the time of the low-resolution form. Above 1, the low-resolution form is faster. The 95 %
+interval of the ratio follows in parentheses.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from zoo.common.statistics import estimate_ratio
 from zoo.model.layers.upsampled_conv import pays_at_low_resolution
 
 BLOCKS = ((512, 256, 256, 32), (256, 128, 128, 16), (128, 64, 64, 8), (64, 64, 32, 4), (32, 0, 16, 2))
-"""For each block: upsampled channels, skip channels, output channels, and the stride of the map before upsampling."""
+"""For each block: the channels of the upsampled map, of the skip and of the output; and the map's stride before upsampling."""
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
 CALLS = 20
-"""On an accelerator, a sample is the time of this many successive calls, which keep the accelerator busy."""
+"""On an accelerator, a sample is the total time of this many successive calls, so that the accelerator is always busy."""
 
 
 def made_steps(
     block: tuple[int, int, int, int], size: int, batch: int, layout: str, mode: str, device: torch.device
 ) -> list[Callable[[], None]]:
-    """Return a call of the plain form and one of the low-resolution form, after comparing their outputs."""
+    """Return two functions that call the plain form and the low-resolution form. First compare the outputs of the forms."""
     up, skip, out, factor = block
     calls = calls_of(device)
     side, format = size // factor, LAYOUTS[layout]
@@ -72,7 +72,7 @@ def made_steps(
 
 
 def calls_of(device: torch.device) -> int:
-    """Return the number of calls in a sample."""
+    """Return the number of successive calls whose total time is one sample."""
     return 1 if device.type == "cpu" else CALLS
 
 

@@ -5,11 +5,12 @@ transformers in its default configuration, and the first encoder of each of smp'
 passed to `zoo.build(module, "unet-basic")`. A module works if
 
 - the model predicts finite logits for a real image: 225x301, or the size that the module requires;
-- the model's encoder has every parameter on which the module's last feature map or sequence of tokens depends. The script finds
-  that map without zoo: it is the last output of a submodule that has two spatial axes, or more than one token;
+- the model's encoder keeps every parameter on which the module's last feature map, or its last sequence of tokens, depends. The
+  script finds this map without zoo: it is the last submodule output that has two spatial axes, or more than one token;
 - the model's logits depend on every parameter of its encoder, so the encoder has no layers after the last map.
 
-If zoo refuses a module, its row shows the error. If zoo accepts a module that breaks one of these rules, the module fails.
+If zoo refuses a module, the module's row shows the error. If zoo accepts a module, but one of these conditions is not met, the
+module counts as failed.
 
     pip install transformers          # optional; without transformers, a message says that its rows are left out
     python benchmarks/modules.py      # continues if interrupted
@@ -133,7 +134,7 @@ def smp_encoders() -> Iterator[tuple[str, Maker]]:
 
 
 def try_all(makers: dict[str, Maker], place: Path) -> dict[str, Row]:
-    """Return the row of each module. A module is tried only if the file has no row for the installed versions."""
+    """Return the row of each module. A module is tried only if the file `place` has no row of it for the installed versions."""
     place.parent.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Row] = {}
     if place.exists():
@@ -154,7 +155,7 @@ def try_all(makers: dict[str, Maker], place: Path) -> dict[str, Row]:
 
 
 def format_versions() -> str:
-    """Return the versions on which the rows depend, as text."""
+    """Return, as text, the versions of the libraries on which the rows depend."""
     names = ("torch", "torchvision", "timm", "transformers", "segmentation-models-pytorch", "segmentation-zoo")
     return ", ".join(f"{name} {version(name)}" for name in names if name != "transformers" or find_spec("transformers"))
 
@@ -186,7 +187,7 @@ def try_module(name: str, make: Maker) -> Row:
 
 
 def find_reference(module: nn.Module) -> tuple[tuple[int, int], dict[int, str]]:
-    """Return an image size that a module accepts, and the parameters on which its last map or its last tokens depend.
+    """Return an image size that a module accepts, and the parameters on which the module's last map or last tokens depend.
 
     The parameters are a mapping from their `id` to their names.
     """
@@ -206,7 +207,7 @@ def find_reference(module: nn.Module) -> tuple[tuple[int, int], dict[int, str]]:
 
 
 def make_hook(found: list[Tensor]) -> Callable[..., None]:
-    """Return a hook that appends each output to `found` that is a map or a sequence of tokens for a batch of two images."""
+    """Return a hook that appends an output to `found` if it is a map, or a sequence of tokens, of a batch of two images."""
 
     def keep(_: nn.Module, __: Any, output: Any) -> None:
         for _key, tensor in named_tensors(output):
@@ -220,7 +221,7 @@ def make_hook(found: list[Tensor]) -> Callable[..., None]:
 
 
 def judge(model: zoo.SegmentationModel, size: tuple[int, int], needed: dict[int, str]) -> Row:
-    """Check a model by the rules above, and return the result as fields of its row."""
+    """Check the conditions in this module's docstring for a model, and return the result as fields of its row."""
     encoder = dict(model.encoder.named_parameters())
     kept = {id(parameter) for parameter in encoder.values()}
     strides = {route.source.stride for route in model.plan.routes if not route.is_image}
@@ -251,7 +252,7 @@ def format_error(error: Exception) -> str:
 
 
 def format_summary(rows: list[Row]) -> str:
-    """Return the summary as Markdown: the counts by library, and a row for each module."""
+    """Return the summary as Markdown: the numbers of modules for each library, and a row for each module."""
     libraries = list(dict.fromkeys(row["module"].partition(":")[0] for row in rows))
     outcomes = ("works", "refused", "fails", "not run")
     made = [row for row in rows if row["outcome"] != "not run"]

@@ -1,9 +1,9 @@
-"""Measure the effect of each pass of `zoo.deploy`, by pairing: `python benchmarks/passes.py`.
+"""Measure the effect of each pass of `zoo.deploy`, for several pairings: `python benchmarks/passes.py`.
 
 The script runs each model as built, and then in PyTorch (channels-last, with oneDNN's fused convolutions if available) after
 no pass, after the first pass, after the first two passes, and so on. These variants run in turn, and their outputs are compared
-before they are timed. A ratio is the time of the model as built divided by the row's time. Its 95 % interval follows in
-brackets. If it is above 1, the row is faster.
+before they are timed. A ratio is the time of the model as built divided by the time of the row's variant. Above 1, the variant
+is faster. The 95 % interval of the ratio follows in brackets.
 """
 
 from __future__ import annotations

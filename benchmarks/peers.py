@@ -1,14 +1,14 @@
 """Compare zoo's U-Net with other libraries', with the same weights where possible: `python benchmarks/peers.py`.
 
 All rows of one block (mode, batch, size) run in the same rounds, in random order, so disturbances of the machine affect all
-rows equally. A ratio is the time of `smp.Unet` divided by the row's time. Its 95 % interval follows in brackets. If it is above
-1, the row is faster.
+rows equally. A ratio is the time of `smp.Unet` divided by the time of the row's model. Above 1, the row's model is faster. The
+95 % interval of the ratio follows in brackets.
 
 Models with smp's weights are compared with smp's model before anything is timed: in inference by their outputs, and in
 training (forward, loss, backward, AdamW) by the losses of ten steps.
 
-U-Nets of other libraries run with weights of their own, if the libraries are installed (the extra `peers`). Their options make
-them as similar to smp's U-Net as possible, and the numbers of parameters show the remaining difference: torchseg's U-Net is the
+U-Nets of other libraries run with other weights, if the libraries are installed (the extra `peers`). Their options are chosen
+so that they resemble smp's U-Net as far as possible. The numbers of parameters show what still differs: torchseg's U-Net is the
 same network, MONAI's has shortcuts without weights in its encoder, and fastai's decoder has six times the parameters.
 """
 
@@ -47,8 +47,8 @@ class Way:
     """One way to run a U-Net on a ResNet18.
 
     Attributes:
-        name: the library and, if several ways use it, the runtime, the memory format or the precision.
-        step: a function that predicts once, or trains for one step.
+        name: the library and, if several ways use it, what distinguishes the way: runtime, memory format or precision.
+        step: a function that predicts once, or performs one training step.
         error: the difference from smp's result; None for a model with other weights.
         num_parameters: the number of the model's parameters.
     """
@@ -60,7 +60,7 @@ class Way:
 
 
 def smp_unet() -> nn.Module:
-    """Return smp's U-Net with random batch norm statistics, so that the norms are not the identity."""
+    """Return smp's U-Net with random batch norm statistics, so that the batch norms change their input."""
     torch.manual_seed(0)
     model = smp.Unet("resnet18", encoder_weights=None, decoder_channels=WIDTHS)
     for layer in model.modules():
@@ -71,7 +71,7 @@ def smp_unet() -> nn.Module:
 
 
 def monai_unet() -> nn.Module:
-    """Return MONAI's U-Net without padding and without the convolution before each upsampling: smp's has neither."""
+    """Return MONAI's U-Net without padding and without the convolution before each upsampling: smp's U-Net has neither."""
     from monai.networks.nets import FlexibleUNet
 
     return FlexibleUNet(3, 1, "resnet18", decoder_channels=WIDTHS, pre_conv=None, is_pad=False)
@@ -85,7 +85,7 @@ def torchseg_unet() -> nn.Module:
 
 
 def fastai_unet() -> nn.Module:
-    """Return fastai's U-Net, whose widths are determined by the encoder's."""
+    """Return fastai's U-Net, whose numbers of channels follow from those of the encoder."""
     from fastai.vision.learner import create_unet_model
     from torchvision.models import resnet18
 
@@ -93,9 +93,9 @@ def fastai_unet() -> nn.Module:
 
 
 def others() -> Iterator[tuple[str, nn.Module | Exception]]:
-    """Yield the name and the U-Net on a ResNet18 of each other library that is installed.
+    """For each other library that is installed, yield its name and its U-Net on a ResNet18.
 
-    If a U-Net does not run, yield its error instead.
+    If the U-Net cannot be built or run, yield the error instead of the U-Net.
     """
     peers = (("monai", "FlexibleUNet", monai_unet), ("torchseg", "Unet", torchseg_unet), ("fastai", "DynamicUnet", fastai_unet))
     for package, name, build in peers:
@@ -185,7 +185,7 @@ def deployed_ways(
     tolerance: float,
     passes: Sequence[str] | None,
 ) -> Iterator[Way | str]:
-    """Yield the way that runs the model deployed in this runtime and precision.
+    """Yield the way that deploys the model for this runtime and precision, and runs it.
 
     If `zoo.deploy` chooses another runtime or precision, yield a sentence with the reason instead.
     """
@@ -262,7 +262,7 @@ def largest_difference(losses: Sequence[float], expected: Sequence[float]) -> fl
 
 
 def table(ways: Sequence[Way], seconds: Sequence[Sequence[float]], error: str) -> list[str]:
-    """Return the block's table as Markdown."""
+    """Return the table of one block as Markdown."""
     lines = [f"| way | ms | times as fast as smp | {error} | parameters |", "| --- | ---: | ---: | ---: | ---: |"]
     for way, each in zip(ways, seconds, strict=True):
         told = "1" if way is ways[0] else estimate_ratio(seconds[0], each).format(digits=2)

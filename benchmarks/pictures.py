@@ -71,7 +71,7 @@ def draw_example() -> Image.Image:
 
 
 def draw_plot(document: dict[str, Any]) -> plt.Figure:
-    """Return the plot of latency against mIoU, a point for each pairing of a table in JSON."""
+    """Return the plot of latency against mIoU, with a point for each pairing in a table that `zoo bench` wrote as JSON."""
     plt.rcParams |= {"svg.fonttype": "path", "svg.hashsalt": "zoo", "font.size": 9}
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     for row in document["rows"]:

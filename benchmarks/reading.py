@@ -1,8 +1,9 @@
-"""Time the commands that read the results store, on 2,000 and 20,000 synthetic trials: `python benchmarks/reading.py`.
+"""Time the commands that read the results store, with 2,000 and 20,000 synthetic trials in it: `python benchmarks/reading.py`.
 
-Each store has one run, whose trials are in groups of eight. Each group also has the baseline and the control (a copy of the
-baseline), and 20 rounds. Each command runs in a process of its own, and the two stores alternate. The script prints the median
-CPU seconds of each command for both stores, and the time for the larger store divided by the time for the smaller one.
+Each store has one run, whose trials are in groups of eight. In addition, each group has the baseline and the control (a copy of
+the baseline). Each group has 20 rounds. Each command runs in a separate process, on the two stores in turn. The script prints
+the median CPU seconds of each command for both stores, and the time for the larger store divided by the time for the smaller
+one.
 """
 
 from __future__ import annotations

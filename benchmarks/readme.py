@@ -1,8 +1,9 @@
-"""Put the measured tables into the README and the docs: `python benchmarks/readme.py`, after `benchmarks/results/` changes.
+"""Put the tables of `benchmarks/results/` into the README and the docs: `python benchmarks/readme.py`.
 
 Between `<!-- table: PATH -->` and `<!-- /table -->`, the script inserts the titles and rows of the file PATH, without the notes
 below them. Between `<!-- summary -->` and `<!-- /summary -->`, it inserts a row for each ResNet18 pairing, with the speed from
-resnet18-cpu.json and the mIoU from quality-cpu.json. If a file does not exist, nothing stays between the two markers.
+resnet18-cpu.json and the mIoU from quality-cpu.json. If a required file does not exist, the text between the two markers is
+removed.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Rewrite the tables between the markers of all pages."""
+    """Rewrite what is between the markers, in all pages."""
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = page.read_text(encoding="utf-8")
         page.write_text(with_tables(text, ROOT), encoding="utf-8")
 
 
 def with_tables(text: str, root: Path) -> str:
-    """Return a page with the tables between its markers replaced."""
+    """Return the text of a page in which what is between the markers is replaced by the current tables."""
     table = r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)"
     text = re.sub(table, lambda match: match[1] + tables(root / match[2]) + match[3], text, flags=re.DOTALL)
     summary = r"(<!-- summary -->\n).*?(<!-- /summary -->)"
@@ -31,7 +32,7 @@ def with_tables(text: str, root: Path) -> str:
 
 
 def tables(results: Path) -> str:
-    """Return the text of a results file without its notes; "" if the file does not exist."""
+    """Return the text of a results file without the notes; "" if the file does not exist."""
     if not results.exists():
         return ""
     paragraphs = results.read_text(encoding="utf-8").strip().split("\n\n")
@@ -39,7 +40,7 @@ def tables(results: Path) -> str:
 
 
 def summarize(results: Path) -> str:
-    """Return a table of the ResNet18 pairings: latency from one run, mIoU from another; "" if a run is missing."""
+    """Return a table of the ResNet18 pairings, with latency and mIoU from two results files; "" if a file is missing."""
     paths = [results / "resnet18-cpu.json", results / "quality-cpu.json"]
     if not all(path.exists() for path in paths):
         return ""
@@ -68,7 +69,7 @@ def conditions(speed: dict[str, Any], quality: dict[str, Any]) -> str:
 
 
 def interval(row: dict[str, float], name: str, digits: int) -> str:
-    """Return a number and its interval as text."""
+    """Return a number of a row and its 95 % interval as text."""
     return f"{row[name]:.{digits}f} [{row[f'{name}_low']:.{digits}f}, {row[f'{name}_high']:.{digits}f}]"
 
 

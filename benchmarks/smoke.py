@@ -1,4 +1,4 @@
-"""Call every function that the benchmark uses on an accelerator once: `python benchmarks/smoke.py`.
+"""Call once every function that the benchmark uses on an accelerator: `python benchmarks/smoke.py`.
 
 Each check prints its outcome when it is done. If a check raises an exception, the script prints the traceback and continues
 with the other checks, but its exit status is 1. Without a CUDA device, a check that requires one reports that it was skipped.
@@ -35,7 +35,7 @@ SIZE = 64
 
 
 def environment(device: torch.device) -> str:
-    """Describe the environment, as it is stored with each run."""
+    """Describe the environment, as the benchmark does for each run."""
     facts = describe_environment(device)
     return f"{facts.device_name}, {facts.memory_gib:g} GiB, {facts.driver or 'no driver'}, torch {torch.__version__}"
 
@@ -52,7 +52,7 @@ def worker(device: torch.device) -> str:
 
 
 def events(device: torch.device) -> str:
-    """Measure the time between two events of the accelerator; on a CPU, measure CPU time."""
+    """Measure the time between two events of the accelerator. On a CPU, measure CPU time."""
     timing = time_calls(_step(device), 3, device)
     if timing.busy_seconds is None:
         raise RuntimeError("the device's events report no time")
@@ -192,7 +192,7 @@ def main() -> int:
             traceback.print_exc()
         lines.append(f"| {check.__name__} | {outcome} | {time.perf_counter() - began:.1f} |")
         print(lines[-1], flush=True)
-        if asked.output:  # after each check, so that a crash of the next one loses nothing
+        if asked.output:  # after each check, so that this output is not lost if the next check crashes
             asked.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(has_failed)
 

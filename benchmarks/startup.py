@@ -1,9 +1,9 @@
-"""Measure the processor time of start-up, for zoo and for smp: `python benchmarks/startup.py`.
+"""Measure the processor time that zoo and smp need to start: `python benchmarks/startup.py`.
 
-Each round starts every process once, in random order. A figure is the user and system time of the child process minus that of
-a bare Python in the same round. Then this process builds zoo's and smp's U-Net again, in turn. A ratio is smp's time divided by
-zoo's. If it is above 1, zoo is faster. Figures are medians with 95 % intervals. The script requires Linux, since it reads the
-peak memory from /proc.
+In each round, every kind of process starts once, in random order. A figure is the user and system time of a process minus that
+of a Python process that does nothing, in the same round. Then the script's own process builds zoo's and smp's U-Net again, in
+turn. A ratio is smp's time divided by zoo's time. Above 1, zoo is faster. Figures are medians with 95 % intervals. The script
+requires Linux, since it reads the peak memory from /proc.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def built(build: Callable[[], object]) -> float:
 
 
 def process_lines(times: Mapping[str, list[float]], peaks: Mapping[str, list[float]]) -> Iterable[str]:
-    """Yield the lines of the table of fresh processes."""
+    """Yield the lines of the table with the processor time and the memory of new processes."""
     yield "| fresh process | ms beyond bare Python | peak MiB |"
     yield "| --- | ---: | ---: |"
     for name, figures in times.items():

@@ -1,9 +1,9 @@
-"""Measure the errors that TF32 causes in a model and in its deployed program: `python benchmarks/tf32.py`.
+"""Measure the numerical errors that TF32 causes in a model and in its deployed program: `python benchmarks/tf32.py`.
 
 By default, a CUDA device rounds the inputs of its convolutions to TF32 (10 bits after the leading one). The columns named
 "emulated" do the same on any device: they round input and weights of every convolution, and compute in float32. On a GPU,
-the columns next to them show the device's own errors. If both errors agree, the device computes every convolution in TF32. If
-the device's errors are much smaller, its library chose float32 kernels for some convolutions at that size.
+the columns next to them show the errors of the device itself. If they equal the emulated errors, the device computes every
+convolution in TF32. If they are much smaller, the device's library chose float32 kernels for some convolutions at that size.
 
 Errors are max|a - b| / max|b|, compared with the model's output in float64. `zoo.deploy` runs the model itself instead of the
 program if the program's error is more than `zoo.inference.reference.ROUNDINGS` times the model's.
@@ -30,7 +30,7 @@ from zoo.inference.reference import ROUNDINGS, full_float32, relative_error
 DECODERS = ("unet-basic", "unet-bilinear", "unet-attention", "smp:unet")
 SIZES = ((64, 96), (65, 97), (127, 64), (256, 256))
 DROPPED_BITS = 13
-"""The difference between float32's 23 bits after the leading one and TF32's 10."""
+"""The number of bits that TF32 drops: it has 10 bits after the leading one, and float32 has 23."""
 
 
 class EmulatedTF32(TorchDispatchMode):
@@ -51,7 +51,7 @@ def rounded_to_tf32(x: Tensor) -> Tensor:
 
 
 def trained_like(encoder: str, decoder: str, seed: int = 0) -> nn.Module:
-    """Return a model with random batch norm statistics, so that its norms are not the identity, as in a trained model."""
+    """Return a model with random batch norm statistics. As in a trained model, its batch norms change their input."""
     torch.manual_seed(seed)
     model = zoo.build(encoder, decoder, classes=2)
     torch.manual_seed(seed)

@@ -1,9 +1,9 @@
 """Compare `zoo.Predictor` with MONAI's sliding window on a large image in tiles: `python benchmarks/tiles.py`.
 
 Both use the same model, tiles, overlap and batch, and convert an array of bytes to an array of class indexes. All rows run in
-the same rounds, in random order. A ratio is the first row's time divided by the time of the row in question. Its 95 % interval
-follows in brackets. If it is above 1, the row is faster than the first. The memory of each row is measured in a separate
-process: the peak after the whole image is predicted, minus the peak after a single tile is predicted.
+the same rounds, in random order. A ratio is the time of the first row divided by the time of the row that shows it. Above 1,
+that row is faster than the first. The 95 % interval of the ratio follows in brackets. The memory of each row is measured in a
+separate process: the peak after the whole image is predicted, minus the peak after a single tile is predicted.
 
 Requires `pip install monai`.
 """
@@ -36,7 +36,7 @@ MONAI = "monai"
 
 
 def model_of(asked: argparse.Namespace) -> zoo.SegmentationModel:
-    """Return the model, with the same weights in each process."""
+    """Return the model. Its weights are the same in each process."""
     torch.manual_seed(0)
     return zoo.build(asked.encoder, asked.decoder, classes=asked.classes).eval()
 
@@ -78,7 +78,7 @@ def zoo_way(asked: argparse.Namespace, device: torch.device, precision: str, run
 
 
 def ways(asked: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Callable[[], Way]]]:
-    """Yield the name of each way to predict, and a function that creates the way."""
+    """Yield, for each way to predict the image, its name and a function that returns a function that predicts in this way."""
     yield MONAI, partial(monai_way, asked, device, "float32", device)
     if device.type != "cpu":
         yield f"{MONAI}, stitched on the CPU", partial(monai_way, asked, device, "float32", torch.device("cpu"))
@@ -90,7 +90,7 @@ def ways(asked: argparse.Namespace, device: torch.device) -> Iterator[tuple[str,
 
 
 def measure_memory(asked: argparse.Namespace, name: str, told: Connection) -> None:
-    """Predict in this process in the way with this name, and send two numbers of bytes.
+    """Predict with the way that has this name (see `ways`), in this process, and send two numbers of bytes.
 
     The first is by how much the peak memory of the process grows from a single tile to the whole image. The second is the peak
     of the memory that is allocated on the accelerator, or None on a CPU.

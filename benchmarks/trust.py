@@ -1,7 +1,8 @@
-"""Check the benchmark's own verdicts where the truth is known: `python benchmarks/trust.py`.
+"""Check the results of the benchmark in cases in which the true result is known: `python benchmarks/trust.py`.
 
 1. Measure the same pairing under two names (`configs/aa.yaml`) many times, and count how often the result is a tie.
-2. Measure a model that runs its whole forward pass twice, on a quiet machine and next to busy processes. The true ratio is 2.
+2. Measure a model that runs its whole forward pass twice, on an idle machine and while other processes keep the CPU busy. The
+   true ratio of its time to that of a single pass is 2.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class Twice(nn.Module):
         self.model = zoo.build("resnet18", "unet-basic")
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits of a second pass. Its input depends on the first pass, so that no compiler can remove that pass."""
+        """Return the logits of a second pass. Its input depends on the first, so that no compiler can remove the first."""
         first = self.model(image)
         return self.model(image + 0 * first.mean())
 
 
 @contextmanager
 def busy_processes(count: int):  # noqa: ANN201 - it yields nothing
-    """Run this many busy processes while the context is active."""
+    """While the context is active, run `count` processes that keep CPU cores busy."""
     spin = "while True: sum(range(10**6))"
     others = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(count)]
     try:

@@ -1,4 +1,4 @@
-"""Measure alternatives in turn, in random order in each round, so that drift affects all equally."""
+"""Call functions in turn, in random order in each round, so that changes of the machine's speed affect all of them equally."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Figure = TypeVar("Figure")
 
 
 def by_turns(calls: Sequence[Callable[[], Figure]], rounds: int) -> list[list[Figure]]:
-    """Return the results of each call, one for each round. An additional first round fills caches, and is not returned."""
+    """Call each function once in each round, in random order. Return, for each function, a list of its results.
+
+    An additional first round fills caches. Its results are not returned.
+    """
     figures: list[list[Figure]] = [[] for _ in calls]
     for done in range(rounds + 1):
         for index in random.sample(range(len(calls)), len(calls)):
@@ -30,7 +33,10 @@ def by_turns(calls: Sequence[Callable[[], Figure]], rounds: int) -> list[list[Fi
 def seconds_by_turns(
     calls: Sequence[Callable[[], object]], rounds: int, device: torch.device | None = None
 ) -> list[list[float]]:
-    """Return the seconds of each call in each round. On an accelerator, all kernels that the call starts are included."""
+    """Call each function once in each round. Return, for each function, a list of the seconds that its calls took.
+
+    On an accelerator, the seconds include all kernels that a call starts.
+    """
     return by_turns([partial(_seconds, call, device or torch.device("cpu")) for call in calls], rounds)
 
 

@@ -1,8 +1,9 @@
-"""Download the wheels that `benchmarks/gpu.sh` needs besides torch and torchvision, for the Python of another machine.
+"""Download the wheels that `benchmarks/gpu.sh` needs on another machine, except those of torch and torchvision.
 
-`make wheels PYTHON_VERSION=3.12` runs this script. Then copy the folder `wheels` to the other machine, which needs no network.
+`make wheels PYTHON_VERSION=3.12` runs this script, for the other machine's version of Python. Then copy the folder `wheels` to
+that machine, which may be offline.
 The wheels that the project itself requires are downloaded first, then those of each part of `gpu_parts.py`, most important
-first. If the wheels of a part would exceed the size limit of the folder, they are left out.
+first. If the folder would exceed its size limit with the wheels of a part, these wheels are left out.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ LIMIT_MIB = 60
 
 
 def closure(names: Iterable[str], stop: frozenset[str] = frozenset()) -> set[str]:
-    """Return these distributions and all that they require, directly or indirectly, as far as they are installed.
+    """Return these distributions and all distributions that they require, directly or indirectly, if they are installed.
 
-    The distributions in `stop` are left out, with what only they require.
+    The distributions in `stop` are left out, and so is what only they require.
     """
     seen: set[tuple[str, str]] = set()
     found: set[str] = set()
-    waiting = [(name, "") for name in names]  # each with a requested extra, or with "" for none
+    waiting = [(name, "") for name in names]  # pairs of a distribution and a requested extra; "" stands for no extra
     while waiting:
         name, extra = waiting.pop()
         name = canonicalize_name(name)
@@ -73,9 +74,9 @@ def main() -> int:
     asked = parser.parse_args()
     wheels: Path = asked.output
     wheels.mkdir(parents=True, exist_ok=True)
-    for earlier in wheels.glob("*.whl"):  # their versions may differ, and their size would count as well
+    for earlier in wheels.glob("*.whl"):  # old wheels may have other versions, and would count toward the size
         earlier.unlink()
-    have = closure(PRESENT) - {"typing-extensions"}  # the other machine's version is often too old
+    have = closure(PRESENT) - {"typing-extensions"}  # downloaded, since the other machine's version is often too old
     for part, wanted in {"the project": PROJECT, **needed_by_part()}.items():
         absent = [name for name in wanted if not closure([name])]
         if absent:

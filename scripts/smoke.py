@@ -23,7 +23,7 @@ rounds: 20
 
 
 def main() -> None:
-    """Build, train and measure. Each step raises an exception if it fails."""
+    """Build a model, train it and run a benchmark. Each step raises an exception if it fails."""
     model = zoo.build("resnet18", "unet-basic", classes=3)
     logits = model(torch.rand(1, 3, 65, 97))
     assert logits.shape == (1, 3, 65, 97), logits.shape
@@ -41,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()  # not at import, since spawned processes import this file
+    main()  # not when this file is imported, since spawned processes import it

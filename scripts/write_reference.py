@@ -1,6 +1,7 @@
-"""Write the reference pages that are generated from the code: `python scripts/write_reference.py`, as in `make docs`.
+"""Write the reference pages that are generated from the code. `make docs` runs this script.
 
-typer writes the page of the command line. The page of YAML keys is generated from the classes that validate the files.
+typer's generator writes the page about the command line. The page about the keys of YAML files is generated from the classes
+that validate these files.
 """
 
 from __future__ import annotations
@@ -50,19 +51,19 @@ TYPES = {"string": "text", "integer": "whole number", "number": "number", "boole
 
 
 def main() -> None:
-    """Write the pages of the command line and of the YAML keys."""
+    """Write the pages about the command line and about the keys of YAML files."""
     (REFERENCE / "cli.md").write_text(cli_page(), encoding="utf-8")
     (REFERENCE / "yaml.md").write_text(yaml_page(), encoding="utf-8")
 
 
 def cli_page() -> str:
-    """Return the page of all commands with their arguments and options."""
+    """Return the page that describes all commands with their arguments and options."""
     command = [sys.executable, "-m", "typer", "zoo.cli", "utils", "docs", "--name", "zoo", "--title", "Command line"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def yaml_page() -> str:
-    """Return the page of all keys of the YAML files."""
+    """Return the page that describes all keys of the YAML files."""
     parts = [YAML_INTRODUCTION]
     for title, text, model in FILES:
         schema = model.model_json_schema()
@@ -77,14 +78,14 @@ def yaml_page() -> str:
 
 
 def add_links(text: str) -> str:
-    """Return a description in which the classes of other sections are links to these sections."""
+    """Return a description in which each name of a class that has a section is replaced by a link to that section."""
     for title, _, model in FILES:
         text = text.replace(f"`{model.__name__}`", f"[{title}](#{title.lower().replace(' ', '-')})")
     return text
 
 
 def meanings_of(model: type[BaseModel]) -> dict[str, str]:
-    """Return the description of each key, which comes from the docstrings of the class, its bases and `zoo.build`."""
+    """Return the description of each key, from the docstrings of the class, of its base classes and of `zoo.build`."""
     meanings: dict[str, str] = {}
     for documented in (zoo.build, *reversed(model.__mro__)):  # `zoo.build` explains the options of a pairing
         section = re.search(r"^(?:Args|Attributes):\n(.*?)(?=^\S|\Z)", inspect.cleandoc(documented.__doc__ or ""), re.M | re.S)

@@ -1,4 +1,4 @@
-"""Write the small scenes of configs/scenes: images with four 12-bit bands from six sites, each with a mask of the fields.
+"""Write the small scenes of configs/scenes: images of six sites with four 12-bit bands, each with a mask of the fields.
 
 python scripts/write_scenes.py configs/scenes
 """
@@ -15,7 +15,7 @@ SITES = ("delta", "hill", "lake", "plain", "steppe", "valley")
 SCENES_PER_SITE = 4
 SIDE = 48
 SPECTRA = np.array([(420, 510, 620, 900), (640, 430, 800, 1300)])
-"""The mean of each band outside the fields, and that inside the fields. The largest possible value is 4095."""
+"""The mean of each of the four bands: first outside the fields, then inside them. The largest possible value is 4095."""
 
 
 def write_scenes(folder: Path) -> None:
