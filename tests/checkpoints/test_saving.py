@@ -371,7 +371,7 @@ def test_what_cannot_be_saved_is_told(tmp_path):
     with pytest.raises(zoo.errors.OptionError, match="file/model cannot be written: Not a directory"):
         zoo.save(built(), tmp_path / "file" / "model")
     body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), torch.nn.Conv2d(8, 8, 3, stride=2, padding=1))
-    with pytest.raises(zoo.errors.OptionError, match="is a module of yours without an id"):
+    with pytest.raises(zoo.errors.OptionError, match="is a plain module, not a registered encoder"):
         zoo.save(zoo.build(body, "unet-basic"), tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

@@ -1,4 +1,4 @@
-"""Find the files of `"hf-hub:OWNER/NAME"` in the cache of huggingface_hub, or download them."""
+"""Find the files of the repository `"hf-hub:OWNER/NAME"` in the cache of huggingface_hub, or download them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HUB = "hf-hub:"
 FILES = ("model.safetensors", "pytorch_model.bin")
 """The usual names of a repository's weights file. The first is preferred, since it cannot contain code."""
 CONFIG = "config.yaml"
-"""The file with the facts of a saved model, in a folder or a repository. Its key `weights` names the weights file."""
+"""The file that describes a saved model, in a folder or a repository. Its key `weights` is the name of the weights file."""
 
 
 def hub_file(weights: str) -> Path:
@@ -33,7 +33,7 @@ def hub_file(weights: str) -> Path:
         try:
             return Path(hf_hub_download(repository, name, revision=revision or None))
         except LocalEntryNotFoundError as cause:
-            missing: Exception = cause  # offline: another file may be in the cache
+            missing: Exception = cause  # offline: the cache lacks this file, but may have the other
         except EntryNotFoundError as cause:
             missing = cause
         except (HfHubHTTPError, HFValidationError, OSError) as cause:
@@ -59,13 +59,14 @@ def hub_folder(name: str, **options: Any) -> Path:
         options["revision"] = revision
     try:
         found = Path(snapshot_download(repository, allow_patterns=[CONFIG], **options))
-        if (found / CONFIG).is_file():  # otherwise another program wrote the weights, which may be large
+        if (found / CONFIG).is_file():  # otherwise zoo did not write the weights, which may be large
             return Path(snapshot_download(repository, allow_patterns=["*.safetensors", CONFIG, "*.md"], **options))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as cause:
         reason = str(cause).strip().partition("\n")[0]
         raise WeightsError(
             f"{name} could not be fetched: {type(cause).__name__}: {reason} Pass hf-hub:OWNER/NAME, a repository with a model "
-            "that zoo.push_to_hub uploaded. Without a network, download it elsewhere and pass the folder's path."
+            "that zoo.push_to_hub uploaded. If this machine is offline, download the repository on another one, and pass the "
+            "folder's path."
         ) from cause
     raise WeightsError(
         f"{name} contains no saved model: it has no {CONFIG}. `zoo.push_to_hub` uploads a saved model. To load weights "

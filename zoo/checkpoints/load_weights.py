@@ -1,4 +1,4 @@
-"""Load weights from another source into a model or a part of it. After an error, the model is unchanged."""
+"""Load weights from another source into a model or into a part of a model. If this fails, the model is unchanged."""
 
 from __future__ import annotations
 
@@ -27,28 +27,29 @@ def load_weights(
     part: str | None = None,
     strict: bool = True,
 ) -> WeightsReport:
-    """Load weights from another program, another model or your own training into a model.
+    """Load weights into a model. They can come from another program, from another model or from your own training.
 
-    The names may have any prefix, such as `module.` or `model.encoder.`. zoo finds the prefix of each part by the names and
-    shapes of the tensors. It therefore finds an encoder in the weights of a whole segmentation model, and checkpoints of
-    segmentation_models_pytorch fit the `smp:` pairings. The model's normalization is not changed.
+    The names may have any prefix, such as `module.` or `model.encoder.`. zoo compares the names and the shapes of the tensors
+    to find the prefix of each part of the model. So it finds an encoder in the weights of a whole segmentation model, and it
+    can load checkpoints of segmentation_models_pytorch into `smp:` pairings. The model's normalization is not changed.
 
     Args:
         model: a model from `zoo.build`. Its mode and device are not changed.
         weights: a path or "hf-hub:OWNER/NAME", as for `zoo.read_state_dict`, or a mapping of names to tensors.
         part: "encoder", "decoder" or "head"; None for the whole model.
-        strict: require that every tensor of the part is in the file, and that every tensor of the file is used. Exceptions
-            are an encoder's classifier and unused stages, and tensors outside the prefix in a larger file. With False, the
-            tensors that fit are loaded, and the model's other tensors stay unchanged.
+        strict: whether every tensor of the part must be in the file, and every tensor of the file must be used. Tensors of the
+            file may be unused if they belong to an encoder's classifier or unused stages, or if their names do not have the
+            prefix. With False, the tensors that fit are loaded, and the model's other tensors stay unchanged.
 
     Returns:
-        A printable report with the names of the tensors that were loaded, missing, unexpected and left out.
+        A printable report. It names the tensors that were loaded, are missing, are unexpected, have another shape, or were
+        left out.
 
     Raises:
-        WeightsError: the weights cannot be read or do not fit, or fit equally well under several prefixes. The model is
+        WeightsError: the weights cannot be read, do not fit, or fit equally well under several prefixes. The model is then
             unchanged.
-        OptionError: the part does not exist, or the model is not from `zoo.build`. For a compiled or parallel model, pass the
-            model inside it.
+        OptionError: the part does not exist, or the model is not from `zoo.build`. If a model is compiled or parallel, pass
+            the original model that it contains.
 
     Example:
         >>> model = zoo.build("smp:resnet34", "smp:unet", classes=2)
@@ -77,7 +78,7 @@ def load_weights(
 
 
 def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> MatchedWeights:
-    """Match the whole model; if that fails, match each part to the tensors that the previous parts left."""
+    """Match the whole model. If that fails, match one part after another, each to the tensors that the earlier parts left."""
     try:
         whole = match_weights(state, model.state_dict())
     except WeightsError as cause:
@@ -90,7 +91,7 @@ def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> Match
         if getattr(model, name).state_dict():
             part = _match_part(model, name, rest)
             parts.append(part)
-            # Tensors under this part's prefix belong to it. Only those that it does not have may belong to the next parts.
+            # Tensors under this part's prefix belong to it, except those that it does not have: a later part may have them.
             prefix, unexpected = part.prefix, set(part.report.unexpected)
             rest = {
                 key: tensor for key, tensor in rest.items() if prefix is None or not key.startswith(prefix) or key in unexpected
@@ -99,12 +100,13 @@ def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> Match
 
 
 def _join_parts(parts: list[MatchedWeights], state: Mapping[str, Tensor], rest: Mapping[str, Tensor]) -> MatchedWeights:
-    """Combine the matches of all parts; `rest` contains the file's tensors that no part used."""
-    # A file may contain more than the model, such as a trainer's state. Of the remaining tensors, only those under the prefix
-    # that all parts share belong to the model, and are unexpected. The others are left out.
+    """Combine the matches of all parts. `rest` contains the tensors of the file that no part used."""
+    # A file may contain more than the model, such as a trainer's state. So a remaining tensor is unexpected only if it has the
+    # prefix that all parts share, since it then belongs to the model. Otherwise, it is left out.
     prefix = _find_common_prefix([part.prefix for part in parts if part.prefix is not None])
     unexpected = [key for key in rest if key.startswith(prefix)]
-    # A part reports the tensors of all other parts as left out, too. Only those under its own prefix are known and not needed.
+    # Each part reports the tensors of the other parts as left out, too. Of those that it reports, only the ones under its own
+    # prefix are known and not needed.
     known = {key for part in parts for key in part.report.left_out if part.prefix is not None and key.startswith(part.prefix)}
     outside = [key for key in state if key in known or (key in rest and not key.startswith(prefix))]
 
@@ -126,7 +128,7 @@ def _join_parts(parts: list[MatchedWeights], state: Mapping[str, Tensor], rest: 
 
 
 def _match_part(model: SegmentationModel, part: str, state: Mapping[str, Tensor]) -> MatchedWeights:
-    """Match one part. If its module has a method `match_weights`, that method does it."""
+    """Match one part to the file, with the method `match_weights` of the part's module if there is one."""
     module: nn.Module = getattr(model, part)
     match_own: Any = getattr(module, "match_weights", None)
     try:
@@ -137,14 +139,14 @@ def _match_part(model: SegmentationModel, part: str, state: Mapping[str, Tensor]
 
 
 def _report_prefix(matched: MatchedWeights, part: str) -> MatchedWeights:
-    """Return the match with its prefix added to the report, under the part's name."""
+    """Return the match with a report that contains the match's prefix, under the name of the part."""
     if matched.prefix is None:
         return matched
     return replace(matched, report=replace(matched.report, prefixes={part: matched.prefix}))
 
 
 def _find_common_prefix(prefixes: list[str]) -> str:
-    """Return the beginning that all prefixes share. The last word of each prefix names the part, and is ignored."""
+    """Return the beginning that all prefixes share. The last word of a prefix is ignored, since it names the part."""
     steps = [prefix.split(".")[:-2] for prefix in prefixes]
     shared = []
     for step in zip(*steps, strict=False):

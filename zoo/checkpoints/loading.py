@@ -1,4 +1,4 @@
-"""Load a saved model from a folder, a repository or a checkpoint, and report what is wrong with a broken one."""
+"""Load a saved model from a folder, a repository or a checkpoint. If it is broken, the error states what is wrong."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["load"]
 
 PREFIX = "model."
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-"""The pattern of a path that the user may have meant as the name of a repository on the hub."""
+"""The pattern of a path that may have been meant as the name of a repository on the hub."""
 Sides: TypeAlias = tuple[Entry[EncoderSpec], Entry[DecoderSpec]]
 OTHERS = "that this version of `zoo train` wrote. To load other weights, use zoo.build and zoo.load_weights."
 
@@ -51,13 +51,15 @@ def load(
 ) -> SegmentationModel:
     """Load a saved model with its weights, its normalization and the names of its classes, in eval mode.
 
-    Only tensors and plain data are read, never code. The model is built from the plugins with which it was saved. If a
-    plugin's version differs in its first two numbers, a warning names the saved version and the command that installs it.
+    Only tensors and plain data are read, never code. The model is built from the plugins with which it was saved. If the
+    installed version of a plugin differs from the saved one in its first two numbers, a warning names the saved version and
+    the command that installs it.
     The model has PyTorch's default dtype, usually float32, even if it was saved in another dtype.
 
     Args:
         path: a folder that `zoo.save` wrote; `"hf-hub:OWNER/NAME"` or `"hf-hub:OWNER/NAME@REVISION"` for a repository with a
-            saved model; or a checkpoint that `zoo.train` wrote. The other arguments are only for repositories.
+            saved model; or a checkpoint that `zoo.train` wrote. The other arguments can be passed only with a
+            repository.
         token: the token for a private repository; by default that of `hf auth login` or of the variable HF_TOKEN.
         cache_dir: the folder for downloaded files; by default huggingface_hub's own cache.
         force_download: whether to download the files even if the cache has them.
@@ -66,8 +68,8 @@ def load(
     Raises:
         OptionError: an argument for repositories was passed with a folder or a checkpoint.
         WeightsError: the model does not exist, is damaged, may contain code, was changed after saving, or does not fit.
-        ConfigError: the facts in `config.yaml` or in the checkpoint are incomplete or wrong.
-        NegotiationError: the installed versions make a different plan for the pairing.
+        ConfigError: what `config.yaml` or the checkpoint states about the model is incomplete or wrong.
+        NegotiationError: the plan of the pairing with the installed versions differs from the saved plan.
         ZooError: the pairing cannot be built, for example because a plugin is missing.
     """
     name = fspath(path)
@@ -125,7 +127,7 @@ def _check_sides(facts: ModelFacts, path: Path) -> Sides:
 def _find_sides(facts: ModelFacts, path: Path) -> Sides:
     """Find the encoder and the decoder in the plugins with which the model was saved.
 
-    Encoders and decoders of the same names in other plugins are not used.
+    If another plugin has an encoder or a decoder of the same name, it is not used.
     """
 
     def full_ids(id: str) -> list[str]:
@@ -133,7 +135,7 @@ def _find_sides(facts: ModelFacts, path: Path) -> Sides:
 
     registry, pairing = default_registry(), facts.make_pairing()
     try:
-        # if both sides have the same bare name, two ids match: first the encoder's, then the decoder's
+        # if the encoder and the decoder have the same bare name, two ids match: first the encoder's, then the decoder's
         return registry.encoder(full_ids(pairing.encoder)[0]), registry.decoder(full_ids(pairing.decoder)[-1])
     except UnknownIdError as cause:
         raise UnknownIdError(
@@ -142,7 +144,7 @@ def _find_sides(facts: ModelFacts, path: Path) -> Sides:
 
 
 def _warn_of_other_versions(facts: ModelFacts, sides: Sides, path: Path) -> None:
-    """Warn about plugins whose version differs in its first two numbers: even with the same plan, the output may differ."""
+    """Warn if a plugin's version differs from the saved one in its first two numbers, since the output may then differ."""
     messages: dict[str, str] = {}
     for entry in sides:
         saved = facts.plugins.get(entry.full_id)
@@ -171,7 +173,7 @@ def _is_installed(full_id: str, plugin: PluginVersion) -> bool:
 
 
 def _describe_plugins(facts: ModelFacts) -> str:
-    """Return the command that installs a model's plugins, and a hint for an encoder or a decoder that a script registered."""
+    """Return text with the command that installs a model's plugins, and with a hint for what a script registered."""
     pairing = facts.make_pairing()
     missing = [each for full_id, each in facts.plugins.items() if not _is_installed(full_id, each)]
     requirements = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in missing)
@@ -191,11 +193,11 @@ def _describe_plugins(facts: ModelFacts) -> str:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Return a file's tensors. They are mapped into memory, so tensors that are not used are not read."""
+    """Return a file's tensors. The file is mapped into memory, so a tensor that is not used is not read."""
     try:
         check_regular(path)
         state: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, KeyError, RuntimeError) as cause:  # KeyError: a dtype that PyTorch does not have
+    except (SafetensorError, KeyError, RuntimeError) as cause:  # a KeyError is raised for a dtype that PyTorch does not have
         raise WeightsError(
             f"{path} cannot be read as safetensors ({type(cause).__name__}: {cause}): the file is truncated or was "
             "changed, or it is too large. Copy the whole folder again."
@@ -208,7 +210,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 def _check_unaltered(path: Path, state: dict[str, Tensor], sha256: str, empty: SegmentationModel | None) -> None:
     """Raise a WeightsError if a file has more values than the model, or if its checksum is wrong.
 
-    The first check reads no tensor, so it comes before the second, which reads the whole file.
+    The number of values is checked first, since this check reads no tensor. The checksum requires reading the whole file.
     """
     held = sum(tensor.numel() for tensor in state.values())
     wanted = {} if empty is None else empty.state_dict()
@@ -252,7 +254,7 @@ def _build_on_meta(facts: ModelFacts, sides: Sides) -> SegmentationModel | None:
 def _build_filled(
     facts: ModelFacts, sides: Sides, state: dict[str, Tensor], path: Path, empty: SegmentationModel | None
 ) -> SegmentationModel:
-    """Return the model with its weights. Memory is allocated only after the weights fit the model on the meta device."""
+    """Return the model with its weights. `empty` is the model on the meta device, with which the weights are compared first."""
     if empty is not None:
         with torch.device("meta"):
             _fill(empty, {name: tensor.to("meta") for name, tensor in state.items()}, path, facts)

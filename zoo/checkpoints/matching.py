@@ -1,4 +1,4 @@
-"""Match the tensors of a file with those of a module: find the prefix, compare shapes, and report what does not match."""
+"""Match the tensors of a file to those of a module: find the prefix of the names, compare shapes, and report differences."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class WeightsReport:
     Attributes:
         loaded: the module's tensors that come from the file.
         missing: the module's tensors that the file does not have.
-        reshaped: the module's tensors that have a different shape in the file, with both shapes. They are not loaded.
+        reshaped: the name and both shapes of each of the module's tensors that has a different shape in the file. Such a tensor
+            is not loaded.
         unexpected: the file's tensors that the module does not have.
-        left_out: the file's tensors that are known but not needed: a classifier, unused stages, other parts.
+        left_out: the file's tensors that are known but not needed: those of a classifier, of unused stages or of other parts.
         prefixes: for each part of the model, the prefix of its tensors' names in the file.
     """
 
@@ -45,17 +46,17 @@ class WeightsReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every tensor of the module came from the file, and every tensor of the file is accounted for."""
+        """Whether no tensor is missing, unexpected or of a different shape."""
         return not (self.missing or self.reshaped or self.unexpected)
 
     @property
     def problems(self) -> str:
-        """The tensors that are missing, unexpected or of a different shape, as one line."""
+        """A line that names the tensors that are missing, unexpected or of a different shape."""
         kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", self.reshaped))
         return "; ".join(f"{kind} {_shorten(names)}" for kind, names in kinds)
 
     def __str__(self) -> str:
-        """Return a line for each kind of tensor, with the number and the first names."""
+        """Return a line for each of these lists of tensors, with the number of tensors and the first few names."""
         parts = ", ".join(f"{part} from {prefix!r}" if prefix else part for part, prefix in self.prefixes.items())
         lines = [
             f"loaded            {len(self.loaded)} tensors{f' ({parts})' if parts else ''}",
@@ -72,7 +73,7 @@ class MatchedWeights:
     """The tensors of a file under a module's names.
 
     Attributes:
-        tensors: the tensors in the module's shapes, for `module.load_state_dict(tensors, strict=False)`.
+        tensors: the tensors that fit, with the module's names and shapes, for `module.load_state_dict(tensors, strict=False)`.
         report: which tensors matched, and which did not.
         prefix: the prefix of the module's names in the file; None if the module was not found.
     """
@@ -82,7 +83,7 @@ class MatchedWeights:
     prefix: str | None
 
     def within(self, path: str) -> MatchedWeights:
-        """Return this match for a module that contains the matched one: every name gets the prefix `path` ("network.")."""
+        """Return this match for a module that contains the matched module: `path` ("network.") is put before every name."""
         report = replace(
             self.report,
             loaded=tuple(f"{path}{name}" for name in self.report.loaded),
@@ -104,25 +105,28 @@ def match_weights(
 ) -> MatchedWeights:
     """Match a file's tensors to those of a module, under any prefix of their names.
 
-    The prefix is the one under which the file has all of the module's tensors, by name and shape. If there is no such prefix,
-    those are tried that end with the module's usual name, or else those under which the file has more than half of the
-    tensors. Of these, the prefix with the most tensors is used. Tensors without the prefix belong to other modules and are
-    left out. Tensors with the prefix are unexpected if the module does not have them.
+    The prefix is the one under which the file has all of the module's tensors, with the right names and shapes. If there is no
+    such prefix, the candidates are the prefixes that end with `named`. If there are none of these either, the candidates are
+    the prefixes under which the file has more than half of the module's tensors. The candidate with the most tensors is used.
+    Tensors without the prefix belong to other modules and are left out. Tensors with the prefix are unexpected if the module
+    does not have them.
 
     Args:
         state: the file's tensors.
         wanted: the module's state dict.
         architecture: the state dict of the whole architecture, if the module is only a part of it. The state dict may be on
             the meta device. The file may then also contain the architecture's other tensors, in the same shapes.
-        left_out: a function that returns whether a name, without the prefix, is known but not needed, such as a classifier's.
+        left_out: a function of a tensor's name (without the prefix) that returns whether the tensor is known but not needed,
+            such as a classifier's.
         first_convs: the names of weights that may have three input channels in the file and a different number in the module.
             If the module has one channel, its kernel is the sum of the file's three. For any other number, the three kernels
             are repeated in turn, and scaled to preserve the size of the activations (as in timm).
         other_names: other names that a file may use, mapped to the module's own names.
-        named: the module's usual name in models, such as "head". A prefix that ends with it is preferred.
+        named: the name that the module usually has in models, such as "head". A prefix that ends with this name is preferred.
 
     Raises:
-        WeightsError: the module is found under several prefixes, or a tensor has a different kind of number.
+        WeightsError: the module fits equally well under several prefixes, or a tensor has another kind of numbers (such as
+            int8).
     """
     # The architecture's own names come last, so that they take precedence over equal names in `other_names`.
     own_names = {**(other_names or {}), **{name: name for name in (*(architecture or {}), *wanted)}}
@@ -147,7 +151,7 @@ def match_weights(
         if name in wanted and name not in tensors:
             if fits(name, tensor):
                 tensors[name] = _adapt_channels(tensor, wanted[name])
-            # A tensor of the right shape with a different kind of number is an error: no part of such a file can be used.
+            # A tensor of the right shape whose numbers are of another kind is an error: no part of such a file can be used.
             elif tensor.shape == wanted[name].shape and not name.endswith(COUNTER):
                 raise WeightsError(
                     f"{_describe_shapes(name, tensor, wanted[name])}. The file may contain quantized weights. Convert them "
@@ -164,7 +168,7 @@ def match_weights(
                 reshaped[name] = _describe_shapes(name, tensor, architecture[name])
         else:
             unexpected.append(key)
-    # Files of PyTorch before 0.4.1 have no counters of batches, and no output depends on them.
+    # Files of PyTorch before 0.4.1 have no counters of batches. No output depends on these counters.
     missing = [name for name in wanted if name not in tensors and name not in reshaped and not name.endswith(COUNTER)]
     report = WeightsReport(
         loaded=tuple(tensors),
@@ -177,12 +181,12 @@ def match_weights(
 
 
 def load_encoder_weights(encoder: nn.Module, state: Mapping[str, Tensor], *, source: str, of: str) -> None:
-    """Load a file's tensors into an encoder that has a method `match_weights(state)`: all of them, or none.
+    """Load a file's tensors into an encoder that has a method `match_weights(state)`. If one tensor does not fit, load none.
 
     Args:
         encoder: the encoder. On the meta device, its tensors are compared with the file's but not filled.
         state: the file's tensors.
-        source: the caller's name of the file, for error messages.
+        source: the value of `weights` that the caller passed, for error messages.
         of: the encoder's name, for error messages.
 
     Raises:
@@ -210,8 +214,8 @@ def _find_prefix(
     named: str,
 ) -> str | None:
     """Return the prefix of the module's names in a file; None if the file does not contain the module."""
-    # For each prefix, count the module's tensors that the file has by name, and those that also fit by shape. If a key ends
-    # with one of the module's names, its beginning may be the prefix.
+    # If a key of the file ends with one of the module's names, the rest of the key may be the prefix. For each such prefix,
+    # count the module's tensors whose names the file has, and those whose shapes fit as well.
     fitting: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     for key, tensor in state.items():
@@ -229,7 +233,7 @@ def _find_prefix(
     candidates = [prefix for prefix, number in fitting.items() if number == num_wanted]
     if len(candidates) > 1 and len(preferred := [prefix for prefix in candidates if prefix in likely]) == 1:
         candidates = preferred
-    if not candidates:  # a majority is required without the usual name, since a few tensors may fit by chance
+    if not candidates:  # without `named`, more than half must fit, since a few may fit by chance
         tried = likely or [prefix for prefix, number in fitting.items() if 2 * number > num_wanted]
         most = max((fitting[prefix] for prefix in tried), default=0)
         candidates = [prefix for prefix in tried if fitting[prefix] == most]
@@ -243,7 +247,7 @@ def _find_prefix(
 
 
 def _ends_with(prefix: str, named: str) -> bool:
-    """Return whether the last word of a prefix ends with a name, as in `head.` and `model.segmentation_head.` for "head"."""
+    """Return whether the last word of a prefix ends with a name: `head.` and `model.segmentation_head.` do for "head"."""
     last = prefix.removesuffix(".").rpartition(".")[2]
     return last == named or last.endswith(f"_{named}")
 
@@ -252,8 +256,8 @@ def is_same_kind(tensor: Tensor, wanted: Tensor) -> bool:
     """Return whether a tensor's numbers can be converted to the wanted dtype without losing their meaning.
 
     Floats of 16 to 64 bits can be converted to one another, and integers can be converted to other integers. If floats are
-    wanted, but a tensor has integers, booleans or 8-bit floats, these are quantized weights, which have no meaning without
-    their scale.
+    wanted, but a tensor has integers, booleans or 8-bit floats, it contains quantized weights, which mean nothing without their
+    scale.
     """
     if tensor.layout != wanted.layout or (tensor.is_meta and not wanted.is_meta):
         return False
@@ -271,7 +275,7 @@ _KINDS = (
 def check_finite(tensors: Mapping[str, Tensor], module: nn.Module, source: str) -> None:
     """Raise a WeightsError if a tensor contains NaN, infinity or a negative variance, which make a module's output useless.
 
-    Infinity is allowed in buffers other than a norm's, since an attention mask may contain it.
+    In buffers that do not belong to a norm, infinity is allowed, since an attention mask may contain it.
 
     Args:
         tensors: tensors with the module's names and shapes.
@@ -279,7 +283,7 @@ def check_finite(tensors: Mapping[str, Tensor], module: nn.Module, source: str) 
         source: the origin of the tensors, for the error message.
 
     Raises:
-        WeightsError: a tensor has such a value; the message names the first such tensor.
+        WeightsError: a tensor has such a value. The message names the first such tensor.
     """
     parameters = dict(module.named_parameters())
     dtypes = {name: tensor.dtype for name, tensor in (*module.named_buffers(), *parameters.items())}
@@ -304,7 +308,7 @@ def _fits(tensor: Tensor, wanted: Tensor) -> bool:
 
 
 def _is_adaptable(tensor: Tensor, wanted: Tensor) -> bool:
-    """Return whether a convolution's weight has three input channels in the file and otherwise the wanted shape."""
+    """Return whether a convolution's weight has the wanted shape, except that it has three input channels in the file."""
     return (
         tensor.ndim == wanted.ndim == 4
         and is_same_kind(tensor, wanted)

@@ -1,4 +1,4 @@
-"""Write the model card of a saved model: its use, facts and metrics, as Markdown that the hub can parse."""
+"""Write the model card of a saved model as Markdown that the hub can parse: the model's use, facts and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The facts of a model apart from its weights, as stored in `config.yaml` and in checkpoints. Torch-free."""
+"""What `config.yaml` and checkpoints store about a model besides its weights. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -53,14 +53,15 @@ class PreprocessingEntry(Strict):
 
 
 class ModelFacts(Strict):
-    """The facts of a model, apart from its weights.
+    """What is stored about a model besides its weights.
 
     Attributes:
-        pairing: the ids and options of the model, as for `zoo.Pairing`.
-        plan: the result of the negotiation. The model can be loaded only if a later negotiation has the same result.
-        plugins: the distributions of the encoder and the decoder, by id.
-        classes: the names of the classes; empty if they have none.
-        colors: the color of each class in masks; empty if the classes have none.
+        pairing: the ids of the encoder and the decoder, and the options, as for `zoo.Pairing`.
+        plan: the result of the negotiation, that is, how the encoder and the decoder are connected. The model can be loaded
+            only if the installed versions result in the same plan.
+        plugins: a mapping from the ids of the encoder and the decoder to the distributions that they come from.
+        classes: the names of the classes; empty if the classes have no names.
+        colors: the color of each class in masks; empty if the classes have no colors.
         one_class_per_pixel: whether each pixel has exactly one class.
         preprocessing: the normalization of images.
         value_range: a pair (low, high) for each channel, as in `SegmentationModel`.
@@ -101,9 +102,9 @@ class ModelFacts(Strict):
     def _is_consistent(self) -> Self:
         pairing = self.make_pairing()
         if (count := len(self.preprocessing.mean)) != pairing.in_channels:
-            raise ValueError(f"preprocessing of {count} channels for images of {pairing.in_channels} channels")
+            raise ValueError(f"preprocessing has {count} channels, but images have {pairing.in_channels}")
         if self.value_range is not None and (count := len(self.value_range)) != pairing.in_channels:
-            raise ValueError(f"value_range of {count} channels for images of {pairing.in_channels}")
+            raise ValueError(f"value_range has {count} channels, but images have {pairing.in_channels}")
         for name, values in (("classes", self.classes), ("colors", self.colors)):
             if values and len(values) != pairing.classes:
                 raise ValueError(f"{len(values)} {name} for a model of {pairing.classes} classes")
@@ -151,14 +152,14 @@ def read_facts(model: type[_Facts], content: Mapping[Any, Any], problem: str) ->
 
 
 def structure_of(plan: Plan) -> dict[str, Any]:
-    """Return the part of a plan that determines the model's layers (not the reasons) as plain data."""
+    """Return, as plain data, the part of a plan that determines the model's layers, without the reasons for the plan."""
     facts = plain(plan.as_dict())
     routes = [{key: route[key] for key in ("source", "output", "adapters")} for route in facts["routes"]]
     return {"maps": facts["maps"], "routes": routes, "sizes": facts["sizes"], "encoder_options": facts["encoder_options"]}
 
 
 def _find_plugins(pairing: Pairing) -> dict[str, PluginVersion]:
-    """Return the distributions of a pairing's encoder and decoder by id, except for those that a script registered."""
+    """Return a mapping from the ids of the encoder and the decoder to their distributions, if they come from distributions."""
     registry = default_registry()
     entries = (registry.encoder(pairing.encoder), registry.decoder(pairing.decoder))
     return {

@@ -1,4 +1,4 @@
-"""Save a model as a folder with its weights, its facts and a model card: completely or not at all."""
+"""Save a model as a folder with its weights, its configuration and a model card: completely or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["save"]
 
 WEIGHTS = "model.safetensors"
 DRAFT = ".draft."
-"""The prefix of the temporary folder that is made in an existing empty folder. A killed process may leave it behind."""
+"""The prefix of the name of the temporary folder that is created in an existing empty folder. A killed process may leave it."""
 
 
 def save(
@@ -48,12 +48,12 @@ def save(
     Args:
         model: a model from `zoo.build` or `zoo.load`.
         folder: a new folder, an empty one, or the folder of a saved model.
-        classes: the names of the classes, for the card and for tools that draw masks; by default the model's own.
+        classes: the names of the classes, for the card and for tools that draw masks; by default the names that the model has.
         metrics: measured results of the model as plain data, for the card.
 
     Raises:
-        OptionError: the encoder is a module of yours without an id, the number of names or colors is not the number of
-            classes, the metrics are not plain data, or the folder cannot be written.
+        OptionError: the encoder is a plain module, not a registered encoder; the number of names or colors is not the number of
+            classes; the metrics are not plain data; or the folder cannot be written.
         ConfigError: the folder contains other files.
         WeightsError: the model's weights contain NaN or infinity.
     """
@@ -91,7 +91,8 @@ def save(
 def _choose_name(before: SavedModel | None, sha256: str) -> str:
     """Return the name of the new weights file.
 
-    If the weights differ from those in the folder, so do the names, since the old file stays until the new one is complete.
+    If the weights differ from those in the folder, the new file gets another name, since the old file stays until the new file
+    is complete.
     """
     if before is None:
         return WEIGHTS
@@ -101,7 +102,7 @@ def _choose_name(before: SavedModel | None, sha256: str) -> str:
 
 
 def _write_new(place: Path, facts: SavedModel, content: bytes, model: SegmentationModel) -> None:
-    """Write all files to a temporary folder, then rename it to `place` or move the files into the empty folder `place`."""
+    """Write all files to a temporary folder. Then rename it to `place`; if `place` is an empty folder, move the files there."""
     is_there = place.is_dir()
     draft = place / f"{DRAFT}{os.getpid()}" if is_there else place.with_name(f".{place.name}.{os.getpid()}")
     for left in (draft, *place.glob(f"{DRAFT}*")):
@@ -122,7 +123,7 @@ def _check(model: SegmentationModel, names: Sequence[str], place: Path) -> None:
     pairing = model.pairing
     if pairing.encoder.startswith(f"{MODULE}:"):
         raise OptionError(
-            f"The encoder {pairing.encoder} is a module of yours without an id, so zoo.load could not build it again. "
+            f"The encoder {pairing.encoder} is a plain module, not a registered encoder, so zoo.load could not build it. "
             "Register it with zoo.register_encoder, or save model.state_dict()."
         )
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
@@ -148,14 +149,14 @@ def _current(place: Path) -> SavedModel | None:
 
 
 def _write_all(place: Path, facts: SavedModel, content: bytes, model: SegmentationModel) -> None:
-    """Write all files. The weights come before the configuration, so that it always names a complete weights file."""
+    """Write all files. The weights are written before the configuration, which therefore always names a complete file."""
     replace_file(place / facts.weights, content)
     replace_file(place / CONFIG, facts.to_yaml().encode())
     replace_file(place / CARD, card_of(model, facts).encode())
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:
-    """Return a tensor in the form that safetensors requires: on the CPU, contiguous, and with memory of its own."""
+    """Return a tensor in the form that safetensors requires: on the CPU, contiguous, and in memory of its own."""
     return tensor.detach().to("cpu", copy=True).contiguous() if tensor.layout == torch.strided else tensor.detach().to_dense()
 
 

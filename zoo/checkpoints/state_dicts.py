@@ -1,4 +1,4 @@
-"""Read the tensors of a weights file: safetensors, or a pickle of tensors alone. Code in a file is never run."""
+"""Read the tensors of a weights file in the safetensors format or the pickle format. Code in a file is never run."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from zoo.errors import ConfigError, WeightsError
 __all__ = ["is_bounded", "read_state_dict", "unpickled", "unwrap_state_dict"]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
-"""Usual names of the entry with the weights that are averaged over the training. It is preferred to others, as in timm."""
+"""Usual names of the entry with the weights that are averaged over the training. As in timm, this entry is preferred."""
 LEVELS = 2
-"""How many levels deep a state dict may be nested in an entry of a checkpoint."""
+"""The largest number of levels by which a state dict may be nested in an entry of a checkpoint."""
 DEEPEST, MOST_VALUES = 32, 100_000
 """The largest depth of the data that describe the model in a checkpoint, and the largest number of values in these data."""
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
 def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, prefix: str = "") -> dict[str, Tensor]:
-    """Return a file's tensors by name, on the CPU, without the other content of a checkpoint.
+    """Return a mapping from names to the tensors of a file, on the CPU. Other content of a checkpoint is left out.
 
     In a checkpoint, the weights are the entry `state_dict_ema`, `model_ema` or `ema_state_dict` (averaged over the training).
     If there is none, they are the entry `state_dict`, `model_state_dict`, `model`, `net` or `network`, or else the only entry
@@ -69,7 +69,7 @@ def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, p
 def unwrap_state_dict(found: Any, source: str, entry: str | None = None, *, levels: int = LEVELS) -> dict[str, Tensor]:
     """Return the state dict in a file's content: the content itself, or an entry such as "state_dict" or "model".
 
-    The state dict may be nested at most `levels` deep in the entry.
+    In the entry, the state dict may be nested in at most `levels` further entries of this kind.
 
     Raises:
         WeightsError: there is no state dict, or there are several entries with tensors.
@@ -127,7 +127,7 @@ def _tensors(found: Any) -> dict[str, Tensor]:
 def _wraps_tensors(found: Any, levels: int = LEVELS) -> bool:
     """Return whether a value contains named tensors.
 
-    They may be in the value itself, or nested at most `levels` deep in entries such as "state_dict" or "model".
+    The tensors may be in the value itself, or nested in at most `levels` levels of entries such as "state_dict" or "model".
     """
     if not isinstance(found, Mapping):
         return False
@@ -137,7 +137,7 @@ def _wraps_tensors(found: Any, levels: int = LEVELS) -> bool:
 
 
 def is_bounded(found: Any) -> bool:
-    """Return whether plain data are small enough to process. A kilobyte of pickle can expand to gigabytes, or without end."""
+    """Return whether plain data are small enough to process. A pickle of one kilobyte can expand to gigabytes, or endlessly."""
     left = MOST_VALUES
     waiting = [(found, 0)]
     while waiting:
@@ -218,7 +218,9 @@ def _read_content(path: Path) -> Any:
 
 
 def unpickled(path: Path) -> Any:
-    """Read a file that `torch.save` wrote, on the CPU: tensors, plain data, and the `argparse.Namespace` of many scripts.
+    """Load a file that `torch.save` wrote, with its tensors on the CPU.
+
+    Only tensors, plain data and `argparse.Namespace` objects, which many training scripts save, are allowed.
 
     Raises:
         UnpicklingError: the file contains other objects, which may run code.

@@ -1,4 +1,4 @@
-"""Convert a model of another library to a model of zoo, with the plugin that supports the library."""
+"""Convert a model of another library to a model of zoo. The plugin that supports the library does the conversion."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["from_smp"]
 def from_smp(model: nn.Module | str | PathLike[str], *, preprocessing: Preprocessing | None = None) -> SegmentationModel:
     """Convert a model of segmentation_models_pytorch to a model of zoo with a copy of its weights.
 
-    The new model returns the same logits, which is checked on one image, and accepts images of any size. smp's activation
-    after the logits and its auxiliary classifier are left out, with a warning. `zoo.Predictor` refuses a model with several
-    classes and a sigmoid, since each of its pixels may have several classes.
+    The new model returns the same logits as smp's, which is checked on one image. It accepts images of any size. smp's
+    activation after the logits and its auxiliary classifier are left out, with a warning. `zoo.Predictor` refuses a model with
+    several classes and a sigmoid, since each of its pixels may have several classes.
 
     Args:
         model: a model of one of smp's twelve classes, on any device and in any mode, or a folder that its `save_pretrained`
@@ -34,8 +34,8 @@ def from_smp(model: nn.Module | str | PathLike[str], *, preprocessing: Preproces
         A model on the same device and in the same mode and dtype. A model from a folder is in eval mode.
 
     Raises:
-        OptionError: the model is not one of smp's, or was built with options that no pairing has.
-        WeightsError: the folder cannot be read, its weights do not fit the pairing, or the outputs differ.
+        OptionError: the model is not one of smp's, or was built with options that zoo does not support.
+        WeightsError: the folder cannot be read, its weights do not fit zoo's model, or the outputs of the two models differ.
         PluginError: the plugin for smp is disabled or broken.
 
     Example:
