@@ -163,7 +163,7 @@ SPOILED = {
     "best a pipe": (put_pipe("best.ckpt"), r"best\.ckpt is not a regular file"),
     "best of another run": (put_other("best.ckpt"), r"best\.ckpt is not a checkpoint of this run"),
     "best of another program": (put_checkpoint("best.ckpt", lambda found: found.pop("zoo")), "is not a checkpoint of this run"),
-    "result of another run": (put_other("result.json"), r"result\.json is damaged \(it is another run's\)"),
+    "result of another run": (put_other("result.json"), r"result\.json is damaged \(it belongs to another run\)"),
     "result of an earlier version": (
         put_json("result.json", run=None),
         r"result\.json was written by an earlier version of zoo",

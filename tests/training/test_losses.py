@@ -153,7 +153,7 @@ def test_a_function_of_ones_own_is_given_itself_or_by_its_path(tmp_path):
         ({"focal": "much"}, "weight: Input should be a valid number; found 'much'"),
         ({"focal": -1}, "weight: Input should be greater than 0"),
         ([{"loss": "dice", "gamma": 1}], "gamma: Extra inputs are not permitted"),
-        (3, "a loss is a name such as dice"),
+        (3, "a loss must be a name such as dice"),
         (lambda logits, masks: logits.mean(), "a loss must be a function or a class at the top level of a module"),
     ],
 )

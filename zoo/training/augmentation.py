@@ -16,27 +16,27 @@ from torch import Generator, Tensor
 __all__ = ["Augmentation"]
 
 SCALES = (0.75, 1.5)
-"""The smallest and the largest size of a scaled image, relative to its own size."""
+"""The smallest and the largest factor by which an image is scaled."""
 CONTRAST = 0.2
-"""The largest relative change of contrast, which is the distance of a channel's values from their mean."""
+"""The largest relative change of contrast. Contrast is the distance of a channel's values from their mean."""
 BRIGHTNESS = 0.3
-"""The largest shift of a channel's values, in their standard deviations. In photographs, it is about a fifth of their mean."""
+"""The largest shift of a channel's values, in standard deviations. In photographs, it is about a fifth of the mean value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
     """Makes a crop of a fixed size from a sample.
 
-    The crop is cut first, so that the cost of all later steps does not depend on the size of the image. Half of the crops are
-    scaled, relative to the size of the image. Half of the crops are changed in contrast and brightness, relative to the mean
-    and the standard deviation of each channel in the crop. Values are not clamped, so the changes are comparable for all value
-    ranges, such as those of photographs, reflectance or kelvin.
+    The crop is cut first, so that the cost of all later steps does not depend on the size of the image. A crop is scaled with
+    probability 1/2. With probability 1/2, its contrast and brightness are changed, relative to the mean and the standard
+    deviation of each channel in the crop. Values are not clamped, so the changes are comparable for all value ranges, such as
+    those of photographs, reflectance or temperatures in kelvin.
 
     Attributes:
         size: (H, W) of the crops.
         ignored: the mask value of pixels outside the image, for a crop that is larger than the image. In the image, these
             pixels get the mean of each channel.
-        is_on: whether crops are flipped, scaled, and changed in contrast and brightness. If it is False, they are only cut.
+        is_on: whether crops are flipped, scaled, and changed in contrast and brightness. If False, they are only cut.
     """
 
     size: tuple[int, int]
@@ -93,12 +93,12 @@ def _paste(part: Tensor, window: Any, background: Tensor) -> Tensor:
 
 
 def _nearest_indexes(have: int, want: int) -> Tensor:
-    """Return, for each pixel after scaling, the index of the original pixel that contains its center."""
+    """Return, for each pixel of the scaled image along an axis, the index of the original pixel that contains its center."""
     return ((torch.arange(want, dtype=torch.float64) + 0.5) * (have / want)).long().clamp(max=have - 1)
 
 
 def _vary(image: Tensor, contrast: float, brightness: float) -> Tensor:
-    """Multiply the contrast of an image by `contrast`, and shift each channel by `brightness` of its standard deviations."""
+    """Multiply the contrast of an image by `contrast`, and add `brightness` times its standard deviation to each channel."""
     mean = image.mean(dim=(1, 2), keepdim=True)
     deviation = image.std(dim=(1, 2), keepdim=True, correction=0)
     return mean + contrast * (image - mean) + brightness * deviation

@@ -16,9 +16,9 @@ __all__ = ["takes_channels_last"]
 def takes_channels_last(model: nn.Module, in_channels: int, size: tuple[int, int]) -> bool:
     """Train a copy of the model for one step on channels-last images on the CPU, and return whether that works.
 
-    A decoder that calls `.view` on a feature map raises an error on such images. A model with a strided 1x1 convolution of
-    fewer than 16 channels is not run, and does not count as working: PyTorch corrupts memory when it computes the gradient of
-    such a convolution (oneDNN issue 6035).
+    A decoder that calls `.view` on a feature map raises an error on such images. If a model has a strided 1x1 convolution of
+    fewer than 16 channels, it is not run, and the function returns False: PyTorch corrupts memory when it computes the gradient
+    of such a convolution (oneDNN issue 6035).
     """
     if any(_is_unsafe(layer) for layer in model.modules()):
         return False
@@ -28,7 +28,7 @@ def takes_channels_last(model: nn.Module, in_channels: int, size: tuple[int, int
         with foreign_code():
             logits = twin(image)
             sum(each.mean() for each in (logits if isinstance(logits, tuple) else (logits,))).backward()
-    except ForeignError:  # if the layout is not the reason, the first step of the training raises the error again
+    except ForeignError:  # if channels-last is not the reason for the error, the first training step raises it again
         return False
     return True
 

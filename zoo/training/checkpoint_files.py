@@ -22,11 +22,11 @@ PARTS = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "loop
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes each checkpoint to a draft in the same folder, and then replaces the old checkpoint in one step.
+    """Writes each checkpoint to a temporary file in the same folder, and then replaces the old checkpoint in one operation.
 
-    Lightning itself writes to the system's temporary folder, and moves the file from there. If that folder is on another file
-    system, the new file is copied over the old one. If the process is then killed or the disk is full, both checkpoints are
-    lost.
+    Without this class, Lightning would write to the system's temporary folder, and move the file from there. If that folder is
+    on another file system, moving means that the new file is copied over the old one. If the process is killed during the copy,
+    or the disk is full, both checkpoints are lost.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -40,7 +40,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             place.parent.mkdir(parents=True, exist_ok=True)
             with draft_of(place) as draft:
                 torch.save(checkpoint, draft)
-        except (OSError, RuntimeError) as cause:  # a full disk is a RuntimeError of PyTorch's writer
+        except (OSError, RuntimeError) as cause:  # if the disk is full, PyTorch's writer raises a RuntimeError
             raise ZooError(
                 f"{place} cannot be written: {cause}. The checkpoint before it is kept. Make room, or check the disk; the same "
                 "command then continues from there."
@@ -82,12 +82,12 @@ def read_fitting(place: Path, run: str, module: LightningModule, most: int) -> d
     Args:
         place: the file of the checkpoint.
         run: as for `read_checkpoint`.
-        module: the module that the checkpoint is loaded into.
+        module: the module into which the checkpoint will be loaded.
         most: the number of steps of the whole run.
 
     Raises:
-        ZooError: as for `read_checkpoint`; or the weights or the number of steps cannot belong to this run, or the weights
-            contain NaN or infinity.
+        ZooError: as for `read_checkpoint`. Also if the weights or the number of steps cannot belong to this run, or if the
+            weights contain NaN or infinity.
     """
     found = read_checkpoint(place, run)
     state, wanted = found["state_dict"], module.state_dict()
@@ -107,7 +107,7 @@ def _is_alike(found: object, wanted: object) -> bool:
 
 
 def check_weights(model: nn.Module, step: int, learning_rate: float) -> None:
-    """Raise an error if training has diverged.
+    """Check that training has not diverged.
 
     Raises:
         ZooError: a parameter or a statistic of a norm is NaN or infinite, or another buffer contains NaN.

@@ -21,7 +21,7 @@ class TrainOptions(TrainSettings):
     """The options of `zoo.train`: the options of `zoo.build`, and `TrainSettings`."""
 
     def pairing(self, data: SegmentationData) -> Pairing:
-        """Return the pairing. Unless the options set its numbers of classes and channels, they are those of the data."""
+        """Return the pairing. By default, its numbers of classes and channels are those of the data."""
         options = self.model_dump(include=self.model_fields_set & {"encoder", "decoder", *OPTION_NAMES})
         return Pairing(**{"classes": len(data.classes), "in_channels": data.in_channels} | options)
 
@@ -54,7 +54,7 @@ def load_train_config(path: Path, changes: dict[str, Any]) -> TrainConfig:
 
     Args:
         path: the path of the file.
-        changes: values that replace those of the file, by key.
+        changes: a mapping from keys to values that replace those of the file.
 
     Raises:
         ConfigError: the file does not exist or is not YAML, a key is unknown, or a value is invalid.

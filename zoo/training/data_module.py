@@ -27,7 +27,7 @@ Batch = tuple[Tensor, Tensor]
 class TrainingData(LightningDataModule):
     """The batches of images with masks for training, validation and test.
 
-    The data are kept apart from the trained module, since callbacks such as `WeightAveraging` copy the whole module.
+    The data do not belong to the trained module, since callbacks such as `WeightAveraging` copy that whole module.
 
     Attributes:
         steps: the number of optimizer steps of the whole run.
@@ -66,7 +66,7 @@ class TrainingData(LightningDataModule):
     def _loader(self, samples: Samples) -> DataLoader[Batch]:
         """Return a loader that reads each image once.
 
-        Each batch is a single image if the images differ in size or are predicted in tiles.
+        If the images differ in size or are predicted in tiles, each batch has a single image.
         """
         assert self.trainer is not None
         mine = range(self.trainer.global_rank, len(samples), self.trainer.world_size)
@@ -81,7 +81,7 @@ class TrainingData(LightningDataModule):
         device = self.trainer.strategy.root_device.type
         if self._settings.workers != "auto":
             workers = self._settings.workers
-        elif device == "cpu":  # the processes would compete with the training for the same cores
+        elif device == "cpu":  # loading processes would compete with the training for the same cores
             workers = 0
         else:
             workers = min(MOST_WORKERS, _count_cores() // self.trainer.world_size)
@@ -89,7 +89,7 @@ class TrainingData(LightningDataModule):
 
 
 def _collate(samples: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """Return a batch. A single sample is not copied, unless it is sent from a loading process to the training process."""
+    """Return a batch. A single sample is copied only if a loading process sends it to the training process."""
     if len(samples) == 1 and get_worker_info() is None:
         return [part[None] for part in samples[0]]
     batch: list[Tensor] = default_collate(samples)

@@ -1,4 +1,4 @@
-"""Fit a pairing on images with masks: train it, or resume its training, and test it."""
+"""Train a pairing on images with masks, or resume its training; then test it."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def fit(
     """Train a pairing, test it, and write checkpoints, logs and the result to a folder.
 
     If the folder contains an interrupted run of the same pairing, data and settings, training resumes from that run's last
-    checkpoint. On the CPU, the weights are then bit for bit the same as without the interruption. Data, weights files and
-    plugin files count as the same if their content is the same, whatever their folder.
+    checkpoint. On the CPU, the resulting weights are bit for bit the same as without the interruption. Data, weights files and
+    plugin files count as the same if their content is the same, even in another folder.
 
     Args:
         pairing: a pairing with as many classes and channels as the data, or any module that maps (N, channels, H, W) to
@@ -73,12 +73,12 @@ def fit(
         tell: called before each batch with a line about the batch. If it raises an exception, the run ends and can be resumed.
 
     Raises:
-        OptionError: Lightning is not installed, the folder cannot be written, or the settings do not fit the model, such as
-            `freeze_encoder` for a module without an encoder.
-        ConfigError: the folder has a run with other settings or other data, the pairing has other classes or channels than the
-            data, or the device does not exist.
+        OptionError: Lightning is not installed, the folder cannot be written, or a setting does not fit the model (for example,
+            `freeze_encoder` does not fit a module without an encoder).
+        ConfigError: the folder contains a run with other settings or other data, the pairing's number of classes or channels
+            is not that of the data, or the device does not exist.
         DataError: the images differ in size and the settings have no `size`; a sample is not valid; every pixel of the
-            training, validation or test part is ignored; or mean and std cannot be measured.
+            training, validation or test images is ignored; or mean and std are to be measured but cannot be.
         PluginError: code of the model or of the data raised an error other than a `ZooError`, or tried to end the program.
         ZooError: the process was sent SIGTERM; the last checkpoint is kept.
         KeyboardInterrupt: the user interrupted the training; the last checkpoint is kept.
@@ -108,7 +108,7 @@ def fit(
     choose_device(settings.device)
     _check_devices(settings.devices, data)
     with _silence_lightning():
-        make_trainer(settings, logger=False, enable_checkpointing=False)  # to report wrong keywords before a folder is created
+        make_trainer(settings, logger=False, enable_checkpointing=False)  # reports wrong keywords before a folder is created
         callbacks, loggers = make_callbacks(settings.callbacks), make_loggers(settings.loggers, output)
     for note in notes_on_resuming(settings.callbacks, callbacks):
         log.warning("callbacks: %s.", note)
@@ -198,7 +198,10 @@ def fit(
 
 
 def check_installed(source: str = "") -> None:
-    """Raise an OptionError that names every missing package that training or, if `source` is a task, its data require."""
+    """Raise an OptionError that names the missing packages, if any.
+
+    The packages are those that training requires and, if `source` is a task, those that the task's data require.
+    """
     if lines := install_commands(source, LIBRARIES):
         on = f" on {source}" if source else ""
         raise OptionError(f"Training{on} requires packages that are not installed. Run: {' && '.join(lines)}")
@@ -207,8 +210,8 @@ def check_installed(source: str = "") -> None:
 def _class_weights(settings: TrainSettings, data: SegmentationData, fingerprint: Fingerprint) -> list[float] | None:
     """Return the weight of each class; None if the settings do not request class weights.
 
-    Automatic weights are the median frequency of the classes divided by the frequency of each (Eigen and Fergus 2015,
-    arXiv:1411.4734), where the frequency is the share of a class in all pixels of the training part.
+    The frequency of a class is its share of all training pixels. An automatic weight is the median of the frequencies of all
+    classes, divided by the frequency of the class (Eigen and Fergus 2015, arXiv:1411.4734).
 
     Raises:
         OptionError: no term of the loss accepts class weights.
@@ -264,7 +267,7 @@ def _check_fits(pairing: Pairing, data: SegmentationData) -> None:
 
 
 def _check_devices(devices: int, data: SegmentationData) -> None:
-    """Raise a ConfigError if the training, validation or test part has fewer images than there are devices."""
+    """Raise a ConfigError if there are fewer training, validation or test images than devices."""
     few = [f"{len(samples)} for {part}" for part, samples in data.parts() if 0 < len(samples) < devices]
     if few:
         raise ConfigError(f"devices={devices} is more than the images of {data.name}: {', '.join(few)}. Use fewer devices.")
@@ -290,7 +293,7 @@ def _weights_files(pairing: Pairing | nn.Module) -> list[Path]:
 
 
 def _hash_files(paths: Iterable[Path]) -> dict[str, list[str]]:
-    """Return the digests of files by the files' names without folders, so that a moved file counts as the same."""
+    """Return a mapping from files' names to their digests. The names have no folders, so a moved file counts as the same."""
     digests: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         try:
@@ -312,17 +315,21 @@ def _memory_format(
 
 @contextmanager
 def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Path) -> Iterator[None]:
-    """Raise an error with a remedy if a sample cannot be read, a file cannot be written, or memory runs out."""
+    """While the context is active, replace an error by one that states a remedy.
+
+    This applies if a sample cannot be read, a file cannot be written, memory runs out, or a callback or logger may be the
+    reason.
+    """
     try:
         yield
-    except DataError as cause:  # in an error from a loading process, PyTorch replaces the text by the whole traceback
+    except DataError as cause:  # if a loading process raised the error, PyTorch has replaced its text by the whole traceback
         text = str(cause).rpartition(f"{DataError.__module__}.{DataError.__name__}: ")[-1].strip()
         if text == str(cause):
             raise
         raise DataError(text) from cause
-    except (ConnectionError, TimeoutError):  # from communication between the processes of several devices
+    except (ConnectionError, TimeoutError):  # raised by the communication between the processes of several devices
         raise
-    except OSError as cause:  # from writing logs and results; samples raise a DataError
+    except OSError as cause:  # raised while logs or results are written; reading samples raises a DataError
         raise OptionError(
             f"{cause.filename or output} cannot be written: {cause.strerror or cause}. The last checkpoint in {output}, if "
             "there is one, is kept. Free disk space, or move away what has this path; the same command then resumes the run."
@@ -346,7 +353,7 @@ def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Pa
 
 @contextmanager
 def _silence_lightning() -> Iterator[None]:
-    """Suppress the advice and the list of devices that Lightning prints."""
+    """While the context is active, suppress the advice and the list of devices that Lightning prints."""
     logger = logging.getLogger("lightning.pytorch")
     utilities = logging.getLogger("lightning.fabric")
     before = [(each, each.level) for each in (logger, utilities)]

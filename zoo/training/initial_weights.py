@@ -19,7 +19,7 @@ AUX = "aux_heads."
 
 
 def digest_of_weights(model: SegmentationModel) -> str:
-    """Return a short hash of the weights, the normalization and the class names of a model."""
+    """Return a short hash of a model's weights, normalization and class names."""
     digest = hashlib.sha256(repr((model.preprocessing, model.class_names)).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -30,19 +30,19 @@ def digest_of_weights(model: SegmentationModel) -> str:
 def start_from(model: SegmentationModel, start: SegmentationModel, source: str, classes: tuple[str, ...]) -> list[str]:
     """Copy the weights and the normalization of another model of the same architecture.
 
-    If the two models have different numbers of classes, weights whose shapes depend on this number are not copied.
+    If the two models have different numbers of classes, weights whose shapes depend on the number of classes are not copied.
 
     Args:
         model: the model to train.
         start: the model to start from.
-        source: where the model to start from comes from, for messages.
+        source: the file or repository of the model to start from, for messages.
         classes: the names of the classes of the model to train.
 
     Returns:
         Notes for the user, such as that the head is new.
 
     Raises:
-        WeightsError: the two models differ in more than their heads.
+        WeightsError: the two models differ in more than the weights that depend on the number of classes.
     """
     wanted, found = model.state_dict(), start.state_dict()
     numbers = (start.pairing.classes, model.pairing.classes)

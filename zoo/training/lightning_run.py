@@ -48,9 +48,9 @@ class Outcome:
         steps: the number of steps done.
         tested: the name of the checkpoint that was tested.
         scores: the scores of the test.
-        waiting: the share of this call's training time in which training waited for images; None if the call did at most one
-            step.
-        is_first: whether this process is the one that writes the result. Several processes train if there are several devices.
+        waiting: the share of the training time of this call in which training waited for images; None if at most one step was
+            done in this call.
+        is_first: whether this process writes the result. If there are several devices, each has a process, and only one writes.
     """
 
     steps: int
@@ -121,14 +121,14 @@ def run(
     run_id = parts.facts["run"]
     begun = read_fitting(last, run_id, module, steps)["global_step"] if last.exists() or trained.exists() else 0
     is_first_process = os.environ.get("LOCAL_RANK", "0") == "0"
-    if not begun and (output / "log").exists() and is_first_process:  # no checkpoint was written yet, or it was removed
+    if not begun and (output / "log").exists() and is_first_process:  # no checkpoint has been written yet, or it was removed
         logging.getLogger(__name__).warning("%s is missing: the run begins again with its first step.", last)
     interval = max(1, round(steps / settings.validations)) if settings.validations else None
     if interval and begun > interval:  # a best checkpoint exists: report damage now, not after hours of training
         read_fitting(best, run_id, module, steps)
     keeper = ModelCheckpoint(output, "best", monitor="val_miou", mode="max", enable_version_counter=False)
     waiting = _MeasureWaiting()
-    # The user's callbacks come first: an average of the weights, for example, is updated before it is saved.
+    # The user's callbacks come first, so that an average of the weights, for example, is updated before it is saved.
     callbacks = [
         *parts.callbacks,
         _KeepLast(last, step=begun, interval=max(MIN_STEPS, steps // CHECKPOINTS), validations=interval),
@@ -165,7 +165,7 @@ def run(
                 write_json(trained, {"steps": begun})
             trainer.strategy.barrier()
         tested = best if interval else last
-        # `ckpt_path` is not used here, since an averaging callback would then restore the weights that are not averaged.
+        # `ckpt_path` is not used here: with it, an averaging callback would restore the weights that are not averaged.
         module.load_state_dict(read_fitting(tested, run_id, module, steps)["state_dict"])
         trainer.test(module, batches, verbose=False)
     assert module.scores is not None
@@ -176,7 +176,7 @@ def run(
 
 @contextmanager
 def _explain_sigterm(output: Path) -> Iterator[None]:
-    """Raise an error after SIGTERM. Otherwise, Lightning would end the program after the current batch, with exit status 0."""
+    """Raise a ZooError after SIGTERM. Lightning alone would end the program after the current batch, with exit status 0."""
     try:
         yield
     except SIGTERMException as cause:
@@ -187,7 +187,7 @@ def _explain_sigterm(output: Path) -> Iterator[None]:
 
 
 class _KeepLast(Callback):
-    """Writes `last.ckpt` regularly, but not directly before a validation, which a run that is resumed there would skip."""
+    """Writes `last.ckpt` regularly, but not directly before a validation: a run that resumes there would skip it."""
 
     def __init__(self, path: Path, *, step: int, interval: int, validations: int | None) -> None:
         self._path = path
@@ -226,7 +226,7 @@ class _Tell(Callback):
 
 
 class _MeasureWaiting(Callback):
-    """Measures how long training waits for its batches. The share of each step's time is logged as `waiting`."""
+    """Measures how long training waits for its batches. For each step, the share of waiting time is logged as `waiting`."""
 
     def __init__(self) -> None:
         self._ended: float | None = None
@@ -262,12 +262,12 @@ class _MeasureWaiting(Callback):
         self._ended = now
 
     def on_validation_end(self, *_: object) -> None:
-        """Exclude the time of a validation from the waiting of the next step."""
+        """Exclude the time of the validation from the waiting time of the next step."""
         self._ended = time.perf_counter()
 
 
 def _loggers(output: Path, step: int) -> list[Logger]:
-    """Return the loggers of this call. Each call that resumes the run writes log files of its own."""
+    """Return the loggers of this call. Each call that resumes the run writes new log files."""
     version = f"from-step-{step}"
     loggers: list[Logger] = [CSVLogger(output, name="log", version=version, flush_logs_every_n_steps=50)]
     if find_spec("tensorboard") or find_spec("tensorboardX"):

@@ -1,4 +1,4 @@
-"""Compute the training loss: a weighted sum of losses that have a name and of custom loss functions."""
+"""Compute the training loss: a weighted sum of losses that zoo provides and of custom loss functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """A function of logits (N, classes, H, W) and masks (N, H, W) of class indexes that returns a scalar."""
 
 OVERLAP = {"dice": "DiceLoss", "jaccard": "JaccardLoss", "tversky": "TverskyLoss", "focal": "FocalLoss", "lovasz": "LovaszLoss"}
-"""The classes of the losses that come from segmentation_models_pytorch, by zoo's names. They run in its multiclass mode."""
+"""A mapping from zoo's names of losses to classes of segmentation_models_pytorch, which run in its multiclass mode."""
 SET_BY_ZOO = ("mode", "ignore_index", "from_logits", "class_weights", "classes")
 """Arguments of these classes that zoo sets. They are not options of the losses."""
 
@@ -39,7 +39,7 @@ def make_loss(terms: Sequence[LossTerm], *, ignored: int, class_weights: Sequenc
       `smooth_factor` is 0.1 by default.
     - `dice` (Milletari et al. 2016, arXiv:1606.04797), `jaccard`, `tversky` (Salehi et al. 2017, arXiv:1706.05721; options
       `alpha`, `beta`, `gamma`), `focal` (Lin et al. 2017, arXiv:1708.02002; options `gamma`, `alpha`), `lovasz` (Berman et al.
-      2018, arXiv:1705.08790): those of segmentation_models_pytorch, with its options.
+      2018, arXiv:1705.08790): the losses of segmentation_models_pytorch, with the options that they have there.
     - `mcc`: 1 minus the Matthews correlation coefficient (Abhishek and Hamarneh 2021, arXiv:2010.13454), computed one-vs-rest
       for each class that occurs in the batch, and averaged over these classes.
 
@@ -115,7 +115,7 @@ def _cross_entropy(ignored: int, smoothing: float, class_weights: Sequence[float
     def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
         weight = logits.new_tensor([1.0] * logits.shape[1] if class_weights is None else class_weights)
         is_kept = masks != ignored
-        # Like PyTorch's own mean, this divides by the sum of the pixels' class weights, but PyTorch's mean of no pixels is NaN.
+        # As PyTorch does, divide by the sum of the pixels' class weights. Without any pixels, PyTorch would return NaN.
         total = F.cross_entropy(logits, masks, weight, ignore_index=ignored, reduction="sum", label_smoothing=smoothing)
         return total / (weight[masks.where(is_kept, 0)] * is_kept).sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
@@ -140,12 +140,12 @@ def _mcc(ignored: int, eps: float) -> Loss:
 
 
 def _skip_empty(loss: Loss, ignored: int) -> Loss:
-    """Return a loss that is 0, rather than NaN, if all pixels are ignored."""
+    """Return a loss that equals `loss`, except that it is 0 instead of NaN if all pixels are ignored."""
     return lambda logits, masks: loss(logits, masks) if (masks != ignored).any() else logits.sum() * 0
 
 
 def _own_loss(path: str, options: Mapping[str, Any]) -> Loss:
-    """Return a custom loss. Whenever it is called, the value that it returns is checked."""
+    """Return a custom loss. Whenever the loss is called, its value is checked."""
     found = import_object(path)
     try:
         with foreign_code():

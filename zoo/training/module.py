@@ -1,4 +1,4 @@
-"""The module that Lightning trains: its steps, frozen parts, optimizer, scores, and the content of its checkpoints."""
+"""The module that Lightning trains. It defines the steps, frozen parts, optimizer, scores and content of checkpoints."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrainingModule(LightningModule):
         model: the model.
         steps: the number of optimizer steps of the whole run.
         scores: the scores of the last validation or test.
-        validated_at: the number of steps that were done before the last validation.
+        validated_at: the number of training steps that had been done at the last validation.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class TrainingModule(LightningModule):
         return self._run(self._normalize(image))
 
     def _run(self, image: Tensor) -> Any:
-        """Return the model's logits of normalized images."""
+        """Return the logits of the model for normalized images."""
         try:
             with foreign_code():
                 return self.model(image.to(memory_format=self._memory_format))
@@ -125,20 +125,23 @@ class TrainingModule(LightningModule):
                     layer.eval()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Drop the gradients of an encoder that is frozen for the first steps.
+        """Drop the gradients of the encoder while it is frozen for the first steps.
 
-        Its parameters get gradients, because DDP needs the same set of trained parameters in all steps.
+        The encoder's parameters get gradients even then, because DDP needs the same set of trained parameters in all steps.
         """
         if self.global_step < self._frozen_steps:
             for parameter in self._encoder().parameters():
                 parameter.grad = None
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the counts of pixels."""
+        """Reset the confusion matrix."""
         self._confusion.reset()
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Predict a batch, and count its pixels. Images larger than the crop are predicted in tiles, as by `zoo.Predictor`."""
+        """Predict a batch, and add its pixels to the confusion matrix.
+
+        Images larger than the crop are predicted in tiles, in the same way as by `zoo.Predictor`.
+        """
         images, masks = batch
         if self._tiling.takes_whole(masks.shape[-2:]):
             self._confusion.update(self._finite_logits(self._normalize(images)).argmax(dim=1), masks)
@@ -157,7 +160,7 @@ class TrainingModule(LightningModule):
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
-        """Store the scores. Each process has the scores of all images, not only of its own."""
+        """Store the scores. If several processes test, each of them stores the scores of all images, not only of its own."""
         self.scores = scores_of(self._confusion.compute())
 
     def configure_optimizers(self) -> Any:
@@ -174,18 +177,18 @@ class TrainingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the facts from which `zoo.load` builds the model, or raise an error if the weights contain NaN or infinity."""
+        """Add what `zoo.load` needs to build the model. If the weights contain NaN or infinity, raise an error instead."""
         check_weights(self.model, self.global_step, self._settings.learning_rate)
         checkpoint["zoo"] = self._facts
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch to the device. Images that are predicted in tiles stay where they are: only their tiles are moved."""
+        """Move a batch to the device. If images are predicted in tiles, only the tiles are moved, later."""
         if self._tiling.takes_whole(batch[1].shape[-2:]):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         return batch
 
     def _finite_logits(self, images: Tensor) -> Tensor:
-        """Return the logits of normalized images.
+        """Return the logits for normalized images.
 
         Raises:
             ZooError: a logit is NaN or infinite.
@@ -199,7 +202,10 @@ class TrainingModule(LightningModule):
         return logits
 
     def _count_in_tiles(self, image: Tensor, mask: Tensor) -> None:
-        """Predict an image (channels, H, W) in tiles, and count its pixels strip by strip, with the mask (H, W)."""
+        """Predict an image (channels, H, W) in tiles, and compare it with the mask (H, W) strip by strip.
+
+        Each strip is added to the confusion matrix.
+        """
         height, width = mask.shape
         rows, columns = tile_axes(
             (height, width), sizes=self._tiling.sizes, tile=self._tiling.tile, overlap=default_overlap(self._tiling.tile)

@@ -30,8 +30,8 @@ class TrainResult:
         classes: the names of the classes, in the order of `test.iou`.
         steps: the number of optimizer steps of the whole run.
         seconds: the duration of the call that finished the run; a resumed run took longer in total.
-        waiting: the share of that call's training time in which training waited for images, in 0 to 1; None if the call did
-            at most one step.
+        waiting: the share (0 to 1) of that call's training time in which training waited for images; None if at most one step
+            was done in that call.
         tested: the name of the tested checkpoint, "best" or "last".
         test: the scores of this checkpoint on the test images, each of which counts once.
         checkpoint: the file of this checkpoint, for `zoo.load`.
@@ -73,7 +73,7 @@ def read_result(output: Path, run: str) -> TrainResult | None:
     content = read_run_file(path)
     found_run = content.pop("run", None)
     try:
-        # validated as JSON, since the strict validation of Python data refuses a list for a tuple and text for a path
+        # validated as JSON: the strict validation of Python data would refuse a list for a tuple, and text for a path
         result = TypeAdapter(TrainResult).validate_json(json.dumps(content))
     except ValidationError as cause:
         mistakes = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}; found {each['input']!r:.80}" for each in cause.errors())
@@ -86,7 +86,7 @@ def read_result(output: Path, run: str) -> TrainResult | None:
             f"Use another --output, or remove {output} to start the run again."
         )
     if found_run != run:
-        raise damage_error(path, "it is another run's")
+        raise damage_error(path, "it belongs to another run")
     checkpoint = output / f"{result.tested}.ckpt"
     read_checkpoint(checkpoint, run)
     return replace(result, checkpoint=checkpoint)

@@ -19,12 +19,12 @@ SETTINGS, DATA = "settings.json", "data.json"
 
 
 def known_files(output: Path) -> Mapping[str, Any]:
-    """Return what the run in this folder has read from the files of its data; {} if there is no run.
+    """Return what the run in this folder has stored about the files of its data; {} if there is no run.
 
-    `zoo.open_data` does not read unchanged files again if it gets this as `earlier_scans`.
+    If the result is passed to `zoo.open_data` as `earlier_scans`, unchanged files are not read again.
 
     Raises:
-        DataError: the run's file about its data is damaged.
+        DataError: the file in which the run has stored this is damaged.
     """
     fingerprint = read_fingerprint(output / DATA)
     return fingerprint.scans if fingerprint else {}
@@ -63,7 +63,7 @@ def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -
         if any(each.name != DATA for each in output.iterdir()):
             raise ConfigError(f"{output} is not empty, but does not contain a run of zoo. Use another --output.")
         write_json(output / DATA, data.as_dict())
-        write_json(path, identity)  # written last, since this file makes the folder this run's
+        write_json(path, identity)  # written last, since the folder belongs to this run as soon as this file exists
     except OSError as cause:
         raise OptionError(
             f"output {output} cannot be created or written to: {cause.strerror or cause}. Use a folder that you can write to."
@@ -71,7 +71,7 @@ def claim_folder(output: Path, identity: Mapping[str, Any], data: Fingerprint) -
 
 
 def _check_same_data(output: Path, data: Fingerprint) -> None:
-    """Raise a ConfigError if the run was started with other data. Otherwise, update what is stored about the files."""
+    """Raise a ConfigError if the run was started with other data. Otherwise, update what is stored about the data's files."""
     before = read_fingerprint(output / DATA)
     if before is None:
         raise ConfigError(f"{output} has no {DATA}, which records the data of its run. Use another --output.")
@@ -80,7 +80,7 @@ def _check_same_data(output: Path, data: Fingerprint) -> None:
             f"The data differs from that of the run in {output}: {differing}. To train on the current data, use another "
             "--output, or remove that folder."
         )
-    if before.scans != data.scans:  # files that were copied have another modification time
+    if before.scans != data.scans:  # if files were copied, their modification times differ
         write_json(output / DATA, data.as_dict())
 
 
@@ -97,7 +97,7 @@ def read_run_file(path: Path) -> dict[str, Any]:
 
 
 def damage_error(path: Path, reason: str) -> ConfigError:
-    """Return the error for a file of a run's folder whose content is not what zoo wrote."""
+    """Return the error for a file in a run's folder whose content cannot have been written by this run."""
     return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to start the run again.")
 
 

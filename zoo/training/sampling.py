@@ -1,6 +1,6 @@
-"""Choose the samples of a step and their augmentation from nothing but the seed and the number of the step.
+"""Choose the samples of a step, and their augmentation. The choice depends only on the seed and the number of the step.
 
-No choice depends on the state of a random generator, so a run that was killed resumes as if it had not been killed.
+It does not depend on the state of a random generator. So a run that was killed resumes as if it had not been killed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def seed_of(*facts: object) -> int:
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
     """An endless sequence of training samples, with a different order in each epoch.
 
-    The sample at a position and its augmentation depend on the seed and the position only.
+    The sample at a position, and its augmentation, depend only on the seed and the position.
     """
 
     def __init__(self, samples: Samples, *, augmentation: Augmentation, seed: int) -> None:
@@ -50,7 +50,10 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Order(Sampler[list[int]]):
-    """The positions of the samples in each remaining batch of a process. If several processes train, no two share a batch."""
+    """Yields the positions of the samples in each batch that a process has not trained on yet.
+
+    If several processes train, each has batches of its own.
+    """
 
     def __init__(self, *, first: int, batches: int, batch: int, rank: int = 0, world: int = 1) -> None:
         """Store the numbers that determine the positions.
@@ -78,7 +81,7 @@ class Order(Sampler[list[int]]):
 
 
 class ResumableLoader(DataLoader[tuple[Tensor, Tensor]]):
-    """A loader whose state is empty, since `Order` starts at the right batch. Lightning requires both methods."""
+    """A loader whose state is empty, since `Order` already starts at the right batch. Lightning requires both methods."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return an empty state."""

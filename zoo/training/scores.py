@@ -17,22 +17,23 @@ from zoo.data.segmentation_data import SegmentationData
 __all__ = ["Scores", "score_predictor", "scores_of"]
 
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-"""A score as it is validated in a result file. A score that is computed from no pixels at all is NaN."""
+"""The type with which a score in a result file is validated. A score that is computed from no pixels at all is NaN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """The scores of a confusion matrix, each in 0 to 1.
 
-    The pixels of all images are counted together, as in PASCAL VOC and Cityscapes. A mean of the scores of single images would
-    be a different number.
+    The pixels of all images are counted together, as in PASCAL VOC and Cityscapes. The mean of the scores of the single
+    images would be a different number.
 
     Attributes:
         miou: the mean of `iou` over the classes that occur in the masks or the predictions.
         dice: the mean of the Dice coefficient (F1) over the same classes.
         accuracy: the share of pixels whose class is right.
-        iou: the intersection over union of each class, in the order of the classes; None for a class that does not occur.
-        pixels: the number of pixels counted.
+        iou: the intersection over union of each class, in the order of the classes; None for a class that occurs neither in
+            the masks nor in the predictions.
+        pixels: the number of pixels that were counted, without ignored ones.
     """
 
     miou: Share
@@ -63,7 +64,7 @@ def scores_of(confusion: Tensor) -> Scores:
 
 
 def score_predictor(data: SegmentationData, predict: Callable[[Tensor], Tensor]) -> Scores:
-    """Return the scores, on the test images, of a function that maps an image (channels, H, W) to a mask (H, W)."""
+    """Return the scores of `predict`, which maps an image (channels, H, W) to a mask (H, W), on the test images."""
     count = len(data.classes)
     confusion = torch.zeros(count, count, dtype=torch.int64)
     for index in range(len(data.test)):

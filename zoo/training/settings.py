@@ -1,4 +1,4 @@
-"""The settings of a training, with their types and with defaults for a first attempt. This module does not import torch."""
+"""The settings of a training, with types and with defaults that suit a first attempt. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ RESERVED = {
         "the order of the images is a function of the seed, so that an interrupted run can be resumed",
     ),
 }
-"""The keywords of Lightning's Trainer that cannot be passed on, and what to do instead."""
+"""The keywords of Lightning's Trainer that the settings cannot set, and what to do instead."""
 
 
 class ObjectEntry(Strict):
-    """A callback or a logger: its class, which is Lightning's or your own, and the arguments of the class.
+    """A callback or a logger: the import path of its class (of Lightning or your own), and the arguments of the class.
 
     Attributes:
         class_path: the import path of the class: package.module.Name, or file.py:Name relative to the folder of the YAML file.
@@ -76,7 +76,7 @@ Objects: TypeAlias = Annotated[
 
 
 def entry_at(location: Sequence[str | int], model: type[Strict]) -> type[Strict]:
-    """Return the pydantic class that declares the keys at a location in the settings. `model` declares the outermost keys."""
+    """Return the pydantic class that declares the keys at a location in the settings. `model` is that of the top level."""
     return ObjectEntry if location[:1] in (["callbacks"], ["loggers"]) else model
 
 
@@ -113,7 +113,9 @@ def _read_loss(value: Any) -> list[LossTerm]:
         return [LossTerm(loss=name, weight=_to_float(weight)) for name, weight in value.items()]
     if isinstance(value, list | tuple):
         return [LossTerm(loss=each) if isinstance(each, str) else LossTerm.model_validate(each) for each in value]
-    raise ValueError(f"a loss is a name such as dice, a sum such as cross-entropy+dice, a mapping or a list; found {value!r}")
+    raise ValueError(
+        f"a loss must be a name such as dice, a sum such as cross-entropy+dice, a mapping or a list; found {value!r}"
+    )
 
 
 def _check_loss(value: Any) -> Any:
@@ -142,7 +144,7 @@ def _to_float(value: Any) -> Any:
 
 
 def _path_of(function: Callable[..., Any]) -> str:
-    """Return the import path of a function. With the path, a resumed run and other processes find the function again."""
+    """Return the import path of a function. A resumed run and other processes use the path to find the function again."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if module is None or not name.isidentifier():
         raise ValueError(
@@ -161,7 +163,7 @@ class TrainSettings(Strict):
     """How a pairing is trained.
 
     Attributes:
-        epochs: the number of times each training sample is seen; 30 if `steps` is not given either.
+        epochs: how many times each training sample is seen. If neither `epochs` nor `steps` is set, it is 30.
         steps: the number of optimizer steps, instead of `epochs`.
         batch: the number of images in a batch of one device. In validation and test, it is also the number of tiles in a batch.
         size: the side of the training crops, or [height, width]; by default the size of the images, if all have the same size.
@@ -175,25 +177,27 @@ class TrainSettings(Strict):
         learning_rate: the highest learning rate of the one-cycle schedule.
         encoder_learning_rate: the highest learning rate of the encoder; by default `learning_rate`.
         weight_decay: the weight decay of AdamW.
-        freeze_encoder: whether the encoder stays unchanged, including the statistics of its norms; or the number of epochs
-            after which its training begins.
-        freeze_norms: whether all batch norms keep their statistics, which helps with batches of one or two images.
+        freeze_encoder: true if the encoder stays unchanged, including the statistics of its norms; or the number of epochs for
+            which it stays unchanged before its training begins.
+        freeze_norms: whether all batch norms keep their statistics. This helps if batches have only one or two images.
         augment: whether training images are flipped, scaled, and changed in brightness and contrast.
         precision: float32, bfloat16, float16, or auto: bfloat16 on a CUDA device that supports it, and float32 elsewhere.
         memory_format: contiguous, channels_last, or auto: channels-last if the model supports it.
-        validations: how many times the model is scored on the validation images; 0 for never. The checkpoint with the best
-            score is tested. Without validations, the last checkpoint is tested.
-        patience: the number of validations without improvement after which training ends; by default, it never ends early.
+        validations: how many times during the training the model is scored on the validation images. The checkpoint with the
+            best score is tested. With 0, there are no validations, and the last checkpoint is tested.
+        patience: the number of successive validations without improvement after which training ends. By default, training never
+            ends early.
         workers: the number of processes that load images; auto is 0 on a CPU, and up to 8 for each accelerator.
         devices: the number of devices of this machine, each with its own batch.
         device: auto (the accelerator if there is one), cpu, mps, cuda, or cuda:1 for one of several.
         seed: the seed of the random weights, the order of the samples, augmentation and dropout.
-        init_from: a saved model or a checkpoint from whose weights training starts. If its number of classes differs, the
-            head is new.
+        init_from: a saved model or a checkpoint. Training starts from its weights. If its number of classes differs, the head
+            starts from random weights.
         trainer: keyword arguments of Lightning's Trainer, such as accumulate_grad_batches, gradient_clip_val, sync_batchnorm.
         callbacks: callbacks of Lightning, such as lightning.pytorch.callbacks.EMAWeightAveraging; each an import path, or
             {class_path, init_args}.
-        loggers: loggers of Lightning in addition to the CSV file and TensorBoard, given in the same way as callbacks.
+        loggers: loggers of Lightning, in addition to those for a CSV file and for TensorBoard. They are given in the same way
+            as callbacks.
     """
 
     epochs: Count | None = None
@@ -234,7 +238,9 @@ class TrainSettings(Strict):
         if self.epochs is not None and self.steps is not None:
             raise ValueError("epochs and steps both set the length of the training; give one of them")
         if self.patience is not None and not self.validations:
-            raise ValueError("patience counts validations, but validations is 0")
+            raise ValueError(
+                "patience counts validations, but validations is 0; set validations to at least 1, or leave patience out"
+            )
         if "precision" in self.trainer and self.precision != "auto":
             raise ValueError(f"precision is given twice: {self.precision}, and {self.trainer['precision']} for the trainer")
         return self
@@ -272,7 +278,7 @@ class TrainSettings(Strict):
         return self.steps or (self.epochs or 30) * self.steps_an_epoch(num_samples)
 
     def steps_an_epoch(self, num_samples: int) -> int:
-        """Return the number of optimizer steps in which each sample is seen once."""
+        """Return the number of optimizer steps in one epoch, in which each sample is seen once."""
         return max(1, -(-num_samples // (self.batch * self.devices * self.accumulation)))
 
     def num_frozen_steps(self, num_samples: int) -> int:
@@ -283,7 +289,7 @@ class TrainSettings(Strict):
         return min(steps, self.freeze_encoder * self.steps_an_epoch(num_samples))
 
     def source_files(self) -> list[Path]:
-        """Return the Python files of the losses, callbacks and loggers that are given as file.py:Name."""
+        """Return the Python files of those losses, callbacks and loggers that are given as file.py:Name."""
         paths = [*(term.loss for term in self.loss_terms), *(each.class_path for each in (*self.callbacks, *self.loggers))]
         return [file for path in paths if (file := source_file(path)) is not None]
 
@@ -296,7 +302,7 @@ class TrainSettings(Strict):
     def identity(self) -> dict[str, Any]:
         """Return the settings as plain data that identifies a run.
 
-        Files are named without their folders, so that they can be moved.
+        Files are named without their folders, so a run whose files were moved is still the same run.
         """
 
         def shorten(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Decide which images are predicted whole in validation and test, and in which tiles larger images are predicted."""
+"""Decide, for validation and test, which images are predicted whole, and into which tiles larger images are divided."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Tiling:
 
     @classmethod
     def of(cls, model: nn.Module, crop: tuple[int, int]) -> Tiling:
-        """Return the tiles for a model. A module that zoo did not build is only known to accept images of the crop's size."""
+        """Return the tiles for a model. If zoo did not build it, only images of the crop's size are known to be accepted."""
         sizes = model.plan.sizes.sizes if isinstance(model, SegmentationModel) else ImageSizes(fixed=crop)
         return cls(crop=crop, sizes=sizes, tile=sizes.fixed or sizes.holding(crop))
 

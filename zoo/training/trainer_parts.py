@@ -1,4 +1,4 @@
-"""Make Lightning's trainer, callbacks and loggers from the settings. Refuse those with which a run could not be resumed."""
+"""Construct Lightning's trainer, callbacks and loggers from the settings. Refuse callbacks that would break resuming."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("BaseFinetuning", f"{ONE_EPOCH}. Use freeze_encoder"),
     ("ModelPruning", ONE_EPOCH),
 )
-"""Lightning's callbacks that do not work here, and why."""
+"""Lightning's callbacks that zoo refuses, and the reason and the alternative for each."""
 
 Made = TypeVar("Made")
 
 
 def make_trainer(settings: TrainSettings, **keywords: Any) -> Trainer:
-    """Return Lightning's trainer with the user's keyword arguments and those that zoo sets.
+    """Return Lightning's trainer, with the keyword arguments from the settings and those that zoo sets.
 
     Raises:
         OptionError: Lightning's Trainer has no such keyword, or does not accept its value.
@@ -87,7 +87,7 @@ def make_callbacks(entries: Sequence[ObjectEntry]) -> list[Callback]:
 
 
 def make_loggers(entries: Sequence[ObjectEntry], output: Path) -> list[Logger]:
-    """Return the loggers that the settings name. Unless the settings set the `save_dir` of a logger, it is the run's folder.
+    """Return the loggers that the settings name. By default, the `save_dir` of a logger is the folder of the run.
 
     Raises:
         OptionError: a class does not exist, does not accept the arguments, is not a logger, or needs a missing package.
@@ -98,7 +98,7 @@ def make_loggers(entries: Sequence[ObjectEntry], output: Path) -> list[Logger]:
 
 
 def notes_on_resuming(entries: Sequence[ObjectEntry], made: Sequence[Callback]) -> list[str]:
-    """Return a line for each callback that is not Lightning's own and that stores no state in checkpoints."""
+    """Return a line for each callback that is not one of Lightning's own and stores no state in checkpoints."""
     return [
         f"{entry.class_path} stores no state in checkpoints; if it changes the training, an interrupted run is not resumed to "
         "the same weights"

@@ -67,15 +67,15 @@ def train(
 ) -> TrainResult:
     """Train an encoder and a decoder on images with masks, test them, and write the result to a folder.
 
-    If the same call is made again, it resumes an interrupted run, or immediately returns the result of a finished run. Data,
-    weights files and plugin files count as the same if their content is the same.
+    If the same call is repeated after an interruption, it resumes the run. After the run is finished, it immediately returns
+    the result. Data, weights files and plugin files count as the same if their content is the same.
 
     Args:
-        encoder: an encoder's id; or a whole `zoo.Pairing` with its options. In the second case, the next argument is the data.
+        encoder: an encoder's id; or a whole `zoo.Pairing` with its options, in which case the next argument is the data.
         decoder: a decoder's id; or the data, if `encoder` is a whole pairing.
         data: what `zoo.open_data` accepts or returns, or your own `SegmentationData`.
         output: the folder; `zoo.load` reads its `best.ckpt` or `last.ckpt`.
-        plugins: Python files that register encoders or decoders; they are run.
+        plugins: Python files that register encoders or decoders. zoo runs these files.
         show_progress: whether to draw a progress bar.
         options: the options of `zoo.build` (`classes` and `in_channels` are by default those of the data), and the settings
             that `TrainSettings` explains: epochs, steps, batch, size, loss, learning_rate, freeze_encoder, seed, ...
