@@ -82,8 +82,9 @@ class Results:
     def is_left(self, part: Part, step: Step) -> bool:
         """Return whether a step must still run: it was not started, or it was cut off.
 
-        A benchmark run counts as cut off if it is stopped at any time limit. Any other step counts as cut off only if the limit
-        of the part or of the call stops it before the limit of the step itself; at its own limit, it counts as failed.
+        There are time limits for the step, for its part (a group of steps), and for the whole call of the script. A benchmark
+        run counts as cut off if any of these limits ends it. Any other step counts as failed if it reaches its own limit, and
+        as cut off if another limit ends it first.
         """
         found = self.find(part, step)
         return found is None or found["outcome"] == "cut off"

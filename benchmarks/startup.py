@@ -1,9 +1,9 @@
 """Measure the processor time that zoo and smp need to start: `python benchmarks/startup.py`.
 
-In each round, every kind of process starts once, in random order. A figure is the user and system time of a process minus that
-of a Python process that does nothing, in the same round. Then the script's own process builds zoo's and smp's U-Net again, in
-turn. A ratio is smp's time divided by zoo's time. Above 1, zoo is faster. Figures are medians with 95 % intervals. The script
-requires Linux, since it reads the peak memory from /proc.
+In each round, every kind of process starts once, in random order. Each figure is the user plus system time of a process,
+minus that of an empty Python process in the same round. After the rounds, the script builds zoo's and smp's U-Net repeatedly in
+its own, already warm process, alternating between the two. A ratio is smp's time divided by zoo's time. Above 1, zoo is faster.
+Figures are medians with 95 % intervals. The script requires Linux, since it reads the peak memory from /proc.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def rounded_to_tf32(x: Tensor) -> Tensor:
 
 
 def trained_like(encoder: str, decoder: str, seed: int = 0) -> nn.Module:
-    """Return a model with random batch norm statistics. As in a trained model, its batch norms change their input."""
+    """Return a model with random batch norm statistics. With its initial statistics, a batch norm would be the identity."""
     torch.manual_seed(seed)
     model = zoo.build(encoder, decoder, classes=2)
     torch.manual_seed(seed)

@@ -32,7 +32,8 @@ class ConvNormReLU(nn.Sequential):
 class UpsampledConvNormReLU(nn.Sequential):
     """`ConvNormReLU` on the concatenation of a skip and a map that is upsampled to the skip's size (nearest).
 
-    If that is faster, the map's part of the convolution is computed before the upsampling, at the map's own, lower resolution.
+    The map's part of the convolution is computed before the upsampling, at the map's own lower resolution, where this is
+    faster.
 
     Shapes: x (N, up_channels, h, w), skip (N, skip_channels, H, W) or None -> (N, out_channels, H, W).
     """

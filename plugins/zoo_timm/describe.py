@@ -1,4 +1,4 @@
-"""Measure what the index states about a timm architecture: its maps, image sizes and output strides."""
+"""Measure a timm architecture's entry in the plugin's index: its maps, image sizes and output strides."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Trial:
     def entry(self) -> dict[str, Any]:
         """Return the architecture's entry in the index."""
         if not self.runs(self.network, self.own):
-            raise ValueError(f"{self.architecture} returns other maps than timm declares")
+            raise ValueError(f"{self.architecture} returns maps other than those that timm declares")
         entry: dict[str, Any] = {"maps": _merge_runs(self.info), "size": self.own, **self.sizes()}
         if self.multiple == 32 and (strides := [stride for stride in OUTPUT_STRIDES if self.dilates(stride)]):
             entry["output_strides"] = strides

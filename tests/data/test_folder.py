@@ -205,7 +205,7 @@ def not_finite_at_the_end(folder):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (truncated, r"a\.png: broken"),
+        (truncated, r"a\.png is broken"),
         (of_another_size, r"b\.png: the mask is 5x5, but its image is 12x16"),
         (twice, r"2 files named c: c\.jpg, c\.png"),
         (without_mask, r"d\.png: no mask has this name"),

@@ -102,7 +102,7 @@ def test_a_csv_file_has_the_groups(tmp_path, command_line, monkeypatch):
     ("content", "told"),
     [
         ("name,group\na,1\nb,2\n", r"groups.csv has no line for 1 image: images/c.png. Every image needs a group"),
-        ("name,group\na,1\nb,2\nc,3\na.png,2\n", "line 5: puts a.png into the group '2', but an earlier line puts it into '1'"),
+        ("name,group\na,1\nb,2\nc,3\na.png,2\n", "line 5 puts a.png into the group '2', but an earlier line puts it into '1'"),
         ("a,1\nb,2\nc,3\n", "the first line must be a header; found the image a. Add a header"),
         ("name;group\na;1\n", "line 1: an image and its group are expected, separated by a comma; found 'name;group'"),
         ("name,group\na,\n", "line 2: an image and its group are expected"),

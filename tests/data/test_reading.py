@@ -79,7 +79,7 @@ def test_a_broken_geotiff_is_named(tmp_path):
     write_geotiff(tmp_path / "a.tif", RANDOM.integers(0, 9000, (4, 40, 50)).astype(np.uint16), compress="LZW")
     content = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(content[:-2000] + b"\xff" * 2000)
-    with pytest.raises(zoo.errors.DataError, match=r"a\.tif: broken"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.tif is broken"):
         read_array(tmp_path / "a.tif")
 
 

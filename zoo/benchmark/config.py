@@ -58,9 +58,10 @@ class ReferenceEntry(Strict):
 class RoundsEntry(Strict):
     """How many rounds measure a group of trials: at least `min`, and at most `max`.
 
-    The rounds end early if the confidence interval of every trial's ratio to the baseline is narrow enough: half its width, as
-    a share of the ratio, is at most `target`. The intervals are checked after `min` rounds and after each doubling. They are
-    widened, so that the probability that a trial's interval misses the true ratio in any check is at most 5 %.
+    The rounds end early as soon as the ratio of every trial to the baseline is known precisely enough: half the width of its
+    confidence interval, divided by the ratio, is at most `target`. The intervals are checked after `min` rounds and after each
+    doubling. They are widened, so that the probability that a trial's interval misses the true ratio in any check is at most
+    5 %.
 
     Attributes:
         min: the smallest number of rounds.

@@ -38,7 +38,10 @@ class RoundsPlan:
 
     def __post_init__(self) -> None:
         if not all(type(count) is int and count >= 1 for count in (self.minimum, self.maximum)):
-            raise ValueError(f"rounds must be whole numbers of at least 1; found {self.minimum!r:.80} and {self.maximum!r:.80}")
+            raise ValueError(
+                f"rounds: min and max must be whole numbers of at least 1; found min {self.minimum!r:.80} and max "
+                f"{self.maximum!r:.80}"
+            )
         if self.target is not None and not isinstance(self.target, float | int):
             raise TypeError(f"rounds: target must be a number; found {self.target!r:.80}")
 

@@ -75,7 +75,8 @@ class Grid:
         headings: one for each column.
         sections: groups of rows that belong together. In a terminal, an empty line separates the sections.
         is_split: whether columns that do not fit into the terminal go into further tables, which repeat the first column.
-        more: how to see the columns that were left out. This text ends the line below the table that lists these columns.
+        more: how to see the columns that were left out. A line below the table names these columns; this text is appended to
+            it.
     """
 
     headings: tuple[Heading, ...]

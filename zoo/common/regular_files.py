@@ -44,7 +44,7 @@ def is_stream(path: Path) -> bool:
 
 
 def resolve_links(path: str | PathLike[str]) -> Path:
-    """Return the absolute path of what a path leads to, with all links resolved.
+    """Return the absolute path of the file or folder that a path leads to, with all symbolic links resolved.
 
     Raises:
         OSError: the links lead in a circle, or the path is invalid.

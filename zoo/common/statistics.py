@@ -76,7 +76,7 @@ class Difference:
         return self.low <= SCORE_TIE and self.high >= -SCORE_TIE
 
     def format(self, digits: int = 3) -> str:
-        """Return the mean with its interval in brackets. For a single pair, return only the mean."""
+        """Return the mean with its interval in brackets. A single pair of scores has no interval: return only the mean."""
         if math.isinf(self.low):
             return f"{self.mean:+.{digits}f}"
         return f"{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"

@@ -1,4 +1,4 @@
-"""The pydantic class for an entry that names data in a configuration file. Does not import torch."""
+"""The pydantic class of a data source's entry in a configuration file. This module does not import torch."""
 
 from __future__ import annotations
 

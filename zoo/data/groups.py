@@ -65,7 +65,7 @@ def _find_in_table(path: Path, pairs: Sequence[Pair], folder: Path) -> tuple[dic
         for image in images.get(name, ()):
             if groups.setdefault(image, group) != group:
                 raise DataError(
-                    f"group: {path}, line {number}: puts {name} into the group {group!r}, but an earlier line puts it into "
+                    f"group: {path}: line {number} puts {name} into the group {group!r}, but an earlier line puts it into "
                     f"{groups[image]!r}. Keep one of the lines"
                 )
     lines_unused = format_count(len(unused), "line")

@@ -1,4 +1,4 @@
-"""Compute the reference for a program's output, and the error that is accepted."""
+"""Compute the correct output for an image, and the error that is accepted of a program: an exported or deployed model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ in `tests/inference/deployment/test_tf32.py`.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """The correct output for an image, and the error that a program may have.
+    """The correct output for an image, and the largest error that is accepted of an exported or deployed model.
 
     Attributes:
         output: the model's output, computed in float32.
@@ -41,7 +41,7 @@ class Reference:
 
 
 def reference_of(model: nn.Module, image: Tensor, tolerance: float, precision: str = "float32") -> Reference:
-    """Return a model's output for an image, computed in float32, and the error that a program may have.
+    """Return a model's output for an image, computed in float32, and the error accepted of its exported or deployed form.
 
     Args:
         model: the model, in evaluation mode.

@@ -1,4 +1,7 @@
-"""Check the shapes of the outputs of a model's parts. Nothing is stored, so this works in exported graphs and replicas too."""
+"""Check the shapes of the outputs of a model's parts.
+
+The checks set no attributes of the modules, so they also work in exported graphs and in the replicas of `nn.DataParallel`.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[
         is_side = isinstance(tile, int) and tile > 0
         if not is_side or sizes.holding((tile, tile)) != (tile, tile):
             near = sizes.holding((tile, tile) if is_side else (TILE, TILE))[0]
-            raise OptionError(f"tile must be a side that the encoder accepts ({sizes}), such as {near}; found {tile!r}.")
+            raise OptionError(
+                f"tile must be a side length in pixels that the encoder accepts ({sizes}), such as {near}; found {tile!r}."
+            )
         sides = (tile, tile)
     shared = default_overlap(sides) if overlap is None else overlap
     if not isinstance(shared, int) or not 0 <= shared <= min(sides) // 2:

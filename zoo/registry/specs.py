@@ -344,4 +344,6 @@ def _check_kinds(kind: str, spec: EncoderSpec | DecoderSpec) -> None:
     if not isinstance(spec.constants, Mapping) or not all(isinstance(name, str) for name in spec.constants):
         raise RegistrationError(f"{kind} {spec.name!r}: constants must map names to values; found {spec.constants!r:.80}.")
     if not all(isinstance(option, Option) for option in spec.options or ()):
-        raise RegistrationError(f"{kind} {spec.name!r}: options must be zoo.plugin.Option; found {spec.options!r:.80}.")
+        raise RegistrationError(
+            f"{kind} {spec.name!r}: options must be a tuple of zoo.plugin.Option objects; found {spec.options!r:.80}."
+        )

@@ -181,8 +181,8 @@ def _explain_sigterm(output: Path) -> Iterator[None]:
         yield
     except SIGTERMException as cause:
         raise ZooError(
-            f"Training was ended by SIGTERM. The last checkpoint in {output}, if there is one already, is kept, and the same "
-            "command continues from there."
+            f"Training was ended by SIGTERM. Any checkpoint already written to {output} is kept. Run the same command again to "
+            "continue from the last one."
         ) from cause
 
 

@@ -232,7 +232,7 @@ def test_what_is_there_already_is_kept_skipped_or_replaced_as_asked(predictor, i
     out = tmp_path / "out"
     zoo.predict_files(predictor, [images / "a.png"], out)
     (out / "a.png").write_bytes(b"mine")
-    with pytest.raises(zoo.errors.OptionError, match=r"a\.png: already exists.*'skip'.*'replace'"):
+    with pytest.raises(zoo.errors.OptionError, match=r"These results already exist: .*a\.png\. Use.*'skip'.*'replace'"):
         zoo.predict_files(predictor, [images], out)
     assert names(out) == ["a.png"]
     found = zoo.predict_files(predictor, [images], out, existing="skip")

@@ -173,7 +173,7 @@ def test_what_is_no_image_for_the_model_is_refused(model, image, told):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"tile": 100}, "a side that the encoder accepts .*, such as 128; found 100"),
+        ({"tile": 100}, "a side length in pixels that the encoder accepts .*, such as 128; found 100"),
         ({"tile": 0}, "found 0"),
         ({"overlap": 600, "tile": 1024}, "must be 0 to"),
         ({"batch": 0}, "at least 1; found 0"),

@@ -286,7 +286,7 @@ class Store:
             )
 
     def stop_group(self, run: int, group: int, environment: int | None, reason: str) -> None:
-        """Store the reason why a group's rounds ended, and the number of the environment whose rounds count."""
+        """Store why a group's rounds ended, and the number of the environment (machine) whose rounds count as results."""
         with self._db.transaction():
             statement = "UPDATE trial_group SET stopped = ?, environment = ? WHERE run = ? AND number = ?"
             self._db.execute(statement, (reason, environment, run, group))

@@ -239,7 +239,7 @@ def _open_image(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
     except DataError:
         raise
     except Exception as cause:  # on broken files, Pillow's readers raise IndexError, TypeError, RuntimeError, ...
-        raise DataError(f"{path}: broken: {str(cause) or type(cause).__name__}{hint}") from cause
+        raise DataError(f"{path} is broken: {str(cause) or type(cause).__name__}{hint}") from cause
 
 
 def _read_npy(path: Path) -> np.ndarray:

@@ -24,7 +24,7 @@ _filters = threading.Lock()
 
 @contextmanager
 def lift_pixel_limit() -> Iterator[None]:
-    """Disable Pillow's limit on the number of pixels. The limit is global, so that only one thread at a time can disable it."""
+    """Disable Pillow's limit on the number of pixels. The limit is global, so only one thread at a time can disable it."""
     with _limit:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -38,7 +38,7 @@ def lift_pixel_limit() -> Iterator[None]:
 def filter_warnings(action: Literal["error", "ignore"], category: type[Warning]) -> Iterator[None]:
     """Ignore a category of warnings, or raise them as errors.
 
-    Filters are global, so that only one thread at a time changes them.
+    Filters are global, so only one thread at a time can change them.
     """
     with _filters, warnings.catch_warnings():
         warnings.simplefilter(action, category)

@@ -76,7 +76,7 @@ class Tiff:
         """Convert stored pixels for display: palette indexes to colors, other numbers to the full range of their dtype."""
         if self.palette is not None:
             if array.dtype.kind not in "ub" or array.max(initial=0) >= len(self.palette):
-                raise DataError(f"{self.path}: broken: its pixels exceed its palette of {len(self.palette)} colors")
+                raise DataError(f"{self.path} is broken: its pixels exceed its palette of {len(self.palette)} colors")
             pixels: np.ndarray = self.palette[array.astype(np.uint16)]
             return pixels
         array = self.fill_nodata(array)
@@ -135,7 +135,9 @@ def read_tiff(path: Path, *, any_size: bool) -> Tiff:
             segments = [segment for page in pages for segment in zip(page.dataoffsets, page.databytecounts, strict=True)]
             end = max(offset + length for offset, length in segments)
             if end > path.stat().st_size:
-                raise DataError(f"{path}: broken: its pixels end at byte {end:,}, but the file ends at {path.stat().st_size:,}")
+                raise DataError(
+                    f"{path} is broken: its pixels end at byte {end:,}, but the file ends at {path.stat().st_size:,}"
+                )
             if not any_size and (pixels := page.imagelength * page.imagewidth) > MOST_PIXELS:
                 raise size_error(path, f"{pixels:,} pixels")
             pillow_spaces = [tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB]
@@ -164,7 +166,7 @@ def read_tiff(path: Path, *, any_size: bool) -> Tiff:
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except Exception as cause:  # on broken files, the codecs of tifffile can raise anything
-        raise DataError(f"{path}: broken: {type(cause).__name__}: {cause}") from cause
+        raise DataError(f"{path} is broken: {type(cause).__name__}: {cause}") from cause
 
 
 def _palette(page: Any) -> np.ndarray | None:
@@ -272,7 +274,7 @@ def _read_with_rasterio(path: Path, num_bytes: int) -> np.ndarray:
                 array = np.empty(shape, dtype=dtype)
             file.read(out=array)
     except RasterioError as cause:
-        raise DataError(f"{path}: broken, or its compression requires imagecodecs: {cause.__cause__ or cause}") from cause
+        raise DataError(f"{path} is broken, or its compression requires imagecodecs: {cause.__cause__ or cause}") from cause
     return array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
 
 

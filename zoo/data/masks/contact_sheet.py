@@ -67,6 +67,6 @@ def _cell(image: np.ndarray, mask: np.ndarray, name: str, colors: Mapping[int, C
 
 
 def _to_colors(mask: np.ndarray, colors: Mapping[int, Color]) -> np.ndarray:
-    """Return the color of each pixel, (H, W, 3); `colors` has every value of the mask, in ascending order."""
+    """Return the color of each pixel, (H, W, 3). The keys of `colors` are the mask's values, in ascending order."""
     mask_colors: np.ndarray = np.array(list(colors.values()), dtype=float)[np.searchsorted(list(colors), mask)]
     return mask_colors

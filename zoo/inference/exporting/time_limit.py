@@ -59,7 +59,7 @@ def write_within(seconds: float, model: nn.Module, draft: Draft) -> Written:
 
 
 class _Deadline:
-    """Ends a process that runs longer than a number of seconds, including the time that it needs to start."""
+    """Ends a process when its time limit is reached. The time that the process needs to start counts, too."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds

@@ -115,8 +115,8 @@ def plan_outputs(
     present = list(filter(os.path.exists, written))
     if present and existing == "error":
         raise OptionError(
-            f"{format_names(present, MAX_NAMES)}: already exists. Use existing='skip' (--existing skip) to skip such images, "
-            "or 'replace' to predict them again."
+            f"These results already exist: {format_names(present, MAX_NAMES)}. Use existing='skip' "
+            "(--existing skip) to skip such images, or 'replace' to predict them again."
         )
     return all_paths, 0
 

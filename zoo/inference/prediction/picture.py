@@ -124,7 +124,10 @@ def open_picture(
 
 
 def _describe_misfit(picture: Picture) -> str:
-    """Return a note if no band seems to have the unit of the model's value range; "" otherwise."""
+    """Return a note if the image seems to be in other units than the model's training images; "" otherwise.
+
+    That is so if no channel, scaled with the model's value range, has values of roughly 0 to 1. Constant channels are ignored.
+    """
     assert picture.value_range is not None
     height, width = picture.size
     step = max(1, math.isqrt(height * width // NUM_SAMPLED))
@@ -132,7 +135,7 @@ def _describe_misfit(picture: Picture) -> str:
     pixels = np.sort(sample.window(0, 0, *sample.size, torch.device("cpu")).flatten(1).numpy(), axis=1)
     last = pixels.shape[1] - 1
     ends = pixels[:, [round(OUTER_SHARE * last), round((1 - OUTER_SHARE) * last)]]
-    ends = ends[ends[:, 0] < ends[:, 1]]  # a band of one value does not show its unit
+    ends = ends[ends[:, 0] < ends[:, 1]]  # a constant channel does not show its unit
     spans = ends[:, 1] - ends[:, 0]
     is_usual = (spans >= SMALL_SHARE) & (spans <= 1 / SMALL_SHARE) & (ends[:, 0] < 1) & (ends[:, 1] > 0)
     if not len(ends) or is_usual.any():

@@ -138,7 +138,7 @@ class Predictor:
 
     @property
     def batch(self) -> int:
-        """Return the number of images of one size that the model computes together."""
+        """Return the batch size: the most images in one call of the model. Only images of the same size share a batch."""
         return self._batch
 
     @property
@@ -235,7 +235,11 @@ class Predictor:
 
     @contextmanager
     def _explain_out_of_memory(self, size: tuple[int, int]) -> Iterator[None]:
-        """Raise an error with a remedy if memory runs out during the prediction of images of this (H, W)."""
+        """A context that replaces an out-of-memory error by an InputError that says what to change.
+
+        Args:
+            size: the height and width of the images that are predicted in the context.
+        """
         try:
             yield
         except (RuntimeError, MemoryError, ForeignError) as cause:

@@ -34,8 +34,8 @@ Measured on an NVIDIA H200 (`benchmarks/results/lowres-gpu.md`).
 def low_resolution_kernel(weight: Tensor) -> Tensor:
     """Return the kernel of the transposed convolution that equals nearest x2 upsampling followed by this 3x3 convolution.
 
-    An even row of the result depends on the pixel above through tap 0, and on its own pixel through taps 1 and 2. An odd
-    row depends on its own pixel through taps 0 and 1, and on the pixel below through tap 2 (the phases of Shi et al. 2016,
+    For output row 2i, tap 0 reads input row i - 1, and taps 1 and 2 both read input row i. For output row 2i + 1, taps 0 and
+    1 both read input row i, and tap 2 reads input row i + 1. Columns work in the same way (the phases of Shi et al. 2016,
     arXiv:1609.07009, for nearest upsampling). Each of the 4x4 taps is therefore a sum of up to four of the 3x3 taps: a
     sliding 2x2 sum.
 

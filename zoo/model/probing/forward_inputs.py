@@ -58,7 +58,9 @@ def inputs_of(forward: Callable[..., Any] | None) -> ForwardInputs:
 def _is_list(annotation: object, *, unless_said: bool) -> bool:
     """Return whether an input is annotated as a list of maps.
 
-    If its annotation is neither that of a list nor that of a tensor, return `unless_said`.
+    Args:
+        annotation: the annotation of the input.
+        unless_said: what to return if the annotation says neither that the input is a list nor that it is a tensor.
     """
     if annotation is Tensor or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "Tensor"):
         return False

@@ -1,4 +1,8 @@
-"""Check that no parameter is lost if a module's maps become an encoder, which must compute and train the same as the module."""
+"""Check the encoder that is built from a module's feature maps.
+
+The encoder must have every parameter that the module's output depends on, train the same parameters as the module, and return
+maps of the expected shapes for every image size and mode that the module accepts.
+"""
 
 from __future__ import annotations
 

@@ -89,10 +89,10 @@ class _Surroundings:
         return tensor
 
     def now(self) -> tuple[object, ...]:
-        """Return the current state.
+        """Return the current state, which can be compared with the state at another time.
 
-        The context `hooks` must be active. If the module then enters other saved-tensor hooks, such as those of gradient
-        checkpointing, the state differs, because they replace `hooks`.
+        Call this method only in the context `hooks`. In other saved-tensor hooks inside that context, such as those of gradient
+        checkpointing, the returned state is different, because they take the place of `hooks`.
         """
         nesting = torch.autocast_increment_nesting()  # a disabled autocast counts too, since it turns off an outer autocast
         torch.autocast_decrement_nesting()

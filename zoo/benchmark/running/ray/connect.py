@@ -20,9 +20,9 @@ CONNECT_SECONDS = 10.0
 
 
 def ray_executor(address: str, say: Callable[[str], None] = lambda line: None) -> ExecutorFactory:
-    """Return a factory of an executor that does a run's jobs on all machines of a Ray cluster.
+    """Return a function that creates an executor, which runs the jobs of a run on all machines of a Ray cluster.
 
-    Each machine, or each GPU, does one timed job at a time.
+    Each machine, or each GPU, runs one timed job at a time.
 
     Args:
         address: "auto" for the cluster that this machine belongs to or that `RAY_ADDRESS` names; otherwise the HOST:PORT of a
@@ -30,7 +30,7 @@ def ray_executor(address: str, say: Callable[[str], None] = lambda line: None) -
         say: called with each line for the user: which machines are used, and which are refused or lost.
 
     Raises:
-        ZooError: Ray is not installed, or `address` begins with a protocol ("ray://"). When the run begins, the factory raises
+        ZooError: Ray is not installed, or `address` begins with a protocol ("ray://"). When the run begins, the function raises
             a ZooError if the cluster cannot be reached, and the executor raises one if no machine can be used.
     """
     try:
