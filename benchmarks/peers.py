@@ -60,7 +60,7 @@ class Way:
 
 
 def smp_unet() -> nn.Module:
-    """Return smp's U-Net with random batch norm statistics, so that the batch norms change their input."""
+    """Return smp's U-Net with random batch norm statistics. With its initial statistics, a batch norm would be the identity."""
     torch.manual_seed(0)
     model = smp.Unet("resnet18", encoder_weights=None, decoder_channels=WIDTHS)
     for layer in model.modules():
@@ -291,8 +291,9 @@ def main() -> None:
     place = describe_environment(device)
     where = f"{place.processor}, {place.threads} threads" if device.type == "cpu" else place.device_name
     lines = [
-        f"**{where}, torch {torch.__version__}, smp {smp.__version__}, {asked.rounds} rounds, "
-        f"tolerance {asked.tolerance:g}, in bfloat16 {asked.coarse:g}**"
+        f"**{where}, torch {torch.__version__}, smp {smp.__version__}, {asked.rounds} rounds.** "
+        f"Error that zoo.deploy accepts in inference: {asked.tolerance:g} in float32, {asked.coarse:g} in bfloat16, or "
+        "more, depending on the model's own error in TF32."
     ]
     tolerances = {"float32": asked.tolerance, "bfloat16": asked.coarse}
     for mode in asked.modes:
