@@ -420,6 +420,6 @@ def test_default_weights_that_cannot_be_fetched_are_an_error_that_names_the_tag(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    told = r"timm could not fetch the weights of resnet18\.a1_in1k.*pass the file's path as weights="
+    told = r"timm could not fetch the weights of resnet18\.a1_in1k.*pass its path as weights="
     with pytest.raises(zoo.errors.WeightsError, match=told):
         zoo.build("timm:resnet18.a1_in1k", "unet-basic", weights="default")

@@ -267,7 +267,7 @@ def test_dropout_is_taken_over_from_the_decoder_options():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"channels": [64, 32]}, r"5 whole numbers.*strides 16, 8, 4, 2, 1; found \(64, 32\)"),
+        ({"channels": [64, 32]}, r"5 whole numbers.*strides 16, 8, 4, 2, 1, in this order; found \(64, 32\)"),
         ({"channels": [64, 32, 16, 8, 0]}, r"5 whole numbers of at least 1"),
         ({"channels": 64}, r"channels.*64"),
         ({"channels": [64, 32, 16, 8, 4.5]}, r"channels.*4\.5"),

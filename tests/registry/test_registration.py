@@ -181,7 +181,7 @@ def test_a_name_that_a_plugin_has_is_ambiguous_bare_and_works_in_full():
 
 
 def test_wrong_arguments_of_a_registration_are_named():
-    with pytest.raises(zoo.errors.RegistrationError, match=r"first argument is the name.*found <class"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"first argument must be a string, the name.*found <class"):
         zoo.register_decoder(Sum)
     with pytest.raises(zoo.errors.RegistrationError, match="'two words'"):
         zoo.register_decoder("two words", Sum)

@@ -93,7 +93,7 @@ def note_on_names(parts: Mapping[str, Sequence[Pair]], num_parts: int) -> str | 
             if is_divided:
                 return f"{text}Move such images to one part. With group: '{expression}', zoo checks that they are in one part"
             few = " and validation: 0 (there are fewer groups than parts)" if len(prefixes) < num_parts else ""
-            return f"{text}To keep them in one part, set the option group of the data: '{expression}'{few}"
+            return f"{text}To keep them in one part, set this option of the data: group: '{expression}'{few}"
     return None
 
 
