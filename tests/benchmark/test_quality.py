@@ -19,6 +19,7 @@ import pytest
 import yaml
 from made_stores import add_run
 from PIL import Image
+from pydantic import ValidationError
 from report_tables import failed, quality, row
 
 import zoo
@@ -27,6 +28,7 @@ from zoo.benchmark.analysis.compare import compare
 from zoo.benchmark.analysis.selection import sort_rows
 from zoo.benchmark.measuring.jobs import Job
 from zoo.benchmark.messages import Activity, Failure
+from zoo.benchmark.quality import QualityEntry
 from zoo.benchmark.running.progress import ConsoleWatcher
 from zoo.benchmark.running.sweep import run_sweep
 from zoo.benchmark.store.store import Store
@@ -458,3 +460,18 @@ def test_a_run_that_is_still_training_says_how_often_it_has(finished, tmp_path, 
     status, stdout, _ = command_line("runs", "--store", copied)
     assert status == 0
     assert "all rounds, 3 trainings" in " ".join(stdout.split())
+
+
+def test_the_settings_of_training_are_those_of_quality():
+    options = {
+        "loss": {"focal": 1, "dice": 0.5},
+        "class_weights": "auto",
+        "trainer": {"accumulate_grad_batches": 2},
+        "callbacks": ["lightning.pytorch.callbacks.EMAWeightAveraging"],
+    }
+    entry = QualityEntry(data="texture-mosaic", **options)
+    settings = entry.settings(steps=5, seed=3, device="cpu")
+    assert (settings.loss, settings.class_weights, settings.accumulation) == (options["loss"], "auto", 2)
+    assert [each.class_path for each in settings.callbacks] == options["callbacks"]
+    with pytest.raises(ValidationError, match="init_from is not a key of a benchmark's quality"):
+        QualityEntry(data="texture-mosaic", init_from="model")

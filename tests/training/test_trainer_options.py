@@ -350,6 +350,12 @@ def test_the_configuration_with_every_option_resumes_after_a_kill_to_the_same_we
     scores = [text.partition("test part")[2].partition("zoo.load")[0] for text in (out, resumed)]
     assert scores[0] == scores[1]
     assert list((tmp_path / "cut/my-log").rglob("metrics.csv"))
+    start = ["--set", "steps=1", "--set", "init_from=whole/best.ckpt", "--set", "learning_rate=1e-9"]
+    status, out, errors = command_line("train", str(CONFIG), *start, "--output", "from-whole")
+    assert status == 0, errors
+    assert f"Weights: {tmp_path / 'whole/best.ckpt'}" in errors
+    miou = float(out.partition("mean IoU")[2].split()[0])
+    assert miou == pytest.approx(float(resumed.partition("mean IoU")[2].split()[0]), abs=0.02)
 
 
 def test_pixels_of_another_unit_than_those_of_the_model_to_start_from_are_named(tmp_path, caplog):

@@ -19,6 +19,8 @@ __all__: list[str] = []
 
 DATA = "data."
 """The beginning of the name of a setting that is an option of the data, such as data.values."""
+WITH_PATHS = ("init_from", "loss", "callbacks", "loggers")
+"""Settings with paths. On the command line, they are relative to the working directory; in a file, to the file's folder."""
 
 
 @app.command()
@@ -124,15 +126,20 @@ def _arguments_from_file(
     path: Path, decoder: str | None, data: str | None, weights: str | None, changes: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the arguments of `zoo.train` that follow from a YAML file and from options that override its keys."""
+    from zoo.common.configuration import checked
     from zoo.data.data_config import locate_data
     from zoo.errors import OptionError
     from zoo.training.config import load_train_config
+    from zoo.training.settings import TrainSettings
 
     if decoder is not None:
         raise OptionError(
             f"zoo train {path} {decoder}: the file names the decoder. To change it, use `--set decoder={decoder}`."
         )
     folder = None if data is None else locate_data(data, Path())  # relative to the working directory, not to the file's folder
+    if paths := {name: value for name, value in changes.items() if name in WITH_PATHS}:
+        located = checked(TrainSettings, paths, "A setting is wrong").relative_to(Path.cwd())
+        changes = changes | located.model_dump(include={*paths})
     overrides = {name: value for name, value in (("data", folder), ("weights", weights)) if value is not None}
     config = load_train_config(path, changes | overrides)
     return config.options() | {"output": config.output, "data": config.data, "plugins": config.plugins}
