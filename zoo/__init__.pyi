@@ -19,8 +19,8 @@ from zoo.checkpoints.takeover import from_smp as from_smp
 from zoo.data.segmentation_data import SegmentationData as SegmentationData
 from zoo.data.sources import open_data as open_data
 from zoo.errors import ZooError as ZooError
-from zoo.inference.deployment import Deployed as Deployed
-from zoo.inference.deployment import deploy as deploy
+from zoo.inference.deployment.deployed import Deployed as Deployed
+from zoo.inference.deployment.deployed import deploy as deploy
 from zoo.inference.exporting import ExportReport as ExportReport
 from zoo.inference.exporting import export as export
 from zoo.inference.prediction.files import PredictedFiles as PredictedFiles

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.inference.deployment import PASSES, onednn
+from zoo.inference.deployment import onednn
 from zoo.inference.deployment.choice import select_runtimes
 from zoo.inference.deployment.graph import capture
-from zoo.inference.deployment.passes import apply_passes
+from zoo.inference.deployment.passes import PASSES, apply_passes
 from zoo.inference.reference import ROUNDINGS
 from zoo.inference.runtimes import has_bfloat16, make_program
 

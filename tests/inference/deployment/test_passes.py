@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import zoo
-from zoo.inference.deployment import PASSES
 from zoo.inference.deployment.graph import capture
-from zoo.inference.deployment.passes import apply_and_measure, apply_passes
+from zoo.inference.deployment.passes import PASSES, apply_and_measure, apply_passes
 from zoo.inference.deployment.resizes import spread_borders
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,7 +18,7 @@ from zoo.common.devices import choose_device, is_out_of_memory
 from zoo.common.foreign_code import ForeignError, foreign_code
 from zoo.common.printable import printable
 from zoo.errors import InputError, OptionError
-from zoo.inference.deployment import Deployed
+from zoo.inference.deployment.deployed import Deployed
 from zoo.inference.prediction.picture import ImageLike, Picture, open_picture
 from zoo.inference.prediction.prediction import Canvas, Prediction, check_array, mask_values
 from zoo.inference.runtimes import PRECISIONS, autocast
