@@ -21,7 +21,7 @@ import zoo
 from zoo.benchmark.config import BenchConfig
 from zoo.benchmark.measuring.clock import time_calls
 from zoo.benchmark.measuring.jobs import Job
-from zoo.benchmark.measuring.memory import allocated_bytes, available_bytes, forget_peaks, peak_allocated_bytes
+from zoo.benchmark.measuring.memory import allocated_bytes, available_bytes, peak_allocated_bytes, reset_peaks
 from zoo.benchmark.measuring.steps import make_step
 from zoo.benchmark.messages import ColdStart, Failure
 from zoo.benchmark.running.environment import describe_environment
@@ -61,7 +61,7 @@ def events(device: torch.device) -> str:
 
 def memory(device: torch.device) -> str:
     """Read the allocator's counters before and after a step."""
-    forget_peaks(device)
+    reset_peaks(device)
     held = allocated_bytes(device)
     _step(device)()
     peak = peak_allocated_bytes(device)

@@ -23,7 +23,7 @@ import torch
 from turns import seconds_by_turns
 
 import zoo
-from zoo.benchmark.measuring.memory import forget_peaks, peak_allocated_bytes, peak_resident_bytes
+from zoo.benchmark.measuring.memory import peak_allocated_bytes, peak_resident_bytes, reset_peaks
 from zoo.benchmark.running.environment import describe_environment
 from zoo.common.devices import choose_device
 from zoo.common.rendering import table_row
@@ -99,7 +99,7 @@ def measure_memory(asked: argparse.Namespace, name: str, told: Connection) -> No
     run = dict(ways(asked, device))[name]()
     run(image_of(asked.tile))
     image = image_of(asked.side)
-    forget_peaks(device)
+    reset_peaks(device)
     before = peak_resident_bytes() or 0
     run(image)
     told.send(((peak_resident_bytes() or 0) - before, peak_allocated_bytes(device)))
