@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["DECODER_CHECKS"]
 
 WHOLE_SIZES = ((128, 256), (256, 384))
+DECODERS_COARSEST = 32
+"""The coarsest stride that a decoder may compute at, if its maps are finer."""
 ODD_SIZES = ((65, 97), (301, 225), (37, 53))
 MAX_EXAMPLES = 20
 
@@ -309,8 +311,9 @@ def _declared(subject: DecoderSubject, module: nn.Module, name: str) -> float:
 
 def _is_near(found: int, image: int, plan: Plan, stride: float) -> bool:
     """Return whether a length is the image's side divided by the stride, allowing for the rounding of the maps' sizes."""
-    # A map that an adapter upsamples was rounded at the coarser stride of its source.
-    coarsest = max(2 ** max(route.source.level, route.output.level) for route in plan.routes)
+    # A map that an adapter upsamples was rounded at the coarser stride of its source, and a decoder such as DPT makes a map of
+    # stride 32 from finer ones. `out_stride_is_as_declared` checks exact sizes for images that no such rounding changes.
+    coarsest = max(DECODERS_COARSEST, *(2 ** max(route.source.level, route.output.level) for route in plan.routes))
     odd = 2 ** max(abs(math.log2(route.output.stride) - route.output.level) for route in plan.routes)
     least = math.floor(image / stride / odd) - 1
     most = math.ceil(math.ceil(image / coarsest) * coarsest / stride * odd) + 1
