@@ -277,7 +277,7 @@ def test_kills_with_the_output_on_another_file_system_lose_no_checkpoint(tmp_pat
     draw = random.Random(0)
     with tempfile.TemporaryDirectory(dir=OTHER_FILE_SYSTEM) as place:
         folder = Path(place, "run")
-        command = [sys.executable, "-c", TRAIN, str(folder), str(Path(__file__).parent)]
+        command = [sys.executable, "-c", TRAIN, str(folder), str(Path(__file__).parents[1] / "support")]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         for _ in range(10):
             process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True)

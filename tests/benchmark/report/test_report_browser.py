@@ -530,4 +530,4 @@ def test_a_table_in_which_everything_failed_opens(browse):
     assert "Nothing to plot" in browser.one("#plot-figure").text
     browser.all("details.entry summary")[1].click()
     browser.wait_for("document.querySelector('#pairing-1[open] h3')")
-    assert "failed before it was counted" in browser.one("#pairing-1").text
+    assert "because it failed before they were computed" in browser.one("#pairing-1").text
