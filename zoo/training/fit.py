@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import statistics
 import time
 import warnings
 from collections import defaultdict
@@ -22,7 +21,7 @@ from zoo.common.foreign_code import ForeignError, no_exits
 from zoo.common.format_names import format_count, format_names
 from zoo.common.import_path import code_digest
 from zoo.common.regular_files import files_at, sha256_of
-from zoo.data.checked_samples import check_on_read, count_class_pixels, measure_samples, notes_on_samples
+from zoo.data.checked_samples import check_on_read, measure_samples, notes_on_samples
 from zoo.data.fingerprint import Fingerprint, fingerprint_of_samples, random_parts
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.tasks.optional_packages import install_commands
@@ -32,7 +31,7 @@ from zoo.pairing.pairing import Pairing
 from zoo.pairing.resolve import resolve
 from zoo.training.channels_last import takes_channels_last
 from zoo.training.initial_weights import digest_of_weights, start_from
-from zoo.training.losses import make_loss, terms_without_class_weights
+from zoo.training.losses import choose_class_weights, make_loss
 from zoo.training.result import TrainResult, read_result, write_result
 from zoo.training.run_folder import claim_folder, run_id
 from zoo.training.sampling import seed_of
@@ -140,7 +139,7 @@ def fit(
         data = measure_samples(data)
     # Of these three options, only those that are set are part of the run's identity.
     facts |= {name: value for name in ("value_range", "mean", "std") if (value := getattr(data, name)) is not None}
-    class_weights = _class_weights(settings, data, fingerprint)
+    class_weights = choose_class_weights(settings, data, fingerprint)
     loss = make_loss(settings.loss_terms, ignored=data.ignored, class_weights=class_weights)
     identity: dict[str, Any] = {"settings": settings.identity(), "facts": facts}
     if files := _hash_files([*_weights_files(pairing), *plugins, *settings.source_files()]):
@@ -205,48 +204,6 @@ def check_installed(source: str = "") -> None:
     if lines := install_commands(source, LIBRARIES):
         on = f" on {source}" if source else ""
         raise OptionError(f"Training{on} requires packages that are not installed. Run: {' && '.join(lines)}")
-
-
-def _class_weights(settings: TrainSettings, data: SegmentationData, fingerprint: Fingerprint) -> list[float] | None:
-    """Return the weight of each class; None if the settings do not request class weights.
-
-    The frequency of a class is its share of all training pixels. An automatic weight is the median of the frequencies of all
-    classes, divided by the frequency of the class (Eigen and Fergus 2015, arXiv:1411.4734).
-
-    Raises:
-        OptionError: no term of the loss accepts class weights.
-        DataError: automatic weights cannot be computed, because the training samples are random, or because no training pixel
-            belongs to one of the classes.
-    """
-    if settings.class_weights is None:
-        return None
-    log = logging.getLogger(__name__)
-    names = [term.loss for term in settings.loss_terms]
-    without = terms_without_class_weights(settings.loss_terms)
-    if len(without) == len(names):
-        raise OptionError(
-            f"class_weights: no term of the loss ({', '.join(names)}) accepts them. Add cross-entropy, or remove class_weights."
-        )
-    if without:
-        log.warning("class_weights: %s does not accept them; the other terms of the loss do.", " and ".join(without))
-    if settings.class_weights != "auto":
-        return settings.class_weights
-    if "train" in random_parts(fingerprint):
-        raise DataError(
-            f"class_weights: auto requires training samples that stay the same, but the samples of {data.name} are random. Set "
-            "a list of numbers."
-        )
-    counts = count_class_pixels(data)
-    if missing := [name for name, count in zip(data.classes, counts, strict=True) if not count]:
-        raise DataError(
-            f"class_weights: auto is not possible, since no pixel of the training part of {data.name} belongs to "
-            f"{format_names(missing)}. Set a list of numbers, or leave that class out."
-        )
-    median = statistics.median(counts)
-    weights = [median / count for count in counts]
-    listed = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(data.classes, weights, strict=True))
-    log.warning("%s: class_weights: %s.", data.name, listed)
-    return weights
 
 
 def _notes_on_random_parts(fingerprint: Fingerprint) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,12 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.common.foreign_code import ForeignError, foreign_code
+from zoo.common.format_names import format_names
 from zoo.common.import_path import import_object
 from zoo.common.suggestions import did_you_mean
-from zoo.errors import OptionError, PluginError
-from zoo.training.settings import LossTerm
+from zoo.data.checked_samples import count_class_pixels
+from zoo.data.fingerprint import Fingerprint, random_parts
+from zoo.data.segmentation_data import SegmentationData
+from zoo.errors import DataError, OptionError, PluginError
+from zoo.training.settings import LossTerm, TrainSettings
 
-__all__ = ["Loss", "make_loss", "terms_without_class_weights"]
+__all__ = ["Loss", "choose_class_weights", "make_loss"]
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """A function of logits (N, classes, H, W) and masks (N, H, W) of class indexes that returns a scalar."""
@@ -25,6 +31,8 @@ OVERLAP = {"dice": "DiceLoss", "jaccard": "JaccardLoss", "tversky": "TverskyLoss
 """A mapping from zoo's names of losses to classes of segmentation_models_pytorch, which run in its multiclass mode."""
 SET_BY_ZOO = ("mode", "ignore_index", "from_logits", "class_weights", "classes")
 """Arguments of these classes that zoo sets. They are not options of the losses."""
+WEIGHTED = ("cross-entropy", "soft-cross-entropy", "dice", "jaccard", "tversky", "focal")
+"""The losses that accept class weights."""
 
 
 def make_loss(terms: Sequence[LossTerm], *, ignored: int, class_weights: Sequence[float] | None = None) -> Loss:
@@ -46,7 +54,7 @@ def make_loss(terms: Sequence[LossTerm], *, ignored: int, class_weights: Sequenc
     Args:
         terms: the losses with their weights and options.
         ignored: the mask value of ignored pixels.
-        class_weights: a weight for each class, for the losses that accept them; see `terms_without_class_weights`.
+        class_weights: a weight for each class, for the losses in `WEIGHTED`.
 
     Raises:
         OptionError: a loss does not accept one of its options, or there is no function or class at the import path of a
@@ -62,13 +70,46 @@ def make_loss(terms: Sequence[LossTerm], *, ignored: int, class_weights: Sequenc
     return loss
 
 
-def terms_without_class_weights(terms: Sequence[LossTerm]) -> list[str]:
-    """Return the losses that do not accept class weights."""
-    return [
-        term.loss
-        for term in terms
-        if term.loss not in ("cross-entropy", "soft-cross-entropy", "dice", "jaccard", "tversky", "focal")
-    ]
+def choose_class_weights(settings: TrainSettings, data: SegmentationData, fingerprint: Fingerprint) -> list[float] | None:
+    """Return the weight of each class; None if the settings do not request class weights.
+
+    The frequency of a class is its share of all training pixels. An automatic weight is the median of the frequencies of all
+    classes, divided by the frequency of the class (Eigen and Fergus 2015, arXiv:1411.4734).
+
+    Raises:
+        OptionError: no term of the loss accepts class weights.
+        DataError: automatic weights cannot be computed, because the training samples are random, or because no training pixel
+            belongs to one of the classes.
+    """
+    if settings.class_weights is None:
+        return None
+    log = logging.getLogger(__name__)
+    names = [term.loss for term in settings.loss_terms]
+    without = [name for name in names if name not in WEIGHTED]
+    if len(without) == len(names):
+        raise OptionError(
+            f"class_weights: no term of the loss ({', '.join(names)}) accepts them. Add cross-entropy, or remove class_weights."
+        )
+    if without:
+        log.warning("class_weights: %s does not accept them; the other terms of the loss do.", " and ".join(without))
+    if settings.class_weights != "auto":
+        return settings.class_weights
+    if "train" in random_parts(fingerprint):
+        raise DataError(
+            f"class_weights: auto requires training samples that stay the same, but the samples of {data.name} are random. Set "
+            "a list of numbers."
+        )
+    counts = count_class_pixels(data)
+    if missing := [name for name, count in zip(data.classes, counts, strict=True) if not count]:
+        raise DataError(
+            f"class_weights: auto is not possible, since no pixel of the training part of {data.name} belongs to "
+            f"{format_names(missing)}. Set a list of numbers, or leave that class out."
+        )
+    median = statistics.median(counts)
+    weights = [median / count for count in counts]
+    listed = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(data.classes, weights, strict=True))
+    log.warning("%s: class_weights: %s.", data.name, listed)
+    return weights
 
 
 def _make_term(term: LossTerm, ignored: int, class_weights: Sequence[float] | None) -> Loss:
@@ -91,7 +132,7 @@ def _make_term(term: LossTerm, ignored: int, class_weights: Sequence[float] | No
         made = getattr(smp, OVERLAP[name])
         known = inspect.signature(made).parameters
         _check_options(name, options, [each for each in known if each not in SET_BY_ZOO])
-        weights = {"class_weights": list(class_weights)} if class_weights is not None and name != "lovasz" else {}
+        weights = {"class_weights": list(class_weights)} if class_weights is not None and name in WEIGHTED else {}
         if weights and "class_weights" not in known:
             raise OptionError(
                 f"class_weights: {name} of the installed segmentation_models_pytorch does not accept them. Update it."
