@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zoo.training.augmentation import Augmentation
+from zoo.training.loop.augmentation import Augmentation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

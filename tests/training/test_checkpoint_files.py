@@ -21,7 +21,7 @@ from squares import READS, are_equal, squares, train_squares, weights
 from torch import nn
 
 import zoo
-from zoo.training.checkpoint_files import check_weights
+from zoo.training.loop.checkpoint_files import check_weights
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -29,12 +29,12 @@ from zoo.errors import ConfigError, DataError, OptionError, PluginError
 from zoo.model.building import build_pairing
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.resolve import resolve
-from zoo.training.channels_last import takes_channels_last
 from zoo.training.initial_weights import digest_of_weights, start_from
+from zoo.training.loop.channels_last import takes_channels_last
+from zoo.training.loop.sampling import seed_of
 from zoo.training.losses import choose_class_weights, make_loss
 from zoo.training.result import TrainResult, read_result, write_result
 from zoo.training.run_folder import claim_folder, run_id
-from zoo.training.sampling import seed_of
 from zoo.training.settings import TrainSettings
 
 __all__ = ["check_installed", "crop_size", "fit"]
@@ -84,8 +84,8 @@ def fit(
     """
     check_installed()
     # Lightning takes seconds to import
-    from zoo.training.lightning_run import Parts, run
-    from zoo.training.trainer_parts import make_callbacks, make_loggers, make_trainer, notes_on_resuming
+    from zoo.training.loop.lightning_run import Parts, run
+    from zoo.training.loop.trainer_parts import make_callbacks, make_loggers, make_trainer, notes_on_resuming
 
     # Check everything before the folder is created, cheap checks first.
     log = logging.getLogger(__name__)

@@ -65,7 +65,7 @@ def read_result(output: Path, run: str) -> TrainResult | None:
         ConfigError: the file is damaged, belongs to another run, or was written by an earlier version of zoo.
         ZooError: the tested checkpoint is missing, damaged, or belongs to another run.
     """
-    from zoo.training.checkpoint_files import read_checkpoint  # Lightning takes seconds to import
+    from zoo.training.loop.checkpoint_files import read_checkpoint  # Lightning takes seconds to import
 
     path = output / RESULT
     if not path.exists():

@@ -27,8 +27,8 @@ from zoo.data.sources import open_data
 from zoo.errors import DataError
 from zoo.pairing.pairing import Pairing
 from zoo.training.fit import crop_size, fit
+from zoo.training.loop.sampling import seed_of
 from zoo.training.result import TrainResult
-from zoo.training.sampling import seed_of
 from zoo.training.scores import Scores, score_predictor
 
 __all__ = ["floor_scores", "open_quality_data", "train_and_test"]

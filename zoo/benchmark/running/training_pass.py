@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TRAINING_MODULES", "load_data", "measure_floors", "measure_quality"]
 
-TRAINING_MODULES = ("zoo.benchmark.measuring.training", "zoo.training.lightning_run")
+TRAINING_MODULES = ("zoo.benchmark.measuring.training", "zoo.training.loop.lightning_run")
 """The modules that training imports in addition to those of the models. Importing them takes seconds."""
 
 

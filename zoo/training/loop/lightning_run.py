@@ -24,14 +24,14 @@ from zoo.common.json_files import write_json
 from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import ZooError
 from zoo.registry.specs import Preprocessing
-from zoo.training.checkpoint_files import WholeCheckpoints, read_fitting
-from zoo.training.data_module import TrainingData
+from zoo.training.loop.checkpoint_files import WholeCheckpoints, read_fitting
+from zoo.training.loop.data_module import TrainingData
+from zoo.training.loop.module import TrainingModule
+from zoo.training.loop.tiling import Tiling
+from zoo.training.loop.trainer_parts import make_trainer
 from zoo.training.losses import Loss
-from zoo.training.module import TrainingModule
 from zoo.training.scores import Scores
 from zoo.training.settings import TrainSettings
-from zoo.training.tiling import Tiling
-from zoo.training.trainer_parts import make_trainer
 
 __all__ = ["Outcome", "Parts", "run"]
 

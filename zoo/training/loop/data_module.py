@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader, default_collate, get_worker_info
 
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
-from zoo.training.augmentation import Augmentation
-from zoo.training.sampling import Order, ResumableLoader, TrainingSamples
+from zoo.training.loop.augmentation import Augmentation
+from zoo.training.loop.sampling import Order, ResumableLoader, TrainingSamples
+from zoo.training.loop.tiling import Tiling
 from zoo.training.settings import TrainSettings
-from zoo.training.tiling import Tiling
 
 __all__ = ["TrainingData"]
 

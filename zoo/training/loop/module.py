@@ -17,12 +17,12 @@ from zoo.model.layers.normalization import Normalization
 from zoo.model.tiled_prediction import predict_in_tiles
 from zoo.model.tiles import default_overlap, tile_axes
 from zoo.registry.specs import Preprocessing
-from zoo.training.checkpoint_files import check_weights
+from zoo.training.loop.checkpoint_files import check_weights
+from zoo.training.loop.sampling import seed_of
+from zoo.training.loop.tiling import Tiling
 from zoo.training.losses import Loss
-from zoo.training.sampling import seed_of
 from zoo.training.scores import Scores, scores_of
 from zoo.training.settings import TrainSettings
-from zoo.training.tiling import Tiling
 
 __all__ = ["TrainingModule"]
 

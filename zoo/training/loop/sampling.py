@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zoo.data.samples import Samples
-from zoo.training.augmentation import Augmentation
+from zoo.training.loop.augmentation import Augmentation
 
 __all__ = ["Order", "ResumableLoader", "TrainingSamples", "seed_of"]
 
