@@ -16,7 +16,7 @@ from PIL import Image
 import zoo
 from zoo import open_data
 from zoo.data.data_config import DataEntry, locate_data
-from zoo.data.folder_scan import scan_folder
+from zoo.data.folders.scan import scan_folder
 from zoo.data.masks.contact_sheet import contact_sheet
 
 RANDOM = np.random.default_rng(0)

@@ -15,8 +15,8 @@ from PIL import Image
 
 import zoo
 from zoo import open_data
-from zoo.data.division import divide
-from zoo.data.folder_layout import PARTS, UNDIVIDED, Pair
+from zoo.data.folders.division import divide
+from zoo.data.folders.layout import PARTS, UNDIVIDED, Pair
 from zoo.training.config import load_train_config
 
 SLICES = [f"patient_{patient:02}_slice_{number:03}" for patient in range(12) for number in range(4)]

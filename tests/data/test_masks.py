@@ -14,7 +14,7 @@ from PIL import Image
 
 import zoo
 from zoo import open_data
-from zoo.data.folder_scan import scan_folder
+from zoo.data.folders.scan import scan_folder
 from zoo.data.masks.masks import read_mask
 
 SIZE = (12, 16)

@@ -12,7 +12,7 @@ import yaml
 
 import zoo
 from zoo import open_data
-from zoo.data.folder_scan import scan_folder
+from zoo.data.folders.scan import scan_folder
 from zoo.data.image_tensors import image_to_tensor
 from zoo.data.pixel_statistics import measure_pixels, merge_statistics
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 import zoo
 from zoo import open_data
-from zoo.data.folder_scan import scan_folder
+from zoo.data.folders.scan import scan_folder
 from zoo.data.formats.files import SUFFIXES, image_to_array, read_array
 from zoo.data.masks.masks import read_mask
 

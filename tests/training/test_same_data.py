@@ -17,7 +17,7 @@ from torch.utils.data import Subset
 import zoo
 from zoo import SegmentationData
 from zoo.data.fingerprint import fingerprint_of_samples, random_parts
-from zoo.data.folder_scan import scan_folder
+from zoo.data.folders.scan import scan_folder
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

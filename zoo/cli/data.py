@@ -16,8 +16,8 @@ from zoo.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from zoo.common.grid import Grid
-    from zoo.data.folder_layout import Pair
-    from zoo.data.folder_scan import FolderReport
+    from zoo.data.folders.layout import Pair
+    from zoo.data.folders.scan import FolderReport
     from zoo.data.segmentation_data import SegmentationData
     from zoo.training.settings import TrainSettings
 
@@ -49,8 +49,8 @@ def check(
     Exit status 1: something is wrong.
     """
     from zoo.common.grid import Grid, GridRow, Heading
-    from zoo.data.folder import FolderSamples, data_from_report
-    from zoo.data.folder_scan import scan_folder
+    from zoo.data.folders.open_folder import FolderSamples, data_from_report
+    from zoo.data.folders.scan import scan_folder
     from zoo.data.masks.contact_sheet import contact_sheet
     from zoo.training.fit import crop_size
 
@@ -119,7 +119,7 @@ def _read_target(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None
 def _bands_table(report: FolderReport, pairs: Iterable[Pair], title: str) -> Grid:
     """Return a table with the statistics of each band of the images of these pairs."""
     from zoo.common.grid import Grid, GridRow, Heading
-    from zoo.data.folder import band_statistics
+    from zoo.data.folders.open_folder import band_statistics
 
     rows = [
         GridRow(

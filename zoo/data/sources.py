@@ -12,7 +12,7 @@ import numpy as np
 from zoo.common.configuration import checked
 from zoo.common.suggestions import did_you_mean
 from zoo.data.data_config import DataEntry, locate_data
-from zoo.data.folder import open_folder
+from zoo.data.folders.open_folder import open_folder
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.tasks.tasks import TASKS, open_task
 from zoo.data.torchvision_data import PUBLISHED, open_published

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zoo.data.class_colors import Color
-from zoo.data.folder_scan import FolderReport
+from zoo.data.folders.scan import FolderReport
 from zoo.data.masks.masks import MaskValue
 from zoo.data.segmentation_data import IGNORED
 from zoo.errors import DataError

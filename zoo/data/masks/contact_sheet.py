@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from zoo.data.class_colors import Color, class_colors
-from zoo.data.folder_scan import FolderReport
+from zoo.data.folders.scan import FolderReport
 from zoo.data.formats.files import read_array
 from zoo.data.masks.drawing import overlay_mask, to_rgb
 from zoo.data.masks.masks import read_mask

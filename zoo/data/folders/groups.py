@@ -11,7 +11,7 @@ from pathlib import Path
 from zoo.common.format_names import format_count, format_names
 from zoo.common.regular_files import check_regular
 from zoo.data.data_config import is_csv
-from zoo.data.folder_layout import Pair, normalize_name
+from zoo.data.folders.layout import Pair, normalize_name
 from zoo.errors import DataError
 
 __all__ = ["find_groups"]

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from zoo.common.format_names import format_count, format_names
 from zoo.data.class_colors import Color
-from zoo.data.division import divide, note_on_groups, note_on_names
 from zoo.data.fingerprint import Fingerprint
-from zoo.data.folder_layout import PARTS, Pair
-from zoo.data.folder_scan import FolderReport, compression_notes, folder_error, scan_folder, to_tuple
+from zoo.data.folders.division import divide, note_on_groups, note_on_names
+from zoo.data.folders.groups import find_groups
+from zoo.data.folders.layout import PARTS, Pair
+from zoo.data.folders.scan import FolderReport, compression_notes, folder_error, scan_folder, to_tuple
 from zoo.data.formats.files import read_array
-from zoo.data.groups import find_groups
 from zoo.data.image_tensors import image_to_tensor
 from zoo.data.masks.consistency import check_one_palette, check_one_scale
 from zoo.data.masks.masks import MaskCode, MaskValue, choose_mask_code, format_values, read_mask

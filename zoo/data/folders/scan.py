@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 from zoo.common.format_names import format_count
 from zoo.common.regular_files import sha256_of
 from zoo.data.class_colors import Color
-from zoo.data.folder_layout import Pair, find_pairs
+from zoo.data.folders.layout import Pair, find_pairs
 from zoo.data.formats.files import has_exif_orientation, read_array
 from zoo.data.image_tensors import check_image
 from zoo.data.masks.masks import MaskValue, count_values, read_mask

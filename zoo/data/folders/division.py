@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from zoo.common.format_names import format_count, format_names
-from zoo.data.folder_layout import PARTS, UNDIVIDED, Pair, normalize_name
+from zoo.data.folders.layout import PARTS, UNDIVIDED, Pair, normalize_name
 from zoo.errors import DataError
 
 __all__ = ["divide", "note_on_groups", "note_on_names"]
