@@ -22,7 +22,7 @@ from zoo.benchmark.quality import QualityEntry
 from zoo.data.data_config import DataEntry
 from zoo.pairing.pairing_yaml import PairingFile
 from zoo.training.config import TrainConfig
-from zoo.training.settings import LossTerm, ObjectEntry
+from zoo.training.entries import LossTerm, ObjectEntry
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference"
 YAML_INTRODUCTION = """# YAML

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 import zoo
+from zoo.training.entries import LOSSES
 from zoo.training.losses import make_loss
-from zoo.training.settings import LOSSES, TrainSettings
+from zoo.training.settings import TrainSettings
 
 IGNORED = 255
 OWN = __name__

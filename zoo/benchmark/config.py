@@ -15,7 +15,7 @@ from zoo.data.data_config import DataEntry
 from zoo.errors import ConfigError
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.pairing_yaml import with_pairing_keys
-from zoo.training.settings import entry_at
+from zoo.training.entries import entry_at
 
 __all__ = [
     "BenchConfig",

@@ -66,9 +66,9 @@ def train(
     from zoo.data.data_config import DataEntry, locate_data
     from zoo.data.sources import open_data
     from zoo.training.config import TrainConfig
+    from zoo.training.entries import entry_at
     from zoo.training.fit import check_installed
     from zoo.training.run_folder import known_files
-    from zoo.training.settings import entry_at
     from zoo.training.training import train as train_pairing
 
     changes = dict(_parse_setting(text) for text in set or ())

@@ -11,7 +11,8 @@ from zoo.data.segmentation_data import SegmentationData
 from zoo.pairing.pairing import Pairing
 from zoo.pairing.pairing_fields import OPTION_NAMES
 from zoo.pairing.pairing_yaml import with_pairing_keys
-from zoo.training.settings import TrainSettings, entry_at
+from zoo.training.entries import entry_at
+from zoo.training.settings import TrainSettings
 
 __all__ = ["TrainConfig", "TrainOptions", "load_train_config"]
 

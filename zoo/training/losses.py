@@ -20,7 +20,8 @@ from zoo.data.checked_samples import count_class_pixels
 from zoo.data.fingerprint import Fingerprint, random_parts
 from zoo.data.segmentation_data import SegmentationData
 from zoo.errors import DataError, OptionError, PluginError
-from zoo.training.settings import LossTerm, TrainSettings
+from zoo.training.entries import LossTerm
+from zoo.training.settings import TrainSettings
 
 __all__ = ["Loss", "choose_class_weights", "make_loss"]
 

@@ -17,10 +17,11 @@ from zoo.errors import OptionError
 from zoo.pairing.pairing import Pairing
 from zoo.registry.plugin_files import load_plugin_file
 from zoo.training.config import TrainOptions
+from zoo.training.entries import entry_at
 from zoo.training.fit import check_installed, fit
 from zoo.training.result import TrainResult
 from zoo.training.run_folder import known_files
-from zoo.training.settings import TrainSettings, entry_at
+from zoo.training.settings import TrainSettings
 
 __all__ = ["train"]
 

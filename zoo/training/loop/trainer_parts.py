@@ -16,7 +16,8 @@ from zoo.common.foreign_code import ForeignError, foreign_code
 from zoo.common.import_path import import_object
 from zoo.common.suggestions import did_you_mean
 from zoo.errors import OptionError, PluginError
-from zoo.training.settings import RESERVED, ObjectEntry, TrainSettings
+from zoo.training.entries import ObjectEntry
+from zoo.training.settings import RESERVED, TrainSettings
 
 __all__ = ["make_callbacks", "make_loggers", "make_trainer", "notes_on_resuming"]
 
