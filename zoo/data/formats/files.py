@@ -167,6 +167,8 @@ def _find_loss(path: Path, image: Image.Image) -> Loss | None:
 
 def has_exif_orientation(path: Path) -> bool:
     """Return whether the EXIF orientation of a file rotates or mirrors its pixels; False if Pillow cannot read the file."""
+    if path.suffix.lower() == ".npy":  # Pillow would load all of its plugins before it gives up
+        return False
     try:
         with filter_warnings("ignore", Warning), Image.open(path) as image:
             return image.getexif().get(ORIENTATION, 1) in range(2, 9)
