@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.common.foreign_code import ForeignError, foreign_code
 from zoo.common.format_names import format_count, format_names
-from zoo.data.pixel_statistics import measure_pixels, merge_moments
+from zoo.data.pixel_statistics import measure_pixels, merge_statistics
 from zoo.data.samples import Samples
 from zoo.data.segmentation_data import SegmentationData
 from zoo.data.value_ranges import note_on_samples
@@ -80,17 +79,14 @@ def measure_samples(data: SegmentationData) -> SegmentationData:
     Raises:
         DataError: a channel has the same value in all pixels.
     """
-    count, mean, deviations = 0, np.zeros(data.in_channels), np.zeros(data.in_channels)
-    for index in range(len(data.train)):
-        bands = measure_pixels(data.train[index][0].permute(1, 2, 0).cpu().numpy())
-        moments = (bands[0].count, np.array([band.mean for band in bands]), np.array([band.deviations for band in bands]))
-        count, mean, deviations = merge_moments((count, mean, deviations), moments)
-    if constant := [str(channel) for channel in np.flatnonzero(deviations == 0)]:
+    images = (data.train[index][0] for index in range(len(data.train)))
+    channels = merge_statistics(measure_pixels(image.permute(1, 2, 0).cpu().numpy()) for image in images)
+    if constant := [str(index) for index, channel in enumerate(channels) if channel.minimum == channel.maximum]:
         raise DataError(
             f"{data.name}: channel {', '.join(constant)} has the same value in all pixels of the training part, so that std "
             "would be 0. Remove the channel, or set mean and std to numbers."
         )
-    return replace(data, mean=tuple(mean.tolist()), std=tuple(np.sqrt(deviations / count).tolist()))
+    return replace(data, mean=tuple(each.mean for each in channels), std=tuple(each.std for each in channels))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

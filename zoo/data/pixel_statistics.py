@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BandStatistics", "measure_pixels", "merge_moments", "merge_statistics"]
+__all__ = ["BandStatistics", "measure_pixels", "merge_statistics"]
 
 PIXEL_SHARE = 0.005
 """The share of a file's pixels that lie below its low end. The same share lies above its high end (see `BandStatistics`)."""
@@ -98,7 +98,7 @@ def measure_pixels(array: np.ndarray) -> tuple[BandStatistics, ...]:
         block_mean = block.mean(axis=1)
         block -= block_mean[:, None]
         moments = (block.shape[1], block_mean, np.einsum("bn,bn->b", block, block))
-        count, mean, deviations = merge_moments((count, mean, deviations), moments)
+        count, mean, deviations = _merge_moments((count, mean, deviations), moments)
     minimum, maximum = array.min(axis=(0, 1)), array.max(axis=(0, 1))
     columns = (minimum, maximum, low, high, mean, deviations)
     names = BandStatistics.__slots__[1:]
@@ -113,7 +113,7 @@ def merge_statistics(files: Iterable[Sequence[BandStatistics]]) -> tuple[BandSta
     return tuple(_merge_band(bands) for bands in zip(*files, strict=True))
 
 
-def merge_moments(one: tuple[int, Any, Any], other: tuple[int, Any, Any]) -> tuple[int, Any, Any]:
+def _merge_moments(one: tuple[int, Any, Any], other: tuple[int, Any, Any]) -> tuple[int, Any, Any]:
     """Merge (count, mean, sum of squared deviations) of two sets of pixels (Chan et al. 1979)."""
     count = one[0] + other[0]
     difference = other[1] - one[1]
@@ -122,7 +122,7 @@ def merge_moments(one: tuple[int, Any, Any], other: tuple[int, Any, Any]) -> tup
 
 
 def _merge_band(bands: Sequence[BandStatistics]) -> BandStatistics:
-    count, mean, deviations = reduce(merge_moments, [(band.count, band.mean, band.deviations) for band in bands])
+    count, mean, deviations = reduce(_merge_moments, [(band.count, band.mean, band.deviations) for band in bands])
     lows, highs = np.sort([band.low for band in bands]), np.sort([band.high for band in bands])
     low, high = _robust_ends(lows, highs, FILE_SHARE)
     return BandStatistics(
