@@ -107,8 +107,9 @@ def fit(
     choose_device(settings.device)
     _check_devices(settings.devices, data)
     with _silence_lightning():
-        make_trainer(settings, logger=False, enable_checkpointing=False)  # reports wrong keywords before a folder is created
         callbacks, loggers = make_callbacks(settings.callbacks), make_loggers(settings.loggers, output)
+        # report wrong keywords and callbacks that do not go together before a folder is created
+        make_trainer(settings, logger=False, callbacks=callbacks)
     for note in notes_on_resuming(settings.callbacks, callbacks):
         log.warning("callbacks: %s.", note)
     if isinstance(settings.class_weights, list) and len(settings.class_weights) != len(data.classes):
