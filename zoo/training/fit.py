@@ -109,7 +109,7 @@ def fit(
     with _silence_lightning():
         callbacks, loggers = make_callbacks(settings.callbacks), make_loggers(settings.loggers, output)
         # report wrong keywords and callbacks that do not go together before a folder is created
-        make_trainer(settings, logger=False, callbacks=callbacks)
+        make_trainer(settings, logger=False, callbacks=callbacks.copy())  # a trainer adds its own callbacks to the list
     for note in notes_on_resuming(settings.callbacks, callbacks):
         log.warning("callbacks: %s.", note)
     if isinstance(settings.class_weights, list) and len(settings.class_weights) != len(data.classes):
