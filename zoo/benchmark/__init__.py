@@ -30,8 +30,8 @@ def bench(
             `docs/guides/many-machines.md`). By default, the pairings are measured on this machine.
 
     Returns:
-        The table. `print(table)` shows it, and `table.rows` contains its values. A pairing that failed is a row with its
-        error message.
+        The table. `print(table)` shows it, and `table.rows` contains its values. A pairing that failed has a row,
+        too, which contains the error message.
 
     Raises:
         ConfigError: the configuration is wrong.

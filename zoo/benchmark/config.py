@@ -42,7 +42,7 @@ class PairingEntry(Strict):
 
 
 class ReferenceEntry(Strict):
-    """A model that is not a pairing, for comparison.
+    """A model that is not a pairing, but is measured for comparison.
 
     Attributes:
         name: the name in the table.
@@ -59,9 +59,9 @@ class RoundsEntry(Strict):
     """How many rounds measure a group of trials: at least `min`, and at most `max`.
 
     The rounds end early as soon as the ratio of every trial to the baseline is known precisely enough: half the width of its
-    confidence interval, divided by the ratio, is at most `target`. The intervals are checked after `min` rounds and after each
-    doubling. They are widened, so that the probability that a trial's interval misses the true ratio in any check is at most
-    5 %.
+    confidence interval, divided by the ratio, is at most `target`. The intervals are checked after `min` rounds, whenever the
+    number of rounds has doubled, and after `max` rounds. They are widened, so that the probability that a trial's interval
+    misses the true ratio in any check is at most 5 %.
 
     Attributes:
         min: the smallest number of rounds.
@@ -116,7 +116,7 @@ def _has_encoder(value: Any) -> bool:
 
 
 class ExcludeRule(Strict):
-    """A rule that excludes the trials that match all its keys. A key with a list matches if one of the values in it matches.
+    """A rule that excludes each trial that matches all keys of the rule. If a key has a list of values, one of them must match.
 
     `encoder`, `decoder` and `name` are globs (`"timm:vit_*"`). A rule with the key `encoder` or `decoder` never excludes
     reference models, since they have neither.
@@ -124,10 +124,10 @@ class ExcludeRule(Strict):
     Attributes:
         encoder: the id of the encoder, or a glob.
         decoder: the id of the decoder, or a glob.
-        name: the name of the row, or a glob.
+        name: the name of the row in the table, or a glob.
         mode: the mode, inference or training.
         batch: the number of images in a batch.
-        size: the side of the images, or [height, width].
+        size: the side length of square images, or [height, width], in pixels.
         dtype: the dtype.
         memory_format: the memory format.
         runtime: the runtime.
@@ -146,11 +146,11 @@ class ExcludeRule(Strict):
     @model_validator(mode="after")
     def _says_something(self) -> ExcludeRule:
         if not self.model_fields_set:
-            raise ValueError(f"a rule without keys would exclude all trials; its keys are {', '.join(type(self).model_fields)}")
+            raise ValueError(f"a rule without keys would exclude all trials; set some of {', '.join(type(self).model_fields)}")
         return self
 
     def matches(self, facts: Mapping[str, Any]) -> bool:
-        """Return whether the rule excludes a trial. `facts` contains the trial's value of each key."""
+        """Return whether the rule excludes a trial. `facts` is a mapping from each key to the trial's value."""
         return all(_matches(key, getattr(self, key), facts[key]) for key in self.model_fields_set)
 
 
@@ -178,20 +178,20 @@ class BenchConfig(Strict):
         in_channels: the number of channels of the input.
         modes: "inference" (forward), "training" (forward, loss, backward, optimizer step), or both.
         batch: images per call.
-        size: the side of a square image, or [height, width], in pixels.
+        size: the side length of a square image, or [height, width], in pixels.
         dtype: "float32", or "bfloat16" to run in autocast.
         memory_format: "contiguous", or "channels_last" for model and input.
         runtime: "eager" or "compile" (`torch.compile`); for inference also "cudagraphs", "onnxruntime" and "openvino". The
-            prefix "deploy" applies the passes of `zoo.deploy` first: "deploy" (then eager), "deploy-compile",
-            "deploy-onnxruntime" and so on. Runtimes with this prefix are for inference only.
+            prefix "deploy" means that the passes of `zoo.deploy` first make the model faster: "deploy" (run in eager mode),
+            "deploy-compile", "deploy-onnxruntime" and so on. Runtimes with this prefix are for inference only.
         input: "image" (a photograph, cropped and resized) or "random".
         device: "auto" (an accelerator if there is one, otherwise the CPU) or the name of a torch device such as "cpu".
         rounds: how many rounds measure a group of trials; a round measures each trial of the group once, in random order.
             Either a fixed number, or {min, max, target} as in `RoundsEntry`.
         quality: how every model is trained and tested for the table's mIoU: {data, budget, seeds, ...} as in
             `QualityEntry`; None to train nothing.
-        budget: the seconds after which the rounds of a group end, provided that `min` rounds are done. If `rounds` is a fixed
-            number, the time is not limited.
+        budget: the seconds after which the rounds of a group end, provided that the `min` of `rounds` is reached. If `rounds`
+            is a fixed number, the time is not limited.
         group_size: the most trials that are measured together as a group, not counting the baseline and its copy.
         warmup: the number of calls of each trial before the first round.
         step_limit: the seconds after which a build, a first call or one measurement counts as hung.

@@ -33,7 +33,8 @@ __all__ = [
 FailureKind: TypeAlias = Literal["error", "out of memory", "crash", "hang"]
 StopReason: TypeAlias = Literal["fixed", "precise", "limit", "budget"]
 """Why the rounds of a group of trials ended. "fixed": the configured number of rounds is done. "precise": the interval of every
-ratio to the baseline is narrow enough. "limit": the maximum number of rounds is done. "budget": the time budget is spent."""
+ratio to the baseline is narrow enough. "limit": the maximum number of rounds is done, but not every interval is narrow enough.
+"budget": the time budget is spent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +43,13 @@ class StaticCost:
 
     Attributes:
         parameters: the number of parameters, trained or not.
-        flops: the FLOPs of one forward pass for one image. A multiply-add counts as two. Only convolutions, matrix products
-            and attention count (the operations that `torch.utils.flop_counter` supports).
+        flops: the FLOPs of one forward pass for one image. A multiply-add counts as two. Only the operations that
+            `torch.utils.flop_counter` supports are counted: convolutions, matrix products and attention.
         live_bytes: the peak size of all live tensors during a step: weights, input and activations, and in training also
-            gradients and the optimizer's state. An allocator may need more. None on an accelerator.
+            gradients and the optimizer's state. An allocator may need more. None if the trial runs on an accelerator.
         step_flops: the FLOPs of the whole step for all images of the batch; in training, this includes the backward pass.
-        parts: the numbers of parameters of encoder, adapters, decoder and head; None for a reference.
+        parts: a mapping from "encoder", "adapters", "decoder" and "head" to their numbers of parameters; None for a reference
+            (a model that is not a pairing).
         plan: the pairing's plan as a dictionary; None for a reference.
     """
 
@@ -66,7 +68,7 @@ class Timing:
     Attributes:
         seconds: the wall-clock time.
         busy_seconds: the time during which the device worked. On the CPU, this is the CPU time of all threads of the process.
-            On an accelerator, it is the time between two events that the accelerator records. None if it cannot be read.
+            On an accelerator, it is the time between two events that the accelerator records. None if this time cannot be read.
     """
 
     seconds: float
@@ -137,7 +139,8 @@ class ColdStart:
 
     Attributes:
         trial: the trial's key.
-        batch: images per call: the trial's own batch, or a smaller batch if the trial's own ran out of memory.
+        batch: the number of images per call. This is the trial's own batch size, or a smaller one if memory ran out with the
+            trial's own.
         build_seconds: the time to build the model and move it to the device. Importing modules and loading an accelerator's
             libraries are not included.
         first_seconds: the time of the first call. With `torch.compile`, it includes the compilation.
@@ -220,7 +223,8 @@ class KernelRate:
     """The highest rate at which the device ran one large kernel.
 
     Attributes:
-        flops_per_second: the kernel's nominal FLOPs per second; a multiply-add counts as two, as in `StaticCost.flops`.
+        flops_per_second: the kernel's number of FLOPs, which follows from its shapes, divided by the time of a call in seconds.
+            A multiply-add counts as two, as in `StaticCost.flops`.
     """
 
     kernel: str

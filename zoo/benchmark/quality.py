@@ -42,7 +42,8 @@ Budget: TypeAlias = Annotated[int | str, BeforeValidator(_read_budget)]
 class QualityEntry(TrainSettings):
     """How a benchmark trains and tests every model: on the same data, with the same budget, order of samples and seeds.
 
-    Further keys are those of `TrainSettings`, such as batch and loss.
+    The other keys are those of `TrainSettings`, such as batch and loss. The keys steps, epochs, seed, device, devices and
+    init_from are refused.
 
     Attributes:
         data: the name of a task, a folder, or {source, ...} with the options of `zoo.open_data`.
@@ -106,7 +107,7 @@ class Quality:
         iou: the intersection over union of each class, for each of `seeds`; None for a class that does not occur.
         steps: the number of optimizer steps, for each of `seeds`.
         seconds: the time of training and testing, for each of `seeds`.
-        failures: the error of each training that failed, by seed.
+        failures: a mapping from the seed of each training that failed to its error.
         wanted: the number of seeds in the configuration.
     """
 
@@ -144,7 +145,10 @@ class Quality:
         return f"{self.mean:.3f} ±{self.deviation:.3f}"
 
     def difference(self, other: Quality) -> Difference | None:
-        """Return the mean of `self.miou` minus `other.miou` over the seeds that both have; None if they have no common seed."""
+        """Return the mean of `self.miou` minus that of `other.miou`, and its interval, over the seeds that both have.
+
+        Return None if they have no common seed.
+        """
         own, others = dict(zip(self.seeds, self.miou, strict=True)), dict(zip(other.seeds, other.miou, strict=True))
         shared = sorted(own.keys() & others.keys())
         return estimate_difference([own[seed] - others[seed] for seed in shared]) if shared else None

@@ -26,8 +26,8 @@ class RoundsPlan:
     Attributes:
         minimum: the smallest number of rounds.
         maximum: the largest number of rounds.
-        target: how narrow the intervals must become. The rounds end if half the width of every interval, as a share of its
-            median, is at most `target`. With None, exactly `maximum` rounds are measured.
+        target: how narrow the intervals must become. The rounds end if half the width of every interval, divided by
+            the median that the interval is for, is at most `target`. With None, exactly `maximum` rounds are measured.
         budget: the seconds after which the rounds end, provided that `minimum` rounds are done; ignored without a `target`.
     """
 
@@ -47,7 +47,7 @@ class RoundsPlan:
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """The numbers of rounds after which the intervals are checked."""
+        """The numbers of rounds after which the intervals are checked; without a `target`, only `maximum`."""
         if self.target is None:
             return (self.maximum,)
         counts = []
@@ -102,7 +102,7 @@ def rounds_plan(config: BenchConfig) -> RoundsPlan:
 
 
 def plan_of(config: Mapping[str, Any]) -> RoundsPlan:
-    """Return the same rule as `rounds_plan` for a configuration in dictionary form, as the results store keeps it."""
+    """Return the same rule as `rounds_plan`, for a configuration in the form of a dictionary, as in the results store."""
     rounds, budget = config["rounds"], config.get("budget", 0.0)
     if isinstance(rounds, Mapping):
         return RoundsPlan(minimum=rounds["min"], maximum=rounds["max"], target=rounds["target"], budget=budget)

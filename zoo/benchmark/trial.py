@@ -71,11 +71,11 @@ def subject_key(subject: Subject) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A model and the setting in which it is measured: one row of the table.
+    """A model and the setting in which it is measured: one row of the table, unless the role is "control".
 
     Attributes:
         subject: the pairing or reference.
-        name: the name in the configuration; "" if the configuration sets none. Then the table shows the subject as text.
+        name: the name in the configuration; "" if the configuration sets none; then the table shows the subject as text.
     """
 
     subject: Subject
@@ -186,9 +186,10 @@ def split_into_blocks(trials: list[Trial]) -> list[list[Trial]]:
 
 
 def _cross(config: BenchConfig) -> list[Trial]:
-    """Return one trial for each model in each combination of settings. For training, only `TRAINING_RUNTIMES` are combined.
+    """Return one trial for each model in each combination of settings.
 
-    All trials of the configured baseline have the role "baseline".
+    The mode training is combined only with the runtimes in `TRAINING_RUNTIMES`. All trials of the configured baseline have the
+    role "baseline".
     """
     shared: dict[str, Any] = {"classes": config.classes, "in_channels": config.in_channels}
     subjects: dict[tuple[Subject, str], Role] = {}

@@ -389,7 +389,7 @@ def test_a_pairing_that_ends_its_process_with_success_or_never_ends_is_a_cell(mi
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), True, "1"])
 def test_the_limit_is_a_number_of_seconds(matrix, limit):
-    with pytest.raises(zoo.errors.OptionError, match="limit must be a number of seconds"):
+    with pytest.raises(zoo.errors.OptionError, match="limit must be a finite number of seconds"):
         matrix(limit=limit)
 
 

@@ -1,4 +1,4 @@
-"""Compare two runs of the same trials: which trials became slower or larger, and which trials fail now. Torch-free."""
+"""Compare two runs of the same trials: which trials became slower or more costly, and which trials fail now. Torch-free."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "tie")
 Outcome: TypeAlias = Literal["fails now", "failed before", "fails still", "not measured in both", "only before", "only after"]
 """Why a trial was not compared. "fails now": it failed only in the later run. "failed before": it failed only in the earlier
 run. "fails still": it failed in both runs. "not measured in both": at least one of the runs has no finished round of
-it. "only before": only the earlier run contains it. "only after": only the later run contains it."""
+the trial. "only before": only the earlier run contains it. "only after": only the later run contains it."""
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 COSTS = ("live_bytes", "parameters", "flops")
@@ -124,8 +124,8 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
         anywhere: whether runs that were measured on different devices may be compared.
 
     Raises:
-        OptionError: `before` and `after` are the same run, the runs share no trial, a block has no shared baseline for "ratio",
-            or the runs were measured on different devices.
+        OptionError: `before` and `after` are the same run; the runs share no trial; `by` is "ratio", but the runs do not share
+            a measured baseline in every block; or the runs were measured on different devices and `anywhere` is False.
     """
     if before == after:
         raise OptionError(f"Both are run {before}. Name two different runs; `zoo runs` lists the runs in {store.path}.")
@@ -151,7 +151,7 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
             continue
         outcome = _find_outcome(old, new, name)
         is_by_ratio = by != "latency" and trial.block not in lacking
-        # The baseline's ratio to itself is 1: only its latency can be compared.
+        # The baseline's ratio to itself is always 1, so only the baseline's latency can be compared.
         is_baseline = trial.role == "baseline"
         pair = None if outcome else _compare_trial(old, new, name, "ratio" if is_by_ratio and not is_baseline else "latency")
         if pair:
@@ -243,7 +243,11 @@ def _rank(compared: Compared, blocks: Sequence[tuple[Any, ...]]) -> tuple[int, b
 def _check_baselines(
     old: ComparedRun, new: ComparedRun, blocks: Sequence[tuple[Any, ...]], by_ratio: Sequence[tuple[Any, ...]]
 ) -> tuple[list[str], list[str]]:
-    """Return notes and warnings on the A/A checks of the baselines with their copies: in each run, and between the runs."""
+    """Return notes and warnings on the A/A checks, which compare each baseline with its copy.
+
+    The copy is compared with the baseline within each run, for `blocks`. In addition, its ratio to the baseline is compared
+    between the runs, for the blocks in `by_ratio`.
+    """
     warnings = []
     for side in (old, new):
         for name, trial in side.trials.items():

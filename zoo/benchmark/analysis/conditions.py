@@ -7,7 +7,7 @@ A condition is `NAME OP VALUE`. Several conditions can be passed one by one or j
 | `latency`, `p90`, `busy` | `=` `!=` `<` `<=` `>` `>=` | a number in ms, or with the unit `us`, `ms` or `s` |
 | `build`, `first` | `=` `!=` `<` `<=` `>` `>=` | a number in seconds, or with the unit `us`, `ms` or `s` |
 | `memory`, `live`, `allocated`, `rss` | `=` `!=` `<` `<=` `>` `>=` | in MiB, or in `B` `KiB` `MiB` `GiB` `kB` `MB` `GB` |
-| `parameters`, `parts` (the encoder's) | `=` `!=` `<` `<=` `>` `>=` | a number in millions, or with the unit `k`, `M` or `G` |
+| `parameters`, `parts` (of the encoder) | `=` `!=` `<` `<=` `>` `>=` | a number in millions, or with the unit `k`, `M` or `G` |
 | `flops` | `=` `!=` `<` `<=` `>` `>=` | a number in GFLOPs, or with the unit `M`, `G` or `T` |
 | `efficiency` | `=` `!=` `<` `<=` `>` `>=` | a number in percent |
 | `ratio`, `busy_ratio`, `quality`, `quality_difference` | `=` `!=` `<` `<=` `>` `>=` | a number, or a percentage with `%` |

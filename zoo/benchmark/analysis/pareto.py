@@ -49,8 +49,8 @@ def pareto_front(points: Sequence[tuple[float, ...]]) -> tuple[int, ...]:
     """
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda each: points[each]):
-        # A point that beats this point comes earlier in the order. If it is not on the front, then a point on the front beats
-        # it, and thus also this point. Therefore it is enough to compare with the front.
+        # Points that beat this point come earlier in the order. If any point beats it, a point on the front does: a point that
+        # is not on the front was itself beaten by one on the front. Therefore it is enough to compare with the front.
         if not any(_beats(points[kept], points[index]) for kept in reversed(front)):
             front.append(index)
     return tuple(front)

@@ -152,8 +152,8 @@ def recommend(
         dtype: "float32" or "bfloat16"; None for both.
         maximize: the order of the recommended pairings. "throughput": by latency, the fastest first. "miou": first the
             pairings whose quality ties with the best, sorted by latency; then the others, sorted by quality.
-        limits: limits by the names in `LIMITS`, such as max_latency="20ms". If a value has an interval, its worse end must
-            meet the limit.
+        limits: the limits as keyword arguments with the names in `LIMITS`, such as max_latency="20ms". If a row's value has an
+            interval, the worse end of the interval must meet the limit.
 
     Raises:
         OptionError: no row was measured with the requested device, mode, batch, size and dtype; a limit or `maximize` is
@@ -284,7 +284,10 @@ def _is_tied(row: Row, best: Row, objective: str) -> bool:
 
 
 def _name_merits(row: Row, winners: dict[str, list[Row]]) -> tuple[str, ...]:
-    """Return the labels of the objectives in which a row is best, with "(tie)" if a new measurement could change the winner."""
+    """Return the labels of the objectives in which a row is best.
+
+    "(tie)" follows the label of latency or quality if several rows tie, because a new measurement could rank them differently.
+    """
     return tuple(
         OBJECTIVES[name] + (" (tie)" if len(rows) > 1 and name in ("latency", "quality") else "")
         for name, rows in winners.items()
@@ -307,7 +310,7 @@ def _find_exclusion(rows: Sequence[Row], limit: Condition, limits: Sequence[Cond
 
     missing = [row for row in rows if not limit.meets(row)]
     alone = [row for row in missing if not find_other_misses(row)]
-    # A row that misses other limits, too, is named only if no pairing fits, since loosening this limit would not admit it.
+    # A row that misses other limits, too, is named only if no pairing fits, since loosening only this limit would not admit it.
     pool = [row for row in (alone if alone or has_fitting else missing) if limit.fact.value(row) is not None]
     sign = 1 if limit.sign == "<=" else -1
     nearest = min(pool, key=lambda row: sign * (limit.fact.value(row) or 0.0), default=None)

@@ -66,7 +66,7 @@ def _parts(recommendation: Recommendation, choice: Choice) -> Iterator[Grid | Li
 
 
 def _describe(exclusion: Exclusion, choice: Choice) -> str:
-    """Return how many pairings a limit excludes, and which pairing would fit with a slightly looser limit."""
+    """Return how many pairings a limit excludes, which excluded pairing is closest to the limit, and what limit it meets."""
     if not exclusion.missed:
         return f"{exclusion.limit} excludes none."
     alone = f", {exclusion.alone} of them by itself" if len(choice.exclusions) > 1 else ""

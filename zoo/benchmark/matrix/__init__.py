@@ -37,7 +37,7 @@ def matrix(
 ) -> CompatibilityMatrix:
     """Build and run every encoder with every decoder on the meta device. Results of earlier runs are reused.
 
-    A model that computes with tensor values, which the meta device does not have, is run on the CPU.
+    A model whose code reads the values of tensors is run on the CPU, since tensors on the meta device have no values.
 
     Args:
         encoders: a glob over names or full ids (`"timm:convnext*"`), or a part of a name or id; None for all encoders.
@@ -45,7 +45,8 @@ def matrix(
         jobs: the number of processes that build models at the same time. If a pairing crashes its process, the pairing's cell
             contains the error. Pairings with an encoder or decoder that is registered at run time are built in the calling
             process.
-        limit: the most seconds that one pairing may take before its process is killed.
+        limit: the most seconds that one pairing may take before its process is killed. It does not apply to pairings that are
+            built in the calling process.
         fresh: whether to build all pairings again, for example because the code of a plugin has changed, but not its
             version.
         cache: the SQLite file that stores the outcomes; None for a file in the user's cache folder. If the file cannot be
@@ -70,7 +71,7 @@ def matrix(
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
         raise OptionError(f"jobs must be a whole number of at least 1; found {jobs!r}.")
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
-        raise OptionError(f"limit must be a number of seconds above 0; found {limit!r}.")
+        raise OptionError(f"limit must be a finite number of seconds above 0; found {limit!r}.")
     registry = default_registry()
     rows, columns = registry.matching("encoder", encoders), registry.matching("decoder", decoders)
     versions = _versions()

@@ -23,7 +23,7 @@ class Cell:
     Attributes:
         encoder: the encoder's id.
         decoder: the decoder's id.
-        maps: the names of the encoder's maps in use, fine to coarse.
+        maps: the names of the encoder's maps that the decoder uses, fine to coarse.
         adapters: the adapters that the plan inserts, level by level.
         adapter_parameters: the number of parameters of all adapters, counted in the built model.
         parameters: the number of parameters of the whole model, for `CLASSES` classes.
@@ -92,7 +92,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A cell, and whether the same ids and versions will always result in the same cell, so that it can be cached."""
+    """A cell, and whether it may be cached (`is_lasting`): whether the same ids and versions always result in the same cell."""
 
     cell: Cell
     is_lasting: bool

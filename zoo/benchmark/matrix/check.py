@@ -1,4 +1,4 @@
-"""Build and run one pairing on the meta device, or on the CPU if the model computes with tensor values."""
+"""Build and run one pairing on the meta device, or on the CPU if the model's code reads the values of tensors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def check(encoder: str, decoder: str) -> Outcome:
 
 
 def check_all(pairings: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any] | None]:
-    """For each pairing, yield None when its check begins, and then the outcome as plain data. Called in a child process."""
+    """For each pairing, yield None when its check begins, and the outcome as plain data when it ends.
+
+    Called in a child process.
+    """
     torch.set_num_threads(1)
     for encoder, decoder in pairings:
         yield None
@@ -48,7 +51,7 @@ def _build_and_run(encoder: str, decoder: str) -> Cell:
     except (NotImplementedError, RuntimeError) as cause:
         if "meta tensor" not in str(cause):
             raise
-        return _run(encoder, decoder, "cpu")  # for a model that computes with tensor values, such as timm's gemma4
+        return _run(encoder, decoder, "cpu")  # for a model whose code reads tensor values, such as timm's gemma4
 
 
 def _run(encoder: str, decoder: str, device: str) -> Cell:

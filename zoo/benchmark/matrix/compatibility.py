@@ -1,4 +1,4 @@
-"""Which encoders work with which decoders. Torch-free."""
+"""The class of the compatibility matrix, which shows which encoders work with which decoders. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CompatibilityMatrix:
 
     Attributes:
         cells: one cell for each pairing.
-        versions: the version of each library, by distribution; "-" if it is not installed.
+        versions: a mapping from the names of distributions to their versions; "-" for a distribution that is not installed.
     """
 
     cells: tuple[Cell, ...]

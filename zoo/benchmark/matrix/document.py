@@ -1,4 +1,4 @@
-"""The compatibility matrix as a document, for people and for programs."""
+"""Convert the compatibility matrix to a document, which is shown as text or exported as CSV or JSON."""
 
 from __future__ import annotations
 

@@ -17,7 +17,10 @@ __all__ = ["definition_list", "render_run", "summarize"]
 
 
 def summarize(table: Table) -> str:
-    """Return the numbers of models, rows and runs, and how many rows were faster, slower, tied and failed, as text."""
+    """Return a summary as text: the numbers of models, rows and runs, and the number of rows with each result.
+
+    A row's result is that it is faster than the baseline, is slower, ties with the baseline, or failed.
+    """
     counts = [_count(len({row.name for row in table.rows}), "model"), _count(len(table.rows), "row")]
     if len(table.runs) > 1:
         counts.append(_count(len(table.runs), "run"))
@@ -51,7 +54,7 @@ def render_run(run: StoredRun) -> str:
 
 
 def _describe_machine(run: StoredRun) -> dict[str, str]:
-    """Return a mapping from labels to texts on the machine and the time of a run. The page leaves out empty texts."""
+    """Return a mapping from labels to texts about the machine and the time of a run. The page leaves out empty texts."""
     facts, versions = run.environment, run.environment["versions"]
     packages = ("torch", "timm", "segmentation-zoo")
     return {
@@ -68,7 +71,7 @@ def _describe_machine(run: StoredRun) -> dict[str, str]:
 
 
 def _describe_config(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return a mapping from labels to texts on a run's configuration. The usual memory format and runtime are left out."""
+    """Return a mapping from labels to texts about a run's configuration. A memory format or runtime is left out if usual."""
     sides = [side if isinstance(side, list) else (side, side) for side in config["size"]]
     rounds, quality = config["rounds"], config.get("quality")
     if isinstance(rounds, Mapping):

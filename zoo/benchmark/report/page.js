@@ -42,7 +42,7 @@ function createSelect(label, texts, onchange, chosen = 0) {
   return create("label", { class: "field" }, create("span", {}, label), select);
 }
 
-/** Return one cell of a row, except the pairing's. */
+/** Return the cell of a row in any column except "pairing". */
 function createCell(column, row) {
   const text = column.cell(row);
   if (column.lows && column.value(row) !== null) {
@@ -81,7 +81,7 @@ function scaleOf(column) {
   return (column.scale = { low, high, isRatio, isLog, place });
 }
 
-/** Set the position and the width of a bar's layer, in percent as `background` counts them. */
+/** Set the position of a bar's layer as `background-position` defines percentages, and its width in percent of the bar. */
 function setSpan(style, name, low, high) {
   const span = high - low;
   style.setProperty(`${name}start`, `${(span < 100 ? (100 * low) / (100 - span) : 0).toFixed(2)}%`);
@@ -96,7 +96,7 @@ function createBar(column, row) {
   return bar;
 }
 
-/** Return a table that scrolls sideways without the rest of the page. */
+/** Return a table that scrolls sideways by itself, while the page stays in place. */
 function createScrollingTable(label, kind, head, body) {
   const table = create("table", { class: kind }, create("thead", {}, create("tr", {}, head)), create("tbody", {}, body));
   return create("div", { class: "scroller", role: "region", "aria-label": label, tabindex: "0" }, table);

@@ -92,7 +92,10 @@ def block_labels(table: Table) -> dict[tuple[Any, ...], str]:
 
 
 def _encode_column(column: Column, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return a column's distinct (cell, value) pairs and the index of each row's pair; for `ESTIMATES`, also the intervals."""
+    """Return a column's distinct (cell, value) pairs, and the index of each row's pair.
+
+    For a column in `ESTIMATES`, return the rows' intervals and ties, too.
+    """
     pairs = [(column.cell(row), _simplify(column.value(row))) for row in rows]
     indices = {pair: index for index, pair in enumerate(dict.fromkeys(pairs))}
     facts: dict[str, Any] = {"name": column.name, "heading": column.heading, "isNumber": column.is_number}

@@ -6,12 +6,15 @@ const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "x", "star", "pentagon"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const LABELED = 12; // the most points with names beside them: more names would cover one another
-const CROWD = 60; // no names are shown among more points than this, where they could not be read
+const CROWD = 60; // with more points than this, no names are shown, since they would be unreadable
 const latency = columnNamed.get("latency");
 const figure = document.getElementById("plot");
 const chosen = { plot: 0, block: data.blocks.length > COLORS.length ? 0 : null }; // null: all blocks
 
-/** Return the points of some blocks: all or, if there are too many, the fronts and those nearest to their block's fastest. */
+/**
+ * Return the points of some blocks. If there are more than `LIMIT`, return the points on the Pareto fronts and, up to `LIMIT`
+ * points in all, those whose latency is closest to that of the fastest row of their block.
+ */
 function selectPoints(plot, blocks) {
   const { value } = columnNamed.get(plot.name);
   const points = everyRow.filter((row) => blocks.has(data.block[row]) && latency.value(row) !== null && value(row) !== null);
@@ -138,7 +141,7 @@ function drawPlot() {
   return Plotly.react(figure, createTraces(plot, points, x, y), layout, config);
 }
 
-/** Draw the plot. The first time, run plotly.js before, which takes a second or more. */
+/** Draw the plot. The first call runs plotly.js before it draws, which takes a second or more. */
 function showPlot() {
   const isFirst = !window.Plotly;
   if (isFirst) document.body.append(create("script", {}, document.getElementById("plotly").textContent));
@@ -153,7 +156,7 @@ function choose(facts) {
   showPlot();
 }
 
-/** Draw the plot when the reader scrolls near it or prints the page. Paper has its own width, without a resize event. */
+/** Draw the plot when the reader scrolls near it or prints the page. Printing changes the width, but causes no resize event. */
 function watchPage() {
   window.addEventListener("beforeprint", () => {
     if (!window.Plotly) showPlot();
@@ -179,7 +182,7 @@ if (data.plots.length) {
     controls.push(createSelect("rows", ["all", ...data.blocks], chooseBlock, chosen.block === null ? 0 : 1));
   }
   document.getElementById("plot-controls").append(...controls);
-  document.addEventListener("DOMContentLoaded", watchPage); // the source of plotly.js is below this script
+  document.addEventListener("DOMContentLoaded", watchPage); // wait, because the source of plotly.js follows this script
 } else {
   document.getElementById("plot-figure").replaceChildren("Nothing to plot: no row has a latency and a second value.");
 }

@@ -5,12 +5,12 @@ const TALL = 40; // more rows than this scroll below their headings, fewer scrol
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 const shown = new Set(columns.filter((column) => column.isShown).map((column) => column.name));
 const distrusted = new Set(data.distrusted);
-const filters = new Map(); // functions that return whether a row passes, by the label of their control
+const filters = new Map(); // from the label of a control to a function that returns whether a row passes
 const state = { sort: null, direction: 1, limit: FEW };
 let searchTexts = null;
 let matching = everyRow;
 
-// The rows are grids of fixed columns, so that the browser lays out only those in sight; the roles keep them a table.
+// Each row is a grid with fixed columns, so that the browser lays out only the rows in sight. The roles say that it is a table.
 const scroller = document.getElementById("scroller");
 const head = create("thead", { role: "rowgroup" });
 const body = create("tbody", { role: "rowgroup" });
@@ -67,7 +67,7 @@ function measureColumns() {
     const most = Math.max(least, isPairing || column.lows ? 40 : 28);
     return lengths.reduce((width, length) => Math.min(Math.max(width, length), most), least);
   });
-  // On a phone the names, which stay in sight, leave room for one more column.
+  // On a phone, the column of names, which always stays in sight, must leave room for one more column.
   const spaces = widths.map((width, index) => {
     const space = `${width}ch + 1.5rem`;
     return visible[index].name === "pairing" ? `min(${space}, 40vw)` : space;
@@ -221,7 +221,7 @@ function drawControls() {
   );
 }
 
-/** Return a select for a fact with several values, unless nearly every row has its own or they are too many to read. */
+/** Return a select for a fact, unless it has only one value, more than 60, or more than half as many as there are rows. */
 function createFacet(label, text, value = text) {
   const values = new Map(everyRow.map((row) => [text(row), value(row)]));
   if (values.size < 2 || values.size > Math.min(60, data.size / 2)) return [];

@@ -22,8 +22,10 @@ PATIENCE = 60
 class Database:
     """A connection to the file of a results store. Several processes may use the file at the same time.
 
+    A file that exists but is not writable is opened for reading only.
+
     Raises:
-        StoreError: the file cannot be opened or written, or was created by another program or another version of zoo.
+        StoreError: the file cannot be opened or created, or was created by another program or another version of zoo.
     """
 
     def __init__(self, path: Path) -> None:

@@ -93,9 +93,9 @@ class StoredGroup:
         number: the number of the group in its run.
         trials: the keys of the trials, including those of the baseline and its control.
         stopped: why the rounds ended, a `StopReason`; None if they have not ended.
-        environment: the environment in which the rounds were measured; None before the first round.
-        environment_id: the number of `environment` in the store.
-        samples: the times of each trial, by the trial's key and the round's number.
+        environment: the environment (machine and software) in which the rounds were measured; None before the first round.
+        environment_id: the id of `environment` in the store.
+        samples: the times as `{the trial's key: {the round's number: times}}`.
         conditions: the state of the machine in each round.
     """
 
@@ -122,8 +122,8 @@ class StoredGroup:
         Args:
             trial: the key of the trial.
             baseline: the key of the trial to compare with.
-            fact: the time to divide: "seconds" or "busy_seconds". Rounds are left out if one of the two times is unknown, or if
-                the baseline's time is zero.
+            fact: the time to divide: "seconds" or "busy_seconds". A round is left out if this time is unknown for the trial or
+                the baseline, or if it is zero for the baseline.
         """
         own, base = self.samples.get(trial, {}), self.samples.get(baseline, {})
         rounds = sorted(own.keys() & base.keys())

@@ -35,12 +35,14 @@ __all__ = ["Store"]
 class Store:
     """A results store in one SQLite file. Every method that writes to it does so in a single transaction.
 
+    A file that exists but is not writable is opened for reading only.
+
     Args:
         path: the file; created if it does not exist.
         must_exist: whether to raise an error if the file does not exist.
 
     Raises:
-        StoreError: the file cannot be opened or written, or was created by another program or another version of zoo.
+        StoreError: the file cannot be opened or created, or was created by another program or another version of zoo.
     """
 
     def __init__(self, path: Path, *, must_exist: bool = False) -> None:
@@ -91,7 +93,7 @@ class Store:
     def start_run(self, name: str, config: dict[str, Any], environment: dict[str, Any], trials: list[Trial]) -> StoredRun:
         """Return the latest unfinished run with the same configuration and environment. If there is none, start a new run.
 
-        An unfinished run that another process on this machine is still measuring does not count.
+        An unfinished run that another process on this machine is still measuring is not returned.
         """
         identity = digest([config, environment])
         with self._db.transaction():
@@ -195,7 +197,7 @@ class Store:
             return groups
 
     def rates(self, run: int) -> dict[tuple[int, str], KernelRate]:
-        """Return the rate of the fastest kernel for each pair of an environment's number and a dtype."""
+        """Return a mapping from (environment id, dtype) to the rate of the fastest kernel in this environment and dtype."""
         query = "SELECT environment, kernel, dtype, flops_per_second FROM rate WHERE run = ? ORDER BY flops_per_second"
         rates = {}
         with self.reading(run):
@@ -208,7 +210,7 @@ class Store:
         return rates
 
     def environment_id(self, run: int, environment: Mapping[str, Any]) -> int:
-        """Return the number of a run's environment in the store. An environment that is not stored yet is added."""
+        """Return the id of a run's environment in the store. An environment that is not stored yet is added."""
         identity = digest(environment)
         with self._db.transaction():
             query = "SELECT id FROM environment WHERE run = ? AND identity = ?"
@@ -256,7 +258,10 @@ class Store:
             self._insert_groups(run, groups)
 
     def replace_group(self, run: int, number: int, groups: Sequence[Sequence[str]]) -> None:
-        """Replace a group with several. The first keeps the number; the others are numbered after all existing groups."""
+        """Replace a group with several new groups.
+
+        The first new group gets the number of the replaced group. The others are numbered after all existing groups.
+        """
         with self._db.transaction():
             values = (json.dumps(list(groups[0])), run, number)
             self._db.execute("UPDATE trial_group SET trials = ? WHERE run = ? AND number = ?", values)
@@ -286,7 +291,7 @@ class Store:
             )
 
     def stop_group(self, run: int, group: int, environment: int | None, reason: str) -> None:
-        """Store why a group's rounds ended, and the number of the environment (machine) whose rounds count as results."""
+        """Store why a group's rounds ended, and the id of the environment (machine) whose rounds are used in the results."""
         with self._db.transaction():
             statement = "UPDATE trial_group SET stopped = ?, environment = ? WHERE run = ? AND number = ?"
             self._db.execute(statement, (reason, environment, run, group))

@@ -43,8 +43,8 @@ def chosen_columns(rows: Sequence[Row], names: str | None = None) -> list[Column
     """Return the columns to show.
 
     Args:
-        rows: the rows of the table. A column is left out if all its cells are empty or contain the usual value, unless
-            `names` lists the column.
+        rows: the rows of the table. A column is left out if each of its cells is empty or contains the usual memory format or
+            runtime, unless `names` lists the column.
         names: the names of the columns, separated by commas; "all" for all columns; None for the default columns.
 
     Raises:

@@ -236,7 +236,7 @@ def _notes(table: Results, columns: Sequence[Column], legend: bool) -> list[str]
 
 
 def _flag_notes(rows: Sequence[Row]) -> list[str]:
-    """Return a line for each flag (a warning) that all rows share, and a line for each row that has other flags."""
+    """Return a line for each flag (a warning) that all rows have, and a line for each row with further flags."""
     shared = [flag for flag in (rows[0].flags if len(rows) > 1 else ()) if all(flag in row.flags for row in rows)]
     of_rows = ((row, [flag for flag in row.flags if flag not in shared]) for row in rows)
     return [
@@ -269,7 +269,10 @@ def intervals_note(table: Results) -> str:
 
 
 def quality_notes(table: Results) -> list[str]:
-    """Return a note on the data and budget of each run's trainings, and a warning if runs were trained on different data."""
+    """Return a note on the data and the budget of each run's trainings.
+
+    If the models of two runs were not, or perhaps not, trained on the same data, a warning follows.
+    """
     notes = []
     names = data_names(table.runs)
     for run in table.runs:

@@ -22,8 +22,8 @@ WHOLE = (
     "quality_seeds",
     *(f"parameters{part}" for part in ("", "_encoder", "_adapters", "_decoder", "_head")),
 )
-"""The columns of text (`TEXTS`) and of whole numbers (`WHOLE`) that may be empty. In Parquet, they have this type even if they
-are empty; any other empty column has a floating-point type."""
+"""The columns of text (`TEXTS`) and of whole numbers (`WHOLE`) that may be empty. In Parquet, an empty column has the type text
+if it is in `TEXTS`, the type of whole numbers if it is in `WHOLE`, and a floating-point type otherwise."""
 
 
 def exported_rows(table: Table, form: str) -> bytes:

@@ -28,7 +28,7 @@ class Row:
         code: the line of Python that builds the model; "" for a reference.
         device_name: the name of the processor or accelerator.
         latency: the wall-clock time per call in seconds: median and interval.
-        p90: the 90th percentile of the time per call in seconds: nine of ten rounds were faster.
+        p90: the 90th percentile of the time per call in seconds: in nine of ten rounds, a call took less time.
         busy: the seconds per call during which the device worked (see `Timing`): median and interval.
         ratio: the latency divided by the baseline's latency in the same round: median and interval. Below 1, the row is
             faster than the baseline.
@@ -38,9 +38,10 @@ class Row:
         live_bytes: the peak size of all live tensors during a step, which is computed and not measured; None on an accelerator.
         allocated_bytes: the peak size of the trial's tensors on an accelerator, as counted by its allocator.
         rss_bytes: the growth of a fresh process's resident memory while it built and ran the model.
-        parts: the numbers of parameters of encoder, adapters, decoder and head.
+        parts: a mapping from "encoder", "adapters", "decoder" and "head" to their numbers of parameters.
         flops: the FLOPs of one forward pass for one image; a multiply-add counts as two.
-        flops_per_second: the FLOP/s of the whole measured step. In training, this includes the backward pass.
+        flops_per_second: the FLOPs of the whole step, divided by the median latency. In training, this includes the backward
+            pass.
         efficiency: `flops_per_second` divided by the device's best rate in the same run and dtype.
         build_seconds: the time to build the model and move it to the device, without importing modules.
         first_seconds: the time of the first call.
@@ -50,7 +51,7 @@ class Row:
         flags: warnings about the measurement, such as noise, outliers or failed trainings.
         licenses: the licenses of the encoder's and the decoder's code, and of pretrained weights; "" for a reference.
         quality: the scores after training, which are the same for all rows of a model.
-        quality_difference: the mean difference in mIoU between the model and the baseline, over the seeds that both have.
+        quality_difference: the model's mIoU minus the baseline's: mean and interval over the seeds that both have.
     """
 
     run: int

@@ -92,7 +92,7 @@ class _RunTable:
         groups = [group for group in self.groups_of[stored.key] if stored.key in group.samples]
         environment = next((group.environment for group in groups if group.environment), self.run.environment)
         timings = [timing for group in groups for timing in group.samples[stored.key].values()]
-        # The samples of a trial that failed in a later round are not shown, since its row has no result to compare.
+        # If a trial failed after some rounds, the samples of these rounds are not shown, since the trial has no valid result.
         is_measured = bool(timings) and not stored.error
         seconds = [timing.seconds for timing in timings] if is_measured else []
         busy = [timing.busy_seconds for timing in timings if timing.busy_seconds is not None] if is_measured else []
@@ -150,7 +150,10 @@ class _RunTable:
         return max((rate.flops_per_second for rate in rates), default=None)
 
     def _ratio(self, groups: Sequence[StoredGroup], key: str, fact: str = "seconds") -> Estimate | None:
-        """Return the median ratio of a trial's time to the baseline's time, over all rounds that measured both trials."""
+        """Return the median ratio of a trial's time to the baseline's time, with its interval.
+
+        Only the rounds that measured both trials are used.
+        """
         ratios: list[float] = []
         for group in groups:
             baseline = self.roles.get((group.number, "baseline"))
