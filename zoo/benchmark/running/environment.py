@@ -41,16 +41,19 @@ def describe_environment(device: torch.device) -> Environment:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Return the memory of the accelerator, or of the machine if the device is the CPU or does not report its memory."""
+    """Return the size of the device's memory in bytes.
+
+    If the device is the CPU or does not report this size, return that of the machine's main memory.
+    """
     read = None if device.type == "cpu" else getattr(torch.get_device_module(device), "get_device_properties", None)
     properties = read(device) if read else None
     return int(getattr(properties, "total_memory", 0) or psutil.virtual_memory().total)
 
 
 def _driver(device: torch.device) -> str:
-    """Return the version of CUDA or ROCm and, if it can be read, that of the NVIDIA driver.
+    """Return the version of the NVIDIA driver, if it can be read, followed by the version of CUDA or ROCm.
 
-    Return "" for other devices, for which torch reports no such version.
+    If the device uses neither CUDA nor ROCm, return "", because torch reports no version for it.
     """
     if device.type != "cuda":
         return ""
@@ -95,7 +98,7 @@ CHECKOUT = Path(zoo.__file__).parents[1]
 def code_version(root: Path = CHECKOUT) -> str:
     """Return the commit of the Git checkout in `root`; "" if there is no checkout or git fails.
 
-    If `zoo` or `plugins` has changes that are not committed, "+" and a hash of these changes follow the commit.
+    If there are uncommitted changes in the folders `zoo` or `plugins`, "+" and a hash of these changes follow the commit.
     """
     if not (root / ".git").exists():
         return ""

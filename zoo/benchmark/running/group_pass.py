@@ -106,7 +106,8 @@ class _GroupPass:
         session = self.session
         environment = session.group_environments.get(job.group, session.environment_id)
         label = f"{format_dimensions(job.trials[0])} ({len(job.trials)} models)"
-        # The earlier rounds are read from the job that runs: an executor removes those of a different environment from it.
+        # The earlier rounds are read from the job as it runs, because an executor may have changed it: on a machine with a
+        # different environment, the earlier rounds are removed.
         if not self.seconds:
             self.seconds = {trial.key: list(job.taken.get(trial.key, ())) for trial in job.trials}
         if isinstance(message, KernelRate):
@@ -148,7 +149,7 @@ class _GroupPass:
         """Return text that names the fastest candidate so far; "" if there is none."""
         base: Sequence[float] = self.seconds.get(self.baseline or "", ())
         medians = {
-            # The lists differ in length if one of the two trials has failed. Both begin with the first round.
+            # The lists differ in length if the candidate or the baseline has failed. Both lists begin with the first round.
             key: statistics.median(own / other for own, other in zip(seconds, base, strict=False))
             for key, seconds in self.seconds.items()
             if seconds and base and self.session.trials[key].role == "candidate"

@@ -1,4 +1,7 @@
-"""Divide the trials of a block into groups that are measured together and fit into memory together. Torch-free."""
+"""Divide a block, the trials that are compared with one another, into groups whose models fit into memory together.
+
+The trials of a group are measured together. This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,12 @@ def pack_groups(block: Sequence[Trial], live_bytes: Mapping[str, int | None], *,
 
     Args:
         block: the trials that are compared with one another.
-        live_bytes: a mapping from a trial's key to the peak size of all its tensors, in bytes; None if the size is unknown. A
-            group needs less than the sum of these peaks, since only the model that is being called has activations.
+        live_bytes: a mapping from a trial's key to the peak size of all its tensors, in bytes; None if the size is unknown,
+            which counts as 0. A group needs less than the sum of these peaks, since only the model that is being called has
+            activations.
         most: the largest number of candidates in a group.
-        room: the largest sum of the peaks that a group may have, in bytes. A candidate that exceeds this even alone is grouped
-            with only the baseline and the control.
+        room: the limit for the sum of the peaks of a group, in bytes. If a single candidate, together with the baseline and the
+            control, already exceeds this limit, the three still form a group.
     """
     baseline = [trial.key for trial in block if trial.role == "baseline"]
     control = [trial.key for trial in block if trial.role == "control"]

@@ -1,6 +1,6 @@
-"""The identity of a run: its configuration, and the content of all files that the configuration names.
+"""The identity of a run: its configuration, and digests of all files that the configuration refers to.
 
-A run is resumed only if its identity is still the same.
+An interrupted run is resumed only if its identity is still the same.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ __all__ = ["data_digest", "run_identity"]
 
 
 def run_identity(config: BenchConfig, trials: Sequence[Trial], data: SegmentationData | None) -> dict[str, object]:
-    """Return the configuration as a dictionary, with digests of the plugin files, the weights and the training data.
+    """Return the configuration as a dictionary, with digests of the plugin files, the models' files and the training data.
 
     Raises:
-        ConfigError: a plugin file or a weights file cannot be read.
+        ConfigError: a plugin file or a file of a model cannot be read.
     """
     weights = {path for subject in {trial.subject for trial in trials} for path in _model_files(subject)}
     try:
         plugins = {path: sha256_of(Path(path)) for path in config.plugins}
         digests: dict[str, object] = {"weights": {str(path): sha256_of(path) for path in sorted(weights)}} if weights else {}
     except OSError as cause:
-        raise ConfigError(f"{cause.filename} cannot be read: {cause.strerror}. Name a file that can be read.") from cause
+        raise ConfigError(f"{cause.filename} cannot be read: {cause.strerror}. Use a file that can be read.") from cause
     if data:
         digests["data_digest"] = data_digest(data)
     return {**config.model_dump(mode="json"), "plugins": plugins, **digests}
@@ -44,7 +44,7 @@ def data_digest(data: SegmentationData) -> str:
 
 
 def _model_files(subject: Subject) -> list[Path]:
-    """Return the files that a model is built from: its weights, and the files that its options name."""
+    """Return the files that a model is built from: its weights, and each existing file whose path is the value of an option."""
     if isinstance(subject, Reference):
         weights, options = [], [subject.options]
     else:

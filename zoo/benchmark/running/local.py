@@ -46,7 +46,7 @@ class Executor(Protocol):
 
 
 def do_here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
-    """Run jobs in this process, without limits. Only this process can build their models, such as those of a notebook."""
+    """Run jobs in this process, without limits. This is for models that no other process can build, such as a notebook's."""
     for job in jobs:
         for message in job.messages():
             yield job, message
@@ -137,7 +137,7 @@ class _Watch:
         """Return the failure of a process that ended before its job was done.
 
         Raises:
-            ZooError: the process was not working on a trial, so that no trial can be blamed.
+            ZooError: the process was not working on a trial, so no trial can be blamed.
         """
         kind, error = self.verdict or self._death(status, last_words)
         trial = self.activity.trial

@@ -1,4 +1,4 @@
-"""Decide which modules a new process imports before it measures trials, and which models only this process can build."""
+"""Decide which modules a new process imports before it measures trials, and which models only the calling process can build."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ __all__ = ["is_made_here", "modules_to_import", "own_modules"]
 def is_made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool:
     """Return whether only this process can build a trial's model.
 
-    This is so if a script or notebook registered the model's encoder or decoder, or defines the factory of the reference.
+    This is the case if a script or notebook registered the pairing's encoder or decoder, or defines the factory of the
+    reference model.
 
     Args:
         trial: the trial that the model belongs to.
-        from_files: the kinds and names that the configuration's plugin files register. Any process can load these files.
+        from_files: the kind and the name of each encoder and decoder that the configuration's plugin files register. Any
+            process can load these files.
     """
     if isinstance(trial.subject, Reference):
         return trial.subject.factory.startswith("__main__:")
@@ -28,7 +30,7 @@ def is_made_here(trial: Trial, from_files: Collection[tuple[Kind, str]]) -> bool
 
 
 def modules_to_import(trials: Iterable[Trial]) -> list[str]:
-    """Return the modules that a process imports before it forks for each job.
+    """Return the names of the modules that a process imports before it forks for each job.
 
     These modules contain the factories of zoo's own encoders and decoders, and of reference models (which are not pairings).
     """
@@ -42,7 +44,7 @@ def modules_to_import(trials: Iterable[Trial]) -> list[str]:
 
 
 def own_modules(entries: Iterable[Entry[EncoderSpec] | Entry[DecoderSpec]]) -> list[str]:
-    """Return the modules of the entries' factories, for entries that belong to zoo's own distribution.
+    """Return the names of the modules with the entries' factories. Entries from other distributions than zoo's are left out.
 
     If a process imports these modules and then forks, no fork spends seconds on importing them. The modules of other
     distributions are imported in each fork, because forks cannot share the threads and open files that an import may create.
@@ -54,7 +56,7 @@ def own_modules(entries: Iterable[Entry[EncoderSpec] | Entry[DecoderSpec]]) -> l
 def _entries(trial: Trial) -> list[Entry[EncoderSpec] | Entry[DecoderSpec]]:
     """Return the registry's entries for the encoder and the decoder of a trial's pairing; [] for a reference model.
 
-    An unknown id is skipped, because building the pairing reports it.
+    An unknown id is skipped here: the error is reported when the pairing is built.
     """
     if isinstance(trial.subject, Reference):
         return []

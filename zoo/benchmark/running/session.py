@@ -31,8 +31,8 @@ class Session:
     Attributes:
         run: the number of the run in the store.
         environment_id: the number of this machine's environment in the store.
-        stored: the stored results of each trial, by key. They are updated together with the store, because reading all of
-            them again takes a long time.
+        stored: a mapping from each trial's key to its stored results. It is updated together with the store, because reading
+            all results again takes a long time.
         baselines: a mapping from the key of each control to the key of its baseline.
         only_here: the keys of the trials whose models only this process can build.
         group_environments: a mapping from the number of each group that another machine measures to the number of that
@@ -89,7 +89,7 @@ class Session:
             yield job, message
 
     def live(self) -> dict[str, StoredTrial]:
-        """Return the stored results of the trials that can still be measured, by key."""
+        """Return a mapping with the stored results of the trials that can still be measured. Its keys are the trials' keys."""
         return {key: stored for key, stored in self.stored.items() if self.is_live(key)}
 
     def is_live(self, key: str) -> bool:

@@ -40,8 +40,8 @@ def run_sweep(
     """Measure everything that a configuration's run has not measured yet, and return the run.
 
     Raises:
-        ZooError: the configuration has an error, which is found before anything is measured; or the executor cannot run the
-            jobs. A trial that fails raises no error: its row in the table reports the failure.
+        ZooError: the configuration has an error (then nothing is measured), or the executor cannot run the jobs. A trial that
+            fails raises no error: its row in the table reports the failure.
     """
     # All errors of the configuration are detected first, so that no run begins and then stops because of one.
     from_files = {entry for plugin in config.plugins for entry in load_plugin_file(Path(plugin))}
@@ -79,7 +79,7 @@ def run_sweep(
             only_here={trial.key for trial in trials if is_made_here(trial, from_files)},
         )
         # Static costs first: a model that cannot be built fails before any time is spent on measuring. The costs also decide
-        # which trials fit into memory as a group. A trial that failed in one pass is left out of the next.
+        # which trials fit into memory as a group. A trial that failed in one pass is left out of all later ones.
         compute_costs(session)
         if device.type == "cpu":
             measure_cold_starts(session)

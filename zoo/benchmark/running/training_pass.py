@@ -23,7 +23,7 @@ TRAINING_MODULES = ("zoo.benchmark.measuring.training", "zoo.training.loop.light
 
 
 def load_data(config: BenchConfig) -> SegmentationData | None:
-    """Open the data that `quality` in a configuration names, and return them; None if `quality` is not set.
+    """Open the training data of a configuration (`quality.data`), and return them; None if `quality` is not set.
 
     A run opens its data before it measures anything, so that errors are reported early.
     """
@@ -53,10 +53,10 @@ def measure_floors(session: Session, data: SegmentationData) -> None:
 def measure_quality(session: Session, data: SegmentationData) -> None:
     """Train all models with the first seed, then all models with the next seed, and so on.
 
-    In this order, the models can be compared even if the run is interrupted.
+    In this order, all models have about equally many seeds if the run is interrupted, so they can still be compared.
     """
     assert session.config.quality is not None
-    trials: dict[str, str] = {}  # the first live trial of each model, which represents all trials of the model
+    trials: dict[str, str] = {}  # the trial that represents all trials of a model: the first that has not failed
     for key in session.live():
         if not session.is_control(key):
             trials.setdefault(subject_key(session.trials[key].subject), key)

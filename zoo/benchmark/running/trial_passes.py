@@ -14,7 +14,7 @@ __all__ = ["compute_costs", "measure_cold_starts", "try_smaller_batches"]
 def compute_costs(session: Session) -> None:
     """Compute and store the static costs of each trial."""
     unknown: set[str] = set()
-    # Repeat while some are missing: if a trial ends the process, the costs of the trials after it are missing.
+    # Repeat while costs are missing: if a trial makes the process crash, the costs of the trials after it are still missing.
     while missing := [key for key in session.find_missing("cost") if key not in unknown]:
         shares = [[key for key in missing if (key in session.only_here) is is_here] for is_here in (False, True)]
         for _, message in session.run_jobs(session.make_job("count", share) for share in shares if share):
@@ -44,7 +44,7 @@ def measure_cold_starts(session: Session) -> None:
 
 
 def try_smaller_batches(session: Session) -> None:
-    """Repeat the measurement of each trial that ran out of memory, with half its batch or less."""
+    """Repeat the measurement of each trial that ran out of memory, with at most half its batch size."""
     for stored in session.stored.values():
         is_tried = stored.smaller_batch is not None or session.is_control(stored.key)
         if stored.failure == "out of memory" and not is_tried:
@@ -52,9 +52,9 @@ def try_smaller_batches(session: Session) -> None:
 
 
 def _try_smaller_batches(session: Session, trial: Trial) -> None:
-    """Halve a trial's batch until the trial fits into memory, and store the result.
+    """Halve a trial's batch size until the trial fits into memory, and store the result.
 
-    The result is shown next to the failure, and is not compared with other trials.
+    The result is shown next to the failure, and is not compared with the results of other trials.
     """
     batch = trial.batch // 2
     while batch:

@@ -30,8 +30,8 @@ def ray_executor(address: str, say: Callable[[str], None] = lambda line: None) -
         say: called with each line for the user: which machines are used, and which are refused or lost.
 
     Raises:
-        ZooError: Ray is not installed, or `address` begins with a protocol ("ray://"). When the run begins, the function raises
-            a ZooError if the cluster cannot be reached, and the executor raises one if no machine can be used.
+        ZooError: Ray is not installed, or `address` begins with a protocol ("ray://"). When the run begins, the returned
+            function raises a ZooError if the cluster cannot be reached, and the executor raises one if no machine can be used.
     """
     try:
         import ray

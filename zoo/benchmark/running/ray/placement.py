@@ -43,17 +43,21 @@ def find_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[
 
 
 def split_job(job: Job, parts: int) -> list[Job]:
-    """Divide a job of kind "count" into at most `parts` jobs, which may run at the same time. Other jobs are not divided."""
+    """Divide a job into at most `parts` jobs that can run at the same time. Only a job of kind "count" can be divided."""
     parts = min(parts, len(job.trials)) if job.kind == "count" else 1
     return [replace(job, trials=job.trials[start::parts]) for start in range(parts)]
 
 
 def fit_job(job: Job, environment: Mapping[str, Any]) -> Job:
-    """Adapt a job to a machine with this environment. If the job's earlier rounds had a different one, they do not count."""
+    """Adapt a job to a machine with this environment.
+
+    If the group's earlier rounds were measured in a different environment, the returned job starts again with the first round.
+    """
     environment_id = digest(environment)
     device = job.device.partition(":")[0]  # a Ray worker sees only its own GPU
-    # `job.rates` says whether rates are missing for the environment of the earlier rounds. In a different environment, the
-    # rates are always measured. If an environment's rates are measured twice, the later ones replace the earlier ones.
+    # `job.rates` says whether the device's best rates are still unknown for the environment of the earlier rounds. In a
+    # different environment, they are always measured. If an environment's rates are measured twice, the second measurement
+    # replaces the first.
     rates = job.rates or (job.kind == "rounds" and job.environment != environment_id)
     fitted = replace(job, device=device, threads=environment["threads"], rates=rates)
     if job.environment in ("", environment_id):

@@ -52,9 +52,10 @@ class RayExecutor:
         self._preload = list(preload)
         self._say = say
         self._plugin_files: list[tuple[str, bytes]] = []
-        self._environments: dict[str, dict[str, Any]] = {}  # by the machine's id; {} if the machine is not used
+        # The keys are the ids of machines. The value is {} if the machine is not used.
+        self._environments: dict[str, dict[str, Any]] = {}
         self._idle: list[_Slot] = []
-        self._running: dict[Any, _Slot] = {}  # by the stream of messages from Ray
+        self._running: dict[Any, _Slot] = {}  # the keys are Ray's streams of messages, one for each running job
         self._waiting: list[Job] = []
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Message]]:
@@ -101,7 +102,8 @@ class RayExecutor:
         slots = [slot for facts in nodes for slot in _make_slots(facts, device)]
         new = {slot.node: slot for slot in slots if slot.node not in self._environments}
         here = describe_environment(torch.device(device)).as_dict()
-        # a process that opens a device occupies its memory until the process ends, so each of these ends after one call
+        # A process that has opened a device occupies some of the device's memory until the process ends. So each process that
+        # describes a machine ends after one call.
         describe = ray.remote(max_calls=1, max_retries=0)(describe_machine)
         descriptions = {node: describe.options(**slot.options).remote(device, here) for node, slot in new.items()}
         for node, slot in new.items():
@@ -148,7 +150,10 @@ class RayExecutor:
         return slot.job, JobEnvironment(environment=environment)
 
     def _receive(self) -> Iterator[tuple[Job, Message]]:
-        """Wait for the next message of any job, and yield it. Yield nothing if a job has ended or its machine was lost.
+        """Wait for the next message of any job, and yield it.
+
+        If the job has ended or its machine was lost instead, yield nothing. If Ray ended the job's process because the machine
+        ran out of memory, yield the `Failure` of the trial at fault.
 
         Raises:
             ZooError: the job raised a ZooError.

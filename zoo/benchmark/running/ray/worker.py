@@ -71,9 +71,9 @@ class Worker:
 def _undo_ray_settings() -> None:
     """Restore the machine's own number of threads, import path and priority, for this process and its child processes.
 
-    Ray sets as many threads as it has reserved CPUs, puts its own copies of some libraries first, and lowers the priority of
-    its workers. Only root can raise the priority again. Other users must start Ray with `RAY_worker_niceness=0 ray start`, so
-    that it does not lower the priority.
+    Ray sets as many threads as it has reserved CPUs, puts its own copies of some libraries first on the import path, and lowers
+    the priority of its workers. Only root can raise the priority again. Other users must start Ray with
+    `RAY_worker_niceness=0 ray start`, so that Ray does not lower the priority.
     """
     if "OMP_NUM_THREADS" not in psutil.Process().environ():
         os.environ.pop("OMP_NUM_THREADS", None)
