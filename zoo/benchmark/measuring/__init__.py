@@ -1,1 +1,1 @@
-"""Measure one group of trials in one process."""
+"""Do the work of one measuring process: compute costs, measure cold starts and rounds, or train a model."""

@@ -1,4 +1,4 @@
-"""Measure the wall-clock time of a slot (several calls in a row), and how long the CPU or the accelerator works during it."""
+"""Measure the wall-clock time of a slot (one or more calls in a row), and how long the CPU or the accelerator works in it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def time_calls(step: Step, calls: int, device: torch.device) -> Timing:
 
     Returns:
         The mean wall-clock time and the mean busy time of a call. On the CPU, the busy time is the CPU time of all threads of
-        this process. On an accelerator, it is the time between two events; None if events record no times there.
+        this process. On an accelerator, it is the time between an event before the first call and an event after the last,
+        divided by `calls`; None if the events of this accelerator record no times.
 
     Raises:
         PluginError: the model's code tried to end the program.

@@ -32,7 +32,7 @@ FREQUENCY_LIMIT = 0.10
 CORES_READ = 8
 """The largest number of cores whose frequency and throttling are read. These cores are spread evenly over all cores.
 
-Reading a hundred cores would take milliseconds, much longer than all other counters."""
+Reading a hundred cores would take milliseconds, much longer than reading all other counters."""
 
 BUSY = ("user", "nice", "system", "irq", "softirq")
 """The kinds of CPU time in which a core works.
@@ -109,7 +109,7 @@ class Conditions:
     throttled: float | None
 
     def as_dict(self) -> dict[str, float | None]:
-        """Return the values as a dictionary, by name."""
+        """Return the attributes as a dictionary from names to values."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
@@ -126,8 +126,8 @@ def conditions_between(before: Reading, after: Reading) -> Conditions:
     frequencies = [reading.frequency for reading in (before, after) if reading.frequency is not None]
     return Conditions(
         load=after.load,
-        # The difference is negative if the ticks are coarse, or if a container's counters leave this process out. The share is
-        # then 0.
+        # The difference can be negative, because the ticks are coarse, and because the counters of a container may leave this
+        # process out. A negative difference gives the share 0.
         others=_share(None if busy is None else busy - (after.own - before.own), total),
         steal=_share(_increase(before.steal, after.steal), total),
         pressure=_share(_increase(before.pressure, after.pressure), after.clock - before.clock),
@@ -230,7 +230,7 @@ def _content(path: str) -> bytes:
         return b""
     try:
         return os.read(file, PAGE)
-    except OSError:  # the file of pressure information exists, but the kernel does not collect it
+    except OSError:  # the file for pressure information exists, but the kernel collects no such information
         return b""
     finally:
         os.close(file)

@@ -52,7 +52,7 @@ def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
 
 @lru_cache(maxsize=1024)
 def _cost_on_meta(trial: Trial, is_followed: bool) -> StaticCost:
-    """Return the costs on the meta device. They are cached, since they do not depend on a trial's dtype and runtime."""
+    """Return the costs on the meta device. The costs are cached, so trials that differ only in dtype or runtime share them."""
     return _cost_on(META, trial, is_followed)
 
 

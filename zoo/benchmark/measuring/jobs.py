@@ -40,9 +40,10 @@ JobKind: TypeAlias = Literal["count", "cold start", "rounds", "train"]
 
 STEADY_CALLS = 3
 HOG_BYTES = 2**28
-"""The growth of a process, in bytes, above which the trial that caused it is blamed if the process runs out of memory.
+"""A limit in bytes that decides which trial is blamed if the process runs out of memory.
 
-Of several such trials, the one that made the process grow most is blamed. If there is none, the running trial is blamed."""
+If the trial that made the process grow most made it grow by more than this limit, this trial is blamed. Otherwise, the running
+trial is blamed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +63,12 @@ class Job:
         baseline: the key of the trial that the other trials are compared with; None if there is none.
         cold_starts: the keys of the trials whose cold start and memory are measured when the group's models are built.
         plan: the rule that decides when the rounds end; None unless `kind` is "rounds".
-        taken: a mapping from each trial's key to its seconds per call in the rounds that the group has already done.
+        taken: a mapping from each trial's key to its seconds per call, one number for each round that is already measured.
         first: the number of the first round of this job.
-        spent: the seconds that the earlier rounds took.
+        spent: the seconds that the rounds before this job took.
         environment: the digest of the environment of the earlier rounds; "" if there are none. If the job runs in a different
-            environment, the earlier rounds do not count.
-        rates: whether to measure the most FLOPs per second that the device reaches (`KernelRate`) as well.
+            environment, the rounds start again.
+        rates: whether to measure first how many FLOPs per second the device can reach (`KernelRate`).
         quality: the data and the settings of a training; None unless `kind` is "train".
         data: the digest of the training's data.
     """
@@ -141,8 +142,8 @@ def do_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _compute_costs(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:
     """Compute the static costs of each trial.
 
-    If a model can be built, but cannot be run on the meta device or on the CPU, its costs are reported as unknown. The model
-    may still run on `device`.
+    If a model can be built, but can be run neither on the meta device nor on the CPU, its costs are reported as unknown, since
+    the model may still run on `device`. If memory runs out, this is reported as a failure.
     """
     for trial in trials:
         yield Activity(trial=trial.key, doing="counting")
@@ -315,6 +316,6 @@ class _Rounds:
             self.grown[trial.key] = self.grown.get(trial.key, 0) + resident_bytes() - before
 
     def _hog(self) -> str | None:
-        """Return the key of the trial that made the process grow most; None if that was at most `HOG_BYTES`."""
+        """Return the key of the trial that made the process grow most; None if no trial added more than `HOG_BYTES`."""
         hog = max(self.grown, key=lambda key: self.grown[key], default=None)
         return hog if hog and self.grown[hog] > HOG_BYTES else None

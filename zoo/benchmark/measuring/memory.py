@@ -26,8 +26,8 @@ CGROUP = Path("/sys/fs/cgroup")
 def available_bytes(device: torch.device | None = None) -> int:
     """Return how many bytes of memory are free.
 
-    If `device` is an accelerator that reports its free memory, return that. Otherwise, return the free main memory, within the
-    limit of the container.
+    If `device` is an accelerator that reports its free memory, return that. Otherwise, return the free main memory. In a
+    container with a memory limit, this is at most what is left of the limit.
     """
     if device is not None and device.type != "cpu":
         read: Callable[..., tuple[int, int]] | None = getattr(torch.get_device_module(device), "mem_get_info", None)

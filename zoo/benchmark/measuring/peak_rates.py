@@ -157,7 +157,7 @@ def _is_quick(kernel: _Kernel, device: torch.device, dtype: torch.dtype) -> bool
 def _noise(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return normally distributed noise from a new generator.
 
-    With constant values, a kernel would draw less power and run faster than in a model.
+    With constant values, the device would need less power, and the kernel would run faster than it does in a model.
     """
     generator = torch.Generator(device=device).manual_seed(0)
     return torch.randn(shape, generator=generator, device=device, dtype=dtype)

@@ -27,9 +27,9 @@ Step: TypeAlias = Callable[[], Any]
 """A function without arguments that makes one measured call."""
 
 TOLERANCE = 1e-4
-"""The largest relative difference from the model's output that a runtime's output may have in float32.
+"""The largest accepted difference between a runtime's output and the model's in float32, as a share of the largest logit.
 
-The limit is higher if the model itself computes less exactly (bfloat16 or TF32)."""
+If the model itself computes less exactly (bfloat16 or TF32), larger differences are accepted."""
 
 
 def build_subject(trial: Trial) -> nn.Module:
@@ -49,11 +49,11 @@ def build_subject(trial: Trial) -> nn.Module:
         model = getattr(importlib.import_module(module_name), name)(**subject.options)
     except Exception as cause:
         raise ConfigError(
-            f"The baseline {subject.name!r} could not be built with {subject.factory}(**{dict(subject.options)!r}): "
+            f"The reference model {subject.name!r} could not be built with {subject.factory}(**{dict(subject.options)!r}): "
             f"{type(cause).__name__}: {cause}."
         ) from cause
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"The baseline {subject.name!r}: {subject.factory} must return an nn.Module; found {model!r}.")
+        raise ConfigError(f"The reference model {subject.name!r}: {subject.factory} must return an nn.Module; found {model!r}.")
     return model
 
 
@@ -72,10 +72,10 @@ def make_step(model: nn.Module, trial: Trial, device: torch.device) -> Step:
     """Move the model to the device and return the step that the trial measures.
 
     Inference is a forward pass under `torch.inference_mode`. If the runtime is not "eager", the first call converts the model
-    to a program of the runtime, and compares the program's output with the model's. A training step consists of the forward
-    pass, the loss (binary cross-entropy for one class, else cross-entropy), the backward pass, and a step of AdamW. With
-    "bfloat16", the forward pass and the loss run under autocast. The memory format "channels_last" applies to the weights and
-    the input.
+    to a function that computes in the runtime (a `Program`), and compares its output with the model's. A training step consists
+    of the forward pass, the loss (binary cross-entropy for one class, else cross-entropy), the backward pass, and a step of
+    AdamW. With "bfloat16", the forward pass and the loss run under autocast. The memory format "channels_last" applies to the
+    weights and the input.
     """
     preprocessing = getattr(model, "preprocessing", None) or Preprocessing.identity(trial.in_channels)
     model = model.to(device)
@@ -104,7 +104,7 @@ def _compile(model: nn.Module) -> nn.Module:
 
 
 class _Inference:
-    """A forward pass in a trial's runtime. If this is not "eager", the first call converts the model for the runtime."""
+    """A forward pass in a trial's runtime. If the runtime is not "eager", the first call converts the model for it."""
 
     def __init__(self, model: nn.Module, image: Tensor, trial: Trial) -> None:
         self._model: nn.Module | None = model
@@ -121,7 +121,7 @@ class _Inference:
 
 
 def _make_program(model: nn.Module, image: Tensor, trial: Trial) -> Program:
-    """Convert the model to a program of the trial's runtime. Raise an error if their outputs differ too much."""
+    """Convert the model to a program of the trial's runtime. Raise an error if the program's output is not accurate enough."""
     reference = reference_of(model, image, TOLERANCE, trial.dtype)
     if trial.runtime in ("compile", "cudagraphs"):  # the model itself, in the trial's memory format
         is_recorded = trial.runtime == "cudagraphs"
