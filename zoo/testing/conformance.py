@@ -51,7 +51,7 @@ def check_decoder(id: str, *, options: Mapping[str, Any] | None = None, compile:
 
 
 def checks_of(kind: Kind) -> dict[str, Callable[[Any], None]]:
-    """Return the checks for encoders or for decoders by name, in the order in which they run."""
+    """Return a mapping from names to the checks for encoders or for decoders, in the order in which the checks run."""
     own: tuple[Callable[[Any], None], ...] = ENCODER_CHECKS if kind == "encoder" else DECODER_CHECKS
     return {check.__name__: check for check in (*own, *MODULE_CHECKS, *COPY_CHECKS)}
 

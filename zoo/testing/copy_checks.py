@@ -36,7 +36,7 @@ def state_dict_round_trips(subject: Subject) -> None:
 def pickles(subject: Subject) -> None:
     """The module can be pickled, and the unpickled module returns the same output, bit for bit.
 
-    `torch.save` pickles a whole model, and data loading in other processes may pickle it, too.
+    Saving a whole model with `torch.save` pickles its modules, and so may data loading in other processes.
     """
     module: nn.Module = getattr(subject.whole, subject.kind)
     try:
@@ -52,7 +52,7 @@ def pickles(subject: Subject) -> None:
 
 
 def deep_copies(subject: Subject) -> None:
-    """`copy.deepcopy` returns a module with the same output, bit for bit, that shares no parameters with the original."""
+    """A deep copy of the module returns the same output, bit for bit, and shares no parameters with the original."""
     module = subject.module
     twin = copy.deepcopy(module)
     _check_equal(subject, module, twin, "copy.deepcopy")
@@ -100,7 +100,7 @@ def compiles(subject: Subject) -> None:
 
 
 class _ListInput(nn.Module):
-    """A wrapper of a subject's module whose only argument is the list of inputs."""
+    """Wraps a subject's module. The only argument of `forward` is the list of inputs."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__()

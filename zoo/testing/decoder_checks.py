@@ -28,7 +28,7 @@ __all__ = ["DECODER_CHECKS"]
 
 WHOLE_SIZES = ((128, 256), (256, 384))
 DECODERS_COARSEST = 32
-"""The coarsest stride that a decoder may compute at, if its maps are finer."""
+"""The coarsest stride of the maps that a decoder is allowed to compute internally if all its input maps are finer."""
 ODD_SIZES = ((65, 97), (301, 225), (37, 53))
 MAX_EXAMPLES = 20
 
@@ -60,7 +60,7 @@ def any_valid_pyramid_works(subject: DecoderSubject) -> None:
 
 
 def out_channels_are_as_declared(subject: DecoderSubject) -> None:
-    """`out_channels` is the number of channels of the output, and `aux_channels` are those of `forward_aux`'s coarser maps."""
+    """The output has `out_channels` channels, and the coarser maps of `forward_aux` have the channels in `aux_channels`."""
     for plan in subject.plans[:3]:
         declared, shape = _declared_and_shape(subject, plan, "out_channels", SIZE)
         if shape[1] != declared:
@@ -73,7 +73,7 @@ def out_channels_are_as_declared(subject: DecoderSubject) -> None:
 
 
 def out_stride_is_as_declared(subject: DecoderSubject) -> None:
-    """`out_stride` is the number of image pixels that an output pixel spans along each side.
+    """`out_stride` is the number of image pixels that an output pixel spans along each axis.
 
     If the spec also declares an `out_stride`, it equals that of the module.
     """
@@ -124,7 +124,7 @@ def output_is_nchw(subject: DecoderSubject) -> None:
 
 
 def odd_sizes_work(subject: DecoderSubject) -> None:
-    """The decoder works for images that are not square, and if a map is not exactly twice as large as the next coarser map."""
+    """The decoder works for non-square images, and for maps that are not exactly half the size of the next finer one."""
     for size in ODD_SIZES:
         for plan in subject.plans[:2]:
             if size == ODD_SIZES[0]:
@@ -134,7 +134,7 @@ def odd_sizes_work(subject: DecoderSubject) -> None:
 
 
 def every_map_matters(subject: DecoderSubject) -> None:
-    """The output depends on each map of the pyramid, so that no map is computed in vain."""
+    """The output depends on each map of the pyramid, so no map is computed in vain."""
     for plan in subject.plans[:2]:
         module = subject.build(plan=plan).eval()
         reached = [False] * len(plan.routes)
@@ -190,7 +190,7 @@ def model_gives_logits(subject: DecoderSubject) -> None:
 
 
 def make_head_gives_classes(subject: DecoderSubject) -> None:
-    """The head of `make_head(classes)`, or the decoder if it makes the logits itself, returns one channel for each class."""
+    """The head from `make_head(classes)`, or the decoder if it makes the logits itself, returns one channel for each class."""
     module = subject.module
     if subject.entry.spec.makes_logits:
         _check_logits(subject)

@@ -73,7 +73,7 @@ class DecoderSubject(Subject):
         return features(self.plans[0], OTHER_SIZE if other else SIZE, batch, seed=seed)
 
     def features(self, plan: Plan, seed: int = 0) -> list[Tensor]:
-        """Return random maps of a plan's pyramid, for an image of `SIZE`."""
+        """Return random maps with the shapes of a plan's pyramid, for an image of `SIZE`."""
         return features(plan, SIZE, seed=seed)
 
     def outputs(self, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:

@@ -207,9 +207,10 @@ def _check_count(found: int, names: Sequence[str]) -> None:
 
 
 def _check_alike(name: str, maps: Sequence[str], found: Tensor, expected: Tensor, *, weights_too: bool) -> None:
-    """Compare a map that an encoder built for some maps returns with the same map of an encoder built for all maps.
+    """Check that a map does not depend on which other maps are requested.
 
-    The shapes are compared. If `weights_too`, both encoders have the same weights, and the values are compared as well.
+    `found` is the map of an encoder that is built for `maps` only, and `expected` is that of an encoder that is built for all
+    maps. The shapes are compared. If `weights_too`, both encoders have the same weights, and the values are compared as well.
     """
     is_alike = found.shape == expected.shape and not found.is_meta
     if not is_alike or (weights_too and not _close(found, expected)):

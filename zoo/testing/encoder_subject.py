@@ -1,4 +1,4 @@
-"""An encoder under test. It is built for some of its maps and an image size, alone (by its factory) or as part of a model."""
+"""An encoder under test. It is built either alone (by its factory), for chosen maps and image sizes, or as part of a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from zoo.testing.surroundings import make_generator
 __all__ = ["EncoderSubject"]
 
 SIZES = ((64, 96), (96, 160), (128, 224), (256, 288), (320, 448), (512, 704))
-"""The image sizes to try. An encoder is checked at the first size, and at the next size that is larger along both axes."""
+"""The image sizes to try. Each is padded or resized to a size that the encoder accepts.
+
+An encoder is checked at the first of the resulting sizes, and at the next one that is larger along both axes."""
 
 
 class EncoderSubject(Subject):
@@ -106,7 +108,10 @@ class EncoderSubject(Subject):
         return build_pairing(pairing, decoder=decoder)
 
     def inputs(self, batch: int = 2, *, other: bool = False, seed: int = 0) -> list[Tensor]:
-        """Return a list with one batch of random images. With `other`, they are larger if a module accepts several sizes."""
+        """Return a list with one batch of random images.
+
+        With `other`, the images have the size `other_size` instead of `size`, if a built encoder accepts several sizes.
+        """
         size = self.other_size if other and not self.is_of_one_size else None
         return [torch.rand(batch, 3, *(size or self.size), generator=make_generator(seed))]
 

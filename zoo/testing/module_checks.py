@@ -77,7 +77,7 @@ def inputs_are_not_modified(subject: Subject) -> None:
 
 
 def batch_is_kept(subject: Subject) -> None:
-    """For N images in eval mode, each output has N maps, and the map of an image does not depend on the other images."""
+    """In eval mode, each output has an entry for each image of the batch, and no entry depends on the other images."""
     with torch.no_grad():
         whole = subject.outputs(subject.module, subject.inputs(3))
         for batch in (1, 2):
@@ -138,7 +138,7 @@ def training_takes_a_batch_of_one(subject: Subject) -> None:
     """In train mode, a batch of one image either works or is refused with a message that says what to do.
 
     A norm's ValueError about a single value per channel is allowed as well, because `SegmentationModel` adds the name of the
-    layer and the remedies to its message.
+    layer and the remedies to the message of this error.
     """
     try:
         backward(subject.outputs(subject.trainee, subject.inputs(1, other=True)))

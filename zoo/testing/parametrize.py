@@ -20,7 +20,7 @@ __all__ = ["BoundCheck", "parametrize_with_checks"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundCheck:
-    """One check of one encoder or decoder, which runs when this object is called.
+    """One check of one encoder or decoder. Calling this object runs the check.
 
     Attributes:
         id: the id of the encoder or decoder.
@@ -107,7 +107,7 @@ def _bound(id: str, compile: bool) -> Iterator[BoundCheck]:
 
 def _kinds(id: str) -> list[Kind]:
     registry = default_registry()
-    default_registry().either(id)  # the error suggests similar ids of both kinds
+    default_registry().either(id)  # raises the error for an unknown id, which suggests similar ids of both kinds
     kinds: list[Kind] = []
     for kind in ("encoder", "decoder"):
         try:
@@ -119,7 +119,11 @@ def _kinds(id: str) -> list[Kind]:
 
 
 def _reasons(checks: Sequence[BoundCheck], given: Mapping[Any, str]) -> dict[BoundCheck, str]:
-    """Return the reason for each expected failure, by check; raise an OptionError if a key is not a check of these ids."""
+    """Return a mapping whose keys are the checks that are expected to fail, and whose values are the reasons.
+
+    Raises:
+        OptionError: a key of `given` is not a check of these ids, or has no reason.
+    """
     found: dict[BoundCheck, str] = {}
     for key, reason in given.items():
         meant = [check for check in checks if key in (check.name, (check.id, check.name))]

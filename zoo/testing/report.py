@@ -74,12 +74,12 @@ class Report:
 
     @property
     def skipped(self) -> tuple[Outcome, ...]:
-        """The checks that did not apply, each with its reason."""
+        """The outcomes of the checks that did not apply. Their attribute `reason` says why."""
         return tuple(outcome for outcome in self.outcomes if outcome.status == "skipped")
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
-        """The checks that failed."""
+        """The outcomes of the checks that failed."""
         return tuple(outcome for outcome in self.outcomes if outcome.status == "failed")
 
     def __str__(self) -> str:

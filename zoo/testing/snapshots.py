@@ -12,7 +12,9 @@ from torch import Tensor, nn
 __all__ = ["difference", "distance", "same", "scale", "snapshot", "state_of"]
 
 MACHINERY = frozenset(vars(nn.Module()))
-"""The attributes that every module has. Only the parameters, buffers and submodules in them are compared, by name."""
+"""The names of the attributes that every module has. `snapshot` leaves these attributes out.
+
+The parameters, buffers and submodules in them are part of the snapshot under their own names."""
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -22,9 +24,10 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def snapshot(module: nn.Module) -> dict[str, Any]:
-    """Return copies of the tensors and of the attributes of a module and its submodules, by dotted name.
+    """Return a mapping from dotted names to copies of the tensors and attributes of a module and its submodules.
 
-    The attributes in `MACHINERY` are left out. Tensors and built-in containers are copied, but no other objects.
+    The attributes in `MACHINERY` are left out. Tensors and built-in containers are copied. Of other values, the mapping
+    contains the original object.
     """
     found: dict[str, Any] = dict(state_of(module))
     for path, submodule in module.named_modules():
@@ -44,8 +47,8 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
 def same(one: Any, other: Any) -> bool:
     """Return whether two values are equal.
 
-    Tensors are compared by element (NaN equals NaN), and mappings, lists and tuples by entry. Two values of types other than
-    these and `PLAIN` count as equal.
+    Tensors are compared by element (NaN equals NaN), mappings, lists and tuples by entry, and values of the types in `PLAIN`
+    by `==`. Two values of any other types count as equal.
     """
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:

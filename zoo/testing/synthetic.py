@@ -38,9 +38,9 @@ LADDERS: tuple[tuple[float, ...], ...] = (
     (8,),
     (32,),
 )
-"""The strides of the source pyramids, the most common pyramid first.
+"""The source pyramids: each entry contains the strides of the maps of one synthetic encoder.
 
-The first entries are usual for convolutional networks. The others have gaps, few or many levels, or equal or fractional
+The first entries are usual for convolutional networks. The other entries have gaps, few or many levels, or equal or fractional
 strides."""
 CHANNELS = (1, 3, 5, 8, 24, 64)
 USUAL_CHANNELS = (8, 12, 16, 20, 24, 28, 32, 36)
