@@ -1,4 +1,4 @@
-"""Write files atomically: write a draft to the same folder, then replace the file with the draft in one step."""
+"""Write files atomically: write a draft in the folder of the file, then replace the file with the draft in one step."""
 
 from __future__ import annotations
 

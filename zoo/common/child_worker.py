@@ -97,7 +97,7 @@ def _do(task: dict[str, Any], channel: TextIO) -> None:
 
 
 def _end_with_input() -> None:
-    """End this process when its input ends, because the process that requests tasks has ended or has closed the input."""
+    """Wait for the end of the input, then end this process: the process that requests tasks has ended or closed the input."""
     while os.read(0, 4096):
         pass
     os._exit(1)

@@ -258,7 +258,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def text(self, node: yaml.ScalarNode) -> str:
-        """Return a text. If it has no quotes and a YAML 1.1 parser would read it as another type, return an `UnquotedText`."""
+        """Return a value that is text.
+
+        If the text has no quotes and a YAML 1.1 parser would read it as another type, return an `UnquotedText`.
+        """
         found: str = self.construct_scalar(node)
         elsewhere = _OTHER_READER.resolve(yaml.ScalarNode, found, (True, False))  # type: ignore[no-untyped-call]
         return UnquotedText(found) if node.style is None and elsewhere in _MISTAKABLE else found

@@ -144,7 +144,8 @@ class Document:
         parts: tables and lines, from top to bottom. Tables with the same headings get columns of the same widths.
         records: a function that returns flat records, all with the same keys.
         facts: a function that returns the complete data as dicts, lists, text and numbers.
-        fields: the keys of the records. Without them, CSV takes its columns from the first record, so it needs a record.
+        fields: the keys of the records, which are the columns of the CSV. If empty, the keys of the first record are used, so
+            there must be at least one record.
     """
 
     parts: tuple[Part, ...]
@@ -208,7 +209,7 @@ def _format_numbered(line: Line, text: str) -> str:
 
 
 def _draw_grid(grid: Grid, width: int, min_widths: Sequence[int]) -> Iterator[RenderableType]:
-    """Yield the table for Rich, and lines that name the values and columns for which it has no room.
+    """Yield the table for Rich, and lines below it that name the values and columns for which the table has no room.
 
     If `is_split` is set, yield several tables instead of such lines.
     """

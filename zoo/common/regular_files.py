@@ -34,7 +34,7 @@ def check_regular(path: Path) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a path leads to a folder. If `Path.is_dir` would raise an OSError (name too long), return False."""
+    """Return whether a path leads to a folder. Return False if this is unknown, for example if the path is too long."""
     return _is_one_of(path, stat.S_IFDIR)
 
 
@@ -87,7 +87,7 @@ def expand_user(path: str | PathLike[str]) -> Path:
 
 
 def is_regular(path: Path) -> bool:
-    """Return whether a path leads to a regular file. If `Path.is_file` would raise an OSError (name too long), return False."""
+    """Return whether a path leads to a regular file. Return False if this is unknown, for example if the path is too long."""
     return _is_one_of(path, stat.S_IFREG)
 
 

@@ -25,7 +25,7 @@ FULL_WIDTH = 190
 
 
 class PrintableConsole(Console):
-    """A Rich console that escapes the control characters in its input. Only Rich's own ones reach the terminal."""
+    """A Rich console that escapes the control characters in its input. Only those that Rich itself adds reach the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Yield the segments to print, with control characters escaped."""
@@ -69,7 +69,7 @@ def table_row(cells: Iterable[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text, such as the name of a plugin, with characters escaped that Markdown or HTML would interpret."""
+    """Escape the characters of a text that Markdown or HTML would interpret, and replace each line break by a space."""
     for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
         text = text.replace(sign, written)
     return text
@@ -78,8 +78,8 @@ def escaped(text: str) -> str:
 def write_whole(output: Path, content: str | bytes, advice: str = "") -> None:
     """Write a file completely or not at all, so that an error never damages an existing file.
 
-    Missing folders are created. If `output` is a link, the file that it leads to is replaced. If it is a pipe or a terminal,
-    the content is written to it directly.
+    Missing folders are created. If `output` is a link, the file that it leads to is replaced. If `output` is a pipe or a
+    terminal, the content is written to it directly.
 
     Raises:
         OptionError: the file cannot be written. The message ends with `advice`.

@@ -1,4 +1,4 @@
-"""Estimate medians, ratios and differences with confidence intervals. Torch-free."""
+"""Estimate medians, ratios and differences with confidence intervals. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -105,13 +105,17 @@ def estimate_median(samples: Sequence[float], confidence: float = CONFIDENCE) ->
 def estimate_ratio(samples: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
     """Return the median of the ratios of paired samples, with its bootstrap interval.
 
-    The two samples of a pair are from the same round, so that a drift of the machine's speed affects both alike.
+    The two samples of a pair are from the same round, so a drift of the machine's speed affects both equally.
     """
     return estimate_median([sample / base for sample, base in zip(samples, baseline, strict=True)], confidence)
 
 
 def estimate_quotient(samples: Sequence[float], others: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Return median(samples) / median(others) with a bootstrap interval. The two are not paired, so both are resampled."""
+    """Return median(samples) / median(others) with a bootstrap interval.
+
+    The samples are not paired with `others`, so each of the two is resampled independently. If either has fewer than six
+    values, the interval is [min(samples) / max(others), max(samples) / min(others)].
+    """
     return _quotient(tuple(samples), tuple(others), confidence)
 
 
