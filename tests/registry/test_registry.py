@@ -98,7 +98,7 @@ def test_no_other_distribution_takes_an_id_of_the_projects_own(install):
     (broken,) = default_registry().broken()
     assert broken.found.distribution == "foreign-dist"
     assert "'unet:unet-basic'" in str(broken.error)
-    assert "remains that of segmentation-zoo" in str(broken.error)
+    assert "still refers to the spec of segmentation-zoo" in str(broken.error)
 
 
 def test_two_distributions_with_the_very_same_spec_are_no_conflict(install):

@@ -46,8 +46,8 @@ DISABLED = "ZOO_DISABLE_PLUGINS"
 
 OWN_DISTRIBUTION = "segmentation-zoo"
 CANONICAL_GROUP = "zoo.canonical"
-"""The entry point group of zoo's own distribution that lists each of zoo's bare ids (ids without `plugin:`), with the module of
-the plugin that provides it. To look up such an id, zoo loads only that plugin."""
+"""An entry point group of zoo's own distribution. It maps each of zoo's bare ids (ids without `plugin:`) to the module of the
+plugin that provides this encoder or decoder. To look up such an id, zoo loads only that plugin."""
 
 LOCAL = "local"
 """The part before the colon in the ids that a script or notebook registers. No plugin may have this name."""
@@ -85,7 +85,9 @@ class FoundPlugin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginRecord:
-    """A plugin after the attempt to load it: its specs, or its error.
+    """The result of loading a plugin: its specs or, if the plugin could not be loaded, the error.
+
+    A disabled plugin is not loaded, so its record has neither specs nor an error.
 
     Attributes:
         takeovers: a mapping from a library's module name to the path `package.module:name` of the function that converts the
@@ -111,11 +113,12 @@ class PluginRecord:
 
 
 def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
-    """Return all declared plugins, sorted, and a mapping from each bare id of zoo to the module of the plugin that provides it.
+    """Find all declared plugins, and the plugins that provide zoo's bare ids (ids without `plugin:`).
 
-    The installed distributions are searched only once, and the metadata of each is parsed only once, since each of these steps
-    takes several milliseconds.
+    Returns:
+        Two values: the plugins, sorted by name; and a mapping from each bare id to the module of the plugin that provides it.
     """
+    # Search the installed distributions only once, and parse the metadata of each only once: each step takes milliseconds.
     entry_points = _read_entry_points()
     names_and_versions: dict[int, tuple[str, str]] = {}
 
@@ -145,7 +148,7 @@ def find_plugins() -> tuple[tuple[FoundPlugin, ...], dict[str, str]]:
 def _read_entry_points() -> EntryPoints:
     """Return the entry points of all distributions.
 
-    If the entry points of a distribution cannot be read, write a line to standard error.
+    If the entry points of a distribution cannot be read, leave them out, and write a line to standard error.
     """
     found: dict[str, EntryPoints] = {}
     for dist in distributions():
@@ -167,9 +170,9 @@ def _read_entry_points() -> EntryPoints:
 def load_plugins(namesakes: Sequence[FoundPlugin]) -> list[PluginRecord]:
     """Import plugins that have the same name, and return their records. If one fails, its record has an `error` and no specs.
 
-    Several distributions may declare plugins of the same name. If two of them provide different specs under one full id, the
-    records of both have an error, since nothing says which spec is meant. However, if one of the two is zoo's own plugin,
-    only the record of the other has an error.
+    Several distributions may declare plugins of the same name. If two of them provide different specs with the
+    same full id, the records of both have an error, since nothing says which spec is meant. However, if one of the two is zoo's
+    own plugin, only the record of the other plugin has an error.
     """
     records = [_load(found) for found in namesakes]
     errors: dict[int, PluginError] = {}
@@ -226,7 +229,7 @@ def _clash(first: PluginRecord, second: PluginRecord) -> str:
 
 
 def _clash_error(found: FoundPlugin, other: FoundPlugin, id: str) -> PluginError:
-    kept = f"; {id} remains that of {other.distribution}" if other.is_own else ""
+    kept = f"; {id} still refers to the spec of {other.distribution}" if other.is_own else ""
     cause = RegistrationError(
         f"it provides {id!r}, but {other.distribution} {other.version} (module {other.module}) has a different spec "
         f"for this id{kept}"
@@ -256,7 +259,8 @@ def _names(listed: str) -> set[str]:
 def _read_metadata(dist: Distribution | None) -> tuple[str, str]:
     """Return the normalized name and the version of a distribution.
 
-    They come from its metadata or, if the metadata cannot be read, from the name of its folder.
+    They come from the distribution's metadata or, if its METADATA file cannot be read, from the name of its metadata folder
+    (`NAME-VERSION.dist-info`).
     """
     if dist is None:
         return "unknown", ""
@@ -272,7 +276,7 @@ def _read_metadata(dist: Distribution | None) -> tuple[str, str]:
 
 
 def _folder_name(dist: Distribution) -> tuple[str, str]:
-    """Return the normalized name and the version from the name of a distribution's folder, without reading a file."""
+    """Return the normalized name and the version in the name of a distribution's metadata folder, without reading a file."""
     stem = Path(str(getattr(dist, "_path", ""))).stem
     name, _, version = stem.partition("-")
     return _normalize(name), version.partition("-")[0]

@@ -57,10 +57,12 @@ class Entry(Generic[_S]):
     def pyramid(self: Entry[EncoderSpec], options: Mapping[str, Any]) -> Pyramid:
         """Return every map that the encoder can return with these options.
 
-        The methods below raise the same errors, but do not check for options that zoo passes itself.
+        `needs`, `sizes` and `output_strides` raise the same errors, except that they do not refuse the names of arguments that
+        zoo passes itself.
 
         Raises:
-            OptionError: zoo passes an option itself, the spec does not declare it, or its value is not an allowed choice.
+            OptionError: an option has the name of an argument that zoo passes itself, the spec does not declare an option, or
+                the value of an option is not an allowed choice.
             PluginError: the plugin's function failed.
         """
         if reserved := sorted({*RESERVED, *self.spec.constants}.intersection(options)):
@@ -85,7 +87,7 @@ class Entry(Generic[_S]):
         with plugin_code(
             f"The {what} of {self.full_id}",
             avoidance=f"To do without it, leave {self.full_id} out.",
-            details=f" (options {dict(options)!r}). This is the plugin's error, not the negotiation's",
+            details=f" (options {dict(options)!r}). The error is in the plugin's code, not in zoo's",
         ):
             return function(dict(options))
 

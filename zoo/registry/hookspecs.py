@@ -11,11 +11,12 @@ from zoo.registry.specs import DecoderSpec, EncoderSpec
 __all__ = ["API_VERSION", "GROUP", "hookimpl", "hookspec"]
 
 API_VERSION = 1
-"""The version of the plugin API: these hooks and the specs. A plugin's module states the version that it was written for as
-`zoo_api`, by default 1. zoo refuses a plugin for a later version, and loads a plugin for an earlier version."""
+"""The version of the plugin API, which consists of these hooks and the specs. A plugin's module may have a variable `zoo_api`:
+the version that the plugin was written for. Without the variable, this version is 1. zoo loads a plugin that was written for
+this version or an earlier one, and refuses a plugin for a later version."""
 
 GROUP = "zoo"
-"""The entry point group of plugins, and the project name for pluggy."""
+"""The entry point group in which distributions declare plugins. pluggy also requires a project name, which is the same."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)

@@ -86,10 +86,10 @@ def _steps(length: int, multiple: int) -> int:
 
 
 def read_size(text: str, where: str) -> Size:
-    """Return the (H, W) that a text names: "256x320", or a single number such as "256" for a square.
+    """Return (H, W) for the text of a size: "256x320", or a single number such as "256" for a square.
 
     Raises:
-        OptionError: the text does not name a size. The message begins with `where`.
+        OptionError: the text is not a size. The message begins with `where`.
     """
     match = re.fullmatch(r"([0-9]{1,9})(?:\s*[xX]\s*([0-9]{1,9}))?", text.strip())
     if match is None:

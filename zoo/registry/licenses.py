@@ -25,7 +25,7 @@ class Licenses:
     weights: str = ""
 
     def __str__(self) -> str:
-        """Return the licenses as text: those of the code, each only once, and then that of the weights."""
+        """Return the licenses as text: the licenses of the code without repetition, and then the license of the weights."""
         code = dict.fromkeys(license or "not stated" for license in (self.encoder, self.decoder))
         return ", ".join(code) + (f"; weights: {self.weights}" if self.weights else "")
 

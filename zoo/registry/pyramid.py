@@ -58,13 +58,13 @@ def check_pyramid(maps: Sequence[FeatureMap], owner: str) -> Pyramid:
             not ordered fine to coarse.
     """
     if not isinstance(maps, Sequence):
-        raise RegistrationError(f"{owner}: a pyramid must be a tuple of zoo.plugin.FeatureMap, found {maps!r}.")
+        raise RegistrationError(f"{owner}: a pyramid must be a tuple of zoo.plugin.FeatureMap objects, found {maps!r}.")
     pyramid = tuple(maps)
     if not pyramid:
         raise RegistrationError(f"{owner}: a pyramid must have at least one feature map.")
     for entry in pyramid:
         if not isinstance(entry, FeatureMap):
-            raise RegistrationError(f"{owner}: a pyramid must contain only zoo.plugin.FeatureMap, found {entry!r}.")
+            raise RegistrationError(f"{owner}: a pyramid must contain only zoo.plugin.FeatureMap objects, found {entry!r}.")
     names = [entry.name for entry in pyramid]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RegistrationError(f"{owner}: feature map names must be unique, found more than once: {', '.join(twice)}.")
@@ -80,16 +80,16 @@ class Needs:
 
     Attributes:
         min_levels: the smallest number of feature maps that the decoder works with. The default is the number of `strides`, or
-            1 without `strides`. If `min_levels` is smaller than the number of `strides`, a pairing's `levels` may leave strides
-            out. The coarsest map that is left then takes the place of all coarser maps.
+            1 without `strides`. If `min_levels` is smaller than the number of `strides`, a pairing may leave out the coarse
+            strides with its option `levels`. The coarsest map that is kept then replaces the maps that were left out.
         max_levels: the largest number of feature maps that the decoder accepts. If there are more, the decoder gets the
-            coarsest maps, or evenly spaced maps if all have one stride.
+            coarsest maps, or evenly spaced maps if all have the same stride.
         strides: the exact strides that the decoder needs, one feature map for each: powers of two such as (4, 8, 16, 32).
         distinct_strides: whether the decoder gets only the last of several maps of the same stride (True) or all of them
             (False). By default True, or False with `one_stride`.
         one_stride: whether all maps must have the same stride, like those of a vision transformer (for MLA, DPT). That stride
-            is the one in `strides` or, without `strides`, the encoder's stride with the most maps (the finest of several such
-            strides). Maps of other strides are not used, not even to make further maps from them.
+            is the one in `strides` or, without `strides`, the stride at which the encoder has the most maps (the finest of
+            several such strides). Maps of other strides are not used, not even as the input of adapters.
         channels: the number of channels that every map must have. A 1x1 convolution converts maps with a different number.
         finest_stride: the finest stride that the decoder accepts, a power of two. Finer maps are left out first, so `levels`,
             `min_levels` and `max_levels` do not count them.

@@ -53,10 +53,10 @@ class Registry:
                 raise unusable or UnknownIdError(f"{no_encoder}\n{no_decoder}") from None
 
     def ids(self, kind: Kind, pattern: str | None = None) -> list[str]:
-        """Return the sorted ids of a kind that match a pattern; all without a pattern.
+        """Return the sorted ids of the encoders or decoders that match a pattern. Without a pattern, return all ids.
 
-        The pattern is a glob or a part of the name. A pattern with a dot also matches names with a tag, which
-        names pretrained weights (`resnet50.a1_in1k`).
+        The pattern is a glob or a part of the name. A pattern with a dot also matches names that end with the tag of pretrained
+        weights (`resnet50.a1_in1k`).
         """
         return sorted(self._matching(kind, pattern))
 
@@ -103,18 +103,21 @@ class Registry:
         return records[0].takeovers[library]
 
     def register(self, kind: Kind, spec: Spec, *, replace: bool = False) -> None:
-        """Register a spec as `local:name`. The same factory may be registered again, as by a notebook cell that runs twice.
+        """Register a spec as `local:name`.
+
+        A factory may be registered again under its name, since a notebook cell may run twice.
 
         Raises:
-            RegistrationError: the name is an id of zoo itself, or another factory has the name and `replace` is False.
+            RegistrationError: the name is one of zoo's own ids, or another factory is registered under the name and `replace`
+                is False.
         """
         if spec.name in self._canonical:
             raise RegistrationError(f"{spec.name!r} is one of zoo's own ids; register your {kind} under another name.")
         old = self._local.get((kind, spec.name))
         if old and not replace and _origin(old.spec.factory) != _origin(spec.factory):
             raise RegistrationError(
-                f"A {kind} named {spec.name!r} is registered already, with the factory {_origin(old.spec.factory)}; the new "
-                f"one has the factory {_origin(spec.factory)}. Choose another name, or pass replace=True."
+                f"Another {kind} named {spec.name!r} is registered already, with the factory {_origin(old.spec.factory)}; the "
+                f"new one has the factory {_origin(spec.factory)}. Choose another name, or pass replace=True."
             )
         self._local[kind, spec.name] = Entry(kind=kind, plugin=LOCAL, distribution="", version="", spec=spec)
         self._news.add((kind, spec.name))
@@ -193,7 +196,7 @@ class Registry:
                 yield entry
 
     def _find_entries(self, kind: Kind, plugin: FoundPlugin, name: str) -> Iterator[Entry[Any]]:
-        """Yield a plugin's entries with this name. `architecture.tag` names the architecture with the weights of the tag."""
+        """Yield a plugin's entries with this name. The name `architecture.tag` means an architecture with the tag's weights."""
         if (kind, plugin) not in self._by_name:
             by_name = self._by_name.setdefault((kind, plugin), {})
             for entry in self._plugin_entries(kind, plugin):
@@ -285,9 +288,9 @@ def _entries_with_tags(entry: Entry[Any]) -> Iterator[Entry[Any]]:
 
 
 def _drop_duplicates(entries: Iterable[Entry[Any]]) -> list[Entry[Any]]:
-    """Return the entries, but only the first of those with equal specs and the same full id.
+    """Return the entries without duplicates: of several entries with the same full id and equal specs, only the first is kept.
 
-    Such duplicates occur, for example, if two distributions ship the same plugin.
+    Duplicates occur, for example, if two distributions ship the same plugin.
     """
     kept: list[Entry[Any]] = []
     for entry in entries:

@@ -20,9 +20,9 @@ Factory: TypeAlias = "str | Callable[..., Any]"
 """A callable, or its path `package.module:name`, which is imported only when a model is built."""
 
 LARGEST, SMALLEST = 1e12, 1e-6
-"""The limits for normalized pixels: LARGEST for their absolute value, SMALLEST for the difference between the darkest and the
-lightest pixel. If the largest absolute value is above 1, the difference is divided by it first. The limits suit weights of the
-order of 1 and the seven digits of float32."""
+"""The limits for normalized pixels. LARGEST is the upper limit for their absolute value. SMALLEST is the lower limit for the
+difference between the darkest and the lightest pixel; if the largest absolute value is above 1, the difference is first divided
+by that value. The limits were chosen for weights of about 1, and for float32, which has about seven digits."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -78,8 +78,8 @@ class Preprocessing:
     def for_channels(self, channels: int) -> Preprocessing:
         """Return this preprocessing for an encoder whose first convolution was adapted to `channels` input channels.
 
-        For one channel, the convolution's kernels are summed, so mean and std are averaged over the channels. For other numbers
-        of channels, the kernels are repeated in turn, and so are the values of mean and std.
+        For one channel, the convolution's kernels are summed, so mean and std are averaged over the channels. For any
+        other number of channels, the kernels are repeated in their order, and so are the values of mean and std.
         """
         if channels == len(self.mean):
             return self
@@ -223,7 +223,7 @@ class EncoderSpec:
         return replace(self, name=f"{self.name}.{tag}", constants=constants, tags=(), weights_license=license)
 
     def license_of_weights(self, weights: str | None) -> str:
-        """Return the license of the weights of a name or tag. Return "" for random weights, a file or an unknown license."""
+        """Return the license of the weights with this name or tag; "" for random weights, a file or an unknown license."""
         if weights not in (*self.weights, *self.tags) or weights is None:
             return ""
         return self.weights_license if isinstance(self.weights_license, str) else self.weights_license(weights)
