@@ -1,4 +1,4 @@
-"""Build, negotiate and explain pairings of ids or modules. Torch is imported only by the functions that need it."""
+"""Build models from pairings, and make and explain their plans. Only the functions that need torch import it."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ EncoderLike: TypeAlias = "str | Module"
 
 @show_options_of(Pairing)
 def build(encoder: EncoderLike | Pairing, decoder: str | None = None, **options: Unpack[PairingOptions]) -> SegmentationModel:
-    """Build a segmentation model from an encoder and a decoder, whose channels and strides are matched automatically.
+    """Build a segmentation model from an encoder and a decoder. zoo matches their channels and strides.
 
     Args:
-        encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found. The maps of a
-            module are measured. The model shares the module's parameters. Building the model leaves each part of the module in
-            its present mode (train or eval). Instead of an encoder and a decoder, you can pass a whole pairing
-            (`zoo.Pairing.from_yaml(path)`), without other arguments.
+        encoder: an encoder's id (`zoo list encoders`), or any `nn.Module` whose intermediate maps can be found. zoo runs
+            such a module to measure the channels and strides of its maps. The model shares the module's parameters. Building
+            the model leaves each part of the module in its present mode (train or eval). Instead of an encoder and a decoder,
+            you can pass a whole pairing (`zoo.Pairing.from_yaml(path)`), without other arguments.
         decoder: a decoder's id (`zoo list decoders`).
         classes: the number of classes, which is the number of logits per pixel.
         in_channels: the number of channels of the image.
         weights: the encoder's weights: None for random weights, a name that the encoder knows ("imagenet"),
             "hf-hub:OWNER/NAME", or a file's path.
-        levels: how many of the encoder's strides to use, counted from the finest (smp's `encoder_depth`). If the encoder has
-            a single stride and the decoder takes several maps of one stride, how many maps to use. None for all.
-        image_size: (H, W) of the images, or None if the size may vary. An encoder that needs a fixed size (position embeddings,
-            windows) is built for this size; other encoders work at any size and ignore it.
+        levels: how many of the encoder's strides to use, counted from the finest (smp's `encoder_depth`); None for all. But if
+            the encoder has a single stride and the decoder takes several maps of one stride, this is the number of maps to use.
+        image_size: (H, W) of the images, or None if the size may vary. An encoder whose layers depend on the image size
+            (position embeddings, windows) is built for this size. Other encoders are the same for every `image_size`.
         adapters: "auto" inserts the adapters that the decoder needs. "none" inserts no adapters.
         size_policy: what to do with images of a size that the encoder does not accept. "pad" pads them with zeros (right and
             bottom) and crops the logits. "resize" resizes them, and resizes the logits back. "error" refuses them. "auto" pads
@@ -51,8 +51,9 @@ def build(encoder: EncoderLike | Pairing, decoder: str | None = None, **options:
         aux_levels: how many of the decoder's maps that are coarser than its output get their own head (deep supervision). In
             train mode, the model then returns a tuple: the logits, and the logits of each of these maps, finest first. All have
             the image's size.
-        gradient_checkpointing: "encoder", "decoder" or "both": recompute activations in the backward pass instead of storing
-            them. This saves memory in training, but takes time. The encoder is recomputed as a whole, a decoder step by step.
+        gradient_checkpointing: "encoder", "decoder" or "both" to recompute the activations of these parts in the backward pass
+            instead of storing them; None to store all activations. Recomputing saves memory in training, but takes time. The
+            encoder is recomputed as a whole, and the decoder step by step.
         encoder_options: keyword arguments for the encoder.
         decoder_options: keyword arguments for the decoder.
 
@@ -152,8 +153,8 @@ def _find_pairing(
         if arguments := [*(["decoder"] if decoder is not None else []), *options]:
             changes = ", ".join(f"{name}=..." for name in arguments)
             raise OptionError(
-                f"{encoder} is a whole pairing, but {', '.join(arguments)} was passed with it. To change the pairing: "
-                f"dataclasses.replace(pairing, {changes})."
+                f"{encoder} is a whole pairing, but other arguments ({', '.join(arguments)}) were passed with it. To "
+                f"change the pairing: dataclasses.replace(pairing, {changes})."
             )
         return encoder, None
     if decoder is None:

@@ -226,7 +226,7 @@ def test_a_whole_pairing_is_built_negotiated_and_explained():
 def test_arguments_beside_a_whole_pairing_are_refused():
     pairing = zoo.Pairing("timm:test_resnet", "unet-basic")
     with pytest.raises(
-        zoo.errors.OptionError, match=r"decoder, classes was passed with it.*replace\(pairing, decoder=..., classes=...\)"
+        zoo.errors.OptionError, match=r"\(decoder, classes\) were passed with it.*replace\(pairing, decoder=..., classes=...\)"
     ):
         zoo.build(pairing, "unet-bilinear", classes=3)
     with pytest.raises(zoo.errors.OptionError, match="'resnet18' alone is not a pairing: pass a decoder's id"):
@@ -234,7 +234,7 @@ def test_arguments_beside_a_whole_pairing_are_refused():
 
 
 def test_an_option_beside_a_whole_pairing_is_refused_even_at_its_default():
-    with pytest.raises(zoo.errors.OptionError, match="classes was passed with it"):
+    with pytest.raises(zoo.errors.OptionError, match=r"\(classes\) were passed with it"):
         zoo.build(zoo.Pairing("timm:test_resnet", "unet-basic", classes=5), classes=1)
 
 

@@ -1,4 +1,7 @@
-"""Make a plan from a pyramid and a decoder's needs, or report every reason why no plan is possible. Pure and torch-free."""
+"""Make a plan from a pyramid and a decoder's needs, or report every reason why no plan is possible.
+
+The functions have no side effects, and this module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +37,12 @@ def negotiate(
     size_policy: str = "auto",
     in_channels: int = 3,
 ) -> Plan:
-    """Match the maps of an encoder with the needs of a decoder, in a fixed order of preference.
+    """Match the maps of an encoder with the needs of a decoder.
 
-    First, maps are selected. The last map of each stride is kept (or every map, if the decoder takes several maps of one
-    stride). Of these maps, only those of the `levels` finest strides are kept, then only those of the exact strides that the
-    decoder needs, and finally only the `max_levels` coarsest.
+    First, maps are selected. Maps that are finer than the decoder's `finest_stride` are left out. Of several maps with the same
+    stride, only the last is kept, unless the decoder takes several maps of one stride. If `levels` is given, only the maps of
+    the `levels` finest strides are kept. If the decoder needs exact strides, only the maps of these strides are kept. If the
+    decoder has `max_levels`, only that many of the coarsest maps are kept (or evenly spaced maps, if all have the same stride).
 
     Then adapters are planned; `Adapter` explains their kinds. If the decoder requires a number of channels, "project" adapters
     convert the selected maps to this number. A "fill" adapter makes a map of a stride that is missing between two strides of
@@ -51,8 +55,8 @@ def negotiate(
         needs: the needs of the decoder.
         encoder: the encoder's id, for messages and the plan.
         decoder: the decoder's id, for messages and the plan.
-        levels: how many strides to use, counted from the finest. If the encoder has a single stride and the decoder takes
-            several maps of one stride, how many maps to use. None for all.
+        levels: how many strides to use, counted from the finest; None for all. But if the encoder has a single stride and the
+            decoder takes several maps of one stride, this is the number of maps to use.
         adapters: "auto" to insert the adapters that the decoder needs, "none" to insert no adapters.
         sizes: the image sizes that the encoder accepts.
         image_size: (H, W) of the images; None if the size may vary.
@@ -88,8 +92,10 @@ def _make_image_route(in_channels: int) -> Route:
 def _size_multiple(routes: Sequence[Route]) -> int:
     """Return the number that H and W must be multiples of, so that every map has a whole number of pixels.
 
-    If an adapter makes the coarsest map, and the stride of this map is a power of two, that stride counts as well. Without
-    this rule, the adapter could halve 5 x 7 pixels to 3 x 4 pixels, which a decoder would double to 6 x 8 pixels.
+    It is a multiple of the coarsest stride of the encoder's maps in use; a fractional stride is first rounded up to a power of
+    two. If the stride of the decoder's coarsest input, which an adapter may have made, is a power of two, the number is also a
+    multiple of that stride. Without this rule, the adapter could halve 5 x 7 pixels to 3 x 4 pixels, which a decoder would
+    double to 6 x 8 pixels.
     """
     coarsest = max(route.source.stride for route in routes)
     multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
@@ -168,7 +174,8 @@ def _choose_exact(present: list[int], needs: Needs, levels: int | None) -> tuple
 def _choose_ladder(present: list[int], needs: Needs, levels: int | None) -> tuple[list[int], list[str]]:
     """Return the levels of the decoder's inputs, fine to coarse, and any problems with `levels`.
 
-    If `levels` is given, the decoder gets exactly that many inputs, provided that so many strides exist or can be made.
+    If `levels` is given, the decoder gets exactly that many inputs, provided that the encoder has that many strides, or that
+    adapters can make the missing ones.
     """
     limit = _coarsest_level(needs)
     ladder = [level for level in present[:levels] if level <= limit]

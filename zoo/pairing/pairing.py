@@ -45,7 +45,7 @@ class Pairing(PairingFields):
 
     @classmethod
     def from_yaml(cls, path: str | PathLike[str]) -> Pairing:
-        """Read a pairing from a YAML file: `encoder`, `decoder`, and options as for `zoo.build`.
+        """Read a pairing from a YAML file. The keys of the file are `encoder`, `decoder` and the options of `zoo.build`.
 
         Raises:
             ConfigError: the file does not exist, is not YAML, or has an unknown key or an invalid value. The message
@@ -80,7 +80,10 @@ class Pairing(PairingFields):
         return self.describe()
 
     def describe(self, *, without: Collection[str] = ()) -> str:
-        """Return the ids and the options on one line. Options with their default value or in `without` are left out."""
+        """Return the ids and the options on one line.
+
+        Options that have their default value, and options whose names are in `without`, are left out.
+        """
         options = self._changed_options().items()
         listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in options if name not in without)
         return f"{self.encoder} x {self.decoder}" + (f" ({listed})" if listed else "")

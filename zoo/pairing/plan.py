@@ -35,7 +35,7 @@ class Adapter:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The numbers of channels before the first doubling or halving of the resolution, and after each of them."""
+        """The number of input channels, and the number of channels after each doubling or halving of the resolution."""
         if self.kind == "synthesize" and self.steps > 0:
             return tuple(max(1, self.in_channels // 2**step) for step in range(self.steps + 1))
         if self.kind == "synthesize":
@@ -70,7 +70,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One decoder input: the encoder's map (or the image) that it comes from, the adapters in between, and the reason."""
+    """How one input of the decoder is made: from which map of the encoder (or the image), by which adapters, and why."""
 
     source: FeatureMap
     output: FeatureMap
@@ -99,7 +99,8 @@ class Plan:
         sizes: what the model does with images of a size that the encoder does not accept.
         encoder_options: options that the plan adds to the pairing's encoder options, such as the output stride that the decoder
             wants.
-        notes: sentences about further decisions and their reasons.
+        notes: sentences about other decisions and their reasons: the encoder's output stride, and how the logits reach the
+            image's resolution.
     """
 
     encoder: str

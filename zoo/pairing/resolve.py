@@ -28,7 +28,7 @@ class Resolved:
 
 
 def resolve(pairing: Pairing, encoder: Entry[EncoderSpec] | None = None, decoder: Entry[DecoderSpec] | None = None) -> Resolved:
-    """Look up the encoder and the decoder of a pairing, and negotiate.
+    """Look up the encoder and the decoder of a pairing, and make its plan.
 
     Args:
         pairing: the ids and options.
@@ -79,7 +79,10 @@ def _negotiate(
 def _negotiate_dilated(
     encoder: Entry[EncoderSpec], decoder: Entry[DecoderSpec], pairing: Pairing, needs: Needs, wanted: int
 ) -> tuple[Plan, str]:
-    """Return a plan and a note. If possible, the plan dilates the encoder to the output stride that the decoder wants."""
+    """Return a plan, and a note about the output stride that the decoder wants; "" if there is nothing to say.
+
+    If possible, the encoder is built with dilated convolutions, so that it has this output stride.
+    """
     wish = f"{decoder.id} wants output stride {wanted}"
     able = encoder.output_strides(pairing.encoder_options)
     usual = encoder.pyramid(pairing.encoder_options)

@@ -56,10 +56,12 @@ class SizePlan:
         return "size_policy='error' refuses images of some sizes, which a graph cannot do" if self.policy == "error" else None
 
     def fit_open(self, height: int, width: int, larger: Callable[..., Any]) -> tuple[Literal["as is", "pad", "resize"], Size]:
-        """Return the same as `fit` for an image whose size is symbolic, as during an export. `why_closed` must be None.
+        """Return what `fit` returns, but for an image whose size is symbolic, as during an export.
 
-        A graph treats all sizes in the same way. So unless the encoder accepts every size, the graph pads or resizes even an
-        image that already has the target size.
+        Call this only if `why_closed` is None.
+
+        A graph treats images of all sizes in the same way. So unless the encoder accepts every size, this never returns
+        "as is": the graph pads or resizes even an image that already has the target size.
 
         Args:
             height: the symbolic height.
