@@ -177,7 +177,7 @@ zoo.register_decoder("leaving", Leaving)
         (
             "signal.raise_signal(signal.SIGINT)",
             130,
-            "Interrupted. The last checkpoint in run, if there is one, is kept",
+            "Interrupted. Any checkpoint already written to run is kept",
         ),
     ],
 )
@@ -448,8 +448,8 @@ def test_what_is_wrong_in_a_yaml_file_is_told(tmp_path, command_line, content, t
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (["resnet18", "unet-basic"], "--data is missing"),
-        (["resnet18"], "a decoder's id and --data is missing"),
+        (["resnet18", "unet-basic"], "resnet18 lacks --data"),
+        (["resnet18"], "lacks a decoder's id and --data"),
         (["run.yaml", "unet-basic"], "--set decoder=unet-basic"),
         (["resnet18", "unet-basic", "--data", "texture-mosaic", "--set", "steps"], "a setting must be written NAME=VALUE"),
     ],

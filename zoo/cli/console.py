@@ -106,7 +106,7 @@ def choose_format(format: _F | None, output: Path | None, suffixes: Mapping[str,
             format is used.
 
     Raises:
-        OptionError: the suffix must determine the format, but is not in `suffixes`.
+        OptionError: no format is requested, and the suffix of the output file is not in `suffixes`.
     """
     if format is not None:
         return format
@@ -124,7 +124,8 @@ def show_table(document: Document, form: Format, output: Path | None, *, kept: s
         document: the document.
         form: the format of the file or, without a file, of standard output.
         output: the file; None for no file.
-        kept: a sentence that says where the results are stored. It ends the error message if the file cannot be written.
+        kept: a sentence that says where the results are stored. If the file cannot be written, this sentence is appended to the
+            error message.
     """
     if output is None and form != "table":
         answer(document.render(form), nl=False)

@@ -117,7 +117,7 @@ def _read_target(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None
 
 
 def _bands_table(report: FolderReport, pairs: Iterable[Pair], title: str) -> Grid:
-    """Return a table with the statistics of each band of the images of these pairs."""
+    """Return a table with statistics of the images of these pairs, with a row for each band (channel)."""
     from zoo.common.grid import Grid, GridRow, Heading
     from zoo.data.folders.open_folder import band_statistics
 

@@ -131,5 +131,5 @@ def _parse_tile(text: str) -> Any:
     if text == "none":
         return None
     if re.fullmatch("[0-9]{1,9}", text) is None:
-        raise OptionError(f"--tile {text}: give a side in pixels, 'auto' or 'none'.")
+        raise OptionError(f"--tile {text}: give a side length in pixels, 'auto' or 'none'.")
     return int(text)

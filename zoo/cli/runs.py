@@ -57,9 +57,10 @@ def _format_time(time: str) -> str:
 
 
 def _format_progress(store: Store, run: StoredRun) -> str:
-    """Return when a run finished. If it is unfinished, return how far it got.
+    """Return the time when a run finished. If the run is unfinished, return its progress.
 
-    This is the group of trials that is being measured and its round or, after all rounds, how many trainings are done.
+    The progress is the number of the group of trials that is being measured, and how many rounds of this group are done. After
+    all rounds, it is the number of trainings that are done.
     """
     from zoo.benchmark.quality import FLOORS
     from zoo.benchmark.rounds import plan_of
@@ -69,7 +70,7 @@ def _format_progress(store: Store, run: StoredRun) -> str:
     groups = store.groups(run.id)
     unfinished = next((group for group in groups if group.stopped is None), None)
     if groups and unfinished is None and run.config.get("quality"):
-        # The trainings come after all rounds. The subjects in FLOORS are scored but not trained.
+        # The trainings come after all rounds. The simple predictors in FLOORS have scores, but no training.
         trained = sum(len(seeds) for subject, seeds in store.qualities(run.id).items() if subject not in FLOORS)
         return f"so far: all rounds, {trained} training{'' if trained == 1 else 's'}"
     if unfinished is None:

@@ -20,7 +20,8 @@ __all__: list[str] = []
 DATA = "data."
 """The beginning of the name of a setting that is an option of the data, such as data.values."""
 WITH_PATHS = ("init_from", "loss", "callbacks", "loggers")
-"""Settings with paths. On the command line, they are relative to the working directory; in a file, to the file's folder."""
+"""The settings that contain paths. A relative path on the command line starts from the working directory; a relative path in a
+YAML file starts from the folder of that file."""
 
 
 @app.command()
@@ -99,7 +100,7 @@ def train(
         result = train_pairing(**arguments, output=folder, show_progress=sys.stderr.isatty())
     except KeyboardInterrupt:
         fail(
-            f"Interrupted. The last checkpoint in {folder}, if there is one, is kept; the same command resumes the training.",
+            f"Interrupted. Any checkpoint already written to {folder} is kept; the same command resumes the training.",
             130,
         )
     if os.environ.get("LOCAL_RANK", "0") == "0":  # of several training processes (one per device), only the first prints
@@ -116,7 +117,7 @@ def _arguments_from_ids(encoder: str, decoder: str | None, data: str | None, wei
     missing = [name for name, value in (("a decoder's id", decoder), ("--data", data)) if value is None]
     if missing:
         raise OptionError(
-            f"zoo train {encoder}: {' and '.join(missing)} is missing. Give ENCODER DECODER --data TASK|FOLDER, or the path "
+            f"zoo train {encoder} lacks {' and '.join(missing)}. Give ENCODER DECODER --data TASK|FOLDER, or the path "
             "of a YAML file."
         )
     return {"encoder": encoder, "decoder": decoder, "data": data, "weights": weights}

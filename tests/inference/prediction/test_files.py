@@ -353,7 +353,7 @@ def test_the_command_line_ends_with_2_where_an_image_is_broken(model, images, tm
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--tile", "big"], "--tile big: give a side in pixels, 'auto' or 'none'"),
+        (["--tile", "big"], "--tile big: give a side length in pixels, 'auto' or 'none'"),
         (["--tile", "50"], "such as 64; found 50"),
         (["--device", "gpu"], "'gpu' cannot be used here"),
         (["--overlap", "1000"], "half of a tile"),
