@@ -33,7 +33,7 @@ def hub_file(weights: str) -> Path:
         try:
             return Path(hf_hub_download(repository, name, revision=revision or None))
         except LocalEntryNotFoundError as cause:
-            missing: Exception = cause  # offline: the cache lacks this file, but may have the other
+            missing: Exception = cause  # offline: the cache lacks this file, but may have the next one
         except EntryNotFoundError as cause:
             missing = cause
         except (HfHubHTTPError, HFValidationError, OSError) as cause:
@@ -42,7 +42,9 @@ def hub_file(weights: str) -> Path:
 
 
 def hub_folder(name: str, **options: Any) -> Path:
-    """Return the folder of a repository with a saved model, and download the files unless they are in the cache.
+    """Return the local folder with the files of a repository that contains a saved model.
+
+    Files that are not in the cache are downloaded.
 
     Args:
         name: "hf-hub:OWNER/NAME" or "hf-hub:OWNER/NAME@REVISION", as for `hub_file`.
@@ -59,7 +61,7 @@ def hub_folder(name: str, **options: Any) -> Path:
         options["revision"] = revision
     try:
         found = Path(snapshot_download(repository, allow_patterns=[CONFIG], **options))
-        if (found / CONFIG).is_file():  # otherwise zoo did not write the weights, which may be large
+        if (found / CONFIG).is_file():  # otherwise, do not download weights that zoo did not write
             return Path(snapshot_download(repository, allow_patterns=["*.safetensors", CONFIG, "*.md"], **options))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as cause:
         reason = str(cause).strip().partition("\n")[0]

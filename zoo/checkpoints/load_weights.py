@@ -29,17 +29,19 @@ def load_weights(
 ) -> WeightsReport:
     """Load weights into a model. They can come from another program, from another model or from your own training.
 
-    The names may have any prefix, such as `module.` or `model.encoder.`. zoo compares the names and the shapes of the tensors
-    to find the prefix of each part of the model. So it finds an encoder in the weights of a whole segmentation model, and it
-    can load checkpoints of segmentation_models_pytorch into `smp:` pairings. The model's normalization is not changed.
+    The names of the tensors may have any prefix, such as `module.` or `model.encoder.`. zoo compares the names and the shapes
+    of the tensors to find the prefix of each part of the model. So it finds an encoder in the weights of a whole segmentation
+    model, and it can load checkpoints of segmentation_models_pytorch into `smp:` pairings. The model's normalization is not
+    changed.
 
     Args:
         model: a model from `zoo.build`. Its mode and device are not changed.
         weights: a path or "hf-hub:OWNER/NAME", as for `zoo.read_state_dict`, or a mapping of names to tensors.
         part: "encoder", "decoder" or "head"; None for the whole model.
-        strict: whether every tensor of the part must be in the file, and every tensor of the file must be used. Tensors of the
-            file may be unused if they belong to an encoder's classifier or unused stages, or if their names do not have the
-            prefix. With False, the tensors that fit are loaded, and the model's other tensors stay unchanged.
+        strict: whether every tensor of the part must be in the file, and every tensor of the file must be used. Even with True,
+            the file may contain tensors that are not used: those of an encoder's classifier or of stages that the model does
+            not have, and those whose names do not have the prefix. With False, the tensors that fit are loaded, and the model's
+            other tensors stay unchanged.
 
     Returns:
         A printable report. It names the tensors that were loaded, are missing, are unexpected, have another shape, or were
@@ -91,7 +93,7 @@ def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> Match
         if getattr(model, name).state_dict():
             part = _match_part(model, name, rest)
             parts.append(part)
-            # Tensors under this part's prefix belong to it, except those that it does not have: a later part may have them.
+            # Later parts do not get the tensors under this part's prefix, except those that this part does not have.
             prefix, unexpected = part.prefix, set(part.report.unexpected)
             rest = {
                 key: tensor for key, tensor in rest.items() if prefix is None or not key.startswith(prefix) or key in unexpected
@@ -105,8 +107,8 @@ def _join_parts(parts: list[MatchedWeights], state: Mapping[str, Tensor], rest: 
     # prefix that all parts share, since it then belongs to the model. Otherwise, it is left out.
     prefix = _find_common_prefix([part.prefix for part in parts if part.prefix is not None])
     unexpected = [key for key in rest if key.startswith(prefix)]
-    # Each part reports the tensors of the other parts as left out, too. Of those that it reports, only the ones under its own
-    # prefix are known and not needed.
+    # Each part reports the tensors of the other parts as left out, too. Only those under the part's own prefix are really left
+    # out: they are known, but not needed.
     known = {key for part in parts for key in part.report.left_out if part.prefix is not None and key.startswith(part.prefix)}
     outside = [key for key in state if key in known or (key in rest and not key.startswith(prefix))]
 

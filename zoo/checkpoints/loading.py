@@ -1,4 +1,4 @@
-"""Load a saved model from a folder, a repository or a checkpoint. If it is broken, the error states what is wrong."""
+"""Load a saved model from a folder, a repository or a checkpoint. If the model is broken, the error states what is wrong."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def load(
 
     Raises:
         OptionError: an argument for repositories was passed with a folder or a checkpoint.
-        WeightsError: the model does not exist, is damaged, may contain code, was changed after saving, or does not fit.
+        WeightsError: the model does not exist, is damaged, may contain code or was changed after saving, or the weights do not
+            fit the model that is built.
         ConfigError: what `config.yaml` or the checkpoint states about the model is incomplete or wrong.
         NegotiationError: the plan of the pairing with the installed versions differs from the saved plan.
         ZooError: the pairing cannot be built, for example because a plugin is missing.
@@ -118,7 +119,8 @@ def _check_sides(facts: ModelFacts, path: Path) -> Sides:
             f"\n  {key}: saved {plan.get(key)!r}\n  {' ' * len(key)}  here  {plan_here.get(key)!r}" for key in sorted(differing)
         )
         raise NegotiationError(
-            f"The plan of {pairing} in {path} differs from that of the installed versions, so its weights do not fit:"
+            f"The plan of {pairing} in {path} differs from the plan that the installed versions make, so the weights do not "
+            "fit:"
             f"{lines}\n{_describe_plugins(facts)}"
         )
     return sides
@@ -127,7 +129,7 @@ def _check_sides(facts: ModelFacts, path: Path) -> Sides:
 def _find_sides(facts: ModelFacts, path: Path) -> Sides:
     """Find the encoder and the decoder in the plugins with which the model was saved.
 
-    If another plugin has an encoder or a decoder of the same name, it is not used.
+    Encoders and decoders of the same name in other plugins are not used.
     """
 
     def full_ids(id: str) -> list[str]:
@@ -164,7 +166,7 @@ def _series(version: str) -> list[str]:
 
 
 def _is_installed(full_id: str, plugin: PluginVersion) -> bool:
-    """Return whether an encoder or a decoder comes from the version of the distribution with which the model was saved."""
+    """Return whether the installed encoder or decoder comes from the version with which the model was saved."""
     for find in (default_registry().encoder, default_registry().decoder):
         with suppress(ZooError):
             entry = find(full_id)
@@ -173,7 +175,7 @@ def _is_installed(full_id: str, plugin: PluginVersion) -> bool:
 
 
 def _describe_plugins(facts: ModelFacts) -> str:
-    """Return text with the command that installs a model's plugins, and with a hint for what a script registered."""
+    """Return a text: the command that installs a model's plugins, and a hint about what was registered by a script."""
     pairing = facts.make_pairing()
     missing = [each for full_id, each in facts.plugins.items() if not _is_installed(full_id, each)]
     requirements = dict.fromkeys(f'"{each.distribution}=={each.version}"' for each in missing)
@@ -235,8 +237,10 @@ def _load_checkpoint(path: Path) -> SegmentationModel:
     if not isinstance(content, dict):
         raise WeightsError(f"{path} is not a checkpoint {OTHERS}")
     if not is_bounded(content):
-        raise WeightsError(f"{path} is not a checkpoint {OTHERS} The facts of its model are nested too deeply or too large.")
-    facts = read_facts(ModelFacts, content, f"{path} is not a checkpoint {OTHERS}\nThe facts of its model")
+        raise WeightsError(
+            f"{path} is not a checkpoint {OTHERS} Its description of the model is nested too deeply or too large."
+        )
+    facts = read_facts(ModelFacts, content, f"{path} is not a checkpoint {OTHERS}\nIts description of the model")
     sides = _check_sides(facts, path)
     state = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
     if not all(isinstance(tensor, Tensor) and tensor.layout == torch.strided for tensor in state.values()):

@@ -56,7 +56,7 @@ class WeightsReport:
         return "; ".join(f"{kind} {_shorten(names)}" for kind, names in kinds)
 
     def __str__(self) -> str:
-        """Return a line for each of these lists of tensors, with the number of tensors and the first few names."""
+        """Return a line for each list, from `loaded` to `left_out`: the number of tensors, and the prefixes or a few names."""
         parts = ", ".join(f"{part} from {prefix!r}" if prefix else part for part, prefix in self.prefixes.items())
         lines = [
             f"loaded            {len(self.loaded)} tensors{f' ({parts})' if parts else ''}",
@@ -107,7 +107,8 @@ def match_weights(
 
     The prefix is the one under which the file has all of the module's tensors, with the right names and shapes. If there is no
     such prefix, the candidates are the prefixes that end with `named`. If there are none of these either, the candidates are
-    the prefixes under which the file has more than half of the module's tensors. The candidate with the most tensors is used.
+    the prefixes under which the file has more than half of the module's tensors. Of the candidates, the prefix with the most
+    matching tensors is used.
     Tensors without the prefix belong to other modules and are left out. Tensors with the prefix are unexpected if the module
     does not have them.
 
@@ -125,8 +126,8 @@ def match_weights(
         named: the name that the module usually has in models, such as "head". A prefix that ends with this name is preferred.
 
     Raises:
-        WeightsError: the module fits equally well under several prefixes, or a tensor has another kind of numbers (such as
-            int8).
+        WeightsError: the module fits equally well under several prefixes, or the numbers of a tensor are of another kind than
+            the module's (such as int8).
     """
     # The architecture's own names come last, so that they take precedence over equal names in `other_names`.
     own_names = {**(other_names or {}), **{name: name for name in (*(architecture or {}), *wanted)}}
@@ -247,7 +248,10 @@ def _find_prefix(
 
 
 def _ends_with(prefix: str, named: str) -> bool:
-    """Return whether the last word of a prefix ends with a name: `head.` and `model.segmentation_head.` do for "head"."""
+    """Return whether the last word of a prefix ends with a name.
+
+    For the name "head", this is true of the prefixes `head.` and `model.segmentation_head.`.
+    """
     last = prefix.removesuffix(".").rpartition(".")[2]
     return last == named or last.endswith(f"_{named}")
 

@@ -1,4 +1,7 @@
-"""Write the model card of a saved model as Markdown that the hub can parse: the model's use, facts and metrics."""
+"""Write the model card of a saved model: how to load the model, what it consists of, and its metrics.
+
+The card is Markdown that the hub can parse.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ LIBRARIES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "seg
 
 
 class PluginVersion(Strict):
-    """The distribution from which an encoder or a decoder comes."""
+    """The distribution from which an encoder or a decoder comes, and its version."""
 
     distribution: str
     version: str
@@ -80,7 +80,13 @@ class ModelFacts(Strict):
 
     @classmethod
     def of(cls, model: SegmentationModel, class_names: Sequence[str], **further: Any) -> Self:
-        """Return the facts of a model whose classes have these names. `further` sets the additional fields of a subclass."""
+        """Return the facts about a model.
+
+        Args:
+            model: the model.
+            class_names: the names of the classes, which are stored instead of those that the model has.
+            further: the values of the fields that a subclass adds.
+        """
         facts = {
             "pairing": model.pairing.as_dict(),
             "plan": structure_of(model.plan),
@@ -146,7 +152,11 @@ _Facts = TypeVar("_Facts", bound=ModelFacts)
 
 
 def read_facts(model: type[_Facts], content: Mapping[Any, Any], problem: str) -> _Facts:
-    """Return the facts in a file's content, or raise a ConfigError whose message begins with `problem`."""
+    """Return the facts about a model that a file's content states.
+
+    Raises:
+        ConfigError: the content is not valid. The message begins with `problem`.
+    """
     parts: dict[str | int, type[Strict]] = {"pairing": PairingFile, "preprocessing": PreprocessingEntry}
     return checked(model, dict(content), problem, lambda location: parts.get(location[0], model) if location else model)
 

@@ -30,7 +30,8 @@ __all__ = ["save"]
 
 WEIGHTS = "model.safetensors"
 DRAFT = ".draft."
-"""The prefix of the name of the temporary folder that is created in an existing empty folder. A killed process may leave it."""
+"""The beginning of the name of the temporary folder that is created in an existing empty folder. If the process is killed, the
+temporary folder may remain there."""
 
 
 def save(
@@ -42,8 +43,8 @@ def save(
 ) -> Path:
     """Save a model as a folder that `zoo.load` reads: `model.safetensors`, `config.yaml` and a model card, `README.md`.
 
-    If the folder contains a saved model, that model is replaced. After an interruption, the folder contains either the previous
-    model or the new one, and both are complete.
+    If the folder contains a saved model, that model is replaced. After an interruption, the folder contains either the
+    complete previous model or the complete new one.
 
     Args:
         model: a model from `zoo.build` or `zoo.load`.

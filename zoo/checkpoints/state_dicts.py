@@ -33,7 +33,7 @@ USUAL = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
 def read_state_dict(weights: str | PathLike[str], *, entry: str | None = None, prefix: str = "") -> dict[str, Tensor]:
-    """Return a mapping from names to the tensors of a file, on the CPU. Other content of a checkpoint is left out.
+    """Return the tensors of a file, on the CPU, as a mapping from names to tensors. Other content of a checkpoint is left out.
 
     In a checkpoint, the weights are the entry `state_dict_ema`, `model_ema` or `ema_state_dict` (averaged over the training).
     If there is none, they are the entry `state_dict`, `model_state_dict`, `model`, `net` or `network`, or else the only entry

@@ -22,11 +22,11 @@ def from_smp(model: nn.Module | str | PathLike[str], *, preprocessing: Preproces
 
     The new model returns the same logits as smp's, which is checked on one image. It accepts images of any size. smp's
     activation after the logits and its auxiliary classifier are left out, with a warning. `zoo.Predictor` refuses a model with
-    several classes and a sigmoid, since each of its pixels may have several classes.
+    several classes and a sigmoid, since a pixel may then belong to several classes.
 
     Args:
-        model: a model of one of smp's twelve classes, on any device and in any mode, or a folder that its `save_pretrained`
-            wrote. The encoder must be smp's own or one of timm (`tu-NAME`).
+        model: an instance of one of smp's twelve model classes, on any device and in any mode; or a folder that the instance's
+            `save_pretrained` wrote. The encoder must be smp's own or one of timm (`tu-NAME`).
         preprocessing: the mean, std and value range with which the weights were trained. smp does not store them in the
             model. None leaves the pixels unchanged.
 
