@@ -403,7 +403,7 @@ def test_the_check_says_where_training_needs_a_size(tmp_path, command_line, monk
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
         status, _, stderr = command_line("data", "check", "run.yaml")
         assert status == expected
-        assert ("The images of cells differ in size. Set size=" in stderr) is (expected == 1)
+        assert ("The images of cells differ in size. Set size to" in stderr) is (expected == 1)
 
 
 TASK_AND_FOLDER = r"hela is a built-in task, but .+hela is also a folder of images and masks\. Use \./hela for the folder\. For"

@@ -59,7 +59,7 @@ def cut(interrupted, tmp_path):
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(cut):
     before = (cut / "last.ckpt").read_bytes()
-    with files_of_at_most(100_000), pytest.raises(zoo.ZooError, match=r"cannot be written: .*The checkpoint before it is kept"):
+    with files_of_at_most(100_000), pytest.raises(zoo.ZooError, match=r"cannot be written: .*The previous checkpoint is kept"):
         train_squares(cut, **SETTINGS)
     assert (cut / "last.ckpt").read_bytes() == before
     assert [path for path in cut.rglob(".*") if path.is_file()] == []

@@ -170,7 +170,11 @@ def test_what_is_not_a_loss_is_refused(tmp_path, loss, message):
     [
         ([{"loss": "tversky", "options": {"alfa": 1}}], "OptionError", "no option 'alfa'. Did you mean 'alpha'?"),
         ([{"loss": "dice", "options": {"mode": "binary"}}], "OptionError", "no option 'mode'"),
-        ([{"loss": "soft-cross-entropy", "options": {"smooth_factor": 2}}], "OptionError", "from 0 to 1; found 2"),
+        (
+            [{"loss": "soft-cross-entropy", "options": {"smooth_factor": 2}}],
+            "OptionError",
+            "of at least 0 and below 1; found 2",
+        ),
         ([{"loss": "mcc", "options": {"eps": 0}}], "OptionError", "above 0; found 0"),
         ("no_such_package.losses:mine", "OptionError", "there is no module no_such_package"),
         (f"{OWN}:meen_of_squares", "OptionError", "Did you mean 'mean_of_squares'?"),

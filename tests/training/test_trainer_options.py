@@ -164,7 +164,7 @@ def test_the_share_of_the_time_that_training_waits_for_images_is_measured(tmp_pa
             OptionError,
             "needs a package that is not inst",
         ),
-        ({"devices": 5, "device": "cpu"}, ConfigError, "devices=5 is more than the images of squares: 4 for validation"),
+        ({"devices": 5, "device": "cpu"}, ConfigError, "devices=5 exceeds the number of images of squares: 4 for validation"),
         ({"callbacks": [EMA, EMA]}, OptionError, "more than one stateful callback of type `EMAWeightAveraging`"),
         ({"class_weights": [1.0, 2.0, 3.0]}, ConfigError, "class_weights has 3 numbers, but squares has 2 classes"),
         ({"class_weights": "auto", "loss": "lovasz"}, OptionError, r"no term of the loss \(lovasz\) accepts them"),

@@ -32,7 +32,7 @@ class TrainOptions(TrainSettings):
 
 
 class TrainConfig(TrainOptions):
-    """The content of the YAML file of a training run. Its other keys are those of `zoo.build` and of `TrainSettings`.
+    """The content of the YAML file of a training run. The file may also have the options of `zoo.build` and `TrainSettings`.
 
     Attributes:
         data: a task's name, a folder, or {source, ...} with the options of `zoo.open_data`. Paths are relative to the folder of

@@ -1,4 +1,4 @@
-"""The entries of a training's settings that are more than a value: losses, callbacks and loggers. Does not import torch."""
+"""The training settings that have keys of their own: losses, callbacks and loggers. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def _read_objects(value: Any) -> Any:
 Objects: TypeAlias = Annotated[
     list[ObjectEntry], BeforeValidator(_read_objects, json_schema_input_type=list[ObjectEntry | str])
 ]
-"""A list of objects. Each is given as an `ObjectEntry`, or only as the import path of its class."""
+"""A list of callbacks or loggers. Each is given as an `ObjectEntry`, or only as the import path of its class."""
 
 
 def entry_at(location: Sequence[str | int], model: type[Strict]) -> type[Strict]:
-    """Return the pydantic class that declares the keys at a location in the settings. `model` is that of the top level."""
+    """Return the pydantic class that declares the keys at a location in the settings. `model` is the class of the top level."""
     return ObjectEntry if location[:1] in (["callbacks"], ["loggers"]) else model
 
 

@@ -79,7 +79,8 @@ def fit(
         DataError: the images differ in size and the settings have no `size`; a sample is not valid; every pixel of the
             training, validation or test images is ignored; or mean and std are to be measured but cannot be.
         PluginError: code of the model or of the data raised an error other than a `ZooError`, or tried to end the program.
-        ZooError: the process was sent SIGTERM; the last checkpoint is kept.
+        ZooError: the process was sent SIGTERM, training diverged, or a checkpoint cannot be written or read. Checkpoints
+            that were already written are kept.
         KeyboardInterrupt: the user interrupted the training; the last checkpoint is kept.
     """
     check_installed()
@@ -180,7 +181,10 @@ def fit(
         )
         outcome = run(parts, data, settings, output, size=size, show_progress=show_progress, tell=tell)
     if not outcome.scores.pixels:
-        raise DataError(f"{data.name}, test part: every pixel is ignored ({data.ignored}), so that there is no score.")
+        raise DataError(
+            f"{data.name}, test part: every pixel is ignored (mask value {data.ignored}), so there is no score. Use test "
+            "images with labeled pixels."
+        )
     result = TrainResult(
         pairing=str(pairing) if isinstance(pairing, Pairing) else type(pairing).__name__,
         data=data.name,
@@ -228,7 +232,9 @@ def _check_devices(devices: int, data: SegmentationData) -> None:
     """Raise a ConfigError if there are fewer training, validation or test images than devices."""
     few = [f"{len(samples)} for {part}" for part, samples in data.parts() if 0 < len(samples) < devices]
     if few:
-        raise ConfigError(f"devices={devices} is more than the images of {data.name}: {', '.join(few)}. Use fewer devices.")
+        raise ConfigError(
+            f"devices={devices} exceeds the number of images of {data.name}: {', '.join(few)}. Use fewer devices."
+        )
 
 
 def crop_size(data: SegmentationData, settings: TrainSettings) -> tuple[int, int]:
@@ -240,7 +246,7 @@ def crop_size(data: SegmentationData, settings: TrainSettings) -> tuple[int, int
     size = settings.size
     if size is None:
         if data.size is None:
-            raise DataError(f"The images of {data.name} differ in size. Set size= to the side of the training crops.")
+            raise DataError(f"The images of {data.name} differ in size. Set size to the side length of the training crops.")
         return data.size
     return size if isinstance(size, tuple) else (size, size)
 
@@ -275,8 +281,8 @@ def _memory_format(
 def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Path) -> Iterator[None]:
     """While the context is active, replace an error by one that states a remedy.
 
-    This applies if a sample cannot be read, a file cannot be written, memory runs out, or a callback or logger may be the
-    reason.
+    This applies if a sample cannot be read, a file cannot be written, memory runs out, or a callback or logger may have caused
+    the error.
     """
     try:
         yield
@@ -289,8 +295,8 @@ def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Pa
         raise
     except OSError as cause:  # raised while logs or results are written; reading samples raises a DataError
         raise OptionError(
-            f"{cause.filename or output} cannot be written: {cause.strerror or cause}. The last checkpoint in {output}, if "
-            "there is one, is kept. Free disk space, or move away what has this path; the same command then resumes the run."
+            f"{cause.filename or output} cannot be written: {cause.strerror or cause}. Any checkpoint already written to "
+            f"{output} is kept. Free disk space, or move away the file at this path. Then run the same command again to resume."
         ) from cause
     except (TypeError, ValueError, AttributeError, LookupError) as cause:
         objects = [each.class_path for each in (*settings.callbacks, *settings.loggers)]
@@ -304,8 +310,8 @@ def _explain_failures(settings: TrainSettings, size: tuple[int, int], output: Pa
         if not is_out_of_memory(cause):
             raise
         raise OptionError(
-            f"A step on batch={settings.batch} crops of {size[0]}x{size[1]} does not fit into the memory of "
-            f"{choose_device(settings.device)}. Set a smaller batch= or size=, or set gradient_checkpointing=."
+            f"A step with batch={settings.batch} and crops of {size[0]}x{size[1]} does not fit into the memory of "
+            f"{choose_device(settings.device)}. Set a smaller batch or size, or set gradient_checkpointing."
         ) from cause
 
 

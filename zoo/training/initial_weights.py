@@ -28,7 +28,7 @@ def digest_of_weights(model: SegmentationModel) -> str:
 
 
 def start_from(model: SegmentationModel, start: SegmentationModel, source: str, classes: tuple[str, ...]) -> list[str]:
-    """Copy the weights and the normalization of another model of the same architecture.
+    """Copy the weights and the normalization of `start` to `model`, which has the same architecture.
 
     If the two models have different numbers of classes, weights whose shapes depend on the number of classes are not copied.
 

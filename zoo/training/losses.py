@@ -37,9 +37,9 @@ WEIGHTED = ("cross-entropy", "soft-cross-entropy", "dice", "jaccard", "tversky",
 
 
 def make_loss(terms: Sequence[LossTerm], *, ignored: int, class_weights: Sequence[float] | None = None) -> Loss:
-    """Return the weighted sum of the losses.
+    """Return a function that computes the weighted sum of the losses.
 
-    Ignored pixels do not count. If a batch contains no other pixels, its loss is 0.
+    Ignored pixels do not count. If all pixels of a batch are ignored, its loss is 0.
 
     The losses, each of which averages over the batch:
 
@@ -79,8 +79,8 @@ def choose_class_weights(settings: TrainSettings, data: SegmentationData, finger
 
     Raises:
         OptionError: no term of the loss accepts class weights.
-        DataError: automatic weights cannot be computed, because the training samples are random, or because no training pixel
-            belongs to one of the classes.
+        DataError: automatic weights cannot be computed, because the training samples are random, or because there is a class to
+            which no training pixel belongs.
     """
     if settings.class_weights is None:
         return None
@@ -104,7 +104,7 @@ def choose_class_weights(settings: TrainSettings, data: SegmentationData, finger
     if missing := [name for name, count in zip(data.classes, counts, strict=True) if not count]:
         raise DataError(
             f"class_weights: auto is not possible, since no pixel of the training part of {data.name} belongs to "
-            f"{format_names(missing)}. Set a list of numbers, or leave that class out."
+            f"{format_names(missing)}. Set a list of numbers, or use data in which every class occurs."
         )
     median = statistics.median(counts)
     weights = [median / count for count in counts]
@@ -119,7 +119,7 @@ def _make_term(term: LossTerm, ignored: int, class_weights: Sequence[float] | No
         _check_options(name, options, ("smooth_factor",) if name.startswith("soft") else ())
         smoothing = options.get("smooth_factor", 0.1) if name.startswith("soft") else 0.0
         if not isinstance(smoothing, int | float) or isinstance(smoothing, bool) or not 0 <= smoothing < 1:
-            raise OptionError(f"loss {name}: smooth_factor must be a number from 0 to 1; found {smoothing!r}.")
+            raise OptionError(f"loss {name}: smooth_factor must be a number of at least 0 and below 1; found {smoothing!r}.")
         return _cross_entropy(ignored, float(smoothing), class_weights)
     if name == "mcc":
         _check_options(name, options, ("eps",))
@@ -136,7 +136,8 @@ def _make_term(term: LossTerm, ignored: int, class_weights: Sequence[float] | No
         weights = {"class_weights": list(class_weights)} if class_weights is not None and name in WEIGHTED else {}
         if weights and "class_weights" not in known:
             raise OptionError(
-                f"class_weights: {name} of the installed segmentation_models_pytorch does not accept them. Update it."
+                f"class_weights: {name} of the installed segmentation_models_pytorch accepts no class weights. Update that "
+                "package."
             )
         try:
             found: Loss = made("multiclass", ignore_index=ignored, **weights, **options)
@@ -157,7 +158,7 @@ def _cross_entropy(ignored: int, smoothing: float, class_weights: Sequence[float
     def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
         weight = logits.new_tensor([1.0] * logits.shape[1] if class_weights is None else class_weights)
         is_kept = masks != ignored
-        # As PyTorch does, divide by the sum of the pixels' class weights. Without any pixels, PyTorch would return NaN.
+        # As PyTorch does, divide by the sum of the pixels' class weights. If all pixels are ignored, PyTorch would return NaN.
         total = F.cross_entropy(logits, masks, weight, ignore_index=ignored, reduction="sum", label_smoothing=smoothing)
         return total / (weight[masks.where(is_kept, 0)] * is_kept).sum().clamp(min=torch.finfo(weight.dtype).tiny)
 

@@ -173,7 +173,7 @@ class TrainSettings(Strict):
         return [file for path in paths if (file := source_file(path)) is not None]
 
     def own_objects(self) -> list[str]:
-        """Return the import paths of losses, callbacks and loggers that neither Lightning nor a file defines."""
+        """Return those losses, callbacks and loggers that are given as package.module.Name, except those of Lightning."""
         losses = [term.loss for term in self.loss_terms if term.loss not in LOSSES]
         paths = [*losses, *(each.class_path for each in (*self.callbacks, *self.loggers))]
         return [path for path in paths if source_file(path) is None and not path.startswith("lightning.")]

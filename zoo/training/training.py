@@ -97,7 +97,7 @@ def train(
     if isinstance(encoder, Pairing):
         if decoder is not None and data is not None:
             raise OptionError(
-                f"{encoder} is a whole pairing, but a decoder was passed with it: zoo.train(pairing, data, output=...)."
+                f"{encoder} is a whole pairing, but a decoder was passed with it. Call zoo.train(pairing, data, output=...)."
             )
         pairing, data = encoder, decoder if data is None else data
         settings = checked(TrainSettings, options, error, lambda location: entry_at(location, TrainSettings))

@@ -34,8 +34,8 @@ class Augmentation:
 
     Attributes:
         size: (H, W) of the crops.
-        ignored: the mask value of pixels outside the image, for a crop that is larger than the image. In the image, these
-            pixels get the mean of each channel.
+        ignored: the mask value of pixels outside the image, for a crop that is larger than the image. In the cropped image,
+            these pixels get the mean of each channel.
         is_on: whether crops are flipped, scaled, and changed in contrast and brightness. If False, they are only cut.
     """
 

@@ -42,8 +42,8 @@ class WholeCheckpoints(TorchCheckpointIO):
                 torch.save(checkpoint, draft)
         except (OSError, RuntimeError) as cause:  # if the disk is full, PyTorch's writer raises a RuntimeError
             raise ZooError(
-                f"{place} cannot be written: {cause}. The checkpoint before it is kept. Make room, or check the disk; the same "
-                "command then continues from there."
+                f"{place} cannot be written: {cause}. The previous checkpoint is kept. Free disk space, or check the disk. "
+                "Then run the same command again to continue from the previous checkpoint."
             ) from cause
 
 
@@ -117,6 +117,6 @@ def check_weights(model: nn.Module, step: int, learning_rate: float) -> None:
         check_finite(tensors, model, f"the model after step {step}")
     except WeightsError as cause:
         raise ZooError(
-            f"Training diverged: a weight holds NaN or infinity after step {step}. The checkpoint before it is kept. Try a "
+            f"Training diverged: a weight holds NaN or infinity after step {step}. The previous checkpoint is kept. Try a "
             f"lower learning_rate (now {learning_rate:g}), and look for NaN in the images. {cause}"
         ) from cause

@@ -27,7 +27,7 @@ Batch = tuple[Tensor, Tensor]
 class TrainingData(LightningDataModule):
     """The batches of images with masks for training, validation and test.
 
-    The data do not belong to the trained module, since callbacks such as `WeightAveraging` copy that whole module.
+    The data are not attributes of the trained module, since callbacks such as `WeightAveraging` copy the whole module.
 
     Attributes:
         steps: the number of optimizer steps of the whole run.

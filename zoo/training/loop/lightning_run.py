@@ -187,7 +187,10 @@ def _explain_sigterm(output: Path) -> Iterator[None]:
 
 
 class _KeepLast(Callback):
-    """Writes `last.ckpt` regularly, but not directly before a validation: a run that resumes there would skip it."""
+    """Writes `last.ckpt` regularly, but not directly before a validation.
+
+    A run that is resumed from a checkpoint directly before a validation would skip that validation.
+    """
 
     def __init__(self, path: Path, *, step: int, interval: int, validations: int | None) -> None:
         self._path = path
@@ -267,7 +270,10 @@ class _MeasureWaiting(Callback):
 
 
 def _loggers(output: Path, step: int) -> list[Logger]:
-    """Return the loggers of this call. Each call that resumes the run writes new log files."""
+    """Return a logger for a CSV file and, if TensorBoard is installed, one for TensorBoard.
+
+    Each call that resumes the run writes new log files.
+    """
     version = f"from-step-{step}"
     loggers: list[Logger] = [CSVLogger(output, name="log", version=version, flush_logs_every_n_steps=50)]
     if find_spec("tensorboard") or find_spec("tensorboardX"):

@@ -50,9 +50,9 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Order(Sampler[list[int]]):
-    """Yields the positions of the samples in each batch that a process has not trained on yet.
+    """For each batch that a process has not trained on yet, yields the positions of the batch's samples.
 
-    If several processes train, each has batches of its own.
+    If several processes train, each process has batches of its own.
     """
 
     def __init__(self, *, first: int, batches: int, batch: int, rank: int = 0, world: int = 1) -> None:

@@ -30,7 +30,10 @@ class Tiling:
 
     @classmethod
     def of(cls, model: nn.Module, crop: tuple[int, int]) -> Tiling:
-        """Return the tiles for a model. If zoo did not build it, only images of the crop's size are known to be accepted."""
+        """Return the tiles for a model.
+
+        If zoo did not build the model, the tiles have the size of the crop, since no other size is known to be accepted.
+        """
         sizes = model.plan.sizes.sizes if isinstance(model, SegmentationModel) else ImageSizes(fixed=crop)
         return cls(crop=crop, sizes=sizes, tile=sizes.fixed or sizes.holding(crop))
 

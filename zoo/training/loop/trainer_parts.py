@@ -23,12 +23,12 @@ __all__ = ["make_callbacks", "make_loggers", "make_trainer", "notes_on_resuming"
 
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
-ONE_EPOCH = "it counts epochs, and a run has a single one for Lightning, so that it is resumed at any step"
+ONE_EPOCH = "it counts epochs, but for Lightning, a whole run is a single epoch, so that it can be resumed at any step"
 REFUSED: tuple[tuple[str, str], ...] = (
     ("Timer", "a run that it ends would count as finished. Use steps"),
     ("GradientAccumulationScheduler", "use accumulate_grad_batches under trainer"),
-    ("BatchSizeFinder", "the batch is part of what identifies a run. Use batch"),
-    ("LearningRateFinder", "the learning rate is part of what identifies a run. Use learning_rate"),
+    ("BatchSizeFinder", "the batch size is a setting that identifies a run, so it must not change. Set batch"),
+    ("LearningRateFinder", "the learning rate is a setting that identifies a run, so it must not change. Set learning_rate"),
     ("StochasticWeightAveraging", f"{ONE_EPOCH}. Use WeightAveraging or EMAWeightAveraging"),
     ("BaseFinetuning", f"{ONE_EPOCH}. Use freeze_encoder"),
     ("ModelPruning", ONE_EPOCH),
@@ -140,5 +140,5 @@ def _precision(settings: TrainSettings) -> Any:
     if settings.precision == "auto":
         return "bf16-mixed" if is_cuda and torch.cuda.is_bf16_supported() else "32-true"
     if settings.precision == "float16" and not is_cuda:
-        raise OptionError("precision float16 is for CUDA devices. Use bfloat16 or float32.")
+        raise OptionError("precision float16 works only on CUDA devices. Use bfloat16 or float32.")
     return PRECISIONS[settings.precision]
