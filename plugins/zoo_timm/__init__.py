@@ -1,4 +1,8 @@
-"""List timm's architectures as encoders. The facts come from a shipped index, so neither timm nor torch is imported."""
+"""List timm's architectures as encoders.
+
+Their maps and image sizes come from an index file that is shipped with this plugin, so neither timm nor torch is imported. If
+another version of timm is installed than the one that the file describes, `zoo_timm.index` imports timm to measure them.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,13 @@ from zoo_timm.packaged import PACKAGED
 SOURCE = "timm (Wightman, huggingface/pytorch-image-models)"
 LICENSE = "Apache-2.0"
 CHANGES_OUTPUT = frozenset({"feature_cfg", "feature_cls", "features_only", "out_indices", "output_fmt"})
-"""timm's keywords that determine which maps are returned, and in which form. The plan sets them."""
+"""timm's keywords that determine which maps are returned, and in which form. zoo refuses them, because the plan
+chooses the maps."""
 CHANGES_MAPS = frozenset(
     {"channels", "depth", "depths", "dims", "embed_dim", "embed_dims", "layers", "patch_size", "strides", "width_factor"}
 )
-"""timm's keywords that change the channels or strides of the maps. If another keyword changes them,
-the built network shows it."""
+"""timm's keywords that change the channels or strides of the maps. zoo refuses them. If another keyword changes
+them, `zoo_timm.encoder` raises an error when it has built the network."""
 GIVEN_BY_ZOO = frozenset(
     {"cache_dir", "checkpoint_path", "in_chans", "num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 )
@@ -65,7 +70,7 @@ def _pyramid(name: str, /, **options: Any) -> zoo.plugin.Pyramid:
         able = ", ".join(map(str, architecture.output_strides))
         raise zoo.errors.OptionError(
             f"timm:{name} cannot be dilated to output_stride={coarsest!r}"
-            + (f". Choose one of: {able}." if able else " or any other. Leave the option out, or choose another encoder.")
+            + (f". Choose one of: {able}." if able else " or any other value. Leave the option out, or choose another encoder.")
         )
     return tuple(replace(entry, stride=min(entry.stride, coarsest)) for entry in architecture.pyramid)
 
@@ -81,7 +86,7 @@ def _sizes(name: str, /, **options: Any) -> zoo.plugin.ImageSizes:
     made_for = sides(options["img_size"])
     if sizes.adapts and made_for != (able := sizes.holding(made_for)):
         raise zoo.errors.OptionError(
-            f"timm:{name} cannot be made for img_size={made_for}, which is not a whole number of its windows or patches. "
+            f"timm:{name} cannot be built for img_size={made_for}, because this size does not fit its windows or patches. "
             f"Pass img_size={able}, or pass image_size={made_for} to zoo.build, which chooses a size that fits."
         )
     return replace(sizes, fixed=None if sizes.fixed is None else made_for, adapts=False)

@@ -18,29 +18,31 @@ __all__ = ["Indexing", "describe"]
 Size = tuple[int, int]
 OUTPUT_STRIDES = (8, 16)
 WIDE = (5, 7)
-"""H and W of a trial image, in units of the multiple under test. They differ, and both are odd."""
+"""A test image has the height WIDE[0] * multiple and the width WIDE[1] * multiple, for the multiple that is tested. The two
+numbers differ, and both are odd."""
 MORE = (3, 5)
-"""The H and W of a larger trial image minus the architecture's own size, in the same units as `WIDE`."""
+"""A larger test image has the architecture's own height plus MORE[0] * multiple, and its own width plus MORE[1] * multiple."""
 INDEXING = tuple(getattr(torch.ops.aten, name) for name in ("index", "index_select", "gather", "take", "embedding"))
 """Operations that read a tensor at positions that another tensor contains. The meta device does not check the positions."""
 
 
 def describe(architecture: str) -> dict[str, Any]:
-    """Return the facts of one architecture, measured on the meta device if possible.
+    """Measure one architecture, on the meta device if possible, and return its entry in the index.
 
     An architecture is measured with real tensors if it does not run on the meta device, or if it uses the values of a tensor as
     indexes into another tensor (for example, relative positions). The meta device would not report an index that is out of
     bounds.
 
-    The result has these keys. A key other than `maps` and `size` is left out if it has its default value.
+    The entry has these keys. A key other than `maps` and `size` is left out if it has its default value.
 
-    - `maps`: a list of [name, channels, stride, timm's index]. Maps that differ only in consecutive numbers at the end of
-      their names share an entry [first name, channels, stride, timm's first index, count].
+    - `maps`: a list with an item [name, channels, stride, position] for each map, where the position is that of the map in
+      timm's list of the network's maps. Maps that differ only in consecutive numbers at the end of their names share an item
+      [first name, channels, stride, first position, count].
     - `size`: the (height, width) of the images that timm's weights expect.
     - the fields of `zoo.plugin.ImageSizes`.
-    - `dynamic`: whether the architecture accepts other sizes only with timm's option `dynamic_img_size`.
-    - `output_strides`: the output strides to which the architecture can be dilated.
-    - `unused`: whether timm's pruning leaves parameters that no map needs.
+    - `dynamic`: whether the architecture accepts sizes other than `size` only with timm's option `dynamic_img_size`.
+    - `output_strides`: those of the output strides 8 and 16 with which the architecture can be built, by dilated convolutions.
+    - `unused`: whether timm's pruning leaves parameters in the network that none of the remaining maps needs.
     """
     return _Trial(architecture).entry()
 
@@ -104,7 +106,11 @@ class _Trial:
         return self.maps(_make_real(network), size)
 
     def runs(self, network: Any | None, size: Size, limit: int = 99) -> bool:
-        """Return whether a network returns exactly its declared maps at this image size, with strides of at most `limit`."""
+        """Return whether a network, at this image size, returns the maps that timm declares for the architecture.
+
+        In the comparison of the sizes, a declared stride above `limit` counts as `limit`, as in a dilated network. Small
+        deviations of the sizes are accepted. If the network is None, the result is False.
+        """
         if network is None:
             return False
         try:
@@ -115,7 +121,7 @@ class _Trial:
             return False
         if not all(len(shape) == 3 and min(shape) >= 1 for shape in shapes):
             return False
-        # An architecture may resize every image to a fixed size (crossvit). Its maps then do not follow the image's size.
+        # An architecture may resize every image to a fixed size (crossvit). Its maps then have the same size for every image.
         return all(
             abs(found - length / min(limit, entry["reduction"])) <= 4 + 0.05 * length / min(limit, entry["reduction"])
             for shape, entry in zip(shapes, self.info, strict=True)
@@ -144,7 +150,10 @@ class _Trial:
         return found
 
     def adaptation(self) -> dict[str, Any]:
-        """Return the image sizes for which this architecture of a fixed size can be built, as a part of its index entry."""
+        """Return the image sizes for which the architecture can be built, as a part of its index entry.
+
+        This is measured only for an architecture that accepts a single size once it is built.
+        """
         factors = [1, 2, 4, 3, 7, 14]
         parts = [side // part for part in (4, 2, 1) for side in self.own if side % part == 0]
         candidates = dict.fromkeys([*(factor * self.multiple for factor in factors), *parts])
@@ -162,7 +171,7 @@ class _Trial:
         return {}
 
     def dilates(self, output_stride: int) -> bool:
-        """Return whether the architecture can be built without maps that are coarser than this stride."""
+        """Return whether the architecture can be built with dilated convolutions so that no map has a larger stride."""
         dilated = self.try_to_make(output_stride=output_stride)
         if dilated is None or max(entry["reduction"] for entry in _feature_info(dilated)) > output_stride:
             return False
@@ -196,7 +205,7 @@ class Indexing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _make_real(network: Any) -> Any:
-    """Move a network that needs actual tensor values from the meta device to the CPU, and fill it with zeros."""
+    """Move a network from the meta device to the CPU, since it needs actual tensor values, and fill its tensors with zeros."""
     network.to_empty(device="cpu")
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.data.zero_()
@@ -210,7 +219,7 @@ def _feature_info(network: Any) -> list[dict[str, Any]]:
 
 
 def _stride(declared: float, length: int, found: int) -> float:
-    """Return the declared stride, or the measured one if the two differ by more than a factor of 2**0.6 (tresnet's stem)."""
+    """Return the declared stride, or the measured one if the two differ by more than a factor of 2**0.6 (as for tresnet)."""
     measured = length / found
     return declared if abs(math.log2(measured / declared)) < 0.6 else round(measured)
 

@@ -1,6 +1,8 @@
-"""Read the facts of timm's architectures from the shipped index or, if another version of timm is installed, from a cache.
+"""Read what zoo knows about timm's architectures, such as their maps and image sizes.
 
-If the cache lacks a fact, timm is imported to measure it.
+The file index.json, which is shipped with this plugin, has an entry for each architecture of one version of timm. If another
+version is installed, the entries are read from a cache on this machine. If the cache lacks an entry, timm is imported to
+measure the architecture.
 """
 
 from __future__ import annotations
@@ -28,17 +30,17 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """The facts of one architecture.
+    """One architecture, as its entry in the index describes it.
 
     Attributes:
         name: timm's name of the architecture.
         pyramid: all maps that the architecture can return.
-        indices: a mapping from each map's name to timm's index of the map.
+        indices: a mapping from each map's name to its position in timm's list of the network's maps.
         size: the (height, width) of the images that timm's weights expect.
         sizes: the image sizes that the architecture accepts, with timm's option `dynamic_img_size` if `is_dynamic` is True.
         is_dynamic: whether the architecture is built with `dynamic_img_size`, because it then accepts more sizes.
-        output_strides: the output strides to which the architecture can be dilated.
-        leaves_unused: whether parameters that no map needs remain after timm's pruning.
+        output_strides: those of the output strides 8 and 16 with which the architecture can be built, by dilated convolutions.
+        leaves_unused: whether timm's pruning leaves parameters in the network that none of the remaining maps needs.
     """
 
     name: str
@@ -52,7 +54,7 @@ class Architecture:
 
     @classmethod
     def of(cls, name: str, entry: Entry) -> Architecture:
-        """Return the facts that an entry of the index contains."""
+        """Return the architecture that an entry of the index describes."""
         maps = [one for several in entry["maps"] for one in _each(*several)]
         facts = {key: entry[key] for key in ("multiple", "minimum", "square", "adapts") if key in entry}
         if "fixed" in entry:
@@ -74,11 +76,11 @@ class Architecture:
 class Index:
     """All architectures of one version of timm.
 
-    All names and tags are loaded immediately. The other facts of an architecture are loaded when they are first used.
+    All names and tags are loaded immediately. The entry of an architecture is loaded when it is first used.
 
     Args:
         tags: a mapping from each architecture's name to the tags of its pretrained weights.
-        entry: a function that returns the entry of an architecture, given its name.
+        entry: a function that receives an architecture's name, and returns the architecture's entry.
     """
 
     def __init__(self, tags: Mapping[str, tuple[str, ...]], entry: Callable[[str], Entry]) -> None:
@@ -99,7 +101,7 @@ class Index:
 
     @classmethod
     def probed(cls, folder: Path) -> Index:
-        """Return the index of the installed timm. Facts that `folder` lacks are measured with timm and stored there."""
+        """Return the index of the installed timm. Entries that `folder` lacks are measured with timm and stored in `folder`."""
         listed = read_or_ask(folder / "tags.json", _tags_of_timm)
         return cls(
             {name: tuple(tags) for name, tags in listed.items()},
@@ -117,14 +119,14 @@ def index() -> Index:
 
 
 def folder_of(installed: str) -> Path:
-    """Return the folder in which the facts of this version of timm are cached."""
+    """Return the folder in which the entries and licenses for this version of timm are cached."""
     from platformdirs import user_cache_path
 
     return user_cache_path("segmentation-zoo") / f"timm-{installed}-format-{FORMAT}"
 
 
 def sides(size: Any) -> tuple[int, int]:
-    """Return timm's `img_size`, a number or a pair of numbers, as (height, width).
+    """Return a value of timm's option `img_size`, which is a number or a pair of numbers, as (height, width).
 
     Raises:
         zoo.errors.OptionError: the value is neither a whole number of at least 1 nor a pair of such numbers.
@@ -143,7 +145,10 @@ def _shipped() -> dict[str, Any]:
 
 
 def _each(name: str, channels: int, stride: float, index: int, count: int = 1) -> list[tuple[str, int, float, int]]:
-    """Return the maps that an item of an entry stands for. If there are several, their names end in consecutive numbers."""
+    """Return the maps that one item of an entry's `maps` describes.
+
+    If the item describes several maps, their names end in consecutive numbers.
+    """
     if count == 1:
         return [(name, channels, stride, index)]
     stem, _, number = name.rpartition(".")

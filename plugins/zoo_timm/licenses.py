@@ -1,6 +1,8 @@
-"""Look up the licenses of timm's pretrained weights, as timm states them, in a shipped list.
+"""Look up the licenses that timm states for its pretrained weights.
 
-`python -m zoo_timm.licenses` rewrites the list for the installed timm, in seconds. `make_index` rewrites it as well.
+The file licenses.json, which is shipped with this plugin, lists them for one version of timm. If another version is installed,
+timm is imported to read them, and the result is cached. `python -m zoo_timm.licenses` rewrites the file for the installed timm,
+which takes seconds. `zoo_timm.make_index` rewrites the file as well.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Write index.json: the facts that `describe` measures for every architecture of the installed timm.
+"""Write index.json, which has the entry that `describe` measures for every architecture of the installed timm.
 
-Run this script for each new version of timm: `python -m zoo_timm.make_index` (about an hour on two cores; nothing is
-downloaded). An interrupted run continues from a partial file next to the index.
+Run this script for each new version of timm: `python -m zoo_timm.make_index`. It takes about an hour on two cores, and
+downloads nothing. It also rewrites licenses.json. An interrupted run continues from a partial file next to the index.
 """
 
 from __future__ import annotations

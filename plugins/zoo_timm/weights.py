@@ -51,7 +51,7 @@ def from_hub(name: str, make: Make, repository: str | None = None) -> nn.Module:
 
 
 def read(name: str, weights: str) -> dict[str, Tensor]:
-    """Return the tensors of a weights file or, if `weights` is "packaged", those in the package for the architecture."""
+    """Return the tensors of a weights file. If `weights` is "packaged", the file is that of the architecture's package."""
     if weights == "packaged":
         return _read_packaged(name)
     if not Path(weights).expanduser().exists():
@@ -116,8 +116,8 @@ def match(
 def _read_packaged(name: str) -> dict[str, Tensor]:
     """Return the weights in a package, under timm's names instead of the package's.
 
-    The package stores its tensors in the same order as timm, so each is matched by its position. The shape and the last word
-    of the name must be the same as those of timm's tensor at that position.
+    The package stores its tensors in the same order as timm, so each is matched by its position. Its shape and the last part
+    of its name must be those of timm's tensor at that position.
     """
     path = weights_file(name)
     given = zoo.read_state_dict(path)
@@ -144,7 +144,10 @@ def _layer_names(architecture: str) -> dict[str, Any]:
 
 
 def _flatten_names(names: Collection[str]) -> dict[str, str]:
-    """Map the tensor names of timm's features-only networks to timm's usual names: `stages_0.` to `stages.0.`."""
+    """Return a mapping to timm's usual tensor `names` from those of timm's features-only networks.
+
+    For example, a name that begins with `stages.0.` begins with `stages_0.` in a features-only network.
+    """
     return {name.replace(".", "_", 1): name for name in names if name.count(".") > 1}
 
 
@@ -176,7 +179,8 @@ def _load(name: str, make: Make, state: Mapping[str, Tensor]) -> tuple[nn.Module
 def _record_reports() -> Iterator[Mapping[nn.Module, Any]]:
     """Record the missing and unexpected keys that `load_state_dict` reports, which timm itself only logs.
 
-    Yield a mapping from each module that is created in this context to its report; None until its `load_state_dict` is called.
+    Yield a mapping from each module that is created in this context to its report. The report is None until the module's
+    `load_state_dict` is called.
     """
     reports: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
     handles: list[RemovableHandle] = []
