@@ -1,4 +1,7 @@
-"""List the encoders and decoders of segmentation_models_pytorch, from a shipped index and a table, without importing torch."""
+"""List the encoders and decoders of segmentation_models_pytorch (smp), without importing torch.
+
+The encoders come from an index file that is shipped with this plugin, and the decoders from the table in `zoo_smp.listing`.
+"""
 
 from __future__ import annotations
 

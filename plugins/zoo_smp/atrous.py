@@ -24,7 +24,8 @@ class DeepLabV3(SmpHead, DeepLabV3Decoder):  # type: ignore[misc]
     Args:
         pyramid: the `FeatureMap` of the only map, which has the output stride.
         channels: the number of channels of every branch and of the output.
-        output_stride: the encoder's output stride, 8 or 16. The encoder is dilated if it can be.
+        output_stride: the stride of the map that the decoder reads, 8 or 16. If the encoder supports dilated convolutions, it
+            is built with them, so that this is the stride of its coarsest map.
         atrous_rates: the three dilation rates.
         separable: whether the branches use depthwise separable convolutions.
         dropout: the probability of the dropout that follows the joined branches during training.
@@ -58,14 +59,16 @@ class DeepLabV3Plus(SmpHead, DeepLabV3PlusDecoder):  # type: ignore[misc]
         pyramid: the `FeatureMap` of each of the two maps. The fine map has stride 4; the stride of the coarse map is the
             output stride.
         channels: the number of channels of every branch and of the output.
-        output_stride: the encoder's output stride, 8 or 16. The encoder is dilated if it can be.
+        output_stride: the stride of the coarse map that the decoder reads, 8 or 16. If the encoder supports dilated
+            convolutions, it is built with them, so that this is the stride of its coarsest map.
         atrous_rates: the three dilation rates.
         separable: whether the branches use depthwise separable convolutions.
         dropout: the probability of the dropout that follows the joined branches during training.
         norm: "batch" or "group".
 
     Raises:
-        zoo.errors.OptionError: there is only one map, because `levels=` of `zoo.build` is too low.
+        zoo.errors.OptionError: an option is invalid, or the pyramid has only one map, because the argument `levels` of
+            `zoo.build` is too low.
     """
 
     def __init__(

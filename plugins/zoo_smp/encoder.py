@@ -18,7 +18,7 @@ from zoo_smp.index import index
 __all__ = ["SmpEncoder", "make_network", "smp_encoder"]
 
 CLASSIFIERS = ("_fc.", "classifier.", "fc.", "head.", "last_linear.", "linear.")
-"""The prefixes of the classifiers' tensors in the original networks, which smp's encoders leave out."""
+"""The prefixes of the classifiers' tensors in the original networks. smp's encoders have no classifier."""
 
 
 def smp_encoder(
@@ -42,7 +42,7 @@ def smp_encoder(
             `zoo.read_state_dict` accepts. A file must have smp's key names, which may have any prefix, with or without a
             classifier. Its first convolution must have 3 or `in_channels` input channels. The weights of a file or a
             repository are assumed to be trained on images with ImageNet's normalization.
-        output_stride: 8 or 16 to replace the last strides with dilated convolutions; None to keep the usual strides.
+        output_stride: 8 or 16 to replace the last strides with dilated convolutions; None or 32 to keep the usual strides.
 
     Raises:
         zoo.errors.WeightsError: the weights cannot be found or fetched, or do not fit.

@@ -90,7 +90,8 @@ class PAN(SmpHead, PANDecoder):  # type: ignore[misc]
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse. Several maps may have the same stride, as in a dilated encoder.
         channels: the number of channels of every map in the decoder and of the output.
-        output_stride: the encoder's output stride, 16 (the encoder is dilated if it can be) or 32.
+        output_stride: the stride of the coarsest map that the decoder reads, 16 or 32. For 16, an encoder that supports dilated
+            convolutions is built with them.
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
         norm: "batch" or "group".
     """
@@ -143,7 +144,7 @@ class Segformer(SmpHead, SegformerDecoder):  # type: ignore[misc]
     """
 
     LEVEL = 2
-    """The level of stride 4, at which the maps are joined."""
+    """The level (the base-2 logarithm of the stride) at which the maps are joined: that of stride 4."""
 
     def __init__(self, pyramid: zoo.plugin.Pyramid, *, channels: int = 256, norm: str = "batch") -> None:
         check_widths(channels=channels)

@@ -1,4 +1,7 @@
-"""Read the facts of smp's encoders from a shipped index, and state their licenses, without importing smp or torch."""
+"""Describe smp's encoders and their licenses, without importing smp or torch.
+
+The descriptions come from an index file that is shipped with this plugin.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +37,19 @@ SOURCES = {
     "vgg": "Simonyan and Zisserman 2015, VGG (arXiv:1409.1556)",
     "xception": "Chollet 2017, Xception (arXiv:1610.02357)",
 }
-"""The paper of the encoders that a module of smp defines, by the module's name. `Architecture.source` adds the package."""
+"""A mapping from the names of smp's modules to the papers of the encoders that these modules define. `Architecture.source` adds
+the name of smp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """The facts of one of smp's encoders.
+    """One of smp's encoders, as its entry in the index describes it.
 
     Attributes:
         module: the module of smp that defines the encoder.
         channels: the number of channels of the map at each of the strides 1, 2, 4, 8, 16 and 32; 0 if there is no such map.
-        dilates: whether the encoder can be dilated to output stride 8 or 16.
-        leaves_unused: whether the encoder has parameters that no map needs, even at full depth.
+        dilates: whether the encoder can be built with the output stride 8 or 16, by dilated convolutions.
+        leaves_unused: whether the encoder has parameters that none of its maps needs, even if all maps are requested.
         weights: the names of the pretrained weights.
     """
 
@@ -86,7 +90,10 @@ class Architecture:
 
 @cache
 def index() -> Mapping[str, Architecture]:
-    """Return a mapping from the name of each of smp's own encoders to its facts, as in the smp version that was indexed."""
+    """Return a mapping from the name of each of smp's own encoders to its description.
+
+    The descriptions are those of the smp version for which the index file was written.
+    """
     return {
         name: Architecture(
             module=entry["module"],

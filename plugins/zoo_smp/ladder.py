@@ -54,11 +54,12 @@ class Ladder:
 
 
 def on_exact_ladder(features: Sequence[Tensor], levels: Sequence[int], coarsest: int) -> list[Tensor]:
-    """Resize the maps so that the size at each level is exactly 2**(coarsest - level) times the size at the level `coarsest`.
+    """Resize the maps so that from each level to the next coarser level, height and width are exactly halved.
 
-    To get the size at the level `coarsest`, the last map's size is divided by 2 for each level from the last map to `coarsest`,
-    and rounded up. Maps that already have their exact size are returned unchanged. Other maps, which come from irregular
-    strides or odd sides, are resized (bilinear).
+    A level is a number of halvings, usually the base-2 logarithm of the stride. The size at the level `coarsest` is the last
+    map's size divided by 2 for each level from the last map's level to `coarsest`, and rounded up. The size at any other level
+    is 2**(coarsest - level) times that size. Maps that already have their exact size are returned unchanged. Other maps, which
+    come from irregular strides or odd sides, are resized (bilinear).
 
     Args:
         features: the maps, fine to coarse.
@@ -96,7 +97,7 @@ def finish(decoder: nn.Module, norm: str = "batch") -> None:
 
 
 class SmpHead:
-    """A mixin with smp's head. If the decoder's stride is a power of two, the head upsamples to the image's resolution.
+    """A mixin with smp's head. If the decoder's output stride is a power of two, the head upsamples to the image's resolution.
 
     For any other stride, the head does not upsample, and the model resizes the logits to the image's size.
     """

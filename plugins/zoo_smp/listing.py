@@ -1,6 +1,6 @@
 """The specs of smp's twelve decoders.
 
-This module does not import torch, since it imports the module of a decoder only when the decoder is built.
+Each spec has the name of the decoder's class as text, so that torch is imported only when a decoder is built.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ STEPWISE = zoo.Needs(min_levels=2, finest_stride=2)
 
 
 def are_counts(*values: object) -> bool:
-    """Return whether all values are whole numbers of at least 1. Numbers of channels and dilation rates must be."""
+    """Return whether all values are whole numbers of at least 1, as numbers of channels and dilation rates must be."""
     return all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in values)
 
 

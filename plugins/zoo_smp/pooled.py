@@ -18,7 +18,7 @@ __all__ = ["AdaptiveAvgPool", "PSPNet", "UPerNet"]
 
 
 BRANCHES = 4
-"""The number of branches. They pool a map to grids of 1, 2, 3 and 6 cells along each axis."""
+"""The number of branches of smp's PSPNet. They pool a map to grids of 1, 2, 3 and 6 cells along each axis."""
 
 
 class AdaptiveAvgPool(nn.Module):
@@ -33,13 +33,13 @@ class AdaptiveAvgPool(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Average each channel over size x size windows: (N, C, H, W) -> (N, C, size, size)."""
+        """Average each channel in each cell of a grid of size x size cells: (N, C, H, W) -> (N, C, size, size)."""
         if not (torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()):
             return F.adaptive_avg_pool2d(x, self.size)
         return self._shares(x.shape[-2], x) @ x @ self._shares(x.shape[-1], x).transpose(0, 1)
 
     def _shares(self, length: int, like: Tensor) -> Tensor:
-        """Return, for each window along an axis, the weights of the pixels in its average: (size, length).
+        """Return the weight of each pixel along an axis in the average of each window: (size, length).
 
         The windows are those of `nn.AdaptiveAvgPool2d`, which may overlap.
         """

@@ -1,4 +1,4 @@
-"""Build smp's own models, with which benchmarks compare zoo's, if smp's constructor alone cannot build them."""
+"""Build models of smp with which benchmarks compare zoo's models, where smp's constructor alone does not suffice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["unet_on_timm"]
 
 
 def unet_on_timm(architecture: str, *, weights: str, **options: Any) -> nn.Module:
-    """Return `smp.Unet` with an encoder of timm, whose weights are those that zoo loads for `timm:ARCHITECTURE`.
+    """Return `smp.Unet` with an encoder of timm. The encoder has the weights that zoo loads for `timm:ARCHITECTURE`.
 
     A benchmark can then compare both libraries with the same pretrained encoder, even if smp cannot fetch the weights. The
     model's attribute `preprocessing` is the normalization that these weights expect. zoo applies it when it trains the model.

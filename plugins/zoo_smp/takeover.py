@@ -19,7 +19,8 @@ from zoo_smp.index import index
 __all__ = ["take_over"]
 
 TOLERANCE = 1e-5
-"""The allowed difference between the two outputs, relative to the largest magnitude in smp's output or to 1, if 1 is larger."""
+"""The largest allowed difference between the outputs of the two models. It is relative to the largest absolute value in smp's
+output, or to 1 if that value is smaller than 1."""
 
 Config = Mapping[str, Any]
 

@@ -87,14 +87,15 @@ class Unet(SmpHead, ExpandingPath):
     """The U-Net decoder of segmentation_models_pytorch (Iakubovskii; after Ronneberger et al. 2015, arXiv:1505.04597).
 
     With smp's weights, the decoder returns smp's output. Its state dict has smp's keys. There is one step for each factor of
-    two from the coarsest map to the image's resolution. A step has no skip if the pyramid has no map of its stride.
+    two from the coarsest map to the image's resolution. If the pyramid has no map with the stride of a step's output, the step
+    has no skip.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
 
     Args:
         pyramid: the `FeatureMap` of each map, fine to coarse, of stride 2 and coarser.
         channels: the number of output channels of each step, coarse to fine. The default for five steps is 256, 128, 64, 32,
-            16. With fewer steps, the default is the last of these numbers.
+            16. With fewer steps, the first of these numbers are left out.
         norm: "batch", "group" or "none".
         attention: None, or "scse" (Roy et al. 2018, arXiv:1803.02579).
         interpolation: how a map is upsampled: "nearest", "bilinear" or "bicubic".
