@@ -33,7 +33,7 @@ def initialize(decoder: nn.Module) -> None:
     Convolutions preserve the variance of their input through a ReLU (He et al. 2015, arXiv:1502.01852). Transposed
     convolutions begin as nearest-neighbor upsampling of a random projection that preserves the variance: all their taps are
     equal (ICNR, Aitken et al. 2017, arXiv:1707.02937). With PyTorch's default initialization, the coarse maps would have little
-    effect on the output at first, so the model would learn to use them late.
+    effect on the output at first, so it would take the model longer to learn to use them.
     """
     for layer in decoder.modules():
         if isinstance(layer, nn.ConvTranspose2d):
@@ -102,8 +102,8 @@ class AttentionGate(nn.Module):
 
     A 2x2 convolution of stride 2 projects the skip to the gating signal's grid (as in the authors' repository,
     ozan-oktay/Attention-Gated-Networks), and a 1x1 convolution projects the gating signal to the same number of channels. The
-    sum of the two is rectified and projected to one coefficient between 0 and 1 for each pixel. The coefficients are resampled
-    to the skip's grid, and the skip is multiplied by them.
+    sum of the two projections is rectified and projected to one coefficient between 0 and 1 for each pixel. The coefficients
+    are resampled to the skip's grid, and the skip is multiplied by them.
 
     Shapes: skip (N, skip_channels, H, W), gating (N, gating_channels, about H/2, about W/2) -> (N, skip_channels, H, W).
     """

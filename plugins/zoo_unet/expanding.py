@@ -12,10 +12,11 @@ __all__ = ["ExpandingPath", "step_widths"]
 
 
 class ExpandingPath(nn.Module):
-    """A sequence of upsampling steps, each with a skip if the pyramid has a map of its stride.
+    """A sequence of upsampling steps.
 
-    The method is that of Ronneberger et al. 2015 (arXiv:1505.04597). A subclass builds the steps. Each step is a module that is
-    called with a map, and with a skip or None. `_step_channels` contains the (in, skip, out) channels of each step.
+    If the pyramid has a map with the stride of a step's output, this map is the step's skip. The method is that of Ronneberger
+    et al. 2015 (arXiv:1505.04597). A subclass builds the steps. Each step is a module that is called with a map, and with a
+    skip or None. `_step_channels` contains the (in, skip, out) channels of each step.
 
     Shapes: a list of maps (N, C_i, H/stride_i, W/stride_i), fine to coarse -> (N, out_channels, H, W).
     """
@@ -73,7 +74,7 @@ class ExpandingPath(nn.Module):
 def step_widths(channels: Sequence[int] | None, num_steps: int) -> list[int]:
     """Return the number of output channels of each step, coarse to fine.
 
-    If `channels` is None, it is 16 times the stride of the step's output, at most 256.
+    If `channels` is None, each number is 16 times the stride of the step's output, at most 256.
 
     Raises:
         zoo.errors.OptionError: `channels` does not have one whole number of at least 1 for each step.
