@@ -15,7 +15,11 @@ __all__ = ["load_state_dict"]
 
 
 def load_state_dict(weights: str) -> dict[str, Tensor]:
-    """Return the state dict of "imagenet", of a repository or of a file. Only tensors are read, never code."""
+    """Return the state dict that `weights` names. Only tensors are read, never code.
+
+    Args:
+        weights: "imagenet" (torchvision's own weights), "hf-hub:OWNER/NAME" (a repository), or the path of a file.
+    """
     if weights == "imagenet":
         return zoo.read_state_dict(_imagenet())
     if not weights.startswith("hf-hub:") and not Path(weights).expanduser().exists():
@@ -37,6 +41,6 @@ def _imagenet() -> Path:
         except (OSError, RuntimeError) as cause:
             raise zoo.errors.WeightsError(
                 f"weights='imagenet' could not be fetched from {url}: {cause}. If this machine is offline, download that "
-                f"file on another one, and put it at {path} here, or pass its path as weights=."
+                f"file on another machine. Then copy it to {path} on this machine, or pass its path as weights=."
             ) from cause
     return path
