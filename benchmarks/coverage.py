@@ -9,9 +9,11 @@ with real tensors, in a separate process. Each pairing runs at the architecture'
 which it is built again with `image_size=(225, 301)` if necessary. A pairing passes if it returns one logit map of the image's
 size. To save time, decoders that use the same feature maps share one encoder.
 
-For comparison, smp's own models are built and run in the same way, at the architecture's own size rounded up to a multiple of
-32 and at 225x301. By default, smp.Unet runs with every architecture. With `--decoders smp`, all twelve of smp's models run, but
-only with the first architecture of each family, and zoo's pairings of the other architectures do not run at 225x301.
+For comparison, smp's own models are built and run in the same way, at two sizes: the architecture's own size, rounded up to a
+multiple of 32; and 225x301. By default, smp.Unet runs with every architecture.
+
+With `--decoders smp`, all twelve of smp's models run, but only with the first architecture of each timm family. To save time,
+zoo's pairings then run at 225x301 for these first architectures only.
 
 An interrupted run continues where it stopped: the rows of an architecture are saved in results/ as soon as they are measured.
 Rows are measured again if the versions of the libraries or zoo's code have changed.
@@ -230,7 +232,7 @@ def _family(name: str) -> str:
 def _peers(name: str, decoders: str) -> tuple[str, ...]:
     """Return the models of smp that run with an architecture.
 
-    If `decoders` stands for several models of smp, they run only with the first architecture of each family.
+    If the set `decoders` has several models of smp, these run only with the first architecture of each family.
     """
     peers = SETS[decoders][1]
     return peers if len(peers) == 1 or _is_first_of_family(name) else ()

@@ -82,7 +82,10 @@ def find_family(encoder: str) -> str:
 
 
 def measure(names: list[str], asked: argparse.Namespace) -> dict[str, list[Row]]:
-    """Return the rows of each encoder. An encoder runs only if the output file has no rows of it for the installed versions."""
+    """Return the rows of each encoder.
+
+    An encoder does not run if the output file already has its rows for this decoder, memory limit and the installed versions.
+    """
     place: Path = asked.output
     place.parent.mkdir(parents=True, exist_ok=True)
     known = read_rows(asked)
@@ -157,7 +160,7 @@ def make_row(name: str, decoder: str, memory: float, size: tuple[int, int]) -> R
 
 
 def send_rows(sending: Connection, name: str, decoder: str, memory: float) -> None:
-    """Send each of an encoder's rows as soon as it is measured."""
+    """Limit this process to one thread and `memory` GiB, and send each of an encoder's rows as soon as it is measured."""
     import resource
 
     import torch

@@ -39,7 +39,10 @@ TOLERANCE = 1e-4
 
 
 def settled(model: nn.Module) -> nn.Module:
-    """Return the model in eval mode with random batch norm statistics, so that its batch norms change their input."""
+    """Return the model in eval mode with random batch norm statistics.
+
+    With its initial statistics, a batch norm would be the identity.
+    """
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.normal_(0, 0.1)
@@ -50,7 +53,7 @@ def settled(model: nn.Module) -> nn.Module:
 def outcome(encoder: str, decoder: str) -> tuple[str, bool]:
     """Return the table cell of a pairing, and whether its deployed program preserves the output.
 
-    An encoder and a decoder that cannot be paired do not count as a failure.
+    If the encoder and the decoder cannot be paired, this does not count as a failure.
     """
     sizes = FIXED.get(encoder, SIZES)
     torch.manual_seed(0)

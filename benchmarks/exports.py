@@ -2,9 +2,9 @@
 
 Each pairing has random weights and random batch norm statistics. `zoo.export` exports it for any batch, height and width. If
 that is not possible, it exports the pairing for one size only. ONNX Runtime or PyTorch then runs the exported file. A cell of
-the table shows the largest relative error, max|a - b| / max|b|, over all shapes that were tried, and the seconds of the export
-with its checks. If a file accepts only one size, its cell names the size, and the reason is listed below the tables. The exit
-status is 1 if a pairing cannot be exported at all.
+the table shows the largest relative error, max|a - b| / max|b|, over all shapes that were tried, and the time of the export in
+seconds, including its checks. If a file accepts only one size, its cell names the size, and the reason is listed below the
+tables. The exit status is 1 if a pairing cannot be exported at all.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 LEAST_SECONDS = 15
 """A step is not started if less time than this is left, since imports would take most of that time."""
 GRACE_SECONDS = 8
-"""The time in which an interrupted benchmark must end by itself, before it is killed."""
+"""A process that reached a time limit is interrupted. If it does not end by itself within this time, it is killed."""
 KEPT_LINES = 25
-"""The number of printed lines, the last ones, that are stored if a step fails."""
+"""If a step fails, this many of the last lines that it printed are stored."""
 README_ROWS = (("batch=1", "size=256", "dtype=float32"), ("batch=8", "size=512", "dtype=bfloat16"))
 """The conditions that select the rows for the README from the results of configs/gpu-table.yaml.
 

@@ -22,8 +22,9 @@ class Step:
             file is stored.
         seconds: the time limit of the step.
         config: the name of the configuration file if the step is a benchmark run; "" for other steps. A benchmark run that
-            reaches the limit continues in a later call. Any other step that reaches the limit counts as failed.
-        tiny: the arguments with `--tiny`, a quick test on any machine; None if such a test leaves the step out.
+            reaches its time limit continues in a later call of the script. Any other step that reaches it counts as failed.
+        tiny: the arguments for `--tiny`, a quick test on any machine; None if that test leaves the step out. A benchmark run
+            has no arguments, and is included if this is an empty tuple.
     """
 
     name: str

@@ -6,7 +6,7 @@ is its median over all runs. The training times are those of one step: the step 
 
 The rate of the convolutions (FLOPs per second) is compared with the rate of the fastest kernel that `zoo bench` knows (matrix
 products and large 3x3 convolutions), which is measured in the same process. The script also prints the time that all
-convolutions would take at that rate: it is a lower bound, however the convolutions are computed.
+convolutions would take at the fastest kernel's rate. With this number of FLOPs, they can hardly take less.
 """
 
 from __future__ import annotations

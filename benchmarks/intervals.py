@@ -1,9 +1,10 @@
 """Measure how often the intervals of benchmark tables contain the true median: `python benchmarks/intervals.py`.
 
 The samples are drawn from distributions whose median is known and whose shapes are typical of timings: one with a minimum and a
-long tail, one with two modes, and a normal distribution. The bootstrap (`zoo.common.statistics`) is compared with an interval
-between two order statistics. The confidence level of the second interval follows from the binomial distribution, whatever the
-distribution of the samples is (Conover 1999, Practical Nonparametric Statistics, 3.2). This script times nothing.
+long tail, one with two modes, and a normal distribution. The bootstrap interval that the tables show (`zoo.common.statistics`)
+is compared with an interval between two order statistics of the samples. The confidence level of the latter follows from the
+binomial distribution, whatever the distribution of the samples is (Conover 1999, Practical Nonparametric Statistics, 3.2). This
+script times nothing.
 """
 
 from __future__ import annotations

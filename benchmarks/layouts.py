@@ -1,7 +1,8 @@
 """Measure the effect of channels-last images on this processor, for several pairings: `python benchmarks/layouts.py`.
 
 A ratio is the time with a contiguous image divided by the time with the same image in channels-last. Above 1, channels-last is
-faster. The 95 % interval of the ratio follows in brackets. In each round, both calls run once, in random order.
+faster. The 95 % interval of the ratio follows in brackets. In each round, the model runs once with each of the two images, in
+random order.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Measure the processor time of `zoo list decoders`, with and without many third-party plugins.
 
 The script creates two environments in a temporary folder, both with access to the packages of the current environment. It
-installs small plugins into one of them, and runs the command in the two environments in turn. A figure is the smallest
-processor time (user plus system) of the command over all rounds.
+installs small plugins into one of them, and runs the command in the two environments alternately. Each printed figure is the
+command's smallest processor time (user plus system) in any of the rounds.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def seconds(python: Path) -> float:
 
 
 def environment() -> dict[str, str]:
-    """Return environment variables for the command. They set a single thread, and leave out those that affect Python or zoo."""
+    """Return the environment variables for the command: those of this process, and a setting for a single thread.
+
+    Variables that affect Python or zoo are left out.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ZOO_", "PYTHON"))}
     return {**kept, "OMP_NUM_THREADS": "1"}
 

@@ -35,7 +35,10 @@ CALLS = 20
 def made_steps(
     block: tuple[int, int, int, int], size: int, batch: int, layout: str, mode: str, device: torch.device
 ) -> list[Callable[[], None]]:
-    """Return two functions that call the plain form and the low-resolution form. First compare the outputs of the forms."""
+    """Return two functions: one calls the plain form, the other calls the low-resolution form.
+
+    Before this, compare the outputs of the two forms, and exit if they differ too much.
+    """
     up, skip, out, factor = block
     calls = calls_of(device)
     side, format = size // factor, LAYOUTS[layout]

@@ -6,7 +6,8 @@ passed to `zoo.build(module, "unet-basic")`. A module works if
 
 - the model predicts finite logits for a real image: 225x301, or the size that the module requires;
 - the model's encoder keeps every parameter on which the module's last feature map, or its last sequence of tokens, depends. The
-  script finds this map without zoo: it is the last submodule output that has two spatial axes, or more than one token;
+  script does not use zoo's search to find this map: it takes the last submodule output that has two spatial axes, or more than
+  one token;
 - the model's logits depend on every parameter of its encoder, so the encoder has no layers after the last map.
 
 If zoo refuses a module, the module's row shows the error. If zoo accepts a module, but one of these conditions is not met, the

@@ -1,9 +1,10 @@
 """Measure the effect of each pass of `zoo.deploy`, for several pairings: `python benchmarks/passes.py`.
 
-The script runs each model as built, and then in PyTorch (channels-last, with oneDNN's fused convolutions if available) after
-no pass, after the first pass, after the first two passes, and so on. These variants run in turn, and their outputs are compared
-before they are timed. A ratio is the time of the model as built divided by the time of the row's variant. Above 1, the variant
-is faster. The 95 % interval of the ratio follows in brackets.
+A pass rewrites the graph of a model. The script runs each model as built. It also runs the model's graph in PyTorch
+(channels-last, with oneDNN's fused convolutions if available): after no pass, after the first pass, after the first two passes,
+and so on. Each variant runs once in each round, in random order. The outputs are compared before anything is timed. A ratio is
+the time of the model as built divided by the time of the row's variant. Above 1, the variant is faster. The 95 % interval of
+the ratio follows in brackets.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ def deployed_ways(
     tolerance: float,
     passes: Sequence[str] | None,
 ) -> Iterator[Way | str]:
-    """Yield the way that deploys the model for this runtime and precision, and runs it.
+    """Yield the way to run the model that `zoo.deploy` makes for this runtime and precision.
 
     If `zoo.deploy` chooses another runtime or precision, yield a sentence with the reason instead.
     """

@@ -1,4 +1,4 @@
-"""Time the commands that read the results store, with 2,000 and 20,000 synthetic trials in it: `python benchmarks/reading.py`.
+"""Time the commands that read a results store, on stores of 2,000 and 20,000 synthetic trials: `python benchmarks/reading.py`.
 
 Each store has one run, whose trials are in groups of eight. In addition, each group has the baseline and the control (a copy of
 the baseline). Each group has 20 rounds. Each command runs in a separate process, on the two stores in turn. The script prints

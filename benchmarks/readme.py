@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def with_tables(text: str, root: Path) -> str:
-    """Return the text of a page in which what is between the markers is replaced by the current tables."""
+    """Return the text of a page, with the current tables in place of everything between the markers."""
     table = r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)"
     text = re.sub(table, lambda match: match[1] + tables(root / match[2]) + match[3], text, flags=re.DOTALL)
     summary = r"(<!-- summary -->\n).*?(<!-- /summary -->)"

@@ -1,12 +1,14 @@
 """Measure the numerical errors that TF32 causes in a model and in its deployed program: `python benchmarks/tf32.py`.
 
 By default, a CUDA device rounds the inputs of its convolutions to TF32 (10 bits after the leading one). The columns named
-"emulated" do the same on any device: they round input and weights of every convolution, and compute in float32. On a GPU,
-the columns next to them show the errors of the device itself. If they equal the emulated errors, the device computes every
-convolution in TF32. If they are much smaller, the device's library chose float32 kernels for some convolutions at that size.
+"emulated" show the same on any device: for these, the script rounds the input and the weights of every convolution, and
+computes in float32. On a GPU, the columns without "emulated" show the errors of the device itself. If these equal the emulated
+errors, the device computes every convolution in TF32. If they are much smaller than the emulated errors, the device's library
+chose float32 kernels for some convolutions at that size.
 
-Errors are max|a - b| / max|b|, compared with the model's output in float64. `zoo.deploy` runs the model itself instead of the
-program if the program's error is more than `zoo.inference.reference.ROUNDINGS` times the model's.
+Errors are max|a - b| / max|b|, compared with the model's output in float64. The deployed program is the form of the model that
+`zoo.deploy` makes. `zoo.deploy` runs the model itself instead if the program's error is above its tolerance and more than
+`zoo.inference.reference.ROUNDINGS` times the model's own error.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ DROPPED_BITS = 13
 
 
 class EmulatedTF32(TorchDispatchMode):
-    """A mode in which convolutions round their inputs and weights to TF32, and add in float32."""
+    """A mode in which convolutions round their inputs and weights to TF32, and sum the products in float32."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation. If it is a convolution, round its input and its weights first."""

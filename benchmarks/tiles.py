@@ -3,7 +3,8 @@
 Both use the same model, tiles, overlap and batch, and convert an array of bytes to an array of class indexes. All rows run in
 the same rounds, in random order. A ratio is the time of the first row divided by the time of the row that shows it. Above 1,
 that row is faster than the first. The 95 % interval of the ratio follows in brackets. The memory of each row is measured in a
-separate process: the peak after the whole image is predicted, minus the peak after a single tile is predicted.
+separate process, which first predicts a single tile. It is the peak while the whole image is predicted, minus the memory that
+the process used before that.
 
 Requires `pip install monai`.
 """
@@ -78,7 +79,7 @@ def zoo_way(asked: argparse.Namespace, device: torch.device, precision: str, run
 
 
 def ways(asked: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Callable[[], Way]]]:
-    """Yield, for each way to predict the image, its name and a function that returns a function that predicts in this way."""
+    """Yield the name of each way to predict the image, and a function that creates the function which predicts in this way."""
     yield MONAI, partial(monai_way, asked, device, "float32", device)
     if device.type != "cpu":
         yield f"{MONAI}, stitched on the CPU", partial(monai_way, asked, device, "float32", torch.device("cpu"))
@@ -92,8 +93,9 @@ def ways(asked: argparse.Namespace, device: torch.device) -> Iterator[tuple[str,
 def measure_memory(asked: argparse.Namespace, name: str, told: Connection) -> None:
     """Predict with the way that has this name (see `ways`), in this process, and send two numbers of bytes.
 
-    The first is by how much the peak memory of the process grows from a single tile to the whole image. The second is the peak
-    of the memory that is allocated on the accelerator, or None on a CPU.
+    The first is the peak memory of the process while it predicts the whole image, minus the memory that it used before, when it
+    had already predicted a single tile. The second is the peak of the memory that is allocated on the accelerator, or None on a
+    CPU.
     """
     device = choose_device(asked.device)
     run = dict(ways(asked, device))[name]()

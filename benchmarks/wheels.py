@@ -1,7 +1,8 @@
 """Download the wheels that `benchmarks/gpu.sh` needs on another machine, except those of torch and torchvision.
 
-`make wheels PYTHON_VERSION=3.12` runs this script, for the other machine's version of Python. Then copy the folder `wheels` to
-that machine, which may be offline.
+`make wheels PYTHON_VERSION=3.12` runs this script; PYTHON_VERSION is the other machine's version of Python. Then copy the
+folder `wheels` to that machine, which may be offline.
+
 The wheels that the project itself requires are downloaded first, then those of each part of `gpu_parts.py`, most important
 first. If the folder would exceed its size limit with the wheels of a part, these wheels are left out.
 """
@@ -53,7 +54,7 @@ def closure(names: Iterable[str], stop: frozenset[str] = frozenset()) -> set[str
 
 
 def download(names: Iterable[str], python_version: str, folder: Path) -> None:
-    """Download the wheels of these distributions, in the installed versions."""
+    """Download the wheels of these distributions for `python_version`, in the versions that are installed on this machine."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--implementation", "cp", "--python-version", python_version]
     command += [part for platform in PLATFORMS for part in ("--platform", platform)]
