@@ -1,4 +1,6 @@
-"""Write the small scenes of configs/scenes: images of six sites with four 12-bit bands, each with a mask of the fields.
+"""Write the small scenes of configs/scenes: synthetic images of six sites, and for each image a mask of the fields.
+
+Each image has four bands of 12-bit values.
 
 python scripts/write_scenes.py configs/scenes
 """
@@ -15,7 +17,8 @@ SITES = ("delta", "hill", "lake", "plain", "steppe", "valley")
 SCENES_PER_SITE = 4
 SIDE = 48
 SPECTRA = np.array([(420, 510, 620, 900), (640, 430, 800, 1300)])
-"""The mean of each of the four bands: first outside the fields, then inside them. The largest possible value is 4095."""
+"""The mean values of the four bands: the first row outside the fields, the second row inside them. The largest possible value
+is 4095."""
 
 
 def write_scenes(folder: Path) -> None:
