@@ -75,7 +75,7 @@ def _build_decoder(resolved: Resolved) -> nn.Module:
 
 
 def decoder_keywords(spec: DecoderSpec, classes: int) -> dict[str, Any]:
-    """Return the keywords that zoo itself passes to a decoder's factory, besides its constants and the user's options."""
+    """Return the keywords that zoo itself passes to a decoder's factory, besides `spec.constants` and the user's options."""
     return {"classes": classes} if spec.makes_logits else {}
 
 

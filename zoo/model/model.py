@@ -36,7 +36,7 @@ class SegmentationModel(nn.Module):
         head: the module that turns the decoder's map into logits.
         aux_heads: the heads for the decoder's coarser maps, finest first; empty without `aux_levels`.
         pairing: the ids of the encoder and the decoder, and the options of the build.
-        plan: which maps go to which input of the decoder, through which adapters, and which image sizes the model accepts.
+        plan: the map and the adapters for each input of the decoder, and the image sizes that the model accepts.
         preprocessing: the mean, std and value range that the weights in use expect.
         value_range: for each channel, the pixel values of files that become 0 and 1; None if integers are scaled by the range
             of their dtype and floats are not scaled.

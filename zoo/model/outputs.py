@@ -20,7 +20,7 @@ def check_map(output: object, *, of: str, channels: int, batch: int, remedy: str
         output: the output to check.
         of: the name of the part for the error message.
         channels: the expected size of the second axis.
-        batch: the expected size of the first axis; it may be variable in an export.
+        batch: the expected size of the first axis. During an export, it may be a symbolic number.
         remedy: the end of the error message.
 
     Raises:

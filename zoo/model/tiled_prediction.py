@@ -31,7 +31,7 @@ def predict_in_tiles(
         batch: the number of tiles that are predicted together.
         device: the device of the probabilities.
         read: returns the normalized pixels (channels, h, w) of the tile that begins at (top, left), cut off at the end of the
-            image. Beyond the image, the tile is filled with 0, which is also the value of the model's padding.
+            image. This function then fills the tile with 0 beyond the image, since the model pads images with 0, too.
         predict: computes probabilities (N, classes, h, w), float32, from tiles (N, channels, h, w).
         write: called with the first row of each finished strip of the image and the probabilities (classes, rows, W) of the
             strip. This tensor is overwritten after the call.

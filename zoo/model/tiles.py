@@ -55,7 +55,7 @@ def tile_sides(sizes: ImageSizes, tile: TileLike, overlap: int | None) -> tuple[
         sides = (tile, tile)
     shared = default_overlap(sides) if overlap is None else overlap
     if not isinstance(shared, int) or not 0 <= shared <= min(sides) // 2:
-        raise OptionError(f"overlap must be 0 to {min(sides) // 2}, half of a tile in pixels; found {shared!r}.")
+        raise OptionError(f"overlap must be an integer from 0 to {min(sides) // 2} pixels, half of a tile; found {shared!r}.")
     return sides, shared
 
 
@@ -95,7 +95,7 @@ class Axis:
         tile: the length of a tile, a multiple of `multiple`.
         overlap: the requested overlap of two neighboring tiles, up to half of a tile. Tiles may overlap by more, so that they
             begin at multiples of `multiple`. They overlap by less only if they are hardly larger than `multiple`.
-        multiple: the number of pixels that the start of a tile is a multiple of, such as the encoder's coarsest stride.
+        multiple: a number of pixels, such as the encoder's coarsest stride. Every tile begins at a multiple of it.
     """
 
     length: int

@@ -16,7 +16,8 @@ __all__ = ["run_checkpointed"]
 def run_checkpointed(module: nn.Module, *inputs: Any) -> Any:
     """Return `module(*inputs)`, and store only the inputs for the backward pass (Chen et al. 2016, arXiv:1604.06174).
 
-    The recomputation uses the same dropout masks, and does not update the running statistics of batch norms again.
+    The recomputation uses the same dropout masks as the forward pass, and does not update the running statistics of batch norms
+    again.
     """
     if not torch.is_grad_enabled():
         return module(*inputs)

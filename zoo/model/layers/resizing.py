@@ -1,4 +1,4 @@
-"""Resize and pad maps whose size may be variable: during an export for all sizes, it is a `torch.SymInt`.
+"""Resize and pad maps whose height and width may be variable: `torch.SymInt` during an export for all image sizes.
 
 A step that would change nothing is skipped, unless the size is variable. An exported graph is therefore never fixed to one
 size.
@@ -55,5 +55,5 @@ def is_same(lengths: Sequence[int | torch.SymInt], others: Sequence[int | torch.
 
 
 def is_open(*lengths: int | torch.SymInt) -> bool:
-    """Return whether any length is variable in an export, so that no decision may depend on its current value."""
+    """Return whether any length is variable in an export. Code must not base a decision on the value of such a length."""
     return any(isinstance(length, torch.SymInt) for length in lengths)

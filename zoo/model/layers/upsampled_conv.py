@@ -16,16 +16,17 @@ __all__ = ["Form", "UpsampledConv2d", "low_resolution_kernel", "pays_at_low_reso
 Form: TypeAlias = Literal["auto", "plain", "low"]
 
 MIN_PIXELS = 512
-"""On the CPU, the low-resolution form is faster for batches of at least this many low-resolution pixels.
+"""The low-resolution form of `UpsampledConv2d` computes the map's part of the convolution before the upsampling. On the CPU, it
+is faster for batches of at least this many pixels before the upsampling.
 
-This form saves 20 multiplications for each pixel and pair of channels. It needs a kernel of 16 taps instead of 9, which must be
-computed and read. The saving and this cost both grow with the product of the numbers of channels, so only the number of pixels
-decides which form is faster. The limit was measured with `benchmarks/lowres.py`.
+The low-resolution form saves 20 multiplications for each pixel and pair of channels. It needs a kernel of 16 taps instead of 9,
+which must be computed and read. The saving and this cost both grow with the product of the numbers of channels, so only the
+number of pixels decides which form is faster. The limit was measured with `benchmarks/lowres.py`.
 """
 
 MIN_PIXELS_ON_ACCELERATORS = 65536
 MIN_PIXELS_ON_ACCELERATORS_ONCE_MADE = 2048
-"""The same limits for accelerators, which small maps do not keep busy. The second limit applies if the kernel exists already.
+"""The limits for accelerators, which small maps do not keep busy. The second limit applies if the kernel exists already.
 
 Measured on an NVIDIA H200 (`benchmarks/results/lowres-gpu.md`).
 """
@@ -79,8 +80,9 @@ class UpsampledConv2d(nn.Conv2d):
     gradients are those of the plain convolution, so checkpoints are interchangeable. As for any convolution, the result is
     channels-last in memory if `x` or the weight is.
 
-    The plain form is computed in two cases. If the skip is not exactly twice as large as `x`, `x` is resized to the skip's
-    size (nearest). If the map has few pixels, the plain form is faster (see `pays_at_low_resolution`).
+    The plain form, which upsamples and concatenates, is computed in two cases. If the skip is not exactly twice as large as
+    `x`, `x` is resized to the skip's size (nearest). If the map has few pixels, the plain form is faster (see
+    `pays_at_low_resolution`).
 
     Shapes: x (N, up_channels, h, w), skip (N, skip_channels, H, W) or None if there are no skip channels ->
     (N, out_channels, H, W), or (N, out_channels, 2h, 2w) without a skip.

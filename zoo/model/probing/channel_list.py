@@ -37,8 +37,8 @@ def from_channels(
     Args:
         decoder: the class, or a function that returns the module.
         needs: the maps that the decoder needs; zoo adds those that an encoder lacks. By default, all the encoder's maps.
-        classes: the name of the parameter for the number of classes, if the decoder computes the logits itself. No head is
-            then added. By default, the decoder returns features.
+        classes: the name of the parameter for the number of classes, if the decoder computes the logits itself. zoo then adds
+            no head. By default, the decoder returns features, and zoo adds a head.
         defaults: keywords that are passed to the decoder in each build, such as `out_channels=256`; a pairing's
             `decoder_options` override them.
 

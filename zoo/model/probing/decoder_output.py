@@ -38,7 +38,7 @@ def is_coarsest(out_stride: float, pyramid: Pyramid) -> bool:
 
 
 def uses_finest(decoder: nn.Module, pyramid: Pyramid) -> bool:
-    """Return whether a decoder's output depends on its finest map."""
+    """Return whether a decoder's output depends on the finest map that the decoder receives."""
     finest, *others = random_maps(pyramid, (image_side(pyramid), image_side(pyramid)))
     with torch.no_grad():
         before, after = (decoder.eval()([each, *others]) for each in (finest, 1 - finest))
@@ -46,7 +46,7 @@ def uses_finest(decoder: nn.Module, pyramid: Pyramid) -> bool:
 
 
 def image_side(pyramid: Pyramid) -> int:
-    """Return the side of an image for which the coarsest map has at least four pixels along each side."""
+    """Return the length of a side of an image, in pixels, for which the coarsest map has at least four pixels on that side."""
     side: int = 4 * 2 ** math.ceil(math.log2(max(feature_map.stride for feature_map in pyramid)))
     return side
 

@@ -22,7 +22,8 @@ def cut(
 ) -> fx.GraphModule:
     """Return a plain graph module that returns these nodes as NCHW maps, and contains only what they depend on.
 
-    Its submodules are those of the original module, under the same names. Only the modules that contain them are new.
+    The graph calls the submodules of the original module, under the same names. Only the modules that contain these submodules
+    are new.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -102,7 +103,7 @@ def _has_inplace_argument(node: fx.Node) -> bool:
 
 
 def _find_changed(node: fx.Node) -> set[fx.Node]:
-    """Return the nodes that an in-place node changes: its first argument, and all nodes whose memory it may share."""
+    """Return the nodes that an in-place node changes: its first argument, and all nodes that may share memory with it."""
     changed = set()
     base = node.args[0] if node.args else None
     while isinstance(base, fx.Node) and base not in changed:

@@ -71,7 +71,10 @@ def _is_list(annotation: object, *, unless_said: bool) -> bool:
 
 
 def merge_needs(needs: Needs | None, inputs: ForwardInputs, origin: str) -> Needs:
-    """Return the user's needs, limited to the number of maps that `forward` takes. For None, only that number is a need."""
+    """Return the user's needs, limited to the number of maps that `forward` takes.
+
+    If `needs` is None, this number is the only need.
+    """
     if needs is None:
         return Needs(min_levels=inputs.fewest, max_levels=inputs.most, distinct_strides=False)
     if not isinstance(needs, Needs):

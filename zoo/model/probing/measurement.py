@@ -73,7 +73,7 @@ class Layout:
 
 
 def has_sides(x: Tensor, size: tuple[int, int], stride: float) -> bool:
-    """Return whether H and W of a map are about size / stride. H and W may be smaller, as after unpadded convolutions."""
+    """Return whether H and W of a map are about size / stride. A small difference, as of unpadded convolutions, is accepted."""
     near = [side / stride for side in size]
     return all(abs(side - length) <= 4 + 0.1 * length for side, length in zip(x.shape[2:], near, strict=True))
 
@@ -105,7 +105,10 @@ def tokens_to_map(tokens: Tensor, image: Tensor, num_prefix_tokens: int, patch_s
 
 
 def token_layout_of(tensors: Sequence[Tensor], sizes: Sequence[tuple[int, int]], grid: TokenGrid) -> Layout | None:
-    """Return the layout of tokens computed at each of the sizes; None if their number does not fit the declared grid."""
+    """Return the layout of tokens that were computed at each of the sizes.
+
+    Return None if the number of tokens does not fit the declared grid, or if the patches are not square.
+    """
     for tensor, size in zip(tensors, sizes, strict=True):
         if tensor.ndim != 3 or not tensor.is_floating_point() or tensor.shape[:2] != (BATCH, grid.num_tokens(size)):
             return None
@@ -159,7 +162,7 @@ _OF_MAPS = {  # operations that take (N, C, H, W) by definition
     "conv2d", "conv_transpose2d", "batch_norm", "instance_norm", "group_norm", "interpolate", "pixel_shuffle",
     "pixel_unshuffle", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
 }
-_POINTWISE = {  # a result with the shape of an argument has the same axes
+_POINTWISE = {  # operations whose result has the same axes as an argument of the same shape
     "relu", "relu_", "relu6", "gelu", "silu", "silu_", "mish", "elu", "leaky_relu", "hardswish", "hardtanh", "sigmoid", "tanh",
     "dropout", "clone", "contiguous", "to", "float", "add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__",
     "mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__truediv__", "type_as",
@@ -196,7 +199,7 @@ class DependencyRecorder(TorchFunctionMode):
         return self._parameters.get(id(tensor), frozenset())
 
     def is_pooled(self, tensor: Tensor) -> bool:
-        """Return whether the tensor depends on pooled tensors only, so that its size may not follow the image's."""
+        """Return whether the tensor depends on pooled tensors only. Its size then need not follow the size of the image."""
         return id(tensor) in self._pooled
 
     def is_channels_first(self, tensor: Tensor) -> bool:
@@ -219,7 +222,7 @@ class DependencyRecorder(TorchFunctionMode):
             self._alike += [(id(tensor), id(output)) for tensor in activations if tensor.shape == output.shape]
 
     def hold(self, output: Any, parameters: frozenset[int]) -> None:
-        """Record the tensors of an output, and that they depend on at least these parameters."""
+        """Record that the tensors of an output depend on these parameters, and on those that were recorded for them before."""
         for _, tensor in named_tensors(output):
             self._parameters[id(tensor)] = self._parameters.get(id(tensor), frozenset()) | parameters
             self.steps.append(tensor)
@@ -332,7 +335,7 @@ def preserve_attributes(module: nn.Module) -> Iterator[None]:
 
 
 def _note_contents(container: Any, contents: dict[int, tuple[Any, Any]]) -> None:
-    """Add to `contents`, by their ids, a container and the containers inside it, each with a copy of its contents."""
+    """Add a container, and all containers inside it, to `contents`: a mapping from an id to the container and a copy of it."""
     if isinstance(container, nn.Module) or id(container) in contents:
         return
     values = container

@@ -29,11 +29,12 @@ from zoo.model.probing.sightings import Sighting
 __all__ = ["Observation"]
 
 _FIXED_SIZES = (224, 256, 384, 299, 518, 128, 64, 32)
-_VERIFIED_SIZE = (256, 320)  # for a run on real tensors; most modules that accept only one size expect a smaller image
+# A module that was measured on the meta device at two sizes is also run on a real image of this size.
+_VERIFIED_SIZE = (256, 320)
 
 
 class Observation:
-    """The tensors that a module computes in two runs, and the parameters that each depends on."""
+    """The tensors that a module computes in two runs, and the parameters that each tensor depends on."""
 
     def __init__(self, module: nn.Module, in_channels: int, image_size: tuple[int, int] | None) -> None:
         self.module = module
@@ -231,7 +232,10 @@ class Observation:
         return self.values_and_gradients(self.module)
 
     def values_and_gradients(self, module: nn.Module, prefix: str = "") -> dict[str, Tensor] | None:
-        """Return a module's outputs for a real image and its parameters' gradients; None if the module fails at every size."""
+        """Return the outputs of a module for a real image, and the gradients of the module's parameters.
+
+        Return None if the module fails at every size.
+        """
         sizes = (*(size for size, _ in REAL_SIZES), _VERIFIED_SIZE) if self.fixed is None else (self.fixed,)
         for size in sizes:
             torch.default_generator.manual_seed(0)

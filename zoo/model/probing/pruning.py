@@ -25,7 +25,7 @@ There are several sizes, because a forward may branch on the image's shape.
 
 
 def prune_unused(encoder: nn.Module, in_channels: int, image_size: Size | None = None) -> nn.Module:
-    """Return the encoder without the parameters that receive a gradient from its maps in neither train nor eval mode.
+    """Return the encoder without its unused parameters: in train and in eval mode, they receive no gradient from its maps.
 
     Args:
         encoder: a module that returns a list of maps.
@@ -87,8 +87,8 @@ def unused_parameters(module: nn.Module, outputs: Iterable[Tensor], stand_ins: M
     Args:
         module: the module. A shared parameter is named once.
         outputs: the outputs of a run of the module with gradients enabled.
-        stand_ins: the tensors that replaced the parameters in that run, by name, as for `torch.func.functional_call`;
-            None if the module ran with its own parameters.
+        stand_ins: a mapping from the name of each parameter to the tensor that replaced it in that run, as for
+            `torch.func.functional_call`; None if the module ran with its own parameters.
     """
     reached = {id(leaf) for leaf in leaves(outputs)}
     used = module.named_parameters() if stand_ins is None else stand_ins.items()

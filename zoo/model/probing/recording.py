@@ -19,7 +19,13 @@ __all__ = ["Location", "RecordedEncoder", "record"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """The origin of a tensor in one call of a module: the submodule, the number of its call, and the key in its output."""
+    """The origin of a tensor in one call of a module.
+
+    Attributes:
+        path: the path of the submodule that returned the tensor.
+        call: the number of the submodule's call, from 1.
+        key: the key of the tensor in the submodule's output.
+    """
 
     path: str
     call: int
@@ -68,9 +74,9 @@ class RecordedEncoder(nn.Module):
     """An encoder that runs an unchanged module up to its last map, for a module that torch.fx cannot trace.
 
     The maps are outputs of submodules or of the module. Hooks on the submodules exist only while `forward` runs, so two threads
-    must not run the encoder at once. It can be pickled and copied if the module can. `torch.compile` runs it eagerly, and fails
-    with `fullgraph=True`. `torch.export.export` fails with strict=True. With strict=False, it can export the encoder if it can
-    export the part of the module up to the last map.
+    must not run the encoder at once. The encoder can be pickled and copied if the module can. `torch.compile` runs the encoder
+    eagerly, and fails with `fullgraph=True`. `torch.export.export` fails with `strict=True`. With `strict=False`, it can export
+    the encoder if the part of the module up to the last map can be exported.
     """
 
     def __init__(self, module: nn.Module, locations: Sequence[Location], layouts: Sequence[Layout]) -> None:

@@ -18,13 +18,13 @@ _TRUNK_LEVELS = 3  # a single block with a stride has maps of two levels: its ex
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """A map that was found in a module, under one of its names.
+    """A map that was found in a module, under one name. A map with several names has one sighting for each name.
 
     Attributes:
         name: the path of the module that returned the map, or the map's key in the output of forward.
         depth: how deep inside the module the map is computed: 1 if the module's own forward computes it.
-        value: an identifier of the map. If a map has several names, each name is a sighting with the same value.
-        source: the origin of the map for an encoder: a node of the graph, or the `Location` in a call.
+        value: an identifier of the map, which is the same in all sightings of this map.
+        source: where an encoder takes the map from: a node of the graph, or a `Location` in a call of the module.
         layout: the channels, the stride and the order of the axes.
         parameters: the ids of the parameters that the map depends on.
     """
@@ -47,9 +47,10 @@ class Sighting:
 
 
 def select_maps(sightings: Sequence[Sighting], needed: frozenset[int]) -> list[Sighting]:
-    """Return one map of each level, fine to coarse: the last map at the shallowest depth that has a map of this level.
+    """Return one map of each level (see `Sighting.level`), fine to coarse.
 
-    A module that contains maps of three or more levels is a trunk and not a stage. It is not counted in the depth. If the
+    Among the maps of a level, only those at the shallowest depth are considered, and the last of these is chosen. A module that
+    contains maps of three or more levels is a trunk and not a stage. It does not add to the depth of the maps inside it. If the
     chosen maps leave out parameters in `needed`, a map that depends on all of these parameters replaces the chosen map of its
     level, provided that there is such a map.
     """

@@ -1,4 +1,4 @@
-"""Find a module's feature maps in its traced graph, provided that the graph computes the same as the module."""
+"""Find a module's feature maps in its traced graph, which must compute the same values and gradients as the module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ __all__ = ["trace_maps"]
 def trace_maps(
     observation: Observation, returned: list[Sighting], needed: frozenset[int]
 ) -> tuple[Traced | None, list[Sighting]]:
-    """Return a module's graph, and the maps as nodes of the graph; None and [] if no graph computes the same as the module.
+    """Return a module's graph, and the maps as nodes of the graph.
+
+    Return None and [] if no graph can be traced that computes the same values and gradients as the module.
 
     Args:
         observation: the observation of the module.
@@ -29,7 +31,8 @@ def trace_maps(
         needed: the ids of the parameters that the module's last map depends on.
     """
     leaves: set[str] = set()
-    # Trace until train and eval mode have the same path to the maps. A submodule in which they differ is called as a whole.
+    # Trace until the same operations compute the maps in train and eval mode. A submodule in which the two modes differ is
+    # called as a whole.
     for _ in range(8):
         set_modes(observation.module, training=False)
         in_eval = trace(observation.module, leaves)
@@ -72,7 +75,7 @@ def _computes_the_same(observation: Observation, traced: Traced) -> bool:
 def _find_in_graph(
     observation: Observation, traced: Traced, returned: list[Sighting], needed: frozenset[int]
 ) -> list[Sighting] | None:
-    """Return the maps as nodes of the graph; None if the graph does not compute the same as the module."""
+    """Return the maps as nodes of the graph; None if the graph fails, or does not return the maps that the module returns."""
     # The graph runs at the same two sizes as the module did, so that each node's tensors show whether it is a map.
     first: dict[fx.Node, Tensor] = {}
     second: dict[fx.Node, Tensor] = {}
@@ -140,7 +143,7 @@ def _are_close(expected: dict[str, Tensor], found: dict[str, Tensor] | None) -> 
 
 
 class _ObservedGraph(nn.Module):
-    """Runs a graph node by node, and reports each tensor and the nodes that change their inputs."""
+    """Runs a graph node by node. It reports each tensor, and each node that changes one of its inputs in place."""
 
     def __init__(
         self, graph: fx.GraphModule, see: Callable[[fx.Node, Tensor], None], see_changing: Callable[[fx.Node], None]

@@ -30,10 +30,12 @@ class Traced:
 
     Attributes:
         module: the graph, and the modules that it calls, which are those of the traced module.
-        names: (name, depth, node) of each value, in the order of computation. The depth is 1 in the module's own forward.
+        names: (name, depth, node) of each value, in the order of computation. The depth is that of the forward which computes
+            the value, or which calls the submodule that returns the value. It is 1 for the module's own forward, 2 for the
+            forwards of its direct submodules, and so on.
         scopes: for each node, the path of the module whose forward created it.
         num_leaves: the number of modules that were not traced, but are called as a whole.
-        changing: the nodes that changed their inputs in a run of the graph.
+        changing: the nodes that changed one of their input tensors in place when the graph was run.
     """
 
     module: fx.GraphModule
@@ -43,7 +45,7 @@ class Traced:
     changing: set[fx.Node] = field(default_factory=set)
 
     def returned(self) -> dict[str, fx.Node]:
-        """Return the nodes that the module itself returns, by their keys in its output."""
+        """Return a mapping from each key in the module's output to the node that the module returns under this key."""
         found: dict[str, fx.Node] = {}
 
         def collect(value: Any, name: str) -> None:
@@ -91,8 +93,8 @@ class _Surroundings:
     def now(self) -> tuple[object, ...]:
         """Return the current state, which can be compared with the state at another time.
 
-        Call this method only in the context `hooks`. In other saved-tensor hooks inside that context, such as those of gradient
-        checkpointing, the returned state is different, because they take the place of `hooks`.
+        Call this method only in the context `hooks`. If other saved-tensor hooks are active inside that context, such as those
+        of gradient checkpointing, they take the place of `hooks`. The returned state then differs from the state without them.
         """
         nesting = torch.autocast_increment_nesting()  # a disabled autocast counts too, since it turns off an outer autocast
         torch.autocast_decrement_nesting()
@@ -124,7 +126,11 @@ def _is_opaque(module: nn.Module) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Records a module's graph, except for modules whose forward enters a context, which a graph would not reproduce."""
+    """Records a module's graph.
+
+    It raises an `_UntraceableError` for a module whose forward runs operations in a context such as `torch.no_grad()`, since a
+    graph would not reproduce the context.
+    """
 
     proxy_buffer_attributes = True  # otherwise, values that are computed from buffers alone would become constants
 
@@ -132,7 +138,7 @@ class _Tracer(fx.Tracer):
         super().__init__()
         self.leaves = leaves
         self.surroundings = surroundings
-        self.entered = [(ROOT, surroundings.now())]  # the running modules, and the state at their start
+        self.entered = [(ROOT, surroundings.now())]  # for each running module: its path, and the state when it was called
         self.named: list[tuple[str, int, fx.Node]] = []
         self.scopes: dict[fx.Node, str] = {}
 
