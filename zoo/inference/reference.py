@@ -1,4 +1,4 @@
-"""Compute the correct output for an image, and the error that is accepted of a program: an exported or deployed model."""
+"""Compute a model's correct output for an image, and the largest accepted error of its exported or deployed form."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from zoo.inference.runtimes import original_program
 __all__ = ["ROUNDINGS", "Reference", "full_float32", "reference_of", "relative_error", "why_not_comparable"]
 
 ROUNDINGS = 3
-"""The accepted error of a program, as a multiple of the model's own error in TF32 or bfloat16.
+"""The accepted error of an exported or deployed model, as a multiple of the original model's own error in TF32 or bfloat16.
 
-The model and the program round their products differently; folded weights, for example, are rounded to other values. The ratio
-of their errors therefore varies between models. With TF32 rounding emulated on the CPU, for four U-Nets x 12 random weights x 3
+The two round their products differently, since folded weights, for example, are rounded to other values. The ratio of their
+errors therefore varies between models. With TF32 rounding emulated on the CPU, for four U-Nets x 12 random weights x 3
 sizes, the ratio was 0.53 to 1.72 (median 1.0). The largest ratio found so far is 2.2, for a `unet-bilinear` with folded norms
 in `tests/inference/deployment/test_tf32.py`.
 """
@@ -32,7 +32,7 @@ class Reference:
         output: the model's output, computed in float32.
         error: max|a - b| / max|b|, where a is the output of the model as it usually runs, and b is `output`. It is 0 if the
             model usually runs in float32. By default, CUDA devices do not: they round the operands of convolutions to TF32.
-        accepted: the largest accepted error of a program: the tolerance, or `ROUNDINGS` times `error` if that is larger.
+        accepted: the largest accepted error: the tolerance, or `ROUNDINGS` times `error` if that is larger.
     """
 
     output: Tensor
@@ -71,7 +71,10 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def why_not_comparable(output: Tensor) -> str | None:
-    """Return why a program's output cannot be compared with this output of a model (NaN or infinity); None if it can."""
+    """Return why no other output can be compared with this output of a model: it contains NaN or infinity.
+
+    Return None if it does not.
+    """
     if not (count := int((~output.isfinite()).sum())):
         return None
     return (

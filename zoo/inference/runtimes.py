@@ -1,4 +1,4 @@
-"""Make programs that run a graph with PyTorch, CUDA graphs, torch.compile, ONNX Runtime or OpenVINO."""
+"""Make programs: functions that run a model's graph with PyTorch, CUDA graphs, torch.compile, ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Candidate:
 
     Attributes:
         runtime: one of `RUNTIMES`, or "original" for the unchanged model.
-        precision: the type in which products are computed.
+        precision: "float32" or "bfloat16", the type in which products are computed.
         error: max|a - b| / max|b|, where b is the original's output in float32; None if the output was not compared.
         seconds: the median time of a call; None if the candidate was not timed.
         speed: the speed relative to the original, with a 95 % interval from paired calls; None if the candidate was not

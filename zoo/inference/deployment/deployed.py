@@ -36,16 +36,16 @@ __all__ = ["Deployed", "deploy"]
 
 DEFAULT_SIZE = (256, 256)
 SHAPES_KEPT = 8
-"""The maximum number of programs, one for each shape. Beyond it, the least recently used program is dropped."""
+"""The maximum number of programs that are kept, one for each image shape. The least recently used program is dropped first."""
 
 
 class Deployed(nn.Module):
     """The result of `zoo.deploy`, a model for inference: (N, in_channels, H, W) -> (N, classes, H, W), in inference mode.
 
-    The first image of each shape takes longer: a program is made for that shape and compared with the original, which takes
-    seconds, or minutes with `torch.compile`. Later images of the shape use the same program. If the program cannot be made
-    or its error is too large, the original is run for that shape. The memory format of the logits may differ from that of
-    the original's logits.
+    The first image of each shape takes longer: a program (a function that runs the model) is made for that shape and compared
+    with the original, which takes seconds, or minutes with `torch.compile`. Later images of the shape use the same program. If
+    the program cannot be made or its error is too large, the original is run for that shape. The memory format of the logits
+    may differ from that of the original's logits.
 
     Attributes:
         report: the runtimes that were tried on the example, with their times and errors, and the effect of each pass.
@@ -74,7 +74,7 @@ class Deployed(nn.Module):
         return program(image)
 
     def train(self, mode: bool = True) -> Self:
-        """Raise a ZooError for train mode, since norms are folded and weights are packed."""
+        """Raise a ZooError for train mode, since a deployed model runs programs that are made for inference only."""
         if mode:
             raise ZooError("A deployed model cannot be trained. Train the original model, and deploy it again.")
         return super().train(False)

@@ -95,7 +95,7 @@ class Graph:
         Args:
             target: the operation.
             args: the arguments of the operation, with nodes in place of tensors.
-            before: the node that the new one precedes. The new node counts as part of the same submodule.
+            before: the node that the new one precedes. The new node counts as part of the submodule of `before`.
             like: a node whose result has the same shape and type as that of the new node. If it is None, the operation is run
                 on fake tensors to find them.
         """
@@ -170,7 +170,7 @@ class Graph:
 
 
 class _OnFakes(fx.Interpreter):
-    """Runs a graph on fake tensors, and adds up the bytes and the operations."""
+    """Runs a graph on fake tensors. It counts the operations that create a tensor, and the bytes of these tensors."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)

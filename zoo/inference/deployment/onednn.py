@@ -1,4 +1,4 @@
-"""Fuse convolutions with oneDNN: a following sum and activation are computed while the result is still in the cache."""
+"""Fuse each convolution with a following sum and activation. oneDNN computes these while the output is still in the cache."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from zoo.inference.deployment.passes import PassResult
 __all__ = ["DeployReport"]
 
 MAX_PLACES = 3
-"""The maximum number of places that are named for one reason."""
+"""The maximum number of submodules that are named for each reason why a pass did not apply."""
 
 PASS_HEADINGS = (
     Heading(text="pass"),
@@ -40,7 +40,8 @@ class DeployReport:
         passes: the result of each pass, in order.
         candidates: the original, and each runtime and precision that was tried.
         chosen: the fastest candidate that is accurate enough, which the deployed model runs.
-        unread: the reason why the model has no graph, so that only the original can run; None if it has a graph.
+        unread: the reason why no graph of the model could be captured; None if there is a graph. Without a graph, only the
+            original can be run.
     """
 
     shape: tuple[int, ...]
@@ -88,7 +89,7 @@ def _pass_row(done: PassResult) -> GridRow:
 
 
 def _format_skipped(done: PassResult) -> str:
-    """Return the reasons why a pass did not apply, each preceded by the names of the first few places that it concerns."""
+    """Return the reasons why a pass did not apply, each preceded by the names of the first few submodules that it concerns."""
     places: dict[str, list[str]] = {}
     for place, reason in done.skipped:
         places.setdefault(reason, []).append(place)

@@ -1,4 +1,4 @@
-"""Move convolutions to the low-resolution side of an upsampling."""
+"""Rewrite convolutions of upsampled maps, so that they are computed before the upsampling, at the lower resolution."""
 
 from __future__ import annotations
 
@@ -237,8 +237,8 @@ def _sum_of_parts(
         conv: the convolution.
         sources: the input maps of the convolution.
         weight: the weight of the convolution.
-        low: the maps that are replaced, each with the map at half the resolution and the kernel of its transposed
-            convolution.
+        low: the input maps that are no longer computed, as keys. Each value has two parts: the map of half the resolution that
+            takes the key's place, and the kernel of the transposed convolution that is applied to this map.
         bias: a bias that is added to the convolution's own bias.
         edges: values that are added to the outermost rows and columns, as arguments of `add_border`.
     """

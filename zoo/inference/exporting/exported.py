@@ -64,8 +64,8 @@ def export(
 ) -> ExportReport:
     """Write a model as an ONNX file, a `torch.export` program or OpenVINO's files, for any batch size, height and width.
 
-    The exported file is run in its own runtime (such as ONNX Runtime) on image shapes other than the one used for the
-    export, and is kept only if its output is close enough to the model's. If a graph for all sizes cannot be exported, or
+    The exported file is run in its own runtime (such as ONNX Runtime) on image shapes other than the one used for the export,
+    and is kept only if its output is close enough to the model's. If a graph for all sizes cannot be exported, or its export
     takes longer than `timeout`, the file takes a single size, and its name says so: `model-256x256.onnx`. The exported model is
     float32, with the input `image` (N, in_channels, H, W) and the output `logits` (N, classes, H, W). The file's metadata
     describe the model.
@@ -86,7 +86,7 @@ def export(
             is exported in a separate process. With None, there is no limit, and it is exported in this process.
 
     Returns:
-        A report of the file, its input and its errors; `print(report)` shows it.
+        A report of the file, its input, and how much its output differs from the model's; `print(report)` shows it.
 
     Raises:
         OptionError: an option has an invalid value, the file cannot be written, or a package is missing.
@@ -111,7 +111,7 @@ def export(
     subject = _prepare(model, normalize)
     value_range = model.value_range if normalize else None
     _check_comparable(subject, model, single_size, value_range)
-    # The most general graph is tried first. Its draft is compared with the model before it replaces an older file.
+    # The most general graph is tried first. The draft of a file is compared with the model before it replaces an older file.
     with _folder_beside(path) as folder:
         for is_last, (draft_size, open_batch) in _sizes_to_try(single_size, is_fixed=bool(notes)):
             target = path if draft_size is None else _add_size(path, draft_size)

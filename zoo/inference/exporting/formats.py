@@ -63,7 +63,7 @@ class Written:
 
     Attributes:
         opset: the ONNX opset, if the file is ONNX or was converted from ONNX; otherwise None.
-        untried: shapes that violate assumptions of the exporter, so that the file must be checked with them.
+        untried: shapes that violate assumptions of the exporter. The file must be checked with them.
     """
 
     opset: int | None
@@ -97,7 +97,10 @@ def files_of(path: Path) -> list[Path]:
 
 
 def program_of(form: ModelFormat, path: Path) -> Program:
-    """Return a function that runs an exported file: (N, C, H, W) -> (N, classes, H, W). It raises the runtime's own errors."""
+    """Return a function that runs an exported file: (N, C, H, W) -> (N, classes, H, W).
+
+    The returned function raises the errors of the file's runtime.
+    """
     if form == "onnx":
         return onnxruntime_program(str(path))
     if form == "openvino":

@@ -42,7 +42,8 @@ class ExportReport:
         opset: the ONNX opset, also for OpenVINO, whose files are converted from ONNX; None for torch.export.
         num_bytes: the size of the file in bytes, including the separate file of weights if there is one.
         tolerance: the accepted relative error.
-        checks: the errors for images of several shapes. If possible, none of them is the shape used for the export.
+        checks: how much the file's output differs from the model's, for images of several shapes. If possible, none of these
+            shapes is the one used for the export.
         notes: the reason why the file takes only one size, and other differences from the request.
     """
 
@@ -79,7 +80,7 @@ class ExportReport:
 
 
 def checks_table(checks: tuple[Check, ...]) -> Grid:
-    """Return the error of each check as a table."""
+    """Return a table of the checks: how much the outputs differ for each image shape."""
     numbers = (Heading(text=text, is_number=True) for text in ("maximum error", "relative to the largest value"))
     rows = (("x".join(map(str, check.shape)), f"{check.absolute:.1e}", f"{check.relative:.1e}") for check in checks)
     return Grid(headings=(Heading(text="images"), *numbers), sections=(tuple(GridRow(cells=cells) for cells in rows),))

@@ -44,7 +44,7 @@ def write_within(seconds: float, model: nn.Module, draft: Draft) -> Written:
             outcome = next(child.run(task, watch), None)
             if outcome is None and watch.is_over:
                 raise ExportError(
-                    f"it took longer than {seconds:g} seconds. Set a longer timeout, or the size that the file is for"
+                    f"it took longer than {seconds:g} seconds. Set a longer timeout, or export for a single size only"
                 )
             if outcome is None:
                 raise ExportError(f"its process {describe_end(child.status)}. {child.last_words().strip()}".strip())

@@ -24,7 +24,7 @@ Shape: TypeAlias = tuple[int, int, int, int]
 
 IMAGES = 3
 OPEN_SIZE = (347, 427)
-"""The size of the example image for a graph of all sizes.
+"""The size (H, W) of the example image for a graph that takes all sizes.
 
 No usual stride, patch or window divides it, and it is larger than usual windows, so the traced graph is general.
 """
@@ -42,7 +42,7 @@ def trace(model: nn.Module, channels: int, *, size: Size | None, open_batch: boo
     Args:
         model: a module that maps (N, channels, H, W) to one tensor.
         channels: the number of channels of the images.
-        size: the H and W of the graph; None for all.
+        size: the only H and W that the graph takes; None for a graph that takes all.
         open_batch: whether the graph takes any number of images at once, or only one image.
 
     Raises:
@@ -82,7 +82,7 @@ def _remove_guards(program: ExportedProgram) -> list[str]:
 
 
 def _find_counterexamples(guards: list[str], shape: Shape, axes: tuple[int, ...], name: str) -> tuple[Shape, ...]:
-    """Return small shapes so that at least one violates each guard. A guard that no searched shape violates is left out."""
+    """Return, for each guard, a small shape that violates it. A guard that no searched shape violates is ignored."""
     options = [[length] if axis not in axes else [1, 2] if axis == 0 else LENGTHS for axis, length in enumerate(shape)]
     candidates: list[Shape] = sorted(itertools.product(*options), key=math.prod)  # type: ignore[arg-type]
     shapes: list[Shape] = []

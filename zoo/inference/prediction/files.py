@@ -34,7 +34,7 @@ FileProgress: TypeAlias = Callable[[Path, float], None]
 """Called with the path of an image and the share of the image that is finished, in 0 to 1."""
 
 LARGE = 2**26
-"""A mask of at least this many pixels is stored in a file and not in memory."""
+"""If an image with at least this many pixels is predicted in tiles, its mask is kept in a temporary file and not in memory."""
 OVERLAY_SIDE = 4096
 """The largest side of an overlay in pixels. Overlays of larger images are reduced, since they are only for viewing."""
 QUALITY = 90
@@ -48,7 +48,7 @@ class PredictedFiles:
     Attributes:
         masks: a mapping from the path of each predicted image to the path of its mask.
         failed: a mapping from the path of each image without a prediction to the reason.
-        num_skipped: the number of images that were skipped because their masks existed already.
+        num_skipped: the number of images that were skipped because their results existed already.
         notes: further notes for the user.
     """
 
@@ -81,14 +81,14 @@ def predict_files(
         output: the folder for the masks. If `images` has subfolders, the masks are written to subfolders of the same names.
         probabilities: write `NAME-probabilities.npy` as well: (classes, H, W), float16.
         overlay: write `NAME-overlay.jpg` as well: the image with the mask drawn over it, made smaller if it is large.
-        existing: what to do if masks exist: "error" raises an error before the first image, "skip" skips the images of these
-            masks, and "replace" predicts these images again.
+        existing: what to do if results exist already. "error" raises an error before the first image is predicted. "skip" skips
+            each image whose requested results all exist. "replace" predicts every image again.
         any_size: whether to read files of more pixels than Pillow's default limit.
         progress: called with the path of an image and the share of the image that is finished.
 
     Raises:
         DataError: a path does not exist, there is no image, or the masks of two images would have the same name.
-        OptionError: masks exist, a mask would replace an image, or the output cannot be written.
+        OptionError: results exist and `existing` is "error", a result would replace an image, or the output cannot be written.
     """
     folder = Path(output)
     all_paths, num_skipped = plan_outputs(images, folder, existing=existing, probabilities=probabilities, overlay=overlay)

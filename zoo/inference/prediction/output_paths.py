@@ -73,7 +73,7 @@ def plan_outputs(
 
     Raises:
         DataError: a path does not exist, a folder has no images, or the masks of two images would have the same name.
-        OptionError: masks exist and `existing` is "error", a result would replace an image, or something other than a
+        OptionError: results exist and `existing` is "error", a result would replace an image, or something other than a
             file has the path of a result.
     """
     if existing not in get_args(Existing):

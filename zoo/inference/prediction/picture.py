@@ -26,12 +26,12 @@ ImageLike: TypeAlias = str | PathLike[str] | np.ndarray | Image.Image | Tensor
 NUM_SAMPLED = 10_000
 """The approximate number of pixels of an image that are compared with the value range of the model."""
 OUTER_SHARE = 0.005
-"""The share of the compared pixels that is left out as outliers, both of the lowest values and of the highest."""
+"""Outliers are left out: this share of the compared pixels with the lowest values, and the same share with the highest."""
 SMALL_SHARE = 0.1
-"""A band is unusual if its pixels lie outside its value range, span less than this share of the range, or span more than
+"""A channel is unusual if its pixels lie outside its value range, span less than this share of the range, or span more than
 1 / `SMALL_SHARE` times the range.
 
-An image gets a note if all its bands are unusual.
+The user gets a note on an image if all of its channels are unusual.
 """
 
 LUMA = (0.299, 0.587, 0.114)
@@ -46,7 +46,7 @@ class Picture:
         array: the pixels, (H, W, channels), which may be memory-mapped from a file.
         in_channels: the number of channels of the model's images.
         has_alpha: whether the last channel is opacity, which is left out.
-        value_range: the pixel values (low, high) of each channel of the model that become 0 and 1, as in `SegmentationModel`.
+        value_range: for each channel of the model, the pixel values (low, high) that become 0 and 1, as in `SegmentationModel`.
         note: a note on the pixels for the user; "" if there is none.
     """
 
@@ -148,7 +148,7 @@ def _describe_misfit(picture: Picture) -> str:
 
 
 def _array(image: ImageLike, *, any_size: bool) -> tuple[np.ndarray, bool]:
-    """Return the pixels, and whether the last channel is opacity. The second value counts only for two or four channels."""
+    """Return the pixels, and whether the last channel is opacity. The second value matters only for two or four channels."""
     if isinstance(image, str | PathLike):
         return read_image(Path(image), any_size=any_size)
     if isinstance(image, Image.Image):

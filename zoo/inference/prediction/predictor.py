@@ -84,15 +84,15 @@ class Predictor:
                 instead.
             overlap: the overlap of neighboring tiles in pixels, at most half of a tile; None for a fourth of a tile. There is
                 no seam if the class of a pixel depends only on pixels no farther away than a fourth of the overlap.
-            batch: the number of tiles, or of images of one size, that the model computes together.
-            flips: "horizontal" averages the probabilities of an image and its mirror image, and "all" those of all four
-                combinations of horizontal and vertical flips (test-time augmentation).
+            batch: the largest number of tiles, or of images of the same size, in one call of the model.
+            flips: "horizontal" averages the probabilities of an image and its mirror image. "all" averages the probabilities
+                of all four combinations of horizontal and vertical flips (test-time augmentation).
             precision: "bfloat16" computes in bfloat16 with autocast. It is not accepted for a deployed model, whose precision
                 `zoo.deploy` has chosen.
 
         Raises:
-            OptionError: an option has an invalid value, or the model may give a pixel several classes
-                (`has_one_class_per_pixel`).
+            OptionError: an option has an invalid value, or a pixel may belong to several classes of the model (its
+                `has_one_class_per_pixel` is False).
             ConfigError: the device does not exist on this machine.
             ZooError: the model cannot be loaded, for one of the reasons that `zoo.load` lists.
         """
@@ -226,7 +226,7 @@ class Predictor:
         return [self._make_prediction(canvas) for canvas in canvases]
 
     def takes_whole(self, size: tuple[int, int]) -> bool:
-        """Return whether an image of this (H, W) is predicted whole and not in tiles."""
+        """Return whether an image of the size (H, W) is predicted whole and not in tiles."""
         if self._tile is None:
             return True
         if self._is_asked or self._facts.plan.sizes.sizes.fixed:
