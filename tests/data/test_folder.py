@@ -211,7 +211,7 @@ def not_finite_at_the_end(folder):
         (without_mask, r"d\.png: no mask has this name"),
         (without_image, r"d\.png: no image has this name"),
         (of_other_channels, r"differ in their number of channels: 3 images with 3 channels, 1 image with 1 channel"),
-        (no_image, r"a\.png: not an image"),
+        (no_image, r"a\.png is not an image"),
         (empty, r"images: has no images"),
         (animated, r"a\.gif: expected one frame; found 2"),
         (not_finite, r"a\.npy: .*not finite"),

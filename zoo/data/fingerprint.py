@@ -24,7 +24,10 @@ __all__ = ["Fingerprint", "fingerprint_of_samples", "random_parts", "read_finger
 NUM_REPEATED = 256
 """The largest number of samples of a part that are read more than once."""
 NUM_REPEATS = 64
-"""The least number of repeated reads. If each read differs with probability 0.5, all are equal with probability 5e-20."""
+"""The minimum number of repeated reads of a part, unless `REPEAT_SECONDS` end them earlier.
+
+If each read of random samples differs with probability 0.5, all of them are equal with probability 5e-20.
+"""
 REPEAT_SECONDS = 3.0
 """The time limit in seconds for repeated reads of a part. The first repetition is always completed."""
 MOST_NAMED = 3
@@ -36,7 +39,7 @@ class Fingerprint:
     """Digests of the files or samples that were read, and the settings that they were read with.
 
     Attributes:
-        contents: the digest of each file or sample, by its name.
+        contents: a mapping from the name of each file or sample to its digest.
         reading: the settings that the contents are read with, such as the mask value of each class, as JSON values.
         scans: what `scan_folder` has read from the files of each pair, with their sizes and modification times, as JSON values.
             Comparisons of fingerprints ignore this attribute.
@@ -110,7 +113,7 @@ def fingerprint_of_samples(parts: Iterable[tuple[str, Samples]], kinds: Mapping[
 
     Args:
         parts: the name and the samples of each part.
-        kinds: a text that identifies the data set of each part, such as the name of its Python class.
+        kinds: a mapping from the name of each part to a text that identifies its data set, such as the name of a Python class.
     """
     contents: dict[str, str] = {}
     reading: dict[str, Any] = {}

@@ -22,8 +22,8 @@ def image_to_tensor(array: np.ndarray, device: torch.device | None = None, value
     Args:
         array: the pixels.
         device: the device of the tensor.
-        value_range: the pixel values (low, high) of each channel that become 0 and 1. The scaling is linear, and values outside
-            the range are not clipped. None scales integers by the range of their dtype, and does not scale floats.
+        value_range: for each channel, the pixel values (low, high) that become 0 and 1. The scaling is linear, and values
+            outside the range are not clipped. None scales integers by the range of their dtype, and does not scale floats.
 
     Raises:
         DataError: the array has another shape, its dtype is not numeric, some values are not finite, or the value range and the
@@ -60,7 +60,7 @@ def image_to_tensor(array: np.ndarray, device: torch.device | None = None, value
 def check_image(array: np.ndarray) -> tuple[int, int, int]:
     """Return (channels, H, W) of an image array, after checking that `image_to_tensor` accepts it.
 
-    The check converts strips of the image, so that it needs no copy of the whole image.
+    The check converts one strip of the image at a time, so that it needs no copy of the whole image.
 
     Raises:
         DataError: for the reasons that `image_to_tensor` lists.

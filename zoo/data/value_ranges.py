@@ -65,9 +65,10 @@ def spread_range(value_range: Sequence[float] | Sequence[Sequence[float]], num_b
 def choose_value_range(train: Files, others: Files) -> tuple[ValueRange | None, list[str]]:
     """Return the range that images are scaled by, and notes on it.
 
-    By default, the range is None: integers are scaled by the range of their dtype, and floats are not scaled. If that range is
-    mostly empty, or floats are outside 0 to 1, the range is measured. If the ranges of the bands are alike, the result is one
-    range for all bands together, and otherwise one range for each band.
+    By default, the range is None: integers are scaled by the range of their dtype, and floats are not scaled. If that range (0
+    to 1 for floats) is mostly empty (see `SMALL_SHARE`), or floats are outside 0 to 1, the range is measured. If the ranges of
+    the bands are alike (see `ALIKE_SHARE`), the result is one range for all bands together, and otherwise one range for each
+    band.
 
     Args:
         train: the statistics of the files in the training part, whose range is measured.

@@ -28,8 +28,8 @@ def divide(
 ) -> dict[str, list[Pair]]:
     """Return the pairs of each part: "train", "validation" and "test".
 
-    In a folder that is not divided, a hash decides the part of each pair, so that the pair stays in its part when images are
-    added. It is the hash of the image's name or, with groups, of the name of its group. Each part has a range of hashes.
+    In a folder that is not divided, a hash decides the part of each pair, so that the pair stays in its part when other images
+    are added. It is the hash of the image's name or, with groups, of the name of its group. Each part has a range of hashes.
 
     Without groups, a part may be empty. With groups, a part that would be empty, although its share is above 0, receives the
     group whose hash is nearest to the part's range.
@@ -98,7 +98,7 @@ def note_on_names(parts: Mapping[str, Sequence[Pair]], num_parts: int) -> str | 
 
 
 def _assign(names: Collection[str], validation: float, test: float, *, can_be_empty: bool) -> dict[str, str]:
-    """Return the part of each name, by the name's hash. Unless `can_be_empty`, each part with a share above 0 gets a name."""
+    """Return the part of each name, by the name's hash. Unless `can_be_empty`, no part with a share above 0 stays empty."""
     ends = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.0)}
     positions = {name: _position(name) for name in names}
 

@@ -79,7 +79,7 @@ def data_from_report(
         colors: the color of each class, if masks are drawn in colors or the colors of a palette identify the classes.
         ignored: mask values (numbers or colors) of pixels to ignore; by default 255, if it is not a class.
         validation: the share of images for validation if the folder is not divided. The name of an image decides its part, so
-            that the image stays in that part when images are added.
+            that the image stays in that part when other images are added.
         test: the share of images for the test if the folder is not divided.
         value_range: the pixel values that become 0 and 1: a pair for all bands, or one pair for each band. With "auto",
             `choose_value_range` chooses them.

@@ -235,7 +235,7 @@ def _open_image(path: Path, tiff: Tiff | None) -> Iterator[Image.Image]:
             image.load()
             yield image
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image that Pillow can read{hint}") from None
+        raise DataError(f"{path} is not an image that Pillow can read{hint}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
         raise size_error(path, str(cause).partition(",")[0]) from cause
     except DataError:

@@ -48,6 +48,6 @@ def filter_warnings(action: Literal["error", "ignore"], category: type[Warning])
 def size_error(path: Path, size: str) -> DataError:
     """Return the error for a file with more pixels than the limit."""
     return DataError(
-        f"{path}: too large to open by default ({size}; the limit is {MOST_PIXELS:,} pixels). If you trust the file, set "
+        f"{path} is too large to open by default ({size}; the limit is {MOST_PIXELS:,} pixels). If you trust the file, set "
         "any_size=True (--any-size)"
     )

@@ -21,9 +21,9 @@ ONE_PALETTE = (
 def check_one_palette(report: FolderReport) -> None:
     """Raise a DataError if a number has different colors in two masks, or if a color stands for different numbers.
 
-    A mask without a palette displays its numbers as gray levels. Such a mask is included only in the second check (of colors),
-    and only with its numbers above 0, since palettes use black for various numbers. The second check leaves out colors that
-    occur more than once in a palette.
+    A mask without a palette displays its numbers as gray levels. For such a mask, the check of numbers is skipped, and the
+    check of colors skips the number 0, since palettes use black for various numbers. In all masks, the check of colors skips
+    colors that occur more than once in a palette.
     """
     if not any(facts.colors for facts in report.facts.values()):
         return

@@ -30,7 +30,10 @@ TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 SLAB = 10
 MARGIN = 2
 PARTS = ("train", "train", "validation", "train", "train", "test")
-"""The part to which each slab of ten slices belongs. In validation and test, two slices at each end of a slab are not used."""
+"""The part of each slab of ten slices. From the seventh slab on, the parts repeat in the same order.
+
+In validation and test, two slices at each end of a slab are not used.
+"""
 SIZE = 96
 STEP = 2
 """Every second voxel along each axis of a slice is used: lobes are large, and training takes a quarter of the time."""

@@ -21,7 +21,7 @@ class Tiles:
     Attributes:
         images: the images, each (H, W) or (H, W, channels).
         masks: the masks of the images, each (H, W), with class indexes.
-        positions: the image, the top row and the left column of each tile.
+        positions: for each tile, the index of its image, its top row and its left column.
         size: the side length of a tile, in pixels.
     """
 
