@@ -16,8 +16,8 @@ BSD = "BSD-3-Clause"
 CHANNELS = zoo.plugin.Option(
     name="channels",
     default=None,
-    summary="width of each step, coarse to fine; by default 256, 128, 64, 32, 16 for five steps, and the last of these for "
-    "fewer steps",
+    summary="width of each step, coarse to fine; by default 256, 128, 64, 32, 16 (with fewer steps, the first of these numbers "
+    "are left out)",
 )
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 BOTH = (True, False)
@@ -178,7 +178,7 @@ DECODERS = (
         needs=_pan,
         options=(
             _width(32),
-            _output_stride(16, (16, 32), "16 (the encoder is dilated if it can be) or 32"),
+            _output_stride(16, (16, 32), "16 (by dilating the encoder, if it supports this) or 32"),
             BILINEAR,
             NORM,
         ),
@@ -191,7 +191,7 @@ DECODERS = (
         needs=_deeplabv3,
         options=(
             _width(256),
-            _output_stride(8, (8, 16), "8 or 16; the encoder is dilated if it can be"),
+            _output_stride(8, (8, 16), "8 or 16, by dilating the encoder, if it supports this"),
             RATES,
             _separable(False),
             _dropout(0.5),
@@ -206,7 +206,7 @@ DECODERS = (
         needs=_deeplabv3plus,
         options=(
             _width(256),
-            _output_stride(16, (8, 16), "8 or 16; the encoder is dilated if it can be"),
+            _output_stride(16, (8, 16), "8 or 16, by dilating the encoder, if it supports this"),
             RATES,
             _separable(True),
             _dropout(0.5),

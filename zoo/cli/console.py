@@ -113,7 +113,7 @@ def choose_format(format: _F | None, output: Path | None, suffixes: Mapping[str,
     if output is None:
         return next(iter(suffixes.values()))
     if output.suffix not in suffixes:
-        raise OptionError(f"--output {output}: the suffix names no format. Use one of {', '.join(suffixes)}, or add --format.")
+        raise OptionError(f"--output {output}: no format has this suffix. Use one of {', '.join(suffixes)}, or add --format.")
     return suffixes[output.suffix]
 
 

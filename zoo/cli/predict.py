@@ -46,7 +46,7 @@ def predict(
     ] = "auto",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write NAME-probabilities.npy.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write NAME-overlay.jpg, the mask over the image.")] = False,
-    existing: Annotated[Existing, typer.Option(help="What to do if a mask already exists.")] = "error",
+    existing: Annotated[Existing, typer.Option(help="What to do if a result of an image already exists.")] = "error",
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Also read images of more than 89 million pixels, if you trust the files.")
     ] = False,

@@ -20,7 +20,7 @@ def show(
     ],
     plugin: PluginOption = None,
 ) -> None:
-    """Show what is known about an encoder or a decoder: source, license, maps or needs, options."""
+    """Show what is known about an encoder or a decoder: source, license, options, an encoder's maps, a decoder's needs."""
     load_plugins(plugin)
     from zoo.common.grid import Grid, GridRow, Heading
     from zoo.registry.registry import default_registry

@@ -86,7 +86,7 @@ class Entry(Generic[_S]):
         self._check_options(options)
         with plugin_code(
             f"The {what} of {self.full_id}",
-            avoidance=f"To do without it, leave {self.full_id} out.",
+            avoidance=f"Or continue without it: leave {self.full_id} out.",
             details=f" (options {dict(options)!r}). The error is in the plugin's code, not in zoo's",
         ):
             return function(dict(options))

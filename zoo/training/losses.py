@@ -92,7 +92,9 @@ def choose_class_weights(settings: TrainSettings, data: SegmentationData, finger
             f"class_weights: no term of the loss ({', '.join(names)}) accepts them. Add cross-entropy, or remove class_weights."
         )
     if without:
-        log.warning("class_weights: %s does not accept them; the other terms of the loss do.", " and ".join(without))
+        log.warning(
+            "%s does not accept class_weights; only the other terms of the loss are weighted by class.", " and ".join(without)
+        )
     if settings.class_weights != "auto":
         return settings.class_weights
     if "train" in random_parts(fingerprint):

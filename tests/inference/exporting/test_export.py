@@ -345,7 +345,7 @@ def test_the_command_line_exports_for_one_size_with_the_normalization_inside(tmp
     [
         (("missing",), "There is no checkpoint and no folder missing"),
         (("saved", "--size", "wide"), "--size: a size must be HEIGHTxWIDTH"),
-        (("saved", "-o", "model.pth"), "suffix names no format"),
+        (("saved", "-o", "model.pth"), "no format has this suffix"),
         pytest.param(
             ("saved", "--tolerance", "1e-12"),
             "differs from the model's by more than the tolerance, 1e-12",

@@ -77,7 +77,7 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
     notes = [f"FAILED {cell.encoder} x {cell.decoder}: {cell.reason}" for cell in cells if not cell.is_ok]
     notes.append(
         f"{working} of {len(cells)} pairings work. Each was built for {CLASSES} classes and run on one image, on the meta "
-        "device, or on the CPU if the model computes with tensor values."
+        "device, or on the CPU if the model's code reads values of tensors."
     )
     if any(cell.adapters for cell in cells):
         notes.append("+ = the number of parameters of the inserted adapters. `zoo explain ENCODER DECODER` explains them.")

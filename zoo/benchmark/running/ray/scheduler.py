@@ -118,9 +118,10 @@ class RayExecutor:
         if not usable:
             counts = (tuple(facts["Resources"].get(name, 0) for name in ("CPU", "GPU")) for facts in nodes)
             found = ", ".join(f"one with {cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in counts)
+            refused = " The lines above say why a machine that has the device is not used." if slots else ""
             raise ZooError(
-                f"No machine of the Ray cluster can be used for measurements on {device!r}; found: {found}. Add a machine "
-                "with `ray start --address=HOST:PORT` (and --num-gpus=N for GPUs). Then run the same command again, "
+                f"No machine of the Ray cluster can be used for measurements on {device!r}; found: {found}.{refused} Add a "
+                "machine with `ray start --address=HOST:PORT` (and --num-gpus=N for GPUs). Then run the same command again, "
                 "which resumes the run."
             )
         return usable
