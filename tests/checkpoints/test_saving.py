@@ -167,7 +167,7 @@ def test_a_trained_checkpoint_becomes_a_folder_with_its_classes(tmp_path):
         (lambda facts: facts.pop("preprocessing"), "preprocessing: this key is required"),
         (lambda facts: facts.pop("plan"), "plan: this key is required"),
         (lambda facts: facts["colors"].pop(), "2 colors for a model of 3 classes"),
-        (of_a_plan, r"differs from that of.*maps: saved \['elsewhere'\]"),
+        (of_a_plan, r"differs from the plan that.*maps: saved \['elsewhere'\]"),
         (of_a_plugin, 'was saved: pip install .*"their-decoders==2.1"'),
     ],
 )
@@ -230,7 +230,7 @@ def other_weights(place):
             "preprocessing: .*std must be above 0",
         ),
         (lambda place: rewrite(place, lambda facts: facts["licenses"].update(data="MIT")), r"licenses\.data"),
-        (lambda place: rewrite(place, of_a_plan), r"differs from that of.*maps: saved \['elsewhere'\]"),
+        (lambda place: rewrite(place, of_a_plan), r"differs from the plan that.*maps: saved \['elsewhere'\]"),
         (lambda place: rewrite(place, of_a_plugin), r'pip install .*"their-decoders==2\.1"'),
         (lambda place: rewrite(place, lambda facts: facts["pairing"].update(classes=4)), "does not fit .*size mismatch"),
     ],

@@ -293,7 +293,7 @@ def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
     several = SegmentationData(
         name="several", classes=data.classes, train=data.train, validation=data.validation, test=data.test
     )
-    with pytest.raises(zoo.errors.DataError, match="Set size="):
+    with pytest.raises(zoo.errors.DataError, match="Set size to"):
         train_squares(tmp_path / "run", several)
     assert train_squares(tmp_path / "run", several, size=24, steps=2).test.pixels == 6 * 32 * 31
 

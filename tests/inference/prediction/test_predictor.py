@@ -175,7 +175,7 @@ def test_what_is_no_image_for_the_model_is_refused(model, image, told):
     [
         ({"tile": 100}, "a side length in pixels that the encoder accepts .*, such as 128; found 100"),
         ({"tile": 0}, "found 0"),
-        ({"overlap": 600, "tile": 1024}, "must be 0 to"),
+        ({"overlap": 600, "tile": 1024}, "must be an integer from 0 to"),
         ({"batch": 0}, "at least 1; found 0"),
         ({"flips": "both"}, "flips must be one of 'none', 'horizontal', 'all'; found 'both'"),
         ({"precision": "float16"}, "precision must be one of"),
