@@ -194,6 +194,22 @@ def test_a_users_mistake_is_one_message_and_status_2(cli, arguments, told):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("texture-mosaic", "is texture-mosaic, a built-in task"),
+        ({"source": "OxfordIIITPet", "root": "photos"}, "is OxfordIIITPet, a data set of torchvision"),
+        ("cels", "is cels, and there is no such folder"),
+    ],
+)
+def test_data_check_says_why_the_data_of_a_configuration_cannot_be_checked(command_line, tmp_path, data, told):
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps({"encoder": "resnet18", "decoder": "unet-basic", "data": data}), encoding="utf-8")
+    status, _, stderr = command_line("data", "check", path)
+    assert status == 2
+    assert told in " ".join(stderr.split())
+
+
 def test_an_error_keeps_brackets_as_they_were_typed(cli):
     assert "[bold]x[/y]" in cli("show", "[bold]x[/y]")[2]
 

@@ -105,14 +105,21 @@ def check(
 
 def _read_target(what: Path) -> tuple[Path, dict[str, Any], TrainSettings | None]:
     """Return the folder to check, the options to open it with and, if `what` is a YAML file, the settings for training."""
+    from zoo.data.tasks.optional_packages import REQUIRED_MODULES
     from zoo.training.config import load_train_config
 
     if what.suffix not in (".yaml", ".yml"):
         return what, {}, None
     config = load_train_config(what, {})
     data = config.data
-    if data.root is not None or not is_folder(Path(data.source)):
-        raise OptionError(f"zoo data check {what}: its data is {data.source}, but only a folder can be checked.")
+    if data.root is not None or data.source in REQUIRED_MODULES:
+        kind = "a built-in task" if data.root is None else "a data set of torchvision"
+        raise OptionError(f"zoo data check can check only folders, but `data` in {what} is {data.source}, {kind}.")
+    if not is_folder(Path(data.source)):
+        raise OptionError(
+            f"zoo data check can check only folders, but `data` in {what} is {data.source}, and there is no such folder. "
+            "A relative path starts from the folder of the YAML file."
+        )
     return Path(data.source), data.options(), config
 
 
