@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import zoo
+from zoo_timm.creating import create_model, create_on_meta
 from zoo_timm.pruning import unused_parameters
 
 __all__ = ["Indexing", "describe"]
@@ -43,8 +45,16 @@ def describe(architecture: str) -> dict[str, Any]:
     - `dynamic`: whether the architecture accepts sizes other than `size` only with timm's option `dynamic_img_size`.
     - `output_strides`: those of the output strides 8 and 16 with which the architecture can be built, by dilated convolutions.
     - `unused`: whether timm's pruning leaves parameters in the network that none of the remaining maps needs.
+
+    Raises:
+        zoo.errors.OptionError: the installed timm cannot create or run the architecture, or does not return its maps.
     """
-    return _Trial(architecture).entry()
+    try:
+        return _Trial(architecture).entry()
+    except zoo.errors.OptionError:
+        raise
+    except Exception as cause:
+        raise _unusable(architecture, f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}") from cause
 
 
 class _Trial:
@@ -54,6 +64,8 @@ class _Trial:
         self.architecture = architecture
         self.device = "meta"
         self.network = self.make()
+        if not (hasattr(self.network, "forward_intermediates") and hasattr(self.network, "prune_intermediate_layers")):
+            raise _unusable(architecture, f"{type(self.network).__name__} does not return its intermediate maps")
         self.own: Size = tuple(self.network.pretrained_cfg["input_size"][1:])
         with Indexing() as indexing:
             self.maps(self.network, self.own)
@@ -63,7 +75,7 @@ class _Trial:
         shapes = [tuple(tensor.shape[2:]) for tensor in self.maps(self.network, self.own)]
         declared = _feature_info(self.network)
         if len(shapes) != len(declared):
-            raise ValueError(f"{architecture} declares {len(declared)} maps and returns {len(shapes)}")
+            raise _unusable(architecture, f"it declares {len(declared)} maps and returns {len(shapes)}")
         self.info = [
             {**entry, "reduction": _stride(entry["reduction"], self.own[0], shape[0])}
             for entry, shape in zip(declared, shapes, strict=True)
@@ -74,7 +86,7 @@ class _Trial:
     def entry(self) -> dict[str, Any]:
         """Return the architecture's entry in the index."""
         if not self.runs(self.network, self.own):
-            raise ValueError(f"{self.architecture} returns maps other than those that timm declares")
+            raise _unusable(self.architecture, "it returns maps other than those that it declares")
         entry: dict[str, Any] = {"maps": _merge_runs(self.info), "size": self.own, **self.sizes()}
         if self.multiple == 32 and (strides := [stride for stride in OUTPUT_STRIDES if self.dilates(stride)]):
             entry["output_strides"] = strides
@@ -84,8 +96,11 @@ class _Trial:
 
     def make(self, **options: Any) -> Any:
         """Return the architecture without its classifier, in eval mode."""
+        keywords = {"num_classes": 0, **options}
+        if self.device == "meta":
+            return create_on_meta(self.architecture, keywords).eval()
         with torch.device(self.device):
-            return timm.create_model(self.architecture, num_classes=0, **options).eval()
+            return create_model(self.architecture, keywords).eval()
 
     def try_to_make(self, **options: Any) -> Any | None:
         """Return what `make` returns; None if the architecture refuses the options."""
@@ -101,7 +116,7 @@ class _Trial:
             with torch.no_grad():
                 return network.forward_intermediates(image, intermediates_only=True)  # type: ignore[no-any-return]
         except (RuntimeError, NotImplementedError) as cause:
-            if "meta" not in str(cause) or not image.is_meta:
+            if "meta" not in str(cause).lower() or not image.is_meta:
                 raise
         return self.maps(_make_real(network), size)
 
@@ -185,10 +200,17 @@ class _Trial:
         try:
             return bool(unused_parameters(network, image, selection))
         except (RuntimeError, NotImplementedError) as cause:
-            if "meta" not in str(cause):
+            if "meta" not in str(cause).lower():
                 raise
         side = 12 * self.multiple  # gemma4_vit_*_enc pools by a factor of three
         return bool(unused_parameters(_make_real(network), torch.zeros(1, image.shape[1], side, side), selection))
+
+
+def _unusable(architecture: str, reason: str) -> zoo.errors.OptionError:
+    return zoo.errors.OptionError(
+        f"timm:{architecture} of the installed timm {timm.__version__} cannot be an encoder: {reason}. Use another encoder, or "
+        "update timm: pip install -U timm"
+    )
 
 
 class Indexing(TorchDispatchMode):  # type: ignore[no-untyped-call]

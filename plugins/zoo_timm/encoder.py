@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 import zoo
+from zoo_timm.creating import create_model, create_on_meta
 from zoo_timm.index import Architecture, index, sides
 from zoo_timm.pruning import make_buffers, unused_parameters
 from zoo_timm.weights import Make, from_hub, match, read
@@ -61,7 +61,7 @@ class TimmEncoder(nn.Module):
         are_from_hub = weights is not None and (weights == DEFAULT or weights.startswith(HUB))
         network: Any
         if are_from_hub:
-            _create_on_meta(name, wanted)  # so that a wrong option is not reported as weights that do not fit
+            create_on_meta(name, wanted)  # so that a wrong option is not reported as weights that do not fit
             network = _load_pretrained(name, str(weights), self._make)
         else:
             network = self._make()
@@ -82,13 +82,11 @@ class TimmEncoder(nn.Module):
 
     def match_weights(self, state: Mapping[str, Tensor]) -> zoo.plugin.MatchedWeights:
         """Match a file's tensors to this encoder's. The file may also contain later stages and a classifier."""
-        whole = _create_on_meta(
-            self._name, {name: value for name, value in self._timm_options.items() if name != "num_classes"}
-        )
+        whole = create_on_meta(self._name, {name: value for name, value in self._timm_options.items() if name != "num_classes"})
         return match(self._name, self._make, self.network, whole.state_dict(), state).within("network.")
 
     def _make(self, **how: Any) -> nn.Module:
-        return _create_model(self._name, self._timm_options, **how)
+        return create_model(self._name, self._timm_options, **how)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the requested maps: (N, in_channels, H, W) -> [(N, C, H/stride, W/stride), ...]."""
@@ -108,16 +106,6 @@ def _timm_keywords(
     return {**wanted, **options}
 
 
-def _create_model(name: str, wanted: dict[str, Any], **weights: Any) -> nn.Module:
-    try:
-        network: nn.Module = timm.create_model(name, **weights, **wanted)
-    except TypeError as cause:
-        if "unexpected keyword" not in str(cause):
-            raise
-        raise zoo.errors.OptionError(f"timm:{name} does not accept one of the options: {cause}.") from cause
-    return network
-
-
 def _load_pretrained(name: str, weights: str, make: Make) -> nn.Module:
     if weights.startswith(HUB):
         return from_hub(name, make, weights.removeprefix(HUB))
@@ -126,16 +114,11 @@ def _load_pretrained(name: str, weights: str, make: Make) -> nn.Module:
     return from_hub(name, make)
 
 
-def _create_on_meta(name: str, wanted: dict[str, Any]) -> Any:
-    with torch.device("meta"):
-        return _create_model(name, wanted)
-
-
 def _check_maps(network: Any, facts: Architecture, options: dict[str, Any]) -> None:
     """Raise an OptionError if options such as `patch_size` change the channels or strides of the maps."""
     if not options:
         return
-    usual = _create_on_meta(facts.name, {"num_classes": 0})
+    usual = create_on_meta(facts.name, {"num_classes": 0})
     limit = options.get("output_stride", 32)
 
     def maps_of(network: Any) -> list[tuple[int, float]]:
@@ -155,14 +138,14 @@ def _find_unused(name: str, wanted: dict[str, Any], chosen: list[int], facts: Ar
     """Return the names of the parameters that remain after timm's pruning, although none of the chosen maps needs them."""
     height, width = sides(wanted.get("img_size", facts.size))
     image = torch.zeros(1, wanted["in_chans"], height, width, device="meta")
-    twin = _create_on_meta(name, wanted)
+    twin = create_on_meta(name, wanted)
     twin.prune_intermediate_layers(chosen, prune_norm=True)
     try:
         return unused_parameters(twin.eval(), image, chosen)
     except (RuntimeError, NotImplementedError) as cause:
-        if "meta tensor" not in str(cause):
+        if "meta" not in str(cause).lower():
             raise
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        real: Any = _create_model(name, wanted)
+        real: Any = create_model(name, wanted)
         real.prune_intermediate_layers(chosen, prune_norm=True)
         return unused_parameters(real.eval(), torch.zeros(1, wanted["in_chans"], height, width), chosen)

@@ -102,11 +102,14 @@ def test_every_architecture_negotiates_with_every_decoder():
     assert all(len(plan.routes) >= 2 for plan in plans)
 
 
+def shipped_entry(name):
+    shipped = json.loads(files("zoo_timm").joinpath("index.json").read_text(encoding="utf-8"))
+    return {key: value for key, value in shipped["architectures"][name].items() if key != "tags"}
+
+
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "nest_tiny", "dla34", SMALL])
 def test_the_index_holds_what_a_real_build_shows(name):
-    entry = json.loads(json.dumps(describe(name)))
-    shipped = json.loads(files("zoo_timm").joinpath("index.json").read_text(encoding="utf-8"))["architectures"][name]
-    assert {key: value for key, value in shipped.items() if key != "tags"} == entry
+    assert json.loads(json.dumps(describe(name))) == shipped_entry(name)
 
 
 def test_the_tags_are_timms_own():
@@ -399,6 +402,27 @@ def test_a_tag_that_timm_has_not_is_answered_with_those_it_has():
 
 
 @pytest.mark.usefixtures("fresh_registry")
+def test_an_architecture_that_the_installed_timm_cannot_serve_is_refused_with_the_reason(monkeypatch):
+    monkeypatch.delattr(timm.models.resnet.ResNet, "forward_intermediates")
+    with pytest.raises(
+        zoo.errors.OptionError, match=r"test_resnet of the installed timm [\d.]+ cannot be an encoder: ResNet does not return"
+    ):
+        describe("test_resnet")
+
+
+def test_an_architecture_that_cannot_be_created_on_the_meta_device_is_created_on_the_cpu(monkeypatch):
+    create = timm.create_model
+
+    def reads_values(*arguments, **keywords):
+        torch.linspace(0, 0.1, 4).tolist()
+        return create(*arguments, **keywords)
+
+    monkeypatch.setattr(timm, "create_model", reads_values)
+    state = torch.random.get_rng_state()
+    assert json.loads(json.dumps(describe("test_vit"))) == shipped_entry("test_vit")
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 def test_another_version_of_timm_is_probed_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["zoo_timm.index"], "version", lambda _: "0.0.1")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path)
