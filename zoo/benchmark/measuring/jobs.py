@@ -24,6 +24,7 @@ from zoo.benchmark.measuring.memory import (
     reset_peaks,
     resident_bytes,
 )
+from zoo.benchmark.measuring.peak_rates import measure_rates
 from zoo.benchmark.measuring.steps import Step, build_subject, make_step
 from zoo.benchmark.messages import Activity, ColdStart, GroupEnd, Message, Round, Sample, TrialCost, UnknownCost, message_to
 from zoo.benchmark.quality import QualityEntry
@@ -211,10 +212,6 @@ def _load_libraries(device: torch.device) -> None:
 
 
 def _measure_rates(device: torch.device, dtype: str) -> Iterator[Message]:
-    from zoo.benchmark.measuring.peak_rates import (
-        measure_rates,  # imports torch.utils.benchmark, which searches for a CUDA toolkit and may warn
-    )
-
     yield Activity(trial=None, doing=f"measuring the device's best rates in {dtype}")
     with suppress(RuntimeError):  # the device is too small or too new for one of the kernels; the remaining rates are left out
         yield from measure_rates(device, dtype)

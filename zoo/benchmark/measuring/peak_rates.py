@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,9 +11,8 @@ from typing import Protocol, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.benchmark import Timer
 
-from zoo.benchmark.measuring.clock import read_clock, time_calls
+from zoo.benchmark.measuring.clock import calls_to_fill_a_slot, time_calls
 from zoo.benchmark.messages import KernelRate
 
 __all__ = ["best_rate", "measure_rates"]
@@ -131,13 +131,13 @@ def _fastest_call(kernel: _Kernel, device: torch.device, dtype: torch.dtype, sec
         with torch.inference_mode():  # not around a generator's yield, where it would apply to the caller's code too
             if not _is_quick(kernel, device, dtype):
                 return None
-            timer = Timer(
-                "call()",
-                globals={"call": kernel.prepare(device, dtype)},
-                timer=partial(read_clock, device),
-                num_threads=torch.get_num_threads(),  # by default, Timer uses one thread
-            )
-            return min(timer.blocked_autorange(min_run_time=seconds).times)
+            call = kernel.prepare(device, dtype)
+            time_calls(call, 1, device)  # the first call is cold
+            calls, end = calls_to_fill_a_slot(call, device), time.perf_counter() + seconds
+            fastest = time_calls(call, calls, device).seconds
+            while time.perf_counter() < end:
+                fastest = min(fastest, time_calls(call, calls, device).seconds)
+            return fastest
     except UNSUPPORTED:
         return None
 
