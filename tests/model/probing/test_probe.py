@@ -6,6 +6,7 @@ import copy
 import functools
 import pickle
 import random
+import warnings
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -935,7 +936,8 @@ def test_hooks_on_what_an_encoder_does_not_compute_are_refused_and_others_run():
 
 
 def test_a_scripted_submodule_is_refused_with_where_it_lies():
-    with pytest.warns(FutureWarning):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # recent versions of torch deprecate scripting
         scripted = torch.jit.script(nn.Sequential(conv(8, 16), nn.ReLU()))
     with pytest.raises(
         zoo.errors.PluginError, match=r"RecursiveScriptModule at 1 hides the modules inside\. Pass the plain module"

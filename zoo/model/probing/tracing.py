@@ -215,6 +215,8 @@ def trace(module: nn.Module, leaves: set[str]) -> Traced | None:
         if _random_states() != random_states:
             return None  # a random number was drawn, which would become a constant
         names = _unique(tracer.named)
+        for node in graph.nodes:
+            node.type = None  # a string annotation, with which torch 2.9 cannot pickle the graph
         return Traced(module=fx.GraphModule(holder, graph), names=names, scopes=tracer.scopes, num_leaves=len(leaves))
 
 
