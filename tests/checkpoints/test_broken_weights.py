@@ -204,7 +204,9 @@ def test_a_model_that_was_saved_without_a_value_range_has_none(altered):
 def test_a_configuration_that_its_weights_refute_takes_no_memory(altered, changes):
     place = altered(facts=lambda told: told["pairing"].update(changes))
     began = time.perf_counter()
-    with pytest.raises(zoo.ZooError, match=r"does not fit|differs from the plan that|at most 65,536|preprocessing has 3 channels"):
+    with pytest.raises(
+        zoo.ZooError, match=r"does not fit|differs from the plan that|at most 65,536|preprocessing has 3 channels"
+    ):
         zoo.load(place)
     assert time.perf_counter() - began < 5
 
