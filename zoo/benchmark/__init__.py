@@ -21,7 +21,7 @@ def bench(
 ) -> Table:
     """Measure every pairing of a configuration side by side, and return the table of results.
 
-    If a run with the same configuration and environment was interrupted, it is resumed.
+    If a run with the same configuration, machine and software was interrupted, it is resumed.
 
     Args:
         config: the path of a YAML file, or the configuration itself.

@@ -124,7 +124,7 @@ class TrialCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownCost:
-    """The reason why the static costs (`StaticCost`) of a trial cannot be computed. The trial may still run on the device."""
+    """The reason why the `StaticCost` of a trial cannot be computed. The trial may still run on the device."""
 
     trial: str
     reason: str
@@ -199,7 +199,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
-    """The scores of a trial's model after one training.
+    """The scores of a trial's model after it was trained once.
 
     Attributes:
         trial: the trial's key.

@@ -24,7 +24,9 @@ OTHER_BUDGET = 300
 """The default number of training steps for other data, such as a user's own images."""
 
 FLOORS = ("color look-up", "majority class")
-"""The floors: predictors without a network, named as in `zoo.data.baselines.BASELINES`. Models should score above them."""
+"""The trivial baselines, which are not neural networks, named as in `zoo.data.baselines.BASELINES`.
+
+Models should score above them."""
 MINUTES = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*min(?:utes?)?")
 
 
@@ -47,13 +49,13 @@ class QualityEntry(TrainSettings):
 
     Attributes:
         data: the name of a task, a folder, or {source, ...} with the options of `zoo.open_data`.
-        budget: the length of each training: a number of optimizer steps, or a time in minutes ("2 min"). With a time, each
+        budget: the length of each training run: a number of optimizer steps, or a time in minutes ("2 min"). With a time, each
             model is trained for as many steps as it can do in this time. The default is the number in `BUDGETS` for a
             built-in task, and `OTHER_BUDGET` for other data.
-        seeds: the number of trainings of each model; their seeds are 0, 1, ...
+        seeds: how many times each model is trained; the seeds are 0, 1, ...
         learning_rate: the highest learning rate of the one-cycle schedule. The default is three times that of `zoo.train`: at
             1e-3, some classes of brain-lobes were not learned in 400 steps (docs/explanation/quality.md).
-        validations: the number of validations during a training. With the default, 0, the last weights are tested, so that
+        validations: the number of validations during training. With the default, 0, the last weights are tested, so that
             no model profits from a choice among several checkpoints.
     """
 
@@ -85,29 +87,29 @@ class QualityEntry(TrainSettings):
 
     @property
     def seconds(self) -> float | None:
-        """The budget of a training in seconds; None if the budget is a number of steps."""
+        """The budget for training a model once, in seconds; None if the budget is a number of steps."""
         match = MINUTES.fullmatch(self.budget.strip()) if isinstance(self.budget, str) else None
         return 60 * float(match[1]) if match else None
 
     def settings(self, *, steps: int, seed: int, device: str) -> TrainSettings:
-        """Return the settings of one training."""
+        """Return the settings for training a model once."""
         shared = self.model_dump(include=set(TrainSettings.model_fields))
         return TrainSettings(**{**shared, "steps": steps, "seed": seed, "device": device})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """The scores of a model on the test part of the data, after one training for each seed.
+    """The scores of a model on the test part of the data. The model was trained once for each seed.
 
     Attributes:
         data: the name of the data.
         classes: the names of the classes.
-        seeds: the seeds of the trainings that succeeded, in order.
+        seeds: the seeds with which training succeeded, in order.
         miou: the mean intersection over union, for each of `seeds`.
         iou: the intersection over union of each class, for each of `seeds`; None for a class that does not occur.
         steps: the number of optimizer steps, for each of `seeds`.
         seconds: the time of training and testing, for each of `seeds`.
-        failures: a mapping from the seed of each training that failed to its error.
+        failures: a mapping from each seed with which training failed to the error.
         wanted: the number of seeds in the configuration.
     """
 
@@ -123,7 +125,7 @@ class Quality:
 
     @property
     def has_failed(self) -> bool:
-        """Whether every training failed."""
+        """Whether training failed with every seed."""
         return bool(self.failures) and not self.seeds
 
     @property
@@ -145,7 +147,7 @@ class Quality:
         return f"{self.mean:.3f} ±{self.deviation:.3f}"
 
     def difference(self, other: Quality) -> Difference | None:
-        """Return the mean of `self.miou` minus that of `other.miou`, and its interval, over the seeds that both have.
+        """Over the seeds that both have, return the mean of `self.miou - other.miou` and its confidence interval.
 
         Return None if they have no common seed.
         """
@@ -156,12 +158,12 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """The score of a predictor without a network. Every model should have a higher score.
+    """The score of a trivial baseline, which is not a neural network. Every model should have a higher score.
 
     Attributes:
         run: the number of the run.
         name: "color look-up" or "majority class".
-        miou: the predictor's mean intersection over union on the test part of the data.
+        miou: the baseline's mean intersection over union on the test part of the data.
     """
 
     run: int
@@ -170,7 +172,7 @@ class Floor:
 
 
 def format_budget(entry: Mapping[str, Any], qualities: Sequence[Quality]) -> str:
-    """Return the budget of a run's trainings as text, such as "100 steps of batch 8".
+    """Return the budget for training each model of a run, as text such as "100 steps of batch 8".
 
     Args:
         entry: the value of `quality` in the run's stored configuration.

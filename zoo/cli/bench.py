@@ -43,7 +43,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="STEPS|MINUTES",
-            help="The length of each training: 300, or '2 min'.",
+            help="How long to train each pairing: 300 steps, or '2 min'.",
             show_default="CONFIG's, else the task's",
         ),
     ] = None,
@@ -64,8 +64,8 @@ def bench(
 
     With --quality, the table has the mIoU of each pairing after training, over several seeds.
 
-    A pairing that fails, or whose trainings all fail, has a row with the error, and the last line counts them. Exit status 1:
-    all pairings failed.
+    A pairing that fails, or that cannot be trained with any seed, has a row with the error. The last line counts such pairings.
+    Exit status 1: all pairings failed.
     """
     from zoo.benchmark import bench as run_bench
     from zoo.benchmark import load_config

@@ -1,4 +1,4 @@
-"""The command `zoo recommend`: recommend measured pairings that meet some limits."""
+"""The command `zoo recommend`: recommend measured pairings that meet the given limits."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def recommend(
     format: Annotated[Format, typer.Option("--format", "-f", help="The format of the answer.")] = "table",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Recommend the measured pairings that meet some limits, with the code that builds each, and show what each limit excludes.
+    """Recommend the measured pairings that meet all given limits, with the code to build each. Show what each limit excludes.
 
-    A pairing meets a limit only if the whole interval of its measurement does. Exit status 1: no pairing fits.
+    A pairing meets a limit only if the whole interval of its measurement does. Exit status 1: no pairing meets all limits.
     """
     from zoo.benchmark.analysis.recommend import LIMITS
     from zoo.benchmark.analysis.recommend import recommend as recommend_pairings

@@ -60,7 +60,7 @@ def _format_progress(store: Store, run: StoredRun) -> str:
     """Return the time when a run finished. If the run is unfinished, return its progress.
 
     The progress is the number of the group of trials that is being measured, and how many rounds of this group are done. After
-    all rounds, it is the number of trainings that are done.
+    all rounds, it is the number of models that were trained, counted once for each seed.
     """
     from zoo.benchmark.quality import FLOORS
     from zoo.benchmark.rounds import plan_of
@@ -70,7 +70,7 @@ def _format_progress(store: Store, run: StoredRun) -> str:
     groups = store.groups(run.id)
     unfinished = next((group for group in groups if group.stopped is None), None)
     if groups and unfinished is None and run.config.get("quality"):
-        # The trainings come after all rounds. The simple predictors in FLOORS have scores, but no training.
+        # Models are trained after all rounds. The trivial baselines in FLOORS have scores, but are not trained.
         trained = sum(len(seeds) for subject, seeds in store.qualities(run.id).items() if subject not in FLOORS)
         return f"so far: all rounds, {trained} training{'' if trained == 1 else 's'}"
     if unfinished is None:

@@ -142,7 +142,8 @@ def compare(store: Store, before: int, after: int, *, by: By | None = None, anyw
     if by == "ratio" and lacking:
         lines = "\n".join(f"  {format_block(block)}: {reason}" for block, reason in lacking.items())
         raise OptionError(
-            f"--by ratio requires blocks whose baseline both runs measured. For these blocks, use --by latency:\n{lines}"
+            "--by ratio requires that both runs measured the same baseline in each block. This is not so for the blocks below; "
+            f"use --by latency:\n{lines}"
         )
     compared, uncompared = [], []
     for name in dict.fromkeys((*new.trials, *old.trials)):

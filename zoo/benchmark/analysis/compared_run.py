@@ -21,7 +21,7 @@ By: TypeAlias = Literal["ratio", "latency"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One fact, and its value in the earlier and in the later run. The value is None for a run without this fact."""
+    """A property of the two runs, and its value in the earlier and in the later run; None for a run without this property."""
 
     fact: str
     before: float | str | None
@@ -78,7 +78,7 @@ class ComparedRun:
 
 
 def find_differences(old: ComparedRun, new: ComparedRun) -> Iterator[Change]:
-    """Yield each fact that differs between the runs' environments, plugin files and data."""
+    """Yield each property that differs between the runs' environments (machine and software), plugin files and data."""
     before, after = _collect_facts(old), _collect_facts(new)
     for fact in dict.fromkeys((*before, *after)):
         if before.get(fact) != after.get(fact):

@@ -65,7 +65,7 @@ class Fact:
             example = f"such as 20{self.unit}" if self.unit else "such as 0.7" if units else "without a unit"
             choices = f" Units are {' '.join(self.units)}." if units else ""
             default = f" A number without a unit is in {self.unit}." if self.unit else ""
-            raise OptionError(f"{where}: {text!r} is not a value of {self.name}. Write a number, {example}.{choices}{default}")
+            raise OptionError(f"{where}: {self.name} cannot be {text!r}. Write a number, {example}.{choices}{default}")
         size = units[unit] if unit else self.units.get(self.unit, 1.0)
         decimals = len(match[1].lower().partition("e")[0].partition(".")[2])
         return float(match[1]) * size, size / 10**decimals

@@ -27,7 +27,7 @@ REFERENCE = "a reference, to compare pairings with, which zoo.build cannot build
 def document(recommendation: Recommendation) -> Document:
     """Return the recommendation as a document: for each block, the recommended rows, their code, and what each limit excludes.
 
-    CSV contains only the recommended rows.
+    As CSV, the document contains only the recommended rows.
     """
     needs_warning = recommendation.fits and not recommendation.has_quality
     return Document(
@@ -114,8 +114,8 @@ def _notes(recommendation: Recommendation) -> Iterator[str]:
     if objectives:
         seeds = ", or the seeds cannot tell the qualities apart" if recommendation.has_quality else ""
         yield (
-            f"worth choosing = no other pairing that fits is at least as good in all of {objectives}, and better in one of "
-            f"them; tie = the intervals of the latencies overlap{seeds}."
+            f"worth choosing = no other pairing that meets the limits is at least as good in all of {objectives}, and better "
+            f"in one of them; tie = the intervals of the latencies overlap{seeds}."
         )
     if recommendation.limits:
         yield "A pairing meets a limit if the worse end of its interval meets it."

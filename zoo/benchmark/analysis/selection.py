@@ -59,7 +59,10 @@ def sort_rows(rows: Sequence[Row], names: str) -> list[Row]:
 
 
 def select_rows(table: Table, rows: Sequence[Row]) -> Table:
-    """Return the table with only these rows, their runs, checks and floors. Without rows, all runs and floors remain."""
+    """Return the table with only these rows, and with their runs, A/A checks and trivial baselines (`Results.floors`).
+
+    Without rows, all runs and trivial baselines remain.
+    """
     runs, blocks = {row.run for row in rows}, {row.block for row in rows}
     return replace(
         table,

@@ -1,4 +1,4 @@
-"""The compatibility matrix: whether every encoder works with every decoder, tested by building and running the models."""
+"""The compatibility matrix: which encoders work with which decoders, tested by building and running the models."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class CompatibilityMatrix:
 
     @property
     def document(self) -> Document:
-        """The matrix as the document that `zoo matrix` prints."""
+        """The document that `zoo matrix` prints for this matrix."""
         return document(self.cells, self.versions)
 
     def __str__(self) -> str:

@@ -1,4 +1,7 @@
-"""Measure the wall-clock time of a slot (one or more calls in a row), and how long the CPU or the accelerator works in it."""
+"""Measure the wall-clock time of a slot (one or more calls in a row), and for how long the processor is busy during it.
+
+The processor is the CPU or the accelerator.
+"""
 
 from __future__ import annotations
 

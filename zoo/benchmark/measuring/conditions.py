@@ -35,7 +35,7 @@ CORES_READ = 8
 Reading a hundred cores would take milliseconds, much longer than reading all other counters."""
 
 BUSY = ("user", "nice", "system", "irq", "softirq")
-"""The kinds of CPU time in which a core works.
+"""The kinds of CPU time that count as work.
 
 `user` includes the time of guest virtual machines. On Windows, `system` includes interrupts."""
 

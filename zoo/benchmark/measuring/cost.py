@@ -1,4 +1,4 @@
-"""Compute a trial's static costs on the meta device: parameters, FLOPs and the peak of live tensors."""
+"""Compute a trial's costs that need no measurement: parameters, FLOPs and the peak of live tensors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 @no_exits("A call of the model")
 def static_cost(trial: Trial, device: torch.device = CPU) -> StaticCost:
-    """Return a trial's static costs. The model is run on the meta device or, if that fails, on the CPU.
+    """Return a trial's costs that are computed and not measured. The model is run on the meta device, or else on the CPU.
 
     Live tensors are tracked only if `device` is the CPU. Tracking them takes as long as computing all other costs, and on an
     accelerator it is not needed, since the allocator counts the memory during the measurement. Autocast has no effect on the

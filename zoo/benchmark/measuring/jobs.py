@@ -52,7 +52,7 @@ class Job:
     """The work of one measuring process.
 
     Attributes:
-        kind: "count" computes the static costs of the trials, "cold start" measures one trial in a process of its own,
+        kind: "count" computes the trials' costs (`StaticCost`), "cold start" measures one trial in a process of its own,
             "rounds" measures the trials as one interleaved group, and "train" trains one trial's model.
         device: the name of a torch device.
         trials: the trials, in the order in which their models are built.
@@ -70,8 +70,8 @@ class Job:
         environment: the digest of the environment of the earlier rounds; "" if there are none. If the job runs in a different
             environment, the rounds start again.
         rates: whether to measure first how many FLOPs per second the device can reach (`KernelRate`).
-        quality: the data and the settings of a training; None unless `kind` is "train".
-        data: the digest of the training's data.
+        quality: the data and the settings for training; None unless `kind` is "train".
+        data: the digest of the training data.
     """
 
     kind: JobKind
@@ -141,7 +141,7 @@ def do_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _compute_costs(trials: tuple[Trial, ...], device: torch.device) -> Iterator[Message]:
-    """Compute the static costs of each trial.
+    """Compute the costs of each trial that need no measurement, such as its FLOPs.
 
     If a model can be built, but can be run neither on the meta device nor on the CPU, its costs are reported as unknown, since
     the model may still run on `device`. If memory runs out, this is reported as a failure.

@@ -102,7 +102,7 @@ class _AbandonedError(Exception):
 
 
 class _EnoughError(Exception):
-    """Raised to stop a training when enough of its steps have been timed."""
+    """Raised to stop training when enough steps have been timed."""
 
 
 def _train(
@@ -145,7 +145,7 @@ def _subject(trial: Trial, size: tuple[int, int], seed: int) -> Pairing | nn.Mod
 def _count_steps(seconds: float, run: Callable[[int, Callable[[str], None]], object], report: Callable[[str], None]) -> int:
     """Return how many training steps take about `seconds`.
 
-    The number is estimated from the median time of a few steps of a separate training, which is then stopped.
+    The number is estimated from the median time of a few steps of a separate training run, which is then stopped.
     """
     starts: list[float] = []
 

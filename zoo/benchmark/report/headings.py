@@ -54,7 +54,7 @@ def render_run(run: StoredRun) -> str:
 
 
 def _describe_machine(run: StoredRun) -> dict[str, str]:
-    """Return a mapping from labels to texts about the machine and the time of a run. The page leaves out empty texts."""
+    """Return a mapping from labels to texts about the machine and the time of a run. Empty texts are not shown."""
     facts, versions = run.environment, run.environment["versions"]
     packages = ("torch", "timm", "segmentation-zoo")
     return {
@@ -71,7 +71,7 @@ def _describe_machine(run: StoredRun) -> dict[str, str]:
 
 
 def _describe_config(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return a mapping from labels to texts about a run's configuration. A memory format or runtime is left out if usual."""
+    """Return a mapping from labels to texts about a run's configuration. The usual memory format and runtime are left out."""
     sides = [side if isinstance(side, list) else (side, side) for side in config["size"]]
     rounds, quality = config["rounds"], config.get("quality")
     if isinstance(rounds, Mapping):

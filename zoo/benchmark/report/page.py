@@ -113,7 +113,7 @@ them. The facts of each run, the failures and the meaning of the columns are sho
 <div id="controls" class="controls"></div>
 <p class="status"><span id="status" role="status"></span> <span id="more"></span></p>
 <div class="scroller" id="scroller" role="region" aria-label="Table of results" tabindex="0"></div>
-{f"<p>mIoU without a network, which a model should exceed: {escape(floors)}.</p>" if floors else ""}
+{f"<p>mIoU without a neural network, which a model should exceed: {escape(floors)}.</p>" if floors else ""}
 {_render_legend(table)}
 </section>"""
 

@@ -16,7 +16,7 @@ __all__ = ["describe_pairings"]
 
 
 def describe_pairings(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the models (pairings and reference models) of some rows as JSON-serializable data.
+    """Return the models (pairings and reference models) of these rows as JSON-serializable data.
 
     A route is the way from a map of the encoder to an input of the decoder. Thousands of pairings share routes and plans. So
     each route and each plan is stored once, and is referred to by its index:
@@ -53,7 +53,7 @@ def describe_pairings(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _index_of(facts: Any, known: dict[str, int]) -> int:
-    """Return the index of some facts in `known`. If `known` does not contain them, add them."""
+    """Return the index of these data in `known`. If `known` does not contain them, add them."""
     return known.setdefault(json.dumps(facts), len(known))
 
 

@@ -36,7 +36,7 @@ def measure_groups(session: Session) -> None:
 
 
 def _choose_groups(session: Session) -> None:
-    """Choose which trials are measured together: divide each block, whose trials are compared with one another, into groups.
+    """Choose which trials are measured together: divide each block (the trials that are compared with one another) into groups.
 
     In a resumed run, blocks that already have groups keep them.
     """
@@ -65,7 +65,7 @@ class _GroupPass:
     Attributes:
         trials: the keys of the group's trials. A trial that ran out of memory is left out if it got a group of its own.
         seconds: a mapping from each trial's key to its seconds per call, one number for each round. The group's earlier rounds
-            come first, then the rounds of this pass.
+            come first, then the rounds of this job.
     """
 
     def __init__(self, session: Session, group: StoredGroup) -> None:

@@ -44,7 +44,9 @@ def modules_to_import(trials: Iterable[Trial]) -> list[str]:
 
 
 def own_modules(entries: Iterable[Entry[EncoderSpec] | Entry[DecoderSpec]]) -> list[str]:
-    """Return the names of the modules with the entries' factories. Entries from other distributions than zoo's are left out.
+    """Return the names of the Python modules that define the factories of these registry entries.
+
+    Entries from distributions other than zoo's are left out.
 
     If a process imports these modules and then forks, no fork spends seconds on importing them. The modules of other
     distributions are imported in each fork, because forks cannot share the threads and open files that an import may create.

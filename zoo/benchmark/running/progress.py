@@ -22,7 +22,7 @@ class Watcher(Protocol):
     """Shows the progress of a run."""
 
     def begin(self, total: int) -> None:
-        """Start a new part of the run. This part has `total` steps, such as rounds or trainings."""
+        """Start a new part of the run. This part has `total` steps, such as rounds or models to train."""
 
     def advance(self, what: str, count: int = 1) -> None:
         """Describe the latest step, and advance the progress by `count` steps."""

@@ -26,7 +26,8 @@ __all__ = ["Session"]
 class Session:
     """The state that the passes of a run share, from the start or resumption of the run to its end.
 
-    A pass measures one kind of result for all trials: static costs, cold starts, rounds, results of smaller batches, or scores.
+    A pass determines one kind of result for all trials: computed costs, cold starts, rounds, results of smaller batches, or
+    scores.
 
     Attributes:
         run: the number of the run in the store.
@@ -93,7 +94,10 @@ class Session:
         return {key: stored for key, stored in self.stored.items() if self.is_live(key)}
 
     def is_live(self, key: str) -> bool:
-        """Return whether a trial can still be measured. A failed trial cannot, nor can the control of a failed baseline."""
+        """Return whether a trial can still be measured.
+
+        A failed trial cannot be measured. If a baseline failed, its control (its copy) cannot be measured either.
+        """
         return not self.stored[key].error and not self.stored[self.baselines.get(key, key)].error
 
     def is_control(self, key: str) -> bool:
@@ -101,9 +105,9 @@ class Session:
         return key in self.baselines
 
     def find_missing(self, fact: str) -> list[str]:
-        """Return the keys of the trials that can still be measured and have no result `fact` yet. Controls are left out.
+        """Return the keys of the trials that can still be measured and have no result `fact` yet.
 
-        `fact` is the name of an attribute of `StoredTrial`, such as "cost".
+        Controls (copies of baselines) are left out. `fact` is the name of an attribute of `StoredTrial`, such as "cost".
         """
         return [key for key, stored in self.live().items() if getattr(stored, fact) is None and not self.is_control(key)]
 

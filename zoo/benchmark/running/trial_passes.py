@@ -1,4 +1,4 @@
-"""Measure trials one by one: their static costs, their cold starts, and smaller batches for those that ran out of memory."""
+"""Treat trials one by one: compute costs, measure cold starts, and try smaller batches for those that ran out of memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["compute_costs", "measure_cold_starts", "try_smaller_batches"]
 
 
 def compute_costs(session: Session) -> None:
-    """Compute and store the static costs of each trial."""
+    """Compute and store the costs of each trial that need no measurement, such as its FLOPs."""
     unknown: set[str] = set()
     # Repeat while costs are missing: if a trial makes the process crash, the costs of the trials after it are still missing.
     while missing := [key for key in session.find_missing("cost") if key not in unknown]:

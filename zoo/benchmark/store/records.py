@@ -1,4 +1,4 @@
-"""The records of the results store: runs, groups, trials and trainings. They are validated on reading. Torch-free."""
+"""The records of the results store: runs, groups, trials and training results, validated on reading. Torch-free."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ScoreFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
-    """The results that the table shows for a training. A floor (a predictor without a network) has only `scores`."""
+    """What the table shows of training a model once. A trivial baseline (which is not a neural network) has only `scores`."""
 
     scores: ScoreFacts
     classes: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class StoredGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredQuality:
-    """The result of one training, or its error."""
+    """The result of training a model with one seed, or the error."""
 
     result: TrainingFacts | None
     error: str | None

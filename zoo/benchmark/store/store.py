@@ -67,14 +67,14 @@ class Store:
 
     @contextmanager
     def reading(self, run: int | None = None) -> Iterator[None]:
-        """Convert errors that invalid values cause in the `with` block to a `StoreError` that names the run.
+        """If invalid stored values cause an error in the `with` block, raise a `StoreError` that names the run instead.
 
         Args:
             run: the run to name; by default the run that was read last.
 
         Raises:
-            StoreError: SQLite failed, or the block raised an exception that missing or wrong values in the store cause, such
-                as a ValueError, a TypeError or a LookupError.
+            StoreError: SQLite failed, or the block raised an exception that points to missing or wrong values in the store
+                (such as ValueError, TypeError or LookupError).
         """
         self._latest_read = self._latest_read if run is None else run
         try:
@@ -91,7 +91,9 @@ class Store:
             ) from cause
 
     def start_run(self, name: str, config: dict[str, Any], environment: dict[str, Any], trials: list[Trial]) -> StoredRun:
-        """Return the latest unfinished run with the same configuration and environment. If there is none, start a new run.
+        """Return the latest unfinished run with the same configuration and environment (machine and software).
+
+        If there is none, start a new run.
 
         An unfinished run that another process on this machine is still measuring is not returned.
         """
@@ -221,7 +223,7 @@ class Store:
             return int(self._db.execute(statement, (run, identity, json.dumps(environment))).lastrowid or 0)
 
     def add_cost(self, run: int, trial: str, cost: StaticCost) -> None:
-        """Store the static costs of a trial."""
+        """Store the costs of a trial that are computed rather than measured, such as FLOPs."""
         self._set_fact(run, trial, "cost", cost)
 
     def add_cold_start(self, run: int, cold_start: ColdStart) -> None:
@@ -307,15 +309,16 @@ class Store:
     def add_quality(
         self, run: int, subject: str, seed: int, result: Mapping[str, Any] | None, *, failure: str = "", error: str = ""
     ) -> None:
-        """Store the result of training a pairing or reference with one seed, or the error of this training.
+        """Store the result of training a pairing or reference with one seed, or the error that training raised.
 
-        The scores of a floor are stored in the same way.
+        The scores of a trivial baseline (which is not a neural network, see `zoo.benchmark.quality.FLOORS`) are stored in the
+        same way.
 
         Args:
             run: the number of the run.
-            subject: the `subject_key` of the pairing or reference, or the name of a floor (a predictor without a network).
-            seed: the seed; 0 for a floor.
-            result: the fields of `TrainingFacts`; None if the training failed.
+            subject: the `subject_key` of the pairing or reference, or the name of a trivial baseline.
+            seed: the seed; 0 for a trivial baseline.
+            result: the fields of `TrainingFacts`; None if training failed.
             failure: the kind of error.
             error: the text of the error.
         """
@@ -326,7 +329,7 @@ class Store:
             )
 
     def qualities(self, run: int) -> dict[str, dict[int, StoredQuality]]:
-        """Return the results of a run's trainings and floors as `{subject: {seed: result}}` (see `add_quality`)."""
+        """Return the results that `add_quality` stored for a run, as `{subject: {seed: result}}`."""
         qualities: dict[str, dict[int, StoredQuality]] = {}
         query = "SELECT subject, seed, result, error FROM quality WHERE run = ? ORDER BY subject, seed"
         with self.reading(run):

@@ -252,8 +252,8 @@ COLUMNS = (
         heading="batch that fits",
         cell=_smaller_cell,
         value=lambda row: row.smaller.batch if row.smaller else None,
-        legend="the row's batch ran out of memory, and this smaller batch fits; its speed is that of a few calls and is not "
-        "compared with other rows",
+        legend="the row's batch ran out of memory, and this smaller batch fits into memory; its speed is that of a few calls "
+        "and is not compared with other rows",
     ),
     _plain("data", "data", "data", "the data of the mIoU; compare the mIoU of models only on the same data"),
     Column(

@@ -30,7 +30,7 @@ DROPPED_FIRST = (*SECONDARY, "quality_difference", "parameters", "memory", "p90"
 
 
 def document(table: Results, columns: Sequence[Column] | None = None, *, legend: bool = False) -> Document:
-    """Return the table as a document. CSV and JSON contain all facts, whichever columns are shown as text.
+    """Return the table as a document. CSV and JSON contain all values, whichever columns are shown as text.
 
     Args:
         table: the results to show.
@@ -89,13 +89,13 @@ def _warning(check: Check, columns: Sequence[Column]) -> GridRow:
 
 
 def _floor_row(floor: Floor, columns: Sequence[Column]) -> GridRow:
-    """Return the row of a floor: the score of a predictor without a network."""
+    """Return the row with the score of a trivial baseline, which is not a neural network."""
     cells = {"pairing": floor.name, "quality": f"{floor.miou:.3f}", "run": str(floor.run)}
     return GridRow(cells=tuple(cells.get(column.name, "") for column in columns), style="dim", is_extra=True)
 
 
 def records(table: Results) -> list[dict[str, Any]]:
-    """Return each row as a flat dictionary of all facts; missing values are None."""
+    """Return each row as a flat dictionary of all its values; missing values are None."""
     return [_record(table, row) for row in table.rows]
 
 
@@ -183,7 +183,7 @@ def _record(table: Results, row: Row) -> dict[str, Any]:
 
 
 def _trainings(row: Row) -> list[dict[str, Any]]:
-    """Return the trainings of a row's model, each with the score of every class, or with its error."""
+    """Return an item for each seed with which a row's model was trained: the score of every class, or the error."""
     quality = row.quality
     if quality is None:
         return []
@@ -269,7 +269,7 @@ def intervals_note(table: Results) -> str:
 
 
 def quality_notes(table: Results) -> list[str]:
-    """Return a note on the data and the budget of each run's trainings.
+    """Return a note on the training data of each run, and on the budget for training each model.
 
     If the models of two runs were not, or perhaps not, trained on the same data, a warning follows.
     """
@@ -283,7 +283,7 @@ def quality_notes(table: Results) -> list[str]:
             budget = format_budget(config, qualities)
             notes.append(
                 f"{which}mIoU on the test part of {names[run.id]}: {budget}, {config['seeds']} seeds; the look-up by color "
-                "and the majority class do not use a network, so every model should score above them"
+                "and the majority class are not neural networks, so every model should score above them"
             )
     if len({data_content(run) for run in table.runs if run.id in names}) > 1:
         data = "; ".join(f"run {run}: {name}" for run, name in names.items())

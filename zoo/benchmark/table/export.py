@@ -1,4 +1,4 @@
-"""Export results as CSV, JSON or Parquet: every fact of every row, or the raw samples. Torch-free."""
+"""Export results as CSV, JSON or Parquet: every value of every row, or the raw samples. Torch-free."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if it is in `TEXTS`, the type of whole numbers if it is in `WHOLE`, and a floati
 def exported_rows(table: Table, form: str) -> bytes:
     """Return the bytes of the table in the format "csv", "json" or "parquet". Text is encoded in UTF-8.
 
-    In JSON and Parquet, each row also contains the plan and the trainings. JSON has further keys for the runs with their
-    configurations and environments, the A/A checks and the device's best rates. Parquet has the same facts in the
-    metadata of its schema, as JSON under the key `zoo`.
+    In JSON and Parquet, each row also has the plan and the training results. JSON has further keys for the runs with their
+    configurations and environments, the A/A checks and the device's best rates. Parquet has the same data in the metadata of
+    its schema, as JSON under the key `zoo`.
 
     Raises:
         OptionError: for Parquet, pyarrow is not installed.

@@ -1,4 +1,4 @@
-"""Collect the quality of a run's models from the stored trainings. Torch-free."""
+"""Collect the quality of a run's models from the stored training results. Torch-free."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def data_names(runs: Sequence[StoredRun]) -> dict[int, str]:
 
 
 class Qualities:
-    """The scores of one run's models after training, and the run's floors: the scores of predictors without a network.
+    """The scores of one run's models after training, and of the trivial baselines, which are not neural networks.
 
     Args:
         store: the store that contains the run.
@@ -93,7 +93,7 @@ class Qualities:
         return own.difference(base) if own and base else None
 
     def flags(self, quality: Quality) -> Iterator[str]:
-        """Yield warnings about a model: trainings that failed or are missing, and floors that its mean mIoU does not exceed."""
+        """Yield warnings about a model: seeds for which it was not trained, and trivial baselines that it does not exceed."""
         for seed, error in quality.failures.items():
             yield f"training with seed {seed} failed: {error.splitlines()[0]}"
         if missing := quality.wanted - len(quality.seeds) - len(quality.failures):

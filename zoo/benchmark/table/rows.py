@@ -48,7 +48,7 @@ class Row:
         smaller: the cold start with a smaller batch; None unless the row's batch ran out of memory.
         plan: the pairing's plan as a dictionary.
         failure: the kind of `error`; None if the trial did not fail.
-        flags: warnings about the measurement, such as noise, outliers or failed trainings.
+        flags: warnings about the measurement, such as noise, outliers or failures in training.
         licenses: the licenses of the encoder's and the decoder's code, and of pretrained weights; "" for a reference.
         quality: the scores after training, which are the same for all rows of a model.
         quality_difference: the model's mIoU minus the baseline's: mean and interval over the seeds that both have.
@@ -108,7 +108,7 @@ class Row:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the trial could not be measured, or every training of its model failed."""
+        """Whether the trial could not be measured, or training its model failed with every seed."""
         return self.error is not None or (self.quality is not None and self.quality.has_failed)
 
     @property
@@ -160,9 +160,10 @@ class Results:
         runs: the runs, with their configurations and environments.
         rows: the rows of all runs.
         checks: the A/A checks of all groups.
-        rates: for each dtype, the device's best rate (FLOP/s of a large kernel) as text.
+        rates: for each dtype, the highest number of FLOP/s that a large kernel reached on the device, as text.
         store: the path of the store.
-        floors: the scores of the predictors without a network, for the runs that trained models.
+        floors: the scores of the trivial baselines ("color look-up" and "majority class"), which every trained model should
+            exceed. Only runs that trained models have them.
     """
 
     runs: tuple[StoredRun, ...]

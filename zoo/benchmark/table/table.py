@@ -1,4 +1,4 @@
-"""Make the table of stored runs: collect the facts of each trial, and compute the statistics of its samples. Torch-free."""
+"""Make the table of stored runs: collect the results of each trial, and compute the statistics of its samples. Torch-free."""
 
 from __future__ import annotations
 

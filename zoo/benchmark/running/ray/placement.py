@@ -30,7 +30,7 @@ def divide_resources(resources: Mapping[str, float], device: str) -> list[dict[s
 
 
 def find_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """Return a line for each version that differs between two environments.
+    """Return a line for each version that differs between two environments (of two machines).
 
     If both environments use a Git checkout of zoo, the commits are compared as well, since two checkouts with different code
     can have the same version.
