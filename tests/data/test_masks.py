@@ -112,7 +112,7 @@ def test_a_value_is_not_both_a_class_and_ignored(tmp_path):
         ({"classes": ["nucleus"]}, "At least two classes are required, including the background; found 1"),
         ({"values": [1], "ignored": [0, 2]}, "At least two classes are required"),
         ({"classes": ["a", "a", "b"]}, "classes: a occurs more than once"),
-        ({"classes": ["a", "b", "c"], "values": [0, 1]}, "values: 3 are required, one per class; found 2"),
+        ({"classes": ["a", "b", "c"], "values": [0, 1]}, "values must have 3 entries, one for each class; found 2"),
         ({"values": [0, 1, 2], "colors": [(0, 0, 0)]}, "Set only one of them"),
         ({"values": [0, 1, 1]}, "two classes have the same value"),
     ],
@@ -128,7 +128,7 @@ def test_masks_as_jpeg_are_refused_with_the_values_that_jpeg_made(tmp_path, valu
         noisy = np.random.default_rng(0).choice(np.array(values, dtype=np.uint8), SIZE)
         Image.fromarray(noisy).save(path.with_suffix(".jpg"), quality=60)
 
-    with pytest.raises(zoo.errors.DataError, match=r"a\.jpg: JPEG changes the values of a mask; found \d.*as PNG"):
+    with pytest.raises(zoo.errors.DataError, match=r"a\.jpg: JPEG changes the values of masks; this mask contains \d.*as PNG"):
         open_data(write(tmp_path, save), values=values)
 
 
@@ -158,7 +158,7 @@ def with_images_of(folder, side):
 )
 def test_masks_whose_files_say_that_they_are_lossy_are_refused(tmp_path, options, suffix, told):
     write(tmp_path, saved(options, suffix, "RGB" if suffix == ".webp" else "L"))
-    with pytest.raises(zoo.errors.DataError, match=rf"a{suffix}: {told} changes the values of a mask; found .*as PNG"):
+    with pytest.raises(zoo.errors.DataError, match=rf"a{suffix}: {told} changes the values of masks; this mask .*as PNG"):
         open_data(with_images_of(tmp_path, 64), values=[0, 128, 255])
 
 
@@ -201,7 +201,7 @@ def test_geotiffs_as_masks_are_refused_where_their_compression_lost_something(tm
     options = {"colors": [[each] * 3 for each in (0, 128, 255)]} if compress == "WEBP" else {"values": [0, 128, 255]}
     if is_lossy:
         with pytest.raises(
-            zoo.errors.DataError, match=r"a\.tif: (lossy WebP|LERC with an error of up to 3) changes the values of a mask"
+            zoo.errors.DataError, match=r"a\.tif: (lossy WebP|LERC with an error of up to 3) changes the values of masks"
         ):
             open_data(tmp_path, **options)
     else:
@@ -490,7 +490,8 @@ def test_masks_of_0_and_1_among_masks_of_0_and_255_are_refused(tmp_path, classes
             mask = np.asarray(Image.open(path)) * np.uint8(255)
             Image.fromarray(mask).save(path)
     with pytest.raises(
-        zoo.errors.DataError, match=r"0 and 1, such as .+/masks/.+ and others have 0 and 255, such as .+/masks/"
+        zoo.errors.DataError,
+        match=r"\(such as .+/masks/.+\) contain the values 0 and 1, and others \(such as .+/masks/.+\) contain",
     ):
         open_data(tmp_path, classes=classes)
     assert open_data(tmp_path, classes=classes, ignored=[255]).classes

@@ -1,4 +1,4 @@
-"""Baselines without a network: predict the most frequent class of each color, or of all pixels."""
+"""Trivial baselines, which are not neural networks: predict the most frequent class of each color, or of all pixels."""
 
 from __future__ import annotations
 

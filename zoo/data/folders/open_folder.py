@@ -205,7 +205,7 @@ def _choose_code(
 
 
 def band_statistics(report: FolderReport, pairs: Iterable[Pair]) -> dict[str, tuple[BandStatistics, ...]]:
-    """For each dtype of the images of some pairs, return the statistics of each band over all images of this dtype."""
+    """For each dtype that images of these pairs have, return the statistics of each band over all images of this dtype."""
     return {dtype: merge_statistics(files) for dtype, files in _bands_by_dtype(report, pairs).items()}
 
 
@@ -254,7 +254,11 @@ def _divide(
 
 
 def _class_notes(report: FolderReport, code: MaskCode, names: Sequence[str], train: Sequence[Pair]) -> list[str]:
-    """Return notes on unusual values of classes, on many ignored pixels, and on classes without a pixel."""
+    """Return notes on what may be wrong with the classes.
+
+    There is a note if two classes have mask values other than 0 and 1, if more than half of the pixels are ignored, or if a
+    class has no pixels.
+    """
     notes = []
     if len(code.values) == len(report.values) == 2 and not code.ignored and code.values != (0, 1):
         notes.append(f"the mask value {code.values[0]} means class {names[0]}, and {code.values[1]} means class {names[1]}")

@@ -29,7 +29,7 @@ MOST_SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairFacts:
-    """The facts that were read from the files of an image and its mask.
+    """What was read from the files of an image and its mask.
 
     Attributes:
         size, channels, dtype: the size (H, W), the number of channels and the dtype of the image.
@@ -57,21 +57,21 @@ class PairFacts:
             raise ValueError(f"not the facts of an image and its mask: {self!r:.200}")
 
     def in_colors(self) -> PairFacts:
-        """Return the facts with each palette index replaced by its color."""
+        """Return a copy in which each palette index is replaced by its color."""
         values: Counter[MaskValue] = Counter()
         for value, count in self.values.items():
             values[self.colors.get(value, value) if isinstance(value, int) else value] += count
         return replace(self, values=values, colors={})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the facts as JSON values. Mappings become lists of items, since JSON accepts only text as a key."""
+        """Return the attributes as JSON values. Mappings become lists of items, since JSON accepts only text as a key."""
         items = {name: [list(item) for item in getattr(self, name).items()] for name in ("values", "colors")}
         bands = [band.as_list() for band in self.bands]
         return {**asdict(self), **items, "size": list(self.size), "bands": bands, "reoriented": list(self.reoriented)}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> PairFacts:
-        """Return the facts from the result of `as_dict`."""
+        """Return the `PairFacts` that `as_dict` converted to a dictionary."""
         values = {to_tuple(value): count for value, count in facts["values"]}
         colors = {number: to_tuple(color) for number, color in facts["colors"]}
         repeated = [to_tuple(color) for color in facts["repeated"]]
@@ -88,15 +88,16 @@ class FolderReport:
         folder: the folder.
         counts: the number of pairs of each part. If the folder is not divided, the only part is "all".
         sizes: the number of images of each (H, W).
-        channels: the number of images with each number of channels.
+        channels: a mapping from a number of channels to the number of images that have it.
         ranges: the lowest and the highest pixel value of all images of each dtype.
         values: the number of pixels of each value in the masks.
         problems: a line for each file that is broken or has no partner, and for each mismatch.
         notes: lines that a user should read before training, but that are not errors.
         pairs: the pairs without a problem.
-        scans: for each pair, its facts, and the size, the modification time and the digest of its files, as JSON values. The
-            keys are the paths of the images relative to the folder.
-        facts: a mapping from the path of each pair's image to the facts of the pair.
+        scans: for each pair, its `PairFacts`, and its files' sizes, modification times and digests, as JSON values. The keys
+            are the paths of the images relative to the folder.
+        facts: the `PairFacts` of each pair (such as the size of its image and the values in its mask). The keys are the paths
+            of the images.
     """
 
     folder: Path
@@ -117,7 +118,7 @@ class FolderReport:
         return replace(self, facts=facts, values=_sum_values(facts.values()))
 
     def values_of(self, pairs: Iterable[Pair]) -> Counter[MaskValue]:
-        """Return the number of pixels of each mask value in some pairs."""
+        """Return the number of pixels of each mask value in these pairs."""
         return _sum_values(self.facts[pair.image] for pair in pairs)
 
     def check(self) -> None:
@@ -200,7 +201,7 @@ def to_tuple(value: Any) -> Any:
 
 
 def _scan_pair(pair: Pair, folder: Path, earlier_scans: Mapping[str, Any]) -> dict[str, Any] | str:
-    """Return the facts of a pair and of its files as JSON values, or a text that describes the problem of the pair."""
+    """Return a pair's `PairFacts` and data on its files as JSON values, or a text that describes the problem of the pair."""
     paths = (pair.image, pair.mask)
     try:
         stats = [path.stat() for path in paths]
@@ -231,7 +232,7 @@ def _is_scan(earlier: Any) -> TypeGuard[dict[str, Any]]:
 
 
 def _read_facts(pair: Pair) -> PairFacts:
-    """Read an image and its mask, and return their facts.
+    """Read an image and its mask, and return their `PairFacts`.
 
     Raises:
         DataError: a file cannot be read, or the image and the mask differ in size.

@@ -51,7 +51,7 @@ def check_one_palette(report: FolderReport) -> None:
 
 
 def check_one_scale(report: FolderReport) -> None:
-    """Raise a DataError if some masks have 0 and 1, and others have 0 and 255, apparently for the same class."""
+    """Raise a DataError if some masks contain 0 and 1, and others contain 0 and 255, apparently for the same class."""
     if report.values.keys() != {0, 1, IGNORED}:
         return
     example: dict[MaskValue, Path] = {}
@@ -62,7 +62,7 @@ def check_one_scale(report: FolderReport) -> None:
         for value in foreground:
             example.setdefault(value, pair.mask)
     raise DataError(
-        f"Some masks have 0 and 1, such as {example[1]}, and others have 0 and {IGNORED}, such as {example[IGNORED]}. No mask "
-        f"has both 1 and {IGNORED}, so they may mean the same class. Save all masks with the same values, or set "
-        f"ignored=[{IGNORED}] to ignore the pixels with {IGNORED}."
+        f"Some masks (such as {example[1]}) contain the values 0 and 1, and others (such as {example[IGNORED]}) contain 0 and "
+        f"{IGNORED}. No mask contains both 1 and {IGNORED}, so these two values may mean the same class. Save all masks with "
+        f"the same values, or set ignored=[{IGNORED}] to ignore the pixels with {IGNORED}."
     )

@@ -71,7 +71,7 @@ class MaskCode:
         options: dict[str, Sequence[MaskValue]] = {"values": self.values, "colors": self.colors}
         for name, values in options.items():
             if values and len(values) != self.num_classes:
-                raise DataError(f"{name}: {self.num_classes} are required, one per class; found {len(values)}.")
+                raise DataError(f"{name} must have {self.num_classes} entries, one for each class; found {len(values)}.")
             if len(set(values)) < len(values):
                 raise DataError(f"{name}: two classes have the same value: {values}. Give each class its own value.")
         if both := [value for value in self.ignored if value in self.class_values]:
@@ -154,8 +154,8 @@ def read_mask(path: Path) -> Mask:
     if stored.loss and stored.loss.is_certain:
         values, _ = _find_values(mask)
         raise DataError(
-            f"{path}: {stored.loss.name} changes the values of a mask; found {format_values(values)}. Save the original masks "
-            "with lossless compression, such as PNG"
+            f"{path}: {stored.loss.name} changes the values of masks; this mask contains {format_values(values)}. Save the "
+            "original masks with lossless compression, such as PNG"
         )
     pixels = mask.astype(np.uint8, copy=False) if mask.ndim == 3 else mask
     doubt = stored.loss.name if stored.loss else ""
