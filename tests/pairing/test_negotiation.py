@@ -461,7 +461,7 @@ def test_an_encoder_with_too_few_maps_of_one_stride_is_refused(strides):
 
 def test_needs_of_one_stride_name_one_stride_at_most():
     with pytest.raises(
-        zoo.errors.RegistrationError, match=r"with one_stride, strides must have only one stride; found strides=\(8, 16\)"
+        zoo.errors.RegistrationError, match=r"one_stride=True, `strides` must contain only one stride; found strides=\(8, 16\)"
     ):
         zoo.Needs(one_stride=True, strides=(8, 16))
     with pytest.raises(zoo.errors.RegistrationError, match=r"image must be True or False, found 'yes'"):

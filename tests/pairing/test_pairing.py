@@ -138,7 +138,7 @@ def test_build_refuses_a_wrong_value_likewise(name, value, allowed):
 
 @pytest.mark.parametrize("ids", [(None, "unet-basic"), ("resnet18", 3)])
 def test_an_id_is_a_string(ids):
-    with pytest.raises(zoo.errors.OptionError, match="must be an id, a string such as 'resnet18'"):
+    with pytest.raises(zoo.errors.OptionError, match="must be an id \\(a string such as 'resnet18' or 'unet-basic'"):
         zoo.Pairing(*ids)
 
 

@@ -143,9 +143,9 @@ def test_a_spec_refuses_a_factory_that_cannot_be_called_or_imported(factory):
 
 
 def test_a_decoder_spec_refuses_needs_that_are_none():
-    with pytest.raises(zoo.errors.RegistrationError, match=r"'x': needs must be a zoo\.Needs.*found 4"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"'x': `needs` must be a zoo\.Needs.*found 4"):
         zoo.plugin.DecoderSpec(**spec(needs=4))
-    with pytest.raises(zoo.errors.RegistrationError, match=r"'x'.*must return a zoo\.Needs, found None"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"'x'.*must return a zoo\.Needs; found None"):
         zoo.plugin.DecoderSpec(**spec(needs=lambda: None)).needs_for({})
 
 

@@ -185,7 +185,7 @@ def test_wrong_arguments_of_a_registration_are_named():
         zoo.register_decoder(Sum)
     with pytest.raises(zoo.errors.RegistrationError, match="'two words'"):
         zoo.register_decoder("two words", Sum)
-    with pytest.raises(zoo.errors.RegistrationError, match=r"needs must be a zoo\.Needs.*found 3"):
+    with pytest.raises(zoo.errors.RegistrationError, match=r"`needs` must be a zoo\.Needs.*found 3"):
         zoo.register_decoder("sum", Sum, needs=3)
     with pytest.raises(zoo.errors.RegistrationError, match=r"a factory must be .*found 7"):
         zoo.register_decoder("sum", 7)

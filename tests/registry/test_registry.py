@@ -135,7 +135,7 @@ def test_a_decoder_asked_for_as_an_encoder_is_recognized():
 
 @pytest.mark.parametrize("id", [3, None, b"resnet18"])
 def test_an_id_that_is_no_string_is_refused(id):
-    with pytest.raises(zoo.errors.OptionError, match="must be an id, a string such as 'resnet18'; found"):
+    with pytest.raises(zoo.errors.OptionError, match=r"must be an id \(a string such as 'resnet18' or 'unet-basic'\); found"):
         zoo.channels(id)
 
 

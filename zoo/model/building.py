@@ -129,7 +129,7 @@ def _make_head(in_channels: int, classes: int) -> nn.Conv2d:
 
 
 def _checkpoint_steps(decoder: nn.Module, resolved: Resolved) -> None:
-    """Make a decoder checkpoint each of its steps separately.
+    """Make a decoder checkpoint each of its stages separately.
 
     If the decoder were checkpointed as a whole, all its activations would be recomputed and stored at once when the backward
     pass begins.

@@ -135,7 +135,7 @@ class Axis:
 
 
 def _rise(length: int) -> np.ndarray:
-    """Return weights that rise linearly from 0 to 1, with 0 in the outermost fourth and 1 in the innermost fourth."""
+    """Return weights that are 0 in the first fourth of the pixels, rise linearly to 1, and are 1 in the last fourth."""
     edge = length // LEFT_OUT
     line = (np.arange(length, dtype=np.float32) - edge + 0.5) / max(1, length - 2 * edge)
     return line.clip(0, 1)

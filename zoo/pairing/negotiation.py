@@ -274,9 +274,9 @@ def _choose_every_map(pyramid: Pyramid, needs: Needs, levels: int | None) -> _Ch
 
 
 def _fullest_level(maps: Sequence[FeatureMap], needs: Needs) -> int:
-    """Return the level of the stride that the decoder names or, without one, of the stride with the most maps.
+    """Return the level of the one stride whose maps the decoder gets.
 
-    If several strides have the most maps, return the level of the finest of them.
+    If the decoder names no stride, it is the stride with the most maps; if several strides tie, the finest of them.
     """
     if needs.strides is not None:
         return round(math.log2(needs.strides[0]))

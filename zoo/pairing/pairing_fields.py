@@ -90,7 +90,7 @@ def normalize_value(name: str, value: Any) -> Any:
     """
     if name in ("encoder", "decoder"):
         if not isinstance(value, str):
-            raise OptionError(f"{name} must be an id, a string such as 'resnet18'; found {value!r}.")
+            raise OptionError(f"{name} must be an id (a string such as 'resnet18' or 'unet-basic'); found {value!r}.")
     elif name in CHOICES:
         if value not in CHOICES[name]:
             raise OptionError(f"{name} must be one of {', '.join(map(repr, CHOICES[name]))}; found {value!r}.")

@@ -87,9 +87,9 @@ class Needs:
         strides: the exact strides that the decoder needs, one feature map for each: powers of two such as (4, 8, 16, 32).
         distinct_strides: whether the decoder gets only the last of several maps of the same stride (True) or all of them
             (False). By default True, or False with `one_stride`.
-        one_stride: whether all maps must have the same stride, like those of a vision transformer (for MLA, DPT). That stride
-            is the one in `strides` or, without `strides`, the stride at which the encoder has the most maps (the finest of
-            several such strides). Maps of other strides are not used, not even as the input of adapters.
+        one_stride: whether all maps must have the same stride, like those of a vision transformer (for MLA, DPT). If `strides`
+            is given, it names that stride. Otherwise, it is the stride at which the encoder has the most maps; if several
+            strides tie, the finest of them. Maps of other strides are not used, not even as the input of adapters.
         channels: the number of channels that every map must have. A 1x1 convolution converts maps with a different number.
         finest_stride: the finest stride that the decoder accepts, a power of two. Finer maps are left out first, so `levels`,
             `min_levels` and `max_levels` do not count them.
@@ -138,7 +138,7 @@ class Needs:
                 )
         if self.one_stride and self.strides is not None and len(self.strides) != 1:
             raise RegistrationError(
-                f"Needs: with one_stride, strides must have only one stride; found strides={self.strides!r}."
+                f"Needs: with one_stride=True, `strides` must contain only one stride; found strides={self.strides!r}."
             )
         if self.strides is not None and not self.one_stride and self.min_levels > len(self.strides):
             raise RegistrationError(

@@ -139,7 +139,7 @@ class Registry:
 
     def _resolve(self, kind: Kind, id: str) -> Entry[Any]:
         if not isinstance(id, str):
-            raise OptionError(f"The {kind} must be an id, a string such as 'resnet18'; found {id!r}.")
+            raise OptionError(f"The {kind} must be an id (a string such as 'resnet18' or 'unet-basic'); found {id!r}.")
         matches = self._full_id_matches(kind, id) if ":" in id else self._bare_name_matches(kind, id)
         if len(matches) == 1:
             return matches[0]

@@ -273,7 +273,7 @@ class DecoderSpec:
             if not isinstance(getattr(self, flag), bool):
                 raise RegistrationError(f"Decoder {self.name!r}: {flag} must be True or False, found {getattr(self, flag)!r}.")
         if not isinstance(self.needs, Needs) and not callable(self.needs):
-            raise RegistrationError(f"Decoder {self.name!r}: needs must be a zoo.Needs or a function, found {self.needs!r}.")
+            raise RegistrationError(f"Decoder {self.name!r}: `needs` must be a zoo.Needs or a function; found {self.needs!r}.")
 
     def needs_for(self, options: dict[str, Any]) -> Needs:
         """Return the needs of the decoder with these options."""
@@ -281,7 +281,7 @@ class DecoderSpec:
             return self.needs
         needs = self.needs(**options)
         if not isinstance(needs, Needs):
-            raise RegistrationError(f"Decoder {self.name!r}: its needs function must return a zoo.Needs, found {needs!r}.")
+            raise RegistrationError(f"Decoder {self.name!r}: the function `needs` must return a zoo.Needs; found {needs!r}.")
         return needs
 
 

@@ -362,7 +362,7 @@ class ChannelsFollow(AnyNumber):
 @pytest.mark.parametrize("decoder", [FixedGrid, Transposed, FixedRatio, FixedHeight, ChannelsFollow])
 def test_a_map_whose_size_does_not_follow_the_images_is_refused(decoder):
     zoo.register_decoder("wrong", zoo.from_channels(decoder))
-    with pytest.raises(zoo.errors.PluginError, match=rf"{decoder.__name__}.*whose h and w follow the image's"):
+    with pytest.raises(zoo.errors.PluginError, match=rf"{decoder.__name__}.*whose h and w are the image's height and width"):
         zoo.build("resnet18", "wrong")
 
 
@@ -373,7 +373,7 @@ def test_a_map_whose_channels_come_last_is_refused_as_what_it_is(channels):
             return super().forward(*features).permute(0, 2, 3, 1)
 
     zoo.register_decoder("last", zoo.from_channels(ChannelsLast, out_channels=channels))
-    with pytest.raises(zoo.errors.PluginError, match=r"has its channels last; return x\.permute\(0, 3, 1, 2\)"):
+    with pytest.raises(zoo.errors.PluginError, match=r"has its channels last, so return x\.permute\(0, 3, 1, 2\)"):
         zoo.build("resnet18", "last")
 
 
@@ -399,7 +399,7 @@ def test_the_error_about_too_few_maps_offers_needs(basic):
             r"forward takes 6 maps, but its needs allow 4\. Pass needs=.*\(1, 2, 4, 8, 16, 32\)",
         ),
         (zoo.Needs(max_levels=3), r"forward takes 6 maps, but its needs allow 3"),
-        (6, r"needs must be a zoo\.Needs; found 6"),
+        (6, r"`needs` must be a zoo\.Needs; found 6"),
     ],
 )
 def test_needs_that_do_not_fit_the_forward_are_refused(needs, found):

@@ -891,7 +891,7 @@ def test_maps_of_one_stride_that_do_not_need_one_another_are_refused():
         def forward(self, image):
             return self.rgb(image[:, :3]), self.depth(image[:, 3:])
 
-    told = r"map0 \(8 channels\) and map1 \(8 channels\), both of stride 2.*leave out 2 parameters.*rgb\.weight.*picks or joins"
+    told = r"map0 \(8 channels\) and map1 \(8 channels\), both of stride 2.*leave out 2 parameters.*rgb\.weight.*picks one of"
     with pytest.raises(zoo.errors.NegotiationError, match=told):
         zoo.build(Branches(), "unet-basic", in_channels=4)
 

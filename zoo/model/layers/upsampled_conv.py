@@ -110,7 +110,7 @@ class UpsampledConv2d(nn.Conv2d):
         self.form: Form = form
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Return the convolution of the upsampled map and the skip."""
+        """Upsample `x`, concatenate it with `skip` (if there is one), and return the convolution of the result."""
         if self._is_low(x, skip):
             return self._low(x, skip)
         if skip is None:

@@ -55,7 +55,7 @@ def from_channels(
 
 
 class ChannelListFactory:
-    """Builds a `ChannelListDecoder` for a pyramid. Unless `needs` are passed, they follow from the `forward` of the class."""
+    """Builds a `ChannelListDecoder` for a pyramid. Unless `needs` are passed, they are read from the class's `forward`."""
 
     def __init__(
         self, decoder: Callable[..., nn.Module], defaults: dict[str, Any], needs: Needs | None, classes: str | None
@@ -205,7 +205,7 @@ class ChannelListDecoder(nn.Module):
 
     @property
     def aux_channels(self) -> Sequence[int]:
-        """The numbers of channels of the wrapped class's coarser maps."""
+        """The number of channels of each map in the list that `forward_aux` returns."""
         return self.module.aux_channels  # type: ignore[return-value]
 
     @property

@@ -87,17 +87,18 @@ def _check_follows(outputs: Sequence[Tensor], sizes: Sequence[Size], origin: str
         f"{describe(output)} for an image of {height} x {width}" for output, (height, width) in zip(outputs, sizes, strict=True)
     )
     remedy = (
-        "the output has its channels last; return x.permute(0, 3, 1, 2)"
+        "The output has its channels last, so return x.permute(0, 3, 1, 2)."
         if _follow(outputs, sizes, axes=(1, 2))
-        else "take every size from the maps that forward receives"
+        else "Take every size from the maps that forward receives."
     )
     raise PluginError(
-        f"{origin} returned {found}. It must return a map (N, channels, h, w) whose h and w follow the image's: {remedy}."
+        f"{origin} returned {found}. It must return a map (N, channels, h, w) whose h and w are the image's height and width "
+        f"divided by one stride, the same for every image. {remedy}"
     )
 
 
 def _follow(outputs: Sequence[Tensor], sizes: Sequence[Size], axes: tuple[int, int]) -> bool:
-    """Return whether dividing the image sizes by one stride gives the lengths of these axes of the outputs, up to rounding."""
+    """Return whether the lengths of the outputs along `axes` are the image sizes divided by one stride, up to rounding."""
     shares = [
         output.shape[axis] / whole
         for output, size in zip(outputs, sizes, strict=True)

@@ -17,7 +17,10 @@ __all__ = ["ForwardInputs", "format_needs", "inputs_of", "merge_needs"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardInputs:
-    """The minimum and maximum number of maps that a `forward` takes (no maximum if None), and whether it takes one list."""
+    """How many maps a `forward` takes: at least `fewest`, at most `most` (None for no maximum).
+
+    It takes them as one list if `takes_list` is True, and otherwise as separate arguments.
+    """
 
     fewest: int = 1
     most: int | None = None
@@ -78,7 +81,7 @@ def merge_needs(needs: Needs | None, inputs: ForwardInputs, origin: str) -> Need
     if needs is None:
         return Needs(min_levels=inputs.fewest, max_levels=inputs.most, distinct_strides=False)
     if not isinstance(needs, Needs):
-        raise RegistrationError(f"{origin}: needs must be a zoo.Needs; found {needs!r}.")
+        raise RegistrationError(f"{origin}: `needs` must be a zoo.Needs; found {needs!r}.")
     image = int(needs.image)  # the image is the first map, but not a level
     named = None if needs.one_stride or needs.strides is None else len(needs.strides)
     counts = [count + image for count in (needs.max_levels, named) if count is not None]

@@ -33,11 +33,12 @@ def check_complete(observation: Observation, maps: Sequence[Sighting], needed: f
     plugins = sorted({plugin.name for plugin in default_registry().found})
     ids = ", ".join(f"`{name}:NAME`" for name in ([package] if package in plugins else plugins))
     raise NegotiationError(
-        f"{owner} computes more than the feature maps that were found in it. An encoder of these maps would leave out "
-        f"{len(names)} parameters that its last map or its tokens depend on: {format_names(names, 3)}. "
+        f"{owner} computes more than the feature maps that were found in it. An encoder that returns only these maps would "
+        f"leave out {len(names)} parameters that the last map or the tokens of {owner} depend on: {format_names(names, 3)}. "
         f"Maps found: {found}. "
-        "A map is (N, C, H, W) or (N, H, W, C). Tokens (N, L, C) are used only if a module declares their order with "
-        "`num_prefix_tokens` (class and register tokens before the patch tokens) and `patch_size`, and their number fits. "
+        "A map is (N, C, H, W) or (N, H, W, C). Tokens (N, L, C) are used only if the module declares `num_prefix_tokens` "
+        "(the number of class and register tokens before the patch tokens) and `patch_size`, and if L is num_prefix_tokens "
+        "plus the number of patches. "
         f"{observation.describe_tokens()} Set what is missing, use an encoder's id (`zoo list encoders`: {ids}), or pass "
         "a module whose forward returns a list of maps (such as a wrapper of `forward_intermediates`, if the module has it)."
     )
@@ -58,9 +59,9 @@ def check_strides(observation: Observation, maps: Sequence[Sighting]) -> None:
         raise NegotiationError(
             f"{owner} returns {lost[0].name} ({lost[0].layout.channels} channels) and {kept.name} "
             f"({kept.layout.channels} channels), both of stride {kept.layout.stride:g}. A decoder receives only "
-            f"the last map of each stride. An encoder of {kept.name} would leave out {len(names)} parameters that "
+            f"the last map of each stride. An encoder without {lost[0].name} would leave out {len(names)} parameters that "
             f"{lost[0].name} depends on, such as {names[0]}. Pass a module that returns one map of each stride: a wrapper that "
-            "picks or joins them, or the backbone inside."
+            f"picks one of the maps or joins them, or the backbone inside {owner}."
         )
 
 

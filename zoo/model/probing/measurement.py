@@ -199,7 +199,7 @@ class DependencyRecorder(TorchFunctionMode):
         return self._parameters.get(id(tensor), frozenset())
 
     def is_pooled(self, tensor: Tensor) -> bool:
-        """Return whether the tensor depends on pooled tensors only. Its size then need not follow the size of the image."""
+        """Return whether the tensor depends on pooled tensors only. Its size may then be the same for all image sizes."""
         return id(tensor) in self._pooled
 
     def is_channels_first(self, tensor: Tensor) -> bool:

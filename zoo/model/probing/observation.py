@@ -29,7 +29,7 @@ from zoo.model.probing.sightings import Sighting
 __all__ = ["Observation"]
 
 _FIXED_SIZES = (224, 256, 384, 299, 518, 128, 64, 32)
-# A module that was measured on the meta device at two sizes is also run on a real image of this size.
+# A module that was measured on the meta device at two sizes is also run on an image of this size with actual values.
 _VERIFIED_SIZE = (256, 320)
 
 
@@ -140,7 +140,7 @@ class Observation:
         return fixed_layout_of(first, self.fixed) if is_map else None
 
     def follows_image(self, first: Tensor, second: Tensor | None) -> bool:
-        """Return whether the size of a tensor follows the image's size, as that of a map or of tokens does.
+        """Return whether the size of a tensor changes with the image's size, as that of a map or of tokens does.
 
         `first` and `second` are the tensor in the two runs; `second` is None if the second run did not compute it.
         """
@@ -175,8 +175,9 @@ class Observation:
         """Return a sentence on what the module declares about its tokens."""
         if self.grid is None:
             patch_size = getattr(self.module, "patch_size", None)
-            declared = "neither" if patch_size is None else f"patch_size = {patch_size}, but no num_prefix_tokens"
-            return f"{self.owner} declares {declared}."
+            if patch_size is None:
+                return f"{self.owner} does not declare both."
+            return f"{self.owner} declares patch_size = {patch_size}, but no num_prefix_tokens."
         height, width = self.grid.patch_size
         return f"{self.owner} declares {self.grid.num_prefix_tokens} prefix tokens and patches of {height} x {width}."
 
@@ -232,9 +233,9 @@ class Observation:
         return self.values_and_gradients(self.module)
 
     def values_and_gradients(self, module: nn.Module, prefix: str = "") -> dict[str, Tensor] | None:
-        """Return the outputs of a module for a real image, and the gradients of the module's parameters.
+        """Run a module on a random image (not on the meta device), and return its outputs and its parameters' gradients.
 
-        Return None if the module fails at every size.
+        Several image sizes are tried until the module accepts one. Return None if it fails for all of them.
         """
         sizes = (*(size for size, _ in REAL_SIZES), _VERIFIED_SIZE) if self.fixed is None else (self.fixed,)
         for size in sizes:

@@ -18,7 +18,7 @@ SIZES: dict[bool, tuple[Size, ...]] = {
     True: (META_SIZES[0][0], META_SIZES[0][0][::-1], META_SIZES[1][0], (32, 48)),
     False: (REAL_SIZES[0][0], REAL_SIZES[0][0][::-1], REAL_SIZES[1][0], (32, 48)),
 }
-"""The image sizes for running an encoder on the meta device (True) and on real tensors (False).
+"""The image sizes for running an encoder on the meta device (True) and on tensors with values (False).
 
 There are several sizes, because a forward may branch on the image's shape.
 """
