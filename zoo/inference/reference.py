@@ -71,9 +71,9 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def why_not_comparable(output: Tensor) -> str | None:
-    """Return why no other output can be compared with this output of a model: it contains NaN or infinity.
+    """Return an error message if a model's output contains NaN or infinity. Otherwise, return None.
 
-    Return None if it does not.
+    No other output can be compared with such an output.
     """
     if not (count := int((~output.isfinite()).sum())):
         return None

@@ -70,7 +70,7 @@ def select_runtimes(runtime: str | Sequence[str], device: torch.device) -> tuple
 def try_candidates(
     graph: Graph, image: Tensor, reference: Reference, runtimes: Sequence[str], tolerance: float
 ) -> list[tuple[Candidate, Program | None]]:
-    """Make a program for each runtime and precision, and compare its output with the reference.
+    """Make a program (a function that runs the model) for each runtime and precision, and compare it with the reference.
 
     A candidate that cannot be used has the program None, and its attribute `refused` states the reason.
     """
@@ -95,7 +95,7 @@ def try_candidates(
 
 
 def time_programs(programs: Sequence[Program], image: Tensor) -> list[list[float]]:
-    """Time several programs, and return the seconds of each call of each program.
+    """Time several programs (functions that run the model), and return the seconds of each call of each program.
 
     Each round calls every program once, in a shuffled order, so that a drift of the machine's speed affects all equally.
     """

@@ -36,7 +36,9 @@ __all__ = ["Deployed", "deploy"]
 
 DEFAULT_SIZE = (256, 256)
 SHAPES_KEPT = 8
-"""The maximum number of programs that are kept, one for each image shape. The least recently used program is dropped first."""
+"""The maximum number of programs (see `Deployed`) that are kept, one for each image shape.
+
+The least recently used program is dropped first."""
 
 
 class Deployed(nn.Module):
@@ -100,7 +102,7 @@ class Deployed(nn.Module):
         return program
 
     def _make_program(self, image: Tensor) -> Program:
-        """Return a program for images of a new shape or type, with the runtime that was chosen for the example."""
+        """Return a function that runs the model on images of a new shape or type, with the runtime chosen for the example."""
         original, chosen = original_program(self.original), self.report.chosen
         reference = reference_of(self.original, image, self.report.tolerance)
         if chosen.runtime == ORIGINAL:
@@ -237,7 +239,7 @@ def _make_example(model: nn.Module, example: Tensor | None) -> Tensor:
 
 
 def _key(image: Tensor) -> tuple[Any, ...]:
-    """Return the shape, type and device that a program is made for. All are None if `image` is not a tensor."""
+    """Return the shape, type and device for which a program (see `Deployed`) is made; all None if `image` is not a tensor."""
     return tuple(getattr(image, name, None) for name in ("shape", "dtype", "device"))
 
 

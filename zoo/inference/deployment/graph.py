@@ -249,7 +249,7 @@ def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """Return an argument such as a stride as two numbers. A single number stands for both axes."""
+    """Return two numbers, one for each axis, for an argument of a layer (such as its stride). A single number is repeated."""
     numbers = (value,) if isinstance(value, int) else tuple(value)
     return (numbers[0], numbers[-1])
 

@@ -114,9 +114,10 @@ def _activation_after(conv: fx.Node) -> tuple[fx.Node, tuple[str, list[float], s
 
 
 def _find_sum(conv: fx.Node, order: dict[fx.Node, int]) -> tuple[fx.Node, fx.Node] | tuple[None, None]:
-    """Return the sum that is the only user of a convolution, and its other summand; None and None if they cannot be fused.
+    """Return the sum with which a convolution can be fused, and the sum's other summand; None and None if there is none.
 
-    The other summand must have the convolution's shape and type, and be computed before the convolution.
+    No other operation may use the convolution's output. The other summand must have the convolution's shape and type, and be
+    computed before the convolution.
     """
     total = _only_user(conv)
     if total is None or not is_call(total, ATEN.add.Tensor) or total.kwargs:

@@ -1,4 +1,4 @@
-"""Record where a pass applies, and where it does not apply."""
+"""Record where a pass (a rewrite of a model's graph) applies, and where it does not apply."""
 
 from __future__ import annotations
 

@@ -77,9 +77,9 @@ def write_georeferenced(
 ) -> None:
     """Write a mask (H, W) as a GeoTIFF with lossless compression. A mask of the dtype uint8 has a palette.
 
-    Pixels without data in the image (by its nodata value, an opacity of 0, or the mask in its file) get the nodata value of the
-    written file: the largest number of its dtype, 255 for uint8. If that number is a class, these pixels keep the predicted
-    class, and the file declares no nodata value.
+    Pixels that are missing in the image (they have its nodata value or an opacity of 0, or the mask in the image's file
+    excludes them) get the nodata value of the written file. That is the largest number of its dtype, such as 255 for uint8. If
+    that number is a class, these pixels keep the predicted class, and the file declares no nodata value.
 
     Raises:
         OSError: the file cannot be written.

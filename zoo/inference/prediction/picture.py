@@ -114,7 +114,7 @@ def open_picture(
     if colors != in_channels and (colors, in_channels) not in ((1, 3), (3, 1)):
         raise DataError(
             f"{_describe(image)} has {format_count(channels, 'channel')}, but the model expects {in_channels}. Use images "
-            "with the channels of its training images."
+            "with the same channels as the model's training images."
         )
     if value_range is None or isinstance(image, Tensor):
         return Picture(array=array, in_channels=in_channels, has_alpha=has_alpha)
