@@ -406,5 +406,5 @@ def test_wrong_settings_of_the_command_line_are_named_before_the_data_are_read(t
 
 def test_the_folder_of_a_training_names_its_checkpoint(tmp_path):
     train_squares(tmp_path / "run", steps=1)
-    with pytest.raises(WeightsError, match=r"is the folder of a training, not of a saved model. Pass .*best\.ckpt"):
+    with pytest.raises(WeightsError, match=r"is the folder of a training run, not of a saved model. Pass .*best\.ckpt"):
         zoo.load(tmp_path / "run")

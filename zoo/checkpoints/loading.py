@@ -84,8 +84,8 @@ def load(
         return _load_folder(hub_folder(name, **options))
     if given := [option for option, value in options.items() if value not in (None, False)]:
         raise OptionError(
-            f"{', '.join(given)}: only for a repository of the Hugging Face hub, but {name!r} is a local path. "
-            f"Pass 'hf-hub:OWNER/NAME', or leave {given[0]} out."
+            f"{' and '.join(given)} can be passed only for a repository on the Hugging Face hub, but {name!r} is a local path. "
+            f"Pass 'hf-hub:OWNER/NAME', or leave out {' and '.join(given)}."
         )
     local = expand_user(name)
     return _load_folder(local) if is_folder(local) else _load_checkpoint(local)
@@ -96,7 +96,7 @@ def _load_folder(folder: Path) -> SegmentationModel:
     if not os.path.lexists(path):
         checkpoint = next((name for name in ("best.ckpt", "last.ckpt") if (folder / name).is_file()), None)
         if checkpoint:
-            raise WeightsError(f"{folder} is the folder of a training, not of a saved model. Pass {folder / checkpoint}.")
+            raise WeightsError(f"{folder} is the folder of a training run, not of a saved model. Pass {folder / checkpoint}.")
         raise WeightsError(f"{folder} contains no saved model: it has no {CONFIG}. Pass a folder that `zoo.save` wrote.")
     facts = read_facts(SavedModel, read_mapping(path, "format: 1"), f"{path} does not describe a saved model")
     sides = _check_sides(facts, folder)
@@ -249,7 +249,7 @@ def _load_checkpoint(path: Path) -> SegmentationModel:
 
 
 def _build_on_meta(facts: ModelFacts, sides: Sides) -> SegmentationModel | None:
-    """Return the model on the meta device, which needs no memory for weights; None if a plugin needs real tensors."""
+    """Return the model on the meta device, which needs no memory for weights; None if a plugin needs tensor values."""
     with suppress(PluginError), torch.device("meta"):
         return build_pairing(replace(facts.make_pairing(), weights=None), *sides)
     return None

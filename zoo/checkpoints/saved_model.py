@@ -80,7 +80,7 @@ class ModelFacts(Strict):
 
     @classmethod
     def of(cls, model: SegmentationModel, class_names: Sequence[str], **further: Any) -> Self:
-        """Return the facts about a model.
+        """Return the facts (the attributes of this class) about a model.
 
         Args:
             model: the model.
@@ -152,7 +152,7 @@ _Facts = TypeVar("_Facts", bound=ModelFacts)
 
 
 def read_facts(model: type[_Facts], content: Mapping[Any, Any], problem: str) -> _Facts:
-    """Return the facts about a model that a file's content states.
+    """Return the `ModelFacts` that a file's content states.
 
     Raises:
         ConfigError: the content is not valid. The message begins with `problem`.

@@ -140,7 +140,7 @@ def _check(model: SegmentationModel, names: Sequence[str], place: Path) -> None:
 
 
 def _current(place: Path) -> SavedModel | None:
-    """Return the facts of the saved model in a folder; None if there is none."""
+    """Return the description of the saved model in a folder; None if there is none."""
     path = place / CONFIG
     if not os.path.lexists(path):
         return None

@@ -58,7 +58,7 @@ def train(
 ) -> None:
     """Train a pairing on images with masks, and test it. Pass a YAML file, or two ids and --data.
 
-    The same command resumes an interrupted training. `zoo.load` reads the checkpoints.
+    The same command resumes an interrupted training run. `zoo.load` reads the checkpoints.
     """
     import sys
     from dataclasses import replace
@@ -126,7 +126,7 @@ def _arguments_from_ids(encoder: str, decoder: str | None, data: str | None, wei
 def _arguments_from_file(
     path: Path, decoder: str | None, data: str | None, weights: str | None, changes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of `zoo.train` that follow from a YAML file and from options that override its keys."""
+    """Return the arguments of `zoo.train`: the content of a YAML file, with the keys replaced that options override."""
     from zoo.common.configuration import checked
     from zoo.data.data_config import locate_data
     from zoo.errors import OptionError

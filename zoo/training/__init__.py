@@ -1,1 +1,1 @@
-"""Train a pairing on images with masks, resume an interrupted training, and test the result (`zoo.train`)."""
+"""Train a pairing on images with masks, resume an interrupted run, and test the result (`zoo.train`)."""

@@ -1,4 +1,4 @@
-"""Start a training from the weights of a saved model."""
+"""Start training from the weights of a saved model."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def start_from(model: SegmentationModel, start: SegmentationModel, source: str, 
     if aux:
         made = "new" if any(name in wanted for name in aux) else "left out"
         notes.append(
-            f"the auxiliary heads are {made}: aux_levels is {model.pairing.aux_levels}, of {source} {start.pairing.aux_levels}"
+            f"the auxiliary heads are {made}: aux_levels is {model.pairing.aux_levels}, but {source} has aux_levels="
+            f"{start.pairing.aux_levels}"
         )
     return notes
 

@@ -97,7 +97,7 @@ def read_run_file(path: Path) -> dict[str, Any]:
 
 
 def damage_error(path: Path, reason: str) -> ConfigError:
-    """Return the error for a file in a run's folder whose content cannot have been written by this run."""
+    """Return the error for a damaged file in a run's folder."""
     return ConfigError(f"{path} is damaged ({reason}). Restore the file, or remove {path.parent} to start the run again.")
 
 

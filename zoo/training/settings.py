@@ -1,4 +1,4 @@
-"""The settings of a training, with types and with defaults that suit a first attempt. This module does not import torch."""
+"""The settings for training, with types and with defaults that suit a first attempt. This module does not import torch."""
 
 from __future__ import annotations
 

@@ -110,7 +110,8 @@ def check_weights(model: nn.Module, step: int, learning_rate: float) -> None:
     """Check that training has not diverged.
 
     Raises:
-        ZooError: a parameter or a statistic of a norm is NaN or infinite, or another buffer contains NaN.
+        ZooError: a parameter, or a statistic of a normalization layer, contains NaN or infinity, or another buffer contains
+            NaN.
     """
     tensors = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     try:

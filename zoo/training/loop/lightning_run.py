@@ -71,7 +71,7 @@ class Parts:
         callbacks: the callbacks that the settings name.
         loggers: the loggers that the settings name.
         memory_format: the memory format of the model and its images.
-        facts: what is stored in each checkpoint in addition to the weights: the run's identity, and the facts from which
+        facts: what is stored in each checkpoint in addition to the weights: the run's identity, and the `ModelFacts` from which
             `zoo.load` builds the model.
     """
 
