@@ -57,7 +57,7 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, UnquotedText):
         raise OptionError(
             f"An option's value must be plain data; found {value} without quotes, which other YAML parsers "
-            "read as another type. Write true or false, a plain number such as 1000, or quotes around text."
+            "read as another type. Write true or false, a decimal number such as 1000, or text in quotes."
         )
     if value is None or isinstance(value, str | int | float):
         return value

@@ -69,7 +69,7 @@ def sha256_of(path: Path) -> str:
 
 
 def files_at(path: str | PathLike[str]) -> list[Path]:
-    """Return a list with the regular file at a path or, if a folder is there, with the regular files directly in the folder.
+    """Return the regular files at a path: the file itself or, for a folder, the files directly in it.
 
     The list is empty if there is no such file.
     """

@@ -36,7 +36,8 @@ def state_dict_round_trips(subject: Subject) -> None:
 def pickles(subject: Subject) -> None:
     """The module can be pickled, and the unpickled module returns the same output, bit for bit.
 
-    Saving a whole model with `torch.save` pickles its modules, and so may data loading in other processes.
+    Code that saves a whole model with `torch.save` pickles the model's modules. Data loading in other processes may pickle
+    them, too.
     """
     module: nn.Module = getattr(subject.whole, subject.kind)
     try:

@@ -45,7 +45,7 @@ def strides_are_as_declared(subject: EncoderSubject) -> None:
     seconds = firsts if large is None else _maps(subject, large)
     for (fact, first), (_, second) in zip(_pair_with_facts(subject, firsts), _pair_with_facts(subject, seconds), strict=True):
         layout = None if large is None else layout_of(first, second, (small, large))
-        # With only one size, or a map whose size follows the image's only roughly, the areas determine the stride.
+        # With only one size, or a map whose size is only roughly proportional to the image's, the areas determine the stride.
         found = math.sqrt(math.prod(large or small) / math.prod(second.shape[2:])) if layout is None else layout.stride
         if abs(math.log2(found / fact.stride)) > 0.6:
             raise Finding(
@@ -73,7 +73,7 @@ def maps_are_nchw(subject: EncoderSubject) -> None:
 
 
 def odd_sizes_work(subject: EncoderSubject) -> None:
-    """For a real image, each map has the size that the map's stride implies.
+    """For an image with values (not on the meta device), each map has the size that the map's stride implies.
 
     The image is taller than wide and has odd sides, if the spec allows this. A meta tensor would not suffice, because on the
     meta device an index is never out of bounds.
