@@ -87,7 +87,7 @@ class DeepLabV3Plus(SmpHead, DeepLabV3PlusDecoder):  # type: ignore[misc]
         if len(pyramid) != 2:
             raise zoo.errors.OptionError(
                 "smp:deeplabv3plus joins a fine and a coarse map, but with this value of levels, only one map is left. "
-                "Pass a larger levels."
+                "Pass a larger value for levels."
             )
         fine, coarse = pyramid
         # the maps in the order of smp's encoders: the image, the map at stride 2, the fine map, the coarse map

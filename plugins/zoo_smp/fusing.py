@@ -122,7 +122,7 @@ class PAN(SmpHead, PANDecoder):  # type: ignore[misc]
         finish(self, norm)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the map at the finest map's size: (N, channels, H/stride_0, W/stride_0)."""
+        """Return the output map, of the same size as the finest input map: (N, channels, H/stride_0, W/stride_0)."""
         coarse = features[-1]
         height, width = coarse.shape[-2:]
         missing = (torch.sym_max(0, self._least - length) for length in (height, width))

@@ -43,7 +43,7 @@ the name of smp."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """One of smp's encoders, as its entry in the index describes it.
+    """One of smp's encoders, as its entry in index.json describes it.
 
     Attributes:
         module: the module of smp that defines the encoder.

@@ -1,4 +1,4 @@
-"""Write the index of the encoders of the installed smp: `python -m zoo_smp.make_index` (about a minute)."""
+"""Write index.json, which describes the encoders of the installed smp: `python -m zoo_smp.make_index` (about a minute)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = ((64, 96), (128, 224))
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Measure one encoder on the meta device, and return its facts in the form that `zoo_smp.index` reads.
+    """Measure one encoder on the meta device, and return its entry in index.json, which `zoo_smp.index` reads.
 
     Raises:
         ValueError: the channels of the maps differ from those that smp declares, or the strides are not 1, 2, 4, 8, 16, 32.
@@ -57,7 +57,7 @@ def _dilates(name: str) -> bool:
 
 
 def main() -> None:
-    """Write the index next to this file, one encoder per line."""
+    """Write index.json next to this file, one encoder per line."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(describe(name))}" for name in encoders)
     smp = json.dumps(version("segmentation-models-pytorch"))
     SHIPPED.write_text(f'{{"smp": {smp},\n"encoders": {{\n{lines}\n}}}}\n', encoding="utf-8")

@@ -29,7 +29,7 @@ INDEXING = tuple(getattr(torch.ops.aten, name) for name in ("index", "index_sele
 
 
 def describe(architecture: str) -> dict[str, Any]:
-    """Measure one architecture, on the meta device if possible, and return its entry in the index.
+    """Measure one architecture, on the meta device if possible, and return its entry in index.json.
 
     An architecture is measured with real tensors if it does not run on the meta device, or if it uses the values of a tensor as
     indexes into another tensor (for example, relative positions). The meta device would not report an index that is out of
@@ -84,7 +84,7 @@ class _Trial:
         self.multiple = int(coarsest) if coarsest == int(coarsest) else 2 ** math.ceil(math.log2(coarsest))
 
     def entry(self) -> dict[str, Any]:
-        """Return the architecture's entry in the index."""
+        """Return the architecture's entry in index.json."""
         if not self.runs(self.network, self.own):
             raise _unusable(self.architecture, "it returns maps other than those that it declares")
         entry: dict[str, Any] = {"maps": _merge_runs(self.info), "size": self.own, **self.sizes()}
@@ -193,7 +193,7 @@ class _Trial:
         return self.runs(dilated, (160, 224), limit=output_stride)
 
     def leaves_unused(self, selection: list[int]) -> bool:
-        """Prune the network to these maps with timm, and return whether parameters remain that none of the maps needs."""
+        """Let timm remove the layers that these maps do not need, and return whether unused parameters remain."""
         network = self.make()
         network.prune_intermediate_layers(selection, prune_norm=True)
         image = torch.zeros(1, network.pretrained_cfg["input_size"][0], *self.own, device=self.device)
@@ -254,7 +254,7 @@ def _selections(info: list[dict[str, Any]]) -> Iterator[list[int]]:
 
 
 def _merge_runs(info: list[dict[str, Any]]) -> list[list[Any]]:
-    """Return the maps as entries of the index. Maps whose names differ only in consecutive numbers share an entry."""
+    """Return the maps as items of an index entry. Maps whose names differ only in consecutive numbers share an entry."""
     names = [str(entry["module"] or f"map{index}") for index, entry in enumerate(info)]
     if len(set(names)) < len(names):  # coat and crossvit return several maps from one module
         names = [f"{name}.{index}" for index, name in enumerate(names)]

@@ -30,7 +30,7 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """One architecture, as its entry in the index describes it.
+    """One architecture, as its entry in index.json describes it.
 
     Attributes:
         name: timm's name of the architecture.
@@ -54,7 +54,7 @@ class Architecture:
 
     @classmethod
     def of(cls, name: str, entry: Entry) -> Architecture:
-        """Return the architecture that an entry of the index describes."""
+        """Return the architecture that an entry of index.json describes."""
         maps = [one for several in entry["maps"] for one in _each(*several)]
         facts = {key: entry[key] for key in ("multiple", "minimum", "square", "adapts") if key in entry}
         if "fixed" in entry:
@@ -95,13 +95,13 @@ class Index:
 
     @classmethod
     def shipped(cls) -> Index:
-        """Return the index that is shipped with this plugin."""
+        """Return the content of index.json, which is shipped with this plugin."""
         entries = _shipped()["architectures"]
         return cls({name: tuple(entry.get("tags", ())) for name, entry in entries.items()}, entries.__getitem__)
 
     @classmethod
     def probed(cls, folder: Path) -> Index:
-        """Return the index of the installed timm. Entries that `folder` lacks are measured with timm and stored in `folder`."""
+        """Return the entries for the installed timm. Those that `folder` lacks are measured with timm and stored in it."""
         listed = read_or_ask(folder / "tags.json", _tags_of_timm)
         return cls(
             {name: tuple(tags) for name, tags in listed.items()},
@@ -111,7 +111,7 @@ class Index:
 
 @cache
 def index() -> Index:
-    """Return the index of the installed version of timm."""
+    """Return what is known about the architectures of the installed version of timm."""
     installed = version("timm")
     if installed == _shipped()["timm"]:
         return Index.shipped()

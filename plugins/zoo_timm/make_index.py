@@ -26,7 +26,7 @@ CHUNK = 200
 
 
 def main() -> None:
-    """Write the index next to this file, one architecture per line."""
+    """Write index.json next to this file, one architecture per line."""
     found = {}
     if PARTIAL.exists():
         found = dict(json.loads(line) for line in PARTIAL.read_text(encoding="utf-8").splitlines())

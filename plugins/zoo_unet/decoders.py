@@ -65,7 +65,7 @@ class UNetBasic(ExpandingPath):
         dropout: the share of the channels that are dropped after each step during training.
         head_kernel_size: the kernel size of the convolution that computes the logits, 3 or 1. The paper uses size 1 on
             64 channels. On the 16 channels that this decoder has by default, size 3 (as in smp's Unet) reaches a higher mIoU
-            than size 1 in a short training: see the docs on quality.
+            than size 1 after a short training run: see the docs on quality.
 
     Raises:
         zoo.errors.OptionError: `channels` does not have one valid number for each step, the norm is unknown, or the dropout is

@@ -53,11 +53,11 @@ class ExpandingPath(nn.Module):
         return finest, maps[-2::-1]
 
     def _steps_up(self) -> Iterable[nn.Module]:
-        """Return the steps, coarse to fine."""
+        """Return the modules that upsample, coarse to fine: one for each entry of `_skips`."""
         raise NotImplementedError
 
     def _coarsest(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the input of the first step."""
+        """Return the input of the first (coarsest) step."""
         return features[-1]
 
     def _decode(self, features: Sequence[Tensor], maps: list[Tensor] | None) -> Tensor:

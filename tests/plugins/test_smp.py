@@ -244,7 +244,7 @@ def test_an_encoder_depth_of_4_is_as_many_levels_as_there_are_maps_up_to_stride_
 
 
 def test_one_stride_is_too_few_for_deeplabv3plus():
-    with torch.device("meta"), pytest.raises(zoo.errors.OptionError, match="Pass a larger levels"):
+    with torch.device("meta"), pytest.raises(zoo.errors.OptionError, match="Pass a larger value for levels"):
         zoo.build("resnet18", "smp:deeplabv3plus", levels=2)
 
 
