@@ -1,4 +1,4 @@
-"""Run every encoder of timm and of smp on real tensors, together with a decoder: `python benchmarks/coverage_real.py`.
+"""Run every encoder of timm and of smp on random images, together with a decoder: `python benchmarks/coverage_real.py`.
 
 A run on the meta device (coverage.py) shows that the shapes are right, but not that a model works: for example, that device
 does not report an index that is out of bounds. This script builds each pairing with random weights, and predicts random images

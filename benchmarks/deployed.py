@@ -1,7 +1,7 @@
 """Check that `zoo.deploy` preserves the output of every decoder with ten encoder families: `python benchmarks/deployed.py`.
 
 Each pairing has random weights and random batch norm statistics. It is deployed for eager PyTorch with an example image of
-64x96. The output of the deployed program is compared with the model's output at 64x96, 65x97 and 127x64. If an encoder accepts
+64x96. The output of the deployed model is compared with the original's output at 64x96, 65x97 and 127x64. If an encoder accepts
 only one size, the example and the compared images have that size. The table shows the largest relative error, max|a - b| /
 max|b|. The exit status is 1 if an error is above 1e-4, if the model itself had to run instead of the program, or if the model
 could not be read as a graph.
@@ -51,7 +51,7 @@ def settled(model: nn.Module) -> nn.Module:
 
 
 def outcome(encoder: str, decoder: str) -> tuple[str, bool]:
-    """Return the table cell of a pairing, and whether its deployed program preserves the output.
+    """Return the table cell of a pairing, and whether its deployed model preserves the output.
 
     If the encoder and the decoder cannot be paired, this does not count as a failure.
     """

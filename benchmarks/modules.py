@@ -4,7 +4,7 @@ The modules are every classifier of torchvision, the smallest classifier of each
 transformers in its default configuration, and the first encoder of each of smp's families. All have random weights and are
 passed to `zoo.build(module, "unet-basic")`. A module works if
 
-- the model predicts finite logits for a real image: 225x301, or the size that the module requires;
+- the model predicts finite logits for a random image of 225x301, or of the size that the module requires;
 - the model's encoder keeps every parameter on which the module's last feature map, or its last sequence of tokens, depends. The
   script does not use zoo's search to find this map: it takes the last submodule output that has two spatial axes, or more than
   one token;
@@ -162,7 +162,7 @@ def format_versions() -> str:
 
 
 def try_module(name: str, make: Maker) -> Row:
-    """Return the row of one module."""
+    """Try to build a model from a module, and return the module's row of the table (see `FIELDS`)."""
     row: Row = {**dict.fromkeys(FIELDS, ""), "module": name}
     began = time.perf_counter()
     torch.manual_seed(0)

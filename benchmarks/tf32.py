@@ -1,4 +1,4 @@
-"""Measure the numerical errors that TF32 causes in a model and in its deployed program: `python benchmarks/tf32.py`.
+"""Measure the numerical errors that TF32 causes in a model and in its deployed form: `python benchmarks/tf32.py`.
 
 By default, a CUDA device rounds the inputs of its convolutions to TF32 (10 bits after the leading one). The columns named
 "emulated" show the same on any device: for these, the script rounds the input and the weights of every convolution, and
@@ -75,7 +75,7 @@ def emulated_errors(model: nn.Module, image: Tensor) -> tuple[float, float]:
 
 
 def measured_errors(model: nn.Module, deployed: Callable[[Tensor], Tensor], image: Tensor) -> tuple[float, float]:
-    """Return the errors of a model and of its deployed program, as the device computes them."""
+    """Return the errors of a model and of its deployed form, as the device computes them."""
     expected = in_float64(model, image)
     with torch.no_grad():
         return relative_error(model(image), expected), relative_error(deployed(image), expected)
