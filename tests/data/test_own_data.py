@@ -80,11 +80,11 @@ def test_samples_without_a_length_and_numbers_are_refused(samples, part):
 SPOILED = {
     "class 7": (
         lambda image, mask: (image, with_pixel(mask, 7)),
-        "a mask has values of no class: 7. The indexes of the 2 classes are 0 to 1",
+        "a mask has values that belong to no class: 7. The indexes of the 2 classes are 0 to 1",
     ),
     "class -1": (
         lambda image, mask: (image, with_pixel(mask, -1)),
-        "a mask has values of no class: -1. The indexes of the 2 classes are 0 to 1",
+        "a mask has values that belong to no class: -1. The indexes of the 2 classes are 0 to 1",
     ),
     "NaN": (lambda image, mask: (with_pixel(image, math.nan), mask), "1 non-finite value"),
     "infinity": (lambda image, mask: (with_pixel(image, math.inf), mask), "1 non-finite value"),

@@ -303,7 +303,7 @@ def test_images_of_several_sizes_need_a_size_to_train_on(tmp_path):
     [
         (
             lambda image, mask: (image, mask + 5),
-            "a mask has values of no class: 5, 6. The indexes of the 2 classes are 0 to 1, and 255 is ignored",
+            "a mask has values that belong to no class: 5, 6. The indexes of the 2 classes are 0 to 1, and 255 is ignored",
         ),
         (
             lambda image, mask: (image, mask[:20]),
@@ -331,7 +331,7 @@ def test_what_is_wrong_with_a_data_set_of_ones_own_is_told_first(tmp_path, spoil
 
 
 def test_an_empty_part_is_told(tmp_path):
-    with pytest.raises(zoo.errors.DataError, match="squares, validation part: it is empty"):
+    with pytest.raises(zoo.errors.DataError, match="squares: the validation part is empty"):
         train_squares(tmp_path / "run", replace(squares(), validation=Squares(0, 0)))
 
 

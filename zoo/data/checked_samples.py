@@ -31,7 +31,7 @@ def check_on_read(data: SegmentationData) -> SegmentationData:
     """
     for part, samples in data.parts():
         if not len(samples):
-            raise DataError(f"{data.name}, {part} part: it is empty. At least one sample is required.")
+            raise DataError(f"{data.name}: the {part} part is empty. At least one sample is required.")
     parts: dict[str, Any] = {part: _CheckedSamples(data=data, part=part, samples=samples) for part, samples in data.parts()}
     fingerprint = data.fingerprint and replace(data.fingerprint, parts=())  # `SegmentationData` fills in the new parts
     return replace(data, **parts, fingerprint=fingerprint)
@@ -162,8 +162,8 @@ def _find_problem(sample: object, data: SegmentationData) -> str | None:
     if is_unknown.any():
         unknown: list[int] = torch.unique(mask[is_unknown]).tolist()
         return (
-            f"a mask has values of no class: {format_names(unknown)}. The indexes of the {num_classes} classes are 0 to "
-            f"{num_classes - 1}, and {data.ignored} is ignored"
+            f"a mask has values that belong to no class: {format_names(unknown)}. The indexes of the {num_classes} classes are "
+            f"0 to {num_classes - 1}, and {data.ignored} is ignored"
         )
     return None
 

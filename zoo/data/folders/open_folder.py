@@ -197,8 +197,8 @@ def _choose_code(
         first = next(pair.mask for pair in report.pairs if code.find_unknown(report.facts[pair.image].values))
         all_values = format_values(sorted(report.values, key=lambda value: (isinstance(value, tuple), value)))
         problem = (
-            f"masks have values of no class ({counts}; first in {first}). The values of the classes are {code.description}. "
-            f"The values in the masks are {all_values}. Set values (or colors) to the value of each class"
+            f"masks have values that belong to no class ({counts}; first in {first}). The values of the classes are "
+            f"{code.description}. The values in the masks are {all_values}. Set values (or colors) to the value of each class"
         )
         raise folder_error(report.folder, (*report.problems, problem, *doubts, HOW_TO_SET))
     return code

@@ -107,7 +107,7 @@ class MaskCode:
         If the classes have colors, the indexes of a palette are replaced by their colors first.
 
         Raises:
-            DataError: the mask has numbers instead of colors, colors instead of numbers, or values of no class.
+            DataError: the mask has numbers instead of colors, colors instead of numbers, or values that belong to no class.
         """
         values, positions = _find_values(mask.pixels)
         if self.colors:
@@ -233,7 +233,7 @@ def choose_mask_code(
         if kept != list(range(len(kept))) or not 2 <= len(kept) <= MOST_UNNAMED:
             raise DataError(f"The values of the masks are ambiguous: without class names, they must be 0, 1, 2, ... {remedy}")
         return replace(code, num_classes=len(kept))
-    # The caller reports values of no class, since it knows the files of the masks.
+    # The caller reports values that belong to no class, since it knows the files of the masks.
     if not code.find_unknown(kept):
         if len(kept) < 2:
             raise DataError(f"Of {count} classes, the masks have only {format_values(kept) or 'none'}. {remedy}")
