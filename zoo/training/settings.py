@@ -46,7 +46,7 @@ class TrainSettings(Strict):
         steps: the number of optimizer steps, instead of `epochs`.
         batch: the number of images in a batch of one device. In validation and test, it is also the number of tiles in a batch.
         size: the side of the training crops, or [height, width]; by default the size of the images, if all have the same size.
-            Larger images are validated and tested in tiles of this size.
+            For validation and test, larger images are predicted in tiles of this size.
         loss: a name (cross-entropy, soft-cross-entropy, dice, jaccard, tversky, focal, lovasz, mcc), a sum such as
             cross-entropy+dice, a mapping of names to weights, a list of {loss, weight, options}, or the import path of
             your own function.

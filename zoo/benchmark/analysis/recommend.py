@@ -234,7 +234,7 @@ def _choose(rows: Sequence[Row], limits: Sequence[Condition], maximize: str) -> 
     measured = [row for row in rows if row.failure is None and row.latency]
     pairings = [row for row in measured if row.code]
     fitting = filter_rows(pairings, limits)
-    # If no pairing fits, the references that fit are shown, because they prove that the limits can be met.
+    # If no pairing meets the limits, the references that do are shown, because they prove that the limits can be met.
     pool = fitting or filter_rows(measured, limits)
     objectives = _find_objectives(pool)
     winners = {name: _find_winners(pool, name) for name in objectives}
@@ -310,7 +310,7 @@ def _find_exclusion(rows: Sequence[Row], limit: Condition, limits: Sequence[Cond
 
     missing = [row for row in rows if not limit.meets(row)]
     alone = [row for row in missing if not find_other_misses(row)]
-    # A row that misses other limits, too, is named only if no pairing fits, since loosening only this limit would not admit it.
+    # A row that misses other limits, too, is named only if no pairing meets all limits: loosening one would not admit this row.
     pool = [row for row in (alone if alone or has_fitting else missing) if limit.fact.value(row) is not None]
     sign = 1 if limit.sign == "<=" else -1
     nearest = min(pool, key=lambda row: sign * (limit.fact.value(row) or 0.0), default=None)

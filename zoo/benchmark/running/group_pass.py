@@ -136,7 +136,7 @@ class _GroupPass:
         if failure.kind != "out of memory" or len(candidates) < 2 or failure.trial not in candidates:
             session.keep_failure(failure)
             return
-        ends = [key for key in self.trials if session.trials[key].role != "candidate"]  # the baseline and its control
+        ends = [key for key in self.trials if session.trials[key].role != "candidate"]  # the baseline and its copy
         self.trials = tuple(key for key in self.trials if key != failure.trial)
         session.store.replace_group(session.run, self.group.number, [self.trials, [*ends[:1], failure.trial, *ends[1:]]])
         name = session.format_trial(failure.trial)

@@ -78,7 +78,7 @@ def run_sweep(
             baselines={trial.key: replace(trial, role="baseline").key for trial in trials if trial.role == "control"},
             only_here={trial.key for trial in trials if is_made_here(trial, from_files)},
         )
-        # Static costs first: a model that cannot be built fails before any time is spent on measuring. The costs also decide
+        # Computed costs first: a model that cannot be built fails before any time is spent on measuring. The costs also decide
         # which trials fit into memory as a group. A trial that failed in one pass is left out of all later ones.
         compute_costs(session)
         if device.type == "cpu":

@@ -81,7 +81,7 @@ class TrainingData(LightningDataModule):
         device = self.trainer.strategy.root_device.type
         if self._settings.workers != "auto":
             workers = self._settings.workers
-        elif device == "cpu":  # loading processes would compete with the training for the same cores
+        elif device == "cpu":  # loading processes would compete with the training process for the same cores
             workers = 0
         else:
             workers = min(MOST_WORKERS, _count_cores() // self.trainer.world_size)
