@@ -79,7 +79,7 @@ def zoo_way(asked: argparse.Namespace, device: torch.device, precision: str, run
 
 
 def ways(asked: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Callable[[], Way]]]:
-    """Yield the name of each way to predict the image, and a function that creates the function which predicts in this way."""
+    """Yield each way to predict the image: its name, and a function that returns the function that predicts."""
     yield MONAI, partial(monai_way, asked, device, "float32", device)
     if device.type != "cpu":
         yield f"{MONAI}, stitched on the CPU", partial(monai_way, asked, device, "float32", torch.device("cpu"))

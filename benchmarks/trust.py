@@ -30,7 +30,7 @@ class Twice(nn.Module):
         self.model = zoo.build("resnet18", "unet-basic")
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits of a second pass. Its input depends on the first, so that no compiler can remove the first."""
+        """Return the logits of a second forward pass, whose input depends on the first, so that a compiler keeps both."""
         first = self.model(image)
         return self.model(image + 0 * first.mean())
 

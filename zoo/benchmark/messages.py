@@ -234,7 +234,7 @@ class KernelRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEnvironment:
-    """The environment of the machine that does a job (a part of a run). Sent only if the jobs run on several machines."""
+    """The machine and the software that do a job (a part of a run). Sent only if the jobs run on several machines."""
 
     environment: Mapping[str, Any]
 

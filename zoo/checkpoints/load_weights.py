@@ -80,7 +80,7 @@ def load_weights(
 
 
 def _match_model(model: SegmentationModel, state: Mapping[str, Tensor]) -> MatchedWeights:
-    """Match the whole model. If that fails, match one part after another, each to the tensors that the earlier parts left."""
+    """Match the whole model. If that fails, match one part after another, each to the remaining tensors."""
     try:
         whole = match_weights(state, model.state_dict())
     except WeightsError as cause:
@@ -141,7 +141,7 @@ def _match_part(model: SegmentationModel, part: str, state: Mapping[str, Tensor]
 
 
 def _report_prefix(matched: MatchedWeights, part: str) -> MatchedWeights:
-    """Return the match with a report that contains the match's prefix, under the name of the part."""
+    """Return the match with a report in which the match's prefix stands under the name of the part."""
     if matched.prefix is None:
         return matched
     return replace(matched, report=replace(matched.report, prefixes={part: matched.prefix}))

@@ -126,8 +126,8 @@ def match_weights(
         named: the name that the module usually has in models, such as "head". A prefix that ends with this name is preferred.
 
     Raises:
-        WeightsError: the module fits equally well under several prefixes, or the numbers of a tensor are of another kind than
-            the module's (such as int8).
+        WeightsError: the module matches equally well under several prefixes, or a tensor contains numbers of a different kind
+            from the module's (such as int8).
     """
     # The architecture's own names come last, so that they take precedence over equal names in `other_names`.
     own_names = {**(other_names or {}), **{name: name for name in (*(architecture or {}), *wanted)}}

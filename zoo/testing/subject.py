@@ -104,5 +104,5 @@ def on_meta_or_real(attempt: Callable[[str], _T]) -> _T:
     try:
         with torch.device("meta"):
             return attempt("meta")
-    except Exception:  # noqa: BLE001 - the attempt with real tensors counts
+    except Exception:  # noqa: BLE001 - the attempt with tensor values counts
         return attempt("cpu")

@@ -43,7 +43,7 @@ STEADY_CALLS = 3
 HOG_BYTES = 2**28
 """A limit in bytes that decides which trial is blamed if the process runs out of memory.
 
-If the trial that made the process grow most made it grow by more than this limit, this trial is blamed. Otherwise, the running
+The trial that made the process grow most is blamed if it made the process grow by more than this limit. Otherwise, the running
 trial is blamed."""
 
 

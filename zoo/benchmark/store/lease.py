@@ -15,7 +15,7 @@ def owner() -> str:
 
 
 def is_alive(owner: str) -> bool:
-    """Return whether another process, which `owner` identifies, is still running on this machine.
+    """Return whether `owner` identifies another process that is still running on this machine.
 
     Return False for the calling process itself, and for a process on another machine, which cannot be checked.
     """

@@ -212,7 +212,7 @@ class Store:
         return rates
 
     def environment_id(self, run: int, environment: Mapping[str, Any]) -> int:
-        """Return the id of a run's environment in the store. An environment that is not stored yet is added."""
+        """Return the id in the store of a run's environment (machine and software). If it is not stored yet, add it."""
         identity = digest(environment)
         with self._db.transaction():
             query = "SELECT id FROM environment WHERE run = ? AND identity = ?"

@@ -88,7 +88,7 @@ class Qualities:
         )
 
     def difference(self, subject: Subject, baseline: Subject) -> Difference | None:
-        """Return the difference in mIoU between a model and the baseline; None if no seed was trained successfully for both."""
+        """Return the difference in mIoU between a model and the baseline; None if no seed succeeded for both."""
         own, base = self.of(subject), self.of(baseline)
         return own.difference(base) if own and base else None
 

@@ -31,7 +31,7 @@ No usual stride, patch or window divides it, and it is larger than usual windows
 
 
 LENGTHS = (1, 17, 33, 64, 99, 160, 225, 289, 416, 515)
-"""The heights and widths that are searched for shapes that violate an assumption of PyTorch's exporter."""
+"""The heights and widths among which zoo searches for shapes that violate an assumption of PyTorch's exporter."""
 
 
 def trace(model: nn.Module, channels: int, *, size: Size | None, open_batch: bool) -> tuple[ExportedProgram, tuple[Shape, ...]]:

@@ -124,7 +124,7 @@ def open_picture(
 
 
 def _describe_misfit(picture: Picture) -> str:
-    """Return a note if the image seems to be in other units than the model's training images; "" otherwise.
+    """Return a note if the image seems to be in units other than those of the model's training images; "" otherwise.
 
     That is so if no channel, scaled with the model's value range, has values of roughly 0 to 1. Constant channels are ignored.
     """

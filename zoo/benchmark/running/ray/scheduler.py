@@ -92,7 +92,7 @@ class RayExecutor:
         self._idle, self._running, self._waiting = [], {}, []
 
     def _find_slots(self, device: str) -> list[_Slot]:
-        """Return the slots of all usable machines. Machines that are new in the cluster are first asked for their environment.
+        """Return the slots of all usable machines. New machines are first asked for their environment (device and versions).
 
         Raises:
             ZooError: no machine can be used.
